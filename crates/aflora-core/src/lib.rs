@@ -1,0 +1,36 @@
+//! Adaptive freezing of low-rank adaptation (AFLoRA) on libtorch tensors.
+//!
+//! Beside a frozen pretrained weight `W0` runs a low-rank path with two small feature
+//! transformation vectors (Eq. 1 of the paper, arXiv 2403.13269):
+//!
+//! ```text
+//! y = W0 x + b ⊙ B (d ⊙ (A x))
+//! ```
+//!
+//! Training starts with everything in that path trainable. A score from the gradients
+//! (Eq. 2-4) and a cubic schedule (Eq. 5) then decide which projection matrices `A` and `B`
+//! freeze, until only `d` and `b` train.
+//!
+//! The crate reads in the order in which a step runs:
+//!
+//! * [`adapter`]: the modules that run beside a frozen linear layer
+//! * [`optim`]: the [arena](optim::Arena) that holds every trained parameter in a few flat
+//!   buffers, AdamW, clipping and the learning-rate schedule
+//! * [`freeze`]: scores, schedule, rules and the controller that freezes matrices
+//! * [`Tuner`]: one training step: backward, clip, score, freeze, update
+//! * [`accounting`]: how many parameters trained, and when each matrix froze
+//!
+//! `cargo run --example wrap_linear` shows all of it on plain [`tch::nn::Linear`] layers.
+
+pub mod accounting;
+pub mod adapter;
+mod error;
+pub mod freeze;
+pub mod optim;
+mod span;
+mod tuner;
+
+pub use adapter::{AdaptedLinear, Adapter, Block, Method, Site};
+pub use error::{Error, Result};
+pub use span::Span;
+pub use tuner::{StepReport, Tuner, TunerConfig};

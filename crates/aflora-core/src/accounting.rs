@@ -1,0 +1,49 @@
+//! How many adapter parameters trained: at the start, at the end, on average over the run.
+//!
+//! The paper's 0.14M is the time average, Σ over steps of the count that trained, over T. The
+//! task head is not counted, neither there nor here. The count of a step is taken after that
+//! step's freezes, since a matrix that freezes at a step is not updated by it.
+
+use serde::{Deserialize, Serialize};
+
+/// Trainable adapter parameters over the steps of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Accounting {
+    /// Before the first step.
+    pub at_start: i64,
+    /// After the last step so far.
+    pub at_end: i64,
+    /// Steps counted.
+    pub steps: u64,
+    /// Σ over steps.
+    sum: i128,
+    /// Steps after which each matrix stood still: (name, completed steps when it froze).
+    pub frozen_at: Vec<(String, u64)>,
+}
+
+impl Accounting {
+    /// A run that starts with `at_start` trainable adapter parameters.
+    pub fn new(at_start: i64) -> Self {
+        Accounting { at_start, at_end: at_start, steps: 0, sum: 0, frozen_at: Vec::new() }
+    }
+
+    /// One step, in which `trainable` parameters were updated.
+    pub fn step(&mut self, trainable: i64) {
+        self.at_end = trainable;
+        self.steps += 1;
+        self.sum += i128::from(trainable);
+    }
+
+    /// A matrix froze at step `t`.
+    pub fn froze(&mut self, name: &str, t: u64) {
+        self.frozen_at.push((name.to_string(), t));
+    }
+
+    /// The average over the steps so far; the count at the start before the first.
+    pub fn time_average(&self) -> f64 {
+        if self.steps == 0 {
+            return self.at_start as f64;
+        }
+        self.sum as f64 / self.steps as f64
+    }
+}

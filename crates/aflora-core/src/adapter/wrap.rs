@@ -1,0 +1,89 @@
+//! A frozen linear layer with an adapter beside it, for models built from `tch::nn` modules.
+
+use super::{Adapter, Method, Site};
+use crate::{Block, Error, Result};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tch::{nn, Tensor};
+
+/// A frozen [`nn::Linear`] and the low-rank path beside it.
+#[derive(Debug)]
+pub struct AdaptedLinear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    // Behind a lock because `nn::Module` wants shared references while training is switched.
+    adapter: Mutex<Box<dyn Adapter>>,
+}
+
+impl AdaptedLinear {
+    /// Freezes `linear` and puts a fresh adapter of `method` beside it.
+    ///
+    /// `name` must differ from layer to layer; it names the adapter's tensors and, with
+    /// `seed`, decides their initial values.
+    pub fn wrap(
+        name: &str,
+        linear: nn::Linear,
+        block: Block,
+        method: &dyn Method,
+        seed: u64,
+    ) -> Result<Self> {
+        let shape = linear.ws.size();
+        let [out_features, in_features] = shape[..] else {
+            return Err(Error::Shape {
+                site: name.to_string(),
+                what: "the weight",
+                found: shape,
+                expected: vec![-1, -1],
+            });
+        };
+        let site = Site { name: name.to_string(), in_features, out_features, block };
+        let adapter = method.attach(&site, seed, linear.ws.device())?;
+        Ok(AdaptedLinear {
+            weight: linear.ws.set_requires_grad(false),
+            bias: linear.bs.map(|b| b.set_requires_grad(false)),
+            adapter: Mutex::new(adapter),
+        })
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> MutexGuard<'_, Box<dyn Adapter>> {
+        // A panic elsewhere cannot leave an adapter half-changed: it only switches a flag.
+        self.adapter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A plain layer with the path merged into its weight, W0 + delta.
+    pub fn merge(&self) -> nn::Linear {
+        tch::no_grad(|| nn::Linear {
+            ws: &self.weight + self.adapter().delta().to_kind(self.weight.kind()),
+            bs: self.bias.as_ref().map(Tensor::copy),
+        })
+    }
+}
+
+impl nn::Module for AdaptedLinear {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.adapter().forward(x, &self.weight, self.bias.as_ref())
+    }
+}
+
+/// `W0 x + bias + up h`, in the shape of `x`: the low-rank product is accumulated into the
+/// frozen product's own output, which saves a pass over the largest tensor of the layer.
+///
+/// `x2` is `x` as `[tokens, in_features]`, `h` is `[tokens, rank]`, `up` is
+/// `[out_features, rank]`.
+pub(super) fn accumulate(
+    x: &Tensor,
+    x2: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    h: &Tensor,
+    up: &Tensor,
+) -> Tensor {
+    let mut y = x2.linear(weight, bias);
+    // In place is sound: the frozen product's backward does not read its own output.
+    let _ = y.addmm_(h, &up.to_kind(h.kind()).tr());
+    let mut shape = x.size();
+    if let Some(last) = shape.last_mut() {
+        *last = weight.size()[0];
+    }
+    y.view(shape.as_slice())
+}

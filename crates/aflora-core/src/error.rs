@@ -1,0 +1,78 @@
+//! What can go wrong in the core, and what would be right.
+
+use tch::TchError;
+
+/// The result of a fallible operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the core.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting is outside its range.
+    #[error("`{field}` is {value}, but must be {expected}")]
+    Setting {
+        /// The setting's name, as in a configuration file.
+        field: &'static str,
+        /// What was given.
+        value: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// A layer and what should be put on it do not fit.
+    #[error("`{site}`: {what} has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// The layer's name.
+        site: String,
+        /// The tensor.
+        what: &'static str,
+        /// Its shape.
+        found: Vec<i64>,
+        /// The shape that fits.
+        expected: Vec<i64>,
+    },
+    /// Two parameters, or two layers, carry one name.
+    #[error("the name `{0}` is used twice; every adapted layer and parameter needs its own")]
+    DuplicateName(String),
+    /// Nothing to train was given.
+    #[error("there is nothing to train: no adapter and no head parameter is trainable")]
+    NothingToTrain,
+    /// A tensor cannot be trained as it is.
+    #[error("`{name}` cannot be trained: it has kind {kind:?} (leaf: {leaf}, requires_grad: {requires_grad}); a trained parameter is a Float leaf that requires a gradient")]
+    NotTrainable {
+        /// The parameter's name.
+        name: String,
+        /// Its kind.
+        kind: tch::Kind,
+        /// Whether it is a leaf of the graph.
+        leaf: bool,
+        /// Whether it requires a gradient.
+        requires_grad: bool,
+    },
+    /// The loss cannot be differentiated.
+    #[error("the loss has shape {shape:?} and requires_grad={requires_grad}; it must be one number that depends on the trained parameters")]
+    Loss {
+        /// The loss tensor's shape.
+        shape: Vec<i64>,
+        /// Whether it is connected to any trained parameter.
+        requires_grad: bool,
+    },
+    /// A text is no span of training.
+    #[error("`{0}` is no span of training; write `1 epoch`, `14 epochs`, `70%` or `100 steps`")]
+    Span(String),
+    /// libtorch refused an operation.
+    #[error(transparent)]
+    Torch(#[from] TchError),
+}
+
+/// `Ok` if `value` lies in the range that `ok` tells, an [`Error::Setting`] otherwise.
+pub(crate) fn check<V: std::fmt::Display>(
+    field: &'static str,
+    value: V,
+    ok: bool,
+    expected: &'static str,
+) -> Result<()> {
+    if ok {
+        return Ok(());
+    }
+    Err(Error::Setting { field, value: value.to_string(), expected })
+}

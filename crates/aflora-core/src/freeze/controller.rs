@@ -1,0 +1,158 @@
+//! One run's freezing: fed with each step's gradient, says which matrices freeze now and why.
+//!
+//! The state lives in the arena's projection group, aligned element by element with the
+//! parameters, so a freeze compacts it together with them.
+
+use super::rule::{element_quantile, matrix_rank, Rule, Verdict};
+use super::{FreezeConfig, FreezeMode, Schedule};
+use crate::optim::Group;
+use crate::Result;
+use serde::Serialize;
+use tch::{Kind, Tensor};
+
+// Names of the state buffers.
+const WINDOW: &str = "freeze.window_mean";
+const SENSITIVITY: &str = "freeze.sensitivity";
+const UNCERTAINTY: &str = "freeze.uncertainty";
+
+/// A matrix and its score at a test.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MatrixScore {
+    /// The parameter's name.
+    pub name: String,
+    /// Mean of its elements' scores s(t).
+    pub score: f64,
+    /// Whether it freezes now.
+    pub frozen: bool,
+}
+
+/// A test of which matrices freeze.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FreezeCheck {
+    /// Completed optimiser steps before this one.
+    pub step: u64,
+    /// r(t).
+    pub ratio: f64,
+    /// The score that decided, where one did.
+    pub threshold: Option<f64>,
+    /// Every matrix that trained up to now.
+    pub matrices: Vec<MatrixScore>,
+}
+
+impl FreezeCheck {
+    /// The names of the matrices that freeze now.
+    pub fn frozen(&self) -> impl Iterator<Item = &str> {
+        self.matrices.iter().filter(|m| m.frozen).map(|m| m.name.as_str())
+    }
+}
+
+/// Decides, after each backward pass, which projection matrices freeze.
+#[derive(Debug)]
+pub struct FreezeController {
+    config: FreezeConfig,
+    schedule: Schedule,
+    candidates: usize,
+}
+
+impl FreezeController {
+    /// A controller for `candidates` matrices over a run of `total_steps`.
+    ///
+    /// # Errors
+    /// A setting is out of range, or the schedule's spans overlap.
+    pub fn new(
+        config: &FreezeConfig,
+        candidates: usize,
+        steps_per_epoch: u64,
+        total_steps: u64,
+    ) -> Result<Self> {
+        config.validate()?;
+        let schedule = config.schedule(steps_per_epoch, total_steps)?;
+        Ok(FreezeController { config: config.clone(), schedule, candidates })
+    }
+
+    /// The schedule in steps.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Takes in the gradient of step `t` (completed optimiser steps before it) and, when a
+    /// test is due, decides.
+    ///
+    /// `gradient` is the group's flat gradient as the backward pass left it, before clipping.
+    /// The caller freezes the matrices that the check names, before it updates parameters.
+    pub fn observe(
+        &self,
+        t: u64,
+        group: &mut Group,
+        gradient: &Tensor,
+    ) -> Result<Option<FreezeCheck>> {
+        if self.config.mode != FreezeMode::Adaptive || group.is_empty() {
+            return Ok(None);
+        }
+        tch::no_grad(|| {
+            self.update_scores(t, group, gradient);
+            if !self.is_due(t) {
+                return Ok(None);
+            }
+            self.test(t, group).map(Some)
+        })
+    }
+
+    fn update_scores(&self, t: u64, group: &mut Group, gradient: &Tensor) {
+        let now = self.config.score.sensitivity(group.values(), gradient);
+        match self.config.rule {
+            Rule::ElementQuantile => {
+                let place = t % self.config.interval;
+                let mut window = group.state(WINDOW);
+                if place == 0 {
+                    // The window before this step is complete: take it in, start anew.
+                    let mut smooth = group.state(SENSITIVITY);
+                    let _ = smooth.lerp_(&window, 1.0 - self.config.beta1);
+                    let deviation = (&window - &smooth).abs_();
+                    let _ = group.state(UNCERTAINTY).lerp_(&deviation, 1.0 - self.config.beta2);
+                    window.copy_(&now);
+                } else {
+                    let _ = window.lerp_(&now, 1.0 / (place + 1) as f64);
+                }
+            }
+            Rule::MatrixRank => {
+                let mut smooth = group.state(SENSITIVITY);
+                let deviation = (&now - &smooth).abs_();
+                let _ = smooth.lerp_(&now, 1.0 - self.config.beta1);
+                let _ = group.state(UNCERTAINTY).lerp_(&deviation, 1.0 - self.config.beta2);
+            }
+        }
+    }
+
+    /// The released code tests every ΔT steps after t_i, and at every step past T - t_f; the
+    /// text's rule tests whenever r(t) asks for anything.
+    fn is_due(&self, t: u64) -> bool {
+        match self.config.rule {
+            Rule::ElementQuantile => {
+                let on_interval = t > self.schedule.initial && t % self.config.interval == 0;
+                on_interval || t > self.schedule.saturation
+            }
+            Rule::MatrixRank => self.schedule.ratio(t) > 0.0,
+        }
+    }
+
+    fn test(&self, t: u64, group: &mut Group) -> Result<FreezeCheck> {
+        let elements = group.state(SENSITIVITY) * group.state(UNCERTAINTY);
+        // One host read for all matrices: the only one that freezing needs.
+        let means: Vec<Tensor> =
+            group.slices(&elements).map(|slice| slice.mean(Kind::Float)).collect();
+        let means = Vec::<f64>::try_from(Tensor::stack(&means, 0).to_kind(Kind::Double))?;
+        let ratio = self.schedule.ratio(t);
+        let Verdict { threshold, freeze } = match self.config.rule {
+            Rule::ElementQuantile => element_quantile(&elements, &means, ratio),
+            Rule::MatrixRank => matrix_rank(&means, self.candidates, ratio),
+        };
+        let matrices = group
+            .names()
+            .zip(means)
+            .zip(freeze)
+            .map(|((name, score), frozen)| MatrixScore { name: name.to_string(), score, frozen })
+            .collect();
+        Ok(FreezeCheck { step: t, ratio, threshold, matrices })
+    }
+}

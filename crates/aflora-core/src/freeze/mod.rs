@@ -1,0 +1,107 @@
+//! Which projection matrices freeze, and when.
+//!
+//! * [`score`]: how much a matrix still matters (Eq. 2-4)
+//! * [`schedule`]: which share r(t) should be frozen at step t (Eq. 5)
+//! * [`rule`]: from scores and r(t) to the matrices that freeze now
+//! * [`controller`]: one run's state, fed with each step's gradient
+//!
+//! Every ambiguity of the paper is decided in one place: `docs/method.md` lists the decisions.
+
+pub mod controller;
+pub mod rule;
+pub mod schedule;
+pub mod score;
+
+pub use controller::{FreezeCheck, FreezeController, MatrixScore};
+pub use rule::Rule;
+pub use schedule::{Curve, Schedule};
+pub use score::Score;
+
+use crate::error::check;
+use crate::{Result, Span};
+use serde::{Deserialize, Serialize};
+
+/// When projection matrices freeze (Table 4's three rows).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FreezeMode {
+    /// By score and schedule, during training.
+    #[default]
+    Adaptive,
+    /// Never: they train to the end.
+    Never,
+    /// Before the first step: only the vectors train.
+    Start,
+}
+
+/// Settings of adaptive freezing; the defaults are those of the released GLUE code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FreezeConfig {
+    /// Whether and when to freeze.
+    pub mode: FreezeMode,
+    /// From scores to the matrices that freeze.
+    pub rule: Rule,
+    /// What the score looks at.
+    pub score: Score,
+    /// β₁, smoothing of the sensitivity Ī (Eq. 3).
+    pub beta1: f64,
+    /// β₂, smoothing of the uncertainty Ū (Eq. 4).
+    pub beta2: f64,
+    /// Nothing freezes before the end of this initial span.
+    pub t_i: Span,
+    /// Everything is frozen during this final span.
+    pub t_f: Span,
+    /// ΔT: steps between two tests (and the averaging window) of `element_quantile`.
+    pub interval: u64,
+    /// The shape of r(t) between both ends.
+    pub curve: Curve,
+    /// The curve's exponent.
+    pub exponent: f64,
+}
+
+impl Default for FreezeConfig {
+    fn default() -> Self {
+        FreezeConfig {
+            mode: FreezeMode::Adaptive,
+            rule: Rule::ElementQuantile,
+            score: Score::Gradient,
+            beta1: 0.85,
+            beta2: 0.95,
+            t_i: Span::Epochs(1.0),
+            t_f: Span::Share(0.7),
+            interval: 10,
+            curve: Curve::EaseOut,
+            exponent: 3.0,
+        }
+    }
+}
+
+impl FreezeConfig {
+    /// Checks every range.
+    pub fn validate(&self) -> Result<()> {
+        let unit = |field, beta: f64| {
+            check(field, beta, (0.0..1.0).contains(&beta), "at least 0 and below 1")
+        };
+        unit("freeze.beta1", self.beta1)?;
+        unit("freeze.beta2", self.beta2)?;
+        check("freeze.interval", self.interval, self.interval > 0, "at least 1")?;
+        let exponent = self.exponent;
+        check("freeze.exponent", exponent, exponent.is_finite() && exponent > 0.0, "positive")
+    }
+
+    /// Whether projection matrices train at the first step.
+    pub fn trains_at_start(&self) -> bool {
+        self.mode != FreezeMode::Start
+    }
+
+    /// The schedule of a run of `total_steps` optimiser steps.
+    ///
+    /// # Errors
+    /// The initial and the final span overlap.
+    pub fn schedule(&self, steps_per_epoch: u64, total_steps: u64) -> Result<Schedule> {
+        let t_i = self.t_i.steps(steps_per_epoch, total_steps);
+        let t_f = self.t_f.steps(steps_per_epoch, total_steps);
+        Schedule::new(total_steps, t_i, t_f, self.curve, self.exponent)
+    }
+}

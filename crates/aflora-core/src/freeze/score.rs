@@ -1,0 +1,64 @@
+//! The freezing score of a projection matrix's elements (Eq. 2-4).
+//!
+//! ```text
+//! I(t) = |∇L|                                     sensitivity            (Eq. 2)
+//! Ī(t) = β₁ Ī(t-1) + (1 - β₁) I(t)                smoothed sensitivity   (Eq. 3)
+//! U(t) = |I(t) - Ī|   Ū(t) = β₂ Ū(t-1) + (1 - β₂) U(t)   uncertainty     (Eq. 4)
+//! s(t) = Ī(t) ⊙ Ū(t)
+//! ```
+//!
+//! Which Ī stands in U, and how often I is taken, is the rule's: see [`Rule`](super::Rule).
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// What an element's sensitivity is; g is its gradient, p its value (Figure 4).
+///
+/// An element that is exactly zero has sensitivity zero under all three: |p·g| says so, the
+/// released code's |sign(p)·g| does too, and |g / p| has no better value there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Score {
+    /// |g|, the paper's choice.
+    #[default]
+    #[serde(alias = "|g|")]
+    Gradient,
+    /// |p·g|, the first-order change of the loss when the element is removed.
+    #[serde(alias = "|p*g|")]
+    ParameterGradient,
+    /// |g / p|, the gradient relative to the element.
+    #[serde(alias = "|g/p|")]
+    RelativeGradient,
+}
+
+impl Score {
+    /// The sensitivity I of every element; `parameter` and `gradient` are `[n]`.
+    pub fn sensitivity(self, parameter: &Tensor, gradient: &Tensor) -> Tensor {
+        match self {
+            Score::Gradient => (parameter.sign() * gradient).abs(),
+            Score::ParameterGradient => (parameter * gradient).abs(),
+            Score::RelativeGradient => {
+                let ratio = (gradient / parameter).abs();
+                ratio.masked_fill(&parameter.eq(0.0), 0.0)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_element_that_is_zero_has_no_sensitivity() {
+        let p = Tensor::from_slice(&[0.0f32, 2.0, -4.0]);
+        let g = Tensor::from_slice(&[3.0f32, -5.0, 8.0]);
+        for (score, expected) in [
+            (Score::Gradient, [0.0f32, 5.0, 8.0]),
+            (Score::ParameterGradient, [0.0, 10.0, 32.0]),
+            (Score::RelativeGradient, [0.0, 2.5, 2.0]),
+        ] {
+            assert_eq!(score.sensitivity(&p, &g), Tensor::from_slice(&expected), "{score:?}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! One training step: backward, clip, score, freeze, update.
+//!
+//! The order is the method's: scores read the gradient as the backward pass left it, before
+//! clipping; a matrix that freezes is not updated in the step that freezes it. (The released
+//! code lets its optimiser move it once more. Here a frozen matrix never moves again.)
+
+use crate::accounting::Accounting;
+use crate::adapter::{Method, Role};
+use crate::error::check;
+use crate::freeze::{FreezeCheck, FreezeController};
+use crate::optim::{
+    clip_global_norm, AdamW, AdamWConfig, Arena, Gradients, LinearWarmup, Parameter,
+};
+use crate::{Result, Span};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// Settings of the update; the defaults are the paper's GLUE settings for MRPC.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TunerConfig {
+    /// Peak learning rate of projection matrices and vectors.
+    pub lr: f64,
+    /// Peak learning rate of the vectors, where it should differ.
+    pub vector_lr: Option<f64>,
+    /// Peak learning rate of the task head.
+    pub head_lr: f64,
+    /// Decoupled weight decay of projection matrices and vectors.
+    pub weight_decay: f64,
+    /// Decoupled weight decay of the head's weights (its biases have none).
+    pub head_weight_decay: f64,
+    /// Joint norm to which gradients are clipped; none for no clipping.
+    pub max_grad_norm: Option<f64>,
+    /// Linear warm-up at the start of the run.
+    pub warmup: Span,
+    /// AdamW's constants.
+    pub adamw: AdamWConfig,
+}
+
+impl Default for TunerConfig {
+    fn default() -> Self {
+        TunerConfig {
+            lr: 1e-2,
+            vector_lr: None,
+            head_lr: 8e-2,
+            weight_decay: 0.1,
+            head_weight_decay: 0.1,
+            max_grad_norm: Some(0.1),
+            warmup: Span::Share(0.06),
+            adamw: AdamWConfig::default(),
+        }
+    }
+}
+
+impl TunerConfig {
+    /// Checks every range.
+    pub fn validate(&self) -> Result<()> {
+        let rate = |field, lr: f64| {
+            check(field, lr, lr.is_finite() && lr >= 0.0, "a finite number, at least 0")
+        };
+        rate("lr", self.lr)?;
+        rate("vector_lr", self.vector_lr.unwrap_or(0.0))?;
+        rate("head_lr", self.head_lr)?;
+        rate("weight_decay", self.weight_decay)?;
+        rate("head_weight_decay", self.head_weight_decay)?;
+        if let Some(norm) = self.max_grad_norm {
+            check("max_grad_norm", norm, norm > 0.0, "positive, or null for no clipping")?;
+        }
+        AdamW::new(self.adamw).map(|_| ())
+    }
+
+    /// Peak rate and weight decay of a group.
+    fn rates(&self, role: Role) -> (f64, f64) {
+        match role {
+            Role::Projection => (self.lr, self.weight_decay),
+            Role::Vector => (self.vector_lr.unwrap_or(self.lr), self.weight_decay),
+            Role::Head => (self.head_lr, self.head_weight_decay),
+            Role::HeadBias => (self.head_lr, 0.0),
+        }
+    }
+}
+
+/// What a step did.
+#[derive(Debug)]
+pub struct StepReport {
+    /// Completed steps before this one.
+    pub step: u64,
+    /// Learning rate of the projection matrices in this step.
+    pub lr: f64,
+    /// Joint gradient norm before clipping; on the device, not yet read.
+    pub grad_norm: Tensor,
+    /// Adapter parameters that were updated.
+    pub trainable: i64,
+    /// The freeze test, if one was due.
+    pub check: Option<FreezeCheck>,
+}
+
+/// Trains the adapters and the head of one model over one run.
+#[derive(Debug)]
+pub struct Tuner {
+    config: TunerConfig,
+    arena: Arena,
+    optimiser: AdamW,
+    schedule: LinearWarmup,
+    controller: Option<FreezeController>,
+    accounting: Accounting,
+    pending: Option<Gradients>,
+    step: u64,
+}
+
+impl Tuner {
+    /// A tuner for a run of `total_steps` optimiser steps, `steps_per_epoch` an epoch.
+    ///
+    /// `parameters` are those of the adapters that `method` made
+    /// ([`Adapter::parameters`](crate::Adapter::parameters)) and of the task head.
+    ///
+    /// # Errors
+    /// A setting is out of range, nothing trains, or two parameters share a name.
+    pub fn new(
+        config: TunerConfig,
+        method: &dyn Method,
+        parameters: Vec<Parameter>,
+        steps_per_epoch: u64,
+        total_steps: u64,
+    ) -> Result<Self> {
+        config.validate()?;
+        check("total_steps", total_steps, total_steps > 0, "at least 1")?;
+        let candidates = parameters.iter().filter(|p| p.role == Role::Projection).count();
+        let controller = match method.freezing() {
+            Some(freeze) if candidates > 0 => {
+                Some(FreezeController::new(freeze, candidates, steps_per_epoch, total_steps)?)
+            }
+            _ => None,
+        };
+        let arena = Arena::new(parameters)?;
+        Ok(Tuner {
+            optimiser: AdamW::new(config.adamw)?,
+            schedule: LinearWarmup {
+                warmup: config.warmup.steps(steps_per_epoch, total_steps),
+                total: total_steps,
+            },
+            accounting: Accounting::new(arena.trainable(false)),
+            pending: None,
+            step: 0,
+            config,
+            arena,
+            controller,
+        })
+    }
+
+    /// One step on `loss`: backward and update.
+    pub fn step(&mut self, loss: &Tensor) -> Result<StepReport> {
+        self.accumulate(loss)?;
+        self.update()
+    }
+
+    /// Adds the gradient of `loss` to the next update (gradient accumulation).
+    pub fn accumulate(&mut self, loss: &Tensor) -> Result<()> {
+        let gradients = self.arena.gradients(loss)?;
+        match &mut self.pending {
+            None => self.pending = Some(gradients),
+            Some(sum) => tch::no_grad(|| {
+                for (role, gradient) in gradients {
+                    if let Some(total) = sum.get_mut(&role) {
+                        let _ = total.g_add_(&gradient);
+                    }
+                }
+            }),
+        }
+        Ok(())
+    }
+
+    /// Scores, freezes and updates with what was accumulated.
+    pub fn update(&mut self) -> Result<StepReport> {
+        let mut gradients = self.pending.take().unwrap_or_default();
+        let check = self.freeze(&mut gradients)?;
+        let grad_norm = clip_global_norm(&mut gradients, self.config.max_grad_norm);
+        let factor = self.schedule.factor(self.step);
+        for (role, group) in self.arena.groups_mut() {
+            if let Some(gradient) = gradients.get(&role) {
+                let (peak, decay) = self.config.rates(role);
+                self.optimiser.update(group, gradient, self.step + 1, peak * factor, decay);
+            }
+        }
+        let trainable = self.arena.trainable(false);
+        self.accounting.step(trainable);
+        let lr = self.config.lr * factor;
+        let report = StepReport { step: self.step, lr, grad_norm, trainable, check };
+        self.step += 1;
+        Ok(report)
+    }
+
+    fn freeze(&mut self, gradients: &mut Gradients) -> Result<Option<FreezeCheck>> {
+        let Some(controller) = &self.controller else {
+            return Ok(None);
+        };
+        let Some(group) = self.arena.group_mut(Role::Projection) else {
+            return Ok(None);
+        };
+        let Some(gradient) = gradients.get(&Role::Projection) else {
+            return Ok(None);
+        };
+        let check = controller.observe(self.step, group, gradient)?;
+        if let Some(check) = &check {
+            let leave: Vec<bool> = check.matrices.iter().map(|m| m.frozen).collect();
+            if leave.contains(&true) {
+                self.arena.freeze(Role::Projection, &leave, gradients);
+                for name in check.frozen() {
+                    self.accounting.froze(name, self.step);
+                }
+            }
+        }
+        Ok(check)
+    }
+
+    /// Steps completed.
+    pub fn completed(&self) -> u64 {
+        self.step
+    }
+
+    /// Trainable adapter parameters so far, and when matrices froze.
+    pub fn accounting(&self) -> &Accounting {
+        &self.accounting
+    }
+
+    /// The parameters that train now.
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// The freezing schedule, where this method freezes.
+    pub fn controller(&self) -> Option<&FreezeController> {
+        self.controller.as_ref()
+    }
+}
