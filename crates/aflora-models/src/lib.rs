@@ -1,1 +1,24 @@
+//! Backbones, and the injection of adapters into them.
+//!
+//! * [`backbone`]: what a model must tell and do to be fine-tuned
+//! * [`rust_bert`]: rust-bert's models as backbones, a wrapper of a few lines each
+//! * [`targets`]: which linear layers get an adapter
+//! * [`adapted`]: a backbone with adapters in it
+//! * [`adapter_folder`]: adapters on disk, in the layout of Hugging Face PEFT
+//! * [`weights`]: pretrained weights by name
+//! * [`tokenizer`]: text to token ids
 
+pub mod adapted;
+pub mod adapter_folder;
+pub mod backbone;
+mod error;
+pub mod rust_bert;
+pub mod targets;
+pub mod tokenizer;
+pub mod weights;
+
+pub use adapted::AdaptedModel;
+pub use backbone::{build, Backbone, Batch, InjectableLinear};
+pub use error::{Error, Result};
+pub use targets::{Pattern, Targets};
+pub use tokenizer::TextEncoder;

@@ -1,1 +1,18 @@
+//! Fine-tuning experiments with AFLoRA: the library behind the `aflora` command.
+//!
+//! * [`config`]: what to run
+//! * [`data`], [`metrics`], [`hub`]: tasks, their examples, and how answers are judged
+//! * [`run`]: one run, from a configuration to a finished folder
+//! * [`inspect`], [`list`]: what a configuration would train, and what was run
+//! * [`device`], [`ui`], [`provenance`]: where it computes, what people see, where it came from
 
+pub mod config;
+pub mod data;
+pub mod device;
+pub mod hub;
+pub mod inspect;
+pub mod list;
+pub mod metrics;
+pub mod provenance;
+pub mod run;
+pub mod ui;

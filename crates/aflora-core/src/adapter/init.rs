@@ -14,6 +14,12 @@ pub(super) fn kaiming_uniform(shape: [i64; 2], seed: u64, name: &str, device: De
     t.to_device(device)
 }
 
+/// Normal with mean 0, seeded like [`kaiming_uniform`]; fp32, on the CPU.
+pub fn normal(shape: &[i64], std: f64, seed: u64, name: &str) -> Tensor {
+    tch::manual_seed(mix(seed, name) as i64);
+    Tensor::randn(shape, (Kind::Float, Device::Cpu)) * std
+}
+
 /// A constant vector.
 pub(super) fn constant(len: i64, value: f64, device: Device) -> Tensor {
     Tensor::full([len], value, (Kind::Float, device))

@@ -10,6 +10,7 @@ pub mod lora;
 mod wrap;
 
 pub use aflora::{Aflora, AfloraConfig, PmTrainable};
+pub use init::normal;
 pub use lora::{Lora, LoraConfig};
 pub use wrap::AdaptedLinear;
 

@@ -129,7 +129,8 @@ impl FreezeController {
     fn is_due(&self, t: u64) -> bool {
         match self.config.rule {
             Rule::ElementQuantile => {
-                let on_interval = t > self.schedule.initial && t % self.config.interval == 0;
+                let on_interval =
+                    t > self.schedule.initial && t.is_multiple_of(self.config.interval);
                 on_interval || t > self.schedule.saturation
             }
             Rule::MatrixRank => self.schedule.ratio(t) > 0.0,

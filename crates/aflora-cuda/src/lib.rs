@@ -1,0 +1,45 @@
+//! CUDA at run time: one binary for machines with and without a GPU.
+//!
+//! A binary built against libtorch needs only `libtorch_cpu` and `libc10`; the linker drops
+//! the unused `libtorch_cuda`. [`load`] opens it, before the first tensor is made, and from
+//! then on libtorch sees the GPU. Where the driver or CUDA's own libraries are missing, it says
+//! so and the program goes on with the CPU.
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use std::sync::OnceLock;
+
+/// Why there is no CUDA.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The machine has no NVIDIA driver.
+    #[error("no NVIDIA driver on this machine ({0})")]
+    Driver(String),
+    /// libtorch's CUDA part, or a library that it needs, is missing.
+    #[error("libtorch's CUDA part cannot be loaded ({0}); set it up with `make setup CUDA=1`, or use a Python's torch with LIBTORCH_USE_PYTORCH=1")]
+    Libtorch(String),
+}
+
+/// Makes libtorch's CUDA kernels available to this process; later calls give the first result.
+///
+/// Must run before the process makes its first tensor.
+///
+/// # Errors
+/// There is no driver, or the CUDA part of libtorch cannot be loaded.
+pub fn load() -> Result<(), Error> {
+    static LOADED: OnceLock<Result<(), Error>> = OnceLock::new();
+    LOADED
+        .get_or_init(|| {
+            open("libcuda.so.1").map_err(Error::Driver)?;
+            open("libtorch_cuda.so").map_err(Error::Libtorch)
+        })
+        .clone()
+}
+
+/// Opens a library for the rest of the process, its symbols visible to all.
+fn open(name: &str) -> Result<(), String> {
+    // SAFETY: opening runs the library's initialisers. Those of the driver and of libtorch are
+    // made for that, and nothing of libtorch has run in this process before.
+    let library = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) };
+    // Never closed: libtorch keeps pointers into it.
+    library.map(std::mem::forget).map_err(|e| e.to_string())
+}

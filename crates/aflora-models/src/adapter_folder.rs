@@ -1,0 +1,138 @@
+//! Adapters on disk, in the layout of Hugging Face PEFT: `adapter_config.json` and
+//! `adapter_model.safetensors`, keys `base_model.model.<layer>.lora_A.weight`, the head beside
+//! them under its own name.
+
+use crate::adapted::AdaptedModel;
+use crate::error::Lines;
+use crate::weights::{open, parse, to_tensor};
+use crate::{Error, Result};
+use safetensors::{Dtype, View};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+const ROOT: &str = "base_model.model.";
+
+/// Every tensor of the adapters and of the trained modules, under its key in the file.
+fn tensors(model: &AdaptedModel) -> BTreeMap<String, Tensor> {
+    let mut all = BTreeMap::new();
+    for adapter in model.adapters() {
+        for t in adapter.tensors() {
+            let suffix = if t.tensor.dim() == 2 { ".weight" } else { "" };
+            let key = format!("{ROOT}{}.{}{suffix}", adapter.site().name, t.name);
+            all.insert(key, t.tensor);
+        }
+    }
+    for (name, tensor) in model.trained_weights() {
+        all.insert(format!("{ROOT}{name}"), tensor);
+    }
+    all
+}
+
+/// Writes the adapters and the trained modules of `model` to `folder`, with `config` (a JSON
+/// object of the method's settings) and what PEFT's readers expect in `adapter_config.json`.
+///
+/// The folder appears whole or not at all; one that was there is replaced.
+pub fn save(
+    model: &AdaptedModel,
+    folder: &Path,
+    config: &serde_json::Map<String, serde_json::Value>,
+) -> Result<()> {
+    let temporary = folder.with_extension("tmp");
+    let _ = fs::remove_dir_all(&temporary);
+    fs::create_dir_all(&temporary).map_err(Error::io(&temporary))?;
+
+    let mut adapter_config = config.clone();
+    adapter_config.insert("task_type".into(), "SEQ_CLS".into());
+    adapter_config.insert("modules_to_save".into(), model.trained_modules().into());
+    let path = temporary.join(CONFIG);
+    let text = serde_json::to_string_pretty(&adapter_config).unwrap_or_default();
+    fs::write(&path, text + "\n").map_err(Error::io(&path))?;
+
+    let path = temporary.join(WEIGHTS);
+    let views = tensors(model).into_iter().map(|(name, t)| Ok((name, HostTensor::new(&t)?)));
+    let views: Vec<(String, HostTensor)> = views.collect::<Result<_>>()?;
+    let about = HashMap::from([("format".to_string(), "pt".to_string())]);
+    safetensors::serialize_to_file(views, Some(about), &path).map_err(|e| Error::Io {
+        path: path.clone(),
+        source: std::io::Error::other(e.to_string()),
+    })?;
+
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(Error::io(folder))?;
+    }
+    fs::rename(&temporary, folder).map_err(Error::io(folder))
+}
+
+/// Loads an adapter folder into `model`, whose adapters must be of the same shape.
+///
+/// # Errors
+/// The file is damaged, or a tensor is missing, unexpected or of another shape; nothing is
+/// changed then.
+pub fn load(model: &AdaptedModel, folder: &Path) -> Result<()> {
+    let path = folder.join(WEIGHTS);
+    let file = open(&path)?;
+    let in_file = parse(&path, &file)?;
+    let mut names: Vec<&str> = in_file.names();
+    let mut problems = Vec::new();
+    let mut loads = Vec::new();
+    for (name, tensor) in tensors(model) {
+        names.retain(|n| *n != name);
+        match in_file.tensor(&name) {
+            Err(_) => problems.push(format!("`{name}` is missing from it")),
+            Ok(view) => {
+                let found: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+                if found == tensor.size() {
+                    loads.push((tensor, view));
+                } else {
+                    let wanted = tensor.size();
+                    problems.push(format!("`{name}` has shape {found:?} there, {wanted:?} here"));
+                }
+            }
+        }
+    }
+    problems.extend(names.iter().map(|n| format!("`{n}` has no place in the model")));
+    if !problems.is_empty() {
+        return Err(Error::Weights { path, problems: Lines(problems) });
+    }
+    tch::no_grad(|| {
+        for (mut tensor, view) in loads {
+            tensor.f_copy_(&to_tensor(&path, &view)?)?;
+        }
+        Ok(())
+    })
+}
+
+/// A tensor's bytes on the host.
+struct HostTensor {
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl HostTensor {
+    fn new(tensor: &Tensor) -> Result<Self> {
+        let host = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+        let mut bytes = vec![0; host.numel() * size_of::<f32>()];
+        host.f_copy_data_u8(&mut bytes, host.numel())?;
+        Ok(HostTensor { shape: host.size().iter().map(|&n| n as usize).collect(), bytes })
+    }
+}
+
+impl View for HostTensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}

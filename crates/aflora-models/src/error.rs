@@ -1,0 +1,90 @@
+//! What can go wrong with models, weights and tokenizers.
+
+use std::path::{Path, PathBuf};
+
+/// The result of a fallible operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error about a model, its weights or its tokenizer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A model's config.json does not describe a model that can be built.
+    #[error("{path}: {problem}", path = path.display())]
+    Config {
+        /// The config.json.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// A weight or adapter file is damaged or of another format.
+    #[error("{path}: not a readable safetensors file ({problem}); it may be truncated: get it again", path = path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// The reader's words.
+        problem: String,
+    },
+    /// Weights and model do not fit.
+    #[error("{path} does not fit the model:{problems}", path = path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// One line each.
+        problems: Lines,
+    },
+    /// A target pattern selects nothing, or is no pattern.
+    #[error("target modules: {0}")]
+    Targets(String),
+    /// A tokenizer is missing or damaged.
+    #[error("{path}: {problem}", path = path.display())]
+    Tokenizer {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// A text cannot be encoded.
+    #[error("cannot encode a text: {0}")]
+    Encode(String),
+    /// The model's forward pass failed.
+    #[error("forward pass: {0}")]
+    Forward(String),
+    /// The core refused something.
+    #[error(transparent)]
+    Core(#[from] aflora_core::Error),
+    /// libtorch refused an operation.
+    #[error(transparent)]
+    Torch(#[from] tch::TchError),
+}
+
+impl Error {
+    /// An [`Error::Io`] at `path`, for `map_err`.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+        move |source| Error::Io { path: path.to_path_buf(), source }
+    }
+}
+
+/// Lines of a listing, each on a line of its own below the sentence; long ones are cut.
+#[derive(Debug)]
+pub struct Lines(pub Vec<String>);
+
+impl std::fmt::Display for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const SHOWN: usize = 20;
+        for line in self.0.iter().take(SHOWN) {
+            write!(f, "\n  {line}")?;
+        }
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n  … and {more} more"),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Which linear layers get an adapter, with PEFT's meaning of `target_modules`.
+//!
+//! A string is a regular expression that must match the whole name. A list holds names, each
+//! matching a layer of that name or one that ends in `.name`. Every pattern must match
+//! something, so that a slip does not quietly train half a model.
+
+use crate::{Error, Result};
+use aflora_core::Site;
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+/// A choice of modules: a regular expression, or names and suffixes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Pattern {
+    /// Must match the whole name.
+    Regex(String),
+    /// Whole names or dotted suffixes.
+    Names(Vec<String>),
+}
+
+impl Default for Pattern {
+    fn default() -> Self {
+        Pattern::Names(Vec::new())
+    }
+}
+
+/// Target modules, minus excluded ones, in chosen layers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Targets {
+    /// What gets an adapter.
+    pub target_modules: Pattern,
+    /// What does not, although it is a target.
+    pub exclude_modules: Pattern,
+    /// Only layers with these numbers; all where not given.
+    pub layers: Option<Vec<i64>>,
+}
+
+impl Targets {
+    /// The indices of the chosen sites.
+    ///
+    /// # Errors
+    /// A pattern is malformed or matches nothing (the nearest names are told), a layer number
+    /// does not occur, or nothing is left.
+    pub fn select(&self, sites: &[&Site]) -> Result<Vec<usize>> {
+        let names: Vec<&str> = sites.iter().map(|s| s.name.as_str()).collect();
+        let mut chosen = matches(&self.target_modules, &names, "target_modules")?;
+        for (choice, out) in
+            chosen.iter_mut().zip(matches(&self.exclude_modules, &names, "exclude_modules")?)
+        {
+            *choice &= !out;
+        }
+        if let Some(layers) = &self.layers {
+            if let Some(absent) =
+                layers.iter().find(|&&l| !names.iter().any(|n| layer_of(n) == Some(l)))
+            {
+                let last = names.iter().filter_map(|n| layer_of(n)).max().unwrap_or(-1);
+                return Err(Error::Targets(format!(
+                    "there is no layer {absent}; the layers are 0 to {last}"
+                )));
+            }
+            for (choice, name) in chosen.iter_mut().zip(&names) {
+                *choice &= layer_of(name).is_some_and(|l| layers.contains(&l));
+            }
+        }
+        let picked: Vec<usize> = (0..names.len()).filter(|&i| chosen[i]).collect();
+        if picked.is_empty() {
+            return Err(Error::Targets(format!(
+                "nothing is left to adapt: targets {}, excludes {}, layers {:?}",
+                describe(&self.target_modules),
+                describe(&self.exclude_modules),
+                self.layers
+            )));
+        }
+        Ok(picked)
+    }
+}
+
+fn describe(pattern: &Pattern) -> String {
+    match pattern {
+        Pattern::Regex(regex) => format!("/{regex}/"),
+        Pattern::Names(names) => format!("{names:?}"),
+    }
+}
+
+fn matches(pattern: &Pattern, names: &[&str], key: &str) -> Result<Vec<bool>> {
+    match pattern {
+        Pattern::Regex(text) => {
+            let regex = Regex::new(&format!("^(?:{text})$"))
+                .map_err(|e| Error::Targets(format!("{key} is no regular expression: {e}")))?;
+            let hits: Vec<bool> = names.iter().map(|n| regex.is_match(n)).collect();
+            if !hits.contains(&true) {
+                return Err(nothing(key, text, names));
+            }
+            Ok(hits)
+        }
+        Pattern::Names(list) => {
+            let mut hits = vec![false; names.len()];
+            for want in list {
+                let suffix = format!(".{want}");
+                let mut any = false;
+                for (hit, name) in hits.iter_mut().zip(names) {
+                    if name == want || name.ends_with(&suffix) {
+                        *hit = true;
+                        any = true;
+                    }
+                }
+                if !any {
+                    return Err(nothing(key, want, names));
+                }
+            }
+            Ok(hits)
+        }
+    }
+}
+
+fn nothing(key: &str, pattern: &str, names: &[&str]) -> Error {
+    // Layers repeat: compare with the part after the layer's number, each form once.
+    let mut tails: Vec<&str> = names.iter().map(|n| tail_of(n)).collect();
+    tails.sort_unstable();
+    tails.dedup();
+    let near = |t: &str| (strsim::jaro_winkler(pattern, t) * -1e6) as i64;
+    tails.sort_by_key(|t| near(t));
+    tails.truncate(6);
+    Error::Targets(format!(
+        "`{pattern}` in {key} matches no linear layer; the nearest are: {}",
+        tails.join(", ")
+    ))
+}
+
+/// The number in `….layer.3.…` or `….h.3.…`.
+fn layer_of(name: &str) -> Option<i64> {
+    name.split('.').find_map(|part| part.parse().ok())
+}
+
+fn tail_of(name: &str) -> &str {
+    let number = name.split('.').find(|part| part.parse::<i64>().is_ok());
+    number.and_then(|n| name.split_once(&format!(".{n}."))).map_or(name, |(_, tail)| tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aflora_core::Block;
+
+    fn sites() -> Vec<Site> {
+        let mut sites = Vec::new();
+        for layer in 0..3 {
+            for (tail, block) in [
+                ("attention.self.query", Block::Attention),
+                ("attention.self.key", Block::Attention),
+                ("attention.output.dense", Block::Attention),
+                ("intermediate.dense", Block::Ffn),
+                ("output.dense", Block::Ffn),
+            ] {
+                let name = format!("bert.encoder.layer.{layer}.{tail}");
+                sites.push(Site { name, in_features: 4, out_features: 4, block });
+            }
+        }
+        sites
+    }
+
+    fn select(targets: Targets) -> Result<Vec<String>> {
+        let sites = sites();
+        let all: Vec<&Site> = sites.iter().collect();
+        Ok(targets.select(&all)?.into_iter().map(|i| sites[i].name.clone()).collect())
+    }
+
+    fn names(list: &[&str]) -> Pattern {
+        Pattern::Names(list.iter().map(|s| s.to_string()).collect())
+    }
+
+    #[test]
+    fn a_suffix_matches_every_layer_that_ends_in_it() {
+        let target_modules = names(&["output.dense"]);
+        let picked = select(Targets { target_modules, ..Default::default() }).unwrap();
+        assert_eq!(picked.len(), 6, "{picked:?}");
+    }
+
+    #[test]
+    fn a_suffix_ends_at_a_dot() {
+        let target_modules = names(&["ense"]);
+        assert!(select(Targets { target_modules, ..Default::default() }).is_err());
+    }
+
+    #[test]
+    fn a_regex_matches_the_whole_name() {
+        let target_modules = Pattern::Regex(r"bert\.encoder\.layer\.\d+\.output\.dense".into());
+        let picked = select(Targets { target_modules, ..Default::default() }).unwrap();
+        assert_eq!(picked.len(), 3);
+        let target_modules = Pattern::Regex("output".into());
+        assert!(select(Targets { target_modules, ..Default::default() }).is_err());
+    }
+
+    #[test]
+    fn excludes_and_layers_narrow_the_choice() {
+        let picked = select(Targets {
+            target_modules: names(&["output.dense", "query"]),
+            exclude_modules: names(&["attention.output.dense"]),
+            layers: Some(vec![2]),
+        });
+        assert_eq!(
+            picked.unwrap(),
+            ["bert.encoder.layer.2.attention.self.query", "bert.encoder.layer.2.output.dense"]
+        );
+    }
+
+    #[test]
+    fn a_pattern_that_matches_nothing_names_the_nearest() {
+        let error = select(Targets {
+            target_modules: names(&["query", "atention.self.key"]),
+            ..Default::default()
+        });
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("`atention.self.key`"), "{text}");
+        assert!(text.contains("are: attention.self.key,"), "{text}");
+    }
+
+    #[test]
+    fn wrong_layers_wrong_regexes_and_empty_choices_are_refused() {
+        let query = names(&["query"]);
+        let text = |t: Targets| select(t).unwrap_err().to_string();
+        let layers = Some(vec![7]);
+        let wrong_layer = Targets { target_modules: query.clone(), layers, ..Default::default() };
+        assert!(text(wrong_layer).contains("no layer 7; the layers are 0 to 2"));
+        let regex = Pattern::Regex("(".into());
+        assert!(text(Targets { target_modules: regex, ..Default::default() }).contains("regular"));
+        assert!(text(Targets::default()).contains("nothing is left"));
+        let both =
+            Targets { target_modules: query.clone(), exclude_modules: query, ..Default::default() };
+        assert!(text(both).contains("nothing is left"));
+    }
+}

@@ -1,0 +1,229 @@
+//! What can be set, with the defaults.
+
+use aflora_core::adapter::{Aflora, AfloraConfig, Lora, LoraConfig};
+use aflora_core::optim::AdamWConfig;
+use aflora_core::{Method, Span, TunerConfig};
+use aflora_models::{Pattern, Targets};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The keys that every run knows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunSettings {
+    /// Decides initial values, data order and dropout.
+    pub seed: u64,
+    /// A folder to look for data and models in, before all others.
+    pub data: Option<PathBuf>,
+    /// Where the run is written; a numbered folder under `runs/` if not given.
+    pub run_dir: Option<PathBuf>,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// The frozen weights' precision: `auto` (bf16 on a GPU, fp32 on a CPU), `fp32`, `bf16`.
+    pub precision: String,
+    /// Threads of a run on the CPU; as many as there are cores if not given.
+    pub threads: Option<usize>,
+    /// Passes over the training rows.
+    pub epochs: usize,
+    /// Rows of a forward and backward pass.
+    pub batch_size: usize,
+    /// Passes whose gradients are summed for one update (each weighted 1 / accumulate).
+    pub accumulate: usize,
+    /// Rows of an evaluation pass.
+    pub eval_batch_size: usize,
+    /// Tokens to which a text or pair is cut.
+    pub max_length: usize,
+    /// Training rows to use, drawn with the seed; all if not given.
+    pub limit: Option<usize>,
+    /// Rows of each evaluation split to use; all if not given.
+    pub eval_limit: Option<usize>,
+    /// Peak learning rate of projection matrices and vectors.
+    pub lr: f64,
+    /// Peak learning rate of the vectors, where it should differ.
+    pub vector_lr: Option<f64>,
+    /// Peak learning rate of the task head.
+    pub head_lr: f64,
+    /// Weight decay of projection matrices and vectors.
+    pub weight_decay: f64,
+    /// Weight decay of the head's weights.
+    pub head_weight_decay: f64,
+    /// Joint gradient norm to clip to; `null` for none.
+    pub max_grad_norm: Option<f64>,
+    /// Linear warm-up: `6%`, `1 epoch`, `100 steps`.
+    pub warmup: Span,
+    /// AdamW's constants.
+    pub adamw: AdamWConfig,
+    /// Steps between two recorded losses.
+    pub log_every: u64,
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        let tuner = TunerConfig::default();
+        RunSettings {
+            seed: 42,
+            data: None,
+            run_dir: None,
+            device: "auto".into(),
+            precision: "auto".into(),
+            threads: None,
+            epochs: 20,
+            batch_size: 64,
+            accumulate: 1,
+            eval_batch_size: 64,
+            max_length: 256,
+            limit: None,
+            eval_limit: None,
+            lr: tuner.lr,
+            vector_lr: tuner.vector_lr,
+            head_lr: tuner.head_lr,
+            weight_decay: tuner.weight_decay,
+            head_weight_decay: tuner.head_weight_decay,
+            max_grad_norm: tuner.max_grad_norm,
+            warmup: tuner.warmup,
+            adamw: tuner.adamw,
+            log_every: 10,
+        }
+    }
+}
+
+impl RunSettings {
+    /// The part that the core's [`Tuner`](aflora_core::Tuner) takes.
+    pub fn tuner(&self) -> TunerConfig {
+        TunerConfig {
+            lr: self.lr,
+            vector_lr: self.vector_lr,
+            head_lr: self.head_lr,
+            weight_decay: self.weight_decay,
+            head_weight_decay: self.head_weight_decay,
+            max_grad_norm: self.max_grad_norm,
+            warmup: self.warmup,
+            adamw: self.adamw,
+        }
+    }
+
+    /// Everything out of range: the key and what would be right.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut need = |ok: bool, key: &str, right: &str| {
+            if !ok {
+                problems.push((key.to_string(), format!("`{key}` must be {right}")));
+            }
+        };
+        let device = self.device.as_str();
+        let numbered = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
+        let known = matches!(device, "auto" | "cpu" | "cuda") || numbered;
+        need(known, "device", "`auto`, `cpu`, `cuda` or `cuda:N`");
+        let precise = matches!(self.precision.as_str(), "auto" | "fp32" | "bf16");
+        need(precise, "precision", "`auto`, `fp32` or `bf16`");
+        for (key, value) in [
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("accumulate", self.accumulate),
+            ("eval_batch_size", self.eval_batch_size),
+            ("limit", self.limit.unwrap_or(1)),
+            ("eval_limit", self.eval_limit.unwrap_or(1)),
+            ("threads", self.threads.unwrap_or(1)),
+            ("log_every", self.log_every as usize),
+        ] {
+            need(value > 0, key, "at least 1");
+        }
+        let shortest = aflora_models::tokenizer::SHORTEST;
+        need(self.max_length >= shortest, "max_length", &format!("at least {shortest}"));
+        if let Err(error) = self.tuner().validate() {
+            problems.push(core_problem(error));
+        }
+        problems
+    }
+}
+
+/// The key and the words of a setting that the core refused.
+pub(super) fn core_problem(error: aflora_core::Error) -> (String, String) {
+    let key = match &error {
+        aflora_core::Error::Setting { field, .. } => field.to_string(),
+        _ => String::new(),
+    };
+    (key, error.to_string())
+}
+
+/// A task block.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TaskConfig {
+    /// The task's name.
+    pub task: String,
+    /// The model that it is run on where none is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+/// A model block.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The name in run names and reports.
+    pub model: String,
+    /// The code that runs it, such as `bert`.
+    pub backbone: String,
+    /// A folder with config.json, weights and tokenizer, relative to the project.
+    pub path: Option<PathBuf>,
+    /// `owner/name` on the hub.
+    pub repo: Option<String>,
+    /// The commit to take from the hub.
+    pub revision: Option<String>,
+    /// Linear layers that get an adapter.
+    pub target_modules: Pattern,
+    /// Targets that do not after all.
+    pub exclude_modules: Pattern,
+    /// Only layers with these numbers.
+    pub layers: Option<Vec<i64>>,
+    /// Modules that train in full beside the head.
+    pub train_modules: Vec<String>,
+}
+
+impl ModelConfig {
+    /// Which layers get an adapter.
+    pub fn targets(&self) -> Targets {
+        Targets {
+            target_modules: self.target_modules.clone(),
+            exclude_modules: self.exclude_modules.clone(),
+            layers: self.layers.clone(),
+        }
+    }
+}
+
+/// A method block.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "snake_case")]
+pub enum MethodConfig {
+    /// Adaptive freezing of low-rank adaptation.
+    Aflora(AfloraConfig),
+    /// Low-rank adaptation.
+    Lora(LoraConfig),
+    /// No adapters: only the head trains.
+    Head {},
+}
+
+impl MethodConfig {
+    /// The names of all methods.
+    pub const NAMES: [&'static str; 3] = ["aflora", "lora", "head"];
+
+    /// The method of that name with its defaults.
+    pub fn defaults(name: &str) -> Option<MethodConfig> {
+        match name {
+            "aflora" => Some(MethodConfig::Aflora(AfloraConfig::default())),
+            "lora" => Some(MethodConfig::Lora(LoraConfig::default())),
+            "head" => Some(MethodConfig::Head {}),
+            _ => None,
+        }
+    }
+
+    /// The method, or none if only the head trains.
+    pub fn build(&self) -> aflora_core::Result<Option<Box<dyn Method>>> {
+        Ok(match self {
+            MethodConfig::Aflora(config) => Some(Box::new(Aflora::new(config.clone())?)),
+            MethodConfig::Lora(config) => Some(Box::new(Lora::new(config.clone())?)),
+            MethodConfig::Head {} => None,
+        })
+    }
+}

@@ -1,0 +1,82 @@
+//! What can be wrong with data, where, and what would be right.
+
+use std::path::{Path, PathBuf};
+
+/// An error about a task's data.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// No task of that name.
+    #[error("there is no task `{name}`; did you mean `{nearest}`? The tasks are: {all}")]
+    UnknownTask {
+        /// What was asked for.
+        name: String,
+        /// The most similar name.
+        nearest: String,
+        /// All names.
+        all: String,
+    },
+    /// A file cannot be read.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A row is not as it should be.
+    #[error("{path}, line {line}: {problem}", path = path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What was found, and what would be right.
+        problem: String,
+    },
+    /// A file is not as it should be.
+    #[error("{path}: {problem}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was found, and what would be right.
+        problem: String,
+    },
+    /// There are no examples.
+    #[error("{place}: there are no examples in it")]
+    Empty {
+        /// The file or split.
+        place: String,
+    },
+    /// All labels are the same.
+    #[error("{place}: all {rows} examples have the label {label}; there is nothing to learn (is `limit` too small?)")]
+    OneLabel {
+        /// The file or split.
+        place: String,
+        /// The label.
+        label: f64,
+        /// How many examples.
+        rows: usize,
+    },
+    /// The data are nowhere.
+    #[error("the data of task `{task}` were not found. Tried:{tried}\n{remedy}")]
+    NotFound {
+        /// The task.
+        task: &'static str,
+        /// One line each.
+        tried: String,
+        /// How to provide them.
+        remedy: String,
+    },
+}
+
+impl DataError {
+    /// An [`DataError::Io`] at `path`, for `map_err`.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> DataError + '_ {
+        move |source| DataError::Io { path: path.to_path_buf(), source }
+    }
+
+    /// A [`DataError::File`].
+    pub(crate) fn file(path: &Path, problem: impl Into<String>) -> DataError {
+        DataError::File { path: path.to_path_buf(), problem: problem.into() }
+    }
+}

@@ -1,0 +1,43 @@
+//! Tasks and their examples.
+//!
+//! * [`task`]: the tasks as one table
+//! * [`tsv`], [`parquet`], [`reviews`]: the formats in which they come
+//! * [`locate`]: where they are looked for
+
+mod error;
+pub mod locate;
+pub mod parquet;
+pub mod reviews;
+pub mod task;
+pub mod tsv;
+
+pub use error::DataError;
+pub use locate::{Dataset, Locator, Source};
+pub use task::{Task, TASKS};
+
+/// One example: a text or a pair of texts, and what is right for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// The text, or the first of a pair.
+    pub text_a: String,
+    /// The second of a pair.
+    pub text_b: Option<String>,
+    /// The class's number, or the score of a regression.
+    pub label: f64,
+}
+
+/// Checks a training split as a whole: a classifier needs examples of at least two classes, a
+/// regression needs scores that differ.
+pub fn check_training(examples: &[Example], place: &str) -> Result<(), DataError> {
+    let Some(first) = examples.first() else {
+        return Err(DataError::Empty { place: place.to_string() });
+    };
+    if examples.iter().all(|e| e.label == first.label) {
+        return Err(DataError::OneLabel {
+            place: place.to_string(),
+            label: first.label,
+            rows: examples.len(),
+        });
+    }
+    Ok(())
+}

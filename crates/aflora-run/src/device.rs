@@ -1,0 +1,63 @@
+//! Where a run computes, and in what precision.
+
+use aflora_cuda as cuda;
+use tch::{Device, Kind};
+
+/// A device by its name in a configuration: `auto`, `cpu`, `cuda` or `cuda:N`.
+///
+/// `auto` takes the first GPU where there is one, and the CPU otherwise. Must be called before
+/// the first tensor is made.
+///
+/// # Errors
+/// A GPU was asked for and there is none, or not so many.
+pub fn choose(name: &str) -> anyhow::Result<Device> {
+    let (wanted, index) = match name {
+        "cpu" => return Ok(Device::Cpu),
+        "auto" => (false, 0),
+        "cuda" => (true, 0),
+        other => match other.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
+            Some(index) => (true, index),
+            None => anyhow::bail!("device `{other}` is unknown: auto, cpu, cuda or cuda:N"),
+        },
+    };
+    let count = match cuda::load() {
+        Ok(()) => tch::Cuda::device_count(),
+        Err(cuda::Error::Driver(_)) if !wanted => return Ok(Device::Cpu),
+        Err(e) if !wanted => {
+            tracing::warn!("training on the CPU: {e}");
+            return Ok(Device::Cpu);
+        }
+        Err(e) => anyhow::bail!("device `{name}`: {e}"),
+    };
+    if (index as i64) < count {
+        Ok(Device::Cuda(index))
+    } else if wanted {
+        anyhow::bail!("device `{name}`: libtorch sees {count} GPUs")
+    } else {
+        Ok(Device::Cpu)
+    }
+}
+
+/// The kind of the frozen weights: `auto` is bf16 on a GPU and fp32 on a CPU.
+pub fn base_kind(precision: &str, device: Device) -> anyhow::Result<Kind> {
+    match (precision, device) {
+        ("fp32", _) | ("auto", Device::Cpu) => Ok(Kind::Float),
+        ("bf16" | "auto", _) => Ok(Kind::BFloat16),
+        (other, _) => anyhow::bail!("precision `{other}` is unknown: auto, fp32 or bf16"),
+    }
+}
+
+/// The device as people name it.
+pub fn describe(device: Device) -> String {
+    match device {
+        Device::Cuda(i) => format!("cuda:{i}"),
+        _ => format!("cpu ({} threads)", tch::get_num_threads()),
+    }
+}
+
+/// Waits until the device has done all that was asked of it; for honest clocks.
+pub fn synchronize(device: Device) {
+    if let Device::Cuda(i) = device {
+        tch::Cuda::synchronize(i as i64);
+    }
+}

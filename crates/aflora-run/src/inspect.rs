@@ -1,0 +1,79 @@
+//! What a configuration would train: matched layers, shapes, counts against closed formulas.
+
+use crate::config::Resolved;
+use crate::run::prepare::{find_model, locator};
+use crate::ui::{thousands, Progress};
+use aflora_core::adapter::Role;
+use aflora_models::AdaptedModel;
+use anyhow::{ensure, Result};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use tch::{Device, Kind};
+
+/// A description of what would train, from the model's config alone.
+///
+/// # Errors
+/// The model's config.json is nowhere, the targets match nothing, or a count differs from its
+/// formula.
+pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<String> {
+    let files = find_model(resolved, &locator(resolved), progress)?;
+    let outputs = resolved.task.outputs();
+    let backbone =
+        aflora_models::build(&resolved.model.backbone, &files.config, outputs, Device::Cpu)?;
+    let layers = backbone.linears().len();
+    let method = resolved.method.build()?;
+    let targets = resolved.model.targets();
+    let model = AdaptedModel::new(
+        backbone,
+        method.as_deref().map(|m| (m, &targets)),
+        &resolved.model.train_modules,
+        Kind::Float,
+        resolved.run.seed,
+    )?;
+
+    let mut out = format!("{}\n", resolved.name());
+    let mut formula = 0;
+    let mut kinds: BTreeMap<(String, i64, i64), (usize, i64)> = BTreeMap::new();
+    for adapter in model.adapters() {
+        let site = adapter.site();
+        let count = method.as_ref().map_or(0, |m| m.trainable_count(site));
+        formula += count;
+        let kind = site.name.split('.').filter(|p| p.parse::<u32>().is_err());
+        let kind = kind.collect::<Vec<_>>().join(".");
+        let entry = kinds.entry((kind, site.in_features, site.out_features)).or_default();
+        entry.0 += 1;
+        entry.1 = count;
+    }
+    let adapted: usize = kinds.values().map(|(n, _)| n).sum();
+    writeln!(out, "\nadapters on {adapted} of {layers} linear layers:")?;
+    let widest = kinds.keys().map(|(name, ..)| name.len()).max().unwrap_or(0);
+    writeln!(
+        out,
+        "  {:widest$}  {:>4}  {:>13}  {:>15}",
+        "layer", "×", "in → out", "trainable each"
+    )?;
+    for ((name, from, to), (times, count)) in &kinds {
+        let shape = format!("{from} → {to}");
+        writeln!(out, "  {name:widest$}  {times:>4}  {shape:>13}  {:>15}", thousands(*count))?;
+    }
+    let mut by_role: BTreeMap<Role, i64> = BTreeMap::new();
+    for parameter in model.parameters() {
+        *by_role.entry(parameter.role).or_default() += parameter.leaf.numel() as i64;
+    }
+    let count = |role| by_role.get(&role).copied().unwrap_or(0);
+    let counted = count(Role::Projection) + count(Role::Vector);
+    let total: usize = model.backbone().var_store().variables().values().map(|t| t.numel()).sum();
+    writeln!(out, "\ntrainable at the start:")?;
+    for (what, n) in [
+        ("projection matrices", count(Role::Projection)),
+        ("vectors", count(Role::Vector)),
+        ("adapters (the paper's count)", counted),
+        ("by the method's closed formula", formula),
+        ("head, on top", count(Role::Head) + count(Role::HeadBias)),
+        ("frozen weights of the model", total as i64 - count(Role::Head) - count(Role::HeadBias)),
+    ] {
+        writeln!(out, "  {what:31} {:>12}", thousands(n))?;
+    }
+    ensure!(counted == formula, "{out}\nthe count and its closed formula differ");
+    Ok(out)
+}

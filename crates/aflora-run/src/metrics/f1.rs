@@ -1,0 +1,18 @@
+//! F1 of class 1: 2 TP / (2 TP + FP + FN), and 0 where nothing is positive.
+
+use super::Predictions;
+
+pub(super) fn f1(p: &Predictions) -> f64 {
+    let (mut hits, mut wrong) = (0u64, 0u64);
+    for (predicted, expected) in p.pairs() {
+        match (predicted == 1.0, expected == 1.0) {
+            (true, true) => hits += 1,
+            (false, false) => {}
+            _ => wrong += 1,
+        }
+    }
+    if hits == 0 {
+        return 0.0;
+    }
+    2.0 * hits as f64 / (2 * hits + wrong) as f64
+}

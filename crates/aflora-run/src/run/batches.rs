@@ -1,0 +1,152 @@
+//! Encoded examples, and the batches made of them.
+//!
+//! Batches hold examples of similar length and are padded to their own longest, so little time
+//! goes into padding. The order is random all the same: rows are shuffled, long stretches of
+//! them sorted by length and cut into batches, and the batches shuffled again.
+
+use aflora_models::tokenizer::Encoded;
+use aflora_models::Batch;
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+/// Batches whose rows are sorted by length together.
+const STRETCH: usize = 16;
+
+/// Examples as token ids, with their labels.
+#[derive(Debug)]
+pub struct EncodedSet {
+    /// Token ids.
+    pub texts: Vec<Encoded>,
+    /// The class's number, or the score of a regression.
+    pub labels: Vec<f64>,
+}
+
+impl EncodedSet {
+    /// How many texts were cut to the maximum length.
+    pub fn truncated(&self) -> usize {
+        self.texts.iter().filter(|t| t.truncated).count()
+    }
+
+    fn lengths(&self) -> Vec<usize> {
+        self.texts.iter().map(|t| t.ids.len()).collect()
+    }
+
+    /// The batches of a training epoch: every row once, the last batch may be smaller.
+    pub fn training_batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(epoch);
+        shuffled_by_length(&self.lengths(), batch_size, &mut rng)
+    }
+
+    /// The batches of an evaluation, longest rows first.
+    pub fn evaluation_batches(&self, batch_size: usize) -> Vec<Vec<usize>> {
+        let lengths = self.lengths();
+        let mut rows: Vec<usize> = (0..lengths.len()).collect();
+        rows.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
+        rows.chunks(batch_size).map(<[usize]>::to_vec).collect()
+    }
+
+    /// Rows as one padded batch on `device`, and their labels (Int64 classes or fp32 scores).
+    pub fn collate(
+        &self,
+        rows: &[usize],
+        pad_id: i64,
+        regression: bool,
+        device: Device,
+    ) -> (Batch, Tensor) {
+        let longest = rows.iter().map(|&row| self.texts[row].ids.len()).max().unwrap_or(0);
+        // Tensor cores want multiples of 8; on a CPU every column costs the same.
+        let width = if device == Device::Cpu { longest } else { longest.next_multiple_of(8) };
+        let (mut ids, mut mask, mut types) = (Vec::new(), Vec::new(), Vec::new());
+        for &row in rows {
+            let text = &self.texts[row];
+            let padding = width - text.ids.len();
+            ids.extend_from_slice(&text.ids);
+            ids.extend(std::iter::repeat_n(pad_id, padding));
+            mask.extend(std::iter::repeat_n(1i64, text.ids.len()));
+            mask.extend(std::iter::repeat_n(0i64, padding));
+            types.extend_from_slice(&text.type_ids);
+            types.extend(std::iter::repeat_n(0i64, padding));
+        }
+        let shape = [rows.len() as i64, width as i64];
+        let tensor = |values: &[i64]| Tensor::from_slice(values).view(shape).to_device(device);
+        let labels: Vec<f64> = rows.iter().map(|&row| self.labels[row]).collect();
+        let kind = if regression { Kind::Float } else { Kind::Int64 };
+        let batch = Batch {
+            input_ids: tensor(&ids),
+            attention_mask: tensor(&mask),
+            token_type_ids: tensor(&types),
+        };
+        (batch, Tensor::from_slice(&labels).to_kind(kind).to_device(device))
+    }
+}
+
+fn shuffled_by_length(
+    lengths: &[usize],
+    batch_size: usize,
+    rng: &mut ChaCha8Rng,
+) -> Vec<Vec<usize>> {
+    let mut rows: Vec<usize> = (0..lengths.len()).collect();
+    shuffle(&mut rows, rng);
+    for stretch in rows.chunks_mut(batch_size * STRETCH) {
+        stretch.sort_by_key(|&row| lengths[row]);
+    }
+    let mut batches: Vec<Vec<usize>> = rows.chunks(batch_size).map(<[usize]>::to_vec).collect();
+    shuffle(&mut batches, rng);
+    batches
+}
+
+/// Fisher-Yates on ChaCha8: the order of a seed stays what it is in every release.
+fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
+    for i in (1..items.len()).rev() {
+        // The bias of a remainder of 2⁶⁴ by a row count is far below anything observable.
+        items.swap(i, (rng.next_u64() % (i as u64 + 1)) as usize);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn set(lengths: &[usize]) -> EncodedSet {
+        let text = |&n: &usize| Encoded { ids: vec![7; n], type_ids: vec![0; n], truncated: false };
+        EncodedSet { texts: lengths.iter().map(text).collect(), labels: vec![1.0; lengths.len()] }
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_comes_once_an_epoch(
+            lengths in prop::collection::vec(1usize..40, 1..300), size in 1usize..40, seed: u64,
+        ) {
+            for batches in [
+                set(&lengths).training_batches(size, seed, 3),
+                set(&lengths).evaluation_batches(size),
+            ] {
+                prop_assert!(batches.iter().all(|b| !b.is_empty() && b.len() <= size));
+                prop_assert_eq!(batches.len(), lengths.len().div_ceil(size));
+                let mut rows: Vec<usize> = batches.concat();
+                rows.sort_unstable();
+                prop_assert_eq!(rows, (0..lengths.len()).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_depends_on_seed_and_epoch_alone() {
+        let set = set(&(1..200).collect::<Vec<_>>());
+        assert_eq!(set.training_batches(8, 1, 0), set.training_batches(8, 1, 0));
+        assert_ne!(set.training_batches(8, 1, 0), set.training_batches(8, 1, 1));
+        assert_ne!(set.training_batches(8, 1, 0), set.training_batches(8, 2, 0));
+    }
+
+    #[test]
+    fn padding_is_masked() {
+        let (batch, labels) = set(&[3, 1]).collate(&[0, 1], 9, false, Device::Cpu);
+        let rows = |t: &Tensor| Vec::<Vec<i64>>::try_from(t).unwrap();
+        assert_eq!(rows(&batch.input_ids), [[7, 7, 7], [7, 9, 9]]);
+        assert_eq!(rows(&batch.attention_mask), [[1, 1, 1], [1, 0, 0]]);
+        assert_eq!(labels.kind(), Kind::Int64);
+    }
+}

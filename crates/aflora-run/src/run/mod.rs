@@ -1,0 +1,12 @@
+//! One run: from a resolved configuration to a finished run folder.
+//!
+//! [`prepare`] looks everything up and refuses what cannot work, before anything is written;
+//! [`train`] is the loop; [`folder`] says what a run leaves behind.
+
+pub mod batches;
+pub mod evaluate;
+pub mod folder;
+pub mod prepare;
+pub mod recorder;
+pub mod tensorboard;
+pub mod train;

@@ -1,0 +1,111 @@
+//! What a run writes down while it goes: events for programs, scalars for TensorBoard.
+
+use super::folder::RunFolder;
+use super::tensorboard::ScalarWriter;
+use aflora_core::freeze::FreezeCheck;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+/// One line of `events.jsonl`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event<'a> {
+    /// Optimiser steps since the last such event.
+    Step {
+        /// Completed steps.
+        step: u64,
+        /// Mean training loss since the last event.
+        loss: f64,
+        /// Learning rate of the projection matrices.
+        lr: f64,
+        /// Joint gradient norm before clipping, of the last step.
+        grad_norm: f64,
+        /// Adapter parameters that train.
+        trainable: i64,
+    },
+    /// A test of which matrices freeze.
+    Freeze(&'a FreezeCheck),
+    /// An evaluation.
+    Evaluation(&'a Evaluation),
+    /// The run ended early.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
+/// The result of an evaluation on the held-out examples.
+#[derive(Debug, Clone, Serialize)]
+pub struct Evaluation {
+    /// Completed optimiser steps.
+    pub step: u64,
+    /// Epochs completed, as a fraction within one.
+    pub epoch: f64,
+    /// Metric values by name; `null` where undefined.
+    pub metrics: BTreeMap<String, Option<f64>>,
+    /// Mean loss over the examples of the first split.
+    pub loss: f64,
+    /// Seconds that it took.
+    pub seconds: f64,
+}
+
+/// Writes a run's events.
+#[derive(Debug)]
+pub struct Recorder {
+    path: PathBuf,
+    events: BufWriter<File>,
+    scalars: ScalarWriter,
+}
+
+impl Recorder {
+    /// Starts the event files in `folder`.
+    pub fn create(folder: &RunFolder) -> Result<Self> {
+        let path = folder.path().join("events.jsonl");
+        let failed = || format!("{} cannot be written", path.display());
+        let events = BufWriter::new(File::create(&path).with_context(failed)?);
+        let scalars = ScalarWriter::create(folder.path()).with_context(failed)?;
+        Ok(Recorder { path, events, scalars })
+    }
+
+    /// Writes one event to both files.
+    pub fn record(&mut self, event: &Event) -> Result<()> {
+        self.write(event).with_context(|| format!("{} cannot be written", self.path.display()))
+    }
+
+    fn write(&mut self, event: &Event) -> std::io::Result<()> {
+        serde_json::to_writer(&mut self.events, event)?;
+        self.events.write_all(b"\n")?;
+        match event {
+            Event::Step { step, loss, lr, grad_norm, trainable } => {
+                self.scalars.scalar("train/loss", *step, *loss)?;
+                self.scalars.scalar("train/lr", *step, *lr)?;
+                self.scalars.scalar("train/grad_norm", *step, *grad_norm)?;
+                self.scalars.scalar("train/trainable_parameters", *step, *trainable as f64)?;
+            }
+            Event::Freeze(check) => {
+                self.scalars.scalar("freeze/ratio", check.step, check.ratio)?;
+                if let Some(threshold) = check.threshold {
+                    self.scalars.scalar("freeze/threshold", check.step, threshold)?;
+                }
+            }
+            Event::Evaluation(evaluation) => {
+                for (name, value) in &evaluation.metrics {
+                    let tag = format!("eval/{name}");
+                    self.scalars.scalar(&tag, evaluation.step, value.unwrap_or(f64::NAN))?;
+                }
+                self.scalars.scalar("eval/loss", evaluation.step, evaluation.loss)?;
+            }
+            Event::Failed { .. } => {}
+        }
+        // Evaluations and failures are rare and what a reader waits for.
+        if matches!(event, Event::Evaluation(_) | Event::Failed { .. }) {
+            self.events.flush()?;
+            self.scalars.flush()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! Scalars in TensorBoard's event-file format.
+//!
+//! A file is a sequence of records: length (u64 LE), its masked CRC-32C, the protobuf `Event`,
+//! its masked CRC-32C. The few fields that a scalar needs are encoded by hand: wall_time = 1
+//! (double), step = 2 (varint), file_version = 3 (string), summary = 5 { value = 1 { tag = 1,
+//! simple_value = 2 } }.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Appends scalars to one event file.
+#[derive(Debug)]
+pub struct ScalarWriter {
+    file: BufWriter<File>,
+}
+
+impl ScalarWriter {
+    /// Starts an event file in `folder`.
+    pub fn create(folder: &Path) -> io::Result<Self> {
+        let name = format!("events.out.tfevents.{:010}.aflora", now() as u64);
+        let mut writer = ScalarWriter { file: BufWriter::new(File::create(folder.join(name))?) };
+        let mut event = time_field();
+        bytes_field(&mut event, 3, b"brain.Event:2");
+        writer.record(&event)?;
+        Ok(writer)
+    }
+
+    /// One value of the series `tag` at `step`.
+    pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> io::Result<()> {
+        let mut entry = Vec::new();
+        bytes_field(&mut entry, 1, tag.as_bytes());
+        entry.push(2 << 3 | 5);
+        entry.extend_from_slice(&(value as f32).to_le_bytes());
+        let mut summary = Vec::new();
+        bytes_field(&mut summary, 1, &entry);
+        let mut event = time_field();
+        event.push(2 << 3);
+        varint(&mut event, step);
+        bytes_field(&mut event, 5, &summary);
+        self.record(&event)
+    }
+
+    /// Hands everything to the operating system.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+
+    fn record(&mut self, data: &[u8]) -> io::Result<()> {
+        let length = (data.len() as u64).to_le_bytes();
+        self.file.write_all(&length)?;
+        self.file.write_all(&masked_crc(&length).to_le_bytes())?;
+        self.file.write_all(data)?;
+        self.file.write_all(&masked_crc(data).to_le_bytes())
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
+
+fn time_field() -> Vec<u8> {
+    let mut event = vec![1 << 3 | 1];
+    event.extend_from_slice(&now().to_le_bytes());
+    event
+}
+
+fn bytes_field(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
+    out.push(field << 3 | 2);
+    varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// TFRecord's mask keeps a CRC of data that holds CRCs from being weak.
+fn masked_crc(data: &[u8]) -> u32 {
+    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_number_takes_seven_bits_a_byte() {
+        let mut out = Vec::new();
+        varint(&mut out, 300);
+        assert_eq!(out, [0xac, 0x02]);
+    }
+
+    #[test]
+    fn the_checksum_is_the_one_that_tensorflow_writes() {
+        // A record's length field of 24, and its masked CRC, as in every TFRecord file that
+        // starts with the usual 24-byte version event.
+        assert_eq!(masked_crc(&24u64.to_le_bytes()), 0x0a71_7fa3);
+    }
+}

@@ -1,0 +1,409 @@
+//! The training loop: forward, loss, backward, score, freeze, update; evaluation each epoch.
+
+use super::evaluate::{evaluate, loss};
+use super::folder::{RunFolder, CONFIG, METRICS};
+use super::prepare::Prepared;
+use super::recorder::{Evaluation, Event, Recorder};
+use crate::config::Resolved;
+use crate::device;
+use crate::provenance::Environment;
+use crate::ui::{seconds, thousands, Progress};
+use aflora_core::accounting::Accounting;
+use aflora_core::adapter::Role;
+use aflora_core::{Method, StepReport, Tuner};
+use aflora_models::adapter_folder;
+use anyhow::{bail, Context, Result};
+use serde::Serialize;
+use serde_json::json;
+use std::time::Instant;
+use tch::{Kind, Tensor};
+
+/// A run this long on a CPU is announced as long.
+const LONG: f64 = 900.0;
+
+/// What a finished run is judged by; `metrics.json`.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// The task's name.
+    pub task: String,
+    /// The model's name.
+    pub model: String,
+    /// The method block's name.
+    pub method: String,
+    /// The seed.
+    pub seed: u64,
+    /// The metric that decides which epoch was best.
+    pub selection: String,
+    /// The best epoch's evaluation; `adapter/` holds its weights.
+    pub best: Evaluation,
+    /// The last epoch's evaluation.
+    pub last: Evaluation,
+    /// All evaluations.
+    pub evaluations: Vec<Evaluation>,
+    /// Adapter parameters that trained (the head is not counted).
+    pub parameters: Parameters,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Where it ran.
+    pub device: String,
+    /// Seconds of wall time.
+    pub seconds: Times,
+}
+
+/// Parameter counts, as the paper takes them.
+#[derive(Debug, Serialize)]
+pub struct Parameters {
+    /// Trainable at the first step.
+    pub at_start: i64,
+    /// Trainable at the last step.
+    pub at_end: i64,
+    /// Average over all steps.
+    pub time_average: f64,
+    /// Of the task head, on top of these.
+    pub head: i64,
+}
+
+/// Where the time went.
+#[derive(Debug, Serialize)]
+pub struct Times {
+    /// Training steps.
+    pub training: f64,
+    /// Evaluations.
+    pub evaluation: f64,
+    /// Median of a training step.
+    pub median_step: f64,
+}
+
+/// Trains and evaluates, writes the run's folder, and gives its summary.
+pub fn train(
+    resolved: &Resolved,
+    run: &Prepared,
+    folder: &RunFolder,
+    progress: &mut dyn Progress,
+) -> Result<Summary> {
+    folder.write(CONFIG, resolved.to_yaml()?.as_bytes())?;
+    folder.write_json("provenance.json", &provenance(run))?;
+    let mut recorder = Recorder::create(folder)?;
+    let result = Loop::new(resolved, run, folder, &mut recorder)?.run(progress);
+    progress.end();
+    match result {
+        Ok(summary) => {
+            folder.write_json(METRICS, &summary)?;
+            Ok(summary)
+        }
+        Err(error) => {
+            // The first error is the one to tell; this one is a courtesy to readers of events.
+            let _ = recorder.record(&Event::Failed { error: format!("{error:#}") });
+            Err(error)
+        }
+    }
+}
+
+fn provenance(run: &Prepared) -> serde_json::Value {
+    json!({
+        "environment": Environment::current(),
+        "device": device::describe(run.device),
+        "data": run.sources,
+        "weights": { "path": run.weights.0, "sha256": run.weights.1 },
+    })
+}
+
+/// Trains only the head: what a [`Tuner`] is told about freezing then.
+#[derive(Debug)]
+struct HeadOnly;
+
+impl Method for HeadOnly {
+    fn name(&self) -> &'static str {
+        "head"
+    }
+    fn attach(
+        &self,
+        site: &aflora_core::Site,
+        _: u64,
+        _: tch::Device,
+    ) -> aflora_core::Result<Box<dyn aflora_core::Adapter>> {
+        unreachable!("no adapter is put on {} when only the head trains", site.name)
+    }
+    fn freezing(&self) -> Option<&aflora_core::freeze::FreezeConfig> {
+        None
+    }
+    fn trainable_count(&self, _: &aflora_core::Site) -> i64 {
+        0
+    }
+}
+
+struct Loop<'a> {
+    resolved: &'a Resolved,
+    run: &'a Prepared,
+    folder: &'a RunFolder,
+    recorder: &'a mut Recorder,
+    tuner: Tuner,
+    steps_per_epoch: u64,
+    total_steps: u64,
+    evaluations: Vec<Evaluation>,
+    best: Option<usize>,
+    step_seconds: Vec<f64>,
+    // Since the last recorded step: losses stay on the device until then.
+    loss_sum: Tensor,
+    losses: u64,
+    last_loss: f64,
+}
+
+impl<'a> Loop<'a> {
+    fn new(
+        resolved: &'a Resolved,
+        run: &'a Prepared,
+        folder: &'a RunFolder,
+        recorder: &'a mut Recorder,
+    ) -> Result<Self> {
+        let batches = run.train.labels.len().div_ceil(run.config.batch_size);
+        let steps_per_epoch = batches.div_ceil(run.config.accumulate) as u64;
+        let total_steps = steps_per_epoch * run.config.epochs as u64;
+        let head_only = HeadOnly;
+        let method = run.method.as_deref().unwrap_or(&head_only);
+        let tuner = Tuner::new(
+            run.config.tuner(),
+            method,
+            run.model.parameters(),
+            steps_per_epoch,
+            total_steps,
+        )?;
+        Ok(Loop {
+            resolved,
+            run,
+            folder,
+            recorder,
+            tuner,
+            steps_per_epoch,
+            total_steps,
+            evaluations: Vec::new(),
+            best: None,
+            step_seconds: Vec::new(),
+            loss_sum: Tensor::zeros([], (Kind::Float, run.device)),
+            losses: 0,
+            last_loss: f64::NAN,
+        })
+    }
+
+    fn run(mut self, progress: &mut dyn Progress) -> Result<Summary> {
+        let config = &self.run.config;
+        // Initial values had seeds of their own; from here on the seed rules dropout.
+        tch::manual_seed(config.seed as i64);
+        for epoch in 0..config.epochs as u64 {
+            progress.begin(&format!("epoch {}/{}", epoch + 1, config.epochs), self.steps_per_epoch);
+            let batches = self.run.train.training_batches(config.batch_size, config.seed, epoch);
+            for (done, group) in (1..).zip(batches.chunks(config.accumulate)) {
+                let report = self.step(group)?;
+                self.after_step(report)?;
+                progress.update(done, &self.note());
+            }
+            progress.end();
+            self.evaluate(epoch + 1, progress)?;
+        }
+        self.finish()
+    }
+
+    /// One update from the batches in `group`.
+    fn step(&mut self, group: &[Vec<usize>]) -> Result<StepReport> {
+        let started = Instant::now();
+        let run = self.run;
+        for rows in group {
+            let regression = run.task.is_regression();
+            let (batch, labels) = run.train.collate(rows, run.pad_id, regression, run.device);
+            let logits = run.model.forward(&batch, true)?;
+            let loss = loss(run.task, &logits, &labels)? / group.len() as f64;
+            self.tuner.accumulate(&loss)?;
+            let _ = self.loss_sum.g_add_(&loss.detach());
+        }
+        self.losses += 1;
+        let report = self.tuner.update()?;
+        // Nothing to wait for on a CPU; on a GPU the step is only queued, and the queue's own
+        // limits make these times right on average.
+        self.step_seconds.push(started.elapsed().as_secs_f64());
+        if self.tuner.completed() == 3 {
+            self.estimate();
+        }
+        Ok(report)
+    }
+
+    fn after_step(&mut self, report: StepReport) -> Result<()> {
+        let completed = report.step + 1;
+        if let Some(check) = &report.check {
+            self.recorder.record(&Event::Freeze(check))?;
+            let frozen: Vec<&str> = check.frozen().collect();
+            if !frozen.is_empty() {
+                tracing::debug!("step {}: {} freeze", report.step, frozen.join(", "));
+            }
+        }
+        if completed.is_multiple_of(self.run.config.log_every) || completed == self.total_steps {
+            self.last_loss = self.loss_sum.double_value(&[]) / self.losses as f64;
+            let _ = self.loss_sum.zero_();
+            self.losses = 0;
+            if !self.last_loss.is_finite() {
+                bail!(
+                    "the loss is {} at step {completed}; a smaller lr or head_lr, or a smaller \
+                     max_grad_norm, may help",
+                    self.last_loss
+                );
+            }
+            self.recorder.record(&Event::Step {
+                step: completed,
+                loss: self.last_loss,
+                lr: report.lr,
+                grad_norm: report.grad_norm.double_value(&[]),
+                trainable: report.trainable,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn note(&self) -> String {
+        let rate = self.step_seconds.len() as f64 * self.run.config.batch_size as f64
+            / self.step_seconds.iter().sum::<f64>();
+        let trainable = thousands(self.tuner.arena().trainable(false));
+        format!("loss {:.4}  {rate:.0} rows/s  {trainable} trainable", self.last_loss)
+    }
+
+    /// After three steps on a CPU: how long the rest will take.
+    fn estimate(&self) {
+        if self.run.device != tch::Device::Cpu {
+            return;
+        }
+        let step = self.step_seconds.iter().sum::<f64>() / self.step_seconds.len() as f64;
+        let left = step * (self.total_steps - 3) as f64;
+        let words = format!(
+            "three steps took {:.1} s; {} more will take about {}, and evaluations on top",
+            3.0 * step,
+            self.total_steps - 3,
+            seconds(left)
+        );
+        if left > LONG {
+            tracing::warn!("{words}. A GPU, or `limit=`, `epochs=` and `max_length=`, shorten it.");
+        } else {
+            tracing::info!("{words}");
+        }
+    }
+
+    fn evaluate(&mut self, epoch: u64, progress: &mut dyn Progress) -> Result<()> {
+        let step = self.tuner.completed();
+        let evaluation = evaluate(self.run, step, epoch as f64, progress)?;
+        self.recorder.record(&Event::Evaluation(&evaluation))?;
+        let metrics: Vec<String> = evaluation
+            .metrics
+            .iter()
+            .map(|(name, value)| match value {
+                Some(value) => format!("{name} {value:.4}"),
+                None => format!("{name} undefined"),
+            })
+            .collect();
+        let words = format!(
+            "epoch {epoch}: loss {:.4}, dev loss {:.4}, {}",
+            self.last_loss,
+            evaluation.loss,
+            metrics.join(", ")
+        );
+        self.evaluations.push(evaluation);
+        let index = self.evaluations.len() - 1;
+        let better = match self.best {
+            None => true,
+            Some(best) => self.selection(index) > self.selection(best),
+        };
+        if better {
+            self.best = Some(index);
+            self.save_adapter()?;
+        }
+        tracing::info!("{words}{}", if better { " (best so far)" } else { "" });
+        Ok(())
+    }
+
+    /// The deciding metric: the task's first, on its first split; undefined counts lowest.
+    fn selection(&self, index: usize) -> f64 {
+        let value = self.evaluations[index].metrics.get(&self.selection_name()).copied().flatten();
+        value.unwrap_or(f64::NEG_INFINITY)
+    }
+
+    fn selection_name(&self) -> String {
+        let metric = self.run.task.metrics()[0].name();
+        match &self.run.evals[..] {
+            [_] => metric.to_string(),
+            splits => format!("{metric}_{}", splits[0].0),
+        }
+    }
+
+    fn save_adapter(&self) -> Result<()> {
+        let method = serde_json::to_value(&self.resolved.method)?;
+        let mut config = serde_json::Map::new();
+        config.insert("peft_type".into(), self.peft_type().into());
+        config.insert("base_model_name_or_path".into(), self.resolved.model.model.clone().into());
+        let targets = self.resolved.model.targets();
+        config.insert("target_modules".into(), serde_json::to_value(&targets.target_modules)?);
+        if let Some(rank) = method.get("rank") {
+            config.insert("r".into(), rank.clone());
+        }
+        if let Some(alpha) = method.get("alpha") {
+            config.insert("lora_alpha".into(), alpha.clone());
+        }
+        config.insert("aflora".into(), method);
+        let folder = self.folder.path().join("adapter");
+        adapter_folder::save(&self.run.model, &folder, &config)?;
+        Ok(())
+    }
+
+    fn peft_type(&self) -> String {
+        self.run.method.as_ref().map_or("HEAD".into(), |m| m.name().to_uppercase())
+    }
+
+    fn finish(self) -> Result<Summary> {
+        let counts = self.tuner.accounting();
+        self.folder.write("freeze.csv", freeze_table(self.run, counts).as_bytes())?;
+        let best = self.best.context("no epoch was evaluated")?;
+        let head = self.run.model.parameters();
+        let head = head.iter().filter(|p| matches!(p.role, Role::Head | Role::HeadBias));
+        let mut sorted = self.step_seconds.clone();
+        sorted.sort_by(f64::total_cmp);
+        Ok(Summary {
+            task: self.run.task.name().into(),
+            model: self.resolved.model.model.clone(),
+            method: self.resolved.method_name.clone(),
+            seed: self.run.config.seed,
+            selection: self.selection_name(),
+            best: self.evaluations[best].clone(),
+            last: self.evaluations[self.evaluations.len() - 1].clone(),
+            parameters: Parameters {
+                at_start: counts.at_start,
+                at_end: counts.at_end,
+                time_average: counts.time_average(),
+                head: head.map(|p| p.leaf.numel() as i64).sum(),
+            },
+            steps: self.tuner.completed(),
+            device: device::describe(self.run.device),
+            seconds: Times {
+                training: self.step_seconds.iter().sum(),
+                evaluation: self.evaluations.iter().map(|e| e.seconds).sum(),
+                median_step: sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN),
+            },
+            evaluations: self.evaluations,
+        })
+    }
+}
+
+/// `freeze.csv`: every projection matrix that trained at the start, and the step at which it
+/// froze (empty if it never did).
+fn freeze_table(run: &Prepared, counts: &Accounting) -> String {
+    let mut table = "matrix,block,elements,frozen_at_step\n".to_string();
+    for adapter in run.model.adapters() {
+        let site = adapter.site();
+        for tensor in adapter.tensors() {
+            let name = format!("{}.{}", site.name, tensor.name);
+            let frozen = counts.frozen_at.iter().find(|(frozen, _)| *frozen == name);
+            // What neither trains now nor froze on the way never trained.
+            if tensor.role != Role::Projection || !(tensor.trainable || frozen.is_some()) {
+                continue;
+            }
+            let block = format!("{:?}", site.block).to_lowercase();
+            let step = frozen.map_or(String::new(), |(_, step)| step.to_string());
+            table += &format!("{name},{block},{},{step}\n", tensor.tensor.numel());
+        }
+    }
+    table
+}

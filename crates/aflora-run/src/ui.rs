@@ -1,0 +1,156 @@
+//! What people see of a run: a bar on a terminal, plain lines elsewhere.
+//!
+//! Both stand behind one trait, so the training loop does not know which it has. Log lines go
+//! above the bar instead of through it.
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Shows how far long work is.
+pub trait Progress {
+    /// Long work of `total` units begins.
+    fn begin(&mut self, what: &str, total: u64);
+    /// `done` units are done; `note` says how it goes.
+    fn update(&mut self, done: u64, note: &str);
+    /// The work has ended; what was shown of it goes away or stays as a line.
+    fn end(&mut self);
+}
+
+/// The right kind of progress for standard error, and the sink for log lines that fits it.
+pub fn for_stderr() -> (Box<dyn Progress>, LogSink) {
+    if std::io::stderr().is_terminal() {
+        let bars = MultiProgress::new();
+        (Box::new(Bar { bars: bars.clone(), bar: None }), LogSink { bars: Some(bars) })
+    } else {
+        (Box::new(Lines::default()), LogSink { bars: None })
+    }
+}
+
+struct Bar {
+    bars: MultiProgress,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress for Bar {
+    fn begin(&mut self, what: &str, total: u64) {
+        self.end();
+        let style = ProgressStyle::with_template(
+            "{prefix:>10} {bar:28} {pos}/{len} {elapsed}<{eta} {wide_msg}",
+        );
+        let bar = self.bars.add(ProgressBar::new(total));
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(what.to_string());
+        self.bar = Some(bar);
+    }
+
+    fn update(&mut self, done: u64, note: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            if !note.is_empty() {
+                bar.set_message(note.to_string());
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A line every few seconds.
+#[derive(Default)]
+struct Lines {
+    what: String,
+    total: u64,
+    started: Option<Instant>,
+    last: Option<Instant>,
+}
+
+const LINE_EVERY: Duration = Duration::from_secs(15);
+
+impl Progress for Lines {
+    fn begin(&mut self, what: &str, total: u64) {
+        let now = Some(Instant::now());
+        *self = Lines { what: what.to_string(), total, started: now, last: now };
+    }
+
+    fn update(&mut self, done: u64, note: &str) {
+        let (Some(started), Some(last)) = (self.started, self.last) else { return };
+        if last.elapsed() < LINE_EVERY || done == 0 {
+            return;
+        }
+        self.last = Some(Instant::now());
+        let left =
+            started.elapsed().as_secs_f64() / done as f64 * self.total.saturating_sub(done) as f64;
+        eprintln!("{} {done}/{} {note} (about {} left)", self.what, self.total, seconds(left));
+    }
+
+    fn end(&mut self) {
+        self.started = None;
+    }
+}
+
+/// A duration as people say it.
+pub fn seconds(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match s {
+        0..=99 => format!("{s} s"),
+        100..=5999 => format!("{} min {:02} s", s / 60, s % 60),
+        _ => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
+    }
+}
+
+/// A count with thousands apart.
+pub fn thousands(n: i64) -> String {
+    let digits = n.abs().to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    if n < 0 {
+        out.insert(0, '-');
+    }
+    out
+}
+
+/// Where log lines go: standard error, above the bar if there is one.
+#[derive(Clone)]
+pub struct LogSink {
+    bars: Option<MultiProgress>,
+}
+
+impl Write for LogSink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let write = || std::io::stderr().write_all(bytes);
+        match &self.bars {
+            Some(bars) => bars.suspend(write)?,
+            None => write()?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_durations_read_well() {
+        assert_eq!(thousands(1_327_104), "1,327,104");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(-1000), "-1,000");
+        assert_eq!(seconds(42.4), "42 s");
+        assert_eq!(seconds(327.0), "5 min 27 s");
+        assert_eq!(seconds(7500.0), "2 h 05 min");
+    }
+}

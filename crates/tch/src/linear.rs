@@ -1,0 +1,102 @@
+//! A linear layer with a slot for what computes it, and the capture of layers being built.
+
+use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use tch24::nn::{LinearConfig, Module, Path};
+use tch24::Tensor;
+
+/// Computes a layer's output from its input, weight `[out, in]` and bias `[out]`.
+pub type LinearForward = Box<dyn Fn(&Tensor, &Tensor, Option<&Tensor>) -> Tensor + Send>;
+
+type Slot = Arc<Mutex<Option<LinearForward>>>;
+
+thread_local! {
+    // Innermost capture last; models are built on one thread.
+    static CAPTURES: RefCell<Vec<Vec<CapturedLinear>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A fully connected layer, y = x Wᵀ + b, or what its slot makes of it.
+///
+/// An input of another kind than the weight is cast to the weight's: a model with a bf16 base
+/// can keep its head in fp32.
+pub struct Linear {
+    /// The weight, `[out, in]`.
+    pub ws: Tensor,
+    /// The bias, `[out]`.
+    pub bs: Option<Tensor>,
+    slot: Slot,
+}
+
+impl fmt::Debug for Linear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Linear").field("ws", &self.ws).field("bs", &self.bs).finish()
+    }
+}
+
+/// A layer that was made during a [`capture`].
+pub struct CapturedLinear {
+    /// The layer's weight: a handle, not a copy.
+    pub ws: Tensor,
+    slot: Slot,
+}
+
+impl CapturedLinear {
+    /// Lets `forward` compute the layer from now on.
+    pub fn set(&self, forward: LinearForward) {
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(forward);
+    }
+
+    /// Gives the layer its plain computation back.
+    pub fn clear(&self) {
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl fmt::Debug for CapturedLinear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CapturedLinear").field("ws", &self.ws).finish_non_exhaustive()
+    }
+}
+
+/// Runs `build` and gives what it made together with every [`Linear`] made on the way.
+pub fn capture<T>(build: impl FnOnce() -> T) -> (T, Vec<CapturedLinear>) {
+    CAPTURES.with(|c| c.borrow_mut().push(Vec::new()));
+    let made = build();
+    let captured = CAPTURES.with(|c| c.borrow_mut().pop()).unwrap_or_default();
+    (made, captured)
+}
+
+/// Creates a new linear layer.
+pub fn linear<'a, T: Borrow<Path<'a>>>(
+    vs: T,
+    in_dim: i64,
+    out_dim: i64,
+    config: LinearConfig,
+) -> Linear {
+    let tch24::nn::Linear { ws, bs } = tch24::nn::linear(vs, in_dim, out_dim, config);
+    let slot = Slot::default();
+    CAPTURES.with(|c| {
+        if let Some(list) = c.borrow_mut().last_mut() {
+            list.push(CapturedLinear { ws: ws.shallow_clone(), slot: slot.clone() });
+        }
+    });
+    Linear { ws, bs, slot }
+}
+
+impl Module for Linear {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let cast;
+        let x = if x.kind() == self.ws.kind() {
+            x
+        } else {
+            cast = x.to_kind(self.ws.kind());
+            &cast
+        };
+        match self.slot.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            Some(forward) => forward(x, &self.ws, self.bs.as_ref()),
+            None => x.linear(&self.ws, self.bs.as_ref()),
+        }
+    }
+}
