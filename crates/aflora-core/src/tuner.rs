@@ -5,9 +5,9 @@
 //! code lets its optimiser move it once more. Here a frozen matrix never moves again.)
 
 use crate::accounting::Accounting;
-use crate::adapter::{Method, Role};
+use crate::adapter::Role;
 use crate::error::check;
-use crate::freeze::{FreezeCheck, FreezeController};
+use crate::freeze::{FreezeCheck, FreezeConfig, FreezeController, FreezeMode};
 use crate::optim::{
     clip_global_norm, AdamW, AdamWConfig, Arena, Gradients, LinearWarmup, Parameter,
 };
@@ -111,14 +111,15 @@ pub struct Tuner {
 impl Tuner {
     /// A tuner for a run of `total_steps` optimiser steps, `steps_per_epoch` an epoch.
     ///
-    /// `parameters` are those of the adapters that `method` made
-    /// ([`Adapter::parameters`](crate::Adapter::parameters)) and of the task head.
+    /// `parameters` are those of the adapters ([`Adapter::parameters`](crate::Adapter::parameters))
+    /// and of the task head; `freezing` is what the adapters' method says of it
+    /// ([`Method::freezing`](crate::Method::freezing)).
     ///
     /// # Errors
     /// A setting is out of range, nothing trains, or two parameters share a name.
     pub fn new(
         config: TunerConfig,
-        method: &dyn Method,
+        freezing: Option<&FreezeConfig>,
         parameters: Vec<Parameter>,
         steps_per_epoch: u64,
         total_steps: u64,
@@ -126,8 +127,8 @@ impl Tuner {
         config.validate()?;
         check("total_steps", total_steps, total_steps > 0, "at least 1")?;
         let candidates = parameters.iter().filter(|p| p.role == Role::Projection).count();
-        let controller = match method.freezing() {
-            Some(freeze) if candidates > 0 => {
+        let controller = match freezing {
+            Some(freeze) if freeze.mode == FreezeMode::Adaptive && candidates > 0 => {
                 Some(FreezeController::new(freeze, candidates, steps_per_epoch, total_steps)?)
             }
             _ => None,

@@ -99,11 +99,12 @@ fn run(target: &Target, progress: &mut dyn ui::Progress) -> Result<()> {
     tracing::info!("{}: reading data and model", resolved.name());
     let prepared = prepare::prepare(&resolved, progress)?;
     describe(&prepared);
+    let tuner = prepared.tuner()?;
     let folder = match &resolved.run.run_dir {
         Some(path) => RunFolder::create_named(path)?,
         None => RunFolder::create_numbered(Path::new("runs"), &resolved.name())?,
     };
-    let summary = train::train(&resolved, &prepared, &folder, progress)?;
+    let summary = train::train(&resolved, &prepared, tuner, &folder, progress)?;
 
     let best = &summary.best;
     println!("{}", folder.path().display());
@@ -174,6 +175,7 @@ fn start_logging(sink: LogSink) {
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let usage = error.downcast_ref::<ConfigErrors>().is_some()
         || error.downcast_ref::<prepare::NotFound>().is_some()
+        || matches!(error.downcast_ref(), Some(aflora_core::Error::Setting { .. }))
         || matches!(error.downcast_ref(), Some(DataError::NotFound { .. }));
     ExitCode::from(if usage { 2 } else { 1 })
 }

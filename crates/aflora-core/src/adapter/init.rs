@@ -1,35 +1,82 @@
 //! Initial values, drawn on the CPU so that every device starts from the same numbers.
+//!
+//! The generator is SplitMix64 (Steele, Lea and Flood 2014), seeded by the run's seed and the
+//! tensor's name: a tensor's values depend on nothing else, not on what was drawn before, not
+//! on threads, not on the version of libtorch.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Kaiming-uniform with `a = 0`: U(-√(6 / fan_in), √(6 / fan_in)), fan_in the last dimension.
-///
-/// The generator is seeded from `seed` and `name`, so a tensor's values depend on nothing else.
-/// This reseeds libtorch's CPU generator.
 pub(super) fn kaiming_uniform(shape: [i64; 2], seed: u64, name: &str, device: Device) -> Tensor {
     let bound = (6.0 / shape[1] as f64).sqrt();
-    tch::manual_seed(mix(seed, name) as i64);
-    let mut t = Tensor::empty(shape, (Kind::Float, Device::Cpu));
-    let _ = t.uniform_(-bound, bound);
-    t.to_device(device)
+    let mut random = SplitMix64::new(seed, name);
+    fill(&shape, || (2.0 * random.unit() - 1.0) * bound).to_device(device)
 }
 
-/// Normal with mean 0, seeded like [`kaiming_uniform`]; fp32, on the CPU.
+/// Normal values with mean 0, fp32 on the CPU, for the new weights of a task head.
 pub fn normal(shape: &[i64], std: f64, seed: u64, name: &str) -> Tensor {
-    tch::manual_seed(mix(seed, name) as i64);
-    Tensor::randn(shape, (Kind::Float, Device::Cpu)) * std
+    let mut random = SplitMix64::new(seed, name);
+    // Box and Muller; 1 - u lies in (0, 1], where the logarithm is finite.
+    fill(shape, || {
+        let radius = (-2.0 * (1.0 - random.unit()).ln()).sqrt();
+        std * radius * (std::f64::consts::TAU * random.unit()).cos()
+    })
 }
 
 /// A constant vector.
 pub(super) fn constant(len: i64, value: f64, device: Device) -> Tensor {
-    Tensor::full([len], value, (Kind::Float, device))
+    Tensor::full([len], value, (tch::Kind::Float, device))
 }
 
-/// FNV-1a over the seed and the name: stable across platforms and releases, which
-/// `std::hash` does not promise.
-fn mix(seed: u64, name: &str) -> u64 {
-    seed.to_le_bytes()
-        .iter()
-        .chain(name.as_bytes())
-        .fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+fn fill(shape: &[i64], mut next: impl FnMut() -> f64) -> Tensor {
+    let values: Vec<f32> = (0..shape.iter().product::<i64>()).map(|_| next() as f32).collect();
+    Tensor::from_slice(&values).view(shape)
+}
+
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    /// FNV-1a over the seed and the name starts the sequence.
+    fn new(seed: u64, name: &str) -> Self {
+        let bytes = seed.to_le_bytes().into_iter().chain(name.bytes());
+        let hash = |h: u64, byte: u8| (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        SplitMix64(bytes.fold(0xcbf2_9ce4_8422_2325, hash))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in [0, 1), 53 bits.
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    #[test]
+    fn the_generator_is_splitmix64() {
+        // The published sequence for the seed 1234567.
+        let mut random = SplitMix64(1_234_567);
+        let first: Vec<u64> = (0..3).map(|_| random.next()).collect();
+        assert_eq!(
+            first,
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+        );
+    }
+
+    #[test]
+    fn normal_values_have_the_moments_of_a_normal_distribution() {
+        let x = normal(&[200, 500], 0.02, 1, "w") / 0.02;
+        let moment = |n: i32| x.pow_tensor_scalar(n as f64).mean(Kind::Double).double_value(&[]);
+        assert!(moment(1).abs() < 0.02 && (moment(2) - 1.0).abs() < 0.02);
+        assert!(moment(3).abs() < 0.05 && (moment(4) - 3.0).abs() < 0.1);
+    }
 }

@@ -4,7 +4,7 @@
 //! parameters, so a freeze compacts it together with them.
 
 use super::rule::{element_quantile, matrix_rank, Rule, Verdict};
-use super::{FreezeConfig, FreezeMode, Schedule};
+use super::{FreezeConfig, Schedule};
 use crate::optim::Group;
 use crate::Result;
 use serde::Serialize;
@@ -86,7 +86,7 @@ impl FreezeController {
         group: &mut Group,
         gradient: &Tensor,
     ) -> Result<Option<FreezeCheck>> {
-        if self.config.mode != FreezeMode::Adaptive || group.is_empty() {
+        if group.is_empty() {
             return Ok(None);
         }
         tch::no_grad(|| {

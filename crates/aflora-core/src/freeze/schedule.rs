@@ -46,7 +46,7 @@ impl Schedule {
             "freeze.t_i + freeze.t_f",
             format!("{t_i} + {t_f} steps"),
             t_i.checked_add(t_f).is_some_and(|sum| sum <= total),
-            "at most the number of steps of the run; train longer or shorten the spans",
+            "at most the number of steps of the run: train longer, or shorten them",
         )?;
         Ok(Schedule { total, initial: t_i, saturation: total - t_f, curve, exponent })
     }

@@ -7,7 +7,7 @@ use crate::hub::{Hub, Repo};
 use crate::provenance::sha256;
 use crate::ui::Progress;
 use crate::{config, device};
-use aflora_core::Method;
+use aflora_core::{Method, Tuner};
 use aflora_models::weights::{self, LoadReport};
 use aflora_models::{AdaptedModel, TextEncoder};
 use anyhow::{bail, Context, Result};
@@ -41,6 +41,29 @@ pub struct Prepared {
     pub weights: (PathBuf, String),
     /// What loading the weights did.
     pub loaded: LoadReport,
+    /// Updates an epoch.
+    pub steps_per_epoch: u64,
+}
+
+impl Prepared {
+    /// Updates of the whole run.
+    pub fn total_steps(&self) -> u64 {
+        self.steps_per_epoch * self.config.epochs as u64
+    }
+
+    /// What will do the training steps.
+    ///
+    /// # Errors
+    /// The settings do not fit the length of the run.
+    pub fn tuner(&self) -> aflora_core::Result<Tuner> {
+        Tuner::new(
+            self.config.tuner(),
+            self.method.as_deref().and_then(Method::freezing),
+            self.model.parameters(),
+            self.steps_per_epoch,
+            self.total_steps(),
+        )
+    }
 }
 
 /// A model's files.
@@ -104,8 +127,10 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
         config.seed,
     )?;
     let digest = sha256(&weights_file).context("reading the weights for their digest")?;
+    let batches = train.len().div_ceil(config.batch_size);
     Ok(Prepared {
         task: resolved.task,
+        steps_per_epoch: batches.div_ceil(config.accumulate) as u64,
         method,
         model,
         train: encode(&encoder, &train)?,

@@ -10,7 +10,7 @@ use crate::provenance::Environment;
 use crate::ui::{seconds, thousands, Progress};
 use aflora_core::accounting::Accounting;
 use aflora_core::adapter::Role;
-use aflora_core::{Method, StepReport, Tuner};
+use aflora_core::{StepReport, Tuner};
 use aflora_models::adapter_folder;
 use anyhow::{bail, Context, Result};
 use serde::Serialize;
@@ -78,13 +78,14 @@ pub struct Times {
 pub fn train(
     resolved: &Resolved,
     run: &Prepared,
+    tuner: Tuner,
     folder: &RunFolder,
     progress: &mut dyn Progress,
 ) -> Result<Summary> {
     folder.write(CONFIG, resolved.to_yaml()?.as_bytes())?;
     folder.write_json("provenance.json", &provenance(run))?;
     let mut recorder = Recorder::create(folder)?;
-    let result = Loop::new(resolved, run, folder, &mut recorder)?.run(progress);
+    let result = Loop::new(resolved, run, tuner, folder, &mut recorder).run(progress);
     progress.end();
     match result {
         Ok(summary) => {
@@ -108,38 +109,12 @@ fn provenance(run: &Prepared) -> serde_json::Value {
     })
 }
 
-/// Trains only the head: what a [`Tuner`] is told about freezing then.
-#[derive(Debug)]
-struct HeadOnly;
-
-impl Method for HeadOnly {
-    fn name(&self) -> &'static str {
-        "head"
-    }
-    fn attach(
-        &self,
-        site: &aflora_core::Site,
-        _: u64,
-        _: tch::Device,
-    ) -> aflora_core::Result<Box<dyn aflora_core::Adapter>> {
-        unreachable!("no adapter is put on {} when only the head trains", site.name)
-    }
-    fn freezing(&self) -> Option<&aflora_core::freeze::FreezeConfig> {
-        None
-    }
-    fn trainable_count(&self, _: &aflora_core::Site) -> i64 {
-        0
-    }
-}
-
 struct Loop<'a> {
     resolved: &'a Resolved,
     run: &'a Prepared,
     folder: &'a RunFolder,
     recorder: &'a mut Recorder,
     tuner: Tuner,
-    steps_per_epoch: u64,
-    total_steps: u64,
     evaluations: Vec<Evaluation>,
     best: Option<usize>,
     step_seconds: Vec<f64>,
@@ -153,36 +128,23 @@ impl<'a> Loop<'a> {
     fn new(
         resolved: &'a Resolved,
         run: &'a Prepared,
+        tuner: Tuner,
         folder: &'a RunFolder,
         recorder: &'a mut Recorder,
-    ) -> Result<Self> {
-        let batches = run.train.labels.len().div_ceil(run.config.batch_size);
-        let steps_per_epoch = batches.div_ceil(run.config.accumulate) as u64;
-        let total_steps = steps_per_epoch * run.config.epochs as u64;
-        let head_only = HeadOnly;
-        let method = run.method.as_deref().unwrap_or(&head_only);
-        let tuner = Tuner::new(
-            run.config.tuner(),
-            method,
-            run.model.parameters(),
-            steps_per_epoch,
-            total_steps,
-        )?;
-        Ok(Loop {
+    ) -> Self {
+        Loop {
             resolved,
             run,
             folder,
             recorder,
             tuner,
-            steps_per_epoch,
-            total_steps,
             evaluations: Vec::new(),
             best: None,
             step_seconds: Vec::new(),
             loss_sum: Tensor::zeros([], (Kind::Float, run.device)),
             losses: 0,
             last_loss: f64::NAN,
-        })
+        }
     }
 
     fn run(mut self, progress: &mut dyn Progress) -> Result<Summary> {
@@ -190,7 +152,8 @@ impl<'a> Loop<'a> {
         // Initial values had seeds of their own; from here on the seed rules dropout.
         tch::manual_seed(config.seed as i64);
         for epoch in 0..config.epochs as u64 {
-            progress.begin(&format!("epoch {}/{}", epoch + 1, config.epochs), self.steps_per_epoch);
+            progress
+                .begin(&format!("epoch {}/{}", epoch + 1, config.epochs), self.run.steps_per_epoch);
             let batches = self.run.train.training_batches(config.batch_size, config.seed, epoch);
             for (done, group) in (1..).zip(batches.chunks(config.accumulate)) {
                 let report = self.step(group)?;
@@ -235,7 +198,9 @@ impl<'a> Loop<'a> {
                 tracing::debug!("step {}: {} freeze", report.step, frozen.join(", "));
             }
         }
-        if completed.is_multiple_of(self.run.config.log_every) || completed == self.total_steps {
+        if completed.is_multiple_of(self.run.config.log_every)
+            || completed == self.run.total_steps()
+        {
             self.last_loss = self.loss_sum.double_value(&[]) / self.losses as f64;
             let _ = self.loss_sum.zero_();
             self.losses = 0;
@@ -270,11 +235,11 @@ impl<'a> Loop<'a> {
             return;
         }
         let step = self.step_seconds.iter().sum::<f64>() / self.step_seconds.len() as f64;
-        let left = step * (self.total_steps - 3) as f64;
+        let left = step * (self.run.total_steps() - 3) as f64;
         let words = format!(
             "three steps took {:.1} s; {} more will take about {}, and evaluations on top",
             3.0 * step,
-            self.total_steps - 3,
+            self.run.total_steps() - 3,
             seconds(left)
         );
         if left > LONG {

@@ -1,0 +1,76 @@
+# aflora: `make help` lists what there is.
+
+TASK   ?= reviews
+MODEL  ?=
+METHOD ?=
+SEED   ?=
+DATA   ?=
+ARGS   ?=
+CUDA   ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 1)
+
+# A libtorch of the user's own comes first: LIBTORCH, or LIBTORCH_USE_PYTORCH.
+ifdef LIBTORCH_USE_PYTORCH
+TORCH_LIB := $(shell python3 -c 'import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "lib"))')
+else
+LIBTORCH ?= $(CURDIR)/.libtorch/torch
+export LIBTORCH
+TORCH_LIB := $(LIBTORCH)/lib
+endif
+export LD_LIBRARY_PATH := $(TORCH_LIB)$(if $(LD_LIBRARY_PATH),:$(LD_LIBRARY_PATH))
+
+AFLORA := target/release/aflora
+# Only what was given is passed on.
+CHOICE := task=$(TASK) $(if $(MODEL),model=$(MODEL)) $(if $(METHOD),method=$(METHOD)) \
+          $(if $(SEED),seed=$(SEED)) $(if $(DATA),"data=$(DATA)") $(ARGS)
+# The embedded model or task is only fetched for a run that uses it.
+ASSETS := $(if $(filter reviews,$(TASK))$(filter minilm,$(MODEL)),assets)
+
+.PHONY: help setup assets build experiment inspect validate test lint docs clean distclean
+
+help:
+	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
+	@echo '                  TASK=reviews|cola|sst2|mrpc|qnli|stsb|rte|mnli|qqp  MODEL=  METHOD=  SEED='
+	@echo '                  DATA=folder of data and models   ARGS="key=value …"'
+	@echo 'make inspect      what would train: layers, shapes, counts (same variables)'
+	@echo 'make validate     check the configuration (same variables)'
+	@echo 'make test         all tests'
+	@echo 'make lint         formatting and clippy, warnings are errors'
+	@echo 'make docs         the API documentation'
+	@echo 'make setup        libtorch only; CUDA=1 with what a GPU needs (found by itself)'
+	@echo 'make assets       the embedded model and task only'
+	@echo 'make build        target/release/aflora only; see target/release/aflora --help'
+	@echo 'make clean        remove what was built; make distclean: what was fetched, too'
+
+setup:
+	@scripts/setup.sh $(if $(CUDA),cuda)
+
+assets:
+	@scripts/assets.sh
+
+build: setup
+	@cargo build --release --quiet --package aflora-run
+
+experiment: build $(ASSETS)
+	@$(AFLORA) run configs/experiment.yaml $(CHOICE)
+
+inspect: build $(ASSETS)
+	@$(AFLORA) inspect configs/experiment.yaml $(CHOICE)
+
+validate: build
+	@$(AFLORA) validate configs/experiment.yaml $(CHOICE)
+
+test: setup assets
+	cargo test --workspace
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+
+docs: setup
+	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps
+
+clean:
+	cargo clean
+
+distclean: clean
+	rm -rf .libtorch .assets

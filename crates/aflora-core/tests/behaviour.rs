@@ -1,0 +1,364 @@
+//! What holds for every run, whatever the numbers.
+
+use aflora_core::adapter::{
+    normal, Aflora, AfloraConfig, Lora, LoraConfig, Method, PmTrainable, Role,
+};
+use aflora_core::freeze::{FreezeConfig, FreezeController, FreezeMode, Rule};
+use aflora_core::optim::{Arena, Gradients, Parameter};
+use aflora_core::{AdaptedLinear, Block, Error, Site, Span, Tuner, TunerConfig};
+use proptest::prelude::*;
+use std::cell::Cell;
+use tch::{nn, nn::Module, Device, Kind, Tensor};
+
+/// Normal values, new ones at each call; a test's own, whatever other tests do meanwhile.
+fn random(shape: &[i64]) -> Tensor {
+    thread_local!(static CALLS: Cell<u64> = const { Cell::new(0) });
+    normal(shape, 1.0, CALLS.replace(CALLS.get() + 1), "test")
+}
+
+fn linear(from: i64, to: i64) -> nn::Linear {
+    nn::Linear { ws: random(&[to, from]) * 0.3, bs: Some(random(&[to])) }
+}
+
+/// A small network of two adapted layers and its loss on fixed data.
+struct Toy {
+    layers: Vec<AdaptedLinear>,
+    x: Tensor,
+    y: Tensor,
+}
+
+impl Toy {
+    fn new(method: &dyn Method) -> Self {
+        let fixed = |shape: &[i64], name: &str| normal(shape, 1.0, 1, name);
+        let linear = |from, to, name| nn::Linear {
+            ws: fixed(&[to, from], name) * 0.3,
+            bs: Some(fixed(&[to], name)),
+        };
+        let plain = [("one", linear(6, 10, "one")), ("two", linear(10, 3, "two"))];
+        let wrap = |(name, layer)| AdaptedLinear::wrap(name, layer, Block::Ffn, method, 5).unwrap();
+        let layers = plain.map(wrap).into_iter().collect();
+        let y = Tensor::arange(16, (Kind::Int64, Device::Cpu)).remainder(3);
+        Toy { layers, x: fixed(&[16, 6], "x"), y }
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        self.layers.iter().flat_map(|l| l.adapter().parameters()).collect()
+    }
+
+    fn loss_on(&self, rows: std::ops::Range<i64>) -> Tensor {
+        let part = |t: &Tensor| t.narrow(0, rows.start, rows.end - rows.start);
+        let hidden = self.layers[0].forward(&part(&self.x)).relu();
+        self.layers[1].forward(&hidden).cross_entropy_for_logits(&part(&self.y))
+    }
+
+    fn loss(&self) -> Tensor {
+        self.loss_on(0..16)
+    }
+
+    fn values(&self) -> Vec<(String, Tensor)> {
+        let mut all = Vec::new();
+        for layer in &self.layers {
+            let adapter = layer.adapter();
+            for t in adapter.tensors() {
+                all.push((format!("{}.{}", adapter.site().name, t.name), t.tensor.copy()));
+            }
+        }
+        all
+    }
+}
+
+fn aflora(freeze: FreezeConfig) -> Aflora {
+    Aflora::new(AfloraConfig { freeze, ..Default::default() }).unwrap()
+}
+
+fn steps(t_i: u64, t_f: u64) -> FreezeConfig {
+    FreezeConfig { t_i: Span::Steps(t_i), t_f: Span::Steps(t_f), ..Default::default() }
+}
+
+fn quick() -> TunerConfig {
+    TunerConfig { lr: 5e-2, max_grad_norm: Some(1.0), weight_decay: 0.1, ..Default::default() }
+}
+
+#[test]
+fn a_frozen_matrix_never_moves_again() {
+    let method = aflora(FreezeConfig { interval: 2, ..steps(4, 30) });
+    let toy = Toy::new(&method);
+    let mut tuner = Tuner::new(quick(), method.freezing(), toy.parameters(), 5, 40).unwrap();
+    let mut stood: Vec<(String, Tensor)> = Vec::new();
+    for _ in 0..40 {
+        let before = toy.values();
+        let report = tuner.step(&toy.loss()).unwrap();
+        for name in report.check.iter().flat_map(|c| c.frozen()) {
+            // As it was before the very step that froze it.
+            stood.extend(
+                before.iter().filter(|(n, _)| n == name).map(|(n, t)| (n.clone(), t.copy())),
+            );
+        }
+        for (name, value) in &stood {
+            let now = toy.values().into_iter().find(|(n, _)| n == name).unwrap().1;
+            assert_eq!(now, *value, "{name} moved at step {}", report.step);
+        }
+    }
+    assert_eq!(stood.len(), 4, "all four matrices froze");
+    let counts = tuner.accounting();
+    assert_eq!((counts.at_start, counts.at_end), (137, 21));
+    assert!(counts.time_average() > 21.0 && counts.time_average() < 137.0);
+    // The vectors went on: what is left of the arena still trains.
+    let before = toy.values();
+    tuner.step(&toy.loss()).unwrap();
+    assert_eq!(tuner.arena().trainable(true), 21);
+    drop(before);
+}
+
+#[test]
+fn training_lowers_the_loss_and_moves_every_adapter() {
+    for method in [
+        Box::new(aflora(steps(20, 40))) as Box<dyn Method>,
+        Box::new(Lora::new(LoraConfig::default()).unwrap()),
+    ] {
+        let toy = Toy::new(method.as_ref());
+        let start = toy.values();
+        let before = toy.loss().double_value(&[]);
+        let mut tuner = Tuner::new(quick(), method.freezing(), toy.parameters(), 10, 80).unwrap();
+        for _ in 0..80 {
+            tuner.step(&toy.loss()).unwrap();
+        }
+        let after = toy.loss().double_value(&[]);
+        assert!(after < 0.6 * before, "{}: {before} → {after}", method.name());
+        for ((name, now), (_, then)) in toy.values().iter().zip(&start) {
+            assert_ne!(now, then, "{name} never moved");
+        }
+    }
+}
+
+#[test]
+fn a_fresh_adapter_changes_nothing_and_only_b_has_a_gradient() {
+    let method = aflora(FreezeConfig::default());
+    let layer = linear(6, 10);
+    let plain = nn::Linear { ws: layer.ws.copy(), bs: layer.bs.as_ref().map(Tensor::copy) };
+    let adapted = AdaptedLinear::wrap("l", layer, Block::Ffn, &method, 3).unwrap();
+    let x = random(&[2, 7, 6]);
+    let y = adapted.forward(&x);
+    assert_eq!(y, plain.forward(&x));
+    y.square().sum(Kind::Float).backward();
+    for t in adapted.adapter().tensors() {
+        let moved = t.tensor.grad().abs().max().double_value(&[]) > 0.0;
+        assert_eq!(moved, t.name == "aflora_b", "{}", t.name);
+    }
+}
+
+#[test]
+fn merged_equals_unmerged() {
+    let config = AfloraConfig { alpha: Some(8.0), ..Default::default() };
+    for method in [
+        Box::new(Aflora::new(config).unwrap()) as Box<dyn Method>,
+        Box::new(Lora::new(LoraConfig { rank: 3, alpha: 6.0, dropout: 0.0 }).unwrap()),
+    ] {
+        let adapted =
+            AdaptedLinear::wrap("l", linear(6, 10), Block::Ffn, method.as_ref(), 3).unwrap();
+        for mut t in adapted.adapter().tensors() {
+            tch::no_grad(|| t.tensor.copy_(&random(&t.tensor.size())));
+        }
+        let x = random(&[5, 6]);
+        let (y, merged) = (adapted.forward(&x), adapted.merge().forward(&x));
+        assert!(y.allclose(&merged, 1e-5, 1e-5, false), "{}", method.name());
+    }
+}
+
+#[test]
+fn initial_values_depend_on_seed_and_name_alone() {
+    let method = aflora(FreezeConfig::default());
+    let a = |name: &str, seed| {
+        let site = Site { name: name.into(), in_features: 24, out_features: 8, block: Block::Ffn };
+        method.attach(&site, seed, Device::Cpu).unwrap().tensors()[0].tensor.copy()
+    };
+    assert_eq!(a("x", 1), a("x", 1));
+    assert_ne!(a("x", 1), a("x", 2));
+    assert_ne!(a("x", 1), a("y", 1));
+    let bound = (6.0f64 / 24.0).sqrt();
+    let largest = a("x", 1).abs().max().double_value(&[]);
+    assert!(largest <= bound && largest > 0.8 * bound, "U(±√(6 / fan_in)): {largest} {bound}");
+}
+
+#[test]
+fn dropout_acts_in_training_only() {
+    let config = AfloraConfig { dropout: 0.5, ..Default::default() };
+    let adapted =
+        AdaptedLinear::wrap("l", linear(6, 10), Block::Ffn, &Aflora::new(config).unwrap(), 3)
+            .unwrap();
+    for mut t in adapted.adapter().tensors() {
+        tch::no_grad(|| t.tensor.copy_(&random(&t.tensor.size())));
+    }
+    let x = random(&[5, 6]);
+    assert_eq!(adapted.forward(&x), adapted.forward(&x));
+    adapted.adapter().set_training(true);
+    assert_ne!(adapted.forward(&x), adapted.forward(&x));
+    adapted.adapter().set_training(false);
+    assert_eq!(adapted.forward(&x), adapted.forward(&x));
+}
+
+#[test]
+fn counts_are_the_papers() {
+    // DeBERTaV3-base: 12 layers of q, k, v, attention output, intermediate, output.
+    let mut sites = Vec::new();
+    for layer in 0..12 {
+        for (name, from, to, block) in [
+            ("q", 768, 768, Block::Attention),
+            ("k", 768, 768, Block::Attention),
+            ("v", 768, 768, Block::Attention),
+            ("o", 768, 768, Block::Attention),
+            ("intermediate", 768, 3072, Block::Ffn),
+            ("output", 3072, 768, Block::Ffn),
+        ] {
+            let name = format!("{layer}.{name}");
+            sites.push(Site { name, in_features: from, out_features: to, block });
+        }
+    }
+    let count = |method: &dyn Method| {
+        let formula: i64 = sites.iter().map(|s| method.trainable_count(s)).sum();
+        let real: i64 = sites
+            .iter()
+            .map(|s| method.attach(s, 0, Device::Cpu).unwrap())
+            .flat_map(|a| a.parameters())
+            .map(|p| p.leaf.numel() as i64)
+            .sum();
+        assert_eq!(formula, real, "{}", method.name());
+        real
+    };
+    let with = |pm_trainable, mode| {
+        let freeze = FreezeConfig { mode, ..Default::default() };
+        count(&Aflora::new(AfloraConfig { pm_trainable, freeze, ..Default::default() }).unwrap())
+    };
+    assert_eq!(with(PmTrainable::Ffn, FreezeMode::Adaptive), 451_872);
+    assert_eq!(with(PmTrainable::Ffn, FreezeMode::Start), 83_232);
+    assert_eq!(with(PmTrainable::None, FreezeMode::Adaptive), 83_232);
+    assert_eq!(with(PmTrainable::All, FreezeMode::Never), 746_784);
+    assert_eq!(with(PmTrainable::Attention, FreezeMode::Never), 746_784 - 368_640);
+    assert_eq!(count(&Lora::new(LoraConfig::default()).unwrap()), 1_327_104);
+}
+
+#[test]
+fn accumulated_halves_are_one_batch() {
+    let run = |halves: bool| {
+        let method = aflora(FreezeConfig { mode: FreezeMode::Never, ..Default::default() });
+        let toy = Toy::new(&method);
+        let mut tuner = Tuner::new(quick(), method.freezing(), toy.parameters(), 5, 10).unwrap();
+        for _ in 0..10 {
+            if halves {
+                tuner.accumulate(&(toy.loss_on(0..8) / 2.0)).unwrap();
+                tuner.accumulate(&(toy.loss_on(8..16) / 2.0)).unwrap();
+                tuner.update().unwrap();
+            } else {
+                tuner.step(&toy.loss()).unwrap();
+            }
+        }
+        toy.values()
+    };
+    for ((name, a), (_, b)) in run(true).iter().zip(run(false)) {
+        assert!(a.allclose(&b, 1e-4, 1e-5, false), "{name}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits() {
+    let run = || {
+        let method = aflora(steps(3, 10));
+        let toy = Toy::new(&method);
+        let mut tuner = Tuner::new(quick(), method.freezing(), toy.parameters(), 5, 20).unwrap();
+        for _ in 0..20 {
+            tuner.step(&toy.loss()).unwrap();
+        }
+        toy.values()
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_in_words() {
+    let leaf = |kind| Tensor::zeros([2], (kind, Device::Cpu));
+    let parameter =
+        |name: &str, leaf: Tensor| Parameter { name: name.into(), role: Role::Head, leaf };
+    let text = |parameters| Arena::new(parameters).unwrap_err().to_string();
+    assert!(text(vec![]).contains("nothing to train"));
+    assert!(text(vec![parameter("w", leaf(Kind::Float))]).contains("`w` cannot be trained"));
+    let half = leaf(Kind::Half).set_requires_grad(true);
+    assert!(text(vec![parameter("w", half)]).contains("Half"));
+    let fine = || parameter("w", leaf(Kind::Float).set_requires_grad(true));
+    assert!(text(vec![fine(), fine()]).contains("`w` is used twice"));
+
+    let arena = Arena::new(vec![fine()]).unwrap();
+    assert!(matches!(arena.gradients(&leaf(Kind::Float)), Err(Error::Loss { .. })));
+    let unreached = Tensor::ones([1], (Kind::Float, Device::Cpu)).set_requires_grad(true) * 2.0;
+    let gradients = arena.gradients(&unreached).unwrap();
+    assert_eq!(gradients[&Role::Head], leaf(Kind::Float), "what the loss does not reach has zero");
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let refused = |config: AfloraConfig| Aflora::new(config).unwrap_err().to_string();
+    let freeze = |freeze| refused(AfloraConfig { freeze, ..Default::default() });
+    assert!(refused(AfloraConfig { rank: 0, ..Default::default() }).contains("`rank` is 0"));
+    assert!(refused(AfloraConfig { dropout: 1.0, ..Default::default() }).contains("`dropout`"));
+    assert!(freeze(FreezeConfig { beta1: 1.0, ..Default::default() }).contains("`freeze.beta1`"));
+    assert!(freeze(FreezeConfig { interval: 0, ..Default::default() }).contains("interval"));
+    assert!(TunerConfig { lr: f64::NAN, ..Default::default() }.validate().is_err());
+    assert!(TunerConfig { max_grad_norm: Some(0.0), ..Default::default() }.validate().is_err());
+}
+
+/// A run of one controller over random gradients: (step, names that froze).
+fn freezes(
+    rule: Rule,
+    total: u64,
+    t_i: u64,
+    t_f: u64,
+    matrices: usize,
+    seed: u64,
+) -> Vec<(u64, String)> {
+    let parameters = (0..matrices).map(|i| Parameter {
+        name: i.to_string(),
+        role: Role::Projection,
+        leaf: normal(&[2, 3], 1.0, seed, &i.to_string()).set_requires_grad(true),
+    });
+    let mut arena = Arena::new(parameters.collect()).unwrap();
+    let config = FreezeConfig { rule, interval: 3, ..steps(t_i, t_f) };
+    let controller = FreezeController::new(&config, matrices, 1, total).unwrap();
+    let mut froze = Vec::new();
+    for step in 0..total {
+        let group = arena.group_mut(Role::Projection).unwrap();
+        let gradient = normal(&[group.numel()], 1.0, seed, &format!("gradient {step}"));
+        if let Some(check) = controller.observe(step, group, &gradient).unwrap() {
+            froze.extend(check.frozen().map(|name| (step, name.to_string())));
+            let leave: Vec<bool> = check.matrices.iter().map(|m| m.frozen).collect();
+            arena.freeze(Role::Projection, &leave, &mut Gradients::new());
+        }
+    }
+    froze
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn both_rules_keep_the_schedules_promises(
+        total in 2u64..60, a in 0.0..1.0f64, b in 0.0..1.0f64, matrices in 1usize..7, seed: u64,
+    ) {
+        let t_i = (total as f64 * a) as u64;
+        // At least two steps of saturation: the released code's first sure test is the one after T - t_f.
+        let t_f = ((total - t_i) as f64 * b) as u64;
+        for rule in [Rule::ElementQuantile, Rule::MatrixRank] {
+            let froze = freezes(rule, total, t_i, t_f, matrices, seed);
+            let mut names: Vec<&String> = froze.iter().map(|(_, name)| name).collect();
+            names.sort();
+            names.dedup();
+            prop_assert_eq!(names.len(), froze.len(), "a matrix froze twice");
+            prop_assert!(froze.iter().all(|(step, _)| *step >= t_i), "{:?} before t_i", rule);
+            let saturation = total - t_f;
+            if t_f >= 2 {
+                prop_assert_eq!(froze.len(), matrices, "{:?}: all are frozen at the end", rule);
+            }
+            // `matrix_rank` at T - t_f itself, the released code one step later.
+            let last = froze.iter().map(|(step, _)| *step).max().unwrap_or(0);
+            prop_assert!(last <= (saturation + 1).max(t_i + 1));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Values that PyTorch made; the scripts lie beside them in `fixtures/`.
+
+use aflora_core::adapter::{Aflora, AfloraConfig, PmTrainable, Role};
+use aflora_core::freeze::{Curve, FreezeConfig, FreezeController, Rule, Score};
+use aflora_core::optim::{
+    clip_global_norm, AdamW, AdamWConfig, Arena, Gradients, LinearWarmup, Parameter,
+};
+use aflora_core::{Block, Method, Site, Span};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Tensor};
+
+fn fixture(name: &str) -> String {
+    format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn tensors(name: &str) -> BTreeMap<String, Tensor> {
+    Tensor::read_safetensors(fixture(name)).unwrap().into_iter().collect()
+}
+
+/// ‖found - expected‖∞ / ‖expected‖∞.
+fn relative(found: &Tensor, expected: &Tensor) -> f64 {
+    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    let scale = expected.abs().max().double_value(&[]);
+    (found - expected).abs().max().double_value(&[]) / scale.max(1e-30)
+}
+
+#[test]
+fn the_module_is_equation_1_with_its_gradients_and_merges_exactly() {
+    let t = tensors("module.safetensors");
+    let float = |name: &str| t[name].to_kind(Kind::Float);
+    let site = Site { name: "m".into(), in_features: 5, out_features: 7, block: Block::Ffn };
+    for pm_trainable in [PmTrainable::Ffn, PmTrainable::None] {
+        let config = AfloraConfig { rank: 3, pm_trainable, ..Default::default() };
+        let adapter = Aflora::new(config).unwrap().attach(&site, 0, Device::Cpu).unwrap();
+        let names = BTreeMap::from([
+            ("lora_A", "a"),
+            ("lora_B", "b"),
+            ("aflora_d", "d"),
+            ("aflora_b", "b_vec"),
+        ]);
+        for mut own in adapter.tensors() {
+            tch::no_grad(|| own.tensor.copy_(&float(names[own.name])));
+        }
+        let x = float("x").set_requires_grad(true);
+        let y = adapter.forward(&x, &float("weight"), Some(&float("bias")));
+        assert!(relative(&y, &t["y"]) < 1e-5, "{pm_trainable:?}");
+        (y * float("upstream")).sum(Kind::Float).backward();
+        assert!(relative(&x.grad(), &t["grad.x"]) < 1e-5);
+        for own in adapter.tensors() {
+            if own.trainable {
+                let expected = &t[&format!("grad.{}", names[own.name])];
+                assert!(relative(&own.tensor.grad(), expected) < 1e-5, "{}", own.name);
+            } else {
+                assert!(!own.tensor.grad().defined(), "{} is frozen", own.name);
+            }
+        }
+        let merged = float("weight") + adapter.delta();
+        assert!(relative(&merged, &t["merged"]) < 1e-5);
+    }
+}
+
+#[test]
+fn the_update_is_pytorchs_adamw_with_clipping_and_warm_up() {
+    let t = tensors("adamw.safetensors");
+    let groups = [
+        ("projection", Role::Projection, 1e-2, 0.1),
+        ("vector", Role::Vector, 2e-2, 0.1),
+        ("head", Role::Head, 5e-2, 0.3),
+    ];
+    let parameters = groups.iter().map(|&(name, role, ..)| Parameter {
+        name: name.into(),
+        role,
+        leaf: t[&format!("{name}.start")].copy().set_requires_grad(true),
+    });
+    let mut arena = Arena::new(parameters.collect()).unwrap();
+    let adamw = AdamW::new(AdamWConfig::default()).unwrap();
+    let schedule = LinearWarmup { warmup: 4, total: 30 };
+    for step in 0..30u64 {
+        let mut gradients: Gradients = groups
+            .iter()
+            .map(|&(name, role, ..)| {
+                (role, t[&format!("{name}.gradients")].get(step as i64).copy())
+            })
+            .collect();
+        let _ = clip_global_norm(&mut gradients, Some(0.1));
+        for (name, role, lr, decay) in groups {
+            let group = arena.group_mut(role).unwrap();
+            let lr = lr * schedule.factor(step);
+            adamw.update(group, &gradients[&role], step + 1, lr, decay);
+            let expected = t[&format!("{name}.after")].get(step as i64);
+            let error = relative(group.values(), &expected);
+            assert!(error < 2e-6, "{name} after step {step}: {error:e}");
+        }
+    }
+}
+
+/// Feeds the fixture's gradients; gives each matrix's freeze step and the tests made.
+fn replay(rule: Rule, score: Score, expected: &Value) -> (Vec<Option<u64>>, Vec<Value>) {
+    let t = tensors("freeze.safetensors");
+    let number = |key: &str| expected[key].as_u64().unwrap();
+    let total = number("total");
+    let sizes: Vec<i64> = expected["shapes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s[0].as_i64().unwrap() * s[1].as_i64().unwrap())
+        .collect();
+    let values = t["values"].split_with_sizes(&sizes, 0);
+    let parameters = values.iter().enumerate().map(|(i, value)| Parameter {
+        name: i.to_string(),
+        role: Role::Projection,
+        leaf: value.copy().set_requires_grad(true),
+    });
+    let mut arena = Arena::new(parameters.collect()).unwrap();
+    let config = FreezeConfig {
+        rule,
+        score,
+        t_i: Span::Steps(number("t_i")),
+        t_f: Span::Steps(number("t_f")),
+        curve: Curve::EaseOut,
+        ..Default::default()
+    };
+    let controller = FreezeController::new(&config, sizes.len(), 1, total).unwrap();
+    let mut frozen_at = vec![None; sizes.len()];
+    let mut tests = Vec::new();
+    for step in 0..total {
+        let group = arena.group_mut(Role::Projection).unwrap();
+        if group.is_empty() {
+            break;
+        }
+        let all = t["gradients"].get(step as i64).to_kind(Kind::Float);
+        let all = all.split_with_sizes(&sizes, 0);
+        let alive: Vec<&Tensor> =
+            group.names().map(|n| &all[n.parse::<usize>().unwrap()]).collect();
+        let gradient = Tensor::cat(&alive, 0);
+        let check = controller.observe(step, group, &gradient).unwrap();
+        let Some(check) = check else { continue };
+        for name in check.frozen() {
+            assert_eq!(frozen_at[name.parse::<usize>().unwrap()].replace(step), None, "once each");
+        }
+        let leave: Vec<bool> = check.matrices.iter().map(|m| m.frozen).collect();
+        arena.freeze(
+            Role::Projection,
+            &leave,
+            &mut Gradients::from([(Role::Projection, gradient)]),
+        );
+        let means: Vec<f64> = check.matrices.iter().map(|m| m.score).collect();
+        tests.push(serde_json::json!([check.step, check.ratio, check.threshold, means]));
+    }
+    (frozen_at, tests)
+}
+
+fn close(found: &Value, expected: &Value) -> bool {
+    match (found, expected) {
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(a, b))
+        }
+        (Value::Number(a), Value::Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            (a - b).abs() <= 2e-5 * b.abs().max(1e-12)
+        }
+        (a, b) => a == b,
+    }
+}
+
+#[test]
+fn both_rules_freeze_what_the_reference_freezes_when_it_does() {
+    let text = std::fs::read_to_string(fixture("freeze.json")).unwrap();
+    let expected: Value = serde_json::from_str(&text).unwrap();
+    for (rule_name, rule) in
+        [("element_quantile", Rule::ElementQuantile), ("matrix_rank", Rule::MatrixRank)]
+    {
+        for (score_name, score) in [
+            ("gradient", Score::Gradient),
+            ("parameter_gradient", Score::ParameterGradient),
+            ("relative_gradient", Score::RelativeGradient),
+        ] {
+            let golden = &expected["rules"][rule_name][score_name];
+            let (frozen_at, tests) = replay(rule, score, &expected);
+            let frozen_at = serde_json::to_value(frozen_at).unwrap();
+            assert_eq!(frozen_at, golden["frozen_at"], "{rule_name} {score_name}");
+            let golden = golden["tests"].as_array().unwrap();
+            assert_eq!(tests.len(), golden.len(), "{rule_name} {score_name}");
+            for (found, expected) in tests.iter().zip(golden) {
+                assert!(close(found, expected), "{rule_name} {score_name}: {found} {expected}");
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The tiny models of `fixtures/`.
+#![allow(dead_code)] // each test file uses a part
+
+use aflora_models::{build, weights, Backbone, Batch};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tch::{Device, Kind, Tensor};
+
+pub fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+pub fn tensors(name: &str) -> BTreeMap<String, Tensor> {
+    Tensor::read_safetensors(fixture(name)).unwrap().into_iter().collect()
+}
+
+/// The tiny BERT of `folder` with its weights.
+pub fn bert(folder: &str, labels: i64) -> Box<dyn Backbone> {
+    let model = build("bert", &fixture(folder).join("config.json"), labels, Device::Cpu).unwrap();
+    weights::load(model.as_ref(), &fixture(folder).join("model.safetensors")).unwrap();
+    model
+}
+
+pub fn batch(io: &BTreeMap<String, Tensor>, i: usize) -> Batch {
+    let get = |name: &str| io[&format!("batch{i}.{name}")].shallow_clone();
+    Batch {
+        input_ids: get("input_ids"),
+        attention_mask: get("attention_mask"),
+        token_type_ids: get("token_type_ids"),
+    }
+}
+
+/// ‖found - expected‖∞ / ‖expected‖∞.
+pub fn relative(found: &Tensor, expected: &Tensor) -> f64 {
+    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    let scale = expected.abs().max().double_value(&[]);
+    (found - expected).abs().max().double_value(&[]) / scale.max(1e-30)
+}

@@ -1,0 +1,215 @@
+//! Weights, adapter folders and tokenizers: what loads, and what is refused in words.
+
+mod common;
+
+use aflora_core::adapter::{Aflora, AfloraConfig};
+use aflora_models::{adapter_folder, build, weights, AdaptedModel, Pattern, Targets, TextEncoder};
+use common::{batch, bert, fixture, tensors};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+fn write(path: &Path, tensors: &[(String, Tensor)]) {
+    Tensor::write_safetensors(tensors, path).unwrap();
+}
+
+fn checkpoint() -> Vec<(String, Tensor)> {
+    tensors("bert_classes/model.safetensors").into_iter().collect()
+}
+
+fn load(path: &Path) -> Result<weights::LoadReport, String> {
+    let config = fixture("bert_classes/config.json");
+    let model = build("bert", &config, 2, Device::Cpu).unwrap();
+    weights::load(model.as_ref(), path).map_err(|e| e.to_string())
+}
+
+#[test]
+fn a_bare_encoder_without_prefix_loads_and_its_head_is_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let mut bare: Vec<(String, Tensor)> = checkpoint()
+        .into_iter()
+        .filter_map(|(name, t)| Some((name.strip_prefix("bert.")?.to_string(), t)))
+        .collect();
+    bare.push(("embeddings.position_ids".into(), Tensor::arange(64, (Kind::Float, Device::Cpu))));
+    bare.push(("cls.predictions.bias".into(), Tensor::zeros([3], (Kind::Float, Device::Cpu))));
+    write(&path, &bare);
+    let report = load(&path).unwrap();
+    assert_eq!(report.new, ["classifier.bias", "classifier.weight"]);
+    assert_eq!(report.unused, ["cls.predictions.bias"]);
+    assert_eq!(report.loaded, 39);
+}
+
+#[test]
+fn old_layer_norm_names_and_half_precision_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let old: Vec<(String, Tensor)> = checkpoint()
+        .into_iter()
+        .map(|(name, t)| {
+            let name = name.replace("LayerNorm.weight", "LayerNorm.gamma");
+            (name.replace("LayerNorm.bias", "LayerNorm.beta"), t.to_kind(Kind::Half))
+        })
+        .collect();
+    write(&path, &old);
+    assert_eq!(load(&path).unwrap().loaded, 41);
+}
+
+#[test]
+fn every_tensor_that_does_not_fit_is_named_and_nothing_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let mut broken = checkpoint();
+    broken.retain(|(name, _)| name != "bert.pooler.dense.bias");
+    for (name, tensor) in &mut broken {
+        if name.contains("layer.1.attention.self.query.weight") {
+            *tensor = tensor.narrow(0, 0, 8).copy();
+        }
+    }
+    write(&path, &broken);
+    let config = fixture("bert_classes/config.json");
+    let model = build("bert", &config, 2, Device::Cpu).unwrap();
+    let word = || model.var_store().variables()["bert.embeddings.word_embeddings.weight"].copy();
+    let before = word();
+    let error = weights::load(model.as_ref(), &path).unwrap_err().to_string();
+    assert!(error.contains("`bert.pooler.dense.bias` is missing"), "{error}");
+    assert!(error.contains("query.weight` has shape [8, 32] there, [32, 32] in"), "{error}");
+    assert_eq!(word(), before);
+}
+
+#[test]
+fn a_head_for_other_labels_is_new() {
+    let config = fixture("bert_classes/config.json");
+    let model = build("bert", &config, 3, Device::Cpu).unwrap();
+    let report = weights::load(model.as_ref(), &fixture("bert_classes/model.safetensors")).unwrap();
+    assert_eq!(report.new, ["classifier.bias", "classifier.weight"]);
+    weights::initialise(model.as_ref(), &report.new, 1);
+    let head = &model.var_store().variables()["classifier.bias"];
+    assert_eq!(head.abs().max().double_value(&[]), 0.0);
+}
+
+#[test]
+fn a_truncated_or_foreign_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let whole = std::fs::read(fixture("bert_classes/model.safetensors")).unwrap();
+    for cut in [0, 5, 200, whole.len() - 100] {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        let error = load(&path).unwrap_err();
+        assert!(error.contains("not a readable safetensors file"), "{cut}: {error}");
+    }
+    std::fs::write(&path, vec![0xff; 64]).unwrap();
+    assert!(load(&path).is_err());
+    assert!(load(&folder.path().join("absent")).unwrap_err().contains("absent"));
+}
+
+#[test]
+fn a_config_that_would_be_built_wrongly_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    let text = std::fs::read_to_string(fixture("bert_classes/config.json")).unwrap();
+    for (from, to, expected) in [
+        ("\"model_type\": \"bert\"", "\"model_type\": \"gpt2\"", "model_type is `gpt2`"),
+        ("\"num_attention_heads\": 4", "\"num_attention_heads\": 5", "no multiple"),
+        ("\"num_attention_heads\": 4", "\"num_attention_heads\": 0", "`num_attention_heads` must"),
+        ("{", "{ \"position_embedding_type\": \"relative_key\",", "relative_key"),
+        ("{", "", "not a Hugging Face config.json"),
+        ("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"sine\"", "sine"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        let error = build("bert", &path, 2, Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = build("t5", &path, 2, Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("`t5` is not built"), "{error}");
+}
+
+fn adapted(rank: i64, seed: u64) -> AdaptedModel {
+    let method = Aflora::new(AfloraConfig { rank, ..Default::default() }).unwrap();
+    let target_modules = Pattern::Names(vec!["query".into(), "intermediate.dense".into()]);
+    let targets = Targets { target_modules, ..Default::default() };
+    let backbone = bert("bert_classes", 2);
+    let model =
+        AdaptedModel::new(backbone, Some((&method, &targets)), &[], Kind::Float, seed).unwrap();
+    for (i, adapter) in model.adapters().enumerate() {
+        for t in adapter.tensors().iter_mut().filter(|t| t.name == "aflora_b") {
+            let _ = tch::no_grad(|| t.tensor.fill_(0.1 * (seed as f64 + i as f64)));
+        }
+    }
+    model
+}
+
+#[test]
+fn an_adapter_folder_gives_the_same_bits_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("adapter");
+    let io = tensors("bert_classes/io.safetensors");
+    let (saved, other) = (adapted(4, 1), adapted(4, 2));
+    let logits = |model: &AdaptedModel| model.forward(&batch(&io, 1), false).unwrap();
+    assert_ne!(logits(&saved), logits(&other));
+    let config = serde_json::json!({ "peft_type": "AFLORA", "r": 4 });
+    let config = config.as_object().unwrap();
+    adapter_folder::save(&saved, &path, config).unwrap();
+    adapter_folder::save(&saved, &path, config).unwrap();
+    adapter_folder::load(&other, &path).unwrap();
+    assert_eq!(logits(&saved), logits(&other));
+    let keys = Tensor::read_safetensors(path.join("adapter_model.safetensors")).unwrap();
+    let key = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight";
+    assert!(keys.iter().any(|(name, _)| name == key));
+    assert!(keys.iter().any(|(name, _)| name == "base_model.model.classifier.weight"));
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "no temporary folder stays behind");
+
+    let error = adapter_folder::load(&adapted(8, 1), &path).unwrap_err().to_string();
+    assert!(error.contains("lora_A.weight` has shape [4, 32] there, [8, 32] here"), "{error}");
+}
+
+#[test]
+fn module_names_that_match_nothing_are_refused() {
+    let modules = ["pooler".to_string()];
+    let model = AdaptedModel::new(bert("bert_classes", 2), None, &modules, Kind::Float, 1);
+    let error = model.unwrap_err().to_string();
+    assert!(error.contains("`pooler` in train_modules names no module"), "{error}");
+    let modules = ["bert.pooler".to_string()];
+    let model = AdaptedModel::new(bert("bert_classes", 2), None, &modules, Kind::Float, 1).unwrap();
+    assert_eq!(model.parameters().len(), 4);
+}
+
+#[test]
+fn token_ids_agree_with_transformers_on_odd_strings() {
+    let text = std::fs::read_to_string(fixture("tokenizer/encodings.json")).unwrap();
+    let golden: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    assert!(golden.len() > 50);
+    // The same vocabulary without a tokenizer.json is BERT's WordPiece.
+    let vocab_only = tempfile::tempdir().unwrap();
+    std::fs::copy(fixture("tokenizer/vocab.txt"), vocab_only.path().join("vocab.txt")).unwrap();
+    for folder in [fixture("tokenizer"), vocab_only.path().to_path_buf()] {
+        for case in &golden {
+            let max_length = case["max_length"].as_u64().unwrap() as usize;
+            let encoder = TextEncoder::from_folder(&folder, max_length).unwrap();
+            let a = case["text_a"].as_str().unwrap();
+            // `[SEP]` in a text is a special token to a tokenizer.json, a word to a bare vocabulary.
+            if folder == vocab_only.path() && case.to_string().contains("[MASK]") {
+                continue;
+            }
+            let encoded = &encoder.encode(&[(a, case["text_b"].as_str())]).unwrap()[0];
+            let ids =
+                |key: &str| -> Vec<i64> { serde_json::from_value(case[key].clone()).unwrap() };
+            assert_eq!(encoded.ids, ids("ids"), "{case}");
+            assert_eq!(encoded.type_ids, ids("type_ids"), "{case}");
+            assert!(!encoded.truncated || encoded.ids.len() == max_length);
+        }
+    }
+}
+
+#[test]
+fn a_missing_or_damaged_tokenizer_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = |max| TextEncoder::from_folder(folder.path(), max).unwrap_err().to_string();
+    assert!(error(16).contains("expected `tokenizer.json` or a WordPiece `vocab.txt`"));
+    assert!(error(2).contains("max_length is 2"), "no room for special tokens");
+    std::fs::write(folder.path().join("vocab.txt"), "a\nb\n").unwrap();
+    assert!(error(16).contains("no [SEP] in it"));
+    std::fs::write(folder.path().join("tokenizer.json"), "{\"version\"").unwrap();
+    assert!(error(16).contains("damaged tokenizer"));
+}
