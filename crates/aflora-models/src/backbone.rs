@@ -62,10 +62,7 @@ pub trait Backbone: std::fmt::Debug {
 pub fn build(kind: &str, config: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
     match kind {
         "bert" => bert::build(config, labels, device),
-        other => Err(Error::Config {
-            path: config.to_path_buf(),
-            problem: format!("the backbone `{other}` is not built; there is: bert"),
-        }),
+        other => Err(Error::UnknownBackbone { name: other.to_string(), known: "bert" }),
     }
 }
 

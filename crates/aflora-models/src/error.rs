@@ -24,6 +24,14 @@ pub enum Error {
         /// What is wrong, and what would be right.
         problem: String,
     },
+    /// No code runs models of this kind.
+    #[error("the backbone `{name}` is not built; there is: {known}")]
+    UnknownBackbone {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: &'static str,
+    },
     /// A weight or adapter file is damaged or of another format.
     #[error("{path}: not a readable safetensors file ({problem}); it may be truncated: get it again", path = path.display())]
     Safetensors {

@@ -1,5 +1,6 @@
 //! Where a run computes, and in what precision.
 
+use crate::usage;
 use aflora_cuda as cuda;
 use tch::{Device, Kind};
 
@@ -17,7 +18,7 @@ pub fn choose(name: &str) -> anyhow::Result<Device> {
         "cuda" => (true, 0),
         other => match other.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
             Some(index) => (true, index),
-            None => anyhow::bail!("device `{other}` is unknown: auto, cpu, cuda or cuda:N"),
+            None => usage!("device `{other}` is unknown: auto, cpu, cuda or cuda:N"),
         },
     };
     let count = match cuda::load() {
@@ -27,12 +28,12 @@ pub fn choose(name: &str) -> anyhow::Result<Device> {
             tracing::warn!("training on the CPU: {e}");
             return Ok(Device::Cpu);
         }
-        Err(e) => anyhow::bail!("device `{name}`: {e}"),
+        Err(e) => usage!("device `{name}`: {e}"),
     };
     if (index as i64) < count {
         Ok(Device::Cuda(index))
     } else if wanted {
-        anyhow::bail!("device `{name}`: libtorch sees {count} GPUs")
+        usage!("device `{name}`: libtorch sees {count} GPUs")
     } else {
         Ok(Device::Cpu)
     }
@@ -43,7 +44,7 @@ pub fn base_kind(precision: &str, device: Device) -> anyhow::Result<Kind> {
     match (precision, device) {
         ("fp32", _) | ("auto", Device::Cpu) => Ok(Kind::Float),
         ("bf16" | "auto", _) => Ok(Kind::BFloat16),
-        (other, _) => anyhow::bail!("precision `{other}` is unknown: auto, fp32 or bf16"),
+        (other, _) => usage!("precision `{other}` is unknown: auto, fp32 or bf16"),
     }
 }
 

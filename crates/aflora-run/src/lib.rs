@@ -16,3 +16,16 @@ pub mod metrics;
 pub mod provenance;
 pub mod run;
 pub mod ui;
+
+/// A wrong call: what was asked for cannot be done as asked. The command ends with code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// Ends the function with a [`UsageError`].
+macro_rules! usage {
+    ($($words:tt)*) => {
+        return Err($crate::UsageError(format!($($words)*)).into())
+    };
+}
+pub(crate) use usage;

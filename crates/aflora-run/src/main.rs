@@ -4,7 +4,7 @@ use aflora_run::config::{self, ConfigErrors};
 use aflora_run::data::DataError;
 use aflora_run::run::{folder::RunFolder, prepare, train};
 use aflora_run::ui::{self, thousands, LogSink};
-use aflora_run::{inspect, list};
+use aflora_run::{inspect, list, UsageError};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -173,9 +173,14 @@ fn start_logging(sink: LogSink) {
 
 /// 2 for a wrong call, configuration or missing data; 1 for a run that failed.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let usage = error.downcast_ref::<ConfigErrors>().is_some()
-        || error.downcast_ref::<prepare::NotFound>().is_some()
+    use aflora_models::Error as ModelError;
+    let usage = error.is::<ConfigErrors>()
+        || error.is::<UsageError>()
         || matches!(error.downcast_ref(), Some(aflora_core::Error::Setting { .. }))
-        || matches!(error.downcast_ref(), Some(DataError::NotFound { .. }));
+        || matches!(error.downcast_ref(), Some(DataError::NotFound { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(ModelError::Targets(_) | ModelError::UnknownBackbone { .. })
+        );
     ExitCode::from(if usage { 2 } else { 1 })
 }

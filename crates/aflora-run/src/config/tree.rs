@@ -41,8 +41,12 @@ pub fn read(path: &Path) -> Result<Vec<Setting>, Problem> {
 
 /// The settings of a YAML text that came from `path`.
 pub fn parse(path: &Path, text: String) -> Result<Vec<Setting>, Problem> {
-    let root: Spanned<Node> = serde_saphyr::from_str(&text).map_err(|e| Problem::file(path, e))?;
+    let parsed = serde_saphyr::from_str::<Spanned<Node>>(&text);
     let file = (Arc::new(path.to_path_buf()), Arc::new(text));
+    let root = parsed.map_err(|e| Problem {
+        place: e.location().map_or(Place::Nowhere, |at| place(&file, &at)),
+        message: format!("not YAML: {}", e.without_snippet()),
+    })?;
     let mut settings = Vec::new();
     match root.value {
         Node::Map(entries) => flatten(&file, &[], entries, &mut settings),

@@ -10,7 +10,8 @@
 //! | `freeze.csv` | at the end: when each matrix froze |
 //! | `metrics.json` | last: a folder without it is not a finished run |
 
-use anyhow::{bail, Context, Result};
+use crate::usage;
+use anyhow::{Context, Result};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ impl RunFolder {
             let mut entries = fs::read_dir(path)
                 .with_context(|| format!("run_dir {} cannot be read", path.display()))?;
             if entries.next().is_some() {
-                bail!(
+                usage!(
                     "run_dir {} already holds something; name another one or remove it",
                     path.display()
                 );

@@ -6,7 +6,7 @@ use crate::data::{check_training, Dataset, Example, Locator, Source, Task};
 use crate::hub::{Hub, Repo};
 use crate::provenance::sha256;
 use crate::ui::Progress;
-use crate::{config, device};
+use crate::{config, device, usage};
 use aflora_core::{Method, Tuner};
 use aflora_models::weights::{self, LoadReport};
 use aflora_models::{AdaptedModel, TextEncoder};
@@ -101,7 +101,7 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     let loaded = weights::load(backbone.as_ref(), &weights_file)?;
     weights::initialise(backbone.as_ref(), &loaded.new, config.seed);
     if config.max_length as i64 > backbone.max_positions() {
-        bail!(
+        usage!(
             "max_length is {}, but the model `{}` reads at most {} tokens; set max_length={}",
             config.max_length,
             resolved.model.model,
@@ -193,17 +193,12 @@ pub fn find_model(
         }
     }
     let name = &model.model;
-    bail!(NotFound(format!(
+    usage!(
         "the model `{name}` was not found. Tried:{tried}\nName a folder that holds {name}/config.json, \
          {name}/model.safetensors and the tokenizer with DATA=folder, data=folder or AFLORA_DATA{}.",
         if name == "minilm" { "; `make assets` fetches this one" } else { "" }
-    )))
+    )
 }
-
-/// Data or a model that are nowhere: a wrong call rather than a failed run.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NotFound(String);
 
 fn fetch_model(
     hub: &Hub,

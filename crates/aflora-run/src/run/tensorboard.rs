@@ -98,8 +98,7 @@ mod tests {
 
     #[test]
     fn the_checksum_is_the_one_that_tensorflow_writes() {
-        // A record's length field of 24, and its masked CRC, as in every TFRecord file that
-        // starts with the usual 24-byte version event.
-        assert_eq!(masked_crc(&24u64.to_le_bytes()), 0x0a71_7fa3);
+        // Event files start with the version event of 24 bytes: 18 00 … 00, then a3 7f 4b 22.
+        assert_eq!(masked_crc(&24u64.to_le_bytes()), 0x224b_7fa3);
     }
 }

@@ -1,0 +1,330 @@
+//! The `aflora` command, end to end on a tiny random model, and on everything that can be wrong.
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A folder with a tiny model under the name `minilm`, and small data for MRPC and STS-B.
+fn workplace() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("minilm");
+    fs::create_dir(&model).unwrap();
+    let fixtures = root().join("crates/aflora-models/tests/fixtures");
+    for (from, to) in [
+        ("bert_classes/config.json", "config.json"),
+        ("bert_classes/model.safetensors", "model.safetensors"),
+        ("tokenizer/tokenizer.json", "tokenizer.json"),
+    ] {
+        fs::copy(fixtures.join(from), model.join(to)).unwrap();
+    }
+    // Configurations of its own: what the project's folder holds must not matter.
+    let configs = root().join("configs");
+    for kind in ["", "tasks", "models", "methods"] {
+        let target = folder.path().join("configs").join(kind);
+        fs::create_dir_all(&target).unwrap();
+        for file in fs::read_dir(configs.join(kind)).unwrap().flatten() {
+            if file.path().is_file() {
+                fs::copy(file.path(), target.join(file.file_name())).unwrap();
+            }
+        }
+    }
+    // Whether the first sentence says `good`: learnable by a small model.
+    let pairs: Vec<(String, String, bool)> = (0..96)
+        .map(|i| {
+            let (a, b) = (i % 2 == 0, i / 2 % 2 == 0);
+            let word = |good| if good { "good" } else { "bad" };
+            let fill = ["film", "one", "the film we saw"][i % 3];
+            (format!("{fill} is {}", word(a)), format!("it was very {}", word(b)), a)
+        })
+        .collect();
+    let mrpc = folder.path().join("glue/MRPC");
+    let stsb = folder.path().join("glue/STS-B");
+    let header = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n".to_string();
+    for (place, text) in [
+        (
+            &mrpc,
+            pairs
+                .iter()
+                .fold(header, |t, (a, b, y)| t + &format!("{}\t1\t2\t{a}\t{b}\n", u8::from(*y))),
+        ),
+        (
+            &stsb,
+            pairs.iter().fold("sentence1\tsentence2\tscore\n".into(), |t, (a, b, y)| {
+                t + &format!("{a}\t{b}\t{}\n", if *y { 4.5 } else { 1.0 })
+            }),
+        ),
+    ] {
+        fs::create_dir_all(place).unwrap();
+        fs::write(place.join("train.tsv"), &text).unwrap();
+        fs::write(place.join("dev.tsv"), &text).unwrap();
+    }
+    folder
+}
+
+const CONFIG: &str = "configs/experiment.yaml";
+
+const SMALL: [&str; 7] = [
+    "model=minilm",
+    "device=cpu",
+    "max_length=32",
+    "epochs=4",
+    "batch_size=16",
+    "head_lr=1e-2",
+    "threads=1",
+];
+
+fn aflora(place: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_aflora"))
+        .args(arguments)
+        .current_dir(place)
+        .env_remove("AFLORA_DATA")
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HF_HOME", place.join("hf"))
+        .output()
+        .unwrap()
+}
+
+fn run(place: &Path, more: &[&str]) -> Output {
+    let mut arguments = vec!["run", CONFIG];
+    arguments.extend(SMALL);
+    arguments.push("data=.");
+    arguments.extend(more);
+    aflora(place, &arguments)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The run must end with `code` and say `words`.
+fn refused(output: &Output, code: i32, words: &str) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert!(stderr.contains(words), "missing: {words}\n--- in:\n{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_run_learns_and_leaves_a_whole_folder() {
+    let place = workplace();
+    let output =
+        run(place.path(), &["task=mrpc", "epochs=30", "lr=3e-2", "max_grad_norm=1", "run_dir=out"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("accuracy"), "{}", text(&output.stdout));
+    let out = place.path().join("out");
+    for file in ["config.yaml", "provenance.json", "events.jsonl", "freeze.csv"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    for file in ["adapter/adapter_config.json", "adapter/adapter_model.safetensors"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    let metrics = json(&out.join("metrics.json"));
+    assert!(metrics["best"]["metrics"]["accuracy"].as_f64().unwrap() > 0.9, "{metrics}");
+    assert_eq!(metrics["steps"], 180);
+    let counts = &metrics["parameters"];
+    // Two layers: vectors 2 (6·4 + 5·32 + 64) = 496, feed-forward matrices 2·2·4·96 = 1,536.
+    assert_eq!((&counts["at_start"], &counts["at_end"]), (&2032.into(), &496.into()));
+    let average = counts["time_average"].as_f64().unwrap();
+    assert!(average > 496.0 && average < 2032.0);
+
+    let frozen = fs::read_to_string(out.join("freeze.csv")).unwrap();
+    assert_eq!(frozen.lines().count(), 1 + 8, "{frozen}");
+    assert!(frozen.lines().skip(1).all(|l| l.contains(",ffn,") && !l.ends_with(',')), "{frozen}");
+    let events = fs::read_to_string(out.join("events.jsonl")).unwrap();
+    let losses: Vec<f64> = events
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|e| e["event"] == "step")
+        .map(|e| e["loss"].as_f64().unwrap())
+        .collect();
+    assert!(losses.last().unwrap() < &(0.7 * losses[0]), "{losses:?}");
+    let provenance = json(&out.join("provenance.json"));
+    assert_eq!(provenance["data"][0]["rows"], 96);
+    assert_eq!(provenance["weights"]["sha256"].as_str().unwrap().len(), 64);
+
+    let listed = aflora(place.path(), &["ls", "."]);
+    assert!(text(&listed.stdout).contains("f1 "), "{}", text(&listed.stdout));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_bit_for_bit() {
+    let place = workplace();
+    for (name, seed) in [("a", "seed=1"), ("b", "seed=1"), ("c", "seed=2")] {
+        let output = run(place.path(), &["task=mrpc", seed, &format!("run_dir={name}")]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let bytes = |name: &str, file: &str| fs::read(place.path().join(name).join(file)).unwrap();
+    for file in ["adapter/adapter_model.safetensors", "freeze.csv"] {
+        assert_eq!(bytes("a", file), bytes("b", file), "{file}");
+    }
+    assert_ne!(
+        bytes("a", "adapter/adapter_model.safetensors"),
+        bytes("c", "adapter/adapter_model.safetensors")
+    );
+}
+
+#[test]
+fn regression_accumulation_bf16_and_every_method_run() {
+    let place = workplace();
+    for (name, more) in [
+        ("score", vec!["task=stsb", "accumulate=2"]),
+        ("bf16", vec!["task=mrpc", "precision=bf16"]),
+        ("lora", vec!["task=mrpc", "method=lora"]),
+        ("head", vec!["task=mrpc", "method=head"]),
+        ("text", vec!["task=mrpc", "method=aflora-text", "method.dropout=0.1"]),
+        ("frozen", vec!["task=mrpc", "method=aflora-frozen"]),
+    ] {
+        let run_dir = format!("run_dir={name}");
+        let output = run(place.path(), &[&more[..], &[&run_dir]].concat());
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+        let metrics = json(&place.path().join(name).join("metrics.json"));
+        let frozen_only = matches!(name, "frozen" | "head");
+        let counts = &metrics["parameters"];
+        assert_eq!(counts["at_start"] == counts["at_end"], frozen_only || name == "lora", "{name}");
+    }
+}
+
+#[test]
+fn a_run_folder_is_never_overwritten_and_numbers_go_on() {
+    let place = workplace();
+    let short = ["task=mrpc", "method=head", "epochs=1"];
+    for _ in 0..2 {
+        assert!(run(place.path(), &short).status.success());
+    }
+    let name = "runs/mrpc-minilm-head-seed42";
+    assert!(place.path().join(name).join("metrics.json").is_file());
+    assert!(place.path().join(format!("{name}-2")).join("metrics.json").is_file());
+    let again = run(place.path(), &[&short[..], &[&format!("run_dir={name}")]].concat());
+    refused(&again, 2, "already holds something");
+    // The resolved configuration is a run file itself.
+    let config = format!("{name}/config.yaml");
+    let output = aflora(place.path(), &["run", &config, "run_dir=again"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn data_or_models_that_are_nowhere_are_told_quickly_with_a_remedy() {
+    let place = workplace();
+    let started = Instant::now();
+    let output = run(place.path(), &["task=rte", "run_dir=out", "data=glue"]);
+    refused(&output, 2, "the model `minilm`");
+    refused(&output, 2, "`make assets`");
+    let output = run(place.path(), &["task=rte", "run_dir=out"]);
+    refused(&output, 2, "no RTE/ in it");
+    refused(&output, 2, "AFLORA_DATA");
+    assert!(started.elapsed() < Duration::from_secs(4), "two seconds each");
+    assert!(!place.path().join("out").exists(), "nothing is written");
+}
+
+#[test]
+fn wrong_settings_are_refused_with_code_2_before_anything_is_written() {
+    let place = workplace();
+    for (more, words) in [
+        (vec!["max_length=128"], "reads at most 64 tokens; set max_length=64"),
+        (vec!["epochs=1"], "freeze.t_i + freeze.t_f"),
+        (vec!["model.target_modules=[qurey]"], "the nearest are: "),
+        (vec!["model.target_modules='('"], "regular expression"),
+        (vec!["device=cuda:99"], "device `cuda:99`"),
+        (vec!["model.backbone=t5"], "`t5` is not built"),
+        (vec!["method.rank=0"], "`rank` is 0"),
+    ] {
+        let output = run(place.path(), &[&["task=mrpc", "run_dir=out"], &more[..]].concat());
+        refused(&output, 2, words);
+        assert!(!place.path().join("out").exists(), "{words}");
+    }
+    let output = aflora(place.path(), &["run", "absent.yaml"]);
+    refused(&output, 2, "absent.yaml");
+    refused(&aflora(place.path(), &["walk"]), 2, "unrecognized subcommand");
+}
+
+#[test]
+fn damaged_files_are_refused_with_their_place() {
+    let damage: [(&str, &[u8], &str); 7] = [
+        ("glue/MRPC/train.tsv", b"", "there are no examples"),
+        (
+            "glue/MRPC/dev.tsv",
+            b"Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n9\t1\t2\ta\tb\n",
+            "dev.tsv, line 2: the label is `9`",
+        ),
+        (
+            "glue/MRPC/train.tsv",
+            b"Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t1\t2\ta\tb\n1\t1\t2\tc\td\n",
+            "all 2 examples have the label 1",
+        ),
+        ("glue/STS-B/dev.tsv", b"sentence1\tsentence2\tscore\na\tb\tnan\n", "the score is `nan`"),
+        ("minilm/model.safetensors", b"\x10\0\0\0\0\0\0\0{}", "not a readable safetensors file"),
+        ("minilm/tokenizer.json", b"{", "damaged tokenizer"),
+        ("minilm/config.json", b"[]", "not a Hugging Face config.json"),
+    ];
+    for (file, bytes, words) in damage {
+        let place = workplace();
+        fs::write(place.path().join(file), bytes).unwrap();
+        let task = if file.contains("STS-B") { "task=stsb" } else { "task=mrpc" };
+        refused(&run(place.path(), &[task, "run_dir=out"]), 1, words);
+        assert!(!place.path().join("out").exists(), "{words}");
+    }
+    for (file, words) in [
+        ("minilm/tokenizer.json", "no tokenizer here"),
+        ("minilm/model.safetensors", "there is no model.safetensors"),
+        ("glue/MRPC/train.tsv", "neither train.tsv nor"),
+    ] {
+        let place = workplace();
+        fs::remove_file(place.path().join(file)).unwrap();
+        refused(&run(place.path(), &["task=mrpc", "run_dir=out"]), 1, words);
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_ends_the_run_in_words() {
+    let place = workplace();
+    fs::write(place.path().join("file"), "").unwrap();
+    refused(&run(place.path(), &["task=mrpc", "run_dir=file/out"]), 1, "cannot be");
+    refused(&run(place.path(), &["task=mrpc", "run_dir=/proc/aflora"]), 1, "cannot be made");
+}
+
+#[test]
+fn a_diverging_run_fails_and_is_no_finished_run() {
+    let place = workplace();
+    let hot = ["task=mrpc", "lr=1e30", "head_lr=1e30", "max_grad_norm=null", "warmup=0 steps"];
+    let output = run(place.path(), &[&hot[..], &["run_dir=out", "log_every=1"]].concat());
+    refused(&output, 1, "the loss is");
+    assert!(!place.path().join("out/metrics.json").exists());
+    let events = fs::read_to_string(place.path().join("out/events.jsonl")).unwrap();
+    assert!(events.lines().last().unwrap().contains("\"event\":\"failed\""), "{events}");
+    let listed = aflora(place.path(), &["ls", "."]);
+    assert!(text(&listed.stdout).contains("not finished"));
+}
+
+#[test]
+fn inspect_needs_no_weights_and_counts_by_the_closed_formula() {
+    let place = workplace();
+    fs::remove_file(place.path().join("minilm/model.safetensors")).unwrap();
+    let arguments = ["inspect", CONFIG, "task=mrpc", "model=minilm", "data=."];
+    let output = aflora(place.path(), &arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(table.contains("adapters on 12 of 12 linear layers"), "{table}");
+    assert_eq!(table.matches("2,032").count(), 2, "counted and by formula: {table}");
+}
+
+#[test]
+fn help_and_validate_say_what_there_is() {
+    let place = workplace();
+    let help = text(&aflora(place.path(), &["--help"]).stdout);
+    for word in ["run", "validate", "inspect", "ls", "Keys", "method.freeze.rule", "Exit codes"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+    let output = aflora(place.path(), &["validate", CONFIG, "seed=7"]);
+    assert!(text(&output.stdout).contains("fine, reviews-minilm-aflora-seed7"));
+}
