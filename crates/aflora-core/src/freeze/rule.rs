@@ -7,7 +7,7 @@
 //! |---|---|---|---|---|---|---|
 //! | r(t) | .29 | .51 | .68 | .80 | .92 | .965 |
 //! | frozen of 48 in Figure 5 | 1 | 6 | 22 | 37 | 46 | 48 |
-//! | frozen of 48 by `matrix_rank` | 14 | 24 | 32 | 38 | 44 | 46 |
+//! | frozen of 48 by `matrix_rank` | 13 | 24 | 32 | 38 | 44 | 46 |
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
