@@ -17,6 +17,16 @@ pub struct Key {
     pub about: &'static str,
 }
 
+impl Key {
+    /// As it is typed: without the method's name, which the chosen method settles.
+    pub fn typed(&self) -> String {
+        match self.name.split('.').collect::<Vec<_>>()[..] {
+            ["method", _, ref rest @ ..] => format!("method.{}", rest.join(".")),
+            _ => self.name.to_string(),
+        }
+    }
+}
+
 const fn key(name: &'static str, takes: &'static str, about: &'static str) -> Key {
     Key { name, takes, about }
 }
@@ -100,11 +110,11 @@ pub fn table() -> String {
     let mut out = String::new();
     let mut section = "";
     for key in KEYS {
-        let parts: Vec<&str> = key.name.split('.').collect();
-        let (heading, typed) = match parts[..] {
-            ["method", method, ..] => (method, key.name.replacen(&format!("{method}."), "", 1)),
-            [block @ ("task" | "model"), _, ..] => (block, key.name.to_string()),
-            _ => ("every run", key.name.to_string()),
+        let (parts, typed) = (key.name.split('.').collect::<Vec<_>>(), key.typed());
+        let heading = match parts[..] {
+            ["method", method, ..] => method,
+            [block @ ("task" | "model"), _, ..] => block,
+            _ => "every run",
         };
         if heading != section {
             let gap = if section.is_empty() { "" } else { "\n" };

@@ -17,7 +17,8 @@ pub trait Group: Serialize + DeserializeOwned + Clone {
 /// Lays `settings` over `defaults`, later ones winning; what is wrong goes to `problems`.
 ///
 /// A setting is tried alone on top of the defaults, so that a mistake is told where it stands
-/// and hides no other. `also` are keys that others read. What is wrong with no setting of its
+/// and hides no other. `also` are keys that stand elsewhere: beside these ones, or with
+/// dots below other groups. What is wrong with no setting of its
 /// own, such as a missing one, is told at `origin`.
 pub fn lay<T: Group>(
     defaults: &T,
@@ -108,15 +109,24 @@ fn known<'a>(base: &'a Value, setting: &Setting, also: &[&str]) -> Result<&'a Va
             let problem = Problem::at(place, format!("`{parent}` has no keys below"));
             return Err(problem.help(format!("write `{parent}: value`")));
         };
-        at = map.get(key).ok_or_else(|| {
-            let mut keys: Vec<&str> = map.keys().map(String::as_str).collect();
-            if depth == 0 {
-                keys.extend(also);
+        at = match map.get(key) {
+            Some(value) => value,
+            None => {
+                let mut keys: Vec<&str> = map.keys().map(String::as_str).collect();
+                if depth == 0 {
+                    keys.extend(also.iter().filter(|key| !key.contains('.')));
+                }
+                // `rank` alone is a key of another group: `method.rank`.
+                let ending = format!(".{}", setting.name());
+                let help = match also.iter().find(|key| key.ends_with(&ending)) {
+                    Some(full) => format!("did you mean `{full}`?"),
+                    None => instead(key, &keys),
+                };
+                let name = setting.path[..=depth].join(".");
+                let message = format!("there is no key `{name}`");
+                return Err(Problem::at(setting.keys[depth].clone(), message).help(help));
             }
-            let name = setting.path[..=depth].join(".");
-            Problem::at(setting.keys[depth].clone(), format!("there is no key `{name}`"))
-                .help(instead(key, &keys))
-        })?;
+        };
     }
     Ok(at)
 }

@@ -140,11 +140,9 @@ fn by_similarity<'a>(name: &str, known: &[&'a str]) -> Vec<&'a str> {
 pub fn instead(name: &str, known: &[&str]) -> String {
     match nearest(name, known) {
         Some(near) if known.len() > 9 => format!("did you mean `{near}`?"),
-        Some(near) => format!("did you mean `{near}`? Known: {}", list(name, known)),
-        None => format!("known: {}", list(name, known)),
+        Some(near) => {
+            format!("did you mean `{near}`? Known: {}", by_similarity(name, known).join(", "))
+        }
+        None => format!("known: {}", known.join(", ")),
     }
-}
-
-fn list(name: &str, known: &[&str]) -> String {
-    by_similarity(name, known).join(", ")
 }

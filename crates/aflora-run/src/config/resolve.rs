@@ -1,6 +1,7 @@
 //! From a run file and overrides to a resolved configuration, or all that is wrong with them.
 
 use super::blocks::{Block, Finder, Own, BLOCKS};
+use super::keys::{Key, KEYS};
 use super::layers::{lay, place_of};
 use super::problem::{instead, ConfigErrors, Problem};
 use super::settings::{MethodConfig, ModelConfig, RunSettings, TaskConfig};
@@ -105,7 +106,9 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     settings.extend(run_for);
     settings.extend(method_run);
     settings.extend(own.cloned());
-    let run = lay(&RunSettings::default(), &settings, &BLOCKS, None, problems);
+    let typed: Vec<String> = KEYS.iter().map(Key::typed).collect();
+    let also: Vec<&str> = BLOCKS.into_iter().chain(typed.iter().map(String::as_str)).collect();
+    let run = lay(&RunSettings::default(), &settings, &also, None, problems);
 
     let (model, (method_name, method)) = (model?, method?);
     let task = task_config?.task.parse().ok()?;

@@ -135,12 +135,13 @@ impl Group for RunSettings {
             ("log_every", usize::try_from(self.log_every).ok(), MOST),
         ] {
             let value = value.unwrap_or(1);
-            need((1..=most).contains(&value), key, &value, &format!("1 to {most}"));
+            need(value >= 1, key, &value, "at least 1");
+            need(value <= most, key, &value, &format!("at most {most}"));
         }
         let shortest = aflora_models::tokenizer::SHORTEST;
         let length = self.max_length;
-        let right = format!("{shortest} to {MOST}");
-        need((shortest..=MOST).contains(&length), "max_length", &length, &right);
+        need(length >= shortest, "max_length", &length, &format!("at least {shortest}"));
+        need(length <= MOST, "max_length", &length, &format!("at most {MOST}"));
         problems.extend(self.tuner().validate().err().map(core_problem));
         problems
     }
