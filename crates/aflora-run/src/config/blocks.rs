@@ -128,8 +128,9 @@ impl Finder<'_> {
             Err(_) if origin.is_none() && !self.own.whole => return None,
             Err(problem) => problems.push(problem),
         }
-        if let Some(stem) = Path::new(&block.name).file_stem().and_then(|s| s.to_str()) {
-            block.name = stem.to_string();
+        if is_path(&block.name) {
+            let stem = Path::new(&block.name).file_stem().unwrap_or_default();
+            block.name = stem.to_string_lossy().into_owned();
         }
         block.settings.extend(inline);
         Some(block)
@@ -138,7 +139,7 @@ impl Finder<'_> {
     /// The file of a block: by its path if `name` ends in `.yaml`, else in one of the folders.
     fn path(&self, kind: &str, name: &str, origin: Option<&Setting>) -> Result<PathBuf, Problem> {
         let place = origin.map(|s| s.place.clone());
-        if name.ends_with(".yaml") || name.ends_with(".yml") {
+        if is_path(name) {
             // In a file, relative to that file; on the command line, to the working folder.
             let typed = origin.is_none_or(|s| s.place.source.name == tree::COMMAND_LINE);
             let folder = self.folders.first().filter(|_| !typed);
@@ -169,6 +170,11 @@ impl Finder<'_> {
         names.dedup();
         names
     }
+}
+
+/// Whether a block is named by its file's path.
+fn is_path(name: &str) -> bool {
+    name.ends_with(".yaml") || name.ends_with(".yml")
 }
 
 /// The YAML files in a folder, without the ending `without`, sorted.

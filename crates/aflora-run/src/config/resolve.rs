@@ -4,7 +4,7 @@ use super::blocks::{Block, Finder, Own, BLOCKS};
 use super::keys::{Key, KEYS};
 use super::layers::{lay, place_of};
 use super::problem::{instead, ConfigErrors, Problem};
-use super::settings::{MethodConfig, ModelConfig, RunSettings, TaskConfig};
+use super::settings::{is_name, MethodConfig, ModelConfig, RunSettings, TaskConfig, NAME};
 use super::tree::Setting;
 use crate::data::Task;
 use aflora_core::adapter::PmTrainable;
@@ -140,13 +140,20 @@ fn method_of(block: &Block, problems: &mut Vec<Problem>) -> Option<(String, Meth
     for setting in &mut settings {
         if setting.path == ["freeze"] && setting.value.is_string() {
             setting.path.push("mode".into());
+            setting.keys.push(setting.place.clone());
         }
     }
     let last = |key: &str| settings.iter().rev().find(|s| s.path == [key]).cloned();
     let (kind, name) = (last("method"), last("name"));
     settings.retain(|s| s.path != ["method"] && s.path != ["name"]);
-    let block_name = name.and_then(|s| s.value.as_str().map(str::to_string));
-    let block_name = block_name.unwrap_or_else(|| block.name.clone());
+    let mut block_name = block.name.clone();
+    if let Some(setting) = name {
+        block_name = setting.value.as_str().unwrap_or_default().to_string();
+        if !is_name(&block_name) {
+            let message = format!("`name` is {}, but must be {NAME}", setting.value);
+            problems.push(Problem::at(setting.place, message));
+        }
+    }
     let Some(kind) = kind else {
         if block.whole {
             let message = format!("the method `{}` does not say which it is", block.name);

@@ -106,6 +106,15 @@ impl RunSettings {
     }
 }
 
+/// What the parts of a run's name must be: they name its folder.
+pub(super) const NAME: &str = "a name: no `/`, no `\\`, no leading dot";
+
+/// Whether `text` can be part of a run's name.
+pub(super) fn is_name(text: &str) -> bool {
+    let odd = |c: char| matches!(c, '/' | '\\') || c.is_control();
+    !text.trim().is_empty() && !text.starts_with('.') && !text.contains(odd)
+}
+
 /// The most of anything that is counted: keeps products of two counts far from overflow.
 const MOST: usize = 1_000_000_000;
 
@@ -213,7 +222,13 @@ impl Group for ModelConfig {
     fn problems(&self) -> Vec<(String, String)> {
         let needed = [("model", &self.model), ("backbone", &self.backbone)];
         let missing = needed.iter().filter(|(_, value)| value.trim().is_empty());
-        missing.map(|(key, _)| (key.to_string(), format!("the model has no `{key}`"))).collect()
+        let missing = missing.map(|(key, _)| (*key, format!("the model has no `{key}`")));
+        let mut problems: Vec<_> = missing.map(|(key, m)| (key.to_string(), m)).collect();
+        if problems.is_empty() && !is_name(&self.model) {
+            let message = format!("`model` is {:?}, but must be {NAME}", self.model);
+            problems.push(("model".into(), message));
+        }
+        problems
     }
 }
 
