@@ -1,6 +1,6 @@
 //! The blocks of a run: the task, the model and the method that a run file names.
 
-use super::problem::{instead, Place, Problem};
+use super::problem::{instead, Place, Problem, COMMAND_LINE};
 use super::tree::{self, Setting};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -141,7 +141,7 @@ impl Finder<'_> {
         let place = origin.map(|s| s.place.clone());
         if is_path(name) {
             // In a file, relative to that file; on the command line, to the working folder.
-            let typed = origin.is_none_or(|s| s.place.source.name == tree::COMMAND_LINE);
+            let typed = origin.is_none_or(|s| s.place.source.name == COMMAND_LINE);
             let folder = self.folders.first().filter(|_| !typed);
             let path = folder.map_or_else(|| PathBuf::from(name), |f| f.join(name));
             let missing = || Problem::at(place, format!("there is no file {}", path.display()));

@@ -3,7 +3,11 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
+
+/// The name of the source of overrides.
+pub const COMMAND_LINE: &str = "command line";
 
 /// A text that settings came from: a file, or an argument of the command line.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,8 +97,9 @@ impl fmt::Display for Problem {
 pub struct ConfigErrors(pub Vec<Problem>);
 
 impl ConfigErrors {
-    /// The problems in the order in which they stand, each once; sources as they first occur.
-    pub fn new(problems: Vec<Problem>) -> Self {
+    /// The problems in the order in which they stand, each once: those of the run file, of the
+    /// blocks, of the command line.
+    pub fn new(problems: Vec<Problem>, run_file: &Path) -> Self {
         let mut sources: Vec<(Option<Arc<Source>>, Vec<Problem>)> = Vec::new();
         for problem in problems {
             let source = problem.place.as_ref().map(|place| place.source.clone());
@@ -107,6 +112,13 @@ impl ConfigErrors {
         for (_, problems) in &mut sources {
             problems.sort_by_key(|p| p.place.as_ref().map(|place| place.bytes.start));
         }
+        let run_file = run_file.display().to_string();
+        sources.sort_by_key(|(source, _)| match source.as_ref().map(|s| s.name.as_str()) {
+            None => 0,
+            Some(name) if name == run_file => 1,
+            Some(COMMAND_LINE) => 3,
+            Some(_) => 2,
+        });
         ConfigErrors(sources.into_iter().flat_map(|(_, problems)| problems).collect())
     }
 }

@@ -8,7 +8,7 @@ use super::settings::{is_name, MethodConfig, ModelConfig, RunSettings, TaskConfi
 use super::tree::Setting;
 use crate::data::Task;
 use aflora_core::adapter::PmTrainable;
-use aflora_core::freeze::FreezeMode;
+use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::Span;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ pub fn load(run_file: &Path, overrides: &[String]) -> Result<Resolved, ConfigErr
         Some((task, model, (method_name, method), run)) if problems.is_empty() => {
             Ok(Resolved { task, model, method, method_name, run, project })
         }
-        _ => Err(ConfigErrors::new(problems)),
+        _ => Err(ConfigErrors::new(problems, run_file)),
     }
 }
 
@@ -114,11 +114,8 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let task = task_config?.task.parse().ok()?;
     if let Some(message) = overlap(&method, run.epochs) {
         let place = place_of(&settings, "epochs");
-        problems.push(
-            Problem::at(place, message).help(
-                "train longer (`epochs`) or shorten `method.freeze.t_i` or `method.freeze.t_f`",
-            ),
-        );
+        let help = "train longer (`epochs`) or shorten `method.freeze.t_i` or `method.freeze.t_f`";
+        problems.push(Problem::at(place, message).help(help));
     }
     Some((task, model, (method_name, method), run))
 }
@@ -229,13 +226,10 @@ fn overlap(method: &MethodConfig, epochs: usize) -> Option<String> {
         Span::Steps(_) => None,
     };
     let sum = share(freeze.t_i)? + share(freeze.t_f)?;
-    (sum > 1.0 + 1e-9).then(|| {
-        format!(
-            "nothing may freeze in the first {} and everything must be frozen in the last {}: \
-             that does not fit into {epochs} epochs",
-            freeze.t_i, freeze.t_f
-        )
-    })
+    let FreezeConfig { t_i, t_f, .. } = freeze;
+    let run = Span::Epochs(epochs as f64);
+    (sum > 1.0 + 1e-9)
+        .then(|| format!("`freeze.t_i + freeze.t_f` is {t_i} + {t_f}, more than the run's {run}"))
 }
 
 impl Resolved {

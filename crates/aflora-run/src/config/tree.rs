@@ -1,15 +1,12 @@
 //! YAML as a flat list of settings, each with its path of keys, its value and its place.
 
-use super::problem::{Place, Problem, Source};
+use super::problem::{Place, Problem, Source, COMMAND_LINE};
 use super::yaml::{self, Entry, Node};
 use serde_json::Value;
 use serde_saphyr::Location;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-
-/// The name of the source of overrides.
-pub const COMMAND_LINE: &str = "command line";
 
 /// One value under its path of keys.
 #[derive(Debug, Clone)]

@@ -103,7 +103,7 @@ fn mistakes_are_told_with_what_would_be_right() {
 #[test]
 fn spans_that_overlap_are_known_before_anything_is_loaded() {
     let printed = bad(&["epochs=2"]);
-    assert!(printed.contains("does not fit into 2 epochs"), "{printed}");
+    assert!(printed.contains("is 1 epoch + 70%, more than the run's 2 epochs"), "{printed}");
     assert!(printed.contains("command line:1:8"), "{printed}");
     good(&["epochs=2", "method.freeze.t_i=10%"]);
     good(&["epochs=1", "method=aflora-trainable"]);
