@@ -93,16 +93,19 @@ fn all_problems_are_told_at_once_each_with_its_line() {
     let error = load(&root.join("run.yaml"), &["seed=x".into(), "nonsense".into()]).unwrap_err();
     let text = error.to_string().replace(&format!("{}/", root.display()), "");
     for expected in [
-        "run.yaml:4:8: there is no key `epoch`; did you mean `epochs`?",
-        "4 | epoch: 3\n  |        ^",
-        "run.yaml:5:5: `lr`: invalid type: string \"fast\"",
-        "tasks/t.yaml:1:7: there is no task `mprc`; did you mean `mrpc`?",
-        "tasks/t.yaml:3:15: `batch_size`",
-        "models/m.yaml:3:7: not YAML: ",
-        "methods/a.yaml:2:7: `rank` is 0, but must be a positive number",
-        "methods/a.yaml:4:8: `freeze.t_i`: `soon` is no span of training",
-        "`seed=x`: `seed`: invalid type",
-        "`nonsense`: expected `key=value`",
+        "there is no key `epoch`\n --> run.yaml:4:1\n",
+        "4 | epoch: 3\n  | ^^^^^\n  |\n  = help: did you mean `epochs`?",
+        "`lr` is the text \"fast\", but must be a number\n --> run.yaml:5:5",
+        "there is no task `mprc`; did you mean `mrpc`?",
+        " --> tasks/t.yaml:1:7",
+        "`batch_size` is -4, but must be a whole number, at least 0\n --> tasks/t.yaml:3:15",
+        "this cannot be read as YAML: ",
+        " --> models/m.yaml:3:7",
+        "`rank` is 0, but must be a positive number\n --> methods/a.yaml:2:7",
+        "`freeze.t_i`: `soon` is no span of training",
+        " --> methods/a.yaml:4:8",
+        "`seed` is the text \"x\", but must be a whole number",
+        "1 | nonsense\n  | ^^^^^^^^\n  |\n  = help: write `key=value`",
     ] {
         assert!(text.contains(expected), "missing: {expected}\n--- in:\n{text}");
     }
@@ -111,7 +114,8 @@ fn all_problems_are_told_at_once_each_with_its_line() {
 #[test]
 fn names_that_do_not_exist_are_told_with_those_that_do() {
     let error = resolve(&["task=mrcp"]).unwrap_err();
-    assert!(error.contains("there is no task `mrcp`; did you mean `mrpc`?"), "{error}");
+    assert!(error.contains("there is no task `mrcp` in "), "{error}");
+    assert!(error.contains("help: did you mean `mrpc`? Known: mrpc, "), "{error}");
     let error = resolve(&["method=../../secret"]).unwrap_err();
     assert!(error.contains("there is no method `../../secret`"), "{error}");
     let error = resolve(&["model=3"]).unwrap_err();

@@ -1,70 +1,145 @@
 //! Laying settings over defaults, one by one, so that each mistake is known by its place.
 
-use super::problem::{Place, Problem};
+use super::problem::{instead, Place, Problem};
 use super::tree::Setting;
+use super::words::explain;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// A group of settings: the keys that its defaults have, their types and ranges.
+pub trait Group: Serialize + DeserializeOwned + Clone {
+    /// Every value out of range: the key with dots, and what is wrong.
+    fn problems(&self) -> Vec<(String, String)>;
+}
 
 /// Lays `settings` over `defaults`, later ones winning; what is wrong goes to `problems`.
 ///
-/// The known keys are those of the defaults. A setting is tried alone on top of the defaults,
-/// so that a mistake is told where it stands and does not hide others.
-pub fn lay<T>(defaults: &T, settings: &[Setting], problems: &mut Vec<Problem>) -> T
-where
-    T: Serialize + DeserializeOwned + Clone,
-{
+/// A setting is tried alone on top of the defaults, so that a mistake is told where it stands
+/// and hides no other. `also` are keys that stand elsewhere: beside these ones, or with
+/// dots below other groups. What is wrong with no setting of its
+/// own, such as a missing one, is told at `origin`.
+pub fn lay<T: Group>(
+    defaults: &T,
+    settings: &[Setting],
+    also: &[&str],
+    origin: Option<&Place>,
+    problems: &mut Vec<Problem>,
+) -> T {
     let base = serde_json::to_value(defaults).unwrap_or_default();
     let mut merged = base.clone();
+    let mut told = BTreeSet::new();
     for setting in settings {
-        let mut alone = base.clone();
-        let tried = put(&mut alone, &setting.path, &setting.value).and_then(|()| {
-            serde_json::from_value::<T>(alone)
-                .map(|_| ())
-                .map_err(|e| format!("`{}`: {e}", setting.name()))
-        });
-        match tried {
-            Ok(()) => {
-                let _ = put(&mut merged, &setting.path, &setting.value);
+        match alone::<T>(&base, setting, also) {
+            Ok(Some(value)) => put(&mut merged, &setting.path, value),
+            Ok(None) => {}
+            Err(problem) => {
+                told.insert(setting.name());
+                problems.push(problem);
             }
-            Err(message) => problems.push(Problem { place: setting.place.clone(), message }),
         }
     }
-    serde_json::from_value(merged).unwrap_or_else(|_| defaults.clone())
+    let laid: T = match serde_json::from_value(merged) {
+        Ok(laid) => laid,
+        Err(error) => {
+            let message = format!("these settings do not go together: {error}");
+            problems.push(Problem::at(origin.cloned(), message));
+            return defaults.clone();
+        }
+    };
+    for (key, message) in laid.problems() {
+        if !told.contains(&key) {
+            let place = place_of(settings, &key).or(origin.cloned());
+            problems.push(Problem::at(place, message));
+        }
+    }
+    laid
 }
 
-/// Replaces the value at `path`, which must exist.
-fn put(root: &mut Value, path: &[String], value: &Value) -> Result<(), String> {
-    let mut at = root;
-    for (depth, key) in path.iter().enumerate() {
-        let Value::Object(map) = at else {
-            let parent = path[..depth].join(".");
-            return Err(format!("`{parent}` has no keys of its own"));
+/// The value to set, if any, after trying it alone on top of the defaults.
+fn alone<T: Group>(
+    base: &Value,
+    setting: &Setting,
+    also: &[&str],
+) -> Result<Option<Value>, Problem> {
+    let name = setting.name();
+    let Setting { value, place, .. } = setting;
+    let default = known(base, setting, also)?;
+    if let Value::Object(group) = default {
+        let keys: Vec<&str> = group.keys().map(String::as_str).collect();
+        return match value {
+            Value::Null => Ok(None),
+            Value::Object(empty) if empty.is_empty() => Ok(None),
+            _ => Err(Problem::at(place.clone(), format!("`{name}` is a group of keys"))
+                .help(format!("set one of them: {}", keys.join(", ")))),
         };
-        if !map.contains_key(key) {
-            let known: Vec<&str> = map.keys().map(String::as_str).collect();
-            return Err(unknown("key", &path.join("."), key, &known));
+    }
+    let attempt = |value: &Value| -> Result<T, serde_json::Error> {
+        let mut root = base.clone();
+        put(&mut root, &setting.path, value.clone());
+        serde_json::from_value(root)
+    };
+    let mut value = value.clone();
+    let mut outcome = attempt(&value);
+    if outcome.is_err() && (value.is_number() || value.is_boolean()) {
+        // `run_dir: 2024` is a text that looks like a number, and `warmup: 7` a mistake that is
+        // better explained as a text.
+        let as_text = Value::String(place.text().to_string());
+        let second = attempt(&as_text);
+        if second.as_ref().map_or_else(|e| !e.to_string().starts_with("invalid type"), |_| true) {
+            (value, outcome) = (as_text, second);
         }
-        at = &mut map[key];
     }
-    if at.is_object() && !value.is_object() {
-        return Err(format!("`{}` is a group of keys, not a value", path.join(".")));
+    let tried =
+        outcome.map_err(|error| explain(&name, &error.to_string(), value.is_array(), place))?;
+    match tried.problems().into_iter().find(|(key, _)| *key == name) {
+        Some((_, message)) => Err(Problem::at(place.clone(), message)),
+        None => Ok(Some(value)),
     }
-    if !(at.is_object() && value.is_object()) {
-        *at = value.clone();
-    }
-    Ok(())
 }
 
-/// The sentence about a name that is not known, with the nearest one and all of them.
-pub fn unknown(what: &str, full: &str, name: &str, known: &[&str]) -> String {
-    let similar = |k: &&&str| (strsim::jaro_winkler(k, name) * 1e6) as i64;
-    let nearest = known.iter().max_by_key(similar);
-    let hint = nearest.map_or(String::new(), |n| format!("; did you mean `{n}`?"));
-    format!("there is no {what} `{full}`{hint} Known: {}", known.join(", "))
+/// The default of a setting, which must exist.
+fn known<'a>(base: &'a Value, setting: &Setting, also: &[&str]) -> Result<&'a Value, Problem> {
+    let mut at = base;
+    for (depth, key) in setting.path.iter().enumerate() {
+        let Value::Object(map) = at else {
+            let parent = setting.path[..depth].join(".");
+            let place = setting.keys[depth].clone();
+            let problem = Problem::at(place, format!("`{parent}` has no keys below"));
+            return Err(problem.help(format!("write `{parent}: value`")));
+        };
+        at = match map.get(key) {
+            Some(value) => value,
+            None => {
+                let mut keys: Vec<&str> = map.keys().map(String::as_str).collect();
+                if depth == 0 {
+                    keys.extend(also.iter().filter(|key| !key.contains('.')));
+                }
+                // `rank` alone is a key of another group: `method.rank`.
+                let ending = format!(".{}", setting.name());
+                let help = match also.iter().find(|key| key.ends_with(&ending)) {
+                    Some(full) => format!("did you mean `{full}`?"),
+                    None => instead(key, &keys),
+                };
+                let name = setting.path[..=depth].join(".");
+                let message = format!("there is no key `{name}`");
+                return Err(Problem::at(setting.keys[depth].clone(), message).help(help));
+            }
+        };
+    }
+    Ok(at)
+}
+
+/// Replaces the value at a path that is known to exist.
+fn put(root: &mut Value, path: &[String], value: Value) {
+    let slot = path.iter().try_fold(root, |at, key| at.get_mut(key));
+    if let Some(slot) = slot {
+        *slot = value;
+    }
 }
 
 /// The place of the last setting of `key` (with dots), if any.
-pub fn place_of(settings: &[Setting], key: &str) -> Place {
-    settings.iter().rev().find(|s| s.name() == key).map_or(Place::Nowhere, |s| s.place.clone())
+pub fn place_of(settings: &[Setting], key: &str) -> Option<Place> {
+    settings.iter().rev().find(|s| s.name() == key).map(|s| s.place.clone())
 }

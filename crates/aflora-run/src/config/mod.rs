@@ -1,29 +1,41 @@
 //! The configuration of a run: YAML building blocks, one run file, `key=value` overrides.
 //!
-//! A run file names a task, a model and a method; each is a block of its own in the folders
-//! `tasks/`, `models/` and `methods/` beside the run file. Settings are laid over one another,
-//! later ones winning:
+//! A run file names a task, a model and a method. Each is a block: a file of the folders
+//! `tasks/`, `models/` and `methods/`, which lie beside the run file or in the project's
+//! `configs`. (The project is the nearest folder at or above the run file that has
+//! `configs/tasks`; the working folder where there is none.) A block may also be named by a path
+//! ending in `.yaml`, or be written out in the run file itself.
+//!
+//! Settings of the run are laid over one another, later ones winning:
 //!
 //! 1. built-in defaults
 //! 2. `run:` of the model
 //! 3. `run:` of the task (the paper's settings)
 //! 4. `run_for: {<model>: …}` of the task
-//! 5. `run:` of the method
+//! 5. `run:` of the method: last of the blocks, because a task's rates are AFLoRA's, whatever
+//!    the model, and a method that needs others needs them on every task
 //! 6. the run file
-//! 7. `key=value` on the command line
+//! 7. `key=value` on the command line: `epochs=3`, `task=mrpc` to name a block, `method.rank=8`
+//!    to change a key in it; the value is YAML
 //!
 //! Every problem in all of these is collected and told at once, with its place.
 //!
-//! * [`settings`]: what can be set
-//! * [`tree`]: YAML as a list of settings that know where they stand
-//! * [`layers`]: laying settings over defaults, checking each
+//! * [`settings`]: what can be set, with defaults and ranges; [`keys`] has a line of help for each
+//! * `yaml`, `tree`: YAML, and what it sets: a list of settings that know where they stand
+//! * `blocks`: finding and reading blocks
+//! * `layers`: laying settings over defaults, trying each
 //! * [`resolve`]: from a run file and overrides to a [`Resolved`] configuration
+//! * [`problem`], `words`: what is wrong, shown and said
 
+mod blocks;
+pub mod keys;
 mod layers;
-mod problem;
+pub mod problem;
 pub mod resolve;
 pub mod settings;
 mod tree;
+mod words;
+mod yaml;
 
 pub use problem::{ConfigErrors, Problem};
 pub use resolve::{load, Resolved};

@@ -1,77 +1,160 @@
-//! A configuration's problems, each with its place and the line that it stands in.
+//! A configuration's problems, each shown with the line that it stands in.
 
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
-/// Where a setting stands.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Place {
-    /// A line and column (from 1) of a file whose text is at hand for the snippet.
-    File {
-        /// The file.
-        path: Arc<PathBuf>,
-        /// Its text.
-        text: Arc<String>,
-        /// Line, from 1.
-        line: usize,
-        /// Column, from 1.
-        column: usize,
-    },
-    /// An override, as typed.
-    CommandLine(String),
-    /// The configuration as a whole.
-    Nowhere,
+/// The name of the source of overrides.
+pub const COMMAND_LINE: &str = "command line";
+
+/// A text that settings came from: a file, or an argument of the command line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Source {
+    /// What people call it: a file's path, or `command line`.
+    pub name: String,
+    /// All of it.
+    pub text: String,
+}
+
+/// A stretch of a [`Source`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Where the stretch lies.
+    pub source: Arc<Source>,
+    /// Its bytes.
+    pub bytes: Range<usize>,
+}
+
+impl Place {
+    /// The stretch `bytes` of `source`, cut to what the text holds.
+    pub fn new(source: &Arc<Source>, bytes: Range<usize>) -> Self {
+        let text = &source.text;
+        let boundary = |at: usize| (at..text.len()).find(|&i| text.is_char_boundary(i));
+        let start = boundary(bytes.start).unwrap_or(text.len());
+        let end = boundary(bytes.end).unwrap_or(text.len()).max(start);
+        Place { source: source.clone(), bytes: start..end }
+    }
+
+    /// What stands there.
+    pub fn text(&self) -> &str {
+        &self.source.text[self.bytes.clone()]
+    }
+
+    /// Line and column of its start, from 1.
+    pub fn line_column(&self) -> (usize, usize) {
+        let before = &self.source.text[..self.bytes.start];
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        (before.matches('\n').count() + 1, line.chars().count() + 1)
+    }
 }
 
 /// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where.
-    pub place: Place,
-    /// What is wrong, and what would be right.
+    /// What is wrong.
     pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+    /// Where it stands, if in one place.
+    pub place: Option<Place>,
 }
 
 impl Problem {
-    /// A problem with a file as a whole.
-    pub(super) fn file(path: &Path, message: impl fmt::Display) -> Self {
-        Problem { place: Place::Nowhere, message: format!("{}: {message}", path.display()) }
+    /// A problem at `place`.
+    pub fn at(place: impl Into<Option<Place>>, message: impl Into<String>) -> Self {
+        Problem { message: message.into(), help: None, place: place.into() }
+    }
+
+    /// Says what would be right.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Nowhere => write!(f, "{}", self.message),
-            Place::CommandLine(typed) => write!(f, "`{typed}`: {}", self.message),
-            Place::File { path, text, line, column } => {
-                write!(f, "{}:{line}:{column}: {}", path.display(), self.message)?;
-                let Some(source) = text.lines().nth(line.saturating_sub(1)) else { return Ok(()) };
-                let gutter = line.to_string().len();
-                write!(f, "\n{line:>gutter$} | {source}")?;
-                let caret = column.saturating_sub(1);
-                write!(f, "\n{:gutter$} | {:caret$}^", "", "")
-            }
+        let title = Level::ERROR.primary_title(self.message.as_str());
+        let mut report = match &self.place {
+            None => Group::with_title(title),
+            Some(place) => title.element(
+                Snippet::source(place.source.text.as_str())
+                    .path(place.source.name.as_str())
+                    .annotation(AnnotationKind::Primary.span(place.bytes.clone())),
+            ),
+        };
+        if let Some(help) = &self.help {
+            report = report.element(Level::HELP.message(help.as_str()));
         }
+        f.write_str(&Renderer::plain().render(&[report]))
     }
 }
 
 /// All problems of a configuration.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<Problem>);
+
+impl ConfigErrors {
+    /// The problems in the order in which they stand, each once: those of the run file, of the
+    /// blocks, of the command line.
+    pub fn new(problems: Vec<Problem>, run_file: &Path) -> Self {
+        let mut sources: Vec<(Option<Arc<Source>>, Vec<Problem>)> = Vec::new();
+        for problem in problems {
+            let source = problem.place.as_ref().map(|place| place.source.clone());
+            match sources.iter_mut().find(|(other, _)| *other == source) {
+                Some((_, others)) if others.contains(&problem) => {}
+                Some((_, others)) => others.push(problem),
+                None => sources.push((source, vec![problem])),
+            }
+        }
+        for (_, problems) in &mut sources {
+            problems.sort_by_key(|p| p.place.as_ref().map(|place| place.bytes.start));
+        }
+        let run_file = run_file.display().to_string();
+        sources.sort_by_key(|(source, _)| match source.as_ref().map(|s| s.name.as_str()) {
+            None => 0,
+            Some(name) if name == run_file => 1,
+            Some(COMMAND_LINE) => 3,
+            Some(_) => 2,
+        });
+        ConfigErrors(sources.into_iter().flat_map(|(_, problems)| problems).collect())
+    }
+}
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.len() {
-            1 => writeln!(f, "the configuration has a problem:")?,
-            n => writeln!(f, "the configuration has {n} problems:")?,
+            1 => write!(f, "the configuration has a problem")?,
+            n => write!(f, "the configuration has {n} problems")?,
         }
-        for problem in &self.0 {
-            writeln!(f, "\n{problem}")?;
-        }
-        Ok(())
+        self.0.iter().try_for_each(|problem| write!(f, "\n\n{problem}"))
     }
 }
 
 impl std::error::Error for ConfigErrors {}
+
+/// The one of `known` that was probably meant by `name`.
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let first = by_similarity(name, known).into_iter().next()?;
+    (strsim::jaro_winkler(first, name) > 0.7).then_some(first)
+}
+
+/// `known` with the most similar to `name` first.
+fn by_similarity<'a>(name: &str, known: &[&'a str]) -> Vec<&'a str> {
+    let mut sorted = known.to_vec();
+    sorted.sort_by(|a, b| strsim::jaro_winkler(b, name).total_cmp(&strsim::jaro_winkler(a, name)));
+    sorted
+}
+
+/// Help for a name that is none of `known`: what was probably meant, or all there is.
+pub fn instead(name: &str, known: &[&str]) -> String {
+    match nearest(name, known) {
+        Some(near) if known.len() > 9 => format!("did you mean `{near}`?"),
+        Some(near) => {
+            format!("did you mean `{near}`? Known: {}", by_similarity(name, known).join(", "))
+        }
+        None => format!("known: {}", known.join(", ")),
+    }
+}

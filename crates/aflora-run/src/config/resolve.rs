@@ -1,12 +1,16 @@
 //! From a run file and overrides to a resolved configuration, or all that is wrong with them.
 
-use super::layers::{lay, place_of, unknown};
-use super::problem::{ConfigErrors, Place, Problem};
-use super::settings::{core_problem, MethodConfig, ModelConfig, RunSettings, TaskConfig};
-use super::tree::{self, Setting};
+use super::blocks::{Block, Finder, Own, BLOCKS};
+use super::keys::{Key, KEYS};
+use super::layers::{lay, place_of};
+use super::problem::{instead, ConfigErrors, Problem};
+use super::settings::{is_name, MethodConfig, ModelConfig, RunSettings, TaskConfig, NAME};
+use super::tree::Setting;
 use crate::data::Task;
+use aflora_core::adapter::PmTrainable;
+use aflora_core::freeze::{FreezeConfig, FreezeMode};
+use aflora_core::Span;
 use serde::Serialize;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// A configuration with every choice made.
@@ -26,225 +30,206 @@ pub struct Resolved {
     pub project: PathBuf,
 }
 
-/// The blocks that a run file names.
-const BLOCKS: [&str; 3] = ["task", "model", "method"];
+/// Keys of every block that hold settings of the run.
+const LAYERS: [&str; 2] = ["run", "run_for"];
+/// Keys of a method block that are laid over the model's.
+const TARGETS: [&str; 3] = ["target_modules", "exclude_modules", "layers"];
 
-/// Loads a run file with overrides on top.
+/// Loads a run file with overrides (`key=value`) on top.
 ///
 /// # Errors
-/// Everything that is wrong, at once.
+/// Everything that is wrong in the run file, in the blocks that it names and in the overrides.
 pub fn load(run_file: &Path, overrides: &[String]) -> Result<Resolved, ConfigErrors> {
     let mut problems = Vec::new();
-    let mut own = tree::read(run_file).unwrap_or_else(|problem| {
-        problems.push(problem);
-        Vec::new()
-    });
-    for typed in overrides {
-        match tree::parse_override(typed) {
-            Ok(setting) => {
-                // Naming a block anew drops what the file said about the old one.
-                if let [key] = &setting.path[..] {
-                    if BLOCKS.contains(&key.as_str()) {
-                        own.retain(|s| s.path[0] != *key);
-                    }
-                }
-                own.push(setting);
-            }
-            Err(problem) => problems.push(problem),
-        }
-    }
-    if !problems.is_empty() && own.is_empty() {
-        return Err(ConfigErrors(problems));
-    }
-    Loader { folder: folder_of(run_file), own, problems }.resolve()
-}
-
-fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
+    let own = Own::read(run_file, overrides, &mut problems);
+    let folder = match run_file.parent() {
         Some(folder) if folder != Path::new("") => folder.to_path_buf(),
         _ => PathBuf::from("."),
+    };
+    let project = project_of(&folder);
+    let mut folders = vec![folder];
+    let shared = project.join("configs");
+    if shared.canonicalize().ok() != folders[0].canonicalize().ok() {
+        folders.push(shared);
+    }
+    let finder = Finder { folders, own: &own };
+    let found = resolve(&finder, &mut problems);
+    match found {
+        Some((task, model, (method_name, method), run)) if problems.is_empty() => {
+            Ok(Resolved { task, model, method, method_name, run, project })
+        }
+        _ => Err(ConfigErrors::new(problems, run_file)),
     }
 }
 
-struct Loader {
-    folder: PathBuf,
-    /// Settings of the run file and the command line.
-    own: Vec<Setting>,
-    problems: Vec<Problem>,
-}
-
-impl Loader {
-    fn resolve(mut self) -> Result<Resolved, ConfigErrors> {
-        let (_, task_block) = self.block("task", None);
-        let fixed = |s: &&Setting| s.path[0] != "run" && s.path[0] != "run_for";
-        let only = |block: &[Setting]| block.iter().filter(fixed).cloned().collect::<Vec<_>>();
-        let task_config = lay(&TaskConfig::blank(), &only(&task_block), &mut self.problems);
-        let task = self.task(&task_config, &task_block);
-
-        let (_, model_block) =
-            self.block("model", task_config.model.as_deref().filter(|m| !m.is_empty()));
-        let model = lay(&ModelConfig::default(), &only(&model_block), &mut self.problems);
-        self.require(&model.model, "model", "model");
-        self.require(&model.backbone, "backbone", "model");
-
-        let (method_name, method_block) = self.block("method", Some("aflora"));
-        let method = self.method(only(&method_block));
-
-        // Layers of the run's own keys, in the order that the module's head gives.
-        let under = |block: &[Setting], key: &str| -> Vec<Setting> {
-            block.iter().filter_map(|s| s.below(key)).collect()
-        };
-        let mut layers = under(&model_block, "run");
-        layers.extend(under(&task_block, "run"));
-        layers.extend(under(&under(&task_block, "run_for"), &model.model));
-        layers.extend(under(&method_block, "run"));
-        let own = self.own.iter().filter(|s| !BLOCKS.contains(&s.path[0].as_str()));
-        layers.extend(own.cloned());
-        // Keys under `run_for` of other models are checked as well.
-        let mut others = under(&task_block, "run_for");
-        others.retain(|s| s.path[0] != model.model);
-        for setting in &mut others {
-            setting.path.remove(0);
-        }
-        others.retain(|s| !s.path.is_empty());
-        lay(&RunSettings::default(), &others, &mut self.problems);
-
-        let run = lay(&RunSettings::default(), &layers, &mut self.problems);
-        for (key, message) in run.problems() {
-            self.problems.push(Problem { place: place_of(&layers, &key), message });
-        }
-        match task {
-            Some(task) if self.problems.is_empty() => {
-                let project = project_of(&self.folder);
-                Ok(Resolved { task, model, method, method_name, run, project })
-            }
-            _ => Err(ConfigErrors(self.problems)),
-        }
-    }
-
-    /// The name and the settings of a block: of its file where it is named, then what the run
-    /// file and the command line say about it.
-    fn block(&mut self, kind: &str, default: Option<&str>) -> (String, Vec<Setting>) {
-        let inline: Vec<Setting> = self.own.iter().filter_map(|s| s.below(kind)).collect();
-        let named = self.own.iter().rev().find(|s| s.path.len() == 1 && s.path[0] == kind).cloned();
-        let (name, place) = match &named {
-            Some(Setting { value: Value::String(name), place, .. }) => {
-                (name.clone(), place.clone())
-            }
-            Some(other) => {
-                let message = format!("`{kind}` must be the name of a {kind}, or its settings");
-                self.problems.push(Problem { place: other.place.clone(), message });
-                return (String::new(), inline);
-            }
-            // The settings stand in the run file itself.
-            None if inline.iter().any(|s| s.path == [kind]) => {
-                let own = inline.iter().find(|s| s.path == [kind]);
-                let name = own.and_then(|s| s.value.as_str()).unwrap_or_default();
-                return (name.to_string(), inline);
-            }
-            None => match default {
-                Some(name) => (name.to_string(), Place::Nowhere),
-                None => {
-                    let message = format!("there is no `{kind}`; name one with `{kind}: …`");
-                    self.problems.push(Problem { place: Place::Nowhere, message });
-                    return (String::new(), inline);
-                }
-            },
-        };
-        let mut settings = match self.find(kind, &name) {
-            Ok(path) => tree::read(&path).unwrap_or_else(|problem| {
-                self.problems.push(problem);
-                Vec::new()
-            }),
-            Err(message) => {
-                self.problems.push(Problem { place, message });
-                Vec::new()
-            }
-        };
-        settings.extend(inline);
-        let stem = Path::new(&name).file_stem().and_then(|s| s.to_str()).unwrap_or(&name);
-        (stem.to_string(), settings)
-    }
-
-    fn find(&self, kind: &str, name: &str) -> Result<PathBuf, String> {
-        if name.ends_with(".yaml") || name.ends_with(".yml") {
-            let path = PathBuf::from(name);
-            return if path.is_file() { Ok(path) } else { Err(format!("{name}: no such file")) };
-        }
-        let folder = self.folder.join(format!("{kind}s"));
-        let path = folder.join(format!("{name}.yaml"));
-        // A name is a name: nothing outside the folder is opened by it.
-        if !name.contains(['/', '\\']) && path.is_file() {
-            return Ok(path);
-        }
-        let files = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        let mut names: Vec<String> = files
-            .flatten()
-            .filter_map(|e| Some(e.file_name().to_str()?.strip_suffix(".yaml")?.to_string()))
-            .collect();
-        names.sort();
-        let known: Vec<&str> = names.iter().map(String::as_str).collect();
-        Err(unknown(kind, name, name, &known))
-    }
-
-    fn task(&mut self, config: &TaskConfig, block: &[Setting]) -> Option<Task> {
-        if block.is_empty() {
-            return None;
-        }
-        match config.task.parse::<Task>() {
-            Ok(task) => Some(task),
-            Err(error) => {
-                let place = place_of(block, "task");
-                self.problems.push(Problem { place, message: error.to_string() });
-                None
-            }
-        }
-    }
-
-    fn method(&mut self, mut block: Vec<Setting>) -> MethodConfig {
-        // `freeze: never` is short for `freeze: {mode: never}`.
-        for setting in &mut block {
-            if setting.path == ["freeze"] && setting.value.is_string() {
-                setting.path.push("mode".into());
-            }
-        }
-        let name = block.iter().rev().find(|s| s.path == ["method"]);
-        let known = name.and_then(|s| MethodConfig::defaults(s.value.as_str()?));
-        let Some(defaults) = known else {
-            if !block.is_empty() {
-                let given = name.map_or(String::new(), |s| s.value.to_string().replace('"', ""));
-                let message = unknown("method", &given, &given, &MethodConfig::NAMES);
-                self.problems.push(Problem { place: place_of(&block, "method"), message });
-            }
-            return MethodConfig::Head {};
-        };
-        block.retain(|s| s.path != ["method"]);
-        let method = lay(&defaults, &block, &mut self.problems);
-        if let Err(error) = method.build() {
-            let (key, message) = core_problem(error);
-            self.problems.push(Problem { place: place_of(&block, &key), message });
-        }
-        method
-    }
-
-    fn require(&mut self, value: &str, key: &str, block: &str) {
-        if value.is_empty() && !self.problems.iter().any(|p| p.message.contains(block)) {
-            let message = format!("the {block} has no `{key}`");
-            self.problems.push(Problem { place: Place::Nowhere, message });
-        }
-    }
-}
-
-impl TaskConfig {
-    /// The defaults with every key present, so that all are known.
-    fn blank() -> Self {
-        TaskConfig { task: String::new(), model: Some(String::new()) }
-    }
-}
-
-/// Relative model paths start from the folder that holds the folder of the configurations.
+/// The nearest folder at or above `folder` that has configs/tasks; the working folder if none.
 fn project_of(folder: &Path) -> PathBuf {
-    folder.canonicalize().ok().and_then(|f| f.parent().map(PathBuf::from)).unwrap_or_default()
+    let folder = folder.canonicalize().unwrap_or_default();
+    let holds = |f: &&Path| f.join("configs").join("tasks").is_dir();
+    folder.ancestors().find(holds).map(Path::to_path_buf).unwrap_or_default()
+}
+
+type Parts = (Task, ModelConfig, (String, MethodConfig), RunSettings);
+
+fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
+    let task_block = finder.block("task", None, problems);
+    let task_config = task_block.as_ref().filter(|b| b.whole).map(|block| {
+        let settings = keys_of(block, &LAYERS);
+        lay(&TaskConfig::default(), &settings, &LAYERS, block.origin.as_ref(), problems)
+    });
+    let model_block = match &task_config {
+        Some(task) => finder.block("model", task.model.as_deref(), problems),
+        // A task that could not be read may have named a model: none is missed then.
+        None if finder.own.names("model") => finder.block("model", None, problems),
+        None => None,
+    };
+    let method_block = finder.block("method", Some("aflora"), problems);
+
+    let model = model_block.as_ref().filter(|b| b.whole).map(|block| {
+        let mut settings = keys_of(block, &LAYERS[..1]);
+        settings.extend(method_block.iter().flat_map(targets_of));
+        lay(&ModelConfig::default(), &settings, &LAYERS[..1], block.origin.as_ref(), problems)
+    });
+    let method = method_block.as_ref().and_then(|block| method_of(block, problems));
+
+    // Layers of the run's own keys, in the order that the module's head gives.
+    let blocks = [&model_block, &task_block, &method_block].map(|b| b.as_ref());
+    blocks.into_iter().flatten().for_each(|block| check_layers(block, problems));
+    let [model_run, task_run, method_run] =
+        blocks.map(|block| block.map(|b| b.below("run")).unwrap_or_default());
+    let name = model.as_ref().map_or("", |m| m.model.as_str());
+    let run_for = task_block.as_ref().map(|b| b.below("run_for")).unwrap_or_default();
+    check_run_for(finder, name, &run_for, problems);
+    let run_for = run_for.iter().filter_map(|s| s.below(name));
+    let own = finder.own.settings.iter().filter(|s| !BLOCKS.contains(&s.path[0].as_str()));
+    let mut settings = [model_run, task_run].concat();
+    settings.extend(run_for);
+    settings.extend(method_run);
+    settings.extend(own.cloned());
+    let typed: Vec<String> = KEYS.iter().map(Key::typed).collect();
+    let also: Vec<&str> = BLOCKS.into_iter().chain(typed.iter().map(String::as_str)).collect();
+    let run = lay(&RunSettings::default(), &settings, &also, None, problems);
+
+    let (model, (method_name, method)) = (model?, method?);
+    let task = task_config?.task.parse().ok()?;
+    if let Some(message) = overlap(&method, run.epochs) {
+        let place = place_of(&settings, "epochs");
+        let help = "train longer (`epochs`) or shorten `method.freeze.t_i` or `method.freeze.t_f`";
+        problems.push(Problem::at(place, message).help(help));
+    }
+    Some((task, model, (method_name, method), run))
+}
+
+/// The block's own settings: not those below `others`.
+fn keys_of(block: &Block, others: &[&str]) -> Vec<Setting> {
+    let own = |s: &&Setting| !others.contains(&s.path[0].as_str());
+    block.settings.iter().filter(own).cloned().collect()
+}
+
+fn targets_of(block: &Block) -> impl Iterator<Item = Setting> + '_ {
+    block.settings.iter().filter(|s| TARGETS.contains(&s.path[0].as_str())).cloned()
+}
+
+/// The method and the name of its block.
+fn method_of(block: &Block, problems: &mut Vec<Problem>) -> Option<(String, MethodConfig)> {
+    let mut settings = keys_of(block, &[&LAYERS[..1], &TARGETS[..]].concat());
+    // `freeze: never` is short for `freeze: {mode: never}`.
+    for setting in &mut settings {
+        if setting.path == ["freeze"] && setting.value.is_string() {
+            setting.path.push("mode".into());
+            setting.keys.push(setting.place.clone());
+        }
+    }
+    let last = |key: &str| settings.iter().rev().find(|s| s.path == [key]).cloned();
+    let (kind, name) = (last("method"), last("name"));
+    settings.retain(|s| s.path != ["method"] && s.path != ["name"]);
+    let mut block_name = block.name.clone();
+    if let Some(setting) = name {
+        block_name = setting.value.as_str().unwrap_or_default().to_string();
+        if !is_name(&block_name) {
+            let message = format!("`name` is {}, but must be {NAME}", setting.value);
+            problems.push(Problem::at(setting.place, message));
+        }
+    }
+    let Some(kind) = kind else {
+        if block.whole {
+            let message = format!("the method `{}` does not say which it is", block.name);
+            let help = format!("write `method: name`, one of: {}", MethodConfig::NAMES.join(", "));
+            problems.push(Problem::at(block.origin.clone(), message).help(help));
+        }
+        return None;
+    };
+    let name = kind.value.as_str().unwrap_or_default();
+    let Some(defaults) = MethodConfig::defaults(name) else {
+        let problem = Problem::at(kind.place.clone(), format!("there is no method `{name}`"));
+        problems.push(problem.help(instead(name, &MethodConfig::NAMES)));
+        return None;
+    };
+    let also = [&TARGETS[..], &["run", "name"]].concat();
+    let config = lay(&defaults, &settings, &also, block.origin.as_ref(), problems);
+    Some((block_name, config))
+}
+
+/// `run` and `run_for` hold keys; as values they would say nothing.
+fn check_layers(block: &Block, problems: &mut Vec<Problem>) {
+    let value =
+        |s: &&Setting| !s.value.is_null() && !s.value.as_object().is_some_and(|o| o.is_empty());
+    for setting in block.settings.iter().filter(value) {
+        let depth = match setting.path[0].as_str() {
+            "run" => 1,
+            "run_for" => 2,
+            _ => continue,
+        };
+        if setting.path.len() <= depth {
+            let message = format!("`{}` is a group of keys", setting.name());
+            let example = ["run: {epochs: 3}", "run_for: {minilm: {epochs: 3}}"][depth - 1];
+            let help = format!("write for example `{example}`");
+            problems.push(Problem::at(setting.place.clone(), message).help(help));
+        }
+    }
+}
+
+/// Names of models in `run_for`, and the settings for other models than the one that runs.
+fn check_run_for(
+    finder: &Finder<'_>,
+    model: &str,
+    run_for: &[Setting],
+    problems: &mut Vec<Problem>,
+) {
+    let names = finder.names("model");
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let others = run_for.iter().filter(|s| s.path[0] != model);
+    for setting in others.clone() {
+        let name = setting.path[0].as_str();
+        if !names.is_empty() && !names.contains(&name) {
+            let message = format!("`{name}` is no model");
+            problems
+                .push(Problem::at(setting.keys[0].clone(), message).help(instead(name, &names)));
+        }
+    }
+    let settings: Vec<Setting> = others.filter_map(|s| s.below(&s.path[0])).collect();
+    lay(&RunSettings::default(), &settings, &[], None, problems);
+}
+
+/// What is wrong if the spans in which nothing and everything is frozen overlap.
+///
+/// Known without the data unless a span is given in steps; those are checked at the start.
+fn overlap(method: &MethodConfig, epochs: usize) -> Option<String> {
+    let MethodConfig::Aflora(config) = method else { return None };
+    let freeze = &config.freeze;
+    if freeze.mode != FreezeMode::Adaptive || config.pm_trainable == PmTrainable::None {
+        return None;
+    }
+    let share = |span: Span| match span {
+        Span::Epochs(n) => Some(n / epochs as f64),
+        Span::Share(share) => Some(share),
+        Span::Steps(_) => None,
+    };
+    let sum = share(freeze.t_i)? + share(freeze.t_f)?;
+    let FreezeConfig { t_i, t_f, .. } = freeze;
+    let run = Span::Epochs(epochs as f64);
+    (sum > 1.0 + 1e-9)
+        .then(|| format!("`freeze.t_i + freeze.t_f` is {t_i} + {t_f}, more than the run's {run}"))
 }
 
 impl Resolved {
@@ -257,17 +242,24 @@ impl Resolved {
     /// As one YAML file that [`load`] takes again.
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
         #[derive(Serialize)]
+        struct Method<'a> {
+            name: &'a str,
+            #[serde(flatten)]
+            config: &'a MethodConfig,
+        }
+        #[derive(Serialize)]
         struct File<'a> {
             task: TaskConfig,
-            model: ModelConfig,
-            method: &'a MethodConfig,
+            model: &'a ModelConfig,
+            method: Method<'a>,
             #[serde(flatten)]
             run: &'a RunSettings,
         }
-        // The file will lie elsewhere: relative paths would not be found from there.
-        let mut model = self.model.clone();
-        model.path = model.path.map(|p| self.project.join(p));
-        let task = TaskConfig { task: self.task.name().into(), model: None };
-        serde_saphyr::to_string(&File { task, model, method: &self.method, run: &self.run })
+        serde_saphyr::to_string(&File {
+            task: TaskConfig { task: self.task.name().into(), model: None },
+            model: &self.model,
+            method: Method { name: &self.method_name, config: &self.method },
+            run: &self.run,
+        })
     }
 }

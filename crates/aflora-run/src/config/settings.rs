@@ -1,10 +1,13 @@
-//! What can be set, with the defaults.
+//! What can be set, with the defaults; [`keys`](super::keys) has a line of help for each.
 
+use super::layers::Group;
+use crate::data::Task;
 use aflora_core::adapter::{Aflora, AfloraConfig, Lora, LoraConfig};
 use aflora_core::optim::AdamWConfig;
 use aflora_core::{Method, Span, TunerConfig};
 use aflora_models::{Pattern, Targets};
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 use std::path::PathBuf;
 
 /// The keys that every run knows.
@@ -101,44 +104,60 @@ impl RunSettings {
             adamw: self.adamw,
         }
     }
+}
 
-    /// Everything out of range: the key and what would be right.
-    pub fn problems(&self) -> Vec<(String, String)> {
+/// What the parts of a run's name must be: they name its folder.
+pub(super) const NAME: &str = "a name: no `/`, no `\\`, no leading dot";
+
+/// Whether `text` can be part of a run's name.
+pub(super) fn is_name(text: &str) -> bool {
+    let odd = |c: char| matches!(c, '/' | '\\') || c.is_control();
+    !text.trim().is_empty() && !text.starts_with('.') && !text.contains(odd)
+}
+
+/// The most of anything that is counted: keeps products of two counts far from overflow.
+const MOST: usize = 1_000_000_000;
+
+impl Group for RunSettings {
+    fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
-        let mut need = |ok: bool, key: &str, right: &str| {
+        let mut need = |ok: bool, key: &str, value: &dyn Display, right: &str| {
             if !ok {
-                problems.push((key.to_string(), format!("`{key}` must be {right}")));
+                let message = format!("`{key}` is {value}, but must be {right}");
+                problems.push((key.to_string(), message));
             }
         };
         let device = self.device.as_str();
-        let numbered = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
+        let numbered = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<u32>().is_ok());
         let known = matches!(device, "auto" | "cpu" | "cuda") || numbered;
-        need(known, "device", "`auto`, `cpu`, `cuda` or `cuda:N`");
+        need(known, "device", &device, "`auto`, `cpu`, `cuda` or `cuda:N`");
         let precise = matches!(self.precision.as_str(), "auto" | "fp32" | "bf16");
-        need(precise, "precision", "`auto`, `fp32` or `bf16`");
-        for (key, value) in [
-            ("epochs", self.epochs),
-            ("batch_size", self.batch_size),
-            ("accumulate", self.accumulate),
-            ("eval_batch_size", self.eval_batch_size),
-            ("limit", self.limit.unwrap_or(1)),
-            ("eval_limit", self.eval_limit.unwrap_or(1)),
-            ("threads", self.threads.unwrap_or(1)),
-            ("log_every", self.log_every as usize),
+        need(precise, "precision", &self.precision, "`auto`, `fp32` or `bf16`");
+        for (key, value, most) in [
+            ("epochs", Some(self.epochs), MOST),
+            ("batch_size", Some(self.batch_size), MOST),
+            ("accumulate", Some(self.accumulate), MOST),
+            ("eval_batch_size", Some(self.eval_batch_size), MOST),
+            ("limit", self.limit, MOST),
+            ("eval_limit", self.eval_limit, MOST),
+            ("threads", self.threads, 1024),
+            ("log_every", usize::try_from(self.log_every).ok(), MOST),
         ] {
-            need(value > 0, key, "at least 1");
+            let value = value.unwrap_or(1);
+            need(value >= 1, key, &value, "at least 1");
+            need(value <= most, key, &value, &format!("at most {most}"));
         }
         let shortest = aflora_models::tokenizer::SHORTEST;
-        need(self.max_length >= shortest, "max_length", &format!("at least {shortest}"));
-        if let Err(error) = self.tuner().validate() {
-            problems.push(core_problem(error));
-        }
+        let length = self.max_length;
+        need(length >= shortest, "max_length", &length, &format!("at least {shortest}"));
+        need(length <= MOST, "max_length", &length, &format!("at most {MOST}"));
+        problems.extend(self.tuner().validate().err().map(core_problem));
         problems
     }
 }
 
 /// The key and the words of a setting that the core refused.
-pub(super) fn core_problem(error: aflora_core::Error) -> (String, String) {
+fn core_problem(error: aflora_core::Error) -> (String, String) {
     let key = match &error {
         aflora_core::Error::Setting { field, .. } => field.to_string(),
         _ => String::new(),
@@ -153,8 +172,15 @@ pub struct TaskConfig {
     /// The task's name.
     pub task: String,
     /// The model that it is run on where none is named.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+}
+
+impl Group for TaskConfig {
+    fn problems(&self) -> Vec<(String, String)> {
+        let unknown = self.task.parse::<Task>().err().map(|e| e.to_string());
+        let missing = self.task.is_empty().then(|| "the task block has no `task`".to_string());
+        missing.or(unknown).map(|message| ("task".to_string(), message)).into_iter().collect()
+    }
 }
 
 /// A model block.
@@ -192,6 +218,20 @@ impl ModelConfig {
     }
 }
 
+impl Group for ModelConfig {
+    fn problems(&self) -> Vec<(String, String)> {
+        let needed = [("model", &self.model), ("backbone", &self.backbone)];
+        let missing = needed.iter().filter(|(_, value)| value.trim().is_empty());
+        let missing = missing.map(|(key, _)| (*key, format!("the model has no `{key}`")));
+        let mut problems: Vec<_> = missing.map(|(key, m)| (key.to_string(), m)).collect();
+        if problems.is_empty() && !is_name(&self.model) {
+            let message = format!("`model` is {:?}, but must be {NAME}", self.model);
+            problems.push(("model".into(), message));
+        }
+        problems
+    }
+}
+
 /// A method block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "snake_case")]
@@ -225,5 +265,11 @@ impl MethodConfig {
             MethodConfig::Lora(config) => Some(Box::new(Lora::new(config.clone())?)),
             MethodConfig::Head {} => None,
         })
+    }
+}
+
+impl Group for MethodConfig {
+    fn problems(&self) -> Vec<(String, String)> {
+        self.build().err().map(core_problem).into_iter().collect()
     }
 }

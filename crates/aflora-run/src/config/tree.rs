@@ -1,11 +1,11 @@
 //! YAML as a flat list of settings, each with its path of keys, its value and its place.
 
-use super::problem::{Place, Problem};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use super::problem::{Place, Problem, Source, COMMAND_LINE};
+use super::yaml::{self, Entry, Node};
 use serde_json::Value;
-use serde_saphyr::Spanned;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use serde_saphyr::Location;
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 /// One value under its path of keys.
@@ -13,18 +13,22 @@ use std::sync::Arc;
 pub struct Setting {
     /// The keys from the root.
     pub path: Vec<String>,
+    /// Where each of the keys stands.
+    pub keys: Vec<Place>,
     /// The value: anything but a mapping with keys in it.
     pub value: Value,
-    /// Where it stands.
+    /// Where the value stands.
     pub place: Place,
 }
 
 impl Setting {
     /// The setting below `key`, with that key taken off; `None` if it stands elsewhere.
     pub fn below(&self, key: &str) -> Option<Setting> {
-        let (first, rest) = self.path.split_first()?;
-        let inside = first == key && !rest.is_empty();
-        inside.then(|| Setting { path: rest.to_vec(), ..self.clone() })
+        let (first, path) = self.path.split_first()?;
+        if first != key || path.is_empty() {
+            return None;
+        }
+        Some(Setting { path: path.to_vec(), keys: self.keys[1..].to_vec(), ..self.clone() })
     }
 
     /// The path with dots.
@@ -33,136 +37,129 @@ impl Setting {
     }
 }
 
-/// Reads a YAML file.
-pub fn read(path: &Path) -> Result<Vec<Setting>, Problem> {
-    let text = std::fs::read_to_string(path).map_err(|e| Problem::file(path, e))?;
-    parse(path, text)
-}
-
-/// The settings of a YAML text that came from `path`.
-pub fn parse(path: &Path, text: String) -> Result<Vec<Setting>, Problem> {
-    let parsed = serde_saphyr::from_str::<Spanned<Node>>(&text);
-    let file = (Arc::new(path.to_path_buf()), Arc::new(text));
-    let root = parsed.map_err(|e| Problem {
-        place: e.location().map_or(Place::Nowhere, |at| place(&file, &at)),
-        message: format!("not YAML: {}", e.without_snippet()),
-    })?;
-    let mut settings = Vec::new();
-    match root.value {
-        Node::Map(entries) => flatten(&file, &[], entries, &mut settings),
-        Node::Leaf(Value::Null) => {}
-        Node::Leaf(_) => {
-            let message = "expected `key: value` lines at the top level".to_string();
-            let place = place(&file, &root.referenced);
-            return Err(Problem { place, message });
+/// Reads a YAML file; what is wrong with it goes to `problems`.
+///
+/// `None` if it cannot be read or is no YAML at all.
+pub fn read(path: &Path, problems: &mut Vec<Problem>) -> Option<Vec<Setting>> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let source = Arc::new(Source { name, text });
+            Reader { source: &source, from: 0, problems, settings: Vec::new() }.read(&[])
+        }
+        Err(error) => {
+            problems.push(Problem::at(None, format!("cannot read {name}: {error}")));
+            None
         }
     }
-    Ok(settings)
 }
 
-/// An override as typed: `key.path=value`, the value in YAML.
-pub fn parse_override(typed: &str) -> Result<Setting, Problem> {
-    let place = Place::CommandLine(typed.to_string());
-    let problem = |message: String| Problem { place: place.clone(), message };
-    let Some((key, value)) = typed.split_once('=') else {
-        return Err(problem("expected `key=value`, such as `epochs=3`".into()));
+/// Reads an override as typed: `key.path=value`, the value in YAML.
+pub fn read_override(typed: &str, problems: &mut Vec<Problem>) -> Option<Vec<Setting>> {
+    let source = Arc::new(Source { name: COMMAND_LINE.into(), text: typed.to_string() });
+    let Some((keys, _)) = typed.split_once('=') else {
+        let problem = Problem::at(Place::new(&source, 0..typed.len()), "this sets nothing");
+        problems.push(problem.help("write `key=value`, such as `epochs=3`"));
+        return None;
     };
-    let path: Vec<String> = key.split('.').map(str::to_string).collect();
-    if path.iter().any(String::is_empty) {
-        return Err(problem("the key has an empty part".into()));
+    let mut path = Vec::new();
+    let mut start = 0;
+    for key in keys.split('.') {
+        path.push((key.trim().to_string(), Place::new(&source, start..start + key.len())));
+        start += key.len() + 1;
     }
-    let value = serde_saphyr::from_str(value)
-        .map_err(|e| problem(format!("the value is no YAML: {}", e.without_snippet())))?;
-    Ok(Setting { path, value, place })
+    if path.iter().any(|(key, _)| key.is_empty()) {
+        let problem = Problem::at(Place::new(&source, 0..keys.len()), "a key is empty");
+        problems.push(problem.help("write `key=value` or `block.key=value`"));
+        return None;
+    }
+    Reader { source: &source, from: start, problems, settings: Vec::new() }.read(&path)
 }
 
-type SourceFile = (Arc<PathBuf>, Arc<String>);
+/// A key with its place.
+type Step = (String, Place);
 
-fn place((path, text): &SourceFile, at: &serde_saphyr::Location) -> Place {
-    let (line, column) = (at.line() as usize, at.column() as usize);
-    Place::File { path: path.clone(), text: text.clone(), line, column }
+struct Reader<'a> {
+    source: &'a Arc<Source>,
+    /// Where the YAML starts in the source.
+    from: usize,
+    problems: &'a mut Vec<Problem>,
+    settings: Vec<Setting>,
 }
 
-fn flatten(file: &SourceFile, path: &[String], entries: Vec<Entry>, out: &mut Vec<Setting>) {
-    for (key, node) in entries {
-        let path: Vec<String> = path.iter().cloned().chain([key]).collect();
-        let place = place(file, &node.referenced);
-        match node.value {
-            Node::Map(entries) if !entries.is_empty() => flatten(file, &path, entries, out),
-            Node::Map(_) => {
-                out.push(Setting { path, value: Value::Object(Default::default()), place })
+impl Reader<'_> {
+    /// The settings of the source, all below `path`.
+    fn read(mut self, path: &[Step]) -> Option<Vec<Setting>> {
+        let end = Place::new(self.source, self.from..self.source.text.len());
+        let (node, place) = match yaml::parse(&self.source.text[self.from..]) {
+            Ok(None) => (Node::Value(Value::Null), end),
+            Ok(Some(root)) => (root.value, self.place(&root.referenced)),
+            Err(error) => {
+                let place = error.location().map_or(end, |at| self.place(&at));
+                let message = format!("this cannot be read as YAML: {}", yaml::cause(&error));
+                let problem = Problem::at(place, message);
+                self.problems.push(problem.help("nothing else in this text was checked"));
+                return None;
             }
-            Node::Leaf(value) => out.push(Setting { path, value, place }),
+        };
+        match node {
+            Node::Map(entries) if path.is_empty() => self.entries(path, entries),
+            Node::Value(Value::Null) if path.is_empty() => {}
+            _ if path.is_empty() => {
+                let problem = Problem::at(place, "the file holds no settings");
+                self.problems.push(problem.help("write a line `key: value` for each"));
+            }
+            node => self.setting(path.to_vec(), place, node),
+        }
+        Some(self.settings)
+    }
+
+    fn place(&self, at: &Location) -> Place {
+        let yaml = &self.source.text[self.from..];
+        let start = match at.span().byte_offset() {
+            Some(offset) => offset as usize,
+            // The scanner's own errors tell lines and columns alone.
+            None => {
+                let before = (at.line() as usize).saturating_sub(1);
+                let line: usize = yaml.split_inclusive('\n').take(before).map(str::len).sum();
+                let column = (at.column() as usize).saturating_sub(1);
+                let chars = yaml.get(line..).unwrap_or_default().chars();
+                line + chars.take(column).map(char::len_utf8).sum::<usize>()
+            }
+        };
+        let length = at.span().byte_len().unwrap_or(0) as usize;
+        let line = yaml.get(start..).and_then(|rest| rest.lines().next());
+        let start = self.from + start;
+        // A list or mapping over several lines is shown by its first.
+        Place::new(self.source, start..start + length.min(line.map_or(0, str::len)).max(1))
+    }
+
+    fn entries(&mut self, path: &[Step], entries: Vec<Entry>) {
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for (key, node) in entries {
+            let (key_place, place) = (self.place(&key.referenced), self.place(&node.referenced));
+            let name = key.value;
+            let (line, _) = key_place.line_column();
+            if let Some(first) = seen.insert(name.clone(), line) {
+                let problem = Problem::at(key_place, format!("`{name}` stands twice"));
+                self.problems.push(problem.help(format!("it was set in line {first} already")));
+                continue;
+            }
+            let path = path.iter().cloned().chain([(name, key_place)]).collect();
+            self.setting(path, place, node.value);
         }
     }
-}
 
-type Entry = (String, Spanned<Node>);
-
-enum Node {
-    Map(Vec<Entry>),
-    Leaf(Value),
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
-    }
-}
-
-struct NodeVisitor;
-
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML value")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
+    fn setting(&mut self, path: Vec<Step>, place: Place, node: Node) {
+        match node {
+            Node::Map(entries) if !entries.is_empty() => self.entries(&path, entries),
+            node => match node.into_value() {
+                Ok(value) => {
+                    let (path, keys) = path.into_iter().unzip();
+                    self.settings.push(Setting { path, keys, value, place });
+                }
+                Err(why) => self.problems.push(Problem::at(place, why)),
+            },
         }
-        Ok(Node::Map(entries))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            items.push(item);
-        }
-        Ok(Node::Leaf(Value::Array(items)))
-    }
-
-    fn visit_bool<E>(self, v: bool) -> Result<Node, E> {
-        Ok(Node::Leaf(v.into()))
-    }
-
-    fn visit_i64<E>(self, v: i64) -> Result<Node, E> {
-        Ok(Node::Leaf(v.into()))
-    }
-
-    fn visit_u64<E>(self, v: u64) -> Result<Node, E> {
-        Ok(Node::Leaf(v.into()))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Node, E> {
-        let number = serde_json::Number::from_f64(v);
-        number
-            .map(|n| Node::Leaf(Value::Number(n)))
-            .ok_or_else(|| E::custom("infinite numbers and NaN have no place in a configuration"))
-    }
-
-    fn visit_str<E>(self, v: &str) -> Result<Node, E> {
-        Ok(Node::Leaf(v.into()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Leaf(Value::Null))
-    }
-
-    fn visit_none<E>(self) -> Result<Node, E> {
-        Ok(Node::Leaf(Value::Null))
     }
 }

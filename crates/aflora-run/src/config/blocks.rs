@@ -1,0 +1,191 @@
+//! The blocks of a run: the task, the model and the method that a run file names.
+
+use super::problem::{instead, Place, Problem, COMMAND_LINE};
+use super::tree::{self, Setting};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// The keys that name a block.
+pub const BLOCKS: [&str; 3] = ["task", "model", "method"];
+
+/// What the run file and the command line say.
+#[derive(Debug)]
+pub struct Own {
+    /// Their settings, later ones winning.
+    pub settings: Vec<Setting>,
+    /// Whether all of it could be read: if not, what seems to be missing may be there.
+    pub whole: bool,
+}
+
+impl Own {
+    /// Reads a run file, and overrides on top of it.
+    pub fn read(run_file: &Path, overrides: &[String], problems: &mut Vec<Problem>) -> Own {
+        let file = tree::read(run_file, problems);
+        if let (false, Some(problem)) = (run_file.exists(), problems.last_mut()) {
+            let names = names_in(run_file.parent().unwrap_or(Path::new("")), "");
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let name = run_file.file_name().unwrap_or_default().to_string_lossy();
+            problem.help = (!names.is_empty()).then(|| instead(&name, &names));
+        }
+        let mut whole = file.is_some();
+        let mut settings = file.unwrap_or_default();
+        let mut typed = Vec::new();
+        for text in overrides {
+            let Some(read) = tree::read_override(text, problems) else {
+                whole = false;
+                continue;
+            };
+            // Naming a block anew drops what the file says about the old one.
+            let key = text.split('=').next().unwrap_or_default().trim();
+            if BLOCKS.contains(&key) {
+                settings.retain(|s| s.path[0] != key);
+            }
+            typed.extend(read);
+        }
+        settings.extend(typed);
+        Own { settings, whole }
+    }
+
+    /// Whether a block of that kind is named or written out.
+    pub fn names(&self, kind: &str) -> bool {
+        self.settings.iter().any(|s| s.path[0] == kind && !s.value.is_null())
+    }
+}
+
+/// A block with its settings.
+#[derive(Debug, Default)]
+pub struct Block {
+    /// The file's name without `.yaml`.
+    pub name: String,
+    /// The file's settings, then what the run file and the command line say about the block.
+    pub settings: Vec<Setting>,
+    /// Where it was named.
+    pub origin: Option<Place>,
+    /// Whether it was found and read.
+    pub whole: bool,
+}
+
+impl Block {
+    /// The settings that stand below `key`.
+    pub fn below(&self, key: &str) -> Vec<Setting> {
+        self.settings.iter().filter_map(|s| s.below(key)).collect()
+    }
+}
+
+/// The folders that blocks are looked for in, and what was said about them.
+#[derive(Debug)]
+pub struct Finder<'a> {
+    /// The run file's folder, then the project's `configs`.
+    pub folders: Vec<PathBuf>,
+    /// The run file and the command line.
+    pub own: &'a Own,
+}
+
+impl Finder<'_> {
+    /// The block that is named, or whose settings stand in the run file itself.
+    pub fn block(
+        &self,
+        kind: &str,
+        default: Option<&str>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Block> {
+        let inline: Vec<Setting> = self.own.settings.iter().filter_map(|s| s.below(kind)).collect();
+        let named = self.own.settings.iter().rev().find(|s| s.path == [kind]);
+        // `model:` with nothing behind it names none.
+        let named = named.filter(|s| !s.value.is_null());
+        let (name, origin) = match (named, default) {
+            (Some(setting), _) => match &setting.value {
+                Value::String(name) => (name.clone(), Some(setting)),
+                _ => {
+                    let message = format!("`{kind}` must be the name of a {kind}, or its settings");
+                    problems.push(Problem::at(setting.place.clone(), message));
+                    return None;
+                }
+            },
+            (None, _) if inline.iter().any(|s| s.path == [kind]) => {
+                let name = inline.iter().rev().find(|s| s.path == [kind]);
+                let name = name.and_then(|s| s.value.as_str()).unwrap_or_default().to_string();
+                return Some(Block { name, settings: inline, origin: None, whole: true });
+            }
+            (None, Some(name)) => (name.to_string(), None),
+            (None, None) => {
+                if self.own.whole {
+                    let problem = Problem::at(None, format!("no {kind} is named"));
+                    let names = self.names(kind).join(", ");
+                    problems.push(problem.help(format!("write `{kind}: name`, one of: {names}")));
+                }
+                return None;
+            }
+        };
+        let mut block = Block { origin: origin.map(|s| s.place.clone()), name, ..Block::default() };
+        match self.path(kind, &block.name, origin) {
+            Ok(path) => {
+                let read = tree::read(&path, problems);
+                block.whole = read.is_some();
+                block.settings = read.unwrap_or_default();
+            }
+            // A default is not missed where another one may have been named.
+            Err(_) if origin.is_none() && !self.own.whole => return None,
+            Err(problem) => problems.push(problem),
+        }
+        if is_path(&block.name) {
+            let stem = Path::new(&block.name).file_stem().unwrap_or_default();
+            block.name = stem.to_string_lossy().into_owned();
+        }
+        block.settings.extend(inline);
+        Some(block)
+    }
+
+    /// The file of a block: by its path if `name` ends in `.yaml`, else in one of the folders.
+    fn path(&self, kind: &str, name: &str, origin: Option<&Setting>) -> Result<PathBuf, Problem> {
+        let place = origin.map(|s| s.place.clone());
+        if is_path(name) {
+            // In a file, relative to that file; on the command line, to the working folder.
+            let typed = origin.is_none_or(|s| s.place.source.name == COMMAND_LINE);
+            let folder = self.folders.first().filter(|_| !typed);
+            let path = folder.map_or_else(|| PathBuf::from(name), |f| f.join(name));
+            let missing = || Problem::at(place, format!("there is no file {}", path.display()));
+            return if path.is_file() { Ok(path.clone()) } else { Err(missing()) };
+        }
+        // A name is a name: it opens nothing outside the folder.
+        if !name.contains(['/', '\\']) {
+            let paths = self.folders.iter().map(|f| f.join(format!("{kind}s/{name}.yaml")));
+            if let Some(path) = paths.into_iter().find(|path| path.is_file()) {
+                return Ok(path);
+            }
+        }
+        let names = self.names(kind);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let folders: Vec<String> =
+            self.folders.iter().map(|f| f.join(format!("{kind}s")).display().to_string()).collect();
+        let message = format!("there is no {kind} `{name}` in {}", folders.join(" or "));
+        Err(Problem::at(place, message).help(instead(name, &names)))
+    }
+
+    /// The names of all blocks of that kind.
+    pub fn names(&self, kind: &str) -> Vec<String> {
+        let folders = self.folders.iter().map(|f| f.join(format!("{kind}s")));
+        let mut names: Vec<String> = folders.flat_map(|f| names_in(&f, ".yaml")).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+/// Whether a block is named by its file's path.
+fn is_path(name: &str) -> bool {
+    name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
+/// The YAML files in a folder, without the ending `without`, sorted.
+fn names_in(folder: &Path, without: &str) -> Vec<String> {
+    let folder = if folder == Path::new("") { Path::new(".") } else { folder };
+    let name = |file: std::fs::DirEntry| {
+        let name = file.file_name().into_string().ok().filter(|name| name.ends_with(".yaml"))?;
+        Some(name.strip_suffix(without)?.to_string())
+    };
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = files.filter_map(name).collect();
+    names.sort();
+    names
+}

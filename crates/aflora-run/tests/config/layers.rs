@@ -1,0 +1,86 @@
+//! Which settings win, and where blocks are found.
+
+use super::*;
+
+const TASK: &str = "task: mrpc\nmodel: minilm\nrun: {epochs: 21, lr: 0.1, seed: 1}\n\
+                    run_for:\n  minilm: {epochs: 22, lr: 0.2}\n  deberta-v3-base: {seed: 5}\n";
+
+#[test]
+fn later_layers_win() {
+    let model =
+        ("models/minilm.yaml", "model: minilm\nbackbone: bert\nrun: {epochs: 20, eval_limit: 9}\n");
+    let method = ("methods/aflora.yaml", "method: aflora\nrun: {lr: 0.3}\n");
+    let (_keep, path) =
+        folder("task: mrpc\nlog_every: 7\n", &[("tasks/mrpc.yaml", TASK), model, method]);
+    let run = load(&path, &["log_every=8".into()]).unwrap().run;
+    assert_eq!(run.eval_limit, Some(9), "the model's");
+    assert_eq!(run.seed, 1, "the task's");
+    assert_eq!(run.epochs, 22, "the task's for this model");
+    assert_eq!(run.lr, 0.3, "the method's");
+    assert_eq!(run.log_every, 8, "the command line's");
+    assert_eq!(load(&path, &[]).unwrap().run.log_every, 7, "the run file's");
+}
+
+#[test]
+fn a_method_can_choose_other_layers_than_the_model_says() {
+    let method = ("methods/lora.yaml", "method: lora\ntarget_modules: [query, value]\n");
+    let (_keep, path) = folder("task: reviews\nmethod: lora\n", &[method]);
+    let model = load(&path, &[]).unwrap().model;
+    assert_eq!(model.target_modules, Pattern::Names(vec!["query".into(), "value".into()]));
+}
+
+#[test]
+fn a_name_may_have_a_dot_in_it() {
+    let method = ("methods/lora-r0.5.yaml", "method: lora\n");
+    let (_keep, path) = folder("task: reviews\nmethod: lora-r0.5\n", &[method]);
+    assert_eq!(load(&path, &[]).unwrap().name(), "reviews-minilm-lora-r0.5-seed42");
+}
+
+#[test]
+fn blocks_can_lie_anywhere() {
+    let (keep, path) = folder("task: other/my-task.yaml\nmethod: aflora\n", &[]);
+    fs::create_dir(keep.path().join("other")).unwrap();
+    fs::write(keep.path().join("other/my-task.yaml"), TASK).unwrap();
+    assert_eq!(load(&path, &[]).unwrap().run.epochs, 22);
+    // On the command line a path starts from the working folder, as everywhere else.
+    let typed = format!("task={}", keep.path().join("tasks/rte.yaml").display());
+    assert_eq!(load(&path, &[typed]).unwrap().task.name(), "rte");
+}
+
+#[test]
+fn a_run_file_elsewhere_in_the_project_finds_the_shipped_blocks() {
+    let project = TempDir::new().unwrap();
+    copy_blocks(&project.path().join("configs"));
+    fs::create_dir_all(project.path().join("experiments/deep")).unwrap();
+    let path = project.path().join("experiments/deep/one.yaml");
+    fs::write(&path, "task: reviews\n").unwrap();
+    let run = load(&path, &[]).unwrap();
+    assert_eq!(run.name(), "reviews-minilm-aflora-seed42");
+    assert_eq!(run.project, project.path().canonicalize().unwrap());
+}
+
+#[test]
+fn what_was_resolved_can_be_loaded_again_from_the_runs_own_folder() {
+    let project = TempDir::new().unwrap();
+    let (configs, run) = (project.path().join("configs"), project.path().join("runs/one"));
+    copy_blocks(&configs);
+    fs::create_dir_all(&run).unwrap();
+    fs::write(configs.join("experiment.yaml"), "task: reviews\n").unwrap();
+    let path = run.join("config.yaml");
+    for overrides in [
+        &["method=aflora-text", "method.freeze.t_i=100 steps", "adamw.eps=1e-12"][..],
+        &["method=aflora-trainable", "data=some folder", "run_dir=2024", "threads=2"],
+        &["method=lora", "task=mrpc", "model.target_modules='.*\\.query'", "lr=1.25e-5"],
+        &["method=head", "task=stsb", "model=minilm", "limit=7", "max_grad_norm=null"],
+    ] {
+        let overrides: Vec<String> = overrides.iter().map(|o| o.to_string()).collect();
+        let first = load(&configs.join("experiment.yaml"), &overrides).unwrap();
+        fs::write(&path, first.to_yaml().unwrap()).unwrap();
+        let again = load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(again, first, "{}", first.to_yaml().unwrap());
+        assert_eq!(again.name(), first.name());
+    }
+    // And a block named anew takes the place of the one that was written out.
+    let other = load(&path, &["method=aflora".into()]).unwrap();
+    assert_eq!(other.name(), "stsb-minilm-aflora-seed42");
+}

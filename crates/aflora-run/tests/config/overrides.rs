@@ -1,0 +1,111 @@
+//! `key=value` on the command line.
+
+use super::*;
+
+#[test]
+fn the_command_line_wins_and_its_last_word_most() {
+    let run = good(&["epochs=8", "lr=1e-3", "epochs=9", "max_grad_norm=null", "warmup=10%"]);
+    assert_eq!((run.run.epochs, run.run.lr), (9, 1e-3));
+    assert_eq!((run.run.max_grad_norm, run.run.warmup), (None, Span::Share(0.1)));
+}
+
+#[test]
+fn a_name_selects_a_block_and_a_dotted_key_changes_it_in_any_order() {
+    for overrides in [["method.rank=2", "method=lora"], ["method=lora", "method.rank=2"]] {
+        match good(&overrides).method {
+            MethodConfig::Lora(config) => assert_eq!((config.rank, config.alpha), (2, 16.0)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn deep_keys_lists_and_groups_can_be_set() {
+    let run = good(&[
+        "method.freeze.rule=matrix_rank",
+        "method.freeze.t_f=60%",
+        "model.target_modules=[query]",
+        "model.layers=[0, 1]",
+        "adamw={beta1: 0.8, eps: 1e-6}",
+    ]);
+    let MethodConfig::Aflora(config) = &run.method else { panic!("{:?}", run.method) };
+    assert_eq!((config.freeze.rule, config.freeze.t_f), (Rule::MatrixRank, Span::Share(0.6)));
+    assert_eq!(run.model.target_modules, Pattern::Names(vec!["query".into()]));
+    assert_eq!(run.model.layers, Some(vec![0, 1]));
+    let adamw = run.run.adamw;
+    assert_eq!((adamw.beta1, adamw.beta2, adamw.eps), (0.8, 0.999, 1e-6));
+}
+
+#[test]
+fn freeze_never_is_short_for_its_mode() {
+    let run = good(&["method.freeze=never", "method.freeze.beta1=0.5"]);
+    let MethodConfig::Aflora(config) = &run.method else { panic!("{:?}", run.method) };
+    assert_eq!((config.freeze.mode, config.freeze.beta1), (FreezeMode::Never, 0.5));
+}
+
+#[test]
+fn a_text_may_look_like_a_number() {
+    assert_eq!(good(&["run_dir=2024"]).run.run_dir, Some("2024".into()));
+}
+
+#[test]
+fn a_block_can_be_written_out_on_the_command_line() {
+    let run = good(&["method={method: lora, rank: 3}"]);
+    match run.method {
+        MethodConfig::Lora(config) => assert_eq!((config.rank, config.alpha), (3, 8.0)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn mistakes_are_told_with_what_would_be_right() {
+    for (typed, parts) in [
+        ("epoch=3", ["there is no key `epoch`", "did you mean `epochs`?"]),
+        ("tsk=mrpc", ["there is no key `tsk`", "did you mean `task`?"]),
+        ("epochs", ["this sets nothing", "epochs=3"]),
+        ("epochs=0", ["`epochs` is 0", "at least 1"]),
+        ("epochs=1.5", ["`epochs` is 1.5", "a whole number"]),
+        ("epochs=three", ["the text \"three\"", "a whole number"]),
+        ("lr=.inf", ["infinite", "command line:1:4"]),
+        ("warmup=0.06", ["`0.06` is no span", "`70%`"]),
+        ("device=gpu", ["`device` is gpu", "`cuda:N`"]),
+        ("task=mrcp", ["there is no task `mrcp`", "did you mean `mrpc`?"]),
+        ("task=[mrpc]", ["`task` must be the name", "command line:1:6"]),
+        ("method=lora.yaml", ["there is no file lora.yaml", "command line:1:8"]),
+        ("model=../models/minilm", ["there is no model", "minilm"]),
+        ("method.rnk=2", ["there is no key `rnk`", "did you mean `rank`?"]),
+        ("method.freeze.rule=rank", ["cannot be `rank`", "matrix_rank"]),
+        ("rank=8", ["there is no key `rank`", "did you mean `method.rank`?"]),
+        ("freeze.rule=x", ["there is no key `freeze`", "did you mean `method.freeze.rule`?"]),
+        ("threads=100000", ["`threads` is 100000", "at most 1024"]),
+        ("method.freeze.interval=0", ["`freeze.interval` is 0", "at least 1"]),
+        ("method.method=lroa", ["there is no method `lroa`", "did you mean `lora`?"]),
+        ("model.target_modules={a: b}", ["`target_modules` has no keys below", "write"]),
+        ("model.target_modules=[[a]]", ["`target_modules` is neither", "regular expression"]),
+        ("model.backbone=''", ["the model has no `backbone`", "command line"]),
+        ("model={model: ../../mine, backbone: bert}", ["`model` is \"../../mine\"", "no `/`"]),
+        ("method.name=a/b", ["`name` is \"a/b\"", "command line:1:13"]),
+        ("method={method: lora, freeze: never}", ["there is no key `freeze`", "dropout"]),
+        ("adamw=3", ["`adamw` is a group of keys", "beta1, beta2, eps"]),
+        ("lr.peak=3", ["`lr` has no keys below", "write `lr: value`"]),
+        ("task.run=3", ["`run` is a group of keys", "run: {epochs: 3}"]),
+        ("task.run_for.minlm.lr=3", ["`minlm` is no model", "did you mean `minilm`?"]),
+        ("lr=[", ["cannot be read as YAML", "command line:1:4"]),
+        ("a..b=3", ["a key is empty", "key=value"]),
+    ] {
+        let printed = bad(&[typed]);
+        for part in parts {
+            assert!(printed.contains(part), "{typed}: {part:?} is missing in\n{printed}");
+        }
+    }
+}
+
+#[test]
+fn spans_that_overlap_are_known_before_anything_is_loaded() {
+    let printed = bad(&["epochs=2"]);
+    assert!(printed.contains("is 1 epoch + 70%, more than the run's 2 epochs"), "{printed}");
+    assert!(printed.contains("command line:1:8"), "{printed}");
+    good(&["epochs=2", "method.freeze.t_i=10%"]);
+    good(&["epochs=1", "method=aflora-trainable"]);
+    good(&["epochs=1", "method=lora"]);
+}

@@ -1,0 +1,75 @@
+//! Every file in configs/ loads, and says what it should.
+
+use super::*;
+
+#[test]
+fn every_task_model_and_method_can_be_combined() {
+    let (tasks, models, methods) = (names("tasks"), names("models"), names("methods"));
+    assert_eq!((tasks.len(), models.len(), methods.len()), (9, 2, 6));
+    for task in &tasks {
+        for model in &models {
+            for method in &methods {
+                let run = good(&[
+                    &format!("task={task}"),
+                    &format!("model={model}"),
+                    &format!("method={method}"),
+                ]);
+                assert_eq!(run.name(), format!("{task}-{model}-{method}-seed42"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_and_what_it_says_carry_one_name() {
+    for task in names("tasks") {
+        assert_eq!(good(&[&format!("task={task}")]).task.name(), task);
+    }
+    for model in names("models") {
+        assert_eq!(good(&[&format!("model={model}")]).model.model, model);
+    }
+}
+
+#[test]
+fn the_default_run_is_the_embedded_one() {
+    assert_eq!(good(&[]).name(), "reviews-minilm-aflora-seed42");
+}
+
+#[test]
+fn a_glue_task_runs_on_the_papers_model_with_the_papers_settings() {
+    let run = good(&["task=rte"]);
+    assert_eq!(run.name(), "rte-deberta-v3-base-aflora-seed42");
+    let r = &run.run;
+    assert_eq!((r.epochs, r.batch_size, r.accumulate, r.max_length), (20, 64, 1, 256));
+    assert_eq!((r.lr, r.head_lr, r.weight_decay, r.max_grad_norm), (1e-2, 4e-2, 0.1, Some(0.1)));
+    assert_eq!(r.warmup, Span::Share(0.06));
+}
+
+#[test]
+fn the_paper_updates_with_256_rows_where_it_used_four_gpus() {
+    for task in ["qnli", "mnli", "qqp"] {
+        let run = good(&[&format!("task={task}")]).run;
+        assert_eq!(run.batch_size * run.accumulate, 256, "{task}");
+    }
+}
+
+#[test]
+fn mrpc_on_minilm_is_the_reference_run() {
+    let run = good(&["task=mrpc", "model=minilm"]).run;
+    assert_eq!((run.epochs, run.batch_size, run.accumulate, run.max_length), (8, 32, 1, 128));
+    assert_eq!((run.lr, run.head_lr), (1e-2, 2e-3));
+}
+
+#[test]
+fn the_methods_are_what_their_names_say() {
+    let freeze = |method: &str| match good(&[&format!("method={method}")]).method {
+        MethodConfig::Aflora(config) => (config.freeze.mode, config.freeze.rule),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(freeze("aflora"), (FreezeMode::Adaptive, Rule::ElementQuantile));
+    assert_eq!(freeze("aflora-text"), (FreezeMode::Adaptive, Rule::MatrixRank));
+    assert_eq!(freeze("aflora-frozen").0, FreezeMode::Start);
+    assert_eq!(freeze("aflora-trainable").0, FreezeMode::Never);
+    assert!(matches!(good(&["method=lora"]).method, MethodConfig::Lora(_)));
+    assert!(good(&["method=head"]).method.build().unwrap().is_none());
+}
