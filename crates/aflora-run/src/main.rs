@@ -27,6 +27,7 @@ Keys that every run knows:
   limit=N          training rows to use            eval_limit=N evaluation rows to use
   run_dir=FOLDER   where to write                  device=auto|cpu|cuda:N  precision=auto|fp32|bf16
 Keys of blocks are dotted: method.rank=8  method.freeze.rule=matrix_rank  model.layers='[0, 1]'
+`aflora keys` lists all of them.
 
 Exit codes: 0 done, 1 the run failed, 2 wrong usage, configuration, or data not found.
 AFLORA_LOG=debug shows more, AFLORA_LOG=warn less.";
@@ -43,6 +44,8 @@ enum Command {
     /// Show which layers would get an adapter, and how many parameters would train.
     #[command(after_help = "Needs the model's config.json, not its weights.")]
     Inspect(Target),
+    /// List every key that can be set, with what it takes, its default and what it does.
+    Keys,
     /// List runs with their results.
     Ls {
         /// The folder that holds the runs.
@@ -85,6 +88,10 @@ fn dispatch(command: Command, progress: &mut dyn ui::Progress) -> Result<()> {
         Command::Inspect(target) => {
             let resolved = config::load(&target.config, &target.overrides)?;
             print!("{}", inspect::inspect(&resolved, progress)?);
+            Ok(())
+        }
+        Command::Keys => {
+            print!("{}", config::keys::table());
             Ok(())
         }
         Command::Ls { folder } => {
@@ -131,17 +138,17 @@ fn run(target: &Target, progress: &mut dyn ui::Progress) -> Result<()> {
 }
 
 fn describe(run: &prepare::Prepared) {
+    let used = |split: &str| match split {
+        "train" => run.train.labels.len(),
+        _ => run.evals.iter().find(|(name, _)| name == split).map_or(0, |(_, e)| e.labels.len()),
+    };
     for source in &run.sources {
+        let (split, rows, path) = (&source.split, source.rows, source.path.display());
         let skipped = match source.skipped {
             0 => String::new(),
             n => format!(" ({n} broken rows skipped)"),
         };
-        tracing::info!(
-            "{}: {} rows of {}{skipped}",
-            source.split,
-            source.rows,
-            source.path.display()
-        );
+        tracing::info!("{split}: {} of {rows} rows of {path}{skipped}", used(split));
     }
     let cut = run.train.truncated();
     if cut > 0 {
@@ -153,9 +160,9 @@ fn describe(run: &prepare::Prepared) {
     if !run.loaded.new.is_empty() {
         tracing::info!("new in the model: {}", run.loaded.new.join(", "));
     }
-    if !run.loaded.unused.is_empty() {
+    if let Some(first) = run.loaded.unused.first() {
         let n = run.loaded.unused.len();
-        tracing::info!("{n} tensors of the weights are not used, such as {}", run.loaded.unused[0]);
+        tracing::info!("{n} tensors of the weights are not used, such as {first}");
     }
 }
 

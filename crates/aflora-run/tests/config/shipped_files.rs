@@ -73,3 +73,15 @@ fn the_methods_are_what_their_names_say() {
     assert!(matches!(good(&["method=lora"]).method, MethodConfig::Lora(_)));
     assert!(good(&["method=head"]).method.build().unwrap().is_none());
 }
+
+#[test]
+fn every_built_in_task_has_one_file() {
+    let mut known: Vec<&str> = aflora_run::data::TASKS.iter().map(|t| t.name).collect();
+    known.sort_unstable();
+    assert_eq!(names("tasks"), known);
+}
+
+#[test]
+fn a_name_opens_nothing_outside_its_folder() {
+    assert!(bad(&["method=../../secret"]).contains("../../secret"));
+}
