@@ -1,17 +1,32 @@
 //! Lets `aflora` find the libtorch that it was built with, wherever it is started from.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
 
 fn main() {
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
-    if let Ok(libtorch) = std::env::var("LIBTORCH") {
-        let lib = Path::new(&libtorch).join("lib");
-        println!("cargo:rustc-link-arg-bins=-Wl,-rpath,{}", lib.display());
+    for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH"] {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
+    if let Some(libtorch) = libtorch() {
+        println!("cargo:rustc-link-arg-bins=-Wl,-rpath,{}", libtorch.join("lib").display());
     }
     println!("cargo:rerun-if-changed=../../.git/HEAD");
-    let commit = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
-    if let Some(commit) = commit.ok().filter(|o| o.status.success()) {
-        let commit = String::from_utf8_lossy(&commit.stdout);
-        println!("cargo:rustc-env=AFLORA_COMMIT={}", commit.trim());
+    if let Some(commit) = output("git", &["rev-parse", "--short", "HEAD"]) {
+        println!("cargo:rustc-env=AFLORA_COMMIT={commit}");
     }
+}
+
+/// The folder that torch-sys links to, by its own rules: a Python's torch first.
+fn libtorch() -> Option<PathBuf> {
+    if std::env::var_os("LIBTORCH_USE_PYTORCH").is_some() {
+        let path = "import os, torch; print(os.path.dirname(torch.__file__))";
+        return output("python3", &["-c", path]).map(PathBuf::from);
+    }
+    std::env::var_os("LIBTORCH").map(PathBuf::from)
+}
+
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_string())
 }

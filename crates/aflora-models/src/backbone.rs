@@ -53,6 +53,17 @@ pub trait Backbone: std::fmt::Debug {
     fn vocab_size(&self) -> i64;
 }
 
+/// The kinds of backbone that [`build`] knows.
+pub const KINDS: [&str; 1] = ["bert"];
+
+/// Refuses a kind that [`build`] does not know, before anything is fetched for it.
+pub fn check_kind(kind: &str) -> Result<()> {
+    if KINDS.contains(&kind) {
+        return Ok(());
+    }
+    Err(Error::UnknownBackbone { name: kind.to_string(), known: KINDS.join(", ") })
+}
+
 /// Builds the backbone that a Hugging Face `config.json` describes, with random weights.
 ///
 /// `labels` is the number of logits: the classes, or 1 for a regression.
@@ -60,10 +71,8 @@ pub trait Backbone: std::fmt::Debug {
 /// # Errors
 /// The file is unreadable, describes another architecture than `kind`, or one that is not built.
 pub fn build(kind: &str, config: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
-    match kind {
-        "bert" => bert::build(config, labels, device),
-        other => Err(Error::UnknownBackbone { name: other.to_string(), known: "bert" }),
-    }
+    check_kind(kind)?;
+    bert::build(config, labels, device)
 }
 
 /// Names the captured layers after the variables that hold their weights, and keeps those for

@@ -25,12 +25,12 @@ pub enum Error {
         problem: String,
     },
     /// No code runs models of this kind.
-    #[error("the backbone `{name}` is not built; there is: {known}")]
+    #[error("models of the kind `{name}` are not built; the kinds are: {known}")]
     UnknownBackbone {
         /// What was asked for.
         name: String,
         /// What there is.
-        known: &'static str,
+        known: String,
     },
     /// A weight or adapter file is damaged or of another format.
     #[error("{path}: not a readable safetensors file ({problem}); it may be truncated: get it again", path = path.display())]

@@ -18,7 +18,7 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use adapted::AdaptedModel;
-pub use backbone::{build, Backbone, Batch, InjectableLinear};
+pub use backbone::{build, check_kind, Backbone, Batch, InjectableLinear};
 pub use error::{Error, Result};
 pub use targets::{Pattern, Targets};
 pub use tokenizer::TextEncoder;

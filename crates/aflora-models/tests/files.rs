@@ -121,7 +121,7 @@ fn a_config_that_would_be_built_wrongly_is_refused() {
         assert!(error.contains(expected), "{error}");
     }
     let error = build("t5", &path, 2, Device::Cpu).unwrap_err().to_string();
-    assert!(error.contains("`t5` is not built"), "{error}");
+    assert!(error.contains("`t5` are not built"), "{error}");
 }
 
 fn adapted(rank: i64, seed: u64) -> AdaptedModel {

@@ -16,6 +16,7 @@ use tch::{Device, Kind};
 /// The model's config.json is nowhere, the targets match nothing, or a count differs from its
 /// formula.
 pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<String> {
+    aflora_models::check_kind(&resolved.model.backbone)?;
     let files = find_model(resolved, &locator(resolved), progress)?;
     let outputs = resolved.task.outputs();
     let backbone =

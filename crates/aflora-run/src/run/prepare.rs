@@ -77,6 +77,7 @@ pub struct ModelFiles {
 
 /// Looks up, checks and loads everything that `resolved` asks for.
 pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepared> {
+    aflora_models::check_kind(&resolved.model.backbone)?;
     let config = resolved.run.clone();
     let device = device::choose(&config.device)?;
     if let Some(threads) = config.threads {
