@@ -8,5 +8,6 @@ pub mod evaluate;
 pub mod folder;
 pub mod prepare;
 pub mod recorder;
+pub mod summary;
 pub mod tensorboard;
 pub mod train;

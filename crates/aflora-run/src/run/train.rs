@@ -4,75 +4,21 @@ use super::evaluate::{evaluate, loss};
 use super::folder::{RunFolder, CONFIG, METRICS};
 use super::prepare::Prepared;
 use super::recorder::{Evaluation, Event, Recorder};
+use super::summary::{freeze_table, Parameters, Summary, Times};
 use crate::config::Resolved;
 use crate::device;
 use crate::provenance::Environment;
 use crate::ui::{seconds, thousands, Progress};
-use aflora_core::accounting::Accounting;
 use aflora_core::adapter::Role;
 use aflora_core::{StepReport, Tuner};
 use aflora_models::adapter_folder;
 use anyhow::{bail, Context, Result};
-use serde::Serialize;
 use serde_json::json;
 use std::time::Instant;
 use tch::{Kind, Tensor};
 
 /// A run this long on a CPU is announced as long.
 const LONG: f64 = 900.0;
-
-/// What a finished run is judged by; `metrics.json`.
-#[derive(Debug, Serialize)]
-pub struct Summary {
-    /// The task's name.
-    pub task: String,
-    /// The model's name.
-    pub model: String,
-    /// The method block's name.
-    pub method: String,
-    /// The seed.
-    pub seed: u64,
-    /// The metric that decides which epoch was best.
-    pub selection: String,
-    /// The best epoch's evaluation; `adapter/` holds its weights.
-    pub best: Evaluation,
-    /// The last epoch's evaluation.
-    pub last: Evaluation,
-    /// All evaluations.
-    pub evaluations: Vec<Evaluation>,
-    /// Adapter parameters that trained (the head is not counted).
-    pub parameters: Parameters,
-    /// Optimiser steps.
-    pub steps: u64,
-    /// Where it ran.
-    pub device: String,
-    /// Seconds of wall time.
-    pub seconds: Times,
-}
-
-/// Parameter counts, as the paper takes them.
-#[derive(Debug, Serialize)]
-pub struct Parameters {
-    /// Trainable at the first step.
-    pub at_start: i64,
-    /// Trainable at the last step.
-    pub at_end: i64,
-    /// Average over all steps.
-    pub time_average: f64,
-    /// Of the task head, on top of these.
-    pub head: i64,
-}
-
-/// Where the time went.
-#[derive(Debug, Serialize)]
-pub struct Times {
-    /// Training steps.
-    pub training: f64,
-    /// Evaluations.
-    pub evaluation: f64,
-    /// Median of a training step.
-    pub median_step: f64,
-}
 
 /// Trains and evaluates, writes the run's folder, and gives its summary.
 pub fn train(
@@ -350,25 +296,4 @@ impl<'a> Loop<'a> {
             evaluations: self.evaluations,
         })
     }
-}
-
-/// `freeze.csv`: every projection matrix that trained at the start, and the step at which it
-/// froze (empty if it never did).
-fn freeze_table(run: &Prepared, counts: &Accounting) -> String {
-    let mut table = "matrix,block,elements,frozen_at_step\n".to_string();
-    for adapter in run.model.adapters() {
-        let site = adapter.site();
-        for tensor in adapter.tensors() {
-            let name = format!("{}.{}", site.name, tensor.name);
-            let frozen = counts.frozen_at.iter().find(|(frozen, _)| *frozen == name);
-            // What neither trains now nor froze on the way never trained.
-            if tensor.role != Role::Projection || !(tensor.trainable || frozen.is_some()) {
-                continue;
-            }
-            let block = format!("{:?}", site.block).to_lowercase();
-            let step = frozen.map_or(String::new(), |(_, step)| step.to_string());
-            table += &format!("{name},{block},{},{step}\n", tensor.tensor.numel());
-        }
-    }
-    table
 }
