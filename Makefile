@@ -48,7 +48,7 @@ assets:
 	@scripts/assets.sh
 
 build: setup
-	@cargo build --release --quiet --package aflora-run
+	@cargo build --release --package aflora-run
 
 experiment: build $(ASSETS)
 	@$(AFLORA) run configs/experiment.yaml $(CHOICE)
