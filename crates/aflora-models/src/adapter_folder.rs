@@ -44,28 +44,37 @@ pub fn save(
 ) -> Result<()> {
     let temporary = folder.with_extension("tmp");
     let _ = fs::remove_dir_all(&temporary);
-    fs::create_dir_all(&temporary).map_err(Error::io(&temporary))?;
+    let written = write(model, &temporary, config).and_then(|()| {
+        if folder.exists() {
+            fs::remove_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        fs::rename(&temporary, folder).map_err(Error::io(folder))
+    });
+    if written.is_err() {
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    written
+}
 
-    let mut adapter_config = config.clone();
-    adapter_config.insert("task_type".into(), "SEQ_CLS".into());
-    adapter_config.insert("modules_to_save".into(), model.trained_modules().into());
-    let path = temporary.join(CONFIG);
-    let text = serde_json::to_string_pretty(&adapter_config).unwrap_or_default();
-    fs::write(&path, text + "\n").map_err(Error::io(&path))?;
+fn write(
+    model: &AdaptedModel,
+    folder: &Path,
+    config: &serde_json::Map<String, serde_json::Value>,
+) -> Result<()> {
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let mut config = config.clone();
+    config.insert("task_type".into(), "SEQ_CLS".into());
+    config.insert("modules_to_save".into(), model.trained_modules().into());
+    let path = folder.join(CONFIG);
+    let text = serde_json::Value::Object(config);
+    fs::write(&path, format!("{text:#}\n")).map_err(Error::io(&path))?;
 
-    let path = temporary.join(WEIGHTS);
+    let path = folder.join(WEIGHTS);
     let views = tensors(model).into_iter().map(|(name, t)| Ok((name, HostTensor::new(&t)?)));
     let views: Vec<(String, HostTensor)> = views.collect::<Result<_>>()?;
     let about = HashMap::from([("format".to_string(), "pt".to_string())]);
-    safetensors::serialize_to_file(views, Some(about), &path).map_err(|e| Error::Io {
-        path: path.clone(),
-        source: std::io::Error::other(e.to_string()),
-    })?;
-
-    if folder.exists() {
-        fs::remove_dir_all(folder).map_err(Error::io(folder))?;
-    }
-    fs::rename(&temporary, folder).map_err(Error::io(folder))
+    safetensors::serialize_to_file(views, Some(about), &path)
+        .map_err(|e| Error::Io { path: path.clone(), source: std::io::Error::other(e.to_string()) })
 }
 
 /// Loads an adapter folder into `model`, whose adapters must be of the same shape.

@@ -294,6 +294,25 @@ fn a_folder_that_cannot_be_written_ends_the_run_in_words() {
 }
 
 #[test]
+fn a_full_disk_ends_the_run_in_words_and_leaves_nothing_that_looks_whole() {
+    let place = workplace();
+    // A limit of 8 KiB a file stands for the full disk: the adapter needs more.
+    let limited = "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\"";
+    let output = Command::new("bash")
+        .args(["-c", limited, env!("CARGO_BIN_EXE_aflora"), "run", CONFIG])
+        .args(SMALL)
+        .args(["task=mrpc", "data=.", "run_dir=out"])
+        .current_dir(place.path())
+        .output()
+        .unwrap();
+    refused(&output, 1, "adapter_model.safetensors: ");
+    refused(&output, 1, "File too large");
+    for name in ["metrics.json", "adapter", "adapter.tmp"] {
+        assert!(!place.path().join("out").join(name).exists(), "{name}");
+    }
+}
+
+#[test]
 fn a_diverging_run_fails_and_is_no_finished_run() {
     let place = workplace();
     let hot = ["task=mrpc", "lr=1e30", "head_lr=1e30", "max_grad_norm=null", "warmup=0 steps"];
