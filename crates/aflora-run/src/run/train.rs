@@ -172,7 +172,11 @@ impl<'a> Loop<'a> {
         let rate = self.step_seconds.len() as f64 * self.run.config.batch_size as f64
             / self.step_seconds.iter().sum::<f64>();
         let trainable = thousands(self.tuner.arena().trainable(false));
-        format!("loss {:.4}  {rate:.0} rows/s  {trainable} trainable", self.last_loss)
+        let loss = match self.last_loss.is_nan() {
+            true => "–".to_string(), // none read from the device yet
+            false => format!("{:.4}", self.last_loss),
+        };
+        format!("loss {loss}  {rate:.0} rows/s  {trainable} trainable")
     }
 
     /// After three steps on a CPU: how long the rest will take.
