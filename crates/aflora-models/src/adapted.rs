@@ -108,9 +108,30 @@ impl AdaptedModel {
 
     /// Weights of the head and of the other modules that train in full, by name.
     pub fn trained_weights(&self) -> Vec<(String, Tensor)> {
+        self.weights_of(&self.trained_modules)
+    }
+
+    /// The modules that an adapter folder must hold beside the adapters: those that train, and
+    /// those that a checkpoint of the bare encoder lacks, which start at random.
+    pub fn saved_modules(&self) -> Vec<String> {
+        let mut modules = self.trained_modules.clone();
+        for module in self.backbone.new_modules() {
+            if !modules.iter().any(|m| m == module) {
+                modules.push(module.to_string());
+            }
+        }
+        modules
+    }
+
+    /// Weights of the [saved modules](Self::saved_modules), by name.
+    pub fn saved_weights(&self) -> Vec<(String, Tensor)> {
+        self.weights_of(&self.saved_modules())
+    }
+
+    fn weights_of(&self, modules: &[String]) -> Vec<(String, Tensor)> {
         let mut weights: Vec<(String, Tensor)> =
             self.backbone.var_store().variables().into_iter().collect();
-        weights.retain(|(name, _)| self.is_trained(name));
+        weights.retain(|(name, _)| modules.iter().any(|module| in_module(name, module)));
         weights.sort_by(|a, b| a.0.cmp(&b.0));
         weights
     }

@@ -4,7 +4,7 @@
 
 use crate::adapted::AdaptedModel;
 use crate::error::Lines;
-use crate::weights::{open, parse, to_tensor};
+use crate::weights::Checkpoint;
 use crate::{Error, Result};
 use safetensors::{Dtype, View};
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 const ROOT: &str = "base_model.model.";
 
-/// Every tensor of the adapters and of the trained modules, under its key in the file.
+/// Every tensor of the adapters and of the saved modules, under its key in the file.
 fn tensors(model: &AdaptedModel) -> BTreeMap<String, Tensor> {
     let mut all = BTreeMap::new();
     for adapter in model.adapters() {
@@ -27,13 +27,13 @@ fn tensors(model: &AdaptedModel) -> BTreeMap<String, Tensor> {
             all.insert(key, t.tensor);
         }
     }
-    for (name, tensor) in model.trained_weights() {
+    for (name, tensor) in model.saved_weights() {
         all.insert(format!("{ROOT}{name}"), tensor);
     }
     all
 }
 
-/// Writes the adapters and the trained modules of `model` to `folder`, with `config` (a JSON
+/// Writes the adapters and the saved modules of `model` to `folder`, with `config` (a JSON
 /// object of the method's settings) and what PEFT's readers expect in `adapter_config.json`.
 ///
 /// The folder appears whole or not at all; one that was there is replaced.
@@ -64,7 +64,7 @@ fn write(
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let mut config = config.clone();
     config.insert("task_type".into(), "SEQ_CLS".into());
-    config.insert("modules_to_save".into(), model.trained_modules().into());
+    config.insert("modules_to_save".into(), model.saved_modules().into());
     let path = folder.join(CONFIG);
     let text = serde_json::Value::Object(config);
     fs::write(&path, format!("{text:#}\n")).map_err(Error::io(&path))?;
@@ -84,36 +84,25 @@ fn write(
 /// changed then.
 pub fn load(model: &AdaptedModel, folder: &Path) -> Result<()> {
     let path = folder.join(WEIGHTS);
-    let file = open(&path)?;
-    let in_file = parse(&path, &file)?;
-    let mut names: Vec<&str> = in_file.names();
+    let file = Checkpoint::open(&path)?;
+    let mut in_file: BTreeMap<&str, &[i64]> = file.shapes().collect();
     let mut problems = Vec::new();
     let mut loads = Vec::new();
     for (name, tensor) in tensors(model) {
-        names.retain(|n| *n != name);
-        match in_file.tensor(&name) {
-            Err(_) => problems.push(format!("`{name}` is missing from it")),
-            Ok(view) => {
-                let found: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-                if found == tensor.size() {
-                    loads.push((tensor, view));
-                } else {
-                    let wanted = tensor.size();
-                    problems.push(format!("`{name}` has shape {found:?} there, {wanted:?} here"));
-                }
+        match in_file.remove(name.as_str()) {
+            None => problems.push(format!("`{name}` is missing from it")),
+            Some(shape) if shape == tensor.size() => loads.push((name, tensor)),
+            Some(shape) => {
+                let wanted = tensor.size();
+                problems.push(format!("`{name}` has shape {shape:?} there, {wanted:?} here"));
             }
         }
     }
-    problems.extend(names.iter().map(|n| format!("`{n}` has no place in the model")));
+    problems.extend(in_file.keys().map(|name| format!("`{name}` has no place in the model")));
     if !problems.is_empty() {
         return Err(Error::Weights { path, problems: Lines(problems) });
     }
-    tch::no_grad(|| {
-        for (mut tensor, view) in loads {
-            tensor.f_copy_(&to_tensor(&path, &view)?)?;
-        }
-        Ok(())
-    })
+    tch::no_grad(|| loads.into_iter().try_for_each(|(name, mut t)| file.copy_to(&name, &mut t)))
 }
 
 /// A tensor's bytes on the host.

@@ -1,6 +1,7 @@
 //! What a model must tell and do to be fine-tuned.
 
-use crate::rust_bert::bert;
+use crate::deberta;
+use crate::rust_bert::{albert, bert, distilbert, electra, roberta};
 use crate::{Error, Result};
 use aflora_core::{Block, Site};
 use std::path::Path;
@@ -43,6 +44,12 @@ pub trait Backbone: std::fmt::Debug {
     /// The task head's modules: new in a fresh fine-tuning, trained in full.
     fn head(&self) -> &'static [&'static str];
 
+    /// The modules that a pretrained checkpoint may lack: the head, and what comes before it
+    /// without having been pretrained. They get a random start then.
+    fn new_modules(&self) -> &'static [&'static str] {
+        self.head()
+    }
+
     /// The checkpoint prefix that some files leave out, such as `bert.`.
     fn prefix(&self) -> &'static str;
 
@@ -53,26 +60,45 @@ pub trait Backbone: std::fmt::Debug {
     fn vocab_size(&self) -> i64;
 }
 
-/// The kinds of backbone that [`build`] knows.
-pub const KINDS: [&str; 1] = ["bert"];
+type Build = fn(&Path, i64, Device) -> Result<Box<dyn Backbone>>;
+
+/// The kinds of backbone, by the `model_type` of their config.json.
+const KINDS: [(&str, Build); 6] = [
+    ("albert", albert::build),
+    ("bert", bert::build),
+    ("deberta-v2", deberta::build),
+    ("distilbert", distilbert::build),
+    ("electra", electra::build),
+    ("roberta", roberta::build),
+];
+
+/// The names of the kinds that [`build`] knows.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|(name, _)| *name)
+}
 
 /// Refuses a kind that [`build`] does not know, before anything is fetched for it.
 pub fn check_kind(kind: &str) -> Result<()> {
-    if KINDS.contains(&kind) {
-        return Ok(());
-    }
-    Err(Error::UnknownBackbone { name: kind.to_string(), known: KINDS.join(", ") })
+    builder(kind).map(|_| ())
 }
 
-/// Builds the backbone that a Hugging Face `config.json` describes, with random weights.
+fn builder(kind: &str) -> Result<Build> {
+    let found = KINDS.iter().find(|(name, _)| *name == kind);
+    found.map(|(_, build)| *build).ok_or_else(|| Error::UnknownBackbone {
+        name: kind.to_string(),
+        known: kinds().collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Builds the backbone that a Hugging Face `config.json` describes. Its weights hold nothing
+/// of use until they are loaded ([`weights::load`](crate::weights::load)) or initialised.
 ///
 /// `labels` is the number of logits: the classes, or 1 for a regression.
 ///
 /// # Errors
 /// The file is unreadable, describes another architecture than `kind`, or one that is not built.
 pub fn build(kind: &str, config: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
-    check_kind(kind)?;
-    bert::build(config, labels, device)
+    builder(kind)?(config, labels, device)
 }
 
 /// Names the captured layers after the variables that hold their weights, and keeps those for

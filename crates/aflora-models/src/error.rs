@@ -33,10 +33,12 @@ pub enum Error {
         known: String,
     },
     /// A weight or adapter file is damaged or of another format.
-    #[error("{path}: not a readable safetensors file ({problem}); it may be truncated: get it again", path = path.display())]
-    Safetensors {
+    #[error("{path}: not a readable {format} file: {problem}; it may be truncated: get it again", path = path.display())]
+    Damaged {
         /// The file.
         path: PathBuf,
+        /// What it should be.
+        format: &'static str,
         /// The reader's words.
         problem: String,
     },

@@ -1,6 +1,7 @@
 //! Backbones, and the injection of adapters into them.
 //!
 //! * [`backbone`]: what a model must tell and do to be fine-tuned
+//! * [`deberta`]: DeBERTa-v2 and v3, ours
 //! * [`rust_bert`]: rust-bert's models as backbones, a wrapper of a few lines each
 //! * [`targets`]: which linear layers get an adapter
 //! * [`adapted`]: a backbone with adapters in it
@@ -8,9 +9,11 @@
 //! * [`weights`]: pretrained weights by name
 //! * [`tokenizer`]: text to token ids
 
+mod activation;
 pub mod adapted;
 pub mod adapter_folder;
 pub mod backbone;
+pub mod deberta;
 mod error;
 pub mod rust_bert;
 pub mod targets;
@@ -18,7 +21,7 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use adapted::AdaptedModel;
-pub use backbone::{build, check_kind, Backbone, Batch, InjectableLinear};
+pub use backbone::{build, check_kind, kinds, Backbone, Batch, InjectableLinear};
 pub use error::{Error, Result};
 pub use targets::{Pattern, Targets};
 pub use tokenizer::TextEncoder;

@@ -1,0 +1,119 @@
+//! Disentangled self-attention: what a query asks of a key's content, plus what it asks of the
+//! key's relative position (c2p), plus what the key asks of the query's (p2c); He et al. 2021,
+//! §3.1, with the one scale 1 / √(d · kinds) of the released models.
+
+use super::config::DebertaConfig;
+use super::position::{skew, Rows};
+use tch::Tensor;
+use tch_facade::nn::{self, Module};
+
+#[derive(Debug)]
+pub(super) struct SelfAttention {
+    query_proj: nn::Linear,
+    key_proj: nn::Linear,
+    value_proj: nn::Linear,
+    // Projections of positions: None where they share those of content.
+    pos_key_proj: Option<nn::Linear>,
+    pos_query_proj: Option<nn::Linear>,
+    c2p: bool,
+    p2c: bool,
+    heads: i64,
+    scale: f64,
+    dropout: f64,
+    pos_dropout: f64,
+}
+
+/// What all layers share of one forward pass.
+pub(super) struct Shared<'a> {
+    /// 0 where a key is a token, very low where it is padding, `[batch, 1, 1, length]`.
+    pub mask: Tensor,
+    /// The table of relative positions, `[2 span, hidden]`, and its rows by distance.
+    pub positions: Option<(&'a Tensor, Rows)>,
+    pub train: bool,
+}
+
+impl SelfAttention {
+    pub fn new(path: nn::Path, config: &DebertaConfig) -> Self {
+        let linear =
+            |name: &str| super::linear(&path / name, config.hidden_size, config.hidden_size);
+        let (c2p, p2c) = (config.has("c2p"), config.has("p2c"));
+        let own = config.relative_attention && !config.share_att_key;
+        let kinds = 1 + i64::from(c2p) + i64::from(p2c);
+        SelfAttention {
+            query_proj: linear("query_proj"),
+            key_proj: linear("key_proj"),
+            value_proj: linear("value_proj"),
+            pos_key_proj: (own && c2p).then(|| linear("pos_key_proj")),
+            pos_query_proj: (own && p2c).then(|| linear("pos_query_proj")),
+            c2p: config.relative_attention && c2p,
+            p2c: config.relative_attention && p2c,
+            heads: config.num_attention_heads,
+            scale: 1.0 / ((config.head_size() * kinds) as f64).sqrt(),
+            dropout: config.attention_probs_dropout_prob,
+            pos_dropout: config.hidden_dropout_prob,
+        }
+    }
+
+    /// `x` `[batch, length, hidden]` to the same.
+    pub fn forward(&self, x: &Tensor, shared: &Shared) -> Tensor {
+        let (batch, length, hidden) = (x.size()[0], x.size()[1], x.size()[2]);
+        let split = |x: Tensor| x.view([batch, length, self.heads, hidden / self.heads]);
+        let query = split(self.query_proj.forward(x));
+        let key = split(self.key_proj.forward(x));
+        let value = split(self.value_proj.forward(x));
+        let bias = match self.position_scores(&query, &key, shared) {
+            Some(scores) => scores + &shared.mask,
+            None => shared.mask.expand([batch, self.heads, length, length], false),
+        };
+        let dropout = if shared.train { self.dropout } else { 0.0 };
+        Tensor::scaled_dot_product_attention(
+            &query.transpose(1, 2),
+            &key.transpose(1, 2),
+            &value.transpose(1, 2),
+            Some(bias),
+            dropout,
+            false,
+            self.scale,
+            false,
+        )
+        .transpose(1, 2)
+        .reshape([batch, length, hidden])
+    }
+
+    /// The scaled c2p and p2c scores, `[batch, heads, length, length]`, of `query` and `key`
+    /// `[batch, length, heads, size]`.
+    fn position_scores(&self, query: &Tensor, key: &Tensor, shared: &Shared) -> Option<Tensor> {
+        let (table, rows) = shared.positions.as_ref()?;
+        let table = if shared.train {
+            table.dropout(self.pos_dropout, true)
+        } else {
+            table.shallow_clone()
+        };
+        let c2p = self.c2p.then(|| {
+            let project = self.pos_key_proj.as_ref().unwrap_or(&self.key_proj);
+            self.scores(query, project.forward(&table.index_select(0, &rows.falling)))
+        });
+        let p2c = self.p2c.then(|| {
+            let project = self.pos_query_proj.as_ref().unwrap_or(&self.query_proj);
+            // Rows are keys here, columns queries.
+            self.scores(key, project.forward(&table.index_select(0, &rows.rising))).transpose(2, 3)
+        });
+        match (c2p, p2c) {
+            (Some(c2p), Some(p2c)) => Some(c2p + p2c),
+            (c2p, p2c) => c2p.or(p2c),
+        }
+    }
+
+    /// `content` `[batch, length, heads, size]` against projected positions `[width, hidden]`,
+    /// each pair at its distance: `[batch, heads, length, length]`.
+    fn scores(&self, content: &Tensor, positions: Tensor) -> Tensor {
+        let size = content.size();
+        let (batch, length, heads, size) = (size[0], size[1], size[2], size[3]);
+        // One product a head over all tokens of the batch: no copy of the positions for each
+        // text, and the scale on the smaller factor.
+        let content = content.view([batch * length, heads, size]).transpose(0, 1);
+        let positions = (positions * self.scale).view([-1, heads, size]).permute([1, 2, 0]);
+        let scores = content.bmm(&positions);
+        skew(&scores.view([heads, batch, length, -1])).transpose(0, 1)
+    }
+}

@@ -1,0 +1,206 @@
+//! A checkpoint in any form that it comes in: one file or shards, safetensors or PyTorch's own.
+//!
+//! Files are mapped into memory. A tensor is copied once, from the mapped file to its place in
+//! the model, on whatever device that is.
+
+use super::{pickle, safetensors_file};
+use crate::error::Lines;
+use crate::{Error, Result};
+use memmap2::Mmap;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// What a folder may hold, the best first: safetensors are read faster.
+const NAMES: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+/// Where a tensor lies in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Elements in each dimension.
+    pub shape: Vec<i64>,
+    /// Elements from one to the next in each dimension.
+    pub stride: Vec<i64>,
+    pub kind: Kind,
+    /// Bytes from the start of the file.
+    pub offset: usize,
+}
+
+impl Place {
+    /// Bytes from the first element to the end of the last; `None` if no machine has so many.
+    fn extent(&self) -> Option<usize> {
+        if self.shape.contains(&0) {
+            return Some(0);
+        }
+        let mut last = 0usize;
+        for (&n, &step) in self.shape.iter().zip(&self.stride) {
+            let steps = usize::try_from(n - 1).ok()?;
+            last = last.checked_add(steps.checked_mul(usize::try_from(step).ok()?)?)?;
+        }
+        last.checked_add(1)?.checked_mul(self.kind.elt_size_in_bytes())
+    }
+}
+
+/// An open checkpoint.
+#[derive(Debug)]
+pub struct Checkpoint {
+    files: Vec<(PathBuf, Mmap)>,
+    places: BTreeMap<String, (usize, Place)>,
+}
+
+impl Checkpoint {
+    /// Opens a file, or what a model's folder holds.
+    ///
+    /// # Errors
+    /// There is no checkpoint, a shard is missing, or a file is damaged or holds more than
+    /// tensors.
+    pub fn open(path: &Path) -> Result<Self> {
+        let path = if path.is_dir() { &find(path)? } else { path };
+        let mut checkpoint = Checkpoint { files: Vec::new(), places: BTreeMap::new() };
+        if path.extension().is_some_and(|e| e == "json") {
+            checkpoint.add_shards(path)?;
+        } else {
+            for (name, place) in checkpoint.add_file(path)? {
+                checkpoint.places.insert(name, (0, place));
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    /// The files that it is read from.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// The tensors' names with their shapes.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, &[i64])> {
+        self.places.iter().map(|(name, (_, place))| (name.as_str(), place.shape.as_slice()))
+    }
+
+    /// Copies the tensor `name`, which must be there and of the right shape, to `target`.
+    pub(crate) fn copy_to(&self, name: &str, target: &mut Tensor) -> Result<()> {
+        let (file, place) = &self.places[name];
+        let (path, bytes) = &self.files[*file];
+        if !matches!(place.kind, Kind::Float | Kind::Half | Kind::BFloat16 | Kind::Double) {
+            return Err(Error::Weights {
+                path: path.clone(),
+                problems: Lines(vec![format!(
+                    "`{name}` is of type {:?}; expected Double, Float, Half or BFloat16",
+                    place.kind
+                )]),
+            });
+        }
+        let start = bytes[place.offset..].as_ptr();
+        let aligned = start.align_offset(place.kind.elt_size_in_bytes()) == 0;
+        let aligned_copy;
+        let start = if aligned {
+            start
+        } else {
+            let extent = place.extent().unwrap_or(0);
+            // u64s are aligned for every kind.
+            let mut copy = vec![0u64; extent.div_ceil(8)];
+            // SAFETY: add_file checked that so many bytes follow; the copy has room for them.
+            unsafe { std::ptr::copy_nonoverlapping(start, copy.as_mut_ptr().cast::<u8>(), extent) };
+            aligned_copy = copy;
+            aligned_copy.as_ptr().cast()
+        };
+        // SAFETY: add_file checked that the extent lies in the map, which outlives the view.
+        let view = unsafe {
+            Tensor::f_from_blob(start, &place.shape, &place.stride, place.kind, Device::Cpu)?
+        };
+        target.f_copy_(&view)?;
+        Ok(())
+    }
+
+    /// Maps a file and gives the places of its tensors, all inside it.
+    fn add_file(&mut self, path: &Path) -> Result<BTreeMap<String, Place>> {
+        let bytes = open(path)?;
+        let (format, places) = if path.extension().is_some_and(|e| e == "safetensors") {
+            ("safetensors", safetensors_file::read(&bytes))
+        } else {
+            ("PyTorch", pickle::read(&bytes))
+        };
+        let damaged =
+            |problem: String| Error::Damaged { path: path.to_path_buf(), format, problem };
+        let places = places.map_err(&damaged)?;
+        for (name, place) in &places {
+            let end = place.extent().and_then(|extent| extent.checked_add(place.offset));
+            if end.is_none_or(|end| end > bytes.len()) {
+                return Err(damaged(format!("the data of `{name}` end after the file")));
+            }
+        }
+        self.files.push((path.to_path_buf(), bytes));
+        Ok(places)
+    }
+
+    fn add_shards(&mut self, index: &Path) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let text = std::fs::read_to_string(index).map_err(Error::io(index))?;
+        let damaged =
+            |problem: String| Error::Damaged { path: index.into(), format: "index", problem };
+        let Index { weight_map } =
+            serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+        let mut names_by_file: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, file) in &weight_map {
+            if Path::new(file).file_name().is_none_or(|plain| plain != file.as_str()) {
+                return Err(damaged(format!("`{file}` is no file name")));
+            }
+            names_by_file.entry(file).or_default().push(name);
+        }
+        let folder = index.parent().unwrap_or(Path::new("."));
+        let missing: Vec<String> = names_by_file
+            .keys()
+            .filter(|file| !folder.join(file).is_file())
+            .map(|file| format!("the shard `{file}` is not beside it"))
+            .collect();
+        if !missing.is_empty() {
+            return Err(Error::Weights { path: index.into(), problems: Lines(missing) });
+        }
+        for (file, names) in names_by_file {
+            let number = self.files.len();
+            let mut places = self.add_file(&folder.join(file))?;
+            for name in names {
+                let place = places
+                    .remove(name)
+                    .ok_or_else(|| damaged(format!("`{name}` is not in the shard `{file}`")))?;
+                self.places.insert(name.to_string(), (number, place));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn find(folder: &Path) -> Result<PathBuf> {
+    let found = NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| Error::Weights {
+        path: folder.to_path_buf(),
+        problems: Lines(vec![format!("no weights in it; looked for {}", NAMES.join(", "))]),
+    })
+}
+
+/// A file's bytes, mapped: pages are read when they are copied to their place.
+fn open(path: &Path) -> Result<Mmap> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    // SAFETY: the map is read while this process holds it; a file that another process cuts
+    // short meanwhile would end this one, as with every program that maps its input.
+    unsafe { Mmap::map(&file) }.map_err(Error::io(path))
+}
+
+/// The steps of a tensor whose elements lie one after the other.
+pub(super) fn contiguous(shape: &[i64]) -> Vec<i64> {
+    let mut stride = vec![1; shape.len()];
+    for i in (1..shape.len()).rev() {
+        stride[i - 1] = i64::saturating_mul(stride[i], shape[i].max(1));
+    }
+    stride
+}

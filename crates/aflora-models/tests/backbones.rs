@@ -1,0 +1,130 @@
+//! Every backbone's logits, losses and gradients equal to those of Hugging Face transformers.
+
+mod common;
+
+use aflora_models::{build, weights, Backbone};
+use common::{batch, fixture, relative, tensors};
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Reduction, Tensor};
+
+const LIMIT: f64 = 1e-5;
+
+fn loss(logits: &Tensor, labels: &Tensor) -> Tensor {
+    if logits.size()[1] == 1 {
+        logits.squeeze_dim(1).mse_loss(labels, Reduction::Mean)
+    } else {
+        logits.cross_entropy_for_logits(labels)
+    }
+}
+
+fn load(name: &str, kind: &str, labels: i64) -> (Box<dyn Backbone>, BTreeMap<String, Tensor>) {
+    let folder = fixture("models").join(name);
+    let model = build(kind, &folder.join("config.json"), labels, Device::Cpu).unwrap();
+    let report = weights::load(model.as_ref(), &folder).unwrap();
+    assert_eq!((report.new.len(), report.unused.len()), (0, 0), "{report:?}");
+    (model, tensors(&format!("models/{name}/io.safetensors")))
+}
+
+/// The largest relative errors of the logits and of the gradients.
+fn compare(name: &str, kind: &str, labels: i64) -> (f64, f64) {
+    let (model, io) = load(name, kind, labels);
+    let mut of_logits: f64 = 0.0;
+    for i in 0..3 {
+        let logits = model.forward(&batch(&io, i), false).unwrap();
+        of_logits = of_logits.max(relative(&logits, &io[&format!("batch{i}.logits")]));
+        let loss = loss(&logits, &io[&format!("batch{i}.labels")]);
+        of_logits = of_logits.max(relative(&loss, &io[&format!("batch{i}.loss")]));
+    }
+    let variables = model.var_store().variables();
+    for variable in variables.values() {
+        let _ = variable.set_requires_grad(true);
+    }
+    let logits = model.forward(&batch(&io, 2), false).unwrap();
+    loss(&logits, &io["batch2.labels"]).backward();
+    let golden: Vec<(&str, &Tensor)> =
+        io.iter().filter_map(|(key, t)| Some((key.strip_prefix("grad.")?, t))).collect();
+    assert!(golden.len() + 1 >= variables.len(), "{name}: all but the word embeddings");
+    let max = |t: &Tensor| t.abs().max().double_value(&[]);
+    let largest = golden.iter().map(|(_, g)| max(g)).fold(0.0, f64::max);
+    let mut of_gradients: f64 = 0.0;
+    for (weight, expected) in golden {
+        let found = variables[weight].grad();
+        // A key's bias that softmax takes away has a gradient of nothing but rounding.
+        if max(expected) < 1e-6 * largest {
+            assert!(max(&found) < 1e-5 * largest, "{name}: {weight} {}", max(&found));
+            continue;
+        }
+        let error = relative(&found, expected);
+        assert!(error < 10.0 * LIMIT, "{name}: gradient of {weight} {error:e}");
+        of_gradients = of_gradients.max(error);
+    }
+    (of_logits, of_gradients)
+}
+
+fn agrees(name: &str, kind: &str, labels: i64) {
+    let (logits, gradients) = compare(name, kind, labels);
+    println!("{name}: logits {logits:.1e}, gradients {gradients:.1e}");
+    assert!(logits < LIMIT, "{name}: logits {logits:e}");
+    assert!(gradients < LIMIT, "{name}: gradients {gradients:e}");
+}
+
+#[test]
+fn deberta_v3_agrees_up_to_lengths_whose_distances_share_buckets() {
+    agrees("deberta_v3", "deberta-v2", 2);
+}
+
+#[test]
+fn every_switch_of_deberta_agrees() {
+    agrees("deberta_v2_conv", "deberta-v2", 1);
+    agrees("deberta_own_projections", "deberta-v2", 3);
+    agrees("deberta_c2p", "deberta-v2", 2);
+    agrees("deberta_p2c", "deberta-v2", 2);
+    agrees("deberta_absolute", "deberta-v2", 2);
+}
+
+#[test]
+fn roberta_agrees_with_its_own_epsilon() {
+    agrees("roberta", "roberta", 2);
+}
+
+#[test]
+fn bert_agrees_with_another_epsilon_and_activation() {
+    agrees("bert_eps", "bert", 2);
+}
+
+#[test]
+fn distilbert_agrees() {
+    agrees("distilbert", "distilbert", 3);
+}
+
+#[test]
+fn electra_agrees_on_padded_batches() {
+    agrees("electra", "electra", 2);
+}
+
+#[test]
+fn albert_agrees_with_its_shared_block() {
+    agrees("albert", "albert", 1);
+}
+
+#[test]
+fn a_bf16_base_stays_near_single_precision() {
+    for (name, kind) in
+        [("deberta_v3", "deberta-v2"), ("roberta", "roberta"), ("electra", "electra")]
+    {
+        let (model, io) = load(name, kind, 2);
+        let exact = model.forward(&batch(&io, 0), false).unwrap();
+        tch::no_grad(|| {
+            for variable in model.var_store().variables().into_values() {
+                let mut variable = variable;
+                variable.set_data(&variable.to_kind(Kind::BFloat16));
+            }
+        });
+        let rough = model.forward(&batch(&io, 0), false).unwrap();
+        assert_eq!(rough.kind(), Kind::Float);
+        let error = relative(&rough, &exact);
+        println!("{name}: bf16 {error:.1e}");
+        // 2⁻⁹ a rounding, some hundred of them one after the other.
+        assert!(error > 0.0 && error < 0.08, "{name}: {error}");
+    }
+}
