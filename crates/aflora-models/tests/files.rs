@@ -1,9 +1,9 @@
-//! Weights, adapter folders and tokenizers: what loads, and what is refused in words.
+//! Weights and adapter folders: what loads, and what is refused in words.
 
 mod common;
 
 use aflora_core::adapter::{Aflora, AfloraConfig};
-use aflora_models::{adapter_folder, build, weights, AdaptedModel, Pattern, Targets, TextEncoder};
+use aflora_models::{adapter_folder, build, weights, AdaptedModel, Pattern, Targets};
 use common::{batch, bert, fixture, tensors};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -173,43 +173,4 @@ fn module_names_that_match_nothing_are_refused() {
     let modules = ["bert.pooler".to_string()];
     let model = AdaptedModel::new(bert("bert_classes", 2), None, &modules, Kind::Float, 1).unwrap();
     assert_eq!(model.parameters().len(), 4);
-}
-
-#[test]
-fn token_ids_agree_with_transformers_on_odd_strings() {
-    let text = std::fs::read_to_string(fixture("tokenizer/encodings.json")).unwrap();
-    let golden: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
-    assert!(golden.len() > 50);
-    // The same vocabulary without a tokenizer.json is BERT's WordPiece.
-    let vocab_only = tempfile::tempdir().unwrap();
-    std::fs::copy(fixture("tokenizer/vocab.txt"), vocab_only.path().join("vocab.txt")).unwrap();
-    for folder in [fixture("tokenizer"), vocab_only.path().to_path_buf()] {
-        for case in &golden {
-            let max_length = case["max_length"].as_u64().unwrap() as usize;
-            let encoder = TextEncoder::from_folder(&folder, max_length).unwrap();
-            let a = case["text_a"].as_str().unwrap();
-            // `[SEP]` in a text is a special token to a tokenizer.json, a word to a bare vocabulary.
-            if folder == vocab_only.path() && case.to_string().contains("[MASK]") {
-                continue;
-            }
-            let encoded = &encoder.encode(&[(a, case["text_b"].as_str())]).unwrap()[0];
-            let ids =
-                |key: &str| -> Vec<i64> { serde_json::from_value(case[key].clone()).unwrap() };
-            assert_eq!(encoded.ids, ids("ids"), "{case}");
-            assert_eq!(encoded.type_ids, ids("type_ids"), "{case}");
-            assert!(!encoded.truncated || encoded.ids.len() == max_length);
-        }
-    }
-}
-
-#[test]
-fn a_missing_or_damaged_tokenizer_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let error = |max| TextEncoder::from_folder(folder.path(), max).unwrap_err().to_string();
-    assert!(error(16).contains("expected `tokenizer.json` or a WordPiece `vocab.txt`"));
-    assert!(error(2).contains("max_length is 2"), "no room for special tokens");
-    std::fs::write(folder.path().join("vocab.txt"), "a\nb\n").unwrap();
-    assert!(error(16).contains("no [SEP] in it"));
-    std::fs::write(folder.path().join("tokenizer.json"), "{\"version\"").unwrap();
-    assert!(error(16).contains("damaged tokenizer"));
 }

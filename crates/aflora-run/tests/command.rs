@@ -20,7 +20,7 @@ fn workplace() -> TempDir {
     for (from, to) in [
         ("bert_classes/config.json", "config.json"),
         ("bert_classes/model.safetensors", "model.safetensors"),
-        ("tokenizer/tokenizer.json", "tokenizer.json"),
+        ("word_piece/tokenizer.json", "tokenizer.json"),
     ] {
         fs::copy(fixtures.join(from), model.join(to)).unwrap();
     }

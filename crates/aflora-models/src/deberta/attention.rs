@@ -117,3 +117,93 @@ impl SelfAttention {
         skew(&scores.view([heads, batch, length, -1])).transpose(0, 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::position::{log_bucket, Positions};
+    use super::*;
+    use tch::{Device, Kind};
+
+    /// The attention as the paper writes it, an index for every pair and a gather for each score.
+    fn literal(
+        layer: &SelfAttention,
+        x: &Tensor,
+        mask: &Tensor,
+        table: &Tensor,
+        span: i64,
+    ) -> Tensor {
+        let (batch, length) = (x.size()[0], x.size()[1]);
+        let heads = |x: Tensor| x.view([x.size()[0], x.size()[1], layer.heads, -1]).transpose(1, 2);
+        let (query, key, value) = (
+            heads(layer.query_proj.forward(x)),
+            heads(layer.key_proj.forward(x)),
+            heads(layer.value_proj.forward(x)),
+        );
+        let at = Tensor::arange(length, (Kind::Int64, Device::Cpu));
+        let distance = at.unsqueeze(1) - at.unsqueeze(0);
+        let relative = log_bucket(&distance, span, 512);
+        let every = [batch, layer.heads, length, length];
+        let index = |r: &Tensor| (r + span).clamp(0, 2 * span - 1).expand(every, false);
+        let table = table.unsqueeze(0);
+        let positions_k =
+            heads(layer.pos_key_proj.as_ref().unwrap_or(&layer.key_proj).forward(&table));
+        let positions_q =
+            heads(layer.pos_query_proj.as_ref().unwrap_or(&layer.query_proj).forward(&table));
+        let mut scores = query.matmul(&key.transpose(2, 3));
+        if layer.c2p {
+            let all = query.matmul(&positions_k.transpose(2, 3));
+            scores += all.gather(3, &index(&relative), false);
+        }
+        if layer.p2c {
+            let all = key.matmul(&positions_q.transpose(2, 3));
+            scores += all.gather(3, &index(&-&relative), false).transpose(2, 3);
+        }
+        let weights = (scores * layer.scale + mask).softmax(-1, Kind::Float);
+        weights.matmul(&value).transpose(1, 2).reshape([batch, length, -1])
+    }
+
+    #[test]
+    fn the_fast_form_is_the_literal_one_at_every_length() {
+        tch::manual_seed(3);
+        for (kinds, share) in [("c2p|p2c", true), ("c2p|p2c", false), ("c2p", true), ("p2c", false)]
+        {
+            let config: DebertaConfig = serde_json::from_value(serde_json::json!({
+                "hidden_size": 24, "num_attention_heads": 3, "relative_attention": true,
+                "position_buckets": 16, "pos_att_type": kinds, "share_att_key": share,
+            }))
+            .unwrap();
+            let vs = nn::VarStore::new(Device::Cpu);
+            let layer = SelfAttention::new(vs.root(), &config);
+            for mut weight in vs.trainable_variables() {
+                let _ = tch::no_grad(|| weight.normal_(0.0, 0.3));
+            }
+            let floats = (Kind::Float, Device::Cpu);
+            let positions = Positions::new(&config, Device::Cpu);
+            for length in [1, 2, 7, 24, 200, 600] {
+                let table = Tensor::randn([32, 24], floats);
+                let x = Tensor::randn([2, length, 24], floats).set_requires_grad(true);
+                let mask = Tensor::zeros([2, 1, 1, length], floats);
+                let _ = mask.get(1).narrow(2, length / 2, length - length / 2 - 1).fill_(-1e30);
+                let shared = Shared {
+                    mask: mask.shallow_clone(),
+                    positions: Some((&table, positions.rows(length))),
+                    train: false,
+                };
+                let toward = Tensor::randn([2, length, 24], floats);
+                let gradient = |out: &Tensor| {
+                    Tensor::run_backward(&[(out * &toward).sum(Kind::Float)], &[&x], false, false)
+                };
+                let (fast, slow) =
+                    (layer.forward(&x, &shared), literal(&layer, &x, &mask, &table, 16));
+                let (fast_grad, slow_grad) = (gradient(&fast), gradient(&slow));
+                for (what, found, expected) in
+                    [("output", &fast, &slow), ("gradient", &fast_grad[0], &slow_grad[0])]
+                {
+                    let scale = expected.abs().max().double_value(&[]);
+                    let error = (found - expected).abs().max().double_value(&[]) / scale;
+                    assert!(error < 1e-5, "{kinds}, {share}, {length}: {what} {error:e}");
+                }
+            }
+        }
+    }
+}

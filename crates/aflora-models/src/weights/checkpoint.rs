@@ -204,3 +204,115 @@ pub(super) fn contiguous(shape: &[i64]) -> Vec<i64> {
     }
     stride
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints").join(name)
+    }
+
+    fn tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+        let checkpoint = Checkpoint::open(path)?;
+        let shapes: Vec<_> =
+            checkpoint.shapes().map(|(n, s)| (n.to_string(), s.to_vec())).collect();
+        shapes
+            .into_iter()
+            .map(|(name, shape)| {
+                let mut tensor = Tensor::zeros(&shape[..], (Kind::Double, Device::Cpu));
+                checkpoint.copy_to(&name, &mut tensor)?;
+                Ok((name, tensor))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn both_layouts_of_pytorch_hold_the_tensors_of_safetensors() {
+        let expected = tensors(&fixture("tensors.safetensors")).unwrap();
+        assert_eq!(expected.len(), 6);
+        for name in ["zip.bin", "stream.bin"] {
+            assert_eq!(tensors(&fixture(name)).unwrap(), expected, "{name}");
+        }
+        let linear = tensors(&fixture("parameters.bin")).unwrap();
+        assert_eq!(linear.keys().collect::<Vec<_>>(), ["bias", "extra", "weight"]);
+        assert_eq!(linear["extra"].sum(Kind::Double).double_value(&[]), 2.0);
+    }
+
+    #[test]
+    fn a_pickle_that_is_more_than_tensors_is_refused_by_name() {
+        for (name, expected) in [
+            ("runs_code.bin", "asks for `posix.system`, which is no tensor: refused"),
+            ("hides_code.bin", "asks for `__builtin__.eval`, which is no tensor: refused"),
+            ("list.bin", "no dict of tensors by name"),
+            ("nested.bin", "a dict by a text, not a tensor by name"),
+            ("plain.bin", "neither an archive nor a stream of PyTorch"),
+        ] {
+            let error = tensors(&fixture(name)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{name}: {error}");
+            assert!(error.contains("not a readable PyTorch file"), "{name}: {error}");
+        }
+    }
+
+    fn shards(folder: &Path, map: &[(&str, &str)]) -> PathBuf {
+        let map: BTreeMap<_, _> = map.iter().copied().collect();
+        let index = serde_json::json!({ "metadata": { "total_size": 1 }, "weight_map": map });
+        let path = folder.join("model.safetensors.index.json");
+        std::fs::write(&path, index.to_string()).unwrap();
+        path
+    }
+
+    #[test]
+    fn shards_are_read_as_one_and_a_missing_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = |t: f64| Tensor::full([2], t, (Kind::Float, Device::Cpu));
+        let a = folder.path().join("model-00001-of-00002.safetensors");
+        Tensor::write_safetensors(&[("a", one(1.0)), ("more", one(9.0))], &a).unwrap();
+        let b = folder.path().join("model-00002-of-00002.safetensors");
+        Tensor::write_safetensors(&[("b", one(2.0))], &b).unwrap();
+        let map =
+            [("a", "model-00001-of-00002.safetensors"), ("b", "model-00002-of-00002.safetensors")];
+        shards(folder.path(), &map);
+        let found = tensors(folder.path()).unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(found["b"].double_value(&[0]), 2.0);
+
+        let error = |folder: &Path| tensors(folder).unwrap_err().to_string();
+        std::fs::remove_file(&b).unwrap();
+        let words = error(folder.path());
+        assert!(words.contains("the shard `model-00002-of-00002.safetensors` is not"), "{words}");
+        shards(folder.path(), &[("c", "model-00001-of-00002.safetensors")]);
+        assert!(error(folder.path()).contains("`c` is not in the shard"));
+        shards(folder.path(), &[("c", "../secret.safetensors")]);
+        assert!(error(folder.path()).contains("is no file name"));
+        std::fs::write(folder.path().join("model.safetensors.index.json"), "{\"weight_").unwrap();
+        assert!(error(folder.path()).contains("not a readable index file"));
+        let empty = tempfile::tempdir().unwrap();
+        assert!(error(empty.path()).contains("looked for model.safetensors, model.safetensors.i"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Cut or changed anywhere, a file is read as something or refused; never a crash.
+        #[test]
+        fn a_damaged_file_is_refused_and_never_a_crash(
+            which in 0..3usize, at in 0.0..1.0f64, byte in any::<u8>(), cut in any::<bool>(),
+        ) {
+            let name = ["tensors.safetensors", "zip.bin", "stream.bin"][which];
+            let mut bytes = std::fs::read(fixture(name)).unwrap();
+            let at = (at * bytes.len() as f64) as usize;
+            if cut {
+                bytes.truncate(at);
+            } else {
+                bytes[at] = byte;
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(name);
+            std::fs::write(&path, &bytes).unwrap();
+            let read = tensors(&path);
+            prop_assert!(!cut || read.is_err(), "a file cut at {at} was read");
+        }
+    }
+}

@@ -1,6 +1,10 @@
 //! Text to token ids, with Hugging Face's tokenizers.
 
+mod byte_bpe;
+mod sentencepiece;
+
 use crate::{Error, Result};
+use serde::Deserialize;
 use std::path::Path;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
@@ -30,30 +34,20 @@ pub struct TextEncoder {
 pub const SHORTEST: usize = 8;
 
 impl TextEncoder {
-    /// The tokenizer of a model folder: its `tokenizer.json`, or else its WordPiece `vocab.txt`.
+    /// The tokenizer of a model folder: its `tokenizer.json`, or else what is made of its
+    /// SentencePiece `spm.model`, its byte-level BPE (`vocab.json` and `merges.txt`) or its
+    /// WordPiece `vocab.txt`.
     ///
     /// Texts are cut to `max_length` tokens, the longer of a pair first.
     ///
     /// # Errors
-    /// The folder holds neither file, or a damaged one, or `max_length` is below [`SHORTEST`].
+    /// The folder holds none of them, or a damaged one, or `max_length` is below [`SHORTEST`].
     pub fn from_folder(folder: &Path, max_length: usize) -> Result<Self> {
         if max_length < SHORTEST {
             let problem = format!("max_length is {max_length}, but must be at least {SHORTEST}");
             return Err(Error::Encode(problem));
         }
-        let json = folder.join("tokenizer.json");
-        let vocab = folder.join("vocab.txt");
-        let mut tokenizer = if json.is_file() {
-            Tokenizer::from_file(&json).map_err(|e| damaged(&json, &e.to_string()))?
-        } else if vocab.is_file() {
-            word_piece(&vocab, lower_cases(folder)?)?
-        } else {
-            return Err(Error::Tokenizer {
-                path: folder.to_path_buf(),
-                problem: "no tokenizer here: expected `tokenizer.json` or a WordPiece `vocab.txt`"
-                    .into(),
-            });
-        };
+        let mut tokenizer = read(folder)?;
         let pad_id = match tokenizer.get_padding() {
             Some(padding) => Some(padding.pad_id),
             None => ["[PAD]", "<pad>"].iter().find_map(|token| tokenizer.token_to_id(token)),
@@ -106,6 +100,31 @@ impl TextEncoder {
     }
 }
 
+/// The files that a tokenizer may be made of, beside `tokenizer_config.json`.
+pub const FILES: [&str; 5] =
+    ["tokenizer.json", "spm.model", "vocab.json", "merges.txt", "vocab.txt"];
+
+fn read(folder: &Path) -> Result<Tokenizer> {
+    let [json, spm, bpe, merges, words] = FILES.map(|name| folder.join(name));
+    let config = TokenizerConfig::read(folder)?;
+    if json.is_file() {
+        Tokenizer::from_file(&json).map_err(|e| damaged(&json, &e.to_string()))
+    } else if spm.is_file() {
+        sentencepiece::read(&spm, config.do_lower_case.unwrap_or(false), config.split_by_punct)
+    } else if bpe.is_file() && merges.is_file() {
+        byte_bpe::read(&bpe, &merges, config.add_prefix_space)
+    } else if words.is_file() {
+        word_piece(&words, config.do_lower_case.unwrap_or(true))
+    } else {
+        Err(Error::Tokenizer {
+            path: folder.to_path_buf(),
+            problem: "no tokenizer here: expected `tokenizer.json`, a SentencePiece `spm.model`, \
+                      `vocab.json` with `merges.txt`, or a WordPiece `vocab.txt`"
+                .into(),
+        })
+    }
+}
+
 fn damaged(path: &Path, words: &str) -> Error {
     Error::Tokenizer { path: path.to_path_buf(), problem: format!("damaged tokenizer: {words}") }
 }
@@ -132,14 +151,22 @@ fn word_piece(vocab: &Path, lowercase: bool) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// `do_lower_case` of a folder's `tokenizer_config.json`; true, as BERT has it, without one.
-fn lower_cases(folder: &Path) -> Result<bool> {
-    let path = folder.join("tokenizer_config.json");
-    if !path.is_file() {
-        return Ok(true);
+/// The folder's `tokenizer_config.json`; empty without one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TokenizerConfig {
+    do_lower_case: Option<bool>,
+    split_by_punct: bool,
+    add_prefix_space: bool,
+}
+
+impl TokenizerConfig {
+    fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("tokenizer_config.json");
+        if !path.is_file() {
+            return Ok(TokenizerConfig::default());
+        }
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        serde_json::from_str(&text).map_err(|e| damaged(&path, &e.to_string()))
     }
-    let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let keys: serde_json::Value =
-        serde_json::from_str(&text).map_err(|e| damaged(&path, &e.to_string()))?;
-    Ok(keys.get("do_lower_case").and_then(|v| v.as_bool()).unwrap_or(true))
 }

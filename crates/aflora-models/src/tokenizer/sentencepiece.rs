@@ -1,0 +1,124 @@
+//! DeBERTa-v2 and v3's tokenizer from their SentencePiece `spm.model`.
+//!
+//! The file is a protobuf message: pieces with scores, and the table of the normaliser that
+//! the model was trained with. What is built of them agrees with SentencePiece itself and with
+//! transformers 4. (transformers 5 leaves the normaliser's table out: for `ﬁ`, `Ａ` or `™`
+//! it gives other ids than the models were pretrained with.)
+
+use super::damaged;
+use crate::Result;
+use prost::Message;
+use std::path::Path;
+use tokenizers::models::unigram::Unigram;
+use tokenizers::normalizers::{Lowercase, Precompiled, Replace, Sequence, Strip};
+use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
+use tokenizers::pre_tokenizers::punctuation::Punctuation;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreSequence;
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{
+    AddedToken, Model, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
+};
+
+/// sentencepiece_model.proto, as far as it is needed.
+#[derive(Message)]
+struct ModelProto {
+    #[prost(message, repeated, tag = "1")]
+    pieces: Vec<Piece>,
+    #[prost(message, optional, tag = "2")]
+    trainer: Option<TrainerSpec>,
+    #[prost(message, optional, tag = "3")]
+    normalizer: Option<NormalizerSpec>,
+}
+
+#[derive(Message)]
+struct Piece {
+    #[prost(string, tag = "1")]
+    piece: String,
+    #[prost(float, tag = "2")]
+    score: f32,
+}
+
+#[derive(Message)]
+struct TrainerSpec {
+    /// 1: unigram, 2: BPE.
+    #[prost(int32, optional, tag = "3")]
+    model_type: Option<i32>,
+    #[prost(int32, optional, tag = "40")]
+    unk_id: Option<i32>,
+}
+
+#[derive(Message)]
+struct NormalizerSpec {
+    #[prost(bytes = "vec", tag = "2")]
+    precompiled_charsmap: Vec<u8>,
+}
+
+const UNIGRAM: i32 = 1;
+/// The special tokens, in the order in which a vocabulary without them gets them.
+const SPECIAL: [&str; 5] = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"];
+
+/// The tokenizer of `spm.model`; `lowercase` and `split_punctuation` come from the folder's
+/// `tokenizer_config.json`.
+pub(super) fn read(path: &Path, lowercase: bool, split_punctuation: bool) -> Result<Tokenizer> {
+    let damaged = |words: &str| damaged(path, words);
+    let bytes = std::fs::read(path).map_err(crate::Error::io(path))?;
+    let proto = ModelProto::decode(&bytes[..])
+        .map_err(|e| damaged(&format!("not a SentencePiece model: {e}")))?;
+    let trainer = proto.trainer.ok_or_else(|| damaged("it does not say what kind it is"))?;
+    if trainer.model_type.unwrap_or(UNIGRAM) != UNIGRAM {
+        return Err(damaged("it is no unigram model, as DeBERTa's are"));
+    }
+    let pieces: Vec<(String, f64)> =
+        proto.pieces.into_iter().map(|p| (p.piece, f64::from(p.score))).collect();
+    let unk = usize::try_from(trainer.unk_id.unwrap_or(0)).unwrap_or(usize::MAX);
+    if unk >= pieces.len() {
+        return Err(damaged(&format!(
+            "its unknown token {unk} is none of {} pieces",
+            pieces.len()
+        )));
+    }
+    let model = Unigram::from(pieces, Some(unk), false).map_err(|e| damaged(&e.to_string()))?;
+    let missing: Vec<&str> =
+        SPECIAL[..4].iter().filter(|t| model.token_to_id(t).is_none()).copied().collect();
+    if !missing.is_empty() {
+        return Err(damaged(&format!("it has no piece {}, as DeBERTa's have", missing.join(", "))));
+    }
+
+    let charsmap = proto.normalizer.map(|n| n.precompiled_charsmap).unwrap_or_default();
+    let mut normalizers: Vec<NormalizerWrapper> = Vec::new();
+    if lowercase {
+        normalizers.push(Lowercase.into());
+    }
+    normalizers.push(Strip::new(true, true).into());
+    if !charsmap.is_empty() {
+        let table = Precompiled::from(&charsmap).map_err(|e| damaged(&e.to_string()))?;
+        normalizers.push(table.into());
+    }
+    let spaces = tokenizers::normalizers::replace::ReplacePattern::Regex(" {2,}".into());
+    normalizers.push(Replace::new(spaces, " ").map_err(|e| damaged(&e.to_string()))?.into());
+
+    let mut splits: Vec<PreTokenizerWrapper> = Vec::new();
+    if split_punctuation {
+        splits.push(Punctuation::new(SplitDelimiterBehavior::Isolated).into());
+    }
+    splits.push(Metaspace::new('▁', PrependScheme::Always, true).into());
+
+    let mut tokenizer = Tokenizer::new(model);
+    tokenizer
+        .with_normalizer(Some(Sequence::new(normalizers)))
+        .with_pre_tokenizer(Some(PreSequence::new(splits)));
+    // [MASK] is no piece: it gets the id after the last. In a text, special tokens are themselves;
+    // only the unknown token is looked for after normalising, as transformers has it.
+    let added = SPECIAL.map(|t| AddedToken::from(t, true).normalized(t == "[UNK]"));
+    tokenizer.add_special_tokens(&added);
+    let id = |token: &str| (token.to_string(), tokenizer.token_to_id(token).unwrap_or_default());
+    let template = TemplateProcessing::builder()
+        .try_single("[CLS]:0 $A:0 [SEP]:0")
+        .and_then(|b| b.try_pair("[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"))
+        .map_err(|e| damaged(&e))?
+        .special_tokens(vec![id("[CLS]"), id("[SEP]")])
+        .build()
+        .map_err(|e| damaged(&e.to_string()))?;
+    tokenizer.with_post_processor(Some(template));
+    Ok(tokenizer)
+}

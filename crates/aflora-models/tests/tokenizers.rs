@@ -1,0 +1,96 @@
+//! Token ids equal to those of Hugging Face's and Google's Python on odd strings.
+
+mod common;
+
+use aflora_models::TextEncoder;
+use common::fixture;
+use std::path::{Path, PathBuf};
+
+/// Compares every case of `golden` but those that `skip` names; gives how many there were.
+fn agrees(folder: &Path, golden: &str, skip: fn(&str) -> bool) -> usize {
+    let text = std::fs::read_to_string(fixture(golden)).unwrap();
+    let golden: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let mut compared = 0;
+    for case in golden.iter().filter(|case| !skip(&case.to_string())) {
+        let max_length = case["max_length"].as_u64().unwrap() as usize;
+        let encoder = TextEncoder::from_folder(folder, max_length).unwrap();
+        let a = case["text_a"].as_str().unwrap();
+        let encoded = &encoder.encode(&[(a, case["text_b"].as_str())]).unwrap()[0];
+        let ids = |key: &str| -> Vec<i64> { serde_json::from_value(case[key].clone()).unwrap() };
+        assert_eq!(encoded.ids, ids("ids"), "{case}");
+        assert_eq!(encoded.type_ids, ids("type_ids"), "{case}");
+        assert!(!encoded.truncated || encoded.ids.len() == max_length);
+        compared += 1;
+    }
+    compared
+}
+
+fn nothing(_: &str) -> bool {
+    false
+}
+
+#[test]
+fn a_tokenizer_json_agrees_whatever_padding_it_asks_for() {
+    assert!(agrees(&fixture("word_piece"), "word_piece/encodings.json", nothing) > 50);
+}
+
+#[test]
+fn a_bare_vocabulary_is_bert_s_word_piece() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(fixture("word_piece/vocab.txt"), folder.path().join("vocab.txt")).unwrap();
+    // `[SEP]` in a text is a special token to a tokenizer.json, a word to a bare vocabulary.
+    let special = |case: &str| case.contains("[MASK]");
+    assert!(agrees(folder.path(), "word_piece/encodings.json", special) > 50);
+}
+
+/// The vocabulary of the smallest model that ships with the project.
+fn spm() -> PathBuf {
+    fixture("../../../../configs/models/tiny-deberta")
+}
+
+#[test]
+fn a_sentence_piece_model_is_deberta_s_tokenizer() {
+    assert!(agrees(&spm(), "spm/encodings.json", nothing) > 80);
+}
+
+#[test]
+fn vocab_and_merges_are_roberta_s_byte_level_bpe() {
+    assert!(agrees(&fixture("bpe"), "bpe/encodings.json", nothing) > 80);
+}
+
+#[test]
+fn a_missing_or_damaged_tokenizer_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = |max| TextEncoder::from_folder(folder.path(), max).unwrap_err().to_string();
+    assert!(error(16).contains("expected `tokenizer.json`, a SentencePiece `spm.model`"));
+    assert!(error(2).contains("max_length is 2"), "no room for special tokens");
+    std::fs::write(folder.path().join("vocab.txt"), "a\nb\n").unwrap();
+    assert!(error(16).contains("no [SEP] in it"));
+    std::fs::write(folder.path().join("tokenizer.json"), "{\"version\"").unwrap();
+    assert!(error(16).contains("damaged tokenizer"));
+}
+
+#[test]
+fn a_damaged_sentence_piece_model_is_refused_wherever_it_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spm.model");
+    let whole = std::fs::read(spm().join("spm.model")).unwrap();
+    for cut in [0, 1, 7, 100, 5000, 25_000, 200_000, whole.len() - 1] {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        let error = TextEncoder::from_folder(folder.path(), 16).unwrap_err().to_string();
+        assert!(error.contains("spm.model: damaged tokenizer"), "{cut}: {error}");
+    }
+}
+
+#[test]
+fn half_a_byte_level_bpe_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = || TextEncoder::from_folder(folder.path(), 16).unwrap_err().to_string();
+    std::fs::copy(fixture("bpe/vocab.json"), folder.path().join("vocab.json")).unwrap();
+    assert!(error().contains("`vocab.json` with `merges.txt`"));
+    std::fs::write(folder.path().join("merges.txt"), "a b c d\n").unwrap();
+    assert!(error().contains("damaged tokenizer"));
+    std::fs::write(folder.path().join("vocab.json"), "{\"a\": 0}").unwrap();
+    std::fs::write(folder.path().join("merges.txt"), "").unwrap();
+    assert!(error().contains("no <s> in it"));
+}
