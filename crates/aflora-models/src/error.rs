@@ -42,6 +42,14 @@ pub enum Error {
         /// The reader's words.
         problem: String,
     },
+    /// A folder holds no weights.
+    #[error("{path}: no weights here; looked for {looked_for}", path = path.display())]
+    NoWeights {
+        /// The folder.
+        path: PathBuf,
+        /// The names that would do.
+        looked_for: String,
+    },
     /// Weights and model do not fit.
     #[error("{path} does not fit the model:{problems}", path = path.display())]
     Weights {

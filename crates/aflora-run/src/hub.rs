@@ -3,7 +3,9 @@
 //! The cache is Hugging Face's own (`HF_HUB_CACHE`, or `HF_HOME/hub`, or
 //! `~/.cache/huggingface/hub`): what Python has fetched is found here, and the other way round.
 //! A file comes from the network only when it is not there and `HF_HUB_OFFLINE` is not set. It
-//! is written under a temporary name and renamed when its length is right.
+//! is written beside its place as `.incomplete` and renamed when its length is right; a download
+//! that was broken off goes on where it stopped. What a repository does not have is remembered,
+//! as Python's client does, so that a cached model needs no network.
 
 use std::env;
 use std::fs::{self, File};
@@ -31,6 +33,12 @@ pub enum HubError {
     #[error("{url}: not fetched, because HF_HUB_OFFLINE is set")]
     Offline {
         /// What would have been fetched.
+        url: String,
+    },
+    /// The repository has no such file.
+    #[error("{url}: there is no such file")]
+    Absent {
+        /// What was asked for.
         url: String,
     },
     /// The server could not be reached or refused.
@@ -71,7 +79,10 @@ impl Hub {
         Hub {
             cache: set("HF_HUB_CACHE").map_or_else(|| hf_home().join("hub"), PathBuf::from),
             endpoint: set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()),
-            token: set("HF_TOKEN"),
+            token: set("HF_TOKEN").or_else(|| {
+                let token = fs::read_to_string(hf_home().join("token")).ok()?;
+                Some(token.trim().to_string()).filter(|t| !t.is_empty())
+            }),
             offline: on("HF_HUB_OFFLINE") || on("TRANSFORMERS_OFFLINE"),
         }
     }
@@ -83,9 +94,17 @@ impl Hub {
 
     /// Where the cache holds `file`, whether or not it does.
     pub fn cached(&self, repo: &Repo, file: &str) -> PathBuf {
+        self.folder(repo).join("snapshots").join(&repo.revision).join(file)
+    }
+
+    /// Where the cache remembers that the repository has no `file`.
+    fn absent(&self, repo: &Repo, file: &str) -> PathBuf {
+        self.folder(repo).join(".no_exist").join(&repo.revision).join(file)
+    }
+
+    fn folder(&self, repo: &Repo) -> PathBuf {
         let kind = if repo.dataset { "datasets" } else { "models" };
-        let folder = format!("{kind}--{}", repo.repo.replace('/', "--"));
-        self.cache.join(folder).join("snapshots").join(&repo.revision).join(file)
+        self.cache.join(format!("{kind}--{}", repo.repo.replace('/', "--")))
     }
 
     /// The file in the cache, fetched if it is not there.
@@ -102,13 +121,44 @@ impl Hub {
             return Ok(target);
         }
         let kind = if repo.dataset { "datasets/" } else { "" };
-        let Repo { repo, revision, .. } = repo;
-        let url = format!("{}/{kind}{repo}/resolve/{revision}/{file}", self.endpoint);
+        let Repo { repo: name, revision, .. } = repo;
+        let url = format!("{}/{kind}{name}/resolve/{revision}/{file}", self.endpoint);
+        let absent = self.absent(repo, file);
+        if absent.is_file() {
+            return Err(HubError::Absent { url });
+        }
         if self.offline {
             return Err(HubError::Offline { url });
         }
-        self.fetch(&url, &target, progress)?;
-        Ok(target)
+        let fetched = self.fetch(&url, &target, progress);
+        if let Err(HubError::Absent { .. }) = fetched {
+            // Only spares a question the next time.
+            let _ = absent.parent().map(fs::create_dir_all);
+            let _ = File::create(&absent);
+        }
+        fetched.map(|()| target)
+    }
+
+    /// The first of `files` that the repository has, or `None`.
+    ///
+    /// # Errors
+    /// The hub cannot be asked.
+    pub fn first_of(
+        &self,
+        repo: &Repo,
+        files: &[&str],
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<Option<PathBuf>, HubError> {
+        if let Some(cached) = files.iter().map(|f| self.cached(repo, f)).find(|f| f.is_file()) {
+            return Ok(Some(cached));
+        }
+        for file in files {
+            match self.get(repo, file, progress) {
+                Err(HubError::Absent { .. }) => {}
+                found => return found.map(Some),
+            }
+        }
+        Ok(None)
     }
 
     fn fetch(
@@ -117,7 +167,78 @@ impl Hub {
         target: &Path,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<(), HubError> {
+        let mut partial = target.as_os_str().to_os_string();
+        partial.push(".incomplete");
+        let partial = PathBuf::from(partial);
+        let io_failed = |source| HubError::Io { path: partial.clone(), source };
+        if let Some(folder) = target.parent() {
+            fs::create_dir_all(folder).map_err(io_failed)?;
+        }
+        let mut file =
+            File::options().create(true).append(true).open(&partial).map_err(io_failed)?;
+        // One process fetches; others wait for it and find the file.
+        file.lock().map_err(io_failed)?;
+        if target.is_file() {
+            return Ok(());
+        }
+        let fetched = self.fetch_into(url, &mut file, progress);
+        match fetched {
+            Ok(()) => fs::rename(&partial, target).map_err(io_failed),
+            Err(error) => {
+                // What came is kept for the next time; nothing is not.
+                if file.metadata().is_ok_and(|m| m.len() == 0) {
+                    let _ = fs::remove_file(&partial);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Appends what `file` still lacks of `url`.
+    fn fetch_into(
+        &self,
+        url: &str,
+        file: &mut File,
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<(), HubError> {
         let failed = |reason: String| HubError::Fetch { url: url.to_string(), reason };
+        let io_failed = |e: io::Error| failed(e.to_string());
+        let have = file.metadata().map_err(io_failed)?.len();
+        let mut response = match self.ask(url, have) {
+            Ok(response) => response,
+            // The part is longer than the file: of no use.
+            Err(ureq::Error::StatusCode(416)) => {
+                file.set_len(0).map_err(io_failed)?;
+                return self.fetch_into(url, file, progress);
+            }
+            Err(ureq::Error::StatusCode(404)) => {
+                return Err(HubError::Absent { url: url.to_string() })
+            }
+            Err(ureq::Error::StatusCode(code @ (401 | 403))) => {
+                return Err(failed(format!(
+                    "refused ({code}): a private or gated repository wants HF_TOKEN"
+                )))
+            }
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        let goes_on = response.status() == 206;
+        if !goes_on {
+            file.set_len(0).map_err(io_failed)?;
+        }
+        let start = if goes_on { have } else { 0 };
+        let total = response.body().content_length().map(|rest| start + rest);
+        let mut body = response.body_mut().as_reader();
+        let done = copy(&mut body, file, start, total, progress).map_err(io_failed)?;
+        match total {
+            Some(total) if done != total => Err(failed(format!(
+                "the connection ended after {done} of {total} bytes; the same command goes on there"
+            ))),
+            _ => file.sync_all().map_err(io_failed),
+        }
+    }
+
+    /// Asks for `url` from the byte `from` on.
+    fn ask(&self, url: &str, from: u64) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
         // Short: a machine without a network should say so at once.
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .timeout_resolve(Some(Duration::from_millis(800)))
@@ -128,40 +249,30 @@ impl Hub {
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let mut response = request.call().map_err(|e| failed(e.to_string()))?;
-        let length = response.body().content_length();
-        let partial = target.with_extension(format!("part{}", std::process::id()));
-        let io_failed = |source| HubError::Io { path: partial.clone(), source };
-        if let Some(folder) = target.parent() {
-            fs::create_dir_all(folder).map_err(io_failed)?;
+        if from > 0 {
+            request = request.header("Range", format!("bytes={from}-"));
         }
-        let mut file = File::create(&partial).map_err(io_failed)?;
-        let received = copy(&mut response.body_mut().as_reader(), &mut file, length, progress);
-        let complete = match received {
-            Ok(n) if length.is_none_or(|expected| n == expected) => file.sync_all(),
-            Ok(n) => Err(io::Error::other(format!("the connection ended after {n} bytes"))),
-            Err(e) => Err(e),
-        };
-        let stored = complete.and_then(|()| fs::rename(&partial, target));
-        if stored.is_err() {
-            let _ = fs::remove_file(&partial);
-        }
-        stored.map_err(|e| failed(e.to_string()))
+        request.call()
     }
 }
 
+/// Appends `from` to `to`, which holds `start` bytes; gives how many it holds then.
 fn copy(
     from: &mut dyn Read,
     to: &mut File,
+    start: u64,
     total: Option<u64>,
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> io::Result<u64> {
     let mut buffer = vec![0; 1 << 16];
-    let mut done = 0;
+    let mut done = start;
     loop {
-        match from.read(&mut buffer)? {
-            0 => return Ok(done),
-            n => to.write_all(&buffer[..n])?,
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(done),
+            Ok(n) => to.write_all(&buffer[..n])?,
+            // A connection that ends early is told as one, by the length.
+            Err(_) if total.is_some_and(|total| done < total) => return Ok(done),
+            Err(e) => return Err(e),
         }
         done = to.metadata()?.len();
         progress(done, total);
@@ -181,8 +292,15 @@ mod tests {
         let thread = std::thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
             let mut lines = BufReader::new(&stream).lines();
-            let request = lines.next().unwrap().unwrap();
-            while !lines.next().unwrap().unwrap().is_empty() {}
+            let mut request = String::new();
+            loop {
+                let line = lines.next().unwrap().unwrap();
+                if line.is_empty() {
+                    break;
+                }
+                request.push_str(&line);
+                request.push('\n');
+            }
             (&stream).write_all(answer.as_bytes()).unwrap();
             request
         });
@@ -201,7 +319,9 @@ mod tests {
         let mut seen = Vec::new();
         let path =
             hub.get(&repo(), "x/a.txt", &mut |done, total| seen.push((done, total))).unwrap();
-        assert_eq!(server.join().unwrap(), "GET /datasets/owner/data/resolve/abc/x/a.txt HTTP/1.1");
+        let request = server.join().unwrap();
+        assert!(request.starts_with("GET /datasets/owner/data/resolve/abc/x/a.txt HTTP/1.1\n"));
+        assert!(!request.contains("Range"), "{request}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "hello");
         assert_eq!(seen.last(), Some(&(5, Some(5))));
         assert!(path.ends_with("datasets--owner--data/snapshots/abc/x/a.txt"));
@@ -210,21 +330,64 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_or_a_broken_connection_leaves_nothing_behind() {
-        for answer in [
-            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello",
-        ] {
-            let cache = tempfile::tempdir().unwrap();
-            let (address, server) = serve(answer);
-            let hub = Hub::at(&address, cache.path());
-            let error = hub.get(&repo(), "a.txt", &mut |_, _| {}).unwrap_err().to_string();
-            assert!(error.starts_with(&address), "{error}");
-            server.join().unwrap();
-            let folder = hub.cached(&repo(), "a.txt").parent().unwrap().to_path_buf();
-            let left = fs::read_dir(folder).map_or(0, |entries| entries.count());
-            assert_eq!(left, 0, "{answer}");
-        }
+    fn a_download_that_broke_off_goes_on_where_it_stopped() {
+        let cache = tempfile::tempdir().unwrap();
+        let get =
+            |address: &str| Hub::at(address, cache.path()).get(&repo(), "a.txt", &mut |_, _| {});
+        let (address, server) = serve("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello");
+        let error = get(&address).unwrap_err().to_string();
+        assert!(error.contains("ended after 5 of 11 bytes"), "{error}");
+        server.join().unwrap();
+        let target = Hub::at("", cache.path()).cached(&repo(), "a.txt");
+        assert!(!target.exists());
+
+        let (address, server) =
+            serve("HTTP/1.1 206 Partial Content\r\nContent-Length: 6\r\n\r\n world");
+        assert_eq!(fs::read_to_string(get(&address).unwrap()).unwrap(), "hello world");
+        assert!(server.join().unwrap().contains("bytes=5-"));
+        assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_server_that_begins_anew_is_believed() {
+        let cache = tempfile::tempdir().unwrap();
+        let hub = |address: &str| Hub::at(address, cache.path());
+        let target = hub("").cached(&repo(), "a.txt");
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::write(target.with_extension("txt.incomplete"), "other").unwrap();
+        let (address, server) = serve("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+        let path = hub(&address).get(&repo(), "a.txt", &mut |_, _| {}).unwrap();
+        assert_eq!(fs::read_to_string(path).unwrap(), "hello");
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn what_a_repository_lacks_is_remembered_and_the_next_is_tried() {
+        let cache = tempfile::tempdir().unwrap();
+        let (address, server) = serve("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        let hub = Hub::at(&address, cache.path());
+        let error = hub.get(&repo(), "a.txt", &mut |_, _| {}).unwrap_err();
+        assert!(matches!(error, HubError::Absent { .. }), "{error}");
+        server.join().unwrap();
+        // The server is gone: this is from memory.
+        assert_eq!(hub.first_of(&repo(), &["a.txt"], &mut |_, _| {}).unwrap(), None);
+        let (address, server) = serve("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nb");
+        let hub = Hub::at(&address, cache.path());
+        let found = hub.first_of(&repo(), &["a.txt", "b.txt"], &mut |_, _| {}).unwrap();
+        assert_eq!(found, Some(hub.cached(&repo(), "b.txt")));
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_gated_repository_asks_for_a_token() {
+        let cache = tempfile::tempdir().unwrap();
+        let (address, server) = serve("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
+        let hub = Hub { token: Some("secret".into()), ..Hub::at(&address, cache.path()) };
+        let error = hub.get(&repo(), "a.txt", &mut |_, _| {}).unwrap_err().to_string();
+        assert!(error.contains("HF_TOKEN") && !error.contains("secret"), "{error}");
+        assert!(server.join().unwrap().to_lowercase().contains("authorization: bearer secret"));
+        let folder = hub.cached(&repo(), "a.txt").parent().unwrap().to_path_buf();
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a configuration would train: matched layers, shapes, counts against closed formulas.
 
 use crate::config::Resolved;
-use crate::run::prepare::{find_model, locator};
+use crate::run::model_files::{self, locator};
 use crate::ui::{thousands, Progress};
 use aflora_core::adapter::Role;
 use aflora_models::AdaptedModel;
@@ -17,7 +17,7 @@ use tch::{Device, Kind};
 /// formula.
 pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<String> {
     aflora_models::check_kind(&resolved.model.backbone)?;
-    let files = find_model(resolved, &locator(resolved), progress)?;
+    let files = model_files::find(resolved, &locator(resolved), false, progress)?;
     let outputs = resolved.task.outputs();
     let backbone =
         aflora_models::build(&resolved.model.backbone, &files.config, outputs, Device::Cpu)?;

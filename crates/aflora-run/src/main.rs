@@ -157,7 +157,9 @@ fn describe(run: &prepare::Prepared) {
             run.config.max_length
         );
     }
-    if !run.loaded.new.is_empty() {
+    if run.weights.is_empty() {
+        tracing::info!("the model starts from random weights");
+    } else if !run.loaded.new.is_empty() {
         tracing::info!("new in the model: {}", run.loaded.new.join(", "));
     }
     if let Some(first) = run.loaded.unused.first() {

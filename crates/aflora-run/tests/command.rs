@@ -26,7 +26,7 @@ fn workplace() -> TempDir {
     }
     // Configurations of its own: what the project's folder holds must not matter.
     let configs = root().join("configs");
-    for kind in ["", "tasks", "models", "methods"] {
+    for kind in ["", "tasks", "models", "models/tiny-deberta", "methods"] {
         let target = folder.path().join("configs").join(kind);
         fs::create_dir_all(&target).unwrap();
         for file in fs::read_dir(configs.join(kind)).unwrap().flatten() {
@@ -151,7 +151,7 @@ fn a_run_learns_and_leaves_a_whole_folder() {
     assert!(losses.last().unwrap() < &(0.7 * losses[0]), "{losses:?}");
     let provenance = json(&out.join("provenance.json"));
     assert_eq!(provenance["data"][0]["rows"], 96);
-    assert_eq!(provenance["weights"]["sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(provenance["weights"][0]["sha256"].as_str().unwrap().len(), 64);
 
     let listed = aflora(place.path(), &["ls", "."]);
     assert!(text(&listed.stdout).contains("f1 "), "{}", text(&listed.stdout));
@@ -276,7 +276,7 @@ fn damaged_files_are_refused_with_their_place() {
     }
     for (file, words) in [
         ("minilm/tokenizer.json", "no tokenizer here"),
-        ("minilm/model.safetensors", "there is no model.safetensors"),
+        ("minilm/model.safetensors", "minilm: no weights here; looked for model.safetensors"),
         ("glue/MRPC/train.tsv", "neither train.tsv nor"),
     ] {
         let place = workplace();
@@ -335,6 +335,50 @@ fn inspect_needs_no_weights_and_counts_by_the_closed_formula() {
     let table = text(&output.stdout);
     assert!(table.contains("adapters on 12 of 12 linear layers"), "{table}");
     assert_eq!(table.matches("2,032").count(), 2, "counted and by formula: {table}");
+}
+
+/// The config.json of microsoft/deberta-v3-base.
+const DEBERTA_V3_BASE: &str = r#"{
+  "model_type": "deberta-v2", "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu",
+  "hidden_dropout_prob": 0.1, "hidden_size": 768, "initializer_range": 0.02,
+  "intermediate_size": 3072, "max_position_embeddings": 512, "relative_attention": true,
+  "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": true,
+  "pos_att_type": "p2c|c2p", "layer_norm_eps": 1e-7, "max_relative_positions": -1,
+  "position_biased_input": false, "num_attention_heads": 12, "num_hidden_layers": 12,
+  "type_vocab_size": 0, "vocab_size": 128100
+}"#;
+
+#[test]
+fn the_counts_on_deberta_v3_base_are_the_paper_s() {
+    let place = workplace();
+    let folder = place.path().join("deberta-v3-base");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("config.json"), DEBERTA_V3_BASE).unwrap();
+    for (method, counts) in [
+        ("lora", ["1,327,104", "72 of 72", "1,538"].as_slice()),
+        ("aflora", ["368,640", "83,232", "451,872"].as_slice()),
+    ] {
+        let method = format!("method={method}");
+        let output = aflora(place.path(), &["inspect", CONFIG, "task=mrpc", "data=.", &method]);
+        let table = text(&output.stdout);
+        for count in counts {
+            assert!(table.contains(count), "{method}: {count}: {table}");
+        }
+    }
+}
+
+#[test]
+fn a_tiny_deberta_with_random_weights_trains_without_a_download() {
+    let place = workplace();
+    let mut arguments = SMALL.to_vec();
+    arguments.extend(["task=mrpc", "model=tiny-deberta", "data=.", "run_dir=out"]);
+    let output = run(place.path(), &arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("starts from random weights"));
+    let adapter = place.path().join("out/adapter/adapter_config.json");
+    // The pooler starts at random and stays so: without it the adapter would mean nothing.
+    assert_eq!(json(&adapter)["modules_to_save"], serde_json::json!(["classifier", "pooler"]));
+    assert_eq!(json(&place.path().join("out/provenance.json"))["weights"], serde_json::json!([]));
 }
 
 #[test]

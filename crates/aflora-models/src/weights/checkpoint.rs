@@ -8,13 +8,13 @@ use crate::error::Lines;
 use crate::{Error, Result};
 use memmap2::Mmap;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
-/// What a folder may hold, the best first: safetensors are read faster.
-const NAMES: [&str; 4] = [
+/// What a model's folder may hold, the best first: a safetensors file is no program.
+pub const FILES: [&str; 4] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
@@ -141,20 +141,11 @@ impl Checkpoint {
     }
 
     fn add_shards(&mut self, index: &Path) -> Result<()> {
-        #[derive(Deserialize)]
-        struct Index {
-            weight_map: BTreeMap<String, String>,
-        }
-        let text = std::fs::read_to_string(index).map_err(Error::io(index))?;
         let damaged =
             |problem: String| Error::Damaged { path: index.into(), format: "index", problem };
-        let Index { weight_map } =
-            serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+        let weight_map = weight_map(index)?;
         let mut names_by_file: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (name, file) in &weight_map {
-            if Path::new(file).file_name().is_none_or(|plain| plain != file.as_str()) {
-                return Err(damaged(format!("`{file}` is no file name")));
-            }
             names_by_file.entry(file).or_default().push(name);
         }
         let folder = index.parent().unwrap_or(Path::new("."));
@@ -180,11 +171,37 @@ impl Checkpoint {
     }
 }
 
+/// The shards that an index names.
+///
+/// # Errors
+/// The index is damaged.
+pub fn shards(index: &Path) -> Result<Vec<String>> {
+    let files: BTreeSet<String> = weight_map(index)?.into_values().collect();
+    Ok(files.into_iter().collect())
+}
+
+/// Names of tensors to names of files, all in the index's own folder.
+fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let damaged = |problem: String| Error::Damaged { path: index.into(), format: "index", problem };
+    let text = std::fs::read_to_string(index).map_err(Error::io(index))?;
+    let Index { weight_map } = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+    for file in weight_map.values() {
+        if Path::new(file).file_name().is_none_or(|plain| plain != file.as_str()) {
+            return Err(damaged(format!("`{file}` is no file name")));
+        }
+    }
+    Ok(weight_map)
+}
+
 fn find(folder: &Path) -> Result<PathBuf> {
-    let found = NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file());
-    found.ok_or_else(|| Error::Weights {
+    let found = FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| Error::NoWeights {
         path: folder.to_path_buf(),
-        problems: Lines(vec![format!("no weights in it; looked for {}", NAMES.join(", "))]),
+        looked_for: FILES.join(", "),
     })
 }
 

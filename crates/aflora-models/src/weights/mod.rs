@@ -8,7 +8,7 @@ mod checkpoint;
 mod pickle;
 mod safetensors_file;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{shards, Checkpoint, FILES};
 
 use crate::backbone::Backbone;
 use crate::error::Lines;

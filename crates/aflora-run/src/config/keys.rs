@@ -67,6 +67,7 @@ pub const KEYS: &[Key] = &[
     key("model.path", "folder, null", "weights, config.json and tokenizer"),
     key("model.repo", "owner/name, null", "where it lies on the hub"),
     key("model.revision", "commit, null", "what to take from the hub"),
+    key("model.weights", "pretrained, random", "what it starts from; random to try things out"),
     key("model.target_modules", "regex, [names]", "linear layers that get an adapter"),
     key("model.exclude_modules", "regex, [names]", "targets that get none after all"),
     key("model.layers", "[numbers], null", "only layers with these numbers"),

@@ -183,6 +183,17 @@ impl Group for TaskConfig {
     }
 }
 
+/// What a model starts from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightsFrom {
+    /// Its checkpoint.
+    #[default]
+    Pretrained,
+    /// Random numbers: to try things out where there is no checkpoint.
+    Random,
+}
+
 /// A model block.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -197,6 +208,8 @@ pub struct ModelConfig {
     pub repo: Option<String>,
     /// The commit to take from the hub.
     pub revision: Option<String>,
+    /// What the model starts from.
+    pub weights: WeightsFrom,
     /// Linear layers that get an adapter.
     pub target_modules: Pattern,
     /// Targets that do not after all.

@@ -6,6 +6,7 @@
 pub mod batches;
 pub mod evaluate;
 pub mod folder;
+pub mod model_files;
 pub mod prepare;
 pub mod recorder;
 pub mod summary;

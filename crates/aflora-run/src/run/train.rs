@@ -51,7 +51,8 @@ fn provenance(run: &Prepared) -> serde_json::Value {
         "environment": Environment::current(),
         "device": device::describe(run.device),
         "data": run.sources,
-        "weights": { "path": run.weights.0, "sha256": run.weights.1 },
+        "weights": run.weights.iter().map(|(path, sha256)| json!({ "path": path, "sha256": sha256 }))
+            .collect::<Vec<_>>(),
     })
 }
 

@@ -1,0 +1,137 @@
+//! Where a model's files are: in a folder that the user named, at the model's own path, in the
+//! hub's cache, on the hub.
+
+use crate::config::{Resolved, WeightsFrom};
+use crate::data::Locator;
+use crate::hub::{Hub, HubError, Repo};
+use crate::ui::Progress;
+use crate::usage;
+use aflora_models::tokenizer;
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+const CONFIG: &str = "config.json";
+
+/// A model's files.
+#[derive(Debug)]
+pub struct ModelFiles {
+    /// `config.json`.
+    pub config: PathBuf,
+    /// The folder that holds it, the tokenizer and the weights.
+    pub folder: PathBuf,
+}
+
+/// The places where data and models are looked for.
+pub fn locator(resolved: &Resolved) -> Locator {
+    let mut named = Vec::new();
+    if let Some(folder) = &resolved.run.data {
+        named.push((format!("data={}", folder.display()), folder.clone()));
+    }
+    if let Some(folder) = std::env::var_os("AFLORA_DATA").filter(|v| !v.is_empty()) {
+        named.push(("AFLORA_DATA".to_string(), PathBuf::from(folder)));
+    }
+    Locator { named, assets: resolved.project.join(".assets"), hub: Hub::from_env() }
+}
+
+/// The model's files; only its config.json unless it `runs`.
+///
+/// # Errors
+/// It is nowhere; everything tried is listed.
+pub fn find(
+    resolved: &Resolved,
+    locator: &Locator,
+    runs: bool,
+    progress: &mut dyn Progress,
+) -> Result<ModelFiles> {
+    let model = &resolved.model;
+    let mut tried = String::new();
+    let mut places: Vec<PathBuf> = Vec::new();
+    for (_, folder) in &locator.named {
+        places.push(folder.join(&model.model));
+        places.push(folder.join("models").join(&model.model));
+    }
+    places.extend(model.path.as_ref().map(|path| resolved.project.join(path)));
+    for folder in places {
+        let config = folder.join(CONFIG);
+        if config.is_file() {
+            return Ok(ModelFiles { config, folder });
+        }
+        tried.push_str(&format!("\n  {}", config.display()));
+    }
+    if let (Some(repo), Some(revision)) = (&model.repo, &model.revision) {
+        let repo = Repo { repo: repo.clone(), revision: revision.clone(), dataset: false };
+        tried.push_str(&format!("\n  {}", locator.hub.cached(&repo, CONFIG).display()));
+        let weights = runs && model.weights == WeightsFrom::Pretrained;
+        match fetch(&locator.hub, &repo, weights, runs, progress) {
+            Ok(config) => {
+                let folder = config.parent().unwrap_or(Path::new(".")).to_path_buf();
+                return Ok(ModelFiles { config, folder });
+            }
+            Err(error) => tried.push_str(&format!("\n  {error}")),
+        }
+    }
+    let name = &model.model;
+    usage!(
+        "the model `{name}` was not found. Tried:{tried}\nName a folder that holds {name}/config.json, \
+         its weights and its tokenizer with DATA=folder, data=folder or AFLORA_DATA{}.",
+        if name == "minilm" { "; `make assets` fetches this one" } else { "" }
+    )
+}
+
+fn fetch(
+    hub: &Hub,
+    repo: &Repo,
+    weights: bool,
+    tokenizer: bool,
+    progress: &mut dyn Progress,
+) -> Result<PathBuf, HubError> {
+    let config = hub.get(repo, CONFIG, &mut |_, _| {})?;
+    if weights {
+        fetch_weights(hub, repo, progress)?;
+    }
+    if tokenizer {
+        hub.first_of(repo, &["tokenizer_config.json"], &mut |_, _| {})?;
+        // The first that there is; vocab.json needs its merges.txt.
+        let found = hub.first_of(repo, &tokenizer::FILES, &mut |_, _| {})?;
+        if found.is_some_and(|f| f.ends_with("vocab.json")) {
+            hub.get(repo, "merges.txt", &mut |_, _| {})?;
+        }
+    }
+    Ok(config)
+}
+
+fn fetch_weights(hub: &Hub, repo: &Repo, progress: &mut dyn Progress) -> Result<(), HubError> {
+    let found = hub.first_of(
+        repo,
+        &aflora_models::weights::FILES,
+        &mut byte_progress(progress, "weights"),
+    )?;
+    let Some(index) = found.filter(|path| path.extension().is_some_and(|e| e == "json")) else {
+        return Ok(());
+    };
+    // A damaged index is told by the reader of the weights.
+    for shard in aflora_models::weights::shards(&index).unwrap_or_default() {
+        hub.get(repo, &shard, &mut byte_progress(progress, &shard))?;
+    }
+    Ok(())
+}
+
+/// Shows a download of `what`.
+pub fn byte_progress<'a>(
+    progress: &'a mut dyn Progress,
+    what: &str,
+) -> impl FnMut(u64, Option<u64>) + 'a {
+    let mut begun = false;
+    let what = format!("download {what}");
+    move |done, total| {
+        if !begun {
+            progress.begin(&what, total.unwrap_or(0));
+            begun = true;
+        }
+        progress.update(done, "");
+        if Some(done) == total {
+            progress.end();
+            begun = false;
+        }
+    }
+}
