@@ -6,6 +6,7 @@
 //! so and the program goes on with the CPU.
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use std::ffi::c_int;
 use std::sync::OnceLock;
 
 /// Why there is no CUDA.
@@ -33,6 +34,32 @@ pub fn load() -> Result<(), Error> {
             open("libtorch_cuda.so").map_err(Error::Libtorch)
         })
         .clone()
+}
+
+/// Bytes in use on a GPU, by every process; `None` before [`load`] or where CUDA does not say.
+///
+/// libtorch's allocator gives nothing back, so after a run this is the most that it needed, with
+/// the few hundred megabytes that CUDA itself takes.
+pub fn memory_in_use(device: usize) -> Option<u64> {
+    type Device = unsafe extern "C" fn(*mut c_int) -> c_int;
+    type SetDevice = unsafe extern "C" fn(c_int) -> c_int;
+    type MemGetInfo = unsafe extern "C" fn(*mut usize, *mut usize) -> c_int;
+    const SUCCESS: c_int = 0;
+    let process = Library::this();
+    let (mut before, mut free, mut total) = (0, 0, 0);
+    // SAFETY: the functions have these signatures in every version of CUDA's runtime; they write
+    // to the places given and nowhere else. The thread's current device is put back.
+    unsafe {
+        let get_device = process.get::<Device>(b"cudaGetDevice\0").ok()?;
+        let set_device = process.get::<SetDevice>(b"cudaSetDevice\0").ok()?;
+        let mem_get_info = process.get::<MemGetInfo>(b"cudaMemGetInfo\0").ok()?;
+        if get_device(&mut before) != SUCCESS || set_device(device as c_int) != SUCCESS {
+            return None;
+        }
+        let asked = mem_get_info(&mut free, &mut total);
+        (set_device(before) == SUCCESS && asked == SUCCESS)
+            .then(|| total.saturating_sub(free) as u64)
+    }
 }
 
 /// Opens a library for the rest of the process, its symbols visible to all.

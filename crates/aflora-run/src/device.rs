@@ -62,3 +62,16 @@ pub fn synchronize(device: Device) {
         tch::Cuda::synchronize(i as i64);
     }
 }
+
+/// The most memory that the run needed, in bytes: on a GPU what is in use there now, since
+/// libtorch gives nothing back (other processes' included); on a CPU the process's peak.
+pub fn peak_memory(device: Device) -> Option<u64> {
+    match device {
+        Device::Cuda(i) => cuda::memory_in_use(i),
+        _ => {
+            let status = std::fs::read_to_string("/proc/self/status").ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+            Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+        }
+    }
+}

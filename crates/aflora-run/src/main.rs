@@ -134,6 +134,10 @@ fn run(target: &Target, progress: &mut dyn ui::Progress) -> Result<()> {
         summary.seconds.median_step * 1e3,
         summary.device
     );
+    let memory = summary.peak_memory.map_or(String::new(), |bytes| {
+        format!(", {:.1} GB of memory at the most", bytes as f64 / 1e9)
+    });
+    println!("  speed        {} tokens/s{memory}", thousands(summary.tokens_per_second as i64));
     Ok(())
 }
 

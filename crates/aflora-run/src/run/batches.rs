@@ -28,6 +28,11 @@ impl EncodedSet {
         self.texts.iter().filter(|t| t.truncated).count()
     }
 
+    /// Tokens of all texts together.
+    pub fn tokens(&self) -> usize {
+        self.texts.iter().map(|t| t.ids.len()).sum()
+    }
+
     fn lengths(&self) -> Vec<usize> {
         self.texts.iter().map(|t| t.ids.len()).collect()
     }

@@ -33,6 +33,10 @@ pub struct Summary {
     pub device: String,
     /// Seconds of wall time.
     pub seconds: Times,
+    /// Tokens trained on a second of training, padding not counted.
+    pub tokens_per_second: f64,
+    /// The most memory in use, in bytes (see [`device::peak_memory`](crate::device::peak_memory)).
+    pub peak_memory: Option<u64>,
 }
 
 /// Parameter counts, as the paper takes them.

@@ -65,6 +65,7 @@ struct Loop<'a> {
     evaluations: Vec<Evaluation>,
     best: Option<usize>,
     step_seconds: Vec<f64>,
+    training_seconds: f64,
     // Since the last recorded step: losses stay on the device until then.
     loss_sum: Tensor,
     losses: u64,
@@ -88,6 +89,7 @@ impl<'a> Loop<'a> {
             evaluations: Vec::new(),
             best: None,
             step_seconds: Vec::new(),
+            training_seconds: 0.0,
             loss_sum: Tensor::zeros([], (Kind::Float, run.device)),
             losses: 0,
             last_loss: f64::NAN,
@@ -101,6 +103,7 @@ impl<'a> Loop<'a> {
         for epoch in 0..config.epochs as u64 {
             progress
                 .begin(&format!("epoch {}/{}", epoch + 1, config.epochs), self.run.steps_per_epoch);
+            let started = Instant::now();
             let batches = self.run.train.training_batches(config.batch_size, config.seed, epoch);
             for (done, group) in (1..).zip(batches.chunks(config.accumulate)) {
                 let report = self.step(group)?;
@@ -108,6 +111,8 @@ impl<'a> Loop<'a> {
                 progress.update(done, &self.note());
             }
             progress.end();
+            device::synchronize(self.run.device);
+            self.training_seconds += started.elapsed().as_secs_f64();
             self.evaluate(epoch + 1, progress)?;
         }
         self.finish()
@@ -275,6 +280,7 @@ impl<'a> Loop<'a> {
         let best = self.best.context("no epoch was evaluated")?;
         let head = self.run.model.parameters();
         let head = head.iter().filter(|p| matches!(p.role, Role::Head | Role::HeadBias));
+        let tokens = self.run.train.tokens() * self.evaluations.len();
         let mut sorted = self.step_seconds.clone();
         sorted.sort_by(f64::total_cmp);
         Ok(Summary {
@@ -294,10 +300,12 @@ impl<'a> Loop<'a> {
             steps: self.tuner.completed(),
             device: device::describe(self.run.device),
             seconds: Times {
-                training: self.step_seconds.iter().sum(),
+                training: self.training_seconds,
                 evaluation: self.evaluations.iter().map(|e| e.seconds).sum(),
                 median_step: sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN),
             },
+            tokens_per_second: tokens as f64 / self.training_seconds,
+            peak_memory: device::peak_memory(self.run.device),
             evaluations: self.evaluations,
         })
     }
