@@ -3,7 +3,7 @@
 //! `cargo run -p aflora-core --example wrap_linear`
 
 use aflora_core::adapter::{Aflora, AfloraConfig, PmTrainable};
-use aflora_core::{AdaptedLinear, Block, Method, Tuner, TunerConfig};
+use aflora_core::{AdaptedLinear, Block, Tuner, TunerConfig};
 use tch::{nn, nn::Module, Device, Kind, Tensor};
 
 fn main() -> aflora_core::Result<()> {
@@ -24,7 +24,7 @@ fn main() -> aflora_core::Result<()> {
     let x = Tensor::randn([256, 16], (Kind::Float, Device::Cpu));
     let labels = x.sum_dim_intlist(1, false, Kind::Float).gt(0.0).to_kind(Kind::Int64);
     let config = TunerConfig { lr: 2e-2, max_grad_norm: None, ..Default::default() };
-    let mut tuner = Tuner::new(config, method.freezing(), parameters, 10, 200)?;
+    let mut tuner = Tuner::new(config, &method, parameters, 10, 200)?;
     for _ in 0..200 {
         let loss = down.forward(&up.forward(&x).relu()).cross_entropy_for_logits(&labels);
         let report = tuner.step(&loss)?;

@@ -56,6 +56,12 @@ pub enum Error {
         /// Whether it is connected to any trained parameter.
         requires_grad: bool,
     },
+    /// Parameters came without what their method does during training.
+    #[error("`{0}` only trains with its method's hook; make the tuner with the method that made the adapters")]
+    MissingHook(String),
+    /// A method that trains the model's own weights was asked for adapters.
+    #[error("the method `{0}` puts no adapters on layers: it trains the model's own weights")]
+    NoAdapters(&'static str),
     /// A text is no span of training.
     #[error("`{0}` is no span of training; write `1 epoch`, `14 epochs`, `70%` or `100 steps`")]
     Span(String),

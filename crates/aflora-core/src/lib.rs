@@ -17,6 +17,7 @@
 //! * [`optim`]: the [arena](optim::Arena) that holds every trained parameter in a few flat
 //!   buffers, AdamW, clipping and the learning-rate schedule
 //! * [`freeze`]: scores, schedule, rules and the controller that freezes matrices
+//! * [`Hook`]: what a method does during training beside the update
 //! * [`Tuner`]: one training step: backward, clip, score, freeze, update
 //! * [`accounting`]: how many parameters trained, and when each matrix froze
 //!
@@ -26,11 +27,13 @@ pub mod accounting;
 pub mod adapter;
 mod error;
 pub mod freeze;
+mod hook;
 pub mod optim;
 mod span;
 mod tuner;
 
 pub use adapter::{AdaptedLinear, Adapter, Block, Method, Site};
 pub use error::{Error, Result};
+pub use hook::{Hook, RunLength};
 pub use span::Span;
 pub use tuner::{StepReport, Tuner, TunerConfig};

@@ -1,19 +1,21 @@
 //! One training step: backward, clip, score, freeze, update.
 //!
-//! The order is the method's: scores read the gradient as the backward pass left it, before
+//! What a method does beside the update is its [`Hook`], which the tuner makes and calls. The
+//! order is the method's: scores read the gradient as the backward pass left it, before
 //! clipping; a matrix that freezes is not updated in the step that freezes it. (The released
 //! code lets its optimiser move it once more. Here a frozen matrix never moves again.)
 
 use crate::accounting::Accounting;
 use crate::adapter::Role;
 use crate::error::check;
-use crate::freeze::{FreezeCheck, FreezeConfig, FreezeController, FreezeMode};
+use crate::freeze::FreezeCheck;
+use crate::hook::{Hook, RunLength};
 use crate::optim::{
     clip_global_norm, AdamW, AdamWConfig, Arena, Gradients, LinearWarmup, Parameter,
 };
-use crate::{Result, Span};
+use crate::{Error, Method, Result, Span};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Settings of the update; the defaults are the paper's GLUE settings for MRPC.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,6 +76,8 @@ impl TunerConfig {
         match role {
             Role::Projection => (self.lr, self.weight_decay),
             Role::Vector => (self.vector_lr.unwrap_or(self.lr), self.weight_decay),
+            Role::SingularValue | Role::Weight => (self.lr, self.weight_decay),
+            Role::Gate | Role::WeightBias => (self.lr, 0.0),
             Role::Head => (self.head_lr, self.head_weight_decay),
             Role::HeadBias => (self.head_lr, 0.0),
         }
@@ -93,6 +97,8 @@ pub struct StepReport {
     pub trainable: i64,
     /// The freeze test, if one was due.
     pub check: Option<FreezeCheck>,
+    /// Rank components in use over all adapters, where the method changes it.
+    pub rank: Option<i64>,
 }
 
 /// Trains the adapters and the head of one model over one run.
@@ -102,7 +108,7 @@ pub struct Tuner {
     arena: Arena,
     optimiser: AdamW,
     schedule: LinearWarmup,
-    controller: Option<FreezeController>,
+    hook: Option<Box<dyn Hook>>,
     accounting: Accounting,
     pending: Option<Gradients>,
     step: u64,
@@ -112,27 +118,26 @@ impl Tuner {
     /// A tuner for a run of `total_steps` optimiser steps, `steps_per_epoch` an epoch.
     ///
     /// `parameters` are those of the adapters ([`Adapter::parameters`](crate::Adapter::parameters))
-    /// and of the task head; `freezing` is what the adapters' method says of it
-    /// ([`Method::freezing`](crate::Method::freezing)).
+    /// that `method` made, and of the task head.
     ///
     /// # Errors
-    /// A setting is out of range, nothing trains, or two parameters share a name.
+    /// A setting is out of range, nothing trains, two parameters share a name, or a parameter
+    /// is of another method that does not train without its hook.
     pub fn new(
         config: TunerConfig,
-        freezing: Option<&FreezeConfig>,
+        method: &dyn Method,
         parameters: Vec<Parameter>,
         steps_per_epoch: u64,
         total_steps: u64,
     ) -> Result<Self> {
         config.validate()?;
         check("total_steps", total_steps, total_steps > 0, "at least 1")?;
-        let candidates = parameters.iter().filter(|p| p.role == Role::Projection).count();
-        let controller = match freezing {
-            Some(freeze) if freeze.mode == FreezeMode::Adaptive && candidates > 0 => {
-                Some(FreezeController::new(freeze, candidates, steps_per_epoch, total_steps)?)
+        let hook = method.hook(RunLength { steps_per_epoch, total_steps }, &parameters)?;
+        if hook.is_none() {
+            if let Some(parameter) = parameters.iter().find(|p| p.role.needs_hook()) {
+                return Err(Error::MissingHook(parameter.name.clone()));
             }
-            _ => None,
-        };
+        }
         let arena = Arena::new(parameters)?;
         Ok(Tuner {
             optimiser: AdamW::new(config.adamw)?,
@@ -145,7 +150,7 @@ impl Tuner {
             step: 0,
             config,
             arena,
-            controller,
+            hook,
         })
     }
 
@@ -157,7 +162,14 @@ impl Tuner {
 
     /// Adds the gradient of `loss` to the next update (gradient accumulation).
     pub fn accumulate(&mut self, loss: &Tensor) -> Result<()> {
-        let gradients = self.arena.gradients(loss)?;
+        let penalty = match &self.hook {
+            Some(hook) => hook.penalty(&self.arena)?,
+            None => None,
+        };
+        let gradients = match penalty {
+            Some(penalty) => self.arena.gradients(&(loss + penalty))?,
+            None => self.arena.gradients(loss)?,
+        };
         match &mut self.pending {
             None => self.pending = Some(gradients),
             Some(sum) => tch::no_grad(|| {
@@ -174,7 +186,13 @@ impl Tuner {
     /// Scores, freezes and updates with what was accumulated.
     pub fn update(&mut self) -> Result<StepReport> {
         let mut gradients = self.pending.take().unwrap_or_default();
-        let check = self.freeze(&mut gradients)?;
+        let check = match &mut self.hook {
+            Some(hook) => hook.after_backward(self.step, &mut self.arena, &mut gradients)?,
+            None => None,
+        };
+        for name in check.iter().flat_map(FreezeCheck::frozen) {
+            self.accounting.froze(name, self.step);
+        }
         let grad_norm = clip_global_norm(&mut gradients, self.config.max_grad_norm);
         let factor = self.schedule.factor(self.step);
         for (role, group) in self.arena.groups_mut() {
@@ -183,35 +201,16 @@ impl Tuner {
                 self.optimiser.update(group, gradient, self.step + 1, peak * factor, decay);
             }
         }
-        let trainable = self.arena.trainable(false);
+        if let Some(hook) = &mut self.hook {
+            hook.after_update(self.step, &mut self.arena, &gradients)?;
+        }
+        let trainable = self.trainable();
         self.accounting.step(trainable);
         let lr = self.config.lr * factor;
-        let report = StepReport { step: self.step, lr, grad_norm, trainable, check };
+        let rank = self.rank_in_use();
+        let report = StepReport { step: self.step, lr, grad_norm, trainable, check, rank };
         self.step += 1;
         Ok(report)
-    }
-
-    fn freeze(&mut self, gradients: &mut Gradients) -> Result<Option<FreezeCheck>> {
-        let Some(controller) = &self.controller else {
-            return Ok(None);
-        };
-        let Some(group) = self.arena.group_mut(Role::Projection) else {
-            return Ok(None);
-        };
-        let Some(gradient) = gradients.get(&Role::Projection) else {
-            return Ok(None);
-        };
-        let check = controller.observe(self.step, group, gradient)?;
-        if let Some(check) = &check {
-            let leave: Vec<bool> = check.matrices.iter().map(|m| m.frozen).collect();
-            if leave.contains(&true) {
-                self.arena.freeze(Role::Projection, &leave, gradients);
-                for name in check.frozen() {
-                    self.accounting.froze(name, self.step);
-                }
-            }
-        }
-        Ok(check)
     }
 
     /// Steps completed.
@@ -229,8 +228,29 @@ impl Tuner {
         &self.arena
     }
 
-    /// The freezing schedule, where this method freezes.
-    pub fn controller(&self) -> Option<&FreezeController> {
-        self.controller.as_ref()
+    /// Adapter parameters that train now.
+    pub fn trainable(&self) -> i64 {
+        self.arena.trainable(false) - self.hook.as_ref().map_or(0, |hook| hook.held())
+    }
+
+    /// Rank components in use over all adapters, where the method changes it.
+    pub fn rank_in_use(&self) -> Option<i64> {
+        self.hook.as_ref().and_then(|hook| hook.rank_in_use())
+    }
+
+    /// Parameters that no update has moved so far: none had a gradient other than zero.
+    ///
+    /// After some steps there should be none. An adapter on a layer that the model's forward
+    /// pass goes around, for one, shows here. Reads from the device.
+    pub fn unmoved(&mut self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for (_, group) in self.arena.groups_mut().filter(|(_, group)| !group.is_empty()) {
+            let moments = self.optimiser.first_moment(group);
+            let largest: Vec<Tensor> = group.slices(&moments).map(|m| m.abs().max()).collect();
+            let largest = Vec::<f64>::try_from(Tensor::stack(&largest, 0).to_kind(Kind::Double))?;
+            let still = group.names().zip(largest).filter(|(_, largest)| *largest == 0.0);
+            names.extend(still.map(|(name, _)| name.to_string()));
+        }
+        Ok(names)
     }
 }

@@ -32,7 +32,8 @@ fn the_module_is_equation_1_with_its_gradients_and_merges_exactly() {
     let site = Site { name: "m".into(), in_features: 5, out_features: 7, block: Block::Ffn };
     for pm_trainable in [PmTrainable::Ffn, PmTrainable::None] {
         let config = AfloraConfig { rank: 3, pm_trainable, ..Default::default() };
-        let adapter = Aflora::new(config).unwrap().attach(&site, 0, Device::Cpu).unwrap();
+        let adapter = Aflora::new(config).unwrap().attach(&[site.clone()], 0, Device::Cpu).unwrap();
+        let adapter = &adapter[0];
         let names = BTreeMap::from([
             ("lora_A", "a"),
             ("lora_B", "b"),

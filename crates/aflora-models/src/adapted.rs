@@ -6,7 +6,7 @@ use crate::weights::in_module;
 use crate::{Error, Result};
 use aflora_core::adapter::Role;
 use aflora_core::optim::Parameter;
-use aflora_core::{Adapter, Method};
+use aflora_core::{Adapter, Method, Site};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::{Kind, Tensor};
 
@@ -17,31 +17,36 @@ type SharedAdapter = Arc<Mutex<Box<dyn Adapter>>>;
 pub struct AdaptedModel {
     backbone: Box<dyn Backbone>,
     adapters: Vec<SharedAdapter>,
+    /// Weights of the model that its method trains, by name.
+    own_weights: Vec<String>,
     trained_modules: Vec<String>,
 }
 
 impl AdaptedModel {
     /// Puts adapters of `method` on the layers that `targets` chooses.
     ///
-    /// The head trains in full, and so does every module named in `train_modules`. With a
-    /// `base` kind of bf16, every other weight is cast to it once; adapters, head and loss
-    /// stay in fp32.
+    /// The head trains in full, and so does every module named in `train_modules` and every
+    /// weight that the method itself trains. With a `base` kind of bf16, every other weight is
+    /// cast to it once; adapters, head and loss stay in fp32.
     ///
     /// # Errors
-    /// The targets match nothing, or `train_modules` names no module.
+    /// The targets match nothing, `train_modules` names no module, or the method trains the
+    /// model's own weights and `base` is not fp32.
     pub fn new(
         backbone: Box<dyn Backbone>,
-        method: Option<(&dyn Method, &Targets)>,
+        method: &dyn Method,
+        targets: &Targets,
         train_modules: &[String],
         base: Kind,
         seed: u64,
     ) -> Result<Self> {
         let mut adapters = Vec::new();
-        if let Some((method, targets)) = method {
+        if method.adapts() {
             let device = backbone.var_store().device();
             let sites: Vec<_> = backbone.linears().iter().map(|l| &l.site).collect();
-            for i in targets.select(&sites)? {
-                let adapter = method.attach(sites[i], seed, device)?;
+            let chosen = targets.select(&sites)?;
+            let sites: Vec<Site> = chosen.iter().map(|&i| sites[i].clone()).collect();
+            for (i, adapter) in chosen.into_iter().zip(method.attach(&sites, seed, device)?) {
                 let shared: SharedAdapter = Arc::new(Mutex::new(adapter));
                 let hook = shared.clone();
                 backbone.linears()[i]
@@ -50,10 +55,16 @@ impl AdaptedModel {
                 adapters.push(shared);
             }
         }
+        let names = backbone.var_store().variables().into_keys();
+        let mut own_weights: Vec<String> = names.filter(|name| method.trains(name)).collect();
+        own_weights.sort_unstable();
+        if !own_weights.is_empty() && base != Kind::Float {
+            return Err(Error::Precision { method: method.name(), base });
+        }
         let mut trained_modules: Vec<String> =
             backbone.head().iter().map(|h| h.to_string()).collect();
         trained_modules.extend_from_slice(train_modules);
-        let model = AdaptedModel { backbone, adapters, trained_modules };
+        let model = AdaptedModel { backbone, adapters, own_weights, trained_modules };
         model.check_train_modules(train_modules)?;
         model.prepare(base)?;
         Ok(model)
@@ -85,7 +96,8 @@ impl AdaptedModel {
     }
 
     fn is_trained(&self, name: &str) -> bool {
-        self.trained_modules.iter().any(|module| in_module(name, module))
+        let in_modules = self.trained_modules.iter().any(|module| in_module(name, module));
+        in_modules || self.own_weights.iter().any(|own| own == name)
     }
 
     /// Logits `[batch, labels]`, fp32; `train` switches all dropout on.
@@ -106,9 +118,9 @@ impl AdaptedModel {
         self.adapters.iter().map(lock)
     }
 
-    /// Weights of the head and of the other modules that train in full, by name.
+    /// Weights of the model that train: of the head, of further modules, of the method; by name.
     pub fn trained_weights(&self) -> Vec<(String, Tensor)> {
-        self.weights_of(&self.trained_modules)
+        self.weights(|name| self.is_trained(name))
     }
 
     /// The modules that an adapter folder must hold beside the adapters: those that train, and
@@ -123,15 +135,18 @@ impl AdaptedModel {
         modules
     }
 
-    /// Weights of the [saved modules](Self::saved_modules), by name.
+    /// Weights of the [saved modules](Self::saved_modules) and those that the method trains.
     pub fn saved_weights(&self) -> Vec<(String, Tensor)> {
-        self.weights_of(&self.saved_modules())
+        let modules = self.saved_modules();
+        self.weights(|name| {
+            modules.iter().any(|module| in_module(name, module)) || self.is_trained(name)
+        })
     }
 
-    fn weights_of(&self, modules: &[String]) -> Vec<(String, Tensor)> {
+    fn weights(&self, wanted: impl Fn(&str) -> bool) -> Vec<(String, Tensor)> {
         let mut weights: Vec<(String, Tensor)> =
             self.backbone.var_store().variables().into_iter().collect();
-        weights.retain(|(name, _)| modules.iter().any(|module| in_module(name, module)));
+        weights.retain(|(name, _)| wanted(name));
         weights.sort_by(|a, b| a.0.cmp(&b.0));
         weights
     }
@@ -144,11 +159,16 @@ impl AdaptedModel {
     /// Everything that trains: of the adapters, of the head, of further modules.
     pub fn parameters(&self) -> Vec<Parameter> {
         let adapters = self.adapters.iter().flat_map(|a| lock(a).parameters());
-        let head = self.trained_weights().into_iter().map(|(name, leaf)| Parameter {
+        let head = self.trained_weights().into_iter().map(|(name, leaf)| {
+            let own = !self.trained_modules.iter().any(|module| in_module(&name, module));
             // Biases and the scales of a LayerNorm are vectors: never decayed.
-            role: if leaf.dim() < 2 { Role::HeadBias } else { Role::Head },
-            name,
-            leaf,
+            let role = match (own, leaf.dim() < 2) {
+                (true, true) => Role::WeightBias,
+                (true, false) => Role::Weight,
+                (false, true) => Role::HeadBias,
+                (false, false) => Role::Head,
+            };
+            Parameter { role, name, leaf }
         });
         adapters.chain(head).collect()
     }

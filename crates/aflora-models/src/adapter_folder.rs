@@ -22,8 +22,10 @@ fn tensors(model: &AdaptedModel) -> BTreeMap<String, Tensor> {
     let mut all = BTreeMap::new();
     for adapter in model.adapters() {
         for t in adapter.tensors() {
-            let suffix = if t.tensor.dim() == 2 { ".weight" } else { "" };
-            let key = format!("{ROOT}{}.{}{suffix}", adapter.site().name, t.name);
+            let key = match t.shared {
+                true => format!("base_model.{}", t.key),
+                false => format!("{ROOT}{}.{}", adapter.site().name, t.key),
+            };
             all.insert(key, t.tensor);
         }
     }

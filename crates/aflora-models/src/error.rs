@@ -58,6 +58,14 @@ pub enum Error {
         /// One line each.
         problems: Lines,
     },
+    /// A method trains what the precision would round.
+    #[error("the method `{method}` trains the model's own weights, so they must stay in single precision (precision=fp32), not {base:?}")]
+    Precision {
+        /// The method's name.
+        method: &'static str,
+        /// What was asked for.
+        base: tch::Kind,
+    },
     /// A target pattern selects nothing, or is no pattern.
     #[error("target modules: {0}")]
     Targets(String),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use aflora_core::adapter::{Aflora, AfloraConfig};
+use aflora_core::adapter::{Aflora, AfloraConfig, Plain};
 use aflora_models::{adapter_folder, build, weights, AdaptedModel, Pattern, Targets};
 use common::{batch, bert, fixture, tensors};
 use std::path::Path;
@@ -129,8 +129,7 @@ fn adapted(rank: i64, seed: u64) -> AdaptedModel {
     let target_modules = Pattern::Names(vec!["query".into(), "intermediate.dense".into()]);
     let targets = Targets { target_modules, ..Default::default() };
     let backbone = bert("bert_classes", 2);
-    let model =
-        AdaptedModel::new(backbone, Some((&method, &targets)), &[], Kind::Float, seed).unwrap();
+    let model = AdaptedModel::new(backbone, &method, &targets, &[], Kind::Float, seed).unwrap();
     for (i, adapter) in model.adapters().enumerate() {
         for t in adapter.tensors().iter_mut().filter(|t| t.name == "aflora_b") {
             let _ = tch::no_grad(|| t.tensor.fill_(0.1 * (seed as f64 + i as f64)));
@@ -167,10 +166,25 @@ fn an_adapter_folder_gives_the_same_bits_back() {
 #[test]
 fn module_names_that_match_nothing_are_refused() {
     let modules = ["pooler".to_string()];
-    let model = AdaptedModel::new(bert("bert_classes", 2), None, &modules, Kind::Float, 1);
+    let model = AdaptedModel::new(
+        bert("bert_classes", 2),
+        &Plain::Head,
+        &Targets::default(),
+        &modules,
+        Kind::Float,
+        1,
+    );
     let error = model.unwrap_err().to_string();
     assert!(error.contains("`pooler` in train_modules names no module"), "{error}");
     let modules = ["bert.pooler".to_string()];
-    let model = AdaptedModel::new(bert("bert_classes", 2), None, &modules, Kind::Float, 1).unwrap();
+    let model = AdaptedModel::new(
+        bert("bert_classes", 2),
+        &Plain::Head,
+        &Targets::default(),
+        &modules,
+        Kind::Float,
+        1,
+    )
+    .unwrap();
     assert_eq!(model.parameters().len(), 4);
 }

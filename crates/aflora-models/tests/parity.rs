@@ -61,7 +61,7 @@ fn adapted(base: Kind) -> AdaptedModel {
     let config = AfloraConfig { pm_trainable: PmTrainable::All, ..Default::default() };
     let method = Aflora::new(config).unwrap();
     let model = bert("bert_classes", 2);
-    let model = AdaptedModel::new(model, Some((&method, &targets())), &[], base, 1).unwrap();
+    let model = AdaptedModel::new(model, &method, &targets(), &[], base, 1).unwrap();
     let golden = tensors("bert_classes/adapted.safetensors");
     for adapter in model.adapters() {
         for mut t in adapter.tensors() {

@@ -26,7 +26,8 @@ pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Strin
     let targets = resolved.model.targets();
     let model = AdaptedModel::new(
         backbone,
-        method.as_deref().map(|m| (m, &targets)),
+        method.as_ref(),
+        &targets,
         &resolved.model.train_modules,
         Kind::Float,
         resolved.run.seed,
@@ -37,7 +38,7 @@ pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Strin
     let mut kinds: BTreeMap<(String, i64, i64), (usize, i64)> = BTreeMap::new();
     for adapter in model.adapters() {
         let site = adapter.site();
-        let count = method.as_ref().map_or(0, |m| m.trainable_count(site));
+        let count = method.trainable_count(site);
         formula += count;
         let kind = site.name.split('.').filter(|p| p.parse::<u32>().is_err());
         let kind = kind.collect::<Vec<_>>().join(".");

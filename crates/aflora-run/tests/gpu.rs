@@ -1,7 +1,7 @@
 //! What needs a GPU. Without one, each test says on standard error that it was skipped.
 
 use aflora_core::adapter::{normal, Aflora, AfloraConfig, PmTrainable};
-use aflora_core::{AdaptedLinear, Block, Method, Tuner, TunerConfig};
+use aflora_core::{AdaptedLinear, Block, Tuner, TunerConfig};
 use std::io::Write;
 use tch::{nn, nn::Module, Device, Kind, Tensor};
 
@@ -33,7 +33,7 @@ fn train(device: Device) -> (Vec<f64>, Vec<(String, u64)>) {
     let parameters = [up.adapter().parameters(), down.adapter().parameters()];
     let parameters = parameters.into_iter().flatten().collect();
     let config = TunerConfig { max_grad_norm: Some(1.0), ..Default::default() };
-    let mut tuner = Tuner::new(config, method.freezing(), parameters, 10, 100).unwrap();
+    let mut tuner = Tuner::new(config, &method, parameters, 10, 100).unwrap();
     let losses = (0..100).map(|_| {
         let loss = down.forward(&up.forward(&x).relu()).cross_entropy_for_logits(&labels);
         tuner.step(&loss).unwrap();

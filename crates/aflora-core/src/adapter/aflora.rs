@@ -6,9 +6,13 @@
 //! over tokens × rank instead of a product as wide as the layer.
 
 use super::init::{constant, kaiming_uniform};
-use super::{check_site, Adapter, AdapterTensor, Block, Method, Role, Site};
+use super::{
+    check_dropout, check_sites, flat, Adapter, AdapterTensor, Block, LowRank, Method, Role, Site,
+};
 use crate::error::check;
-use crate::freeze::FreezeConfig;
+use crate::freeze::{FreezeConfig, FreezeController, FreezeMode};
+use crate::hook::{Hook, RunLength};
+use crate::optim::Parameter;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -78,14 +82,23 @@ impl Aflora {
     /// Checks the settings.
     pub fn new(config: AfloraConfig) -> Result<Self> {
         check("rank", config.rank, config.rank > 0, "a positive number")?;
-        let dropout = config.dropout;
-        check("dropout", dropout, (0.0..1.0).contains(&dropout), "at least 0 and below 1")?;
+        check_dropout(config.dropout)?;
         check("d_initial", config.d_initial, config.d_initial.is_finite(), "a finite number")?;
         if let Some(alpha) = config.alpha {
             check("alpha", alpha, alpha.is_finite() && alpha > 0.0, "a positive number")?;
         }
         config.freeze.validate()?;
         Ok(Aflora(config))
+    }
+
+    pub(super) fn adapters(
+        &self,
+        sites: &[Site],
+        seed: u64,
+        device: Device,
+    ) -> Result<Vec<AfloraAdapter>> {
+        check_sites(sites, self.0.rank)?;
+        Ok(sites.iter().map(|site| AfloraAdapter::new(self, site, seed, device)).collect())
     }
 
     /// Whether the projection matrices on `site` train at the start.
@@ -99,18 +112,26 @@ impl Method for Aflora {
         "aflora"
     }
 
-    fn attach(&self, site: &Site, seed: u64, device: Device) -> Result<Box<dyn Adapter>> {
-        Ok(Box::new(AfloraAdapter::new(self, site, seed, device)?))
-    }
-
-    fn freezing(&self) -> Option<&FreezeConfig> {
-        Some(&self.0.freeze)
+    fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
+        let adapters = self.adapters(sites, seed, device)?;
+        Ok(adapters.into_iter().map(|a| Box::new(a) as _).collect())
     }
 
     fn trainable_count(&self, site: &Site) -> i64 {
         let vectors = self.0.rank + site.out_features;
         let projections = self.0.rank * (site.in_features + site.out_features);
         vectors + if self.trains_projections(site) { projections } else { 0 }
+    }
+
+    fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
+        let candidates = parameters.iter().filter(|p| p.role == Role::Projection).count();
+        if self.0.freeze.mode != FreezeMode::Adaptive || candidates == 0 {
+            return Ok(None);
+        }
+        let RunLength { steps_per_epoch, total_steps } = length;
+        let controller =
+            FreezeController::new(&self.0.freeze, candidates, steps_per_epoch, total_steps)?;
+        Ok(Some(Box::new(controller)))
     }
 }
 
@@ -132,16 +153,15 @@ pub struct AfloraAdapter {
 }
 
 impl AfloraAdapter {
-    fn new(method: &Aflora, site: &Site, seed: u64, device: Device) -> Result<Self> {
+    fn new(method: &Aflora, site: &Site, seed: u64, device: Device) -> Self {
         let config = &method.0;
-        check_site(site, config.rank)?;
         let trains = method.trains_projections(site);
         let draw = |shape, which: &str| {
             let name = format!("{}.{which}", site.name);
             kaiming_uniform(shape, seed, &name, device).set_requires_grad(trains)
         };
-        let vector = |len, value| constant(len, value, device).set_requires_grad(true);
-        Ok(AfloraAdapter {
+        let vector = |len, value| constant([len], value, device).set_requires_grad(true);
+        AfloraAdapter {
             a: draw([config.rank, site.in_features], "lora_A"),
             b: draw([site.out_features, config.rank], "lora_B"),
             d: vector(config.rank, config.d_initial),
@@ -150,7 +170,7 @@ impl AfloraAdapter {
             dropout: config.dropout,
             training: false,
             site: site.clone(),
-        })
+        }
     }
 
     /// B' = scale · b ⊙ B, rows scaled, `[out_features, rank]`.
@@ -163,6 +183,27 @@ impl AfloraAdapter {
     /// A' = d ⊙ A, rows scaled, `[rank, in_features]`.
     fn folded_down(&self) -> Tensor {
         &self.a * self.d.unsqueeze(1)
+    }
+
+    /// Drops the components whose element of d is zero.
+    pub(super) fn slim_components(&mut self) {
+        let kept = tch::no_grad(|| self.d.ne(0.0).nonzero().squeeze_dim(1));
+        let keep = |t: &Tensor, dim| {
+            t.detach().index_select(dim, &kept).set_requires_grad(t.requires_grad())
+        };
+        (self.a, self.b, self.d) = (keep(&self.a, 0), keep(&self.b, 1), keep(&self.d, 0));
+    }
+
+    /// Makes room for `rank` components.
+    pub(super) fn set_component_count(&mut self, rank: i64) {
+        let Site { in_features, out_features, .. } = self.site;
+        let room = |t: &Tensor, shape: &[i64]| {
+            let options = (tch::Kind::Float, t.device());
+            Tensor::zeros(shape, options).set_requires_grad(t.requires_grad())
+        };
+        self.a = room(&self.a, &[rank, in_features]);
+        self.b = room(&self.b, &[out_features, rank]);
+        self.d = room(&self.d, &[rank]);
     }
 
     /// d ⊙ (A x) for `x` of `[tokens, in_features]`, `[tokens, rank]`.
@@ -182,35 +223,28 @@ impl Adapter for AfloraAdapter {
     }
 
     fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let x2 = x.reshape([-1, self.site.in_features]);
-        let h = if self.training && self.dropout > 0.0 {
-            self.down(&x2.dropout(self.dropout, true))
-        } else {
-            self.down(&x2)
-        };
-        super::wrap::accumulate(x, &x2, weight, bias, &h, &self.folded_up())
+        let (x2, dropped) = flat(x, &self.site, self.training.then_some(self.dropout));
+        super::wrap::accumulate(x, &x2, weight, bias, &self.down(&dropped), &self.folded_up())
     }
 
-    fn delta(&self) -> Tensor {
-        self.folded_up().matmul(&self.folded_down())
+    fn folded(&self) -> LowRank {
+        LowRank { down: self.folded_down(), up: self.folded_up() }
     }
 
     fn tensors(&self) -> Vec<AdapterTensor> {
-        let tensor = |name, role, tensor: &Tensor| AdapterTensor {
-            name,
-            role,
-            tensor: tensor.shallow_clone(),
-            trainable: tensor.requires_grad(),
-        };
         vec![
-            tensor("lora_A", Role::Projection, &self.a),
-            tensor("lora_B", Role::Projection, &self.b),
-            tensor("aflora_d", Role::Vector, &self.d),
-            tensor("aflora_b", Role::Vector, &self.b_vec),
+            AdapterTensor::new("lora_A", "lora_A.weight", Role::Projection, &self.a),
+            AdapterTensor::new("lora_B", "lora_B.weight", Role::Projection, &self.b),
+            AdapterTensor::new("aflora_d", "aflora_d", Role::Vector, &self.d),
+            AdapterTensor::new("aflora_b", "aflora_b", Role::Vector, &self.b_vec),
         ]
     }
 
     fn set_training(&mut self, on: bool) {
         self.training = on;
+    }
+
+    fn rank(&self) -> i64 {
+        self.a.size()[0]
     }
 }

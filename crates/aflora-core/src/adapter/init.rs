@@ -23,9 +23,35 @@ pub fn normal(shape: &[i64], std: f64, seed: u64, name: &str) -> Tensor {
     })
 }
 
-/// A constant vector.
-pub(super) fn constant(len: i64, value: f64, device: Device) -> Tensor {
-    Tensor::full([len], value, (tch::Kind::Float, device))
+/// LoRA's own start of A, kaiming-uniform with a = √5: U(±1 / √in_features).
+pub(super) fn lora_uniform(shape: [i64; 2], seed: u64, site: &str, device: Device) -> Tensor {
+    kaiming_uniform(shape, seed, &format!("{site}.lora_A"), device) / 6f64.sqrt()
+}
+
+/// One value throughout.
+pub(super) fn constant<const N: usize>(shape: [i64; N], value: f64, device: Device) -> Tensor {
+    Tensor::full(shape, value, (tch::Kind::Float, device))
+}
+
+/// U(±bound) for each shape in turn, as `torch.Generator("cpu").manual_seed(seed)` and
+/// `Tensor.uniform_` draw it: Mersenne Twister, 24 bits a number.
+pub(super) fn torch_uniform<const N: usize>(
+    seed: u64,
+    shapes: [([i64; 2], f64); N],
+) -> [Tensor; N] {
+    // PyTorch keeps the lower 32 bits.
+    let mut random = rand_mt::Mt19937GenRand32::new(seed as u32);
+    shapes.map(|(shape, bound)| {
+        let (from, to) = (-bound as f32, bound as f32);
+        let n = (shape[0] * shape[1]) as usize;
+        let values: Vec<f32> = (0..n)
+            .map(|_| {
+                let unit = (random.next_u32() & 0xff_ffff) as f32 / (1u32 << 24) as f32;
+                unit * (to - from) + from
+            })
+            .collect();
+        Tensor::from_slice(&values).view(shape)
+    })
 }
 
 fn fill(shape: &[i64], mut next: impl FnMut() -> f64) -> Tensor {

@@ -1,9 +1,11 @@
-//! LoRA, the reference that every comparison needs: y = W0 x + (alpha / rank) · B (A x).
+//! LoRA (Hu et al. 2022), the reference of every comparison: y = W0 x + s · B (A x), with
+//! s = alpha / rank, or alpha / √rank as rsLoRA has it (Kalajdzievski 2023).
 
-use super::init::{constant, kaiming_uniform};
-use super::{check_site, Adapter, AdapterTensor, Method, Role, Site};
+use super::init::{constant, lora_uniform};
+use super::{
+    check_dropout, check_sites, flat, Adapter, AdapterTensor, LowRank, Method, Role, Site,
+};
 use crate::error::check;
-use crate::freeze::FreezeConfig;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -16,13 +18,21 @@ pub struct LoraConfig {
     pub rank: i64,
     /// The path is scaled by `alpha / rank`.
     pub alpha: f64,
+    /// Scales by `alpha / √rank` instead (rsLoRA).
+    pub rslora: bool,
     /// Dropout on the adapter's input.
     pub dropout: f64,
 }
 
 impl Default for LoraConfig {
     fn default() -> Self {
-        LoraConfig { rank: 8, alpha: 8.0, dropout: 0.0 }
+        LoraConfig { rank: 8, alpha: 8.0, rslora: false, dropout: 0.0 }
+    }
+}
+
+impl LoraConfig {
+    fn scale(&self, rank: i64) -> f64 {
+        self.alpha / if self.rslora { (rank as f64).sqrt() } else { rank as f64 }
     }
 }
 
@@ -33,10 +43,10 @@ pub struct Lora(LoraConfig);
 impl Lora {
     /// Checks the settings.
     pub fn new(config: LoraConfig) -> Result<Self> {
-        let LoraConfig { rank, alpha, dropout } = config;
+        let LoraConfig { rank, alpha, dropout, .. } = config;
         check("rank", rank, rank > 0, "a positive number")?;
         check("alpha", alpha, alpha.is_finite() && alpha > 0.0, "a positive number")?;
-        check("dropout", dropout, (0.0..1.0).contains(&dropout), "at least 0 and below 1")?;
+        check_dropout(dropout)?;
         Ok(Lora(config))
     }
 }
@@ -46,29 +56,21 @@ impl Method for Lora {
         "lora"
     }
 
-    fn attach(&self, site: &Site, seed: u64, device: Device) -> Result<Box<dyn Adapter>> {
-        let LoraConfig { rank, alpha, dropout } = self.0;
-        check_site(site, rank)?;
-        // LoRA's own start: kaiming-uniform with a = √5, that is a bound of 1 / √in, and B = 0.
-        let a = kaiming_uniform(
-            [rank, site.in_features],
-            seed,
-            &format!("{}.lora_A", site.name),
-            device,
-        ) / 6f64.sqrt();
-        let b = constant(site.out_features * rank, 0.0, device).view([site.out_features, rank]);
-        Ok(Box::new(LoraAdapter {
-            site: site.clone(),
-            a: a.set_requires_grad(true),
-            b: b.set_requires_grad(true),
-            scale: alpha / rank as f64,
-            dropout,
-            training: false,
-        }))
-    }
-
-    fn freezing(&self) -> Option<&FreezeConfig> {
-        None
+    fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
+        let rank = self.0.rank;
+        check_sites(sites, rank)?;
+        let adapter = |site: &Site| -> Box<dyn Adapter> {
+            let a = lora_uniform([rank, site.in_features], seed, &site.name, device);
+            let b = constant([site.out_features, rank], 0.0, device);
+            Box::new(LoraAdapter {
+                site: site.clone(),
+                a: a.set_requires_grad(true),
+                b: b.set_requires_grad(true),
+                config: self.0.clone(),
+                training: false,
+            })
+        };
+        Ok(sites.iter().map(adapter).collect())
     }
 
     fn trainable_count(&self, site: &Site) -> i64 {
@@ -84,9 +86,15 @@ struct LoraAdapter {
     a: Tensor,
     /// Up-projection B, `[out_features, rank]`.
     b: Tensor,
-    scale: f64,
-    dropout: f64,
+    config: LoraConfig,
     training: bool,
+}
+
+impl LoraAdapter {
+    /// A with the scale on it: the smaller matrix of most layers.
+    fn down(&self) -> Tensor {
+        &self.a * self.config.scale(self.rank())
+    }
 }
 
 impl Adapter for LoraAdapter {
@@ -95,31 +103,27 @@ impl Adapter for LoraAdapter {
     }
 
     fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let x2 = x.reshape([-1, self.site.in_features]);
-        let a = (&self.a * self.scale).to_kind(x.kind());
-        let h = if self.training && self.dropout > 0.0 {
-            x2.dropout(self.dropout, true).linear(&a, None::<Tensor>)
-        } else {
-            x2.linear(&a, None::<Tensor>)
-        };
+        let (x2, dropped) = flat(x, &self.site, self.training.then_some(self.config.dropout));
+        let h = dropped.linear(&self.down().to_kind(x.kind()), None::<Tensor>);
         super::wrap::accumulate(x, &x2, weight, bias, &h, &self.b)
     }
 
-    fn delta(&self) -> Tensor {
-        self.b.matmul(&self.a) * self.scale
+    fn folded(&self) -> LowRank {
+        LowRank { down: self.down(), up: self.b.shallow_clone() }
     }
 
     fn tensors(&self) -> Vec<AdapterTensor> {
-        let tensor = |name, tensor: &Tensor| AdapterTensor {
-            name,
-            role: Role::Projection,
-            tensor: tensor.shallow_clone(),
-            trainable: true,
-        };
-        vec![tensor("lora_A", &self.a), tensor("lora_B", &self.b)]
+        vec![
+            AdapterTensor::new("lora_A", "lora_A.weight", Role::Projection, &self.a),
+            AdapterTensor::new("lora_B", "lora_B.weight", Role::Projection, &self.b),
+        ]
     }
 
     fn set_training(&mut self, on: bool) {
         self.training = on;
+    }
+
+    fn rank(&self) -> i64 {
+        self.a.size()[0]
     }
 }

@@ -1,22 +1,44 @@
 //! Modules that run beside a frozen linear layer.
 //!
 //! A [`Method`] puts an [`Adapter`] on each [`Site`], that is on each linear layer that was
-//! chosen. One file a method, every file of the same shape: configuration, initialisation,
-//! forward, delta, tensors.
+//! chosen, and may bring a [`Hook`](crate::Hook) that acts during training. One file a method,
+//! every file of the same shape: settings, method, adapter, hook.
+//!
+//! | method | trains | file |
+//! |---|---|---|
+//! | AFLoRA | low-rank matrices until they freeze, two vectors | [`aflora`] |
+//! | LoRA | two low-rank matrices | [`lora`] |
+//! | ELoRA (VeRA) | two vectors beside one shared random pair | [`elora`] |
+//! | AdaLoRA | a singular value decomposition, to a rank budget | [`adalora`] |
+//! | SoRA | low-rank matrices behind a gate that shrinks to zeros | [`sora`] |
+//! | full, BitFit, head | the model's own weights, its biases, nothing but the head | [`plain`] |
+//! | AFLoRA with adaptive rank | AFLoRA by components: some freeze, some leave | [`aflora_rank`] |
 
+pub mod adalora;
 pub mod aflora;
+pub mod aflora_rank;
+pub mod elora;
 mod init;
 pub mod lora;
+mod methods;
+pub mod plain;
+pub mod sora;
 mod wrap;
 
+pub use adalora::{AdaLora, AdaLoraConfig};
 pub use aflora::{Aflora, AfloraConfig, PmTrainable};
+pub use aflora_rank::{AfloraRank, AfloraRankConfig};
+pub use elora::{Elora, EloraConfig};
 pub use init::normal;
 pub use lora::{Lora, LoraConfig};
+pub use methods::MethodConfig;
+pub use plain::Plain;
+pub use sora::{Sora, SoraConfig};
 pub use wrap::AdaptedLinear;
 
-use crate::freeze::FreezeConfig;
+use crate::hook::{Hook, RunLength};
 use crate::optim::Parameter;
-use crate::Result;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use tch::{Device, Tensor};
@@ -55,6 +77,14 @@ pub enum Role {
     Projection,
     /// Feature transformation vectors `d` and `b`.
     Vector,
+    /// AdaLoRA's singular values.
+    SingularValue,
+    /// SoRA's gates; never decayed.
+    Gate,
+    /// The model's own weights, where a method trains them.
+    Weight,
+    /// The model's own biases and LayerNorm scales; never decayed.
+    WeightBias,
     /// Weights of the task head.
     Head,
     /// Biases of the task head; never decayed.
@@ -63,11 +93,26 @@ pub enum Role {
 
 impl Role {
     /// All groups, in the order in which they are stored.
-    pub const ALL: [Role; 4] = [Role::Projection, Role::Vector, Role::Head, Role::HeadBias];
+    pub const ALL: [Role; 8] = [
+        Role::Projection,
+        Role::Vector,
+        Role::SingularValue,
+        Role::Gate,
+        Role::Weight,
+        Role::WeightBias,
+        Role::Head,
+        Role::HeadBias,
+    ];
 
-    /// Whether the parameter belongs to an adapter, that is counts as an adapter parameter.
+    /// Whether the parameter counts as the method's own, as everything but the head does.
     pub fn is_adapter(self) -> bool {
-        matches!(self, Role::Projection | Role::Vector)
+        !matches!(self, Role::Head | Role::HeadBias)
+    }
+
+    /// Whether the parameter only makes sense with its method's hook: without it, AdaLoRA
+    /// would train at full rank and SoRA without its zeros, and nothing would say so.
+    pub fn needs_hook(self) -> bool {
+        matches!(self, Role::SingularValue | Role::Gate)
     }
 }
 
@@ -76,12 +121,33 @@ impl Role {
 pub struct AdapterTensor {
     /// The name below the site's path, such as `lora_A`.
     pub name: &'static str,
+    /// The key below the site's path in an adapter folder, such as `lora_A.weight`; with
+    /// [`shared`](Self::shared), below the model's root.
+    pub key: &'static str,
     /// The optimiser group, if trained.
     pub role: Role,
     /// The tensor: a leaf that the adapter computes with, not a copy.
     pub tensor: Tensor,
     /// Whether it trains at the start.
     pub trainable: bool,
+    /// Whether all adapters of the model share it.
+    pub shared: bool,
+}
+
+impl AdapterTensor {
+    fn new(name: &'static str, key: &'static str, role: Role, tensor: &Tensor) -> Self {
+        let trainable = tensor.requires_grad();
+        AdapterTensor { name, key, role, tensor: tensor.shallow_clone(), trainable, shared: false }
+    }
+}
+
+/// An adapter as plain LoRA has it: `delta = up · down`.
+#[derive(Debug)]
+pub struct LowRank {
+    /// `[rank, in_features]`.
+    pub down: Tensor,
+    /// `[out_features, rank]`.
+    pub up: Tensor,
 }
 
 /// A low-rank path beside one frozen linear layer.
@@ -95,8 +161,14 @@ pub trait Adapter: Debug + Send {
     /// (frozen): `[out_features]`; gives `[.., out_features]` in the kind of `x`.
     fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor;
 
+    /// The path with every vector, gate and scale folded in.
+    fn folded(&self) -> LowRank;
+
     /// What the path adds to the weight: `W = W0 + delta`, `[out_features, in_features]`.
-    fn delta(&self) -> Tensor;
+    fn delta(&self) -> Tensor {
+        let LowRank { down, up } = self.folded();
+        up.matmul(&down)
+    }
 
     /// Every tensor that the adapter owns; saving, counting and packing go over this list.
     fn tensors(&self) -> Vec<AdapterTensor>;
@@ -113,30 +185,82 @@ pub trait Adapter: Debug + Send {
 
     /// Switches input dropout on (training) or off (evaluation).
     fn set_training(&mut self, on: bool);
+
+    /// Rank of the path.
+    fn rank(&self) -> i64;
+
+    /// Drops the rank components that contribute nothing (a gate or singular value of exactly
+    /// zero), for saving. The output stays the same.
+    fn slim(&mut self) {}
+
+    /// Makes room for `rank` components, whose values the caller then loads.
+    ///
+    /// # Errors
+    /// The method has one rank for all layers.
+    fn set_rank(&mut self, rank: i64) -> Result<()> {
+        crate::error::check("rank", rank, rank == self.rank(), "the rank of every other layer")
+    }
 }
 
-/// A way of adapting a model: makes the adapter of each site.
+/// A way of adapting a model: makes the adapters, and what acts on them during training.
 pub trait Method: Debug {
     /// The name in configuration files and adapter folders.
     fn name(&self) -> &'static str;
 
-    /// Puts a fresh adapter on `site`.
+    /// Puts fresh adapters on `sites`, in their order. None where the method trains the model's
+    /// own weights.
     ///
-    /// The same `seed` and site name give the same adapter, whatever the other sites and
-    /// whatever the device.
-    fn attach(&self, site: &Site, seed: u64, device: Device) -> Result<Box<dyn Adapter>>;
-
-    /// How projection matrices freeze during training, if this method freezes any.
-    fn freezing(&self) -> Option<&FreezeConfig>;
+    /// The same `seed` and site name give the same adapter, whatever the device and (but for
+    /// what a method shares between layers) whatever the other sites.
+    fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>>;
 
     /// Parameters that train at the start on `site`, by the method's closed formula.
     fn trainable_count(&self, site: &Site) -> i64;
+
+    /// Whether the model's own weight `name` trains.
+    fn trains(&self, _name: &str) -> bool {
+        false
+    }
+
+    /// Whether the method puts adapters on layers at all.
+    fn adapts(&self) -> bool {
+        true
+    }
+
+    /// What acts during training.
+    ///
+    /// # Errors
+    /// The settings do not fit the length of the run.
+    fn hook(&self, _length: RunLength, _parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
+        Ok(None)
+    }
 }
 
-/// Checks `site` and `rank` once for all methods.
-fn check_site(site: &Site, rank: i64) -> Result<()> {
+/// Checks `sites` and `rank` once for all methods.
+fn check_sites(sites: &[Site], rank: i64) -> Result<()> {
     use crate::error::check;
-    check("in_features", site.in_features, site.in_features > 0, "positive")?;
-    check("out_features", site.out_features, site.out_features > 0, "positive")?;
+    for (i, site) in sites.iter().enumerate() {
+        check("in_features", site.in_features, site.in_features > 0, "positive")?;
+        check("out_features", site.out_features, site.out_features > 0, "positive")?;
+        if sites[..i].iter().any(|other| other.name == site.name) {
+            return Err(Error::DuplicateName(site.name.clone()));
+        }
+    }
     check("rank", rank, rank > 0, "a positive number")
+}
+
+/// Checks a dropout rate.
+fn check_dropout(dropout: f64) -> Result<()> {
+    let ok = (0.0..1.0).contains(&dropout);
+    crate::error::check("dropout", dropout, ok, "at least 0 and below 1")
+}
+
+/// `x` as `[tokens, in_features]`, dropped out if `p` is given.
+fn flat(x: &Tensor, site: &Site, dropout: Option<f64>) -> (Tensor, Tensor) {
+    let plain = x.reshape([-1, site.in_features]);
+    let dropped = match dropout {
+        Some(p) if p > 0.0 => plain.dropout(p, true),
+        _ => plain.shallow_clone(),
+    };
+    (plain, dropped)
 }

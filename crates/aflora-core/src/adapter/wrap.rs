@@ -19,6 +19,9 @@ impl AdaptedLinear {
     ///
     /// `name` must differ from layer to layer; it names the adapter's tensors and, with
     /// `seed`, decides their initial values.
+    ///
+    /// # Errors
+    /// The weight is no matrix, or the method puts no adapters on layers.
     pub fn wrap(
         name: &str,
         linear: nn::Linear,
@@ -26,22 +29,40 @@ impl AdaptedLinear {
         method: &dyn Method,
         seed: u64,
     ) -> Result<Self> {
-        let shape = linear.ws.size();
-        let [out_features, in_features] = shape[..] else {
-            return Err(Error::Shape {
+        let mut wrapped = Self::wrap_all(vec![(name, linear, block)], method, seed)?;
+        wrapped.pop().ok_or(Error::NoAdapters(method.name()))
+    }
+
+    /// [`wrap`](Self::wrap) for several layers at once, as methods need that share something
+    /// between layers (ELoRA's random pair).
+    pub fn wrap_all(
+        layers: Vec<(&str, nn::Linear, Block)>,
+        method: &dyn Method,
+        seed: u64,
+    ) -> Result<Vec<Self>> {
+        if !method.adapts() {
+            return Err(Error::NoAdapters(method.name()));
+        }
+        let sites = layers.iter().map(|(name, linear, block)| match linear.ws.size()[..] {
+            [out_features, in_features] => {
+                Ok(Site { name: name.to_string(), in_features, out_features, block: *block })
+            }
+            _ => Err(Error::Shape {
                 site: name.to_string(),
                 what: "the weight",
-                found: shape,
+                found: linear.ws.size(),
                 expected: vec![-1, -1],
-            });
-        };
-        let site = Site { name: name.to_string(), in_features, out_features, block };
-        let adapter = method.attach(&site, seed, linear.ws.device())?;
-        Ok(AdaptedLinear {
+            }),
+        });
+        let sites: Vec<Site> = sites.collect::<Result<_>>()?;
+        let device = layers.first().map_or(tch::Device::Cpu, |(_, linear, _)| linear.ws.device());
+        let adapters = method.attach(&sites, seed, device)?;
+        let wrap = |((_, linear, _), adapter): ((&str, nn::Linear, Block), _)| AdaptedLinear {
             weight: linear.ws.set_requires_grad(false),
             bias: linear.bs.map(|b| b.set_requires_grad(false)),
             adapter: Mutex::new(adapter),
-        })
+        };
+        Ok(layers.into_iter().zip(adapters).map(wrap).collect())
     }
 
     /// The adapter.

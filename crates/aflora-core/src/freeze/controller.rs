@@ -5,7 +5,9 @@
 
 use super::rule::{element_quantile, matrix_rank, Rule, Verdict};
 use super::{FreezeConfig, Schedule};
-use crate::optim::Group;
+use crate::adapter::Role;
+use crate::hook::Hook;
+use crate::optim::{Arena, Gradients, Group};
 use crate::Result;
 use serde::Serialize;
 use tch::{Kind, Tensor};
@@ -43,6 +45,24 @@ impl FreezeCheck {
     /// The names of the matrices that freeze now.
     pub fn frozen(&self) -> impl Iterator<Item = &str> {
         self.matrices.iter().filter(|m| m.frozen).map(|m| m.name.as_str())
+    }
+}
+
+impl Hook for FreezeController {
+    fn after_backward(
+        &mut self,
+        step: u64,
+        arena: &mut Arena,
+        gradients: &mut Gradients,
+    ) -> Result<Option<FreezeCheck>> {
+        let Some(group) = arena.group_mut(Role::Projection) else { return Ok(None) };
+        let Some(gradient) = gradients.get(&Role::Projection) else { return Ok(None) };
+        let check = self.observe(step, group, gradient)?;
+        let leave: Vec<bool> = check.iter().flat_map(|c| &c.matrices).map(|m| m.frozen).collect();
+        if leave.contains(&true) {
+            arena.freeze(Role::Projection, &leave, gradients);
+        }
+        Ok(check)
     }
 }
 

@@ -54,6 +54,11 @@ impl AdamW {
         Ok(AdamW(config))
     }
 
+    /// The first moment of everything in `group`, laid out like its values.
+    pub fn first_moment(&self, group: &mut Group) -> Tensor {
+        group.state(FIRST)
+    }
+
     /// Updates `group` with its flat `gradient`; `t` counts updates from 1.
     pub fn update(&self, group: &mut Group, gradient: &Tensor, t: u64, lr: f64, decay: f64) {
         let AdamWConfig { beta1, beta2, eps } = self.0;

@@ -74,6 +74,11 @@ impl Group {
         self.members.iter().map(|p| p.name.as_str())
     }
 
+    /// The parameters' names and leaves, in buffer order.
+    pub fn leaves(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.members.iter().map(|p| (p.name.as_str(), &p.leaf))
+    }
+
     /// A buffer that goes with the values, zero at first; a handle to it, not a copy.
     pub fn state(&mut self, name: &'static str) -> Tensor {
         let values = &self.values;
@@ -157,7 +162,12 @@ impl Arena {
         Ok(Arena { groups })
     }
 
-    /// A group, if it has or had parameters.
+    /// A group, if it has parameters.
+    pub fn group(&self, role: Role) -> Option<&Group> {
+        self.groups.get(&role).filter(|group| !group.is_empty())
+    }
+
+    /// A group, if it has or had parameters; to be updated.
     pub fn group_mut(&mut self, role: Role) -> Option<&mut Group> {
         self.groups.get_mut(&role)
     }

@@ -1,7 +1,8 @@
 //! Every key that can be set, with what it takes and what it does: the source of `--help`.
 
 use super::layers::Group;
-use super::settings::{MethodConfig, ModelConfig, RunSettings, TaskConfig};
+use super::settings::{ModelConfig, RunSettings, TaskConfig};
+use aflora_core::adapter::MethodConfig;
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -101,7 +102,48 @@ pub const KEYS: &[Key] = &[
     key("method.aflora.freeze.exponent", "number", "the curve's exponent"),
     key("method.lora.rank", "number", "of A and B"),
     key("method.lora.alpha", "number", "the path is scaled by alpha / rank"),
+    key("method.lora.rslora", "true, false", "scale by alpha / √rank instead"),
     key("method.lora.dropout", "number", "on the adapters' input"),
+    key("method.elora.rank", "number", "of A and B"),
+    key("method.elora.d_initial", "number", "every element of d at the start"),
+    key("method.elora.dropout", "number", "on the adapters' input"),
+    key("method.elora.shared", "true, false", "one pair A, B for all layers, or one each"),
+    key("method.elora.projection_seed", "number", "draws the shared pair, as PEFT does"),
+    key("method.adalora.rank", "number", "of every layer at the start"),
+    key("method.adalora.target_rank", "number", "on average at the end"),
+    key("method.adalora.alpha", "number", "the path is scaled by alpha / rank"),
+    key("method.adalora.dropout", "number", "on the adapters' input"),
+    key("method.adalora.orthogonal", "number", "weight of the orthogonality penalty"),
+    key("method.adalora.t_i", "10%, 600 steps", "before it the budget is whole"),
+    key("method.adalora.t_f", "40%, 1800 steps", "in this last span it is at its target"),
+    key("method.adalora.interval", "number", "steps between two allocations"),
+    key("method.adalora.beta1", "number", "smoothing of the sensitivity"),
+    key("method.adalora.beta2", "number", "smoothing of the uncertainty"),
+    key("method.sora.rank", "number", "at the start; gates at zero lower it"),
+    key("method.sora.alpha", "number", "the path is scaled by alpha / rank"),
+    key("method.sora.dropout", "number", "on the adapters' input"),
+    key("method.sora.sparse_lambda", "number", "weight of the gates' mean size in the loss"),
+    key("method.sora.threshold", "number", "what a gate shrinks by after each update"),
+    key("method.aflora_rank.rank", "number", "components a layer at the start"),
+    key("method.aflora_rank.target_rank", "number", "on average at the end"),
+    key("method.aflora_rank.alpha", "number, null", "scales the path by alpha / rank; null: by 1"),
+    key("method.aflora_rank.d_initial", "number", "every element of d at the start"),
+    key("method.aflora_rank.dropout", "number", "on the adapters' input"),
+    key(
+        "method.aflora_rank.pm_trainable",
+        "ffn, attention, all, none",
+        "whose projection matrices train at the start",
+    ),
+    key("method.aflora_rank.freeze.mode", "adaptive, never, start", "whether and when they freeze"),
+    key("method.aflora_rank.freeze.rule", "matrix_rank", "has no say: components freeze by rank"),
+    key("method.aflora_rank.freeze.score", "gradient", "has no say: |g| freezes, |d·g| leaves"),
+    key("method.aflora_rank.freeze.beta1", "number", "smoothing of the sensitivity (Eq. 3)"),
+    key("method.aflora_rank.freeze.beta2", "number", "smoothing of the uncertainty (Eq. 4)"),
+    key("method.aflora_rank.freeze.t_i", "1 epoch, 100 steps", "before it nothing freezes"),
+    key("method.aflora_rank.freeze.t_f", "70%, 14 epochs", "in this last span all is frozen"),
+    key("method.aflora_rank.freeze.interval", "number", "steps between two tests"),
+    key("method.aflora_rank.freeze.curve", "ease_out, ease_in", "the shape of r(t) (Eq. 5)"),
+    key("method.aflora_rank.freeze.exponent", "number", "the curve's exponent"),
 ];
 
 /// Every key on a line of its own: name, values, default, and what it does.

@@ -4,9 +4,10 @@ use super::blocks::{Block, Finder, Own, BLOCKS};
 use super::keys::{Key, KEYS};
 use super::layers::{lay, place_of};
 use super::problem::{instead, ConfigErrors, Problem};
-use super::settings::{is_name, MethodConfig, ModelConfig, RunSettings, TaskConfig, NAME};
+use super::settings::{is_name, ModelConfig, RunSettings, TaskConfig, NAME};
 use super::tree::Setting;
 use crate::data::Task;
+use aflora_core::adapter::MethodConfig;
 use aflora_core::adapter::PmTrainable;
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::Span;
@@ -215,9 +216,12 @@ fn check_run_for(
 ///
 /// Known without the data unless a span is given in steps; those are checked at the start.
 fn overlap(method: &MethodConfig, epochs: usize) -> Option<String> {
-    let MethodConfig::Aflora(config) = method else { return None };
-    let freeze = &config.freeze;
-    if freeze.mode != FreezeMode::Adaptive || config.pm_trainable == PmTrainable::None {
+    let (freeze, pm_trainable) = match method {
+        MethodConfig::Aflora(config) => (&config.freeze, config.pm_trainable),
+        MethodConfig::AfloraRank(config) => (&config.freeze, config.pm_trainable),
+        _ => return None,
+    };
+    if freeze.mode != FreezeMode::Adaptive || pm_trainable == PmTrainable::None {
         return None;
     }
     let share = |span: Span| match span {

@@ -2,9 +2,9 @@
 
 use super::layers::Group;
 use crate::data::Task;
-use aflora_core::adapter::{Aflora, AfloraConfig, Lora, LoraConfig};
+use aflora_core::adapter::MethodConfig;
 use aflora_core::optim::AdamWConfig;
-use aflora_core::{Method, Span, TunerConfig};
+use aflora_core::{Span, TunerConfig};
 use aflora_models::{Pattern, Targets};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
@@ -242,42 +242,6 @@ impl Group for ModelConfig {
             problems.push(("model".into(), message));
         }
         problems
-    }
-}
-
-/// A method block.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "method", rename_all = "snake_case")]
-pub enum MethodConfig {
-    /// Adaptive freezing of low-rank adaptation.
-    Aflora(AfloraConfig),
-    /// Low-rank adaptation.
-    Lora(LoraConfig),
-    /// No adapters: only the head trains.
-    Head {},
-}
-
-impl MethodConfig {
-    /// The names of all methods.
-    pub const NAMES: [&'static str; 3] = ["aflora", "lora", "head"];
-
-    /// The method of that name with its defaults.
-    pub fn defaults(name: &str) -> Option<MethodConfig> {
-        match name {
-            "aflora" => Some(MethodConfig::Aflora(AfloraConfig::default())),
-            "lora" => Some(MethodConfig::Lora(LoraConfig::default())),
-            "head" => Some(MethodConfig::Head {}),
-            _ => None,
-        }
-    }
-
-    /// The method, or none if only the head trains.
-    pub fn build(&self) -> aflora_core::Result<Option<Box<dyn Method>>> {
-        Ok(match self {
-            MethodConfig::Aflora(config) => Some(Box::new(Aflora::new(config.clone())?)),
-            MethodConfig::Lora(config) => Some(Box::new(Lora::new(config.clone())?)),
-            MethodConfig::Head {} => None,
-        })
     }
 }
 

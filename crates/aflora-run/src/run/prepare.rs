@@ -14,7 +14,7 @@ use anyhow::{bail, Context, Result};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::PathBuf;
-use tch::Device;
+use tch::{Device, Kind};
 
 /// A run that can start.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub struct Prepared {
     pub task: Task,
     /// The run's own settings.
     pub config: RunSettings,
-    /// The method, unless only the head trains.
-    pub method: Option<Box<dyn Method>>,
+    /// The method.
+    pub method: Box<dyn Method>,
     /// The model with its adapters.
     pub model: AdaptedModel,
     /// Training rows.
@@ -58,7 +58,7 @@ impl Prepared {
     pub fn tuner(&self) -> aflora_core::Result<Tuner> {
         Tuner::new(
             self.config.tuner(),
-            self.method.as_deref().and_then(Method::freezing),
+            self.method.as_ref(),
             self.model.parameters(),
             self.steps_per_epoch,
             self.total_steps(),
@@ -74,7 +74,6 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     if let Some(threads) = config.threads {
         tch::set_num_threads(i32::try_from(threads).context("threads")?);
     }
-    let base = device::base_kind(&config.precision, device)?;
     let locator = locator(resolved);
 
     let files = model_files::find(resolved, &locator, true, progress)?;
@@ -113,9 +112,16 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     }
     let method = resolved.method.build()?;
     let targets = resolved.model.targets();
+    // A method that trains the model's own weights needs them in single precision.
+    let own = backbone.var_store().variables().keys().any(|name| method.trains(name));
+    let base = match config.precision.as_str() {
+        "auto" if own => Kind::Float,
+        precision => device::base_kind(precision, device)?,
+    };
     let model = AdaptedModel::new(
         backbone,
-        method.as_deref().map(|m| (m, &targets)),
+        method.as_ref(),
+        &targets,
         &resolved.model.train_modules,
         base,
         config.seed,

@@ -271,7 +271,7 @@ impl<'a> Loop<'a> {
     }
 
     fn peft_type(&self) -> String {
-        self.run.method.as_ref().map_or("HEAD".into(), |m| m.name().to_uppercase())
+        self.run.method.name().to_uppercase()
     }
 
     fn finish(self) -> Result<Summary> {

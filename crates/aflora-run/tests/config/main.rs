@@ -1,9 +1,10 @@
 //! The configuration: shipped files, overrides, layers, errors, and no panic on anything.
 
+use aflora_core::adapter::MethodConfig;
 use aflora_core::freeze::{FreezeMode, Rule};
 use aflora_core::Span;
 use aflora_models::Pattern;
-use aflora_run::config::{load, ConfigErrors, MethodConfig, Resolved};
+use aflora_run::config::{load, ConfigErrors, Resolved};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;

@@ -71,7 +71,7 @@ fn the_methods_are_what_their_names_say() {
     assert_eq!(freeze("aflora-frozen").0, FreezeMode::Start);
     assert_eq!(freeze("aflora-trainable").0, FreezeMode::Never);
     assert!(matches!(good(&["method=lora"]).method, MethodConfig::Lora(_)));
-    assert!(good(&["method=head"]).method.build().unwrap().is_none());
+    assert!(!good(&["method=head"]).method.build().unwrap().adapts());
 }
 
 #[test]

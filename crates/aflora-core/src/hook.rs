@@ -1,0 +1,59 @@
+//! What a method does during training, beside the gradient step.
+//!
+//! AFLoRA freezes matrices, AdaLoRA keeps a budget, SoRA shrinks its gates. Each is a [`Hook`]:
+//! the [`Tuner`](crate::Tuner) makes it from the method and calls it at fixed places of every
+//! step, knowing no method by name.
+
+use crate::freeze::FreezeCheck;
+use crate::optim::{Arena, Gradients};
+use crate::Result;
+use std::fmt::Debug;
+use tch::Tensor;
+
+/// The length of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunLength {
+    /// Optimiser steps an epoch.
+    pub steps_per_epoch: u64,
+    /// Optimiser steps in all.
+    pub total_steps: u64,
+}
+
+/// A method's part in a training step. `step` counts completed optimiser steps, from 0.
+pub trait Hook: Debug {
+    /// Something to add to the loss before its backward pass, one number.
+    fn penalty(&self, _arena: &Arena) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// Sees the gradients as the backward pass left them, before clipping; may take parameters
+    /// out of the arena, which the update then leaves alone.
+    fn after_backward(
+        &mut self,
+        _step: u64,
+        _arena: &mut Arena,
+        _gradients: &mut Gradients,
+    ) -> Result<Option<FreezeCheck>> {
+        Ok(None)
+    }
+
+    /// Sees the updated parameters and the (clipped) gradients that moved them.
+    fn after_update(
+        &mut self,
+        _step: u64,
+        _arena: &mut Arena,
+        _gradients: &Gradients,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// Adapter parameters that lie in the arena but are held where they are.
+    fn held(&self) -> i64 {
+        0
+    }
+
+    /// Rank components in use over all adapters, where the method changes it.
+    fn rank_in_use(&self) -> Option<i64> {
+        None
+    }
+}
