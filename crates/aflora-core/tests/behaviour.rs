@@ -148,24 +148,6 @@ fn a_fresh_adapter_changes_nothing_and_only_b_has_a_gradient() {
 }
 
 #[test]
-fn merged_equals_unmerged() {
-    let config = AfloraConfig { alpha: Some(8.0), ..Default::default() };
-    for method in [
-        Box::new(Aflora::new(config).unwrap()) as Box<dyn Method>,
-        Box::new(Lora::new(LoraConfig { rank: 3, alpha: 6.0, ..Default::default() }).unwrap()),
-    ] {
-        let adapted =
-            AdaptedLinear::wrap("l", linear(6, 10), Block::Ffn, method.as_ref(), 3).unwrap();
-        for mut t in adapted.adapter().tensors() {
-            tch::no_grad(|| t.tensor.copy_(&random(&t.tensor.size())));
-        }
-        let x = random(&[5, 6]);
-        let (y, merged) = (adapted.forward(&x), adapted.merge().forward(&x));
-        assert!(y.allclose(&merged, 1e-5, 1e-5, false), "{}", method.name());
-    }
-}
-
-#[test]
 fn initial_values_depend_on_seed_and_name_alone() {
     let method = aflora(FreezeConfig::default());
     let a = |name: &str, seed| {

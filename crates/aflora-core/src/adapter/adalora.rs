@@ -255,29 +255,25 @@ impl Allocator {
         }
     }
 
-    fn score(&self, group: &mut Group, gradient: &Tensor) -> Tensor {
+    /// Takes a step's gradient into the scores' state.
+    fn observe(&self, group: &mut Group, gradient: &Tensor) {
         let now = (group.values() * gradient).abs_();
         let mut smooth = group.state(SENSITIVITY);
         let _ = smooth.lerp_(&now, 1.0 - self.config.beta1);
         let deviation = (&now - &smooth).abs_();
-        let mut uncertainty = group.state(UNCERTAINTY);
-        let _ = uncertainty.lerp_(&deviation, 1.0 - self.config.beta2);
-        smooth * uncertainty
+        let _ = group.state(UNCERTAINTY).lerp_(&deviation, 1.0 - self.config.beta2);
     }
 
     /// The values to zero so that `budget` are left: those up to the k-th lowest score.
-    fn choose(
-        &self,
-        arena: &Arena,
-        of_matrices: &Tensor,
-        of_values: &Tensor,
-        budget: i64,
-    ) -> Option<Tensor> {
+    fn choose(&self, arena: &mut Arena, budget: i64) -> Option<Tensor> {
+        let score = |group: &mut Group| group.state(SENSITIVITY) * group.state(UNCERTAINTY);
+        let of_matrices = score(arena.group_mut(Role::Projection)?);
+        let of_values = score(arena.group_mut(Role::SingularValue)?);
         let matrices = arena.group(Role::Projection)?;
         let values = arena.group(Role::SingularValue)?;
         // Mean of each row of A and of each column of B, by layer.
         let mut sides: BTreeMap<&str, Tensor> = BTreeMap::new();
-        for ((name, leaf), slice) in matrices.leaves().zip(matrices.slices(of_matrices)) {
+        for ((name, leaf), slice) in matrices.leaves().zip(matrices.slices(&of_matrices)) {
             let (site, which) = name.rsplit_once('.')?;
             let across = if which == "lora_A" { 1 } else { 0 };
             let mean = slice.view_as(leaf).mean_dim(across, false, Kind::Float);
@@ -332,21 +328,26 @@ impl Hook for Allocator {
             return Ok(());
         };
         tch::no_grad(|| {
-            if step <= self.last {
-                let mut score = |role, gradient| Some(self.score(arena.group_mut(role)?, gradient));
-                let scores =
-                    score(Role::Projection, of_matrices).zip(score(Role::SingularValue, of_values));
-                let (budget, due) = self.budget(step);
-                if let Some((of_matrices, of_values)) = scores.filter(|_| due) {
-                    let chosen = self.choose(arena, &of_matrices, &of_values, budget);
-                    if let Some(zeroed) = chosen {
-                        self.in_use = self.start - zeroed.sum(Kind::Int64).int64_value(&[]);
-                        mask(arena, &zeroed);
-                        self.masked = (step == self.last).then_some(zeroed);
+            if step > self.last {
+                if let Some(zeroed) = &self.masked {
+                    mask(arena, zeroed);
+                }
+                return Ok(());
+            }
+            if step < self.last {
+                for (role, gradient) in
+                    [(Role::Projection, of_matrices), (Role::SingularValue, of_values)]
+                {
+                    if let Some(group) = arena.group_mut(role) {
+                        self.observe(group, gradient);
                     }
                 }
-            } else if let Some(zeroed) = &self.masked {
-                mask(arena, zeroed);
+            }
+            let (budget, due) = self.budget(step);
+            if let Some(zeroed) = due.then(|| self.choose(arena, budget)).flatten() {
+                self.in_use = self.start - zeroed.sum(Kind::Int64).int64_value(&[]);
+                mask(arena, &zeroed);
+                self.masked = (step == self.last).then_some(zeroed);
             }
             Ok(())
         })

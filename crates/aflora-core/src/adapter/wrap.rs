@@ -12,6 +12,8 @@ pub struct AdaptedLinear {
     bias: Option<Tensor>,
     // Behind a lock because `nn::Module` wants shared references while training is switched.
     adapter: Mutex<Box<dyn Adapter>>,
+    /// W0 + delta, while merged.
+    merged: Mutex<Option<Tensor>>,
 }
 
 impl AdaptedLinear {
@@ -61,6 +63,7 @@ impl AdaptedLinear {
             weight: linear.ws.set_requires_grad(false),
             bias: linear.bs.map(|b| b.set_requires_grad(false)),
             adapter: Mutex::new(adapter),
+            merged: Mutex::new(None),
         };
         Ok(layers.into_iter().zip(adapters).map(wrap).collect())
     }
@@ -71,18 +74,39 @@ impl AdaptedLinear {
         self.adapter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A plain layer with the path merged into its weight, W0 + delta.
-    pub fn merge(&self) -> nn::Linear {
-        tch::no_grad(|| nn::Linear {
-            ws: &self.weight + self.adapter().delta().to_kind(self.weight.kind()),
-            bs: self.bias.as_ref().map(Tensor::copy),
+    /// Computes with W0 + delta in one product from now on, for inference without the path's
+    /// cost. What the adapter learns afterwards has no effect until it is merged again.
+    pub fn merge(&self) {
+        let merged = self.merged_weight();
+        *self.merged.lock().unwrap_or_else(PoisonError::into_inner) = Some(merged);
+    }
+
+    /// Computes with W0 and the path again, as if it had never been merged.
+    pub fn unmerge(&self) {
+        *self.merged.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// A plain layer with the path merged into its weight.
+    pub fn to_linear(&self) -> nn::Linear {
+        nn::Linear { ws: self.merged_weight(), bs: self.bias.as_ref().map(Tensor::copy) }
+    }
+
+    /// W0 + delta, rounded once to the kind of W0.
+    fn merged_weight(&self) -> Tensor {
+        tch::no_grad(|| {
+            let delta = self.adapter().delta();
+            let sum = self.weight.to_kind(delta.kind()) + delta;
+            sum.to_kind(self.weight.kind())
         })
     }
 }
 
 impl nn::Module for AdaptedLinear {
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.adapter().forward(x, &self.weight, self.bias.as_ref())
+        match &*self.merged.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(merged) => x.linear(merged, self.bias.as_ref()),
+            None => self.adapter().forward(x, &self.weight, self.bias.as_ref()),
+        }
     }
 }
 

@@ -1,0 +1,390 @@
+//! One suite over every method that puts adapters on layers, on every shape of layer.
+
+use aflora_core::adapter::{
+    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, EloraConfig, LoraConfig, MethodConfig,
+    Plain, PmTrainable, SoraConfig,
+};
+use aflora_core::freeze::FreezeConfig;
+use aflora_core::optim::Parameter;
+use aflora_core::{AdaptedLinear, Block, Method, Span, Tuner, TunerConfig};
+use tch::{nn, nn::Module, Device, Kind, Tensor};
+
+/// In features, out features, bias.
+const SHAPES: [(i64, i64, bool); 4] =
+    [(12, 12, true), (12, 20, true), (20, 12, false), (12, 12, false)];
+
+/// A name and a method's settings, of small rank, for a run of 60 steps.
+fn configs() -> Vec<(&'static str, MethodConfig)> {
+    let freeze = FreezeConfig { t_i: Span::Steps(10), t_f: Span::Steps(20), ..Default::default() };
+    let aflora = |rank, pm_trainable| {
+        let freeze = freeze.clone();
+        MethodConfig::Aflora(AfloraConfig { rank, pm_trainable, freeze, ..Default::default() })
+    };
+    let lora = |rslora| LoraConfig { rank: 3, alpha: 6.0, rslora, ..Default::default() };
+    let elora = |shared| EloraConfig { rank: 6, shared, ..Default::default() };
+    vec![
+        ("aflora", aflora(4, PmTrainable::Ffn)),
+        ("aflora, all trainable", aflora(3, PmTrainable::All)),
+        ("aflora, vectors only", aflora(3, PmTrainable::None)),
+        (
+            "aflora with alpha",
+            MethodConfig::Aflora(AfloraConfig { alpha: Some(8.0), ..Default::default() }),
+        ),
+        ("lora", MethodConfig::Lora(lora(false))),
+        ("rslora", MethodConfig::Lora(lora(true))),
+        ("elora", MethodConfig::Elora(elora(true))),
+        ("elora, own pairs", MethodConfig::Elora(elora(false))),
+        (
+            "adalora",
+            MethodConfig::AdaLora(AdaLoraConfig {
+                rank: 4,
+                target_rank: 2,
+                alpha: 8.0,
+                ..Default::default()
+            }),
+        ),
+        ("sora", MethodConfig::Sora(SoraConfig { rank: 4, threshold: 1e-2, ..Default::default() })),
+        (
+            "aflora_rank",
+            MethodConfig::AfloraRank(AfloraRankConfig {
+                rank: 4,
+                target_rank: 2,
+                freeze: FreezeConfig { interval: 3, ..freeze.clone() },
+                ..Default::default()
+            }),
+        ),
+    ]
+}
+
+fn methods() -> Vec<(&'static str, Box<dyn Method>)> {
+    configs().into_iter().map(|(name, config)| (name, config.build().unwrap())).collect()
+}
+
+fn fixed(shape: &[i64], name: &str) -> Tensor {
+    normal(shape, 0.5, 9, name)
+}
+
+fn linear((from, to, bias): (i64, i64, bool)) -> nn::Linear {
+    nn::Linear { ws: fixed(&[to, from], "weight"), bs: bias.then(|| fixed(&[to], "bias")) }
+}
+
+/// Every shape with an adapter of `method`; square layers are attention, others feed-forward.
+fn layers(method: &dyn Method) -> Vec<AdaptedLinear> {
+    let names: Vec<String> = (0..SHAPES.len()).map(|i| format!("layer{i}")).collect();
+    let block = |from, to| if from == to { Block::Attention } else { Block::Ffn };
+    let plain = names
+        .iter()
+        .zip(SHAPES)
+        .map(|(name, shape)| (name.as_str(), linear(shape), block(shape.0, shape.1)))
+        .collect();
+    AdaptedLinear::wrap_all(plain, method, 5).unwrap()
+}
+
+/// Gives every tensor of the adapters values other than those of the start.
+fn disturb(layers: &[AdaptedLinear]) {
+    for layer in layers {
+        let adapter = layer.adapter();
+        for mut t in adapter.tensors() {
+            let name = format!("{}.{}", adapter.site().name, t.name);
+            tch::no_grad(|| t.tensor.copy_(&fixed(&t.tensor.size(), &name)));
+        }
+    }
+}
+
+fn close(a: &Tensor, b: &Tensor, limit: f64) -> bool {
+    let scale = b.abs().max().double_value(&[]).max(1e-12);
+    (a - b).abs().max().double_value(&[]) / scale < limit
+}
+
+#[test]
+fn a_fresh_adapter_changes_nothing() {
+    for (name, method) in methods() {
+        for (layer, shape) in layers(method.as_ref()).iter().zip(SHAPES) {
+            let x = fixed(&[2, 5, shape.0], "x");
+            assert_eq!(layer.forward(&x), linear(shape).forward(&x), "{name} {shape:?}");
+        }
+    }
+}
+
+#[test]
+fn merged_equals_unmerged_and_unmerging_is_the_identity() {
+    for (name, method) in methods() {
+        let layers = layers(method.as_ref());
+        disturb(&layers);
+        for (layer, shape) in layers.iter().zip(SHAPES) {
+            let x = fixed(&[7, shape.0], "x");
+            let apart = layer.forward(&x);
+            assert!(!close(&apart, &linear(shape).forward(&x), 1e-3), "{name}: disturbed");
+            layer.merge();
+            assert!(close(&layer.forward(&x), &apart, 1e-5), "{name} {shape:?}");
+            assert!(close(&layer.to_linear().forward(&x), &apart, 1e-5), "{name} {shape:?}");
+            layer.unmerge();
+            assert_eq!(layer.forward(&x), apart, "{name} {shape:?}: to the bit");
+        }
+    }
+}
+
+#[test]
+fn a_bf16_base_merges_within_its_rounding() {
+    for (name, method) in methods() {
+        for shape in SHAPES {
+            let exact = linear(shape);
+            let half = nn::Linear {
+                ws: exact.ws.to_kind(Kind::BFloat16),
+                bs: exact.bs.as_ref().map(|b| b.to_kind(Kind::BFloat16)),
+            };
+            let layer = AdaptedLinear::wrap("l", half, Block::Ffn, method.as_ref(), 5).unwrap();
+            disturb(std::slice::from_ref(&layer));
+            let x = fixed(&[7, shape.0], "x").to_kind(Kind::BFloat16);
+            let apart = layer.forward(&x).to_kind(Kind::Float);
+            layer.merge();
+            // One rounding of the weights and a few of the activations, 2⁻⁹ each.
+            assert!(
+                close(&layer.forward(&x).to_kind(Kind::Float), &apart, 0.03),
+                "{name} {shape:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_folded_pair_is_the_delta() {
+    for (name, method) in methods() {
+        let layers = layers(method.as_ref());
+        disturb(&layers);
+        for (layer, (from, to, _)) in layers.iter().zip(SHAPES) {
+            let adapter = layer.adapter();
+            let pair = adapter.folded();
+            assert_eq!(pair.down.size(), [adapter.rank(), from], "{name}");
+            assert_eq!(pair.up.size(), [to, adapter.rank()], "{name}");
+            assert!(close(&adapter.delta(), &pair.up.matmul(&pair.down), 1e-6), "{name}");
+        }
+    }
+}
+
+#[test]
+fn only_what_is_declared_has_a_gradient_and_its_count_is_the_closed_formula() {
+    for (name, method) in methods() {
+        let layers = layers(method.as_ref());
+        disturb(&layers);
+        for (layer, shape) in layers.iter().zip(SHAPES) {
+            let adapter_parameters: i64 =
+                layer.adapter().parameters().iter().map(|p| p.leaf.numel() as i64).sum();
+            assert_eq!(
+                adapter_parameters,
+                method.trainable_count(layer.adapter().site()),
+                "{name}"
+            );
+            layer.forward(&fixed(&[7, shape.0], "x")).square().sum(Kind::Float).backward();
+            for t in layer.adapter().tensors() {
+                let has = t.tensor.grad().defined();
+                assert_eq!(has, t.trainable, "{name} {shape:?}: {}", t.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_are_those_of_finite_differences() {
+    const STEP: f64 = 1e-6;
+    for (name, method) in methods() {
+        let layers = layers(method.as_ref());
+        disturb(&layers);
+        for (layer, shape) in layers.iter().zip(SHAPES) {
+            let adapter = layer.adapter();
+            for t in adapter.tensors() {
+                let mut tensor = t.tensor;
+                tensor.set_data(&tensor.to_kind(Kind::Double));
+            }
+            let weight = linear(shape);
+            let double = |t: &Tensor| t.to_kind(Kind::Double);
+            let (ws, bs) = (double(&weight.ws), weight.bs.as_ref().map(double));
+            let x = double(&fixed(&[3, shape.0], "x"));
+            let toward = double(&fixed(&[3, shape.1], "toward"));
+            let loss = || (adapter.forward(&x, &ws, bs.as_ref()) * &toward).sum(Kind::Double);
+            let leaves: Vec<_> = adapter.parameters();
+            let gradients = Tensor::run_backward(
+                &[loss()],
+                &leaves.iter().map(|p| &p.leaf).collect::<Vec<_>>(),
+                false,
+                false,
+            );
+            for (parameter, gradient) in leaves.iter().zip(gradients) {
+                let direction = double(&fixed(&parameter.leaf.size(), "direction"));
+                let moved = |sign: f64| {
+                    tch::no_grad(|| {
+                        let kept = parameter.leaf.copy();
+                        parameter.leaf.shallow_clone().copy_(&(&kept + &direction * (sign * STEP)));
+                        let value = loss().double_value(&[]);
+                        parameter.leaf.shallow_clone().copy_(&kept);
+                        value
+                    })
+                };
+                let slope = (moved(1.0) - moved(-1.0)) / (2.0 * STEP);
+                let expected = (gradient * &direction).sum(Kind::Double).double_value(&[]);
+                let error = (slope - expected).abs() / expected.abs().max(1.0);
+                assert!(error < 1e-6, "{name} {shape:?} {}: {error:e}", parameter.name);
+            }
+        }
+    }
+}
+
+/// A network of every shape, one after the other, and its loss on fixed data.
+fn loss(layers: &[AdaptedLinear]) -> Tensor {
+    let mut x = fixed(&[32, 12], "x");
+    for layer in layers {
+        x = layer.forward(&x).tanh();
+    }
+    let labels = Tensor::arange(32, (Kind::Int64, Device::Cpu)).remainder(4);
+    (x.narrow(1, 0, 4) * 4.0).cross_entropy_for_logits(&labels)
+}
+
+fn parameters(layers: &[AdaptedLinear]) -> Vec<Parameter> {
+    layers.iter().flat_map(|l| l.adapter().parameters()).collect()
+}
+
+fn values(layers: &[AdaptedLinear]) -> Vec<(String, bool, Tensor)> {
+    let of = |layer: &AdaptedLinear| {
+        let adapter = layer.adapter();
+        let site = adapter.site().name.clone();
+        let named = |t: aflora_core::adapter::AdapterTensor| {
+            (format!("{site}.{}", t.name), t.trainable, t.tensor.copy())
+        };
+        adapter.tensors().into_iter().map(named).collect::<Vec<_>>()
+    };
+    layers.iter().flat_map(of).collect()
+}
+
+#[test]
+fn training_lowers_the_loss_moves_what_trains_and_nothing_else() {
+    let config = TunerConfig { lr: 2e-2, max_grad_norm: None, ..Default::default() };
+    for (name, method) in methods() {
+        let layers = layers(method.as_ref());
+        let start = values(&layers);
+        let before = loss(&layers).double_value(&[]);
+        let mut tuner =
+            Tuner::new(config.clone(), method.as_ref(), parameters(&layers), 10, 60).unwrap();
+        for step in 0..60 {
+            tuner.step(&loss(&layers)).unwrap();
+            if step == 9 {
+                assert_eq!(tuner.unmoved().unwrap(), Vec::<String>::new(), "{name}");
+            }
+        }
+        let after = loss(&layers).double_value(&[]);
+        assert!(after < 0.8 * before, "{name}: {before} → {after}");
+        for ((tensor, trained, then), (_, _, now)) in start.iter().zip(values(&layers)) {
+            assert_eq!(*then != now, *trained, "{name}: {tensor}");
+        }
+    }
+}
+
+#[test]
+fn ranks_fall_to_their_budget_and_slimming_changes_no_output() {
+    let config = TunerConfig { lr: 2e-2, max_grad_norm: None, ..Default::default() };
+    for (name, method) in methods() {
+        if !["adalora", "sora", "aflora_rank"].contains(&name) {
+            continue;
+        }
+        let layers = layers(method.as_ref());
+        let mut tuner =
+            Tuner::new(config.clone(), method.as_ref(), parameters(&layers), 10, 60).unwrap();
+        let at_start = tuner.rank_in_use().unwrap();
+        assert_eq!(at_start, 16, "{name}");
+        for _ in 0..60 {
+            tuner.step(&loss(&layers)).unwrap();
+        }
+        let before = tch::no_grad(|| loss(&layers).double_value(&[]));
+        for layer in &layers {
+            layer.adapter().slim();
+        }
+        let after = tch::no_grad(|| loss(&layers).double_value(&[]));
+        assert!((before - after).abs() < 1e-5 * before, "{name}: {before} {after}");
+        let rank: i64 = layers.iter().map(|l| l.adapter().rank()).sum();
+        if name == "sora" {
+            assert!(rank < 16, "some gates are exactly zero: {rank}");
+        } else {
+            assert_eq!(rank, 8, "{name}: two a layer on average");
+            assert_eq!(tuner.rank_in_use(), Some(8));
+        }
+    }
+}
+
+#[test]
+fn components_that_froze_never_move_again() {
+    let (_, method) = methods().pop().unwrap();
+    assert_eq!(method.name(), "aflora_rank");
+    let layers = layers(method.as_ref());
+    let config = TunerConfig { lr: 2e-2, max_grad_norm: None, ..Default::default() };
+    let mut tuner = Tuner::new(config, method.as_ref(), parameters(&layers), 10, 60).unwrap();
+    // Layer, component, its row of A and column of B as they were before the step that froze it.
+    let mut stood: Vec<(usize, i64, Tensor, Tensor)> = Vec::new();
+    let component = |i: usize, k: i64| {
+        let tensors = layers[i].adapter().tensors();
+        (tensors[0].tensor.get(k).copy(), tensors[1].tensor.select(1, k).copy())
+    };
+    let mut partly = false;
+    for _ in 0..60 {
+        let now: Vec<Vec<_>> = (0..4).map(|i| (0..4).map(|k| component(i, k)).collect()).collect();
+        let report = tuner.step(&loss(&layers)).unwrap();
+        for name in report.check.iter().flat_map(|c| c.frozen()) {
+            let (site, k) = name.split_once(".component").unwrap();
+            let (i, k): (usize, i64) = (site[5..].parse().unwrap(), k.parse().unwrap());
+            let (row, column) = &now[i][k as usize];
+            stood.push((i, k, row.copy(), column.copy()));
+        }
+        partly |= !stood.is_empty() && stood.len() < 8;
+        for (i, k, row, column) in &stood {
+            assert_eq!(component(*i, *k), (row.copy(), column.copy()), "layer {i}, component {k}");
+        }
+    }
+    assert!(partly, "they freeze one by one");
+    assert_eq!(stood.len(), 8, "all of both feed-forward layers");
+}
+
+#[test]
+fn what_needs_a_hook_refuses_to_train_without_it() {
+    for (name, method) in methods() {
+        let layers = layers(method.as_ref());
+        let tuner = Tuner::new(TunerConfig::default(), &Plain::Head, parameters(&layers), 10, 60);
+        let needs = ["adalora", "sora"].contains(&name);
+        match tuner {
+            Err(error) => {
+                assert!(needs, "{name}");
+                assert!(
+                    error.to_string().contains("only trains with its method's hook"),
+                    "{error}"
+                );
+            }
+            Ok(_) => assert!(!needs, "{name} would train at full rank, and nobody would know"),
+        }
+    }
+}
+
+#[test]
+fn methods_without_adapters_say_so() {
+    for (config, weight, bias) in [
+        (MethodConfig::Full {}, true, true),
+        (MethodConfig::BitFit {}, false, true),
+        (MethodConfig::Head {}, false, false),
+    ] {
+        let method = config.build().unwrap();
+        assert_eq!((method.trains("a.weight"), method.trains("a.bias")), (weight, bias));
+        let error = AdaptedLinear::wrap("l", linear(SHAPES[0]), Block::Ffn, method.as_ref(), 1);
+        assert!(error.unwrap_err().to_string().contains("puts no adapters on layers"));
+    }
+}
+
+#[test]
+fn every_method_reads_back_as_it_is_written() {
+    for (name, config) in configs() {
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<MethodConfig>(&text).unwrap(), config, "{name}");
+    }
+    for name in MethodConfig::NAMES {
+        let config = MethodConfig::defaults(name).unwrap();
+        assert_eq!(config.build().unwrap().name(), name);
+        assert_eq!(serde_json::to_value(&config).unwrap()["method"], name);
+    }
+    let vera: MethodConfig = serde_json::from_str(r#"{"method": "vera", "rank": 2}"#).unwrap();
+    assert_eq!(vera.build().unwrap().name(), "elora");
+}
