@@ -1,14 +1,16 @@
 //! Values that PyTorch made; the scripts lie beside them in `fixtures/`.
 
-use aflora_core::adapter::{Aflora, AfloraConfig, PmTrainable, Role};
+use aflora_core::adapter::{
+    AdaLora, AdaLoraConfig, Aflora, AfloraConfig, Elora, EloraConfig, PmTrainable, Role,
+};
 use aflora_core::freeze::{Curve, FreezeConfig, FreezeController, Rule, Score};
 use aflora_core::optim::{
     clip_global_norm, AdamW, AdamWConfig, Arena, Gradients, LinearWarmup, Parameter,
 };
-use aflora_core::{Block, Method, Site, Span};
+use aflora_core::{AdaptedLinear, Block, Method, Site, Span, Tuner, TunerConfig};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor};
+use tch::{nn, nn::Module, Device, Kind, Tensor};
 
 fn fixture(name: &str) -> String {
     format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -188,4 +190,84 @@ fn both_rules_freeze_what_the_reference_freezes_when_it_does() {
             }
         }
     }
+}
+
+#[test]
+fn the_shared_pair_of_elora_is_pefts_to_the_bit() {
+    let golden = tensors("vera.safetensors");
+    let config = EloraConfig { rank: 6, projection_seed: 7, ..Default::default() };
+    let site = |name: &str, in_features, out_features| Site {
+        name: name.into(),
+        in_features,
+        out_features,
+        block: Block::Ffn,
+    };
+    let sites = [site("a", 20, 24), site("b", 16, 8)];
+    let adapters = Elora::new(config).unwrap().attach(&sites, 0, Device::Cpu).unwrap();
+    for adapter in &adapters {
+        for t in adapter.tensors().into_iter().filter(|t| t.shared) {
+            assert_eq!(t.tensor, golden[t.name], "{}", t.name);
+        }
+    }
+}
+
+#[test]
+fn adalora_scores_allocates_and_updates_as_peft_does() {
+    let golden = tensors("adalora.safetensors");
+    let config = AdaLoraConfig {
+        rank: 4,
+        target_rank: 2,
+        alpha: 8.0,
+        dropout: 0.0,
+        orthogonal: 0.3,
+        t_i: Span::Steps(6),
+        t_f: Span::Steps(12),
+        interval: 3,
+        beta1: 0.85,
+        beta2: 0.9,
+    };
+    let method = AdaLora::new(config).unwrap();
+    let layer = |name: &str| {
+        let get = |what: &str| golden[&format!("{name}.{what}")].copy();
+        (nn::Linear { ws: get("weight"), bs: Some(get("bias")) }, Block::Ffn)
+    };
+    let layers = ["one", "two"].map(|name| (name, layer(name).0, layer(name).1));
+    let layers = AdaptedLinear::wrap_all(layers.into_iter().collect(), &method, 1).unwrap();
+    let each = |visit: &mut dyn FnMut(String, Tensor)| {
+        for layer in &layers {
+            let adapter = layer.adapter();
+            for t in adapter.tensors() {
+                visit(format!("{}.{}", adapter.site().name, t.name), t.tensor);
+            }
+        }
+    };
+    each(&mut |name, mut tensor| {
+        tch::no_grad(|| tensor.copy_(&golden[&format!("step0.{name}")]));
+    });
+    let parameters = layers.iter().flat_map(|l| l.adapter().parameters()).collect();
+    let config = TunerConfig {
+        lr: 2e-2,
+        weight_decay: 0.1,
+        max_grad_norm: None,
+        warmup: Span::Steps(0),
+        ..Default::default()
+    };
+    let mut tuner = Tuner::new(config, &method, parameters, 10, 40).unwrap();
+    let (mut compared, mut zeros) = (0, 0);
+    for step in 1..=40 {
+        let out = layers[1].forward(&layers[0].forward(&golden["x"]).tanh());
+        tuner.step(&out.mse_loss(&golden["y"], tch::Reduction::Mean)).unwrap();
+        each(&mut |name, tensor| {
+            let Some(expected) = golden.get(&format!("step{step}.{name}")) else { return };
+            let error = relative(&tensor, expected);
+            assert!(error < 1e-4, "step {step}: {name} {error:e}");
+            if name.ends_with("lora_E") {
+                assert_eq!(tensor.eq(0.0), expected.eq(0.0), "step {step}: {name}");
+                zeros += expected.eq(0.0).sum(Kind::Int64).int64_value(&[]);
+            }
+            compared += 1;
+        });
+    }
+    assert!(compared >= 60 && zeros > 10, "{compared} tensors, {zeros} zeroed values");
+    assert_eq!(tuner.rank_in_use(), Some(4));
 }

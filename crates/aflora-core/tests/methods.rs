@@ -279,7 +279,7 @@ fn training_lowers_the_loss_moves_what_trains_and_nothing_else() {
 }
 
 #[test]
-fn ranks_fall_to_their_budget_and_slimming_changes_no_output() {
+fn ranks_fall_to_their_budget_and_what_is_saved_is_slim_and_the_same() {
     let config = TunerConfig { lr: 2e-2, max_grad_norm: None, ..Default::default() };
     for (name, method) in methods() {
         if !["adalora", "sora", "aflora_rank"].contains(&name) {
@@ -293,18 +293,27 @@ fn ranks_fall_to_their_budget_and_slimming_changes_no_output() {
         for _ in 0..60 {
             tuner.step(&loss(&layers)).unwrap();
         }
-        let before = tch::no_grad(|| loss(&layers).double_value(&[]));
-        for layer in &layers {
-            layer.adapter().slim();
+        let mut rank = 0;
+        for (layer, (from, ..)) in layers.iter().zip(SHAPES) {
+            let adapter = layer.adapter();
+            let saved = adapter.saved();
+            let mut loaded = method.attach(&[adapter.site().clone()], 99, Device::Cpu).unwrap();
+            let found = saved[0].tensor.size()[0];
+            loaded[0].set_rank(found).unwrap();
+            assert_eq!(loaded[0].rank(), found, "{name}");
+            for (mut to, from) in loaded[0].tensors().into_iter().zip(saved) {
+                assert_eq!(to.key, from.key);
+                tch::no_grad(|| to.tensor.copy_(&from.tensor));
+            }
+            assert!(close(&loaded[0].delta(), &adapter.delta(), 1e-5), "{name} of {from}");
+            rank += found;
         }
-        let after = tch::no_grad(|| loss(&layers).double_value(&[]));
-        assert!((before - after).abs() < 1e-5 * before, "{name}: {before} {after}");
-        let rank: i64 = layers.iter().map(|l| l.adapter().rank()).sum();
         if name == "sora" {
             assert!(rank < 16, "some gates are exactly zero: {rank}");
         } else {
-            assert_eq!(rank, 8, "{name}: two a layer on average");
-            assert_eq!(tuner.rank_in_use(), Some(8));
+            assert_eq!(tuner.rank_in_use(), Some(8), "{name}: two a layer on average");
+            // A layer that lost all its components is saved with one, which is zero.
+            assert!((8..=11).contains(&rank), "{name}: {rank}");
         }
     }
 }

@@ -11,7 +11,8 @@
 
 use super::init::{constant, normal};
 use super::{
-    check_dropout, check_sites, flat, Adapter, AdapterTensor, LowRank, Method, Role, Site,
+    check_dropout, check_sites, components_in_use, flat, select_components, Adapter, AdapterTensor,
+    LowRank, Method, Role, Site,
 };
 use crate::error::check;
 use crate::hook::{Hook, RunLength};
@@ -199,18 +200,17 @@ impl Adapter for AdaLoraAdapter {
         self.a.size()[0]
     }
 
-    /// Drops the zeroed triplets. A folder's reader divides by the rank that it finds, as PEFT
-    /// does, so the values take up the difference.
-    fn slim(&mut self) {
-        let kept = tch::no_grad(|| self.e.reshape([-1]).ne(0.0).nonzero().squeeze_dim(1));
-        let keep = |t: &Tensor, dim| t.detach().index_select(dim, &kept);
+    /// A folder's reader divides by the rank that it finds, as PEFT does, so the values take up
+    /// the difference to the rank at the start.
+    fn saved(&self) -> Vec<AdapterTensor> {
+        let kept = components_in_use(&self.e);
         let scale = self.alpha / (kept.size()[0] as f64 + 1e-5);
-        let e = keep(&self.e, 0) * (self.scale / scale);
-        (self.a, self.b) = (keep(&self.a, 0), keep(&self.b, 1));
-        (self.e, self.scale) = (e, scale);
-        for tensor in [&mut self.a, &mut self.b, &mut self.e] {
-            *tensor = tensor.set_requires_grad(true);
+        let along = |name: &str| Some(if name == "lora_B" { 1 } else { 0 });
+        let mut tensors = select_components(self.tensors(), &kept, along);
+        for t in tensors.iter_mut().filter(|t| t.name == "lora_E") {
+            t.tensor = &t.tensor * (self.scale / scale);
         }
+        tensors
     }
 
     fn set_rank(&mut self, rank: i64) -> Result<()> {

@@ -185,15 +185,6 @@ impl AfloraAdapter {
         &self.a * self.d.unsqueeze(1)
     }
 
-    /// Drops the components whose element of d is zero.
-    pub(super) fn slim_components(&mut self) {
-        let kept = tch::no_grad(|| self.d.ne(0.0).nonzero().squeeze_dim(1));
-        let keep = |t: &Tensor, dim| {
-            t.detach().index_select(dim, &kept).set_requires_grad(t.requires_grad())
-        };
-        (self.a, self.b, self.d) = (keep(&self.a, 0), keep(&self.b, 1), keep(&self.d, 0));
-    }
-
     /// Makes room for `rank` components.
     pub(super) fn set_component_count(&mut self, rank: i64) {
         let Site { in_features, out_features, .. } = self.site;

@@ -15,7 +15,10 @@
 //! update, to the bit. At saturation, whole matrices have frozen and leave the arena.
 
 use super::aflora::{Aflora, AfloraAdapter};
-use super::{Adapter, AdapterTensor, AfloraConfig, LowRank, Method, PmTrainable, Role, Site};
+use super::{
+    components_in_use, select_components, Adapter, AdapterTensor, AfloraConfig, LowRank, Method,
+    PmTrainable, Role, Site,
+};
 use crate::error::check;
 use crate::freeze::{FreezeCheck, FreezeConfig, FreezeMode, MatrixScore, Schedule};
 use crate::hook::{Hook, RunLength};
@@ -145,8 +148,15 @@ impl Adapter for RankAdapter {
         self.inner.rank()
     }
 
-    fn slim(&mut self) {
-        self.inner.slim_components();
+    fn saved(&self) -> Vec<AdapterTensor> {
+        let tensors = self.inner.tensors();
+        let d = tensors.iter().find(|t| t.name == "aflora_d");
+        let Some(kept) = d.map(|d| components_in_use(&d.tensor)) else { return tensors };
+        select_components(tensors, &kept, |name| match name {
+            "lora_A" | "aflora_d" => Some(0),
+            "lora_B" => Some(1),
+            _ => None,
+        })
     }
 
     fn set_rank(&mut self, rank: i64) -> Result<()> {

@@ -47,7 +47,8 @@ pub(super) fn torch_uniform<const N: usize>(
         let values: Vec<f32> = (0..n)
             .map(|_| {
                 let unit = (random.next_u32() & 0xff_ffff) as f32 / (1u32 << 24) as f32;
-                unit * (to - from) + from
+                // Rounded once, as compilers make it of PyTorch's product and sum.
+                unit.mul_add(to - from, from)
             })
             .collect();
         Tensor::from_slice(&values).view(shape)

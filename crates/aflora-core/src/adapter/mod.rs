@@ -189,9 +189,12 @@ pub trait Adapter: Debug + Send {
     /// Rank of the path.
     fn rank(&self) -> i64;
 
-    /// Drops the rank components that contribute nothing (a gate or singular value of exactly
-    /// zero), for saving. The output stays the same.
-    fn slim(&mut self) {}
+    /// The tensors as an adapter folder holds them: those of [`tensors`](Self::tensors), without
+    /// the rank components that contribute nothing (a gate or singular value of exactly zero).
+    /// The output of the path is the same with them; [`set_rank`](Self::set_rank) makes room.
+    fn saved(&self) -> Vec<AdapterTensor> {
+        self.tensors()
+    }
 
     /// Makes room for `rank` components, whose values the caller then loads.
     ///
@@ -234,6 +237,30 @@ pub trait Method: Debug {
     fn hook(&self, _length: RunLength, _parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
         Ok(None)
     }
+}
+
+/// Which components of a path to save: those whose `factor` (`[rank]`) is not zero, at least one.
+fn components_in_use(factor: &Tensor) -> Tensor {
+    tch::no_grad(|| {
+        let used = factor.reshape([-1]).ne(0.0).nonzero().squeeze_dim(1);
+        match used.size()[0] {
+            0 => Tensor::zeros([1], (tch::Kind::Int64, factor.device())),
+            _ => used,
+        }
+    })
+}
+
+/// `tensors` with only the components in `kept`; `along` gives the rank's dimension by name.
+fn select_components(
+    tensors: Vec<AdapterTensor>,
+    kept: &Tensor,
+    along: impl Fn(&str) -> Option<i64>,
+) -> Vec<AdapterTensor> {
+    let select = |t: AdapterTensor| match along(t.name) {
+        Some(dim) => AdapterTensor { tensor: t.tensor.detach().index_select(dim, kept), ..t },
+        None => t,
+    };
+    tensors.into_iter().map(select).collect()
 }
 
 /// Checks `sites` and `rank` once for all methods.

@@ -8,7 +8,8 @@
 
 use super::init::{constant, lora_uniform, normal};
 use super::{
-    check_dropout, check_sites, flat, Adapter, AdapterTensor, LowRank, Method, Role, Site,
+    check_dropout, check_sites, components_in_use, flat, select_components, Adapter, AdapterTensor,
+    LowRank, Method, Role, Site,
 };
 use crate::error::check;
 use crate::hook::{Hook, RunLength};
@@ -144,10 +145,10 @@ impl Adapter for SoraAdapter {
         self.a.size()[0]
     }
 
-    fn slim(&mut self) {
-        let kept = tch::no_grad(|| self.gate.reshape([-1]).ne(0.0).nonzero().squeeze_dim(1));
-        let keep = |t: &Tensor, dim| t.detach().index_select(dim, &kept).set_requires_grad(true);
-        (self.a, self.b, self.gate) = (keep(&self.a, 0), keep(&self.b, 1), keep(&self.gate, 1));
+    fn saved(&self) -> Vec<AdapterTensor> {
+        let kept = components_in_use(&self.gate);
+        let along = |name: &str| Some(if name == "lora_A" { 0 } else { 1 });
+        select_components(self.tensors(), &kept, along)
     }
 
     fn set_rank(&mut self, rank: i64) -> Result<()> {
