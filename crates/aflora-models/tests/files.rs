@@ -2,9 +2,9 @@
 
 mod common;
 
-use aflora_core::adapter::{Aflora, AfloraConfig, Plain};
-use aflora_models::{adapter_folder, build, weights, AdaptedModel, Pattern, Targets};
-use common::{batch, bert, fixture, tensors};
+use aflora_core::adapter::Plain;
+use aflora_models::{build, weights, AdaptedModel, Targets};
+use common::{bert, fixture, tensors};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -122,45 +122,6 @@ fn a_config_that_would_be_built_wrongly_is_refused() {
     }
     let error = build("t5", &path, 2, Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("`t5` are not built"), "{error}");
-}
-
-fn adapted(rank: i64, seed: u64) -> AdaptedModel {
-    let method = Aflora::new(AfloraConfig { rank, ..Default::default() }).unwrap();
-    let target_modules = Pattern::Names(vec!["query".into(), "intermediate.dense".into()]);
-    let targets = Targets { target_modules, ..Default::default() };
-    let backbone = bert("bert_classes", 2);
-    let model = AdaptedModel::new(backbone, &method, &targets, &[], Kind::Float, seed).unwrap();
-    for (i, adapter) in model.adapters().enumerate() {
-        for t in adapter.tensors().iter_mut().filter(|t| t.name == "aflora_b") {
-            let _ = tch::no_grad(|| t.tensor.fill_(0.1 * (seed as f64 + i as f64)));
-        }
-    }
-    model
-}
-
-#[test]
-fn an_adapter_folder_gives_the_same_bits_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("adapter");
-    let io = tensors("bert_classes/io.safetensors");
-    let (saved, other) = (adapted(4, 1), adapted(4, 2));
-    let logits = |model: &AdaptedModel| model.forward(&batch(&io, 1), false).unwrap();
-    assert_ne!(logits(&saved), logits(&other));
-    let config = serde_json::json!({ "peft_type": "AFLORA", "r": 4 });
-    let config = config.as_object().unwrap();
-    adapter_folder::save(&saved, &path, config).unwrap();
-    adapter_folder::save(&saved, &path, config).unwrap();
-    adapter_folder::load(&other, &path).unwrap();
-    assert_eq!(logits(&saved), logits(&other));
-    let keys = Tensor::read_safetensors(path.join("adapter_model.safetensors")).unwrap();
-    let key = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight";
-    assert!(keys.iter().any(|(name, _)| name == key));
-    assert!(keys.iter().any(|(name, _)| name == "base_model.model.classifier.weight"));
-    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
-    assert_eq!(left.len(), 1, "no temporary folder stays behind");
-
-    let error = adapter_folder::load(&adapted(8, 1), &path).unwrap_err().to_string();
-    assert!(error.contains("lora_A.weight` has shape [4, 32] there, [8, 32] here"), "{error}");
 }
 
 #[test]

@@ -111,7 +111,6 @@ impl Method for AdaLora {
                 b: draw(&[site.out_features, rank], "lora_B"),
                 e: constant([rank, 1], 0.0, device).set_requires_grad(true),
                 scale: self.0.alpha / (rank as f64 + 1e-5),
-                alpha: self.0.alpha,
                 dropout: self.0.dropout,
                 training: false,
             })
@@ -156,8 +155,8 @@ struct AdaLoraAdapter {
     b: Tensor,
     /// Singular values, `[rank, 1]`.
     e: Tensor,
+    /// Of the rank at the start, whatever is left of it.
     scale: f64,
-    alpha: f64,
     dropout: f64,
     training: bool,
 }
@@ -200,17 +199,10 @@ impl Adapter for AdaLoraAdapter {
         self.a.size()[0]
     }
 
-    /// A folder's reader divides by the rank that it finds, as PEFT does, so the values take up
-    /// the difference to the rank at the start.
     fn saved(&self) -> Vec<AdapterTensor> {
         let kept = components_in_use(&self.e);
-        let scale = self.alpha / (kept.size()[0] as f64 + 1e-5);
         let along = |name: &str| Some(if name == "lora_B" { 1 } else { 0 });
-        let mut tensors = select_components(self.tensors(), &kept, along);
-        for t in tensors.iter_mut().filter(|t| t.name == "lora_E") {
-            t.tensor = &t.tensor * (self.scale / scale);
-        }
-        tensors
+        select_components(self.tensors(), &kept, along)
     }
 
     fn set_rank(&mut self, rank: i64) -> Result<()> {
@@ -222,7 +214,6 @@ impl Adapter for AdaLoraAdapter {
         ] {
             *tensor = constant(shape, 0.0, tensor.device()).set_requires_grad(true);
         }
-        self.scale = self.alpha / (rank as f64 + 1e-5);
         Ok(())
     }
 }

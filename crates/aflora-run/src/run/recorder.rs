@@ -26,6 +26,9 @@ pub enum Event<'a> {
         grad_norm: f64,
         /// Adapter parameters that train.
         trainable: i64,
+        /// Rank components in use, where the method changes it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rank: Option<i64>,
     },
     /// A test of which matrices freeze.
     Freeze(&'a FreezeCheck),
@@ -80,11 +83,14 @@ impl Recorder {
         serde_json::to_writer(&mut self.events, event)?;
         self.events.write_all(b"\n")?;
         match event {
-            Event::Step { step, loss, lr, grad_norm, trainable } => {
+            Event::Step { step, loss, lr, grad_norm, trainable, rank } => {
                 self.scalars.scalar("train/loss", *step, *loss)?;
                 self.scalars.scalar("train/lr", *step, *lr)?;
                 self.scalars.scalar("train/grad_norm", *step, *grad_norm)?;
                 self.scalars.scalar("train/trainable_parameters", *step, *trainable as f64)?;
+                if let Some(rank) = rank {
+                    self.scalars.scalar("train/rank", *step, *rank as f64)?;
+                }
             }
             Event::Freeze(check) => {
                 self.scalars.scalar("freeze/ratio", check.step, check.ratio)?;

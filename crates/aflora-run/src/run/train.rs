@@ -10,12 +10,15 @@ use crate::device;
 use crate::provenance::Environment;
 use crate::ui::{seconds, thousands, Progress};
 use aflora_core::adapter::Role;
-use aflora_core::{StepReport, Tuner};
-use aflora_models::adapter_folder;
+use aflora_core::{RunLength, StepReport, Tuner};
+use aflora_models::adapter_folder::{self, Description};
 use anyhow::{bail, Context, Result};
 use serde_json::json;
 use std::time::Instant;
 use tch::{Kind, Tensor};
+
+/// After so many steps, everything that trains must have moved.
+const GUARD_STEP: u64 = 20;
 
 /// A run this long on a CPU is announced as long.
 const LONG: f64 = 900.0;
@@ -150,6 +153,9 @@ impl<'a> Loop<'a> {
                 tracing::debug!("step {}: {} freeze", report.step, frozen.join(", "));
             }
         }
+        if completed == GUARD_STEP {
+            self.guard()?;
+        }
         if completed.is_multiple_of(self.run.config.log_every)
             || completed == self.run.total_steps()
         {
@@ -169,7 +175,21 @@ impl<'a> Loop<'a> {
                 lr: report.lr,
                 grad_norm: report.grad_norm.double_value(&[]),
                 trainable: report.trainable,
+                rank: report.rank,
             })?;
+        }
+        Ok(())
+    }
+
+    /// Names what should train and does not.
+    fn guard(&mut self) -> Result<()> {
+        let unmoved = self.tuner.unmoved()?;
+        if let Some(first) = unmoved.first() {
+            tracing::warn!(
+                "{} trained tensors have had no gradient in {GUARD_STEP} steps, such as {first}: \
+                 they do not take part in the model's output",
+                unmoved.len()
+            );
         }
         Ok(())
     }
@@ -252,26 +272,22 @@ impl<'a> Loop<'a> {
     }
 
     fn save_adapter(&self) -> Result<()> {
-        let method = serde_json::to_value(&self.resolved.method)?;
-        let mut config = serde_json::Map::new();
-        config.insert("peft_type".into(), self.peft_type().into());
-        config.insert("base_model_name_or_path".into(), self.resolved.model.model.clone().into());
-        let targets = self.resolved.model.targets();
-        config.insert("target_modules".into(), serde_json::to_value(&targets.target_modules)?);
-        if let Some(rank) = method.get("rank") {
-            config.insert("r".into(), rank.clone());
-        }
-        if let Some(alpha) = method.get("alpha") {
-            config.insert("lora_alpha".into(), alpha.clone());
-        }
-        config.insert("aflora".into(), method);
+        let description = Description {
+            method: self.resolved.method.clone(),
+            base_model: self
+                .resolved
+                .model
+                .repo
+                .clone()
+                .or_else(|| Some(self.resolved.model.model.clone())),
+            length: Some(RunLength {
+                steps_per_epoch: self.run.steps_per_epoch,
+                total_steps: self.run.total_steps(),
+            }),
+        };
         let folder = self.folder.path().join("adapter");
-        adapter_folder::save(&self.run.model, &folder, &config)?;
+        adapter_folder::save(&self.run.model, &folder, &description)?;
         Ok(())
-    }
-
-    fn peft_type(&self) -> String {
-        self.run.method.name().to_uppercase()
     }
 
     fn finish(self) -> Result<Summary> {

@@ -1,0 +1,298 @@
+//! Adapters on disk, in the layout of Hugging Face PEFT: `adapter_config.json` and
+//! `adapter_model.safetensors`, keys `base_model.model.<layer>.lora_A.weight`, the head beside
+//! them under its own name.
+//!
+//! Folders of LoRA, VeRA and AdaLoRA go both ways: PEFT opens ours, we open PEFT's.
+
+mod peft;
+
+pub use peft::Description;
+
+use crate::adapted::AdaptedModel;
+use crate::backbone::Backbone;
+use crate::error::Lines;
+use crate::targets::{Pattern, Targets};
+use crate::weights::Checkpoint;
+use crate::{Error, Result};
+use aflora_core::adapter::{AdapterTensor, LoraConfig, LowRank, MethodConfig};
+use safetensors::{Dtype, View};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// The weights' file; older folders have a PyTorch file instead.
+const WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+const ROOT: &str = "base_model.model.";
+
+fn key(site: &str, t: &AdapterTensor) -> String {
+    match t.shared {
+        true => format!("base_model.{}", t.key),
+        false => format!("{ROOT}{site}.{}", t.key),
+    }
+}
+
+/// Writes the adapters and the saved modules of `model` to `folder`.
+///
+/// The folder appears whole or not at all; one that was there is replaced.
+pub fn save(model: &AdaptedModel, folder: &Path, description: &Description) -> Result<()> {
+    let mut tensors = BTreeMap::new();
+    let (mut sites, mut ranks) = (Vec::new(), Vec::new());
+    for adapter in model.adapters() {
+        let site = &adapter.site().name;
+        let saved = adapter.saved();
+        let down = saved.iter().find(|t| t.name == "lora_A");
+        ranks.push(down.map_or(adapter.rank(), |t| t.tensor.size()[0]));
+        sites.push(site.clone());
+        tensors.extend(saved.into_iter().map(|t| (key(site, &t), t.tensor)));
+    }
+    let config = description.to_json(&sites, &ranks, &model.saved_modules());
+    for (name, tensor) in model.saved_weights() {
+        tensors.insert(format!("{ROOT}{name}"), tensor);
+    }
+    write_whole(folder, |folder| write(folder, &config, tensors))
+}
+
+/// Writes the adapters of `model` to `folder` as plain LoRA, whatever their method: every
+/// vector, gate and scale folded into A and B.
+///
+/// # Errors
+/// The model has no adapters, or the folder cannot be written.
+pub fn export_lora(model: &AdaptedModel, folder: &Path, base_model: Option<&str>) -> Result<()> {
+    let folded: Vec<(String, LowRank)> =
+        tch::no_grad(|| model.adapters().map(|a| (a.site().name.clone(), a.folded())).collect());
+    let rank = folded.iter().map(|(_, pair)| pair.down.size()[0]).max().ok_or_else(|| {
+        Error::Targets("the model has no adapters: there is nothing to export".into())
+    })?;
+    let mut tensors = BTreeMap::new();
+    for (site, LowRank { down, up }) in &folded {
+        // Layers of lower rank are filled up with components of zero.
+        let missing = rank - down.size()[0];
+        tensors.insert(
+            format!("{ROOT}{site}.lora_A.weight"),
+            down.constant_pad_nd([0, 0, 0, missing]),
+        );
+        tensors.insert(format!("{ROOT}{site}.lora_B.weight"), up.constant_pad_nd([0, missing]));
+    }
+    for (name, tensor) in model.saved_weights() {
+        tensors.insert(format!("{ROOT}{name}"), tensor);
+    }
+    // A scale of alpha / rank = 1.
+    let lora = LoraConfig { rank, alpha: rank as f64, ..LoraConfig::default() };
+    let description = Description {
+        method: MethodConfig::Lora(lora),
+        base_model: base_model.map(String::from),
+        length: None,
+    };
+    let sites: Vec<String> = folded.into_iter().map(|(site, _)| site).collect();
+    let config = description.to_json(&sites, &[], &model.saved_modules());
+    write_whole(folder, |folder| write(folder, &config, tensors))
+}
+
+/// Makes `folder` by `write` under another name, then gives it its own.
+pub(crate) fn write_whole(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let mut name = folder.file_name().unwrap_or_default().to_os_string();
+    name.push(".tmp");
+    let temporary = folder.with_file_name(name);
+    let _ = fs::remove_dir_all(&temporary);
+    let made = fs::create_dir_all(&temporary).map_err(Error::io(&temporary));
+    let written = made.and_then(|()| write(&temporary)).and_then(|()| {
+        if folder.exists() {
+            fs::remove_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        fs::rename(&temporary, folder).map_err(Error::io(folder))
+    });
+    if written.is_err() {
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    written
+}
+
+fn write(
+    folder: &Path,
+    config: &serde_json::Map<String, serde_json::Value>,
+    tensors: BTreeMap<String, Tensor>,
+) -> Result<()> {
+    let path = folder.join(peft::FILE);
+    let text = serde_json::to_string_pretty(config).unwrap_or_default();
+    fs::write(&path, text + "\n").map_err(Error::io(&path))?;
+    write_safetensors(&folder.join(WEIGHTS[0]), tensors)
+}
+
+/// Writes tensors, in single precision, to a safetensors file.
+pub(crate) fn write_safetensors(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<()> {
+    let views = tensors.into_iter().map(|(name, t)| Ok((name, HostTensor::new(&t)?)));
+    let views: Vec<(String, HostTensor)> = views.collect::<Result<_>>()?;
+    let about = HashMap::from([("format".to_string(), "pt".to_string())]);
+    safetensors::serialize_to_file(views, Some(about), path)
+        .map_err(|e| Error::Io { path: path.into(), source: std::io::Error::other(e.to_string()) })
+}
+
+/// An open adapter folder.
+#[derive(Debug)]
+pub struct AdapterFolder {
+    path: PathBuf,
+    file: Checkpoint,
+    description: Description,
+}
+
+impl AdapterFolder {
+    /// Opens a folder of ours or of PEFT's.
+    ///
+    /// # Errors
+    /// A file is missing or damaged, or the adapter is of a kind that is not built.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let description = Description::read(folder)?;
+        let found = WEIGHTS.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+        let path = found.ok_or_else(|| Error::NoWeights {
+            path: folder.to_path_buf(),
+            looked_for: WEIGHTS.join(", "),
+        })?;
+        let file = Checkpoint::open(&path)?;
+        Ok(AdapterFolder { path, file, description })
+    }
+
+    /// What describes the adapter.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Puts the folder's adapters into `backbone`, whose weights are loaded.
+    ///
+    /// # Errors
+    /// The folder is of another model: a layer or a shape differs. All that does is named.
+    pub fn attach(&self, backbone: Box<dyn Backbone>, base: Kind) -> Result<AdaptedModel> {
+        let method = self.description.method.build()?;
+        let sites = self.sites(backbone.as_ref());
+        let unknown: Vec<String> = sites
+            .iter()
+            .filter(|site| !backbone.linears().iter().any(|l| l.site.name == **site))
+            .map(|site| format!("the model has no adaptable layer `{site}`"))
+            .collect();
+        if !unknown.is_empty() {
+            return Err(self.unfit(unknown));
+        }
+        let targets = Targets { target_modules: Pattern::Names(sites), ..Default::default() };
+        let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &[], base, 0)?;
+        for mut adapter in model.adapters() {
+            let site = adapter.site().name.clone();
+            let tensors = adapter.tensors();
+            let Some(down) = tensors.iter().find(|t| t.name == "lora_A") else { continue };
+            let shape = self.file.shapes().find(|(name, _)| *name == key(&site, down));
+            if let Some((_, &[rank, _])) = shape {
+                if rank != adapter.rank() {
+                    adapter.set_rank(rank).map_err(|_| {
+                        self.unfit(vec![format!(
+                            "`{site}` has rank {rank} there, {} by {}",
+                            down.tensor.size()[0],
+                            peft::FILE
+                        )])
+                    })?;
+                }
+            }
+        }
+        self.load(&model)?;
+        Ok(model)
+    }
+
+    /// The layers that have a tensor in the file.
+    fn sites(&self, backbone: &dyn Backbone) -> Vec<String> {
+        let heads = backbone.new_modules();
+        let names: BTreeSet<String> = self
+            .file
+            .shapes()
+            .filter_map(|(name, _)| {
+                let name = name.strip_prefix(ROOT)?;
+                let name = name.strip_suffix(".weight").unwrap_or(name);
+                let (site, last) = name.rsplit_once('.')?;
+                // The adapters' own names; all else is a module that was saved whole.
+                let own = ["lora_", "vera_", "aflora_", "gate"].iter().any(|p| last.starts_with(p));
+                (own && !heads.contains(&site)).then(|| site.to_string())
+            })
+            .collect();
+        names.into_iter().collect()
+    }
+
+    /// Loads the folder's tensors into `model`, whose adapters are of the same method, layers
+    /// and ranks.
+    ///
+    /// # Errors
+    /// A tensor is missing, unexpected or of another shape; nothing is changed then.
+    pub fn load(&self, model: &AdaptedModel) -> Result<()> {
+        let mut wanted = BTreeMap::new();
+        let mut optional = BTreeSet::new();
+        for adapter in model.adapters() {
+            for t in adapter.tensors() {
+                let name = key(&adapter.site().name, &t);
+                // PEFT leaves the shared pair out if told to; its seed gives it back.
+                if t.shared {
+                    optional.insert(name.clone());
+                }
+                wanted.insert(name, t.tensor);
+            }
+        }
+        let bare = model.saved_weights();
+        for (name, tensor) in &bare {
+            wanted.insert(format!("{ROOT}{name}"), tensor.shallow_clone());
+            // A pooler that came with the model's own weights need not be here.
+            if !model.trained_weights().iter().any(|(trained, _)| trained == name) {
+                optional.insert(format!("{ROOT}{name}"));
+            }
+        }
+        let mut in_file: BTreeMap<&str, &[i64]> = self.file.shapes().collect();
+        let mut problems = Vec::new();
+        let mut loads = Vec::new();
+        for (name, tensor) in wanted {
+            match in_file.remove(name.as_str()) {
+                None if optional.contains(&name) => {}
+                None => problems.push(format!("`{name}` is missing from it")),
+                Some(shape) if shape == tensor.size() => loads.push((name, tensor)),
+                Some(shape) => {
+                    let wanted = tensor.size();
+                    problems.push(format!("`{name}` has shape {shape:?} there, {wanted:?} here"));
+                }
+            }
+        }
+        problems.extend(in_file.keys().map(|name| format!("`{name}` has no place in the model")));
+        if !problems.is_empty() {
+            return Err(self.unfit(problems));
+        }
+        let copy = |(name, mut t): (String, Tensor)| self.file.copy_to(&name, &mut t);
+        tch::no_grad(|| loads.into_iter().try_for_each(copy))
+    }
+
+    fn unfit(&self, problems: Vec<String>) -> Error {
+        Error::Weights { path: self.path.clone(), problems: Lines(problems) }
+    }
+}
+
+/// A tensor's bytes on the host.
+struct HostTensor {
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl HostTensor {
+    fn new(tensor: &Tensor) -> Result<Self> {
+        let host = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+        let mut bytes = vec![0; host.numel() * size_of::<f32>()];
+        host.f_copy_data_u8(&mut bytes, host.numel())?;
+        Ok(HostTensor { shape: host.size().iter().map(|&n| n as usize).collect(), bytes })
+    }
+}
+
+impl View for HostTensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
