@@ -19,6 +19,7 @@
 //! * [`freeze`]: scores, schedule, rules and the controller that freezes matrices
 //! * [`Hook`]: what a method does during training beside the update
 //! * [`Tuner`]: one training step: backward, clip, score, freeze, update
+//! * [`flops`]: what a layer costs, and what a freeze saves
 //! * [`accounting`]: how many parameters trained, and when each matrix froze
 //!
 //! `cargo run --example wrap_linear` shows all of it on plain [`tch::nn::Linear`] layers.
@@ -26,6 +27,7 @@
 pub mod accounting;
 pub mod adapter;
 mod error;
+pub mod flops;
 pub mod freeze;
 mod hook;
 pub mod optim;

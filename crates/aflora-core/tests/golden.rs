@@ -7,7 +7,7 @@ use aflora_core::freeze::{Curve, FreezeConfig, FreezeController, Rule, Score};
 use aflora_core::optim::{
     clip_global_norm, AdamW, AdamWConfig, Arena, Gradients, LinearWarmup, Parameter,
 };
-use aflora_core::{AdaptedLinear, Block, Method, Site, Span, Tuner, TunerConfig};
+use aflora_core::{flops, AdaptedLinear, Block, Method, Site, Span, Tuner, TunerConfig};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tch::{nn, nn::Module, Device, Kind, Tensor};
@@ -34,7 +34,10 @@ fn the_module_is_equation_1_with_its_gradients_and_merges_exactly() {
     let site = Site { name: "m".into(), in_features: 5, out_features: 7, block: Block::Ffn };
     for pm_trainable in [PmTrainable::Ffn, PmTrainable::None] {
         let config = AfloraConfig { rank: 3, pm_trainable, ..Default::default() };
-        let adapter = Aflora::new(config).unwrap().attach(&[site.clone()], 0, Device::Cpu).unwrap();
+        let adapter = Aflora::new(config)
+            .unwrap()
+            .attach(std::slice::from_ref(&site), 0, Device::Cpu)
+            .unwrap();
         let adapter = &adapter[0];
         let names = BTreeMap::from([
             ("lora_A", "a"),
@@ -270,4 +273,20 @@ fn adalora_scores_allocates_and_updates_as_peft_does() {
     }
     assert!(compared >= 60 && zeros > 10, "{compared} tensors, {zeros} zeroed values");
     assert_eq!(tuner.rank_in_use(), Some(4));
+}
+
+#[test]
+fn operations_are_those_that_pytorch_counts() {
+    let text = std::fs::read_to_string(fixture("flops.json")).unwrap();
+    let golden: Vec<Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(golden.len(), 24);
+    for case in golden {
+        let n = |key: &str| case[key].as_i64().unwrap();
+        let flag = |key: &str| case[key].as_bool().unwrap();
+        let products = flops::Products { down: flag("down"), up: flag("up") };
+        let (shape, with_gradient) = ((n("in"), n("out")), flag("input_gradient"));
+        let found = flops::frozen_weight(shape.0, shape.1, n("tokens"), with_gradient)
+            + flops::path(shape, n("rank"), products, n("tokens"), with_gradient);
+        assert_eq!((found.forward, found.backward), (n("forward"), n("backward")), "{case}");
+    }
 }

@@ -5,6 +5,7 @@ use crate::targets::Targets;
 use crate::weights::in_module;
 use crate::{Error, Result};
 use aflora_core::adapter::Role;
+use aflora_core::flops::{self, Flops, Products};
 use aflora_core::optim::Parameter;
 use aflora_core::{Adapter, Method, Site};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -121,6 +122,32 @@ impl AdaptedModel {
     /// Weights of the model that train: of the head, of further modules, of the method; by name.
     pub fn trained_weights(&self) -> Vec<(String, Tensor)> {
         self.weights(|name| self.is_trained(name))
+    }
+
+    /// Matrix products a token in the adapted layers: of their frozen weights, and of the paths
+    /// beside them as they stand now.
+    ///
+    /// The gradients of the first block's inputs, which nothing needs, are counted too.
+    pub fn flops_per_token(&self) -> (Flops, Flops) {
+        let (mut frozen, mut paths) = (Flops::default(), Flops::default());
+        for adapter in self.adapters() {
+            let site = adapter.site();
+            frozen += flops::frozen_weight(site.in_features, site.out_features, 1, true);
+            paths += flops::per_token(adapter.as_ref());
+        }
+        (frozen, paths)
+    }
+
+    /// [`flops_per_token`](Self::flops_per_token) of the paths once no projection matrix trains.
+    pub fn flops_when_frozen(&self) -> Flops {
+        let mut paths = Flops::default();
+        for adapter in self.adapters() {
+            let site = adapter.site();
+            let products = Products { down: false, up: true };
+            let shape = (site.in_features, site.out_features);
+            paths += flops::path(shape, adapter.rank(), products, 1, true);
+        }
+        paths
     }
 
     /// The modules that an adapter folder must hold beside the adapters: those that train, and

@@ -6,6 +6,7 @@
 //! * [`targets`]: which linear layers get an adapter
 //! * [`adapted`]: a backbone with adapters in it
 //! * [`adapter_folder`]: adapters on disk, in the layout of Hugging Face PEFT
+//! * [`merged`]: a fine-tuned model as a plain model folder
 //! * [`weights`]: pretrained weights by name
 //! * [`tokenizer`]: text to token ids
 
@@ -15,6 +16,7 @@ pub mod adapter_folder;
 pub mod backbone;
 pub mod deberta;
 mod error;
+pub mod merged;
 pub mod rust_bert;
 pub mod targets;
 pub mod tokenizer;

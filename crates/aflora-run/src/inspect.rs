@@ -4,6 +4,7 @@ use crate::config::Resolved;
 use crate::run::model_files::{self, locator};
 use crate::ui::{thousands, Progress};
 use aflora_core::adapter::Role;
+use aflora_core::flops::Flops;
 use aflora_models::AdaptedModel;
 use anyhow::{ensure, Result};
 use std::collections::BTreeMap;
@@ -63,19 +64,45 @@ pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Strin
         *by_role.entry(parameter.role).or_default() += parameter.leaf.numel() as i64;
     }
     let count = |role| by_role.get(&role).copied().unwrap_or(0);
-    let counted = count(Role::Projection) + count(Role::Vector);
+    let vectors = count(Role::Vector) + count(Role::SingularValue) + count(Role::Gate);
+    let own = count(Role::Weight) + count(Role::WeightBias);
+    let head = count(Role::Head) + count(Role::HeadBias);
+    let counted = count(Role::Projection) + vectors + own;
     let total: usize = model.backbone().var_store().variables().values().map(|t| t.numel()).sum();
     writeln!(out, "\ntrainable at the start:")?;
     for (what, n) in [
         ("projection matrices", count(Role::Projection)),
-        ("vectors", count(Role::Vector)),
+        ("vectors, values and gates", vectors),
+        ("the model's own weights", own),
         ("adapters (the paper's count)", counted),
-        ("by the method's closed formula", formula),
-        ("head, on top", count(Role::Head) + count(Role::HeadBias)),
-        ("frozen weights of the model", total as i64 - count(Role::Head) - count(Role::HeadBias)),
+        ("by the method's closed formula", formula + own),
+        ("head, on top", head),
+        ("frozen weights of the model", total as i64 - head - own),
     ] {
         writeln!(out, "  {what:31} {:>12}", thousands(n))?;
     }
-    ensure!(counted == formula, "{out}\nthe count and its closed formula differ");
+    if adapted > 0 {
+        operations(&mut out, &model, method.freezes())?;
+    }
+    ensure!(counted == formula + own, "{out}\nthe count and its closed formula differ");
     Ok(out)
+}
+
+/// Matrix products a token, in thousands of floating-point operations.
+fn operations(out: &mut String, model: &AdaptedModel, freezes: bool) -> std::fmt::Result {
+    let (frozen, paths) = model.flops_per_token();
+    let row = |out: &mut String, what: &str, flops: Flops| {
+        let kilo = |n: i64| thousands(n / 1000);
+        let (forward, backward) = (kilo(flops.forward), kilo(flops.backward));
+        let share = 100.0 * flops.total() as f64 / frozen.total() as f64;
+        writeln!(out, "  {what:31} {forward:>12} {backward:>12} {share:>9.2}%")
+    };
+    writeln!(out, "\nthousand operations a token, adapted layers:")?;
+    writeln!(out, "  {:31} {:>12} {:>12} {:>10}", "", "forward", "backward", "of frozen")?;
+    row(out, "frozen weights", frozen)?;
+    row(out, "paths beside them", paths)?;
+    if freezes {
+        row(out, "paths, all matrices frozen", model.flops_when_frozen())?;
+    }
+    Ok(())
 }

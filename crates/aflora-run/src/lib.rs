@@ -4,6 +4,7 @@
 //! * [`data`], [`metrics`], [`hub`]: tasks, their examples, and how answers are judged
 //! * [`run`]: one run, from a configuration to a finished folder
 //! * [`inspect`], [`list`]: what a configuration would train, and what was run
+//! * [`saved`], [`predict`]: a finished run opened again
 //! * [`device`], [`ui`], [`provenance`]: where it computes, what people see, where it came from
 
 pub mod config;
@@ -13,8 +14,10 @@ pub mod hub;
 pub mod inspect;
 pub mod list;
 pub mod metrics;
+pub mod predict;
 pub mod provenance;
 pub mod run;
+pub mod saved;
 pub mod ui;
 
 /// A wrong call: what was asked for cannot be done as asked. The command ends with code 2.

@@ -1,12 +1,17 @@
 //! The `aflora` command.
 
+use aflora_models::{adapter_folder, merged};
 use aflora_run::config::{self, ConfigErrors};
 use aflora_run::data::DataError;
+use aflora_run::predict::{self, Settings};
 use aflora_run::run::{folder::RunFolder, prepare, train};
+use aflora_run::saved::SavedRun;
 use aflora_run::ui::{self, thousands, LogSink};
 use aflora_run::{inspect, list, UsageError};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -44,6 +49,56 @@ enum Command {
     /// Show which layers would get an adapter, and how many parameters would train.
     #[command(after_help = "Needs the model's config.json, not its weights.")]
     Inspect(Target),
+    /// Predict with a finished run for the texts in a JSONL or CSV file.
+    #[command(after_help = "\
+Rows hold `text`, or `text_a` and `text_b` for tasks on pairs. Each comes back as a line of JSON with
+`label` and `scores` added, or `score` for a regression.
+
+Example:
+  aflora predict runs/reviews-minilm-aflora-seed42 new.csv --output judged.jsonl")]
+    Predict {
+        #[command(flatten)]
+        saved: Saved,
+        /// A .csv file with a header, or JSON objects, one a line.
+        input: PathBuf,
+        /// Where to write; standard output if not given.
+        #[arg(long)]
+        output: Option<PathBuf>,
+        /// auto, cpu, cuda or cuda:N.
+        #[arg(long, default_value = "auto")]
+        device: String,
+        /// Of the frozen weights: auto (bf16 on a GPU), fp32, bf16.
+        #[arg(long, default_value = "auto")]
+        precision: String,
+        /// Rows at once.
+        #[arg(long, default_value_t = 32)]
+        batch_size: usize,
+    },
+    /// Write a finished run's model as a plain Hugging Face folder, the adapter merged into it.
+    #[command(
+        after_help = "Example:\n  aflora merge runs/reviews-minilm-aflora-seed42 my-model\n\
+                      transformers opens it with AutoModelForSequenceClassification."
+    )]
+    Merge {
+        #[command(flatten)]
+        saved: Saved,
+        /// The folder to write.
+        target: PathBuf,
+    },
+    /// Write a finished run's adapter for users of Hugging Face PEFT.
+    #[command(
+        after_help = "Example:\n  aflora export runs/reviews-minilm-aflora-seed42 my-adapter --as lora\n\
+                      PeftModel.from_pretrained(base_model, \"my-adapter\") opens it."
+    )]
+    Export {
+        #[command(flatten)]
+        saved: Saved,
+        /// The folder to write.
+        target: PathBuf,
+        /// The form: lora, which every method's adapter folds into.
+        #[arg(long = "as", value_parser = ["lora"], default_value = "lora")]
+        form: String,
+    },
     /// List every key that can be set, with what it takes, its default and what it does.
     Keys,
     /// List runs with their results.
@@ -52,6 +107,21 @@ enum Command {
         #[arg(default_value = "runs")]
         folder: PathBuf,
     },
+}
+
+#[derive(Args)]
+struct Saved {
+    /// A finished run's folder.
+    run: PathBuf,
+    /// A further folder to look for the run's model in.
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+impl Saved {
+    fn open(&self, progress: &mut dyn ui::Progress) -> Result<SavedRun> {
+        SavedRun::open(&self.run, self.data.as_deref(), progress)
+    }
 }
 
 #[derive(Args)]
@@ -90,6 +160,32 @@ fn dispatch(command: Command, progress: &mut dyn ui::Progress) -> Result<()> {
             print!("{}", inspect::inspect(&resolved, progress)?);
             Ok(())
         }
+        Command::Predict { saved, input, output, device, precision, batch_size } => {
+            let run = saved.open(progress)?;
+            let settings = Settings { device: &device, precision: &precision, batch_size };
+            write_to(output.as_deref(), |to| {
+                let rows = predict::predict(&run, &input, to, &settings, progress)?;
+                tracing::info!("{rows} rows");
+                Ok(())
+            })
+        }
+        Command::Merge { saved, target } => {
+            let run = saved.open(progress)?;
+            new_folder(&target)?;
+            // In single precision, whatever it was trained beside.
+            let model = run.model(tch::Device::Cpu, tch::Kind::Float)?;
+            merged::save(&model, run.source(), &target, run.labels())?;
+            println!("{}", target.display());
+            Ok(())
+        }
+        Command::Export { saved, target, form: _ } => {
+            let run = saved.open(progress)?;
+            new_folder(&target)?;
+            let model = run.model(tch::Device::Cpu, tch::Kind::Float)?;
+            adapter_folder::export_lora(&model, &target, Some(run.base_model()))?;
+            println!("{}", target.display());
+            Ok(())
+        }
         Command::Keys => {
             print!("{}", config::keys::table());
             Ok(())
@@ -99,6 +195,34 @@ fn dispatch(command: Command, progress: &mut dyn ui::Progress) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Refuses to write over something that is there.
+fn new_folder(path: &Path) -> Result<()> {
+    if path.exists() {
+        let problem = format!("{} exists already; name a new folder", path.display());
+        return Err(UsageError(problem).into());
+    }
+    Ok(())
+}
+
+/// Writes to standard output, or to a file that appears only when all of it is written.
+fn write_to(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let Some(path) = path else {
+        return write(&mut std::io::stdout().lock());
+    };
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    let failed = || format!("{} cannot be written", path.display());
+    let mut file = BufWriter::new(File::create(&temporary).with_context(failed)?);
+    let written = write(&mut file)
+        .and_then(|()| file.flush().with_context(failed))
+        .and_then(|()| std::fs::rename(&temporary, path).with_context(failed));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
 }
 
 fn run(target: &Target, progress: &mut dyn ui::Progress) -> Result<()> {

@@ -391,3 +391,108 @@ fn help_and_validate_say_what_there_is() {
     let output = aflora(place.path(), &["validate", CONFIG, "seed=7"]);
     assert!(text(&output.stdout).contains("fine, reviews-minilm-aflora-seed7"));
 }
+
+/// A small finished run in `out`, by method.
+fn finished(place: &Path, method: &str) {
+    let mut arguments = SMALL.to_vec();
+    let method = format!("method={method}");
+    arguments.extend(["task=mrpc", "data=.", "run_dir=out", &method]);
+    let output = run(place, &arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_finished_run_predicts_what_it_was_evaluated_to() {
+    let place = workplace();
+    finished(place.path(), "aflora");
+    // The dev set, once as JSONL and once as CSV.
+    let dev = fs::read_to_string(place.path().join("glue/MRPC/dev.tsv")).unwrap();
+    let rows: Vec<Vec<&str>> = dev.lines().skip(1).map(|l| l.split('\t').collect()).collect();
+    let jsonl: String = rows
+        .iter()
+        .map(|r| {
+            serde_json::json!({ "id": r[1], "text_a": r[3], "text_b": r[4] }).to_string() + "\n"
+        })
+        .collect();
+    fs::write(place.path().join("dev.jsonl"), jsonl).unwrap();
+    let csv: String = rows.iter().map(|r| format!("\"{}\",\"{}\"\n", r[3], r[4])).collect();
+    fs::write(place.path().join("dev.csv"), format!("sentence1,sentence2\n{csv}")).unwrap();
+
+    let predict = |arguments: &[&str]| {
+        let output =
+            aflora(place.path(), &[&["predict", "out", "--data", "."], arguments].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let from_jsonl = predict(&["dev.jsonl", "--batch-size", "3"]);
+    predict(&["dev.csv", "--output", "judged.jsonl"]);
+    let from_csv = fs::read_to_string(place.path().join("judged.jsonl")).unwrap();
+    let parse = |text: &str| -> Vec<Value> {
+        text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    };
+    let (a, b) = (parse(&from_jsonl), parse(&from_csv));
+    assert_eq!((a.len(), b.len()), (rows.len(), rows.len()));
+    let mut right = 0;
+    for ((a, b), row) in a.iter().zip(&b).zip(&rows) {
+        assert_eq!((&a["label"], a["id"].as_str()), (&b["label"], Some(row[1])));
+        let (yes, no) = (a["scores"]["1"].as_f64().unwrap(), a["scores"]["0"].as_f64().unwrap());
+        assert!((yes + no - 1.0).abs() < 1e-5);
+        assert_eq!(a["label"] == "1", yes > no);
+        right += usize::from(a["label"] == row[0]);
+    }
+    let metrics = json(&place.path().join("out/metrics.json"));
+    let accuracy = metrics["best"]["metrics"]["accuracy"].as_f64().unwrap();
+    assert!((right as f64 / rows.len() as f64 - accuracy).abs() < 1e-9, "{right}, {accuracy}");
+
+    for (name, content, expected) in [
+        ("bad.jsonl", "{\"text_a\": \"x\", \"text_b\": \"y\"}\n{oops\n", "bad.jsonl, line 2"),
+        ("keys.jsonl", "{\"text\": \"x\"}\n", "`mrpc` wants `text_a` and `text_b`"),
+        ("bad.csv", "text_a,text_b\n1,2\n3\n", "bad.csv"),
+    ] {
+        fs::write(place.path().join(name), content).unwrap();
+        let arguments = ["predict", "out", name, "--data", ".", "--output", "never.jsonl"];
+        let output = aflora(place.path(), &arguments);
+        refused(&output, 1, expected);
+        assert!(!place.path().join("never.jsonl").exists());
+    }
+    refused(&aflora(place.path(), &["predict", "nowhere", "dev.csv"]), 2, "no finished run");
+}
+
+#[test]
+fn a_merged_run_is_a_plain_model_and_an_exported_one_a_lora() {
+    for method in ["aflora", "adalora", "elora", "bitfit"] {
+        let place = workplace();
+        finished(place.path(), method);
+        let ok = |arguments: &[&str]| {
+            let output = aflora(place.path(), arguments);
+            assert!(output.status.success(), "{method}: {}", text(&output.stderr));
+        };
+        ok(&["merge", "out", "merged", "--data", "."]);
+        let merged = place.path().join("merged");
+        assert_eq!(json(&merged.join("config.json"))["label2id"]["1"], 1);
+        assert!(merged.join("tokenizer.json").is_file());
+        refused(&aflora(place.path(), &["merge", "out", "merged", "--data", "."]), 2, "exists");
+
+        // As the model of a run that trains nothing at all, it scores what the run scored.
+        fs::rename(place.path().join("minilm"), place.path().join("old")).unwrap();
+        fs::rename(&merged, place.path().join("minilm")).unwrap();
+        let mut arguments = SMALL.to_vec();
+        arguments.extend(["task=mrpc", "data=.", "run_dir=plain", "method=head", "head_lr=0"]);
+        arguments.push("epochs=1");
+        assert!(run(place.path(), &arguments).status.success());
+        let best = |run: &str| json(&place.path().join(run).join("metrics.json"))["best"].clone();
+        let (merged, adapted) = (best("plain"), best("out"));
+        assert_eq!(merged["metrics"], adapted["metrics"], "{method}");
+        let loss = |v: &Value| v["loss"].as_f64().unwrap();
+        assert!((loss(&merged) - loss(&adapted)).abs() < 1e-4, "{method}");
+
+        if method != "bitfit" {
+            fs::rename(place.path().join("old"), place.path().join("model")).unwrap();
+            fs::remove_dir_all(place.path().join("minilm")).unwrap();
+            fs::rename(place.path().join("model"), place.path().join("minilm")).unwrap();
+            ok(&["export", "out", "lora", "--as", "lora", "--data", "."]);
+            let config = json(&place.path().join("lora/adapter_config.json"));
+            assert_eq!(config["peft_type"], "LORA", "{method}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ use super::{
     check_dropout, check_sites, flat, Adapter, AdapterTensor, Block, LowRank, Method, Role, Site,
 };
 use crate::error::check;
+use crate::flops::Products;
 use crate::freeze::{FreezeConfig, FreezeController, FreezeMode};
 use crate::hook::{Hook, RunLength};
 use crate::optim::Parameter;
@@ -123,6 +124,10 @@ impl Method for Aflora {
         vectors + if self.trains_projections(site) { projections } else { 0 }
     }
 
+    fn freezes(&self) -> bool {
+        self.0.freeze.mode == FreezeMode::Adaptive && self.0.pm_trainable != PmTrainable::None
+    }
+
     fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
         let candidates = parameters.iter().filter(|p| p.role == Role::Projection).count();
         if self.0.freeze.mode != FreezeMode::Adaptive || candidates == 0 {
@@ -233,6 +238,10 @@ impl Adapter for AfloraAdapter {
 
     fn set_training(&mut self, on: bool) {
         self.training = on;
+    }
+
+    fn products(&self) -> Products {
+        Products { down: self.a.requires_grad(), up: true }
     }
 
     fn rank(&self) -> i64 {

@@ -20,6 +20,7 @@ use super::{
     PmTrainable, Role, Site,
 };
 use crate::error::check;
+use crate::flops::Products;
 use crate::freeze::{FreezeCheck, FreezeConfig, FreezeMode, MatrixScore, Schedule};
 use crate::hook::{Hook, RunLength};
 use crate::optim::{Arena, Gradients, Group, Parameter};
@@ -96,6 +97,10 @@ impl Method for AfloraRank {
         self.aflora.trainable_count(site)
     }
 
+    fn freezes(&self) -> bool {
+        self.aflora.freezes()
+    }
+
     fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
         let freeze = &self.config.freeze;
         let schedule = freeze.schedule(length.steps_per_epoch, length.total_steps)?;
@@ -142,6 +147,10 @@ impl Adapter for RankAdapter {
 
     fn set_training(&mut self, on: bool) {
         self.inner.set_training(on);
+    }
+
+    fn products(&self) -> Products {
+        self.inner.products()
     }
 
     fn rank(&self) -> i64 {

@@ -10,6 +10,7 @@ use super::{
     check_dropout, check_sites, flat, Adapter, AdapterTensor, LowRank, Method, Role, Site,
 };
 use crate::error::check;
+use crate::flops::Products;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -160,6 +161,10 @@ impl Adapter for EloraAdapter {
 
     fn set_training(&mut self, on: bool) {
         self.training = on;
+    }
+
+    fn products(&self) -> Products {
+        Products { down: false, up: true }
     }
 
     fn rank(&self) -> i64 {

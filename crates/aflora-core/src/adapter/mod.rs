@@ -36,6 +36,7 @@ pub use plain::Plain;
 pub use sora::{Sora, SoraConfig};
 pub use wrap::AdaptedLinear;
 
+use crate::flops::Products;
 use crate::hook::{Hook, RunLength};
 use crate::optim::Parameter;
 use crate::{Error, Result};
@@ -189,6 +190,11 @@ pub trait Adapter: Debug + Send {
     /// Rank of the path.
     fn rank(&self) -> i64;
 
+    /// Which weight gradients a backward pass computes now, for counting its operations.
+    fn products(&self) -> Products {
+        Products { down: true, up: true }
+    }
+
     /// The tensors as an adapter folder holds them: those of [`tensors`](Self::tensors), without
     /// the rank components that contribute nothing (a gate or singular value of exactly zero).
     /// The output of the path is the same with them; [`set_rank`](Self::set_rank) makes room.
@@ -228,6 +234,11 @@ pub trait Method: Debug {
     /// Whether the method puts adapters on layers at all.
     fn adapts(&self) -> bool {
         true
+    }
+
+    /// Whether projection matrices that train at the start are frozen at the end.
+    fn freezes(&self) -> bool {
+        false
     }
 
     /// What acts during training.

@@ -13,7 +13,7 @@ pub mod tsv;
 
 pub use error::DataError;
 pub use locate::{Dataset, Locator, Source};
-pub use task::{Task, TASKS};
+pub use task::{Labels, Task, TASKS};
 
 /// One example: a text or a pair of texts, and what is right for it.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,6 +4,7 @@ use super::prepare::Prepared;
 use super::recorder::Evaluation;
 use aflora_core::accounting::Accounting;
 use aflora_core::adapter::Role;
+use aflora_core::flops::Flops;
 use serde::Serialize;
 
 /// The content of `metrics.json`.
@@ -29,6 +30,8 @@ pub struct Summary {
     pub parameters: Parameters,
     /// Optimiser steps.
     pub steps: u64,
+    /// Matrix products a token in the adapted layers.
+    pub flops_per_token: Operations,
     /// Where it ran.
     pub device: String,
     /// Seconds of wall time.
@@ -52,6 +55,17 @@ pub struct Parameters {
     pub head: i64,
 }
 
+/// Floating-point operations a token (see [`aflora_core::flops`]).
+#[derive(Debug, Serialize)]
+pub struct Operations {
+    /// Of the frozen weights of the adapted layers.
+    pub frozen_weights: Flops,
+    /// Of the paths beside them, at the first step.
+    pub paths_at_start: Flops,
+    /// Of the paths at the last step.
+    pub paths_at_end: Flops,
+}
+
 /// Where the time went.
 #[derive(Debug, Serialize)]
 pub struct Times {
@@ -63,22 +77,31 @@ pub struct Times {
     pub median_step: f64,
 }
 
-/// `freeze.csv`: every projection matrix that trained at the start, and the step at which it
-/// froze (empty if it never did).
+/// `freeze.csv`: every projection matrix that trained at the start (or component of one, where a
+/// method freezes by components), and the step at which it froze (empty if it never did).
 pub fn freeze_table(run: &Prepared, counts: &Accounting) -> String {
     let mut table = "matrix,block,elements,frozen_at_step\n".to_string();
+    let by_component = counts.frozen_at.iter().any(|(name, _)| name.contains(".component"));
     for adapter in run.model.adapters() {
         let site = adapter.site();
-        for tensor in adapter.tensors() {
-            let name = format!("{}.{}", site.name, tensor.name);
-            let frozen = counts.frozen_at.iter().find(|(frozen, _)| *frozen == name);
+        let block = format!("{:?}", site.block).to_lowercase();
+        let mut row = |name: &str, elements: usize, trains: bool| {
+            let frozen = counts.frozen_at.iter().find(|(frozen, _)| frozen == name);
             // What neither trains now nor froze on the way never trained.
-            if tensor.role != Role::Projection || !(tensor.trainable || frozen.is_some()) {
-                continue;
+            if trains || frozen.is_some() {
+                let step = frozen.map_or(String::new(), |(_, step)| step.to_string());
+                table += &format!("{name},{block},{elements},{step}\n");
             }
-            let block = format!("{:?}", site.block).to_lowercase();
-            let step = frozen.map_or(String::new(), |(_, step)| step.to_string());
-            table += &format!("{name},{block},{},{step}\n", tensor.tensor.numel());
+        };
+        if by_component {
+            let elements = (site.in_features + site.out_features) as usize;
+            for k in 0..adapter.rank() {
+                row(&format!("{}.component{k}", site.name), elements, false);
+            }
+        } else {
+            for t in adapter.tensors().iter().filter(|t| t.role == Role::Projection) {
+                row(&format!("{}.{}", site.name, t.name), t.tensor.numel(), t.trainable);
+            }
         }
     }
     table

@@ -4,12 +4,13 @@ use super::evaluate::{evaluate, loss};
 use super::folder::{RunFolder, CONFIG, METRICS};
 use super::prepare::Prepared;
 use super::recorder::{Evaluation, Event, Recorder};
-use super::summary::{freeze_table, Parameters, Summary, Times};
+use super::summary::{freeze_table, Operations, Parameters, Summary, Times};
 use crate::config::Resolved;
 use crate::device;
 use crate::provenance::Environment;
 use crate::ui::{seconds, thousands, Progress};
 use aflora_core::adapter::Role;
+use aflora_core::flops::Flops;
 use aflora_core::{RunLength, StepReport, Tuner};
 use aflora_models::adapter_folder::{self, Description};
 use anyhow::{bail, Context, Result};
@@ -65,6 +66,8 @@ struct Loop<'a> {
     folder: &'a RunFolder,
     recorder: &'a mut Recorder,
     tuner: Tuner,
+    /// Of the frozen weights and of the paths, a token.
+    flops_at_start: (Flops, Flops),
     evaluations: Vec<Evaluation>,
     best: Option<usize>,
     step_seconds: Vec<f64>,
@@ -89,6 +92,7 @@ impl<'a> Loop<'a> {
             folder,
             recorder,
             tuner,
+            flops_at_start: run.model.flops_per_token(),
             evaluations: Vec::new(),
             best: None,
             step_seconds: Vec::new(),
@@ -314,6 +318,11 @@ impl<'a> Loop<'a> {
                 head: head.map(|p| p.leaf.numel() as i64).sum(),
             },
             steps: self.tuner.completed(),
+            flops_per_token: Operations {
+                frozen_weights: self.flops_at_start.0,
+                paths_at_start: self.flops_at_start.1,
+                paths_at_end: self.run.model.flops_per_token().1,
+            },
             device: device::describe(self.run.device),
             seconds: Times {
                 training: self.training_seconds,
