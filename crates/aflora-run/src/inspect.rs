@@ -5,6 +5,7 @@ use crate::run::model_files::{self, locator};
 use crate::ui::{thousands, Progress};
 use aflora_core::adapter::Role;
 use aflora_core::flops::Flops;
+use aflora_core::Method;
 use aflora_models::AdaptedModel;
 use anyhow::{ensure, Result};
 use std::collections::BTreeMap;
@@ -35,17 +36,32 @@ pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Strin
     )?;
 
     let mut out = format!("{}\n", resolved.name());
-    let mut formula = 0;
+    if method.adapts() {
+        layer_table(&mut out, &model, method.as_ref(), layers)?;
+    }
+    counts(&mut out, &model, method.as_ref())?;
+    if method.adapts() {
+        operations(&mut out, &model, method.freezes())?;
+    }
+    Ok(out)
+}
+
+/// The adapted layers by kind: how many, of what shape, with how many parameters each.
+fn layer_table(
+    out: &mut String,
+    model: &AdaptedModel,
+    method: &dyn Method,
+    layers: usize,
+) -> std::fmt::Result {
     let mut kinds: BTreeMap<(String, i64, i64), (usize, i64)> = BTreeMap::new();
     for adapter in model.adapters() {
         let site = adapter.site();
-        let count = method.trainable_count(site);
-        formula += count;
+        // Numbers name one layer among its kind.
         let kind = site.name.split('.').filter(|p| p.parse::<u32>().is_err());
         let kind = kind.collect::<Vec<_>>().join(".");
         let entry = kinds.entry((kind, site.in_features, site.out_features)).or_default();
         entry.0 += 1;
-        entry.1 = count;
+        entry.1 = method.trainable_count(site);
     }
     let adapted: usize = kinds.values().map(|(n, _)| n).sum();
     writeln!(out, "\nadapters on {adapted} of {layers} linear layers:")?;
@@ -59,33 +75,43 @@ pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Strin
         let shape = format!("{from} → {to}");
         writeln!(out, "  {name:widest$}  {times:>4}  {shape:>13}  {:>15}", thousands(*count))?;
     }
+    Ok(())
+}
+
+/// What trains at the start, counted and by the closed formula, which must agree.
+fn counts(out: &mut String, model: &AdaptedModel, method: &dyn Method) -> Result<()> {
     let mut by_role: BTreeMap<Role, i64> = BTreeMap::new();
     for parameter in model.parameters() {
         *by_role.entry(parameter.role).or_default() += parameter.leaf.numel() as i64;
     }
-    let count = |role| by_role.get(&role).copied().unwrap_or(0);
-    let vectors = count(Role::Vector) + count(Role::SingularValue) + count(Role::Gate);
-    let own = count(Role::Weight) + count(Role::WeightBias);
-    let head = count(Role::Head) + count(Role::HeadBias);
-    let counted = count(Role::Projection) + vectors + own;
+    let of = |roles: &[Role]| roles.iter().filter_map(|role| by_role.get(role)).sum::<i64>();
+    let projections = of(&[Role::Projection]);
+    let vectors = of(&[Role::Vector, Role::SingularValue, Role::Gate]);
+    let own = of(&[Role::Weight, Role::WeightBias]);
+    let head = of(&[Role::Head, Role::HeadBias]);
+    let counted = projections + vectors + own;
+    let formula: i64 = model.adapters().map(|a| method.trainable_count(a.site())).sum();
     let total: usize = model.backbone().var_store().variables().values().map(|t| t.numel()).sum();
     writeln!(out, "\ntrainable at the start:")?;
     for (what, n) in [
-        ("projection matrices", count(Role::Projection)),
+        ("projection matrices", projections),
         ("vectors, values and gates", vectors),
         ("the model's own weights", own),
-        ("adapters (the paper's count)", counted),
+    ] {
+        if n > 0 {
+            writeln!(out, "  {what:31} {:>12}", thousands(n))?;
+        }
+    }
+    for (what, n) in [
+        ("together (the paper's count)", counted),
         ("by the method's closed formula", formula + own),
         ("head, on top", head),
         ("frozen weights of the model", total as i64 - head - own),
     ] {
         writeln!(out, "  {what:31} {:>12}", thousands(n))?;
     }
-    if adapted > 0 {
-        operations(&mut out, &model, method.freezes())?;
-    }
     ensure!(counted == formula + own, "{out}\nthe count and its closed formula differ");
-    Ok(out)
+    Ok(())
 }
 
 /// Matrix products a token, in thousands of floating-point operations.
