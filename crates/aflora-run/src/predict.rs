@@ -19,6 +19,9 @@ use tch::{Device, Kind};
 /// Rows that are held and sorted by length at once, in batches.
 const WINDOW: usize = 32;
 
+/// Of the progress bar, in bytes.
+const UNIT: u64 = 1000;
+
 /// How to predict.
 #[derive(Debug)]
 pub struct Settings<'a> {
@@ -57,7 +60,7 @@ pub fn predict(
         device,
         batch_size: settings.batch_size,
     };
-    progress.begin("predict", bytes);
+    progress.begin("predict (kB)", bytes / UNIT);
     let counted = Counted { from: file, done: 0 };
     let done = match input.extension().and_then(|e| e.to_str()) {
         Some("csv") => predictor.csv(counted, input, output, progress),
@@ -103,7 +106,7 @@ impl Predictor {
             window.push((self.texts(&row).with_context(place)?, row));
             if window.len() == WINDOW * self.batch_size {
                 done += self.flush(&mut window, output)?;
-                progress.update(lines.get_ref().done, &format!("{done} rows"));
+                progress.update(lines.get_ref().done / UNIT, &format!("{done} rows"));
             }
         }
         Ok(done + self.flush(&mut window, output)?)
@@ -128,7 +131,7 @@ impl Predictor {
             window.push((self.texts(&row).with_context(|| place(line))?, row));
             if window.len() == WINDOW * self.batch_size {
                 done += self.flush(&mut window, output)?;
-                progress.update(reader.get_ref().done, &format!("{done} rows"));
+                progress.update(reader.get_ref().done / UNIT, &format!("{done} rows"));
             }
         }
         Ok(done + self.flush(&mut window, output)?)

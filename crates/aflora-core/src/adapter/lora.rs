@@ -3,7 +3,7 @@
 
 use super::init::{constant, lora_uniform};
 use super::{
-    check_dropout, check_sites, flat, Adapter, AdapterTensor, LowRank, Method, Role, Site,
+    check_dropout, check_sites, folded_forward, Adapter, AdapterTensor, LowRank, Method, Role, Site,
 };
 use crate::error::check;
 use crate::Result;
@@ -103,9 +103,7 @@ impl Adapter for LoraAdapter {
     }
 
     fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let (x2, dropped) = flat(x, &self.site, self.training.then_some(self.config.dropout));
-        let h = dropped.linear(&self.down().to_kind(x.kind()), None::<Tensor>);
-        super::wrap::accumulate(x, &x2, weight, bias, &h, &self.b)
+        folded_forward(self, x, weight, bias, self.training.then_some(self.config.dropout))
     }
 
     fn folded(&self) -> LowRank {

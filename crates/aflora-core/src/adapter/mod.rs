@@ -293,7 +293,7 @@ fn check_dropout(dropout: f64) -> Result<()> {
     crate::error::check("dropout", dropout, ok, "at least 0 and below 1")
 }
 
-/// `x` as `[tokens, in_features]`, dropped out if `p` is given.
+/// `x` as `[tokens, in_features]`, as it is and dropped out if a rate is given.
 fn flat(x: &Tensor, site: &Site, dropout: Option<f64>) -> (Tensor, Tensor) {
     let plain = x.reshape([-1, site.in_features]);
     let dropped = match dropout {
@@ -301,4 +301,18 @@ fn flat(x: &Tensor, site: &Site, dropout: Option<f64>) -> (Tensor, Tensor) {
         _ => plain.shallow_clone(),
     };
     (plain, dropped)
+}
+
+/// The forward pass of a path that computes with its folded pair.
+fn folded_forward(
+    adapter: &dyn Adapter,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    dropout: Option<f64>,
+) -> Tensor {
+    let LowRank { down, up } = adapter.folded();
+    let (x2, dropped) = flat(x, adapter.site(), dropout);
+    let h = dropped.linear(&down.to_kind(x.kind()), None::<Tensor>);
+    wrap::accumulate(x, &x2, weight, bias, &h, &up)
 }

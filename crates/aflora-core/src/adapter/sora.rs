@@ -8,8 +8,8 @@
 
 use super::init::{constant, lora_uniform, normal};
 use super::{
-    check_dropout, check_sites, components_in_use, flat, select_components, Adapter, AdapterTensor,
-    LowRank, Method, Role, Site,
+    check_dropout, check_sites, components_in_use, folded_forward, select_components, Adapter,
+    AdapterTensor, LowRank, Method, Role, Site,
 };
 use crate::error::check;
 use crate::hook::{Hook, RunLength};
@@ -120,9 +120,7 @@ impl Adapter for SoraAdapter {
     }
 
     fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let (x2, dropped) = flat(x, &self.site, self.training.then_some(self.dropout));
-        let h = dropped.linear(&self.down().to_kind(x.kind()), None::<Tensor>);
-        super::wrap::accumulate(x, &x2, weight, bias, &h, &self.b)
+        folded_forward(self, x, weight, bias, self.training.then_some(self.dropout))
     }
 
     fn folded(&self) -> LowRank {

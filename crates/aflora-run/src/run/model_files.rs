@@ -121,14 +121,15 @@ pub fn byte_progress<'a>(
     progress: &'a mut dyn Progress,
     what: &str,
 ) -> impl FnMut(u64, Option<u64>) + 'a {
+    const UNIT: u64 = 1000;
     let mut begun = false;
-    let what = format!("download {what}");
+    let what = format!("download {what} (kB)");
     move |done, total| {
         if !begun {
-            progress.begin(&what, total.unwrap_or(0));
+            progress.begin(&what, total.unwrap_or(0) / UNIT);
             begun = true;
         }
-        progress.update(done, "");
+        progress.update(done / UNIT, "");
         if Some(done) == total {
             progress.end();
             begun = false;
