@@ -351,6 +351,28 @@ fn components_that_froze_never_move_again() {
 }
 
 #[test]
+fn an_adapter_that_the_model_goes_around_is_named() {
+    for (name, method) in methods() {
+        let layers = layers(method.as_ref());
+        let config = TunerConfig { max_grad_norm: None, ..Default::default() };
+        let mut tuner = Tuner::new(config, method.as_ref(), parameters(&layers), 10, 60).unwrap();
+        for _ in 0..10 {
+            // The last layer takes no part.
+            let mut x = fixed(&[8, 12], "x");
+            for layer in &layers[..3] {
+                x = layer.forward(&x).tanh();
+            }
+            tuner.step(&x.square().mean(Kind::Float)).unwrap();
+        }
+        let unmoved = tuner.unmoved().unwrap();
+        let penalised = ["adalora", "sora"].contains(&name);
+        // Their penalties move A, B or the gate even there; the rest stands still.
+        assert!(!unmoved.is_empty() || penalised, "{name}");
+        assert!(unmoved.iter().all(|n| n.starts_with("layer3.")), "{name}: {unmoved:?}");
+    }
+}
+
+#[test]
 fn what_needs_a_hook_refuses_to_train_without_it() {
     for (name, method) in methods() {
         let layers = layers(method.as_ref());

@@ -496,3 +496,79 @@ fn a_merged_run_is_a_plain_model_and_an_exported_one_a_lora() {
         }
     }
 }
+
+/// Serves the files below a folder over HTTP until the test ends; gives its address.
+fn serve(folder: PathBuf) -> String {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(&stream).lines();
+            let Some(Ok(request)) = lines.next() else { continue };
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
+            let (status, body) = match fs::read(folder.join(path)) {
+                Ok(body) => ("200 OK", body),
+                Err(_) => ("404 Not Found", Vec::new()),
+            };
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(&body));
+        }
+    });
+    address
+}
+
+#[test]
+fn a_model_comes_from_the_hub_in_whatever_form_it_has_there_and_then_from_the_cache() {
+    let place = workplace();
+    // As DeBERTa-v3 lies there: a PyTorch file and a SentencePiece model.
+    let hub = place.path().join("hub/owner/tiny/resolve/0123abc");
+    fs::create_dir_all(&hub).unwrap();
+    let fixtures = root().join("crates/aflora-models/tests/fixtures");
+    for (from, to) in [
+        (fixtures.join("hub/config.json"), "config.json"),
+        (fixtures.join("hub/pytorch_model.bin"), "pytorch_model.bin"),
+        (root().join("configs/models/tiny-deberta/spm.model"), "spm.model"),
+    ] {
+        fs::copy(from, hub.join(to)).unwrap();
+    }
+    fs::write(
+        place.path().join("configs/models/tiny.yaml"),
+        "model: tiny\nbackbone: deberta-v2\nrepo: owner/tiny\nrevision: 0123abc\n\
+         target_modules: [query_proj, intermediate.dense, output.dense]\n",
+    )
+    .unwrap();
+    let mut arguments = vec!["run", CONFIG];
+    arguments.extend(SMALL);
+    arguments.extend(["task=mrpc", "model=tiny", "data=.", "epochs=4"]);
+    let fetched = |endpoint: &str, offline: &str, run_dir: &str| {
+        Command::new(env!("CARGO_BIN_EXE_aflora"))
+            .args(&arguments)
+            .arg(run_dir)
+            .current_dir(place.path())
+            .env_remove("AFLORA_DATA")
+            .env("HF_HUB_OFFLINE", offline)
+            .env("HF_ENDPOINT", endpoint)
+            .env("HF_HOME", place.path().join("hf"))
+            .output()
+            .unwrap()
+    };
+    let address = serve(place.path().join("hub"));
+    let output = fetched(&address, "0", "run_dir=one");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let used = json(&place.path().join("one/provenance.json"))["weights"][0]["path"].clone();
+    assert!(used.as_str().unwrap().ends_with("snapshots/0123abc/pytorch_model.bin"), "{used}");
+    // What is not there was remembered: neither a network nor a question is needed any more.
+    for (endpoint, offline, run_dir) in
+        [("http://127.0.0.1:1", "0", "run_dir=two"), (&address, "1", "run_dir=three")]
+    {
+        let output = fetched(endpoint, offline, run_dir);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let metrics = |run: &str| json(&place.path().join(run).join("metrics.json"))["best"].clone();
+    assert_eq!(metrics("one")["loss"], metrics("two")["loss"]);
+}

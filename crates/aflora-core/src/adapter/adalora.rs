@@ -7,7 +7,7 @@
 //! schedule, the values of the lowest triplets are set to zero; they may come back. In the last
 //! phase the choice is final. A penalty keeps A and B near orthogonal.
 //!
-//! The arithmetic is PEFT's (0.19), which is the authors': tests hold it to its numbers.
+//! The arithmetic is PEFT's (0.21), which is the authors': tests hold it to its numbers.
 
 use super::init::{constant, normal};
 use super::{
