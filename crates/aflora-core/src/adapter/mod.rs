@@ -1,7 +1,7 @@
 //! Modules that run beside a frozen linear layer.
 //!
 //! A [`Method`] puts an [`Adapter`] on each [`Site`], that is on each linear layer that was
-//! chosen, and may bring a [`Hook`](crate::Hook) that acts during training. One file a method,
+//! chosen, and may bring a [`Hook`] that acts during training. One file a method,
 //! every file of the same shape: settings, method, adapter, hook.
 //!
 //! | method | trains | file |

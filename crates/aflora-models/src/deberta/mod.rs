@@ -4,7 +4,7 @@
 //! `docs/backbones.md`). Written from the paper (He et al. 2021, "DeBERTa: Decoding-enhanced BERT
 //! with Disentangled Attention") and the released configs, and held to the logits and gradients
 //! of transformers by tests. Built for speed: no gather, no copy of the position table for each
-//! text, fused attention; see [`position`].
+//! text, fused attention (`position.rs` has the idea).
 
 mod attention;
 mod config;
