@@ -497,6 +497,16 @@ fn a_merged_run_is_a_plain_model_and_an_exported_one_a_lora() {
     }
 }
 
+#[test]
+fn a_method_that_trains_the_model_s_own_weights_stays_in_single_precision() {
+    let place = workplace();
+    for method in ["method=full", "method=bitfit"] {
+        let arguments = ["task=mrpc", method, "precision=bf16", "run_dir=out"];
+        refused(&run(place.path(), &arguments), 2, "set precision=fp32");
+        assert!(!place.path().join("out").exists());
+    }
+}
+
 /// Serves the files below a folder over HTTP until the test ends; gives its address.
 fn serve(folder: PathBuf) -> String {
     use std::io::{BufRead, BufReader, Write};

@@ -118,6 +118,13 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
         "auto" if own => Kind::Float,
         precision => device::base_kind(precision, device)?,
     };
+    if own && base != Kind::Float {
+        usage!(
+            "the method `{}` trains the model's own weights, whose updates bf16 would round away; \
+             set precision=fp32, or leave it out",
+            method.name()
+        );
+    }
     let model = AdaptedModel::new(
         backbone,
         method.as_ref(),
