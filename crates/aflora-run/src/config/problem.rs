@@ -151,7 +151,7 @@ fn by_similarity<'a>(name: &str, known: &[&'a str]) -> Vec<&'a str> {
 /// Help for a name that is none of `known`: what was probably meant, or all there is.
 pub fn instead(name: &str, known: &[&str]) -> String {
     match nearest(name, known) {
-        Some(near) if known.len() > 9 => format!("did you mean `{near}`?"),
+        Some(near) if known.len() > 8 => format!("did you mean `{near}`?"),
         Some(near) => {
             format!("did you mean `{near}`? Known: {}", by_similarity(name, known).join(", "))
         }

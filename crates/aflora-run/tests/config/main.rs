@@ -39,8 +39,9 @@ fn bad(overrides: &[&str]) -> String {
 
 fn names(kind: &str) -> Vec<String> {
     let files = fs::read_dir(configs().join(kind)).unwrap();
-    let stem = |f: fs::DirEntry| f.path().file_stem().unwrap().to_str().unwrap().to_string();
-    let mut names: Vec<String> = files.map(|f| stem(f.unwrap())).collect();
+    let paths = files.map(|f| f.unwrap().path()).filter(|p| p.extension().is_some());
+    let stem = |p: PathBuf| p.file_stem().unwrap().to_str().unwrap().to_string();
+    let mut names: Vec<String> = paths.map(stem).collect();
     names.sort();
     names
 }
