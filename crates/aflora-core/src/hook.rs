@@ -52,8 +52,9 @@ pub trait Hook: Debug {
         0
     }
 
-    /// Rank components in use over all adapters, where the method changes it.
-    fn rank_in_use(&self) -> Option<i64> {
+    /// Rank components in use over all adapters, where the method changes it. May read from the
+    /// device.
+    fn rank_in_use(&self, _arena: &Arena) -> Option<i64> {
         None
     }
 }

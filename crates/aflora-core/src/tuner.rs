@@ -97,8 +97,6 @@ pub struct StepReport {
     pub trainable: i64,
     /// The freeze test, if one was due.
     pub check: Option<FreezeCheck>,
-    /// Rank components in use over all adapters, where the method changes it.
-    pub rank: Option<i64>,
 }
 
 /// Trains the adapters and the head of one model over one run.
@@ -207,8 +205,7 @@ impl Tuner {
         let trainable = self.trainable();
         self.accounting.step(trainable);
         let lr = self.config.lr * factor;
-        let rank = self.rank_in_use();
-        let report = StepReport { step: self.step, lr, grad_norm, trainable, check, rank };
+        let report = StepReport { step: self.step, lr, grad_norm, trainable, check };
         self.step += 1;
         Ok(report)
     }
@@ -233,9 +230,10 @@ impl Tuner {
         self.arena.trainable(false) - self.hook.as_ref().map_or(0, |hook| hook.held())
     }
 
-    /// Rank components in use over all adapters, where the method changes it.
+    /// Rank components in use over all adapters, where the method changes it. May read from the
+    /// device.
     pub fn rank_in_use(&self) -> Option<i64> {
-        self.hook.as_ref().and_then(|hook| hook.rank_in_use())
+        self.hook.as_ref().and_then(|hook| hook.rank_in_use(&self.arena))
     }
 
     /// Parameters that no update has moved so far: none had a gradient other than zero.

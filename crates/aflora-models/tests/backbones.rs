@@ -3,19 +3,11 @@
 mod common;
 
 use aflora_models::{build, weights, Backbone};
-use common::{batch, fixture, relative, tensors};
+use common::{batch, fixture, loss, relative, tensors};
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Kind, Tensor};
 
 const LIMIT: f64 = 1e-5;
-
-fn loss(logits: &Tensor, labels: &Tensor) -> Tensor {
-    if logits.size()[1] == 1 {
-        logits.squeeze_dim(1).mse_loss(labels, Reduction::Mean)
-    } else {
-        logits.cross_entropy_for_logits(labels)
-    }
-}
 
 fn load(name: &str, kind: &str, labels: i64) -> (Box<dyn Backbone>, BTreeMap<String, Tensor>) {
     let folder = fixture("models").join(name);

@@ -80,8 +80,13 @@ fn trained(config: &MethodConfig) -> AdaptedModel {
     model
 }
 
-fn describe(method: &MethodConfig) -> Description {
-    Description { method: method.clone(), base_model: Some("tiny".into()), length: None }
+fn describe(method: &MethodConfig, model: &AdaptedModel) -> Description {
+    Description {
+        method: method.clone(),
+        base_model: Some("tiny".into()),
+        length: None,
+        modules_to_save: model.saved_modules(),
+    }
 }
 
 #[test]
@@ -90,7 +95,7 @@ fn every_method_saves_and_loads_to_the_same_logits() {
     let folder = place.path().join("adapter");
     for config in methods() {
         let model = trained(&config);
-        adapter_folder::save(&model, &folder, &describe(&config)).unwrap();
+        adapter_folder::save(&model, &folder, &describe(&config, &model)).unwrap();
         let again = opened(&folder).unwrap();
         let error = relative(&logits(&again), &logits(&model));
         // Dropped components change the order of sums, AdaLoRA's also a scale.
@@ -102,11 +107,34 @@ fn every_method_saves_and_loads_to_the_same_logits() {
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1, "no temporary folder");
         // And once more, to the bit: what is slim stays so.
         let other = place.path().join("again");
-        adapter_folder::save(&again, &other, &describe(&config)).unwrap();
+        adapter_folder::save(&again, &other, &describe(&config, &again)).unwrap();
         let bytes = |f: &Path| std::fs::read(f.join("adapter_model.safetensors")).unwrap();
         assert!(bytes(&other) == bytes(&folder), "{config:?}");
         std::fs::remove_dir_all(&other).unwrap();
     }
+}
+
+#[test]
+fn modules_that_trained_beside_the_head_come_back_with_the_adapter() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("adapter");
+    let config = MethodConfig::Lora(LoraConfig::default());
+    let method = config.build().unwrap();
+    let targets =
+        Targets { target_modules: Pattern::Names(vec!["query".into()]), ..Default::default() };
+    let modules = ["bert.pooler".to_string()];
+    let backbone = bert("bert_classes", 2);
+    let model =
+        AdaptedModel::new(backbone, method.as_ref(), &targets, &modules, Kind::Float, 1).unwrap();
+    tch::no_grad(|| {
+        for (name, mut weight) in model.trained_weights() {
+            let _ = weight.g_add_(&normal(&weight.size(), 0.1, 7, &name));
+        }
+    });
+    adapter_folder::save(&model, &folder, &describe(&config, &model)).unwrap();
+    let again = opened(&folder).unwrap();
+    assert_eq!(logits(&again), logits(&model));
+    assert_eq!(again.trained_modules(), model.trained_modules());
 }
 
 #[test]
@@ -171,7 +199,7 @@ fn a_folder_for_another_model_is_refused_with_what_differs() {
     let build = || aflora_models::build("bert", &config, 2, tch::Device::Cpu).unwrap();
     let error = folder.attach(build(), Kind::Float).unwrap_err().to_string();
     assert!(
-        error.contains("intermediate.dense.lora_B.weight` has shape [64, 4] there, [80, 4]"),
+        error.contains("intermediate.dense.lora_B.weight` has shape [64, 4] there, [80, 4] in"),
         "{error}"
     );
 
@@ -198,10 +226,10 @@ fn peft_opens_our_folders_and_gives_our_logits() {
         let folder = place.path().join(i.to_string());
         match config {
             MethodConfig::Lora(_) | MethodConfig::AdaLora(_) => {
-                adapter_folder::save(&model, &folder, &describe(config)).unwrap();
+                adapter_folder::save(&model, &folder, &describe(config, &model)).unwrap();
             }
             MethodConfig::Elora(elora) if elora.shared => {
-                adapter_folder::save(&model, &folder, &describe(config)).unwrap();
+                adapter_folder::save(&model, &folder, &describe(config, &model)).unwrap();
             }
             other if other.build().unwrap().adapts() => {
                 adapter_folder::export_lora(&model, &folder, Some("tiny")).unwrap();

@@ -77,6 +77,27 @@ fn every_tensor_that_does_not_fit_is_named_and_nothing_is_loaded() {
 }
 
 #[test]
+fn a_weight_of_whole_numbers_is_named_before_anything_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let mut broken = checkpoint();
+    for (name, tensor) in &mut broken {
+        // Late in the order in which tensors are copied.
+        if name == "bert.pooler.dense.weight" {
+            *tensor = tensor.to_kind(Kind::Int64);
+        }
+    }
+    write(&path, &broken);
+    let config = fixture("bert_classes/config.json");
+    let model = build("bert", &config, 2, Device::Cpu).unwrap();
+    let word = || model.var_store().variables()["bert.embeddings.word_embeddings.weight"].copy();
+    let before = word();
+    let error = weights::load(model.as_ref(), &path).unwrap_err().to_string();
+    assert!(error.contains("`bert.pooler.dense.weight` is of type Int64; expected"), "{error}");
+    assert_eq!(word(), before);
+}
+
+#[test]
 fn a_head_for_other_labels_is_new() {
     let config = fixture("bert_classes/config.json");
     let model = build("bert", &config, 3, Device::Cpu).unwrap();

@@ -4,18 +4,10 @@ mod common;
 
 use aflora_core::adapter::{Aflora, AfloraConfig, PmTrainable};
 use aflora_models::{AdaptedModel, Pattern, Targets};
-use common::{batch, bert, relative, tensors};
-use tch::{Kind, Reduction, Tensor};
+use common::{batch, bert, loss, relative, tensors};
+use tch::{Kind, Tensor};
 
 const LIMIT: f64 = 1e-5;
-
-fn loss(logits: &Tensor, labels: &Tensor) -> Tensor {
-    if logits.size()[1] == 1 {
-        logits.squeeze_dim(1).mse_loss(labels, Reduction::Mean)
-    } else {
-        logits.cross_entropy_for_logits(labels)
-    }
-}
 
 #[test]
 fn bert_agrees_with_transformers_in_logits_losses_and_every_gradient() {

@@ -207,7 +207,7 @@ impl Hub {
         let mut response = match self.ask(url, have) {
             Ok(response) => response,
             // The part is longer than the file: of no use.
-            Err(ureq::Error::StatusCode(416)) => {
+            Err(ureq::Error::StatusCode(416)) if have > 0 => {
                 file.set_len(0).map_err(io_failed)?;
                 return self.fetch_into(url, file, progress);
             }

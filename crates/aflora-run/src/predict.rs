@@ -12,7 +12,7 @@ use aflora_models::{AdaptedModel, TextEncoder};
 use anyhow::{bail, Context, Result};
 use serde_json::{json, Map, Value};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use tch::{Device, Kind};
 
@@ -80,6 +80,9 @@ struct Predictor {
 }
 
 type Row = Map<String, Value>;
+
+/// A row with its text or texts.
+type Read = ((String, Option<String>), Row);
 
 impl Predictor {
     fn jsonl(
@@ -163,12 +166,7 @@ impl Predictor {
     }
 
     /// Predicts for the rows that were gathered, and writes them.
-    #[allow(clippy::type_complexity)]
-    fn flush(
-        &self,
-        window: &mut Vec<((String, Option<String>), Row)>,
-        output: &mut dyn Write,
-    ) -> Result<u64> {
+    fn flush(&self, window: &mut Vec<Read>, output: &mut dyn Write) -> Result<u64> {
         let rows = std::mem::take(window);
         let texts: Vec<(&str, Option<&str>)> =
             rows.iter().map(|((a, b), _)| (a.as_str(), b.as_deref())).collect();
@@ -213,8 +211,8 @@ struct Counted {
     done: u64,
 }
 
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+impl io::Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.from.read(buffer)?;
         self.done += n as u64;
         Ok(n)

@@ -11,20 +11,20 @@
 
 use super::init::{constant, normal};
 use super::{
-    check_dropout, check_sites, components_in_use, folded_forward, select_components, Adapter,
-    AdapterTensor, LowRank, Method, Role, Site,
+    check_dropout, check_sites, component_means, components_in_use, folded_forward,
+    select_components, Adapter, AdapterTensor, LowRank, Method, Role, Site,
 };
 use crate::error::check;
+use crate::freeze::Smoothed;
 use crate::hook::{Hook, RunLength};
-use crate::optim::{Arena, Gradients, Group, Parameter};
+use crate::optim::{Arena, Gradients, Parameter};
 use crate::{Result, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 // Names of the state buffers.
-const SENSITIVITY: &str = "adalora.sensitivity";
-const UNCERTAINTY: &str = "adalora.uncertainty";
+const SMOOTHED: [&str; 2] = ["adalora.sensitivity", "adalora.uncertainty"];
 
 /// AdaLoRA's settings; rank 12 to 8 is the paper's 1.27M on DeBERTaV3-base.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -244,36 +244,22 @@ impl Allocator {
         }
     }
 
-    /// Takes a step's gradient into the scores' state.
-    fn observe(&self, group: &mut Group, gradient: &Tensor) {
-        let now = (group.values() * gradient).abs_();
-        let mut smooth = group.state(SENSITIVITY);
-        let _ = smooth.lerp_(&now, 1.0 - self.config.beta1);
-        let deviation = (&now - &smooth).abs_();
-        let _ = group.state(UNCERTAINTY).lerp_(&deviation, 1.0 - self.config.beta2);
+    fn smoothed(&self) -> Smoothed {
+        let AdaLoraConfig { beta1, beta2, .. } = self.config;
+        Smoothed { names: SMOOTHED, beta1, beta2, updated: true }
     }
 
     /// The values to zero so that `budget` are left: those up to the k-th lowest score.
     fn choose(&self, arena: &mut Arena, budget: i64) -> Option<Tensor> {
-        let score = |group: &mut Group| group.state(SENSITIVITY) * group.state(UNCERTAINTY);
-        let of_matrices = score(arena.group_mut(Role::Projection)?);
-        let of_values = score(arena.group_mut(Role::SingularValue)?);
-        let matrices = arena.group(Role::Projection)?;
-        let values = arena.group(Role::SingularValue)?;
-        // Mean of each row of A and of each column of B, by layer.
-        let mut sides: BTreeMap<&str, Tensor> = BTreeMap::new();
-        for ((name, leaf), slice) in matrices.leaves().zip(matrices.slices(&of_matrices)) {
-            let (site, which) = name.rsplit_once('.')?;
-            let across = if which == "lora_A" { 1 } else { 0 };
-            let mean = slice.view_as(leaf).mean_dim(across, false, Kind::Float);
-            let sum = match sides.remove(site) {
-                Some(other) => other + mean,
-                None => mean,
-            };
-            sides.insert(site, sum);
-        }
-        let by_layer: Option<Vec<Tensor>> =
-            values.leaves().map(|(name, _)| sides.remove(name.rsplit_once('.')?.0)).collect();
+        let smoothed = self.smoothed();
+        let of_matrices = smoothed.score(arena.group_mut(Role::Projection)?);
+        let of_values = smoothed.score(arena.group_mut(Role::SingularValue)?);
+        let mut sides = component_means(arena.group(Role::Projection)?, &of_matrices);
+        let by_layer: Option<Vec<Tensor>> = arena
+            .group(Role::SingularValue)?
+            .leaves()
+            .map(|(name, _)| sides.remove(name.rsplit_once('.')?.0))
+            .collect();
         let scores = of_values + Tensor::cat(&by_layer?, 0);
         let k = self.start - budget;
         if k < 1 {
@@ -328,13 +314,14 @@ impl Hook for Allocator {
                     [(Role::Projection, of_matrices), (Role::SingularValue, of_values)]
                 {
                     if let Some(group) = arena.group_mut(role) {
-                        self.observe(group, gradient);
+                        let now = (group.values() * gradient).abs_();
+                        self.smoothed().observe(group, &now);
                     }
                 }
             }
             let (budget, due) = self.budget(step);
             if let Some(zeroed) = due.then(|| self.choose(arena, budget)).flatten() {
-                self.in_use = self.start - zeroed.sum(Kind::Int64).int64_value(&[]);
+                self.in_use = budget;
                 mask(arena, &zeroed);
                 self.masked = (step == self.last).then_some(zeroed);
             }
@@ -342,7 +329,7 @@ impl Hook for Allocator {
         })
     }
 
-    fn rank_in_use(&self) -> Option<i64> {
+    fn rank_in_use(&self, _: &Arena) -> Option<i64> {
         Some(self.in_use)
     }
 }

@@ -16,12 +16,12 @@
 
 use super::aflora::{Aflora, AfloraAdapter};
 use super::{
-    components_in_use, select_components, Adapter, AdapterTensor, AfloraConfig, LowRank, Method,
-    PmTrainable, Role, Site,
+    component_means, components_in_use, select_components, Adapter, AdapterTensor, AfloraConfig,
+    LowRank, Method, PmTrainable, Role, Site,
 };
 use crate::error::check;
 use crate::flops::Products;
-use crate::freeze::{FreezeCheck, FreezeConfig, FreezeMode, MatrixScore, Schedule};
+use crate::freeze::{FreezeCheck, FreezeConfig, FreezeMode, MatrixScore, Schedule, Smoothed};
 use crate::hook::{Hook, RunLength};
 use crate::optim::{Arena, Gradients, Group, Parameter};
 use crate::Result;
@@ -29,9 +29,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
-const SENSITIVITY: &str = "aflora_rank.sensitivity";
-const UNCERTAINTY: &str = "aflora_rank.uncertainty";
+// Names of the state buffers.
+const SMOOTHED: [&str; 2] = ["aflora_rank.sensitivity", "aflora_rank.uncertainty"];
 const HELD: &str = "aflora_rank.held";
+const VALUES: &str = "aflora_rank.values";
 
 /// AFLoRA's settings and a target. `freeze.rule` has no say here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -107,8 +108,12 @@ impl Method for AfloraRank {
         let layers = parameters.iter().filter(|p| p.name.ends_with(".aflora_d")).count() as i64;
         let start = layers * self.config.rank;
         Ok(Some(Box::new(Components {
-            beta1: freeze.beta1,
-            beta2: freeze.beta2,
+            smoothed: Smoothed {
+                names: SMOOTHED,
+                beta1: freeze.beta1,
+                beta2: freeze.beta2,
+                updated: false,
+            },
             interval: freeze.interval,
             freezes: freeze.mode == FreezeMode::Adaptive,
             schedule,
@@ -177,8 +182,7 @@ impl Adapter for RankAdapter {
 /// Which components train, rest and stay.
 #[derive(Debug)]
 struct Components {
-    beta1: f64,
-    beta2: f64,
+    smoothed: Smoothed,
     interval: u64,
     freezes: bool,
     schedule: Schedule,
@@ -193,29 +197,10 @@ struct Components {
 }
 
 impl Components {
+    /// Takes I of a step in and gives s.
     fn score(&self, group: &mut Group, now: &Tensor) -> Tensor {
-        let mut smooth = group.state(SENSITIVITY);
-        let deviation = (now - &smooth).abs_();
-        let _ = smooth.lerp_(now, 1.0 - self.beta1);
-        let mut uncertainty = group.state(UNCERTAINTY);
-        let _ = uncertainty.lerp_(&deviation, 1.0 - self.beta2);
-        smooth * uncertainty
-    }
-
-    /// Mean score of each component by layer, from both of its matrices.
-    fn by_component(group: &Group, scores: &Tensor) -> BTreeMap<String, Tensor> {
-        let mut means: BTreeMap<String, Tensor> = BTreeMap::new();
-        for ((name, leaf), slice) in group.leaves().zip(group.slices(scores)) {
-            let Some((site, which)) = name.rsplit_once('.') else { continue };
-            let across = if which == "lora_A" { 1 } else { 0 };
-            let mean = slice.view_as(leaf).mean_dim(across, false, Kind::Float);
-            let sum = match means.remove(site) {
-                Some(other) => other + mean,
-                None => mean,
-            };
-            means.insert(site.to_string(), sum);
-        }
-        means
+        self.smoothed.observe(group, now);
+        self.smoothed.score(group)
     }
 
     /// Freezes the lowest components until the schedule is met.
@@ -223,7 +208,7 @@ impl Components {
         let Some(group) = arena.group_mut(Role::Projection) else {
             return Ok(FreezeCheck { step, ratio: 0.0, threshold: None, matrices: Vec::new() });
         };
-        let means = Self::by_component(group, scores);
+        let means = component_means(group, scores);
         let flat: Vec<Tensor> = means.values().map(Tensor::shallow_clone).collect();
         // The one host read of a test.
         let values = Vec::<f64>::try_from(Tensor::cat(&flat, 0).to_kind(Kind::Double))?;
@@ -346,7 +331,7 @@ impl Hook for Components {
             } else if let Some(group) = arena.group_mut(Role::Projection) {
                 // The values to come back to.
                 let values = group.values().copy();
-                group.state("aflora_rank.values").copy_(&values);
+                group.state(VALUES).copy_(&values);
             }
             Ok(Some(check))
         })
@@ -356,7 +341,7 @@ impl Hook for Components {
         tch::no_grad(|| {
             if let Some(group) = arena.group_mut(Role::Projection) {
                 if self.held > 0 && !group.is_empty() {
-                    let (mask, kept) = (group.state(HELD), group.state("aflora_rank.values"));
+                    let (mask, kept) = (group.state(HELD), group.state(VALUES));
                     let back = kept.where_self(&mask.to_kind(Kind::Bool), group.values());
                     group.values().shallow_clone().copy_(&back);
                 }
@@ -372,7 +357,7 @@ impl Hook for Components {
         self.held + (self.start - self.in_use)
     }
 
-    fn rank_in_use(&self) -> Option<i64> {
+    fn rank_in_use(&self, _: &Arena) -> Option<i64> {
         Some(self.in_use)
     }
 }

@@ -38,9 +38,10 @@ pub use wrap::AdaptedLinear;
 
 use crate::flops::Products;
 use crate::hook::{Hook, RunLength};
-use crate::optim::Parameter;
+use crate::optim::{Group, Parameter};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use tch::{Device, Tensor};
 
@@ -272,6 +273,23 @@ fn select_components(
         None => t,
     };
     tensors.into_iter().map(select).collect()
+}
+
+/// The mean of `flat` (laid out like `group`'s values) over each row of A plus that over each
+/// column of B, by layer: `[rank]` each.
+fn component_means(group: &Group, flat: &Tensor) -> BTreeMap<String, Tensor> {
+    let mut means: BTreeMap<String, Tensor> = BTreeMap::new();
+    for ((name, leaf), slice) in group.leaves().zip(group.slices(flat)) {
+        let Some((site, which)) = name.rsplit_once('.') else { continue };
+        let across = if which == "lora_A" { 1 } else { 0 };
+        let mean = slice.view_as(leaf).mean_dim(across, false, tch::Kind::Float);
+        let sum = match means.remove(site) {
+            Some(other) => other + mean,
+            None => mean,
+        };
+        means.insert(site.to_string(), sum);
+    }
+    means
 }
 
 /// Checks `sites` and `rank` once for all methods.

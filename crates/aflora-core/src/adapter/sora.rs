@@ -87,10 +87,8 @@ impl Method for Sora {
         self.0.rank * (site.in_features + site.out_features + 1)
     }
 
-    fn hook(&self, _: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
-        let gates = parameters.iter().filter(|p| p.role == Role::Gate);
-        let in_use = gates.map(|p| p.leaf.numel() as i64).sum();
-        Ok(Some(Box::new(Shrink { config: self.0.clone(), in_use })))
+    fn hook(&self, _: RunLength, _: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
+        Ok(Some(Box::new(Shrink { config: self.0.clone() })))
     }
 }
 
@@ -166,7 +164,6 @@ impl Adapter for SoraAdapter {
 #[derive(Debug)]
 struct Shrink {
     config: SoraConfig,
-    in_use: i64,
 }
 
 impl Hook for Shrink {
@@ -179,21 +176,18 @@ impl Hook for Shrink {
         Ok(Some(Tensor::cat(&flat, 0).abs().mean(Kind::Float) * self.config.sparse_lambda))
     }
 
-    fn after_update(&mut self, step: u64, arena: &mut Arena, _: &Gradients) -> Result<()> {
+    fn after_update(&mut self, _: u64, arena: &mut Arena, _: &Gradients) -> Result<()> {
         let Some(gates) = arena.group_mut(Role::Gate) else { return Ok(()) };
         tch::no_grad(|| {
             let shrunk = soft_threshold(gates.values(), self.config.threshold);
             gates.values().shallow_clone().copy_(&shrunk);
-            // A host read now and then, for the record.
-            if step.is_multiple_of(50) {
-                self.in_use = shrunk.count_nonzero(None::<i64>).int64_value(&[]);
-            }
         });
         Ok(())
     }
 
-    fn rank_in_use(&self) -> Option<i64> {
-        Some(self.in_use)
+    fn rank_in_use(&self, arena: &Arena) -> Option<i64> {
+        let gates = arena.group(Role::Gate)?;
+        Some(gates.values().count_nonzero(None::<i64>).int64_value(&[]))
     }
 }
 

@@ -4,6 +4,7 @@
 //! parameters, so a freeze compacts it together with them.
 
 use super::rule::{element_quantile, matrix_rank, Rule, Verdict};
+use super::score::Smoothed;
 use super::{FreezeConfig, Schedule};
 use crate::adapter::Role;
 use crate::hook::Hook;
@@ -14,8 +15,7 @@ use tch::{Kind, Tensor};
 
 // Names of the state buffers.
 const WINDOW: &str = "freeze.window_mean";
-const SENSITIVITY: &str = "freeze.sensitivity";
-const UNCERTAINTY: &str = "freeze.uncertainty";
+const SMOOTHED: [&str; 2] = ["freeze.sensitivity", "freeze.uncertainty"];
 
 /// A matrix and its score at a test.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -126,21 +126,22 @@ impl FreezeController {
                 let mut window = group.state(WINDOW);
                 if place == 0 {
                     // The window before this step is complete: take it in, start anew.
-                    let mut smooth = group.state(SENSITIVITY);
-                    let _ = smooth.lerp_(&window, 1.0 - self.config.beta1);
-                    let deviation = (&window - &smooth).abs_();
-                    let _ = group.state(UNCERTAINTY).lerp_(&deviation, 1.0 - self.config.beta2);
+                    self.smoothed().observe(group, &window);
                     window.copy_(&now);
                 } else {
                     let _ = window.lerp_(&now, 1.0 / (place + 1) as f64);
                 }
             }
-            Rule::MatrixRank => {
-                let mut smooth = group.state(SENSITIVITY);
-                let deviation = (&now - &smooth).abs_();
-                let _ = smooth.lerp_(&now, 1.0 - self.config.beta1);
-                let _ = group.state(UNCERTAINTY).lerp_(&deviation, 1.0 - self.config.beta2);
-            }
+            Rule::MatrixRank => self.smoothed().observe(group, &now),
+        }
+    }
+
+    fn smoothed(&self) -> Smoothed {
+        Smoothed {
+            names: SMOOTHED,
+            beta1: self.config.beta1,
+            beta2: self.config.beta2,
+            updated: self.config.rule == Rule::ElementQuantile,
         }
     }
 
@@ -158,7 +159,7 @@ impl FreezeController {
     }
 
     fn test(&self, t: u64, group: &mut Group) -> Result<FreezeCheck> {
-        let elements = group.state(SENSITIVITY) * group.state(UNCERTAINTY);
+        let elements = self.smoothed().score(group);
         // One host read for all matrices: the only one that freezing needs.
         let means: Vec<Tensor> =
             group.slices(&elements).map(|slice| slice.mean(Kind::Float)).collect();

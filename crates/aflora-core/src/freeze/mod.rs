@@ -16,6 +16,7 @@ pub use controller::{FreezeCheck, FreezeController, MatrixScore};
 pub use rule::Rule;
 pub use schedule::{Curve, Schedule};
 pub use score::Score;
+pub(crate) use score::Smoothed;
 
 use crate::error::check;
 use crate::{Result, Span};

@@ -9,8 +9,40 @@
 //!
 //! Which Ī stands in U, and how often I is taken, is the rule's: see [`Rule`](super::Rule).
 
+use crate::optim::Group;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
+
+/// Ī and Ū of every element of a group, in buffers that go with it (Eq. 3-4).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Smoothed {
+    /// The names of the buffers of Ī and Ū.
+    pub names: [&'static str; 2],
+    /// β₁.
+    pub beta1: f64,
+    /// β₂.
+    pub beta2: f64,
+    /// Whether U compares with the Ī that already holds this I (the released code, AdaLoRA), or
+    /// with the one before (the paper's text).
+    pub updated: bool,
+}
+
+impl Smoothed {
+    /// Takes I of a step (or of a window of steps) in.
+    pub fn observe(&self, group: &mut Group, now: &Tensor) {
+        let mut smooth = group.state(self.names[0]);
+        let mut uncertainty = group.state(self.names[1]);
+        let before = (!self.updated).then(|| (now - &smooth).abs_());
+        let _ = smooth.lerp_(now, 1.0 - self.beta1);
+        let deviation = before.unwrap_or_else(|| (now - &smooth).abs_());
+        let _ = uncertainty.lerp_(&deviation, 1.0 - self.beta2);
+    }
+
+    /// s = Ī ⊙ Ū.
+    pub fn score(&self, group: &mut Group) -> Tensor {
+        group.state(self.names[0]) * group.state(self.names[1])
+    }
+}
 
 /// What an element's sensitivity is; g is its gradient, p its value (Figure 4).
 ///

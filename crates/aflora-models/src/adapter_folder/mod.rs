@@ -12,7 +12,7 @@ use crate::adapted::AdaptedModel;
 use crate::backbone::Backbone;
 use crate::error::Lines;
 use crate::targets::{Pattern, Targets};
-use crate::weights::Checkpoint;
+use crate::weights::{in_module, Checkpoint};
 use crate::{Error, Result};
 use aflora_core::adapter::{AdapterTensor, LoraConfig, LowRank, MethodConfig};
 use safetensors::{Dtype, View};
@@ -47,7 +47,7 @@ pub fn save(model: &AdaptedModel, folder: &Path, description: &Description) -> R
         sites.push(site.clone());
         tensors.extend(saved.into_iter().map(|t| (key(site, &t), t.tensor)));
     }
-    let config = description.to_json(&sites, &ranks, &model.saved_modules());
+    let config = description.to_json(&sites, &ranks);
     for (name, tensor) in model.saved_weights() {
         tensors.insert(format!("{ROOT}{name}"), tensor);
     }
@@ -84,9 +84,10 @@ pub fn export_lora(model: &AdaptedModel, folder: &Path, base_model: Option<&str>
         method: MethodConfig::Lora(lora),
         base_model: base_model.map(String::from),
         length: None,
+        modules_to_save: model.saved_modules(),
     };
     let sites: Vec<String> = folded.into_iter().map(|(site, _)| site).collect();
-    let config = description.to_json(&sites, &[], &model.saved_modules());
+    let config = description.to_json(&sites, &[]);
     write_whole(folder, |folder| write(folder, &config, tensors))
 }
 
@@ -174,7 +175,8 @@ impl AdapterFolder {
             return Err(self.unfit(unknown));
         }
         let targets = Targets { target_modules: Pattern::Names(sites), ..Default::default() };
-        let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &[], base, 0)?;
+        let modules = self.trained_modules(backbone.as_ref());
+        let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &modules, base, 0)?;
         for mut adapter in model.adapters() {
             let site = adapter.site().name.clone();
             let tensors = adapter.tensors();
@@ -194,6 +196,17 @@ impl AdapterFolder {
         }
         self.load(&model)?;
         Ok(model)
+    }
+
+    /// The modules that trained in full beside the head. PEFT's list also has names that only
+    /// other models have; ours also those that are saved without having trained.
+    fn trained_modules(&self, backbone: &dyn Backbone) -> Vec<String> {
+        let names = backbone.var_store().variables();
+        let own = [backbone.head(), backbone.new_modules()].concat();
+        let trained = |module: &&String| {
+            !own.contains(&module.as_str()) && names.keys().any(|name| in_module(name, module))
+        };
+        self.description.modules_to_save.iter().filter(trained).cloned().collect()
     }
 
     /// The layers that have a tensor in the file.
@@ -247,11 +260,10 @@ impl AdapterFolder {
             match in_file.remove(name.as_str()) {
                 None if optional.contains(&name) => {}
                 None => problems.push(format!("`{name}` is missing from it")),
-                Some(shape) if shape == tensor.size() => loads.push((name, tensor)),
-                Some(shape) => {
-                    let wanted = tensor.size();
-                    problems.push(format!("`{name}` has shape {shape:?} there, {wanted:?} here"));
-                }
+                Some(_) => match self.file.misfit(&name, &tensor.size()) {
+                    Some(misfit) => problems.push(misfit),
+                    None => loads.push((name, tensor)),
+                },
             }
         }
         problems.extend(in_file.keys().map(|name| format!("`{name}` has no place in the model")));

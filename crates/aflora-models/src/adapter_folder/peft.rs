@@ -21,17 +21,14 @@ pub struct Description {
     pub base_model: Option<String>,
     /// The run that made it, where it is known.
     pub length: Option<RunLength>,
+    /// The modules that are in the folder whole: the head, and others beside it.
+    pub modules_to_save: Vec<String>,
 }
 
 impl Description {
-    /// The file's content for an adapter on `sites` with `modules_to_save`; `ranks` are the
-    /// components of each site that are left.
-    pub(super) fn to_json(
-        &self,
-        sites: &[String],
-        ranks: &[i64],
-        modules_to_save: &[String],
-    ) -> Map<String, Value> {
+    /// The file's content for an adapter on `sites`; `ranks` are the components of each site that
+    /// are left.
+    pub(super) fn to_json(&self, sites: &[String], ranks: &[i64]) -> Map<String, Value> {
         let mut keys = match &self.method {
             MethodConfig::Lora(config) => lora(config),
             MethodConfig::Elora(config) if config.shared => vera(config),
@@ -45,7 +42,7 @@ impl Description {
         let mut all = keys.as_object_mut().map(std::mem::take).unwrap_or_default();
         // Whole names, so that no other module of the model ends the same way.
         all.insert("target_modules".into(), sites.into());
-        all.insert("modules_to_save".into(), modules_to_save.into());
+        all.insert("modules_to_save".into(), self.modules_to_save.clone().into());
         all.insert("base_model_name_or_path".into(), self.base_model.clone().into());
         all.insert("task_type".into(), "SEQ_CLS".into());
         all.insert("inference_mode".into(), true.into());
@@ -89,7 +86,14 @@ impl Description {
             .map_err(|e| problem(format!("not an adapter's configuration: {e}")))?;
         let method = read_method(&keys).map_err(problem)?;
         let base_model = keys.get("base_model_name_or_path").and_then(Value::as_str);
-        Ok(Description { method, base_model: base_model.map(String::from), length: None })
+        let modules = keys.get("modules_to_save").and_then(Value::as_array);
+        let names = modules.into_iter().flatten().filter_map(Value::as_str).map(String::from);
+        Ok(Description {
+            method,
+            base_model: base_model.map(String::from),
+            length: None,
+            modules_to_save: names.collect(),
+        })
     }
 }
 

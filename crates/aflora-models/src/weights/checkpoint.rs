@@ -84,19 +84,23 @@ impl Checkpoint {
         self.places.iter().map(|(name, (_, place))| (name.as_str(), place.shape.as_slice()))
     }
 
-    /// Copies the tensor `name`, which must be there and of the right shape, to `target`.
+    /// What is wrong with the tensor `name`, which must be there, for a place of `wanted` shape.
+    pub(crate) fn misfit(&self, name: &str, wanted: &[i64]) -> Option<String> {
+        let (_, Place { shape, kind, .. }) = &self.places[name];
+        if shape != wanted {
+            Some(format!("`{name}` has shape {shape:?} there, {wanted:?} in the model"))
+        } else if !matches!(kind, Kind::Float | Kind::Half | Kind::BFloat16 | Kind::Double) {
+            Some(format!("`{name}` is of type {kind:?}; expected Double, Float, Half or BFloat16"))
+        } else {
+            None
+        }
+    }
+
+    /// Copies the tensor `name`, which must be there and have no [`misfit`](Self::misfit), to
+    /// `target`.
     pub(crate) fn copy_to(&self, name: &str, target: &mut Tensor) -> Result<()> {
         let (file, place) = &self.places[name];
-        let (path, bytes) = &self.files[*file];
-        if !matches!(place.kind, Kind::Float | Kind::Half | Kind::BFloat16 | Kind::Double) {
-            return Err(Error::Weights {
-                path: path.clone(),
-                problems: Lines(vec![format!(
-                    "`{name}` is of type {:?}; expected Double, Float, Half or BFloat16",
-                    place.kind
-                )]),
-            });
-        }
+        let (_, bytes) = &self.files[*file];
         let start = bytes[place.offset..].as_ptr();
         let aligned = start.align_offset(place.kind.elt_size_in_bytes()) == 0;
         let aligned_copy;

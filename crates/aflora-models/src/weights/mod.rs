@@ -56,13 +56,12 @@ pub fn load(backbone: &dyn Backbone, path: &Path) -> Result<LoadReport> {
         match found {
             None if may_be_new => report.new.push(name),
             None => problems.push(format!("`{name}` is missing from it")),
-            Some((stored, shape)) if shape == variable.size() => loads.push((variable, stored)),
             // A head for another number of labels is no head for this task.
-            Some(_) if may_be_new => report.new.push(name),
-            Some((_, shape)) => problems.push(format!(
-                "`{name}` has shape {shape:?} there, {:?} in the model",
-                variable.size()
-            )),
+            Some((_, shape)) if may_be_new && shape != variable.size() => report.new.push(name),
+            Some((stored, _)) => match checkpoint.misfit(stored, &variable.size()) {
+                Some(misfit) => problems.push(misfit),
+                None => loads.push((variable, stored)),
+            },
         }
     }
     if !problems.is_empty() {

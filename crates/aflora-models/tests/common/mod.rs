@@ -4,7 +4,7 @@
 use aflora_models::{build, weights, Backbone, Batch};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 pub fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -35,4 +35,13 @@ pub fn relative(found: &Tensor, expected: &Tensor) -> f64 {
     let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
     let scale = expected.abs().max().double_value(&[]);
     (found - expected).abs().max().double_value(&[]) / scale.max(1e-30)
+}
+
+/// Cross entropy over classes, squared error of one score.
+pub fn loss(logits: &Tensor, labels: &Tensor) -> Tensor {
+    if logits.size()[1] == 1 {
+        logits.squeeze_dim(1).mse_loss(labels, Reduction::Mean)
+    } else {
+        logits.cross_entropy_for_logits(labels)
+    }
 }

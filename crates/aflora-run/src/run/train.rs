@@ -179,7 +179,7 @@ impl<'a> Loop<'a> {
                 lr: report.lr,
                 grad_norm: report.grad_norm.double_value(&[]),
                 trainable: report.trainable,
-                rank: report.rank,
+                rank: self.tuner.rank_in_use(),
             })?;
         }
         Ok(())
@@ -288,6 +288,7 @@ impl<'a> Loop<'a> {
                 steps_per_epoch: self.run.steps_per_epoch,
                 total_steps: self.run.total_steps(),
             }),
+            modules_to_save: self.run.model.saved_modules(),
         };
         let folder = self.folder.path().join("adapter");
         adapter_folder::save(&self.run.model, &folder, &description)?;
