@@ -18,6 +18,7 @@
 //!   buffers, AdamW, clipping and the learning-rate schedule
 //! * [`freeze`]: scores, schedule, rules and the controller that freezes matrices
 //! * [`Hook`]: what a method does during training beside the update
+//! * [`Checkpoints`]: gradient checkpointing, for models too deep for the memory
 //! * [`Tuner`]: one training step: backward, clip, score, freeze, update
 //! * [`flops`]: what a layer costs, and what a freeze saves
 //! * [`accounting`]: how many parameters trained, and when each matrix froze
@@ -26,6 +27,7 @@
 
 pub mod accounting;
 pub mod adapter;
+mod checkpoint;
 mod error;
 pub mod flops;
 pub mod freeze;
@@ -35,6 +37,7 @@ mod span;
 mod tuner;
 
 pub use adapter::{AdaptedLinear, Adapter, Block, Method, Site};
+pub use checkpoint::Checkpoints;
 pub use error::{Error, Result};
 pub use hook::{Hook, RunLength};
 pub use span::Span;

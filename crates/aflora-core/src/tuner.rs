@@ -13,7 +13,7 @@ use crate::hook::{Hook, RunLength};
 use crate::optim::{
     clip_global_norm, AdamW, AdamWConfig, Arena, Gradients, LinearWarmup, Parameter,
 };
-use crate::{Error, Method, Result, Span};
+use crate::{Checkpoints, Error, Method, Result, Span};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -160,13 +160,18 @@ impl Tuner {
 
     /// Adds the gradient of `loss` to the next update (gradient accumulation).
     pub fn accumulate(&mut self, loss: &Tensor) -> Result<()> {
+        self.accumulate_through(loss, Checkpoints::default())
+    }
+
+    /// [`accumulate`](Self::accumulate) of a loss behind checkpointed segments.
+    pub fn accumulate_through(&mut self, loss: &Tensor, checkpoints: Checkpoints) -> Result<()> {
         let penalty = match &self.hook {
             Some(hook) => hook.penalty(&self.arena)?,
             None => None,
         };
         let gradients = match penalty {
-            Some(penalty) => self.arena.gradients(&(loss + penalty))?,
-            None => self.arena.gradients(loss)?,
+            Some(penalty) => self.arena.gradients_through(&(loss + penalty), checkpoints)?,
+            None => self.arena.gradients_through(loss, checkpoints)?,
         };
         match &mut self.pending {
             None => self.pending = Some(gradients),

@@ -1,13 +1,14 @@
 //! A backbone with adapters in it.
 
 use crate::backbone::{Backbone, Batch};
+use crate::generate::{self, GenerationConfig};
 use crate::targets::Targets;
 use crate::weights::in_module;
 use crate::{Error, Result};
 use aflora_core::adapter::Role;
 use aflora_core::flops::{self, Flops, Products};
 use aflora_core::optim::Parameter;
-use aflora_core::{Adapter, Method, Site};
+use aflora_core::{Adapter, Checkpoints, Method, Site};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::{Kind, Tensor};
 
@@ -87,6 +88,9 @@ impl AdaptedModel {
         tch::no_grad(|| {
             for (name, mut variable) in self.backbone.var_store().variables() {
                 if self.is_trained(&name) {
+                    if variable.kind() != Kind::Float {
+                        variable.f_set_data(&variable.to_kind(Kind::Float))?;
+                    }
                     let _ = variable.set_requires_grad(true);
                 } else if variable.kind() != base {
                     variable.f_set_data(&variable.to_kind(base))?;
@@ -101,12 +105,31 @@ impl AdaptedModel {
         in_modules || self.own_weights.iter().any(|own| own == name)
     }
 
-    /// Logits `[batch, labels]`, fp32; `train` switches all dropout on.
+    /// Logits, fp32 (see [`Backbone::forward`]); `train` switches all dropout on.
     pub fn forward(&self, batch: &Batch, train: bool) -> Result<Tensor> {
         for adapter in &self.adapters {
             lock(adapter).set_training(train);
         }
         self.backbone.forward(batch, train)
+    }
+
+    /// Checkpoints of the last training pass, for
+    /// [`Tuner::accumulate_through`](aflora_core::Tuner::accumulate_through).
+    pub fn take_checkpoints(&self) -> Checkpoints {
+        self.backbone.take_checkpoints()
+    }
+
+    /// Writes on after each text of `batch`; gives the new tokens, without the end token.
+    ///
+    /// # Errors
+    /// The model does not write, or its positions do not suffice.
+    pub fn write(&self, batch: &Batch, config: &GenerationConfig) -> Result<Vec<Vec<i64>>> {
+        for adapter in &self.adapters {
+            lock(adapter).set_training(false);
+        }
+        let writer = self.backbone.writer();
+        let writer = writer.ok_or_else(|| Error::Unbuilt("this model does not write".into()))?;
+        generate::write(writer, batch, config)
     }
 
     /// The backbone.

@@ -1,11 +1,13 @@
 //! What a model must tell and do to be fine-tuned.
 
-use crate::deberta;
-use crate::rust_bert::{albert, bert, distilbert, electra, roberta};
+use crate::generate::Writer;
+use crate::rust_bert::{albert, bart, bert, distilbert, electra, gpt_j, roberta};
+use crate::{deberta, gpt2, gpt_neo, llama};
 use crate::{Error, Result};
-use aflora_core::{Block, Site};
+use aflora_core::{Block, Checkpoints, Site};
+use std::cell::RefCell;
 use std::path::Path;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use tch_facade::{nn, CapturedLinear};
 
 /// One batch of token sequences, padded to a common length.
@@ -15,8 +17,31 @@ pub struct Batch {
     pub input_ids: Tensor,
     /// 1 for a token, 0 for padding, `[batch, length]`, Int64.
     pub attention_mask: Tensor,
-    /// 0 for the first text, 1 for the second, `[batch, length]`, Int64.
-    pub token_type_ids: Tensor,
+    /// 0 for the first text, 1 for the second, `[batch, length]`, Int64; all 0 if not given.
+    pub token_type_ids: Option<Tensor>,
+    /// What the decoder of an encoder-decoder reads, `[batch, target length]`, Int64.
+    pub decoder_input_ids: Option<Tensor>,
+    /// Whether padding stands before the texts, as decoding wants it, and not behind them.
+    pub left_padded: bool,
+}
+
+impl Batch {
+    /// A batch of single texts, padded on the right.
+    pub fn new(input_ids: Tensor, attention_mask: Tensor) -> Self {
+        Batch {
+            input_ids,
+            attention_mask,
+            token_type_ids: None,
+            decoder_input_ids: None,
+            left_padded: false,
+        }
+    }
+
+    /// The token types, zeros if there are none.
+    pub(crate) fn types(&self) -> Tensor {
+        let types = self.token_type_ids.as_ref();
+        types.map_or_else(|| self.input_ids.zeros_like(), Tensor::shallow_clone)
+    }
 }
 
 /// A linear layer of a backbone, with its name and the slot for an adapter.
@@ -28,9 +53,10 @@ pub struct InjectableLinear {
     pub layer: CapturedLinear,
 }
 
-/// A pretrained model with a classification or regression head.
+/// A pretrained model: one with a classification or regression head, or one that writes text.
 pub trait Backbone: std::fmt::Debug {
-    /// Logits `[batch, labels]`, fp32.
+    /// Logits, fp32: `[batch, labels]`, or of a model that writes `[batch, length, vocabulary]`,
+    /// for each token those of the next.
     ///
     /// `train` switches the model's own dropout on.
     fn forward(&self, batch: &Batch, train: bool) -> Result<Tensor>;
@@ -58,12 +84,38 @@ pub trait Backbone: std::fmt::Debug {
 
     /// Size of the token vocabulary.
     fn vocab_size(&self) -> i64;
+
+    /// The model as one that writes, if it does.
+    fn writer(&self) -> Option<&dyn Writer> {
+        None
+    }
+
+    /// The checkpoints of the last training pass, for the backward pass; empty where the model
+    /// keeps everything.
+    fn take_checkpoints(&self) -> Checkpoints {
+        Checkpoints::default()
+    }
+
+    /// Weights that stand in for others: a name, and the names under which checkpoints may hold
+    /// the same weight, again or instead.
+    fn tied(&self) -> &'static [Tied] {
+        &[]
+    }
+
+    /// Weights that a checkpoint may leave out, and that are zero then.
+    fn optional(&self) -> &'static [&'static str] {
+        &[]
+    }
 }
 
-type Build = fn(&Path, i64, Device) -> Result<Box<dyn Backbone>>;
+/// The name of a weight, and its further names.
+pub type Tied = (&'static str, &'static [&'static str]);
 
-/// The kinds of backbone, by the `model_type` of their config.json.
-const KINDS: [(&str, Build); 6] = [
+type BuildClassifier = fn(&Path, i64, Device) -> Result<Box<dyn Backbone>>;
+type BuildWriter = fn(&Path, &WriterOptions) -> Result<Box<dyn Backbone>>;
+
+/// The kinds of backbone that classify, by the `model_type` of their config.json.
+const CLASSIFIERS: [(&str, BuildClassifier); 6] = [
     ("albert", albert::build),
     ("bert", bert::build),
     ("deberta-v2", deberta::build),
@@ -72,25 +124,55 @@ const KINDS: [(&str, Build); 6] = [
     ("roberta", roberta::build),
 ];
 
-/// The names of the kinds that [`build`] knows.
-pub fn kinds() -> impl Iterator<Item = &'static str> {
-    KINDS.iter().map(|(name, _)| *name)
+/// The kinds that write text.
+const WRITERS: [(&str, BuildWriter); 5] = [
+    ("bart", bart::build),
+    ("gpt2", gpt2::build),
+    ("gpt_neo", gpt_neo::build),
+    ("gptj", gpt_j::build),
+    ("llama", llama::build),
+];
+
+/// What a model is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Classes, or a score.
+    Classify,
+    /// Text.
+    Write,
 }
 
-/// Refuses a kind that [`build`] does not know, before anything is fetched for it.
-pub fn check_kind(kind: &str) -> Result<()> {
-    builder(kind).map(|_| ())
+/// The names of the kinds for a purpose.
+pub fn kinds(purpose: Purpose) -> Vec<&'static str> {
+    match purpose {
+        Purpose::Classify => CLASSIFIERS.iter().map(|(name, _)| *name).collect(),
+        Purpose::Write => WRITERS.iter().map(|(name, _)| *name).collect(),
+    }
 }
 
-fn builder(kind: &str) -> Result<Build> {
-    let found = KINDS.iter().find(|(name, _)| *name == kind);
-    found.map(|(_, build)| *build).ok_or_else(|| Error::UnknownBackbone {
-        name: kind.to_string(),
-        known: kinds().collect::<Vec<_>>().join(", "),
+/// Refuses a kind that is not built for `purpose`, before anything is fetched for it.
+pub fn check_kind(kind: &str, purpose: Purpose) -> Result<()> {
+    let other = match purpose {
+        Purpose::Classify => Purpose::Write,
+        Purpose::Write => Purpose::Classify,
+    };
+    let known = kinds(purpose);
+    if known.contains(&kind) {
+        return Ok(());
+    }
+    let (name, known) = (kind.to_string(), known.join(", "));
+    Err(match kinds(other).contains(&kind) {
+        true => Error::Purpose {
+            name,
+            does: if other == Purpose::Write { "write text" } else { "classify" },
+            wanted: if purpose == Purpose::Write { "writes text" } else { "classifies" },
+            known,
+        },
+        false => Error::UnknownBackbone { name, known },
     })
 }
 
-/// Builds the backbone that a Hugging Face `config.json` describes. Its weights hold nothing
+/// Builds the classifier that a Hugging Face `config.json` describes. Its weights hold nothing
 /// of use until they are loaded ([`weights::load`](crate::weights::load)) or initialised.
 ///
 /// `labels` is the number of logits: the classes, or 1 for a regression.
@@ -98,7 +180,54 @@ fn builder(kind: &str) -> Result<Build> {
 /// # Errors
 /// The file is unreadable, describes another architecture than `kind`, or one that is not built.
 pub fn build(kind: &str, config: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
-    builder(kind)?(config, labels, device)
+    check_kind(kind, Purpose::Classify)?;
+    let found = CLASSIFIERS.iter().find(|(name, _)| *name == kind);
+    found.map_or_else(|| Err(unknown(kind)), |(_, build)| build(config, labels, device))
+}
+
+/// How a model that writes is built.
+#[derive(Debug, Clone, Copy)]
+pub struct WriterOptions {
+    /// Where its weights are.
+    pub device: Device,
+    /// The kind that its frozen weights will have: where the code is ours, they are made in it,
+    /// so that a large model never takes twice its size.
+    pub base: Kind,
+    /// Keeps only each block's input for the backward pass, and runs blocks twice.
+    pub checkpointing: bool,
+}
+
+impl WriterOptions {
+    /// Single precision, nothing run twice.
+    pub fn new(device: Device) -> Self {
+        WriterOptions { device, base: Kind::Float, checkpointing: false }
+    }
+
+    /// An empty store for the weights.
+    pub(crate) fn var_store(&self) -> nn::VarStore {
+        let mut vs = nn::VarStore::new(self.device);
+        vs.set_kind(self.base);
+        vs
+    }
+
+    pub(crate) fn checkpoints(&self) -> Option<RefCell<Checkpoints>> {
+        self.checkpointing.then(RefCell::default)
+    }
+}
+
+/// Builds the model of `config.json` that writes text; as [`build`].
+pub fn build_writer(
+    kind: &str,
+    config: &Path,
+    options: &WriterOptions,
+) -> Result<Box<dyn Backbone>> {
+    check_kind(kind, Purpose::Write)?;
+    let found = WRITERS.iter().find(|(name, _)| *name == kind);
+    found.map_or_else(|| Err(unknown(kind)), |(_, build)| build(config, options))
+}
+
+fn unknown(kind: &str) -> Error {
+    Error::UnknownBackbone { name: kind.to_string(), known: String::new() }
 }
 
 /// Names the captured layers after the variables that hold their weights, and keeps those for
@@ -114,7 +243,9 @@ pub(crate) fn name_linears(
         .into_iter()
         .filter_map(|layer| {
             let name = names.get(&(layer.ws.data_ptr() as usize))?.strip_suffix(".weight")?;
-            let (out_features, in_features) = layer.ws.size2().ok()?;
+            let (rows, columns) = layer.ws.size2().ok()?;
+            let (out_features, in_features) =
+                if layer.transposed { (columns, rows) } else { (rows, columns) };
             let site =
                 Site { name: name.to_string(), in_features, out_features, block: block(name)? };
             Some(InjectableLinear { site, layer })

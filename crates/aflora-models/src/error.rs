@@ -32,6 +32,18 @@ pub enum Error {
         /// What there is.
         known: String,
     },
+    /// A model does something else than the task wants.
+    #[error("models of the kind `{name}` {does}, but the task wants one that {wanted}: {known}")]
+    Purpose {
+        /// The kind.
+        name: String,
+        /// What its models do.
+        does: &'static str,
+        /// What the task wants.
+        wanted: &'static str,
+        /// The kinds that do.
+        known: String,
+    },
     /// A weight or adapter file is damaged or of another format.
     #[error("{path}: not a readable {format} file: {problem}; it may be truncated: get it again", path = path.display())]
     Damaged {
@@ -80,6 +92,9 @@ pub enum Error {
     /// A text cannot be encoded.
     #[error("cannot encode a text: {0}")]
     Encode(String),
+    /// Something is asked of a model that is not built for it.
+    #[error("{0}")]
+    Unbuilt(String),
     /// The model's forward pass failed.
     #[error("forward pass: {0}")]
     Forward(String),

@@ -2,7 +2,9 @@
 //!
 //! * [`backbone`]: what a model must tell and do to be fine-tuned
 //! * [`deberta`]: DeBERTa-v2 and v3, ours
+//! * [`llama`], [`gpt2`], [`gpt_neo`]: decoders, ours, on what `causal` shares
 //! * [`rust_bert`]: rust-bert's models as backbones, a wrapper of a few lines each
+//! * [`generate`]: writing text, a token at a time
 //! * [`targets`]: which linear layers get an adapter
 //! * [`adapted`]: a backbone with adapters in it
 //! * [`adapter_folder`]: adapters on disk, in the layout of Hugging Face PEFT
@@ -14,8 +16,15 @@ mod activation;
 pub mod adapted;
 pub mod adapter_folder;
 pub mod backbone;
+mod causal;
+mod config_file;
 pub mod deberta;
 mod error;
+pub mod generate;
+pub mod gpt2;
+pub mod gpt_neo;
+mod layers;
+pub mod llama;
 pub mod merged;
 pub mod rust_bert;
 pub mod targets;
@@ -23,7 +32,10 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use adapted::AdaptedModel;
-pub use backbone::{build, check_kind, kinds, Backbone, Batch, InjectableLinear};
+pub use backbone::{
+    build, build_writer, check_kind, kinds, Backbone, Batch, InjectableLinear, Purpose,
+    WriterOptions,
+};
 pub use error::{Error, Result};
 pub use targets::{Pattern, Targets};
 pub use tokenizer::TextEncoder;

@@ -72,8 +72,14 @@ fn weights(model: &AdaptedModel) -> BTreeMap<String, Tensor> {
             .map(|(name, t)| (name, t.detach().to_kind(Kind::Float)))
             .collect();
         for adapter in model.adapters() {
-            if let Some(weight) = weights.get_mut(&format!("{}.weight", adapter.site().name)) {
-                *weight = &*weight + adapter.delta();
+            let site = &adapter.site().name;
+            let layer = model.backbone().linears().iter().find(|l| l.site.name == *site);
+            let delta = match layer.is_some_and(|l| l.layer.transposed) {
+                true => adapter.delta().tr(),
+                false => adapter.delta(),
+            };
+            if let Some(weight) = weights.get_mut(&format!("{site}.weight")) {
+                *weight = &*weight + delta;
             }
         }
         weights

@@ -32,6 +32,6 @@ pub use tch24::*;
 pub mod nn {
     pub use crate::embedding::embedding;
     pub use crate::layer_norm::layer_norm;
-    pub use crate::linear::{linear, Linear};
+    pub use crate::linear::{conv1d_linear, linear, Linear};
     pub use tch24::nn::*;
 }

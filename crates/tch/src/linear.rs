@@ -22,10 +22,11 @@ thread_local! {
 /// An input of another kind than the weight is cast to the weight's: a model with a bf16 base
 /// can keep its head in fp32.
 pub struct Linear {
-    /// The weight, `[out, in]`.
+    /// The weight as stored: `[out, in]`, or `[in, out]` of a [`conv1d_linear`].
     pub ws: Tensor,
     /// The bias, `[out]`.
     pub bs: Option<Tensor>,
+    transposed: bool,
     slot: Slot,
 }
 
@@ -37,8 +38,10 @@ impl fmt::Debug for Linear {
 
 /// A layer that was made during a [`capture`].
 pub struct CapturedLinear {
-    /// The layer's weight: a handle, not a copy.
+    /// The layer's weight as stored: a handle, not a copy.
     pub ws: Tensor,
+    /// Whether it is stored as `[in, out]`.
+    pub transposed: bool,
     slot: Slot,
 }
 
@@ -76,13 +79,26 @@ pub fn linear<'a, T: Borrow<Path<'a>>>(
     config: LinearConfig,
 ) -> Linear {
     let tch24::nn::Linear { ws, bs } = tch24::nn::linear(vs, in_dim, out_dim, config);
+    slotted(ws, bs, false)
+}
+
+/// Creates a linear layer whose weight lies transposed, `[in, out]`, as the checkpoints of GPT-2
+/// have it (their `Conv1D`). Weight and bias start at zero.
+pub fn conv1d_linear<'a, T: Borrow<Path<'a>>>(vs: T, in_dim: i64, out_dim: i64) -> Linear {
+    let vs = vs.borrow();
+    let zeros = tch24::nn::Init::Const(0.0);
+    let ws = vs.var("weight", &[in_dim, out_dim], zeros);
+    slotted(ws, Some(vs.var("bias", &[out_dim], zeros)), true)
+}
+
+fn slotted(ws: Tensor, bs: Option<Tensor>, transposed: bool) -> Linear {
     let slot = Slot::default();
     CAPTURES.with(|c| {
         if let Some(list) = c.borrow_mut().last_mut() {
-            list.push(CapturedLinear { ws: ws.shallow_clone(), slot: slot.clone() });
+            list.push(CapturedLinear { ws: ws.shallow_clone(), transposed, slot: slot.clone() });
         }
     });
-    Linear { ws, bs, slot }
+    Linear { ws, bs, transposed, slot }
 }
 
 impl Module for Linear {
@@ -94,9 +110,16 @@ impl Module for Linear {
             cast = x.to_kind(self.ws.kind());
             &cast
         };
+        let view;
+        let weight = if self.transposed {
+            view = self.ws.tr();
+            &view
+        } else {
+            &self.ws
+        };
         match self.slot.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            Some(forward) => forward(x, &self.ws, self.bs.as_ref()),
-            None => x.linear(&self.ws, self.bs.as_ref()),
+            Some(forward) => forward(x, weight, self.bs.as_ref()),
+            None => x.linear(weight, self.bs.as_ref()),
         }
     }
 }

@@ -10,7 +10,7 @@
 //! of a whole BERT-base hold some 450,000 numbers, and each matrix freezes once.)
 
 use crate::adapter::Role;
-use crate::{Error, Result};
+use crate::{Checkpoints, Error, Result};
 use std::collections::{BTreeMap, HashSet};
 use tch::{Kind, Tensor};
 
@@ -195,12 +195,17 @@ impl Arena {
     /// # Errors
     /// The loss is not one number that depends on the parameters.
     pub fn gradients(&self, loss: &Tensor) -> Result<Gradients> {
+        self.gradients_through(loss, Checkpoints::default())
+    }
+
+    /// [`gradients`](Self::gradients) of a loss behind checkpointed segments.
+    pub fn gradients_through(&self, loss: &Tensor, checkpoints: Checkpoints) -> Result<Gradients> {
         if loss.numel() != 1 || !loss.requires_grad() {
             return Err(Error::Loss { shape: loss.size(), requires_grad: loss.requires_grad() });
         }
         let leaves: Vec<&Tensor> =
             self.groups.values().flat_map(|g| g.members.iter().map(|p| &p.leaf)).collect();
-        let mut gradients = Tensor::f_run_backward(&[loss], &leaves, false, false)?.into_iter();
+        let mut gradients = checkpoints.gradients(loss, &leaves)?.into_iter();
         Ok(tch::no_grad(|| {
             let mut flat = Gradients::new();
             for (&role, group) in self.groups.iter().filter(|(_, g)| !g.is_empty()) {

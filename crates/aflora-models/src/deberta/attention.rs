@@ -34,8 +34,9 @@ pub(super) struct Shared<'a> {
 
 impl SelfAttention {
     pub fn new(path: nn::Path, config: &DebertaConfig) -> Self {
-        let linear =
-            |name: &str| super::linear(&path / name, config.hidden_size, config.hidden_size);
+        let linear = |name: &str| {
+            crate::layers::linear(&path / name, config.hidden_size, config.hidden_size)
+        };
         let (c2p, p2c) = (config.has("c2p"), config.has("p2c"));
         let own = config.relative_attention && !config.share_att_key;
         let kinds = 1 + i64::from(c2p) + i64::from(p2c);

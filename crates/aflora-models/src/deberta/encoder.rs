@@ -4,8 +4,9 @@
 use super::attention::{SelfAttention, Shared};
 use super::config::DebertaConfig;
 use super::position::Positions;
-use super::{dropout, layer_norm, linear, MASKED};
+use super::{layer_norm, MASKED};
 use crate::activation::Activation;
+use crate::layers::{dropout, linear};
 use tch::{Kind, Tensor};
 use tch_facade::nn::{self, Module};
 

@@ -13,6 +13,7 @@ mod position;
 
 use crate::activation::Activation;
 use crate::backbone::{name_linears, Backbone, Batch, InjectableLinear};
+use crate::layers::{bare_linear, dropout, embedding, linear};
 use crate::Result;
 use aflora_core::Block;
 use config::DebertaConfig;
@@ -151,10 +152,7 @@ impl Embeddings {
                 .then(|| table("position_embeddings", config.max_position_embeddings)),
             token_type: (config.type_vocab_size > 0)
                 .then(|| table("token_type_embeddings", config.type_vocab_size)),
-            projection: (size != hidden).then(|| {
-                let no_bias = nn::LinearConfig { bias: false, ..zeros() };
-                nn::linear(&path / "embed_proj", size, hidden, no_bias)
-            }),
+            projection: (size != hidden).then(|| bare_linear(&path / "embed_proj", size, hidden)),
             norm: layer_norm(&path / "LayerNorm", config),
             dropout: config.hidden_dropout_prob,
         }
@@ -171,7 +169,7 @@ impl Embeddings {
             x += position.ws.narrow(0, 0, batch.input_ids.size()[1]);
         }
         if let Some(token_type) = &self.token_type {
-            x += token_type.forward(&batch.token_type_ids);
+            x += token_type.forward(&batch.types());
         }
         if let Some(projection) = &self.projection {
             x = projection.forward(&x);
@@ -180,33 +178,7 @@ impl Embeddings {
     }
 }
 
-fn linear(path: nn::Path, from: i64, to: i64) -> nn::Linear {
-    nn::linear(path, from, to, zeros())
-}
-
-/// Zeros cost nothing to make, and are loaded over or initialised by name before they are used.
-fn zeros() -> nn::LinearConfig {
-    nn::LinearConfig {
-        ws_init: nn::Init::Const(0.0),
-        bs_init: Some(nn::Init::Const(0.0)),
-        bias: true,
-    }
-}
-
-fn embedding(path: nn::Path, rows: i64, size: i64) -> nn::Embedding {
-    let config = nn::EmbeddingConfig { ws_init: nn::Init::Const(0.0), ..Default::default() };
-    nn::embedding(path, rows, size, config)
-}
-
 fn layer_norm(path: nn::Path, config: &DebertaConfig) -> nn::LayerNorm {
     let norm = nn::LayerNormConfig { eps: config.layer_norm_eps, ..Default::default() };
     nn::layer_norm(path, vec![config.hidden_size], norm)
-}
-
-fn dropout(x: Tensor, p: f64, train: bool) -> Tensor {
-    if train && p > 0.0 {
-        x.dropout(p, true)
-    } else {
-        x
-    }
 }

@@ -1,7 +1,7 @@
 //! ALBERT: one block, run many times. An adapter on a layer of it is shared as its weight is.
 
 use super::bert::{adapt, check_sizes};
-use super::{absolute_positions, Keys, RustBert, Wrapper};
+use super::{absolute_positions, ConfigFile, RustBert, Wrapper};
 use crate::backbone::{Backbone, Batch};
 use crate::Result;
 use ::rust_bert::albert::{AlbertConfig, AlbertForSequenceClassification};
@@ -12,7 +12,7 @@ use tch_facade::nn;
 
 /// ALBERT from its `config.json`.
 pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
-    let mut keys = Keys::read(path, "albert", &["albert"])?;
+    let mut keys = ConfigFile::read(path, "albert", &["albert"])?;
     absolute_positions(&keys)?;
     check_sizes(&keys)?;
     keys.size("embedding_size")?;
@@ -44,8 +44,8 @@ pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn 
 }
 
 fn forward(model: &AlbertForSequenceClassification, batch: &Batch, train: bool) -> Result<Tensor> {
-    let Batch { input_ids, attention_mask, token_type_ids } = batch;
-    let (ids, mask, types) = (Some(input_ids), Some(attention_mask), Some(token_type_ids));
+    let Batch { input_ids, attention_mask, token_type_ids, .. } = batch;
+    let (ids, mask, types) = (Some(input_ids), Some(attention_mask), token_type_ids.as_ref());
     Ok(model.forward_t(ids, mask, types, None, None, train).logits)
 }
 

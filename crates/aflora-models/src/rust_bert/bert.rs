@@ -1,6 +1,6 @@
 //! BERT for sequence classification (and regression, with one label).
 
-use super::{absolute_positions, id2label, transformer_block, Keys, RustBert, Wrapper};
+use super::{absolute_positions, id2label, transformer_block, ConfigFile, RustBert, Wrapper};
 use crate::backbone::{Backbone, Batch};
 use crate::Result;
 use ::rust_bert::bert::{BertConfig, BertForSequenceClassification};
@@ -10,7 +10,7 @@ use tch_facade::nn;
 
 /// BERT from its `config.json`.
 pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
-    let mut keys = Keys::read(path, "bert", &["bert"])?;
+    let mut keys = ConfigFile::read(path, "bert", &["bert"])?;
     absolute_positions(&keys)?;
     check_sizes(&keys)?;
     adapt(&mut keys, labels);
@@ -29,7 +29,7 @@ pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn 
 }
 
 /// Sizes without which rust-bert would panic, or build something else.
-pub(super) fn check_sizes(keys: &Keys) -> Result<()> {
+pub(super) fn check_sizes(keys: &ConfigFile) -> Result<()> {
     for key in [
         "vocab_size",
         "intermediate_size",
@@ -49,14 +49,14 @@ pub(super) fn check_sizes(keys: &Keys) -> Result<()> {
 }
 
 /// Sets the keys that rust-bert reads in another form than checkpoints write them.
-pub(super) fn adapt(keys: &mut Keys, labels: i64) {
+pub(super) fn adapt(keys: &mut ConfigFile, labels: i64) {
     keys.set("id2label", id2label(labels));
     keys.remove("label2id");
     keys.set("is_decoder", false.into());
 }
 
 fn forward(model: &BertForSequenceClassification, batch: &Batch, train: bool) -> Result<Tensor> {
-    let Batch { input_ids, attention_mask, token_type_ids } = batch;
-    let (ids, mask, types) = (Some(input_ids), Some(attention_mask), Some(token_type_ids));
+    let Batch { input_ids, attention_mask, token_type_ids, .. } = batch;
+    let (ids, mask, types) = (Some(input_ids), Some(attention_mask), token_type_ids.as_ref());
     Ok(model.forward_t(ids, mask, types, None, None, train).logits)
 }

@@ -1,6 +1,6 @@
 //! DistilBERT: half of BERT's layers, no token types, and other names.
 
-use super::{id2label, Keys, RustBert, Wrapper};
+use super::{id2label, ConfigFile, RustBert, Wrapper};
 use crate::backbone::{Backbone, Batch};
 use crate::{Error, Result};
 use ::rust_bert::distilbert::{DistilBertConfig, DistilBertModelClassifier};
@@ -11,7 +11,7 @@ use tch_facade::nn;
 
 /// DistilBERT from its `config.json`.
 pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
-    let mut keys = Keys::read(path, "distilbert", &["distilbert"])?;
+    let mut keys = ConfigFile::read(path, "distilbert", &["distilbert"])?;
     for key in ["vocab_size", "hidden_dim", "max_position_embeddings", "n_layers"] {
         keys.size(key)?;
     }

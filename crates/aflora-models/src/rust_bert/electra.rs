@@ -1,7 +1,7 @@
 //! ELECTRA's discriminator. rust-bert has its encoder but no head for sequences: that is here.
 
 use super::bert::check_sizes;
-use super::{absolute_positions, transformer_block, Keys, RustBert, Wrapper};
+use super::{absolute_positions, transformer_block, ConfigFile, RustBert, Wrapper};
 use crate::backbone::{Backbone, Batch};
 use crate::{Error, Result};
 use ::rust_bert::electra::{ElectraConfig, ElectraModel};
@@ -18,7 +18,7 @@ struct Electra {
 
 /// ELECTRA from its `config.json`.
 pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
-    let mut keys = Keys::read(path, "electra", &["electra"])?;
+    let mut keys = ConfigFile::read(path, "electra", &["electra"])?;
     absolute_positions(&keys)?;
     check_sizes(&keys)?;
     keys.size("embedding_size")?;
@@ -60,7 +60,7 @@ fn forward(model: &Electra, batch: &Batch, train: bool) -> Result<Tensor> {
         .forward_t(
             Some(&batch.input_ids),
             Some(&hidden.unsqueeze(1)),
-            Some(&batch.token_type_ids),
+            batch.token_type_ids.as_ref(),
             None,
             None,
             train,

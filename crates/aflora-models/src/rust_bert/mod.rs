@@ -6,17 +6,19 @@
 //! mended or refused here.
 
 pub mod albert;
+pub mod bart;
 pub mod bert;
 pub mod distilbert;
 pub mod electra;
+pub mod gpt_j;
 pub mod roberta;
+mod writer;
 
 use crate::backbone::{name_linears, Backbone, Batch, InjectableLinear};
+use crate::config_file::ConfigFile;
 use crate::{Error, Result};
 use aflora_core::Block;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
+use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tch_facade::nn;
 
@@ -105,80 +107,9 @@ fn transformer_block(name: &str) -> Option<Block> {
     }
 }
 
-/// A config.json before it becomes one of rust-bert's configs.
-struct Keys {
-    path: PathBuf,
-    keys: Map<String, Value>,
-}
-
-impl Keys {
-    /// Reads the config.json of a model whose `model_type`, if it has one, is among `types`.
-    fn read(path: &Path, backbone: &str, types: &[&str]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let mut keys = Keys { path: path.to_path_buf(), keys: Map::new() };
-        keys.keys = serde_json::from_str(&text)
-            .map_err(|e| keys.problem(format!("not a Hugging Face config.json: {e}")))?;
-        match keys.keys.get("model_type").and_then(Value::as_str) {
-            Some(found) if !types.contains(&found) => Err(keys.problem(format!(
-                "model_type is `{found}`, but the backbone `{backbone}` wants `{}`",
-                types.join("` or `")
-            ))),
-            _ => Ok(keys),
-        }
-    }
-
-    fn problem(&self, problem: String) -> Error {
-        Error::Config { path: self.path.clone(), problem }
-    }
-
-    fn size(&self, key: &str) -> Result<i64> {
-        let value = self.keys.get(key).and_then(Value::as_i64);
-        value
-            .filter(|n| *n > 0)
-            .ok_or_else(|| self.problem(format!("`{key}` must be a positive whole number")))
-    }
-
-    fn integer(&self, key: &str, default: i64) -> Result<i64> {
-        match self.keys.get(key) {
-            None | Some(Value::Null) => Ok(default),
-            Some(value) => value
-                .as_i64()
-                .ok_or_else(|| self.problem(format!("`{key}` is {value}, not a whole number"))),
-        }
-    }
-
-    fn number(&self, key: &str, default: f64) -> Result<f64> {
-        match self.keys.get(key) {
-            None | Some(Value::Null) => Ok(default),
-            Some(value) => value
-                .as_f64()
-                .ok_or_else(|| self.problem(format!("`{key}` is {value}, not a number"))),
-        }
-    }
-
-    fn set(&mut self, key: &str, value: Value) {
-        self.keys.insert(key.into(), value);
-    }
-
-    /// Sets a key that a file may leave out but rust-bert insists on.
-    fn default(&mut self, key: &str, value: Value) {
-        if self.keys.get(key).is_none_or(Value::is_null) {
-            self.set(key, value);
-        }
-    }
-
-    fn remove(&mut self, key: &str) {
-        self.keys.remove(key);
-    }
-
-    fn parse<C: DeserializeOwned>(&self) -> Result<C> {
-        serde_json::from_value(self.keys.clone().into()).map_err(|e| self.problem(e.to_string()))
-    }
-}
-
 /// Refuses positions that rust-bert would build as absolute ones without a word.
-fn absolute_positions(keys: &Keys) -> Result<()> {
-    match keys.keys.get("position_embedding_type").and_then(Value::as_str) {
+fn absolute_positions(keys: &ConfigFile) -> Result<()> {
+    match keys.keys().get("position_embedding_type").and_then(Value::as_str) {
         None | Some("absolute") => Ok(()),
         Some(other) => Err(keys.problem(format!(
             "position_embedding_type is `{other}`; only `absolute` positions are built"

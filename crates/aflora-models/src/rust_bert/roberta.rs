@@ -1,7 +1,7 @@
 //! RoBERTa, and XLM-RoBERTa, which is the same network with another vocabulary.
 
 use super::bert::{adapt, check_sizes};
-use super::{absolute_positions, transformer_block, Keys, RustBert, Wrapper};
+use super::{absolute_positions, transformer_block, ConfigFile, RustBert, Wrapper};
 use crate::backbone::{Backbone, Batch};
 use crate::Result;
 use ::rust_bert::roberta::{RobertaConfig, RobertaForSequenceClassification};
@@ -14,7 +14,7 @@ const PAD: i64 = 1;
 
 /// RoBERTa from its `config.json`.
 pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
-    let mut keys = Keys::read(path, "roberta", &["roberta", "xlm-roberta", "camembert"])?;
+    let mut keys = ConfigFile::read(path, "roberta", &["roberta", "xlm-roberta", "camembert"])?;
     absolute_positions(&keys)?;
     check_sizes(&keys)?;
     let pad = keys.integer("pad_token_id", PAD)?;

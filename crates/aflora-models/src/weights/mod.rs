@@ -48,13 +48,20 @@ pub fn load(backbone: &dyn Backbone, path: &Path) -> Result<LoadReport> {
         ..Default::default()
     };
     let mut problems = Vec::new();
-    let mut loads = Vec::new();
+    let (mut loads, mut zeros) = (Vec::new(), Vec::new());
     for (name, variable) in variables {
         let bare = name.strip_prefix(backbone.prefix()).unwrap_or(&name);
-        let found = in_file.remove(&name).or_else(|| in_file.remove(bare));
+        let mut found = in_file.remove(&name).or_else(|| in_file.remove(bare));
+        let tied = backbone.tied().iter().find(|(tied, _)| *tied == name);
+        for other in tied.iter().flat_map(|(_, others)| others.iter()) {
+            let bare = other.strip_prefix(backbone.prefix()).unwrap_or(other);
+            let copy = in_file.remove(*other).or_else(|| in_file.remove(bare));
+            found = found.or(copy);
+        }
         let may_be_new = backbone.new_modules().iter().any(|module| in_module(&name, module));
         match found {
             None if may_be_new => report.new.push(name),
+            None if backbone.optional().contains(&name.as_str()) => zeros.push(variable),
             None => problems.push(format!("`{name}` is missing from it")),
             // A head for another number of labels is no head for this task.
             Some((_, shape)) if may_be_new && shape != variable.size() => report.new.push(name),
@@ -68,14 +75,30 @@ pub fn load(backbone: &dyn Backbone, path: &Path) -> Result<LoadReport> {
         return Err(Error::Weights { path: path.to_path_buf(), problems: Lines(problems) });
     }
     report.loaded = loads.len();
-    // Position ids are 0, 1, 2, …: a buffer that some versions of transformers saved.
-    report.unused = in_file.into_keys().filter(|n| !n.ends_with("position_ids")).collect();
+    report.unused = in_file.into_keys().filter(|name| !is_buffer(name)).collect();
     tch::no_grad(|| {
+        for mut variable in zeros {
+            let _ = variable.f_zero_()?;
+        }
         for (mut variable, stored) in loads {
             checkpoint.copy_to(stored, &mut variable)?;
         }
         Ok(report)
     })
+}
+
+/// Whether `name` is no weight but something that follows from the config, which some versions
+/// of transformers saved: position ids, causal masks, rotary frequencies.
+fn is_buffer(name: &str) -> bool {
+    const ENDS: [&str; 6] = [
+        "position_ids",
+        ".attn.bias",
+        ".attn.masked_bias",
+        ".attention.bias",
+        ".attention.masked_bias",
+        ".rotary_emb.inv_freq",
+    ];
+    ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// The name that newer checkpoints have for `name`.
@@ -98,7 +121,7 @@ pub fn initialise(backbone: &dyn Backbone, names: &[String], seed: u64) {
                 let mut variable = variable.shallow_clone();
                 let start = if is_scale(name) {
                     variable.ones_like()
-                } else if variable.dim() < 2 {
+                } else if variable.dim() < 2 || name.ends_with("bias") {
                     variable.zeros_like()
                 } else {
                     aflora_core::adapter::normal(&variable.size(), STD, seed, name)
@@ -117,10 +140,14 @@ pub fn initialise_all(backbone: &dyn Backbone, seed: u64) -> LoadReport {
     LoadReport { new: names, ..Default::default() }
 }
 
-/// Whether `name` is the scale of a LayerNorm: `LayerNorm.weight`, `sa_layer_norm.weight`.
+/// Whether `name` is the scale of a normalisation: `LayerNorm.weight`, `sa_layer_norm.weight`,
+/// LLaMA's `norm.weight`, GPT's `ln_1.weight`.
 fn is_scale(name: &str) -> bool {
     let layer = name.strip_suffix(".weight").and_then(|stem| stem.rsplit('.').next());
-    layer.is_some_and(|layer| layer.to_lowercase().replace('_', "").ends_with("layernorm"))
+    layer.is_some_and(|layer| {
+        let plain = layer.to_lowercase().replace('_', "");
+        plain.ends_with("norm") || plain.contains("layernorm") || layer.starts_with("ln_")
+    })
 }
 
 /// Whether the parameter `name` belongs to `module` or to something inside it.

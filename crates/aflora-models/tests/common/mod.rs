@@ -1,6 +1,8 @@
 //! The tiny models of `fixtures/`.
 #![allow(dead_code)] // each test file uses a part
 
+pub mod writers;
+
 use aflora_models::{build, weights, Backbone, Batch};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,9 +26,8 @@ pub fn bert(folder: &str, labels: i64) -> Box<dyn Backbone> {
 pub fn batch(io: &BTreeMap<String, Tensor>, i: usize) -> Batch {
     let get = |name: &str| io[&format!("batch{i}.{name}")].shallow_clone();
     Batch {
-        input_ids: get("input_ids"),
-        attention_mask: get("attention_mask"),
-        token_type_ids: get("token_type_ids"),
+        token_type_ids: Some(get("token_type_ids")),
+        ..Batch::new(get("input_ids"), get("attention_mask"))
     }
 }
 

@@ -1,0 +1,132 @@
+//! Gradient checkpointing: a stretch of the model keeps its input alone, and is run a second
+//! time when its gradient is due (Chen et al. 2016, "Training Deep Nets with Sublinear Memory
+//! Cost").
+//!
+//! A model of n blocks then holds n inputs and the insides of one block instead of those of all
+//! of them, for one more forward pass. The gradients are the same numbers: the second run reads
+//! the same input, and draws the same dropout.
+//!
+//! ```
+//! use aflora_core::Checkpoints;
+//! use tch::{Device, Kind, Tensor};
+//!
+//! let w = Tensor::randn([3, 3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+//! let x = Tensor::randn([2, 3], (Kind::Float, Device::Cpu));
+//! let weight = w.shallow_clone();
+//! let mut checkpoints = Checkpoints::new(false);
+//! let y = checkpoints.run(&x, move |x| x.matmul(&weight).tanh());
+//! let gradients = checkpoints.gradients(&y.square().sum(Kind::Float), &[&w])?;
+//!
+//! x.matmul(&w).tanh().square().sum(Kind::Float).backward();
+//! assert_eq!(gradients[0], w.grad());
+//! # Ok::<(), aflora_core::Error>(())
+//! ```
+
+use crate::Result;
+use tch::{Device, Kind, Tensor};
+
+type Segment = Box<dyn Fn(&Tensor) -> Tensor>;
+
+struct Checkpoint {
+    input: Tensor,
+    /// What the segment gave, as a leaf: the graph of what follows ends here.
+    output: Tensor,
+    segment: Segment,
+    seed: Option<i64>,
+}
+
+/// The checkpointed segments of one forward pass, in order, each reading what the one before
+/// it gave.
+#[derive(Default)]
+pub struct Checkpoints {
+    passed: Vec<Checkpoint>,
+    /// Of the next segment's dropout; none where nothing is random.
+    seed: Option<i64>,
+}
+
+impl std::fmt::Debug for Checkpoints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checkpoints").field("segments", &self.passed.len()).finish()
+    }
+}
+
+impl Checkpoints {
+    /// None yet. With `random`, segments draw random numbers (dropout): each gets a seed, drawn
+    /// from libtorch's generator, that gives its second run the same ones.
+    pub fn new(random: bool) -> Self {
+        let seed = random.then(|| {
+            let drawn = Tensor::randint(i64::MAX / 2, [1], (Kind::Int64, Device::Cpu));
+            drawn.int64_value(&[0])
+        });
+        Checkpoints { passed: Vec::new(), seed }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.passed.is_empty()
+    }
+
+    /// Runs `segment` on `x`, keeping `x` alone. `x` is the model's input to its first segment,
+    /// then what the segment before gave.
+    pub fn run(&mut self, x: &Tensor, segment: impl Fn(&Tensor) -> Tensor + 'static) -> Tensor {
+        let seed = self.seed.map(|seed| seed + self.passed.len() as i64);
+        let output = tch::no_grad(|| seeded(seed, x, &segment));
+        let output = output.detach().set_requires_grad(true);
+        let handle = output.shallow_clone();
+        self.passed.push(Checkpoint {
+            input: x.detach(),
+            output,
+            segment: Box::new(segment),
+            seed,
+        });
+        handle
+    }
+
+    /// d loss / d leaf for every leaf, through the segments; an undefined tensor where the loss
+    /// does not depend on a leaf. `loss` is made of what the last segment gave.
+    ///
+    /// # Errors
+    /// libtorch refuses the backward pass: the loss has no graph, or a leaf needs no gradient.
+    pub fn gradients(self, loss: &Tensor, leaves: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let Some(last) = self.passed.last() else {
+            return Ok(Tensor::f_run_backward(&[loss], leaves, false, false)?);
+        };
+        let mut wanted = leaves.to_vec();
+        wanted.push(&last.output);
+        let mut sums = Tensor::f_run_backward(&[loss], &wanted, false, false)?;
+        let mut flowing = sums.pop();
+        let first = self.passed.len() - 1;
+        for (i, checkpoint) in self.passed.into_iter().rev().enumerate() {
+            // Nothing that follows depends on this segment: nor on those before it.
+            let Some(gradient) = flowing.take().filter(Tensor::defined) else { break };
+            // Of the first segment's input no gradient is wanted: it is the frozen embeddings.
+            let input = checkpoint.input.set_requires_grad(i < first);
+            let output =
+                tch::with_grad(|| seeded(checkpoint.seed, &input, checkpoint.segment.as_ref()));
+            if !output.requires_grad() {
+                break;
+            }
+            // Its gradient is that of the output, times what flows into it: the chain rule.
+            let root = output * gradient;
+            let mut wanted = leaves.to_vec();
+            if i < first {
+                wanted.push(&input);
+            }
+            let mut found = Tensor::f_run_backward(&[&root], &wanted, false, false)?;
+            flowing = if i < first { found.pop() } else { None };
+            tch::no_grad(|| {
+                for (sum, part) in sums.iter_mut().zip(found).filter(|(_, part)| part.defined()) {
+                    *sum = if sum.defined() { &*sum + part } else { part };
+                }
+            });
+        }
+        Ok(sums)
+    }
+}
+
+fn seeded(seed: Option<i64>, x: &Tensor, segment: &dyn Fn(&Tensor) -> Tensor) -> Tensor {
+    if let Some(seed) = seed {
+        tch::manual_seed(seed);
+    }
+    segment(x)
+}

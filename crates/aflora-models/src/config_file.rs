@@ -1,0 +1,105 @@
+//! A model's config.json.
+
+use crate::{Error, Result};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// A model's config.json: its keys, each checked as it is read.
+pub(crate) struct ConfigFile {
+    path: PathBuf,
+    keys: Map<String, Value>,
+}
+
+impl ConfigFile {
+    /// Reads the config.json of a model whose `model_type`, if it has one, is among `types`.
+    pub(crate) fn read(path: &Path, backbone: &str, types: &[&str]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let mut keys = ConfigFile { path: path.to_path_buf(), keys: Map::new() };
+        keys.keys = serde_json::from_str(&text)
+            .map_err(|e| keys.problem(format!("not a Hugging Face config.json: {e}")))?;
+        match keys.keys.get("model_type").and_then(Value::as_str) {
+            Some(found) if !types.contains(&found) => Err(keys.problem(format!(
+                "model_type is `{found}`, but the backbone `{backbone}` wants `{}`",
+                types.join("` or `")
+            ))),
+            _ => Ok(keys),
+        }
+    }
+
+    pub(crate) fn problem(&self, problem: String) -> Error {
+        Error::Config { path: self.path.clone(), problem }
+    }
+
+    pub(crate) fn size(&self, key: &str) -> Result<i64> {
+        let value = self.keys.get(key).and_then(Value::as_i64);
+        value
+            .filter(|n| *n > 0)
+            .ok_or_else(|| self.problem(format!("`{key}` must be a positive whole number")))
+    }
+
+    pub(crate) fn integer(&self, key: &str, default: i64) -> Result<i64> {
+        match self.keys.get(key) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => value
+                .as_i64()
+                .ok_or_else(|| self.problem(format!("`{key}` is {value}, not a whole number"))),
+        }
+    }
+
+    pub(crate) fn number(&self, key: &str, default: f64) -> Result<f64> {
+        match self.keys.get(key) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => value
+                .as_f64()
+                .ok_or_else(|| self.problem(format!("`{key}` is {value}, not a number"))),
+        }
+    }
+
+    pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        match self.keys.get(key) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => value
+                .as_bool()
+                .ok_or_else(|| self.problem(format!("`{key}` is {value}, not true or false"))),
+        }
+    }
+
+    /// The object below `key`, if there is one.
+    pub(crate) fn object(&self, key: &str) -> Option<&Map<String, Value>> {
+        self.keys.get(key).and_then(Value::as_object)
+    }
+
+    /// One key as a type of its own.
+    pub(crate) fn parse_or<T: DeserializeOwned>(&self, key: &str, default: T) -> Result<T> {
+        match self.keys.get(key) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => serde_json::from_value(value.clone())
+                .map_err(|e| self.problem(format!("`{key}` is {value}: {e}"))),
+        }
+    }
+
+    /// All keys.
+    pub(crate) fn keys(&self) -> &Map<String, Value> {
+        &self.keys
+    }
+
+    pub(crate) fn set(&mut self, key: &str, value: Value) {
+        self.keys.insert(key.into(), value);
+    }
+
+    /// Sets a key that a file may leave out.
+    pub(crate) fn default(&mut self, key: &str, value: Value) {
+        if self.keys.get(key).is_none_or(Value::is_null) {
+            self.set(key, value);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: &str) {
+        self.keys.remove(key);
+    }
+
+    pub(crate) fn parse<C: DeserializeOwned>(&self) -> Result<C> {
+        serde_json::from_value(self.keys.clone().into()).map_err(|e| self.problem(e.to_string()))
+    }
+}

@@ -1,0 +1,205 @@
+//! Models that write: logits, losses, gradients and texts equal to those of Hugging Face
+//! transformers; what is remembered, checkpointed or padded changes nothing.
+
+mod common;
+
+use aflora_models::generate::{write, GenerationConfig};
+use aflora_models::{build_writer, Backbone, Batch, Purpose, WriterOptions};
+use common::writers::{batch, cpu, load, loss, Io};
+use common::{fixture, relative};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+const LIMIT: f64 = 1e-5;
+const NAMES: [(&str, &str); 8] = [
+    ("llama", "llama"),
+    ("llama3", "llama"),
+    ("llama_bias", "llama"),
+    ("gpt2", "gpt2"),
+    ("gpt_neo", "gpt_neo"),
+    ("gptj", "gptj"),
+    ("bart", "bart"),
+    ("bart_forced", "bart"),
+];
+
+fn agrees(name: &str, kind: &str) {
+    let (model, io) = load(name, kind, &cpu());
+    for variable in model.var_store().variables().values() {
+        let _ = variable.set_requires_grad(true);
+    }
+    let right = batch(&io, "right");
+    let logits = model.forward(&right, false).unwrap();
+    // Transformers sees padding where we do not: only tokens are compared.
+    let mask = right.decoder_input_ids.as_ref().map_or_else(
+        || right.attention_mask.shallow_clone(),
+        |_| io["right.labels"].ne(-100).to_kind(Kind::Int64),
+    );
+    let mask = mask.unsqueeze(2);
+    let of_logits = relative(&(&logits * &mask), &(&io["right.logits"] * &mask));
+    let loss = loss(&logits, &io);
+    let of_loss = relative(&loss, &io["right.loss"]);
+    loss.backward();
+    let variables = model.var_store().variables();
+    let golden: Vec<(&str, &Tensor)> =
+        io.iter().filter_map(|(key, t)| Some((key.strip_prefix("grad.")?, t))).collect();
+    assert!(golden.len() + 1 >= variables.len(), "{name}: every weight");
+    let max = |t: &Tensor| t.abs().max().double_value(&[]);
+    let largest = golden.iter().map(|(_, g)| max(g)).fold(0.0, f64::max);
+    let mut of_gradients: f64 = 0.0;
+    for (weight, expected) in golden {
+        let found = variables[weight].grad();
+        if max(expected) < 1e-6 * largest {
+            assert!(max(&found) < 1e-5 * largest, "{name}: {weight} {}", max(&found));
+            continue;
+        }
+        let error = relative(&found, expected);
+        assert!(error < 10.0 * LIMIT, "{name}: gradient of {weight} {error:e}");
+        of_gradients = of_gradients.max(error);
+    }
+    println!("{name}: logits {of_logits:.1e}, loss {of_loss:.1e}, gradients {of_gradients:.1e}");
+    assert!(of_logits < LIMIT && of_loss < LIMIT && of_gradients < LIMIT, "{name}");
+
+    if let Some(expected) = io.get("left.logits") {
+        let left = Batch { left_padded: true, ..batch(&io, "left") };
+        let mask = left.attention_mask.unsqueeze(2);
+        let found = model.forward(&left, false).unwrap() * &mask;
+        let error = relative(&found, &(expected * &mask));
+        assert!(error < LIMIT, "{name}: padded on the left {error:e}");
+    }
+}
+
+#[test]
+fn llama_agrees_with_transformers() {
+    agrees("llama", "llama");
+}
+
+#[test]
+fn llama_agrees_with_shared_keys_a_tied_head_stretched_angles_and_biases() {
+    agrees("llama3", "llama");
+    agrees("llama_bias", "llama");
+}
+
+#[test]
+fn gpt2_agrees_with_transformers() {
+    agrees("gpt2", "gpt2");
+}
+
+#[test]
+fn gpt_neo_agrees_with_transformers_beyond_its_local_window() {
+    agrees("gpt_neo", "gpt_neo");
+}
+
+#[test]
+fn gpt_j_agrees_with_transformers() {
+    agrees("gptj", "gptj");
+}
+
+#[test]
+fn bart_agrees_with_transformers() {
+    agrees("bart", "bart");
+    agrees("bart_forced", "bart");
+}
+
+/// What a batch begins with for writing.
+fn beginning(model: &dyn Backbone, io: &Io) -> Batch {
+    let given = batch(io, "left");
+    match model.writer().unwrap().tokens().decoder_start {
+        None => Batch { left_padded: true, ..given },
+        Some(start) => {
+            let rows = given.input_ids.size()[0];
+            let first = Tensor::full([rows, 1], start, (Kind::Int64, Device::Cpu));
+            Batch { decoder_input_ids: Some(first), ..given }
+        }
+    }
+}
+
+#[test]
+fn every_search_writes_what_transformers_writes() {
+    let mut ended = 0;
+    for (name, kind) in NAMES {
+        let (model, io) = load(name, kind, &cpu());
+        let path = fixture("writers").join(name).join("texts.json");
+        let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let batch = beginning(model.as_ref(), &io);
+        for (search, settings) in golden["searches"].as_object().unwrap() {
+            let mut settings = settings.clone();
+            let early = match settings.get("early_stopping") {
+                Some(Value::Bool(true)) => "full",
+                Some(_) => "never",
+                None => "heuristic",
+            };
+            settings["early_stopping"] = early.into();
+            let config: GenerationConfig = serde_json::from_value(settings).unwrap();
+            let found = write(model.writer().unwrap(), &batch, &config).unwrap();
+            let texts: Vec<Vec<i64>> =
+                serde_json::from_value(golden["texts"][search].clone()).unwrap();
+            assert_eq!(found, texts, "{name}, {search}");
+            ended += texts.iter().filter(|t| t.len() + 1 < config.max_new_tokens).count();
+        }
+    }
+    assert!(ended > 40, "only {ended} texts end before they have to");
+}
+
+#[test]
+fn a_text_is_written_alike_alone_and_in_a_batch() {
+    let (model, io) = load("llama", "llama", &cpu());
+    let together = beginning(model.as_ref(), &io);
+    let config = GenerationConfig { max_new_tokens: 20, num_beams: 3, ..Default::default() };
+    let writer = model.writer().unwrap();
+    let all = write(writer, &together, &config).unwrap();
+    for (row, expected) in all.iter().enumerate() {
+        let mask = together.attention_mask.get(row as i64);
+        let length = mask.sum(Kind::Int64).int64_value(&[]);
+        let ids = together.input_ids.get(row as i64);
+        let ids = ids.narrow(0, ids.size()[0] - length, length).unsqueeze(0);
+        let alone = Batch::new(ids.shallow_clone(), ids.ones_like());
+        assert_eq!(write(writer, &alone, &config).unwrap(), [expected.clone()]);
+    }
+}
+
+#[test]
+fn a_bf16_base_is_made_in_bf16_and_stays_near_single_precision() {
+    for (name, kind) in [("llama3", "llama"), ("gpt2", "gpt2")] {
+        let (exact, io) = load(name, kind, &cpu());
+        let options = WriterOptions { base: Kind::BFloat16, ..cpu() };
+        let (rough, _) = load(name, kind, &options);
+        assert!(rough.var_store().variables().values().all(|t| t.kind() == Kind::BFloat16));
+        let right = batch(&io, "right");
+        let (exact, rough) =
+            (exact.forward(&right, false).unwrap(), rough.forward(&right, false).unwrap());
+        assert_eq!(rough.kind(), Kind::Float);
+        let error = relative(&rough, &exact);
+        assert!(error > 0.0 && error < 0.05, "{name}: {error}");
+    }
+}
+
+#[test]
+fn what_rust_bert_gets_wrong_in_bf16_is_refused() {
+    let folder = fixture("writers/gptj");
+    let options = WriterOptions { base: Kind::BFloat16, ..cpu() };
+    let error = build_writer("gptj", &folder.join("config.json"), &options).unwrap_err();
+    assert!(error.to_string().contains("set precision=fp32"), "{error}");
+    let options = WriterOptions { checkpointing: true, ..cpu() };
+    let folder = fixture("writers/bart");
+    let error = build_writer("bart", &folder.join("config.json"), &options).unwrap_err();
+    assert!(error.to_string().contains("gradient checkpointing"), "{error}");
+}
+
+#[test]
+fn a_text_longer_than_the_positions_is_refused_and_not_written() {
+    for (name, kind) in [("llama", "llama"), ("gpt_neo", "gpt_neo")] {
+        let (model, io) = load(name, kind, &cpu());
+        let config = GenerationConfig { max_new_tokens: 120, ..Default::default() };
+        let error = write(model.writer().unwrap(), &beginning(model.as_ref(), &io), &config);
+        let words = error.unwrap_err().to_string();
+        assert!(words.contains("more than the model's 128 positions"), "{words}");
+    }
+}
+
+#[test]
+fn a_kind_for_another_purpose_is_named_as_such() {
+    let words = |kind, purpose| aflora_models::check_kind(kind, purpose).unwrap_err().to_string();
+    assert!(words("llama", Purpose::Classify).contains("write text, but the task wants"));
+    assert!(words("bert", Purpose::Write).contains("bart, gpt2, gpt_neo, gptj, llama"));
+    assert!(words("t5", Purpose::Write).contains("are not built"));
+}
