@@ -1,7 +1,7 @@
 //! A fine-tuned model as a plain Hugging Face folder, its adapters merged into its weights.
 //!
-//! `transformers` opens it with `AutoModelForSequenceClassification`, rust-bert with the model's
-//! own type; neither needs to know of adapters.
+//! `transformers` opens it with `AutoModelForSequenceClassification` (or the class for causal or
+//! sequence-to-sequence models), rust-bert with the model's own type; neither needs to know of adapters.
 
 use crate::adapted::AdaptedModel;
 use crate::adapter_folder::{write_safetensors, write_whole};
@@ -13,26 +13,50 @@ use std::fs;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
+/// What a model answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers<'a> {
+    /// One of these classes.
+    Classes(&'a [&'a str]),
+    /// One score.
+    Score,
+    /// Text.
+    Text,
+}
+
 /// Writes `model`, made of the files in `source`, to `folder`, in single precision.
-///
-/// `labels` are the classes' names; with none, the model gives one score.
 ///
 /// # Errors
 /// The source's config.json cannot be read, or the folder cannot be written. The folder appears
 /// whole or not at all; one that was there is replaced.
-pub fn save(model: &AdaptedModel, source: &Path, folder: &Path, labels: &[&str]) -> Result<()> {
+pub fn save(
+    model: &AdaptedModel,
+    source: &Path,
+    folder: &Path,
+    answers: Answers<'_>,
+) -> Result<()> {
     let config = source.join("config.json");
     let text = fs::read_to_string(&config).map_err(Error::io(&config))?;
     let mut keys: Map<String, Value> = serde_json::from_str(&text)
         .map_err(|e| Error::Config { path: config, problem: e.to_string() })?;
-    describe_labels(&mut keys, labels);
+    match answers {
+        Answers::Classes(names) => describe_labels(&mut keys, names),
+        Answers::Score => describe_labels(&mut keys, &[]),
+        Answers::Text => {}
+    }
+    for key in ["dtype", "torch_dtype"] {
+        if let Some(kind) = keys.get_mut(key) {
+            *kind = json!("float32");
+        }
+    }
     let weights = weights(model);
     write_whole(folder, |folder| {
         let path = folder.join("config.json");
         let text = serde_json::to_string_pretty(&keys).unwrap_or_default();
         fs::write(&path, text + "\n").map_err(Error::io(&path))?;
         write_safetensors(&folder.join("model.safetensors"), weights)?;
-        let further = ["tokenizer_config.json", "special_tokens_map.json"];
+        let further =
+            ["tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
         for name in tokenizer::FILES.iter().chain(&further) {
             let (from, to) = (source.join(name), folder.join(name));
             if from.is_file() {
@@ -54,11 +78,6 @@ fn describe_labels(keys: &mut Map<String, Value>, labels: &[&str]) {
     keys.remove("num_labels");
     let kind = if labels.is_empty() { "regression" } else { "single_label_classification" };
     keys.insert("problem_type".into(), json!(kind));
-    for key in ["dtype", "torch_dtype"] {
-        if let Some(kind) = keys.get_mut(key) {
-            *kind = json!("float32");
-        }
-    }
 }
 
 /// Every weight of the model, adapted layers with their delta on them.

@@ -58,11 +58,8 @@ fn main() -> anyhow::Result<()> {
     let mut tuner = Tuner::new(config, method.as_ref(), model.parameters(), 1000, 100_000)?;
 
     let whole = (Kind::Int64, device);
-    let input = Batch {
-        input_ids: Tensor::randint(vocabulary.min(30_000), [batch, length], whole),
-        attention_mask: Tensor::ones([batch, length], whole),
-        token_type_ids: Tensor::zeros([batch, length], whole),
-    };
+    let ids = Tensor::randint(vocabulary.min(30_000), [batch, length], whole);
+    let input = Batch::new(ids, Tensor::ones([batch, length], whole));
     let labels = Tensor::arange(batch, whole).remainder(2);
     let mut milliseconds = Vec::new();
     let mut first = 0.0;

@@ -2,11 +2,12 @@
 
 use crate::config::Resolved;
 use crate::run::model_files::{self, locator};
+use crate::run::prepare::{build_model, trains_weights};
 use crate::ui::{thousands, Progress};
 use aflora_core::adapter::Role;
 use aflora_core::flops::Flops;
 use aflora_core::Method;
-use aflora_models::AdaptedModel;
+use aflora_models::{AdaptedModel, Purpose};
 use anyhow::{ensure, Result};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -18,20 +19,25 @@ use tch::{Device, Kind};
 /// The model's config.json is nowhere, the targets match nothing, or a count differs from its
 /// formula.
 pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<String> {
-    aflora_models::check_kind(&resolved.model.backbone)?;
+    aflora_models::check_kind(&resolved.model.backbone, resolved.task.purpose())?;
     let files = model_files::find(resolved, &locator(resolved), false, progress)?;
-    let outputs = resolved.task.outputs();
-    let backbone =
-        aflora_models::build(&resolved.model.backbone, &files.config, outputs, Device::Cpu)?;
-    let layers = backbone.linears().len();
     let method = resolved.method.build()?;
+    // Zeros, which take no memory until they are written to; a large model's in half the space.
+    let base = match resolved.task.purpose() {
+        Purpose::Write if resolved.model.backbone != "gptj" && !trains_weights(method.as_ref()) => {
+            Kind::BFloat16
+        }
+        _ => Kind::Float,
+    };
+    let backbone = build_model(resolved, &files, Device::Cpu, base)?;
+    let layers = backbone.linears().len();
     let targets = resolved.model.targets();
     let model = AdaptedModel::new(
         backbone,
         method.as_ref(),
         &targets,
         &resolved.model.train_modules,
-        Kind::Float,
+        base,
         resolved.run.seed,
     )?;
 

@@ -25,7 +25,7 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Keys that every run knows:
-  task=NAME        cola sst2 mrpc qnli stsb rte mnli qqp reviews
+  task=NAME        cola sst2 mrpc qnli stsb rte mnli qqp reviews gsm8k cnn_dailymail lines
   model=NAME       a file of configs/models        method=NAME  a file of configs/methods
   seed=N           initial values, order, dropout  data=FOLDER  where data and models lie
   epochs=N  batch_size=N  lr=X  head_lr=X  max_length=N
@@ -52,7 +52,7 @@ enum Command {
     /// Predict with a finished run for the texts in a JSONL or CSV file.
     #[command(after_help = "\
 Rows hold `text`, or `text_a` and `text_b` for tasks on pairs. Each comes back as a line of JSON with
-`label` and `scores` added, or `score` for a regression.
+`label` and `scores` added, `score` for a regression, or `prediction` where the task asks for text.
 
 Example:
   aflora predict runs/reviews-minilm-aflora-seed42 new.csv --output judged.jsonl")]
@@ -77,7 +77,8 @@ Example:
     /// Write a finished run's model as a plain Hugging Face folder, the adapter merged into it.
     #[command(
         after_help = "Example:\n  aflora merge runs/reviews-minilm-aflora-seed42 my-model\n\
-                      transformers opens it with AutoModelForSequenceClassification."
+                      transformers opens it with AutoModelForSequenceClassification (AutoModelForCausalLM,\n\
+                      AutoModelForSeq2SeqLM for models that write)."
     )]
     Merge {
         #[command(flatten)]
@@ -174,7 +175,7 @@ fn dispatch(command: Command, progress: &mut dyn ui::Progress) -> Result<()> {
             new_folder(&target)?;
             // In single precision, whatever it was trained beside.
             let model = run.model(tch::Device::Cpu, tch::Kind::Float)?;
-            merged::save(&model, run.source(), &target, run.labels())?;
+            merged::save(&model, run.source(), &target, run.answers())?;
             println!("{}", target.display());
             Ok(())
         }
@@ -266,24 +267,16 @@ fn run(target: &Target, progress: &mut dyn ui::Progress) -> Result<()> {
 }
 
 fn describe(run: &prepare::Prepared) {
-    let used = |split: &str| match split {
-        "train" => run.train.labels.len(),
-        _ => run.evals.iter().find(|(name, _)| name == split).map_or(0, |(_, e)| e.labels.len()),
-    };
     for source in &run.sources {
         let (split, rows, path) = (&source.split, source.rows, source.path.display());
         let skipped = match source.skipped {
             0 => String::new(),
             n => format!(" ({n} broken rows skipped)"),
         };
-        tracing::info!("{split}: {} of {rows} rows of {path}{skipped}", used(split));
+        tracing::info!("{split}: {} of {rows} rows of {path}{skipped}", run.objective.rows(split));
     }
-    let cut = run.train.truncated();
-    if cut > 0 {
-        tracing::info!(
-            "{cut} training texts are longer than {} tokens: cut",
-            run.config.max_length
-        );
+    for remark in run.objective.remarks() {
+        tracing::info!("{remark}");
     }
     if run.weights.is_empty() {
         tracing::info!("the model starts from random weights");
@@ -317,7 +310,12 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         || matches!(error.downcast_ref(), Some(DataError::NotFound { .. }))
         || matches!(
             error.downcast_ref(),
-            Some(ModelError::Targets(_) | ModelError::UnknownBackbone { .. })
+            Some(
+                ModelError::Targets(_)
+                    | ModelError::UnknownBackbone { .. }
+                    | ModelError::Purpose { .. }
+                    | ModelError::Unbuilt(_)
+            )
         );
     ExitCode::from(if usage { 2 } else { 1 })
 }

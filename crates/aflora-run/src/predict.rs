@@ -3,13 +3,14 @@
 //! Rows stream through in windows, so a file may be larger than memory. Within a window rows
 //! are batched by length; the output keeps the input's order.
 
-use crate::data::Task;
+use crate::data::{Labels, Task, TaskSpec, TextSpec};
 use crate::run::batches::EncodedSet;
+use crate::run::objective::write::Texts;
 use crate::saved::SavedRun;
 use crate::ui::Progress;
 use crate::usage;
 use aflora_models::{AdaptedModel, TextEncoder};
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use serde_json::{json, Map, Value};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -38,7 +39,8 @@ pub struct Settings<'a> {
 ///
 /// A row is a JSON object or a line of CSV under a header, with `text` (or `text_a` and
 /// `text_b`, or the task's own column names). Its line is the row with `label` and `scores` (the
-/// probability of each class by name) added, or `score` for a regression.
+/// probability of each class by name) added, `score` for a regression, or `prediction` for a task
+/// that asks for text.
 pub fn predict(
     run: &SavedRun,
     input: &Path,
@@ -52,14 +54,12 @@ pub fn predict(
     let file = File::open(input).with_context(|| format!("{} cannot be read", input.display()))?;
     let bytes = file.metadata().map_or(0, |m| m.len());
     let (device, base) = run.place(settings.device, settings.precision)?;
-    let predictor = Predictor {
-        model: run.model(device, base)?,
-        encoder: run.encoder()?,
-        task: run.task(),
-        labels: run.labels(),
-        device,
-        batch_size: settings.batch_size,
+    let model = run.model(device, base)?;
+    let answer = match run.task() {
+        Task::Labels(spec) => Answer::Labels(run.encoder()?, spec),
+        Task::Text(spec) => Answer::Text(Box::new(run.texts(&model)?), spec),
     };
+    let predictor = Predictor { model, answer, device, batch_size: settings.batch_size };
     progress.begin("predict (kB)", bytes / UNIT);
     let counted = Counted { from: file, done: 0 };
     let done = match input.extension().and_then(|e| e.to_str()) {
@@ -70,11 +70,15 @@ pub fn predict(
     done
 }
 
+/// What the model answers, with what makes tokens of the question.
+enum Answer {
+    Labels(TextEncoder, &'static TaskSpec),
+    Text(Box<Texts>, &'static TextSpec),
+}
+
 struct Predictor {
     model: AdaptedModel,
-    encoder: TextEncoder,
-    task: Task,
-    labels: &'static [&'static str],
+    answer: Answer,
     device: Device,
     batch_size: usize,
 }
@@ -142,66 +146,89 @@ impl Predictor {
 
     /// The text or texts of a row.
     fn texts(&self, row: &Row) -> Result<(String, Option<String>)> {
-        let spec = self.task.spec();
         let find = |names: &[&str]| {
             names.iter().find_map(|name| row.get(*name).and_then(Value::as_str)).map(String::from)
         };
-        let pair = spec.hub.text_b.is_some();
-        let first = find(&["text_a", "text", spec.hub.text_a, spec.tsv.text_a]);
-        let second = find(&["text_b", spec.hub.text_b.unwrap_or("text_b")]);
-        match (first, second) {
-            (Some(first), None) if !pair => Ok((first, None)),
-            (Some(first), Some(second)) if pair => Ok((first, Some(second))),
-            _ => {
-                let wanted = match spec.hub.text_b {
-                    Some(b) => {
-                        format!("`text_a` and `text_b` (or `{}` and `{b}`)", spec.hub.text_a)
-                    }
-                    None => format!("`text` (or `{}`)", spec.hub.text_a),
-                };
-                let keys: Vec<&str> = row.keys().map(String::as_str).collect();
-                bail!("the row has {keys:?}; `{}` wants {wanted}", spec.name)
+        let (found, name, wanted) = match &self.answer {
+            Answer::Text(_, spec) => {
+                let found = find(&["text", spec.input]).map(|text| (text, None));
+                (found, spec.name, format!("`text` (or `{}`)", spec.input))
             }
-        }
+            Answer::Labels(_, spec) => {
+                let first = find(&["text_a", "text", spec.hub.text_a, spec.tsv.text_a]);
+                match spec.hub.text_b {
+                    None => {
+                        let wanted = format!("`text` (or `{}`)", spec.hub.text_a);
+                        (first.map(|text| (text, None)), spec.name, wanted)
+                    }
+                    Some(b) => {
+                        let found = first.zip(find(&["text_b", b])).map(|(a, b)| (a, Some(b)));
+                        let a = spec.hub.text_a;
+                        (found, spec.name, format!("`text_a` and `text_b` (or `{a}` and `{b}`)"))
+                    }
+                }
+            }
+        };
+        found.with_context(|| {
+            let keys: Vec<&str> = row.keys().map(String::as_str).collect();
+            format!("the row has {keys:?}; `{name}` wants {wanted}")
+        })
     }
 
     /// Predicts for the rows that were gathered, and writes them.
     fn flush(&self, window: &mut Vec<Read>, output: &mut dyn Write) -> Result<u64> {
-        let rows = std::mem::take(window);
-        let texts: Vec<(&str, Option<&str>)> =
-            rows.iter().map(|((a, b), _)| (a.as_str(), b.as_deref())).collect();
-        let set = EncodedSet { texts: self.encoder.encode(&texts)?, labels: vec![0.0; rows.len()] };
-        let mut answers = vec![Vec::new(); rows.len()];
-        let _no_grad = tch::no_grad_guard();
-        for batch_rows in set.evaluation_batches(self.batch_size) {
-            let (batch, _) = set.collate(&batch_rows, self.encoder.pad_id(), false, self.device);
-            let logits = self.model.forward(&batch, false)?;
-            let scores =
-                if self.labels.is_empty() { logits } else { logits.softmax(1, Kind::Float) };
-            let scores = Vec::<Vec<f64>>::try_from(scores.to_kind(Kind::Double))?;
-            for (row, scores) in batch_rows.into_iter().zip(scores) {
-                answers[row] = scores;
+        let (texts, mut rows): (Vec<_>, Vec<Row>) = std::mem::take(window).into_iter().unzip();
+        match &self.answer {
+            Answer::Labels(encoder, spec) => self.label(encoder, spec, &texts, &mut rows)?,
+            Answer::Text(by, _) => {
+                let inputs: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
+                let written =
+                    by.write(&self.model, &inputs, self.batch_size, self.device, &mut |_| {})?;
+                for (row, text) in rows.iter_mut().zip(written) {
+                    row.insert("prediction".into(), text.into());
+                }
             }
         }
-        let count = rows.len() as u64;
-        for ((_, mut row), scores) in rows.into_iter().zip(answers) {
-            if self.labels.is_empty() {
-                row.insert("score".into(), json!(scores[0]));
-            } else {
-                let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-                row.insert("label".into(), json!(best.map(|i| self.labels[i])));
-                let by_name: Row = self
-                    .labels
-                    .iter()
-                    .zip(scores)
-                    .map(|(n, s)| (n.to_string(), s.into()))
-                    .collect();
-                row.insert("scores".into(), by_name.into());
-            }
-            serde_json::to_writer(&mut *output, &row)?;
+        for row in &rows {
+            serde_json::to_writer(&mut *output, row)?;
             output.write_all(b"\n").context("the predictions cannot be written")?;
         }
-        Ok(count)
+        Ok(rows.len() as u64)
+    }
+
+    /// Adds the label and the classes' probabilities, or the score, to each row.
+    fn label(
+        &self,
+        encoder: &TextEncoder,
+        spec: &TaskSpec,
+        texts: &[(String, Option<String>)],
+        rows: &mut [Row],
+    ) -> Result<()> {
+        let texts: Vec<(&str, Option<&str>)> =
+            texts.iter().map(|(a, b)| (a.as_str(), b.as_deref())).collect();
+        let set = EncodedSet { texts: encoder.encode(&texts)?, labels: vec![0.0; rows.len()] };
+        let _no_grad = tch::no_grad_guard();
+        for batch_rows in set.evaluation_batches(self.batch_size) {
+            let (batch, _) = set.collate(&batch_rows, encoder.pad_id(), false, self.device);
+            let logits = self.model.forward(&batch, false)?;
+            let scores = match spec.labels {
+                Labels::Classes(_) => logits.softmax(1, Kind::Float),
+                Labels::Score(..) => logits,
+            };
+            let scores = Vec::<Vec<f64>>::try_from(scores.to_kind(Kind::Double))?;
+            for (row, scores) in batch_rows.into_iter().zip(scores) {
+                let row = &mut rows[row];
+                let Labels::Classes(names) = spec.labels else {
+                    row.insert("score".into(), json!(scores[0]));
+                    continue;
+                };
+                let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+                row.insert("label".into(), json!(best.map(|i| names[i])));
+                let by_name = names.iter().zip(scores).map(|(n, s)| (n.to_string(), s.into()));
+                row.insert("scores".into(), by_name.collect::<Row>().into());
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,12 +1,15 @@
 //! A finished run, opened again: its model with its adapter, to predict with, merge or export.
 
 use crate::config::{self, Resolved, WeightsFrom};
-use crate::data::{Labels, Task};
+use crate::data::{Labels, Task, TaskSpec};
 use crate::run::folder::{CONFIG, METRICS};
 use crate::run::model_files::{self, locator, ModelFiles};
+use crate::run::objective::write::Texts;
+use crate::run::prepare::{build_model, texts};
 use crate::ui::Progress;
 use crate::{device, usage};
 use aflora_models::adapter_folder::AdapterFolder;
+use aflora_models::merged::Answers;
 use aflora_models::{weights, AdaptedModel, TextEncoder};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -49,11 +52,14 @@ impl SavedRun {
         self.resolved.task
     }
 
-    /// The classes' names; none for a regression.
-    pub fn labels(&self) -> &'static [&'static str] {
-        match self.task().spec().labels {
-            Labels::Classes(names) => names,
-            Labels::Score(..) => &[],
+    /// What the model answers with.
+    pub fn answers(&self) -> Answers<'static> {
+        match self.task() {
+            Task::Labels(TaskSpec { labels: Labels::Classes(names), .. }) => {
+                Answers::Classes(names)
+            }
+            Task::Labels(_) => Answers::Score,
+            Task::Text(_) => Answers::Text,
         }
     }
 
@@ -70,9 +76,7 @@ impl SavedRun {
 
     /// The model with its adapter.
     pub fn model(&self, device: Device, base: Kind) -> Result<AdaptedModel> {
-        let kind = &self.resolved.model.backbone;
-        let backbone =
-            aflora_models::build(kind, &self.files.config, self.task().outputs(), device)?;
+        let backbone = build_model(&self.resolved, &self.files, device, base)?;
         let seed = self.resolved.run.seed;
         match self.resolved.model.weights {
             WeightsFrom::Pretrained => {
@@ -89,6 +93,14 @@ impl SavedRun {
     /// The tokenizer, with the length that the run cut texts to.
     pub fn encoder(&self) -> Result<TextEncoder> {
         Ok(TextEncoder::from_folder(&self.files.folder, self.resolved.run.max_length)?)
+    }
+
+    /// What makes tokens of a text task's examples, and text of tokens.
+    ///
+    /// # Errors
+    /// The model does not write, or its tokenizer is missing.
+    pub fn texts(&self, model: &AdaptedModel) -> Result<Texts> {
+        texts(&self.resolved, &self.files, model.backbone())
     }
 
     /// The device that `name` asks for, and the precision for it.

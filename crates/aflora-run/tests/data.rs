@@ -13,12 +13,13 @@ fn fixtures() -> PathBuf {
 fn locator(named: &Path, cache: &Path) -> Locator {
     let named = vec![("data".to_string(), named.to_path_buf())];
     let hub = Hub::at("http://127.0.0.1:1", cache);
-    Locator { named, assets: cache.join("no assets"), hub }
+    let project = cache.join("no project");
+    Locator { named, assets: project.join(".assets"), project, hub }
 }
 
 fn load(task: &str, named: &Path, cache: &Path) -> Result<Dataset, DataError> {
     let task: Task = task.parse().unwrap();
-    locator(named, cache).load(task, &mut |_, _| {})
+    locator(named, cache).load(task.labels().unwrap(), &mut |_, _| {})
 }
 
 #[test]
@@ -87,8 +88,10 @@ fn the_embedded_reviews_are_split_as_documented() {
     assert!(assets.is_dir(), "run `make assets` first, or `make test`, which does");
     let nowhere = tempfile::tempdir().unwrap();
     let hub = Hub::at("http://127.0.0.1:1", nowhere.path());
-    let locator = Locator { named: Vec::new(), assets, hub };
-    let dataset = locator.load("reviews".parse().unwrap(), &mut |_, _| {}).unwrap();
+    let project = assets.join("..");
+    let locator = Locator { named: Vec::new(), assets, project, hub };
+    let reviews = "reviews".parse::<Task>().unwrap().labels().unwrap();
+    let dataset = locator.load(reviews, &mut |_, _| {}).unwrap();
     let fresh = |rows: &[Example]| rows.iter().filter(|e| e.label == 1.0).count();
     let dev = &dataset.evals[0].1;
     assert_eq!((dataset.train.len(), dev.len()), (10_220, 2_532));

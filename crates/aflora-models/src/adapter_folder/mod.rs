@@ -6,7 +6,7 @@
 
 mod peft;
 
-pub use peft::Description;
+pub use peft::{Description, TaskType};
 
 use crate::adapted::AdaptedModel;
 use crate::backbone::Backbone;
@@ -47,7 +47,8 @@ pub fn save(model: &AdaptedModel, folder: &Path, description: &Description) -> R
         sites.push(site.clone());
         tensors.extend(saved.into_iter().map(|t| (key(site, &t), t.tensor)));
     }
-    let config = description.to_json(&sites, &ranks);
+    let mut config = description.to_json(&sites, &ranks);
+    mark_transposed(model, &mut config);
     for (name, tensor) in model.saved_weights() {
         tensors.insert(format!("{ROOT}{name}"), tensor);
     }
@@ -85,10 +86,20 @@ pub fn export_lora(model: &AdaptedModel, folder: &Path, base_model: Option<&str>
         base_model: base_model.map(String::from),
         length: None,
         modules_to_save: model.saved_modules(),
+        task_type: TaskType::of(model.backbone()),
     };
     let sites: Vec<String> = folded.into_iter().map(|(site, _)| site).collect();
-    let config = description.to_json(&sites, &[]);
+    let mut config = description.to_json(&sites, &[]);
+    mark_transposed(model, &mut config);
     write_whole(folder, |folder| write(folder, &config, tensors))
+}
+
+/// Tells PEFT that the weights lie transposed, as GPT-2's do.
+fn mark_transposed(model: &AdaptedModel, config: &mut serde_json::Map<String, serde_json::Value>) {
+    let linears = model.backbone().linears();
+    if linears.iter().any(|linear| linear.layer.transposed) {
+        config.insert("fan_in_fan_out".into(), true.into());
+    }
 }
 
 /// Makes `folder` by `write` under another name, then gives it its own.

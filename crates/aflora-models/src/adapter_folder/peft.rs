@@ -3,6 +3,7 @@
 //! LoRA, VeRA and AdaLoRA are written as PEFT writes them and read from what it writes. Methods
 //! that PEFT does not know (AFLoRA and others) carry their settings under the key `aflora`.
 
+use crate::backbone::Backbone;
 use crate::{Error, Result};
 use aflora_core::adapter::{AdaLoraConfig, EloraConfig, LoraConfig, MethodConfig};
 use aflora_core::{RunLength, Span};
@@ -23,6 +24,47 @@ pub struct Description {
     pub length: Option<RunLength>,
     /// The modules that are in the folder whole: the head, and others beside it.
     pub modules_to_save: Vec<String>,
+    /// What the model does, in PEFT's words.
+    pub task_type: TaskType,
+}
+
+/// What a model does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TaskType {
+    /// Classes or a score.
+    #[default]
+    SequenceClassification,
+    /// Text, by a decoder.
+    CausalLm,
+    /// Text from text.
+    Seq2SeqLm,
+}
+
+impl TaskType {
+    /// Of a backbone.
+    pub fn of(backbone: &dyn Backbone) -> Self {
+        match backbone.writer().map(|writer| writer.tokens().decoder_start) {
+            None => TaskType::SequenceClassification,
+            Some(None) => TaskType::CausalLm,
+            Some(Some(_)) => TaskType::Seq2SeqLm,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            TaskType::SequenceClassification => "SEQ_CLS",
+            TaskType::CausalLm => "CAUSAL_LM",
+            TaskType::Seq2SeqLm => "SEQ_2_SEQ_LM",
+        }
+    }
+
+    fn from_name(name: Option<&str>) -> Self {
+        match name {
+            Some("CAUSAL_LM") => TaskType::CausalLm,
+            Some("SEQ_2_SEQ_LM") => TaskType::Seq2SeqLm,
+            _ => TaskType::SequenceClassification,
+        }
+    }
 }
 
 impl Description {
@@ -44,7 +86,7 @@ impl Description {
         all.insert("target_modules".into(), sites.into());
         all.insert("modules_to_save".into(), self.modules_to_save.clone().into());
         all.insert("base_model_name_or_path".into(), self.base_model.clone().into());
-        all.insert("task_type".into(), "SEQ_CLS".into());
+        all.insert("task_type".into(), self.task_type.name().into());
         all.insert("inference_mode".into(), true.into());
         all
     }
@@ -93,6 +135,7 @@ impl Description {
             base_model: base_model.map(String::from),
             length: None,
             modules_to_save: names.collect(),
+            task_type: TaskType::from_name(keys.get("task_type").and_then(Value::as_str)),
         })
     }
 }

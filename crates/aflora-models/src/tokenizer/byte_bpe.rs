@@ -1,4 +1,4 @@
-//! RoBERTa's byte-level BPE from its `vocab.json` and `merges.txt`.
+//! The byte-level BPE of RoBERTa, BART and GPT-2 from its `vocab.json` and `merges.txt`.
 
 use super::damaged;
 use crate::Result;
@@ -7,6 +7,9 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{AddedToken, Tokenizer};
+
+/// What GPT-2's texts end with.
+const GPT2_END: &str = "<|endoftext|>";
 
 /// The tokenizer of the two files; `add_prefix_space` comes from the folder's
 /// `tokenizer_config.json`.
@@ -18,6 +21,14 @@ pub(super) fn read(vocab: &Path, merges: &Path, add_prefix_space: bool) -> Resul
         .build()
         .map_err(|e| damaged(vocab, &format!("with merges.txt beside it: {e}")))?;
     let mut tokenizer = Tokenizer::new(model);
+    tokenizer
+        .with_pre_tokenizer(Some(ByteLevel::new(add_prefix_space, true, true)))
+        .with_decoder(Some(ByteLevel::default()));
+    // GPT-2 and its kin put nothing around a text.
+    if tokenizer.token_to_id(GPT2_END).is_some() && tokenizer.token_to_id("<s>").is_none() {
+        tokenizer.add_special_tokens(&[AddedToken::from(GPT2_END, true).normalized(false)]);
+        return Ok(tokenizer);
+    }
     let special = |token: &str| {
         let id = tokenizer.token_to_id(token);
         id.map(|id| (token.to_string(), id))
@@ -28,9 +39,7 @@ pub(super) fn read(vocab: &Path, merges: &Path, add_prefix_space: bool) -> Resul
     let mut processing = RobertaProcessing::new(sep, cls);
     processing.add_prefix_space = add_prefix_space;
     processing.trim_offsets = true;
-    tokenizer
-        .with_pre_tokenizer(Some(ByteLevel::new(add_prefix_space, true, true)))
-        .with_post_processor(Some(processing));
+    tokenizer.with_post_processor(Some(processing));
     let plain =
         ["<s>", "<pad>", "</s>", "<unk>"].map(|t| AddedToken::from(t, true).normalized(false));
     tokenizer.add_special_tokens(&plain);

@@ -88,6 +88,16 @@ impl TextEncoder {
             .collect())
     }
 
+    /// The text of token ids, without special tokens.
+    ///
+    /// # Errors
+    /// An id is none of the tokenizer's.
+    pub fn decode(&self, ids: &[i64]) -> Result<String> {
+        let ids: std::result::Result<Vec<u32>, _> = ids.iter().map(|&id| id.try_into()).collect();
+        let ids = ids.map_err(|_| Error::Encode("a token id is negative or too large".into()))?;
+        self.tokenizer.decode(&ids, true).map_err(|e| Error::Encode(e.to_string()))
+    }
+
     /// The id that fills a batch up; 0 where the tokenizer has no padding token (it is masked).
     pub fn pad_id(&self) -> i64 {
         self.pad_id

@@ -39,4 +39,4 @@ mod yaml;
 
 pub use problem::{ConfigErrors, Problem};
 pub use resolve::{load, Resolved};
-pub use settings::{ModelConfig, RunSettings, TaskConfig, WeightsFrom};
+pub use settings::{ModelConfig, RunSettings, TaskConfig, WeightsFrom, INPUT};

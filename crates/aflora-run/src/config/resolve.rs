@@ -12,6 +12,7 @@ use aflora_core::adapter::PmTrainable;
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::Span;
 use serde::Serialize;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// A configuration with every choice made.
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 pub struct Resolved {
     /// The task.
     pub task: Task,
+    /// Its settings.
+    pub task_config: TaskConfig,
     /// The model.
     pub model: ModelConfig,
     /// The method.
@@ -56,8 +59,8 @@ pub fn load(run_file: &Path, overrides: &[String]) -> Result<Resolved, ConfigErr
     let finder = Finder { folders, own: &own };
     let found = resolve(&finder, &mut problems);
     match found {
-        Some((task, model, (method_name, method), run)) if problems.is_empty() => {
-            Ok(Resolved { task, model, method, method_name, run, project })
+        Some(((task, task_config), model, (method_name, method), run)) if problems.is_empty() => {
+            Ok(Resolved { task, task_config, model, method, method_name, run, project })
         }
         _ => Err(ConfigErrors::new(problems, run_file)),
     }
@@ -70,7 +73,7 @@ fn project_of(folder: &Path) -> PathBuf {
     folder.ancestors().find(holds).map(Path::to_path_buf).unwrap_or_default()
 }
 
-type Parts = (Task, ModelConfig, (String, MethodConfig), RunSettings);
+type Parts = ((Task, TaskConfig), ModelConfig, (String, MethodConfig), RunSettings);
 
 fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let task_block = finder.block("task", None, problems);
@@ -84,7 +87,8 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
         None if finder.own.names("model") => finder.block("model", None, problems),
         None => None,
     };
-    let method_block = finder.block("method", Some("aflora"), problems);
+    let usual = task_config.as_ref().and_then(|task| task.method.as_deref()).unwrap_or("aflora");
+    let method_block = finder.block("method", Some(usual), problems);
 
     let model = model_block.as_ref().filter(|b| b.whole).map(|block| {
         let mut settings = keys_of(block, &LAYERS[..1]);
@@ -112,13 +116,14 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let run = lay(&RunSettings::default(), &settings, &also, None, problems);
 
     let (model, (method_name, method)) = (model?, method?);
-    let task = task_config?.task.parse().ok()?;
+    let task_config = task_config?;
+    let task = task_config.task.parse().ok()?;
     if let Some(message) = overlap(&method, run.epochs) {
         let place = place_of(&settings, "epochs");
         let help = "train longer (`epochs`) or shorten `method.freeze.t_i` or `method.freeze.t_f`";
         problems.push(Problem::at(place, message).help(help));
     }
-    Some((task, model, (method_name, method), run))
+    Some(((task, task_config), model, (method_name, method), run))
 }
 
 /// The block's own settings: not those below `others`.
@@ -253,14 +258,22 @@ impl Resolved {
         }
         #[derive(Serialize)]
         struct File<'a> {
-            task: TaskConfig,
+            task: serde_json::Value,
             model: &'a ModelConfig,
             method: Method<'a>,
             #[serde(flatten)]
             run: &'a RunSettings,
         }
+        // A task that asks for labels has no further settings.
+        let task = match self.task {
+            Task::Labels(spec) => json!({ "task": spec.name }),
+            Task::Text(_) => {
+                let config = TaskConfig { model: None, method: None, ..self.task_config.clone() };
+                serde_json::to_value(config).unwrap_or_default()
+            }
+        };
         serde_saphyr::to_string(&File {
-            task: TaskConfig { task: self.task.name().into(), model: None },
+            task,
             model: &self.model,
             method: Method { name: &self.method_name, config: &self.method },
             run: &self.run,

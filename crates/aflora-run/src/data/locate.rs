@@ -1,7 +1,8 @@
 //! Where a task's data are looked for: folders that the user named, the embedded assets, the
 //! hub's cache, the hub.
 
-use super::task::{EvalSplit, Task, TaskSpec};
+use super::task::{EvalSplit, TaskSpec};
+use super::text::{self, TextDataset, TextSpec};
 use super::{check_training, parquet, reviews, tsv, DataError, Example};
 use crate::hub::{Hub, Repo};
 use crate::provenance::sha256;
@@ -45,6 +46,8 @@ pub struct Dataset {
 pub struct Locator {
     /// Folders that the user named, with how (`data=…`, `AFLORA_DATA`).
     pub named: Vec<(String, PathBuf)>,
+    /// The project's own folder, with what ships in it.
+    pub project: PathBuf,
     /// The embedded assets.
     pub assets: PathBuf,
     /// The hub and its cache.
@@ -58,19 +61,31 @@ impl Locator {
     /// They are nowhere (everything tried is listed), incomplete, or damaged.
     pub fn load(
         &self,
-        task: Task,
+        spec: &'static TaskSpec,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<Dataset, DataError> {
-        let dataset = if task.name() == "reviews" {
-            self.load_reviews(task)
+        let dataset = if spec.name == "reviews" {
+            self.load_reviews(spec)
         } else {
-            self.load_glue(task, progress)
+            self.load_glue(spec, progress)
         }?;
-        check_training(&dataset.train, &format!("the training split of {}", task.name()))?;
+        check_training(&dataset.train, &format!("the training split of {}", spec.name))?;
         Ok(dataset)
     }
 
-    fn load_reviews(&self, task: Task) -> Result<Dataset, DataError> {
+    /// Loads a task that asks for text.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_text(
+        &self,
+        spec: &'static TextSpec,
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<TextDataset, DataError> {
+        text::load(spec, &self.named, &self.project, &self.hub, progress)
+    }
+
+    fn load_reviews(&self, spec: &TaskSpec) -> Result<Dataset, DataError> {
         let mut tried = String::new();
         let file = REVIEWS.rsplit('/').next().unwrap_or(REVIEWS);
         let mut places: Vec<PathBuf> = Vec::new();
@@ -81,7 +96,7 @@ impl Locator {
         places.push(self.assets.join(REVIEWS));
         for path in places {
             if path.is_file() {
-                let (train, dev) = reviews::read(&path, task.spec())?;
+                let (train, dev) = reviews::read(&path, spec)?;
                 let source = |split: &str, rows: usize| source(split, &path, rows, 0);
                 let sources = vec![source("train", train.len())?, source("dev", dev.len())?];
                 return Ok(Dataset { train, evals: vec![("dev".into(), dev)], sources });
@@ -89,7 +104,7 @@ impl Locator {
             tried.push_str(&format!("\n  {}", path.display()));
         }
         Err(DataError::NotFound {
-            task: task.name(),
+            task: "reviews",
             tried,
             remedy: "`make assets` fetches them.".into(),
         })
@@ -97,10 +112,9 @@ impl Locator {
 
     fn load_glue(
         &self,
-        task: Task,
+        spec: &'static TaskSpec,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<Dataset, DataError> {
-        let spec = task.spec();
         let mut tried = String::new();
         for (how, folder) in &self.named {
             if !folder.is_dir() {

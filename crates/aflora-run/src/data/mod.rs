@@ -1,7 +1,8 @@
 //! Tasks and their examples.
 //!
-//! * [`task`]: the tasks as one table
+//! * [`task`]: the tasks that ask for labels as one table
 //! * [`tsv`], [`parquet`], [`reviews`]: the formats in which they come
+//! * [`text`]: the tasks that ask for text, and their files
 //! * [`locate`]: where they are looked for
 
 mod error;
@@ -9,11 +10,13 @@ pub mod locate;
 pub mod parquet;
 pub mod reviews;
 pub mod task;
+pub mod text;
 pub mod tsv;
 
 pub use error::DataError;
 pub use locate::{Dataset, Locator, Source};
-pub use task::{Labels, Task, TASKS};
+pub use task::{Labels, Task, TaskSpec, TASKS};
+pub use text::{Pair, TextDataset, TextSpec, TEXT_TASKS};
 
 /// One example: a text or a pair of texts, and what is right for it.
 #[derive(Debug, Clone, PartialEq)]

@@ -73,7 +73,7 @@ mod tests {
         }
         std::fs::write(&path, content).unwrap();
         let task: Task = "reviews".parse().unwrap();
-        let (train, dev) = read(&path, task.spec()).unwrap();
+        let (train, dev) = read(&path, task.labels().unwrap()).unwrap();
         assert_eq!(train.len() + dev.len(), 401, "two a film, and `again` once");
         let number = |e: &Example| e.text_a.split(' ').nth(1).map(str::to_string);
         let films: HashSet<_> = train.iter().filter_map(number).collect();
@@ -87,10 +87,10 @@ mod tests {
         let path = folder.path().join("reviews.csv.bz2");
         std::fs::write(&path, "no bzip2").unwrap();
         let task: Task = "reviews".parse().unwrap();
-        assert!(read(&path, task.spec()).is_err());
+        assert!(read(&path, task.labels().unwrap()).is_err());
         let path = folder.path().join("reviews.csv");
         std::fs::write(&path, "a,b\n1,2\n").unwrap();
-        let error = read(&path, task.spec()).unwrap_err().to_string();
+        let error = read(&path, task.labels().unwrap()).unwrap_err().to_string();
         assert!(error.contains("no column `category`"), "{error}");
     }
 }

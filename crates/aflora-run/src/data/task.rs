@@ -1,7 +1,10 @@
-//! The tasks as one table: the eight of GLUE that the paper runs, and the embedded default.
+//! The tasks that ask for labels as one table: the eight of GLUE that the paper runs, and the
+//! embedded default. Those that ask for text stand in [`text`](super::text).
 
+use super::text::{TextSpec, TEXT_TASKS};
 use super::DataError;
 use crate::metrics::Metric;
+use aflora_models::Purpose;
 use std::str::FromStr;
 
 /// What a label may be.
@@ -176,37 +179,59 @@ pub static TASKS: &[TaskSpec] = &[
     },
 ];
 
-/// One of [`TASKS`].
+/// A task: one of [`TASKS`], or one of [`TEXT_TASKS`].
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Task(&'static TaskSpec);
+pub enum Task {
+    /// Texts get a class or a score.
+    Labels(&'static TaskSpec),
+    /// Texts get a text.
+    Text(&'static TextSpec),
+}
 
 impl Task {
-    /// All that is particular to it.
-    pub fn spec(self) -> &'static TaskSpec {
-        self.0
-    }
-
     /// The name in configurations.
     pub fn name(self) -> &'static str {
-        self.0.name
-    }
-
-    /// Whether the labels are scores.
-    pub fn is_regression(self) -> bool {
-        matches!(self.0.labels, Labels::Score(..))
-    }
-
-    /// How many logits the model needs.
-    pub fn outputs(self) -> i64 {
-        match self.0.labels {
-            Labels::Classes(names) => names.len() as i64,
-            Labels::Score(..) => 1,
+        match self {
+            Task::Labels(spec) => spec.name,
+            Task::Text(spec) => spec.name,
         }
     }
 
-    /// What is reported; the first decides which epoch was best.
-    pub fn metrics(self) -> &'static [Metric] {
-        self.0.metrics
+    /// What a model for it must do.
+    pub fn purpose(self) -> Purpose {
+        match self {
+            Task::Labels(_) => Purpose::Classify,
+            Task::Text(_) => Purpose::Write,
+        }
+    }
+
+    /// All that is particular to a task that asks for labels.
+    pub fn labels(self) -> Option<&'static TaskSpec> {
+        match self {
+            Task::Labels(spec) => Some(spec),
+            Task::Text(_) => None,
+        }
+    }
+
+    /// The names of all tasks.
+    pub fn names() -> Vec<&'static str> {
+        let labels = TASKS.iter().map(|t| t.name);
+        labels.chain(TEXT_TASKS.iter().map(|t| t.name)).collect()
+    }
+}
+
+impl TaskSpec {
+    /// Whether the labels are scores.
+    pub fn is_regression(&self) -> bool {
+        matches!(self.labels, Labels::Score(..))
+    }
+
+    /// How many logits the model needs.
+    pub fn outputs(&self) -> i64 {
+        match self.labels {
+            Labels::Classes(names) => names.len() as i64,
+            Labels::Score(..) => 1,
+        }
     }
 }
 
@@ -215,11 +240,14 @@ impl FromStr for Task {
 
     fn from_str(name: &str) -> Result<Self, DataError> {
         if let Some(spec) = TASKS.iter().find(|t| t.name == name) {
-            return Ok(Task(spec));
+            return Ok(Task::Labels(spec));
         }
-        let similar = |t: &&TaskSpec| (strsim::jaro_winkler(t.name, name) * 1e6) as i64;
-        let nearest = TASKS.iter().max_by_key(similar).map_or("", |t| t.name);
-        let all: Vec<&str> = TASKS.iter().map(|t| t.name).collect();
+        if let Some(spec) = TEXT_TASKS.iter().find(|t| t.name == name) {
+            return Ok(Task::Text(spec));
+        }
+        let all = Task::names();
+        let similar = |t: &&&str| (strsim::jaro_winkler(t, name) * 1e6) as i64;
+        let nearest = all.iter().max_by_key(similar).copied().unwrap_or_default();
         Err(DataError::UnknownTask {
             name: name.to_string(),
             nearest: nearest.to_string(),

@@ -92,7 +92,7 @@ mod tests {
         std::fs::write(&path, content).unwrap();
         let task: Task = task.parse().unwrap();
         let clean = |e: DataError| e.to_string().replace(&path.display().to_string(), "FILE");
-        read(&path, task.spec()).map_err(clean)
+        read(&path, task.labels().unwrap()).map_err(clean)
     }
 
     const MRPC: &str = "\u{feff}Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n";

@@ -1,4 +1,5 @@
-//! GLUE's metrics, one a file, with the conventions of scikit-learn and scipy.
+//! Metrics, one a file: GLUE's, with the conventions of scikit-learn and scipy, and those of
+//! written texts.
 //!
 //! A metric that its definition leaves open (a correlation with a constant) is `None`, never
 //! NaN, so that it cannot win a comparison by accident.
@@ -6,8 +7,13 @@
 mod accuracy;
 mod f1;
 mod matthews;
+mod number;
 mod pearson;
 mod spearman;
+mod text;
+
+pub use number::last_number;
+pub use text::TextMetric;
 
 use serde::{Deserialize, Serialize};
 

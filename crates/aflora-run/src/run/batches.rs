@@ -39,9 +39,7 @@ impl EncodedSet {
 
     /// The batches of a training epoch: every row once, the last batch may be smaller.
     pub fn training_batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(epoch);
-        shuffled_by_length(&self.lengths(), batch_size, &mut rng)
+        shuffled_by_length(&self.lengths(), batch_size, seed, epoch)
     }
 
     /// The batches of an evaluation, longest rows first.
@@ -61,8 +59,7 @@ impl EncodedSet {
         device: Device,
     ) -> (Batch, Tensor) {
         let longest = rows.iter().map(|&row| self.texts[row].ids.len()).max().unwrap_or(0);
-        // Tensor cores want multiples of 8; on a CPU every column costs the same.
-        let width = if device == Device::Cpu { longest } else { longest.next_multiple_of(8) };
+        let width = width_for(longest, device);
         let (mut ids, mut mask, mut types) = (Vec::new(), Vec::new(), Vec::new());
         for &row in rows {
             let text = &self.texts[row];
@@ -79,19 +76,33 @@ impl EncodedSet {
         let labels: Vec<f64> = rows.iter().map(|&row| self.labels[row]).collect();
         let kind = if regression { Kind::Float } else { Kind::Int64 };
         let batch = Batch {
-            input_ids: tensor(&ids),
-            attention_mask: tensor(&mask),
-            token_type_ids: tensor(&types),
+            token_type_ids: Some(tensor(&types)),
+            ..Batch::new(tensor(&ids), tensor(&mask))
         };
         (batch, Tensor::from_slice(&labels).to_kind(kind).to_device(device))
     }
 }
 
-fn shuffled_by_length(
+/// The width of a batch whose longest row has so many tokens: tensor cores want multiples of 8;
+/// on a CPU every column costs the same.
+pub fn width_for(longest: usize, device: Device) -> usize {
+    match device {
+        Device::Cpu => longest,
+        _ => longest.next_multiple_of(8),
+    }
+}
+
+/// The batches of an epoch over rows of these lengths: every row once, in random batches of
+/// similar length.
+pub fn shuffled_by_length(
     lengths: &[usize],
     batch_size: usize,
-    rng: &mut ChaCha8Rng,
+    seed: u64,
+    epoch: u64,
 ) -> Vec<Vec<usize>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(epoch);
+    let rng = &mut rng;
     let mut rows: Vec<usize> = (0..lengths.len()).collect();
     shuffle(&mut rows, rng);
     for stretch in rows.chunks_mut(batch_size * STRETCH) {

@@ -4,9 +4,9 @@
 //! [`train`] is the loop; [`folder`] says what a run leaves behind.
 
 pub mod batches;
-pub mod evaluate;
 pub mod folder;
 pub mod model_files;
+pub mod objective;
 pub mod prepare;
 pub mod recorder;
 pub mod summary;

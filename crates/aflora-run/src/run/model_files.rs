@@ -30,7 +30,8 @@ pub fn locator(resolved: &Resolved) -> Locator {
     if let Some(folder) = std::env::var_os("AFLORA_DATA").filter(|v| !v.is_empty()) {
         named.push(("AFLORA_DATA".to_string(), PathBuf::from(folder)));
     }
-    Locator { named, assets: resolved.project.join(".assets"), hub: Hub::from_env() }
+    let project = resolved.project.clone();
+    Locator { named, assets: project.join(".assets"), project, hub: Hub::from_env() }
 }
 
 /// The model's files; only its config.json unless it `runs`.

@@ -1,15 +1,18 @@
 //! Everything that a run needs, looked up and loaded before anything is written.
 
 use super::batches::EncodedSet;
-use super::model_files::{self, byte_progress, locator};
+use super::model_files::{self, byte_progress, locator, ModelFiles};
+use super::objective::classify::Classify;
+use super::objective::write::{Texts, Write};
+use super::objective::Objective;
 use crate::config::{Resolved, RunSettings, WeightsFrom};
-use crate::data::{check_training, Dataset, Example, Source, Task};
+use crate::data::{check_training, Dataset, Example, Locator, Source, Task, TaskSpec, TextDataset};
 use crate::provenance::sha256;
 use crate::ui::Progress;
 use crate::{device, usage};
 use aflora_core::{Method, Tuner};
 use aflora_models::weights::{self, LoadReport};
-use aflora_models::{AdaptedModel, TextEncoder};
+use aflora_models::{AdaptedModel, Backbone, TextEncoder, WriterOptions};
 use anyhow::{bail, Context, Result};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,20 +22,14 @@ use tch::{Device, Kind};
 /// A run that can start.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The task.
-    pub task: Task,
     /// The run's own settings.
     pub config: RunSettings,
     /// The method.
     pub method: Box<dyn Method>,
     /// The model with its adapters.
     pub model: AdaptedModel,
-    /// Training rows.
-    pub train: EncodedSet,
-    /// Evaluation rows by split.
-    pub evals: Vec<(String, EncodedSet)>,
-    /// The token that fills batches up.
-    pub pad_id: i64,
+    /// The task with its rows.
+    pub objective: Box<dyn Objective>,
     /// Where it computes.
     pub device: Device,
     /// Where the examples came from.
@@ -68,23 +65,20 @@ impl Prepared {
 
 /// Looks up, checks and loads everything that `resolved` asks for.
 pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepared> {
-    aflora_models::check_kind(&resolved.model.backbone)?;
+    aflora_models::check_kind(&resolved.model.backbone, resolved.task.purpose())?;
     let config = resolved.run.clone();
     let device = device::choose(&config.device)?;
     if let Some(threads) = config.threads {
         tch::set_num_threads(i32::try_from(threads).context("threads")?);
     }
     let locator = locator(resolved);
-
     let files = model_files::find(resolved, &locator, true, progress)?;
-    let encoder = TextEncoder::from_folder(&files.folder, config.max_length)?;
-    let dataset = locator.load(resolved.task, &mut byte_progress(progress, "data"))?;
-    let Dataset { train, evals, sources } = limited(dataset, &config)?;
+    let data = Data::load(resolved.task, &locator, &config, progress)?;
 
     tch::manual_seed(config.seed as i64);
-    let outputs = resolved.task.outputs();
-    let kind = &resolved.model.backbone;
-    let backbone = aflora_models::build(kind, &files.config, outputs, device)?;
+    let method = resolved.method.build()?;
+    let base = base_kind(resolved, method.as_ref(), device)?;
+    let backbone = build_model(resolved, &files, device, base)?;
     let loaded = match resolved.model.weights {
         WeightsFrom::Pretrained => {
             let report = weights::load(backbone.as_ref(), &files.folder)?;
@@ -102,19 +96,66 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
             backbone.max_positions()
         );
     }
-    if encoder.vocab_size() > backbone.vocab_size() {
+    let (objective, vocab_size, sources) =
+        data.encode(resolved, &files, backbone.as_ref(), device)?;
+    if vocab_size > backbone.vocab_size() {
         bail!(
-            "{}: its tokenizer knows {} tokens, but the model has embeddings for {}; they are not of one model",
+            "{}: its tokenizer knows {vocab_size} tokens, but the model has embeddings for {}; they are not of one model",
             files.folder.display(),
-            encoder.vocab_size(),
             backbone.vocab_size()
         );
     }
-    let method = resolved.method.build()?;
     let targets = resolved.model.targets();
-    // A method that trains the model's own weights needs them in single precision.
-    let own = backbone.var_store().variables().keys().any(|name| method.trains(name));
-    let base = match config.precision.as_str() {
+    let modules = &resolved.model.train_modules;
+    let model = AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base, config.seed)?;
+    let digest = |path: &PathBuf| Ok((path.clone(), sha256(path)?));
+    let digests: std::io::Result<Vec<_>> = loaded.files.iter().map(digest).collect();
+    let batches = objective.training_rows().div_ceil(config.batch_size);
+    Ok(Prepared {
+        steps_per_epoch: batches.div_ceil(config.accumulate) as u64,
+        method,
+        model,
+        objective,
+        device,
+        sources,
+        weights: digests.context("reading the weights for their digests")?,
+        loaded,
+        config,
+    })
+}
+
+/// The model of a configuration, its weights neither loaded nor initialised.
+pub fn build_model(
+    resolved: &Resolved,
+    files: &ModelFiles,
+    device: Device,
+    base: Kind,
+) -> Result<Box<dyn Backbone>> {
+    let kind = &resolved.model.backbone;
+    let checkpointing = resolved.model.gradient_checkpointing;
+    Ok(match resolved.task {
+        Task::Text(_) => {
+            let options = WriterOptions { device, base, checkpointing };
+            aflora_models::build_writer(kind, &files.config, &options)?
+        }
+        Task::Labels(_) if checkpointing => usage!(
+            "model.gradient_checkpointing is built for models that write; `{kind}` classifies"
+        ),
+        Task::Labels(spec) => aflora_models::build(kind, &files.config, spec.outputs(), device)?,
+    })
+}
+
+/// Whether the method trains weights of the model itself.
+pub fn trains_weights(method: &dyn Method) -> bool {
+    ["layer.weight", "layer.bias"].iter().any(|name| method.trains(name))
+}
+
+/// The frozen weights' kind. A method that trains the model's own weights needs them in single
+/// precision.
+fn base_kind(resolved: &Resolved, method: &dyn Method, device: Device) -> Result<Kind> {
+    let precision = resolved.run.precision.as_str();
+    let own = trains_weights(method);
+    let base = match precision {
         "auto" if own => Kind::Float,
         precision => device::base_kind(precision, device)?,
     };
@@ -125,34 +166,81 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
             method.name()
         );
     }
-    let model = AdaptedModel::new(
-        backbone,
-        method.as_ref(),
-        &targets,
-        &resolved.model.train_modules,
-        base,
-        config.seed,
-    )?;
-    let digest = |path: &PathBuf| Ok((path.clone(), sha256(path)?));
-    let digests: std::io::Result<Vec<_>> = loaded.files.iter().map(digest).collect();
-    let batches = train.len().div_ceil(config.batch_size);
-    Ok(Prepared {
-        task: resolved.task,
-        steps_per_epoch: batches.div_ceil(config.accumulate) as u64,
-        method,
-        model,
-        train: encode(&encoder, &train)?,
-        evals: evals
-            .into_iter()
-            .map(|(name, rows)| Ok((name, encode(&encoder, &rows)?)))
-            .collect::<Result<_>>()?,
-        pad_id: encoder.pad_id(),
-        device,
-        sources,
-        weights: digests.context("reading the weights for their digests")?,
-        loaded,
-        config,
-    })
+    Ok(base)
+}
+
+/// A task's examples, as they were read.
+enum Data {
+    Labels(&'static TaskSpec, Dataset),
+    Text(TextDataset),
+}
+
+impl Data {
+    fn load(
+        task: Task,
+        locator: &Locator,
+        config: &RunSettings,
+        progress: &mut dyn Progress,
+    ) -> Result<Self> {
+        let mut bytes = byte_progress(progress, "data");
+        Ok(match task {
+            Task::Labels(spec) => {
+                Data::Labels(spec, limited(locator.load(spec, &mut bytes)?, config)?)
+            }
+            Task::Text(spec) => {
+                let mut dataset = locator.load_text(spec, &mut bytes)?;
+                if let Some(limit) = config.limit {
+                    draw(&mut dataset.train, limit, config.seed);
+                }
+                if let Some(limit) = config.eval_limit {
+                    draw(&mut dataset.eval.1, limit, 0);
+                }
+                Data::Text(dataset)
+            }
+        })
+    }
+
+    /// The examples as tokens of the model's tokenizer, whose size is given too.
+    fn encode(
+        self,
+        resolved: &Resolved,
+        files: &ModelFiles,
+        backbone: &dyn Backbone,
+        device: Device,
+    ) -> Result<(Box<dyn Objective>, i64, Vec<Source>)> {
+        let RunSettings { max_length, eval_batch_size, .. } = resolved.run;
+        match self {
+            Data::Labels(task, Dataset { train, evals, sources }) => {
+                let encoder = TextEncoder::from_folder(&files.folder, max_length)?;
+                let evals =
+                    evals.into_iter().map(|(name, rows)| Ok((name, encode(&encoder, &rows)?)));
+                let objective = Classify {
+                    task,
+                    train: encode(&encoder, &train)?,
+                    evals: evals.collect::<Result<_>>()?,
+                    pad_id: encoder.pad_id(),
+                    eval_batch_size,
+                    max_length,
+                    device,
+                };
+                Ok((Box::new(objective), encoder.vocab_size(), sources))
+            }
+            Data::Text(TextDataset { train, eval, sources }) => {
+                let texts = texts(resolved, files, backbone)?;
+                let vocab_size = texts.vocab_size();
+                let objective = Write::new(texts, &train, eval, eval_batch_size, device)?;
+                Ok((Box::new(objective), vocab_size, sources))
+            }
+        }
+    }
+}
+
+/// What makes tokens of a text task's examples.
+pub fn texts(resolved: &Resolved, files: &ModelFiles, backbone: &dyn Backbone) -> Result<Texts> {
+    let writer = backbone.writer().context("the model does not write")?;
+    let (config, tokens) = (&resolved.task_config, writer.tokens());
+    let (length, positions) = (resolved.run.max_length, backbone.max_positions());
+    Texts::new(&files.folder, config, tokens, length, positions)
 }
 
 /// Cuts the splits to `limit` and `eval_limit`; rows are drawn with the seed, in file order.
@@ -170,7 +258,7 @@ fn limited(mut dataset: Dataset, config: &RunSettings) -> Result<Dataset> {
     Ok(dataset)
 }
 
-fn draw(rows: &mut Vec<Example>, limit: usize, seed: u64) {
+fn draw<T>(rows: &mut Vec<T>, limit: usize, seed: u64) {
     if rows.len() <= limit {
         return;
     }

@@ -1,6 +1,5 @@
 //! The training loop: forward, loss, backward, score, freeze, update; evaluation each epoch.
 
-use super::evaluate::{evaluate, loss};
 use super::folder::{RunFolder, CONFIG, METRICS};
 use super::prepare::Prepared;
 use super::recorder::{Evaluation, Event, Recorder};
@@ -12,7 +11,7 @@ use crate::ui::{seconds, thousands, Progress};
 use aflora_core::adapter::Role;
 use aflora_core::flops::Flops;
 use aflora_core::{RunLength, StepReport, Tuner};
-use aflora_models::adapter_folder::{self, Description};
+use aflora_models::adapter_folder::{self, Description, TaskType};
 use anyhow::{bail, Context, Result};
 use serde_json::json;
 use std::time::Instant;
@@ -111,7 +110,8 @@ impl<'a> Loop<'a> {
             progress
                 .begin(&format!("epoch {}/{}", epoch + 1, config.epochs), self.run.steps_per_epoch);
             let started = Instant::now();
-            let batches = self.run.train.training_batches(config.batch_size, config.seed, epoch);
+            let batches =
+                self.run.objective.training_batches(config.batch_size, config.seed, epoch);
             for (done, group) in (1..).zip(batches.chunks(config.accumulate)) {
                 let report = self.step(group)?;
                 self.after_step(report)?;
@@ -130,11 +130,8 @@ impl<'a> Loop<'a> {
         let started = Instant::now();
         let run = self.run;
         for rows in group {
-            let regression = run.task.is_regression();
-            let (batch, labels) = run.train.collate(rows, run.pad_id, regression, run.device);
-            let logits = run.model.forward(&batch, true)?;
-            let loss = loss(run.task, &logits, &labels)? / group.len() as f64;
-            self.tuner.accumulate(&loss)?;
+            let loss = run.objective.loss(&run.model, rows)? / group.len() as f64;
+            self.tuner.accumulate_through(&loss, run.model.take_checkpoints())?;
             let _ = self.loss_sum.g_add_(&loss.detach());
         }
         self.losses += 1;
@@ -231,7 +228,19 @@ impl<'a> Loop<'a> {
 
     fn evaluate(&mut self, epoch: u64, progress: &mut dyn Progress) -> Result<()> {
         let step = self.tuner.completed();
-        let evaluation = evaluate(self.run, step, epoch as f64, progress)?;
+        let started = Instant::now();
+        let found = self.run.objective.evaluate(&self.run.model, progress)?;
+        let seconds = started.elapsed().as_secs_f64();
+        for (split, lines) in &found.predictions {
+            self.folder.write(&format!("predictions-{split}-epoch{epoch}.jsonl"), lines)?;
+        }
+        let evaluation = Evaluation {
+            step,
+            epoch: epoch as f64,
+            metrics: found.metrics,
+            loss: found.loss,
+            seconds,
+        };
         self.recorder.record(&Event::Evaluation(&evaluation))?;
         let metrics: Vec<String> = evaluation
             .metrics
@@ -261,18 +270,12 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// The deciding metric: the task's first, on its first split; undefined counts lowest.
-    fn selection(&self, index: usize) -> f64 {
-        let value = self.evaluations[index].metrics.get(&self.selection_name()).copied().flatten();
-        value.unwrap_or(f64::NEG_INFINITY)
-    }
-
-    fn selection_name(&self) -> String {
-        let metric = self.run.task.metrics()[0].name();
-        match &self.run.evals[..] {
-            [_] => metric.to_string(),
-            splits => format!("{metric}_{}", splits[0].0),
-        }
+    /// The deciding metric, where undefined counts lowest; of equals, the lower loss.
+    fn selection(&self, index: usize) -> (f64, f64) {
+        let name = self.run.objective.selection();
+        let evaluation = &self.evaluations[index];
+        let value = evaluation.metrics.get(&name).copied().flatten();
+        (value.unwrap_or(f64::NEG_INFINITY), -evaluation.loss)
     }
 
     fn save_adapter(&self) -> Result<()> {
@@ -289,6 +292,7 @@ impl<'a> Loop<'a> {
                 total_steps: self.run.total_steps(),
             }),
             modules_to_save: self.run.model.saved_modules(),
+            task_type: TaskType::of(self.run.model.backbone()),
         };
         let folder = self.folder.path().join("adapter");
         adapter_folder::save(&self.run.model, &folder, &description)?;
@@ -301,15 +305,15 @@ impl<'a> Loop<'a> {
         let best = self.best.context("no epoch was evaluated")?;
         let head = self.run.model.parameters();
         let head = head.iter().filter(|p| matches!(p.role, Role::Head | Role::HeadBias));
-        let tokens = self.run.train.tokens() * self.evaluations.len();
+        let tokens = self.run.objective.tokens() * self.evaluations.len();
         let mut sorted = self.step_seconds.clone();
         sorted.sort_by(f64::total_cmp);
         Ok(Summary {
-            task: self.run.task.name().into(),
+            task: self.resolved.task.name().into(),
             model: self.resolved.model.model.clone(),
             method: self.resolved.method_name.clone(),
             seed: self.run.config.seed,
-            selection: self.selection_name(),
+            selection: self.run.objective.selection(),
             best: self.evaluations[best].clone(),
             last: self.evaluations[self.evaluations.len() - 1].clone(),
             parameters: Parameters {

@@ -76,7 +76,7 @@ fn the_methods_are_what_their_names_say() {
 
 #[test]
 fn every_built_in_task_has_one_file() {
-    let mut known: Vec<&str> = aflora_run::data::TASKS.iter().map(|t| t.name).collect();
+    let mut known = aflora_run::data::Task::names();
     known.sort_unstable();
     assert_eq!(names("tasks"), known);
 }

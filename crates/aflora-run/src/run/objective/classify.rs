@@ -1,0 +1,131 @@
+//! Labels for texts: classes by cross entropy, scores by squared error.
+
+use super::{Evaluated, Objective};
+use crate::data::TaskSpec;
+use crate::metrics::Predictions;
+use crate::run::batches::EncodedSet;
+use crate::ui::Progress;
+use aflora_models::AdaptedModel;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Reduction, Tensor};
+
+/// A task that asks for labels.
+#[derive(Debug)]
+pub struct Classify {
+    /// The task.
+    pub task: &'static TaskSpec,
+    /// Training rows.
+    pub train: EncodedSet,
+    /// Evaluation rows by split.
+    pub evals: Vec<(String, EncodedSet)>,
+    /// The token that fills batches up.
+    pub pad_id: i64,
+    /// Rows of an evaluation pass.
+    pub eval_batch_size: usize,
+    /// Tokens to which texts were cut.
+    pub max_length: usize,
+    /// Where it computes.
+    pub device: Device,
+}
+
+impl Objective for Classify {
+    fn training_batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+        self.train.training_batches(batch_size, seed, epoch)
+    }
+
+    fn loss(&self, model: &AdaptedModel, rows: &[usize]) -> Result<Tensor> {
+        let regression = self.task.is_regression();
+        let (batch, labels) = self.train.collate(rows, self.pad_id, regression, self.device);
+        self.loss_of(&model.forward(&batch, true)?, &labels)
+    }
+
+    fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {
+        let mut metrics = BTreeMap::new();
+        let mut first_loss = None;
+        for (split, set) in &self.evals {
+            let (predictions, mean_loss) = self.predict(model, split, set, progress)?;
+            first_loss.get_or_insert(mean_loss);
+            for metric in self.task.metrics {
+                metrics.insert(self.name(metric.name(), split), metric.compute(&predictions));
+            }
+        }
+        let loss = first_loss.unwrap_or(f64::NAN);
+        Ok(Evaluated { metrics, loss, predictions: Vec::new() })
+    }
+
+    /// The task's first metric, on its first split.
+    fn selection(&self) -> String {
+        let split = self.evals.first().map_or("", |(name, _)| name);
+        self.name(self.task.metrics[0].name(), split)
+    }
+
+    fn rows(&self, split: &str) -> usize {
+        match split {
+            "train" => self.train.labels.len(),
+            _ => self.evals.iter().find(|(n, _)| n == split).map_or(0, |(_, e)| e.labels.len()),
+        }
+    }
+
+    fn tokens(&self) -> usize {
+        self.train.tokens()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let cut = self.train.truncated();
+        let length = self.max_length;
+        let words = format!("{cut} training texts are longer than {length} tokens: cut");
+        (cut > 0).then_some(words).into_iter().collect()
+    }
+}
+
+impl Classify {
+    /// A metric's name on a split, which only several splits need.
+    fn name(&self, metric: &str, split: &str) -> String {
+        match self.evals.len() {
+            1 => metric.to_string(),
+            _ => format!("{metric}_{split}"),
+        }
+    }
+
+    fn loss_of(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        Ok(if self.task.is_regression() {
+            logits.f_squeeze_dim(1)?.f_mse_loss(labels, Reduction::Mean)?
+        } else {
+            logits.cross_entropy_for_logits(labels)
+        })
+    }
+
+    /// Predictions in row order and the mean loss.
+    fn predict(
+        &self,
+        model: &AdaptedModel,
+        split: &str,
+        set: &EncodedSet,
+        progress: &mut dyn Progress,
+    ) -> Result<(Predictions, f64)> {
+        let rows = set.labels.len();
+        let mut predicted = vec![0.0; rows];
+        let mut total = 0.0;
+        let mut done = 0;
+        progress.begin(&format!("eval {split}"), rows as u64);
+        let _no_grad = tch::no_grad_guard();
+        let regression = self.task.is_regression();
+        for batch_rows in set.evaluation_batches(self.eval_batch_size) {
+            let (batch, labels) = set.collate(&batch_rows, self.pad_id, regression, self.device);
+            let logits = model.forward(&batch, false)?;
+            let mean = self.loss_of(&logits, &labels)?;
+            let answers = if regression { logits.squeeze_dim(1) } else { logits.argmax(1, false) };
+            let answers = Vec::<f64>::try_from(answers.to_kind(Kind::Double))?;
+            for (&row, answer) in batch_rows.iter().zip(answers) {
+                predicted[row] = answer;
+            }
+            total += mean.double_value(&[]) * batch_rows.len() as f64;
+            done += batch_rows.len() as u64;
+            progress.update(done, "");
+        }
+        progress.end();
+        let predictions = Predictions { predicted, expected: set.labels.clone() };
+        Ok((predictions, total / rows.max(1) as f64))
+    }
+}

@@ -1,0 +1,53 @@
+//! What a task asks of a model: its rows as batches, the loss, the evaluation.
+//!
+//! [`classify`] has labels for texts, [`write`] texts for texts. To the training loop both are
+//! an [`Objective`].
+
+pub mod classify;
+pub mod write;
+
+use crate::ui::Progress;
+use aflora_models::AdaptedModel;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use tch::Tensor;
+
+/// A task with its rows, encoded for one model.
+pub trait Objective: std::fmt::Debug {
+    /// The batches of a training epoch: every row once.
+    fn training_batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>>;
+
+    /// Mean loss of these training rows.
+    fn loss(&self, model: &AdaptedModel, rows: &[usize]) -> Result<Tensor>;
+
+    /// Evaluates the model on every evaluation split.
+    fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated>;
+
+    /// The name of the metric that decides which epoch was best.
+    fn selection(&self) -> String;
+
+    /// Rows of a split that are used.
+    fn rows(&self, split: &str) -> usize;
+
+    /// Training rows.
+    fn training_rows(&self) -> usize {
+        self.rows("train")
+    }
+
+    /// Tokens of all training rows together.
+    fn tokens(&self) -> usize;
+
+    /// What users should know about the rows, such as texts that were cut.
+    fn remarks(&self) -> Vec<String>;
+}
+
+/// What an evaluation found.
+#[derive(Debug)]
+pub struct Evaluated {
+    /// Metric values by name; `None` where undefined.
+    pub metrics: BTreeMap<String, Option<f64>>,
+    /// Mean loss over the rows of the first split.
+    pub loss: f64,
+    /// Every prediction, JSONL a split, where predictions are more than a label.
+    pub predictions: Vec<(String, Vec<u8>)>,
+}
