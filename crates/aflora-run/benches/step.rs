@@ -1,33 +1,81 @@
-//! One training step of a whole model: what `bench/step.sh` puts beside Hugging Face PEFT's.
+//! One training step of a whole model: what `bench/peft_step.py` measures of Hugging Face PEFT.
 //!
 //!     cargo bench -p aflora-run --bench step -- CONFIG.json BACKBONE METHOD BATCH LENGTH [DEVICE] [PRECISION] [STEPS]
+//!
+//! METHOD may carry a rank, `lora:32`; `aflora-gsm8k` is AFLoRA with all matrices trained. BACKBONE may be a kind
+//! that classifies or one that writes: then the loss is on every token (of an encoder-decoder: on a target of a
+//! quarter of LENGTH). With `+checkpointing` behind BACKBONE, blocks are checkpointed.
 //!
 //! Random weights and tokens, no padding, the model's own dropout on; a step is forward, loss, backward, clipping,
 //! scores and update. Prints one line of JSON: the median of the steps after ten for warming up, the time from the
 //! program's start to the end of the first step, and the peak of memory.
 
-use aflora_core::adapter::{AfloraConfig, MethodConfig};
+use aflora_core::adapter::{AfloraConfig, MethodConfig, PmTrainable};
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::{Tuner, TunerConfig};
-use aflora_models::{build, weights, AdaptedModel, Batch, Pattern, Targets};
+use aflora_models::{build, build_writer, kinds, weights, AdaptedModel, Backbone, Batch, Pattern};
+use aflora_models::{Purpose, Targets, WriterOptions};
 use aflora_run::device::{base_kind, choose, peak_memory, synchronize};
 use std::path::Path;
 use std::time::Instant;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 const WARM_UP: usize = 10;
 
 fn method(name: &str) -> anyhow::Result<MethodConfig> {
-    let aflora = |mode| {
-        let freeze = FreezeConfig { mode, ..Default::default() };
-        MethodConfig::Aflora(AfloraConfig { freeze, ..Default::default() })
+    let (name, rank) = match name.split_once(':') {
+        Some((name, rank)) => (name, Some(rank.parse()?)),
+        None => (name, None),
     };
-    Ok(match name {
-        "aflora" => aflora(FreezeMode::Adaptive),
-        "aflora-frozen" => aflora(FreezeMode::Start),
+    let aflora = |mode, pm_trainable, alpha| {
+        let freeze = FreezeConfig { mode, ..Default::default() };
+        MethodConfig::Aflora(AfloraConfig { freeze, pm_trainable, alpha, ..Default::default() })
+    };
+    let mut config = match name {
+        "aflora" => aflora(FreezeMode::Adaptive, PmTrainable::Ffn, None),
+        "aflora-gsm8k" => aflora(FreezeMode::Adaptive, PmTrainable::All, Some(64.0)),
+        "aflora-frozen" => aflora(FreezeMode::Start, PmTrainable::Ffn, None),
         other => MethodConfig::defaults(other)
             .ok_or_else(|| anyhow::anyhow!("there is no method `{other}`"))?,
-    })
+    };
+    match (&mut config, rank) {
+        (_, None) => {}
+        (MethodConfig::Aflora(config), Some(rank)) => config.rank = rank,
+        (MethodConfig::Lora(config), Some(rank)) => config.rank = rank,
+        (MethodConfig::Elora(config), Some(rank)) => config.rank = rank,
+        (_, Some(_)) => anyhow::bail!("`{name}` takes no rank here"),
+    }
+    Ok(config)
+}
+
+/// A batch, and its loss.
+struct Work {
+    batch: Batch,
+    labels: Tensor,
+}
+
+impl Work {
+    fn new(model: &dyn Backbone, batch: i64, length: i64, device: Device) -> Work {
+        let whole = (Kind::Int64, device);
+        let tokens = |n| Tensor::randint(model.vocab_size().min(30_000), [batch, n], whole);
+        let ids = tokens(length);
+        let plain = Batch::new(ids.shallow_clone(), Tensor::ones([batch, length], whole));
+        match model.writer().map(|writer| writer.tokens().decoder_start) {
+            None => Work { batch: plain, labels: Tensor::arange(batch, whole).remainder(2) },
+            Some(None) => Work { batch: plain, labels: ids.roll([-1], [1]) },
+            Some(Some(_)) => {
+                let target = tokens(length / 4);
+                let decoder_input_ids = Some(target.roll([1], [1]));
+                Work { batch: Batch { decoder_input_ids, ..plain }, labels: target }
+            }
+        }
+    }
+
+    fn loss(&self, model: &AdaptedModel) -> anyhow::Result<Tensor> {
+        let logits = model.forward(&self.batch, true)?;
+        let width = logits.size()[logits.dim() - 1];
+        Ok(logits.view([-1, width]).cross_entropy_for_logits(&self.labels.view([-1])))
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -46,27 +94,35 @@ fn main() -> anyhow::Result<()> {
     let (batch, length): (i64, i64) = (batch.parse()?, length.parse()?);
 
     tch::manual_seed(1);
-    let backbone = build(kind, Path::new(config), 2, device)?;
+    let (kind, checkpointing) = match kind.split_once('+') {
+        Some((kind, "checkpointing")) => (kind, true),
+        _ => (kind.as_str(), false),
+    };
+    let config = Path::new(config);
+    let backbone = match kinds(Purpose::Write).contains(&kind) {
+        true => build_writer(kind, config, &WriterOptions { device, base, checkpointing })?,
+        false => build(kind, config, 2, device)?,
+    };
     weights::initialise_all(backbone.as_ref(), 1);
-    let vocabulary = backbone.vocab_size();
-    // All six linear layers of a block, however the model names them.
-    let target_modules = Pattern::Regex(".*".into());
+    // All linear layers of a block, however the model names them; of LLaMA those of the paper.
+    let target_modules = Pattern::Regex(match kind {
+        "llama" => r".*\.(q_proj|k_proj|v_proj|up_proj|down_proj)".into(),
+        _ => ".*".into(),
+    });
+    let work = Work::new(backbone.as_ref(), batch, length, device);
     let targets = Targets { target_modules, ..Default::default() };
     let method = method(name)?.build()?;
     let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &[], base, 1)?;
     let config = TunerConfig { lr: 1e-4, head_lr: 1e-4, ..Default::default() };
     let mut tuner = Tuner::new(config, method.as_ref(), model.parameters(), 1000, 100_000)?;
 
-    let whole = (Kind::Int64, device);
-    let ids = Tensor::randint(vocabulary.min(30_000), [batch, length], whole);
-    let input = Batch::new(ids, Tensor::ones([batch, length], whole));
-    let labels = Tensor::arange(batch, whole).remainder(2);
     let mut milliseconds = Vec::new();
     let mut first = 0.0;
     for step in 0..WARM_UP + steps {
         let begun = Instant::now();
-        let loss = model.forward(&input, true)?.cross_entropy_for_logits(&labels);
-        tuner.step(&loss)?;
+        let loss = work.loss(&model)?;
+        tuner.accumulate_through(&loss, model.take_checkpoints())?;
+        tuner.update()?;
         synchronize(device);
         milliseconds.push(begun.elapsed().as_secs_f64() * 1e3);
         if step == 0 {
@@ -78,7 +134,8 @@ fn main() -> anyhow::Result<()> {
     println!(
         "{}",
         serde_json::json!({
-            "side": "aflora", "method": name, "mode": "eager", "precision": format!("{base:?}"),
+            "side": "aflora", "model": kind, "method": name,
+            "mode": if checkpointing { "checkpointing" } else { "eager" }, "precision": format!("{base:?}"),
             "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
             "first_step_s": first, "peak_memory": peak_memory(device),
             "trainable": tuner.trainable(),

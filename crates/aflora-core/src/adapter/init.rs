@@ -4,20 +4,21 @@
 //! tensor's name: a tensor's values depend on nothing else, not on what was drawn before, not
 //! on threads, not on the version of libtorch.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use tch::{Device, Tensor};
 
 /// Kaiming-uniform with `a = 0`: U(-√(6 / fan_in), √(6 / fan_in)), fan_in the last dimension.
 pub(super) fn kaiming_uniform(shape: [i64; 2], seed: u64, name: &str, device: Device) -> Tensor {
     let bound = (6.0 / shape[1] as f64).sqrt();
-    let mut random = SplitMix64::new(seed, name);
-    fill(&shape, || (2.0 * random.unit() - 1.0) * bound).to_device(device)
+    let random = SplitMix64::new(seed, name);
+    fill(&shape, random, 1, |random| (2.0 * random.unit() - 1.0) * bound).to_device(device)
 }
 
 /// Normal values with mean 0, fp32 on the CPU, for the new weights of a task head.
 pub fn normal(shape: &[i64], std: f64, seed: u64, name: &str) -> Tensor {
-    let mut random = SplitMix64::new(seed, name);
     // Box and Muller; 1 - u lies in (0, 1], where the logarithm is finite.
-    fill(shape, || {
+    fill(shape, SplitMix64::new(seed, name), 2, |random| {
         let radius = (-2.0 * (1.0 - random.unit()).ln()).sqrt();
         std * radius * (std::f64::consts::TAU * random.unit()).cos()
     })
@@ -55,12 +56,41 @@ pub(super) fn torch_uniform<const N: usize>(
     })
 }
 
-fn fill(shape: &[i64], mut next: impl FnMut() -> f64) -> Tensor {
-    let values: Vec<f32> = (0..shape.iter().product::<i64>()).map(|_| next() as f32).collect();
+/// Values that take `draws` random numbers each, on all cores: any value's numbers can be had
+/// without those before.
+fn fill(
+    shape: &[i64],
+    random: SplitMix64,
+    draws: u64,
+    value: impl Fn(&mut SplitMix64) -> f64 + Sync,
+) -> Tensor {
+    const SHARE: usize = 1 << 16;
+    let mut values = vec![0f32; shape.iter().product::<i64>() as usize];
+    let next_part = AtomicUsize::new(0);
+    let parts: Vec<_> = values.chunks_mut(SHARE).map(Mutex::new).collect();
+    let work = || loop {
+        let part = next_part.fetch_add(1, Ordering::Relaxed);
+        let Some(values) = parts.get(part) else { break };
+        let mut random = random.after((part * SHARE) as u64 * draws);
+        // No part is anybody else's, and a panic here ends the program's work anyway.
+        for slot in values.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            *slot = value(&mut random) as f32;
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(parts.len());
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    drop(parts);
     Tensor::from_slice(&values).view(shape)
 }
 
 struct SplitMix64(u64);
+
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl SplitMix64 {
     /// FNV-1a over the seed and the name starts the sequence.
@@ -70,8 +100,13 @@ impl SplitMix64 {
         SplitMix64(bytes.fold(0xcbf2_9ce4_8422_2325, hash))
     }
 
+    /// The generator after so many numbers.
+    fn after(&self, numbers: u64) -> Self {
+        SplitMix64(self.0.wrapping_add(numbers.wrapping_mul(STEP)))
+    }
+
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = self.0.wrapping_add(STEP);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
@@ -97,6 +132,17 @@ mod tests {
             first,
             [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
         );
+    }
+
+    #[test]
+    fn values_drawn_on_many_cores_are_those_of_one() {
+        let mut random = SplitMix64::new(3, "w");
+        let found = Vec::<f32>::try_from(normal(&[200_000], 1.0, 3, "w")).unwrap();
+        for (i, found) in found.into_iter().enumerate() {
+            let radius = (-2.0 * (1.0 - random.unit()).ln()).sqrt();
+            let value = radius * (std::f64::consts::TAU * random.unit()).cos();
+            assert_eq!(found, value as f32, "{i}");
+        }
     }
 
     #[test]
