@@ -230,6 +230,12 @@ fn unknown(kind: &str) -> Error {
     Error::UnknownBackbone { name: kind.to_string(), known: String::new() }
 }
 
+/// Runs `build`; what it builds has shapes, and its large weights take no memory. It can be
+/// looked at, but neither loaded nor run.
+pub fn shapes_only<T>(build: impl FnOnce() -> T) -> T {
+    tch_facade::without_weights(build)
+}
+
 /// Names the captured layers after the variables that hold their weights, and keeps those for
 /// which `block` knows a place in a transformer block.
 pub(crate) fn name_linears(

@@ -33,8 +33,8 @@ pub mod weights;
 
 pub use adapted::AdaptedModel;
 pub use backbone::{
-    build, build_writer, check_kind, kinds, Backbone, Batch, InjectableLinear, Purpose,
-    WriterOptions,
+    build, build_writer, check_kind, kinds, shapes_only, Backbone, Batch, InjectableLinear,
+    Purpose, WriterOptions,
 };
 pub use error::{Error, Result};
 pub use targets::{Pattern, Targets};

@@ -54,6 +54,36 @@ fn a_sentence_piece_model_is_deberta_s_tokenizer() {
 }
 
 #[test]
+fn a_sentence_piece_bpe_is_llama_s_tokenizer_and_gives_texts_back() {
+    let text = std::fs::read_to_string(fixture("llama_bpe/encodings.json")).unwrap();
+    let golden: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    assert!(golden.len() > 20);
+    let encoder = TextEncoder::from_folder(&fixture("llama_bpe"), 4096).unwrap();
+    for case in golden {
+        let text = case["text"].as_str().unwrap();
+        let ids: Vec<i64> = serde_json::from_value(case["ids"].clone()).unwrap();
+        assert_eq!(encoder.encode(&[(text, None)]).unwrap()[0].ids, ids, "{text:?}");
+        assert_eq!(encoder.decode(&ids).unwrap(), case["decoded"], "{text:?}");
+    }
+}
+
+#[test]
+fn gpt2_s_vocab_and_merges_put_nothing_around_a_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |name: &str| std::fs::read_to_string(fixture("bpe").join(name)).unwrap();
+    let vocab = read("vocab.json").replace("\"<s>\"", "\"<|endoftext|>\"");
+    std::fs::write(folder.path().join("vocab.json"), vocab).unwrap();
+    std::fs::write(folder.path().join("merges.txt"), read("merges.txt")).unwrap();
+    let encoder = TextEncoder::from_folder(folder.path(), 64).unwrap();
+    let text = "The film is good: 12 × 6.";
+    let ids = &encoder.encode(&[(text, None)]).unwrap()[0].ids;
+    let roberta = TextEncoder::from_folder(&fixture("bpe"), 64).unwrap();
+    let around = &roberta.encode(&[(text, None)]).unwrap()[0].ids;
+    assert_eq!(ids[..], around[1..around.len() - 1]);
+    assert_eq!(encoder.decode(ids).unwrap(), text);
+}
+
+#[test]
 fn vocab_and_merges_are_roberta_s_byte_level_bpe() {
     assert!(agrees(&fixture("bpe"), "bpe/encodings.json", nothing) > 80);
 }

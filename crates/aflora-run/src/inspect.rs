@@ -2,12 +2,12 @@
 
 use crate::config::Resolved;
 use crate::run::model_files::{self, locator};
-use crate::run::prepare::{build_model, trains_weights};
+use crate::run::prepare::build_model;
 use crate::ui::{thousands, Progress};
 use aflora_core::adapter::Role;
 use aflora_core::flops::Flops;
 use aflora_core::Method;
-use aflora_models::{AdaptedModel, Purpose};
+use aflora_models::AdaptedModel;
 use anyhow::{ensure, Result};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -22,14 +22,9 @@ pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Strin
     aflora_models::check_kind(&resolved.model.backbone, resolved.task.purpose())?;
     let files = model_files::find(resolved, &locator(resolved), false, progress)?;
     let method = resolved.method.build()?;
-    // Zeros, which take no memory until they are written to; a large model's in half the space.
-    let base = match resolved.task.purpose() {
-        Purpose::Write if resolved.model.backbone != "gptj" && !trains_weights(method.as_ref()) => {
-            Kind::BFloat16
-        }
-        _ => Kind::Float,
-    };
-    let backbone = build_model(resolved, &files, Device::Cpu, base)?;
+    // Only shapes count: a model larger than the memory can be looked at.
+    let build = || build_model(resolved, &files, Device::Cpu, Kind::Float);
+    let backbone = aflora_models::shapes_only(build)?;
     let layers = backbone.linears().len();
     let targets = resolved.model.targets();
     let model = AdaptedModel::new(
@@ -37,7 +32,7 @@ pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Strin
         method.as_ref(),
         &targets,
         &resolved.model.train_modules,
-        base,
+        Kind::Float,
         resolved.run.seed,
     )?;
 

@@ -25,7 +25,7 @@ mod layer_norm;
 mod linear;
 
 pub use layer_norm::with_layer_norm_eps;
-pub use linear::{capture, CapturedLinear, LinearForward};
+pub use linear::{capture, without_weights, CapturedLinear, LinearForward};
 pub use tch24::*;
 
 /// tch 0.24's neural-network layers, with an adaptable [`Linear`](nn::Linear).

@@ -2,6 +2,8 @@
 
 mod byte_bpe;
 mod sentencepiece;
+mod sentencepiece_bpe;
+mod spm_file;
 
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -35,7 +37,7 @@ pub const SHORTEST: usize = 8;
 
 impl TextEncoder {
     /// The tokenizer of a model folder: its `tokenizer.json`, or else what is made of its
-    /// SentencePiece `spm.model`, its byte-level BPE (`vocab.json` and `merges.txt`) or its
+    /// SentencePiece `spm.model` or `tokenizer.model`, its byte-level BPE (`vocab.json` and `merges.txt`) or its
     /// WordPiece `vocab.txt`.
     ///
     /// Texts are cut to `max_length` tokens, the longer of a pair first.
@@ -111,16 +113,18 @@ impl TextEncoder {
 }
 
 /// The files that a tokenizer may be made of, beside `tokenizer_config.json`.
-pub const FILES: [&str; 5] =
-    ["tokenizer.json", "spm.model", "vocab.json", "merges.txt", "vocab.txt"];
+pub const FILES: [&str; 6] =
+    ["tokenizer.json", "spm.model", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt"];
 
 fn read(folder: &Path) -> Result<Tokenizer> {
-    let [json, spm, bpe, merges, words] = FILES.map(|name| folder.join(name));
+    let [json, spm, llama, bpe, merges, words] = FILES.map(|name| folder.join(name));
     let config = TokenizerConfig::read(folder)?;
     if json.is_file() {
         Tokenizer::from_file(&json).map_err(|e| damaged(&json, &e.to_string()))
     } else if spm.is_file() {
         sentencepiece::read(&spm, config.do_lower_case.unwrap_or(false), config.split_by_punct)
+    } else if llama.is_file() {
+        sentencepiece_bpe::read(&llama)
     } else if bpe.is_file() && merges.is_file() {
         byte_bpe::read(&bpe, &merges, config.add_prefix_space)
     } else if words.is_file() {
@@ -128,9 +132,10 @@ fn read(folder: &Path) -> Result<Tokenizer> {
     } else {
         Err(Error::Tokenizer {
             path: folder.to_path_buf(),
-            problem: "no tokenizer here: expected `tokenizer.json`, a SentencePiece `spm.model`, \
-                      `vocab.json` with `merges.txt`, or a WordPiece `vocab.txt`"
-                .into(),
+            problem:
+                "no tokenizer here: expected `tokenizer.json`, a SentencePiece `spm.model` or \
+                      `tokenizer.model`, `vocab.json` with `merges.txt`, or a WordPiece `vocab.txt`"
+                    .into(),
         })
     }
 }

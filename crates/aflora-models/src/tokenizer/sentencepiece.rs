@@ -5,9 +5,8 @@
 //! transformers 4. (transformers 5 leaves the normaliser's table out: for `ﬁ`, `Ａ` or `™`
 //! it gives other ids than the models were pretrained with.)
 
-use super::damaged;
+use super::{damaged, spm_file};
 use crate::Result;
-use prost::Message;
 use std::path::Path;
 use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::{Lowercase, Precompiled, Replace, Sequence, Strip};
@@ -19,41 +18,6 @@ use tokenizers::{
     AddedToken, Model, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
 };
 
-/// sentencepiece_model.proto, as far as it is needed.
-#[derive(Message)]
-struct ModelProto {
-    #[prost(message, repeated, tag = "1")]
-    pieces: Vec<Piece>,
-    #[prost(message, optional, tag = "2")]
-    trainer: Option<TrainerSpec>,
-    #[prost(message, optional, tag = "3")]
-    normalizer: Option<NormalizerSpec>,
-}
-
-#[derive(Message)]
-struct Piece {
-    #[prost(string, tag = "1")]
-    piece: String,
-    #[prost(float, tag = "2")]
-    score: f32,
-}
-
-#[derive(Message)]
-struct TrainerSpec {
-    /// 1: unigram, 2: BPE.
-    #[prost(int32, optional, tag = "3")]
-    model_type: Option<i32>,
-    #[prost(int32, optional, tag = "40")]
-    unk_id: Option<i32>,
-}
-
-#[derive(Message)]
-struct NormalizerSpec {
-    #[prost(bytes = "vec", tag = "2")]
-    precompiled_charsmap: Vec<u8>,
-}
-
-const UNIGRAM: i32 = 1;
 /// The special tokens, in the order in which a vocabulary without them gets them.
 const SPECIAL: [&str; 5] = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"];
 
@@ -61,22 +25,10 @@ const SPECIAL: [&str; 5] = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"];
 /// `tokenizer_config.json`.
 pub(super) fn read(path: &Path, lowercase: bool, split_punctuation: bool) -> Result<Tokenizer> {
     let damaged = |words: &str| damaged(path, words);
-    let bytes = std::fs::read(path).map_err(crate::Error::io(path))?;
-    let proto = ModelProto::decode(&bytes[..])
-        .map_err(|e| damaged(&format!("not a SentencePiece model: {e}")))?;
-    let trainer = proto.trainer.ok_or_else(|| damaged("it does not say what kind it is"))?;
-    if trainer.model_type.unwrap_or(UNIGRAM) != UNIGRAM {
-        return Err(damaged("it is no unigram model, as DeBERTa's are"));
-    }
+    let (proto, trainer) = spm_file::read(path, spm_file::UNIGRAM)?;
     let pieces: Vec<(String, f64)> =
         proto.pieces.into_iter().map(|p| (p.piece, f64::from(p.score))).collect();
-    let unk = usize::try_from(trainer.unk_id.unwrap_or(0)).unwrap_or(usize::MAX);
-    if unk >= pieces.len() {
-        return Err(damaged(&format!(
-            "its unknown token {unk} is none of {} pieces",
-            pieces.len()
-        )));
-    }
+    let unk = trainer.unknown(path, pieces.len())?;
     let model = Unigram::from(pieces, Some(unk), false).map_err(|e| damaged(&e.to_string()))?;
     let missing: Vec<&str> =
         SPECIAL[..4].iter().filter(|t| model.token_to_id(t).is_none()).copied().collect();
