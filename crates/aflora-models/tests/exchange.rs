@@ -6,7 +6,7 @@ use aflora_core::adapter::{
     normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, EloraConfig, LoraConfig, MethodConfig,
     SoraConfig,
 };
-use aflora_models::adapter_folder::{self, AdapterFolder, Description};
+use aflora_models::adapter_folder::{self, AdapterFolder, Description, TaskType};
 use aflora_models::{AdaptedModel, Pattern, Targets};
 use common::{batch, bert, fixture, relative, tensors};
 use std::path::{Path, PathBuf};
@@ -86,6 +86,7 @@ fn describe(method: &MethodConfig, model: &AdaptedModel) -> Description {
         base_model: Some("tiny".into()),
         length: None,
         modules_to_save: model.saved_modules(),
+        task_type: TaskType::of(model.backbone()),
     }
 }
 

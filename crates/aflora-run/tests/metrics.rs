@@ -1,6 +1,7 @@
-//! The metrics against scikit-learn and scipy (`fixtures/make_metrics.py`).
+//! The metrics against scikit-learn and scipy (`fixtures/make_metrics.py`), and Google's
+//! rouge-score (`fixtures/make_rouge.py`).
 
-use aflora_run::metrics::{Metric, Predictions};
+use aflora_run::metrics::{Metric, Predictions, TextMetric};
 use serde_json::Value;
 
 #[test]
@@ -42,4 +43,27 @@ fn no_rows_and_unanswered_rows_have_no_value() {
     }
     assert_eq!(Metric::Pearson.compute(&nan), None);
     assert_eq!(Metric::Spearman.compute(&nan), None);
+}
+
+#[test]
+fn rouge_agrees_with_googles_on_odd_texts() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/rouge.json");
+    let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert!(cases.len() > 70);
+    let text = |case: &Value, key: &str| case[key].as_str().unwrap().to_string();
+    let pairs: Vec<(String, String)> =
+        cases.iter().map(|case| (text(case, "written"), text(case, "wanted"))).collect();
+    for metric in
+        [TextMetric::Rouge1, TextMetric::Rouge2, TextMetric::RougeL, TextMetric::RougeLsum]
+    {
+        let expected: Vec<f64> =
+            cases.iter().map(|case| case[metric.name()].as_f64().unwrap()).collect();
+        for ((found, expected), pair) in metric.scores(&pairs).iter().zip(&expected).zip(&pairs) {
+            // What reading a decimal number may cost.
+            assert!((found - expected).abs() < 1e-15, "{} of {pair:?}", metric.name());
+        }
+        let mean = expected.iter().sum::<f64>() / expected.len() as f64;
+        assert!((metric.compute(&pairs).unwrap() - mean).abs() < 1e-15);
+        assert_eq!(metric.compute(&[]), None);
+    }
 }

@@ -231,7 +231,8 @@ impl AdapterFolder {
                 let name = name.strip_suffix(".weight").unwrap_or(name);
                 let (site, last) = name.rsplit_once('.')?;
                 // The adapters' own names; all else is a module that was saved whole.
-                let own = ["lora_", "vera_", "aflora_", "gate"].iter().any(|p| last.starts_with(p));
+                let own = ["lora_", "vera_", "aflora_"].iter().any(|p| last.starts_with(p));
+                let own = own || last == "gate";
                 (own && !heads.contains(&site)).then(|| site.to_string())
             })
             .collect();

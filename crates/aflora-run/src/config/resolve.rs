@@ -116,7 +116,8 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let run = lay(&RunSettings::default(), &settings, &also, None, problems);
 
     let (model, (method_name, method)) = (model?, method?);
-    let task_config = task_config?;
+    // Whom it names has been asked.
+    let task_config = TaskConfig { model: None, method: None, ..task_config? };
     let task = task_config.task.parse().ok()?;
     if let Some(message) = overlap(&method, run.epochs) {
         let place = place_of(&settings, "epochs");
@@ -267,10 +268,7 @@ impl Resolved {
         // A task that asks for labels has no further settings.
         let task = match self.task {
             Task::Labels(spec) => json!({ "task": spec.name }),
-            Task::Text(_) => {
-                let config = TaskConfig { model: None, method: None, ..self.task_config.clone() };
-                serde_json::to_value(config).unwrap_or_default()
-            }
+            Task::Text(_) => serde_json::to_value(&self.task_config).unwrap_or_default(),
         };
         serde_saphyr::to_string(&File {
             task,

@@ -19,7 +19,7 @@ pub fn last_number(text: &str) -> Option<f64> {
     let digit = |i: usize| chars.get(i).is_some_and(char::is_ascii_digit);
     let (mut i, mut last) = (0, None);
     while i < chars.len() {
-        let fraction = chars[i] == '.' && digit(i + 1);
+        let fraction = chars[i] == '.' && digit(i + 1) && (i == 0 || !digit(i - 1));
         if !digit(i) && !fraction {
             i += 1;
             continue;

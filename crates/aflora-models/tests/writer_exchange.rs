@@ -1,0 +1,164 @@
+//! Adapters of models that write: to disk and back, merged, and opened by PEFT and transformers.
+
+mod common;
+
+use aflora_core::adapter::{normal, AfloraConfig, LoraConfig, MethodConfig};
+use aflora_models::adapter_folder::{self, AdapterFolder, Description, TaskType};
+use aflora_models::merged::{self, Answers};
+use aflora_models::{AdaptedModel, Pattern, Targets};
+use common::writers::{batch, cpu, load};
+use common::{fixture, relative};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use tch::{Kind, Tensor};
+
+const NAMES: [(&str, &str); 5] = [
+    ("llama3", "llama"),
+    ("gpt2", "gpt2"),
+    ("gpt_neo", "gpt_neo"),
+    ("gptj", "gptj"),
+    ("bart", "bart"),
+];
+
+/// Adapters on every layer, away from their start.
+fn trained(name: &str, kind: &str, config: &MethodConfig) -> AdaptedModel {
+    let (backbone, _) = load(name, kind, &cpu());
+    let targets = Targets { target_modules: Pattern::Regex(".*".into()), ..Default::default() };
+    let method = config.build().unwrap();
+    let model =
+        AdaptedModel::new(backbone, method.as_ref(), &targets, &[], Kind::Float, 1).unwrap();
+    tch::no_grad(|| {
+        for (i, adapter) in model.adapters().enumerate() {
+            for mut t in adapter.tensors().into_iter().filter(|t| t.trainable) {
+                let _ = t.tensor.g_add_(&normal(&t.tensor.size(), 0.2, i as u64, t.name));
+            }
+        }
+    });
+    model
+}
+
+fn aflora() -> MethodConfig {
+    MethodConfig::Aflora(AfloraConfig { alpha: Some(8.0), ..Default::default() })
+}
+
+fn logits(model: &AdaptedModel, name: &str, kind: &str) -> Tensor {
+    let (_, io) = load(name, kind, &cpu());
+    let mut given = batch(&io, "right");
+    // What transformers makes of padding is not compared: there is none.
+    if kind != "bart" {
+        given.attention_mask = given.attention_mask.ones_like();
+    }
+    tch::no_grad(|| model.forward(&given, false).unwrap())
+}
+
+fn describe(method: &MethodConfig, model: &AdaptedModel) -> Description {
+    Description {
+        method: method.clone(),
+        base_model: Some("tiny".into()),
+        length: None,
+        modules_to_save: model.saved_modules(),
+        task_type: TaskType::of(model.backbone()),
+    }
+}
+
+#[test]
+fn an_adapter_comes_back_and_a_merged_model_is_the_same_model() {
+    let place = tempfile::tempdir().unwrap();
+    for (name, kind) in NAMES {
+        let model = trained(name, kind, &aflora());
+        let expected = logits(&model, name, kind);
+        let folder = place.path().join("adapter");
+        adapter_folder::save(&model, &folder, &describe(&aflora(), &model)).unwrap();
+        let (backbone, _) = load(name, kind, &cpu());
+        let again = AdapterFolder::open(&folder).unwrap().attach(backbone, Kind::Float).unwrap();
+        assert_eq!(logits(&again, name, kind), expected, "{name}");
+
+        let plain = place.path().join("plain");
+        merged::save(&model, &fixture("writers").join(name), &plain, Answers::Text).unwrap();
+        let config = plain.join("config.json");
+        let backbone = aflora_models::build_writer(kind, &config, &cpu()).unwrap();
+        aflora_models::weights::load(backbone.as_ref(), &plain).unwrap();
+        let (_, io) = load(name, kind, &cpu());
+        let mut given = batch(&io, "right");
+        if kind != "bart" {
+            given.attention_mask = given.attention_mask.ones_like();
+        }
+        let found = tch::no_grad(|| backbone.forward(&given, false).unwrap());
+        let error = relative(&found, &expected);
+        assert!(error < 1e-5, "{name}: {error:e}");
+    }
+}
+
+#[test]
+fn folders_say_what_the_model_does_and_how_its_weights_lie() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("adapter");
+    let method = MethodConfig::Lora(LoraConfig::default());
+    for (name, kind, task, transposed) in [
+        ("llama", "llama", "CAUSAL_LM", false),
+        ("gpt2", "gpt2", "CAUSAL_LM", true),
+        ("bart", "bart", "SEQ_2_SEQ_LM", false),
+    ] {
+        let model = trained(name, kind, &method);
+        adapter_folder::save(&model, &folder, &describe(&method, &model)).unwrap();
+        let text = std::fs::read_to_string(folder.join("adapter_config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (&config["task_type"], &config["fan_in_fan_out"]),
+            (&task.into(), &transposed.into())
+        );
+    }
+}
+
+/// Runs PEFT and transformers themselves, where `AFLORA_PEFT_PYTHON` names a Python that has them.
+#[test]
+fn peft_and_transformers_give_our_logits() {
+    let Some(python) = std::env::var_os("AFLORA_PEFT_PYTHON") else {
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped, it needs a Python with peft and transformers: AFLORA_PEFT_PYTHON=python"
+        );
+        return;
+    };
+    let place = tempfile::tempdir().unwrap();
+    for (name, kind) in NAMES {
+        let model = trained(name, kind, &aflora());
+        let (adapter, plain) = (place.path().join("adapter"), place.path().join("plain"));
+        adapter_folder::export_lora(&model, &adapter, Some("tiny")).unwrap();
+        merged::save(&model, &fixture("writers").join(name), &plain, Answers::Text).unwrap();
+        let (_, io) = load(name, kind, &cpu());
+        let given = batch(&io, "right");
+        let ours = tch::no_grad(|| model.forward(&given, false).unwrap());
+        // Only tokens: transformers sees padding where we do not.
+        let mask = match &given.decoder_input_ids {
+            None => given.attention_mask.shallow_clone(),
+            Some(_) => io["right.labels"].ne(-100).to_kind(Kind::Int64),
+        };
+        for (folder, more) in [(&adapter, None), (&plain, Some("merged"))] {
+            let theirs = opened_in_python(&python, name, folder, more).view_as(&ours);
+            let mask = mask.unsqueeze(2);
+            let error = relative(&(&ours * &mask), &(theirs * &mask));
+            println!("{name}, {}: {error:.1e}", more.unwrap_or("PEFT"));
+            assert!(error < 1e-5, "{name}: {error:e}");
+        }
+    }
+}
+
+fn opened_in_python(
+    python: &std::ffi::OsStr,
+    name: &str,
+    folder: &Path,
+    more: Option<&str>,
+) -> Tensor {
+    let output = Command::new(python)
+        .arg(fixture("open_writer_with_peft.py"))
+        .args([std::ffi::OsStr::new(name), folder.as_os_str()])
+        .args(more)
+        .env_remove("LD_LIBRARY_PATH")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    let values: Vec<f32> = serde_json::from_slice(&output.stdout).unwrap();
+    Tensor::from_slice(&values)
+}
