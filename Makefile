@@ -29,7 +29,8 @@ ASSETS := $(if $(filter reviews,$(TASK))$(filter minilm,$(MODEL)),assets)
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
-	@echo '                  TASK=reviews|cola|sst2|mrpc|qnli|stsb|rte|mnli|qqp  MODEL=  METHOD=  SEED='
+	@echo '                  TASK=reviews|cola|sst2|mrpc|qnli|stsb|rte|mnli|qqp|gsm8k|cnn_dailymail|lines'
+	@echo '                  MODEL=  METHOD=  SEED='
 	@echo '                  DATA=folder of data and models   ARGS="key=value …"'
 	@echo 'make inspect      what would train: layers, shapes, counts (same variables)'
 	@echo 'make validate     check the configuration (same variables)'

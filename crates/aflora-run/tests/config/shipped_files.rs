@@ -95,6 +95,19 @@ fn the_papers_generation_tasks_have_its_models_and_settings() {
 }
 
 #[test]
+fn every_experiment_loads() {
+    let folder = configs().join("../experiments");
+    let mut loaded = 0;
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        if entry.path().extension().is_some_and(|e| e == "yaml") {
+            load(&entry.path(), &[]).unwrap();
+            loaded += 1;
+        }
+    }
+    assert!(loaded >= 4);
+}
+
+#[test]
 fn every_built_in_task_has_one_file() {
     let mut known = aflora_run::data::Task::names();
     known.sort_unstable();
