@@ -1,8 +1,8 @@
 //! What a model must tell and do to be fine-tuned.
 
 use crate::generate::Writer;
-use crate::rust_bert::{albert, bart, bert, distilbert, electra, gpt_j, roberta};
-use crate::{deberta, gpt2, gpt_neo, llama};
+use crate::rust_bert::{albert, bert, distilbert, electra, roberta};
+use crate::{bart, deberta, gpt2, gpt_j, gpt_neo, llama};
 use crate::{Error, Result};
 use aflora_core::{Block, Checkpoints, Site};
 use std::cell::RefCell;
@@ -190,8 +190,8 @@ pub fn build(kind: &str, config: &Path, labels: i64, device: Device) -> Result<B
 pub struct WriterOptions {
     /// Where its weights are.
     pub device: Device,
-    /// The kind that its frozen weights will have: where the code is ours, they are made in it,
-    /// so that a large model never takes twice its size.
+    /// The kind that its frozen weights are made in, so that a large model never takes twice its
+    /// size.
     pub base: Kind,
     /// Keeps only each block's input for the backward pass, and runs blocks twice.
     pub checkpointing: bool,

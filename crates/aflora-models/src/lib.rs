@@ -2,7 +2,8 @@
 //!
 //! * [`backbone`]: what a model must tell and do to be fine-tuned
 //! * [`deberta`]: DeBERTa-v2 and v3, ours
-//! * [`llama`], [`gpt2`], [`gpt_neo`]: decoders, ours, on what `causal` shares
+//! * [`llama`], [`gpt2`], [`gpt_neo`], [`gpt_j`]: decoders, ours, on what `causal` shares
+//! * [`bart`]: an encoder-decoder, ours
 //! * [`rust_bert`]: rust-bert's models as backbones, a wrapper of a few lines each
 //! * [`generate`]: writing text, a token at a time
 //! * [`targets`]: which linear layers get an adapter
@@ -16,12 +17,14 @@ mod activation;
 pub mod adapted;
 pub mod adapter_folder;
 pub mod backbone;
+pub mod bart;
 mod causal;
 mod config_file;
 pub mod deberta;
 mod error;
 pub mod generate;
 pub mod gpt2;
+pub mod gpt_j;
 pub mod gpt_neo;
 mod layers;
 pub mod llama;

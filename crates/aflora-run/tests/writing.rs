@@ -266,7 +266,7 @@ fn what_cannot_work_is_said_before_anything_is_written() {
     refused(
         &run(&["task=lines", "model=tiny-bart", "model.gradient_checkpointing=true"]),
         2,
-        "gradient checkpointing goes block by block",
+        "gradient checkpointing is built for decoders",
     );
     refused(
         &run(&["task=lines", "task.prompt=none", "task.label_smoothing=1"]),

@@ -1,4 +1,4 @@
-//! What decoders of ours share: GPT-2, GPT-Neo and LLaMA are a [`Network`] each, everything else is here.
+//! What decoders of ours share: GPT-2, GPT-Neo, GPT-J and LLaMA are a [`Network`] each, everything else is here.
 //!
 //! A forward pass runs embeddings, blocks and head. In training, blocks can be checkpointed; in
 //! decoding, every block keeps its keys and values, so that a step reads one token a text.
@@ -9,7 +9,7 @@ mod attention;
 mod rotary;
 
 pub(crate) use attention::{split_heads, Attention, KeyValues};
-pub(crate) use rotary::{rotate, Rotary};
+pub(crate) use rotary::{rotate, turn_pairs, Rotary};
 
 use crate::backbone::{Backbone, Batch, InjectableLinear, Tied};
 use crate::generate::{SpecialTokens, Writer, Writing};

@@ -33,3 +33,9 @@ pub(crate) fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
     let (a, b) = (x.narrow(3, 0, half), x.narrow(3, half, half));
     Tensor::cat(&[&a * cos - &b * sin, b * cos + a * sin], 3)
 }
+
+/// Turns `x` as [`rotate`] does, but element 2i with element 2i + 1.
+pub(crate) fn turn_pairs(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
+    let (a, b) = (x.slice(3, 0, None, 2), x.slice(3, 1, None, 2));
+    Tensor::stack(&[&a * cos - &b * sin, b * cos + a * sin], -1).flatten(3, 4)
+}

@@ -6,13 +6,10 @@
 //! mended or refused here.
 
 pub mod albert;
-pub mod bart;
 pub mod bert;
 pub mod distilbert;
 pub mod electra;
-pub mod gpt_j;
 pub mod roberta;
-mod writer;
 
 use crate::backbone::{name_linears, Backbone, Batch, InjectableLinear};
 use crate::config_file::ConfigFile;
