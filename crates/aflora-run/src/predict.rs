@@ -215,7 +215,8 @@ impl Predictor {
                 Labels::Classes(_) => logits.softmax(1, Kind::Float),
                 Labels::Score(..) => logits,
             };
-            let scores = Vec::<Vec<f64>>::try_from(scores.to_kind(Kind::Double))?;
+            let scores = scores.to_kind(Kind::Double).to_device(Device::Cpu);
+            let scores = Vec::<Vec<f64>>::try_from(scores)?;
             for (row, scores) in batch_rows.into_iter().zip(scores) {
                 let row = &mut rows[row];
                 let Labels::Classes(names) = spec.labels else {

@@ -8,7 +8,7 @@ use super::rules::Rules;
 use super::{EarlyStopping, GenerationConfig, SpecialTokens, Writer};
 use crate::backbone::Batch;
 use crate::{Error, Result};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Writes on after each text of `batch`; gives the new tokens, without the end token.
 ///
@@ -23,7 +23,7 @@ pub fn write(
     let _no_grad = tch::no_grad_guard();
     let tokens = writer.tokens();
     let begun = batch.decoder_input_ids.as_ref().unwrap_or(&batch.input_ids);
-    let prompts = Vec::<Vec<i64>>::try_from(begun)?;
+    let prompts = Vec::<Vec<i64>>::try_from(begun.to_device(Device::Cpu))?;
     let device = begun.device();
     let (mut logits, mut writing) = writer.start(batch, config.max_new_tokens as i64)?;
     let vocabulary = logits.size()[1];
@@ -48,8 +48,9 @@ pub fn write(
         let scores = rules.apply(logits.log_softmax(1, Kind::Float), &history, written);
         let keep = (kept(config, tokens) as i64).min(vocabulary);
         let (best, ids) = scores.topk(keep, 1, true, true);
-        let best = Vec::<Vec<f32>>::try_from(best)?;
-        let ids = Vec::<Vec<i64>>::try_from(ids)?;
+        // One copy each; a table would else be fetched row by row.
+        let best = Vec::<Vec<f32>>::try_from(best.to_device(Device::Cpu))?;
+        let ids = Vec::<Vec<i64>>::try_from(ids.to_device(Device::Cpu))?;
 
         // Rows of the batch for the beams that run on.
         let (mut row, mut rows) = (0, Vec::new());
