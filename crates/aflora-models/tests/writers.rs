@@ -153,7 +153,7 @@ fn a_text_is_written_alike_alone_and_in_a_batch() {
         let ids = together.input_ids.get(row as i64);
         let ids = ids.narrow(0, ids.size()[0] - length, length).unsqueeze(0);
         let alone = Batch::new(ids.shallow_clone(), ids.ones_like());
-        assert_eq!(write(writer, &alone, &config).unwrap(), [expected.clone()]);
+        assert_eq!(write(writer, &alone, &config).unwrap(), std::slice::from_ref(expected));
     }
 }
 

@@ -56,7 +56,7 @@ pub fn predict(
     let (device, base) = run.place(settings.device, settings.precision)?;
     let model = run.model(device, base)?;
     let answer = match run.task() {
-        Task::Labels(spec) => Answer::Labels(run.encoder()?, spec),
+        Task::Labels(spec) => Answer::Labels(Box::new(run.encoder()?), spec),
         Task::Text(spec) => Answer::Text(Box::new(run.texts(&model)?), spec),
     };
     let predictor = Predictor { model, answer, device, batch_size: settings.batch_size };
@@ -72,7 +72,7 @@ pub fn predict(
 
 /// What the model answers, with what makes tokens of the question.
 enum Answer {
-    Labels(TextEncoder, &'static TaskSpec),
+    Labels(Box<TextEncoder>, &'static TaskSpec),
     Text(Box<Texts>, &'static TextSpec),
 }
 

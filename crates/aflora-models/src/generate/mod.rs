@@ -1,9 +1,9 @@
 //! Writing text, a token at a time.
 //!
 //! * [`Writer`], [`Writing`]: what a model must do for it
-//! * [`settings`]: how to choose tokens
-//! * [`beam`]: the search, which is greedy with one beam
-//! * [`rules`]: what a text may not do, such as repeating itself
+//! * [`GenerationConfig`]: how to choose tokens
+//! * [`write()`]: the search, which is greedy with one beam
+//! * `rules`: what a text may not do, such as repeating itself
 
 mod beam;
 mod rules;

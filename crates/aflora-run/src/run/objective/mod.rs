@@ -1,6 +1,6 @@
 //! What a task asks of a model: its rows as batches, the loss, the evaluation.
 //!
-//! [`classify`] has labels for texts, [`write`] texts for texts. To the training loop both are
+//! [`classify`] has labels for texts, [`mod@write`] texts for texts. To the training loop both are
 //! an [`Objective`].
 
 pub mod classify;
