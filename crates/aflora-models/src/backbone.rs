@@ -1,8 +1,9 @@
 //! What a model must tell and do to be fine-tuned.
 
 use crate::generate::Writer;
+use crate::gpt::{gpt2, gpt_j, gpt_neo};
 use crate::rust_bert::{albert, bert, distilbert, electra, roberta};
-use crate::{bart, deberta, gpt2, gpt_j, gpt_neo, llama};
+use crate::{bart, deberta, llama};
 use crate::{Error, Result};
 use aflora_core::{Block, Checkpoints, Site};
 use std::cell::RefCell;

@@ -2,7 +2,7 @@
 //!
 //! * [`backbone`]: what a model must tell and do to be fine-tuned
 //! * [`deberta`]: DeBERTa-v2 and v3, ours
-//! * [`llama`], [`gpt2`], [`gpt_neo`], [`gpt_j`]: decoders, ours, on what `causal` shares
+//! * [`llama`], [`gpt`]: decoders, ours, on what `causal` shares
 //! * [`bart`]: an encoder-decoder, ours
 //! * [`rust_bert`]: rust-bert's models as backbones, a wrapper of a few lines each
 //! * [`generate`]: writing text, a token at a time
@@ -23,9 +23,7 @@ mod config_file;
 pub mod deberta;
 mod error;
 pub mod generate;
-pub mod gpt2;
-pub mod gpt_j;
-pub mod gpt_neo;
+pub mod gpt;
 mod layers;
 pub mod llama;
 pub mod merged;

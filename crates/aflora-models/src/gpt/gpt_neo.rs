@@ -1,0 +1,116 @@
+//! GPT-Neo's blocks.
+//!
+//! Ours, and not rust-bert's, which lets its local layers see the whole text: from the window's
+//! width (256 tokens) on, its answers are others than the released models' (see
+//! `docs/backbones.md`).
+
+use super::{layer_norm, Around, Sizes};
+use crate::activation::Activation;
+use crate::backbone::{Backbone, WriterOptions};
+use crate::causal::{split_heads, Attention, Block, KeyValues, View};
+use crate::config_file::ConfigFile;
+use crate::layers::{bare_linear, dropout, linear};
+use crate::Result;
+use std::path::Path;
+use tch::Tensor;
+use tch_facade::nn::{self, Module};
+
+/// GPT-Neo from its `config.json`.
+pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Backbone>> {
+    let file = ConfigFile::read(path, "gpt_neo", &["gpt_neo"])?;
+    let hidden = file.size("hidden_size")?;
+    let sizes = Sizes {
+        vocab_size: file.size("vocab_size")?,
+        max_positions: file.size("max_position_embeddings")?,
+        layers: file.size("num_layers")?,
+        hidden,
+        heads: file.size("num_heads")?,
+        wide: file.integer("intermediate_size", 4 * hidden)?,
+        activation: file.parse_or("activation_function", Activation::GeluTanh)?,
+        eps: file.number("layer_norm_epsilon", 1e-5)?,
+        embedding_dropout: file.number("embed_dropout", 0.0)?,
+        attention_dropout: file.number("attention_dropout", 0.0)?,
+        residual_dropout: file.number("resid_dropout", 0.0)?,
+    }
+    .checked(&file)?;
+    let local = local_layers(&file, sizes.layers)?;
+    let window = file.integer("window_size", 256)?;
+    let around = Around { positions: true, ..Default::default() };
+    super::build((path, &file), options, sizes, around, |path, i| {
+        Layer::new(path, &sizes, local[i].then_some(window))
+    })
+}
+
+/// Whether each layer sees a window only. Some files only have `attention_types`: patterns, with
+/// how often each is repeated.
+fn local_layers(file: &ConfigFile, layers: i64) -> Result<Vec<bool>> {
+    let mut list: Vec<String> = file.parse_or("attention_layers", Vec::new())?;
+    if list.is_empty() {
+        let types: Vec<(Vec<String>, u16)> = file.parse_or("attention_types", Vec::new())?;
+        let repeated = |(kinds, times)| vec![kinds; usize::from(times)];
+        list = types.into_iter().flat_map(repeated).flatten().collect();
+    }
+    let known = |kind: &String| matches!(kind.as_str(), "global" | "local");
+    if list.len() as i64 != layers || !list.iter().all(known) {
+        return Err(file.problem(format!(
+            "attention_layers must say `global` or `local` for each of the {layers} layers"
+        )));
+    }
+    Ok(list.iter().map(|kind| kind == "local").collect())
+}
+
+#[derive(Debug)]
+struct Layer {
+    ln_1: nn::LayerNorm,
+    q_proj: nn::Linear,
+    k_proj: nn::Linear,
+    v_proj: nn::Linear,
+    out_proj: nn::Linear,
+    ln_2: nn::LayerNorm,
+    c_fc: nn::Linear,
+    c_proj: nn::Linear,
+    activation: Activation,
+    heads: i64,
+    attention: Attention,
+    residual_dropout: f64,
+}
+
+impl Layer {
+    fn new(path: nn::Path, sizes: &Sizes, window: Option<i64>) -> Self {
+        let (hidden, wide) = (sizes.hidden, sizes.wide);
+        let attention = &path / "attn" / "attention";
+        let mlp = &path / "mlp";
+        Layer {
+            ln_1: layer_norm(&path / "ln_1", sizes),
+            q_proj: bare_linear(&attention / "q_proj", hidden, hidden),
+            k_proj: bare_linear(&attention / "k_proj", hidden, hidden),
+            v_proj: bare_linear(&attention / "v_proj", hidden, hidden),
+            out_proj: linear(&attention / "out_proj", hidden, hidden),
+            ln_2: layer_norm(&path / "ln_2", sizes),
+            c_fc: linear(&mlp / "c_fc", hidden, wide),
+            c_proj: linear(&mlp / "c_proj", wide, hidden),
+            activation: sizes.activation,
+            heads: sizes.heads,
+            attention: Attention {
+                dropout: sizes.attention_dropout,
+                // GPT-Neo does not divide scores by √size.
+                scale: Some(1.0),
+                window,
+            },
+            residual_dropout: sizes.residual_dropout,
+        }
+    }
+}
+
+impl Block for Layer {
+    fn forward(&self, x: &Tensor, view: &View, keys: Option<&mut KeyValues>) -> Tensor {
+        let residual = |out: Tensor| dropout(out, self.residual_dropout, view.train);
+        let normed = self.ln_1.forward(x);
+        let [query, key, value] = [&self.q_proj, &self.k_proj, &self.v_proj]
+            .map(|projection| split_heads(&projection.forward(&normed), self.heads));
+        let attended = self.attention.attend(&query, key, value, view, keys);
+        let x = x + residual(self.out_proj.forward(&attended));
+        let wide = self.activation.apply(&self.c_fc.forward(&self.ln_2.forward(&x)));
+        x + residual(self.c_proj.forward(&wide))
+    }
+}
