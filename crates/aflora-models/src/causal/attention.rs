@@ -91,6 +91,9 @@ impl Attention {
             }
             None => view.mask.as_ref(),
         };
+        if queries == 1 && !view.train {
+            return self.attend_once(query, &key, &value, mask);
+        }
         // A single query sees everything; several are a text from its beginning.
         let causal = mask.is_none() && queries == seen && queries > 1;
         let grouped = query.size()[1] != key.size()[1];
@@ -100,6 +103,32 @@ impl Attention {
         );
         let size = out.size();
         out.transpose(1, 2).reshape([size[0], size[2], size[1] * size[3]])
+    }
+}
+
+impl Attention {
+    /// [`attend`](Self::attend) of one query a text, the step of decoding: two small products.
+    ///
+    /// Not by the fused kernels: libtorch may choose cuDNN's in bf16, which plans anew for every
+    /// number of keys, and every step has another (66 ms a step on an H200, against 4).
+    fn attend_once(
+        &self,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        mask: Option<&Tensor>,
+    ) -> Tensor {
+        let (heads, size) = (query.size()[1], query.size()[3]);
+        let (batch, shared) = (key.size()[0], key.size()[1]);
+        let scale = self.scale.unwrap_or(1.0 / (size as f64).sqrt());
+        // Queries that share a key are rows of one product.
+        let query = query.reshape([batch, shared, heads / shared, size]) * scale;
+        let mut scores = query.matmul(&key.transpose(2, 3));
+        if let Some(mask) = mask {
+            scores = scores.masked_fill(&mask.logical_not(), f64::NEG_INFINITY);
+        }
+        let weights = scores.softmax(-1, Kind::Float).to_kind(value.kind());
+        weights.matmul(value).reshape([batch, 1, heads * size])
     }
 }
 
