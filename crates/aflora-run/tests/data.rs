@@ -103,3 +103,27 @@ fn an_unknown_task_is_told_with_the_nearest() {
     let error = "mpc".parse::<Task>().unwrap_err().to_string();
     assert!(error.contains("did you mean `mrpc`?"), "{error}");
 }
+
+#[test]
+fn a_split_in_several_parquet_files_is_read_from_the_hubs_cache_as_one() {
+    let cache = tempfile::tempdir().unwrap();
+    let snapshot = cache.path().join(
+        "datasets--abisee--cnn_dailymail/snapshots/96df5e686bee6baa90b8bee7c28b81fa3fa6223d/3.0.0",
+    );
+    fs::create_dir_all(&snapshot).unwrap();
+    for file in fs::read_dir(fixtures().join("hub/cnn_dailymail/3.0.0")).unwrap().flatten() {
+        fs::copy(file.path(), snapshot.join(file.file_name())).unwrap();
+    }
+    let Task::Text(spec) = "cnn_dailymail".parse().unwrap() else { panic!("it asks for text") };
+    let nowhere = cache.path().join("nowhere");
+    let load = || locator(&nowhere, cache.path()).load_text(spec, &mut |_, _| {});
+    let dataset = load().unwrap();
+    let inputs: Vec<&str> = dataset.train.iter().map(|pair| pair.input.as_str()).collect();
+    assert_eq!(inputs, ["train 0", "ü", "train 1", "ü", "train 2", "ü"]);
+    assert_eq!(dataset.train[0].target, "one\ntwo");
+    assert_eq!((dataset.eval.0.as_str(), dataset.eval.1.len()), ("validation", 2));
+    assert_eq!(dataset.sources.len(), 4);
+    fs::remove_file(snapshot.join("train-00001-of-00003.parquet")).unwrap();
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("train-00001-of-00003.parquet"), "{error}");
+}
