@@ -20,6 +20,7 @@
 //! * [`Hook`]: what a method does during training beside the update
 //! * [`Checkpoints`]: gradient checkpointing, for models too deep for the memory
 //! * [`Tuner`]: one training step: backward, clip, score, freeze, update
+//! * [`fused`]: a door for kernels that compute a path in one go
 //! * [`flops`]: what a layer costs, and what a freeze saves
 //! * [`accounting`]: how many parameters trained, and when each matrix froze
 //!
@@ -31,6 +32,7 @@ mod checkpoint;
 mod error;
 pub mod flops;
 pub mod freeze;
+pub mod fused;
 mod hook;
 pub mod optim;
 mod span;

@@ -4,12 +4,22 @@
 //! the unused `libtorch_cuda`. [`load`] opens it, before the first tensor is made, and from
 //! then on libtorch sees the GPU. Where the driver or CUDA's own libraries are missing, it says
 //! so and the program goes on with the CPU.
+//!
+//! With it comes what tch lacks on a GPU: [graphs](Graph), [fused operations](ops), TF32,
+//! libtorch's own counts of memory, and a profile of what ran.
+
+mod graph;
+pub mod ops;
+mod shim;
+
+pub use graph::{Graph, Pool};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use std::ffi::c_int;
+use std::ffi::{c_int, CString};
+use std::path::Path;
 use std::sync::OnceLock;
 
-/// Why there is no CUDA.
+/// Why there is no CUDA, or less of it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The machine has no NVIDIA driver.
@@ -18,11 +28,18 @@ pub enum Error {
     /// libtorch's CUDA part, or a library that it needs, is missing.
     #[error("libtorch's CUDA part cannot be loaded ({0}); set it up with `make setup CUDA=1`, or use a Python's torch with LIBTORCH_USE_PYTORCH=1")]
     Libtorch(String),
+    /// Graphs and fused operations are not to be had, or failed.
+    #[error("{0}")]
+    Shim(String),
+    /// What was to be recorded cannot be.
+    #[error("the work cannot be recorded as a graph: {0}")]
+    Capture(String),
 }
 
 /// Makes libtorch's CUDA kernels available to this process; later calls give the first result.
 ///
-/// Must run before the process makes its first tensor.
+/// Must run before the process makes its first tensor. From then on aflora-core's paths run in
+/// [fused operations](ops) on a GPU.
 ///
 /// # Errors
 /// There is no driver, or the CUDA part of libtorch cannot be loaded.
@@ -31,9 +48,80 @@ pub fn load() -> Result<(), Error> {
     LOADED
         .get_or_init(|| {
             open("libcuda.so.1").map_err(Error::Driver)?;
-            open("libtorch_cuda.so").map_err(Error::Libtorch)
+            open("libtorch_cuda.so").map_err(Error::Libtorch)?;
+            let opened = shim::open();
+            if opened.is_ok() {
+                aflora_core::fused::install(&ops::Kernels);
+            }
+            let _ = SHIM.set(opened);
+            Ok(())
         })
         .clone()
+}
+
+static SHIM: OnceLock<Result<shim::Shim, Error>> = OnceLock::new();
+
+/// The shim, once CUDA is loaded.
+fn shim() -> Result<&'static shim::Shim, Error> {
+    match SHIM.get() {
+        Some(Ok(shim)) => Ok(shim),
+        Some(Err(error)) => Err(error.clone()),
+        None => Err(Error::Shim("CUDA is not loaded".into())),
+    }
+}
+
+/// Whether graphs and fused operations are to be had.
+///
+/// # Errors
+/// They are not, and why.
+pub fn available() -> Result<(), Error> {
+    shim().map(|_| ())
+}
+
+/// Lets fp32 matrix products run in TF32 on the tensor cores: 10 bits of mantissa, several times
+/// as fast. Off at first.
+pub fn allow_tf32(on: bool) {
+    if let Ok(shim) = shim() {
+        // SAFETY: sets a flag.
+        unsafe { (shim.allow_tf32)(c_int::from(on)) }
+    }
+}
+
+/// What libtorch's allocator says of a GPU, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Of tensors that live now.
+    pub allocated: u64,
+    /// Of tensors, at most so far.
+    pub peak_allocated: u64,
+    /// Taken from the driver, at most so far.
+    pub peak_reserved: u64,
+}
+
+/// This process's memory on a GPU; `None` before [`load`].
+pub fn memory(device: usize) -> Option<Memory> {
+    let shim = shim().ok()?;
+    let mut bytes = [0; 3];
+    // SAFETY: three words are written.
+    shim.check(unsafe { (shim.memory)(c_int::try_from(device).ok()?, bytes.as_mut_ptr()) }).ok()?;
+    let [allocated, peak_allocated, peak_reserved] = bytes;
+    Some(Memory { allocated, peak_allocated, peak_reserved })
+}
+
+/// Records every kernel that `work` runs, and writes them to `path` as a Chrome trace (for
+/// chrome://tracing, Perfetto, or a script).
+///
+/// # Errors
+/// There is no CUDA here, or the profiler fails.
+pub fn profile<T>(path: &Path, work: impl FnOnce() -> T) -> Result<T, Error> {
+    let shim = shim()?;
+    let path = path.to_string_lossy().into_owned();
+    let path = CString::new(path).map_err(|e| Error::Shim(e.to_string()))?;
+    // SAFETY: begun once, ended once; the path is a string.
+    shim.check(unsafe { (shim.profile_begin)() })?;
+    let made = work();
+    shim.check(unsafe { (shim.profile_end)(path.as_ptr()) })?;
+    Ok(made)
 }
 
 /// Bytes in use on a GPU, by every process; `None` before [`load`] or where CUDA does not say.

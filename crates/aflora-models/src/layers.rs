@@ -1,8 +1,9 @@
 //! Layers as the models of ours make them: with zeros, which cost nothing to make, and are loaded
 //! over or initialised by name before they are used.
 
+use aflora_cuda::ops;
 use tch::Tensor;
-use tch_facade::nn;
+use tch_facade::nn::{self, Module};
 
 pub(crate) fn linear(path: nn::Path, from: i64, to: i64) -> nn::Linear {
     nn::linear(path, from, to, zeros())
@@ -32,5 +33,29 @@ pub(crate) fn dropout(x: Tensor, p: f64, train: bool) -> Tensor {
         x.dropout(p, true)
     } else {
         x
+    }
+}
+
+/// The end of a post-norm sub-block: LayerNorm(dropout(out) + what went in).
+#[derive(Debug)]
+pub(crate) struct AddNorm {
+    norm: nn::LayerNorm,
+    eps: f64,
+    dropout: f64,
+}
+
+impl AddNorm {
+    pub fn new(path: nn::Path, hidden: i64, eps: f64, dropout: f64) -> Self {
+        let config = nn::LayerNormConfig { eps, ..Default::default() };
+        AddNorm { norm: nn::layer_norm(path, vec![hidden], config), eps, dropout }
+    }
+
+    pub fn forward(&self, out: Tensor, x: &Tensor, train: bool) -> Tensor {
+        let p = if train { self.dropout } else { 0.0 };
+        let (gamma, beta) = (self.norm.ws.as_ref(), self.norm.bs.as_ref());
+        match ops::add_layer_norm(&out, x, gamma, beta, self.eps, p) {
+            Some(y) => y,
+            None => self.norm.forward(&(dropout(out, p, train) + x)),
+        }
     }
 }

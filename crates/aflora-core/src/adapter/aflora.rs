@@ -12,6 +12,7 @@ use super::{
 use crate::error::check;
 use crate::flops::Products;
 use crate::freeze::{FreezeConfig, FreezeController, FreezeMode};
+use crate::fused::{self, LowRankPath};
 use crate::hook::{Hook, RunLength};
 use crate::optim::Parameter;
 use crate::Result;
@@ -219,7 +220,13 @@ impl Adapter for AfloraAdapter {
     }
 
     fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let (x2, dropped) = flat(x, &self.site, self.training.then_some(self.dropout));
+        let dropout = self.training.then_some(self.dropout);
+        let (d, b) = (Some(&self.d), Some(&self.b_vec));
+        let path = LowRankPath { down: &self.a, d, up: &self.b, b, scale: self.scale };
+        if let Some(y) = fused::low_rank(x, weight, bias, dropout, path) {
+            return y;
+        }
+        let (x2, dropped) = flat(x, &self.site, dropout);
         super::wrap::accumulate(x, &x2, weight, bias, &self.down(&dropped), &self.folded_up())
     }
 

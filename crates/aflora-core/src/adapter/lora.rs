@@ -6,6 +6,7 @@ use super::{
     check_dropout, check_sites, folded_forward, Adapter, AdapterTensor, LowRank, Method, Role, Site,
 };
 use crate::error::check;
+use crate::fused::{self, LowRankPath};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -103,7 +104,14 @@ impl Adapter for LoraAdapter {
     }
 
     fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        folded_forward(self, x, weight, bias, self.training.then_some(self.config.dropout))
+        let dropout = self.training.then_some(self.config.dropout);
+        // The kernels put the scale on by themselves.
+        let scale = self.config.scale(self.rank());
+        let path = LowRankPath { down: &self.a, d: None, up: &self.b, b: None, scale };
+        if let Some(y) = fused::low_rank(x, weight, bias, dropout, path) {
+            return y;
+        }
+        folded_forward(self, x, weight, bias, dropout)
     }
 
     fn folded(&self) -> LowRank {

@@ -37,6 +37,7 @@ pub use sora::{Sora, SoraConfig};
 pub use wrap::AdaptedLinear;
 
 use crate::flops::Products;
+use crate::fused::{self, LowRankPath};
 use crate::hook::{Hook, RunLength};
 use crate::optim::{Group, Parameter};
 use crate::{Error, Result};
@@ -330,6 +331,10 @@ fn folded_forward(
     dropout: Option<f64>,
 ) -> Tensor {
     let LowRank { down, up } = adapter.folded();
+    let path = LowRankPath { down: &down, d: None, up: &up, b: None, scale: 1.0 };
+    if let Some(y) = fused::low_rank(x, weight, bias, dropout, path) {
+        return y;
+    }
     let (x2, dropped) = flat(x, adapter.site(), dropout);
     let h = dropped.linear(&down.to_kind(x.kind()), None::<Tensor>);
     wrap::accumulate(x, &x2, weight, bias, &h, &up)

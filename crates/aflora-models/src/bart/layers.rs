@@ -4,9 +4,12 @@
 use super::config::{BartConfig, Side};
 use crate::activation::Activation;
 use crate::causal::{split_heads, Attention, KeyValues, View};
-use crate::layers::{dropout, linear};
+use crate::layers::{dropout, linear, AddNorm};
 use tch::Tensor;
 use tch_facade::nn::{self, Module};
+
+/// Every LayerNorm's epsilon.
+const EPS: f64 = 1e-5;
 
 /// Keys and values of what the encoder gave, for one block.
 pub(super) type Source = [Tensor; 2];
@@ -50,25 +53,13 @@ impl MultiHead {
     }
 }
 
-/// The norm after a sub-block, with what it gives added to what went in.
-#[derive(Debug)]
-struct AddNorm {
-    norm: nn::LayerNorm,
-    dropout: f64,
-}
-
-impl AddNorm {
-    fn new(path: nn::Path, config: &BartConfig) -> Self {
-        AddNorm { norm: layer_norm(path, config), dropout: config.dropout }
-    }
-
-    fn forward(&self, out: Tensor, x: &Tensor, train: bool) -> Tensor {
-        self.norm.forward(&(dropout(out, self.dropout, train) + x))
-    }
+/// The norm after a sub-block.
+fn add_norm(path: nn::Path, config: &BartConfig) -> AddNorm {
+    AddNorm::new(path, config.hidden, EPS, config.dropout)
 }
 
 pub(super) fn layer_norm(path: nn::Path, config: &BartConfig) -> nn::LayerNorm {
-    let norm = nn::LayerNormConfig { eps: 1e-5, ..Default::default() };
+    let norm = nn::LayerNormConfig { eps: EPS, ..Default::default() };
     nn::layer_norm(path, vec![config.hidden], norm)
 }
 
@@ -88,7 +79,7 @@ impl FeedForward {
             fc2: linear(path / "fc2", wide, config.hidden),
             activation: config.activation,
             dropout: config.activation_dropout,
-            after: AddNorm::new(path / "final_layer_norm", config),
+            after: add_norm(path / "final_layer_norm", config),
         }
     }
 
@@ -109,7 +100,7 @@ impl EncoderLayer {
     pub(super) fn new(path: nn::Path, side: Side, config: &BartConfig) -> Self {
         EncoderLayer {
             own: MultiHead::new(&path / "self_attn", side.heads, config),
-            after_own: AddNorm::new(&path / "self_attn_layer_norm", config),
+            after_own: add_norm(&path / "self_attn_layer_norm", config),
             feed_forward: FeedForward::new(&path, side.wide, config),
         }
     }
@@ -134,9 +125,9 @@ impl DecoderLayer {
     pub(super) fn new(path: nn::Path, side: Side, config: &BartConfig) -> Self {
         DecoderLayer {
             own: MultiHead::new(&path / "self_attn", side.heads, config),
-            after_own: AddNorm::new(&path / "self_attn_layer_norm", config),
+            after_own: add_norm(&path / "self_attn_layer_norm", config),
             cross: MultiHead::new(&path / "encoder_attn", side.heads, config),
-            after_cross: AddNorm::new(&path / "encoder_attn_layer_norm", config),
+            after_cross: add_norm(&path / "encoder_attn_layer_norm", config),
             feed_forward: FeedForward::new(&path, side.wide, config),
         }
     }

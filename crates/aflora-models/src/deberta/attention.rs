@@ -4,6 +4,8 @@
 
 use super::config::DebertaConfig;
 use super::position::{skew, Rows};
+use crate::layers::dropout;
+use aflora_cuda::ops;
 use tch::Tensor;
 use tch_facade::nn::{self, Module};
 
@@ -57,6 +59,9 @@ impl SelfAttention {
 
     /// `x` `[batch, length, hidden]` to the same.
     pub fn forward(&self, x: &Tensor, shared: &Shared) -> Tensor {
+        if let Some(attended) = self.fused(x, shared) {
+            return attended;
+        }
         let (batch, length, hidden) = (x.size()[0], x.size()[1], x.size()[2]);
         let split = |x: Tensor| x.view([batch, length, self.heads, hidden / self.heads]);
         let query = split(self.query_proj.forward(x));
@@ -81,15 +86,47 @@ impl SelfAttention {
         .reshape([batch, length, hidden])
     }
 
+    /// [`forward`](Self::forward) in kernels of our own, where there are some. Tokens and the
+    /// positions that share their projections go through them together.
+    fn fused(&self, x: &Tensor, shared: &Shared) -> Option<Tensor> {
+        if !ops::usable(x) {
+            return None;
+        }
+        let x = x.flatten(0, 1);
+        let positions = shared.positions.as_ref().map(|(table, rows)| {
+            dropout(table.shallow_clone(), self.pos_dropout, shared.train)
+                .index_select(0, &rows.falling)
+        });
+        // Tokens with positions behind them, made once for queries and keys.
+        let joins = |wanted: bool, own: &Option<nn::Linear>| wanted && own.is_none();
+        let (join_key, join_query) =
+            (joins(self.c2p, &self.pos_key_proj), joins(self.p2c, &self.pos_query_proj));
+        let joined = match &positions {
+            Some(positions) if join_key || join_query => Some(Tensor::cat(&[&x, positions], 0)),
+            _ => None,
+        };
+        let rows = |join: bool| if join { joined.as_ref().unwrap_or(&x) } else { &x };
+        let own =
+            |project: &Option<nn::Linear>| Some(project.as_ref()?.forward(positions.as_ref()?));
+        let dropout = if shared.train { self.dropout } else { 0.0 };
+        ops::disentangled(&ops::Disentangled {
+            query: &self.query_proj.forward(rows(join_query)),
+            key: &self.key_proj.forward(rows(join_key)),
+            value: &self.value_proj.forward(&x),
+            pos_key: own(&self.pos_key_proj).as_ref(),
+            pos_query: own(&self.pos_query_proj).as_ref(),
+            mask: &shared.mask.flatten(0, 2),
+            heads: self.heads,
+            scale: self.scale,
+            dropout,
+        })
+    }
+
     /// The scaled c2p and p2c scores, `[batch, heads, length, length]`, of `query` and `key`
     /// `[batch, length, heads, size]`.
     fn position_scores(&self, query: &Tensor, key: &Tensor, shared: &Shared) -> Option<Tensor> {
         let (table, rows) = shared.positions.as_ref()?;
-        let table = if shared.train {
-            table.dropout(self.pos_dropout, true)
-        } else {
-            table.shallow_clone()
-        };
+        let table = dropout(table.shallow_clone(), self.pos_dropout, shared.train);
         let c2p = self.c2p.then(|| {
             let project = self.pos_key_proj.as_ref().unwrap_or(&self.key_proj);
             self.scores(query, project.forward(&table.index_select(0, &rows.falling)))

@@ -6,7 +6,7 @@ use super::config::DebertaConfig;
 use super::position::Positions;
 use super::{layer_norm, MASKED};
 use crate::activation::Activation;
-use crate::layers::{dropout, linear};
+use crate::layers::{dropout, linear, AddNorm};
 use tch::{Kind, Tensor};
 use tch_facade::nn::{self, Module};
 
@@ -23,22 +23,20 @@ struct Layer {
 #[derive(Debug)]
 struct Output {
     dense: nn::Linear,
-    norm: nn::LayerNorm,
-    dropout: f64,
+    add_norm: AddNorm,
 }
 
 impl Output {
     fn new(path: nn::Path, from: i64, config: &DebertaConfig) -> Self {
+        let (hidden, eps) = (config.hidden_size, config.layer_norm_eps);
         Output {
-            dense: linear(&path / "dense", from, config.hidden_size),
-            norm: layer_norm(&path / "LayerNorm", config),
-            dropout: config.hidden_dropout_prob,
+            dense: linear(&path / "dense", from, hidden),
+            add_norm: AddNorm::new(&path / "LayerNorm", hidden, eps, config.hidden_dropout_prob),
         }
     }
 
     fn forward(&self, x: &Tensor, residual: &Tensor, train: bool) -> Tensor {
-        let out = dropout(self.dense.forward(x), self.dropout, train);
-        self.norm.forward(&(out + residual))
+        self.add_norm.forward(self.dense.forward(x), residual, train)
     }
 }
 

@@ -1,0 +1,99 @@
+//! Compiles the shim (shim/) against libtorch's and CUDA's headers into a shared library of its
+//! own, which the crate carries as bytes and loads at run time. It needs no GPU, no nvcc and no
+//! CUDA library: every symbol is found when it is loaded.
+//!
+//! Where CUDA's headers are missing the crate is built without it, and says so at run time.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+const KERNELS: [(&str, &str); 4] = [
+    ("common", "common.cuh"),
+    ("low_rank", "low_rank.cu"),
+    ("layer_norm", "layer_norm.cu"),
+    ("disentangled", "disentangled.cu"),
+];
+
+fn main() {
+    for path in ["shim", "kernels", "build.rs"] {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH"] {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
+    println!("cargo:rustc-check-cfg=cfg(shim)");
+
+    match build() {
+        Ok(()) => println!("cargo:rustc-cfg=shim"),
+        Err(reason) => {
+            println!(
+                "cargo:warning=aflora-cuda is built without graphs and fused kernels: {reason}"
+            );
+            println!("cargo:rustc-env=AFLORA_NO_SHIM={reason}");
+        }
+    }
+}
+
+fn build() -> Result<(), String> {
+    let libtorch = libtorch().ok_or("neither LIBTORCH nor LIBTORCH_USE_PYTORCH is set")?;
+    let include = libtorch.join("include");
+    if !include.join("ATen/cuda/CUDAGraph.h").is_file() {
+        return Err(format!("{} has no headers of libtorch's CUDA part", include.display()));
+    }
+    let cuda =
+        cuda_include(&libtorch).ok_or("CUDA's headers are missing (`make setup` fetches them)")?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    let text = |e: std::io::Error| e.to_string();
+    fs::write(out.join("aflora_kernels.h"), kernels().map_err(text)?).map_err(text)?;
+    let mut compiler = cc::Build::new().cpp(true).opt_level(2).get_compiler().to_command();
+    compiler
+        .args(["-std=c++17", "-O2", "-fPIC", "-shared", "-s", "-w"])
+        .arg("-Ishim")
+        .arg(format!("-I{}", out.display()))
+        .arg(format!("-I{}", include.display()))
+        .arg(format!("-I{}", cuda.display()))
+        .arg("shim/shim.cpp")
+        .arg("-o")
+        .arg(out.join("shim.so"));
+    let output = compiler.output().map_err(|e| format!("no C++ compiler: {e}"))?;
+    if !output.status.success() {
+        // Not for want of headers: a mistake, to be seen.
+        panic!("the shim does not compile:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+/// The kernels' sources as C++ strings: they are compiled at run time, for the GPU at hand.
+fn kernels() -> std::io::Result<String> {
+    let mut header = String::from("#pragma once\nnamespace aflora::kernels {\n");
+    for (name, file) in KERNELS {
+        let source = fs::read_to_string(Path::new("kernels").join(file))?;
+        header.push_str(&format!("inline const char {name}[] = R\"CUDA({source})CUDA\";\n"));
+    }
+    header.push_str("}\n");
+    Ok(header)
+}
+
+/// The folder that torch-sys links to, by its own rules: a Python's torch first.
+fn libtorch() -> Option<PathBuf> {
+    if env::var_os("LIBTORCH_USE_PYTORCH").is_some() {
+        let path = "import os, torch; print(os.path.dirname(torch.__file__))";
+        let output = Command::new("python3").args(["-c", path]).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        return output.status.success().then(|| PathBuf::from(text.trim()));
+    }
+    env::var_os("LIBTORCH").map(PathBuf::from)
+}
+
+/// Where cuda_runtime.h lies whole: beside libtorch, as pip's packages have it, or in a toolkit.
+fn cuda_include(libtorch: &Path) -> Option<PathBuf> {
+    let beside = libtorch.parent().map(|site| site.join("nvidia/cu13/include"));
+    let toolkit = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os);
+    let toolkit = toolkit.map(PathBuf::from).chain([PathBuf::from("/usr/local/cuda")]);
+    let toolkit = toolkit.map(|root| root.join("include"));
+    let whole = |include: &PathBuf| {
+        include.join("cuda_runtime.h").is_file() && include.join("crt/host_config.h").is_file()
+    };
+    beside.into_iter().chain(toolkit).find(whole)
+}

@@ -1,0 +1,132 @@
+// DeBERTa's attention as one node of libtorch's graph: libtorch's batched products around
+// kernels/disentangled.cu.
+#pragma once
+
+#include "layer_norm.h"
+
+namespace aflora {
+
+struct Disentangled : torch::autograd::Function<Disentangled> {
+    static Module& kernels_for(const at::Tensor& x, int64_t length) {
+        int items = 1;
+        while (items * 32 < length) items *= 2;
+        return module("disentangled.cu", kernels::disentangled, {bf16(x), "ITEMS=" + std::to_string(items)});
+    }
+
+    // [batch, length, heads · size] to [heads, batch · length, size].
+    static at::Tensor by_head(const at::Tensor& x, int64_t heads) {
+        return x.reshape({-1, heads, x.size(-1) / heads}).transpose(0, 1).contiguous();
+    }
+
+    static at::Tensor by_token(const at::Tensor& x, at::IntArrayRef shape) { return x.transpose(0, 1).reshape(shape); }
+
+    // value [tokens, hidden] and mask [batch, length], added to the scores. Rows of query and key
+    // beyond the tokens are projected positions; where there are none, positions may come by
+    // themselves, [width, hidden].
+    static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                              const at::Tensor& own_pos_key, const at::Tensor& own_pos_query, const at::Tensor& mask, int64_t heads, double scale,
+                              double p) {
+        int64_t batch = mask.size(0), length = mask.size(1), size = value.size(1) / heads, texts = heads * batch, tokens = batch * length;
+        auto q = by_head(query.narrow(0, 0, tokens), heads), k = by_head(key.narrow(0, 0, tokens), heads), v = by_head(value, heads);
+        auto beyond = [&](const at::Tensor& t) { return t.size(0) > tokens ? t.narrow(0, tokens, t.size(0) - tokens) : at::Tensor(); };
+        auto pos_key = own_pos_key.defined() ? own_pos_key : beyond(key);
+        auto pos_query = own_pos_query.defined() ? own_pos_query : beyond(query);
+        auto each = [&](const at::Tensor& t) { return t.view({texts, length, -1}); };
+        at::Tensor pk, pq, c2p, p2c;
+        int64_t width = 0;
+        if (pos_key.defined()) {
+            pk = by_head(pos_key, heads);
+            width = pk.size(1);
+            c2p = at::bmm(q, pk.transpose(1, 2));
+        }
+        if (pos_query.defined()) {
+            pq = by_head(pos_query, heads);
+            width = pq.size(1);
+            p2c = at::bmm(k, pq.transpose(1, 2));
+        }
+        auto scores = at::bmm(each(q), each(k).transpose(1, 2));
+        auto weights = at::empty_like(scores), dropped = p > 0 ? at::empty_like(scores) : weights;
+        Dropout dropout(p);
+        Random random = p > 0 ? next_random() : Random{};
+        auto element = scores.element_size();
+        auto added = mask.contiguous();
+        launch(kernels_for(scores, length)["disentangled"], dim3(divided(length, 32), unsigned(texts)), 256, p2c.defined() ? length * 33 * element : 0,
+               scores.const_data_ptr(), c2p.defined() ? c2p.const_data_ptr() : nullptr, p2c.defined() ? p2c.const_data_ptr() : nullptr,
+               added.const_data_ptr(), weights.data_ptr(), dropped.data_ptr(), int(batch), int(length), int(width), float(scale), dropout.threshold,
+               dropout.keep, random);
+        auto out = by_token(at::bmm(dropped, each(v)).view({heads, tokens, size}), {batch, length, heads * size});
+        ctx->save_for_backward({q, k, v, pk, pq, weights, dropped});
+        ctx->saved_data["scale"] = scale;
+        ctx->saved_data["p"] = p;
+        ctx->saved_data["seed_at"] = reinterpret_cast<int64_t>(random.seed_at);
+        ctx->saved_data["offset_at"] = reinterpret_cast<int64_t>(random.offset_at);
+        ctx->saved_data["seed"] = static_cast<int64_t>(random.seed);
+        ctx->saved_data["offset"] = static_cast<int64_t>(random.offset);
+        ctx->saved_data["joined_key"] = key.size(0) > tokens;
+        ctx->saved_data["joined_query"] = query.size(0) > tokens;
+        return out;
+    }
+
+    // Σ over tokens of scoresᵀ content, [heads, width, size], in stretches: one product a head
+    // would leave most of a GPU idle.
+    static at::Tensor over_tokens(const at::Tensor& scores, const at::Tensor& content) {
+        int64_t heads = scores.size(0), tokens = scores.size(1), parts = 1;
+        while (parts < 16 && tokens % (parts * 2) == 0 && tokens / (parts * 2) >= 128) parts *= 2;
+        auto in_parts = [&](const at::Tensor& t) { return t.view({heads * parts, tokens / parts, t.size(2)}); };
+        auto sums = at::bmm(in_parts(scores).transpose(1, 2), in_parts(content));
+        return parts == 1 ? sums : sums.view({heads, parts, scores.size(2), content.size(2)}).sum(1);
+    }
+
+    static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list gradients) {
+        auto saved = ctx->get_saved_variables();
+        auto &q = saved[0], &k = saved[1], &v = saved[2], &pk = saved[3], &pq = saved[4], &weights = saved[5], &dropped = saved[6];
+        double p = ctx->saved_data["p"].toDouble();
+        auto shape = gradients[0].sizes().vec();
+        int64_t batch = shape[0], length = shape[1], heads = q.size(0), texts = heads * batch, tokens = batch * length;
+        auto each = [&](const at::Tensor& t) { return t.view({texts, length, -1}); };
+        auto dout = each(by_head(gradients[0], heads));
+        auto dv = at::bmm(dropped.transpose(1, 2), dout);
+        auto ddropped = at::bmm(dout, each(v).transpose(1, 2));
+        auto dqk = at::empty_like(weights);
+        at::Tensor dc2p, dp2c;
+        int64_t width = 0;
+        if (pk.defined()) { width = pk.size(1); dc2p = at::empty({heads, tokens, width}, q.options()); }
+        if (pq.defined()) { width = pq.size(1); dp2c = at::empty({heads, tokens, width}, q.options()); }
+        Dropout dropout(p);
+        launch(kernels_for(weights, length)["disentangled_grad"], dim3(divided(length, 32), unsigned(texts)), 256,
+               dp2c.defined() ? length * 33 * weights.element_size() : 0, ddropped.const_data_ptr(), weights.const_data_ptr(), dqk.data_ptr(),
+               dc2p.defined() ? dc2p.data_ptr() : nullptr, dp2c.defined() ? dp2c.data_ptr() : nullptr, int(length), int(width),
+               float(ctx->saved_data["scale"].toDouble()), dropout.threshold, dropout.keep, AddLayerNorm::random_of(ctx));
+        auto dq = at::bmm(dqk, each(k)).view_as(q);
+        auto dk = at::bmm(dqk.transpose(1, 2), each(q)).view_as(k);
+        at::Tensor dpk, dpq;
+        if (dc2p.defined()) {
+            dq.baddbmm_(dc2p, pk);
+            dpk = over_tokens(dc2p, q);
+        }
+        if (dp2c.defined()) {
+            dk.baddbmm_(dp2c, pq);
+            dpq = over_tokens(dp2c, k);
+        }
+        bool joined_key = ctx->saved_data["joined_key"].toBool(), joined_query = ctx->saved_data["joined_query"].toBool();
+        auto rows = [&](const at::Tensor& own, const at::Tensor& positions) {
+            int64_t more = positions.defined() ? positions.size(1) : 0;
+            auto out = at::empty({tokens + more, shape[2]}, own.options());
+            auto view = [&](int64_t from, int64_t n) { return out.narrow(0, from, n).view({n, heads, -1}).transpose(0, 1); };
+            view(0, tokens).copy_(own);
+            if (more) view(tokens, more).copy_(positions);
+            return out;
+        };
+        auto dquery = rows(dq, joined_query ? dpq : at::Tensor());
+        auto dkey = rows(dk, joined_key ? dpk : at::Tensor());
+        auto own = [&](const at::Tensor& t, bool joined) { return t.defined() && !joined ? by_token(t, {width, shape[2]}) : at::Tensor(); };
+        return {dquery, dkey, rows(dv.view_as(v), {}), own(dpk, joined_key), own(dpq, joined_query), {}, {}, {}, {}};
+    }
+
+    static bool takes(const at::Tensor& value, const at::Tensor& mask, int64_t heads) {
+        return is_wide(value) && value.dim() == 2 && mask.size(1) <= 1024 && mask.size(0) * heads < 65536 && value.numel() > 0 &&
+               mask.scalar_type() == value.scalar_type();
+    }
+};
+
+}  // namespace aflora

@@ -1,0 +1,163 @@
+// The C face of what tch lacks on CUDA. Loaded at run time, after libtorch_cuda.
+//
+// Every function gives 0, or 1 with a message for `aflora_error`. Tensors go in as pointers to
+// at::Tensor, null for none, and come out as new ones, which tch owns from then on.
+
+#include <aflora_kernels.h>
+
+#include "disentangled.h"
+#include "layer_norm.h"
+#include "low_rank.h"
+
+#include <ATen/Context.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <torch/csrc/autograd/profiler_kineto.h>
+
+namespace {
+
+thread_local std::string last_error;
+
+template <typename F> int guarded(F body) {
+    try {
+        body();
+        return 0;
+    } catch (const c10::Error& e) {
+        last_error = e.what_without_backtrace();
+    } catch (const std::exception& e) {
+        last_error = e.what();
+    }
+    return 1;
+}
+
+const at::Tensor& given(const at::Tensor* t) {
+    static const at::Tensor none;
+    return t ? *t : none;
+}
+
+struct Graph {
+    at::cuda::CUDAGraph graph{};
+    c10::cuda::CUDAStream before = c10::cuda::getDefaultCUDAStream();
+};
+
+}  // namespace
+
+extern "C" {
+
+const char* aflora_error() { return last_error.c_str(); }
+
+// --- graphs ---
+
+int aflora_graph_pool(unsigned long long* pool) {
+    return guarded([&] {
+        auto handle = at::cuda::graph_pool_handle();
+        pool[0] = handle.first;
+        pool[1] = handle.second;
+    });
+}
+
+// From here on what this thread launches is recorded, on a stream of its own.
+int aflora_graph_begin(void** graph, const unsigned long long* pool) {
+    return guarded([&] {
+        auto made = std::make_unique<Graph>();
+        made->before = c10::cuda::getCurrentCUDAStream();
+        c10::cuda::device_synchronize();
+        c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(true));
+        try {
+            // Other threads may go on to use CUDA: loading data, say.
+            made->graph.capture_begin({pool[0], pool[1]}, cudaStreamCaptureModeThreadLocal);
+        } catch (...) {
+            c10::cuda::setCurrentCUDAStream(made->before);
+            throw;
+        }
+        *graph = made.release();
+    });
+}
+
+// Ends the recording. On failure the graph is still to be freed.
+int aflora_graph_end(void* graph) {
+    return guarded([&] {
+        auto* made = static_cast<Graph*>(graph);
+        try {
+            made->graph.capture_end();
+        } catch (...) {
+            c10::cuda::setCurrentCUDAStream(made->before);
+            // An error of the capture must not show up in what follows.
+            (void)cudaGetLastError();
+            throw;
+        }
+        c10::cuda::setCurrentCUDAStream(made->before);
+    });
+}
+
+int aflora_graph_replay(void* graph) {
+    return guarded([&] { static_cast<Graph*>(graph)->graph.replay(); });
+}
+
+void aflora_graph_free(void* graph) {
+    (void)guarded([&] {
+        c10::cuda::device_synchronize();
+        delete static_cast<Graph*>(graph);
+    });
+}
+
+// --- settings and readings ---
+
+void aflora_allow_tf32(int on) { (void)guarded([&] { at::globalContext().setAllowTF32CuBLAS(on != 0); }); }
+
+// Bytes of tensors now, of tensors at most, and reserved from the driver at most.
+int aflora_memory(int device, unsigned long long* bytes) {
+    return guarded([&] {
+        auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device));
+        bytes[0] = stats.allocated_bytes[0].current;
+        bytes[1] = stats.allocated_bytes[0].peak;
+        bytes[2] = stats.reserved_bytes[0].peak;
+    });
+}
+
+int aflora_profile_begin() {
+    return guarded([&] {
+        using namespace torch::profiler::impl;
+        ProfilerConfig config(ProfilerState::KINETO);
+        std::set<ActivityType> activities{ActivityType::CPU, ActivityType::CUDA};
+        torch::autograd::profiler::prepareProfiler(config, activities);
+        torch::autograd::profiler::enableProfiler(config, activities);
+    });
+}
+
+int aflora_profile_end(const char* path) {
+    return guarded([&] {
+        c10::cuda::device_synchronize();
+        torch::autograd::profiler::disableProfiler()->save(path);
+    });
+}
+
+// --- fused operations; `out` stays null where they do not take what is given ---
+
+int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* down,
+                    const at::Tensor* d, const at::Tensor* up, const at::Tensor* b, double scale) {
+    return guarded([&] {
+        if (!aflora::LowRank::takes(*x, *weight, *down)) return;
+        *out = new at::Tensor(aflora::LowRank::apply(*x, *weight, given(bias), *down, given(d), *up, given(b), scale));
+    });
+}
+
+int aflora_add_layer_norm(at::Tensor** out, const at::Tensor* x, const at::Tensor* residual, const at::Tensor* gamma, const at::Tensor* beta,
+                          double eps, double p) {
+    return guarded([&] {
+        if (!aflora::AddLayerNorm::takes(*x, *residual, given(gamma), given(beta))) return;
+        *out = new at::Tensor(aflora::AddLayerNorm::apply(*x, *residual, *gamma, *beta, eps, p));
+    });
+}
+
+int aflora_disentangled(at::Tensor** out, const at::Tensor* query, const at::Tensor* key, const at::Tensor* value, const at::Tensor* pos_key,
+                        const at::Tensor* pos_query, const at::Tensor* mask, long long heads, double scale, double p) {
+    return guarded([&] {
+        if (!aflora::Disentangled::takes(*value, *mask, heads)) return;
+        *out = new at::Tensor(
+            aflora::Disentangled::apply(*query, *key, *value, given(pos_key), given(pos_query), *mask, static_cast<int64_t>(heads), scale, p));
+    });
+}
+
+}  // extern "C"

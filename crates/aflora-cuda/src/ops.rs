@@ -1,0 +1,144 @@
+//! Fused operations: what takes several of libtorch's in one or two passes over memory, each a
+//! node of libtorch's graph with a gradient of its own (shim/*.h, kernels/*.cu).
+//!
+//! Each gives `None` where it does not take what it is given (another device, another kind, a
+//! shape that does not divide by eight): the caller then composes libtorch's operations.
+
+use crate::shim::{Out, Raw, Shim};
+use crate::{shim, Error};
+use aflora_core::fused::{Fused, LowRankPath};
+use std::ffi::c_int;
+use std::sync::OnceLock;
+use tch::Tensor;
+
+static FAILURE: OnceLock<Error> = OnceLock::new();
+
+/// Why fused operations are off since they first failed, if they did.
+pub fn failure() -> Option<&'static Error> {
+    FAILURE.get()
+}
+
+/// aflora-core's door to these operations.
+#[derive(Debug)]
+pub(crate) struct Kernels;
+
+impl Fused for Kernels {
+    fn low_rank(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        path: &LowRankPath,
+    ) -> Option<Tensor> {
+        let LowRankPath { down, d, up, b, scale } = *path;
+        run(x, |shim, out| {
+            // SAFETY: tensors that live through the call.
+            unsafe {
+                (shim.low_rank)(
+                    out,
+                    x.as_ptr(),
+                    weight.as_ptr(),
+                    raw(bias),
+                    down.as_ptr(),
+                    raw(d),
+                    up.as_ptr(),
+                    raw(b),
+                    scale,
+                )
+            }
+        })
+    }
+}
+
+/// LayerNorm(dropout(x) + residual) over the last dimension with a frozen `gamma` and `beta`, in
+/// the kind of `x`; sums in fp32. `dropout` is 0 outside training.
+pub fn add_layer_norm(
+    x: &Tensor,
+    residual: &Tensor,
+    gamma: Option<&Tensor>,
+    beta: Option<&Tensor>,
+    eps: f64,
+    dropout: f64,
+) -> Option<Tensor> {
+    run(x, |shim, out| {
+        // SAFETY: tensors that live through the call.
+        unsafe {
+            let (x, residual) = (x.as_ptr(), residual.as_ptr());
+            (shim.add_layer_norm)(out, x, residual, raw(gamma), raw(beta), eps, dropout)
+        }
+    })
+}
+
+/// What DeBERTa's attention reads.
+#[derive(Debug)]
+pub struct Disentangled<'a> {
+    /// Projected tokens, `[tokens, hidden]`. Further rows are positions projected as queries, as
+    /// in `pos_query`: one product for both.
+    pub query: &'a Tensor,
+    /// As `query`; further rows as in `pos_key`.
+    pub key: &'a Tensor,
+    /// Projected tokens, `[tokens, hidden]`.
+    pub value: &'a Tensor,
+    /// Relative positions projected as keys, `[width, hidden]`; row t for the distance
+    /// i - j = length - 1 - t. Without it and without further rows, there are no
+    /// content-to-position scores.
+    pub pos_key: Option<&'a Tensor>,
+    /// The same positions projected as queries.
+    pub pos_query: Option<&'a Tensor>,
+    /// Added to every score of a key, `[batch, length]`.
+    pub mask: &'a Tensor,
+    /// Attention heads.
+    pub heads: i64,
+    /// Multiplies every score.
+    pub scale: f64,
+    /// Dropout of attention weights; 0 outside training.
+    pub dropout: f64,
+}
+
+/// Softmax attention over disentangled scores, `[batch, length, hidden]`.
+pub fn disentangled(of: &Disentangled) -> Option<Tensor> {
+    run(of.value, |shim, out| {
+        // SAFETY: tensors that live through the call.
+        unsafe {
+            (shim.disentangled)(
+                out,
+                of.query.as_ptr(),
+                of.key.as_ptr(),
+                of.value.as_ptr(),
+                raw(of.pos_key),
+                raw(of.pos_query),
+                of.mask.as_ptr(),
+                of.heads,
+                of.scale,
+                of.dropout,
+            )
+        }
+    })
+}
+
+/// Whether operations on `x` may be fused at all.
+pub fn usable(x: &Tensor) -> bool {
+    let gpu = matches!(x.device(), tch::Device::Cuda(_));
+    gpu && FAILURE.get().is_none() && shim().is_ok()
+}
+
+fn raw(tensor: Option<&Tensor>) -> Raw {
+    tensor.map_or(std::ptr::null(), Tensor::as_ptr)
+}
+
+/// Runs an operation on tensors that lie where `x` lies.
+fn run(x: &Tensor, operation: impl FnOnce(&Shim, Out) -> c_int) -> Option<Tensor> {
+    if !usable(x) {
+        return None;
+    }
+    let shim = shim().ok()?;
+    let mut out = std::ptr::null_mut();
+    match shim.check(operation(shim, &mut out)) {
+        // SAFETY: a new tensor, ours alone.
+        Ok(()) => (!out.is_null()).then(|| unsafe { Tensor::from_ptr(out) }),
+        Err(error) => {
+            let _ = FAILURE.set(error);
+            None
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Kernels and graphs on a GPU, held to libtorch's own operations in double precision. Without a
+//! GPU, each test says on standard error that it was skipped.
+
+use aflora_core::adapter::{normal, Aflora, AfloraConfig, Lora, LoraConfig, PmTrainable};
+use aflora_core::freeze::{FreezeConfig, FreezeMode};
+use aflora_core::{AdaptedLinear, Block, Method};
+use aflora_cuda::{ops, Graph, Pool};
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard};
+use tch::{nn, nn::Module, Device, Kind, Tensor};
+
+const GPU: Device = Device::Cuda(0);
+
+/// One test at a time: a capture would record, and libtorch's generator serve, another's work.
+fn gpu() -> Option<MutexGuard<'static, ()>> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
+    match aflora_cuda::load().and_then(|()| aflora_cuda::available()) {
+        Ok(()) => Some(turn),
+        Err(why) => {
+            // Written past the test runner, which shows nothing of a test that passes.
+            let _ = writeln!(std::io::stderr(), "skipped, it needs a GPU: {why}");
+            None
+        }
+    }
+}
+
+fn random(shape: &[i64], kind: Kind) -> Tensor {
+    (Tensor::randn(shape, (Kind::Float, GPU)) * 0.5).to_kind(kind)
+}
+
+fn leaf(t: &Tensor) -> Tensor {
+    t.detach().copy().set_requires_grad(true)
+}
+
+fn double(t: &Tensor) -> Tensor {
+    t.detach().to_kind(Kind::Double).set_requires_grad(true)
+}
+
+/// Of the largest element.
+fn assert_close(what: &str, found: &Tensor, expected: &Tensor, kind: Kind) {
+    assert_eq!(found.size(), expected.size(), "{what}");
+    let expected = expected.detach().to_kind(Kind::Double);
+    let scale = expected.abs().max().double_value(&[]).max(1e-3);
+    let error =
+        (found.detach().to_kind(Kind::Double) - expected).abs().max().double_value(&[]) / scale;
+    let allowed = if kind == Kind::Float { 2e-5 } else { 3e-2 };
+    assert!(error < allowed, "{what}: {error:e}");
+}
+
+fn gradients(y: &Tensor, toward: &Tensor, leaves: &[&Tensor]) -> Vec<Tensor> {
+    Tensor::run_backward(&[(y * toward).sum(Kind::Float)], leaves, false, false)
+}
+
+#[test]
+fn layer_norm_of_a_sum_and_its_gradients() {
+    let Some(_turn) = gpu() else { return };
+    for (kind, rows, hidden) in [
+        (Kind::Float, 5, 768),
+        (Kind::BFloat16, 67, 768),
+        (Kind::BFloat16, 33, 1024),
+        (Kind::Float, 3, 24),
+    ] {
+        let what = format!("{kind:?} {rows} × {hidden}");
+        let [x, residual] = [0, 1].map(|_| random(&[rows, hidden], kind));
+        let [gamma, beta] = [0, 1].map(|_| random(&[hidden], kind) + 1.0);
+        let toward = random(&[rows, hidden], kind);
+        let (a, b) = (leaf(&x), leaf(&residual));
+        let y = ops::add_layer_norm(&a, &b, Some(&gamma), Some(&beta), 1e-6, 0.0).unwrap();
+        let found = gradients(&y, &toward, &[&a, &b]);
+        let (c, d) = (double(&x), double(&residual));
+        let (gamma, beta) = (gamma.to_kind(Kind::Double), beta.to_kind(Kind::Double));
+        let z = (&c + &d).layer_norm([hidden], Some(&gamma), Some(&beta), 1e-6, false);
+        let expected = gradients(&z, &toward.to_kind(Kind::Double), &[&c, &d]);
+        assert_close(&what, &y, &z, kind);
+        for (f, e) in found.iter().zip(&expected) {
+            assert_close(&format!("{what}, gradient"), f, e, kind);
+        }
+    }
+}
+
+#[test]
+fn dropout_leaves_its_share_and_the_gradient_knows_what_it_left() {
+    let Some(_turn) = gpu() else { return };
+    let x = leaf(&Tensor::ones([512, 768], (Kind::Float, GPU)));
+    let zero = Tensor::zeros([512, 768], (Kind::Float, GPU));
+    let (gamma, beta) =
+        (Tensor::ones([768], (Kind::Float, GPU)), Tensor::zeros([768], (Kind::Float, GPU)));
+    let run = || ops::add_layer_norm(&x, &zero, Some(&gamma), Some(&beta), 1e-6, 0.25).unwrap();
+    let (first, second) = (run(), run());
+    let kept = |y: &Tensor| y.gt(0.0);
+    let share = kept(&first).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+    assert!((share - 0.75).abs() < 0.005, "{share}");
+    let agree = kept(&first).eq_tensor(&kept(&second)).to_kind(Kind::Double).mean(Kind::Double);
+    let agree = agree.double_value(&[]);
+    assert!((agree - (0.75 * 0.75 + 0.25 * 0.25)).abs() < 0.005, "not independent: {agree}");
+    let gradient = &gradients(&first, &random(&[512, 768], Kind::Float), &[&x])[0];
+    assert_eq!(gradient.ne(0.0), kept(&first), "the gradient is of another draw");
+}
+
+/// Scores as the paper writes them, one gather each; positions `[2 length - 1, hidden]`, row t
+/// for the distance i - j = length - 1 - t.
+fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    positions: (Option<&Tensor>, Option<&Tensor>),
+    mask: &Tensor,
+    heads: i64,
+    scale: f64,
+) -> Tensor {
+    let (batch, length) = (mask.size()[0], mask.size()[1]);
+    let by_head = |t: &Tensor| t.view([batch, length, heads, -1]).transpose(1, 2);
+    let of_positions = |t: &Tensor| t.view([-1, heads, t.size()[1] / heads]).permute([1, 2, 0]);
+    let at = Tensor::arange(length, (Kind::Int64, GPU));
+    let row = (length - 1) - (at.unsqueeze(1) - at.unsqueeze(0));
+    let index = |row: &Tensor| row.expand([batch, heads, length, length], false);
+    let mut scores = by_head(q).matmul(&by_head(k).transpose(2, 3));
+    if let Some(p) = positions.0 {
+        scores += by_head(q).matmul(&of_positions(p)).gather(3, &index(&row), false);
+    }
+    if let Some(p) = positions.1 {
+        // The same distance, seen from the key.
+        let seen = by_head(k).matmul(&of_positions(p));
+        scores += seen.gather(3, &index(&row.transpose(0, 1)), false).transpose(2, 3);
+    }
+    let scores = scores * scale + mask.view([batch, 1, 1, length]);
+    scores
+        .softmax(-1, Kind::Double)
+        .matmul(&by_head(v))
+        .transpose(1, 2)
+        .reshape([batch, length, -1])
+}
+
+#[test]
+fn disentangled_attention_and_its_gradients() {
+    let Some(_turn) = gpu() else { return };
+    let (heads, hidden) = (3, 96);
+    for (kind, batch, length, c2p, p2c, joined) in [
+        (Kind::Float, 2, 8, true, true, true),
+        (Kind::Float, 2, 40, true, true, false),
+        (Kind::Float, 1, 136, true, false, true),
+        (Kind::Float, 3, 72, false, true, true),
+        (Kind::Float, 2, 32, false, false, false),
+        (Kind::Float, 1, 600, true, true, true),
+        (Kind::BFloat16, 4, 128, true, true, true),
+        (Kind::BFloat16, 2, 256, true, true, false),
+    ] {
+        let what = format!("{kind:?} {batch} × {length}, c2p {c2p}, p2c {p2c}, joined {joined}");
+        let tokens = batch * length;
+        let [q, k, v] = [0, 1, 2].map(|_| random(&[tokens, hidden], kind));
+        let [pk, pq] = [0, 1].map(|_| random(&[2 * length - 1, hidden], kind));
+        let mask = Tensor::zeros([batch, length], (kind, GPU));
+        let _ = mask.get(0).narrow(0, length / 2, length / 4).fill_(-1e30);
+        let toward = random(&[batch, length, hidden], kind);
+        let [q1, k1, v1, pk1, pq1] = [&q, &k, &v, &pk, &pq].map(leaf);
+        let join = |t: &Tensor, p: &Tensor, wanted: bool| match wanted && joined {
+            true => Tensor::cat(&[t, p], 0),
+            false => t.shallow_clone(),
+        };
+        let y = ops::disentangled(&ops::Disentangled {
+            query: &join(&q1, &pq1, p2c),
+            key: &join(&k1, &pk1, c2p),
+            value: &v1,
+            pos_key: (c2p && !joined).then_some(&pk1),
+            pos_query: (p2c && !joined).then_some(&pq1),
+            mask: &mask,
+            heads,
+            scale: 0.2,
+            dropout: 0.0,
+        })
+        .unwrap_or_else(|| panic!("{what}: {:?}", ops::failure()));
+        let [q2, k2, v2, pk2, pq2] = [&q, &k, &v, &pk, &pq].map(double);
+        let positions = (c2p.then_some(&pk2), p2c.then_some(&pq2));
+        let mask = mask.to_kind(Kind::Double);
+        let z = attention(&q2, &k2, &v2, positions, &mask, heads, 0.2);
+        assert_close(&what, &y, &z, kind);
+        let mut fast = vec![&q1, &k1, &v1];
+        let mut slow = vec![&q2, &k2, &v2];
+        for (wanted, a, b) in [(c2p, &pk1, &pk2), (p2c, &pq1, &pq2)] {
+            if wanted {
+                fast.push(a);
+                slow.push(b);
+            }
+        }
+        let found = gradients(&y, &toward, &fast);
+        let expected = gradients(&z, &toward.to_kind(Kind::Double), &slow);
+        for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
+            assert_close(&format!("{what}, gradient {i}"), f, e, kind);
+        }
+    }
+}
+
+#[test]
+fn attention_drops_weights_and_its_gradient_knows_which() {
+    let Some(_turn) = gpu() else { return };
+    // One token's value is 1, all others' 0: the output is that token's weight, dropped or not.
+    let (batch, length, heads, hidden) = (4, 64, 2, 16);
+    let zeros = Tensor::zeros([batch * length, hidden], (Kind::Float, GPU));
+    let value = leaf(&zeros);
+    let run = |value: &Tensor| {
+        ops::disentangled(&ops::Disentangled {
+            query: &zeros,
+            key: &zeros,
+            value,
+            pos_key: None,
+            pos_query: None,
+            mask: &Tensor::zeros([batch, length], (Kind::Float, GPU)),
+            heads,
+            scale: 1.0,
+            dropout: 0.5,
+        })
+        .unwrap()
+    };
+    let y = run(&(&value + 1.0));
+    // A row keeps about half of its weights, each doubled.
+    let kept = y.mean(Kind::Double).double_value(&[]);
+    assert!((kept - 1.0).abs() < 0.02, "{kept}");
+    // The gradient of the sum is how often each token was read: linear in the same draw.
+    let gradient = &gradients(&y, &y.ones_like(), &[&value])[0];
+    let read = gradient.sum(Kind::Double).double_value(&[]);
+    assert!((read - y.sum(Kind::Double).double_value(&[])).abs() < 1e-2, "{read}");
+}
+
+#[test]
+fn a_replay_computes_with_new_values_and_draws_new_numbers() {
+    let Some(_turn) = gpu() else { return };
+    let mut x = random(&[64, 256], Kind::Float);
+    let weight = random(&[256, 256], Kind::Float);
+    let work = || (x.matmul(&weight).tanh().sum(Kind::Float), x.ones_like().dropout(0.5, true));
+    let _ = work();
+    let (graph, (sum, drawn)) = Graph::capture(&Pool::new().unwrap(), work).unwrap();
+    let mut draws = Vec::new();
+    for _ in 0..3 {
+        x.copy_(&random(&[64, 256], Kind::Float));
+        graph.replay().unwrap();
+        assert_close("sum", &sum, &x.matmul(&weight).tanh().sum(Kind::Float), Kind::Float);
+        draws.push(drawn.copy());
+    }
+    assert_ne!(draws[0], draws[1]);
+    assert_ne!(draws[1], draws[2]);
+}
+
+#[test]
+fn what_cannot_be_recorded_is_an_error_and_work_goes_on() {
+    let Some(_turn) = gpu() else { return };
+    let x = random(&[8], Kind::Float);
+    let failed = Graph::capture(&Pool::new().unwrap(), || x.sum(Kind::Float).double_value(&[]));
+    assert!(failed.is_err());
+    assert!((&x - &x).abs().max().double_value(&[]) == 0.0);
+    let (graph, y) = Graph::capture(&Pool::new().unwrap(), || &x + 1.0).unwrap();
+    graph.replay().unwrap();
+    assert_eq!(y, &x + 1.0);
+}
+
+#[test]
+fn paths_beside_frozen_weights_and_their_gradients() {
+    let Some(_turn) = gpu() else { return };
+    let aflora = |rank, mode| {
+        let freeze = FreezeConfig { mode, ..Default::default() };
+        let config =
+            AfloraConfig { rank, freeze, pm_trainable: PmTrainable::All, ..Default::default() };
+        Box::new(Aflora::new(config).unwrap()) as Box<dyn Method>
+    };
+    let lora = |rank| {
+        Box::new(Lora::new(LoraConfig { rank, ..Default::default() }).unwrap()) as Box<dyn Method>
+    };
+    for (what, method) in [
+        ("aflora 4", aflora(4, FreezeMode::Adaptive)),
+        ("aflora 4, frozen", aflora(4, FreezeMode::Start)),
+        ("aflora 16", aflora(16, FreezeMode::Adaptive)),
+        ("aflora 16, frozen", aflora(16, FreezeMode::Start)),
+        ("lora 1", lora(1)),
+        ("lora 8", lora(8)),
+        ("lora 32", lora(32)),
+    ] {
+        for (kind, rows, from, to) in [
+            (Kind::Float, 37, 64, 96),
+            (Kind::Float, 300, 768, 24),
+            (Kind::BFloat16, 4096, 768, 768),
+            (Kind::BFloat16, 2051, 256, 3072),
+        ] {
+            let what = format!("{what}, {kind:?} {rows} × {from} → {to}");
+            let run = |device: Device, kind: Kind| {
+                // Values of a name are the same wherever they lie.
+                let fixed = |shape: &[i64], name: &str| {
+                    normal(shape, 0.1, 1, name)
+                        .to_device(device)
+                        .to_kind(Kind::BFloat16)
+                        .to_kind(kind)
+                };
+                let layer =
+                    nn::Linear { ws: fixed(&[to, from], "w"), bs: Some(fixed(&[to], "bias")) };
+                let layer =
+                    AdaptedLinear::wrap("layer", layer, Block::Ffn, method.as_ref(), 5).unwrap();
+                let parameters = layer.adapter().parameters();
+                for p in &parameters {
+                    let values = normal(&p.leaf.size(), 0.3, 2, &p.name).to_device(device);
+                    tch::no_grad(|| p.leaf.shallow_clone().copy_(&values));
+                }
+                let x = fixed(&[rows, from], "x").set_requires_grad(true);
+                let y = layer.forward(&x);
+                let toward = fixed(&[rows, to], "toward");
+                let mut leaves = vec![&x];
+                leaves.extend(parameters.iter().map(|p| &p.leaf));
+                let mut made = vec![("output".to_string(), y.shallow_clone())];
+                let names =
+                    ["x".to_string()].into_iter().chain(parameters.iter().map(|p| p.name.clone()));
+                made.extend(names.zip(gradients(&y, &toward, &leaves)));
+                made
+            };
+            // In fp32 on the CPU: libtorch's operations on the same values.
+            for ((name, found), (_, expected)) in
+                run(GPU, kind).into_iter().zip(run(Device::Cpu, Kind::Float))
+            {
+                let what = format!("{what}: {name}");
+                assert_close(&what, &found.to_device(Device::Cpu), &expected, kind);
+            }
+            assert!(ops::failure().is_none(), "{:?}", ops::failure());
+        }
+    }
+}
