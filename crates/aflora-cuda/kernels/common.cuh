@@ -8,6 +8,8 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
+#define MINUS_INFINITY __int_as_float(0xff800000)
+
 #if BF16
 typedef u16 T;
 __device__ __forceinline__ float widen(T x) { return __uint_as_float((u32)x << 16); }

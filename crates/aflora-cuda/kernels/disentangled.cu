@@ -44,11 +44,11 @@ extern "C" __global__ void __launch_bounds__(256) disentangled(const T* qk, cons
     for (int q = warp; q < QUERIES && i0 + q < L; q += 8) {
         int i = i0 + q;
         u64 row = head * L + i;
-        float v[ITEMS], top = -INFINITY;
+        float v[ITEMS], top = MINUS_INFINITY;
 #pragma unroll
         for (int e = 0; e < ITEMS; e++) {
             int j = e * 32 + lane;
-            v[e] = -INFINITY;
+            v[e] = MINUS_INFINITY;
             if (j < L) {
                 float s = widen(qk[row * L + j]);
                 if (c2p) s += widen(c2p[row * W + j + L - 1 - i]);

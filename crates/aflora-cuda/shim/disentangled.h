@@ -24,8 +24,9 @@ struct Disentangled : torch::autograd::Function<Disentangled> {
     // beyond the tokens are projected positions; where there are none, positions may come by
     // themselves, [width, hidden].
     static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                              const at::Tensor& own_pos_key, const at::Tensor& own_pos_query, const at::Tensor& mask, int64_t heads, double scale,
+                              const Maybe& maybe_pos_key, const Maybe& maybe_pos_query, const at::Tensor& mask, int64_t heads, double scale,
                               double p) {
+        auto own_pos_key = or_none(maybe_pos_key), own_pos_query = or_none(maybe_pos_query);
         int64_t batch = mask.size(0), length = mask.size(1), size = value.size(1) / heads, texts = heads * batch, tokens = batch * length;
         auto q = by_head(query.narrow(0, 0, tokens), heads), k = by_head(key.narrow(0, 0, tokens), heads), v = by_head(value, heads);
         auto beyond = [&](const at::Tensor& t) { return t.size(0) > tokens ? t.narrow(0, tokens, t.size(0) - tokens) : at::Tensor(); };

@@ -10,6 +10,7 @@
 
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -180,6 +181,11 @@ template <typename... A> void launch(CUfunction function, dim3 grid, dim3 block,
 inline unsigned divided(int64_t n, int64_t by) { return static_cast<unsigned>((n + by - 1) / by); }
 
 inline std::string bf16(const at::Tensor& t) { return t.scalar_type() == at::kBFloat16 ? "BF16=1" : "BF16=0"; }
+
+// A tensor that may be missing: libtorch's functions with gradients take no undefined one.
+using Maybe = std::optional<at::Tensor>;
+
+inline at::Tensor or_none(const Maybe& t) { return t.value_or(at::Tensor()); }
 
 inline const float* floats(const at::Tensor& t) { return t.defined() ? t.const_data_ptr<float>() : nullptr; }
 

@@ -23,8 +23,9 @@ struct LowRank : torch::autograd::Function<LowRank> {
     // Tokens that a block takes: few where there are few, for blocks enough.
     static int slab(int64_t n) { return n >= 16384 ? 128 : n >= 2048 ? 32 : 8; }
 
-    static Variable forward(AutogradContext* ctx, const Variable& x, const Variable& weight, const Variable& bias, const Variable& down,
-                            const Variable& d, const Variable& up, const Variable& b, double scale) {
+    static Variable forward(AutogradContext* ctx, const Variable& x, const Variable& weight, const Maybe& maybe_bias, const Variable& down,
+                            const Maybe& maybe_d, const Variable& up, const Maybe& maybe_b, double scale) {
+        auto bias = or_none(maybe_bias), d = or_none(maybe_d), b = or_none(maybe_b);
         int64_t k = weight.size(1), m = weight.size(0), rank = down.size(0);
         auto flat = aligned(x).view({-1, k});
         int64_t n = flat.size(0);

@@ -31,10 +31,7 @@ template <typename F> int guarded(F body) {
     return 1;
 }
 
-const at::Tensor& given(const at::Tensor* t) {
-    static const at::Tensor none;
-    return t ? *t : none;
-}
+aflora::Maybe given(const at::Tensor* t) { return t ? aflora::Maybe(*t) : aflora::Maybe(); }
 
 struct Graph {
     at::cuda::CUDAGraph graph{};
@@ -146,7 +143,7 @@ int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const at::Tensor* wei
 int aflora_add_layer_norm(at::Tensor** out, const at::Tensor* x, const at::Tensor* residual, const at::Tensor* gamma, const at::Tensor* beta,
                           double eps, double p) {
     return guarded([&] {
-        if (!aflora::AddLayerNorm::takes(*x, *residual, given(gamma), given(beta))) return;
+        if (!gamma || !beta || !aflora::AddLayerNorm::takes(*x, *residual, *gamma, *beta)) return;
         *out = new at::Tensor(aflora::AddLayerNorm::apply(*x, *residual, *gamma, *beta, eps, p));
     });
 }

@@ -129,6 +129,16 @@ fn main() -> anyhow::Result<()> {
             first = started.elapsed().as_secs_f64();
         }
     }
+    if let Ok(path) = std::env::var("PROFILE") {
+        aflora_cuda::profile(Path::new(&path), || -> anyhow::Result<()> {
+            for _ in 0..3 {
+                let loss = work.loss(&model)?;
+                tuner.accumulate_through(&loss, model.take_checkpoints())?;
+                tuner.update()?;
+            }
+            Ok(())
+        })??;
+    }
     let mut measured = milliseconds.split_off(WARM_UP);
     measured.sort_by(f64::total_cmp);
     println!(
