@@ -36,6 +36,9 @@ pub enum Error {
     /// Nothing to train was given.
     #[error("there is nothing to train: no adapter and no head parameter is trainable")]
     NothingToTrain,
+    /// An update before any gradient.
+    #[error("there is no gradient to update with: `accumulate` a loss first")]
+    NoGradient,
     /// A tensor cannot be trained as it is.
     #[error("`{name}` cannot be trained: it has kind {kind:?} (leaf: {leaf}, requires_grad: {requires_grad}); a trained parameter is a Float leaf that requires a gradient")]
     NotTrainable {

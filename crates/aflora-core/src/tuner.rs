@@ -108,7 +108,7 @@ pub struct Tuner {
     schedule: LinearWarmup,
     hook: Option<Box<dyn Hook>>,
     accounting: Accounting,
-    pending: Option<Gradients>,
+    gradients: Gradients,
     step: u64,
 }
 
@@ -144,7 +144,7 @@ impl Tuner {
                 total: total_steps,
             },
             accounting: Accounting::new(arena.trainable(false)),
-            pending: None,
+            gradients: arena.buffer(),
             step: 0,
             config,
             arena,
@@ -169,44 +169,63 @@ impl Tuner {
             Some(hook) => hook.penalty(&self.arena)?,
             None => None,
         };
-        let gradients = match penalty {
-            Some(penalty) => self.arena.gradients_through(&(loss + penalty), checkpoints)?,
-            None => self.arena.gradients_through(loss, checkpoints)?,
-        };
-        match &mut self.pending {
-            None => self.pending = Some(gradients),
-            Some(sum) => tch::no_grad(|| {
-                for (role, gradient) in gradients {
-                    if let Some(total) = sum.get_mut(&role) {
-                        let _ = total.g_add_(&gradient);
-                    }
-                }
-            }),
+        let sum = &mut self.gradients;
+        match penalty {
+            Some(penalty) => self.arena.add_gradients(&(loss + penalty), checkpoints, sum),
+            None => self.arena.add_gradients(loss, checkpoints, sum),
         }
-        Ok(())
+    }
+
+    /// What the next update will move along: the gradients accumulated since the last.
+    pub fn gradients(&self) -> &Gradients {
+        &self.gradients
+    }
+
+    /// Takes it that recorded work has just run that [`accumulate`](Self::accumulate) launched
+    /// when it was recorded: work that writes to [`gradients`](Self::gradients).
+    ///
+    /// `frozen` is how many parameters were frozen ([`Arena::frozen`]) when it was recorded. Work
+    /// from before a freeze goes on to write the frozen matrices' gradients: they are zeroed.
+    pub fn accumulate_replayed(&mut self, frozen: usize) {
+        if frozen < self.arena.frozen() {
+            self.arena.clear_frozen(&mut self.gradients);
+        }
+        self.gradients.mark_written();
+    }
+
+    /// Forgets what was accumulated.
+    pub fn discard(&mut self) {
+        self.gradients.clear();
     }
 
     /// Scores, freezes and updates with what was accumulated.
+    ///
+    /// # Errors
+    /// Nothing was.
     pub fn update(&mut self) -> Result<StepReport> {
-        let mut gradients = self.pending.take().unwrap_or_default();
+        if self.gradients.is_empty() {
+            return Err(Error::NoGradient);
+        }
+        let gradients = &mut self.gradients;
         let check = match &mut self.hook {
-            Some(hook) => hook.after_backward(self.step, &mut self.arena, &mut gradients)?,
+            Some(hook) => hook.after_backward(self.step, &mut self.arena, gradients)?,
             None => None,
         };
         for name in check.iter().flat_map(FreezeCheck::frozen) {
             self.accounting.froze(name, self.step);
         }
-        let grad_norm = clip_global_norm(&mut gradients, self.config.max_grad_norm);
+        let grad_norm = clip_global_norm(gradients, self.config.max_grad_norm);
         let factor = self.schedule.factor(self.step);
         for (role, group) in self.arena.groups_mut() {
-            if let Some(gradient) = gradients.get(&role) {
+            if let Some(gradient) = gradients.get(role) {
                 let (peak, decay) = self.config.rates(role);
                 self.optimiser.update(group, gradient, self.step + 1, peak * factor, decay);
             }
         }
         if let Some(hook) = &mut self.hook {
-            hook.after_update(self.step, &mut self.arena, &gradients)?;
+            hook.after_update(self.step, &mut self.arena, gradients)?;
         }
+        gradients.clear();
         let trainable = self.trainable();
         self.accounting.step(trainable);
         let lr = self.config.lr * factor;

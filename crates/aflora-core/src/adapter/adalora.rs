@@ -298,7 +298,7 @@ impl Hook for Allocator {
 
     fn after_update(&mut self, step: u64, arena: &mut Arena, gradients: &Gradients) -> Result<()> {
         let (Some(of_matrices), Some(of_values)) =
-            (gradients.get(&Role::Projection), gradients.get(&Role::SingularValue))
+            (gradients.get(Role::Projection), gradients.get(Role::SingularValue))
         else {
             return Ok(());
         };

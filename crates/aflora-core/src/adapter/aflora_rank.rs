@@ -304,7 +304,7 @@ impl Hook for Components {
         gradients: &mut Gradients,
     ) -> Result<Option<FreezeCheck>> {
         tch::no_grad(|| {
-            if let Some(gradient) = gradients.get(&Role::Vector) {
+            if let Some(gradient) = gradients.get(Role::Vector) {
                 if let Some(group) = arena.group_mut(Role::Vector) {
                     let now = (group.values() * gradient).abs_();
                     let scores = self.score(group, &now);
@@ -313,7 +313,7 @@ impl Hook for Components {
                     }
                 }
             }
-            let Some(gradient) = gradients.get(&Role::Projection) else { return Ok(None) };
+            let Some(gradient) = gradients.get(Role::Projection) else { return Ok(None) };
             let Some(group) = arena.group_mut(Role::Projection) else { return Ok(None) };
             if group.is_empty() {
                 return Ok(None);

@@ -1,7 +1,7 @@
 //! One run's freezing: fed with each step's gradient, says which matrices freeze now and why.
 //!
 //! The state lives in the arena's projection group, aligned element by element with the
-//! parameters, so a freeze compacts it together with them.
+//! parameters. Tests look at those that still train.
 
 use super::rule::{element_quantile, matrix_rank, Rule, Verdict};
 use super::score::Smoothed;
@@ -56,7 +56,7 @@ impl Hook for FreezeController {
         gradients: &mut Gradients,
     ) -> Result<Option<FreezeCheck>> {
         let Some(group) = arena.group_mut(Role::Projection) else { return Ok(None) };
-        let Some(gradient) = gradients.get(&Role::Projection) else { return Ok(None) };
+        let Some(gradient) = gradients.get(Role::Projection) else { return Ok(None) };
         let check = self.observe(step, group, gradient)?;
         let leave: Vec<bool> = check.iter().flat_map(|c| &c.matrices).map(|m| m.frozen).collect();
         if leave.contains(&true) {
@@ -159,14 +159,13 @@ impl FreezeController {
     }
 
     fn test(&self, t: u64, group: &mut Group) -> Result<FreezeCheck> {
-        let elements = self.smoothed().score(group);
+        let all = self.smoothed().score(group);
         // One host read for all matrices: the only one that freezing needs.
-        let means: Vec<Tensor> =
-            group.slices(&elements).map(|slice| slice.mean(Kind::Float)).collect();
+        let means: Vec<Tensor> = group.slices(&all).map(|slice| slice.mean(Kind::Float)).collect();
         let means = Vec::<f64>::try_from(Tensor::stack(&means, 0).to_kind(Kind::Double))?;
         let ratio = self.schedule.ratio(t);
         let Verdict { threshold, freeze } = match self.config.rule {
-            Rule::ElementQuantile => element_quantile(&elements, &means, ratio),
+            Rule::ElementQuantile => element_quantile(&group.gather(&all), &means, ratio),
             Rule::MatrixRank => matrix_rank(&means, self.candidates, ratio),
         };
         let matrices = group

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! tch's own optimiser can neither save its state nor leave a frozen tensor alone: momentum
-//! keeps moving it. Here a frozen matrix is not in the buffer any more.
+//! keeps moving it. Here the update goes over what still trains, and nothing else.
 
 use super::Group;
 use crate::error::check;
@@ -38,6 +38,17 @@ impl Default for AdamWConfig {
     }
 }
 
+/// A stretch of a group that still trains, and what its update needs.
+struct Run {
+    values: Tensor,
+    first: Tensor,
+    second: Tensor,
+    gradient: Tensor,
+    t: u64,
+    lr: f64,
+    decay: f64,
+}
+
 /// The optimiser. Its moments live in the groups that it updates.
 #[derive(Debug, Clone)]
 pub struct AdamW(AdamWConfig);
@@ -61,29 +72,46 @@ impl AdamW {
 
     /// Updates `group` with its flat `gradient`; `t` counts updates from 1.
     pub fn update(&self, group: &mut Group, gradient: &Tensor, t: u64, lr: f64, decay: f64) {
-        let AdamWConfig { beta1, beta2, eps } = self.0;
+        if group.is_empty() {
+            return;
+        }
         tch::no_grad(|| {
-            let mut first = group.state(FIRST);
-            let mut second = group.state(SECOND);
-            let _ = first.lerp_(gradient, 1.0 - beta1);
-            let _ = second.g_mul_scalar_(beta2);
-            let _ = second.addcmul_(&(gradient * (1.0 - beta2)), gradient);
-            // With a rate of zero only the moments move; the division below would be 0 · ∞.
-            if lr == 0.0 {
-                return;
+            let (first, second) = (group.state(FIRST), group.state(SECOND));
+            for run in group.live() {
+                let part = |t: &Tensor| t.narrow(0, run.start, run.end - run.start);
+                self.update_run(Run {
+                    values: part(group.values()),
+                    first: part(&first),
+                    second: part(&second),
+                    gradient: part(gradient),
+                    t,
+                    lr,
+                    decay,
+                });
             }
-            let correction1 = 1.0 - beta1.powf(t as f64);
-            let correction2 = 1.0 - beta2.powf(t as f64);
-            let step = -lr / correction1;
-            // p + m / (denominator / step): one fused kernel, tch's addcdiv_ takes no factor.
-            let mut denominator = second.sqrt();
-            let _ = denominator.g_mul_scalar_(1.0 / (correction2.sqrt() * step));
-            let _ = denominator.g_add_scalar_(eps / step);
-            let mut values = group.values().shallow_clone();
-            if decay != 0.0 {
-                let _ = values.g_mul_scalar_(1.0 - lr * decay);
-            }
-            let _ = values.addcdiv_(&first, &denominator);
         });
+    }
+
+    fn update_run(&self, run: Run) {
+        let AdamWConfig { beta1, beta2, eps } = self.0;
+        let Run { mut values, mut first, mut second, gradient, t, lr, decay } = run;
+        let _ = first.lerp_(&gradient, 1.0 - beta1);
+        let _ = second.g_mul_scalar_(beta2);
+        let _ = second.addcmul_(&(&gradient * (1.0 - beta2)), &gradient);
+        // With a rate of zero only the moments move; the division below would be 0 · ∞.
+        if lr == 0.0 {
+            return;
+        }
+        let correction1 = 1.0 - beta1.powf(t as f64);
+        let correction2 = 1.0 - beta2.powf(t as f64);
+        let step = -lr / correction1;
+        // p + m / (denominator / step): one fused kernel, tch's addcdiv_ takes no factor.
+        let mut denominator = second.sqrt();
+        let _ = denominator.g_mul_scalar_(1.0 / (correction2.sqrt() * step));
+        let _ = denominator.g_add_scalar_(eps / step);
+        if decay != 0.0 {
+            let _ = values.g_mul_scalar_(1.0 - lr * decay);
+        }
+        let _ = values.addcdiv_(&first, &denominator);
     }
 }

@@ -1,18 +1,22 @@
-//! Every trained parameter in one flat fp32 buffer a group.
+//! Every trained parameter in one flat fp32 buffer, a stretch of it a group.
 //!
 //! A parameter stays the leaf tensor that its module computes with; packing only moves its
-//! storage into the group's buffer. Clipping, scores and AdamW are then a handful of kernels
-//! however many adapters there are, and saving is one tensor a buffer.
+//! storage into the buffer. Clipping, scores and AdamW are then a handful of kernels however
+//! many adapters there are, and saving is one tensor a group.
 //!
-//! Freezing takes a parameter out: its values move to storage of their own, it no longer
-//! requires a gradient, and buffer and state close the gap. A frozen matrix cannot move again,
-//! by construction and not by a mask, and costs nothing more. (The copy is small: the buffers
-//! of a whole BERT-base hold some 450,000 numbers, and each matrix freezes once.)
+//! A parameter keeps its place for life: work that was recorded once as a CUDA graph reads and
+//! writes the same memory ever after. Freezing takes it out of what is updated: the update goes
+//! over [`Group::live`] stretches alone, so a frozen matrix cannot move again, by construction
+//! and not by a mask. State that only frozen parameters had is given back.
 
 use crate::adapter::Role;
 use crate::{Checkpoints, Error, Result};
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use tch::{Kind, Tensor};
+
+/// Groups begin at multiples of so many numbers, for kernels that read several at once.
+const ALIGNMENT: i64 = 4;
 
 /// A tensor to train.
 #[derive(Debug)]
@@ -25,58 +29,95 @@ pub struct Parameter {
     pub leaf: Tensor,
 }
 
-/// The flat gradients of one step, a tensor a group.
-pub type Gradients = BTreeMap<Role, Tensor>;
+/// The gradients of one step in one flat buffer, laid out like the arena's values; zero where
+/// a parameter is frozen.
+#[derive(Debug)]
+pub struct Gradients {
+    flat: Tensor,
+    groups: BTreeMap<Role, Tensor>,
+    /// Whether nothing was added yet; what the buffer holds does not count then.
+    empty: bool,
+}
 
-/// One group's parameters, end to end in one buffer, and the state that goes with them.
+impl Gradients {
+    /// A group's part, laid out like its values.
+    pub fn get(&self, role: Role) -> Option<&Tensor> {
+        self.groups.get(&role)
+    }
+
+    /// All groups', end to end.
+    pub fn flat(&self) -> &Tensor {
+        &self.flat
+    }
+
+    /// Whether nothing was added since the beginning, or since [`clear`](Self::clear).
+    pub fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    /// Forgets what was added. Nothing is written: what comes next replaces it.
+    pub fn clear(&mut self) {
+        self.empty = true;
+    }
+
+    /// Counts what somebody wrote into the buffer as added.
+    pub(crate) fn mark_written(&mut self) {
+        self.empty = false;
+    }
+}
+
+/// A parameter at its place in its group's buffers.
+#[derive(Debug)]
+struct Member {
+    parameter: Parameter,
+    place: Range<i64>,
+    live: bool,
+}
+
+/// One group's parameters, end to end, and the state that goes with them.
 #[derive(Debug)]
 pub struct Group {
     values: Tensor,
-    members: Vec<Parameter>,
+    members: Vec<Member>,
+    // Stretches of live members, longest possible.
+    live: Vec<Range<i64>>,
     // Buffers as long as `values`, by name: moments, scores. Made on first use.
     state: BTreeMap<&'static str, Tensor>,
 }
 
 impl Group {
-    fn pack(members: Vec<Parameter>) -> Self {
-        let pieces: Vec<Tensor> = members.iter().map(|p| p.leaf.detach().reshape([-1])).collect();
-        let mut group = Group { values: Tensor::cat(&pieces, 0), members, state: BTreeMap::new() };
-        group.point_leaves();
-        group
-    }
-
-    /// Makes every leaf a view of its place in the buffer.
-    fn point_leaves(&mut self) {
-        let places: Vec<Tensor> = self.slices(&self.values).collect();
-        for (member, place) in self.members.iter_mut().zip(places) {
-            let place = place.view(member.leaf.size().as_slice());
-            member.leaf.set_data(&place);
-        }
-    }
-
-    /// All values, `[n]`.
+    /// All values, frozen ones included, `[n]`.
     pub fn values(&self) -> &Tensor {
         &self.values
     }
 
     /// How many numbers train.
     pub fn numel(&self) -> i64 {
-        self.values.numel() as i64
+        self.live.iter().map(|run| run.end - run.start).sum()
+    }
+
+    /// How many parameters train.
+    pub fn len(&self) -> usize {
+        self.live_members().count()
     }
 
     /// Whether nothing trains any more.
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.live.is_empty()
     }
 
-    /// The parameters' names, in buffer order.
+    fn live_members(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|m| m.live)
+    }
+
+    /// The names of the parameters that train, in buffer order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.members.iter().map(|p| p.name.as_str())
+        self.live_members().map(|m| m.parameter.name.as_str())
     }
 
-    /// The parameters' names and leaves, in buffer order.
+    /// The names and leaves of the parameters that train, in buffer order.
     pub fn leaves(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.members.iter().map(|p| (p.name.as_str(), &p.leaf))
+        self.live_members().map(|m| (m.parameter.name.as_str(), &m.parameter.leaf))
     }
 
     /// A buffer that goes with the values, zero at first; a handle to it, not a copy.
@@ -85,49 +126,61 @@ impl Group {
         self.state.entry(name).or_insert_with(|| values.zeros_like()).shallow_clone()
     }
 
-    /// Views of each parameter's part of `flat`, which is laid out like the values.
+    /// Views of each training parameter's part of `flat`, which is laid out like the values.
     pub fn slices<'a>(&'a self, flat: &'a Tensor) -> impl Iterator<Item = Tensor> + 'a {
-        let mut offset = 0;
-        self.members.iter().map(move |p| {
-            let n = p.leaf.numel() as i64;
-            let slice = flat.narrow(0, offset, n);
-            offset += n;
-            slice
-        })
+        self.live_members().map(|m| part(flat, &m.place))
     }
 
-    /// Takes parameters out: those whose place in `leave` is true.
+    /// The stretches of the buffers that train, in order; those that touch are one.
+    pub fn live(&self) -> &[Range<i64>] {
+        &self.live
+    }
+
+    /// What trains of `flat`, which is laid out like the values, end to end; no copy where
+    /// nothing is frozen.
+    pub fn gather(&self, flat: &Tensor) -> Tensor {
+        match &self.live[..] {
+            [run] => part(flat, run),
+            runs => {
+                let parts: Vec<Tensor> = runs.iter().map(|run| part(flat, run)).collect();
+                match parts.is_empty() {
+                    true => part(flat, &(0..0)),
+                    false => Tensor::cat(&parts, 0),
+                }
+            }
+        }
+    }
+
+    fn find_live(&mut self) {
+        let mut runs: Vec<Range<i64>> = Vec::new();
+        for member in self.members.iter().filter(|m| m.live) {
+            match runs.last_mut() {
+                Some(run) if run.end == member.place.start => run.end = member.place.end,
+                _ => runs.push(member.place.clone()),
+            }
+        }
+        self.live = runs;
+    }
+
+    /// Takes parameters out: of those that train, in buffer order, those for which `leave` is
+    /// true.
     fn freeze(&mut self, leave: &[bool]) {
-        let kept = |flat: &Tensor, group: &Group| {
-            let pieces: Vec<Tensor> =
-                group.slices(flat).zip(leave).filter(|(_, &out)| !out).map(|(s, _)| s).collect();
-            if pieces.is_empty() {
-                Tensor::zeros([0], (Kind::Float, flat.device()))
-            } else {
-                Tensor::cat(&pieces, 0)
-            }
-        };
-        let values = kept(&self.values, self);
-        let state = self.state.iter().map(|(name, buffer)| (*name, kept(buffer, self))).collect();
-        let mut out = leave.iter();
-        self.members.retain_mut(|member| {
-            let leaves = out.next().copied().unwrap_or(false);
-            if leaves {
-                let own = member.leaf.detach().copy();
-                member.leaf.set_data(&own);
-                let _ = member.leaf.set_requires_grad(false);
-            }
-            !leaves
-        });
-        self.values = values;
-        self.state = state;
-        self.point_leaves();
+        let live = self.members.iter_mut().filter(|m| m.live);
+        for (member, _) in live.zip(leave).filter(|(_, &leaves)| leaves) {
+            member.live = false;
+            let _ = member.parameter.leaf.set_requires_grad(false);
+        }
+        self.find_live();
+        if self.is_empty() {
+            self.state.clear();
+        }
     }
 }
 
 /// All trained parameters, packed by group.
 #[derive(Debug)]
 pub struct Arena {
+    flat: Tensor,
     groups: BTreeMap<Role, Group>,
 }
 
@@ -154,12 +207,26 @@ impl Arena {
             }
             by_role.entry(parameter.role).or_default().push(parameter);
         }
-        if by_role.is_empty() {
+        let Some(first) = by_role.values().flatten().next() else {
             return Err(Error::NothingToTrain);
-        }
-        let groups =
-            tch::no_grad(|| by_role.into_iter().map(|(r, m)| (r, Group::pack(m))).collect());
-        Ok(Arena { groups })
+        };
+        let device = first.leaf.device();
+        tch::no_grad(|| {
+            let stretch = |members: &[Parameter]| -> i64 {
+                members.iter().map(|p| p.leaf.numel() as i64).sum()
+            };
+            let total = by_role.values().map(|members| padded(stretch(members))).sum::<i64>();
+            let flat = Tensor::zeros([total], (Kind::Float, device));
+            let mut offset = 0;
+            let groups = by_role.into_iter().map(|(role, members)| {
+                let n = stretch(&members);
+                let values = flat.narrow(0, offset, n);
+                offset += padded(n);
+                (role, pack(values, members))
+            });
+            let groups = groups.collect();
+            Ok(Arena { flat, groups })
+        })
     }
 
     /// A group, if it has parameters.
@@ -188,59 +255,127 @@ impl Arena {
         self.groups.iter().filter(|(role, _)| counts(role)).map(|(_, g)| g.numel()).sum()
     }
 
-    /// d loss / d parameter for everything that trains, one flat tensor a group.
+    /// How many parameters are frozen.
+    pub fn frozen(&self) -> usize {
+        self.groups.values().map(|group| group.members.len() - group.len()).sum()
+    }
+
+    /// A buffer for gradients, empty.
+    pub fn buffer(&self) -> Gradients {
+        let flat = tch::no_grad(|| self.flat.zeros_like());
+        let mut offset = 0;
+        let groups = self.groups.iter().map(|(&role, group)| {
+            let n = group.values.numel() as i64;
+            let own = flat.narrow(0, offset, n);
+            offset += padded(n);
+            (role, own)
+        });
+        let groups = groups.collect();
+        Gradients { flat, groups, empty: true }
+    }
+
+    /// d loss / d parameter for everything that trains.
     ///
     /// A parameter that the loss does not reach has gradient zero.
     ///
     /// # Errors
     /// The loss is not one number that depends on the parameters.
     pub fn gradients(&self, loss: &Tensor) -> Result<Gradients> {
-        self.gradients_through(loss, Checkpoints::default())
+        let mut gradients = self.buffer();
+        self.add_gradients(loss, Checkpoints::default(), &mut gradients)?;
+        Ok(gradients)
     }
 
-    /// [`gradients`](Self::gradients) of a loss behind checkpointed segments.
-    pub fn gradients_through(&self, loss: &Tensor, checkpoints: Checkpoints) -> Result<Gradients> {
+    /// Adds the [`gradients`](Self::gradients) of a loss behind checkpointed segments to `sum`.
+    pub fn add_gradients(
+        &self,
+        loss: &Tensor,
+        checkpoints: Checkpoints,
+        sum: &mut Gradients,
+    ) -> Result<()> {
         if loss.numel() != 1 || !loss.requires_grad() {
             return Err(Error::Loss { shape: loss.size(), requires_grad: loss.requires_grad() });
         }
         let leaves: Vec<&Tensor> =
-            self.groups.values().flat_map(|g| g.members.iter().map(|p| &p.leaf)).collect();
+            self.groups.values().flat_map(Group::leaves).map(|(_, leaf)| leaf).collect();
         let mut gradients = checkpoints.gradients(loss, &leaves)?.into_iter();
-        Ok(tch::no_grad(|| {
-            let mut flat = Gradients::new();
-            for (&role, group) in self.groups.iter().filter(|(_, g)| !g.is_empty()) {
-                let pieces: Vec<Tensor> = group
-                    .members
-                    .iter()
-                    .zip(&mut gradients)
-                    .map(|(p, g)| if g.defined() { g } else { p.leaf.zeros_like() })
-                    .map(|g| g.reshape([-1]))
-                    .collect();
-                flat.insert(role, Tensor::cat(&pieces, 0));
-            }
-            flat
-        }))
-    }
-
-    /// Freezes the parameters of `role` for which `leave` (in buffer order) is true, and takes
-    /// them out of `gradients` too.
-    pub fn freeze(&mut self, role: Role, leave: &[bool], gradients: &mut Gradients) {
-        let Some(group) = self.groups.get_mut(&role) else {
-            return;
-        };
         tch::no_grad(|| {
-            if let Some(gradient) = gradients.remove(&role) {
-                let pieces: Vec<Tensor> = group
-                    .slices(&gradient)
-                    .zip(leave)
-                    .filter(|(_, &f)| !f)
-                    .map(|(s, _)| s)
-                    .collect();
-                if !pieces.is_empty() {
-                    gradients.insert(role, Tensor::cat(&pieces, 0));
+            for (role, group) in &self.groups {
+                let Some(buffer) = sum.groups.get(role) else { continue };
+                let mut found = group.leaves().zip(&mut gradients).map(|((_, leaf), gradient)| {
+                    let gradient = if gradient.defined() { gradient } else { leaf.zeros_like() };
+                    gradient.reshape([-1])
+                });
+                for run in &group.live {
+                    let mut pieces = Vec::new();
+                    let mut length = 0;
+                    while length < run.end - run.start {
+                        let Some(piece) = found.next() else { break };
+                        length += piece.numel() as i64;
+                        pieces.push(piece);
+                    }
+                    let mut place = part(buffer, run);
+                    match sum.empty {
+                        true => drop(Tensor::f_cat_out(&place, &pieces, 0)?),
+                        false => drop(place.f_add_(&Tensor::f_cat(&pieces, 0)?)?),
+                    }
                 }
             }
-            group.freeze(leave);
+            sum.empty = false;
+            Ok(())
+        })
+    }
+
+    /// Zeroes the gradients of what is frozen.
+    ///
+    /// Work that was recorded before a freeze goes on to write them.
+    pub fn clear_frozen(&self, gradients: &mut Gradients) {
+        tch::no_grad(|| {
+            for (role, group) in &self.groups {
+                let Some(buffer) = gradients.groups.get(role) else { continue };
+                let ends = group.live.iter().map(|run| run.end);
+                let starts = group.live.iter().map(|run| run.start);
+                let gaps = std::iter::once(0).chain(ends);
+                let gaps = gaps.zip(starts.chain([group.values.numel() as i64]));
+                for (start, end) in gaps.filter(|(start, end)| start < end) {
+                    let _ = part(buffer, &(start..end)).zero_();
+                }
+            }
         });
     }
+
+    /// Freezes the parameters of `role` for which `leave` (in buffer order of those that train)
+    /// is true; their gradients become zero.
+    pub fn freeze(&mut self, role: Role, leave: &[bool], gradients: &mut Gradients) {
+        if let Some(group) = self.groups.get_mut(&role) {
+            group.freeze(leave);
+            self.clear_frozen(gradients);
+        }
+    }
+}
+
+/// Moves parameters into `values`, which has room for them.
+fn pack(values: Tensor, parameters: Vec<Parameter>) -> Group {
+    let mut offset = 0;
+    let members = parameters.into_iter().map(|mut parameter| {
+        let place = offset..offset + parameter.leaf.numel() as i64;
+        offset = place.end;
+        let mut own = part(&values, &place).view(parameter.leaf.size().as_slice());
+        own.copy_(&parameter.leaf.detach());
+        parameter.leaf.set_data(&own);
+        Member { parameter, place, live: true }
+    });
+    let members = members.collect();
+    let mut group = Group { values, members, live: Vec::new(), state: BTreeMap::new() };
+    group.find_live();
+    group
+}
+
+/// Room for `n` numbers, up to where the next group may begin.
+fn padded(n: i64) -> i64 {
+    (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
+}
+
+fn part(flat: &Tensor, place: &Range<i64>) -> Tensor {
+    flat.narrow(0, place.start, place.end - place.start)
 }

@@ -1,23 +1,17 @@
 //! Gradient clipping by global norm, on the device: no value travels to the host.
 
 use super::Gradients;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Scales all gradients so that their joint 2-norm is at most `max_norm`; gives the norm before.
 ///
 /// The factor is min(1, max_norm / (norm + 1e-6)), PyTorch's `clip_grad_norm_`.
 pub fn clip_global_norm(gradients: &mut Gradients, max_norm: Option<f64>) -> Tensor {
     tch::no_grad(|| {
-        let norms: Vec<Tensor> = gradients.values().map(Tensor::norm).collect();
-        let norm = match &norms[..] {
-            [] => Tensor::from(0f32),
-            norms => Tensor::stack(norms, 0).norm().to_kind(Kind::Float),
-        };
+        let norm = gradients.flat().norm();
         if let Some(max_norm) = max_norm {
             let factor = ((&norm + 1e-6).reciprocal() * max_norm).clamp_max(1.0);
-            for gradient in gradients.values_mut() {
-                let _ = gradient.g_mul_(&factor);
-            }
+            let _ = gradients.flat().shallow_clone().g_mul_(&factor);
         }
         norm
     })
