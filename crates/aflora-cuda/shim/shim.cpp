@@ -35,6 +35,7 @@ aflora::Maybe given(const at::Tensor* t) { return t ? aflora::Maybe(*t) : aflora
 
 struct Graph {
     at::cuda::CUDAGraph graph{};
+    at::cuda::MempoolId_t pool{};
     c10::cuda::CUDAStream before = c10::cuda::getDefaultCUDAStream();
 };
 
@@ -63,7 +64,8 @@ int aflora_graph_begin(void** graph, const unsigned long long* pool) {
         c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(true));
         try {
             // Other threads may go on to use CUDA: loading data, say.
-            made->graph.capture_begin({pool[0], pool[1]}, cudaStreamCaptureModeThreadLocal);
+            made->pool = {pool[0], pool[1]};
+            made->graph.capture_begin(made->pool, cudaStreamCaptureModeThreadLocal);
         } catch (...) {
             c10::cuda::setCurrentCUDAStream(made->before);
             throw;
@@ -80,8 +82,16 @@ int aflora_graph_end(void* graph) {
             made->graph.capture_end();
         } catch (...) {
             c10::cuda::setCurrentCUDAStream(made->before);
-            // An error of the capture must not show up in what follows.
+            // Nothing of a failed capture must show up in what follows: neither CUDA's error, nor
+            // an allocator and a generator that believe it goes on.
             (void)cudaGetLastError();
+            auto device = c10::cuda::current_device();
+            (void)guarded([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, made->pool); });
+            (void)guarded([&] {
+                auto generator = at::cuda::detail::getDefaultCUDAGenerator();
+                auto copy = generator.clone();
+                at::check_generator<at::CUDAGeneratorImpl>(generator)->graphsafe_set_state(copy.getIntrusivePtr());
+            });
             throw;
         }
         c10::cuda::setCurrentCUDAStream(made->before);
@@ -100,6 +110,8 @@ void aflora_graph_free(void* graph) {
 }
 
 // --- settings and readings ---
+
+void aflora_release_cache() { (void)guarded([] { c10::cuda::CUDACachingAllocator::emptyCache(); }); }
 
 void aflora_allow_tf32(int on) { (void)guarded([&] { at::globalContext().setAllowTF32CuBLAS(on != 0); }); }
 

@@ -5,14 +5,17 @@
 //! then on libtorch sees the GPU. Where the driver or CUDA's own libraries are missing, it says
 //! so and the program goes on with the CPU.
 //!
-//! With it comes what tch lacks on a GPU: [graphs](Graph), [fused operations](ops), TF32,
-//! libtorch's own counts of memory, and a profile of what ran.
+//! With it comes what tch lacks on a GPU: [graphs](Graph), whole [training steps](StepGraphs) in
+//! them, [fused operations](ops), TF32, libtorch's own counts of memory, and a profile of what
+//! ran.
 
 mod graph;
 pub mod ops;
 mod shim;
+mod step;
 
 pub use graph::{Graph, Pool};
+pub use step::StepGraphs;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::ffi::{c_int, CString};

@@ -40,6 +40,7 @@ functions! {
     graph_end = "aflora_graph_end": unsafe extern "C" fn(*mut c_void) -> c_int,
     graph_replay = "aflora_graph_replay": unsafe extern "C" fn(*mut c_void) -> c_int,
     graph_free = "aflora_graph_free": unsafe extern "C" fn(*mut c_void),
+    release_cache = "aflora_release_cache": unsafe extern "C" fn(),
     allow_tf32 = "aflora_allow_tf32": unsafe extern "C" fn(c_int),
     memory = "aflora_memory": unsafe extern "C" fn(c_int, *mut u64) -> c_int,
     profile_begin = "aflora_profile_begin": unsafe extern "C" fn() -> c_int,
@@ -53,6 +54,12 @@ functions! {
 }
 
 impl Shim {
+    /// Gives back to the driver what libtorch's allocator holds and nothing uses.
+    pub fn empty_cache(&self) {
+        // SAFETY: takes locks of its own.
+        unsafe { (self.release_cache)() }
+    }
+
     /// What a function returned, as a result.
     pub fn check(&self, returned: c_int) -> Result<(), Error> {
         if returned == 0 {

@@ -1,10 +1,11 @@
 //! Kernels and graphs on a GPU, held to libtorch's own operations in double precision. Without a
 //! GPU, each test says on standard error that it was skipped.
 
-use aflora_core::adapter::{normal, Aflora, AfloraConfig, Lora, LoraConfig, PmTrainable};
+use aflora_core::adapter::{normal, Aflora, AfloraConfig, Lora, LoraConfig, PmTrainable, Role};
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
-use aflora_core::{AdaptedLinear, Block, Method};
-use aflora_cuda::{ops, Graph, Pool};
+use aflora_core::optim::Parameter;
+use aflora_core::{AdaptedLinear, Block, Checkpoints, Method, Span, Tuner, TunerConfig};
+use aflora_cuda::{ops, Graph, Pool, StepGraphs};
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard};
 use tch::{nn, nn::Module, Device, Kind, Tensor};
@@ -247,7 +248,8 @@ fn what_cannot_be_recorded_is_an_error_and_work_goes_on() {
     let x = random(&[8], Kind::Float);
     let failed = Graph::capture(&Pool::new().unwrap(), || x.sum(Kind::Float).double_value(&[]));
     assert!(failed.is_err());
-    assert!((&x - &x).abs().max().double_value(&[]) == 0.0);
+    let dropped = Tensor::ones([1000], (Kind::Float, GPU)).dropout(0.5, true);
+    assert!(dropped.eq(0.0).any().int64_value(&[]) == 1);
     let (graph, y) = Graph::capture(&Pool::new().unwrap(), || &x + 1.0).unwrap();
     graph.replay().unwrap();
     assert_eq!(y, &x + 1.0);
@@ -319,4 +321,96 @@ fn paths_beside_frozen_weights_and_their_gradients() {
             assert!(ops::failure().is_none(), "{:?}", ops::failure());
         }
     }
+}
+
+/// Trains two adapted layers with dropout between them, on two shapes of batches, every third
+/// update in two pieces, while matrices freeze: losses, freezes, the parameters at the end, and
+/// how many graphs there were.
+fn train(mut graphs: StepGraphs) -> (Vec<f64>, Vec<(String, u64)>, Vec<Tensor>, usize) {
+    tch::manual_seed(7);
+    let config = AfloraConfig { pm_trainable: PmTrainable::All, ..Default::default() };
+    let method = Aflora::new(config).unwrap();
+    let fixed = |shape: &[i64], name: &str| normal(shape, 0.3, 1, name).to_device(GPU);
+    let wrap = |name: &str, from, to| {
+        let bs = Some(fixed(&[to], &format!("{name}.bias")));
+        let layer = nn::Linear { ws: fixed(&[to, from], name), bs };
+        AdaptedLinear::wrap(name, layer, Block::Ffn, &method, 5).unwrap()
+    };
+    let layers = [wrap("one", 24, 64), wrap("two", 64, 64), wrap("three", 64, 8)];
+    let parameters = layers.iter().flat_map(|l| l.adapter().parameters()).collect();
+    let config = TunerConfig { max_grad_norm: Some(1.0), ..Default::default() };
+    let mut tuner = Tuner::new(config, &method, parameters, 10, 100).unwrap();
+    let mut losses = Vec::new();
+    for step in 0..100 {
+        let rows = [64, 128][step % 2];
+        let pieces = if step % 3 == 0 { 2 } else { 1 };
+        let mut sum = 0.0;
+        for piece in 0..pieces {
+            // On the host, as a data loader gives them.
+            let x = normal(&[rows, 24], 0.3, 1, &format!("x {step} {piece}"));
+            let labels = Tensor::arange(rows, (Kind::Int64, Device::Cpu)).remainder(3);
+            let loss = graphs.accumulate(&mut tuner, &[x, labels], pieces, |batch| {
+                let [one, two, three] = &layers;
+                let h = one.forward(&batch[0]).relu().dropout(0.1, true);
+                let y = three.forward(&two.forward(&h).relu());
+                let loss = y.cross_entropy_for_logits(&batch[1]);
+                Ok::<_, aflora_core::Error>((loss, Checkpoints::default()))
+            });
+            sum += loss.unwrap().double_value(&[]);
+        }
+        losses.push(sum);
+        tuner.update().unwrap();
+    }
+    assert_eq!(graphs.remark(), None);
+    let values = layers.iter().flat_map(|l| l.adapter().tensors());
+    let values = values.map(|t| t.tensor.detach().copy()).collect();
+    (losses, tuner.accounting().frozen_at.clone(), values, graphs.len())
+}
+
+#[test]
+fn recorded_training_is_eager_training() {
+    let Some(_turn) = gpu() else { return };
+    let (eager, frozen, values, none) = train(StepGraphs::off(GPU));
+    let (found, frozen_in_graphs, values_in_graphs, graphs) = train(StepGraphs::new(GPU));
+    // Two shapes, each in one piece, and as the first and the second of two.
+    assert_eq!((none, graphs), (0, 6));
+    assert_eq!(frozen.len(), 6, "all matrices freeze: {frozen:?}");
+    assert_eq!(frozen_in_graphs, frozen);
+    // Dropout draws the same numbers: what differs is rounding, in another order of sums.
+    for (step, (a, b)) in found.iter().zip(&eager).enumerate() {
+        assert!((a - b).abs() < 1e-3 * b.abs(), "step {step}: {a} recorded, {b} eager");
+    }
+    for (a, b) in values_in_graphs.iter().zip(&values) {
+        let error = (a - b).abs().max().double_value(&[]) / b.abs().max().double_value(&[]);
+        assert!(error < 1e-2, "{error:e}");
+    }
+}
+
+#[test]
+fn a_loss_that_reads_from_the_device_trains_operation_by_operation() {
+    let Some(_turn) = gpu() else { return };
+    let w = Tensor::ones([4], (Kind::Float, GPU)).set_requires_grad(true);
+    let parameter = Parameter { name: "w".into(), role: Role::Head, leaf: w.shallow_clone() };
+    let method = Aflora::new(AfloraConfig::default()).unwrap();
+    let config = TunerConfig { warmup: Span::Steps(0), ..Default::default() };
+    let mut tuner = Tuner::new(config, &method, vec![parameter], 4, 4).unwrap();
+    let mut graphs = StepGraphs::new(GPU);
+    let mut reasons = Vec::new();
+    for _ in 0..4 {
+        let loss = graphs.accumulate(
+            &mut tuner,
+            &[Tensor::ones([4], (Kind::Float, Device::Cpu))],
+            1,
+            |x| {
+                let loss = (&w * &x[0]).square().sum(Kind::Float);
+                let _ = loss.double_value(&[]);
+                Ok::<_, aflora_core::Error>((loss, Checkpoints::default()))
+            },
+        );
+        assert!(loss.unwrap().double_value(&[]) > 0.0);
+        tuner.update().unwrap();
+        reasons.extend(graphs.remark());
+    }
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    assert!(w.lt(1.0).all().int64_value(&[]) == 1, "it trained");
 }

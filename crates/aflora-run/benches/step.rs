@@ -13,9 +13,10 @@
 use aflora_core::adapter::{AfloraConfig, MethodConfig, PmTrainable};
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::{Tuner, TunerConfig};
+use aflora_cuda::StepGraphs;
 use aflora_models::{build, build_writer, kinds, weights, AdaptedModel, Backbone, Batch, Pattern};
 use aflora_models::{Purpose, Targets, WriterOptions};
-use aflora_run::device::{base_kind, choose, peak_memory, synchronize};
+use aflora_run::device::{choose, peak_memory, synchronize, use_precision};
 use std::path::Path;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
@@ -48,33 +49,46 @@ fn method(name: &str) -> anyhow::Result<MethodConfig> {
     Ok(config)
 }
 
-/// A batch, and its loss.
-struct Work {
-    batch: Batch,
-    labels: Tensor,
-}
+/// A batch: token ids, mask, labels, and for an encoder-decoder what its decoder reads.
+struct Work(Vec<Tensor>);
 
 impl Work {
     fn new(model: &dyn Backbone, batch: i64, length: i64, device: Device) -> Work {
         let whole = (Kind::Int64, device);
         let tokens = |n| Tensor::randint(model.vocab_size().min(30_000), [batch, n], whole);
         let ids = tokens(length);
-        let plain = Batch::new(ids.shallow_clone(), Tensor::ones([batch, length], whole));
-        match model.writer().map(|writer| writer.tokens().decoder_start) {
-            None => Work { batch: plain, labels: Tensor::arange(batch, whole).remainder(2) },
-            Some(None) => Work { batch: plain, labels: ids.roll([-1], [1]) },
+        let mask = Tensor::ones([batch, length], whole);
+        Work(match model.writer().map(|writer| writer.tokens().decoder_start) {
+            None => vec![ids, mask, Tensor::arange(batch, whole).remainder(2)],
+            Some(None) => {
+                let next = ids.roll([-1], [1]);
+                vec![ids, mask, next]
+            }
             Some(Some(_)) => {
                 let target = tokens(length / 4);
-                let decoder_input_ids = Some(target.roll([1], [1]));
-                Work { batch: Batch { decoder_input_ids, ..plain }, labels: target }
+                let read = target.roll([1], [1]);
+                vec![ids, mask, target, read]
             }
-        }
+        })
     }
 
-    fn loss(&self, model: &AdaptedModel) -> anyhow::Result<Tensor> {
-        let logits = model.forward(&self.batch, true)?;
-        let width = logits.size()[logits.dim() - 1];
-        Ok(logits.view([-1, width]).cross_entropy_for_logits(&self.labels.view([-1])))
+    /// One forward and backward pass and update.
+    fn step(
+        &self,
+        model: &AdaptedModel,
+        tuner: &mut Tuner,
+        graphs: &mut StepGraphs,
+    ) -> anyhow::Result<()> {
+        let _ = graphs.accumulate(tuner, &self.0, 1, |tensors| -> anyhow::Result<_> {
+            let decoder_input_ids = tensors.get(3).map(Tensor::shallow_clone);
+            let batch = Batch::new(tensors[0].shallow_clone(), tensors[1].shallow_clone());
+            let logits = model.forward(&Batch { decoder_input_ids, ..batch }, true)?;
+            let width = logits.size()[logits.dim() - 1];
+            let loss = logits.view([-1, width]).cross_entropy_for_logits(&tensors[2].view([-1]));
+            Ok((loss, model.take_checkpoints()))
+        })?;
+        tuner.update()?;
+        Ok(())
     }
 }
 
@@ -89,7 +103,7 @@ fn main() -> anyhow::Result<()> {
     let optional = |i: usize, default: &str| rest.get(i).cloned().unwrap_or(default.to_string());
     let device = choose(&optional(0, "auto"))?;
     let precision = optional(1, "auto");
-    let base = base_kind(&precision, device)?;
+    let base = use_precision(&precision, device)?;
     let steps: usize = optional(2, "30").parse()?;
     let (batch, length): (i64, i64) = (batch.parse()?, length.parse()?);
 
@@ -116,13 +130,15 @@ fn main() -> anyhow::Result<()> {
     let config = TunerConfig { lr: 1e-4, head_lr: 1e-4, ..Default::default() };
     let mut tuner = Tuner::new(config, method.as_ref(), model.parameters(), 1000, 100_000)?;
 
+    let mut graphs = match std::env::var_os("EAGER") {
+        Some(_) => StepGraphs::off(device),
+        None => StepGraphs::new(device),
+    };
     let mut milliseconds = Vec::new();
     let mut first = 0.0;
     for step in 0..WARM_UP + steps {
         let begun = Instant::now();
-        let loss = work.loss(&model)?;
-        tuner.accumulate_through(&loss, model.take_checkpoints())?;
-        tuner.update()?;
+        work.step(&model, &mut tuner, &mut graphs)?;
         synchronize(device);
         milliseconds.push(begun.elapsed().as_secs_f64() * 1e3);
         if step == 0 {
@@ -131,13 +147,11 @@ fn main() -> anyhow::Result<()> {
     }
     if let Ok(path) = std::env::var("PROFILE") {
         aflora_cuda::profile(Path::new(&path), || -> anyhow::Result<()> {
-            for _ in 0..3 {
-                let loss = work.loss(&model)?;
-                tuner.accumulate_through(&loss, model.take_checkpoints())?;
-                tuner.update()?;
-            }
-            Ok(())
+            (0..3).try_for_each(|_| work.step(&model, &mut tuner, &mut graphs))
         })??;
+    }
+    if let Some(reason) = graphs.remark() {
+        eprintln!("not recorded: {reason}");
     }
     let mut measured = milliseconds.split_off(WARM_UP);
     measured.sort_by(f64::total_cmp);
@@ -145,7 +159,7 @@ fn main() -> anyhow::Result<()> {
         "{}",
         serde_json::json!({
             "side": "aflora", "model": kind, "method": name,
-            "mode": if checkpointing { "checkpointing" } else { "eager" }, "precision": format!("{base:?}"),
+            "mode": if checkpointing { "checkpointing" } else if graphs.is_empty() { "eager" } else { "graphs" }, "precision": format!("{base:?}"),
             "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
             "first_step_s": first, "peak_memory": peak_memory(device),
             "trainable": tuner.trainable(),

@@ -4,12 +4,12 @@
 //! are batched by length; the output keeps the input's order.
 
 use crate::data::{Labels, Task, TaskSpec, TextSpec};
-use crate::run::batches::EncodedSet;
+use crate::run::batches::{width_for, EncodedSet};
 use crate::run::objective::write::Texts;
 use crate::saved::SavedRun;
 use crate::ui::Progress;
 use crate::usage;
-use aflora_models::{AdaptedModel, TextEncoder};
+use aflora_models::{AdaptedModel, Batch, TextEncoder};
 use anyhow::{Context, Result};
 use serde_json::{json, Map, Value};
 use std::fs::File;
@@ -208,8 +208,12 @@ impl Predictor {
             texts.iter().map(|(a, b)| (a.as_str(), b.as_deref())).collect();
         let set = EncodedSet { texts: encoder.encode(&texts)?, labels: vec![0.0; rows.len()] };
         let _no_grad = tch::no_grad_guard();
+        let most = usize::try_from(self.model.backbone().max_positions()).unwrap_or(usize::MAX);
         for batch_rows in set.evaluation_batches(self.batch_size) {
-            let (batch, _) = set.collate(&batch_rows, encoder.pad_id(), false, self.device);
+            let width = width_for(set.longest(&batch_rows), most, self.device);
+            let tensors = set.collate(&batch_rows, width, encoder.pad_id());
+            let [ids, mask, types] = tensors.map(|t| t.to_device(self.device));
+            let batch = Batch { token_type_ids: Some(types), ..Batch::new(ids, mask) };
             let logits = self.model.forward(&batch, false)?;
             let scores = match spec.labels {
                 Labels::Classes(_) => logits.softmax(1, Kind::Float),

@@ -110,7 +110,7 @@ impl SavedRun {
         // What trained in single precision predicts in it.
         let base = match precision {
             "auto" if !method.adapts() => Kind::Float,
-            precision => device::base_kind(precision, device)?,
+            precision => device::use_precision(precision, device)?,
         };
         Ok((device, base))
     }

@@ -24,8 +24,12 @@ pub struct RunSettings {
     pub run_dir: Option<PathBuf>,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
-    /// The frozen weights' precision: `auto` (bf16 on a GPU, fp32 on a CPU), `fp32`, `bf16`.
+    /// The frozen weights' precision: `fp32`, `bf16`, `tf32` (fp32, but products on a GPU take
+    /// 10 bits of mantissa), or `auto`: bf16 where the machine multiplies it, which is on every
+    /// GPU and on a CPU with AVX512-BF16 or AMX.
     pub precision: String,
+    /// Whether training steps are recorded and replayed as CUDA graphs, on a GPU.
+    pub cuda_graphs: bool,
     /// Threads of a run on the CPU; as many as there are cores if not given.
     pub threads: Option<usize>,
     /// Passes over the training rows.
@@ -71,6 +75,7 @@ impl Default for RunSettings {
             run_dir: None,
             device: "auto".into(),
             precision: "auto".into(),
+            cuda_graphs: true,
             threads: None,
             epochs: 20,
             batch_size: 64,
@@ -133,8 +138,8 @@ impl Group for RunSettings {
         let numbered = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<u32>().is_ok());
         let known = matches!(device, "auto" | "cpu" | "cuda") || numbered;
         need(known, "device", &device, "`auto`, `cpu`, `cuda` or `cuda:N`");
-        let precise = matches!(self.precision.as_str(), "auto" | "fp32" | "bf16");
-        need(precise, "precision", &self.precision, "`auto`, `fp32` or `bf16`");
+        let precise = matches!(self.precision.as_str(), "auto" | "fp32" | "tf32" | "bf16");
+        need(precise, "precision", &self.precision, "`auto`, `fp32`, `tf32` or `bf16`");
         for (key, value, most) in [
             ("epochs", Some(self.epochs), MOST),
             ("batch_size", Some(self.batch_size), MOST),

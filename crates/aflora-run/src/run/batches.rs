@@ -5,13 +5,15 @@
 //! them sorted by length and cut into batches, and the batches shuffled again.
 
 use aflora_models::tokenizer::Encoded;
-use aflora_models::Batch;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 /// Batches whose rows are sorted by length together.
 const STRETCH: usize = 16;
+
+/// Widths of batches on a GPU are multiples of this.
+const WIDTHS: usize = 32;
 
 /// Examples as token ids, with their labels.
 #[derive(Debug)]
@@ -50,16 +52,13 @@ impl EncodedSet {
         rows.chunks(batch_size).map(<[usize]>::to_vec).collect()
     }
 
-    /// Rows as one padded batch on `device`, and their labels (Int64 classes or fp32 scores).
-    pub fn collate(
-        &self,
-        rows: &[usize],
-        pad_id: i64,
-        regression: bool,
-        device: Device,
-    ) -> (Batch, Tensor) {
-        let longest = rows.iter().map(|&row| self.texts[row].ids.len()).max().unwrap_or(0);
-        let width = width_for(longest, device);
+    /// Tokens of the longest of these rows.
+    pub fn longest(&self, rows: &[usize]) -> usize {
+        rows.iter().map(|&row| self.texts[row].ids.len()).max().unwrap_or(0)
+    }
+
+    /// Token ids, mask and token types of these rows, each filled up to `width`, on the host.
+    pub fn collate(&self, rows: &[usize], width: usize, pad_id: i64) -> [Tensor; 3] {
         let (mut ids, mut mask, mut types) = (Vec::new(), Vec::new(), Vec::new());
         for &row in rows {
             let text = &self.texts[row];
@@ -72,23 +71,24 @@ impl EncodedSet {
             types.extend(std::iter::repeat_n(0i64, padding));
         }
         let shape = [rows.len() as i64, width as i64];
-        let tensor = |values: &[i64]| Tensor::from_slice(values).view(shape).to_device(device);
+        [ids, mask, types].map(|values| Tensor::from_slice(&values).view(shape))
+    }
+
+    /// The labels of these rows: Int64 classes, or fp32 scores.
+    pub fn labels(&self, rows: &[usize], regression: bool) -> Tensor {
         let labels: Vec<f64> = rows.iter().map(|&row| self.labels[row]).collect();
         let kind = if regression { Kind::Float } else { Kind::Int64 };
-        let batch = Batch {
-            token_type_ids: Some(tensor(&types)),
-            ..Batch::new(tensor(&ids), tensor(&mask))
-        };
-        (batch, Tensor::from_slice(&labels).to_kind(kind).to_device(device))
+        Tensor::from_slice(&labels).to_kind(kind)
     }
 }
 
-/// The width of a batch whose longest row has so many tokens: tensor cores want multiples of 8;
-/// on a CPU every column costs the same.
-pub fn width_for(longest: usize, device: Device) -> usize {
+/// The width of a batch whose longest row has so many tokens, of at most `max_length`. On a CPU
+/// every column costs the same; on a GPU few widths mean few graphs to record, and tensor cores
+/// want multiples of 8.
+pub fn width_for(longest: usize, max_length: usize, device: Device) -> usize {
     match device {
         Device::Cpu => longest,
-        _ => longest.next_multiple_of(8),
+        _ => longest.next_multiple_of(WIDTHS).min(max_length.max(longest)),
     }
 }
 
@@ -159,10 +159,18 @@ mod tests {
 
     #[test]
     fn padding_is_masked() {
-        let (batch, labels) = set(&[3, 1]).collate(&[0, 1], 9, false, Device::Cpu);
+        let set = set(&[3, 1]);
+        let [ids, mask, _] = set.collate(&[0, 1], 4, 9);
         let rows = |t: &Tensor| Vec::<Vec<i64>>::try_from(t).unwrap();
-        assert_eq!(rows(&batch.input_ids), [[7, 7, 7], [7, 9, 9]]);
-        assert_eq!(rows(&batch.attention_mask), [[1, 1, 1], [1, 0, 0]]);
-        assert_eq!(labels.kind(), Kind::Int64);
+        assert_eq!(rows(&ids), [[7, 7, 7, 9], [7, 9, 9, 9]]);
+        assert_eq!(rows(&mask), [[1, 1, 1, 0], [1, 0, 0, 0]]);
+        assert_eq!(set.labels(&[0, 1], false).kind(), Kind::Int64);
+    }
+
+    #[test]
+    fn few_widths_on_a_gpu_and_none_beyond_the_maximum() {
+        assert_eq!(width_for(33, 512, Device::Cuda(0)), 64);
+        assert_eq!(width_for(33, 60, Device::Cuda(0)), 60);
+        assert_eq!(width_for(33, 512, Device::Cpu), 33);
     }
 }

@@ -157,7 +157,7 @@ fn base_kind(resolved: &Resolved, method: &dyn Method, device: Device) -> Result
     let own = trains_weights(method);
     let base = match precision {
         "auto" if own => Kind::Float,
-        precision => device::base_kind(precision, device)?,
+        precision => device::use_precision(precision, device)?,
     };
     if own && base != Kind::Float {
         usage!(

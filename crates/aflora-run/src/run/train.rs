@@ -11,6 +11,7 @@ use crate::ui::{seconds, thousands, Progress};
 use aflora_core::adapter::Role;
 use aflora_core::flops::Flops;
 use aflora_core::{RunLength, StepReport, Tuner};
+use aflora_cuda::StepGraphs;
 use aflora_models::adapter_folder::{self, Description, TaskType};
 use anyhow::{bail, Context, Result};
 use serde_json::json;
@@ -65,6 +66,7 @@ struct Loop<'a> {
     folder: &'a RunFolder,
     recorder: &'a mut Recorder,
     tuner: Tuner,
+    graphs: StepGraphs,
     /// Of the frozen weights and of the paths, a token.
     flops_at_start: (Flops, Flops),
     evaluations: Vec<Evaluation>,
@@ -91,6 +93,10 @@ impl<'a> Loop<'a> {
             folder,
             recorder,
             tuner,
+            graphs: match run.config.cuda_graphs {
+                true => StepGraphs::new(run.device),
+                false => StepGraphs::off(run.device),
+            },
             flops_at_start: run.model.flops_per_token(),
             evaluations: Vec::new(),
             best: None,
@@ -130,9 +136,16 @@ impl<'a> Loop<'a> {
         let started = Instant::now();
         let run = self.run;
         for rows in group {
-            let loss = run.objective.loss(&run.model, rows)? / group.len() as f64;
-            self.tuner.accumulate_through(&loss, run.model.take_checkpoints())?;
-            let _ = self.loss_sum.g_add_(&loss.detach());
+            let batch = run.objective.batch(rows);
+            let loss = |batch: &[Tensor]| -> Result<_> {
+                let loss = run.objective.loss(&run.model, batch)?;
+                Ok((loss, run.model.take_checkpoints()))
+            };
+            let loss = self.graphs.accumulate(&mut self.tuner, &batch, group.len(), loss)?;
+            let _ = self.loss_sum.g_add_(&loss);
+        }
+        if let Some(reason) = self.graphs.remark() {
+            tracing::warn!("steps run operation by operation, which is slower: {reason}");
         }
         self.losses += 1;
         let report = self.tuner.update()?;

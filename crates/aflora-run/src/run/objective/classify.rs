@@ -3,10 +3,10 @@
 use super::{Evaluated, Objective};
 use crate::data::TaskSpec;
 use crate::metrics::Predictions;
-use crate::run::batches::EncodedSet;
+use crate::run::batches::{width_for, EncodedSet};
 use crate::ui::Progress;
-use aflora_models::AdaptedModel;
-use anyhow::Result;
+use aflora_models::{AdaptedModel, Batch};
+use anyhow::{bail, Result};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -34,9 +34,12 @@ impl Objective for Classify {
         self.train.training_batches(batch_size, seed, epoch)
     }
 
-    fn loss(&self, model: &AdaptedModel, rows: &[usize]) -> Result<Tensor> {
-        let regression = self.task.is_regression();
-        let (batch, labels) = self.train.collate(rows, self.pad_id, regression, self.device);
+    fn batch(&self, rows: &[usize]) -> Vec<Tensor> {
+        self.collate(&self.train, rows).into()
+    }
+
+    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Tensor> {
+        let (batch, labels) = on_device(batch)?;
         self.loss_of(&model.forward(&batch, true)?, &labels)
     }
 
@@ -79,7 +82,24 @@ impl Objective for Classify {
     }
 }
 
+/// A batch and its labels, of what [`Classify::collate`] made.
+fn on_device(tensors: &[Tensor]) -> Result<(Batch, Tensor)> {
+    let [ids, mask, types, labels] = tensors else {
+        bail!("a batch of texts with labels has four tensors");
+    };
+    let token_type_ids = Some(types.shallow_clone());
+    let batch = Batch::new(ids.shallow_clone(), mask.shallow_clone());
+    Ok((Batch { token_type_ids, ..batch }, labels.shallow_clone()))
+}
+
 impl Classify {
+    /// Token ids, mask, token types and labels of these rows, on the host.
+    fn collate(&self, set: &EncodedSet, rows: &[usize]) -> [Tensor; 4] {
+        let width = width_for(set.longest(rows), self.max_length, self.device);
+        let [ids, mask, types] = set.collate(rows, width, self.pad_id);
+        [ids, mask, types, set.labels(rows, self.task.is_regression())]
+    }
+
     /// A metric's name on a split, which only several splits need.
     fn name(&self, metric: &str, split: &str) -> String {
         match self.evals.len() {
@@ -112,7 +132,8 @@ impl Classify {
         let _no_grad = tch::no_grad_guard();
         let regression = self.task.is_regression();
         for batch_rows in set.evaluation_batches(self.eval_batch_size) {
-            let (batch, labels) = set.collate(&batch_rows, self.pad_id, regression, self.device);
+            let tensors = self.collate(set, &batch_rows).map(|t| t.to_device(self.device));
+            let (batch, labels) = on_device(&tensors)?;
             let logits = model.forward(&batch, false)?;
             let mean = self.loss_of(&logits, &labels)?;
             let answers = if regression { logits.squeeze_dim(1) } else { logits.argmax(1, false) };

@@ -17,8 +17,12 @@ pub trait Objective: std::fmt::Debug {
     /// The batches of a training epoch: every row once.
     fn training_batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>>;
 
-    /// Mean loss of these training rows.
-    fn loss(&self, model: &AdaptedModel, rows: &[usize]) -> Result<Tensor>;
+    /// These training rows as tensors on the host, in an order of the task's own.
+    fn batch(&self, rows: &[usize]) -> Vec<Tensor>;
+
+    /// Mean loss of such a batch, on the model's device. Everything in it is launched and nothing
+    /// read, so that it can be recorded.
+    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Tensor>;
 
     /// Evaluates the model on every evaluation split.
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated>;

@@ -188,7 +188,8 @@ impl Texts {
         let prompts: Vec<&[i64]> = prompts.collect();
         let left_padded = self.tokens.decoder_start.is_none();
         let width = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
-        let (ids, mask) = padded(&prompts, width, self.pad, left_padded, device);
+        let (ids, mask) = padded(&prompts, width, self.pad, left_padded);
+        let (ids, mask) = (ids.to_device(device), mask.to_device(device));
         let decoder_input_ids = self
             .tokens
             .decoder_start
@@ -196,18 +197,19 @@ impl Texts {
         Batch { left_padded, decoder_input_ids, ..Batch::new(ids, mask) }
     }
 
-    /// A batch to learn from, and its labels.
-    fn collate(&self, rows: &[&Row], device: Device) -> (Batch, Tensor) {
+    /// A batch to learn from, on the host: token ids, mask, labels, and for an encoder-decoder
+    /// what its decoder reads. `device` is where it will go.
+    fn collate(&self, rows: &[&Row], device: Device) -> Vec<Tensor> {
         let longest = |of: fn(&Row) -> usize| rows.iter().map(|r| of(r)).max().unwrap_or(0);
-        let width = width_for(longest(|r| r.ids.len()), device);
+        let width = width_for(longest(|r| r.ids.len()), self.max_length, device);
         let ids: Vec<&[i64]> = rows.iter().map(|r| r.ids.as_slice()).collect();
         let labels: Vec<&[i64]> = rows.iter().map(|r| r.labels.as_slice()).collect();
-        let (input_ids, mask) = padded(&ids, width, self.pad, false, device);
-        let batch = Batch::new(input_ids, mask);
+        let (input_ids, mask) = padded(&ids, width, self.pad, false);
         match self.tokens.decoder_start {
-            None => (batch, padded(&labels, width, NONE, false, device).0),
+            None => vec![input_ids, mask, padded(&labels, width, NONE, false).0],
             Some(start) => {
-                let width = width_for(longest(|r| r.labels.len()), device);
+                let longest = longest(|r| r.labels.len());
+                let width = width_for(longest, self.config.max_target_length, device);
                 let shifted: Vec<Vec<i64>> = labels
                     .iter()
                     .map(|l| {
@@ -215,9 +217,8 @@ impl Texts {
                     })
                     .collect();
                 let shifted: Vec<&[i64]> = shifted.iter().map(Vec::as_slice).collect();
-                let read = padded(&shifted, width, self.pad, false, device).0;
-                let batch = Batch { decoder_input_ids: Some(read), ..batch };
-                (batch, padded(&labels, width, NONE, false, device).0)
+                let read = padded(&shifted, width, self.pad, false).0;
+                vec![input_ids, mask, padded(&labels, width, NONE, false).0, read]
             }
         }
     }
@@ -240,14 +241,18 @@ fn with_end(mut ids: Vec<i64>, eos: i64, cut: bool) -> Vec<i64> {
     ids
 }
 
+/// A batch and its labels, of what [`Texts::collate`] made.
+fn on_device(tensors: &[Tensor]) -> Result<(Batch, Tensor)> {
+    let [ids, mask, labels, read @ ..] = tensors else {
+        bail!("a batch of texts to write has three tensors or four");
+    };
+    let decoder_input_ids = read.first().map(Tensor::shallow_clone);
+    let batch = Batch::new(ids.shallow_clone(), mask.shallow_clone());
+    Ok((Batch { decoder_input_ids, ..batch }, labels.shallow_clone()))
+}
+
 /// Rows as one tensor and its mask, filled up with `fill` before or behind.
-fn padded(
-    rows: &[&[i64]],
-    width: usize,
-    fill: i64,
-    left: bool,
-    device: Device,
-) -> (Tensor, Tensor) {
+fn padded(rows: &[&[i64]], width: usize, fill: i64, left: bool) -> (Tensor, Tensor) {
     let (mut ids, mut mask) = (Vec::new(), Vec::new());
     for row in rows {
         let padding = width - row.len();
@@ -261,7 +266,7 @@ fn padded(
         }
     }
     let shape = [rows.len() as i64, width as i64];
-    let tensor = |values: &[i64]| Tensor::from_slice(values).view(shape).to_device(device);
+    let tensor = |values: &[i64]| Tensor::from_slice(values).view(shape);
     (tensor(&ids), tensor(&mask))
 }
 
@@ -316,7 +321,9 @@ impl Write {
 
     /// The sum of the loss over all wanted tokens, and how many there are.
     fn total_loss(&self, model: &AdaptedModel, rows: &[&Row]) -> Result<(f64, f64)> {
-        let (batch, labels) = self.texts.collate(rows, self.device);
+        let tensors = self.texts.collate(rows, self.device);
+        let tensors: Vec<Tensor> = tensors.iter().map(|t| t.to_device(self.device)).collect();
+        let (batch, labels) = on_device(&tensors)?;
         let sum = self.cross_entropy(&model.forward(&batch, false)?, &labels, Reduction::Sum);
         let count = labels.ne(NONE).sum(Kind::Double);
         Ok((sum.double_value(&[]), count.double_value(&[])))
@@ -351,9 +358,13 @@ impl Objective for Write {
         shuffled_by_length(&lengths, batch_size, seed, epoch)
     }
 
-    fn loss(&self, model: &AdaptedModel, rows: &[usize]) -> Result<Tensor> {
+    fn batch(&self, rows: &[usize]) -> Vec<Tensor> {
         let rows: Vec<&Row> = rows.iter().map(|&row| &self.train[row]).collect();
-        let (batch, labels) = self.texts.collate(&rows, self.device);
+        self.texts.collate(&rows, self.device)
+    }
+
+    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Tensor> {
+        let (batch, labels) = on_device(batch)?;
         Ok(self.cross_entropy(&model.forward(&batch, true)?, &labels, Reduction::Mean))
     }
 
