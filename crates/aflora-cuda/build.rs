@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-const KERNELS: [(&str, &str); 4] = [
+const KERNELS: [(&str, &str); 5] = [
     ("common", "common.cuh"),
     ("low_rank", "low_rank.cu"),
     ("layer_norm", "layer_norm.cu"),
+    ("heads", "heads.cu"),
     ("disentangled", "disentangled.cu"),
 ];
 

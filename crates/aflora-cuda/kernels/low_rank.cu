@@ -6,7 +6,8 @@
 //
 //   down       h = A x                                    reads x
 //   up         y += s b ⊙ B (d ⊙ h)                       reads and writes y
-//   grad_up    g = Bᵀ (s b ⊙ ∂y);  ∂y ⊙ h, a slab of tokens at a time      reads ∂y
+//   grad_up    g = Bᵀ (s b ⊙ ∂y), a stretch of columns at a time;  ∂y ⊙ h, a slab of tokens at a time      reads ∂y
+//   sum_g      sums the stretches of g
 //   grad_down  ∂x += Aᵀ (d ⊙ g);   g ⊙ x, a slab of tokens at a time       reads x, reads and writes ∂x
 //   finish     sums the slabs: the gradients of A, B, d, b
 //
@@ -51,185 +52,236 @@ extern "C" __global__ void __launch_bounds__(256) down(const T* x, const float* 
     }
 }
 
-// What multiplies component r of h in column c: s b[c] d[r] B[c, r].
-__device__ __forceinline__ void folded_up(float (&w)[COLS][R], const float* up, const float* d, const float* b, float s, int c) {
+// Tokens that a thread has in flight at once: one after the other it would wait for memory.
+#define U (RP <= 8 ? 4 : RP == 16 ? 2 : 1)
+// Columns of a block of (32, 8) threads.
+#define WIDTH (32 * COLS)
+// A thread's COLS rows of B in shared memory; odd, so that 32 threads read 32 banks.
+#define STRIDE (COLS * R + 1)
+#define SHARED (32 * STRIDE > 8 * WIDTH ? 32 * STRIDE : 8 * WIDTH)
+
+__device__ __forceinline__ void load_components(const float* p, float (&out)[R]) {
+    if constexpr (R % 4 == 0) {
+        load_float(p, out);
+    } else {
 #pragma unroll
-    for (int j = 0; j < COLS; j++) {
-        float scale = b ? s * b[c + j] : s;
-#pragma unroll
-        for (int r = 0; r < R; r++) w[j][r] = up[(u64)(c + j) * R + r] * scale * (d ? d[r] : 1.f);
+        for (int r = 0; r < R; r++) out[r] = p[r];
     }
+}
+
+// A thread's own rows of B, [COLS, R]. They are fetched by the whole block, since rows of
+// neighbours lie far apart.
+__device__ __forceinline__ void own_up(float (&w)[COLS][R], float* shared, const float* up, int c0, int m) {
+    int count = min(WIDTH, m - c0) * R;
+    for (int i = (threadIdx.y * 32 + threadIdx.x) * 4; i < count; i += 1024) {
+        float v[4];
+        load_float(up + (u64)c0 * R + i, v);
+#pragma unroll
+        for (int e = 0; e < 4; e++) shared[(i + e) / (COLS * R) * STRIDE + (i + e) % (COLS * R)] = v[e];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < COLS; j++)
+#pragma unroll
+        for (int r = 0; r < R; r++) w[j][r] = shared[threadIdx.x * STRIDE + j * R + r];
+}
+
+// s b[c] of a thread's columns.
+__device__ __forceinline__ void own_scales(float (&sb)[COLS], const float* b, float s, int c) {
+    if (b) load_float(b + c, sb);
+#pragma unroll
+    for (int j = 0; j < COLS; j++) sb[j] = b ? s * sb[j] : s;
+}
+
+__device__ __forceinline__ void own_d(float (&dr)[R], const float* d) {
+#pragma unroll
+    for (int r = 0; r < R; r++) dr[r] = d ? d[r] : 1.f;
 }
 
 // Blocks of (32, 8): 32 stretches of columns, tokens in turn.
-extern "C" __global__ void __launch_bounds__(256) up(T* y, const float* h, const float* up, const float* d, const float* b, float s, int n, int m, int slab) {
-    int c = (blockIdx.x * 32 + threadIdx.x) * COLS;
+extern "C" __global__ void __launch_bounds__(256, 2) up(T* y, const float* h, const float* up, const float* d, const float* b, float s, int n, int m, int slab) {
+    __shared__ __align__(16) float shared[SHARED];
+    int c = blockIdx.x * WIDTH + threadIdx.x * COLS;
+    float w[COLS][R], sb[COLS], dr[R];
+    own_up(w, shared, up, blockIdx.x * WIDTH, m);
     if (c >= m) return;
-    float w[COLS][R];
-    folded_up(w, up, d, b, s, c);
+    own_scales(sb, b, s, c);
+    own_d(dr, d);
+#pragma unroll
+    for (int j = 0; j < COLS; j++)
+#pragma unroll
+        for (int r = 0; r < R; r++) w[j][r] *= sb[j] * dr[r];
     int end = min(n, (int)(blockIdx.y + 1) * slab);
-    for (int row = blockIdx.y * slab + threadIdx.y; row < end; row += 8) {
-        float v[COLS], hr[R];
-        load(y + (u64)row * m + c, v);
+    for (int row = blockIdx.y * slab + threadIdx.y; row < end; row += 8 * U) {
+        float v[U][COLS], hr[U][R];
 #pragma unroll
-        for (int r = 0; r < R; r++) hr[r] = h[(u64)row * R + r];
+        for (int u = 0; u < U; u++) {
+            int at = min(row + 8 * u, end - 1);
+            load(y + (u64)at * m + c, v[u]);
+            load_components(h + (u64)at * R, hr[u]);
+        }
 #pragma unroll
-        for (int j = 0; j < COLS; j++)
+        for (int u = 0; u < U; u++) {
 #pragma unroll
-            for (int r = 0; r < R; r++) v[j] += w[j][r] * hr[r];
-        store(y + (u64)row * m + c, v);
+            for (int j = 0; j < COLS; j++)
+#pragma unroll
+                for (int r = 0; r < R; r++) v[u][j] += w[j][r] * hr[u][r];
+            if (row + 8 * u < end) store(y + (u64)(row + 8 * u) * m + c, v[u]);
+        }
     }
 }
 
-// A block of (X, Y) takes `slab` tokens of all columns. Per slab it gives
-// part_up: Σ ∂y[·, c] h[·, r] as [m, R], or, where B does not train, Σ ∂y[·, c] Σ_r d B h[·, r]
-// as [m], which is all that b's gradient needs; and part_d: Σ g ⊙ h as [R].
+// Sums what the eight warps of a block have for its columns, and writes it.
+__device__ __forceinline__ void write_columns(const float (&own)[COLS], float* shared, float* out, int c0, int columns) {
+    __syncthreads();
+    store_float(shared + threadIdx.y * WIDTH + threadIdx.x * COLS, own);
+    __syncthreads();
+    for (int i = threadIdx.y * 32 + threadIdx.x; i < WIDTH; i += 256) {
+        if (c0 + i >= columns) break;
+        float sum = 0.f;
+#pragma unroll
+        for (int y = 0; y < 8; y++) sum += shared[y * WIDTH + i];
+        out[c0 + i] = sum;
+    }
+}
+
+// Blocks as of `up`. Gives g's share of a block's columns, part_g [blocks across, n, R]; and of
+// its tokens Σ ∂y[·, c] h[·, r] as part_up [slabs, R, m], or, where B does not train,
+// Σ ∂y[·, c] Σ_r d B h[·, r] as [slabs, m], which is all that b's gradient needs.
 template <bool TRAINS_UP>
 __device__ __forceinline__ void grad_up_of(const T* dy, const float* h, const float* up, const float* d, const float* b, float s,
-                                           float* g, float* part_up, float* part_d, int n, int m, int slab) {
-    extern __shared__ float shared[];
-    int lane = threadIdx.x & 31, warps_x = blockDim.x / 32, warp_x = threadIdx.x >> 5;
-    float* gs = shared;                                // [slab][warps_x][R]
-    float* columns = shared + slab * warps_x * R;      // [blockDim.x * COLS][R or 1]
-    constexpr int WIDTH = TRAINS_UP ? R : 1;
-    int begin = blockIdx.x * slab, count = min(slab, n - begin);
-    for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < slab * warps_x * R; i += blockDim.x * blockDim.y) gs[i] = 0.f;
-    __syncthreads();
-    int own = warp_sums_index<RP>(lane);
-    bool writes = (lane & (32 / RP - 1)) == 0 && own < R;
-    int strip = blockDim.x * COLS;
-    for (int c0 = 0; c0 < m; c0 += strip) {
-        int c = c0 + threadIdx.x * COLS;
-        bool inside = c < m;
-        float w[COLS][R], sb[COLS] = {}, acc[COLS][WIDTH] = {};
+                                           float* part_g, float* part_up, int n, int m, int slab) {
+    __shared__ __align__(16) float shared[SHARED];
+    constexpr int SUMS = TRAINS_UP ? R : 1;
+    int lane = threadIdx.x, c0 = blockIdx.x * WIDTH, c = c0 + lane * COLS;
+    bool inside = c < m;
+    float w[COLS][R], sb[COLS], dr[R], acc[SUMS][COLS] = {};
+    own_up(w, shared, up, c0, m);
+    own_d(dr, d);
+    if (inside) own_scales(sb, b, s, c);
+    int end = min(n, (int)(blockIdx.y + 1) * slab);
+    int own = warp_sums_index<U * RP>(lane);
+    bool writes = (lane & (32 / (U * RP) - 1)) == 0 && own % RP < R;
+    for (int row = blockIdx.y * slab + threadIdx.y; row < end; row += 8 * U) {
+        float v[U][COLS] = {}, hr[U][R], sums[U * RP] = {};
+#pragma unroll
+        for (int u = 0; u < U; u++) {
+            int at = min(row + 8 * u, end - 1);
+            if (inside && row + 8 * u < end) load(dy + (u64)at * m + c, v[u]);
+            load_components(h + (u64)at * R, hr[u]);
+        }
         if (inside) {
 #pragma unroll
-            for (int j = 0; j < COLS; j++) {
-                sb[j] = b ? s * b[c + j] : s;
-#pragma unroll
-                for (int r = 0; r < R; r++) w[j][r] = up[(u64)(c + j) * R + r];
-            }
-        }
-        for (int row = threadIdx.y; row < count; row += blockDim.y) {
-            float sums[RP] = {}, v[COLS] = {}, hr[R];
-            if (inside) {
-                load(dy + (u64)(begin + row) * m + c, v);
-#pragma unroll
-                for (int r = 0; r < R; r++) hr[r] = h[(u64)(begin + row) * R + r];
+            for (int u = 0; u < U; u++)
 #pragma unroll
                 for (int j = 0; j < COLS; j++) {
-                    float path = 0.f, scaled = v[j] * sb[j];
+                    float path = 0.f, scaled = v[u][j] * sb[j];
 #pragma unroll
                     for (int r = 0; r < R; r++) {
-                        sums[r] += scaled * w[j][r];
-                        if (TRAINS_UP) acc[j][r % WIDTH] += v[j] * hr[r];
-                        else path += w[j][r] * hr[r] * (d ? d[r] : 1.f);
+                        sums[u * RP + r] += scaled * w[j][r];
+                        if (TRAINS_UP) acc[r % SUMS][j] += v[u][j] * hr[u][r];
+                        else path += w[j][r] * hr[u][r] * dr[r];
                     }
-                    if (!TRAINS_UP) acc[j][0] += v[j] * path;
+                    if (!TRAINS_UP) acc[0][j] += v[u][j] * path;
                 }
-            }
-            warp_sums(sums, lane);
-            if (writes) gs[(row * warps_x + warp_x) * R + own] += sums[0];
         }
-        // The token lanes of a block, one after the other.
-        for (int turn = 0; turn < blockDim.y; turn++) {
-            if (threadIdx.y == turn && inside) {
-#pragma unroll
-                for (int j = 0; j < COLS; j++)
-#pragma unroll
-                    for (int r = 0; r < WIDTH; r++) {
-                        float* at = columns + (threadIdx.x * COLS + j) * WIDTH + r;
-                        *at = turn ? *at + acc[j][r] : acc[j][r];
-                    }
-            }
-            __syncthreads();
-        }
-        float* out = part_up + ((u64)blockIdx.x * m + c0) * WIDTH;
-        int total = min(strip, m - c0) * WIDTH;
-        for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < total; i += blockDim.x * blockDim.y) out[i] = columns[i];
-        __syncthreads();
+        warp_sums(sums, lane);
+        int at = row + 8 * (own / RP);
+        if (writes && at < end) part_g[((u64)blockIdx.x * n + at) * R + own % RP] = sums[0];
     }
-    // g of each token: the sum over the warps of its columns; then Σ g ⊙ h.
-    for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < count * R; i += blockDim.x * blockDim.y) {
-        float sum = 0.f;
-        for (int warp = 0; warp < warps_x; warp++) sum += gs[((i / R) * warps_x + warp) * R + i % R];
-        g[(u64)begin * R + i] = sum;
-        gs[(i / R) * warps_x * R + i % R] = sum * h[(u64)begin * R + i];
+#pragma unroll
+    for (int r = 0; r < SUMS; r++) write_columns(acc[r], shared, part_up + ((u64)blockIdx.y * SUMS + r) * m, c0, m);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 2) grad_up_training(const T* dy, const float* h, const float* up, const float* d, const float* b,
+                                                     float s, float* part_g, float* part_up, int n, int m, int slab) {
+    grad_up_of<true>(dy, h, up, d, b, s, part_g, part_up, n, m, slab);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 2) grad_up_frozen(const T* dy, const float* h, const float* up, const float* d, const float* b,
+                                                   float s, float* part_g, float* part_up, int n, int m, int slab) {
+    grad_up_of<false>(dy, h, up, d, b, s, part_g, part_up, n, m, slab);
+}
+
+// Blocks of 256, 256 / R tokens each: g, the sum of its shares; and part_d, Σ g ⊙ h of a block's
+// tokens as [blocks, R].
+extern "C" __global__ void __launch_bounds__(256) sum_g(const float* part_g, const float* h, float* g, float* part_d, int n, int across) {
+    constexpr int TOKENS = 256 / R, LANES = TOKENS < 8 ? TOKENS : 8;
+    __shared__ float products[256], sums[LANES * R];
+    u64 total = (u64)n * R, i = (u64)blockIdx.x * TOKENS * R + threadIdx.x;
+    float sum = 0.f;
+    bool inside = threadIdx.x < TOKENS * R && i < total;
+    if (inside) {
+        for (int x = 0; x < across; x++) sum += part_g[x * total + i];
+        g[i] = sum;
+    }
+    products[threadIdx.x] = inside ? sum * h[i] : 0.f;
+    __syncthreads();
+    if (threadIdx.x < LANES * R) {
+        float product = 0.f;
+        for (int at = threadIdx.x; at < TOKENS * R; at += LANES * R) product += products[at];
+        sums[threadIdx.x] = product;
     }
     __syncthreads();
-    if (threadIdx.y == 0 && threadIdx.x < R) {
-        float sum = 0.f;
-        for (int row = 0; row < count; row++) sum += gs[row * warps_x * R + threadIdx.x];
-        part_d[(u64)blockIdx.x * R + threadIdx.x] = sum;
+    if (threadIdx.x < R) {
+        float product = 0.f;
+#pragma unroll
+        for (int y = 0; y < LANES; y++) product += sums[y * R + threadIdx.x];
+        part_d[(u64)blockIdx.x * R + threadIdx.x] = product;
     }
 }
 
-extern "C" __global__ void __launch_bounds__(512) grad_up_training(const T* dy, const float* h, const float* up, const float* d, const float* b,
-                                                     float s, float* g, float* part_up, float* part_d, int n, int m, int slab) {
-    grad_up_of<true>(dy, h, up, d, b, s, g, part_up, part_d, n, m, slab);
-}
-
-extern "C" __global__ void __launch_bounds__(512) grad_up_frozen(const T* dy, const float* h, const float* up, const float* d, const float* b,
-                                                   float s, float* g, float* part_up, float* part_d, int n, int m, int slab) {
-    grad_up_of<false>(dy, h, up, d, b, s, g, part_up, part_d, n, m, slab);
-}
-
-// Blocks of (32, 8), as `up`. Per slab: part_down, Σ g[·, r] x[·, c] as [R, k].
-extern "C" __global__ void __launch_bounds__(256) grad_down(T* dx, const T* x, const float* g, const float* a, const float* d,
+// Blocks as of `up`. Per slab: part_down, Σ g[·, r] x[·, c] as [slabs, R, k].
+extern "C" __global__ void __launch_bounds__(256, 2) grad_down(T* dx, const T* x, const float* g, const float* a, const float* d,
                                                             float* part_down, int n, int k, int slab, int wants_dx, int trains_down) {
-    extern __shared__ float stripes[];  // [8][32 * COLS]
-    int c = (blockIdx.x * 32 + threadIdx.x) * COLS;
+    __shared__ __align__(16) float shared[SHARED];
+    constexpr int V = U > 2 ? 2 : U;
+    int c0 = blockIdx.x * WIDTH, c = c0 + threadIdx.x * COLS;
     bool inside = c < k;
-    float w[R][COLS], acc[R][COLS] = {};
+    float w[R][COLS] = {}, acc[R][COLS] = {};
     if (inside && wants_dx) {
+        float dr[R];
+        own_d(dr, d);
 #pragma unroll
         for (int r = 0; r < R; r++) {
             load_float(a + (u64)r * k + c, w[r]);
 #pragma unroll
-            for (int j = 0; j < COLS; j++) w[r][j] *= d ? d[r] : 1.f;
+            for (int j = 0; j < COLS; j++) w[r][j] *= dr[r];
         }
     }
     int end = min(n, (int)(blockIdx.y + 1) * slab);
-    for (int row = blockIdx.y * slab + threadIdx.y; inside && row < end; row += 8) {
-        float gr[R];
+    for (int row = blockIdx.y * slab + threadIdx.y; inside && row < end; row += 8 * V) {
+        float gr[V][R], out[V][COLS], in[V][COLS];
 #pragma unroll
-        for (int r = 0; r < R; r++) gr[r] = g[(u64)row * R + r];
-        if (wants_dx) {
-            float v[COLS];
-            load(dx + (u64)row * k + c, v);
+        for (int u = 0; u < V; u++) {
+            bool there = row + 8 * u < end;
+            int at = min(row + 8 * u, end - 1);
+            load_components(g + (u64)at * R, gr[u]);
 #pragma unroll
-            for (int j = 0; j < COLS; j++)
-#pragma unroll
-                for (int r = 0; r < R; r++) v[j] += w[r][j] * gr[r];
-            store(dx + (u64)row * k + c, v);
+            for (int r = 0; r < R; r++) gr[u][r] = there ? gr[u][r] : 0.f;
+            if (wants_dx) load(dx + (u64)at * k + c, out[u]);
+            if (trains_down) load(x + (u64)at * k + c, in[u]);
         }
-        if (trains_down) {
-            float v[COLS];
-            load(x + (u64)row * k + c, v);
 #pragma unroll
-            for (int r = 0; r < R; r++)
+        for (int u = 0; u < V; u++) {
+            if (wants_dx) {
 #pragma unroll
-                for (int j = 0; j < COLS; j++) acc[r][j] += v[j] * gr[r];
-        }
-    }
-    if (!trains_down) return;
-    int width = 32 * COLS;
+                for (int j = 0; j < COLS; j++)
 #pragma unroll
-    for (int r = 0; r < R; r++) {
-        __syncthreads();
+                    for (int r = 0; r < R; r++) out[u][j] += w[r][j] * gr[u][r];
+                if (row + 8 * u < end) store(dx + (u64)(row + 8 * u) * k + c, out[u]);
+            }
+            if (trains_down) {
 #pragma unroll
-        for (int j = 0; j < COLS; j++) stripes[threadIdx.y * width + threadIdx.x * COLS + j] = acc[r][j];
-        __syncthreads();
-        for (int i = threadIdx.y * 32 + threadIdx.x; i < width; i += 256) {
-            int column = blockIdx.x * width + i;
-            if (column < k) {
-                float sum = 0.f;
+                for (int r = 0; r < R; r++)
 #pragma unroll
-                for (int y = 0; y < 8; y++) sum += stripes[y * width + i];
-                part_down[((u64)blockIdx.y * R + r) * k + column] = sum;
+                    for (int j = 0; j < COLS; j++) acc[r][j] += in[u][j] * gr[u][r];
             }
         }
     }
+    if (!trains_down) return;
+#pragma unroll
+    for (int r = 0; r < R; r++) write_columns(acc[r], shared, part_down + ((u64)blockIdx.y * R + r) * k, c0, k);
 }
 
 // Sum of `slabs` numbers that lie `stride` apart.
@@ -244,7 +296,7 @@ __device__ __forceinline__ float slab_sum(const float* at, int slabs, u64 stride
 // b's, then d's. A gradient that is not wanted is null.
 extern "C" __global__ void __launch_bounds__(256) finish(const float* part_down, const float* part_up, const float* part_d, const float* up,
                                                          const float* d, const float* b, float s, float* da, float* dup, float* dd,
-                                                         float* db, int k, int m, int slabs_up, int slabs_down) {
+                                                         float* db, int k, int m, int slabs_up, int slabs_down, int slabs_d) {
     __shared__ float sums[4][64];
     __shared__ float products[64];
     int block = blockIdx.x;
@@ -262,10 +314,11 @@ extern "C" __global__ void __launch_bounds__(256) finish(const float* part_down,
         inside = item < R * k; from = part_down + item; stride = (u64)R * k; slabs = slabs_down;
     } else if (block < down_blocks + up_blocks) {
         kind = 1; item = (block - down_blocks) * columns * width + threadIdx.x;
-        inside = threadIdx.x < columns * width && item < m * width; from = part_up + item; stride = (u64)m * width;
+        inside = threadIdx.x < columns * width && item < m * width;
+        from = part_up + (u64)(item % width) * m + item / width; stride = (u64)m * width;
     } else {
         kind = 2; item = threadIdx.x;
-        inside = item < R; from = part_d + item; stride = R;
+        inside = item < R; from = part_d + item; stride = R; slabs = slabs_d;
     }
     sums[threadIdx.y][threadIdx.x] = inside ? slab_sum(from, slabs, stride, threadIdx.y) : 0.f;
     __syncthreads();

@@ -2,6 +2,7 @@
 // kernels/disentangled.cu.
 #pragma once
 
+#include "heads.h"
 #include "layer_norm.h"
 
 namespace aflora {
@@ -13,13 +14,6 @@ struct Disentangled : torch::autograd::Function<Disentangled> {
         return module("disentangled.cu", kernels::disentangled, {bf16(x), "ITEMS=" + std::to_string(items)});
     }
 
-    // [batch, length, heads · size] to [heads, batch · length, size].
-    static at::Tensor by_head(const at::Tensor& x, int64_t heads) {
-        return x.reshape({-1, heads, x.size(-1) / heads}).transpose(0, 1).contiguous();
-    }
-
-    static at::Tensor by_token(const at::Tensor& x, at::IntArrayRef shape) { return x.transpose(0, 1).reshape(shape); }
-
     // value [tokens, hidden] and mask [batch, length], added to the scores. Rows of query and key
     // beyond the tokens are projected positions; where there are none, positions may come by
     // themselves, [width, hidden].
@@ -28,20 +22,28 @@ struct Disentangled : torch::autograd::Function<Disentangled> {
                               double p) {
         auto own_pos_key = or_none(maybe_pos_key), own_pos_query = or_none(maybe_pos_query);
         int64_t batch = mask.size(0), length = mask.size(1), size = value.size(1) / heads, texts = heads * batch, tokens = batch * length;
-        auto q = by_head(query.narrow(0, 0, tokens), heads), k = by_head(key.narrow(0, 0, tokens), heads), v = by_head(value, heads);
+        Heads split(heads, size, true);
+        std::vector<at::Tensor> held;  // what is moved lives until it is launched
+        auto by_head = [&](const at::Tensor& t) {
+            held.push_back(t.contiguous());
+            auto to = at::empty({heads, t.size(0), size}, t.options());
+            split.add(held.back(), to);
+            return to;
+        };
         auto beyond = [&](const at::Tensor& t) { return t.size(0) > tokens ? t.narrow(0, tokens, t.size(0) - tokens) : at::Tensor(); };
         auto pos_key = own_pos_key.defined() ? own_pos_key : beyond(key);
         auto pos_query = own_pos_query.defined() ? own_pos_query : beyond(query);
+        auto q = by_head(query.narrow(0, 0, tokens)), k = by_head(key.narrow(0, 0, tokens)), v = by_head(value);
+        auto pk = pos_key.defined() ? by_head(pos_key) : at::Tensor(), pq = pos_query.defined() ? by_head(pos_query) : at::Tensor();
+        split.launch();
         auto each = [&](const at::Tensor& t) { return t.view({texts, length, -1}); };
-        at::Tensor pk, pq, c2p, p2c;
+        at::Tensor c2p, p2c;
         int64_t width = 0;
-        if (pos_key.defined()) {
-            pk = by_head(pos_key, heads);
+        if (pk.defined()) {
             width = pk.size(1);
             c2p = at::bmm(q, pk.transpose(1, 2));
         }
-        if (pos_query.defined()) {
-            pq = by_head(pos_query, heads);
+        if (pq.defined()) {
             width = pq.size(1);
             p2c = at::bmm(k, pq.transpose(1, 2));
         }
@@ -55,7 +57,10 @@ struct Disentangled : torch::autograd::Function<Disentangled> {
                scores.const_data_ptr(), c2p.defined() ? c2p.const_data_ptr() : nullptr, p2c.defined() ? p2c.const_data_ptr() : nullptr,
                added.const_data_ptr(), weights.data_ptr(), dropped.data_ptr(), int(batch), int(length), int(width), float(scale), dropout.threshold,
                dropout.keep, random);
-        auto out = by_token(at::bmm(dropped, each(v)).view({heads, tokens, size}), {batch, length, heads * size});
+        auto attended = at::bmm(dropped, each(v)), out = at::empty({batch, length, heads * size}, v.options());
+        Heads join(heads, size, false);
+        join.add(attended, out);
+        join.launch();
         ctx->save_for_backward({q, k, v, pk, pq, weights, dropped});
         ctx->saved_data["scale"] = scale;
         ctx->saved_data["p"] = p;
@@ -85,7 +90,11 @@ struct Disentangled : torch::autograd::Function<Disentangled> {
         auto shape = gradients[0].sizes().vec();
         int64_t batch = shape[0], length = shape[1], heads = q.size(0), texts = heads * batch, tokens = batch * length;
         auto each = [&](const at::Tensor& t) { return t.view({texts, length, -1}); };
-        auto dout = each(by_head(gradients[0], heads));
+        auto arrived = gradients[0].contiguous(), dout = at::empty_like(v);
+        Heads split(heads, v.size(2), true);
+        split.add(arrived, dout);
+        split.launch();
+        dout = each(dout);
         auto dv = at::bmm(dropped.transpose(1, 2), dout);
         auto ddropped = at::bmm(dout, each(v).transpose(1, 2));
         auto dqk = at::empty_like(weights);
@@ -110,18 +119,22 @@ struct Disentangled : torch::autograd::Function<Disentangled> {
             dpq = over_tokens(dp2c, k);
         }
         bool joined_key = ctx->saved_data["joined_key"].toBool(), joined_query = ctx->saved_data["joined_query"].toBool();
+        Heads join(heads, v.size(2), false);
         auto rows = [&](const at::Tensor& own, const at::Tensor& positions) {
             int64_t more = positions.defined() ? positions.size(1) : 0;
-            auto out = at::empty({tokens + more, shape[2]}, own.options());
-            auto view = [&](int64_t from, int64_t n) { return out.narrow(0, from, n).view({n, heads, -1}).transpose(0, 1); };
-            view(0, tokens).copy_(own);
-            if (more) view(tokens, more).copy_(positions);
+            auto out = at::empty({own.size(1) + more, shape[2]}, own.options());
+            join.add(own, out.narrow(0, 0, own.size(1)));
+            if (more) join.add(positions, out.narrow(0, own.size(1), more));
             return out;
         };
         auto dquery = rows(dq, joined_query ? dpq : at::Tensor());
         auto dkey = rows(dk, joined_key ? dpk : at::Tensor());
-        auto own = [&](const at::Tensor& t, bool joined) { return t.defined() && !joined ? by_token(t, {width, shape[2]}) : at::Tensor(); };
-        return {dquery, dkey, rows(dv.view_as(v), {}), own(dpk, joined_key), own(dpq, joined_query), {}, {}, {}, {}};
+        dv = dv.view_as(v);
+        auto dvalue = rows(dv, {});
+        auto own = [&](const at::Tensor& t, bool joined) { return t.defined() && !joined ? rows(t, {}) : at::Tensor(); };
+        auto dpos_key = own(dpk, joined_key), dpos_query = own(dpq, joined_query);
+        join.launch();
+        return {dquery, dkey, dvalue, dpos_key, dpos_query, {}, {}, {}, {}};
     }
 
     static bool takes(const at::Tensor& value, const at::Tensor& mask, int64_t heads) {

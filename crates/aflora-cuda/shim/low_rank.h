@@ -20,8 +20,16 @@ struct LowRank : torch::autograd::Function<LowRank> {
 
     static int columns(int64_t rank) { return rank <= 4 ? 8 : rank <= 8 ? 4 : 2; }
 
-    // Tokens that a block takes: few where there are few, for blocks enough.
-    static int slab(int64_t n) { return n >= 16384 ? 128 : n >= 2048 ? 32 : 8; }
+    // Blocks across `width` columns.
+    static unsigned across(int64_t width, int64_t rank) { return divided(width, 32 * columns(rank)); }
+
+    // Tokens of a block: many, for few partial sums; but few enough to have blocks for every
+    // multiprocessor of a large GPU, some times over.
+    static int slab(int64_t n, unsigned across) {
+        int tokens = 128;
+        while (tokens > 8 && divided(n, tokens) * across < 400) tokens /= 2;
+        return tokens;
+    }
 
     static Variable forward(AutogradContext* ctx, const Variable& x, const Variable& weight, const Maybe& maybe_bias, const Variable& down,
                             const Maybe& maybe_d, const Variable& up, const Maybe& maybe_b, double scale) {
@@ -35,8 +43,9 @@ struct LowRank : torch::autograd::Function<LowRank> {
         auto& kernel = kernels_for(x, rank);
         int rows = rank <= 4 ? 4 : rank <= 16 ? 2 : 1;
         launch(kernel["down"], divided(n, 8 * rows), 256, 0, flat.const_data_ptr(), floats(a), h.data_ptr<float>(), int(n), int(k));
-        int tokens = slab(n);
-        launch(kernel["up"], dim3(divided(m, 32 * columns(rank)), divided(n, tokens)), dim3(32, 8), 0, y.data_ptr(), floats(h), floats(up_),
+        unsigned blocks = across(m, rank);
+        int tokens = slab(n, blocks);
+        launch(kernel["up"], dim3(blocks, divided(n, tokens)), dim3(32, 8), 0, y.data_ptr(), floats(h), floats(up_),
                floats(d), floats(b), float(scale), int(n), int(m), tokens);
         ctx->save_for_backward({flat, weight, h, a, d, up_, b});
         ctx->saved_data["scale"] = scale;
@@ -57,28 +66,26 @@ struct LowRank : torch::autograd::Function<LowRank> {
         auto dy = aligned(gradients[0]).view({n, m});
         auto fp32 = h.options();
         auto& kernel = kernels_for(x, rank);
-        int tokens = slab(n), slabs = int(divided(n, tokens)), cols = columns(rank);
-        int64_t width = trains_up ? rank : 1;
+        unsigned across_m = across(m, rank), across_k = across(k, rank);
+        int tokens = slab(n, across_m), slabs = int(divided(n, tokens));
 
+        auto part_g = at::empty({across_m, n, rank}, fp32);
+        auto part_up = at::empty({slabs, trains_up ? rank : 1, m}, fp32);
+        launch(kernel[trains_up ? "grad_up_training" : "grad_up_frozen"], dim3(across_m, unsigned(slabs)), dim3(32, 8), 0, dy.const_data_ptr(),
+               floats(h), floats(up), floats(d), floats(b), scale, part_g.data_ptr<float>(), part_up.data_ptr<float>(), int(n), int(m), tokens);
+        unsigned sums = divided(n, 256 / rank);
         auto g = at::empty({n, rank}, fp32);
-        auto part_up = at::empty({slabs, m, width}, fp32);
-        auto part_d = at::empty({slabs, rank}, fp32);
-        int64_t across = std::min<int64_t>(divided(divided(m, cols), 32) * 32, 256);
-        int lanes = int(std::max<int64_t>(1, std::min<int64_t>(8, 384 / across)));
-        size_t shared = sizeof(float) * (tokens * (across / 32) * rank + across * cols * width);
-        launch(kernel[trains_up ? "grad_up_training" : "grad_up_frozen"], unsigned(slabs), dim3(unsigned(across), unsigned(lanes)), shared,
-               dy.const_data_ptr(), floats(h), floats(up), floats(d), floats(b), scale, g.data_ptr<float>(), part_up.data_ptr<float>(),
-               part_d.data_ptr<float>(), int(n), int(m), tokens);
+        auto part_d = at::empty({sums, rank}, fp32);
+        launch(kernel["sum_g"], sums, 256, 0, floats(part_g), floats(h), g.data_ptr<float>(), part_d.data_ptr<float>(), int(n), int(across_m));
 
         at::Tensor dx, part_down;
         if (wants_x) dx = at::mm(dy, weight);
-        // Fewer sums over slabs: this kernel's tokens are spread over blocks of columns too.
-        int tokens_down = std::min(tokens * 2, 128), slabs_down = int(divided(n, tokens_down));
+        int tokens_down = slab(n, across_k), slabs_down = int(divided(n, tokens_down));
         if (trains_a) part_down = at::empty({slabs_down, rank, k}, fp32);
         if (wants_x || trains_a) {
-            launch(kernel["grad_down"], dim3(divided(k, 32 * cols), unsigned(slabs_down)), dim3(32, 8), sizeof(float) * 8 * 32 * cols,
-                   wants_x ? dx.data_ptr() : nullptr, x.const_data_ptr(), floats(g), floats(a), floats(d),
-                   trains_a ? part_down.data_ptr<float>() : nullptr, int(n), int(k), tokens_down, int(wants_x), int(trains_a));
+            launch(kernel["grad_down"], dim3(across_k, unsigned(slabs_down)), dim3(32, 8), 0, wants_x ? dx.data_ptr() : nullptr,
+                   x.const_data_ptr(), floats(g), floats(a), floats(d), trains_a ? part_down.data_ptr<float>() : nullptr, int(n), int(k),
+                   tokens_down, int(wants_x), int(trains_a));
         }
 
         at::Tensor da, dup, dd, db;
@@ -87,10 +94,10 @@ struct LowRank : torch::autograd::Function<LowRank> {
         if (trains_d) dd = at::empty({rank}, fp32);
         if (trains_b) db = at::empty({m}, fp32);
         auto place = [](at::Tensor& t) { return t.defined() ? t.data_ptr<float>() : nullptr; };
-        unsigned blocks = (trains_a ? divided(rank * k, 64) : 0) + (trains_up || trains_b ? divided(m, 64 / width) : 0) + (trains_d ? 1 : 0);
+        unsigned blocks = (trains_a ? divided(rank * k, 64) : 0) + (trains_up || trains_b ? divided(m, 64 / (trains_up ? rank : 1)) : 0) + (trains_d ? 1 : 0);
         if (blocks) {
             launch(kernel["finish"], blocks, dim3(64, 4), 0, const_cast<const float*>(place(part_down)), floats(part_up), floats(part_d), floats(up),
-                   floats(d), floats(b), scale, place(da), place(dup), place(dd), place(db), int(k), int(m), slabs, slabs_down);
+                   floats(d), floats(b), scale, place(da), place(dup), place(dd), place(db), int(k), int(m), slabs, slabs_down, int(sums));
         }
         if (wants_x) {
             auto shape = gradients[0].sizes().vec();

@@ -125,6 +125,14 @@ int aflora_memory(int device, unsigned long long* bytes) {
     });
 }
 
+// A copy of a host tensor on a GPU, through pinned memory: the host does not wait for it.
+int aflora_to_gpu(at::Tensor** out, const at::Tensor* t, int device) {
+    return guarded([&] {
+        auto at = c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(device));
+        *out = new at::Tensor(t->pin_memory().to(at, /*non_blocking=*/true));
+    });
+}
+
 int aflora_profile_begin() {
     return guarded([&] {
         using namespace torch::profiler::impl;

@@ -116,6 +116,16 @@ pub fn disentangled(of: &Disentangled) -> Option<Tensor> {
     })
 }
 
+/// A copy of a host tensor on a GPU, for which the host does not wait.
+pub(crate) fn to_gpu(t: &Tensor, index: usize) -> Option<Tensor> {
+    let (shim, mut out) = (shim().ok()?, std::ptr::null_mut());
+    // SAFETY: a tensor that lives through the call.
+    shim.check(unsafe { (shim.to_gpu)(&mut out, t.as_ptr(), c_int::try_from(index).ok()?) })
+        .ok()?;
+    // SAFETY: a new tensor, ours alone.
+    Some(unsafe { Tensor::from_ptr(out) })
+}
+
 /// Whether operations on `x` may be fused at all.
 pub fn usable(x: &Tensor) -> bool {
     let gpu = matches!(x.device(), tch::Device::Cuda(_));

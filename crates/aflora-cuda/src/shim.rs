@@ -40,6 +40,7 @@ functions! {
     graph_end = "aflora_graph_end": unsafe extern "C" fn(*mut c_void) -> c_int,
     graph_replay = "aflora_graph_replay": unsafe extern "C" fn(*mut c_void) -> c_int,
     graph_free = "aflora_graph_free": unsafe extern "C" fn(*mut c_void),
+    to_gpu = "aflora_to_gpu": unsafe extern "C" fn(Out, Raw, c_int) -> c_int,
     release_cache = "aflora_release_cache": unsafe extern "C" fn(),
     allow_tf32 = "aflora_allow_tf32": unsafe extern "C" fn(c_int),
     memory = "aflora_memory": unsafe extern "C" fn(c_int, *mut u64) -> c_int,

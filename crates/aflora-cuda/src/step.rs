@@ -29,7 +29,7 @@
 //! # Ok(()) }
 //! ```
 
-use crate::{shim, Error, Graph, Pool};
+use crate::{ops, shim, Error, Graph, Pool};
 use aflora_core::adapter::Role;
 use aflora_core::optim::Group;
 use aflora_core::{Checkpoints, Tuner};
@@ -222,11 +222,10 @@ impl StepGraphs {
     /// A tensor on the device; from the host through pinned memory, without waiting.
     fn stage(&self, t: &Tensor) -> Tensor {
         match (t.device(), self.device) {
-            (Device::Cpu, Device::Cuda(_)) => {
-                t.pin_memory(self.device).to_device_(self.device, t.kind(), true, false)
-            }
-            _ => t.to_device(self.device),
+            (Device::Cpu, Device::Cuda(index)) => ops::to_gpu(t, index),
+            _ => None,
         }
+        .unwrap_or_else(|| t.to_device(self.device))
     }
 }
 
