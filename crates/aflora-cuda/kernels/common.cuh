@@ -171,11 +171,11 @@ struct Philox {
     }
 };
 
-// Dropout of eight consecutive values, the first at `place` (a multiple of eight): a value
-// stays where its random word is not below `threshold` = p 2^32, times `scale` = 1 / (1 - p).
-__device__ __forceinline__ void drop8(float (&v)[8], const Philox& random, u64 place, u32 threshold, float scale) {
-    uint4 a = random.at(place / 4), b = random.at(place / 4 + 1);
-    u32 words[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+// Dropout of eight values that share the random words of `place`, 16 bits each: a value stays
+// where its bits are not below `threshold`, times `keep`.
+__device__ __forceinline__ void drop8(float (&v)[8], const Philox& random, u64 place, u32 threshold, float keep) {
+    uint4 words = random.at(place);
+    u32 word[4] = {words.x, words.y, words.z, words.w};
 #pragma unroll
-    for (int i = 0; i < 8; i++) v[i] = words[i] >= threshold ? v[i] * scale : 0.f;
+    for (int i = 0; i < 8; i++) v[i] = (word[i / 2] >> (16 * (i & 1)) & 0xffffu) >= threshold ? v[i] * keep : 0.f;
 }

@@ -15,12 +15,14 @@
 
 __device__ __forceinline__ void drop_row(float (&v)[ITEMS], const Philox& random, u64 row, int lane, u32 threshold, float keep) {
 #pragma unroll
-    for (int i = 0; i < ITEMS; i += 4) {
-        uint4 words = random.at((row * ((ITEMS + 3) / 4) + i / 4) * 32 + lane);
-        u32 word[4] = {words.x, words.y, words.z, words.w};
+    for (int i = 0; i < ITEMS; i += 8) {
+        float eight[8];
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-            if (i + e < ITEMS) v[i + e] = word[e] >= threshold ? v[i + e] * keep : 0.f;
+        for (int e = 0; e < 8; e++) eight[e] = i + e < ITEMS ? v[(i + e) % ITEMS] : 0.f;
+        drop8(eight, random, (row * ((ITEMS + 7) / 8) + i / 8) * 32 + lane, threshold, keep);
+#pragma unroll
+        for (int e = 0; e < 8; e++) {
+            if (i + e < ITEMS) v[(i + e) % ITEMS] = eight[e];
         }
     }
 }
@@ -34,6 +36,7 @@ extern "C" __global__ void __launch_bounds__(256) disentangled(const T* qk, cons
     u64 head = blockIdx.y;
     if (p2c) {
         // Column t of query i0 + q is j + L - 1 - i0 - q.
+#pragma unroll 8
         for (int j = warp; j < L; j += 8) {
             int i = i0 + lane;
             if (i < L) tile[j * PITCH + lane] = p2c[(head * L + j) * W + j + L - 1 - i];

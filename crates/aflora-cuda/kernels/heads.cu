@@ -13,11 +13,11 @@ struct Segments {
 template <typename Unit> __device__ __forceinline__ void move(const Segments& segments, int heads, int units, int to_heads) {
     const Unit* from = (const Unit*)segments.from[blockIdx.y];
     Unit* to = (Unit*)segments.to[blockIdx.y];
-    int n = segments.rows[blockIdx.y], row = heads * units;
-    u64 total = (u64)n * row;
-    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += (u64)gridDim.x * blockDim.x) {
-        int token = (int)(i / row), rest = (int)(i % row), head = rest / units, unit = rest % units;
-        u64 by_head = ((u64)head * n + token) * units + unit;
+    // Fewer than 2³² units: division of 64 bits would take longer than the memory.
+    u32 n = segments.rows[blockIdx.y], row = heads * units, total = n * row;
+    for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < total; i += gridDim.x * blockDim.x) {
+        u32 token = i / row, rest = i % row, head = rest / units, unit = rest % units;
+        u32 by_head = (head * n + token) * units + unit;
         if (to_heads) to[by_head] = from[i];
         else to[i] = from[by_head];
     }

@@ -34,7 +34,7 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm(const T* x, const T
         if (c < H) {
             u64 at = (u64)row * H + c;
             load(x + at, v[i]);
-            if (threshold) drop8(v[i], random, at, threshold, keep);
+            if (threshold) drop8(v[i], random, at / 8, threshold, keep);
             float other[8];
             load(residual + at, other);
 #pragma unroll
@@ -111,7 +111,7 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm_grad(const T* dy, c
             for (int e = 0; e < 8; e++) dv[i][e] = r * (dv[i][e] - first - hat[i][e] * second);
             store(dresidual + at, dv[i]);
             if (threshold) {
-                drop8(dv[i], random, at, threshold, keep);
+                drop8(dv[i], random, at / 8, threshold, keep);
                 store(dx + at, dv[i]);
             }
         }

@@ -30,6 +30,7 @@ public:
         while (size_ * element_ % unit_) unit_ /= unit_ == 16 ? 4 : 2;
         auto& kernel = module("heads.cu", kernels::heads, {"BF16=0"});
         const char* name = unit_ == 16 ? "move16" : unit_ == 4 ? "move4" : "move2";
+        TORCH_CHECK(most_ * element_ / unit_ < (int64_t(1) << 31), "more tokens than can be moved at once");
         unsigned blocks = divided(most_ * element_ / unit_, 512);
         aflora::launch(kernel[name], dim3(blocks, unsigned(count_)), 256, 0, segments_, int(heads_), int(size_ * element_ / unit_), int(to_heads_));
     }

@@ -42,11 +42,13 @@ inline Random next_random() {
     return random;
 }
 
-// Probability p as the threshold for a random word, and the factor of what stays.
+// Probability p as the threshold for 16 random bits, and the factor of what stays: the inverse
+// of the share that the threshold really keeps.
 struct Dropout {
     uint32_t threshold;
     float keep;
-    explicit Dropout(double p) : threshold(static_cast<uint32_t>(p * 4294967296.0)), keep(static_cast<float>(1.0 / (1.0 - p))) {}
+    explicit Dropout(double p)
+        : threshold(static_cast<uint32_t>(std::min(p * 65536.0 + 0.5, 65535.0))), keep(static_cast<float>(65536.0 / (65536.0 - threshold))) {}
 };
 
 // The functions of NVRTC and of the driver that we call, found at run time.

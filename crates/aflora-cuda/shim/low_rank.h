@@ -27,7 +27,7 @@ struct LowRank : torch::autograd::Function<LowRank> {
     // multiprocessor of a large GPU, some times over.
     static int slab(int64_t n, unsigned across) {
         int tokens = 128;
-        while (tokens > 8 && divided(n, tokens) * across < 400) tokens /= 2;
+        while (tokens > 8 && divided(n, tokens) * across < 264) tokens /= 2;
         return tokens;
     }
 

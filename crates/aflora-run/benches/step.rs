@@ -153,6 +153,10 @@ fn main() -> anyhow::Result<()> {
     if let Some(reason) = graphs.remark() {
         eprintln!("not recorded: {reason}");
     }
+    let peak_tensors = match device {
+        Device::Cuda(index) => aflora_cuda::memory(index).map(|memory| memory.peak_allocated),
+        _ => None,
+    };
     let mut measured = milliseconds.split_off(WARM_UP);
     measured.sort_by(f64::total_cmp);
     println!(
@@ -161,7 +165,7 @@ fn main() -> anyhow::Result<()> {
             "side": "aflora", "model": kind, "method": name,
             "mode": if checkpointing { "checkpointing" } else if graphs.is_empty() { "eager" } else { "graphs" }, "precision": format!("{base:?}"),
             "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
-            "first_step_s": first, "peak_memory": peak_memory(device),
+            "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
             "trainable": tuner.trainable(),
         })
     );
