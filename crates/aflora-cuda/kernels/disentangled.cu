@@ -7,11 +7,43 @@
 // in memory. A block takes 32 queries of one head of one text: read by keys, a row of p2c
 // wants a stretch of 32 columns for them, and goes through shared memory.
 //
-// qk, c2p and p2c are [heads, batch, L, ·] and contiguous; c2p or p2c may be null. ITEMS keys a
-// lane, so L is at most 32 ITEMS.
+// qk, c2p and p2c are [heads, batch, L, ·] and contiguous; c2p or p2c may be null. A lane has
+// ITEMS keys, VEC neighbours at a time (L divides by VEC), so L is at most 32 ITEMS.
 
 #define QUERIES 32
 #define PITCH (QUERIES + 1)
+
+// The key that a lane's item e is.
+__device__ __forceinline__ int key_of(int e, int lane) { return e / VEC * (32 * VEC) + lane * VEC + e % VEC; }
+
+// A lane's keys of a row of L; `none` beyond its end.
+__device__ __forceinline__ void load_keys(const T* row, float (&v)[ITEMS], int L, int lane, float none) {
+#pragma unroll
+    for (int e = 0; e < ITEMS; e += VEC) {
+        int j = key_of(e, lane);
+        float some[VEC];
+        if (j < L) {
+            if constexpr (VEC == 1) some[0] = widen(row[j]);
+            else load(row + j, some);
+        }
+#pragma unroll
+        for (int i = 0; i < VEC; i++) v[e + i] = j < L ? some[i] : none;
+    }
+}
+
+__device__ __forceinline__ void store_keys(T* row, const float (&v)[ITEMS], int L, int lane) {
+#pragma unroll
+    for (int e = 0; e < ITEMS; e += VEC) {
+        int j = key_of(e, lane);
+        float some[VEC];
+#pragma unroll
+        for (int i = 0; i < VEC; i++) some[i] = v[e + i];
+        if (j < L) {
+            if constexpr (VEC == 1) row[j] = narrow(some[0]);
+            else store(row + j, some);
+        }
+    }
+}
 
 __device__ __forceinline__ void drop_row(float (&v)[ITEMS], const Philox& random, u64 row, int lane, u32 threshold, float keep) {
 #pragma unroll
@@ -34,6 +66,7 @@ extern "C" __global__ void __launch_bounds__(256) disentangled(const T* qk, cons
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     int i0 = blockIdx.x * QUERIES;
     u64 head = blockIdx.y;
+    u32 text = blockIdx.y % batch;
     if (p2c) {
         // Column t of query i0 + q is j + L - 1 - i0 - q.
 #pragma unroll 8
@@ -47,18 +80,19 @@ extern "C" __global__ void __launch_bounds__(256) disentangled(const T* qk, cons
     for (int q = warp; q < QUERIES && i0 + q < L; q += 8) {
         int i = i0 + q;
         u64 row = head * L + i;
-        float v[ITEMS], top = MINUS_INFINITY;
+        float v[ITEMS], added[ITEMS], top = MINUS_INFINITY;
+        load_keys(qk + row * L, v, L, lane, MINUS_INFINITY);
+        load_keys(mask + text * L, added, L, lane, 0.f);
+        const T* by_distance = c2p + row * W + L - 1 - i;
 #pragma unroll
         for (int e = 0; e < ITEMS; e++) {
-            int j = e * 32 + lane;
-            v[e] = MINUS_INFINITY;
+            int j = key_of(e, lane);
             if (j < L) {
-                float s = widen(qk[row * L + j]);
-                if (c2p) s += widen(c2p[row * W + j + L - 1 - i]);
-                if (p2c) s += widen(tile[j * PITCH + q]);
-                v[e] = s * scale + widen(mask[(head % batch) * L + j]);
-                top = fmaxf(top, v[e]);
+                if (c2p) v[e] += widen(by_distance[j]);
+                if (p2c) v[e] += widen(tile[j * PITCH + q]);
             }
+            v[e] = v[e] * scale + added[e];
+            top = fmaxf(top, v[e]);
         }
         top = warp_max(top);
         float total = 0.f;
@@ -69,18 +103,11 @@ extern "C" __global__ void __launch_bounds__(256) disentangled(const T* qk, cons
         }
         float factor = 1.f / warp_sum(total);
 #pragma unroll
-        for (int e = 0; e < ITEMS; e++) {
-            int j = e * 32 + lane;
-            v[e] *= factor;
-            if (j < L) weights[row * L + j] = narrow(v[e]);
-        }
+        for (int e = 0; e < ITEMS; e++) v[e] *= factor;
+        store_keys(weights + row * L, v, L, lane);
         if (threshold) {
             drop_row(v, random, row, lane, threshold, keep);
-#pragma unroll
-            for (int e = 0; e < ITEMS; e++) {
-                int j = e * 32 + lane;
-                if (j < L) dropped[row * L + j] = narrow(v[e]);
-            }
+            store_keys(dropped + row * L, v, L, lane);
         }
     }
 }
@@ -97,22 +124,20 @@ extern "C" __global__ void __launch_bounds__(256) disentangled_grad(const T* ddr
         int i = i0 + q;
         u64 row = head * L + i;
         float v[ITEMS], w[ITEMS], dot = 0.f;
-#pragma unroll
-        for (int e = 0; e < ITEMS; e++) {
-            int j = e * 32 + lane;
-            v[e] = j < L ? widen(ddropped[row * L + j]) : 0.f;
-            w[e] = j < L ? widen(weights[row * L + j]) : 0.f;
-        }
+        load_keys(ddropped + row * L, v, L, lane, 0.f);
+        load_keys(weights + row * L, w, L, lane, 0.f);
         if (threshold) drop_row(v, random, row, lane, threshold, keep);
 #pragma unroll
         for (int e = 0; e < ITEMS; e++) dot += v[e] * w[e];
         dot = warp_sum(dot);
 #pragma unroll
+        for (int e = 0; e < ITEMS; e++) v[e] = w[e] * (v[e] - dot) * scale;
+        store_keys(dqk + row * L, v, L, lane);
+#pragma unroll
         for (int e = 0; e < ITEMS; e++) {
-            int j = e * 32 + lane;
+            int j = key_of(e, lane);
             if (j < L) {
-                T d = narrow(w[e] * (v[e] - dot) * scale);
-                dqk[row * L + j] = d;
+                T d = narrow(v[e]);
                 if (dc2p) dc2p[row * W + j + L - 1 - i] = d;
                 if (dp2c) tile[j * PITCH + q] = d;
             }

@@ -23,14 +23,14 @@ template <typename Unit> __device__ __forceinline__ void move(const Segments& se
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) move16(Segments segments, int heads, int units, int to_heads) {
+extern "C" __global__ void __launch_bounds__(256) move16(const __grid_constant__ Segments segments, int heads, int units, int to_heads) {
     move<uint4>(segments, heads, units, to_heads);
 }
 
-extern "C" __global__ void __launch_bounds__(256) move4(Segments segments, int heads, int units, int to_heads) {
+extern "C" __global__ void __launch_bounds__(256) move4(const __grid_constant__ Segments segments, int heads, int units, int to_heads) {
     move<u32>(segments, heads, units, to_heads);
 }
 
-extern "C" __global__ void __launch_bounds__(256) move2(Segments segments, int heads, int units, int to_heads) {
+extern "C" __global__ void __launch_bounds__(256) move2(const __grid_constant__ Segments segments, int heads, int units, int to_heads) {
     move<u16>(segments, heads, units, to_heads);
 }

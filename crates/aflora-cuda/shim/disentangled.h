@@ -9,9 +9,10 @@ namespace aflora {
 
 struct Disentangled : torch::autograd::Function<Disentangled> {
     static Module& kernels_for(const at::Tensor& x, int64_t length) {
-        int items = 1;
+        int together = length % 4 == 0 ? 4 : 1, items = together;
         while (items * 32 < length) items *= 2;
-        return module("disentangled.cu", kernels::disentangled, {bf16(x), "ITEMS=" + std::to_string(items)});
+        return module("disentangled.cu", kernels::disentangled,
+                      {bf16(x), "ITEMS=" + std::to_string(items), "VEC=" + std::to_string(together)});
     }
 
     // value [tokens, hidden] and mask [batch, length], added to the scores. Rows of query and key

@@ -144,6 +144,8 @@ fn disentangled_attention_and_its_gradients() {
         (Kind::Float, 3, 72, false, true, true),
         (Kind::Float, 2, 32, false, false, false),
         (Kind::Float, 1, 600, true, true, true),
+        (Kind::Float, 2, 33, true, true, true),
+        (Kind::BFloat16, 3, 50, true, true, true),
         (Kind::BFloat16, 4, 128, true, true, true),
         (Kind::BFloat16, 2, 256, true, true, false),
     ] {
