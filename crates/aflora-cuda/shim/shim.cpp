@@ -9,6 +9,8 @@
 #include "layer_norm.h"
 #include "low_rank.h"
 
+#include <c10/core/AllocatorConfig.h>
+
 #include <ATen/Context.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -110,6 +112,15 @@ void aflora_graph_free(void* graph) {
 }
 
 // --- settings and readings ---
+
+// Memory in pages that are mapped where they are needed, as graphs with pools of their own want
+// it, unless the user has settings of their own.
+void aflora_expandable_memory() {
+    (void)guarded([] {
+        if (!std::getenv("PYTORCH_ALLOC_CONF") && !std::getenv("PYTORCH_CUDA_ALLOC_CONF"))
+            c10::CachingAllocator::setAllocatorSettings("expandable_segments:True");
+    });
+}
 
 void aflora_release_cache() { (void)guarded([] { c10::cuda::CUDACachingAllocator::emptyCache(); }); }
 

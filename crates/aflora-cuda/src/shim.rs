@@ -41,6 +41,7 @@ functions! {
     graph_replay = "aflora_graph_replay": unsafe extern "C" fn(*mut c_void) -> c_int,
     graph_free = "aflora_graph_free": unsafe extern "C" fn(*mut c_void),
     to_gpu = "aflora_to_gpu": unsafe extern "C" fn(Out, Raw, c_int) -> c_int,
+    expandable_memory = "aflora_expandable_memory": unsafe extern "C" fn(),
     release_cache = "aflora_release_cache": unsafe extern "C" fn(),
     allow_tf32 = "aflora_allow_tf32": unsafe extern "C" fn(c_int),
     memory = "aflora_memory": unsafe extern "C" fn(c_int, *mut u64) -> c_int,
@@ -95,6 +96,8 @@ pub(crate) fn open() -> Result<Shim, Error> {
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
     let library = library.map_err(|e| Error::Shim(e.to_string()))?;
     let shim = Shim::find(&library)?;
+    // SAFETY: sets an option, before the first tensor is made.
+    unsafe { (shim.expandable_memory)() };
     std::mem::forget(library);
     Ok(shim)
 }
