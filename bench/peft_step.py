@@ -109,7 +109,8 @@ def main():
         "side": "peft", "model": config.model_type, "method": args.method,
         "mode": "checkpointing" if args.checkpointing else args.mode, "precision": args.precision, "batch": args.batch,
         "length": args.length, "steps": args.steps, "ms": statistics.median(times[WARM_UP - 1 :]), "first_step_s": first,
-        "peak_memory": peak, "trainable": sum(w.numel() for w in trained),
+        "peak_memory": peak, "peak_tensors": torch.cuda.max_memory_allocated() if device == "cuda" else None,
+        "trainable": sum(w.numel() for w in trained),
     }))
 
 

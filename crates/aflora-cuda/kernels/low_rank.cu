@@ -1,5 +1,5 @@
 // The path beside a frozen weight, y += s · b ⊙ B (d ⊙ (A x)), and its gradients, for a rank
-// R of at most 32.
+// R of at most 8; for more, libtorch's products on the tensor cores are as fast or faster.
 //
 // A rank this small leaves the tensor cores idle: what costs is reading x and y. So each pass
 // over one of them does everything that needs it:
@@ -17,12 +17,12 @@
 // d and b may be null (LoRA).
 
 // Columns a thread: what it keeps in registers is COLS × R.
-#define COLS (R <= 4 ? 8 : R <= 8 ? 4 : 2)
+#define COLS (R <= 4 ? 8 : 4)
 // R to the next power of two.
-#define RP (R <= 1 ? 1 : R <= 2 ? 2 : R <= 4 ? 4 : R <= 8 ? 8 : R <= 16 ? 16 : 32)
+#define RP (R <= 1 ? 1 : R <= 2 ? 2 : R <= 4 ? 4 : 8)
 
 // A warp takes ROWS tokens, so that what it reads of A serves all of them.
-#define ROWS (R <= 4 ? 4 : R <= 16 ? 2 : 1)
+#define ROWS (R <= 4 ? 4 : 2)
 
 extern "C" __global__ void __launch_bounds__(256) down(const T* x, const float* a, float* h, int n, int k) {
     int lane = threadIdx.x & 31;
@@ -53,7 +53,7 @@ extern "C" __global__ void __launch_bounds__(256) down(const T* x, const float* 
 }
 
 // Tokens that a thread has in flight at once: one after the other it would wait for memory.
-#define U (RP <= 8 ? 4 : RP == 16 ? 2 : 1)
+#define U 4
 // Columns of a block of (32, 8) threads.
 #define WIDTH (32 * COLS)
 // A thread's COLS rows of B in shared memory; odd, so that 32 threads read 32 banks.
@@ -235,7 +235,7 @@ extern "C" __global__ void __launch_bounds__(256) sum_g(const float* part_g, con
 extern "C" __global__ void __launch_bounds__(256, 2) grad_down(T* dx, const T* x, const float* g, const float* a, const float* d,
                                                             float* part_down, int n, int k, int slab, int wants_dx, int trains_down) {
     __shared__ __align__(16) float shared[SHARED];
-    constexpr int V = U > 2 ? 2 : U;
+    constexpr int V = 2;
     int c0 = blockIdx.x * WIDTH, c = c0 + threadIdx.x * COLS;
     bool inside = c < k;
     float w[R][COLS] = {}, acc[R][COLS] = {};

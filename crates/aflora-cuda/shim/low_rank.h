@@ -12,13 +12,13 @@ using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
 struct LowRank : torch::autograd::Function<LowRank> {
-    static constexpr int64_t MAX_RANK = 32;
+    static constexpr int64_t MAX_RANK = 8;
 
     static Module& kernels_for(const at::Tensor& x, int64_t rank) {
         return module("low_rank.cu", kernels::low_rank, {bf16(x), "R=" + std::to_string(rank)});
     }
 
-    static int columns(int64_t rank) { return rank <= 4 ? 8 : rank <= 8 ? 4 : 2; }
+    static int columns(int64_t rank) { return rank <= 4 ? 8 : 4; }
 
     // Blocks across `width` columns.
     static unsigned across(int64_t width, int64_t rank) { return divided(width, 32 * columns(rank)); }
@@ -41,13 +41,14 @@ struct LowRank : torch::autograd::Function<LowRank> {
         auto y = bias.defined() ? at::addmm(bias, flat, weight.t()) : at::mm(flat, weight.t());
         auto h = at::empty({n, rank}, flat.options().dtype(at::kFloat));
         auto& kernel = kernels_for(x, rank);
-        int rows = rank <= 4 ? 4 : rank <= 16 ? 2 : 1;
+        int rows = rank <= 4 ? 4 : 2;
         launch(kernel["down"], divided(n, 8 * rows), 256, 0, flat.const_data_ptr(), floats(a), h.data_ptr<float>(), int(n), int(k));
         unsigned blocks = across(m, rank);
         int tokens = slab(n, blocks);
         launch(kernel["up"], dim3(blocks, divided(n, tokens)), dim3(32, 8), 0, y.data_ptr(), floats(h), floats(up_),
                floats(d), floats(b), float(scale), int(n), int(m), tokens);
-        ctx->save_for_backward({flat, weight, h, a, d, up_, b});
+        // Only A's gradient reads x: once A is frozen, x need not be kept.
+        ctx->save_for_backward({down.requires_grad() ? flat : at::Tensor(), weight, h, a, d, up_, b});
         ctx->saved_data["scale"] = scale;
         ctx->saved_data["wants"] = int64_t(x.requires_grad()) | int64_t(down.requires_grad()) << 1 | int64_t(d.defined() && d.requires_grad()) << 2 |
                                    int64_t(up.requires_grad()) << 3 | int64_t(b.defined() && b.requires_grad()) << 4;
@@ -62,10 +63,10 @@ struct LowRank : torch::autograd::Function<LowRank> {
         float scale = float(ctx->saved_data["scale"].toDouble());
         int64_t wants = ctx->saved_data["wants"].toInt();
         bool wants_x = wants & 1, trains_a = wants & 2, trains_d = wants & 4, trains_up = wants & 8, trains_b = wants & 16;
-        int64_t k = x.size(1), m = weight.size(0), n = x.size(0), rank = a.size(0);
+        int64_t k = weight.size(1), m = weight.size(0), n = h.size(0), rank = a.size(0);
         auto dy = aligned(gradients[0]).view({n, m});
         auto fp32 = h.options();
-        auto& kernel = kernels_for(x, rank);
+        auto& kernel = kernels_for(weight, rank);
         unsigned across_m = across(m, rank), across_k = across(k, rank);
         int tokens = slab(n, across_m), slabs = int(divided(n, tokens));
 
@@ -84,7 +85,7 @@ struct LowRank : torch::autograd::Function<LowRank> {
         if (trains_a) part_down = at::empty({slabs_down, rank, k}, fp32);
         if (wants_x || trains_a) {
             launch(kernel["grad_down"], dim3(across_k, unsigned(slabs_down)), dim3(32, 8), 0, wants_x ? dx.data_ptr() : nullptr,
-                   x.const_data_ptr(), floats(g), floats(a), floats(d), trains_a ? part_down.data_ptr<float>() : nullptr, int(n), int(k),
+                   trains_a ? x.const_data_ptr() : nullptr, floats(g), floats(a), floats(d), trains_a ? part_down.data_ptr<float>() : nullptr, int(n), int(k),
                    tokens_down, int(wants_x), int(trains_a));
         }
 

@@ -41,6 +41,14 @@ struct Graph {
     c10::cuda::CUDAStream before = c10::cuda::getDefaultCUDAStream();
 };
 
+// One stream of each GPU for all recordings: the allocator gives memory that was freed on a
+// stream to that stream only, and graphs share theirs.
+c10::cuda::CUDAStream recording_stream() {
+    static std::map<int, c10::cuda::CUDAStream> streams;
+    auto device = c10::cuda::current_device();
+    return streams.try_emplace(device, c10::cuda::getStreamFromPool(true)).first->second;
+}
+
 }  // namespace
 
 extern "C" {
@@ -63,7 +71,7 @@ int aflora_graph_begin(void** graph, const unsigned long long* pool) {
         auto made = std::make_unique<Graph>();
         made->before = c10::cuda::getCurrentCUDAStream();
         c10::cuda::device_synchronize();
-        c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(true));
+        c10::cuda::setCurrentCUDAStream(recording_stream());
         try {
             // Other threads may go on to use CUDA: loading data, say.
             made->pool = {pool[0], pool[1]};

@@ -272,9 +272,11 @@ fn paths_beside_frozen_weights_and_their_gradients() {
     for (what, method) in [
         ("aflora 4", aflora(4, FreezeMode::Adaptive)),
         ("aflora 4, frozen", aflora(4, FreezeMode::Start)),
+        ("aflora 8", aflora(8, FreezeMode::Adaptive)),
+        ("aflora 8, frozen", aflora(8, FreezeMode::Start)),
         ("aflora 16", aflora(16, FreezeMode::Adaptive)),
-        ("aflora 16, frozen", aflora(16, FreezeMode::Start)),
         ("lora 1", lora(1)),
+        ("lora 3", lora(3)),
         ("lora 8", lora(8)),
         ("lora 32", lora(32)),
     ] {

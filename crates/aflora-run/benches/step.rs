@@ -1,8 +1,14 @@
 //! One training step of a whole model: what `bench/peft_step.py` measures of Hugging Face PEFT.
 //!
-//!     cargo bench -p aflora-run --bench step -- CONFIG.json BACKBONE METHOD BATCH LENGTH [DEVICE] [PRECISION] [STEPS]
+//!     cargo bench -p aflora-run --bench step -- CONFIG.json BACKBONE METHOD BATCH LENGTH [KEY=VALUE …]
 //!
-//! METHOD may carry a rank, `lora:32`; `aflora-gsm8k` is AFLoRA with all matrices trained. BACKBONE may be a kind
+//!     device=auto|cpu|cuda:N  precision=auto|fp32|tf32|bf16  steps=30  threads=N
+//!     graphs=on|off           record steps as CUDA graphs
+//!     modules=REGEX           adapted layers; all linear layers of a block if not given
+//!     profile=FILE            three further steps, as a trace for chrome://tracing
+//!
+//! METHOD may carry a rank, `lora:32`; `aflora-gsm8k` is AFLoRA with all matrices trained,
+//! `aflora-frozen` with none, `aflora-never` without scores and freezing. BACKBONE may be a kind
 //! that classifies or one that writes: then the loss is on every token (of an encoder-decoder: on a target of a
 //! quarter of LENGTH). With `+checkpointing` behind BACKBONE, blocks are checkpointed.
 //!
@@ -14,7 +20,7 @@ use aflora_core::adapter::{AfloraConfig, MethodConfig, PmTrainable};
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::{Tuner, TunerConfig};
 use aflora_cuda::StepGraphs;
-use aflora_models::{build, build_writer, kinds, weights, AdaptedModel, Backbone, Batch, Pattern};
+use aflora_models::{build, build_writer, kinds, AdaptedModel, Backbone, Batch, Pattern};
 use aflora_models::{Purpose, Targets, WriterOptions};
 use aflora_run::device::{choose, peak_memory, synchronize, use_precision};
 use std::path::Path;
@@ -36,6 +42,7 @@ fn method(name: &str) -> anyhow::Result<MethodConfig> {
         "aflora" => aflora(FreezeMode::Adaptive, PmTrainable::Ffn, None),
         "aflora-gsm8k" => aflora(FreezeMode::Adaptive, PmTrainable::All, Some(64.0)),
         "aflora-frozen" => aflora(FreezeMode::Start, PmTrainable::Ffn, None),
+        "aflora-never" => aflora(FreezeMode::Never, PmTrainable::Ffn, None),
         other => MethodConfig::defaults(other)
             .ok_or_else(|| anyhow::anyhow!("there is no method `{other}`"))?,
     };
@@ -92,6 +99,18 @@ impl Work {
     }
 }
 
+/// Random weights, drawn where they lie: a large model's would take the host half a minute.
+fn initialise(backbone: &dyn Backbone) {
+    tch::no_grad(|| {
+        for (name, mut weight) in backbone.var_store().variables() {
+            let _ = match weight.dim() > 1 {
+                true => weight.normal_(0.0, 0.02),
+                false => weight.fill_(if name.ends_with("weight") { 1.0 } else { 0.0 }),
+            };
+        }
+    });
+}
+
 fn main() -> anyhow::Result<()> {
     let started = Instant::now();
     // Cargo itself passes `--bench`.
@@ -100,11 +119,19 @@ fn main() -> anyhow::Result<()> {
         println!("nothing measured: CONFIG.json BACKBONE METHOD BATCH LENGTH are needed");
         return Ok(());
     };
-    let optional = |i: usize, default: &str| rest.get(i).cloned().unwrap_or(default.to_string());
-    let device = choose(&optional(0, "auto"))?;
-    let precision = optional(1, "auto");
-    let base = use_precision(&precision, device)?;
-    let steps: usize = optional(2, "30").parse()?;
+    let option = |key: &str| rest.iter().find_map(|o| o.strip_prefix(key)?.strip_prefix('='));
+    let known = ["device", "precision", "steps", "threads", "graphs", "modules", "profile"];
+    if let Some(odd) = rest.iter().find(|o| !known.contains(&o.split('=').next().unwrap_or(o))) {
+        anyhow::bail!("`{odd}` is none of: {}", known.join("=, ") + "=");
+    }
+    if let Some(threads) = option("threads") {
+        tch::set_num_threads(threads.parse()?);
+    }
+    let device = choose(option("device").unwrap_or("auto"))?;
+    let precision = option("precision").unwrap_or("auto");
+    let base = use_precision(precision, device)?;
+    let steps: usize = option("steps").unwrap_or("30").parse()?;
+    anyhow::ensure!(steps > 0, "steps=0 measures nothing");
     let (batch, length): (i64, i64) = (batch.parse()?, length.parse()?);
 
     tch::manual_seed(1);
@@ -117,11 +144,12 @@ fn main() -> anyhow::Result<()> {
         true => build_writer(kind, config, &WriterOptions { device, base, checkpointing })?,
         false => build(kind, config, 2, device)?,
     };
-    weights::initialise_all(backbone.as_ref(), 1);
+    initialise(backbone.as_ref());
     // All linear layers of a block, however the model names them; of LLaMA those of the paper.
-    let target_modules = Pattern::Regex(match kind {
-        "llama" => r".*\.(q_proj|k_proj|v_proj|up_proj|down_proj)".into(),
-        _ => ".*".into(),
+    let target_modules = Pattern::Regex(match (option("modules"), kind) {
+        (Some(given), _) => given.into(),
+        (None, "llama") => r".*\.(q_proj|k_proj|v_proj|up_proj|down_proj)".into(),
+        (None, _) => ".*".into(),
     });
     let work = Work::new(backbone.as_ref(), batch, length, device);
     let targets = Targets { target_modules, ..Default::default() };
@@ -130,9 +158,9 @@ fn main() -> anyhow::Result<()> {
     let config = TunerConfig { lr: 1e-4, head_lr: 1e-4, ..Default::default() };
     let mut tuner = Tuner::new(config, method.as_ref(), model.parameters(), 1000, 100_000)?;
 
-    let mut graphs = match std::env::var_os("EAGER") {
-        Some(_) => StepGraphs::off(device),
-        None => StepGraphs::new(device),
+    let mut graphs = match option("graphs") {
+        Some("off") => StepGraphs::off(device),
+        _ => StepGraphs::new(device),
     };
     let mut milliseconds = Vec::new();
     let mut first = 0.0;
@@ -145,8 +173,8 @@ fn main() -> anyhow::Result<()> {
             first = started.elapsed().as_secs_f64();
         }
     }
-    if let Ok(path) = std::env::var("PROFILE") {
-        aflora_cuda::profile(Path::new(&path), || -> anyhow::Result<()> {
+    if let Some(path) = option("profile") {
+        aflora_cuda::profile(Path::new(path), || -> anyhow::Result<()> {
             (0..3).try_for_each(|_| work.step(&model, &mut tuner, &mut graphs))
         })??;
     }
@@ -163,10 +191,10 @@ fn main() -> anyhow::Result<()> {
         "{}",
         serde_json::json!({
             "side": "aflora", "model": kind, "method": name,
-            "mode": if checkpointing { "checkpointing" } else if graphs.is_empty() { "eager" } else { "graphs" }, "precision": format!("{base:?}"),
+            "mode": if checkpointing { "checkpointing" } else if graphs.is_empty() { "eager" } else { "graphs" }, "precision": if precision == "tf32" { "TF32".into() } else { format!("{base:?}") },
             "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
             "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
-            "trainable": tuner.trainable(),
+            "trainable": tuner.trainable(), "modules": model.adapters().count(),
         })
     );
     Ok(())
