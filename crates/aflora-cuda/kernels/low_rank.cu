@@ -169,6 +169,9 @@ __device__ __forceinline__ void grad_up_of(const T* dy, const float* h, const fl
             int at = min(row + 8 * u, end - 1);
             if (inside && row + 8 * u < end) load(dy + (u64)at * m + c, v[u]);
             load_components(h + (u64)at * R, hr[u]);
+#pragma unroll
+            for (int r = 0; r < R; r++)
+                if (!TRAINS_UP) hr[u][r] *= dr[r];
         }
         if (inside) {
 #pragma unroll
@@ -180,7 +183,7 @@ __device__ __forceinline__ void grad_up_of(const T* dy, const float* h, const fl
                     for (int r = 0; r < R; r++) {
                         sums[u * RP + r] += scaled * w[j][r];
                         if (TRAINS_UP) acc[r % SUMS][j] += v[u][j] * hr[u][r];
-                        else path += w[j][r] * hr[u][r] * dr[r];
+                        else path += w[j][r] * hr[u][r];
                     }
                     if (!TRAINS_UP) acc[0][j] += v[u][j] * path;
                 }

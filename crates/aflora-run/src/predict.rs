@@ -206,7 +206,7 @@ impl Predictor {
     ) -> Result<()> {
         let texts: Vec<(&str, Option<&str>)> =
             texts.iter().map(|(a, b)| (a.as_str(), b.as_deref())).collect();
-        let set = EncodedSet { texts: encoder.encode(&texts)?, labels: vec![0.0; rows.len()] };
+        let set = EncodedSet::unlabelled(encoder, &texts)?;
         let _no_grad = tch::no_grad_guard();
         let most = usize::try_from(self.model.backbone().max_positions()).unwrap_or(usize::MAX);
         for batch_rows in set.evaluation_batches(self.batch_size) {

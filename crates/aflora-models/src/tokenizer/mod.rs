@@ -90,6 +90,15 @@ impl TextEncoder {
             .collect())
     }
 
+    /// All that decides which tokens a text becomes.
+    ///
+    /// # Errors
+    /// A part of the tokenizer cannot be written down.
+    pub fn fingerprint(&self) -> Result<Vec<u8>> {
+        let words = self.tokenizer.to_string(false).map_err(|e| Error::Encode(e.to_string()))?;
+        Ok(words.into_bytes())
+    }
+
     /// The text of token ids, without special tokens.
     ///
     /// # Errors

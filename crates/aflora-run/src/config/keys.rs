@@ -40,6 +40,11 @@ pub const KEYS: &[Key] = &[
     key("seed", "number", "decides initial values, data order and dropout"),
     key("data", "folder", "where data and models are looked for first"),
     key("run_dir", "folder", "where the run is written; else a numbered folder of runs/"),
+    key(
+        "token_cache",
+        "folder",
+        "tokens of large tasks are kept here for later runs; null: nowhere",
+    ),
     key("device", "auto, cpu, cuda, cuda:N", "where to compute; auto is the first GPU, if any"),
     key("precision", "auto, fp32, tf32, bf16", "of the frozen weights; auto is bf16 if it is fast"),
     key("cuda_graphs", "true, false", "record training steps and replay them, on a GPU"),

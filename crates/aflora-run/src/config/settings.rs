@@ -22,6 +22,8 @@ pub struct RunSettings {
     pub data: Option<PathBuf>,
     /// Where the run is written; a numbered folder under `runs/` if not given.
     pub run_dir: Option<PathBuf>,
+    /// Where tokens of large tasks are kept for later runs; nowhere if null.
+    pub token_cache: Option<PathBuf>,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
     /// The frozen weights' precision: `fp32`, `bf16`, `tf32` (fp32, but products on a GPU take
@@ -73,6 +75,7 @@ impl Default for RunSettings {
             seed: 42,
             data: None,
             run_dir: None,
+            token_cache: Some(".cache/tokens".into()),
             device: "auto".into(),
             precision: "auto".into(),
             cuda_graphs: true,

@@ -4,9 +4,13 @@
 //! goes into padding. The order is random all the same: rows are shuffled, long stretches of
 //! them sorted by length and cut into batches, and the batches shuffled again.
 
-use aflora_models::tokenizer::Encoded;
+use super::tokens::{Key, Tokens, Writer, TRUNCATED};
+use crate::ui::Progress;
+use aflora_models::TextEncoder;
+use anyhow::Result;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// Batches whose rows are sorted by length together.
@@ -15,28 +19,71 @@ const STRETCH: usize = 16;
 /// Widths of batches on a GPU are multiples of this.
 const WIDTHS: usize = 32;
 
+/// Texts that are tokenised together.
+pub(crate) const CHUNK: usize = 8192;
+
+/// Columns of the table of tokens.
+const IDS: usize = 0;
+const TYPES: usize = 1;
+
 /// Examples as token ids, with their labels.
 #[derive(Debug)]
 pub struct EncodedSet {
-    /// Token ids.
-    pub texts: Vec<Encoded>,
+    tokens: Tokens,
     /// The class's number, or the score of a regression.
     pub labels: Vec<f64>,
 }
 
 impl EncodedSet {
+    /// Tokenises texts or pairs of texts, or maps what an earlier run left of that in `cache`.
+    ///
+    /// # Errors
+    /// A text cannot be encoded.
+    pub fn new(
+        encoder: &TextEncoder,
+        texts: &[(&str, Option<&str>)],
+        labels: Vec<f64>,
+        cache: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<Self> {
+        let mut key = Key::new(&encoder.fingerprint()?, &"texts with labels");
+        for &(a, b) in texts {
+            key.add(Some(a));
+            key.add(b);
+        }
+        let tokens = Tokens::cached(cache, key, 2, |writer| {
+            progress.begin("tokens", texts.len() as u64);
+            for (done, chunk) in (1..).zip(texts.chunks(CHUNK)) {
+                tokenise(encoder, chunk, writer)?;
+                progress.update((done * CHUNK).min(texts.len()) as u64, "");
+            }
+            progress.end();
+            Ok(())
+        })?;
+        Ok(EncodedSet { tokens, labels })
+    }
+
+    /// Texts to predict for: their labels are all 0.
+    ///
+    /// # Errors
+    /// A text cannot be encoded.
+    pub fn unlabelled(encoder: &TextEncoder, texts: &[(&str, Option<&str>)]) -> Result<Self> {
+        let tokens = Tokens::held(2, |writer| tokenise(encoder, texts, writer))?;
+        Ok(EncodedSet { tokens, labels: vec![0.0; texts.len()] })
+    }
+
     /// How many texts were cut to the maximum length.
     pub fn truncated(&self) -> usize {
-        self.texts.iter().filter(|t| t.truncated).count()
+        self.tokens.count(TRUNCATED)
     }
 
     /// Tokens of all texts together.
     pub fn tokens(&self) -> usize {
-        self.texts.iter().map(|t| t.ids.len()).sum()
+        self.lengths().iter().sum()
     }
 
     fn lengths(&self) -> Vec<usize> {
-        self.texts.iter().map(|t| t.ids.len()).collect()
+        (0..self.tokens.rows()).map(|row| self.tokens.length(row, IDS)).collect()
     }
 
     /// The batches of a training epoch: every row once, the last batch may be smaller.
@@ -54,20 +101,20 @@ impl EncodedSet {
 
     /// Tokens of the longest of these rows.
     pub fn longest(&self, rows: &[usize]) -> usize {
-        rows.iter().map(|&row| self.texts[row].ids.len()).max().unwrap_or(0)
+        rows.iter().map(|&row| self.tokens.length(row, IDS)).max().unwrap_or(0)
     }
 
     /// Token ids, mask and token types of these rows, each filled up to `width`, on the host.
     pub fn collate(&self, rows: &[usize], width: usize, pad_id: i64) -> [Tensor; 3] {
         let (mut ids, mut mask, mut types) = (Vec::new(), Vec::new(), Vec::new());
         for &row in rows {
-            let text = &self.texts[row];
-            let padding = width - text.ids.len();
-            ids.extend_from_slice(&text.ids);
+            let length = self.tokens.length(row, IDS);
+            let padding = width - length;
+            ids.extend(self.tokens.get(row, IDS));
             ids.extend(std::iter::repeat_n(pad_id, padding));
-            mask.extend(std::iter::repeat_n(1i64, text.ids.len()));
+            mask.extend(std::iter::repeat_n(1i64, length));
             mask.extend(std::iter::repeat_n(0i64, padding));
-            types.extend_from_slice(&text.type_ids);
+            types.extend(self.tokens.get(row, TYPES));
             types.extend(std::iter::repeat_n(0i64, padding));
         }
         let shape = [rows.len() as i64, width as i64];
@@ -80,6 +127,18 @@ impl EncodedSet {
         let kind = if regression { Kind::Float } else { Kind::Int64 };
         Tensor::from_slice(&labels).to_kind(kind)
     }
+}
+
+fn tokenise(
+    encoder: &TextEncoder,
+    texts: &[(&str, Option<&str>)],
+    writer: &mut Writer,
+) -> Result<()> {
+    for text in encoder.encode(texts)? {
+        let flags = if text.truncated { TRUNCATED } else { 0 };
+        writer.push(&[&text.ids, &text.type_ids], flags)?;
+    }
+    Ok(())
 }
 
 /// The width of a batch whose longest row has so many tokens, of at most `max_length`. On a CPU
@@ -127,8 +186,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn set(lengths: &[usize]) -> EncodedSet {
-        let text = |&n: &usize| Encoded { ids: vec![7; n], type_ids: vec![0; n], truncated: false };
-        EncodedSet { texts: lengths.iter().map(text).collect(), labels: vec![1.0; lengths.len()] }
+        let fill = |writer: &mut Writer| {
+            let mut push = |&n: &usize| writer.push(&[&vec![7; n], &vec![0; n]], 0);
+            Ok(lengths.iter().try_for_each(&mut push)?)
+        };
+        EncodedSet { tokens: Tokens::held(2, fill).unwrap(), labels: vec![1.0; lengths.len()] }
     }
 
     proptest! {

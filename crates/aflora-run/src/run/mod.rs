@@ -11,4 +11,5 @@ pub mod prepare;
 pub mod recorder;
 pub mod summary;
 pub mod tensorboard;
+pub mod tokens;
 pub mod train;

@@ -97,7 +97,7 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
         );
     }
     let (objective, vocab_size, sources) =
-        data.encode(resolved, &files, backbone.as_ref(), device)?;
+        data.encode(resolved, &files, backbone.as_ref(), device, progress)?;
     if vocab_size > backbone.vocab_size() {
         bail!(
             "{}: its tokenizer knows {vocab_size} tokens, but the model has embeddings for {}; they are not of one model",
@@ -207,16 +207,26 @@ impl Data {
         files: &ModelFiles,
         backbone: &dyn Backbone,
         device: Device,
+        progress: &mut dyn Progress,
     ) -> Result<(Box<dyn Objective>, i64, Vec<Source>)> {
         let RunSettings { max_length, eval_batch_size, .. } = resolved.run;
+        let cache = resolved.run.token_cache.as_deref();
         match self {
             Data::Labels(task, Dataset { train, evals, sources }) => {
                 let encoder = TextEncoder::from_folder(&files.folder, max_length)?;
-                let evals =
-                    evals.into_iter().map(|(name, rows)| Ok((name, encode(&encoder, &rows)?)));
+                let mut encode = |rows: &[Example]| {
+                    let texts: Vec<(&str, Option<&str>)> = rows
+                        .iter()
+                        .map(|row| (row.text_a.as_str(), row.text_b.as_deref()))
+                        .collect();
+                    let labels = rows.iter().map(|row| row.label).collect();
+                    EncodedSet::new(&encoder, &texts, labels, cache, progress)
+                };
+                let train = encode(&train)?;
+                let evals = evals.into_iter().map(|(name, rows)| Ok((name, encode(&rows)?)));
                 let objective = Classify {
                     task,
-                    train: encode(&encoder, &train)?,
+                    train,
                     evals: evals.collect::<Result<_>>()?,
                     pad_id: encoder.pad_id(),
                     eval_batch_size,
@@ -228,7 +238,8 @@ impl Data {
             Data::Text(TextDataset { train, eval, sources }) => {
                 let texts = texts(resolved, files, backbone)?;
                 let vocab_size = texts.vocab_size();
-                let objective = Write::new(texts, &train, eval, eval_batch_size, device)?;
+                let objective =
+                    Write::new(texts, &train, eval, eval_batch_size, device, cache, progress)?;
                 Ok((Box::new(objective), vocab_size, sources))
             }
         }
@@ -271,11 +282,4 @@ fn draw<T>(rows: &mut Vec<T>, limit: usize, seed: u64) {
     }
     let mut keep = keep.into_iter();
     rows.retain(|_| keep.next().unwrap_or(false));
-}
-
-fn encode(encoder: &TextEncoder, rows: &[Example]) -> Result<EncodedSet> {
-    let texts: Vec<(&str, Option<&str>)> =
-        rows.iter().map(|row| (row.text_a.as_str(), row.text_b.as_deref())).collect();
-    let labels = rows.iter().map(|row| row.label).collect();
-    Ok(EncodedSet { texts: encoder.encode(&texts)?, labels })
 }

@@ -7,7 +7,8 @@
 use super::{Evaluated, Objective};
 use crate::config::{TaskConfig, INPUT};
 use crate::data::Pair;
-use crate::run::batches::{shuffled_by_length, width_for};
+use crate::run::batches::{shuffled_by_length, width_for, CHUNK};
+use crate::run::tokens::{Key, Tokens, Writer, EMPTY, TRUNCATED};
 use crate::ui::Progress;
 use aflora_models::generate::SpecialTokens;
 use aflora_models::{AdaptedModel, Batch, TextEncoder};
@@ -35,19 +36,15 @@ pub struct Texts {
     longest_prompt: usize,
 }
 
-/// One pair as tokens.
-#[derive(Debug)]
-struct Row {
-    /// What is read in training: prompt and target of a decoder, the source of an
-    /// encoder-decoder.
-    ids: Vec<i64>,
-    /// The token wanted after each of a decoder's tokens, or the tokens an encoder-decoder
-    /// should write; [`NONE`] where it does not matter.
-    labels: Vec<i64>,
-    /// What is read to write on.
-    prompt: Vec<i64>,
-    truncated: bool,
-}
+// Columns of the table of tokens.
+
+/// What is read in training: prompt and target of a decoder, the source of an encoder-decoder.
+const IDS: usize = 0;
+/// The token wanted after each of a decoder's tokens, or the tokens an encoder-decoder should
+/// write; [`NONE`] where it does not matter.
+const LABELS: usize = 1;
+/// What a decoder reads to write on; an encoder-decoder reads [`IDS`].
+const PROMPT: usize = 2;
 
 impl Texts {
     /// Tokens as `folder`'s tokenizer makes them, for a model with these special tokens and
@@ -102,23 +99,56 @@ impl Texts {
         self.config.prompt.replace(INPUT, input)
     }
 
-    fn encode(&self, pairs: &[Pair]) -> Result<Vec<Row>> {
+    /// The pairs as tokens, or what an earlier run left of them in `cache`.
+    fn encode(
+        &self,
+        pairs: &[Pair],
+        cache: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<Tokens> {
+        let Texts { config, tokens, eos, max_length, longest_prompt, .. } = self;
+        let settings = (
+            (&config.prompt, config.train_on_inputs, config.max_target_length),
+            (tokens.decoder_start.is_some(), eos, max_length, longest_prompt),
+        );
+        let mut key = Key::new(&self.encoder.fingerprint()?, &settings);
+        for Pair { input, target, .. } in pairs {
+            key.add(Some(input));
+            key.add(Some(target));
+        }
+        Tokens::cached(cache, key, 3, |writer| {
+            progress.begin("tokens", pairs.len() as u64);
+            for (done, chunk) in (1..).zip(pairs.chunks(CHUNK)) {
+                self.tokenise(chunk, writer)?;
+                progress.update((done * CHUNK).min(pairs.len()) as u64, "");
+            }
+            progress.end();
+            Ok(())
+        })
+    }
+
+    fn tokenise(&self, pairs: &[Pair], writer: &mut Writer) -> Result<()> {
         let prompts: Vec<String> = pairs.iter().map(|pair| self.prompt(&pair.input)).collect();
         let prompt_tokens = tokens(&self.encoder, prompts.iter().map(String::as_str))?;
+        let mut push = |ids: &[i64], labels: &[i64], prompt: &[i64], truncated: bool| {
+            let empty = labels.iter().all(|&label| label == NONE);
+            let flags = [(truncated, TRUNCATED), (empty, EMPTY)];
+            let flags = flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum();
+            writer.push(&[ids, labels, prompt], flags)
+        };
         if self.tokens.decoder_start.is_some() {
             let targets = tokens(&self.target_encoder, pairs.iter().map(|p| p.target.as_str()))?;
-            let rows = prompt_tokens.into_iter().zip(targets).map(|((ids, cut), target)| {
-                let (labels, target_cut) = target;
+            for ((ids, cut), (labels, target_cut)) in prompt_tokens.into_iter().zip(targets) {
                 let labels = with_end(labels, self.eos, target_cut);
-                Row { prompt: ids.clone(), ids, labels, truncated: cut || target_cut }
-            });
-            return Ok(rows.collect());
+                push(&ids, &labels, &[], cut || target_cut)?;
+            }
+            return Ok(());
         }
         let whole =
             prompts.iter().zip(pairs).map(|(prompt, pair)| format!("{prompt}{}", pair.target));
         let whole: Vec<String> = whole.collect();
         let whole = tokens(&self.encoder, whole.iter().map(String::as_str))?;
-        let rows = prompt_tokens.into_iter().zip(whole).map(|((prompt, _), (ids, _))| {
+        for ((prompt, _), (ids, _)) in prompt_tokens.into_iter().zip(whole) {
             let mut ids = with_end(ids, self.eos, false);
             // Tokens of which the first characters belong to the prompt count as the target's.
             let shared = prompt.iter().zip(&ids).take_while(|(a, b)| a == b).count();
@@ -126,10 +156,18 @@ impl Texts {
             let truncated = ids.len() > self.max_length;
             ids.truncate(self.max_length);
             let next = |i: usize| ids.get(i + 1).filter(|_| i + 1 >= first).copied();
-            let labels = (0..ids.len()).map(|i| next(i).unwrap_or(NONE)).collect();
-            Row { ids, labels, prompt: self.fitting(prompt), truncated }
-        });
-        Ok(rows.collect())
+            let labels: Vec<i64> = (0..ids.len()).map(|i| next(i).unwrap_or(NONE)).collect();
+            push(&ids, &labels, &self.fitting(prompt), truncated)?;
+        }
+        Ok(())
+    }
+
+    /// The column of what is read to write on.
+    fn prompts(&self) -> usize {
+        match self.tokens.decoder_start {
+            Some(_) => IDS,
+            None => PROMPT,
+        }
     }
 
     /// The prompt's end, where it is too long, behind its first token.
@@ -156,14 +194,13 @@ impl Texts {
         let prompts: Vec<String> = inputs.iter().map(|input| self.prompt(input)).collect();
         let encoded = tokens(&self.encoder, prompts.iter().map(String::as_str))?;
         let prompts: Vec<Vec<i64>> = encoded.into_iter().map(|(p, _)| self.fitting(p)).collect();
-        let prompts: Vec<&[i64]> = prompts.iter().map(Vec::as_slice).collect();
         self.write_after(model, &prompts, batch_size, device, done)
     }
 
     fn write_after(
         &self,
         model: &AdaptedModel,
-        prompts: &[&[i64]],
+        prompts: &[Vec<i64>],
         batch_size: usize,
         device: Device,
         done: &mut dyn FnMut(usize),
@@ -173,7 +210,8 @@ impl Texts {
         let mut written = vec![String::new(); prompts.len()];
         let mut finished = 0;
         for rows in order.chunks(batch_size) {
-            let batch = self.beginning(rows.iter().map(|&row| prompts[row]), device);
+            let prompts: Vec<&[i64]> = rows.iter().map(|&row| prompts[row].as_slice()).collect();
+            let batch = self.beginning(&prompts, device);
             for (&row, ids) in rows.iter().zip(model.write(&batch, &self.config.generation)?) {
                 written[row] = self.encoder.decode(&ids)?.trim().to_string();
             }
@@ -184,11 +222,10 @@ impl Texts {
     }
 
     /// A batch to write on after.
-    fn beginning<'a>(&self, prompts: impl Iterator<Item = &'a [i64]>, device: Device) -> Batch {
-        let prompts: Vec<&[i64]> = prompts.collect();
+    fn beginning(&self, prompts: &[&[i64]], device: Device) -> Batch {
         let left_padded = self.tokens.decoder_start.is_none();
         let width = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
-        let (ids, mask) = padded(&prompts, width, self.pad, left_padded);
+        let (ids, mask) = padded(prompts, width, self.pad, left_padded);
         let (ids, mask) = (ids.to_device(device), mask.to_device(device));
         let decoder_input_ids = self
             .tokens
@@ -199,24 +236,22 @@ impl Texts {
 
     /// A batch to learn from, on the host: token ids, mask, labels, and for an encoder-decoder
     /// what its decoder reads. `device` is where it will go.
-    fn collate(&self, rows: &[&Row], device: Device) -> Vec<Tensor> {
-        let longest = |of: fn(&Row) -> usize| rows.iter().map(|r| of(r)).max().unwrap_or(0);
-        let width = width_for(longest(|r| r.ids.len()), self.max_length, device);
-        let ids: Vec<&[i64]> = rows.iter().map(|r| r.ids.as_slice()).collect();
-        let labels: Vec<&[i64]> = rows.iter().map(|r| r.labels.as_slice()).collect();
+    fn collate(&self, table: &Tokens, rows: &[usize], device: Device) -> Vec<Tensor> {
+        let column = |column: usize| -> Vec<Vec<i64>> {
+            rows.iter().map(|&row| table.get(row, column).collect()).collect()
+        };
+        let longest = |of: &[Vec<i64>]| of.iter().map(Vec::len).max().unwrap_or(0);
+        let (ids, labels) = (column(IDS), column(LABELS));
+        let width = width_for(longest(&ids), self.max_length, device);
         let (input_ids, mask) = padded(&ids, width, self.pad, false);
         match self.tokens.decoder_start {
             None => vec![input_ids, mask, padded(&labels, width, NONE, false).0],
             Some(start) => {
-                let longest = longest(|r| r.labels.len());
-                let width = width_for(longest, self.config.max_target_length, device);
-                let shifted: Vec<Vec<i64>> = labels
-                    .iter()
-                    .map(|l| {
-                        std::iter::once(start).chain(l.iter().copied()).take(l.len()).collect()
-                    })
-                    .collect();
-                let shifted: Vec<&[i64]> = shifted.iter().map(Vec::as_slice).collect();
+                let width = width_for(longest(&labels), self.config.max_target_length, device);
+                let shifted = labels.iter().map(|labels| {
+                    std::iter::once(start).chain(labels.iter().copied()).take(labels.len())
+                });
+                let shifted: Vec<Vec<i64>> = shifted.map(Iterator::collect).collect();
                 let read = padded(&shifted, width, self.pad, false).0;
                 vec![input_ids, mask, padded(&labels, width, NONE, false).0, read]
             }
@@ -252,18 +287,12 @@ fn on_device(tensors: &[Tensor]) -> Result<(Batch, Tensor)> {
 }
 
 /// Rows as one tensor and its mask, filled up with `fill` before or behind.
-fn padded(rows: &[&[i64]], width: usize, fill: i64, left: bool) -> (Tensor, Tensor) {
-    let (mut ids, mut mask) = (Vec::new(), Vec::new());
-    for row in rows {
-        let padding = width - row.len();
-        let (before, behind) = if left { (padding, 0) } else { (0, padding) };
-        for (values, filling, of_row) in
-            [(&mut ids, fill, row.to_vec()), (&mut mask, 0, vec![1; row.len()])]
-        {
-            values.extend(std::iter::repeat_n(filling, before));
-            values.extend(of_row);
-            values.extend(std::iter::repeat_n(filling, behind));
-        }
+fn padded<R: AsRef<[i64]>>(rows: &[R], width: usize, fill: i64, left: bool) -> (Tensor, Tensor) {
+    let (mut ids, mut mask) = (vec![fill; rows.len() * width], vec![0; rows.len() * width]);
+    for (i, row) in rows.iter().map(AsRef::as_ref).enumerate() {
+        let start = i * width + if left { width - row.len() } else { 0 };
+        ids[start..start + row.len()].copy_from_slice(row);
+        mask[start..start + row.len()].fill(1);
     }
     let shape = [rows.len() as i64, width as i64];
     let tensor = |values: &[i64]| Tensor::from_slice(values).view(shape);
@@ -274,11 +303,11 @@ fn padded(rows: &[&[i64]], width: usize, fill: i64, left: bool) -> (Tensor, Tens
 #[derive(Debug)]
 pub struct Write {
     texts: Texts,
-    train: Vec<Row>,
-    /// Training rows whose target is cut off whole: there is nothing to learn from them.
-    dropped: usize,
+    train: Tokens,
+    /// Rows of `train` with something to learn; the others' targets are cut off whole.
+    used: Vec<usize>,
     eval_split: String,
-    eval: Vec<Row>,
+    eval: Tokens,
     eval_pairs: Vec<Pair>,
     eval_batch_size: usize,
     device: Device,
@@ -295,33 +324,30 @@ impl Write {
         (eval_split, eval_pairs): (String, Vec<Pair>),
         eval_batch_size: usize,
         device: Device,
+        cache: Option<&Path>,
+        progress: &mut dyn Progress,
     ) -> Result<Self> {
-        let mut rows = texts.encode(train)?;
-        let before = rows.len();
-        rows.retain(|row| row.labels.iter().any(|&label| label != NONE));
-        if rows.is_empty() {
+        let train = texts.encode(train, cache, progress)?;
+        let used: Vec<usize> = (0..train.rows()).filter(|&row| !train.has(row, EMPTY)).collect();
+        if used.is_empty() {
             crate::usage!(
-                "of {before} training texts, none has its target within max_length={}; raise it",
+                "of {} training texts, none has its target within max_length={}; raise it",
+                train.rows(),
                 texts.max_length
             );
         }
-        let dropped = before - rows.len();
-        let eval = texts.encode(&eval_pairs)?;
-        Ok(Write {
-            texts,
-            train: rows,
-            dropped,
-            eval_split,
-            eval,
-            eval_pairs,
-            eval_batch_size,
-            device,
-        })
+        let eval = texts.encode(&eval_pairs, cache, progress)?;
+        Ok(Write { texts, train, used, eval_split, eval, eval_pairs, eval_batch_size, device })
+    }
+
+    /// Tokens of the training rows.
+    fn lengths(&self) -> Vec<usize> {
+        self.used.iter().map(|&row| self.train.length(row, IDS)).collect()
     }
 
     /// The sum of the loss over all wanted tokens, and how many there are.
-    fn total_loss(&self, model: &AdaptedModel, rows: &[&Row]) -> Result<(f64, f64)> {
-        let tensors = self.texts.collate(rows, self.device);
+    fn total_loss(&self, model: &AdaptedModel, rows: &[usize]) -> Result<(f64, f64)> {
+        let tensors = self.texts.collate(&self.eval, rows, self.device);
         let tensors: Vec<Tensor> = tensors.iter().map(|t| t.to_device(self.device)).collect();
         let (batch, labels) = on_device(&tensors)?;
         let sum = self.cross_entropy(&model.forward(&batch, false)?, &labels, Reduction::Sum);
@@ -336,9 +362,9 @@ impl Write {
     }
 
     fn mean_loss(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<f64> {
-        let mut order: Vec<&Row> =
-            self.eval.iter().filter(|row| row.labels.iter().any(|&l| l != NONE)).collect();
-        order.sort_by_key(|row| std::cmp::Reverse(row.ids.len()));
+        let mut order: Vec<usize> =
+            (0..self.eval.rows()).filter(|&row| !self.eval.has(row, EMPTY)).collect();
+        order.sort_by_key(|&row| std::cmp::Reverse(self.eval.length(row, IDS)));
         progress.begin(&format!("loss {}", self.eval_split), order.len() as u64);
         let _no_grad = tch::no_grad_guard();
         let (mut total, mut count, mut done) = (0.0, 0.0, 0);
@@ -354,13 +380,12 @@ impl Write {
 
 impl Objective for Write {
     fn training_batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
-        let lengths: Vec<usize> = self.train.iter().map(|row| row.ids.len()).collect();
-        shuffled_by_length(&lengths, batch_size, seed, epoch)
+        shuffled_by_length(&self.lengths(), batch_size, seed, epoch)
     }
 
     fn batch(&self, rows: &[usize]) -> Vec<Tensor> {
-        let rows: Vec<&Row> = rows.iter().map(|&row| &self.train[row]).collect();
-        self.texts.collate(&rows, self.device)
+        let rows: Vec<usize> = rows.iter().map(|&row| self.used[row]).collect();
+        self.texts.collate(&self.train, &rows, self.device)
     }
 
     fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Tensor> {
@@ -370,8 +395,10 @@ impl Objective for Write {
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {
         let loss = self.mean_loss(model, progress)?;
-        progress.begin(&format!("write {}", self.eval_split), self.eval.len() as u64);
-        let prompts: Vec<&[i64]> = self.eval.iter().map(|row| row.prompt.as_slice()).collect();
+        progress.begin(&format!("write {}", self.eval_split), self.eval.rows() as u64);
+        let column = self.texts.prompts();
+        let prompts = (0..self.eval.rows()).map(|row| self.eval.get(row, column).collect());
+        let prompts: Vec<Vec<i64>> = prompts.collect();
         let mut done = |n: usize| progress.update(n as u64, "");
         let written = self.texts.write_after(
             model,
@@ -408,18 +435,18 @@ impl Objective for Write {
 
     fn rows(&self, split: &str) -> usize {
         match split {
-            "train" => self.train.len(),
-            _ => self.eval.len(),
+            "train" => self.used.len(),
+            _ => self.eval.rows(),
         }
     }
 
     fn tokens(&self) -> usize {
-        self.train.iter().map(|row| row.ids.len()).sum()
+        self.lengths().iter().sum()
     }
 
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        let cut = self.train.iter().filter(|row| row.truncated).count();
+        let cut = self.used.iter().filter(|&&row| self.train.has(row, TRUNCATED)).count();
         if cut > 0 {
             let length = self.texts.max_length;
             remarks.push(match self.texts.tokens.decoder_start {
@@ -430,14 +457,14 @@ impl Objective for Write {
                 ),
             });
         }
-        if self.dropped > 0 {
+        let dropped = self.train.rows() - self.used.len();
+        if dropped > 0 {
             remarks.push(format!(
-                "{} training texts have their whole target behind the cut: left out",
-                self.dropped
+                "{dropped} training texts have their whole target behind the cut: left out"
             ));
         }
-        let full = self.eval.iter().filter(|row| row.prompt.len() == self.texts.longest_prompt);
-        let full = full.count();
+        let full = |&row: &usize| self.eval.length(row, PROMPT) == self.texts.longest_prompt;
+        let full = (0..self.eval.rows()).filter(full).count();
         if full > 0 && self.texts.tokens.decoder_start.is_none() {
             remarks.push(format!(
                 "{full} prompts leave no room for {} new tokens: cut at their beginning",
