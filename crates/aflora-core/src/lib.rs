@@ -35,6 +35,7 @@ pub mod freeze;
 pub mod fused;
 mod hook;
 pub mod optim;
+mod product;
 mod span;
 mod tuner;
 

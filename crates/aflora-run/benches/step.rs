@@ -8,7 +8,8 @@
 //!     profile=FILE            three further steps, as a trace for chrome://tracing
 //!
 //! METHOD may carry a rank, `lora:32`; `aflora-gsm8k` is AFLoRA with all matrices trained,
-//! `aflora-frozen` with none, `aflora-never` without scores and freezing. BACKBONE may be a kind
+//! `aflora-frozen` with none, `aflora-never` without scores and freezing,
+//! `aflora-tests` with a freeze test at every tenth step, as after the initial span. BACKBONE may be a kind
 //! that classifies or one that writes: then the loss is on every token (of an encoder-decoder: on a target of a
 //! quarter of LENGTH). With `+checkpointing` behind BACKBONE, blocks are checkpointed.
 //!
@@ -18,7 +19,7 @@
 
 use aflora_core::adapter::{AfloraConfig, MethodConfig, PmTrainable};
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
-use aflora_core::{Tuner, TunerConfig};
+use aflora_core::{Span, Tuner, TunerConfig};
 use aflora_cuda::StepGraphs;
 use aflora_models::{build, build_writer, kinds, AdaptedModel, Backbone, Batch, Pattern};
 use aflora_models::{Purpose, Targets, WriterOptions};
@@ -42,6 +43,10 @@ fn method(name: &str) -> anyhow::Result<MethodConfig> {
         "aflora" => aflora(FreezeMode::Adaptive, PmTrainable::Ffn, None),
         "aflora-gsm8k" => aflora(FreezeMode::Adaptive, PmTrainable::All, Some(64.0)),
         "aflora-frozen" => aflora(FreezeMode::Start, PmTrainable::Ffn, None),
+        "aflora-tests" => {
+            let freeze = FreezeConfig { t_i: Span::Steps(0), ..Default::default() };
+            MethodConfig::Aflora(AfloraConfig { freeze, ..Default::default() })
+        }
         "aflora-never" => aflora(FreezeMode::Never, PmTrainable::Ffn, None),
         other => MethodConfig::defaults(other)
             .ok_or_else(|| anyhow::anyhow!("there is no method `{other}`"))?,
@@ -193,6 +198,7 @@ fn main() -> anyhow::Result<()> {
             "side": "aflora", "model": kind, "method": name,
             "mode": if checkpointing { "checkpointing" } else if graphs.is_empty() { "eager" } else { "graphs" }, "precision": if precision == "tf32" { "TF32".into() } else { format!("{base:?}") },
             "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
+            "mean_ms": measured.iter().sum::<f64>() / steps as f64,
             "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
             "trainable": tuner.trainable(), "modules": model.adapters().count(),
         })

@@ -7,10 +7,11 @@
 
 use super::init::{constant, kaiming_uniform, torch_uniform};
 use super::{
-    check_dropout, check_sites, flat, Adapter, AdapterTensor, LowRank, Method, Role, Site,
+    check_dropout, check_sites, flat, wrap, Adapter, AdapterTensor, LowRank, Method, Role, Site,
 };
 use crate::error::check;
 use crate::flops::Products;
+use crate::product::product;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -137,9 +138,16 @@ impl Adapter for EloraAdapter {
     fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
         let (x2, dropped) = flat(x, &self.site, self.training.then_some(self.dropout));
         // d stays outside the product: its gradient is then a sum over tokens.
-        let h =
-            dropped.linear(&self.a().to_kind(x.kind()), None::<Tensor>) * self.d.to_kind(x.kind());
-        super::wrap::accumulate(x, &x2, weight, bias, &h, &self.up())
+        let h = product(&dropped, &self.a().to_kind(x.kind()), None) * self.d.to_kind(x.kind());
+        if x.device() == Device::Cpu {
+            // Here b, too, stays outside: some passes over y for its gradient cost a CPU far less
+            // than the product with h that b ⊙ B would ask for. (A GPU: the same, and memory.)
+            let up = self.b.narrow(0, 0, self.site.out_features).to_kind(x.kind());
+            let path = product(&h, &up, None);
+            let y = product(&x2, weight, bias).addcmul(&path, &self.b_vec.to_kind(x.kind()));
+            return wrap::shaped(y, x);
+        }
+        wrap::accumulate(x, &x2, weight, bias, &h, &self.up())
     }
 
     fn folded(&self) -> LowRank {

@@ -1,6 +1,7 @@
 //! A frozen linear layer with an adapter beside it, for models built from `tch::nn` modules.
 
 use super::{Adapter, Method, Site};
+use crate::product::product_and;
 use crate::{Block, Error, Result};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{nn, Tensor};
@@ -110,8 +111,7 @@ impl nn::Module for AdaptedLinear {
     }
 }
 
-/// `W0 x + bias + up h`, in the shape of `x`: the low-rank product is accumulated into the
-/// frozen product's own output, which saves a pass over the largest tensor of the layer.
+/// `W0 x + bias + up h`, in the shape of `x`.
 ///
 /// `x2` is `x` as `[tokens, in_features]`, `h` is `[tokens, rank]`, `up` is
 /// `[out_features, rank]`.
@@ -123,12 +123,15 @@ pub(super) fn accumulate(
     h: &Tensor,
     up: &Tensor,
 ) -> Tensor {
-    let mut y = x2.linear(weight, bias);
-    // In place is sound: the frozen product's backward does not read its own output.
-    let _ = y.addmm_(h, &up.to_kind(h.kind()).tr());
+    let y = product_and(x2, weight, bias, h, &up.to_kind(h.kind()));
+    shaped(y, x)
+}
+
+/// `[tokens, features]` in the shape of `x` but for its features.
+pub(super) fn shaped(y: Tensor, x: &Tensor) -> Tensor {
     let mut shape = x.size();
     if let Some(last) = shape.last_mut() {
-        *last = weight.size()[0];
+        *last = y.size()[1];
     }
     y.view(shape.as_slice())
 }
