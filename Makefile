@@ -6,6 +6,8 @@ METHOD ?=
 SEED   ?=
 DATA   ?=
 ARGS   ?=
+SUITE  ?= deberta models
+PYTHON ?= python3
 CUDA   ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 1)
 
 # A libtorch of the user's own comes first: LIBTORCH, or LIBTORCH_USE_PYTORCH.
@@ -25,7 +27,7 @@ CHOICE := task=$(TASK) $(if $(MODEL),model=$(MODEL)) $(if $(METHOD),method=$(MET
 # The embedded model or task is only fetched for a run that uses it.
 ASSETS := $(if $(filter reviews,$(TASK))$(filter minilm,$(MODEL)),assets)
 
-.PHONY: help setup assets build experiment inspect validate test lint docs clean distclean
+.PHONY: help setup assets build experiment inspect validate test lint docs bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
@@ -37,6 +39,8 @@ help:
 	@echo 'make test         all tests'
 	@echo 'make lint         formatting and clippy, warnings are errors'
 	@echo 'make docs         the API documentation'
+	@echo 'make bench        the parts of a step beside the plain way, on the CPU'
+	@echo 'make bench-step   whole steps, ours and PEFT in turn: SUITE="deberta models …"  PYTHON=one with peft'
 	@echo 'make setup        libtorch only; CUDA=1 with what a GPU needs (found by itself)'
 	@echo 'make assets       the embedded model and task only'
 	@echo 'make build        target/release/aflora only; see target/release/aflora --help'
@@ -69,6 +73,12 @@ lint: setup
 
 docs: setup
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps
+
+bench: setup
+	cargo bench -p aflora-core
+
+bench-step: setup
+	python3 bench/step.py $(SUITE) --python "$(PYTHON)" --out bench-step.jsonl
 
 clean:
 	cargo clean

@@ -124,7 +124,12 @@ def measure(args):
     for number, entry in enumerate(entries, 1):
         side, model, method, batch, length, options = entry
         print(f"{number}/{len(entries)} {side} {model} {method} {batch} x {length} {' '.join(options)}", file=sys.stderr, flush=True)
-        done = subprocess.run(command(entry, args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # PEFT's torch must not find the libtorch that ours is linked to.
+        env = dict(os.environ)
+        if side == "peft":
+            paths = env.get("LD_LIBRARY_PATH", "").split(":")
+            env["LD_LIBRARY_PATH"] = ":".join(path for path in paths if not os.path.exists(os.path.join(path, "libtorch_cpu.so")))
+        done = subprocess.run(command(entry, args), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         found = [line for line in done.stdout.splitlines() if line.startswith("{")]
         if not found:
             print(f"    failed: {(done.stderr.strip().splitlines() or ['no output'])[-1][:300]}", file=sys.stderr)
@@ -139,17 +144,22 @@ def table(rows):
     machine, *rows = rows
     print(", ".join(f"{key} {value}" for key, value in machine.items() if value != ""), end="\n\n")
     precisions = {"Float": "fp32", "TF32": "tf32", "BFloat16": "bf16 base, fp32 adapters", "bf16": "all bf16", "autocast": "bf16 autocast"}
-    # Beside PEFT's LoRA one by one on the same shape: what part of its time, and of its memory.
-    peers = {(r["model"], r["batch"], r["length"]): r for r in reversed(rows)
-             if r["side"] == "peft" and r["mode"] == "eager" and r["precision"] == "bf16"}
+    # Beside PEFT's LoRA, operation by operation and in the same precision (ELoRA: beside its VeRA where that was measured).
+    def alike(r):
+        return r["model"], r["batch"], r["length"], r["precision"] in ("BFloat16", "bf16"), r["mode"] == "checkpointing"
+
+    eager = [r for r in rows if r["side"] == "peft" and r["mode"] in ("eager", "checkpointing") and r["precision"] in ("bf16", "fp32")]
+    peers = {(r["method"].split(":")[0], alike(r)): r for r in reversed(eager)}
+
     modules = len({r.get("modules") for r in rows if r["side"] == "aflora" and r["model"] == "deberta-v3-base"}) > 1
     print(f"| | mode | precision | shape |{' layers |' if modules else ''} ms a step | of PEFT's | first step after, s | memory, GB | of it tensors |")
     print("|---|---|---|---|---|---|---|---|---|" + ("---|" if modules else ""))
     for r in rows:
-        peer = peers.get((r["model"], r["batch"], r["length"]))
+        peer = peers.get(("vera" if r["method"] == "elora" else "lora", alike(r))) or peers.get(("lora", alike(r)))
         ratio = f"{r['ms'] / peer['ms']:.3f}" if peer and r["side"] == "aflora" else "–"
         tensors = r.get("peak_tensors")
-        layers = f" {r.get('modules', '–')} |" if modules else ""
+        pattern = "".join(f" {o.split('=', 1)[1]}".replace("|", "\\|") for o in r["options"].split() if o.startswith("modules="))
+        layers = f" {r.get('modules', '–')}{pattern} |" if modules else ""
         print(f"| {r['side']} {r['method']} | {r['mode']} | {precisions.get(r['precision'], r['precision'])} | {r['model']}, {r['batch']} × {r['length']} |{layers}"
               f" {r['ms']:.2f} | {ratio} | {r['first_step_s']:.1f} | {r['peak_memory'] / 1e9:.2f} | {f'{tensors / 1e9:.2f}' if tensors else '–'} |")
 

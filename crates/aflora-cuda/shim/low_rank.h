@@ -38,6 +38,8 @@ struct LowRank : torch::autograd::Function<LowRank> {
         auto flat = aligned(x).view({-1, k});
         int64_t n = flat.size(0);
         auto a = aligned(down), up_ = aligned(up);
+        // Behind a d of odd length, b may lie anywhere.
+        auto b_ = b.defined() ? aligned(b) : b;
         auto y = bias.defined() ? at::addmm(bias, flat, weight.t()) : at::mm(flat, weight.t());
         auto h = at::empty({n, rank}, flat.options().dtype(at::kFloat));
         auto& kernel = kernels_for(x, rank);
@@ -46,9 +48,9 @@ struct LowRank : torch::autograd::Function<LowRank> {
         unsigned blocks = across(m, rank);
         int tokens = slab(n, blocks);
         launch(kernel["up"], dim3(blocks, divided(n, tokens)), dim3(32, 8), 0, y.data_ptr(), floats(h), floats(up_),
-               floats(d), floats(b), float(scale), int(n), int(m), tokens);
+               floats(d), floats(b_), float(scale), int(n), int(m), tokens);
         // Only A's gradient reads x: once A is frozen, x need not be kept.
-        ctx->save_for_backward({down.requires_grad() ? flat : at::Tensor(), weight, h, a, d, up_, b});
+        ctx->save_for_backward({down.requires_grad() ? flat : at::Tensor(), weight, h, a, d, up_, b_});
         ctx->saved_data["scale"] = scale;
         ctx->saved_data["wants"] = int64_t(x.requires_grad()) | int64_t(down.requires_grad()) << 1 | int64_t(d.defined() && d.requires_grad()) << 2 |
                                    int64_t(up.requires_grad()) << 3 | int64_t(b.defined() && b.requires_grad()) << 4;

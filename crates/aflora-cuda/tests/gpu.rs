@@ -3,7 +3,7 @@
 
 use aflora_core::adapter::{normal, Aflora, AfloraConfig, Lora, LoraConfig, PmTrainable, Role};
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
-use aflora_core::optim::Parameter;
+use aflora_core::optim::{Arena, Parameter};
 use aflora_core::{AdaptedLinear, Block, Checkpoints, Method, Span, Tuner, TunerConfig};
 use aflora_cuda::{ops, Graph, Pool, StepGraphs};
 use std::io::Write;
@@ -270,7 +270,10 @@ fn paths_beside_frozen_weights_and_their_gradients() {
         Box::new(Lora::new(LoraConfig { rank, ..Default::default() }).unwrap()) as Box<dyn Method>
     };
     for (what, method) in [
+        ("aflora 1", aflora(1, FreezeMode::Adaptive)),
+        ("aflora 2, frozen", aflora(2, FreezeMode::Start)),
         ("aflora 4", aflora(4, FreezeMode::Adaptive)),
+        ("aflora 7", aflora(7, FreezeMode::Adaptive)),
         ("aflora 4, frozen", aflora(4, FreezeMode::Start)),
         ("aflora 8", aflora(8, FreezeMode::Adaptive)),
         ("aflora 8, frozen", aflora(8, FreezeMode::Start)),
@@ -299,6 +302,8 @@ fn paths_beside_frozen_weights_and_their_gradients() {
                     nn::Linear { ws: fixed(&[to, from], "w"), bs: Some(fixed(&[to], "bias")) };
                 let layer =
                     AdaptedLinear::wrap("layer", layer, Block::Ffn, method.as_ref(), 5).unwrap();
+                // As in training: end to end in one buffer, so that not all begin at 16 bytes.
+                let arena = Arena::new(layer.adapter().parameters()).unwrap();
                 let parameters = layer.adapter().parameters();
                 for p in &parameters {
                     let values = normal(&p.leaf.size(), 0.3, 2, &p.name).to_device(device);
@@ -313,6 +318,7 @@ fn paths_beside_frozen_weights_and_their_gradients() {
                 let names =
                     ["x".to_string()].into_iter().chain(parameters.iter().map(|p| p.name.clone()));
                 made.extend(names.zip(gradients(&y, &toward, &leaves)));
+                drop(arena);
                 made
             };
             // In fp32 on the CPU: libtorch's operations on the same values.
@@ -327,10 +333,12 @@ fn paths_beside_frozen_weights_and_their_gradients() {
     }
 }
 
+/// Losses, freezes, the parameters at the end, and how many graphs there were.
+type Trained = (Vec<f64>, Vec<(String, u64)>, Vec<Tensor>, usize);
+
 /// Trains two adapted layers with dropout between them, on two shapes of batches, every third
-/// update in two pieces, while matrices freeze: losses, freezes, the parameters at the end, and
-/// how many graphs there were.
-fn train(mut graphs: StepGraphs) -> (Vec<f64>, Vec<(String, u64)>, Vec<Tensor>, usize) {
+/// update in two pieces, while matrices freeze.
+fn train(mut graphs: StepGraphs) -> Trained {
     tch::manual_seed(7);
     let config = AfloraConfig { pm_trainable: PmTrainable::All, ..Default::default() };
     let method = Aflora::new(config).unwrap();

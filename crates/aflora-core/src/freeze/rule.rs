@@ -45,8 +45,9 @@ pub(super) fn element_quantile(elements: &Tensor, means: &[f64], ratio: f64) -> 
     if k == 0 {
         return Verdict { threshold: None, freeze: vec![false; means.len()] };
     }
-    let (kth, _) = elements.kthvalue(k, 0, false);
-    let threshold = kth.to_kind(Kind::Double).double_value(&[]);
+    // Not by `kthvalue`: on a GPU it searches with a single block of threads.
+    let (smallest, _) = elements.topk(k, 0, false, false);
+    let threshold = smallest.max().to_kind(Kind::Double).double_value(&[]);
     let freeze = means.iter().map(|&mean| ratio >= 1.0 || mean < threshold).collect();
     Verdict { threshold: Some(threshold), freeze }
 }
