@@ -67,7 +67,7 @@ Example:
         /// auto, cpu, cuda or cuda:N.
         #[arg(long, default_value = "auto")]
         device: String,
-        /// Of the frozen weights: auto (bf16 on a GPU), fp32, bf16.
+        /// Of the frozen weights: auto (as the run trained), fp32, tf32, bf16.
         #[arg(long, default_value = "auto")]
         precision: String,
         /// Rows at once.

@@ -107,10 +107,11 @@ impl SavedRun {
     pub fn place(&self, name: &str, precision: &str) -> Result<(Device, Kind)> {
         let device = device::choose(name)?;
         let method = self.resolved.method.build()?;
-        // What trained in single precision predicts in it.
-        let base = match precision {
-            "auto" if !method.adapts() => Kind::Float,
-            precision => device::use_precision(precision, device)?,
+        // Unless asked otherwise, in what it trained in.
+        let base = match (precision, self.resolved.run.precision.as_str()) {
+            ("auto", "auto") if !method.adapts() => Kind::Float,
+            ("auto", trained) => device::use_precision(trained, device)?,
+            (asked, _) => device::use_precision(asked, device)?,
         };
         Ok((device, base))
     }
