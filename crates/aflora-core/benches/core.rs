@@ -72,7 +72,10 @@ impl State {
         for (role, group) in self.arena.groups() {
             let gradients = group.slices(self.gradients.get(role).unwrap());
             let leaves = group.leaves().map(|(_, leaf)| leaf.detach().copy());
-            all.extend(leaves.zip(gradients.map(|g| g.copy())));
+            all.extend(leaves.zip(gradients).map(|(leaf, g)| {
+                let g = g.copy().view_as(&leaf);
+                (leaf, g)
+            }));
         }
         all
     }
