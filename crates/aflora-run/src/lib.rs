@@ -2,6 +2,7 @@
 //!
 //! * [`config`]: what to run
 //! * [`data`], [`metrics`], [`hub`]: tasks, their examples, and how answers are judged
+//! * [`experiment`]: grids of runs, and what they found
 //! * [`run`]: one run, from a configuration to a finished folder
 //! * [`inspect`], [`list`]: what a configuration would train, and what was run
 //! * [`saved`], [`predict`]: a finished run opened again
@@ -10,6 +11,7 @@
 pub mod config;
 pub mod data;
 pub mod device;
+pub mod experiment;
 pub mod hub;
 pub mod inspect;
 pub mod list;

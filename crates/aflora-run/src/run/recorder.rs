@@ -4,7 +4,7 @@ use super::folder::RunFolder;
 use super::tensorboard::ScalarWriter;
 use aflora_core::freeze::FreezeCheck;
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -42,7 +42,7 @@ pub enum Event<'a> {
 }
 
 /// The result of an evaluation on the held-out examples.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Completed optimiser steps.
     pub step: u64,

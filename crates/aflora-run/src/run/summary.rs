@@ -5,10 +5,10 @@ use super::recorder::Evaluation;
 use aflora_core::accounting::Accounting;
 use aflora_core::adapter::Role;
 use aflora_core::flops::Flops;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The content of `metrics.json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Summary {
     /// The task's name.
     pub task: String,
@@ -43,7 +43,7 @@ pub struct Summary {
 }
 
 /// Parameter counts, as the paper takes them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Parameters {
     /// Trainable at the first step.
     pub at_start: i64,
@@ -56,7 +56,7 @@ pub struct Parameters {
 }
 
 /// Floating-point operations a token (see [`aflora_core::flops`]).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Operations {
     /// Of the frozen weights of the adapted layers.
     pub frozen_weights: Flops,
@@ -67,7 +67,7 @@ pub struct Operations {
 }
 
 /// Where the time went.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Times {
     /// Training steps.
     pub training: f64,
