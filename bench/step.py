@@ -60,6 +60,9 @@ SUITES = {
         *[ours(D, "aflora", 32, 128, f"modules={modules}") for modules in (
             r".*query_proj", r".*(query|key|value)_proj", r".*(intermediate|output)\.dense", ".*")],
     ],
+    # What scores and tests of freezing cost, and what is left once everything is frozen: means, not medians, hold a test every tenth step.
+    "freezing": [ours(D, method, 32, 128) for method in ("aflora-never", "aflora", "aflora-tests", "aflora-frozen")] * 2,
+    "ranks": [ours(D, f"aflora:{rank}", 32, 128) for rank in (1, 2, 4, 8)],
     "cpu": [
         entry
         for precision in ("fp32", "bf16")
