@@ -245,6 +245,29 @@ fn a_replay_computes_with_new_values_and_draws_new_numbers() {
 }
 
 #[test]
+fn a_seed_set_before_a_replay_decides_what_it_draws() {
+    let Some(_turn) = gpu() else { return };
+    let x = Tensor::ones([64, 768], (Kind::Float, GPU));
+    let (zero, one) = (x.zeros_like(), Tensor::ones([768], (Kind::Float, GPU)));
+    let work = || {
+        let ours = ops::add_layer_norm(&x, &zero, Some(&one), Some(&one), 1e-6, 0.25).unwrap();
+        (x.dropout(0.5, true), ours)
+    };
+    let _ = work();
+    let (graph, (theirs, ours)) = Graph::capture(&Pool::new().unwrap(), work).unwrap();
+    let draw = |seed| {
+        tch::manual_seed(seed);
+        graph.replay().unwrap();
+        (theirs.copy(), ours.copy())
+    };
+    let (first, other, again) = (draw(7), draw(8), draw(7));
+    assert_eq!(first.0, again.0);
+    assert_eq!(first.1, again.1);
+    assert_ne!(first.0, other.0);
+    assert_ne!(first.1, other.1);
+}
+
+#[test]
 fn what_cannot_be_recorded_is_an_error_and_work_goes_on() {
     let Some(_turn) = gpu() else { return };
     let x = random(&[8], Kind::Float);

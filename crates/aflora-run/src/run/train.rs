@@ -14,6 +14,8 @@ use aflora_core::{RunLength, StepReport, Tuner};
 use aflora_cuda::StepGraphs;
 use aflora_models::adapter_folder::{self, Description, TaskType};
 use anyhow::{bail, Context, Result};
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use std::time::Instant;
 use tch::{Kind, Tensor};
@@ -48,6 +50,17 @@ pub fn train(
             Err(error)
         }
     }
+}
+
+/// What libtorch's generators start from in a step, on every device. Dropout then depends on the
+/// seed and the step alone, not on what was drawn before: a run that goes on from a checkpoint
+/// draws what it would have drawn, and no generator's state has to be kept.
+fn dropout_seed(seed: u64, step: u64) -> i64 {
+    // Streams of low numbers order the rows of an epoch.
+    const FIRST: u64 = 1 << 32;
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(FIRST + step);
+    random.next_u64() as i64
 }
 
 fn provenance(run: &Prepared) -> serde_json::Value {
@@ -110,8 +123,6 @@ impl<'a> Loop<'a> {
 
     fn run(mut self, progress: &mut dyn Progress) -> Result<Summary> {
         let config = &self.run.config;
-        // Initial values had seeds of their own; from here on the seed rules dropout.
-        tch::manual_seed(config.seed as i64);
         for epoch in 0..config.epochs as u64 {
             progress
                 .begin(&format!("epoch {}/{}", epoch + 1, config.epochs), self.run.steps_per_epoch);
@@ -135,6 +146,7 @@ impl<'a> Loop<'a> {
     fn step(&mut self, group: &[Vec<usize>]) -> Result<StepReport> {
         let started = Instant::now();
         let run = self.run;
+        tch::manual_seed(dropout_seed(run.config.seed, self.tuner.completed()));
         for rows in group {
             let batch = run.objective.batch(rows);
             let loss = |batch: &[Tensor]| -> Result<_> {
