@@ -251,30 +251,45 @@ impl Resolved {
 
     /// As one YAML file that [`load`] takes again.
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
-        #[derive(Serialize)]
-        struct Method<'a> {
-            name: &'a str,
-            #[serde(flatten)]
-            config: &'a MethodConfig,
+        serde_saphyr::to_string(&self.file())
+    }
+
+    /// The settings that decide what comes out: all of them but places, where it computes, and
+    /// how often it says so.
+    pub fn settings(&self) -> serde_json::Value {
+        const OTHERS: [&str; 6] =
+            ["data", "run_dir", "token_cache", "device", "threads", "log_every"];
+        let mut settings = serde_json::to_value(self.file()).unwrap_or_default();
+        if let Some(keys) = settings.as_object_mut() {
+            keys.retain(|key, _| !OTHERS.contains(&key.as_str()));
         }
-        #[derive(Serialize)]
-        struct File<'a> {
-            task: serde_json::Value,
-            model: &'a ModelConfig,
-            method: Method<'a>,
-            #[serde(flatten)]
-            run: &'a RunSettings,
-        }
+        settings
+    }
+
+    fn file(&self) -> File<'_> {
         // A task that asks for labels has no further settings.
         let task = match self.task {
             Task::Labels(spec) => json!({ "task": spec.name }),
             Task::Text(_) => serde_json::to_value(&self.task_config).unwrap_or_default(),
         };
-        serde_saphyr::to_string(&File {
-            task,
-            model: &self.model,
-            method: Method { name: &self.method_name, config: &self.method },
-            run: &self.run,
-        })
+        let method = Method { name: &self.method_name, config: &self.method };
+        File { task, model: &self.model, method, run: &self.run }
     }
+}
+
+/// A resolved configuration as it is written.
+#[derive(Serialize)]
+struct File<'a> {
+    task: serde_json::Value,
+    model: &'a ModelConfig,
+    method: Method<'a>,
+    #[serde(flatten)]
+    run: &'a RunSettings,
+}
+
+#[derive(Serialize)]
+struct Method<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    config: &'a MethodConfig,
 }

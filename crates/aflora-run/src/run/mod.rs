@@ -9,6 +9,7 @@ pub mod model_files;
 pub mod objective;
 pub mod prepare;
 pub mod recorder;
+pub mod rows;
 pub mod summary;
 pub mod tensorboard;
 pub mod tokens;

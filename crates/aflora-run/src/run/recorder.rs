@@ -51,9 +51,15 @@ pub struct Evaluation {
     /// Metric values by name; `null` where undefined.
     pub metrics: BTreeMap<String, Option<f64>>,
     /// Mean loss over the examples of the first split.
+    #[serde(deserialize_with = "or_nan")]
     pub loss: f64,
     /// Seconds that it took.
     pub seconds: f64,
+}
+
+/// A number, or the `null` that JSON has for one that is none.
+fn or_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// Writes a run's events.
