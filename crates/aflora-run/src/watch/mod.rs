@@ -1,0 +1,5 @@
+//! x
+/// x
+pub fn watch(_: &std::path::Path) -> anyhow::Result<()> {
+    Ok(())
+}
