@@ -17,6 +17,8 @@ pub struct Section {
 pub enum Block {
     /// A paragraph.
     Text(String),
+    /// Statements, one below the other.
+    List(Vec<String>),
     /// A table; folded away at first if it is long and of interest to few.
     Table {
         /// The table.
@@ -42,6 +44,8 @@ pub struct Table {
     pub caption: String,
     /// Names of the columns.
     pub head: Vec<String>,
+    /// Whether its entries are words rather than numbers.
+    pub words: bool,
     /// Rows, each as long as `head`.
     pub rows: Vec<Vec<Entry>>,
 }
@@ -51,7 +55,7 @@ pub struct Table {
 pub struct Entry {
     /// What stands there.
     pub text: String,
-    /// A second, smaller line.
+    /// Smaller lines below it.
     pub note: String,
     /// An explanation on asking.
     pub title: String,

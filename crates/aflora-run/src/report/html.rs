@@ -7,6 +7,10 @@ use super::{inline, Report};
 use std::fmt::Write;
 
 const PAGE: &str = include_str!("page.css");
+/// Charts below this width stand three in a row.
+const SMALL: f64 = 400.0;
+/// Above this one, one a row.
+const LARGE: f64 = 550.0;
 
 /// The page over all reports.
 pub fn render(reports: &[Report]) -> String {
@@ -106,11 +110,23 @@ impl Writer {
                 Block::Text(text) => {
                     let _ = writeln!(self.out, "<p>{}</p>", escape(text));
                 }
+                Block::List(items) => {
+                    self.out.push_str("<ul>\n");
+                    for item in items {
+                        let _ = writeln!(self.out, "<li>{}</li>", escape(item));
+                    }
+                    self.out.push_str("</ul>\n");
+                }
                 Block::Table { table, folded: false } => self.table(table),
                 Block::Table { table, folded: true } => self.folded(&table.caption, table),
                 Block::Charts(charts) => {
-                    let wide = charts.iter().any(|c| c.drawing.rigid);
-                    let class = if wide { "charts wide" } else { "charts" };
+                    let wide = charts.len() == 1 || charts.iter().any(|c| c.drawing.width > LARGE);
+                    let small = charts.iter().all(|c| c.drawing.width < SMALL);
+                    let class = match (wide, small) {
+                        (true, _) => "charts wide",
+                        (false, true) => "charts small",
+                        (false, false) => "charts",
+                    };
                     let _ = writeln!(self.out, "<div class=\"{class}\">");
                     for chart in charts {
                         self.chart(chart);
@@ -131,9 +147,11 @@ impl Writer {
     fn table(&mut self, table: &Table) {
         // Wide tables scroll by themselves, by keyboard too, and leave the page where it is.
         let caption = escape(&table.caption);
+        let class = if table.words { " class=\"words\"" } else { "" };
         let _ = write!(
             self.out,
-            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\">\n<table>\n\
+            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\">\n\
+             <table{class}>\n\
              <caption>{caption}</caption>\n<thead><tr>"
         );
         for head in &table.head {

@@ -23,6 +23,12 @@ fn render_section(section: &Section, out: &mut String) {
     for block in &section.blocks {
         match block {
             Block::Text(text) => *out += &format!("{}\n\n", escape(text)),
+            Block::List(items) => {
+                for item in items {
+                    *out += &format!("- {}\n", escape(item));
+                }
+                *out += "\n";
+            }
             Block::Table { table, .. } => render_table(table, out),
             Block::Charts(charts) => {
                 for chart in charts {
@@ -39,7 +45,9 @@ fn render_table(table: &Table, out: &mut String) {
     let line = |entries: Vec<String>| format!("| {} |\n", entries.join(" | "));
     *out += &line(table.head.iter().map(|h| escape(h)).collect());
     let columns = table.head.iter().enumerate();
-    *out += &line(columns.map(|(i, _)| if i == 0 { "---" } else { "---:" }.into()).collect());
+    *out += &line(
+        columns.map(|(i, _)| if i == 0 || table.words { "---" } else { "---:" }.into()).collect(),
+    );
     for row in &table.rows {
         let entries = row.iter().map(|entry| {
             let mut text = escape(&entry.text);
@@ -48,7 +56,10 @@ fn render_table(table: &Table, out: &mut String) {
             }
             match entry.note.is_empty() {
                 true => text,
-                false => format!("{text}<br>{}", escape(&entry.note)),
+                false => {
+                    let lines: Vec<String> = entry.note.lines().map(escape).collect();
+                    format!("{text}<br>{}", lines.join("<br>"))
+                }
             }
         });
         *out += &line(entries.collect());
@@ -60,7 +71,7 @@ fn render_chart(chart: &Chart, out: &mut String) {
     let (title, finding) = (escape(&chart.title), escape(&chart.finding));
     match &chart.file {
         Some(file) => {
-            *out += &format!("![{title}. {finding}]({})\n\n{finding}\n\n", link(file));
+            *out += &format!("![{title}]({})\n\n{finding}\n\n", link(file));
         }
         None => *out += &format!("- {title} ([chart]({PAGE})): {finding}\n"),
     }

@@ -92,6 +92,7 @@ fn chart(grid: &Grid, quantity: &Quantity) -> Option<Chart> {
         drawing: draw(&bars),
         data: Table {
             caption: (*name).to_string(),
+            words: false,
             head: ["Method", "Mean over tasks", "Share"].map(String::from).to_vec(),
             rows,
         },

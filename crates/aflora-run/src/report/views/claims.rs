@@ -88,6 +88,7 @@ pub fn blocks(grid: &Grid) -> Vec<Block> {
     let head = ["What the paper says", "Ours", "Difference", "95 % interval", "n"];
     let mut table = Table {
         caption: "What the paper says, and whether our averages over tasks agree".into(),
+        words: true,
         head: head.map(String::from).to_vec(),
         rows: Vec::new(),
     };

@@ -16,7 +16,7 @@ pub fn section(grid: &Grid) -> Section {
     }
     let mut blocks = vec![Block::Charts(charts)];
     if grid.seeds().len() > 1 {
-        let text = "Lines are means over seeds, bands go from the least to the greatest.";
+        let text = "Lines are means over seeds, bands go from the least seed to the greatest.";
         blocks.insert(0, Block::Text(text.into()));
     }
     Section { title: "Curves".into(), blocks }

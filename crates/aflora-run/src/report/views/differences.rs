@@ -15,8 +15,9 @@ pub fn section(grid: &Grid) -> Section {
             "Points above or below {}, as the mean over the seeds that both have, with a 95 % \
              interval (Student t on paired differences, not corrected for the number of \
              comparisons). A difference counts as higher or lower only where its interval leaves \
-             0 out.",
-            grid.label(reference)
+             0 out. n is {} where it is not given.",
+            grid.label(reference),
+            grid.seeds().len()
         )));
         blocks.push(Block::Charts(chart(grid, reference).into_iter().collect()));
         blocks.push(Block::table(table));
@@ -34,31 +35,40 @@ fn table(grid: &Grid, reference: &str) -> Table {
     let mut head = vec!["Method".to_string()];
     head.extend(grid.tasks().iter().map(|t| t.label.clone()));
     let several = grid.tasks().len() > 1;
+    let seeds = grid.seeds().len();
     if several {
         head.push("All tasks".into());
     }
     let rows = others(grid, reference)
         .map(|(_, method)| {
             let mut row = vec![Entry::new(grid.label(method))];
-            row.extend(grid.tasks().iter().map(|t| entry(grid.paired(method, reference, t))));
+            row.extend(
+                grid.tasks().iter().map(|t| entry(grid.paired(method, reference, t), seeds)),
+            );
             if several {
-                row.push(entry(grid.paired_average(method, reference)));
+                row.push(entry(grid.paired_average(method, reference), seeds));
             }
             row
         })
         .collect();
-    Table { caption: format!("Differences from {}, in points", grid.label(reference)), head, rows }
+    Table {
+        caption: format!("Differences from {}, in points", grid.label(reference)),
+        words: false,
+        head,
+        rows,
+    }
 }
 
 /// A difference as an entry: the mean, the interval below, the verdict in words.
-fn entry(differences: Vec<f64>) -> Entry {
+fn entry(differences: Vec<f64>, seeds: usize) -> Entry {
     let Some(d) = Difference::of(differences) else {
         return Entry::none("no seed has both");
     };
     let verdict = d.verdict();
     let note = match d.interval {
         Some((low, high)) => {
-            format!("{} to {}, n = {}: {}", signed(low, 2), signed(high, 2), d.n, verdict.words())
+            let n = if d.n < seeds { format!(", n = {}", d.n) } else { String::new() };
+            format!("{} to {}{n}\n{}", signed(low, 2), signed(high, 2), verdict.words())
         }
         None => verdict.words().to_string(),
     };
@@ -94,6 +104,7 @@ fn chart(grid: &Grid, reference: &str) -> Option<Chart> {
     let unit = format!("points above {reference}, average over tasks, with 95 % intervals");
     let data = Table {
         caption: unit.clone(),
+        words: false,
         head: ["Method", "Mean", "Low", "High", "n"].map(String::from).to_vec(),
         rows: rows
             .iter()

@@ -17,8 +17,9 @@ pub fn section(grid: &Grid) -> Section {
             charts.extend(chart(grid, method, task, freezing.len() > 1));
         }
     }
-    let text = "The step at which each matrix froze, as the mean over seeds. A projects down, B up; \
-                `out` and `inter` are the feed-forward layers. `never`: it trained to the end; *: in \
+    let text =
+        "The step at which each matrix froze, as the mean over seeds. A projects down, B up; \
+                out and inter are the feed-forward layers. \"never\": it trained to the end; *: in \
                 some runs only, of which this is the mean.";
     Section {
         title: "When matrices froze".into(),
@@ -78,6 +79,7 @@ fn chart(grid: &Grid, method: &MethodRow, task: &TaskColumn, several: bool) -> O
     head.extend(layers.iter().cloned());
     let data = Table {
         caption: title.clone(),
+        words: false,
         head,
         rows: grid_rows
             .iter()

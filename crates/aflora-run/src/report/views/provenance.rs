@@ -50,6 +50,7 @@ fn origin(results: &Results, findings: &[&Finding]) -> Table {
     let known = rows.into_iter().filter(|(_, value)| !value.is_empty() && value != "null");
     Table {
         caption: "Code, machine and runs".into(),
+        words: true,
         head: ["", "Value"].map(String::from).to_vec(),
         rows: known.map(|(name, value)| vec![name.into(), value.into()]).collect(),
     }
@@ -114,6 +115,7 @@ fn failures(results: &Results) -> Option<Table> {
     });
     Some(Table {
         caption,
+        words: true,
         head: ["Model", "Task", "Method", "Seed", "Error"].map(String::from).to_vec(),
         rows: rows.collect(),
     })

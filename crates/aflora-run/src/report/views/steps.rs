@@ -70,5 +70,5 @@ pub fn data(caption: String, x: &str, series: &[Series]) -> Table {
         1 => caption,
         n => format!("{caption}; one row in {n}"),
     };
-    Table { caption, head, rows }
+    Table { caption, words: false, head, rows }
 }

@@ -8,14 +8,14 @@ use crate::report::numbers::{count, fixed};
 
 /// The section.
 pub fn section(grid: &Grid) -> Section {
-    let mut blocks = vec![Block::Text(how_much(grid))];
-    blocks.extend(ahead(grid).map(Block::Text));
+    let mut lines = vec![how_much(grid)];
+    lines.extend(ahead(grid));
     for claim in &grid.results.layout.claims {
         let standing = claims::whole(&claims::pairs(grid, claim));
         let says = claim.says.trim_end_matches('.');
-        blocks.push(Block::Text(format!("The paper: {says}. Ours {}.", standing.words())));
+        lines.push(format!("The paper says: {says}. Our result {}.", standing.words()));
     }
-    Section { title: "In short".into(), blocks }
+    Section { title: "In short".into(), blocks: vec![Block::List(lines)] }
 }
 
 fn how_much(grid: &Grid) -> String {
@@ -60,8 +60,8 @@ fn ahead(grid: &Grid) -> Option<String> {
         .collect();
     let average = parameters.iter().sum::<f64>() / parameters.len() as f64;
     Some(format!(
-        "The highest average has {}: {} points with {} trainable adapter parameters on average \
-         over a run.",
+        "Highest average: {}, {} points, with {} trainable adapter parameters (averaged over its \
+         steps).",
         method.label,
         fixed(mean, 2),
         count(average)

@@ -39,7 +39,12 @@ pub fn table(grid: &Grid) -> Table {
     let mut rows: Vec<Vec<Entry>> = grid.methods().iter().map(|m| row(grid, m)).collect();
     let scores = head.len() - 3;
     embolden(grid, &mut rows, scores);
-    Table { caption: format!("{}, on {}", grid.results.layout.title, grid.model), head, rows }
+    Table {
+        caption: format!("{}, on {}", grid.results.layout.title, grid.model),
+        words: false,
+        head,
+        rows,
+    }
 }
 
 /// A task's label with the metric that was shown.
