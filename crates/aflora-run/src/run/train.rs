@@ -112,6 +112,11 @@ impl<'a> Loop<'a> {
         let config = &self.run.config;
         // Initial values had seeds of their own; from here on the seed rules dropout.
         tch::manual_seed(config.seed as i64);
+        self.recorder.record(&Event::Begin {
+            total_steps: self.run.total_steps(),
+            steps_per_epoch: self.run.steps_per_epoch,
+            selection: self.run.objective.selection(),
+        })?;
         for epoch in 0..config.epochs as u64 {
             progress
                 .begin(&format!("epoch {}/{}", epoch + 1, config.epochs), self.run.steps_per_epoch);
