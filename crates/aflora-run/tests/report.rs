@@ -229,6 +229,7 @@ fn one_seed_has_neither_deviation_nor_interval() {
     assert_eq!(entries(&markdown, "Ours")[2], "**70.00**");
     let differences = markdown.split("**Differences from LoRA").nth(1).unwrap();
     assert_eq!(entries(differences, "Ours")[2], "+10.00<br>one seed: no interval");
+    assert_eq!(entries(&markdown, "Ours is above LoRA.")[1], "agrees; one seed: no interval");
     // The legend alone names the sign.
     assert_eq!(markdown.matches('±').count(), 1);
 }
@@ -422,6 +423,12 @@ fn cost_is_a_share_of_the_largest() {
     let markdown = md(&results);
     assert!(markdown.contains("LoRA has the most, Ours the least: 0.25. Over 2 of 2 tasks."));
     assert!(markdown.contains("Ours has the most, LoRA the least: 0.25."));
+    let warning = "of several devices";
+    assert!(!markdown.contains(warning));
+    if let Outcome::Done(f) = outcome(&mut results, "rte", "lora", 3) {
+        f.device = "cuda".into();
+    }
+    assert!(md(&results).contains(warning));
 }
 
 fn aflora(folder: &Path, arguments: &[&str]) -> Output {

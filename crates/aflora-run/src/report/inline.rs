@@ -35,7 +35,7 @@ fn inline(text: &str) -> String {
 
 fn strong(text: &str) -> String {
     let parts: Vec<&str> = text.split("**").collect();
-    if parts.len() % 2 == 0 {
+    if parts.len().is_multiple_of(2) {
         return links(text);
     }
     let set = parts.iter().enumerate().map(|(i, part)| match i % 2 {

@@ -6,6 +6,8 @@ use crate::report::document::{Block, Chart, Entry, Section, Table};
 use crate::report::grid::Grid;
 use crate::report::numbers::{count, fixed, significant, Mean};
 
+use std::collections::BTreeSet;
+
 /// A quantity: its name, its value, how that is written.
 type Quantity = (&'static str, fn(&Finding) -> Option<f64>, fn(f64) -> String);
 
@@ -38,17 +40,29 @@ fn operations(f: &Finding, start: bool) -> Option<f64> {
 /// The section.
 pub fn section(grid: &Grid) -> Section {
     let charts: Vec<Chart> = QUANTITIES.iter().filter_map(|q| chart(grid, q)).collect();
-    let text = "Each as a share of the largest method's, averaged over the tasks that all methods \
+    let mut text =
+        "Each as a share of the largest method's, averaged over the tasks that all methods \
                 have. Training time is the median step times the number of steps, evaluations not \
                 counted. Operations are those of the adapted layers, frozen weights included, \
-                forward and backward.";
+                forward and backward."
+            .to_string();
+    if devices(grid) > 1 {
+        text += " These runs are of several devices: times and memory compare within one only.";
+    }
     Section {
         title: "Cost".into(),
         blocks: match charts.is_empty() {
             true => Vec::new(),
-            false => vec![Block::Text(text.into()), Block::Charts(charts)],
+            false => vec![Block::Text(text), Block::Charts(charts)],
         },
     }
+}
+
+fn devices(grid: &Grid) -> usize {
+    let tasks = grid.tasks().iter();
+    let findings =
+        tasks.flat_map(|t| grid.methods().iter().flat_map(|m| grid.findings(&m.name, &t.name)));
+    findings.map(|(_, f)| f.device.as_str()).collect::<BTreeSet<_>>().len()
 }
 
 fn value(grid: &Grid, (_, value, _): &Quantity, m: &MethodRow, t: &TaskColumn) -> Option<f64> {

@@ -12,8 +12,12 @@ pub enum Standing {
     Agrees,
     /// They have it, but it could be noise.
     AgreesInNoise,
+    /// They have it, by one seed, which has no interval.
+    AgreesOnce,
     /// They do not have it, but that could be noise.
     DisagreesInNoise,
+    /// They do not have it, by one seed.
+    DisagreesOnce,
     /// They have the opposite order, and intervals support that.
     Disagrees,
     /// There are no runs to compare.
@@ -27,8 +31,10 @@ impl Standing {
             None => Standing::Unknown,
             Some(d) => match (d.mean > 0.0, d.verdict()) {
                 (true, Verdict::Higher) => Standing::Agrees,
+                (true, Verdict::OneSeed) => Standing::AgreesOnce,
                 (true, _) => Standing::AgreesInNoise,
                 (false, Verdict::Lower) => Standing::Disagrees,
+                (false, Verdict::OneSeed) => Standing::DisagreesOnce,
                 (false, _) => Standing::DisagreesInNoise,
             },
         }
@@ -39,7 +45,9 @@ impl Standing {
         match self {
             Standing::Agrees => "agrees",
             Standing::AgreesInNoise => "agrees, within the noise",
+            Standing::AgreesOnce => "agrees; one seed: no interval",
             Standing::DisagreesInNoise => "disagrees, within the noise",
+            Standing::DisagreesOnce => "disagrees; one seed: no interval",
             Standing::Disagrees => "disagrees",
             Standing::Unknown => "cannot be told: no seed has all tasks of both",
         }
@@ -72,7 +80,9 @@ pub fn whole(pairs: &[(&str, &str, Option<Difference>)]) -> Standing {
     let worst_first = [
         Standing::Disagrees,
         Standing::Unknown,
+        Standing::DisagreesOnce,
         Standing::DisagreesInNoise,
+        Standing::AgreesOnce,
         Standing::AgreesInNoise,
         Standing::Agrees,
     ];
