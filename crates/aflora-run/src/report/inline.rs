@@ -1,6 +1,6 @@
 //! The little Markdown that an experiment's description uses, as HTML.
 //!
-//! Paragraphs, `code`, **strong** and [links](https://example.org): anything else stays as it was
+//! Paragraphs, `code`, **strong**, *emphasis* and [links](https://example.org): anything else stays as it was
 //! written. Everything is escaped first, so no description can bring elements of its own.
 
 use super::charts::canvas::escape;
@@ -36,10 +36,24 @@ fn inline(text: &str) -> String {
 fn strong(text: &str) -> String {
     let parts: Vec<&str> = text.split("**").collect();
     if parts.len().is_multiple_of(2) {
+        return emphasis(text);
+    }
+    let set = parts.iter().enumerate().map(|(i, part)| match i % 2 {
+        1 => format!("<strong>{}</strong>", emphasis(part)),
+        _ => emphasis(part),
+    });
+    set.collect()
+}
+
+fn emphasis(text: &str) -> String {
+    let parts: Vec<&str> = text.split('*').collect();
+    if parts.len().is_multiple_of(2) {
         return links(text);
     }
     let set = parts.iter().enumerate().map(|(i, part)| match i % 2 {
-        1 => format!("<strong>{}</strong>", links(part)),
+        // Where it stands between spaces, as in 2 * 3, an asterisk is one.
+        1 if part.is_empty() || part.trim() != *part => format!("*{}*", links(part)),
+        1 => format!("<em>{}</em>", links(part)),
         _ => links(part),
     });
     set.collect()
@@ -77,6 +91,7 @@ mod tests {
              <p>See <a href=\"https://a.b/?c=&quot;d&quot;\">it</a> [no](ftp:x)</p>\n"
         );
         assert_eq!(paragraphs("a ` b ** <script>"), "<p>a ` b ** &lt;script&gt;</p>\n");
+        assert_eq!(paragraphs("*so* 2 * 3 * 4"), "<p><em>so</em> 2 * 3 * 4</p>\n");
         assert_eq!(paragraphs("[x](javascript:alert(1))"), "<p>[x](javascript:alert(1))</p>\n");
     }
 }

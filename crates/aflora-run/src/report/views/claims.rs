@@ -95,9 +95,10 @@ pub fn blocks(grid: &Grid) -> Vec<Block> {
     if claims.is_empty() {
         return Vec::new();
     }
-    let head = ["What the paper says", "Ours", "Difference", "95 % interval", "n"];
+    let head = ["What the paper says", "Ours", "Difference"];
     let mut table = Table {
-        caption: "What the paper says, and whether our averages over tasks agree".into(),
+        caption: "What the paper says, and whether our averages over tasks agree (95 % intervals)"
+            .into(),
         words: true,
         head: head.map(String::from).to_vec(),
         rows: Vec::new(),
@@ -108,8 +109,6 @@ pub fn blocks(grid: &Grid) -> Vec<Block> {
         table.rows.push(vec![
             Entry::new(&claim.says),
             Entry::new(standing.words()).toned(standing.tone()),
-            Entry::new(""),
-            Entry::new(""),
             Entry::new(""),
         ]);
         for (low, high, difference) in &pairs {
@@ -122,19 +121,14 @@ pub fn blocks(grid: &Grid) -> Vec<Block> {
 fn pair(grid: &Grid, low: &str, high: &str, difference: Option<&Difference>) -> Vec<Entry> {
     let standing = Standing::of(difference);
     let name = format!("· {} above {}", grid.label(high), grid.label(low));
-    let mut row = vec![Entry::new(name), Entry::new(standing.words()).toned(standing.tone())];
-    row.extend(match difference {
-        Some(d) => [
-            Entry::new(signed(d.mean, 2)),
-            match d.interval {
-                Some((low, high)) => {
-                    Entry::new(format!("{} to {}", signed(low, 2), signed(high, 2)))
-                }
-                None => Entry::none(Verdict::OneSeed.words()),
-            },
-            Entry::new(d.n.to_string()),
-        ],
-        None => [Entry::none(""), Entry::none(""), Entry::new("0")],
-    });
-    row
+    let how_far = match difference {
+        None => Entry::none("no seed has both"),
+        Some(d) => Entry::new(signed(d.mean, 2)).noted(match d.interval {
+            Some((low, high)) => {
+                format!("{} to {}, n = {}", signed(low, 2), signed(high, 2), d.n)
+            }
+            None => Verdict::OneSeed.words().to_string(),
+        }),
+    };
+    vec![Entry::new(name), Entry::new(standing.words()).toned(standing.tone()), how_far]
 }
