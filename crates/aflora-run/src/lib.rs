@@ -6,6 +6,7 @@
 //! * [`run`]: one run, from a configuration to a finished folder
 //! * [`inspect`], [`list`]: what a configuration would train, and what was run
 //! * [`saved`], [`predict`]: a finished run opened again
+//! * [`report`], [`watch`]: what experiments found, and a run under way
 //! * [`device`], [`ui`], [`provenance`]: where it computes, what people see, where it came from
 
 pub mod config;
@@ -18,9 +19,11 @@ pub mod list;
 pub mod metrics;
 pub mod predict;
 pub mod provenance;
+pub mod report;
 pub mod run;
 pub mod saved;
 pub mod ui;
+pub mod watch;
 
 /// A wrong call: what was asked for cannot be done as asked. The command ends with code 2.
 #[derive(Debug, thiserror::Error)]

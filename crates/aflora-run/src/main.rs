@@ -9,7 +9,7 @@ use aflora_run::predict::{self, Settings};
 use aflora_run::run::{folder::RunFolder, prepare, rows::HOLDOUT, train};
 use aflora_run::saved::SavedRun;
 use aflora_run::ui::{self, thousands, LogSink};
-use aflora_run::{inspect, list, UsageError};
+use aflora_run::{inspect, list, report, watch, UsageError};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use std::fs::File;
@@ -38,6 +38,22 @@ Keys of blocks are dotted: method.rank=8  method.freeze.rule=matrix_rank  model.
 
 Exit codes: 0 done, 1 the run failed, 2 wrong usage, configuration, or data not found.
 AFLORA_LOG=debug shows more, AFLORA_LOG=warn less.";
+
+const REPORT_HELP: &str = "\
+Writes, for each results file, NAME.md (tables), NAME.csv (a row a run) and its heat maps (SVG), and
+report.html over all of them: one page with every chart, which needs no network. The same results
+make the same bytes. A damaged file is named, the others are rendered, and the exit code is 1.
+
+Example:
+  aflora report experiments/results --out report";
+
+const WATCH_HELP: &str = "\
+Shows progress, losses, trainable parameters, freezing and evaluations; ends when the run ends, or
+with q or Ctrl-C, which leave the run alone. Where standard output is no terminal it prints one
+summary.
+
+Example:
+  aflora watch runs/reviews-minilm-aflora-seed42";
 
 #[derive(Subcommand)]
 enum Command {
@@ -112,6 +128,22 @@ Example:
         /// The folder that holds the runs.
         #[arg(default_value = "runs")]
         folder: PathBuf,
+    },
+    /// Make tables, charts and a page from what experiments found.
+    #[command(after_help = REPORT_HELP)]
+    Report {
+        /// The folder of results files (*.json), or one of them.
+        #[arg(default_value = "experiments/results")]
+        results: PathBuf,
+        /// The folder to write to; beside the results if not given.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Watch a run under way, or look at one that has ended.
+    #[command(after_help = WATCH_HELP)]
+    Watch {
+        /// The run's folder.
+        run: PathBuf,
     },
 }
 
@@ -210,6 +242,8 @@ fn carry_out(command: Command, progress: &mut dyn ui::Progress) -> Result<()> {
             print!("{}", list::list(&folder)?);
             Ok(())
         }
+        Command::Report { results, out } => report::command(&results, out.as_deref()),
+        Command::Watch { run } => watch::watch(&run),
     }
 }
 

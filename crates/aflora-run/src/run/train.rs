@@ -123,6 +123,11 @@ impl<'a> Loop<'a> {
 
     fn run(mut self, progress: &mut dyn Progress) -> Result<Summary> {
         let config = &self.run.config;
+        self.recorder.record(&Event::Begin {
+            total_steps: self.run.total_steps(),
+            steps_per_epoch: self.run.steps_per_epoch,
+            selection: self.run.objective.selection(),
+        })?;
         for epoch in 0..config.epochs as u64 {
             progress
                 .begin(&format!("epoch {}/{}", epoch + 1, config.epochs), self.run.steps_per_epoch);
