@@ -12,6 +12,7 @@
 //! * [`merged`]: a fine-tuned model as a plain model folder
 //! * [`weights`]: pretrained weights by name
 //! * [`tokenizer`]: text to token ids
+//! * [`files`], [`foreign`]: files of a user's, opened with care; libraries that panic on them
 
 mod activation;
 pub mod adapted;
@@ -22,6 +23,8 @@ mod causal;
 mod config_file;
 pub mod deberta;
 mod error;
+pub mod files;
+pub mod foreign;
 pub mod generate;
 pub mod gpt;
 mod layers;

@@ -9,7 +9,6 @@ use crate::{Error, Result};
 use memmap2::Mmap;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
@@ -94,6 +93,23 @@ impl Checkpoint {
         } else {
             None
         }
+    }
+
+    /// Copies the tensor `name` to `target`.
+    ///
+    /// # Errors
+    /// It is not there, or `target` has another shape.
+    pub fn copy(&self, name: &str, target: &mut Tensor) -> Result<()> {
+        let wanted = target.size();
+        let problem = match self.places.get(name) {
+            None => format!("`{name}` is missing from it"),
+            Some((_, Place { shape, .. })) if *shape != wanted => {
+                format!("`{name}` has shape {shape:?} there, not {wanted:?}")
+            }
+            Some(_) => return self.copy_to(name, target),
+        };
+        let path = self.files().next().unwrap_or(Path::new("")).to_path_buf();
+        Err(Error::Weights { path, problems: Lines(vec![problem]) })
     }
 
     /// Copies the tensor `name`, which must be there and have no [`misfit`](Self::misfit), to
@@ -191,7 +207,7 @@ fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
         weight_map: BTreeMap<String, String>,
     }
     let damaged = |problem: String| Error::Damaged { path: index.into(), format: "index", problem };
-    let text = std::fs::read_to_string(index).map_err(Error::io(index))?;
+    let text = crate::files::read_text(index).map_err(Error::io(index))?;
     let Index { weight_map } = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
     for file in weight_map.values() {
         if Path::new(file).file_name().is_none_or(|plain| plain != file.as_str()) {
@@ -211,7 +227,7 @@ fn find(folder: &Path) -> Result<PathBuf> {
 
 /// A file's bytes, mapped: pages are read when they are copied to their place.
 fn open(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = crate::files::open(path).map_err(Error::io(path))?;
     // SAFETY: the map is read while this process holds it; a file that another process cuts
     // short meanwhile would end this one, as with every program that maps its input.
     unsafe { Mmap::map(&file) }.map_err(Error::io(path))

@@ -18,7 +18,7 @@ pub struct Rows {
 /// # Errors
 /// The file is unreadable, empty, no UTF-8, lacks a column, or a row is broken.
 pub fn read(path: &Path, spec: &TaskSpec) -> Result<Rows, DataError> {
-    let bytes = std::fs::read(path).map_err(DataError::io(path))?;
+    let bytes = aflora_models::files::read(path).map_err(DataError::io(path))?;
     let text = std::str::from_utf8(&bytes).map_err(|e| {
         let line = bytes[..e.valid_up_to()].iter().filter(|&&b| b == b'\n').count() + 1;
         DataError::Row { path: path.to_path_buf(), line, problem: "not UTF-8 text".into() }
