@@ -8,6 +8,10 @@
 //! * [`saved`], [`predict`]: a finished run opened again
 //! * [`device`], [`ui`], [`provenance`]: where it computes, what people see, where it came from
 
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+mod allocator;
 pub mod config;
 pub mod data;
 pub mod device;

@@ -116,6 +116,19 @@ impl Description {
         })
     }
 
+    /// The rank that the adapters are made with.
+    pub(super) fn rank(&self) -> Option<i64> {
+        match &self.method {
+            MethodConfig::Aflora(config) => Some(config.rank),
+            MethodConfig::Lora(config) => Some(config.rank),
+            MethodConfig::Elora(config) => Some(config.rank),
+            MethodConfig::AdaLora(config) => Some(config.rank),
+            MethodConfig::Sora(config) => Some(config.rank),
+            MethodConfig::AfloraRank(config) => Some(config.rank),
+            MethodConfig::Full {} | MethodConfig::BitFit {} | MethodConfig::Head {} => None,
+        }
+    }
+
     /// Reads the file of `folder`.
     ///
     /// # Errors

@@ -7,6 +7,8 @@
 mod checkpoint;
 mod pickle;
 mod safetensors_file;
+#[allow(unsafe_code)]
+mod view;
 
 pub use checkpoint::{shards, Checkpoint, FILES};
 

@@ -9,8 +9,8 @@
 //! a byte of flags a row; then rows u64, columns u64, a CRC-32C u32 of everything so far, and
 //! eight bytes that name the format.
 
+use aflora_models::mapped::Mapped;
 use anyhow::Result;
-use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -79,7 +79,7 @@ pub struct Tokens {
 
 #[derive(Debug)]
 enum Bytes {
-    Mapped(Mmap),
+    Mapped(Mapped),
     Held(Vec<u8>),
 }
 
@@ -164,9 +164,8 @@ impl Tokens {
     }
 
     fn open(path: &Path, columns: usize) -> io::Result<Tokens> {
-        let file = aflora_models::files::open(path)?;
-        // SAFETY: files of finished tables are replaced, never changed.
-        let map = unsafe { Mmap::map(&file)? };
+        // Files of finished tables are replaced, never changed.
+        let map = Mapped::open(path)?;
         let sum_at = map.len().saturating_sub(FORMAT.len() + 4);
         let sum = map.get(sum_at..sum_at + 4);
         if sum != Some(&crc32c::crc32c(&map[..sum_at]).to_le_bytes()) {

@@ -350,7 +350,7 @@ impl<'a> Machine<'a> {
         let Some(Value::Dict(held)) = self.stack.last() else {
             return Err("its pickle sets an item of something that is no dict".into());
         };
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err("its pickle sets a key of a dict to nothing".into());
         }
         self.held[held.0].extend(items);
