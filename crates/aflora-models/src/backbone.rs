@@ -234,7 +234,6 @@ pub fn build_writer(
 fn whole<T>(config: &Path, build: impl FnOnce() -> Result<T>) -> Result<T> {
     claims::check(config)?;
     foreign::held(build).unwrap_or_else(|problem| {
-        let problem = problem.split("\n").next().unwrap_or_default();
         let problem = format!("the model that it describes cannot be built: {problem}");
         Err(Error::Config { path: config.to_path_buf(), problem })
     })

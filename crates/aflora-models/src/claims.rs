@@ -24,6 +24,9 @@ const ROWS: &[&str] = &[
     "position_buckets",
 ];
 
+/// Those of them that some models compute instead.
+const POSITIONS: &[&str] = &["max_position_embeddings", "n_positions", "n_ctx"];
+
 /// Columns.
 const COLUMNS: &[&str] = &[
     "hidden_size",
@@ -61,6 +64,14 @@ const MOST_COUNTED: i64 = 1 << 12;
 /// Elements of one matrix: eight times those of the largest that was published.
 const MOST_ELEMENTS: i64 = 1 << 34;
 
+/// The least elements that the embeddings of a config.json's model have, if it says so much.
+pub(crate) fn embeddings(path: &Path) -> Option<i64> {
+    let keys: Map<String, Value> = serde_json::from_str(&files::read_text(path).ok()?).ok()?;
+    let number = |key: &str| keys.get(key).and_then(Value::as_i64);
+    let columns = COLUMNS[..5].iter().filter_map(|key| number(key)).min()?;
+    Some(number("vocab_size")?.saturating_mul(columns))
+}
+
 /// Refuses a config.json whose numbers no model has. What else is wrong with the file, its
 /// reader tells.
 pub(crate) fn check(path: &Path) -> Result<()> {
@@ -79,7 +90,10 @@ pub(crate) fn check(path: &Path) -> Result<()> {
             }
         }
     }
-    for (row, rows) in ROWS.iter().filter_map(number) {
+    let turned = matches!(keys.get("model_type").and_then(Value::as_str), Some("llama" | "gptj"));
+    // Positions that turn a vector have no row each.
+    let in_rows = |key: &&&str| !(turned && POSITIONS.contains(*key));
+    for (row, rows) in ROWS.iter().filter(in_rows).chain(COLUMNS).filter_map(number) {
         for (column, columns) in COLUMNS.iter().filter_map(number) {
             if rows.saturating_mul(columns) > MOST_ELEMENTS {
                 return problem(format!(

@@ -32,8 +32,16 @@ pub fn held<T>(read: impl FnOnce() -> T) -> Result<T, String> {
     let outer = HELD.replace(true);
     let given = catch_unwind(AssertUnwindSafe(read));
     HELD.set(outer);
-    given.map_err(|panic| format!("its reader gave up: {}", words(panic.as_ref())))
+    given.map_err(|panic| {
+        let words = words(panic.as_ref());
+        // libtorch adds the whole stack to its own.
+        let words = words.split("\\nframe").next().unwrap_or_default();
+        format!("its reader gave up: {}", words.chars().take(LONGEST).collect::<String>())
+    })
 }
+
+/// Characters of a panic's words.
+const LONGEST: usize = 400;
 
 fn words(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
