@@ -8,7 +8,7 @@ use std::time::Instant;
 /// Mutations a target; `AFLORA_FUZZ_CASES` asks for others.
 fn cases() -> u64 {
     let asked = std::env::var("AFLORA_FUZZ_CASES").ok().and_then(|n| n.parse().ok());
-    asked.unwrap_or(1000)
+    asked.unwrap_or(2000)
 }
 
 fn replay(name: &str) {

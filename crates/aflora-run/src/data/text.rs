@@ -2,6 +2,7 @@
 //! is given and one for what is wanted.
 
 use super::bounded::Bounded;
+use super::error::short;
 use super::locate::Source;
 use super::{parquet, DataError};
 use crate::hub::{Hub, Repo};
@@ -234,7 +235,9 @@ fn jsonl_rows(path: &Path, spec: &TextSpec) -> Result<Vec<Pair>, DataError> {
             serde_json::from_str(line).map_err(|e| row(format!("no JSON object: {e}")))?;
         let text = |name: &str| match object.get(name) {
             Some(Value::String(text)) => Ok(text.clone()),
-            Some(other) => Err(row(format!("`{name}` is {other}, but must be a text"))),
+            Some(other) => {
+                Err(row(format!("`{name}` is {}, but must be a text", short(&other.to_string()))))
+            }
             None => {
                 let keys: Vec<&str> = object.keys().map(String::as_str).collect();
                 Err(row(format!("there is no `{name}`, only {keys:?}")))

@@ -138,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn a_label_of_a_megabyte_is_told_by_its_start() {
+        let long = "x".repeat(1 << 20);
+        let error = parse("rte", format!("sentence1\tsentence2\tlabel\na\tb\t{long}\n").as_bytes());
+        let error = error.unwrap_err();
+        assert!(error.contains("xxx…`, but must be one of") && error.len() < 300, "{error}");
+    }
+
+    #[test]
     fn the_known_broken_rows_of_qqp_are_counted() {
         let header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n";
         let rows = parse("qqp", format!("{header}1\t2\t3\ta\tb\t0\n1\t2\ta\n").as_bytes()).unwrap();
