@@ -355,7 +355,8 @@ impl Hub {
             ))),
             _ if promise.size.is_some_and(|size| size != done) => {
                 file.set_len(0).map_err(io_failed)?;
-                Err(failed(format!("{done} bytes came of a file of {:?}", promise.size)))
+                let size = promise.size.unwrap_or_default();
+                Err(failed(format!("{done} bytes came, but the hub says that it has {size}")))
             }
             _ => file.sync_all().map_err(io_failed).map(|()| promise),
         }
@@ -599,7 +600,7 @@ mod tests {
         let error = get_told(&told, &"2".repeat(40)).unwrap_err();
         assert!(error.contains(&format!("answered with the commit {commit}")), "{error}");
         let error = get_told("X-Linked-Size: 7", "abc").unwrap_err();
-        assert!(error.contains("5 bytes came of a file of Some(7)"), "{error}");
+        assert!(error.contains("5 bytes came, but the hub says that it has 7"), "{error}");
     }
 
     #[test]
