@@ -64,6 +64,22 @@ pub enum HubError {
     },
 }
 
+impl HubError {
+    /// The error without what stands before the host in an address such as that of a mirror:
+    /// `https://name:password@host`.
+    fn without_password(mut self) -> Self {
+        if let HubError::Offline { url } | HubError::Absent { url } | HubError::Fetch { url, .. } =
+            &mut self
+        {
+            let host = url.find("://").map_or(0, |at| at + 3);
+            if let Some(at) = origin(url).rfind('@').filter(|&at| at >= host) {
+                url.replace_range(host..=at, "");
+            }
+        }
+        self
+    }
+}
+
 /// Whether `text` can be an owner's, a repository's or a revision's name: it becomes a part of
 /// paths and addresses.
 fn is_part(text: &str) -> bool {
@@ -202,6 +218,15 @@ impl Hub {
     ///
     /// `progress` gets the bytes done and, where the server says it, their total.
     pub fn get(
+        &self,
+        repo: &Repo,
+        file: &str,
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<PathBuf, HubError> {
+        self.find(repo, file, progress).map_err(HubError::without_password)
+    }
+
+    fn find(
         &self,
         repo: &Repo,
         file: &str,
@@ -601,6 +626,17 @@ mod tests {
         assert!(error.contains(&format!("answered with the commit {commit}")), "{error}");
         let error = get_told("X-Linked-Size: 7", "abc").unwrap_err();
         assert!(error.contains("5 bytes came, but the hub says that it has 7"), "{error}");
+    }
+
+    #[test]
+    fn a_password_in_the_hub_s_address_is_not_shown() {
+        let cache = tempfile::tempdir().unwrap();
+        let hub = Hub::at("http://me:secret@127.0.0.1:9", cache.path());
+        for hub in [Hub { offline: true, ..hub.clone() }, hub] {
+            let error = hub.get(&repo(), "a.txt", &mut |_, _| {}).unwrap_err().to_string();
+            assert!(error.contains("http://127.0.0.1:9/datasets/owner/data"), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
     }
 
     #[test]
