@@ -7,6 +7,8 @@ SEED   ?=
 DATA   ?=
 ARGS   ?=
 SUITE  ?= deberta models
+TIME   ?= 60
+TARGET ?=
 PYTHON ?= python3
 CUDA   ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 1)
 
@@ -27,7 +29,7 @@ CHOICE := task=$(TASK) $(if $(MODEL),model=$(MODEL)) $(if $(METHOD),method=$(MET
 # The embedded model or task is only fetched for a run that uses it.
 ASSETS := $(if $(filter reviews,$(TASK))$(filter minilm,$(MODEL)),assets)
 
-.PHONY: help setup assets build experiment inspect validate test lint docs bench bench-step clean distclean
+.PHONY: help setup assets build experiment inspect validate test lint docs fuzz deny bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
@@ -39,6 +41,8 @@ help:
 	@echo 'make test         all tests'
 	@echo 'make lint         formatting and clippy, warnings are errors'
 	@echo 'make docs         the API documentation'
+	@echo 'make fuzz         every reader on damaged files: TIME=seconds a target  TARGET=one of them'
+	@echo 'make deny         known vulnerabilities, licences and sources of the dependencies'
 	@echo 'make bench        the parts of a step beside the plain way, on the CPU'
 	@echo 'make bench-step   whole steps, ours and PEFT in turn: SUITE="deberta models …"  PYTHON=one with peft'
 	@echo 'make setup        libtorch only; CUDA=1 with what a GPU needs (found by itself)'
@@ -73,6 +77,13 @@ lint: setup
 
 docs: setup
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps
+
+fuzz: setup
+	@scripts/fuzz.sh $(TIME) $(TARGET)
+
+# Fetches RustSec's database; `cargo deny --offline check licenses bans sources` needs nothing.
+deny:
+	cargo deny check
 
 bench: setup
 	cargo bench -p aflora-core

@@ -123,6 +123,7 @@ pub fn profile<T>(path: &Path, work: impl FnOnce() -> T) -> Result<T, Error> {
     // SAFETY: begun once, ended once; the path is a string.
     shim.check(unsafe { (shim.profile_begin)() })?;
     let made = work();
+    // SAFETY: the path is a C string, which the shim reads while it is called.
     shim.check(unsafe { (shim.profile_end)(path.as_ptr()) })?;
     Ok(made)
 }

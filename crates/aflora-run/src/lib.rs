@@ -9,6 +9,10 @@
 //! * [`report`], [`watch`]: what experiments found, and a run under way
 //! * [`device`], [`ui`], [`provenance`]: where it computes, what people see, where it came from
 
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+mod allocator;
 pub mod config;
 pub mod data;
 pub mod device;

@@ -2,6 +2,7 @@
 
 use super::layers::Group;
 use crate::data::Task;
+use crate::hub::{is_repo, is_revision};
 use crate::metrics::TextMetric;
 use aflora_core::adapter::MethodConfig;
 use aflora_core::optim::AdamWConfig;
@@ -344,6 +345,16 @@ impl Group for ModelConfig {
         if problems.is_empty() && !is_name(&self.model) {
             let message = format!("`model` is {:?}, but must be {NAME}", self.model);
             problems.push(("model".into(), message));
+        }
+        // They become parts of paths and addresses.
+        for (key, value, right, is_right) in [
+            ("repo", &self.repo, "`owner/name` on the hub", is_repo as fn(&str) -> bool),
+            ("revision", &self.revision, "a commit of the hub's", is_revision),
+        ] {
+            if let Some(value) = value.as_deref().filter(|value| !is_right(value)) {
+                let message = format!("`{key}` is {value:?}, but must be {right}");
+                problems.push((key.into(), message));
+            }
         }
         problems
     }
