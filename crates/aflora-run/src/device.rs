@@ -65,7 +65,10 @@ fn multiplies_bf16() -> bool {
 /// The device as people name it.
 pub fn describe(device: Device) -> String {
     match device {
-        Device::Cuda(i) => format!("cuda:{i}"),
+        Device::Cuda(i) => match cuda::device_name(i) {
+            Some(name) => format!("cuda:{i} ({name})"),
+            None => format!("cuda:{i}"),
+        },
         _ => format!("cpu ({} threads)", tch::get_num_threads()),
     }
 }

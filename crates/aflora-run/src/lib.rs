@@ -23,6 +23,7 @@ pub mod list;
 pub mod metrics;
 pub mod predict;
 pub mod provenance;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod saved;

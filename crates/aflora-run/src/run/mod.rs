@@ -5,6 +5,7 @@
 
 pub mod batches;
 pub mod folder;
+pub mod gradient_log;
 pub mod model_files;
 pub mod objective;
 pub mod prepare;

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 type Quantity = (&'static str, fn(&Finding) -> Option<f64>, fn(f64) -> String);
 
 const QUANTITIES: [Quantity; 5] = [
-    ("Training time, s", |f| Some(f.seconds.median_step * f.steps as f64), significant),
+    ("Training time, s", |f| Some(f.seconds.training), significant),
     (
         "Operations a token at the first step",
         |f| operations(f, true),
@@ -42,8 +42,8 @@ pub fn section(grid: &Grid) -> Section {
     let charts: Vec<Chart> = QUANTITIES.iter().filter_map(|q| chart(grid, q)).collect();
     let mut text =
         "Each as a share of the largest method's, averaged over the tasks that all methods \
-                have. Training time is the median step times the number of steps, evaluations not \
-                counted. Operations are those of the adapted layers, frozen weights included, \
+                have. Training time is that of all steps by the clock, evaluations not counted. \
+                Operations are those of the adapted layers, frozen weights included, \
                 forward and backward."
             .to_string();
     if devices(grid) > 1 {
