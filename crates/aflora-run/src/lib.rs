@@ -6,6 +6,7 @@
 //! * [`run`]: one run, from a configuration to a finished folder
 //! * [`inspect`], [`list`]: what a configuration would train, and what was run
 //! * [`saved`], [`predict`]: a finished run opened again
+//! * [`interrupt`]: what signals ask for
 //! * [`device`], [`ui`], [`provenance`]: where it computes, what people see, where it came from
 
 pub mod config;
@@ -14,6 +15,7 @@ pub mod device;
 pub mod experiment;
 pub mod hub;
 pub mod inspect;
+pub mod interrupt;
 pub mod list;
 pub mod metrics;
 pub mod predict;

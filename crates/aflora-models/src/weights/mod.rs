@@ -7,8 +7,10 @@
 mod checkpoint;
 mod pickle;
 mod safetensors_file;
+mod tensors;
 
 pub use checkpoint::{shards, Checkpoint, FILES};
+pub use tensors::{read_tensors, write_tensors};
 
 use crate::backbone::Backbone;
 use crate::error::Lines;

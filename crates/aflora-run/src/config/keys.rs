@@ -39,7 +39,7 @@ pub const KEYS: &[Key] = &[
     key("method", "name, file", "how: a file of methods/"),
     key("seed", "number", "decides initial values, data order and dropout"),
     key("data", "folder", "where data and models are looked for first"),
-    key("run_dir", "folder", "where the run is written; else a numbered folder of runs/"),
+    key("run_dir", "folder", "where the run is written, or goes on; else a folder of runs/"),
     key(
         "token_cache",
         "folder",
@@ -67,6 +67,12 @@ pub const KEYS: &[Key] = &[
     key("adamw.beta2", "number", "decay of the second moment"),
     key("adamw.eps", "number", "added to the denominator"),
     key("log_every", "number", "steps between two recorded losses"),
+    key(
+        "checkpoint_every",
+        "5 minutes, 200 steps, 1 epoch, never",
+        "how often the run is saved, to go on from there after an interruption",
+    ),
+    key("max_bad_steps", "number", "in a row, without a finite loss and gradient: the run ends"),
     key("task.task", "name", "which of the built-in tasks"),
     key("task.model", "name", "the model where none is named"),
     key("task.method", "name", "the method where none is named; else aflora"),

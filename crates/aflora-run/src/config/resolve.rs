@@ -251,6 +251,11 @@ impl Resolved {
 
     /// As one YAML file that [`load`] takes again.
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
+        serde_saphyr::to_string(&self.file())
+    }
+
+    /// All settings in the form of a run file.
+    pub(super) fn file(&self) -> impl Serialize + '_ {
         #[derive(Serialize)]
         struct Method<'a> {
             name: &'a str,
@@ -270,11 +275,11 @@ impl Resolved {
             Task::Labels(spec) => json!({ "task": spec.name }),
             Task::Text(_) => serde_json::to_value(&self.task_config).unwrap_or_default(),
         };
-        serde_saphyr::to_string(&File {
+        File {
             task,
             model: &self.model,
             method: Method { name: &self.method_name, config: &self.method },
             run: &self.run,
-        })
+        }
     }
 }

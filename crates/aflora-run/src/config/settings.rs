@@ -1,5 +1,6 @@
 //! What can be set, with the defaults; [`keys`](super::keys) has a line of help for each.
 
+use super::every::Every;
 use super::layers::Group;
 use crate::data::Task;
 use crate::metrics::TextMetric;
@@ -66,6 +67,10 @@ pub struct RunSettings {
     pub adamw: AdamWConfig,
     /// Steps between two recorded losses.
     pub log_every: u64,
+    /// How often the run is saved so that it can go on from there.
+    pub checkpoint_every: Every,
+    /// Steps in a row whose loss or gradient is not finite after which the run ends.
+    pub max_bad_steps: u64,
 }
 
 impl Default for RunSettings {
@@ -96,6 +101,8 @@ impl Default for RunSettings {
             warmup: tuner.warmup,
             adamw: tuner.adamw,
             log_every: 10,
+            checkpoint_every: Every::Minutes(5.0),
+            max_bad_steps: 10,
         }
     }
 }
@@ -152,6 +159,7 @@ impl Group for RunSettings {
             ("eval_limit", self.eval_limit, MOST),
             ("threads", self.threads, 1024),
             ("log_every", usize::try_from(self.log_every).ok(), MOST),
+            ("max_bad_steps", usize::try_from(self.max_bad_steps).ok(), MOST),
         ] {
             let value = value.unwrap_or(1);
             need(value >= 1, key, &value, "at least 1");

@@ -1,14 +1,21 @@
 //! One run: from a resolved configuration to a finished run folder.
 //!
-//! [`prepare`] looks everything up and refuses what cannot work, before anything is written;
-//! [`train`] is the loop; [`folder`] says what a run leaves behind.
+//! [`place`] finds the folder, [`prepare`] looks everything up and refuses what cannot work, both
+//! before anything is written; [`train`] is the loop; [`folder`] says what a run leaves behind,
+//! [`checkpoint`] what it takes to go on with it.
 
 pub mod batches;
+pub mod checkpoint;
+pub mod course;
 pub mod folder;
+mod health;
+pub mod lock;
 pub mod model_files;
 pub mod objective;
+pub mod place;
 pub mod prepare;
 pub mod recorder;
+mod start;
 pub mod summary;
 pub mod tensorboard;
 pub mod tokens;

@@ -24,7 +24,10 @@ pub trait Objective: std::fmt::Debug {
     /// read, so that it can be recorded.
     fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Tensor>;
 
-    /// Evaluates the model on every evaluation split.
+    /// Evaluates the model on every evaluation split; nothing of the model changes.
+    ///
+    /// # Errors
+    /// The model fails, or a [signal](crate::interrupt) came meanwhile.
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated>;
 
     /// The name of the metric that decides which epoch was best.

@@ -1,0 +1,166 @@
+//! What a run has found so far, beside what it trained: kept in checkpoints, told at the end.
+
+use super::recorder::Evaluation;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The course of a run up to now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Course {
+    /// One an epoch.
+    pub evaluations: Vec<Evaluation>,
+    /// Which of them is the best.
+    pub best: Option<usize>,
+    /// Seconds spent in training.
+    pub training_seconds: f64,
+    /// What steps took.
+    pub clock: StepClock,
+    /// Sum of the losses since the last that was recorded, bad steps left out.
+    pub loss_sum: f64,
+    /// Steps in it, bad ones counted.
+    pub steps_in_sum: u64,
+    /// Bad steps up to the last recorded loss.
+    pub skipped_before: u64,
+    /// The last recorded loss; NaN before there is one.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub last_loss: f64,
+    /// How the recorded losses went.
+    pub curve: Curve,
+}
+
+impl Default for Course {
+    fn default() -> Self {
+        Course {
+            evaluations: Vec::new(),
+            best: None,
+            training_seconds: 0.0,
+            clock: StepClock::default(),
+            loss_sum: 0.0,
+            steps_in_sum: 0,
+            skipped_before: 0,
+            last_loss: f64::NAN,
+            curve: Curve::default(),
+        }
+    }
+}
+
+/// JSON has no number that is none: it is written as null.
+pub fn null_is_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+/// What steps took: exactly in sum, and a sample for the median that does not grow with the run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepClock {
+    steps: u64,
+    seconds: f64,
+    /// The seconds of every 2ᵏ-th step.
+    sample: Vec<f64>,
+    k: u32,
+}
+
+impl StepClock {
+    /// As many as are kept at most.
+    const MOST: usize = 4096;
+
+    /// Takes a step in.
+    pub fn add(&mut self, seconds: f64) {
+        if self.steps.is_multiple_of(1 << self.k) {
+            if self.sample.len() == Self::MOST {
+                let mut place = 0..;
+                self.sample.retain(|_| place.next().is_some_and(|i: usize| i.is_multiple_of(2)));
+                self.k += 1;
+            }
+            if self.steps.is_multiple_of(1 << self.k) {
+                self.sample.push(seconds);
+            }
+        }
+        self.steps += 1;
+        self.seconds += seconds;
+    }
+
+    /// Seconds a step.
+    pub fn mean(&self) -> f64 {
+        self.seconds / self.steps as f64
+    }
+
+    /// The median of the sample.
+    pub fn median(&self) -> f64 {
+        let mut sorted = self.sample.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+}
+
+/// The range of the recorded losses: one that does not move learns nothing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Curve {
+    recorded: u64,
+    least: f64,
+    most: f64,
+    told: bool,
+}
+
+impl Curve {
+    /// Losses to see before anything is said.
+    const ENOUGH: u64 = 50;
+    /// A loss that moved by less, relative to its size, stood still.
+    const STILL: f64 = 1e-4;
+
+    /// Takes a loss in; once an epoch and enough losses are over, says whether they stood still.
+    /// That is said once.
+    pub fn stands_still(&mut self, loss: f64, epoch_over: bool) -> bool {
+        if !loss.is_finite() {
+            return false;
+        }
+        (self.least, self.most) = match self.recorded {
+            0 => (loss, loss),
+            _ => (self.least.min(loss), self.most.max(loss)),
+        };
+        self.recorded += 1;
+        if self.told || !epoch_over || self.recorded < Self::ENOUGH {
+            return false;
+        }
+        self.told = true;
+        let size = self.least.abs().max(self.most.abs());
+        self.most - self.least <= Self::STILL * size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_needs_no_more_room_however_long_the_run() {
+        let mut clock = StepClock::default();
+        for i in 0..100_000 {
+            clock.add(f64::from(i % 101));
+        }
+        assert!(clock.sample.len() <= StepClock::MOST && clock.sample.len() >= StepClock::MOST / 4);
+        assert!((clock.median() - 50.0).abs() < 3.0, "{}", clock.median());
+        assert!((clock.mean() - 50.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_loss_that_stands_still_is_told_once_and_one_that_moves_never() {
+        let said = |losses: &dyn Fn(u64) -> f64| {
+            let mut curve = Curve::default();
+            (0..200).filter(|&i| curve.stands_still(losses(i), i >= 10)).count()
+        };
+        assert_eq!(said(&|_| 0.6931), 1);
+        assert_eq!(said(&|i| 0.6931 - 1e-5 * i as f64), 0);
+        assert_eq!(said(&|i| if i == 3 { f64::NAN } else { 0.0 }), 1);
+    }
+
+    #[test]
+    fn a_course_comes_back_bit_for_bit() {
+        let course = Course { loss_sum: f64::from(0.1f32) / 3.0, ..Course::default() };
+        let text = serde_json::to_string(&course).unwrap();
+        let back: Course = serde_json::from_str(&text).unwrap();
+        assert!(back.last_loss.is_nan());
+        assert_eq!(back.loss_sum.to_bits(), course.loss_sum.to_bits());
+    }
+}
