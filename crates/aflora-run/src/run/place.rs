@@ -1,5 +1,6 @@
 //! Which folder a run gets: a new one, or one in which the same run was begun.
 
+use super::checkpoint;
 use super::folder::{is_leftover, RunFolder, CONFIG, METRICS};
 use super::lock::{self, Lock};
 use super::summary::Summary;
@@ -27,7 +28,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The place of the run that `resolved` asks for. Nothing is written.
+    /// The place of the run that `resolved` asks for. Nothing is made yet.
     ///
     /// # Errors
     /// The folder that the user named holds something else, or another process writes it.
@@ -58,7 +59,15 @@ impl Place {
             );
         }
         match finished(path)? {
-            Some(summary) => Ok(Place::Finished(path.to_path_buf(), Box::new(summary))),
+            Some(summary) => {
+                // A run that was killed when all was done but this.
+                if path.join(checkpoint::FOLDER).exists() {
+                    if let Ok(Ok(_lock)) = Lock::try_take(path) {
+                        checkpoint::discard(path);
+                    }
+                }
+                Ok(Place::Finished(path.to_path_buf(), Box::new(summary)))
+            }
             None => Ok(Place::Begun(RunFolder::take(path)?)),
         }
     }

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -123,4 +124,89 @@ pub fn refused(output: &Output, code: i32, words: &str) {
 
 pub fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// Everything that a run left, by name, without what the clock decides: two runs of the same
+/// settings must agree in all of it.
+pub fn outcome(run: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for file in files(run, "") {
+        let bytes = fs::read(run.join(&file)).unwrap();
+        let (name, content) = match file.as_str() {
+            ".lock" => continue,
+            "config.yaml" => {
+                let text = text(&bytes);
+                let differs =
+                    |l: &&str| l.starts_with("run_dir:") || l.starts_with("checkpoint_every:");
+                let lines: Vec<&str> = text.lines().filter(|l| !differs(l)).collect();
+                (file, lines.join("\n").into_bytes())
+            }
+            "metrics.json" | "events.jsonl" | "provenance.json" => {
+                let values = serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>();
+                let lines = values.map(|value| timeless(value.unwrap()).to_string() + "\n");
+                (file, lines.collect::<String>().into_bytes())
+            }
+            _ if file.starts_with("events.out.tfevents.") => {
+                ("events.out.tfevents".to_string(), timeless_records(&bytes))
+            }
+            _ => (file, bytes),
+        };
+        assert!(found.insert(name.clone(), content).is_none(), "{name} is there twice");
+    }
+    found
+}
+
+/// Fails unless two runs left the same.
+pub fn assert_same(
+    whole: &BTreeMap<String, Vec<u8>>,
+    broken: &BTreeMap<String, Vec<u8>>,
+    what: &str,
+) {
+    let names = |run: &BTreeMap<String, Vec<u8>>| run.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(whole), names(broken), "{what}");
+    for (name, content) in whole {
+        let (a, b) = (content, &broken[name]);
+        let at = a.iter().zip(b).position(|(a, b)| a != b).unwrap_or(a.len().min(b.len()));
+        let around = |bytes: &[u8]| text(&bytes[at.saturating_sub(80)..bytes.len().min(at + 80)]);
+        assert!(a == b, "{what}: {name} differs at {at}:\n{}\n---\n{}", around(a), around(b));
+    }
+}
+
+/// The files below a folder, by their names from there.
+fn files(folder: &Path, prefix: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder.join(prefix)).unwrap().flatten() {
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        match entry.path().is_dir() {
+            true => names.extend(files(folder, &format!("{name}/"))),
+            false => names.push(name),
+        }
+    }
+    names
+}
+
+fn timeless(value: Value) -> Value {
+    const CLOCKS: [&str; 5] =
+        ["seconds", "tokens_per_second", "peak_memory", "environment", "resumed"];
+    match value {
+        Value::Object(map) => map
+            .into_iter()
+            .filter(|(key, _)| !CLOCKS.contains(&key.as_str()))
+            .map(|(key, value)| (key, timeless(value)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(timeless).collect(),
+        other => other,
+    }
+}
+
+/// TensorBoard's records without their checksums and times: a record's data begins with one.
+fn timeless_records(mut bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    while !bytes.is_empty() {
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        assert_eq!(bytes[12], 1 << 3 | 1, "a time");
+        out.extend(&bytes[12 + 9..12 + length]);
+        bytes = &bytes[12 + length + 4..];
+    }
+    out
 }
