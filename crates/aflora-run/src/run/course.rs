@@ -26,6 +26,8 @@ pub struct Course {
     pub last_loss: f64,
     /// How the recorded losses went.
     pub curve: Curve,
+    /// How the losses of evaluations went, which have no dropout in them.
+    pub eval_curve: Curve,
 }
 
 impl Default for Course {
@@ -40,6 +42,7 @@ impl Default for Course {
             skipped_before: 0,
             last_loss: f64::NAN,
             curve: Curve::default(),
+            eval_curve: Curve::default(),
         }
     }
 }
@@ -104,14 +107,15 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// Losses to see before anything is said.
-    const ENOUGH: u64 = 50;
+    /// Recorded losses to see before anything is said.
+    pub const STEPS: u64 = 50;
+    /// Evaluations to see before anything is said.
+    pub const EVALUATIONS: u64 = 3;
     /// A loss that moved by less, relative to its size, stood still.
     const STILL: f64 = 1e-4;
 
-    /// Takes a loss in; once an epoch and enough losses are over, says whether they stood still.
-    /// That is said once.
-    pub fn stands_still(&mut self, loss: f64, epoch_over: bool) -> bool {
+    /// Takes a loss in; when they are `enough`, says whether they stood still. That is said once.
+    pub fn stands_still(&mut self, loss: f64, enough: u64) -> bool {
         if !loss.is_finite() {
             return false;
         }
@@ -120,7 +124,7 @@ impl Curve {
             _ => (self.least.min(loss), self.most.max(loss)),
         };
         self.recorded += 1;
-        if self.told || !epoch_over || self.recorded < Self::ENOUGH {
+        if self.told || self.recorded < enough {
             return false;
         }
         self.told = true;
@@ -148,7 +152,7 @@ mod tests {
     fn a_loss_that_stands_still_is_told_once_and_one_that_moves_never() {
         let said = |losses: &dyn Fn(u64) -> f64| {
             let mut curve = Curve::default();
-            (0..200).filter(|&i| curve.stands_still(losses(i), i >= 10)).count()
+            (0..200).filter(|&i| curve.stands_still(losses(i), 50)).count()
         };
         assert_eq!(said(&|_| 0.6931), 1);
         assert_eq!(said(&|i| 0.6931 - 1e-5 * i as f64), 0);

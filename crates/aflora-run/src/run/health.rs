@@ -62,10 +62,10 @@ pub fn check_finite(tuner: &Tuner, config: &RunSettings, step: &Step, known: u64
     Ok(total)
 }
 
-/// Says that the loss does not move.
-pub fn tell_still(loss: f64, config: &RunSettings) {
+/// Says that a loss does not move.
+pub fn tell_still(which: &str, loss: f64, config: &RunSettings) {
     tracing::warn!(
-        "the loss has stood at {loss:.4} from the start: nothing is learnt. lr={} or head_lr={} \
+        "the {which} has stood at {loss:.4} from the start: nothing is learnt. lr={} or head_lr={} \
          may be too small, a max_grad_norm of {} too tight, or the labels may have nothing to do \
          with the texts",
         config.lr,

@@ -5,7 +5,7 @@
 //! goes on from a checkpoint is the same loop, entered further down.
 
 use super::checkpoint::{self, Id, Moment};
-use super::course::Course;
+use super::course::{Course, Curve};
 use super::folder::{sync_files, RunFolder, ADAPTER, METRICS};
 use super::health;
 use super::prepare::Prepared;
@@ -239,8 +239,9 @@ impl Loop<'_> {
         course.last_loss = self.loss_sum.double_value(&[]) / good as f64;
         let _ = self.loss_sum.zero_();
         (course.steps_in_sum, course.skipped_before) = (0, self.skipped);
-        if course.curve.stands_still(course.last_loss, completed >= self.run.steps_per_epoch) {
-            health::tell_still(course.last_loss, &self.run.config);
+        let an_epoch = self.run.steps_per_epoch.div_ceil(self.run.config.log_every);
+        if course.curve.stands_still(course.last_loss, Curve::STEPS.max(an_epoch)) {
+            health::tell_still("loss", course.last_loss, &self.run.config);
         }
         self.recorder.record(&Event::Step {
             step: completed,
@@ -348,6 +349,9 @@ impl Loop<'_> {
             evaluation.loss,
             metrics.join(", ")
         );
+        if self.course.eval_curve.stands_still(evaluation.loss, Curve::EVALUATIONS) {
+            health::tell_still("dev loss", evaluation.loss, &self.run.config);
+        }
         self.course.evaluations.push(evaluation);
         let index = self.course.evaluations.len() - 1;
         let better = match self.course.best {
