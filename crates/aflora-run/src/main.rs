@@ -7,7 +7,7 @@ use aflora_run::interrupt::Interrupted;
 use aflora_run::predict::{self, Settings};
 
 use aflora_run::run::place::Place;
-use aflora_run::run::{prepare, summary::Summary, train};
+use aflora_run::run::{memory, prepare, summary::Summary, train};
 use aflora_run::saved::SavedRun;
 use aflora_run::ui::{self, thousands, LogSink};
 use aflora_run::{inspect, list, UsageError};
@@ -234,18 +234,19 @@ fn write_to(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<()
 }
 
 fn run(target: &Target, progress: &mut dyn ui::Progress) -> Result<()> {
-    let resolved = config::load(&target.config, &target.overrides)?;
+    let mut resolved = config::load(&target.config, &target.overrides)?;
     // Before anything is read: whether there is something to do.
-    let place = Place::find(&resolved)?;
+    let place = Place::find(&mut resolved)?;
     if let Place::Finished(path, summary) = &place {
         tracing::info!("this run is finished already");
         print_result(path, summary);
         return Ok(());
     }
     tracing::info!("{}: reading data and model", resolved.name());
-    let prepared = prepare::prepare(&resolved, progress)?;
+    let mut prepared = prepare::prepare(&resolved, progress)?;
     describe(&prepared);
-    let tuner = prepared.tuner()?;
+    let mut tuner = prepared.tuner()?;
+    memory::fit(&mut resolved, &mut prepared, &mut tuner)?;
     let folder = place.open()?;
     let summary = train::train(&resolved, &prepared, tuner, &folder, progress)?;
     print_result(folder.path(), &summary);

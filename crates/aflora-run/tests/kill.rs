@@ -31,11 +31,13 @@ enum When {
 
 impl When {
     fn draw(random: &mut ChaCha8Rng) -> When {
-        match random.next_u64() % 8 {
-            0 | 1 => When::Seen("checkpoint", ".step-", ".tmp"),
-            2 => When::Seen("", "adapter.tmp", ""),
-            3 => When::Seen("", ".", ".tmp"),
-            4 | 5 => When::Logged(random.next_u64() % 4000),
+        match random.next_u64() % 16 {
+            0..4 => When::Seen("checkpoint", ".step-", ".tmp"),
+            4..6 => When::Seen("", "adapter.tmp", ""),
+            6..8 => When::Seen("", ".", ".tmp"),
+            8..11 => When::Logged(random.next_u64() % 4000),
+            // The first thing that there is.
+            11 => When::Seen("", ".lock", ""),
             _ => When::After(Duration::from_micros(random.next_u64() % 1_500_000)),
         }
     }
@@ -48,7 +50,8 @@ fn kill(child: &mut Child, run: &Path, when: When, extra: Duration) -> bool {
     let at_start = length();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success(), "the run failed by itself");
+            let said = fs::read_to_string(run.with_file_name("stderr")).unwrap();
+            assert!(status.success(), "the run failed by itself: {said}");
             return false;
         }
         let now = match when {

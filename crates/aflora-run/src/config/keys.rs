@@ -50,7 +50,11 @@ pub const KEYS: &[Key] = &[
     key("cuda_graphs", "true, false", "record training steps and replay them, on a GPU"),
     key("threads", "number", "of a run on the CPU; else as many as there are cores"),
     key("epochs", "number", "passes over the training rows"),
-    key("batch_size", "number", "rows of a forward and backward pass"),
+    key(
+        "batch_size",
+        "number, auto",
+        "rows of a forward and backward pass; auto: what a GPU holds",
+    ),
     key("accumulate", "number", "passes whose gradients make one update"),
     key("eval_batch_size", "number", "rows of an evaluation pass"),
     key("max_length", "number", "tokens to which a text or pair is cut"),

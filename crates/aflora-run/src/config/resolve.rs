@@ -113,7 +113,13 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     settings.extend(own.cloned());
     let typed: Vec<String> = KEYS.iter().map(Key::typed).collect();
     let also: Vec<&str> = BLOCKS.into_iter().chain(typed.iter().map(String::as_str)).collect();
+    // `batch_size: auto` starts from the number that it stands over.
+    let is_auto = |s: &Setting| s.path == ["batch_size"] && s.value == "auto";
+    let last = settings.iter().rfind(|s| s.path == ["batch_size"]);
+    let fit_batch = last.is_some_and(is_auto);
+    settings.retain(|s| !is_auto(s));
     let run = lay(&RunSettings::default(), &settings, &also, None, problems);
+    let run = RunSettings { fit_batch, ..run };
 
     let (model, (method_name, method)) = (model?, method?);
     // Whom it names has been asked.

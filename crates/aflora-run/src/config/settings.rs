@@ -39,6 +39,10 @@ pub struct RunSettings {
     pub epochs: usize,
     /// Rows of a forward and backward pass.
     pub batch_size: usize,
+    /// `batch_size: auto`: as many of them as fit into a GPU's memory. What was found is written
+    /// down as numbers, so this is no key of its own.
+    #[serde(skip)]
+    pub fit_batch: bool,
     /// Passes whose gradients are summed for one update (each weighted 1 / accumulate).
     pub accumulate: usize,
     /// Rows of an evaluation pass.
@@ -87,6 +91,7 @@ impl Default for RunSettings {
             threads: None,
             epochs: 20,
             batch_size: 64,
+            fit_batch: false,
             accumulate: 1,
             eval_batch_size: 64,
             max_length: 256,

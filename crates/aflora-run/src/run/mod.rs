@@ -10,6 +10,7 @@ pub mod course;
 pub mod folder;
 mod health;
 pub mod lock;
+pub mod memory;
 pub mod model_files;
 pub mod objective;
 pub mod place;

@@ -32,14 +32,14 @@ impl Place {
     ///
     /// # Errors
     /// The folder that the user named holds something else, or another process writes it.
-    pub fn find(resolved: &Resolved) -> Result<Place> {
-        match &resolved.run.run_dir {
-            Some(path) => Self::named(path, resolved),
+    pub fn find(resolved: &mut Resolved) -> Result<Place> {
+        match resolved.run.run_dir.clone() {
+            Some(path) => Self::named(&path, resolved),
             None => Self::numbered(resolved),
         }
     }
 
-    fn named(path: &Path, resolved: &Resolved) -> Result<Place> {
+    fn named(path: &Path, resolved: &mut Resolved) -> Result<Place> {
         if is_new(path)? {
             return Ok(Place::New(path.to_path_buf()));
         }
@@ -73,12 +73,12 @@ impl Place {
     }
 
     /// The newest folder of that name is taken up again if it can be; else a new number.
-    fn numbered(resolved: &Resolved) -> Result<Place> {
+    fn numbered(resolved: &mut Resolved) -> Result<Place> {
         let name = resolved.name();
         let exists = |n: &u32| candidate(&name, *n).exists();
         if let Some(last) = (1..).take_while(exists).last() {
             let path = candidate(&name, last);
-            let same = || differences(&path, resolved).is_ok_and(|d| d.is_empty());
+            let mut same = || differences(&path, resolved).is_ok_and(|d| d.is_empty());
             if path.join(CONFIG).is_file() && !path.join(METRICS).exists() && same() {
                 if let Ok(Ok(lock)) = Lock::try_take(&path) {
                     return Ok(Place::Begun(RunFolder::with(&path, lock)));
@@ -146,8 +146,20 @@ fn is_new(path: &Path) -> Result<bool> {
     Ok(names.into_iter().all(|name| name == lock::FILE || is_leftover(&name)))
 }
 
-fn differences(path: &Path, resolved: &Resolved) -> Result<Vec<String>> {
-    Ok(resolved.differences(&config::load(&path.join(CONFIG), &[])?))
+/// Where the run in `path` differs. What `batch_size: auto` found there counts here, too.
+fn differences(path: &Path, resolved: &mut Resolved) -> Result<Vec<String>> {
+    let there = config::load(&path.join(CONFIG), &[])?;
+    let mut here = resolved.clone();
+    let rows = |resolved: &Resolved| resolved.run.batch_size * resolved.run.accumulate;
+    if here.run.fit_batch && rows(&here) == rows(&there) {
+        (here.run.batch_size, here.run.accumulate) = (there.run.batch_size, there.run.accumulate);
+        here.run.fit_batch = false;
+    }
+    let differences = here.differences(&there);
+    if differences.is_empty() {
+        *resolved = here;
+    }
+    Ok(differences)
 }
 
 /// The summary of a finished run.

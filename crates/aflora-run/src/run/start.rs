@@ -47,9 +47,9 @@ pub fn start(
             );
         }
         folder.clear()?;
-        folder.write_json(PROVENANCE, &provenance(run))?;
-        // Whoever finds this file finds a run.
+        // First: whoever finds this file finds a run, and may start it anew.
         folder.write(CONFIG, resolved.to_yaml()?.as_bytes())?;
+        folder.write_json(PROVENANCE, &provenance(run))?;
         let recorder = Recorder::create(folder)?;
         return Ok(Start { recorder, course: Course::default(), saved: None });
     };

@@ -8,6 +8,7 @@ use super::checkpoint::{self, Id, Moment};
 use super::course::{Course, Curve};
 use super::folder::{sync_files, RunFolder, ADAPTER, METRICS};
 use super::health;
+use super::memory;
 use super::prepare::Prepared;
 use super::recorder::{Evaluation, Event, Recorder};
 use super::start::{self, Start};
@@ -146,7 +147,7 @@ impl Loop<'_> {
         self.clock_at = Some(Instant::now());
         for rows in batches.chunks(config.accumulate).skip(done as usize) {
             interrupt::check()?;
-            let step = self.step(rows)?;
+            let step = self.step(rows).map_err(|e| memory::explain(e, self.run, rows))?;
             self.after_step(&step)?;
             let completed = self.tuner.completed();
             progress.update(completed - epoch * length, &self.note());

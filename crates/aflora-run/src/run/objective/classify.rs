@@ -35,6 +35,10 @@ impl Objective for Classify {
         self.train.training_batches(batch_size, seed, epoch)
     }
 
+    fn longest(&self, n: usize) -> Vec<usize> {
+        self.train.evaluation_batches(n).into_iter().next().unwrap_or_default()
+    }
+
     fn batch(&self, rows: &[usize]) -> Vec<Tensor> {
         self.collate(&self.train, rows).into()
     }

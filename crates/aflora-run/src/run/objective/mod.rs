@@ -17,6 +17,9 @@ pub trait Objective: std::fmt::Debug {
     /// The batches of a training epoch: every row once.
     fn training_batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>>;
 
+    /// The `n` longest training rows, or all if there are fewer.
+    fn longest(&self, n: usize) -> Vec<usize>;
+
     /// These training rows as tensors on the host, in an order of the task's own.
     fn batch(&self, rows: &[usize]) -> Vec<Tensor>;
 

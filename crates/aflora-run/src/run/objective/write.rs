@@ -386,6 +386,14 @@ impl Objective for Write {
         shuffled_by_length(&self.lengths(), batch_size, seed, epoch)
     }
 
+    fn longest(&self, n: usize) -> Vec<usize> {
+        let lengths = self.lengths();
+        let mut rows: Vec<usize> = (0..lengths.len()).collect();
+        rows.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
+        rows.truncate(n);
+        rows
+    }
+
     fn batch(&self, rows: &[usize]) -> Vec<Tensor> {
         let rows: Vec<usize> = rows.iter().map(|&row| self.used[row]).collect();
         self.texts.collate(&self.train, &rows, self.device)
