@@ -316,38 +316,54 @@ fn a_loss_that_does_not_move_is_told() {
     assert_eq!(said.matches("loss has stood at").count(), 1, "{said}");
 }
 
+/// `AFLORA_MEMORY_STEPS` sets how long it watches.
 #[test]
 fn memory_stays_flat() {
     let place = workplace();
-    let long = [
-        "task=mrpc",
-        "method=aflora",
-        "epochs=5000",
-        "limit=32",
-        "eval_limit=16",
-        "checkpoint_every=50 steps",
-        "run_dir=out",
-    ];
-    let child = start(place.path(), &long);
+    let steps = std::env::var("AFLORA_MEMORY_STEPS").ok().and_then(|n| n.parse().ok());
+    let steps: u64 = steps.unwrap_or(1500);
+    let long = ["task=mrpc", "batch_size=2", "epochs=5000", "eval_limit=16", "run_dir=out"];
+    let child = start(place.path(), &[&long[..], &["checkpoint_every=50 steps"]].concat());
     let resident = || -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
+    let out = place.path().join("out");
     let step = || -> u64 {
-        let found = checkpoints(&place.path().join("out"));
-        let name =
-            found.last().map(|path| path.file_name().unwrap().to_string_lossy().into_owned());
-        name.and_then(|name| name.split('-').nth(1)?.parse().ok()).unwrap_or(0)
+        let found = checkpoints(&out);
+        let name = found.last().and_then(|path| path.file_name()?.to_str()).unwrap_or_default();
+        name.split('-').nth(1).and_then(|step| step.parse().ok()).unwrap_or(0)
     };
-    wait_for("step 200", || step() >= 200);
-    let early = resident();
-    wait_for("step 1200", || step() >= 1200);
-    let late = resident();
+    let mut samples = Vec::new();
+    for tenth in 1..=10 {
+        let at = steps * tenth / 10;
+        let started = Instant::now();
+        while step() < at {
+            assert!(started.elapsed() < Duration::from_secs(300), "step {at} never came");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        samples.push(resident());
+    }
     signal(&child, libc::SIGKILL);
     child.wait_with_output().unwrap();
-    // A tensor a step that nobody gives back would be some hundred bytes each; the batch, kilobytes.
-    assert!(late < early + 8 * 1024, "{early} kB after 200 steps, {late} kB after 1200");
+    println!("kB after each tenth of {steps} steps: {samples:?}");
+    // Half of a kilobyte a step, which is less than its batch: nothing stays behind.
+    let grown = samples[9].saturating_sub(samples[1]);
+    assert!(grown < 2048 + steps / 4, "{samples:?}");
+}
+
+#[test]
+fn a_batch_size_of_auto_is_a_number_in_the_end() {
+    let place = workplace();
+    let auto = ["task=mrpc", "method=head", "epochs=1", "batch_size=auto", "run_dir=out"];
+    let output = run(place.path(), &auto);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let config = fs::read_to_string(place.path().join("out/config.yaml")).unwrap();
+    // SMALL's, over which it stands.
+    assert!(config.contains("batch_size: 16\n"), "{config}");
+    assert!(text(&run(place.path(), &auto).stderr).contains("finished already"));
+    refused(&run(place.path(), &["task=mrpc", "batch_size=some", "run_dir=out"]), 2, "batch_size");
 }
 
 #[test]
