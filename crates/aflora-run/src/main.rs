@@ -1,13 +1,14 @@
 //! The `aflora` command.
 
+mod cli;
+
 use aflora_models::{adapter_folder, merged};
 use aflora_run::config::{self, ConfigErrors};
 use aflora_run::data::DataError;
 use aflora_run::interrupt::Interrupted;
 use aflora_run::predict::{self, Settings};
-
 use aflora_run::run::place::Place;
-use aflora_run::run::{memory, prepare, summary::Summary, train};
+use aflora_run::run::{memory, prepare, rows::HOLDOUT, summary::Summary, train};
 use aflora_run::saved::SavedRun;
 use aflora_run::ui::{self, thousands, LogSink};
 use aflora_run::{inspect, list, UsageError};
@@ -104,6 +105,9 @@ Example:
         #[arg(long = "as", value_parser = ["lora"], default_value = "lora")]
         form: String,
     },
+    /// Run an experiment: a grid of models, tasks, methods and seeds.
+    #[command(after_help = cli::experiment::HELP)]
+    Experiment(cli::experiment::Experiment),
     /// List every key that can be set, with what it takes, its default and what it does.
     Keys,
     /// List runs with their results.
@@ -143,7 +147,7 @@ fn main() -> ExitCode {
     let (mut progress, sink) = ui::for_stderr();
     start_logging(sink);
     match dispatch(cli.command, progress.as_mut()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             progress.end();
             match error.is::<Interrupted>() {
@@ -155,8 +159,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command, progress: &mut dyn ui::Progress) -> Result<()> {
+/// Gives the exit code.
+fn dispatch(command: Command, progress: &mut dyn ui::Progress) -> Result<u8> {
     match command {
+        Command::Experiment(experiment) => return experiment.run(progress),
+        other => carry_out(other, progress)?,
+    }
+    Ok(0)
+}
+
+fn carry_out(command: Command, progress: &mut dyn ui::Progress) -> Result<()> {
+    match command {
+        Command::Experiment(_) => Ok(()),
         Command::Run(target) => run(&target, progress),
         Command::Validate(target) => {
             let resolved = config::load(&target.config, &target.overrides)?;
@@ -285,13 +299,18 @@ fn print_result(folder: &Path, summary: &Summary) {
 }
 
 fn describe(run: &prepare::Prepared) {
-    for source in &run.sources {
+    let used = |split: &str| run.config.holdout.is_none() || split == "train";
+    for source in run.sources.iter().filter(|source| used(&source.split)) {
         let (split, rows, path) = (&source.split, source.rows, source.path.display());
         let skipped = match source.skipped {
             0 => String::new(),
             n => format!(" ({n} broken rows skipped)"),
         };
         tracing::info!("{split}: {} of {rows} rows of {path}{skipped}", run.objective.rows(split));
+    }
+    if run.config.holdout.is_some() {
+        let rows = run.objective.rows(HOLDOUT);
+        tracing::info!("evaluating on {rows} rows held out of the training split");
     }
     for remark in run.objective.remarks() {
         tracing::info!("{remark}");

@@ -58,6 +58,7 @@ pub const KEYS: &[Key] = &[
     key("accumulate", "number", "passes whose gradients make one update"),
     key("eval_batch_size", "number", "rows of an evaluation pass"),
     key("max_length", "number", "tokens to which a text or pair is cut"),
+    key("holdout", "number, null", "share of training rows to evaluate on, in place of dev"),
     key("limit", "number, null", "training rows to use, drawn with the seed"),
     key("eval_limit", "number, null", "rows of each evaluation split to use"),
     key("lr", "number", "peak learning rate of projection matrices and vectors"),

@@ -260,32 +260,51 @@ impl Resolved {
         serde_saphyr::to_string(&self.file())
     }
 
+    /// The settings that decide what comes out: all of them but places, where it computes, and
+    /// how often it says so.
+    pub fn settings(&self) -> serde_json::Value {
+        const OTHERS: [&str; 8] = [
+            "data",
+            "run_dir",
+            "token_cache",
+            "device",
+            "threads",
+            "log_every",
+            "checkpoint_every",
+            "max_bad_steps",
+        ];
+        let mut settings = serde_json::to_value(self.file()).unwrap_or_default();
+        if let Some(keys) = settings.as_object_mut() {
+            keys.retain(|key, _| !OTHERS.contains(&key.as_str()));
+        }
+        settings
+    }
+
     /// All settings in the form of a run file.
-    pub(super) fn file(&self) -> impl Serialize + '_ {
-        #[derive(Serialize)]
-        struct Method<'a> {
-            name: &'a str,
-            #[serde(flatten)]
-            config: &'a MethodConfig,
-        }
-        #[derive(Serialize)]
-        struct File<'a> {
-            task: serde_json::Value,
-            model: &'a ModelConfig,
-            method: Method<'a>,
-            #[serde(flatten)]
-            run: &'a RunSettings,
-        }
+    pub(super) fn file(&self) -> File<'_> {
         // A task that asks for labels has no further settings.
         let task = match self.task {
             Task::Labels(spec) => json!({ "task": spec.name }),
             Task::Text(_) => serde_json::to_value(&self.task_config).unwrap_or_default(),
         };
-        File {
-            task,
-            model: &self.model,
-            method: Method { name: &self.method_name, config: &self.method },
-            run: &self.run,
-        }
+        let method = Method { name: &self.method_name, config: &self.method };
+        File { task, model: &self.model, method, run: &self.run }
     }
+}
+
+/// A resolved configuration as it is written.
+#[derive(Serialize)]
+pub(super) struct File<'a> {
+    task: serde_json::Value,
+    model: &'a ModelConfig,
+    method: Method<'a>,
+    #[serde(flatten)]
+    run: &'a RunSettings,
+}
+
+#[derive(Serialize)]
+struct Method<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    config: &'a MethodConfig,
 }

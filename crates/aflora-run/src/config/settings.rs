@@ -49,6 +49,9 @@ pub struct RunSettings {
     pub eval_batch_size: usize,
     /// Tokens to which a text or pair is cut.
     pub max_length: usize,
+    /// Share of the training rows to evaluate on in place of the task's own split: for choosing
+    /// settings without a look at it.
+    pub holdout: Option<f64>,
     /// Training rows to use, drawn with the seed; all if not given.
     pub limit: Option<usize>,
     /// Rows of each evaluation split to use; all if not given.
@@ -95,6 +98,7 @@ impl Default for RunSettings {
             accumulate: 1,
             eval_batch_size: 64,
             max_length: 256,
+            holdout: None,
             limit: None,
             eval_limit: None,
             lr: tuner.lr,
@@ -174,6 +178,8 @@ impl Group for RunSettings {
         let length = self.max_length;
         need(length >= shortest, "max_length", &length, &format!("at least {shortest}"));
         need(length <= MOST, "max_length", &length, &format!("at most {MOST}"));
+        let share = self.holdout.unwrap_or(0.5);
+        need(share > 0.0 && share < 1.0, "holdout", &share, "above 0 and below 1, or null");
         problems.extend(self.tuner().validate().err().map(core_problem));
         problems
     }

@@ -1,5 +1,14 @@
 //! Experiments: grids of runs, and what they found.
 //!
-//! * [`results`]: what an experiment found, the source of every report
+//! * [`definition`]: an experiment file and its profiles
+//! * [`grid`]: from these to cells, one run each
+//! * [`runner`]: runs the cells that have not finished; [`slurm`] lets a cluster do it
+//! * [`collect`]: what the cells found, from their folders
+//! * [`results`]: the file of it, the source of every report
 
+pub mod collect;
+pub mod definition;
+pub mod grid;
 pub mod results;
+pub mod runner;
+pub mod slurm;

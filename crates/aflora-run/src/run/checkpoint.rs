@@ -130,8 +130,8 @@ pub fn save(
     written
 }
 
-/// The newest checkpoint that is whole and that `fits` accepts; the others are named in
-/// warnings.
+/// The newest checkpoint that is whole and that `fits` accepts; newer ones are named in
+/// warnings, and removed.
 ///
 /// # Errors
 /// One was written in a form that this program does not know.
@@ -150,7 +150,10 @@ pub fn load(
             Ok((id, moment, state))
         };
         match read() {
-            Ok(found) => return Ok(Some(found)),
+            Ok(found) => {
+                tidy(folder, id);
+                return Ok(Some(found));
+            }
             Err(error) if error.is::<crate::UsageError>() => return Err(error),
             Err(error) => tracing::warn!(
                 "{} cannot be used: {error:#}; the one before it is tried",
@@ -159,6 +162,17 @@ pub fn load(
         }
     }
     Ok(None)
+}
+
+/// Removes what cannot be used: halves of checkpoints, and those behind `last`, the one that is.
+fn tidy(folder: &RunFolder, last: Id) {
+    let entries = fs::read_dir(folder.path().join(FOLDER)).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if Id::parse(&name).map_or(name.starts_with('.'), |id| id > last) {
+            let _ = remove(&entry.path());
+        }
+    }
 }
 
 /// Puts the best adapter of a checkpoint back in its place; without one, there is none.

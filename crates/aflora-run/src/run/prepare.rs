@@ -5,6 +5,7 @@ use super::model_files::{self, byte_progress, locator, ModelFiles};
 use super::objective::classify::Classify;
 use super::objective::write::{Texts, Write};
 use super::objective::Objective;
+use super::rows;
 use crate::config::{Resolved, RunSettings, WeightsFrom};
 use crate::data::{check_training, Dataset, Example, Locator, Source, Task, TaskSpec, TextDataset};
 use crate::provenance::sha256;
@@ -14,8 +15,6 @@ use aflora_core::{Method, Tuner};
 use aflora_models::weights::{self, LoadReport};
 use aflora_models::{AdaptedModel, Backbone, TextEncoder, WriterOptions};
 use anyhow::{bail, Context, Result};
-use rand::{RngCore, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use std::path::PathBuf;
 use tch::{Device, Kind};
 
@@ -185,16 +184,17 @@ impl Data {
         let mut bytes = byte_progress(progress, "data");
         Ok(match task {
             Task::Labels(spec) => {
-                Data::Labels(spec, limited(locator.load(spec, &mut bytes)?, config)?)
+                let mut dataset = locator.load(spec, &mut bytes)?;
+                rows::choose(&mut dataset.train, &mut dataset.evals, config);
+                check_training(&dataset.train, "the rows that `limit` and `holdout` leave")?;
+                Data::Labels(spec, dataset)
             }
             Task::Text(spec) => {
                 let mut dataset = locator.load_text(spec, &mut bytes)?;
-                if let Some(limit) = config.limit {
-                    draw(&mut dataset.train, limit, config.seed);
-                }
-                if let Some(limit) = config.eval_limit {
-                    draw(&mut dataset.eval.1, limit, 0);
-                }
+                let mut evals = vec![dataset.eval];
+                rows::choose(&mut dataset.train, &mut evals, config);
+                // One came, so one is there.
+                dataset.eval = evals.swap_remove(0);
                 Data::Text(dataset)
             }
         })
@@ -252,34 +252,4 @@ pub fn texts(resolved: &Resolved, files: &ModelFiles, backbone: &dyn Backbone) -
     let (config, tokens) = (&resolved.task_config, writer.tokens());
     let (length, positions) = (resolved.run.max_length, backbone.max_positions());
     Texts::new(&files.folder, config, tokens, length, positions)
-}
-
-/// Cuts the splits to `limit` and `eval_limit`; rows are drawn with the seed, in file order.
-fn limited(mut dataset: Dataset, config: &RunSettings) -> Result<Dataset> {
-    if let Some(limit) = config.limit {
-        draw(&mut dataset.train, limit, config.seed);
-        check_training(&dataset.train, "the rows that `limit` leaves")?;
-    }
-    if let Some(limit) = config.eval_limit {
-        for (_, rows) in &mut dataset.evals {
-            // One sample for all seeds: runs that differ in the seed stay comparable.
-            draw(rows, limit, 0);
-        }
-    }
-    Ok(dataset)
-}
-
-fn draw<T>(rows: &mut Vec<T>, limit: usize, seed: u64) {
-    if rows.len() <= limit {
-        return;
-    }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut keys: Vec<(u64, usize)> = (0..rows.len()).map(|i| (rng.next_u64(), i)).collect();
-    keys.sort_unstable();
-    let mut keep = vec![false; rows.len()];
-    for (_, row) in keys.into_iter().take(limit) {
-        keep[row] = true;
-    }
-    let mut keep = keep.into_iter();
-    rows.retain(|_| keep.next().unwrap_or(false));
 }

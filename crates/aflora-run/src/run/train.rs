@@ -9,6 +9,7 @@ use super::course::{Course, Curve};
 use super::folder::{sync_files, RunFolder, ADAPTER, METRICS};
 use super::health;
 use super::memory;
+use super::pace;
 use super::prepare::Prepared;
 use super::recorder::{Evaluation, Event, Recorder};
 use super::start::{self, Start};
@@ -16,7 +17,7 @@ use super::summary::{freeze_table, Summary};
 use crate::config::Resolved;
 use crate::device;
 use crate::interrupt::{self, Interrupted};
-use crate::ui::{seconds, thousands, Progress};
+use crate::ui::{thousands, Progress};
 use aflora_core::flops::Flops;
 use aflora_core::{RunLength, StepReport, Tuner};
 use aflora_cuda::StepGraphs;
@@ -26,9 +27,6 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::time::Instant;
 use tch::Tensor;
-
-/// A run this long on a CPU is announced as long.
-const LONG: f64 = 900.0;
 
 /// Trains and evaluates, from the beginning or from the folder's last checkpoint, writes the
 /// run's folder, and gives its summary.
@@ -202,8 +200,8 @@ impl Loop<'_> {
         self.course.clock.add(took);
         if self.first_steps.len() < 3 {
             self.first_steps.push(took);
-            if self.first_steps.len() == 3 {
-                self.estimate();
+            if self.first_steps.len() == 3 && run.device == tch::Device::Cpu {
+                pace::announce(&self.first_steps, run.total_steps() - self.tuner.completed());
             }
         }
         Ok(Step { rows, loss, report })
@@ -262,25 +260,6 @@ impl Loop<'_> {
             false => format!("{:.4}", self.course.last_loss),
         };
         format!("loss {loss}  {rate:.0} rows/s  {trainable} trainable")
-    }
-
-    /// After three steps on a CPU: how long the rest will take.
-    fn estimate(&self) {
-        if self.run.device != tch::Device::Cpu {
-            return;
-        }
-        let three: f64 = self.first_steps.iter().sum();
-        let steps = self.run.total_steps() - self.tuner.completed();
-        let left = three / 3.0 * steps as f64;
-        let words = format!(
-            "three steps took {three:.1} s; {steps} more will take about {}, and evaluations on top",
-            seconds(left)
-        );
-        if left > LONG {
-            tracing::warn!("{words}. A GPU, or `limit=`, `epochs=` and `max_length=`, shorten it.");
-        } else {
-            tracing::info!("{words}");
-        }
     }
 
     /// Writes a checkpoint, unless the last is of this very moment.

@@ -1,0 +1,137 @@
+//! `aflora experiment`: a grid of runs, from its file to its report.
+
+use aflora_run::experiment::collect::{collect, is_done};
+use aflora_run::experiment::grid::{Choice, Plan};
+use aflora_run::experiment::runner::{self, Place};
+use aflora_run::experiment::slurm;
+use aflora_run::ui::Progress;
+use aflora_run::UsageError;
+use anyhow::{bail, Context, Result};
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// What the command takes.
+#[derive(Args)]
+pub struct Experiment {
+    /// The experiment file, such as experiments/table4.yaml.
+    file: PathBuf,
+    /// `seeds=[0]`, `tasks=[mrpc]`, `models=[…]`, `methods=[…]` choose cells; any other key=value
+    /// is set in each.
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Models, tasks, seeds and settings to put in place: a file of experiments/profiles, or
+    /// `paper` for the file as it stands.
+    #[arg(long, default_value = "paper")]
+    profile: String,
+    /// Cells at once; one for each GPU if not given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Only cells whose name (task-model-method-seedN) this regular expression matches.
+    #[arg(long, value_name = "REGEX")]
+    filter: Option<String>,
+    /// List the cells and what is done of them; run nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print a script for Slurm's sbatch that runs the cells as an array; run nothing.
+    #[arg(long)]
+    slurm: bool,
+    /// Run this cell alone, by its number in the list.
+    #[arg(long, value_name = "N")]
+    cell: Option<usize>,
+    /// The folder that holds the cells' runs; experiments share it.
+    #[arg(long, value_name = "FOLDER", default_value = "runs/cells")]
+    runs: PathBuf,
+    /// Where the results and their report are written.
+    #[arg(long, value_name = "FOLDER", default_value = "runs/results")]
+    out: PathBuf,
+}
+
+/// Words for `--help`.
+pub const HELP: &str = "\
+Finished cells are skipped, broken ones go on; a cell that fails does not end the rest and is told
+at the end. Cells are found by their settings, so experiments share runs.
+
+Examples:
+  aflora experiment experiments/table4.yaml --dry-run
+  aflora experiment experiments/table4.yaml --profile small data=../data --jobs 2
+  aflora experiment experiments/table4.yaml --profile small seeds=[0] limit=256 epochs=4
+  aflora experiment experiments/table1.yaml --slurm --jobs 16 > table1.sbatch
+
+Exit codes: 0 all cells done, 1 some failed, 2 wrong usage, 130 interrupted.";
+
+/// Code of a command that an interrupt ended.
+const INTERRUPTED: u8 = 130;
+
+impl Experiment {
+    /// Runs it; gives the exit code.
+    pub fn run(self, progress: &mut dyn Progress) -> Result<u8> {
+        let choice = Choice {
+            profile: self.profile.clone(),
+            filter: self.filter.clone(),
+            overrides: self.overrides.clone(),
+        };
+        let mut plan = Plan::new(&self.file, &choice)?;
+        let gpus = runner::gpus();
+        let jobs = self.jobs.map_or(gpus.len().max(1), usize::from);
+        let program = std::env::current_exe().context("where this program lies")?;
+        let place = Place { runs: runner::absolute(&self.runs), program, jobs, gpus };
+        if self.slurm {
+            let given: Vec<String> = self.filter.iter().map(|f| format!("--filter={f}")).collect();
+            let given = [given, self.overrides.clone()].concat();
+            print!("{}", slurm::script(&plan, &place, &self.file, &given));
+            return Ok(0);
+        }
+        if let Some(number) = self.cell {
+            let last = plan.cells.len() - 1;
+            if number > last {
+                return Err(UsageError(format!("--cell {number}: cells are 0 to {last}")).into());
+            }
+            plan.cells = vec![plan.cells.swap_remove(number)];
+        }
+        if self.dry_run {
+            print!("{}", listed(&plan, &place));
+            return Ok(0);
+        }
+        let outcome = runner::run(&plan, &place, progress)?;
+        // A cell of an array is no experiment: whoever started the array collects.
+        if self.cell.is_none() {
+            let results = collect(&plan, &place.runs, &outcome.failures);
+            let written = write(&results, &self.out)?;
+            println!("{}", written.display());
+        }
+        if !outcome.failures.is_empty() {
+            let n = outcome.failures.len();
+            bail!("{n} cells failed\n{}", runner::failures(&plan, &place, &outcome));
+        }
+        Ok(if outcome.interrupted { INTERRUPTED } else { 0 })
+    }
+}
+
+fn listed(plan: &Plan, place: &Place) -> String {
+    let line = |(i, cell)| {
+        let cell: &aflora_run::experiment::grid::Planned = cell;
+        let folder = place.runs.join(cell.folder());
+        let state = match (is_done(cell, &folder), folder.exists()) {
+            (true, _) => "done",
+            (false, true) => "begun",
+            (false, false) => "open",
+        };
+        format!("{i:>4}  {state:<5}  {:<60}  {}\n", cell.name(), folder.display())
+    };
+    let cells: String = plan.cells.iter().enumerate().map(line).collect();
+    format!("{}\n{} cells, profile {}\n{cells}", plan.layout.title, plan.cells.len(), plan.profile)
+}
+
+/// Writes the results file whole or not at all.
+fn write(results: &aflora_run::experiment::results::Results, out: &Path) -> Result<PathBuf> {
+    let name = format!("{}-{}.json", results.experiment, results.profile);
+    let path = out.join(&name);
+    let failed = || format!("{} cannot be written", path.display());
+    std::fs::create_dir_all(out).with_context(failed)?;
+    let mut text = serde_json::to_string(results)?;
+    text.push('\n');
+    let temporary = out.join(format!(".{name}.tmp"));
+    std::fs::write(&temporary, text).with_context(failed)?;
+    std::fs::rename(&temporary, &path).with_context(failed)?;
+    Ok(path)
+}

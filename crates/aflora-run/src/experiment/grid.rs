@@ -1,0 +1,223 @@
+//! From an experiment file to its cells: one run for each model, task, method and seed.
+//!
+//! A cell's folder is named after its settings, not after its experiment: experiments that ask for
+//! the same run share it, and a changed setting makes another folder.
+
+use super::definition::{said, Definition, Profile, Set};
+use super::results::{Layout, MethodRow, TaskColumn};
+use crate::config::{self, Resolved};
+use crate::usage;
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// A run of the grid, resolved.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The row's name.
+    pub method: String,
+    /// The settings, as `key=value` on top of the run file.
+    pub overrides: Vec<String>,
+    /// The configuration that they make.
+    pub resolved: Resolved,
+    /// SHA-256 of the settings that decide the result.
+    pub digest: String,
+}
+
+impl Planned {
+    /// What people call it: `mrpc-minilm-aflora-seed0`, with the row's name for the method.
+    pub fn name(&self) -> String {
+        let Resolved { task, model, run, .. } = &self.resolved;
+        format!("{}-{}-{}-seed{}", task.name(), model.model, self.method, run.seed)
+    }
+
+    /// The name of its folder: the same for the same settings, whatever the experiment.
+    pub fn folder(&self) -> String {
+        format!("{}-{}", self.resolved.name(), &self.digest[..10])
+    }
+}
+
+/// An experiment with every choice made.
+#[derive(Debug)]
+pub struct Plan {
+    /// The experiment's name: its file's, without `.yaml`.
+    pub experiment: String,
+    /// The profile's name.
+    pub profile: String,
+    /// How to show what comes out.
+    pub layout: Layout,
+    /// The run file that every cell starts from.
+    pub run_file: PathBuf,
+    /// The cells, in the order in which they run: seed by seed, so that an experiment that was
+    /// broken off has whole tables over fewer seeds.
+    pub cells: Vec<Planned>,
+}
+
+/// What is asked for beside the experiment file.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// The profile.
+    pub profile: String,
+    /// Only cells whose name this matches.
+    pub filter: Option<String>,
+    /// `key=value`: `seeds`, `tasks`, `models` and `methods` choose cells, all else sets a key in
+    /// each.
+    pub overrides: Vec<String>,
+}
+
+impl Plan {
+    /// Lays out the experiment at `path`.
+    ///
+    /// # Errors
+    /// The file, the profile or a cell's configuration is wrong, or nothing is left to run.
+    pub fn new(path: &Path, choice: &Choice) -> Result<Self> {
+        let mut definition = Definition::read(path)?;
+        let profile = Definition::profile(path, &choice.profile)?;
+        apply(&mut definition, &profile)?;
+        let typed = narrow(&mut definition, &choice.overrides)?;
+        let filter = match &choice.filter {
+            None => None,
+            Some(text) => match regex::Regex::new(text) {
+                Ok(regex) => Some(regex),
+                Err(error) => usage!("--filter is no regular expression: {error}"),
+            },
+        };
+        let run_file = run_file(path)?;
+        let mut cells = Vec::new();
+        for seed in &definition.seeds {
+            for model in &definition.models {
+                for task in &definition.tasks {
+                    for entry in &definition.methods {
+                        let mut overrides = vec![
+                            format!("task={task}"),
+                            format!("model={model}"),
+                            format!("method={}", entry.method),
+                            format!("seed={seed}"),
+                        ];
+                        let sets = [
+                            Some(&definition.set),
+                            Some(&profile.set),
+                            profile.tasks_set.get(task),
+                            profile.methods_set.get(&entry.method),
+                            Some(&entry.set),
+                        ];
+                        overrides.extend(sets.into_iter().flatten().flat_map(assignments));
+                        overrides.extend(typed.iter().cloned());
+                        let resolved = config::load(&run_file, &overrides)?;
+                        let digest = digest(&resolved);
+                        let method = entry.name().to_string();
+                        let cell = Planned { method, overrides, resolved, digest };
+                        if filter.as_ref().is_none_or(|f| f.is_match(&cell.name())) {
+                            cells.push(cell);
+                        }
+                    }
+                }
+            }
+        }
+        if cells.is_empty() {
+            usage!("no cell of {} is left to run: --filter matches none", path.display());
+        }
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let layout = layout(definition, &cells);
+        Ok(Plan { experiment: stem, profile: choice.profile.clone(), layout, run_file, cells })
+    }
+}
+
+/// Puts the profile's models, tasks and seeds in place.
+fn apply(definition: &mut Definition, profile: &Profile) -> Result<()> {
+    for model in &mut definition.models {
+        if let Some(other) = profile.models.get(model) {
+            model.clone_from(other);
+        }
+    }
+    if let Some(tasks) = &profile.tasks {
+        let all = definition.tasks.join(", ");
+        definition.tasks.retain(|task| tasks.contains(task));
+        if definition.tasks.is_empty() {
+            usage!("the profile has none of the experiment's tasks ({all})");
+        }
+    }
+    if let Some(seeds) = &profile.seeds {
+        definition.seeds.clone_from(seeds);
+    }
+    Ok(())
+}
+
+/// Takes what the command line says about the grid itself; the rest is given back.
+fn narrow(definition: &mut Definition, overrides: &[String]) -> Result<Vec<String>> {
+    let mut rest = Vec::new();
+    for typed in overrides {
+        match typed.split_once('=').map(|(key, value)| (key.trim(), value)) {
+            Some(("seeds", value)) => definition.seeds = list("seeds", value)?,
+            Some(("models", value)) => definition.models = list("models", value)?,
+            Some(("tasks", value)) => definition.tasks = list("tasks", value)?,
+            Some(("methods", value)) => {
+                let wanted: Vec<String> = list("methods", value)?;
+                let known: Vec<String> =
+                    definition.methods.iter().map(|entry| entry.name().to_string()).collect();
+                if let Some(odd) = wanted.iter().find(|name| !known.contains(name)) {
+                    usage!("`{odd}` is none of the experiment's methods: {}", known.join(", "));
+                }
+                definition.methods.retain(|entry| wanted.iter().any(|name| name == entry.name()));
+            }
+            _ => rest.push(typed.clone()),
+        }
+    }
+    Ok(rest)
+}
+
+fn list<T: DeserializeOwned>(key: &str, value: &str) -> Result<Vec<T>> {
+    match serde_saphyr::from_str::<Vec<T>>(value) {
+        Ok(list) if !list.is_empty() => Ok(list),
+        _ => usage!("`{key}={value}` is no list; write for example `{key}=[…, …]`"),
+    }
+}
+
+fn assignments(set: &Set) -> impl Iterator<Item = String> + '_ {
+    set.iter().map(|(key, value)| format!("{key}={}", said(value)))
+}
+
+/// The project's `configs/experiment.yaml`: the run file whose blocks and settings cells change.
+fn run_file(path: &Path) -> Result<PathBuf> {
+    const FILE: &str = "configs/experiment.yaml";
+    let folder = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
+    let found = folder.ancestors().map(|f| f.join(FILE)).find(|f| f.is_file());
+    match found {
+        Some(file) => Ok(file),
+        None => usage!("{}: there is no {FILE} beside or above it", path.display()),
+    }
+}
+
+fn digest(resolved: &Resolved) -> String {
+    let text = resolved.settings().to_string();
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn layout(definition: Definition, cells: &[Planned]) -> Layout {
+    let label = |task: &str| {
+        let of = cells.iter().find(|cell| cell.resolved.task.name() == task);
+        let spec = of.and_then(|cell| cell.resolved.task.labels());
+        spec.map_or(task, |spec| spec.folder).to_string()
+    };
+    let metric = |task: &String| definition.metrics.get(task).cloned();
+    let tasks = definition.tasks.iter();
+    let methods = definition.methods.into_iter();
+    Layout {
+        title: definition.title,
+        about: definition.about,
+        show: definition.show,
+        tasks: tasks
+            .map(|name| TaskColumn { name: name.clone(), label: label(name), metric: metric(name) })
+            .collect(),
+        methods: methods
+            .map(|entry| MethodRow {
+                name: entry.name().to_string(),
+                label: entry.label.clone().unwrap_or_else(|| entry.name().to_string()),
+                paper: entry.paper,
+            })
+            .collect(),
+        reference: definition.reference,
+        claims: definition.claims,
+    }
+}

@@ -1,0 +1,206 @@
+//! Runs an experiment's cells, each as a process of its own: one that fails takes no other along,
+//! and a run that is killed loses nothing of the others.
+//!
+//! A finished cell is never run again; one that was broken off goes on from its checkpoint, as
+//! `aflora run` does by itself.
+
+use super::collect::is_done;
+use super::grid::{Plan, Planned};
+use crate::ui::{seconds, Progress};
+use anyhow::{Context, Result};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+/// Between two looks at the running cells.
+const POLL: Duration = Duration::from_millis(50);
+
+/// What the shell gives a process that an interrupt or a termination ended.
+const INTERRUPTED: [i32; 2] = [130, 143];
+
+/// Where and how cells run.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The folder that holds the cells' folders.
+    pub runs: PathBuf,
+    /// The `aflora` program.
+    pub program: PathBuf,
+    /// Cells at once.
+    pub jobs: usize,
+    /// GPUs to spread them over, by number; none to leave the choice to each run.
+    pub gpus: Vec<usize>,
+}
+
+/// What became of the cells.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Finished before.
+    pub skipped: usize,
+    /// Finished now.
+    pub finished: usize,
+    /// Why those failed that did, by their names.
+    pub failures: BTreeMap<String, String>,
+    /// Whether somebody asked to stop.
+    pub interrupted: bool,
+}
+
+/// A cell under way.
+struct Running<'a> {
+    cell: &'a Planned,
+    child: Child,
+    slot: usize,
+    started: Instant,
+}
+
+impl Place {
+    /// What runs a cell, as people would type it.
+    pub fn command(&self, plan: &Plan, cell: &Planned) -> Vec<String> {
+        let mut words = vec![self.program.display().to_string(), "run".to_string()];
+        words.push(plan.run_file.display().to_string());
+        words.extend(cell.overrides.iter().cloned());
+        words.push(format!("run_dir={}", self.runs.join(cell.folder()).display()));
+        words
+    }
+
+    /// Where a cell's output goes: beside its folder, which is the run's own.
+    pub fn log(&self, cell: &Planned) -> PathBuf {
+        self.runs.join(format!("{}.log", cell.folder()))
+    }
+
+    fn start(&self, plan: &Plan, cell: &Planned, slot: usize) -> Result<Child> {
+        let path = self.log(cell);
+        let log = File::options().create(true).append(true).open(&path);
+        let log = log.with_context(|| format!("{} cannot be written", path.display()))?;
+        let words = self.command(plan, cell);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdin(std::process::Stdio::null());
+        command.stdout(log.try_clone()?).stderr(log);
+        if !self.gpus.is_empty() {
+            // The run sees one GPU and takes it: its own settings stay the same on any.
+            let gpu = self.gpus[slot % self.gpus.len()];
+            command.env("CUDA_VISIBLE_DEVICES", gpu.to_string());
+        }
+        if self.jobs > 1 && std::env::var_os("OMP_NUM_THREADS").is_none() {
+            // Each takes its share of the cores: threads that wait for one another's turn take
+            // many times as long.
+            let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+            command.env("OMP_NUM_THREADS", (cores / self.jobs).max(1).to_string());
+        }
+        command.spawn().with_context(|| format!("{} cannot be started", words[0]))
+    }
+
+    /// The last words of a failed cell: its error, or its last line.
+    fn last_words(&self, cell: &Planned, code: Option<i32>) -> String {
+        let log = fs::read(self.log(cell)).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let from = log.rfind("\nerror: ").map_or(0, |at| at + 1);
+        let words = match log[from..].starts_with("error: ") {
+            true => log[from..].trim_end().to_string(),
+            false => log.trim_end().lines().last().unwrap_or_default().to_string(),
+        };
+        match code {
+            Some(code) => format!("it ended with code {code}: {words}"),
+            None => format!("it was killed; its last words: {words}"),
+        }
+    }
+}
+
+/// GPUs that this process may use, by number: those of CUDA_VISIBLE_DEVICES, or all that the
+/// driver tells of.
+pub fn gpus() -> Vec<usize> {
+    if let Ok(visible) = std::env::var("CUDA_VISIBLE_DEVICES") {
+        return visible.split(',').filter_map(|n| n.trim().parse().ok()).collect();
+    }
+    let entries = fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten();
+    (0..entries.count()).collect()
+}
+
+/// Runs the plan's cells that have not finished.
+///
+/// # Errors
+/// Nothing can be written in the folder of runs, or the program cannot be started.
+pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Outcome> {
+    fs::create_dir_all(&place.runs)
+        .with_context(|| format!("the folder {} cannot be made", place.runs.display()))?;
+    let done = |cell: &&Planned| is_done(cell, &place.runs.join(cell.folder()));
+    let (before, open): (Vec<&Planned>, Vec<&Planned>) = plan.cells.iter().partition(done);
+    let mut outcome = Outcome { skipped: before.len(), ..Outcome::default() };
+    // Rows that ask for one and the same run wait for it together.
+    let mut waiting: VecDeque<&Planned> = VecDeque::new();
+    for cell in open {
+        if !waiting.iter().any(|other| other.digest == cell.digest) {
+            waiting.push_back(cell);
+        }
+    }
+    let total = waiting.len();
+    if outcome.skipped > 0 {
+        tracing::info!("{} of {} cells are there already", outcome.skipped, plan.cells.len());
+    }
+    progress.begin("cells", total as u64);
+    let mut running: Vec<Running> = Vec::new();
+    while !running.is_empty() || !(waiting.is_empty() || outcome.interrupted) {
+        while running.len() < place.jobs && !outcome.interrupted {
+            let Some(cell) = waiting.pop_front() else { break };
+            let taken = |slot: &usize| running.iter().any(|r| r.slot == *slot);
+            let slot = (0..place.jobs).find(|slot| !taken(slot)).unwrap_or(0);
+            match place.start(plan, cell, slot) {
+                Ok(child) => running.push(Running { cell, child, slot, started: Instant::now() }),
+                Err(error) => {
+                    for mut other in running {
+                        let _ = other.child.kill();
+                        let _ = other.child.wait();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        std::thread::sleep(POLL);
+        let mut i = 0;
+        while i < running.len() {
+            let Some(status) = running[i].child.try_wait()? else {
+                i += 1;
+                continue;
+            };
+            let Running { cell, started, .. } = running.swap_remove(i);
+            let name = cell.name();
+            let took = seconds(started.elapsed().as_secs_f64());
+            if status.success() && done(&cell) {
+                outcome.finished += 1;
+                tracing::info!("{name}: done in {took}");
+            } else if status.code().is_some_and(|code| INTERRUPTED.contains(&code)) {
+                outcome.interrupted = true;
+            } else {
+                let why = place.last_words(cell, status.code());
+                tracing::warn!("{name}: failed after {took}");
+                outcome.failures.insert(name, why);
+            }
+            let ended = outcome.finished + outcome.failures.len();
+            let note = match outcome.failures.len() {
+                0 => format!("{} running", running.len()),
+                n => format!("{} running, {n} failed", running.len()),
+            };
+            progress.update(ended as u64, &note);
+        }
+    }
+    progress.end();
+    Ok(outcome)
+}
+
+/// What to say of the cells that failed, each with the file that has all of its output.
+pub fn failures(plan: &Plan, place: &Place, outcome: &Outcome) -> String {
+    let log = |name: &str| {
+        let cell = plan.cells.iter().find(|cell| cell.name() == name);
+        cell.map(|cell| place.log(cell)).unwrap_or_default()
+    };
+    let each = outcome.failures.iter();
+    each.map(|(name, why)| format!("{name}: {why}\n  all of it: {}", log(name).display()))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The place's folder of runs, as an absolute path where it can be told.
+pub fn absolute(runs: &Path) -> PathBuf {
+    std::path::absolute(runs).unwrap_or_else(|_| runs.to_path_buf())
+}
