@@ -68,6 +68,16 @@ pub enum Error {
     /// A text is no span of training.
     #[error("`{0}` is no span of training; write `1 epoch`, `14 epochs`, `70%` or `100 steps`")]
     Span(String),
+    /// A state to take up again is of another model, method or run.
+    #[error("the state is of another model or method: `{what}` is {found}, expected {expected}")]
+    State {
+        /// What differs.
+        what: String,
+        /// As it is in the state.
+        found: String,
+        /// As it is here.
+        expected: String,
+    },
     /// libtorch refused an operation.
     #[error(transparent)]
     Torch(#[from] TchError),

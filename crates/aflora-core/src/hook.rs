@@ -6,6 +6,7 @@
 
 use crate::freeze::FreezeCheck;
 use crate::optim::{Arena, Gradients};
+use crate::state::HookState;
 use crate::Result;
 use std::fmt::Debug;
 use tch::Tensor;
@@ -56,5 +57,18 @@ pub trait Hook: Debug {
     /// device.
     fn rank_in_use(&self, _arena: &Arena) -> Option<i64> {
         None
+    }
+
+    /// What it keeps that the next steps depend on, beside the groups' buffers.
+    fn state(&self) -> HookState {
+        HookState::default()
+    }
+
+    /// Takes up a [`state`](Self::state) of a hook made for the same parameters and run.
+    ///
+    /// # Errors
+    /// The state is of another hook; nothing is changed then.
+    fn restore(&mut self, _state: &HookState, _arena: &Arena) -> Result<()> {
+        Ok(())
     }
 }

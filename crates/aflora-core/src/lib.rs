@@ -22,6 +22,7 @@
 //! * [`Tuner`]: one training step: backward, clip, score, freeze, update
 //! * [`fused`]: a door for kernels that compute a path in one go
 //! * [`flops`]: what a layer costs, and what a freeze saves
+//! * [`state`]: all of that, to stop and to go on
 //! * [`accounting`]: how many parameters trained, and when each matrix froze
 //!
 //! `cargo run --example wrap_linear` shows all of it on plain [`tch::nn::Linear`] layers.
@@ -39,6 +40,7 @@ mod hook;
 pub mod optim;
 mod product;
 mod span;
+pub mod state;
 mod tuner;
 
 pub use adapter::{AdaptedLinear, Adapter, Block, Method, Site};
@@ -46,4 +48,5 @@ pub use checkpoint::Checkpoints;
 pub use error::{Error, Result};
 pub use hook::{Hook, RunLength};
 pub use span::Span;
+pub use state::TunerState;
 pub use tuner::{StepReport, Tuner, TunerConfig};

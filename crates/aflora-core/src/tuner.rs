@@ -3,7 +3,8 @@
 //! What a method does beside the update is its [`Hook`], which the tuner makes and calls. The
 //! order is the method's: scores read the gradient as the backward pass left it, before
 //! clipping; a matrix that freezes is not updated in the step that freezes it. (The released
-//! code lets its optimiser move it once more. Here a frozen matrix never moves again.)
+//! code lets its optimiser move it once more. Here a frozen matrix never moves again.) A step
+//! whose loss or gradient is not finite moves nothing, and counts.
 
 use crate::accounting::Accounting;
 use crate::adapter::Role;
@@ -11,10 +12,12 @@ use crate::error::check;
 use crate::freeze::FreezeCheck;
 use crate::hook::{Hook, RunLength};
 use crate::optim::{
-    clip_global_norm, AdamW, AdamWConfig, Arena, Gradients, LinearWarmup, Parameter,
+    clip_to, guard, AdamW, AdamWConfig, Arena, Gradients, LinearWarmup, Parameter, Skipped, Verdict,
 };
+use crate::state::{hook_key, misfit, Position, TunerState};
 use crate::{Checkpoints, Error, Method, Result, Span};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 /// Settings of the update; the defaults are the paper's GLUE settings for MRPC.
@@ -93,6 +96,9 @@ pub struct StepReport {
     pub lr: f64,
     /// Joint gradient norm before clipping; on the device, not yet read.
     pub grad_norm: Tensor,
+    /// Whether the step moved nothing, since its loss or gradient was not finite; on the device,
+    /// not yet read.
+    pub skipped: Tensor,
     /// Adapter parameters that were updated.
     pub trainable: i64,
     /// The freeze test, if one was due.
@@ -109,6 +115,7 @@ pub struct Tuner {
     hook: Option<Box<dyn Hook>>,
     accounting: Accounting,
     gradients: Gradients,
+    skipped: Skipped,
     step: u64,
 }
 
@@ -145,6 +152,7 @@ impl Tuner {
             },
             accounting: Accounting::new(arena.trainable(false)),
             gradients: arena.buffer(),
+            skipped: Skipped::new(0, 0, arena.device()),
             step: 0,
             config,
             arena,
@@ -155,7 +163,7 @@ impl Tuner {
     /// One step on `loss`: backward and update.
     pub fn step(&mut self, loss: &Tensor) -> Result<StepReport> {
         self.accumulate(loss)?;
-        self.update()
+        self.update_of(Some(loss))
     }
 
     /// Adds the gradient of `loss` to the next update (gradient accumulation).
@@ -203,10 +211,42 @@ impl Tuner {
     /// # Errors
     /// Nothing was.
     pub fn update(&mut self) -> Result<StepReport> {
+        self.update_of(None)
+    }
+
+    /// [`update`](Self::update) of a step with this loss, one number: where the loss or the
+    /// gradient is not finite, nothing moves. The step counts for the schedule all the same.
+    ///
+    /// # Errors
+    /// Nothing was accumulated.
+    pub fn update_of(&mut self, loss: Option<&Tensor>) -> Result<StepReport> {
         if self.gradients.is_empty() {
             return Err(Error::NoGradient);
         }
+        let Verdict { norm, clip, bad, leave_out } = guard(&mut self.gradients, loss);
+        self.skipped.count(&bad);
+        let factor = self.schedule.factor(self.step);
+        let (grad_norm, check) = match leave_out {
+            true => (norm, None),
+            false => self.apply(factor, norm, clip)?,
+        };
+        self.gradients.clear();
+        let trainable = self.trainable();
+        self.accounting.step(trainable);
+        let (step, lr) = (self.step, self.config.lr * factor);
+        self.step += 1;
+        Ok(StepReport { step, lr, grad_norm, skipped: bad, trainable, check })
+    }
+
+    /// The part of an update that moves something; gives the norm that counts, and the test.
+    fn apply(
+        &mut self,
+        factor: f64,
+        mut norm: Tensor,
+        mut clip: Tensor,
+    ) -> Result<(Tensor, Option<FreezeCheck>)> {
         let gradients = &mut self.gradients;
+        let frozen = self.arena.frozen();
         let check = match &mut self.hook {
             Some(hook) => hook.after_backward(self.step, &mut self.arena, gradients)?,
             None => None,
@@ -214,8 +254,12 @@ impl Tuner {
         for name in check.iter().flat_map(FreezeCheck::frozen) {
             self.accounting.froze(name, self.step);
         }
-        let grad_norm = clip_global_norm(gradients, self.config.max_grad_norm);
-        let factor = self.schedule.factor(self.step);
+        if self.arena.frozen() != frozen {
+            // What just froze is not clipped for.
+            norm = tch::no_grad(|| gradients.flat().norm());
+            clip = norm.shallow_clone();
+        }
+        clip_to(gradients, &clip, self.config.max_grad_norm);
         for (role, group) in self.arena.groups_mut() {
             if let Some(gradient) = gradients.get(role) {
                 let (peak, decay) = self.config.rates(role);
@@ -225,13 +269,66 @@ impl Tuner {
         if let Some(hook) = &mut self.hook {
             hook.after_update(self.step, &mut self.arena, gradients)?;
         }
-        gradients.clear();
-        let trainable = self.trainable();
-        self.accounting.step(trainable);
-        let lr = self.config.lr * factor;
-        let report = StepReport { step: self.step, lr, grad_norm, trainable, check };
-        self.step += 1;
-        Ok(report)
+        Ok((norm, check))
+    }
+
+    /// Steps that moved nothing, since loss or gradient was not finite: in all, and in a row up
+    /// to the last step. Waits for the device.
+    pub fn skipped(&self) -> Result<(u64, u64)> {
+        self.skipped.read()
+    }
+
+    /// All that training changes, to be kept. The tensors are the tuner's own: they are to be
+    /// written before the next step. Nothing may be accumulated.
+    pub fn state(&self) -> Result<TunerState> {
+        let mut tensors = BTreeMap::new();
+        let groups =
+            self.arena.groups().map(|(role, group)| group.state_of(role, &mut tensors)).collect();
+        let hook = self.hook.as_ref().map(|hook| hook.state()).unwrap_or_default();
+        tensors.extend(hook.tensors.into_iter().map(|(name, t)| (hook_key(&name), t)));
+        let (skipped, skipped_in_a_row) = self.skipped()?;
+        let position = Position {
+            step: self.step,
+            skipped,
+            skipped_in_a_row,
+            accounting: self.accounting.clone(),
+            groups,
+            counts: hook.counts,
+        };
+        Ok(TunerState { position, tensors })
+    }
+
+    /// Takes up a state of a tuner for the same model, method and length of run: what comes next
+    /// is what would have come there.
+    ///
+    /// # Errors
+    /// The state is of other parameters or another method; nothing is changed then.
+    pub fn restore(&mut self, state: &TunerState) -> Result<()> {
+        let Position { step, skipped, skipped_in_a_row, accounting, groups, .. } = &state.position;
+        let (found, expected) = (groups.len(), self.arena.groups().count());
+        if found != expected {
+            return Err(misfit("the number of groups", found, expected));
+        }
+        for ((role, group), of) in self.arena.groups().zip(groups) {
+            if of.role != role {
+                return Err(misfit("a group", format!("{:?}", of.role), format!("{role:?}")));
+            }
+            group.check_state(of, state)?;
+        }
+        if let Some(hook) = &mut self.hook {
+            hook.restore(&state.hook(), &self.arena)?;
+        }
+        tch::no_grad(|| {
+            let mut pairs = self.arena.groups_mut().zip(groups);
+            pairs.try_for_each(|((_, group), of)| group.restore(of, state))
+        })?;
+        // Recorded work goes on to write to this very buffer.
+        self.gradients.clear();
+        self.arena.clear_frozen(&mut self.gradients);
+        self.skipped = Skipped::new(*skipped, *skipped_in_a_row, self.arena.device());
+        self.accounting = accounting.clone();
+        self.step = *step;
+        Ok(())
     }
 
     /// Steps completed.

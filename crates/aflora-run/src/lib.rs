@@ -7,6 +7,7 @@
 //! * [`inspect`], [`list`]: what a configuration would train, and what was run
 //! * [`saved`], [`predict`]: a finished run opened again
 //! * [`report`], [`watch`]: what experiments found, and a run under way
+//! * [`interrupt`]: what signals ask for
 //! * [`device`], [`ui`], [`provenance`]: where it computes, what people see, where it came from
 
 #![deny(unsafe_code)]
@@ -19,6 +20,7 @@ pub mod device;
 pub mod experiment;
 pub mod hub;
 pub mod inspect;
+pub mod interrupt;
 pub mod list;
 pub mod metrics;
 pub mod predict;

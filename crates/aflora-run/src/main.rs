@@ -5,11 +5,13 @@ mod cli;
 use aflora_models::{adapter_folder, merged};
 use aflora_run::config::{self, ConfigErrors};
 use aflora_run::data::DataError;
+use aflora_run::interrupt::Interrupted;
 use aflora_run::predict::{self, Settings};
-use aflora_run::run::{folder::RunFolder, prepare, rows::HOLDOUT, train};
+use aflora_run::run::place::Place;
+use aflora_run::run::{memory, prepare, rows::HOLDOUT, summary::Summary, train};
 use aflora_run::saved::SavedRun;
 use aflora_run::ui::{self, thousands, LogSink};
-use aflora_run::{inspect, list, report, watch, UsageError};
+use aflora_run::{inspect, list, replay, report, watch, UsageError};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use std::fs::File;
@@ -36,7 +38,8 @@ Keys that every run knows:
 Keys of blocks are dotted: method.rank=8  method.freeze.rule=matrix_rank  model.layers='[0, 1]'
 `aflora keys` lists all of them.
 
-Exit codes: 0 done, 1 the run failed, 2 wrong usage, configuration, or data not found.
+Exit codes: 0 done, 1 the run failed, 2 wrong usage, configuration, or data not found,
+130 and 143 stopped by a signal: the same command goes on.
 AFLORA_LOG=debug shows more, AFLORA_LOG=warn less.";
 
 const REPORT_HELP: &str = "\
@@ -121,6 +124,21 @@ Example:
     /// Run an experiment: a grid of models, tasks, methods and seeds.
     #[command(after_help = cli::experiment::HELP)]
     Experiment(cli::experiment::Experiment),
+    /// When matrices would have frozen by another rule, score or schedule: no training.
+    #[command(after_help = "\
+Needs a run with record_gradients=true whose matrices never froze (method=aflora-trainable).
+Without settings: every rule with every score. With settings of freezing: each matrix, as CSV.
+
+Examples:
+  aflora replay runs/recorded
+  aflora replay runs/recorded rule=matrix_rank score='|p*g|' t_f=50%")]
+    Replay {
+        /// The folder of the run.
+        run: PathBuf,
+        /// Settings of freezing on top of the defaults, such as rule=matrix_rank.
+        #[arg(value_name = "KEY=VALUE")]
+        overrides: Vec<String>,
+    },
     /// List every key that can be set, with what it takes, its default and what it does.
     Keys,
     /// List runs with their results.
@@ -179,7 +197,10 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             progress.end();
-            eprintln!("error: {error:#}");
+            match error.is::<Interrupted>() {
+                true => eprintln!("{error:#}; the same command goes on from there"),
+                false => eprintln!("error: {error:#}"),
+            }
             exit_code(&error)
         }
     }
@@ -234,6 +255,14 @@ fn carry_out(command: Command, progress: &mut dyn ui::Progress) -> Result<()> {
             println!("{}", target.display());
             Ok(())
         }
+        Command::Replay { run, overrides } => {
+            let freeze = replay::settings(&overrides)?;
+            match overrides.is_empty() {
+                true => print!("{}", replay::compare(&run, &freeze)?),
+                false => print!("{}", replay::replay(&run, &freeze)?.csv()),
+            }
+            Ok(())
+        }
         Command::Keys => {
             print!("{}", config::keys::table());
             Ok(())
@@ -276,19 +305,28 @@ fn write_to(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<()
 }
 
 fn run(target: &Target, progress: &mut dyn ui::Progress) -> Result<()> {
-    let resolved = config::load(&target.config, &target.overrides)?;
+    let mut resolved = config::load(&target.config, &target.overrides)?;
+    // Before anything is read: whether there is something to do.
+    let place = Place::find(&mut resolved)?;
+    if let Place::Finished(path, summary) = &place {
+        tracing::info!("this run is finished already");
+        print_result(path, summary);
+        return Ok(());
+    }
     tracing::info!("{}: reading data and model", resolved.name());
-    let prepared = prepare::prepare(&resolved, progress)?;
+    let mut prepared = prepare::prepare(&resolved, progress)?;
     describe(&prepared);
-    let tuner = prepared.tuner()?;
-    let folder = match &resolved.run.run_dir {
-        Some(path) => RunFolder::create_named(path)?,
-        None => RunFolder::create_numbered(Path::new("runs"), &resolved.name())?,
-    };
+    let mut tuner = prepared.tuner()?;
+    memory::fit(&mut resolved, &mut prepared, &mut tuner)?;
+    let folder = place.open()?;
     let summary = train::train(&resolved, &prepared, tuner, &folder, progress)?;
+    print_result(folder.path(), &summary);
+    Ok(())
+}
 
+fn print_result(folder: &Path, summary: &Summary) {
     let best = &summary.best;
-    println!("{}", folder.path().display());
+    println!("{}", folder.display());
     for (name, value) in &best.metrics {
         let value = value.map_or("undefined".into(), |v| format!("{v:.4}"));
         println!("  {name:<12} {value}  (best epoch {} of {})", best.epoch, summary.last.epoch);
@@ -312,7 +350,9 @@ fn run(target: &Target, progress: &mut dyn ui::Progress) -> Result<()> {
         format!(", {:.1} GB of memory at the most", bytes as f64 / 1e9)
     });
     println!("  speed        {} tokens/s{memory}", thousands(summary.tokens_per_second as i64));
-    Ok(())
+    if summary.skipped_steps > 0 {
+        println!("  skipped      {} steps without a finite gradient", summary.skipped_steps);
+    }
 }
 
 fn describe(run: &prepare::Prepared) {
@@ -358,6 +398,9 @@ fn start_logging(sink: LogSink) {
 /// 2 for a wrong call, configuration or missing data; 1 for a run that failed.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     use aflora_models::Error as ModelError;
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        return ExitCode::from(interrupted.exit_code());
+    }
     let usage = error.is::<ConfigErrors>()
         || error.is::<UsageError>()
         || matches!(error.downcast_ref(), Some(aflora_core::Error::Setting { .. }))

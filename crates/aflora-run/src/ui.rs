@@ -10,7 +10,11 @@ use std::time::{Duration, Instant};
 /// Shows how far long work is.
 pub trait Progress {
     /// Long work of `total` units begins.
-    fn begin(&mut self, what: &str, total: u64);
+    fn begin(&mut self, what: &str, total: u64) {
+        self.begin_at(what, 0, total);
+    }
+    /// Long work of `total` units goes on where `done` of them are done: they took no time now.
+    fn begin_at(&mut self, what: &str, done: u64, total: u64);
     /// `done` units are done; `note` says how it goes.
     fn update(&mut self, done: u64, note: &str);
     /// The work has ended; what was shown of it goes away or stays as a line.
@@ -33,7 +37,7 @@ struct Bar {
 }
 
 impl Progress for Bar {
-    fn begin(&mut self, what: &str, total: u64) {
+    fn begin_at(&mut self, what: &str, done: u64, total: u64) {
         self.end();
         let style = ProgressStyle::with_template(
             "{prefix:>10} {bar:28} {pos}/{len} {elapsed}<{eta} {wide_msg}",
@@ -41,6 +45,8 @@ impl Progress for Bar {
         let bar = self.bars.add(ProgressBar::new(total));
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(what.to_string());
+        bar.set_position(done);
+        bar.reset_eta();
         self.bar = Some(bar);
     }
 
@@ -64,6 +70,7 @@ impl Progress for Bar {
 #[derive(Default)]
 struct Lines {
     what: String,
+    before: u64,
     total: u64,
     started: Option<Instant>,
     last: Option<Instant>,
@@ -72,19 +79,19 @@ struct Lines {
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
 impl Progress for Lines {
-    fn begin(&mut self, what: &str, total: u64) {
+    fn begin_at(&mut self, what: &str, before: u64, total: u64) {
         let now = Some(Instant::now());
-        *self = Lines { what: what.to_string(), total, started: now, last: now };
+        *self = Lines { what: what.to_string(), before, total, started: now, last: now };
     }
 
     fn update(&mut self, done: u64, note: &str) {
         let (Some(started), Some(last)) = (self.started, self.last) else { return };
-        if last.elapsed() < LINE_EVERY || done == 0 {
+        if last.elapsed() < LINE_EVERY || done <= self.before {
             return;
         }
         self.last = Some(Instant::now());
-        let left =
-            started.elapsed().as_secs_f64() / done as f64 * self.total.saturating_sub(done) as f64;
+        let one = started.elapsed().as_secs_f64() / (done - self.before) as f64;
+        let left = one * self.total.saturating_sub(done) as f64;
         eprintln!("{} {done}/{} {note} (about {} left)", self.what, self.total, seconds(left));
     }
 

@@ -1,121 +1,13 @@
 //! The `aflora` command, end to end on a tiny random model, and on everything that can be wrong.
 
+mod common;
+
+use common::{aflora, json, refused, root, run, text, workplace, CONFIG, SMALL};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// A folder with a tiny model under the name `minilm`, and small data for MRPC and STS-B.
-fn workplace() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let model = folder.path().join("minilm");
-    fs::create_dir(&model).unwrap();
-    let fixtures = root().join("crates/aflora-models/tests/fixtures");
-    for (from, to) in [
-        ("bert_classes/config.json", "config.json"),
-        ("bert_classes/model.safetensors", "model.safetensors"),
-        ("word_piece/tokenizer.json", "tokenizer.json"),
-    ] {
-        fs::copy(fixtures.join(from), model.join(to)).unwrap();
-    }
-    // Configurations of its own: what the project's folder holds must not matter.
-    let configs = root().join("configs");
-    for kind in ["", "tasks", "models", "models/tiny-deberta", "methods"] {
-        let target = folder.path().join("configs").join(kind);
-        fs::create_dir_all(&target).unwrap();
-        for file in fs::read_dir(configs.join(kind)).unwrap().flatten() {
-            if file.path().is_file() {
-                fs::copy(file.path(), target.join(file.file_name())).unwrap();
-            }
-        }
-    }
-    // Whether the first sentence says `good`: learnable by a small model.
-    let pairs: Vec<(String, String, bool)> = (0..96)
-        .map(|i| {
-            let (a, b) = (i % 2 == 0, i / 2 % 2 == 0);
-            let word = |good| if good { "good" } else { "bad" };
-            let fill = ["film", "one", "the film we saw"][i % 3];
-            (format!("{fill} is {}", word(a)), format!("it was very {}", word(b)), a)
-        })
-        .collect();
-    let mrpc = folder.path().join("glue/MRPC");
-    let stsb = folder.path().join("glue/STS-B");
-    let header = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n".to_string();
-    for (place, text) in [
-        (
-            &mrpc,
-            pairs
-                .iter()
-                .fold(header, |t, (a, b, y)| t + &format!("{}\t1\t2\t{a}\t{b}\n", u8::from(*y))),
-        ),
-        (
-            &stsb,
-            pairs.iter().fold("sentence1\tsentence2\tscore\n".into(), |t, (a, b, y)| {
-                t + &format!("{a}\t{b}\t{}\n", if *y { 4.5 } else { 1.0 })
-            }),
-        ),
-    ] {
-        fs::create_dir_all(place).unwrap();
-        fs::write(place.join("train.tsv"), &text).unwrap();
-        fs::write(place.join("dev.tsv"), &text).unwrap();
-    }
-    folder
-}
-
-const CONFIG: &str = "configs/experiment.yaml";
-
-const SMALL: [&str; 8] = [
-    "model=minilm",
-    "device=cpu",
-    "max_length=32",
-    "epochs=4",
-    "batch_size=16",
-    "head_lr=1e-2",
-    "threads=1",
-    // The same on every processor: those that multiply bf16 would take it by themselves.
-    "precision=fp32",
-];
-
-fn aflora(place: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_aflora"))
-        .args(arguments)
-        .current_dir(place)
-        .env_remove("AFLORA_DATA")
-        .env("HF_HUB_OFFLINE", "1")
-        .env("HF_HOME", place.join("hf"))
-        .output()
-        .unwrap()
-}
-
-fn run(place: &Path, more: &[&str]) -> Output {
-    let mut arguments = vec!["run", CONFIG];
-    arguments.extend(SMALL);
-    arguments.push("data=.");
-    arguments.extend(more);
-    aflora(place, &arguments)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// The run must end with `code` and say `words`.
-fn refused(output: &Output, code: i32, words: &str) {
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    assert!(stderr.contains(words), "missing: {words}\n--- in:\n{stderr}");
-    assert!(!stderr.contains("panicked"), "{stderr}");
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
-}
 
 #[test]
 fn a_run_learns_and_leaves_a_whole_folder() {
@@ -207,7 +99,12 @@ fn a_run_folder_is_never_overwritten_and_numbers_go_on() {
     let name = "runs/mrpc-minilm-head-seed42";
     assert!(place.path().join(name).join("metrics.json").is_file());
     assert!(place.path().join(format!("{name}-2")).join("metrics.json").is_file());
-    let again = run(place.path(), &[&short[..], &[&format!("run_dir={name}")]].concat());
+    let named = format!("run_dir={name}");
+    let again = run(place.path(), &[&short[..], &[&named, "lr=1e-5"]].concat());
+    refused(&again, 2, "lr: ");
+    fs::create_dir(place.path().join("other")).unwrap();
+    fs::write(place.path().join("other/file"), "").unwrap();
+    let again = run(place.path(), &[&short[..], &["run_dir=other"]].concat());
     refused(&again, 2, "already holds something");
     // The resolved configuration is a run file itself.
     let config = format!("{name}/config.yaml");
@@ -319,7 +216,7 @@ fn a_diverging_run_fails_and_is_no_finished_run() {
     let place = workplace();
     let hot = ["task=mrpc", "lr=1e30", "head_lr=1e30", "max_grad_norm=null", "warmup=0 steps"];
     let output = run(place.path(), &[&hot[..], &["run_dir=out", "log_every=1"]].concat());
-    refused(&output, 1, "the loss is");
+    refused(&output, 1, "not finite in 10 steps in a row");
     assert!(!place.path().join("out/metrics.json").exists());
     let events = fs::read_to_string(place.path().join("out/events.jsonl")).unwrap();
     assert!(events.lines().last().unwrap().contains("\"event\":\"failed\""), "{events}");

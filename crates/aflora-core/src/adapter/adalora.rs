@@ -18,6 +18,7 @@ use crate::error::check;
 use crate::freeze::Smoothed;
 use crate::hook::{Hook, RunLength};
 use crate::optim::{Arena, Gradients, Parameter};
+use crate::state::HookState;
 use crate::{Result, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -331,6 +332,20 @@ impl Hook for Allocator {
 
     fn rank_in_use(&self, _: &Arena) -> Option<i64> {
         Some(self.in_use)
+    }
+
+    fn state(&self) -> HookState {
+        HookState {
+            counts: [("in_use".into(), self.in_use)].into(),
+            tensors: self.masked.iter().map(|m| ("masked".into(), m.shallow_clone())).collect(),
+        }
+    }
+
+    fn restore(&mut self, state: &HookState, arena: &Arena) -> Result<()> {
+        let values = arena.group(Role::SingularValue).map_or(0, |g| g.values().numel() as i64);
+        let (in_use, masked) = (state.count("in_use")?, state.mask("masked", values)?);
+        (self.in_use, self.masked) = (in_use, masked);
+        Ok(())
     }
 }
 

@@ -24,6 +24,7 @@ use crate::flops::Products;
 use crate::freeze::{FreezeCheck, FreezeConfig, FreezeMode, MatrixScore, Schedule, Smoothed};
 use crate::hook::{Hook, RunLength};
 use crate::optim::{Arena, Gradients, Group, Parameter};
+use crate::state::HookState;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,6 +34,9 @@ use tch::{Device, Kind, Tensor};
 const SMOOTHED: [&str; 2] = ["aflora_rank.sensitivity", "aflora_rank.uncertainty"];
 const HELD: &str = "aflora_rank.held";
 const VALUES: &str = "aflora_rank.values";
+
+// Before a layer's name, among what is kept of a run.
+const FROZEN: &str = "frozen.";
 
 /// AFLoRA's settings and a target. `freeze.rule` has no say here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -359,5 +363,29 @@ impl Hook for Components {
 
     fn rank_in_use(&self, _: &Arena) -> Option<i64> {
         Some(self.in_use)
+    }
+
+    fn state(&self) -> HookState {
+        let counts = [("in_use".into(), self.in_use), ("held".into(), self.held)];
+        let gone = self.gone.iter().map(|gone| ("gone".into(), gone.shallow_clone()));
+        let frozen = self.frozen.iter().map(|(site, rests)| {
+            let rests: Vec<f32> = rests.iter().map(|&rests| f32::from(u8::from(rests))).collect();
+            (format!("{FROZEN}{site}"), Tensor::from_slice(&rests))
+        });
+        HookState { counts: counts.into(), tensors: gone.chain(frozen).collect() }
+    }
+
+    fn restore(&mut self, state: &HookState, arena: &Arena) -> Result<()> {
+        let elements = arena.group(Role::Vector).map_or(0, |g| g.values().numel() as i64);
+        let (in_use, held) = (state.count("in_use")?, state.count("held")?);
+        let gone = state.mask("gone", elements)?;
+        let mut frozen = BTreeMap::new();
+        for (name, rests) in &state.tensors {
+            let Some(site) = name.strip_prefix(FROZEN) else { continue };
+            let rests = Vec::<f32>::try_from(rests.to_device(Device::Cpu).to_kind(Kind::Float))?;
+            frozen.insert(site.to_string(), rests.into_iter().map(|rests| rests != 0.0).collect());
+        }
+        (self.in_use, self.held, self.gone, self.frozen) = (in_use, held, gone, frozen);
+        Ok(())
     }
 }

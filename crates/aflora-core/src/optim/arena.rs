@@ -11,9 +11,10 @@
 
 use crate::adapter::Role;
 use crate::{Checkpoints, Error, Result};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Groups begin at multiples of so many numbers, for kernels that read several at once.
 const ALIGNMENT: i64 = 4;
@@ -68,21 +69,21 @@ impl Gradients {
 
 /// A parameter at its place in its group's buffers.
 #[derive(Debug)]
-struct Member {
-    parameter: Parameter,
+pub(super) struct Member {
+    pub(super) parameter: Parameter,
     place: Range<i64>,
-    live: bool,
+    pub(super) live: bool,
 }
 
 /// One group's parameters, end to end, and the state that goes with them.
 #[derive(Debug)]
 pub struct Group {
-    values: Tensor,
-    members: Vec<Member>,
+    pub(super) values: Tensor,
+    pub(super) members: Vec<Member>,
     // Stretches of live members, longest possible.
     live: Vec<Range<i64>>,
     // Buffers as long as `values`, by name: moments, scores. Made on first use.
-    state: BTreeMap<&'static str, Tensor>,
+    pub(super) state: BTreeMap<Cow<'static, str>, Tensor>,
 }
 
 impl Group {
@@ -123,7 +124,7 @@ impl Group {
     /// A buffer that goes with the values, zero at first; a handle to it, not a copy.
     pub fn state(&mut self, name: &'static str) -> Tensor {
         let values = &self.values;
-        self.state.entry(name).or_insert_with(|| values.zeros_like()).shallow_clone()
+        self.state.entry(name.into()).or_insert_with(|| values.zeros_like()).shallow_clone()
     }
 
     /// Views of each training parameter's part of `flat`, which is laid out like the values.
@@ -151,7 +152,7 @@ impl Group {
         }
     }
 
-    fn find_live(&mut self) {
+    pub(super) fn find_live(&mut self) {
         let mut runs: Vec<Range<i64>> = Vec::new();
         for member in self.members.iter().filter(|m| m.live) {
             match runs.last_mut() {
@@ -247,6 +248,11 @@ impl Arena {
     /// All groups, to be updated.
     pub fn groups_mut(&mut self) -> impl Iterator<Item = (Role, &mut Group)> {
         self.groups.iter_mut().map(|(role, group)| (*role, group))
+    }
+
+    /// Where everything lies.
+    pub fn device(&self) -> Device {
+        self.flat.device()
     }
 
     /// Numbers that train now, adapters only or with the head.

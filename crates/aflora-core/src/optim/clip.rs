@@ -7,12 +7,16 @@ use tch::Tensor;
 ///
 /// The factor is min(1, max_norm / (norm + 1e-6)), PyTorch's `clip_grad_norm_`.
 pub fn clip_global_norm(gradients: &mut Gradients, max_norm: Option<f64>) -> Tensor {
+    let norm = tch::no_grad(|| gradients.flat().norm());
+    clip_to(gradients, &norm, max_norm);
+    norm
+}
+
+/// [`clip_global_norm`] of gradients whose norm is known.
+pub(crate) fn clip_to(gradients: &mut Gradients, norm: &Tensor, max_norm: Option<f64>) {
+    let Some(max_norm) = max_norm else { return };
     tch::no_grad(|| {
-        let norm = gradients.flat().norm();
-        if let Some(max_norm) = max_norm {
-            let factor = ((&norm + 1e-6).reciprocal() * max_norm).clamp_max(1.0);
-            let _ = gradients.flat().shallow_clone().g_mul_(&factor);
-        }
-        norm
-    })
+        let factor = ((norm + 1e-6).reciprocal() * max_norm).clamp_max(1.0);
+        let _ = gradients.flat().shallow_clone().g_mul_(&factor);
+    });
 }

@@ -3,9 +3,13 @@
 mod adamw;
 mod arena;
 mod clip;
+mod guard;
 mod schedule;
+mod state;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use arena::{Arena, Gradients, Group, Parameter};
 pub use clip::clip_global_norm;
+pub(crate) use clip::clip_to;
+pub(crate) use guard::{guard, Skipped, Verdict};
 pub use schedule::LinearWarmup;

@@ -7,10 +7,12 @@
 mod checkpoint;
 mod pickle;
 mod safetensors_file;
+mod tensors;
 #[allow(unsafe_code)]
 mod view;
 
 pub use checkpoint::{shards, Checkpoint, FILES};
+pub use tensors::{read_tensors, write_tensors};
 
 use crate::backbone::Backbone;
 use crate::error::Lines;

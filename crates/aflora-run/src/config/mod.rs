@@ -25,9 +25,12 @@
 //! * `blocks`: finding and reading blocks
 //! * `layers`: laying settings over defaults, trying each
 //! * [`resolve`]: from a run file and overrides to a [`Resolved`] configuration
+//! * `difference`: where two configurations differ
 //! * [`problem`], `words`: what is wrong, shown and said
 
 mod blocks;
+mod difference;
+mod every;
 pub mod keys;
 mod layers;
 pub mod problem;
@@ -37,6 +40,7 @@ mod tree;
 mod words;
 mod yaml;
 
+pub use every::Every;
 pub use problem::{ConfigErrors, Problem};
 pub use resolve::{load, Resolved};
 pub use settings::{ModelConfig, RunSettings, TaskConfig, WeightsFrom, INPUT};

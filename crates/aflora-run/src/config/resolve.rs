@@ -113,7 +113,13 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     settings.extend(own.cloned());
     let typed: Vec<String> = KEYS.iter().map(Key::typed).collect();
     let also: Vec<&str> = BLOCKS.into_iter().chain(typed.iter().map(String::as_str)).collect();
+    // `batch_size: auto` starts from the number that it stands over.
+    let is_auto = |s: &Setting| s.path == ["batch_size"] && s.value == "auto";
+    let last = settings.iter().rfind(|s| s.path == ["batch_size"]);
+    let fit_batch = last.is_some_and(is_auto);
+    settings.retain(|s| !is_auto(s));
     let run = lay(&RunSettings::default(), &settings, &also, None, problems);
+    let run = RunSettings { fit_batch, ..run };
 
     let (model, (method_name, method)) = (model?, method?);
     // Whom it names has been asked.
@@ -257,8 +263,18 @@ impl Resolved {
     /// The settings that decide what comes out: all of them but places, where it computes, and
     /// how often it says so.
     pub fn settings(&self) -> serde_json::Value {
-        const OTHERS: [&str; 6] =
-            ["data", "run_dir", "token_cache", "device", "threads", "log_every"];
+        const OTHERS: [&str; 10] = [
+            "data",
+            "run_dir",
+            "token_cache",
+            "device",
+            "threads",
+            "log_every",
+            "checkpoint_every",
+            "max_bad_steps",
+            "record_gradients",
+            "fit_batch",
+        ];
         let mut settings = serde_json::to_value(self.file()).unwrap_or_default();
         if let Some(keys) = settings.as_object_mut() {
             keys.retain(|key, _| !OTHERS.contains(&key.as_str()));
@@ -266,7 +282,8 @@ impl Resolved {
         settings
     }
 
-    fn file(&self) -> File<'_> {
+    /// All settings in the form of a run file.
+    pub(super) fn file(&self) -> File<'_> {
         // A task that asks for labels has no further settings.
         let task = match self.task {
             Task::Labels(spec) => json!({ "task": spec.name }),
@@ -279,7 +296,7 @@ impl Resolved {
 
 /// A resolved configuration as it is written.
 #[derive(Serialize)]
-struct File<'a> {
+pub(super) struct File<'a> {
     task: serde_json::Value,
     model: &'a ModelConfig,
     method: Method<'a>,

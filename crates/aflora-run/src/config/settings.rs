@@ -1,5 +1,6 @@
 //! What can be set, with the defaults; [`keys`](super::keys) has a line of help for each.
 
+use super::every::Every;
 use super::layers::Group;
 use crate::data::Task;
 use crate::hub::{is_repo, is_revision};
@@ -39,6 +40,10 @@ pub struct RunSettings {
     pub epochs: usize,
     /// Rows of a forward and backward pass.
     pub batch_size: usize,
+    /// `batch_size: auto`: as many of them as fit into a GPU's memory. What was found is written
+    /// down as numbers, so this is no key of its own.
+    #[serde(skip)]
+    pub fit_batch: bool,
     /// Passes whose gradients are summed for one update (each weighted 1 / accumulate).
     pub accumulate: usize,
     /// Rows of an evaluation pass.
@@ -70,6 +75,12 @@ pub struct RunSettings {
     pub adamw: AdamWConfig,
     /// Steps between two recorded losses.
     pub log_every: u64,
+    /// Whether the matrices' gradients of every step are written, for `aflora replay`.
+    pub record_gradients: bool,
+    /// How often the run is saved so that it can go on from there.
+    pub checkpoint_every: Every,
+    /// Steps in a row whose loss or gradient is not finite after which the run ends.
+    pub max_bad_steps: u64,
 }
 
 impl Default for RunSettings {
@@ -86,6 +97,7 @@ impl Default for RunSettings {
             threads: None,
             epochs: 20,
             batch_size: 64,
+            fit_batch: false,
             accumulate: 1,
             eval_batch_size: 64,
             max_length: 256,
@@ -101,6 +113,9 @@ impl Default for RunSettings {
             warmup: tuner.warmup,
             adamw: tuner.adamw,
             log_every: 10,
+            record_gradients: false,
+            checkpoint_every: Every::Minutes(5.0),
+            max_bad_steps: 10,
         }
     }
 }
@@ -157,6 +172,7 @@ impl Group for RunSettings {
             ("eval_limit", self.eval_limit, MOST),
             ("threads", self.threads, 1024),
             ("log_every", usize::try_from(self.log_every).ok(), MOST),
+            ("max_bad_steps", usize::try_from(self.max_bad_steps).ok(), MOST),
         ] {
             let value = value.unwrap_or(1);
             need(value >= 1, key, &value, "at least 1");

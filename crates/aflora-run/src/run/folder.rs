@@ -7,69 +7,46 @@
 //! | `events.jsonl` | while it runs: steps, freeze tests, evaluations |
 //! | `events.out.tfevents.*` | while it runs: the same scalars for TensorBoard |
 //! | `adapter/` | at each evaluation that is the best so far |
+//! | `checkpoint/` | while it runs: what it takes to go on ([`checkpoint`](super::checkpoint)) |
 //! | `freeze.csv` | at the end: when each matrix froze |
 //! | `metrics.json` | last: a folder without it is not a finished run |
+//!
+//! Which folder a run gets is decided in [`place`](super::place).
 
-use crate::usage;
+use super::lock::Lock;
 use anyhow::{Context, Result};
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// The file whose presence says that the run ended well.
 pub const METRICS: &str = "metrics.json";
 /// The resolved configuration.
 pub const CONFIG: &str = "config.yaml";
+/// Where everything came from.
+pub const PROVENANCE: &str = "provenance.json";
+/// The best epoch's adapter.
+pub const ADAPTER: &str = "adapter";
 
-/// A run's own folder.
+/// A run's own folder, which no other process writes.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    _lock: Lock,
 }
 
 impl RunFolder {
-    /// Makes the folder that the user named; it must be new or empty.
-    pub fn create_named(path: &Path) -> Result<Self> {
-        if path.exists() {
-            let mut entries = fs::read_dir(path)
-                .with_context(|| format!("run_dir {} cannot be read", path.display()))?;
-            if entries.next().is_some() {
-                usage!(
-                    "run_dir {} already holds something; name another one or remove it",
-                    path.display()
-                );
-            }
-        }
-        Self::make(path)
+    /// Takes a folder that is there.
+    ///
+    /// # Errors
+    /// Another process writes it, or it cannot be written.
+    pub fn take(path: &Path) -> Result<Self> {
+        Ok(RunFolder { path: path.to_path_buf(), _lock: Lock::take(path)? })
     }
 
-    /// Makes a folder `name` under `parent`, with a number behind it if that one is taken.
-    pub fn create_numbered(parent: &Path, name: &str) -> Result<Self> {
-        fs::create_dir_all(parent)
-            .with_context(|| format!("the folder {} cannot be made", parent.display()))?;
-        for number in 1.. {
-            let candidate = match number {
-                1 => parent.join(name),
-                n => parent.join(format!("{name}-{n}")),
-            };
-            // `create_dir` fails where another process was faster: then the next number.
-            match fs::create_dir(&candidate) {
-                Ok(()) => return Self::make(&candidate),
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(e) => {
-                    return Err(e).with_context(|| {
-                        format!("the run folder {} cannot be made", candidate.display())
-                    })
-                }
-            }
-        }
-        unreachable!("the numbers do not end")
-    }
-
-    fn make(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path)
-            .with_context(|| format!("the run folder {} cannot be made", path.display()))?;
-        Ok(RunFolder { path: path.to_path_buf() })
+    /// Takes a folder with a lock that is held already.
+    pub fn with(path: &Path, lock: Lock) -> Self {
+        RunFolder { path: path.to_path_buf(), _lock: lock }
     }
 
     /// Where it lies.
@@ -79,21 +56,95 @@ impl RunFolder {
 
     /// Writes a file that appears whole or not at all.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
-        let target = self.path.join(name);
-        let temporary = self.path.join(format!(".{name}.tmp"));
-        let write = || -> std::io::Result<()> {
-            let mut file = fs::File::create(&temporary)?;
-            file.write_all(content)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &target)
-        };
-        write().with_context(|| format!("{} cannot be written", target.display()))
+        write_whole(&self.path.join(name), content)
     }
 
     /// [`write`](Self::write) as indented JSON.
     pub fn write_json(&self, name: &str, value: &impl serde::Serialize) -> Result<()> {
-        let mut text = serde_json::to_vec_pretty(value)?;
-        text.push(b'\n');
-        self.write(name, &text)
+        self.write(name, &indented(value)?)
     }
+
+    /// Removes what an interrupted write left.
+    pub fn tidy(&self) {
+        let Ok(entries) = fs::read_dir(&self.path) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if is_leftover(&name) {
+                let _ = remove(&entry.path());
+            }
+        }
+    }
+
+    /// Removes what a run that starts anew will write, or would not.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn clear(&self) -> Result<()> {
+        let written = |name: &str| {
+            let begins = ["events.", "predictions-"].iter().any(|start| name.starts_with(start));
+            begins || matches!(name, "adapter" | "checkpoint" | "freeze.csv") || is_leftover(name)
+        };
+        let failed = || format!("{} cannot be cleared", self.path.display());
+        for entry in fs::read_dir(&self.path).with_context(failed)? {
+            let entry = entry.with_context(failed)?;
+            if written(&entry.file_name().to_string_lossy()) {
+                remove(&entry.path()).with_context(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file of this name is half of something: what has it whole has another name.
+pub fn is_leftover(name: &str) -> bool {
+    name == "adapter.tmp" || name.starts_with('.') && name.ends_with(".tmp")
+}
+
+/// Removes a file, or a folder with all that is in it; fine if there is none.
+pub fn remove(path: &Path) -> io::Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(about) if about.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    removed.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+}
+
+/// Writes a file that appears whole or not at all, even if the machine stops.
+///
+/// # Errors
+/// It cannot be written; nothing of it is left then.
+pub fn write_whole(target: &Path, content: &[u8]) -> Result<()> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let temporary = target.with_file_name(format!(".{name}.tmp"));
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, target)?;
+        target.parent().map_or(Ok(()), sync)
+    };
+    write()
+        .inspect_err(|_| drop(fs::remove_file(&temporary)))
+        .with_context(|| format!("{} cannot be written", target.display()))
+}
+
+/// As indented JSON with an end of line.
+pub fn indented(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// Waits until a file's or a folder's content is on the disk.
+pub fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// [`sync`] of a folder and the files in it.
+pub fn sync_files(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        sync(&entry?.path())?;
+    }
+    sync(folder)
 }

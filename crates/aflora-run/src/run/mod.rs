@@ -1,16 +1,25 @@
 //! One run: from a resolved configuration to a finished run folder.
 //!
-//! [`prepare`] looks everything up and refuses what cannot work, before anything is written;
-//! [`train`] is the loop; [`folder`] says what a run leaves behind.
+//! [`place`] finds the folder, [`prepare`] looks everything up and refuses what cannot work, both
+//! before anything is written; [`train`] is the loop; [`folder`] says what a run leaves behind,
+//! [`checkpoint`] what it takes to go on with it.
 
 pub mod batches;
+pub mod checkpoint;
+pub mod course;
 pub mod folder;
 pub mod gradient_log;
+mod health;
+pub mod lock;
+pub mod memory;
 pub mod model_files;
 pub mod objective;
+mod pace;
+pub mod place;
 pub mod prepare;
 pub mod recorder;
 pub mod rows;
+mod start;
 pub mod summary;
 pub mod tensorboard;
 pub mod tokens;

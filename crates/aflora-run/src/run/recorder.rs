@@ -1,13 +1,14 @@
 //! What a run writes down while it goes: events for programs, scalars for TensorBoard.
 
+use super::course::null_is_nan;
 use super::folder::RunFolder;
-use super::tensorboard::ScalarWriter;
+use super::tensorboard::{open_at, ScalarWriter};
 use aflora_core::freeze::FreezeCheck;
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, Write};
 use std::path::PathBuf;
 
 /// One line of `events.jsonl`.
@@ -60,16 +61,41 @@ pub struct Evaluation {
     /// Metric values by name; `null` where undefined.
     pub metrics: BTreeMap<String, Option<f64>>,
     /// Mean loss over the examples of the first split.
-    #[serde(deserialize_with = "or_nan")]
+    #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
     /// Seconds that it took.
     pub seconds: f64,
 }
 
-/// A number, or the `null` that JSON has for one that is none.
-fn or_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+/// How far the logs were written at a moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lengths {
+    /// Bytes of `events.jsonl`.
+    pub events: u64,
+    /// The file for TensorBoard.
+    pub scalars_file: String,
+    /// Its bytes.
+    pub scalars: u64,
 }
+
+impl Lengths {
+    /// Whether the logs in `folder` are as long at least.
+    ///
+    /// # Errors
+    /// They are not.
+    pub fn check(&self, folder: &RunFolder) -> Result<()> {
+        for (name, wanted) in [(EVENTS, self.events), (&self.scalars_file, self.scalars)] {
+            let length = folder.path().join(name).metadata().map_or(0, |about| about.len());
+            if length < wanted {
+                bail!("{name} had {wanted} bytes then and has {length} now");
+            }
+        }
+        Ok(())
+    }
+}
+
+const EVENTS: &str = "events.jsonl";
 
 /// Writes a run's events.
 #[derive(Debug)]
@@ -82,11 +108,34 @@ pub struct Recorder {
 impl Recorder {
     /// Starts the event files in `folder`.
     pub fn create(folder: &RunFolder) -> Result<Self> {
-        let path = folder.path().join("events.jsonl");
+        let path = folder.path().join(EVENTS);
         let failed = || format!("{} cannot be written", path.display());
         let events = BufWriter::new(File::create(&path).with_context(failed)?);
         let scalars = ScalarWriter::create(folder.path()).with_context(failed)?;
         Ok(Recorder { path, events, scalars })
+    }
+
+    /// Goes on with the event files in `folder`, as they were when they had these lengths.
+    pub fn go_on(folder: &RunFolder, lengths: &Lengths) -> Result<Self> {
+        let path = folder.path().join(EVENTS);
+        let failed = || format!("{} cannot be written", path.display());
+        let events = BufWriter::new(open_at(&path, lengths.events).with_context(failed)?);
+        let scalars = ScalarWriter::go_on(folder.path(), &lengths.scalars_file, lengths.scalars);
+        Ok(Recorder { events, scalars: scalars.with_context(failed)?, path })
+    }
+
+    /// Writes everything to the disk, and tells how much there is.
+    pub fn sync(&mut self) -> Result<Lengths> {
+        let mut sync = || -> std::io::Result<Lengths> {
+            self.events.flush()?;
+            self.events.get_ref().sync_all()?;
+            Ok(Lengths {
+                events: self.events.stream_position()?,
+                scalars_file: self.scalars.name().to_string(),
+                scalars: self.scalars.sync()?,
+            })
+        };
+        sync().with_context(|| format!("{} cannot be written", self.path.display()))
     }
 
     /// Writes one event to both files.

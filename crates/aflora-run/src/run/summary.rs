@@ -1,10 +1,15 @@
 //! What a finished run is judged by: `metrics.json` and `freeze.csv`.
 
+use super::course::Course;
 use super::prepare::Prepared;
 use super::recorder::Evaluation;
+use crate::config::Resolved;
+use crate::device;
 use aflora_core::accounting::Accounting;
 use aflora_core::adapter::Role;
 use aflora_core::flops::Flops;
+use aflora_core::Tuner;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 /// The content of `metrics.json`.
@@ -30,6 +35,9 @@ pub struct Summary {
     pub parameters: Parameters,
     /// Optimiser steps.
     pub steps: u64,
+    /// Those of them that moved nothing, since loss or gradient was not finite.
+    #[serde(default)]
+    pub skipped_steps: u64,
     /// Matrix products a token in the adapted layers.
     pub flops_per_token: Operations,
     /// Where it ran.
@@ -75,6 +83,58 @@ pub struct Times {
     pub evaluation: f64,
     /// Median of a training step.
     pub median_step: f64,
+}
+
+impl Summary {
+    /// What the run of `tuner` came to.
+    ///
+    /// # Errors
+    /// Nothing was evaluated.
+    pub fn of(
+        resolved: &Resolved,
+        run: &Prepared,
+        tuner: &Tuner,
+        (frozen_weights, paths_at_start): (Flops, Flops),
+        course: Course,
+    ) -> Result<Summary> {
+        let Course { evaluations, best, training_seconds, clock, .. } = course;
+        let counts = tuner.accounting();
+        let head = run.model.parameters();
+        let head = head.iter().filter(|p| matches!(p.role, Role::Head | Role::HeadBias));
+        let tokens = run.objective.tokens() * evaluations.len();
+        let best = best.and_then(|best| evaluations.get(best));
+        Ok(Summary {
+            task: resolved.task.name().into(),
+            model: resolved.model.model.clone(),
+            method: resolved.method_name.clone(),
+            seed: run.config.seed,
+            selection: run.objective.selection(),
+            best: best.context("no epoch was evaluated")?.clone(),
+            last: evaluations.last().context("no epoch was evaluated")?.clone(),
+            parameters: Parameters {
+                at_start: counts.at_start,
+                at_end: counts.at_end,
+                time_average: counts.time_average(),
+                head: head.map(|p| p.leaf.numel() as i64).sum(),
+            },
+            steps: tuner.completed(),
+            skipped_steps: tuner.skipped()?.0,
+            flops_per_token: Operations {
+                frozen_weights,
+                paths_at_start,
+                paths_at_end: run.model.flops_per_token().1,
+            },
+            device: device::describe(run.device),
+            seconds: Times {
+                training: training_seconds,
+                evaluation: evaluations.iter().map(|e| e.seconds).sum(),
+                median_step: clock.median(),
+            },
+            tokens_per_second: tokens as f64 / training_seconds,
+            peak_memory: device::peak_memory(run.device),
+            evaluations,
+        })
+    }
 }
 
 /// `freeze.csv`: every projection matrix that trained at the start (or component of one, where a

@@ -6,13 +6,14 @@
 //! simple_value = 2 } }.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Appends scalars to one event file.
 #[derive(Debug)]
 pub struct ScalarWriter {
+    name: String,
     file: BufWriter<File>,
 }
 
@@ -20,11 +21,30 @@ impl ScalarWriter {
     /// Starts an event file in `folder`.
     pub fn create(folder: &Path) -> io::Result<Self> {
         let name = format!("events.out.tfevents.{:010}.aflora", now() as u64);
-        let mut writer = ScalarWriter { file: BufWriter::new(File::create(folder.join(name))?) };
+        let file = BufWriter::new(File::create(folder.join(&name))?);
+        let mut writer = ScalarWriter { name, file };
         let mut event = time_field();
         bytes_field(&mut event, 3, b"brain.Event:2");
         writer.record(&event)?;
         Ok(writer)
+    }
+
+    /// Goes on with the file `name` in `folder`, behind its first `length` bytes.
+    pub fn go_on(folder: &Path, name: &str, length: u64) -> io::Result<Self> {
+        let file = BufWriter::new(open_at(&folder.join(name), length)?);
+        Ok(ScalarWriter { name: name.to_string(), file })
+    }
+
+    /// The file's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Writes everything to the disk, and tells how many bytes there are.
+    pub fn sync(&mut self) -> io::Result<u64> {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        self.file.stream_position()
     }
 
     /// One value of the series `tag` at `step`.
@@ -54,6 +74,14 @@ impl ScalarWriter {
         self.file.write_all(data)?;
         self.file.write_all(&masked_crc(data).to_le_bytes())
     }
+}
+
+/// A file cut to its first `length` bytes, to be written on.
+pub(super) fn open_at(path: &Path, length: u64) -> io::Result<File> {
+    let mut file = File::options().write(true).open(path)?;
+    file.set_len(length)?;
+    file.seek(SeekFrom::End(0))?;
+    Ok(file)
 }
 
 fn now() -> f64 {

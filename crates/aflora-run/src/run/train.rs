@@ -1,52 +1,92 @@
 //! The training loop: forward, loss, backward, score, freeze, update; evaluation each epoch.
+//!
+//! Where a run stands is how many steps it has done and what it has found ([`Course`]): the order
+//! of the rows, dropout and the learning rate follow from the seed and the step. So a run that
+//! goes on from a checkpoint is the same loop, entered further down.
 
-use super::folder::{RunFolder, CONFIG, METRICS};
+use super::checkpoint::{self, Id, Moment};
+use super::course::{Course, Curve};
+use super::gradient_log::GradientLog;
+use super::folder::{sync_files, RunFolder, ADAPTER, METRICS};
+use super::health;
+use super::memory;
+use super::pace;
 use super::prepare::Prepared;
 use super::recorder::{Evaluation, Event, Recorder};
-use super::summary::{freeze_table, Operations, Parameters, Summary, Times};
+use super::start::{self, Start};
+use super::summary::{freeze_table, Summary};
 use crate::config::Resolved;
 use crate::device;
-use crate::provenance::Environment;
-use crate::ui::{seconds, thousands, Progress};
-use aflora_core::adapter::Role;
+use crate::interrupt::{self, Interrupted};
+use crate::ui::{thousands, Progress};
 use aflora_core::flops::Flops;
 use aflora_core::{RunLength, StepReport, Tuner};
 use aflora_cuda::StepGraphs;
 use aflora_models::adapter_folder::{self, Description, TaskType};
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
 use std::time::Instant;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-/// After so many steps, everything that trains must have moved.
-const GUARD_STEP: u64 = 20;
-
-/// A run this long on a CPU is announced as long.
-const LONG: f64 = 900.0;
-
-/// Trains and evaluates, writes the run's folder, and gives its summary.
+/// Trains and evaluates, from the beginning or from the folder's last checkpoint, writes the
+/// run's folder, and gives its summary.
+///
+/// # Errors
+/// Something fails, or a [signal](crate::interrupt) came: then a checkpoint is written first.
 pub fn train(
     resolved: &Resolved,
     run: &Prepared,
-    tuner: Tuner,
+    mut tuner: Tuner,
     folder: &RunFolder,
     progress: &mut dyn Progress,
 ) -> Result<Summary> {
-    folder.write(CONFIG, resolved.to_yaml()?.as_bytes())?;
-    folder.write_json("provenance.json", &provenance(run))?;
-    let mut recorder = Recorder::create(folder)?;
-    let result = Loop::new(resolved, run, tuner, folder, &mut recorder).run(progress);
+    // Before anything is frozen again.
+    let flops_at_start = run.model.flops_per_token();
+    let Start { mut recorder, course, saved } = start::start(resolved, run, &mut tuner, folder)?;
+    interrupt::listen().context("signals cannot be caught")?;
+    if saved.is_none() {
+        recorder.record(&Event::Begin {
+            total_steps: run.total_steps(),
+            steps_per_epoch: run.steps_per_epoch,
+            selection: run.objective.selection(),
+        })?;
+    }
+    let gradients = match run.config.record_gradients {
+        true => Some(GradientLog::open(folder, &tuner, run.steps_per_epoch, run.total_steps())?),
+        false => None,
+    };
+    let device = run.device;
+    let mut training = Loop {
+        resolved,
+        run,
+        folder,
+        recorder: &mut recorder,
+        gradients,
+        graphs: match run.config.cuda_graphs {
+            true => StepGraphs::new(device),
+            false => StepGraphs::off(device),
+        },
+        flops_at_start,
+        loss_sum: Tensor::from(course.loss_sum as f32).to_device(device),
+        skipped: course.skipped_before,
+        course,
+        saved,
+        saved_at: Instant::now(),
+        clock_at: None,
+        first_steps: Vec::new(),
+        tuner,
+    };
+    let result = training.run(progress);
     progress.end();
     match result {
-        Ok(summary) => {
-            folder.write_json(METRICS, &summary)?;
-            Ok(summary)
-        }
+        Ok(()) => training.finish(),
         Err(error) => {
-            // The first error is the one to tell; this one is a courtesy to readers of events.
-            let _ = recorder.record(&Event::Failed { error: format!("{error:#}") });
+            match error.is::<Interrupted>() {
+                true => training.checkpoint()?,
+                // The first error is the one to tell; this is a courtesy to readers of events.
+                false => drop(recorder.record(&Event::Failed { error: format!("{error:#}") })),
+            }
             Err(error)
         }
     }
@@ -63,14 +103,14 @@ fn dropout_seed(seed: u64, step: u64) -> i64 {
     random.next_u64() as i64
 }
 
-fn provenance(run: &Prepared) -> serde_json::Value {
-    json!({
-        "environment": Environment::current(),
-        "device": device::describe(run.device),
-        "data": run.sources,
-        "weights": run.weights.iter().map(|(path, sha256)| json!({ "path": path, "sha256": sha256 }))
-            .collect::<Vec<_>>(),
-    })
+/// One update that was made.
+pub struct Step<'a> {
+    /// The batches of rows that it was made from.
+    pub rows: &'a [Vec<usize>],
+    /// Their mean loss, on the device.
+    pub loss: Tensor,
+    /// What it did.
+    pub report: StepReport,
 }
 
 struct Loop<'a> {
@@ -78,105 +118,116 @@ struct Loop<'a> {
     run: &'a Prepared,
     folder: &'a RunFolder,
     recorder: &'a mut Recorder,
+    /// Where gradients are recorded, if they are.
+    gradients: Option<GradientLog>,
     tuner: Tuner,
     graphs: StepGraphs,
     /// Of the frozen weights and of the paths, a token.
     flops_at_start: (Flops, Flops),
-    evaluations: Vec<Evaluation>,
-    best: Option<usize>,
-    step_seconds: Vec<f64>,
-    training_seconds: f64,
-    // Since the last recorded step: losses stay on the device until then.
+    course: Course,
+    /// As `course.loss_sum`: losses stay on the device until one is recorded.
     loss_sum: Tensor,
-    losses: u64,
-    last_loss: f64,
+    /// Bad steps that were told.
+    skipped: u64,
+    /// The last checkpoint, and when it was written.
+    saved: Option<Id>,
+    saved_at: Instant,
+    /// Since when the time counts as training.
+    clock_at: Option<Instant>,
+    /// Seconds of the first three steps of this process.
+    first_steps: Vec<f64>,
 }
 
-impl<'a> Loop<'a> {
-    fn new(
-        resolved: &'a Resolved,
-        run: &'a Prepared,
-        tuner: Tuner,
-        folder: &'a RunFolder,
-        recorder: &'a mut Recorder,
-    ) -> Self {
-        Loop {
-            resolved,
-            run,
-            folder,
-            recorder,
-            tuner,
-            graphs: match run.config.cuda_graphs {
-                true => StepGraphs::new(run.device),
-                false => StepGraphs::off(run.device),
-            },
-            flops_at_start: run.model.flops_per_token(),
-            evaluations: Vec::new(),
-            best: None,
-            step_seconds: Vec::new(),
-            training_seconds: 0.0,
-            loss_sum: Tensor::zeros([], (Kind::Float, run.device)),
-            losses: 0,
-            last_loss: f64::NAN,
-        }
-    }
-
-    fn run(mut self, progress: &mut dyn Progress) -> Result<Summary> {
-        let config = &self.run.config;
-        self.recorder.record(&Event::Begin {
-            total_steps: self.run.total_steps(),
-            steps_per_epoch: self.run.steps_per_epoch,
-            selection: self.run.objective.selection(),
-        })?;
-        for epoch in 0..config.epochs as u64 {
-            progress
-                .begin(&format!("epoch {}/{}", epoch + 1, config.epochs), self.run.steps_per_epoch);
-            let started = Instant::now();
-            let batches =
-                self.run.objective.training_batches(config.batch_size, config.seed, epoch);
-            for (done, group) in (1..).zip(batches.chunks(config.accumulate)) {
-                let report = self.step(group)?;
-                self.after_step(report)?;
-                progress.update(done, &self.note());
-            }
-            progress.end();
-            device::synchronize(self.run.device);
-            self.training_seconds += started.elapsed().as_secs_f64();
+impl Loop<'_> {
+    fn run(&mut self, progress: &mut dyn Progress) -> Result<()> {
+        for epoch in self.course.evaluations.len() as u64..self.run.config.epochs as u64 {
+            self.epoch(epoch, progress)?;
             self.evaluate(epoch + 1, progress)?;
+            let every = self.run.config.checkpoint_every;
+            if every.due_after_epoch(epoch + 1, self.saved_at.elapsed()) {
+                self.checkpoint_or_warn();
+            }
         }
-        self.finish()
+        Ok(())
     }
 
-    /// One update from the batches in `group`.
-    fn step(&mut self, group: &[Vec<usize>]) -> Result<StepReport> {
+    /// The steps of an epoch, or those that are left of it.
+    fn epoch(&mut self, epoch: u64, progress: &mut dyn Progress) -> Result<()> {
+        let (config, length) = (&self.run.config, self.run.steps_per_epoch);
+        let batches = self.run.objective.training_batches(config.batch_size, config.seed, epoch);
+        let done = self.tuner.completed() - epoch * length;
+        progress.begin_at(&format!("epoch {}/{}", epoch + 1, config.epochs), done, length);
+        self.clock_at = Some(Instant::now());
+        for rows in batches.chunks(config.accumulate).skip(done as usize) {
+            interrupt::check()?;
+            let step = self.step(rows).map_err(|e| memory::explain(e, self.run, rows))?;
+            self.after_step(&step)?;
+            let completed = self.tuner.completed();
+            progress.update(completed - epoch * length, &self.note());
+            if config.checkpoint_every.due_after_step(completed, self.saved_at.elapsed()) {
+                self.checkpoint_or_warn();
+            }
+        }
+        progress.end();
+        device::synchronize(self.run.device);
+        self.stop_clock();
+        interrupt::check()?;
+        Ok(())
+    }
+
+    /// Counts the time since the clock was started as training.
+    fn stop_clock(&mut self) {
+        if let Some(since) = self.clock_at.take() {
+            self.course.training_seconds += since.elapsed().as_secs_f64();
+        }
+    }
+
+    /// One update from the batches in `rows`.
+    fn step<'r>(&mut self, rows: &'r [Vec<usize>]) -> Result<Step<'r>> {
         let started = Instant::now();
         let run = self.run;
         tch::manual_seed(dropout_seed(run.config.seed, self.tuner.completed()));
-        for rows in group {
-            let batch = run.objective.batch(rows);
+        let mut sum: Option<Tensor> = None;
+        for batch in rows {
+            let batch = run.objective.batch(batch);
             let loss = |batch: &[Tensor]| -> Result<_> {
                 let loss = run.objective.loss(&run.model, batch)?;
                 Ok((loss, run.model.take_checkpoints()))
             };
-            let loss = self.graphs.accumulate(&mut self.tuner, &batch, group.len(), loss)?;
-            let _ = self.loss_sum.g_add_(&loss);
+            let loss = self.graphs.accumulate(&mut self.tuner, &batch, rows.len(), loss)?;
+            sum = Some(match sum {
+                Some(sum) => sum + loss,
+                // A recorded loss holds its value until the next is made.
+                None if rows.len() > 1 => loss.copy(),
+                None => loss,
+            });
         }
         if let Some(reason) = self.graphs.remark() {
             tracing::warn!("steps run operation by operation, which is slower: {reason}");
         }
-        self.losses += 1;
-        let report = self.tuner.update()?;
+        let loss = sum.context("a step has no rows")?;
+        if let Some(log) = &mut self.gradients {
+            log.step(&self.tuner)?;
+        }
+        let report = self.tuner.update_of(Some(&loss))?;
+        let _ = self.loss_sum.g_add_(&loss.masked_fill(&report.skipped, 0.0));
+        self.course.steps_in_sum += 1;
         // Nothing to wait for on a CPU; on a GPU the step is only queued, and the queue's own
         // limits make these times right on average.
-        self.step_seconds.push(started.elapsed().as_secs_f64());
-        if self.tuner.completed() == 3 {
-            self.estimate();
+        let took = started.elapsed().as_secs_f64();
+        self.course.clock.add(took);
+        if self.first_steps.len() < 3 {
+            self.first_steps.push(took);
+            if self.first_steps.len() == 3 && run.device == tch::Device::Cpu {
+                pace::announce(&self.first_steps, run.total_steps() - self.tuner.completed());
+            }
         }
-        Ok(report)
+        Ok(Step { rows, loss, report })
     }
 
-    fn after_step(&mut self, report: StepReport) -> Result<()> {
-        let completed = report.step + 1;
+    fn after_step(&mut self, step: &Step) -> Result<()> {
+        let completed = self.tuner.completed();
+        let report = &step.report;
         if let Some(check) = &report.check {
             self.recorder.record(&Event::Freeze(check))?;
             let frozen: Vec<&str> = check.frozen().collect();
@@ -184,75 +235,88 @@ impl<'a> Loop<'a> {
                 tracing::debug!("step {}: {} freeze", report.step, frozen.join(", "));
             }
         }
-        if completed == GUARD_STEP {
-            self.guard()?;
+        let config = &self.run.config;
+        let record =
+            completed.is_multiple_of(config.log_every) || completed == self.run.total_steps();
+        // Looking makes a GPU wait.
+        if record || self.run.device == tch::Device::Cpu {
+            self.skipped = health::check_finite(&self.tuner, config, step, self.skipped)?;
         }
-        if completed.is_multiple_of(self.run.config.log_every)
-            || completed == self.run.total_steps()
-        {
-            self.last_loss = self.loss_sum.double_value(&[]) / self.losses as f64;
-            let _ = self.loss_sum.zero_();
-            self.losses = 0;
-            if !self.last_loss.is_finite() {
-                bail!(
-                    "the loss is {} at step {completed}; a smaller lr or head_lr, or a smaller \
-                     max_grad_norm, may help",
-                    self.last_loss
-                );
-            }
-            self.recorder.record(&Event::Step {
-                step: completed,
-                loss: self.last_loss,
-                lr: report.lr,
-                grad_norm: report.grad_norm.double_value(&[]),
-                trainable: report.trainable,
-                rank: self.tuner.rank_in_use(),
-            })?;
+        health::check_moved(&mut self.tuner)?;
+        if record {
+            self.record_step(report)?;
         }
         Ok(())
     }
 
-    /// Names what should train and does not.
-    fn guard(&mut self) -> Result<()> {
-        let unmoved = self.tuner.unmoved()?;
-        if let Some(first) = unmoved.first() {
-            tracing::warn!(
-                "{} trained tensors have had no gradient in {GUARD_STEP} steps, such as {first}: \
-                 they do not take part in the model's output",
-                unmoved.len()
-            );
+    fn record_step(&mut self, report: &StepReport) -> Result<()> {
+        let completed = self.tuner.completed();
+        let course = &mut self.course;
+        let good = course.steps_in_sum - (self.skipped - course.skipped_before);
+        course.last_loss = self.loss_sum.double_value(&[]) / good as f64;
+        let _ = self.loss_sum.zero_();
+        (course.steps_in_sum, course.skipped_before) = (0, self.skipped);
+        let an_epoch = self.run.steps_per_epoch.div_ceil(self.run.config.log_every);
+        if course.curve.stands_still(course.last_loss, Curve::STEPS.max(an_epoch)) {
+            health::tell_still("loss", course.last_loss, &self.run.config);
         }
-        Ok(())
+        self.recorder.record(&Event::Step {
+            step: completed,
+            loss: course.last_loss,
+            lr: report.lr,
+            grad_norm: report.grad_norm.double_value(&[]),
+            trainable: report.trainable,
+            rank: self.tuner.rank_in_use(),
+        })
     }
 
     fn note(&self) -> String {
-        let rate = self.step_seconds.len() as f64 * self.run.config.batch_size as f64
-            / self.step_seconds.iter().sum::<f64>();
+        let rate = self.run.config.batch_size as f64 / self.course.clock.mean();
         let trainable = thousands(self.tuner.arena().trainable(false));
-        let loss = match self.last_loss.is_nan() {
+        let loss = match self.course.last_loss.is_nan() {
             true => "–".to_string(), // none read from the device yet
-            false => format!("{:.4}", self.last_loss),
+            false => format!("{:.4}", self.course.last_loss),
         };
         format!("loss {loss}  {rate:.0} rows/s  {trainable} trainable")
     }
 
-    /// After three steps on a CPU: how long the rest will take.
-    fn estimate(&self) {
-        if self.run.device != tch::Device::Cpu {
-            return;
+    /// Writes a checkpoint, unless the last is of this very moment.
+    fn checkpoint(&mut self) -> Result<()> {
+        let step = self.tuner.completed();
+        let epochs = self.course.evaluations.len() as u64;
+        let evaluated = epochs > 0 && step == epochs * self.run.steps_per_epoch;
+        let id = Id { step, evaluated };
+        if self.saved == Some(id) {
+            return Ok(());
         }
-        let step = self.step_seconds.iter().sum::<f64>() / self.step_seconds.len() as f64;
-        let left = step * (self.run.total_steps() - 3) as f64;
-        let words = format!(
-            "three steps took {:.1} s; {} more will take about {}, and evaluations on top",
-            3.0 * step,
-            self.run.total_steps() - 3,
-            seconds(left)
-        );
-        if left > LONG {
-            tracing::warn!("{words}. A GPU, or `limit=`, `epochs=` and `max_length=`, shorten it.");
-        } else {
-            tracing::info!("{words}");
+        if let Some(log) = &mut self.gradients {
+            log.flush()?;
+        }
+        let running = self.clock_at.is_some();
+        self.stop_clock();
+        self.course.loss_sum = self.loss_sum.double_value(&[]);
+        let state = self.tuner.state()?;
+        let moment = Moment {
+            position: state.position,
+            course: self.course.clone(),
+            lengths: self.recorder.sync()?,
+            inputs: start::inputs(self.run),
+        };
+        let saved = checkpoint::save(self.folder, id, &moment, state.tensors);
+        // One that failed is tried again when the next is due, not at every step.
+        self.saved_at = Instant::now();
+        self.clock_at = running.then(Instant::now);
+        saved?;
+        self.saved = Some(id);
+        tracing::debug!("checkpoint {id}");
+        Ok(())
+    }
+
+    /// A checkpoint that cannot be written is no reason to lose the run: the one before it is
+    /// still there.
+    fn checkpoint_or_warn(&mut self) {
+        if let Err(error) = self.checkpoint() {
+            tracing::warn!("no checkpoint: {error:#}");
         }
     }
 
@@ -282,19 +346,22 @@ impl<'a> Loop<'a> {
             .collect();
         let words = format!(
             "epoch {epoch}: loss {:.4}, dev loss {:.4}, {}",
-            self.last_loss,
+            self.course.last_loss,
             evaluation.loss,
             metrics.join(", ")
         );
-        self.evaluations.push(evaluation);
-        let index = self.evaluations.len() - 1;
-        let better = match self.best {
+        if self.course.eval_curve.stands_still(evaluation.loss, Curve::EVALUATIONS) {
+            health::tell_still("dev loss", evaluation.loss, &self.run.config);
+        }
+        self.course.evaluations.push(evaluation);
+        let index = self.course.evaluations.len() - 1;
+        let better = match self.course.best {
             None => true,
             Some(best) => self.selection(index) > self.selection(best),
         };
         if better {
-            self.best = Some(index);
             self.save_adapter()?;
+            self.course.best = Some(index);
         }
         tracing::info!("{words}{}", if better { " (best so far)" } else { "" });
         Ok(())
@@ -303,20 +370,19 @@ impl<'a> Loop<'a> {
     /// The deciding metric, where undefined counts lowest; of equals, the lower loss.
     fn selection(&self, index: usize) -> (f64, f64) {
         let name = self.run.objective.selection();
-        let evaluation = &self.evaluations[index];
-        let value = evaluation.metrics.get(&name).copied().flatten();
-        (value.unwrap_or(f64::NEG_INFINITY), -evaluation.loss)
+        let evaluation = &self.course.evaluations[index];
+        let lowest = |value: Option<f64>| {
+            value.filter(|value| value.is_finite()).unwrap_or(f64::NEG_INFINITY)
+        };
+        let metric = evaluation.metrics.get(&name).copied().flatten();
+        (lowest(metric), lowest(Some(-evaluation.loss)))
     }
 
     fn save_adapter(&self) -> Result<()> {
+        let model = &self.resolved.model;
         let description = Description {
             method: self.resolved.method.clone(),
-            base_model: self
-                .resolved
-                .model
-                .repo
-                .clone()
-                .or_else(|| Some(self.resolved.model.model.clone())),
+            base_model: model.repo.clone().or_else(|| Some(model.model.clone())),
             length: Some(RunLength {
                 steps_per_epoch: self.run.steps_per_epoch,
                 total_steps: self.run.total_steps(),
@@ -324,49 +390,22 @@ impl<'a> Loop<'a> {
             modules_to_save: self.run.model.saved_modules(),
             task_type: TaskType::of(self.run.model.backbone()),
         };
-        let folder = self.folder.path().join("adapter");
+        let folder = self.folder.path().join(ADAPTER);
         adapter_folder::save(&self.run.model, &folder, &description)?;
-        Ok(())
+        sync_files(&folder).with_context(|| format!("{} cannot be written", folder.display()))
     }
 
-    fn finish(self) -> Result<Summary> {
+    fn finish(mut self) -> Result<Summary> {
+        self.recorder.sync()?;
+        if let Some(log) = &mut self.gradients {
+            log.flush()?;
+        }
         let counts = self.tuner.accounting();
         self.folder.write("freeze.csv", freeze_table(self.run, counts).as_bytes())?;
-        let best = self.best.context("no epoch was evaluated")?;
-        let head = self.run.model.parameters();
-        let head = head.iter().filter(|p| matches!(p.role, Role::Head | Role::HeadBias));
-        let tokens = self.run.objective.tokens() * self.evaluations.len();
-        let mut sorted = self.step_seconds.clone();
-        sorted.sort_by(f64::total_cmp);
-        Ok(Summary {
-            task: self.resolved.task.name().into(),
-            model: self.resolved.model.model.clone(),
-            method: self.resolved.method_name.clone(),
-            seed: self.run.config.seed,
-            selection: self.run.objective.selection(),
-            best: self.evaluations[best].clone(),
-            last: self.evaluations[self.evaluations.len() - 1].clone(),
-            parameters: Parameters {
-                at_start: counts.at_start,
-                at_end: counts.at_end,
-                time_average: counts.time_average(),
-                head: head.map(|p| p.leaf.numel() as i64).sum(),
-            },
-            steps: self.tuner.completed(),
-            flops_per_token: Operations {
-                frozen_weights: self.flops_at_start.0,
-                paths_at_start: self.flops_at_start.1,
-                paths_at_end: self.run.model.flops_per_token().1,
-            },
-            device: device::describe(self.run.device),
-            seconds: Times {
-                training: self.training_seconds,
-                evaluation: self.evaluations.iter().map(|e| e.seconds).sum(),
-                median_step: sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN),
-            },
-            tokens_per_second: tokens as f64 / self.training_seconds,
-            peak_memory: device::peak_memory(self.run.device),
-            evaluations: self.evaluations,
-        })
+        let summary =
+            Summary::of(self.resolved, self.run, &self.tuner, self.flops_at_start, self.course)?;
+        self.folder.write_json(METRICS, &summary)?;
+        checkpoint::discard(self.folder.path());
+        Ok(summary)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Evaluated, Objective};
 use crate::data::TaskSpec;
+use crate::interrupt;
 use crate::metrics::Predictions;
 use crate::run::batches::{width_for, EncodedSet};
 use crate::ui::Progress;
@@ -32,6 +33,10 @@ pub struct Classify {
 impl Objective for Classify {
     fn training_batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
         self.train.training_batches(batch_size, seed, epoch)
+    }
+
+    fn longest(&self, n: usize) -> Vec<usize> {
+        self.train.evaluation_batches(n).into_iter().next().unwrap_or_default()
     }
 
     fn batch(&self, rows: &[usize]) -> Vec<Tensor> {
@@ -132,6 +137,7 @@ impl Classify {
         let _no_grad = tch::no_grad_guard();
         let regression = self.task.is_regression();
         for batch_rows in set.evaluation_batches(self.eval_batch_size) {
+            interrupt::check()?;
             let tensors = self.collate(set, &batch_rows).map(|t| t.to_device(self.device));
             let (batch, labels) = on_device(&tensors)?;
             let logits = model.forward(&batch, false)?;

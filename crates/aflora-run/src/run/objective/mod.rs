@@ -17,6 +17,9 @@ pub trait Objective: std::fmt::Debug {
     /// The batches of a training epoch: every row once.
     fn training_batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>>;
 
+    /// The `n` longest training rows, or all if there are fewer.
+    fn longest(&self, n: usize) -> Vec<usize>;
+
     /// These training rows as tensors on the host, in an order of the task's own.
     fn batch(&self, rows: &[usize]) -> Vec<Tensor>;
 
@@ -24,7 +27,10 @@ pub trait Objective: std::fmt::Debug {
     /// read, so that it can be recorded.
     fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Tensor>;
 
-    /// Evaluates the model on every evaluation split.
+    /// Evaluates the model on every evaluation split; nothing of the model changes.
+    ///
+    /// # Errors
+    /// The model fails, or a [signal](crate::interrupt) came meanwhile.
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated>;
 
     /// The name of the metric that decides which epoch was best.

@@ -7,6 +7,7 @@
 use super::{Evaluated, Objective};
 use crate::config::{TaskConfig, INPUT};
 use crate::data::Pair;
+use crate::interrupt;
 use crate::run::batches::{shuffled_by_length, width_for, CHUNK};
 use crate::run::tokens::{Key, Tokens, Writer, EMPTY, TRUNCATED};
 use crate::ui::Progress;
@@ -210,6 +211,7 @@ impl Texts {
         let mut written = vec![String::new(); prompts.len()];
         let mut finished = 0;
         for rows in order.chunks(batch_size) {
+            interrupt::check()?;
             let prompts: Vec<&[i64]> = rows.iter().map(|&row| prompts[row].as_slice()).collect();
             let batch = self.beginning(&prompts, device);
             for (&row, ids) in rows.iter().zip(model.write(&batch, &self.config.generation)?) {
@@ -369,6 +371,7 @@ impl Write {
         let _no_grad = tch::no_grad_guard();
         let (mut total, mut count, mut done) = (0.0, 0.0, 0);
         for rows in order.chunks(self.eval_batch_size) {
+            interrupt::check()?;
             let (sum, tokens) = self.total_loss(model, rows)?;
             (total, count, done) = (total + sum, count + tokens, done + rows.len());
             progress.update(done as u64, "");
@@ -381,6 +384,14 @@ impl Write {
 impl Objective for Write {
     fn training_batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
         shuffled_by_length(&self.lengths(), batch_size, seed, epoch)
+    }
+
+    fn longest(&self, n: usize) -> Vec<usize> {
+        let lengths = self.lengths();
+        let mut rows: Vec<usize> = (0..lengths.len()).collect();
+        rows.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
+        rows.truncate(n);
+        rows
     }
 
     fn batch(&self, rows: &[usize]) -> Vec<Tensor> {

@@ -1,0 +1,143 @@
+//! The state of a run's training, to be kept and taken up again: a tuner with this state goes on
+//! as the one that gave it would have, bit for bit on a CPU.
+//!
+//! It is two parts: a [`Position`], which is small and which `serde` writes, and fp32 tensors by
+//! name, which fit any tensor file: each group's values and its state buffers (moments, scores),
+//! end to end as they lie in the [arena](crate::optim::Arena), and what the method's
+//! [`Hook`](crate::Hook) keeps. Which parameters are frozen is said by their names, and a state
+//! is only taken up by the parameters that it is of.
+
+use crate::accounting::Accounting;
+use crate::adapter::Role;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tch::{Kind, Tensor};
+
+/// All that changes while a [`Tuner`](crate::Tuner) trains.
+#[derive(Debug)]
+pub struct TunerState {
+    /// Where training stands.
+    pub position: Position,
+    /// Values, buffers and the hook's tensors, fp32.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+/// Where training stands, but for the numbers in tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Completed steps.
+    pub step: u64,
+    /// Steps whose gradient was not finite, which moved nothing.
+    pub skipped: u64,
+    /// Those of them in a row up to now.
+    pub skipped_in_a_row: u64,
+    /// How many parameters trained so far.
+    pub accounting: Accounting,
+    /// The parameters, group by group.
+    pub groups: Vec<GroupPosition>,
+    /// The hook's counts by name.
+    pub counts: BTreeMap<String, i64>,
+}
+
+/// One group's parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupPosition {
+    /// Which group.
+    pub role: Role,
+    /// Its parameters, in buffer order.
+    pub members: Vec<MemberPosition>,
+    /// The names of its state buffers.
+    pub buffers: Vec<String>,
+}
+
+/// One parameter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberPosition {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// Whether it trains: not frozen.
+    pub live: bool,
+}
+
+/// What a [`Hook`](crate::Hook) keeps beside the groups' buffers.
+#[derive(Debug, Default)]
+pub struct HookState {
+    /// Counts by name.
+    pub counts: BTreeMap<String, i64>,
+    /// Tensors by name, of any kind that fp32 holds.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+impl HookState {
+    /// A count that must be there.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn count(&self, name: &str) -> Result<i64> {
+        self.counts.get(name).copied().ok_or_else(|| misfit(name, "missing", "a count"))
+    }
+
+    /// A mask that may be there, of `n` elements if it is.
+    ///
+    /// # Errors
+    /// It has another shape.
+    pub fn mask(&self, name: &str, n: i64) -> Result<Option<Tensor>> {
+        let Some(mask) = self.tensors.get(name) else { return Ok(None) };
+        fits(name, mask, &[n])?;
+        Ok(Some(mask.to_kind(Kind::Bool)))
+    }
+}
+
+/// The name of a group's tensor: its values, or one of its buffers.
+pub(crate) fn key(role: Role, what: &str) -> String {
+    format!("{role:?}.{what}").to_lowercase()
+}
+
+/// The name of a hook's tensor.
+pub(crate) fn hook_key(what: &str) -> String {
+    format!("hook.{what}")
+}
+
+/// The values of a group, among its tensors.
+pub(crate) const VALUES: &str = "values";
+
+pub(crate) fn misfit(
+    what: impl Into<String>,
+    found: impl ToString,
+    expected: impl ToString,
+) -> Error {
+    Error::State { what: what.into(), found: found.to_string(), expected: expected.to_string() }
+}
+
+pub(crate) fn fits(what: &str, tensor: &Tensor, shape: &[i64]) -> Result<()> {
+    match tensor.size() == shape {
+        true => Ok(()),
+        false => Err(misfit(what, format!("{:?}", tensor.size()), format!("{shape:?}"))),
+    }
+}
+
+impl TunerState {
+    /// A tensor that must be there, of `n` elements.
+    pub(crate) fn tensor(&self, name: &str, n: i64) -> Result<&Tensor> {
+        let tensor = self.tensors.get(name).ok_or_else(|| misfit(name, "missing", "a tensor"))?;
+        fits(name, tensor, &[n])?;
+        Ok(tensor)
+    }
+
+    /// The hook's part.
+    pub(crate) fn hook(&self) -> HookState {
+        let of_hook = |(name, tensor): (&String, &Tensor)| {
+            Some((name.strip_prefix("hook.")?.to_string(), tensor.shallow_clone()))
+        };
+        HookState {
+            counts: self.position.counts.clone(),
+            tensors: self.tensors.iter().filter_map(of_hook).collect(),
+        }
+    }
+}

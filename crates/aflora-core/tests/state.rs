@@ -1,0 +1,218 @@
+//! A run that stops and goes on is the run that never stopped, for every method, bit for bit;
+//! and a step that is not finite moves nothing.
+
+use aflora_core::adapter::{
+    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, EloraConfig, LoraConfig, MethodConfig,
+    PmTrainable, Role, SoraConfig,
+};
+use aflora_core::freeze::{FreezeConfig, Rule};
+use aflora_core::optim::Parameter;
+use aflora_core::state::{Position, TunerState};
+use aflora_core::{AdaptedLinear, Block, Error, Method, Span, Tuner, TunerConfig};
+use std::collections::BTreeMap;
+use tch::{nn, nn::Module, Device, Kind, Tensor};
+
+const STEPS: u64 = 48;
+
+fn configs() -> Vec<(&'static str, MethodConfig)> {
+    let freeze = FreezeConfig {
+        t_i: Span::Steps(8),
+        t_f: Span::Steps(14),
+        interval: 3,
+        ..Default::default()
+    };
+    let aflora = |rule| {
+        let freeze = FreezeConfig { rule, ..freeze.clone() };
+        let config =
+            AfloraConfig { rank: 3, pm_trainable: PmTrainable::All, freeze, ..Default::default() };
+        MethodConfig::Aflora(config)
+    };
+    let (t_i, t_f) = (Span::Steps(8), Span::Steps(14));
+    let adalora = AdaLoraConfig {
+        rank: 4,
+        target_rank: 2,
+        alpha: 8.0,
+        t_i,
+        t_f,
+        interval: 3,
+        ..Default::default()
+    };
+    let ranks =
+        AfloraRankConfig { rank: 4, target_rank: 2, freeze: freeze.clone(), ..Default::default() };
+    vec![
+        ("aflora", aflora(Rule::ElementQuantile)),
+        ("aflora by the text", aflora(Rule::MatrixRank)),
+        ("lora", MethodConfig::Lora(LoraConfig { rank: 3, ..Default::default() })),
+        ("elora", MethodConfig::Elora(EloraConfig { rank: 6, ..Default::default() })),
+        ("adalora", MethodConfig::AdaLora(adalora)),
+        ("sora", MethodConfig::Sora(SoraConfig { rank: 4, threshold: 1e-2, ..Default::default() })),
+        ("aflora_rank", MethodConfig::AfloraRank(ranks)),
+    ]
+}
+
+fn fixed(shape: &[i64], name: &str) -> Tensor {
+    normal(shape, 0.5, 9, name)
+}
+
+/// A small network of adapted layers, a head, and what trains them.
+struct Run {
+    layers: Vec<AdaptedLinear>,
+    head: Tensor,
+    tuner: Tuner,
+}
+
+impl Run {
+    fn new(method: &dyn Method) -> Self {
+        let shapes = [(6, 10), (10, 10), (10, 4)];
+        let names = ["one", "two", "three"];
+        let plain = names.iter().zip(shapes).map(|(name, (from, to))| {
+            let layer = nn::Linear { ws: fixed(&[to, from], name), bs: Some(fixed(&[to], name)) };
+            (*name, layer, Block::Ffn)
+        });
+        let layers = AdaptedLinear::wrap_all(plain.collect(), method, 5).unwrap();
+        let head = fixed(&[3, 4], "head").set_requires_grad(true);
+        let mut parameters: Vec<Parameter> =
+            layers.iter().flat_map(|layer| layer.adapter().parameters()).collect();
+        let leaf = head.shallow_clone();
+        parameters.push(Parameter { name: "head.weight".into(), role: Role::Head, leaf });
+        let config = TunerConfig { lr: 5e-2, max_grad_norm: Some(1.0), ..Default::default() };
+        let tuner = Tuner::new(config, method, parameters, 6, STEPS).unwrap();
+        Run { layers, head, tuner }
+    }
+
+    /// Of the data of step `t`, so that no two gradients are alike.
+    fn loss(&self, t: u64) -> Tensor {
+        let x = fixed(&[16, 6], &format!("step {t}"));
+        let y = Tensor::arange(16, (Kind::Int64, Device::Cpu)).remainder(3);
+        let hidden = self.layers.iter().fold(x, |x, layer| layer.forward(&x).tanh());
+        hidden.matmul(&self.head.tr()).cross_entropy_for_logits(&y)
+    }
+
+    fn train(&mut self, to: u64) {
+        while self.tuner.completed() < to {
+            let loss = self.loss(self.tuner.completed());
+            self.tuner.step(&loss).unwrap();
+        }
+    }
+
+    fn values(&self) -> Vec<Tensor> {
+        let adapters = self.layers.iter().flat_map(|layer| layer.adapter().tensors());
+        adapters.map(|t| t.tensor).chain([self.head.shallow_clone()]).collect()
+    }
+}
+
+/// A state as a file would give it back.
+fn through_bytes(state: &TunerState) -> TunerState {
+    let text = serde_json::to_vec(&state.position).unwrap();
+    let position: Position = serde_json::from_slice(&text).unwrap();
+    assert_eq!(position, state.position);
+    let tensors: BTreeMap<String, Tensor> = state
+        .tensors
+        .iter()
+        .map(|(name, t)| (name.clone(), t.to_kind(Kind::Float).copy()))
+        .collect();
+    TunerState { position, tensors }
+}
+
+#[test]
+fn a_run_that_goes_on_is_the_run_that_never_stopped() {
+    for (name, config) in configs() {
+        let method = config.build().unwrap();
+        let mut whole = Run::new(method.as_ref());
+        // Before the first step, in the warm-up, while things freeze, when all is frozen.
+        let mut states = Vec::new();
+        for at in [0, 1, 5, 13, 14, 15, 22, 29, 33, 34, 35, 47] {
+            whole.train(at);
+            states.push(through_bytes(&whole.tuner.state().unwrap()));
+        }
+        whole.train(STEPS);
+        for state in states {
+            let at = state.position.step;
+            let mut other = Run::new(method.as_ref());
+            other.tuner.restore(&state).unwrap();
+            assert_eq!(other.tuner.completed(), at);
+            other.train(STEPS);
+            assert_eq!(whole.values(), other.values(), "{name}, from step {at}");
+            let [a, b] = [&whole, &other].map(|run| run.tuner.state().unwrap());
+            assert_eq!(a.position, b.position, "{name}, from step {at}");
+            assert_eq!(a.tensors, b.tensors, "{name}, from step {at}");
+            assert_eq!(whole.tuner.trainable(), other.tuner.trainable(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_was_frozen_is_frozen_again_and_has_no_gradient() {
+    let method = configs()[0].1.build().unwrap();
+    let mut run = Run::new(method.as_ref());
+    run.train(40);
+    assert_eq!(run.tuner.arena().frozen(), 6);
+    let mut other = Run::new(method.as_ref());
+    other.tuner.restore(&run.tuner.state().unwrap()).unwrap();
+    assert_eq!(other.tuner.arena().frozen(), 6);
+    let trains = |run: &Run| run.values().iter().map(Tensor::requires_grad).collect::<Vec<_>>();
+    assert_eq!(trains(&run), trains(&other));
+    assert_eq!(run.tuner.accounting(), other.tuner.accounting());
+}
+
+#[test]
+fn a_state_of_something_else_is_refused_and_changes_nothing() {
+    let build = |i: usize| configs()[i].1.build().unwrap();
+    let (aflora, lora, adalora) = (build(0), build(2), build(4));
+    let mut run = Run::new(aflora.as_ref());
+    run.train(3);
+    let good = run.tuner.state().unwrap();
+    let refused = |change: &dyn Fn(&mut TunerState), words: &str| {
+        let mut state = through_bytes(&good);
+        change(&mut state);
+        let mut other = Run::new(aflora.as_ref());
+        let before: Vec<Tensor> = other.values().iter().map(Tensor::copy).collect();
+        let error = other.tuner.restore(&state).unwrap_err();
+        assert!(matches!(error, Error::State { .. }), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(before, other.values());
+    };
+    refused(&|s| s.position.groups[0].members[0].name = "zero.lora_A".into(), "zero.lora_A");
+    refused(&|s| s.position.groups[0].members[0].shape = vec![1, 2], "[1, 2]");
+    refused(&|s| drop(s.position.groups[0].members.pop()), "missing");
+    refused(&|s| drop(s.position.groups.pop()), "number of groups");
+    refused(&|s| drop(s.tensors.pop_last()), "missing");
+    refused(&|s| drop(s.tensors.insert("projection.values".into(), fixed(&[3], "x"))), "[3]");
+    for other in [lora, adalora] {
+        let error = Run::new(other.as_ref()).tuner.restore(&good).unwrap_err();
+        assert!(matches!(error, Error::State { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_step_that_is_not_finite_moves_nothing_and_counts() {
+    for (name, config) in configs() {
+        let method = config.build().unwrap();
+        let mut run = Run::new(method.as_ref());
+        // Into the freezing, so that a test falls into the bad steps.
+        run.train(16);
+        let before: Vec<Tensor> = run.values().iter().map(Tensor::copy).collect();
+        let buffers = |run: &Run| -> BTreeMap<String, Tensor> {
+            let state = run.tuner.state().unwrap();
+            state.tensors.into_iter().map(|(name, t)| (name, t.copy())).collect()
+        };
+        let kept = buffers(&run);
+        for factor in [f64::NAN, f64::INFINITY] {
+            let loss = run.loss(16) * factor;
+            let report = run.tuner.step(&loss).unwrap();
+            assert_eq!(report.skipped.int64_value(&[]), 1, "{name}");
+            assert!(report.check.is_none(), "{name}");
+        }
+        // A loss that is infinite with a gradient that is not.
+        let loss = run.loss(16) + f64::INFINITY;
+        run.tuner.step(&loss).unwrap();
+        assert_eq!(run.tuner.skipped().unwrap(), (3, 3), "{name}");
+        assert_eq!(run.tuner.completed(), 19, "the schedule goes on");
+        assert_eq!(before, run.values(), "{name}");
+        assert_eq!(kept, buffers(&run), "{name}");
+        run.train(STEPS);
+        assert_eq!(run.tuner.skipped().unwrap(), (3, 0), "{name}");
+        let finite = |t: &Tensor| t.isfinite().all().int64_value(&[]) == 1;
+        assert!(run.values().iter().all(finite), "{name}");
+    }
+}

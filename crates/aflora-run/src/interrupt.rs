@@ -1,0 +1,50 @@
+//! SIGINT and SIGTERM: the first asks a run to stop where nothing is lost, the second ends the
+//! process at once.
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// The signal that came, 0 before. A process has one set of signals, so there is one of these.
+static CAME: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+
+/// A signal asked the run to stop, and it did.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by {}", if *.0 == SIGINT { "SIGINT" } else { "SIGTERM" })]
+pub struct Interrupted(pub i32);
+
+impl Interrupted {
+    /// As shells have it: 130 for SIGINT, 143 for SIGTERM.
+    pub fn exit_code(&self) -> u8 {
+        128 + self.0 as u8
+    }
+}
+
+/// From now on, signals are kept for [`check`].
+///
+/// # Errors
+/// The system refuses.
+pub fn listen() -> io::Result<()> {
+    let came = CAME.get_or_init(Default::default);
+    let again = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the signal that sets `again` must not see it set.
+        flag::register_conditional_shutdown(signal, 128 + signal, again.clone())?;
+        flag::register(signal, again.clone())?;
+        flag::register_usize(signal, came.clone(), signal as usize)?;
+    }
+    Ok(())
+}
+
+/// Ends what can be ended here if a signal came.
+///
+/// # Errors
+/// One did.
+pub fn check() -> Result<(), Interrupted> {
+    match CAME.get().map_or(0, |came| came.load(Ordering::Relaxed)) {
+        0 => Ok(()),
+        signal => Err(Interrupted(signal as i32)),
+    }
+}

@@ -1,0 +1,270 @@
+//! Checkpoints: what it takes to go on with a run as if it had never stopped.
+//!
+//! `checkpoint/step-<n>/` (`step-<n>-evaluated/` behind an epoch's evaluation) holds
+//!
+//! | file | holds |
+//! |---|---|
+//! | `state.safetensors` | trained values, moments, scores, what the method keeps |
+//! | `state.json` | the rest: steps, the frozen set, evaluations, counts, lengths of the logs |
+//! | `adapter/` | the best epoch's adapter, hard links where the file system has them |
+//! | `manifest.json` | the SHA-256 of each file |
+//!
+//! It is made under another name, written to the disk, then renamed: it appears whole or not at
+//! all. The last two are kept, and a damaged one gives way to the one before. No generator's
+//! state is in it: each step's dropout is seeded by the run's seed and the step, each epoch's
+//! order by the seed and the epoch.
+
+use super::course::Course;
+use super::folder::{indented, remove, sync, sync_files, RunFolder, ADAPTER};
+use super::recorder::Lengths;
+use crate::provenance::sha256;
+use crate::usage;
+use aflora_core::state::Position;
+use aflora_core::TunerState;
+use aflora_models::weights::{read_tensors, write_tensors};
+use anyhow::{bail, Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The folder that holds them.
+pub const FOLDER: &str = "checkpoint";
+
+const TENSORS: &str = "state.safetensors";
+const STATE: &str = "state.json";
+const MANIFEST: &str = "manifest.json";
+
+/// How many are kept.
+const KEPT: usize = 2;
+/// Of what a checkpoint holds; another one cannot be read.
+const FORMAT: u32 = 1;
+
+/// A run at a moment, but for the tensors.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moment {
+    /// Of the tuner.
+    pub position: Position,
+    /// Of the loop.
+    pub course: Course,
+    /// What the logs held then.
+    pub lengths: Lengths,
+    /// Digests of data and weights.
+    pub inputs: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    files: BTreeMap<String, String>,
+}
+
+/// Which moment a checkpoint is of; later ones are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Id {
+    /// Completed steps.
+    pub step: u64,
+    /// Whether the epoch that ends with that step is evaluated.
+    pub evaluated: bool,
+}
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "step-{}{}", self.step, if self.evaluated { "-evaluated" } else { "" })
+    }
+}
+
+impl Id {
+    fn parse(name: &str) -> Option<Id> {
+        let rest = name.strip_prefix("step-")?;
+        let (number, evaluated) = match rest.strip_suffix("-evaluated") {
+            Some(number) => (number, true),
+            None => (rest, false),
+        };
+        Some(Id { step: number.parse().ok()?, evaluated })
+    }
+}
+
+/// Writes a checkpoint, and removes all but the last ones.
+///
+/// # Errors
+/// It cannot be written; those before are untouched then.
+pub fn save(
+    folder: &RunFolder,
+    id: Id,
+    moment: &Moment,
+    tensors: BTreeMap<String, tch::Tensor>,
+) -> Result<()> {
+    let parent = folder.path().join(FOLDER);
+    let target = parent.join(id.to_string());
+    let temporary = parent.join(format!(".{id}.tmp"));
+    let write = || -> Result<()> {
+        remove(&temporary)?;
+        fs::create_dir_all(&temporary)?;
+        write_tensors(&temporary.join(TENSORS), tensors)?;
+        fs::write(temporary.join(STATE), indented(moment)?)?;
+        let best = folder.path().join(ADAPTER);
+        if moment.course.best.is_some() {
+            link_files(&best, &temporary.join(ADAPTER))?;
+            sync_files(&temporary.join(ADAPTER))?;
+        }
+        let manifest = Manifest { format: FORMAT, files: digests(&temporary)? };
+        fs::write(temporary.join(MANIFEST), indented(&manifest)?)?;
+        sync_files(&temporary)?;
+        remove(&target)?;
+        fs::rename(&temporary, &target)?;
+        sync(&parent)?;
+        Ok(())
+    };
+    let written = write().with_context(|| format!("{} cannot be written", target.display()));
+    if written.is_err() {
+        let _ = remove(&temporary);
+    } else {
+        // They take room, and nothing else.
+        for old in list(folder).into_iter().skip(KEPT) {
+            let _ = remove(&parent.join(old.to_string()));
+        }
+    }
+    written
+}
+
+/// The newest checkpoint that is whole and that `fits` accepts; newer ones are named in
+/// warnings, and removed.
+///
+/// # Errors
+/// One was written in a form that this program does not know.
+pub fn load(
+    folder: &RunFolder,
+    fits: impl Fn(&Moment) -> Result<()>,
+) -> Result<Option<(Id, Moment, TunerState)>> {
+    for id in list(folder) {
+        let path = folder.path().join(FOLDER).join(id.to_string());
+        let read = || -> Result<_> {
+            check(&path)?;
+            let moment: Moment = serde_json::from_slice(&fs::read(path.join(STATE))?)?;
+            fits(&moment)?;
+            let tensors = read_tensors(&path.join(TENSORS))?;
+            let state = TunerState { position: moment.position.clone(), tensors };
+            Ok((id, moment, state))
+        };
+        match read() {
+            Ok(found) => {
+                tidy(folder, id);
+                return Ok(Some(found));
+            }
+            Err(error) if error.is::<crate::UsageError>() => return Err(error),
+            Err(error) => tracing::warn!(
+                "{} cannot be used: {error:#}; the one before it is tried",
+                path.display()
+            ),
+        }
+    }
+    Ok(None)
+}
+
+/// Removes what cannot be used: halves of checkpoints, and those behind `last`, the one that is.
+fn tidy(folder: &RunFolder, last: Id) {
+    let entries = fs::read_dir(folder.path().join(FOLDER)).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if Id::parse(&name).map_or(name.starts_with('.'), |id| id > last) {
+            let _ = remove(&entry.path());
+        }
+    }
+}
+
+/// Puts the best adapter of a checkpoint back in its place; without one, there is none.
+///
+/// # Errors
+/// It cannot be written.
+pub fn restore_adapter(folder: &RunFolder, id: Id) -> Result<()> {
+    let place = folder.path().join(ADAPTER);
+    let kept = folder.path().join(FOLDER).join(id.to_string()).join(ADAPTER);
+    let restore = || -> io::Result<()> {
+        if !kept.is_dir() {
+            return remove(&place);
+        }
+        let temporary = folder.path().join("adapter.tmp");
+        remove(&temporary)?;
+        link_files(&kept, &temporary)?;
+        remove(&place)?;
+        fs::rename(&temporary, &place)
+    };
+    restore().with_context(|| format!("{} cannot be restored", place.display()))
+}
+
+/// Removes a finished run's checkpoints: `adapter/` holds what was learnt.
+pub fn discard(folder: &Path) {
+    if let Err(error) = remove(&folder.join(FOLDER)) {
+        tracing::warn!("{} cannot be removed: {error}", folder.join(FOLDER).display());
+    }
+}
+
+/// All checkpoints of a folder, the newest first, whether whole or not.
+fn list(folder: &RunFolder) -> Vec<Id> {
+    let entries = fs::read_dir(folder.path().join(FOLDER));
+    let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let mut ids: Vec<Id> = names.filter_map(|name| Id::parse(&name.to_string_lossy())).collect();
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    ids
+}
+
+/// Fails unless every file is there and is what it was.
+fn check(path: &Path) -> Result<()> {
+    let manifest = fs::read(path.join(MANIFEST)).context(MANIFEST)?;
+    let manifest: Manifest = serde_json::from_slice(&manifest).context(MANIFEST)?;
+    if manifest.format != FORMAT {
+        usage!(
+            "{} has format {}, and this program reads {FORMAT}; go on with the version of aflora \
+             that wrote it, or name another run_dir",
+            path.display(),
+            manifest.format
+        );
+    }
+    let found = digests(path)?;
+    for (name, digest) in &manifest.files {
+        match found.get(name) {
+            Some(found) if found == digest => {}
+            Some(_) => bail!("{name} is not what was written (its checksum differs)"),
+            None => bail!("{name} is missing"),
+        }
+    }
+    Ok(())
+}
+
+/// The SHA-256 of each file but the manifest.
+fn digests(path: &Path) -> io::Result<BTreeMap<String, String>> {
+    let mut digests = BTreeMap::new();
+    for (prefix, folder) in [("", path.to_path_buf()), ("adapter/", path.join(ADAPTER))] {
+        if !folder.is_dir() {
+            continue;
+        }
+        for file in files(&folder)? {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name != MANIFEST {
+                digests.insert(format!("{prefix}{name}"), sha256(&file)?);
+            }
+        }
+    }
+    Ok(digests)
+}
+
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries: io::Result<Vec<_>> = fs::read_dir(folder)?.collect();
+    Ok(entries?.iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect())
+}
+
+/// The files of one folder in a new one, as hard links, or as copies where that fails. Nobody
+/// writes into them: an adapter is replaced, not changed.
+fn link_files(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for file in files(from)? {
+        let target = to.join(file.file_name().unwrap_or_default());
+        if fs::hard_link(&file, &target).is_err() {
+            fs::copy(&file, &target)?;
+        }
+    }
+    Ok(())
+}

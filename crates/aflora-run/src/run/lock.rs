@@ -1,0 +1,59 @@
+//! One process writes a run's folder at a time.
+
+use crate::usage;
+use anyhow::{Context, Result};
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+/// The file that is locked.
+pub const FILE: &str = ".lock";
+
+/// Holds a run's folder until it is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the folder.
+    ///
+    /// # Errors
+    /// Another process has it, which is named; or the file cannot be made.
+    pub fn take(folder: &Path) -> Result<Lock> {
+        match Self::try_take(folder)? {
+            Ok(lock) => Ok(lock),
+            Err(holder) => usage!(
+                "{} is being written by {holder}; wait for it, or name another run_dir",
+                folder.display()
+            ),
+        }
+    }
+
+    /// Takes the folder, or tells who has it.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn try_take(folder: &Path) -> Result<std::result::Result<Lock, String>> {
+        let path = folder.join(FILE);
+        let failed = || format!("{} cannot be locked", path.display());
+        let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = open.with_context(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                return Ok(Err(match holder.trim() {
+                    "" => "another process".into(),
+                    pid => format!("process {pid}"),
+                }));
+            }
+            Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
+        }
+        // For people alone: the lock is the system's, not the file's content.
+        let told = file.set_len(0).and_then(|()| file.rewind());
+        told.and_then(|()| writeln!(file, "{}", std::process::id())).with_context(failed)?;
+        Ok(Ok(Lock { _file: file }))
+    }
+}

@@ -1,0 +1,148 @@
+//! A GPU's memory: the batch that fits, and what to do when one does not.
+
+use super::prepare::Prepared;
+use crate::config::Resolved;
+use aflora_core::Tuner;
+use anyhow::{bail, Result};
+use tch::{Device, Tensor};
+
+/// Finds the batch size that `batch_size: auto` asks for, and sets it: the configured one, or
+/// the largest part of it of which a forward and backward pass over the longest rows fits; with
+/// so many passes to an update that its rows stay the same. On a CPU the configured one.
+///
+/// # Errors
+/// Not even one row fits, or the model fails otherwise.
+pub fn fit(resolved: &mut Resolved, run: &mut Prepared, tuner: &mut Tuner) -> Result<()> {
+    if !resolved.run.fit_batch || run.device == Device::Cpu {
+        return Ok(());
+    }
+    let wanted = run.config.batch_size;
+    let found = largest_that_fits(wanted, |size| {
+        let batch = run.objective.batch(&run.objective.longest(size));
+        let batch: Vec<Tensor> = batch.iter().map(|t| t.to_device(run.device)).collect();
+        let loss = run.objective.loss(&run.model, &batch)?;
+        let tried = tuner.accumulate_through(&loss, run.model.take_checkpoints());
+        tuner.discard();
+        crate::device::synchronize(run.device);
+        Ok(tried?)
+    })?;
+    let Some(size) = found else {
+        bail!("not even one row fits into the GPU's memory; {}", remedy(1, 1, writes(run)));
+    };
+    let accumulate = run.config.accumulate * (wanted / size);
+    tracing::info!("batch_size: auto is {size}, with accumulate={accumulate}");
+    for config in [&mut run.config, &mut resolved.run] {
+        (config.batch_size, config.accumulate) = (size, accumulate);
+    }
+    Ok(())
+}
+
+/// The first of the divisors of `wanted` that fits, the largest first, each at most half of the
+/// one before.
+///
+/// # Errors
+/// Those of `fits` that do not come from the memory.
+fn largest_that_fits(
+    wanted: usize,
+    mut fits: impl FnMut(usize) -> Result<()>,
+) -> Result<Option<usize>> {
+    let mut size = wanted;
+    loop {
+        match fits(size) {
+            Ok(()) => return Ok(Some(size)),
+            Err(error) if !is_out_of_memory(&error) => return Err(error),
+            Err(_) => {}
+        }
+        match smaller(size, wanted) {
+            Some(next) => size = next,
+            None => return Ok(None),
+        }
+    }
+}
+
+/// The largest divisor of `whole` that is at most half of `size`.
+fn smaller(size: usize, whole: usize) -> Option<usize> {
+    (1..=size / 2).rev().find(|part| whole.is_multiple_of(*part))
+}
+
+/// An error of a step with words on what to do, where a GPU's memory was too small.
+pub fn explain(error: anyhow::Error, run: &Prepared, rows: &[Vec<usize>]) -> anyhow::Error {
+    if run.device == Device::Cpu || !is_out_of_memory(&error) {
+        return error;
+    }
+    let width = |rows: &Vec<usize>| run.objective.batch(rows).first().map_or(0, |t| t.size()[1]);
+    let longest = rows.iter().map(width).max().unwrap_or(0);
+    let (size, accumulate) = (run.config.batch_size, run.config.accumulate);
+    error.context(format!(
+        "the GPU's memory is too small for a batch of {size} rows of {longest} tokens; {}",
+        remedy(size, accumulate, writes(run))
+    ))
+}
+
+fn writes(run: &Prepared) -> bool {
+    run.model.backbone().writer().is_some()
+}
+
+/// What takes less memory and gives the same updates, then what does not quite.
+fn remedy(size: usize, accumulate: usize, writes: bool) -> String {
+    let mut ways = Vec::new();
+    if let Some(part) = smaller(size, size) {
+        let passes = accumulate * (size / part);
+        ways.push(format!("batch_size={part} accumulate={passes} (the same update)"));
+        ways.push("batch_size=auto".to_string());
+    }
+    if writes {
+        ways.push("model.gradient_checkpointing=true".into());
+    }
+    ways.extend(["precision=bf16", "a smaller max_length"].map(String::from));
+    format!("these need less: {}", ways.join(", "))
+}
+
+/// Whether libtorch ran out of a GPU's memory: it says so in words alone.
+fn is_out_of_memory(error: &anyhow::Error) -> bool {
+    format!("{error:#}").to_lowercase().contains("out of memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    /// What is tried, and what comes of it, on a device that holds `room` rows.
+    fn search(wanted: usize, room: usize) -> (Option<usize>, Vec<usize>) {
+        let mut tried = Vec::new();
+        let found = largest_that_fits(wanted, |size| {
+            tried.push(size);
+            match size <= room {
+                true => Ok(()),
+                false => {
+                    Err(anyhow!("CUDA out of memory. Tried to allocate 2 GiB").context("loss"))
+                }
+            }
+        });
+        (found.unwrap(), tried)
+    }
+
+    #[test]
+    fn the_search_halves_and_keeps_to_divisors() {
+        assert_eq!(search(32, 100), (Some(32), vec![32]));
+        assert_eq!(search(32, 9), (Some(8), vec![32, 16, 8]));
+        assert_eq!(search(48, 1), (Some(1), vec![48, 24, 12, 6, 3, 1]));
+        assert_eq!(search(21, 20), (Some(7), vec![21, 7]));
+        assert_eq!(search(4, 0), (None, vec![4, 2, 1]));
+    }
+
+    #[test]
+    fn other_errors_end_the_search() {
+        let error = largest_that_fits(8, |_| Err(anyhow!("no kernel image"))).unwrap_err();
+        assert_eq!(error.to_string(), "no kernel image");
+    }
+
+    #[test]
+    fn the_remedy_names_numbers_that_give_the_same_update() {
+        let words = remedy(32, 2, true);
+        assert!(words.contains("batch_size=16 accumulate=4"), "{words}");
+        assert!(words.contains("gradient_checkpointing"), "{words}");
+        assert!(!remedy(1, 1, false).contains("batch_size"), "nothing is smaller than one row");
+    }
+}

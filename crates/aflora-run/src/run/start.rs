@@ -1,0 +1,127 @@
+//! The start of a run in its folder: from nothing, or from the last checkpoint that is whole.
+
+use super::checkpoint::{self, Id, Moment};
+use super::course::Course;
+use super::folder::{RunFolder, CONFIG, PROVENANCE};
+use super::prepare::Prepared;
+use super::recorder::Recorder;
+use crate::config::Resolved;
+use crate::provenance::Environment;
+use crate::{device, usage};
+use aflora_core::Tuner;
+use anyhow::{Context, Result};
+use serde_json::{json, Value};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Where a run begins.
+pub struct Start {
+    /// Its logs.
+    pub recorder: Recorder,
+    /// What it has found before.
+    pub course: Course,
+    /// The checkpoint that it goes on from.
+    pub saved: Option<Id>,
+}
+
+/// Prepares the folder, and brings the tuner to where the run stands.
+///
+/// # Errors
+/// The folder cannot be written, or its checkpoint is of other weights or data.
+pub fn start(
+    resolved: &Resolved,
+    run: &Prepared,
+    tuner: &mut Tuner,
+    folder: &RunFolder,
+) -> Result<Start> {
+    let begun = folder.path().join(CONFIG).is_file();
+    let found = checkpoint::load(folder, |moment| {
+        check_inputs(moment, &inputs(run))?;
+        moment.lengths.check(folder)
+    })?;
+    let Some((id, moment, state)) = found else {
+        if begun {
+            tracing::warn!(
+                "{}: the run there left no checkpoint to go on from; it starts anew",
+                folder.path().display()
+            );
+        }
+        folder.clear()?;
+        // First: whoever finds this file finds a run, and may start it anew.
+        folder.write(CONFIG, resolved.to_yaml()?.as_bytes())?;
+        folder.write_json(PROVENANCE, &provenance(run))?;
+        let recorder = Recorder::create(folder)?;
+        return Ok(Start { recorder, course: Course::default(), saved: None });
+    };
+    tuner.restore(&state)?;
+    folder.tidy();
+    checkpoint::restore_adapter(folder, id)?;
+    let recorder = Recorder::go_on(folder, &moment.lengths)?;
+    add_to_provenance(run, folder, id.step)?;
+    tracing::info!(
+        "{}: goes on behind step {} of {}",
+        folder.path().display(),
+        id.step,
+        run.total_steps()
+    );
+    Ok(Start { recorder, course: moment.course, saved: Some(id) })
+}
+
+/// Digests of everything that was read, by what it is: the same wherever it lies.
+pub fn inputs(run: &Prepared) -> BTreeMap<String, String> {
+    let mut inputs = BTreeMap::new();
+    let mut add = |name: String, sha256: &String| {
+        let number = (1..).find(|n| !inputs.contains_key(&format!("{name} ({n})")));
+        inputs.insert(format!("{name} ({})", number.unwrap_or(1)), sha256.clone());
+    };
+    run.sources.iter().for_each(|source| add(format!("data {}", source.split), &source.sha256));
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    run.weights.iter().for_each(|(path, sha256)| add(format!("weights {}", name(path)), sha256));
+    inputs
+}
+
+/// A run does not go on with other data or weights than it began with.
+fn check_inputs(moment: &Moment, here: &BTreeMap<String, String>) -> Result<()> {
+    let keys = moment.inputs.keys().chain(here.keys());
+    let differ: Vec<&String> = keys.filter(|k| moment.inputs.get(*k) != here.get(*k)).collect();
+    if let Some(first) = differ.first() {
+        usage!(
+            "the run began with other files: {first} has changed since; put the old ones back, or \
+             name another run_dir"
+        );
+    }
+    Ok(())
+}
+
+fn provenance(run: &Prepared) -> Value {
+    let weights = run.weights.iter();
+    json!({
+        "environment": Environment::current(),
+        "device": device::describe(run.device),
+        "data": run.sources,
+        "weights": weights.map(|(path, sha256)| json!({ "path": path, "sha256": sha256 }))
+            .collect::<Vec<_>>(),
+        "resumed": [],
+    })
+}
+
+/// Every start of a run is told, and one on another device said.
+fn add_to_provenance(run: &Prepared, folder: &RunFolder, step: u64) -> Result<()> {
+    let path = folder.path().join(PROVENANCE);
+    let unreadable = || format!("{} cannot be read", path.display());
+    let bytes = std::fs::read(&path).with_context(unreadable)?;
+    let mut whole: Value = serde_json::from_slice(&bytes).with_context(unreadable)?;
+    let device = device::describe(run.device);
+    if let Some(before) = whole["device"].as_str().filter(|before| *before != device) {
+        tracing::warn!(
+            "the run began on {before} and goes on on {device}: it will not be to the bit what it \
+             would have been"
+        );
+    }
+    let entry = json!({ "step": step, "device": device, "environment": Environment::current() });
+    match whole["resumed"].as_array_mut() {
+        Some(entries) => entries.push(entry),
+        None => whole["resumed"] = json!([entry]),
+    }
+    folder.write_json(PROVENANCE, &whole)
+}
