@@ -194,7 +194,7 @@ fn main() -> ExitCode {
     let (mut progress, sink) = ui::for_stderr();
     start_logging(sink);
     match dispatch(cli.command, progress.as_mut()) {
-        Ok(code) => ExitCode::from(code),
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             progress.end();
             match error.is::<Interrupted>() {
@@ -206,18 +206,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Gives the exit code.
-fn dispatch(command: Command, progress: &mut dyn ui::Progress) -> Result<u8> {
+fn dispatch(command: Command, progress: &mut dyn ui::Progress) -> Result<()> {
     match command {
-        Command::Experiment(experiment) => return experiment.run(progress),
-        other => carry_out(other, progress)?,
-    }
-    Ok(0)
-}
-
-fn carry_out(command: Command, progress: &mut dyn ui::Progress) -> Result<()> {
-    match command {
-        Command::Experiment(_) => Ok(()),
+        Command::Experiment(experiment) => experiment.run(progress),
         Command::Run(target) => run(&target, progress),
         Command::Validate(target) => {
             let resolved = config::load(&target.config, &target.overrides)?;

@@ -4,6 +4,7 @@ use aflora_run::experiment::collect::{collect, is_done};
 use aflora_run::experiment::grid::{Choice, Plan};
 use aflora_run::experiment::runner::{self, Place};
 use aflora_run::experiment::slurm;
+use aflora_run::interrupt::{self, Interrupted};
 use aflora_run::report;
 use aflora_run::ui::Progress;
 use aflora_run::UsageError;
@@ -58,14 +59,17 @@ Examples:
   aflora experiment experiments/table4.yaml --profile small seeds=[0] limit=256 epochs=4
   aflora experiment experiments/table1.yaml --slurm --jobs 16 > table1.sbatch
 
-Exit codes: 0 all cells done, 1 some failed, 2 wrong usage, 130 interrupted.";
+Exit codes: 0 all cells done, 1 some failed, 2 wrong usage, 130 or 143 interrupted.";
 
-/// Code of a command that an interrupt ended.
-const INTERRUPTED: u8 = 130;
+/// The signal that a cell reports which somebody else stopped.
+const SIGINT: i32 = 2;
 
 impl Experiment {
-    /// Runs it; gives the exit code.
-    pub fn run(self, progress: &mut dyn Progress) -> Result<u8> {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// What was asked for is wrong, cells failed, or a signal came.
+    pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
         let choice = Choice {
             profile: self.profile.clone(),
             filter: self.filter.clone(),
@@ -80,7 +84,7 @@ impl Experiment {
             let given: Vec<String> = self.filter.iter().map(|f| format!("--filter={f}")).collect();
             let given = [given, self.overrides.clone()].concat();
             print!("{}", slurm::script(&plan, &place, &self.file, &given));
-            return Ok(0);
+            return Ok(());
         }
         if let Some(number) = self.cell {
             let last = plan.cells.len() - 1;
@@ -91,7 +95,7 @@ impl Experiment {
         }
         if self.dry_run {
             print!("{}", listed(&plan, &place));
-            return Ok(0);
+            return Ok(());
         }
         let outcome = runner::run(&plan, &place, progress)?;
         // A cell of an array is no experiment: whoever started the array collects.
@@ -105,7 +109,11 @@ impl Experiment {
             let n = outcome.failures.len();
             bail!("{n} cells failed\n{}", runner::failures(&plan, &place, &outcome));
         }
-        Ok(if outcome.interrupted { INTERRUPTED } else { 0 })
+        interrupt::check()?;
+        match outcome.interrupted {
+            true => Err(Interrupted(SIGINT).into()),
+            false => Ok(()),
+        }
     }
 }
 

@@ -2,14 +2,18 @@
 //! and a run that is killed loses nothing of the others.
 //!
 //! A finished cell is never run again; one that was broken off goes on from its checkpoint, as
-//! `aflora run` does by itself.
+//! `aflora run` does by itself. A signal is passed on to the cells under way, which write their
+//! checkpoints; a cell that another process is at is waited for.
 
 use super::collect::is_done;
 use super::grid::{Plan, Planned};
+use crate::interrupt;
+use crate::run::lock::Lock;
 use crate::ui::{seconds, Progress};
 use anyhow::{Context, Result};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -77,6 +81,9 @@ impl Place {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(std::process::Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
+        // A group of its own: what a terminal sends to this process comes to the cell through
+        // this process, and once, for a second signal would end it without a checkpoint.
+        command.process_group(0);
         if !self.gpus.is_empty() {
             // The run sees one GPU and takes it: its own settings stay the same on any.
             let gpu = self.gpus[slot % self.gpus.len()];
@@ -142,20 +149,33 @@ pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Ou
     if outcome.skipped > 0 {
         tracing::info!("{} of {} cells are there already", outcome.skipped, plan.cells.len());
     }
+    interrupt::listen().context("signals cannot be caught")?;
     progress.begin("cells", total as u64);
     let mut running: Vec<Running> = Vec::new();
+    let mut told = BTreeSet::new();
     while !running.is_empty() || !(waiting.is_empty() || outcome.interrupted) {
-        while running.len() < place.jobs && !outcome.interrupted {
+        if interrupt::check().is_err() && !outcome.interrupted {
+            outcome.interrupted = true;
+            running.iter().for_each(|r| stop(&r.child));
+        }
+        for _ in 0..waiting.len() {
+            if running.len() >= place.jobs || outcome.interrupted {
+                break;
+            }
             let Some(cell) = waiting.pop_front() else { break };
+            if let Some(other) = holder(&place.runs.join(cell.folder())) {
+                if told.insert(cell.folder()) {
+                    tracing::info!("{}: waiting for {other}, which runs it", cell.name());
+                }
+                waiting.push_back(cell);
+                continue;
+            }
             let taken = |slot: &usize| running.iter().any(|r| r.slot == *slot);
             let slot = (0..place.jobs).find(|slot| !taken(slot)).unwrap_or(0);
             match place.start(plan, cell, slot) {
                 Ok(child) => running.push(Running { cell, child, slot, started: Instant::now() }),
                 Err(error) => {
-                    for mut other in running {
-                        let _ = other.child.kill();
-                        let _ = other.child.wait();
-                    }
+                    running.iter().for_each(|r| stop(&r.child));
                     return Err(error);
                 }
             }
@@ -190,6 +210,20 @@ pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Ou
     }
     progress.end();
     Ok(outcome)
+}
+
+/// Asks a cell to stop where nothing is lost.
+fn stop(child: &Child) {
+    // By the command, for the standard library only kills.
+    let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+}
+
+/// The process that writes a cell's folder at this moment, if one does.
+fn holder(folder: &Path) -> Option<String> {
+    match Lock::try_take(folder) {
+        Ok(Err(other)) if folder.exists() => Some(other.to_string()),
+        _ => None,
+    }
 }
 
 /// What to say of the cells that failed, each with the file that has all of its output.

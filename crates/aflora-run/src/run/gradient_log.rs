@@ -5,6 +5,7 @@
 //! the order of the header's matrices.
 
 use super::folder::RunFolder;
+use super::prepare::Prepared;
 use crate::usage;
 use aflora_core::adapter::Role;
 use aflora_core::Tuner;
@@ -53,14 +54,16 @@ impl GradientLog {
     /// already did.
     ///
     /// # Errors
-    /// No projection matrix trains, some are frozen already, or the file cannot be written.
-    pub fn open(
-        folder: &RunFolder,
-        tuner: &Tuner,
-        steps_per_epoch: u64,
-        total_steps: u64,
-    ) -> Result<Self> {
+    /// The method freezes matrices, none trains, or the file cannot be written.
+    pub fn open(folder: &RunFolder, run: &Prepared, tuner: &Tuner) -> Result<Self> {
         let path = folder.path().join(FILE);
+        let (steps_per_epoch, total_steps) = (run.steps_per_epoch, run.total_steps());
+        if run.method.freezes() {
+            usage!(
+                "record_gradients: what freezes has no gradients from then on; record with \
+                 matrices that never do (method=aflora-trainable)"
+            );
+        }
         let Some(group) = tuner.arena().group(Role::Projection) else {
             usage!("record_gradients: no projection matrix trains, so there is nothing to record");
         };

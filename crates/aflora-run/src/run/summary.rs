@@ -81,7 +81,7 @@ pub struct Times {
     pub training: f64,
     /// Evaluations.
     pub evaluation: f64,
-    /// Median of a training step.
+    /// Median of a training step; on a GPU, where steps are only queued, the mean.
     pub median_step: f64,
 }
 
@@ -128,7 +128,11 @@ impl Summary {
             seconds: Times {
                 training: training_seconds,
                 evaluation: evaluations.iter().map(|e| e.seconds).sum(),
-                median_step: clock.median(),
+                median_step: match run.device {
+                    tch::Device::Cpu => clock.median(),
+                    // Steps are only queued there: their own times say nothing.
+                    _ => training_seconds / tuner.completed() as f64,
+                },
             },
             tokens_per_second: tokens as f64 / training_seconds,
             peak_memory: device::peak_memory(run.device),

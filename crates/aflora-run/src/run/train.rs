@@ -6,8 +6,8 @@
 
 use super::checkpoint::{self, Id, Moment};
 use super::course::{Course, Curve};
-use super::gradient_log::GradientLog;
 use super::folder::{sync_files, RunFolder, ADAPTER, METRICS};
+use super::gradient_log::GradientLog;
 use super::health;
 use super::memory;
 use super::pace;
@@ -53,7 +53,7 @@ pub fn train(
         })?;
     }
     let gradients = match run.config.record_gradients {
-        true => Some(GradientLog::open(folder, &tuner, run.steps_per_epoch, run.total_steps())?),
+        true => Some(GradientLog::open(folder, run, &tuner)?),
         false => None,
     };
     let device = run.device;

@@ -1,0 +1,239 @@
+//! `aflora experiment` and `aflora replay`, end to end on a tiny model.
+
+mod common;
+
+use aflora_run::experiment::results::{Outcome, Results};
+use common::*;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const FILE: &str = "experiments/small.yaml";
+
+/// A workplace with an experiment of two methods on one task.
+fn grid() -> TempDir {
+    let place = workplace();
+    fs::create_dir_all(place.path().join("experiments/profiles")).unwrap();
+    let write = |name: &str, text: &str| fs::write(place.path().join(name), text).unwrap();
+    write(
+        FILE,
+        "title: Frozen or not
+models: [minilm]
+tasks: [mrpc]
+seeds: [0, 1]
+metrics: {mrpc: accuracy}
+methods:
+  - {method: aflora-frozen, label: Frozen, paper: {mrpc: 89.22}}
+  - {method: aflora, label: Adaptive}
+set: {device: cpu, max_length: 32, epochs: 4, batch_size: 16, head_lr: 1e-2, threads: 1, precision: fp32}
+reference: aflora
+claims: [{says: adaptive is better, order: [aflora-frozen, aflora]}]
+show: [table, differences, heatmap]
+",
+    );
+    write("experiments/profiles/one.yaml", "seeds: [7]\nmethods_set: {aflora: {lr: 2e-2}}\n");
+    place
+}
+
+fn experiment(place: &Path, more: &[&str]) -> Output {
+    aflora(place, &[&["experiment", FILE, "data=."], more].concat())
+}
+
+fn results(place: &Path, profile: &str) -> Results {
+    Results::read(&place.join(format!("runs/results/small-{profile}.json"))).unwrap()
+}
+
+/// Best metrics by method and seed.
+fn found(results: &Results) -> BTreeMap<(String, u64), BTreeMap<String, Option<f64>>> {
+    let of = |outcome: &Outcome| match outcome {
+        Outcome::Done(finding) => finding.best.metrics.clone(),
+        other => panic!("{other:?}"),
+    };
+    results.cells.iter().map(|c| ((c.method.clone(), c.seed), of(&c.outcome))).collect()
+}
+
+#[test]
+fn an_experiment_runs_its_cells_once_and_reports_them() {
+    let place = grid();
+    let listed = text(&experiment(place.path(), &["--dry-run"]).stdout);
+    assert_eq!(listed.matches("  open ").count(), 4, "{listed}");
+
+    let output = experiment(place.path(), &["--jobs", "2"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let first = results(place.path(), "paper");
+    assert_eq!(found(&first).len(), 4);
+    let adaptive = first.cells.iter().find(|c| c.method == "aflora").unwrap();
+    let Outcome::Done(finding) = &adaptive.outcome else { panic!("{adaptive:?}") };
+    assert!(!finding.curve.is_empty() && finding.matrices.iter().all(|m| m.frozen_at.is_some()));
+    assert!(finding.provenance["weights"][0]["sha256"].is_string());
+    let whole = fs::read_to_string(place.path().join("runs/results/small-paper.json")).unwrap();
+    assert!(!whole.contains(&place.path().display().to_string()), "a place of this machine");
+    let report = fs::read_to_string(place.path().join("runs/results/small-paper.md")).unwrap();
+    assert!(report.contains("Frozen") && report.contains("89.22"), "{report}");
+    assert!(place.path().join("runs/results/report.html").is_file());
+
+    // A second time nothing runs, and another experiment shares what is there.
+    let began = Instant::now();
+    let output = experiment(place.path(), &[]);
+    assert!(text(&output.stderr).contains("4 of 4 cells are there already"));
+    assert!(began.elapsed() < Duration::from_secs(5));
+    fs::copy(place.path().join(FILE), place.path().join("experiments/other.yaml")).unwrap();
+    let other = aflora(
+        place.path(),
+        &["experiment", "experiments/other.yaml", "data=.", "methods=[aflora]", "--dry-run"],
+    );
+    assert_eq!(text(&other.stdout).matches("  done ").count(), 2, "{}", text(&other.stdout));
+
+    // Another setting is another run.
+    let other = text(&experiment(place.path(), &["lr=1e-3", "--dry-run"]).stdout);
+    assert_eq!(other.matches("  open ").count(), 4, "{other}");
+}
+
+#[test]
+fn a_cell_without_its_whole_result_is_not_done() {
+    let place = grid();
+    let one = ["seeds=[0]", "methods=[aflora-frozen]"];
+    assert!(experiment(place.path(), &one).status.success());
+    let cells = place.path().join("runs/cells");
+    let folders = fs::read_dir(&cells).unwrap().flatten().map(|e| e.path());
+    let folder = folders.into_iter().find(|path| path.is_dir()).unwrap();
+    let dry = [&one[..], &["--dry-run"]].concat();
+    let state = || text(&experiment(place.path(), &dry).stdout);
+    assert!(state().contains("  done "));
+    let metrics = folder.join("metrics.json");
+    let whole = fs::read(&metrics).unwrap();
+    fs::write(&metrics, &whole[..whole.len() / 2]).unwrap();
+    assert!(state().contains("  begun "), "half a file of metrics");
+    fs::write(&metrics, &whole).unwrap();
+    let config = folder.join("config.yaml");
+    let settings = fs::read_to_string(&config).unwrap();
+    fs::write(&config, settings.replace("epochs: 4", "epochs: 5")).unwrap();
+    assert!(state().contains("  begun "), "the run of other settings");
+}
+
+#[test]
+fn one_cell_that_fails_does_not_end_the_rest() {
+    let place = grid();
+    // A folder in the way of one cell.
+    let listed = text(&experiment(place.path(), &["--dry-run"]).stdout);
+    let line = listed.lines().find(|l| l.contains("aflora-frozen-seed1")).unwrap();
+    let folder = Path::new(line.split_whitespace().last().unwrap());
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("mine.txt"), "not a run").unwrap();
+    let output = experiment(place.path(), &[]);
+    refused(&output, 1, "1 cells failed");
+    refused(&output, 1, "mrpc-minilm-aflora-frozen-seed1: it ended with code 2: error: run_dir");
+    let results = results(place.path(), "paper");
+    let failed = |o: &Outcome| matches!(o, Outcome::Failed { error } if error.contains("no run"));
+    assert_eq!(results.cells.iter().filter(|c| failed(&c.outcome)).count(), 1);
+    let done = |o: &Outcome| matches!(o, Outcome::Done(_));
+    assert_eq!(results.cells.iter().filter(|c| done(&c.outcome)).count(), 3);
+    assert_eq!(fs::read_to_string(folder.join("mine.txt")).unwrap(), "not a run");
+}
+
+#[test]
+fn an_experiment_that_is_stopped_goes_on_and_finds_the_same() {
+    let unbroken = grid();
+    assert!(experiment(unbroken.path(), &[]).status.success());
+    let broken = grid();
+    let start = || {
+        let arguments = ["experiment", FILE, "data=."];
+        let mut command = command(broken.path(), &arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    // Ended as a user, as a scheduler and as the system does it.
+    for (i, signal) in ["-INT", "-TERM", "-KILL"].into_iter().enumerate() {
+        let mut child = start();
+        std::thread::sleep(Duration::from_millis(900 + 400 * i as u64));
+        let pid = child.id().to_string();
+        let _ = std::process::Command::new("kill").args([signal, &pid]).status();
+        let status = child.wait().unwrap();
+        assert!(!status.success() || i > 0, "it was over before it was stopped");
+    }
+    // The last signal left a cell behind that goes on alone: it is waited for.
+    let output = experiment(broken.path(), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(found(&results(broken.path(), "paper")), found(&results(unbroken.path(), "paper")));
+}
+
+#[test]
+fn a_profile_and_the_command_line_choose_cells_and_settings() {
+    let place = grid();
+    let output = experiment(place.path(), &["--profile", "one", "--filter", "aflora-seed"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let results = results(place.path(), "one");
+    assert_eq!(results.cells.len(), 1);
+    let Outcome::Done(finding) = &results.cells[0].outcome else { panic!("{results:?}") };
+    assert_eq!((&finding.settings["seed"], &finding.settings["lr"]), (&7.into(), &0.02.into()));
+    for (arguments, words) in [
+        (&["--profile", "two"][..], "there is no profile `two`"),
+        (&["--filter", "nothing"], "--filter matches none"),
+        (&["methods=[lora]"], "`lora` is none of the experiment's methods"),
+        (&["seeds=0"], "is no list"),
+        (&["epohcs=3"], "there is no key `epohcs`"),
+        (&["--cell", "4"], "cells are 0 to 3"),
+    ] {
+        refused(&experiment(place.path(), arguments), 2, words);
+    }
+    fs::write(place.path().join(FILE), "title: x\nmodels: [minilm]\ntaks: [mrpc]\n").unwrap();
+    refused(&experiment(place.path(), &[]), 2, "taks");
+}
+
+#[test]
+fn a_script_for_slurm_runs_a_cell_a_task() {
+    let place = grid();
+    let script = experiment(place.path(), &["--slurm", "--jobs", "3", "lr=1e-3"]);
+    let script = text(&script.stdout);
+    assert!(script.contains("#SBATCH --array=0-3%3"), "{script}");
+    // What a task of the array does, without Slurm.
+    let path = place.path().join("array.sh");
+    fs::write(&path, &script).unwrap();
+    let mut bash = std::process::Command::new("bash");
+    bash.arg(&path).current_dir(place.path()).env("SLURM_ARRAY_TASK_ID", "2");
+    let output = bash.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let listed = text(&experiment(place.path(), &["lr=1e-3", "--dry-run"]).stdout);
+    let done: Vec<&str> = listed.lines().filter(|l| l.contains("  done ")).collect();
+    assert_eq!(done.len(), 1, "{listed}");
+    assert!(done[0].trim_start().starts_with("2 "), "{listed}");
+}
+
+#[test]
+fn a_replay_freezes_first_what_the_run_itself_would_have() {
+    let place = workplace();
+    let quick = ["task=mrpc", "epochs=8", "lr=2e-2"];
+    let with = |more: &[&str]| run(place.path(), &[&quick[..], more].concat());
+    assert!(with(&["run_dir=adaptive"]).status.success());
+    let recorded = ["run_dir=recorded", "method=aflora-trainable", "record_gradients=true"];
+    let output = with(&recorded);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+
+    // Up to the first freeze the two runs are one.
+    let rows = |table: &str, step: usize| -> Vec<(String, u64)> {
+        let row = |line: &str| {
+            let fields: Vec<&str> = line.split(',').collect();
+            Some((fields[0].to_string(), fields[step].parse().ok()?))
+        };
+        table.lines().skip(1).filter_map(row).collect()
+    };
+    let first = |rows: Vec<(String, u64)>| -> Vec<(String, u64)> {
+        let step = rows.iter().map(|r| r.1).min().unwrap();
+        rows.into_iter().filter(|r| r.1 == step).collect()
+    };
+    let trained = fs::read_to_string(place.path().join("adaptive/freeze.csv")).unwrap();
+    let replayed = aflora(place.path(), &["replay", "recorded", "rule=element_quantile"]);
+    let replayed = text(&replayed.stdout);
+    assert_eq!(rows(&replayed, 2).len(), 8, "{replayed}");
+    assert_eq!(first(rows(&replayed, 2)), first(rows(&trained, 3)));
+
+    let compared = text(&aflora(place.path(), &["replay", "recorded"]).stdout);
+    assert_eq!(compared.lines().count(), 7, "{compared}");
+    refused(&aflora(place.path(), &["replay", "adaptive"]), 2, "record_gradients=true");
+    let output = aflora(place.path(), &["replay", "recorded", "rule=best"]);
+    refused(&output, 2, "element_quantile");
+    let frozen = with(&["run_dir=frozen", "record_gradients=true"]);
+    refused(&frozen, 2, "matrices that never do (method=aflora-trainable)");
+}
