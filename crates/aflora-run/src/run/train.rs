@@ -323,12 +323,12 @@ impl Loop<'_> {
                 None => format!("{name} undefined"),
             })
             .collect();
-        let words = format!(
-            "epoch {epoch}: loss {:.4}, dev loss {:.4}, {}",
-            self.course.last_loss,
-            evaluation.loss,
-            metrics.join(", ")
-        );
+        let loss = match self.course.last_loss.is_nan() {
+            true => String::new(), // none is recorded yet
+            false => format!("loss {:.4}, ", self.course.last_loss),
+        };
+        let words =
+            format!("epoch {epoch}: {loss}dev loss {:.4}, {}", evaluation.loss, metrics.join(", "));
         if self.course.eval_curve.stands_still(evaluation.loss, Curve::EVALUATIONS) {
             health::tell_still("dev loss", evaluation.loss, &self.run.config);
         }
