@@ -6,7 +6,11 @@ METHOD ?=
 SEED   ?=
 DATA   ?=
 ARGS   ?=
+N      ?=
+PROFILE ?= small
 SUITE  ?= deberta models
+TIME   ?= 60
+TARGET ?=
 PYTHON ?= python3
 CUDA   ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 1)
 
@@ -27,18 +31,22 @@ CHOICE := task=$(TASK) $(if $(MODEL),model=$(MODEL)) $(if $(METHOD),method=$(MET
 # The embedded model or task is only fetched for a run that uses it.
 ASSETS := $(if $(filter reviews,$(TASK))$(filter minilm,$(MODEL)),assets)
 
-.PHONY: help setup assets build experiment inspect validate test lint docs bench bench-step clean distclean
+.PHONY: help setup assets build experiment table figure inspect validate test lint docs fuzz deny bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
 	@echo '                  TASK=reviews|cola|sst2|mrpc|qnli|stsb|rte|mnli|qqp|gsm8k|cnn_dailymail|lines'
 	@echo '                  MODEL=  METHOD=  SEED='
 	@echo '                  DATA=folder of data and models   ARGS="key=value …"'
+	@echo 'make table N=4    a table of the paper: N=1 to 5, PROFILE=small|paper; runs that are done stay done'
+	@echo 'make figure N=5   a figure of the paper: N=2 to 5, likewise'
 	@echo 'make inspect      what would train: layers, shapes, counts (same variables)'
 	@echo 'make validate     check the configuration (same variables)'
 	@echo 'make test         all tests'
 	@echo 'make lint         formatting and clippy, warnings are errors'
 	@echo 'make docs         the API documentation'
+	@echo 'make fuzz         every reader on damaged files: TIME=seconds a target  TARGET=one of them'
+	@echo 'make deny         known vulnerabilities, licences and sources of the dependencies'
 	@echo 'make bench        the parts of a step beside the plain way, on the CPU'
 	@echo 'make bench-step   whole steps, ours and PEFT in turn: SUITE="deberta models …"  PYTHON=one with peft'
 	@echo 'make setup        libtorch only; CUDA=1 with what a GPU needs (found by itself)'
@@ -58,6 +66,11 @@ build: setup
 experiment: build $(ASSETS)
 	@$(AFLORA) run configs/experiment.yaml $(CHOICE)
 
+# A table or figure of the paper: a grid of runs, and a report of them.
+table figure: build $(if $(filter small,$(PROFILE)),assets)
+	@test -f "experiments/$@$(N).yaml" || { echo "make $@ N=…: there is no experiments/$@$(N).yaml; there are: $$(ls experiments/*.yaml | xargs -n1 basename | tr '\n' ' ')" >&2; exit 2; }
+	@$(AFLORA) experiment experiments/$@$(N).yaml --profile $(PROFILE) $(if $(DATA),"data=$(DATA)") $(ARGS)
+
 inspect: build $(ASSETS)
 	@$(AFLORA) inspect configs/experiment.yaml $(CHOICE)
 
@@ -73,6 +86,13 @@ lint: setup
 
 docs: setup
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps
+
+fuzz: setup
+	@scripts/fuzz.sh $(TIME) $(TARGET)
+
+# Fetches RustSec's database; `cargo deny --offline check licenses bans sources` needs nothing.
+deny:
+	cargo deny check
 
 bench: setup
 	cargo bench -p aflora-core

@@ -1,4 +1,5 @@
-//! Lets `aflora` find the libtorch that it was built with, wherever it is started from.
+//! Lets `aflora` find the libtorch that it was built with, wherever it is started from, and know
+//! the commit that it was built from.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,9 +11,15 @@ fn main() {
     if let Some(libtorch) = libtorch() {
         println!("cargo:rustc-link-arg-bins=-Wl,-rpath,{}", libtorch.join("lib").display());
     }
-    println!("cargo:rerun-if-changed=../../.git/HEAD");
+    // Every commit and checkout adds a line to this log; HEAD itself only names a branch.
+    if let Some(log) = output("git", &["rev-parse", "--git-path", "logs/HEAD"]) {
+        println!("cargo:rerun-if-changed={log}");
+    }
+    println!("cargo:rerun-if-changed=..");
     if let Some(commit) = output("git", &["rev-parse", "--short", "HEAD"]) {
-        println!("cargo:rustc-env=AFLORA_COMMIT={commit}");
+        let changed = output("git", &["status", "--porcelain", "--", ".."]);
+        let mark = if changed.is_some_and(|files| !files.is_empty()) { "-dirty" } else { "" };
+        println!("cargo:rustc-env=AFLORA_COMMIT={commit}{mark}");
     }
 }
 

@@ -27,6 +27,8 @@
 //!
 //! `cargo run --example wrap_linear` shows all of it on plain [`tch::nn::Linear`] layers.
 
+#![forbid(unsafe_code)]
+
 pub mod accounting;
 pub mod adapter;
 mod checkpoint;

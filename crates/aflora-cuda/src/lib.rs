@@ -18,7 +18,7 @@ pub use graph::{Graph, Pool};
 pub use step::StepGraphs;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use std::ffi::{c_int, CString};
+use std::ffi::{c_char, c_int, CStr, CString};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -123,6 +123,7 @@ pub fn profile<T>(path: &Path, work: impl FnOnce() -> T) -> Result<T, Error> {
     // SAFETY: begun once, ended once; the path is a string.
     shim.check(unsafe { (shim.profile_begin)() })?;
     let made = work();
+    // SAFETY: the path is a C string, which the shim reads while it is called.
     shim.check(unsafe { (shim.profile_end)(path.as_ptr()) })?;
     Ok(made)
 }
@@ -151,6 +152,27 @@ pub fn memory_in_use(device: usize) -> Option<u64> {
         (set_device(before) == SUCCESS && asked == SUCCESS)
             .then(|| total.saturating_sub(free) as u64)
     }
+}
+
+/// A GPU's name, such as `NVIDIA H100 80GB HBM3`; `None` before [`load`].
+pub fn device_name(device: usize) -> Option<String> {
+    type DeviceGet = unsafe extern "C" fn(*mut c_int, c_int) -> c_int;
+    type DeviceGetName = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
+    const SUCCESS: c_int = 0;
+    const ROOM: usize = 256;
+    let process = Library::this();
+    let mut handle = 0;
+    let mut name = [0u8; ROOM];
+    // SAFETY: the driver's functions have these signatures in every version; the name is written
+    // with its end into the room that is given, and nothing else is.
+    let said = unsafe {
+        let device_get = process.get::<DeviceGet>(b"cuDeviceGet\0").ok()?;
+        let get_name = process.get::<DeviceGetName>(b"cuDeviceGetName\0").ok()?;
+        device_get(&mut handle, c_int::try_from(device).ok()?) == SUCCESS
+            && get_name(name.as_mut_ptr().cast(), ROOM as c_int, handle) == SUCCESS
+    };
+    let name = CStr::from_bytes_until_nul(&name).ok().filter(|_| said)?;
+    Some(name.to_string_lossy().into_owned())
 }
 
 /// Opens a library for the rest of the process, its symbols visible to all.

@@ -3,7 +3,7 @@
 use crate::generate::Writer;
 use crate::gpt::{gpt2, gpt_j, gpt_neo};
 use crate::rust_bert::{albert, bert, distilbert, electra, roberta};
-use crate::{bart, deberta, llama};
+use crate::{bart, claims, deberta, foreign, llama};
 use crate::{Error, Result};
 use aflora_core::{Block, Checkpoints, Site};
 use std::cell::RefCell;
@@ -183,7 +183,10 @@ pub fn check_kind(kind: &str, purpose: Purpose) -> Result<()> {
 pub fn build(kind: &str, config: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
     check_kind(kind, Purpose::Classify)?;
     let found = CLASSIFIERS.iter().find(|(name, _)| *name == kind);
-    found.map_or_else(|| Err(unknown(kind)), |(_, build)| build(config, labels, device))
+    found.map_or_else(
+        || Err(unknown(kind)),
+        |(_, build)| whole(config, || build(config, labels, device)),
+    )
 }
 
 /// How a model that writes is built.
@@ -224,7 +227,16 @@ pub fn build_writer(
 ) -> Result<Box<dyn Backbone>> {
     check_kind(kind, Purpose::Write)?;
     let found = WRITERS.iter().find(|(name, _)| *name == kind);
-    found.map_or_else(|| Err(unknown(kind)), |(_, build)| build(config, options))
+    found.map_or_else(|| Err(unknown(kind)), |(_, build)| whole(config, || build(config, options)))
+}
+
+/// A model of plausible size, or why there is none: a machine without the memory for it, too.
+fn whole<T>(config: &Path, build: impl FnOnce() -> Result<T>) -> Result<T> {
+    claims::check(config)?;
+    foreign::held(build).unwrap_or_else(|problem| {
+        let problem = format!("the model that it describes cannot be built: {problem}");
+        Err(Error::Config { path: config.to_path_buf(), problem })
+    })
 }
 
 fn unknown(kind: &str) -> Error {

@@ -12,6 +12,10 @@
 //! * [`merged`]: a fine-tuned model as a plain model folder
 //! * [`weights`]: pretrained weights by name
 //! * [`tokenizer`]: text to token ids
+//! * [`files`], [`mapped`], [`foreign`]: files of a user's, opened with care; libraries that panic
+//!   on them
+
+#![deny(unsafe_code)]
 
 mod activation;
 pub mod adapted;
@@ -19,13 +23,18 @@ pub mod adapter_folder;
 pub mod backbone;
 pub mod bart;
 mod causal;
+mod claims;
 mod config_file;
 pub mod deberta;
 mod error;
+pub mod files;
+pub mod foreign;
 pub mod generate;
 pub mod gpt;
 mod layers;
 pub mod llama;
+#[allow(unsafe_code)]
+pub mod mapped;
 pub mod merged;
 pub mod rust_bert;
 pub mod targets;

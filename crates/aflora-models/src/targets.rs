@@ -87,7 +87,9 @@ fn describe(pattern: &Pattern) -> String {
 fn matches(pattern: &Pattern, names: &[&str], key: &str) -> Result<Vec<bool>> {
     match pattern {
         Pattern::Regex(text) => {
-            let regex = Regex::new(&format!("^(?:{text})$"))
+            // By itself first: `a)|(b` is one only between brackets that are not its own.
+            let regex = Regex::new(text)
+                .and_then(|_| Regex::new(&format!("^(?:{text})$")))
                 .map_err(|e| Error::Targets(format!("{key} is no regular expression: {e}")))?;
             let hits: Vec<bool> = names.iter().map(|n| regex.is_match(n)).collect();
             if !hits.contains(&true) {
@@ -227,6 +229,8 @@ mod tests {
         let regex = Pattern::Regex("(".into());
         assert!(text(Targets { target_modules: regex, ..Default::default() }).contains("regular"));
         assert!(text(Targets::default()).contains("nothing is left"));
+        let regex = Pattern::Regex("a)|(?:b".into());
+        assert!(text(Targets { target_modules: regex, ..Default::default() }).contains("regular"));
         let both =
             Targets { target_modules: query.clone(), exclude_modules: query, ..Default::default() };
         assert!(text(both).contains("nothing is left"));

@@ -1,6 +1,6 @@
 //! Where a run computes, and in what precision.
 
-use crate::usage;
+use crate::{allocator, usage};
 use aflora_cuda as cuda;
 use tch::{Device, Kind};
 
@@ -12,7 +12,7 @@ use tch::{Device, Kind};
 /// # Errors
 /// A GPU was asked for and there is none, or not so many.
 pub fn choose(name: &str) -> anyhow::Result<Device> {
-    keep_freed_memory();
+    allocator::keep_freed_memory();
     let (wanted, index) = match name {
         "cpu" => return Ok(Device::Cpu),
         "auto" => (false, 0),
@@ -37,17 +37,6 @@ pub fn choose(name: &str) -> anyhow::Result<Device> {
         usage!("device `{name}`: libtorch sees {count} GPUs")
     } else {
         Ok(Device::Cpu)
-    }
-}
-
-/// Makes the C library keep large blocks that were freed. By itself it gives each back to the
-/// system, and a step's every tensor would be new pages to fault in and to clear.
-fn keep_freed_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: both only set a threshold of the allocator.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
 }
 
@@ -76,7 +65,10 @@ fn multiplies_bf16() -> bool {
 /// The device as people name it.
 pub fn describe(device: Device) -> String {
     match device {
-        Device::Cuda(i) => format!("cuda:{i}"),
+        Device::Cuda(i) => match cuda::device_name(i) {
+            Some(name) => format!("cuda:{i} ({name})"),
+            None => format!("cuda:{i}"),
+        },
         _ => format!("cpu ({} threads)", tch::get_num_threads()),
     }
 }

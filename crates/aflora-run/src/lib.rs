@@ -6,9 +6,14 @@
 //! * [`run`]: one run, from a configuration to a finished folder
 //! * [`inspect`], [`list`]: what a configuration would train, and what was run
 //! * [`saved`], [`predict`]: a finished run opened again
+//! * [`report`], [`watch`]: what experiments found, and a run under way
 //! * [`interrupt`]: what signals ask for
 //! * [`device`], [`ui`], [`provenance`]: where it computes, what people see, where it came from
 
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+mod allocator;
 pub mod config;
 pub mod data;
 pub mod device;
@@ -20,9 +25,12 @@ pub mod list;
 pub mod metrics;
 pub mod predict;
 pub mod provenance;
+pub mod replay;
+pub mod report;
 pub mod run;
 pub mod saved;
 pub mod ui;
+pub mod watch;
 
 /// A wrong call: what was asked for cannot be done as asked. The command ends with code 2.
 #[derive(Debug, thiserror::Error)]

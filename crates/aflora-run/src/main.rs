@@ -11,7 +11,7 @@ use aflora_run::run::place::Place;
 use aflora_run::run::{memory, prepare, rows::HOLDOUT, summary::Summary, train};
 use aflora_run::saved::SavedRun;
 use aflora_run::ui::{self, thousands, LogSink};
-use aflora_run::{inspect, list, UsageError};
+use aflora_run::{inspect, list, replay, report, watch, UsageError};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use std::fs::File;
@@ -41,6 +41,22 @@ Keys of blocks are dotted: method.rank=8  method.freeze.rule=matrix_rank  model.
 Exit codes: 0 done, 1 the run failed, 2 wrong usage, configuration, or data not found,
 130 and 143 stopped by a signal: the same command goes on.
 AFLORA_LOG=debug shows more, AFLORA_LOG=warn less.";
+
+const REPORT_HELP: &str = "\
+Writes, for each results file, NAME.md (tables), NAME.csv (a row a run) and its heat maps (SVG), and
+report.html over all of them: one page with every chart, which needs no network. The same results
+make the same bytes. A damaged file is named, the others are rendered, and the exit code is 1.
+
+Example:
+  aflora report experiments/results --out report";
+
+const WATCH_HELP: &str = "\
+Shows progress, losses, trainable parameters, freezing and evaluations; ends when the run ends, or
+with q or Ctrl-C, which leave the run alone. Where standard output is no terminal it prints one
+summary.
+
+Example:
+  aflora watch runs/reviews-minilm-aflora-seed42";
 
 #[derive(Subcommand)]
 enum Command {
@@ -108,6 +124,21 @@ Example:
     /// Run an experiment: a grid of models, tasks, methods and seeds.
     #[command(after_help = cli::experiment::HELP)]
     Experiment(cli::experiment::Experiment),
+    /// When matrices would have frozen by another rule, score or schedule: no training.
+    #[command(after_help = "\
+Needs a run with record_gradients=true whose matrices never froze (method=aflora-trainable).
+Without settings: every rule with every score. With settings of freezing: each matrix, as CSV.
+
+Examples:
+  aflora replay runs/recorded
+  aflora replay runs/recorded rule=matrix_rank score='|p*g|' t_f=50%")]
+    Replay {
+        /// The folder of the run.
+        run: PathBuf,
+        /// Settings of freezing on top of the defaults, such as rule=matrix_rank.
+        #[arg(value_name = "KEY=VALUE")]
+        overrides: Vec<String>,
+    },
     /// List every key that can be set, with what it takes, its default and what it does.
     Keys,
     /// List runs with their results.
@@ -115,6 +146,22 @@ Example:
         /// The folder that holds the runs.
         #[arg(default_value = "runs")]
         folder: PathBuf,
+    },
+    /// Make tables, charts and a page from what experiments found.
+    #[command(after_help = REPORT_HELP)]
+    Report {
+        /// The folder of results files (*.json), or one of them.
+        #[arg(default_value = "experiments/results")]
+        results: PathBuf,
+        /// The folder to write to; beside the results if not given.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Watch a run under way, or look at one that has ended.
+    #[command(after_help = WATCH_HELP)]
+    Watch {
+        /// The run's folder.
+        run: PathBuf,
     },
 }
 
@@ -208,6 +255,14 @@ fn carry_out(command: Command, progress: &mut dyn ui::Progress) -> Result<()> {
             println!("{}", target.display());
             Ok(())
         }
+        Command::Replay { run, overrides } => {
+            let freeze = replay::settings(&overrides)?;
+            match overrides.is_empty() {
+                true => print!("{}", replay::compare(&run, &freeze)?),
+                false => print!("{}", replay::replay(&run, &freeze)?.csv()),
+            }
+            Ok(())
+        }
         Command::Keys => {
             print!("{}", config::keys::table());
             Ok(())
@@ -216,6 +271,8 @@ fn carry_out(command: Command, progress: &mut dyn ui::Progress) -> Result<()> {
             print!("{}", list::list(&folder)?);
             Ok(())
         }
+        Command::Report { results, out } => report::command(&results, out.as_deref()),
+        Command::Watch { run } => watch::watch(&run),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Rows stream through in windows, so a file may be larger than memory. Within a window rows
 //! are batched by length; the output keeps the input's order.
 
+use crate::data::bounded::Bounded;
 use crate::data::{Labels, Task, TaskSpec, TextSpec};
 use crate::run::batches::{width_for, EncodedSet};
 use crate::run::objective::write::Texts;
@@ -13,7 +14,7 @@ use aflora_models::{AdaptedModel, Batch, TextEncoder};
 use anyhow::{Context, Result};
 use serde_json::{json, Map, Value};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use tch::{Device, Kind};
 
@@ -61,10 +62,10 @@ pub fn predict(
     };
     let predictor = Predictor { model, answer, device, batch_size: settings.batch_size };
     progress.begin("predict (kB)", bytes / UNIT);
-    let counted = Counted { from: file, done: 0 };
+    let from = Bounded::new(file);
     let done = match input.extension().and_then(|e| e.to_str()) {
-        Some("csv") => predictor.csv(counted, input, output, progress),
-        _ => predictor.jsonl(counted, input, output, progress),
+        Some("csv") => predictor.csv(from, input, output, progress),
+        _ => predictor.jsonl(from, input, output, progress),
     };
     progress.end();
     done
@@ -91,7 +92,7 @@ type Read = ((String, Option<String>), Row);
 impl Predictor {
     fn jsonl(
         &self,
-        from: Counted,
+        from: Bounded<File>,
         path: &Path,
         output: &mut dyn Write,
         progress: &mut dyn Progress,
@@ -105,6 +106,7 @@ impl Predictor {
             if lines.read_line(&mut line).with_context(place)? == 0 {
                 break;
             }
+            lines.get_mut().next_record();
             if line.trim().is_empty() {
                 continue;
             }
@@ -121,7 +123,7 @@ impl Predictor {
 
     fn csv(
         &self,
-        from: Counted,
+        from: Bounded<File>,
         path: &Path,
         output: &mut dyn Write,
         progress: &mut dyn Progress,
@@ -131,7 +133,9 @@ impl Predictor {
         let header = reader.headers().with_context(|| place(1))?.clone();
         let (mut window, mut done) = (Vec::new(), 0);
         let mut record = csv::StringRecord::new();
+        reader.get_mut().next_record();
         while reader.read_record(&mut record).with_context(|| path.display().to_string())? {
+            reader.get_mut().next_record();
             let line = record.position().map_or(0, |p| p.line());
             let row: Row =
                 header.iter().zip(&record).map(|(k, v)| (k.to_string(), v.into())).collect();
@@ -234,19 +238,5 @@ impl Predictor {
             }
         }
         Ok(())
-    }
-}
-
-/// A file that knows how much of it was read.
-struct Counted {
-    from: File,
-    done: u64,
-}
-
-impl io::Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.from.read(buffer)?;
-        self.done += n as u64;
-        Ok(n)
     }
 }

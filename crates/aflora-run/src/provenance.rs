@@ -2,14 +2,13 @@
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
 /// The SHA-256 of a file, in hexadecimal.
 pub fn sha256(path: &Path) -> io::Result<String> {
     let mut digest = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut digest)?;
+    io::copy(&mut aflora_models::files::open(path)?, &mut digest)?;
     Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -76,6 +76,9 @@ impl SavedRun {
 
     /// The model with its adapter.
     pub fn model(&self, device: Device, base: Kind) -> Result<AdaptedModel> {
+        if self.resolved.model.weights == WeightsFrom::Pretrained {
+            weights::check_size(&self.files.folder, &self.files.config)?;
+        }
         let backbone = build_model(&self.resolved, &self.files, device, base)?;
         let seed = self.resolved.run.seed;
         match self.resolved.model.weights {

@@ -3,6 +3,7 @@
 //! rust-bert has 1e-12 in the code of several models whose checkpoints say otherwise (RoBERTa's
 //! say 1e-5).
 
+use crate::restore::Restore;
 use std::borrow::Borrow;
 use std::cell::Cell;
 use tch24::nn::{LayerNorm, LayerNormConfig, Path};
@@ -13,10 +14,8 @@ thread_local! {
 
 /// Runs `build`; every LayerNorm made on the way gets `eps`.
 pub fn with_layer_norm_eps<T>(eps: f64, build: impl FnOnce() -> T) -> T {
-    let before = EPS.replace(Some(eps));
-    let made = build();
-    EPS.set(before);
-    made
+    let _restore = Restore::after(&EPS, Some(eps));
+    build()
 }
 
 /// Creates a new LayerNorm.

@@ -23,6 +23,7 @@
 mod embedding;
 mod layer_norm;
 mod linear;
+mod restore;
 
 pub use layer_norm::with_layer_norm_eps;
 pub use linear::{capture, without_weights, CapturedLinear, LinearForward};

@@ -1,5 +1,6 @@
 //! A linear layer with a slot for what computes it, and the capture of layers being built.
 
+use crate::restore::Restore;
 use std::borrow::Borrow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -64,11 +65,22 @@ impl fmt::Debug for CapturedLinear {
     }
 }
 
+/// Drops the captures beyond so many, however their building ends.
+struct Forget(usize);
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        CAPTURES.with(|c| c.borrow_mut().truncate(self.0));
+    }
+}
+
 /// Runs `build` and gives what it made together with every [`Linear`] made on the way.
 pub fn capture<T>(build: impl FnOnce() -> T) -> (T, Vec<CapturedLinear>) {
+    let outer = Forget(CAPTURES.with(|c| c.borrow().len()));
     CAPTURES.with(|c| c.borrow_mut().push(Vec::new()));
     let made = build();
     let captured = CAPTURES.with(|c| c.borrow_mut().pop()).unwrap_or_default();
+    drop(outer);
     (made, captured)
 }
 
@@ -91,10 +103,8 @@ pub fn linear<'a, T: Borrow<Path<'a>>>(
 /// Runs `build`; the weights of every [`Linear`] made on the way have a shape and take no
 /// memory. The model can be looked at, but neither loaded nor run.
 pub fn without_weights<T>(build: impl FnOnce() -> T) -> T {
-    let before = WITHOUT_WEIGHTS.replace(true);
-    let made = build();
-    WITHOUT_WEIGHTS.set(before);
-    made
+    let _restore = Restore::after(&WITHOUT_WEIGHTS, true);
+    build()
 }
 
 /// A variable that repeats one zero in every place.

@@ -185,6 +185,7 @@ impl AdapterFolder {
         if !unknown.is_empty() {
             return Err(self.unfit(unknown));
         }
+        self.check_rank()?;
         let targets = Targets { target_modules: Pattern::Names(sites), ..Default::default() };
         let modules = self.trained_modules(backbone.as_ref());
         let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &modules, base, 0)?;
@@ -207,6 +208,21 @@ impl AdapterFolder {
         }
         self.load(&model)?;
         Ok(model)
+    }
+
+    /// Refuses a rank of which the file has no tensor: matrices of that size would be made before
+    /// they are found to be missing.
+    fn check_rank(&self) -> Result<()> {
+        let Some(rank) = self.description.rank() else { return Ok(()) };
+        let sizes = self.file.shapes().flat_map(|(_, shape)| shape.iter().copied());
+        match sizes.max() {
+            Some(largest) if largest >= rank => Ok(()),
+            largest => Err(self.unfit(vec![format!(
+                "{} gives the rank {rank}, but no size there is above {}",
+                peft::FILE,
+                largest.unwrap_or(0)
+            )])),
+        }
     }
 
     /// The modules that trained in full beside the head. PEFT's list also has names that only

@@ -116,6 +116,19 @@ impl Description {
         })
     }
 
+    /// The rank that the adapters are made with.
+    pub(super) fn rank(&self) -> Option<i64> {
+        match &self.method {
+            MethodConfig::Aflora(config) => Some(config.rank),
+            MethodConfig::Lora(config) => Some(config.rank),
+            MethodConfig::Elora(config) => Some(config.rank),
+            MethodConfig::AdaLora(config) => Some(config.rank),
+            MethodConfig::Sora(config) => Some(config.rank),
+            MethodConfig::AfloraRank(config) => Some(config.rank),
+            MethodConfig::Full {} | MethodConfig::BitFit {} | MethodConfig::Head {} => None,
+        }
+    }
+
     /// Reads the file of `folder`.
     ///
     /// # Errors
@@ -123,7 +136,7 @@ impl Description {
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let problem = |problem: String| Error::Config { path: path.clone(), problem };
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = crate::files::read_text(&path).map_err(Error::io(&path))?;
         let keys: Map<String, Value> = serde_json::from_str(&text)
             .map_err(|e| problem(format!("not an adapter's configuration: {e}")))?;
         let method = read_method(&keys).map_err(problem)?;

@@ -5,7 +5,7 @@ mod sentencepiece;
 mod sentencepiece_bpe;
 mod spm_file;
 
-use crate::{Error, Result};
+use crate::{foreign, Error, Result};
 use serde::Deserialize;
 use std::path::Path;
 use tokenizers::models::wordpiece::WordPiece;
@@ -35,6 +35,9 @@ pub struct TextEncoder {
 /// Room for `[CLS] a [SEP] b [SEP]`, the least that makes sense for a pair.
 pub const SHORTEST: usize = 8;
 
+/// Far above any vocabulary: what is written of one holds a place for every id below its largest.
+const LARGEST_ID: u32 = 1 << 24;
+
 impl TextEncoder {
     /// The tokenizer of a model folder: its `tokenizer.json`, or else what is made of its
     /// SentencePiece `spm.model` or `tokenizer.model`, its byte-level BPE (`vocab.json` and `merges.txt`) or its
@@ -49,7 +52,17 @@ impl TextEncoder {
             let problem = format!("max_length is {max_length}, but must be at least {SHORTEST}");
             return Err(Error::Encode(problem));
         }
+        foreign::held(|| Self::open(folder, max_length))
+            .unwrap_or_else(|problem| Err(damaged(folder, &problem)))
+    }
+
+    fn open(folder: &Path, max_length: usize) -> Result<Self> {
         let mut tokenizer = read(folder)?;
+        let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
+        if largest > LARGEST_ID {
+            let problem = format!("a token has the id {largest}; no vocabulary is so large");
+            return Err(damaged(folder, &problem));
+        }
         let pad_id = match tokenizer.get_padding() {
             Some(padding) => Some(padding.pad_id),
             None => ["[PAD]", "<pad>"].iter().find_map(|token| tokenizer.token_to_id(token)),
@@ -75,9 +88,8 @@ impl TextEncoder {
                 None => EncodeInput::Single(a.into()),
             })
             .collect();
-        let encodings = self
-            .tokenizer
-            .encode_batch_fast(inputs, true)
+        let encodings = foreign::held(|| self.tokenizer.encode_batch_fast(inputs, true))
+            .map_err(Error::Encode)?
             .map_err(|e| Error::Encode(e.to_string()))?;
         let wide = |ids: &[u32]| ids.iter().map(|&id| i64::from(id)).collect();
         Ok(encodings
@@ -95,7 +107,9 @@ impl TextEncoder {
     /// # Errors
     /// A part of the tokenizer cannot be written down.
     pub fn fingerprint(&self) -> Result<Vec<u8>> {
-        let words = self.tokenizer.to_string(false).map_err(|e| Error::Encode(e.to_string()))?;
+        let words = foreign::held(|| self.tokenizer.to_string(false))
+            .map_err(Error::Encode)?
+            .map_err(|e| Error::Encode(e.to_string()))?;
         Ok(words.into_bytes())
     }
 
@@ -106,7 +120,9 @@ impl TextEncoder {
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
         let ids: std::result::Result<Vec<u32>, _> = ids.iter().map(|&id| id.try_into()).collect();
         let ids = ids.map_err(|_| Error::Encode("a token id is negative or too large".into()))?;
-        self.tokenizer.decode(&ids, true).map_err(|e| Error::Encode(e.to_string()))
+        foreign::held(|| self.tokenizer.decode(&ids, true))
+            .map_err(Error::Encode)?
+            .map_err(|e| Error::Encode(e.to_string()))
     }
 
     /// The id that fills a batch up; 0 where the tokenizer has no padding token (it is masked).
@@ -190,7 +206,7 @@ impl TokenizerConfig {
         if !path.is_file() {
             return Ok(TokenizerConfig::default());
         }
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = crate::files::read_text(&path).map_err(Error::io(&path))?;
         serde_json::from_str(&text).map_err(|e| damaged(&path, &e.to_string()))
     }
 }

@@ -17,6 +17,9 @@ use tokenizers::normalizers::{Prepend, Replace, Sequence};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, NormalizerWrapper, Tokenizer};
 
+/// Bytes of a piece at the most; SentencePiece's own limit is 16 characters.
+const LONGEST: usize = 512;
+
 /// The tokenizer of `tokenizer.model`.
 pub(super) fn read(path: &Path) -> Result<Tokenizer> {
     let damaged = |words: &str| damaged(path, words);
@@ -31,6 +34,10 @@ pub(super) fn read(path: &Path) -> Result<Tokenizer> {
         return Err(damaged("it normalises texts, which LLaMA's do not"));
     }
     let unk = trainer.unknown(path, proto.pieces.len())?;
+    // Every cut of every piece is looked up below.
+    if let Some(long) = proto.pieces.iter().map(|p| p.piece.len()).find(|&n| n > LONGEST) {
+        return Err(damaged(&format!("it has a piece of {long} bytes; {LONGEST} are the most")));
+    }
     let pieces = &proto.pieces;
     let ids: HashMap<&str, u32> = pieces.iter().map(|p| p.piece.as_str()).zip(0..).collect();
     let vocabulary = ids.iter().map(|(piece, &id)| (piece.to_string(), id));

@@ -3,15 +3,14 @@
 //! Files are mapped into memory. A tensor is copied once, from the mapped file to its place in
 //! the model, on whatever device that is.
 
-use super::{pickle, safetensors_file};
+use super::{pickle, safetensors_file, view};
 use crate::error::Lines;
+use crate::mapped::Mapped;
 use crate::{Error, Result};
-use memmap2::Mmap;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// What a model's folder may hold, the best first: a safetensors file is no program.
 pub const FILES: [&str; 4] = [
@@ -35,7 +34,7 @@ pub(super) struct Place {
 
 impl Place {
     /// Bytes from the first element to the end of the last; `None` if no machine has so many.
-    fn extent(&self) -> Option<usize> {
+    pub(super) fn extent(&self) -> Option<usize> {
         if self.shape.contains(&0) {
             return Some(0);
         }
@@ -51,7 +50,7 @@ impl Place {
 /// An open checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
-    files: Vec<(PathBuf, Mmap)>,
+    files: Vec<(PathBuf, Mapped)>,
     places: BTreeMap<String, (usize, Place)>,
 }
 
@@ -96,36 +95,34 @@ impl Checkpoint {
         }
     }
 
+    /// Copies the tensor `name` to `target`.
+    ///
+    /// # Errors
+    /// It is not there, or `target` has another shape.
+    pub fn copy(&self, name: &str, target: &mut Tensor) -> Result<()> {
+        let wanted = target.size();
+        let problem = match self.places.get(name) {
+            None => format!("`{name}` is missing from it"),
+            Some((_, Place { shape, .. })) if *shape != wanted => {
+                format!("`{name}` has shape {shape:?} there, not {wanted:?}")
+            }
+            Some(_) => return self.copy_to(name, target),
+        };
+        let path = self.files().next().unwrap_or(Path::new("")).to_path_buf();
+        Err(Error::Weights { path, problems: Lines(vec![problem]) })
+    }
+
     /// Copies the tensor `name`, which must be there and have no [`misfit`](Self::misfit), to
     /// `target`.
     pub(crate) fn copy_to(&self, name: &str, target: &mut Tensor) -> Result<()> {
         let (file, place) = &self.places[name];
         let (_, bytes) = &self.files[*file];
-        let start = bytes[place.offset..].as_ptr();
-        let aligned = start.align_offset(place.kind.elt_size_in_bytes()) == 0;
-        let aligned_copy;
-        let start = if aligned {
-            start
-        } else {
-            let extent = place.extent().unwrap_or(0);
-            // u64s are aligned for every kind.
-            let mut copy = vec![0u64; extent.div_ceil(8)];
-            // SAFETY: add_file checked that so many bytes follow; the copy has room for them.
-            unsafe { std::ptr::copy_nonoverlapping(start, copy.as_mut_ptr().cast::<u8>(), extent) };
-            aligned_copy = copy;
-            aligned_copy.as_ptr().cast()
-        };
-        // SAFETY: add_file checked that the extent lies in the map, which outlives the view.
-        let view = unsafe {
-            Tensor::f_from_blob(start, &place.shape, &place.stride, place.kind, Device::Cpu)?
-        };
-        target.f_copy_(&view)?;
-        Ok(())
+        view::copy(bytes, place, target)
     }
 
     /// Maps a file and gives the places of its tensors, all inside it.
     fn add_file(&mut self, path: &Path) -> Result<BTreeMap<String, Place>> {
-        let bytes = open(path)?;
+        let bytes = Mapped::open(path).map_err(Error::io(path))?;
         let (format, places) = if path.extension().is_some_and(|e| e == "safetensors") {
             ("safetensors", safetensors_file::read(&bytes))
         } else {
@@ -191,7 +188,7 @@ fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
         weight_map: BTreeMap<String, String>,
     }
     let damaged = |problem: String| Error::Damaged { path: index.into(), format: "index", problem };
-    let text = std::fs::read_to_string(index).map_err(Error::io(index))?;
+    let text = crate::files::read_text(index).map_err(Error::io(index))?;
     let Index { weight_map } = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
     for file in weight_map.values() {
         if Path::new(file).file_name().is_none_or(|plain| plain != file.as_str()) {
@@ -209,14 +206,6 @@ fn find(folder: &Path) -> Result<PathBuf> {
     })
 }
 
-/// A file's bytes, mapped: pages are read when they are copied to their place.
-fn open(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(Error::io(path))?;
-    // SAFETY: the map is read while this process holds it; a file that another process cuts
-    // short meanwhile would end this one, as with every program that maps its input.
-    unsafe { Mmap::map(&file) }.map_err(Error::io(path))
-}
-
 /// The steps of a tensor whose elements lie one after the other.
 pub(super) fn contiguous(shape: &[i64]) -> Vec<i64> {
     let mut stride = vec![1; shape.len()];
@@ -230,6 +219,7 @@ pub(super) fn contiguous(shape: &[i64]) -> Vec<i64> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tch::Device;
 
     fn fixture(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints").join(name)

@@ -8,13 +8,15 @@ mod checkpoint;
 mod pickle;
 mod safetensors_file;
 mod tensors;
+#[allow(unsafe_code)]
+mod view;
 
 pub use checkpoint::{shards, Checkpoint, FILES};
 pub use tensors::{read_tensors, write_tensors};
 
 use crate::backbone::Backbone;
 use crate::error::Lines;
-use crate::{Error, Result};
+use crate::{claims, Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -87,6 +89,27 @@ pub fn load(backbone: &dyn Backbone, path: &Path) -> Result<LoadReport> {
         }
         Ok(report)
     })
+}
+
+/// Refuses a config.json that claims a larger model than the weights in `folder` are, before it
+/// is built.
+///
+/// # Errors
+/// The weights hold fewer numbers than the embeddings alone, or cannot be read.
+pub fn check_size(folder: &Path, config: &Path) -> Result<()> {
+    let elements = |shape: &[i64]| shape.iter().fold(1i64, |n, &d| n.saturating_mul(d));
+    let checkpoint = Checkpoint::open(folder)?;
+    let held = checkpoint.shapes().map(|(_, shape)| elements(shape)).fold(0, i64::saturating_add);
+    match claims::embeddings(config) {
+        Some(claimed) if claimed > held => Err(Error::Config {
+            path: config.to_path_buf(),
+            problem: format!(
+                "it describes embeddings of {claimed} numbers, but the weights beside it are \
+                 {held} in all: they are not of one model"
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Whether `name` is no weight but something that follows from the config, which some versions

@@ -4,6 +4,7 @@ use aflora_run::experiment::collect::{collect, is_done};
 use aflora_run::experiment::grid::{Choice, Plan};
 use aflora_run::experiment::runner::{self, Place};
 use aflora_run::experiment::slurm;
+use aflora_run::report;
 use aflora_run::ui::Progress;
 use aflora_run::UsageError;
 use anyhow::{bail, Context, Result};
@@ -98,6 +99,7 @@ impl Experiment {
             let results = collect(&plan, &place.runs, &outcome.failures);
             let written = write(&results, &self.out)?;
             println!("{}", written.display());
+            report::command(&self.out, None)?;
         }
         if !outcome.failures.is_empty() {
             let n = outcome.failures.len();

@@ -72,6 +72,7 @@ pub const KEYS: &[Key] = &[
     key("adamw.beta2", "number", "decay of the second moment"),
     key("adamw.eps", "number", "added to the denominator"),
     key("log_every", "number", "steps between two recorded losses"),
+    key("record_gradients", "true, false", "write the matrices' gradients, for `aflora replay`"),
     key(
         "checkpoint_every",
         "5 minutes, 200 steps, 1 epoch, never",

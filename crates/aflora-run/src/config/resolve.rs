@@ -263,7 +263,7 @@ impl Resolved {
     /// The settings that decide what comes out: all of them but places, where it computes, and
     /// how often it says so.
     pub fn settings(&self) -> serde_json::Value {
-        const OTHERS: [&str; 8] = [
+        const OTHERS: [&str; 10] = [
             "data",
             "run_dir",
             "token_cache",
@@ -272,6 +272,8 @@ impl Resolved {
             "log_every",
             "checkpoint_every",
             "max_bad_steps",
+            "record_gradients",
+            "fit_batch",
         ];
         let mut settings = serde_json::to_value(self.file()).unwrap_or_default();
         if let Some(keys) = settings.as_object_mut() {

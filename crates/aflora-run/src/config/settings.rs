@@ -3,6 +3,7 @@
 use super::every::Every;
 use super::layers::Group;
 use crate::data::Task;
+use crate::hub::{is_repo, is_revision};
 use crate::metrics::TextMetric;
 use aflora_core::adapter::MethodConfig;
 use aflora_core::optim::AdamWConfig;
@@ -74,6 +75,8 @@ pub struct RunSettings {
     pub adamw: AdamWConfig,
     /// Steps between two recorded losses.
     pub log_every: u64,
+    /// Whether the matrices' gradients of every step are written, for `aflora replay`.
+    pub record_gradients: bool,
     /// How often the run is saved so that it can go on from there.
     pub checkpoint_every: Every,
     /// Steps in a row whose loss or gradient is not finite after which the run ends.
@@ -110,6 +113,7 @@ impl Default for RunSettings {
             warmup: tuner.warmup,
             adamw: tuner.adamw,
             log_every: 10,
+            record_gradients: false,
             checkpoint_every: Every::Minutes(5.0),
             max_bad_steps: 10,
         }
@@ -357,6 +361,16 @@ impl Group for ModelConfig {
         if problems.is_empty() && !is_name(&self.model) {
             let message = format!("`model` is {:?}, but must be {NAME}", self.model);
             problems.push(("model".into(), message));
+        }
+        // They become parts of paths and addresses.
+        for (key, value, right, is_right) in [
+            ("repo", &self.repo, "`owner/name` on the hub", is_repo as fn(&str) -> bool),
+            ("revision", &self.revision, "a commit of the hub's", is_revision),
+        ] {
+            if let Some(value) = value.as_deref().filter(|value| !is_right(value)) {
+                let message = format!("`{key}` is {value:?}, but must be {right}");
+                problems.push((key.into(), message));
+            }
         }
         problems
     }

@@ -69,6 +69,16 @@ pub enum DataError {
     },
 }
 
+/// The start of what was found: a cell may be as long as its file.
+pub(super) fn short(text: &str) -> String {
+    const SHOWN: usize = 80;
+    let mut start: String = text.chars().take(SHOWN).collect();
+    if start.len() < text.len() {
+        start.push('…');
+    }
+    start
+}
+
 impl DataError {
     /// An [`DataError::Io`] at `path`, for `map_err`.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> DataError + '_ {

@@ -3,8 +3,10 @@
 //! * [`task`]: the tasks that ask for labels as one table
 //! * [`tsv`], [`parquet`], [`reviews`]: the formats in which they come
 //! * [`text`]: the tasks that ask for text, and their files
+//! * [`bounded`]: records of a size that a record can have
 //! * [`locate`]: where they are looked for
 
+pub mod bounded;
 mod error;
 pub mod locate;
 pub mod parquet;

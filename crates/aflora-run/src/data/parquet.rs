@@ -2,9 +2,9 @@
 
 use super::task::{Columns, TaskSpec};
 use super::{DataError, Example};
+use aflora_models::{files, foreign};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
-use std::fs::File;
 use std::path::Path;
 
 /// Reads one split.
@@ -12,25 +12,59 @@ use std::path::Path;
 /// # Errors
 /// The file is no parquet, lacks a column, or holds a label that the task has not.
 pub fn read(path: &Path, spec: &TaskSpec) -> Result<Vec<Example>, DataError> {
-    let file = File::open(path).map_err(DataError::io(path))?;
-    let broken = |e: parquet::errors::ParquetError| {
-        DataError::file(path, format!("not a readable parquet file ({e}); get it again"))
-    };
-    let reader = SerializedFileReader::new(file).map_err(broken)?;
-    let mut examples = Vec::new();
-    for (index, row) in reader.get_row_iter(None).map_err(broken)?.enumerate() {
-        let row = row.map_err(broken)?;
-        let example = example(&row, spec).map_err(|problem| DataError::Row {
-            path: path.to_path_buf(),
-            line: index + 1,
-            problem,
-        })?;
-        examples.push(example);
-    }
+    let examples = rows(path, |row| example(row, spec))?;
     if examples.is_empty() {
         return Err(DataError::Empty { place: path.display().to_string() });
     }
     Ok(examples)
+}
+
+/// What a small file may come to: a run of equal rows takes a few bytes there.
+const UNPACKED: usize = 1 << 28;
+
+/// What a byte of a file may come to beyond that.
+const RATIO: usize = 256;
+
+/// What `parse` makes of each row.
+///
+/// # Errors
+/// The file is no parquet, `parse` refuses a row, or the rows are out of all proportion to the
+/// file.
+pub(super) fn rows<T>(
+    path: &Path,
+    mut parse: impl FnMut(&Row) -> Result<T, String>,
+) -> Result<Vec<T>, DataError> {
+    let file = files::open(path).map_err(DataError::io(path))?;
+    let length = file.metadata().map_or(0, |m| m.len());
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let mut left = UNPACKED.saturating_add(length.saturating_mul(RATIO));
+    let broken = |problem: String| {
+        DataError::file(path, format!("not a readable parquet file ({problem}); get it again"))
+    };
+    let read = foreign::held(|| {
+        let words = |e: parquet::errors::ParquetError| broken(e.to_string());
+        let reader = SerializedFileReader::new(file).map_err(words)?;
+        let mut all = Vec::new();
+        for (line, row) in (1..).zip(reader.get_row_iter(None).map_err(words)?) {
+            let row = row.map_err(words)?;
+            left = left.checked_sub(size(&row)).ok_or_else(|| {
+                broken(format!("it is {length} bytes long and unpacks to far more than that"))
+            })?;
+            let refused = |problem| DataError::Row { path: path.to_path_buf(), line, problem };
+            all.push(parse(&row).map_err(refused)?);
+        }
+        Ok(all)
+    });
+    read.unwrap_or_else(|problem| Err(broken(problem)))
+}
+
+/// About what a row takes in memory.
+fn size(row: &Row) -> usize {
+    let text = |field: &Field| match field {
+        Field::Str(text) => text.len(),
+        _ => 0,
+    };
+    64 + row.get_column_iter().map(|(_, field)| 32 + text(field)).sum::<usize>()
 }
 
 fn example(row: &Row, spec: &TaskSpec) -> Result<Example, String> {

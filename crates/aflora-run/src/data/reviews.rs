@@ -6,21 +6,26 @@
 //! be learned: a film is held out if the first eight bytes of the SHA-256 of its name, as a
 //! big-endian number, leave a remainder below 20 when divided by 100.
 
+use super::bounded::Bounded;
 use super::task::TaskSpec;
 use super::{DataError, Example};
+use aflora_models::files;
 use bzip2::read::BzDecoder;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+/// The most that the file may unpack to; the reviews are two megabytes.
+const MOST: u64 = 1 << 28;
+
 /// The reviews' training and held-out parts, in file order.
 pub fn read(path: &Path, spec: &TaskSpec) -> Result<(Vec<Example>, Vec<Example>), DataError> {
-    let file = BufReader::new(File::open(path).map_err(DataError::io(path))?);
+    let file = BufReader::new(files::open(path).map_err(DataError::io(path))?);
     let packed = path.extension().is_some_and(|e| e == "bz2");
     let reader: Box<dyn Read> =
         if packed { Box::new(BzDecoder::new(file)) } else { Box::new(file) };
+    let reader = Bounded::with_most(reader, MOST);
     let mut csv = csv::Reader::from_reader(reader);
     let broken = |e: csv::Error| DataError::file(path, format!("not the reviews' CSV: {e}"));
     let header = csv.headers().map_err(broken)?.clone();

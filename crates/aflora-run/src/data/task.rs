@@ -1,6 +1,7 @@
 //! The tasks that ask for labels as one table: the eight of GLUE that the paper runs, and the
 //! embedded default. Those that ask for text stand in [`text`](super::text).
 
+use super::error::short;
 use super::text::{TextSpec, TEXT_TASKS};
 use super::DataError;
 use crate::metrics::Metric;
@@ -262,11 +263,17 @@ impl Labels {
         match self {
             Labels::Classes(names) => match names.iter().position(|n| *n == text) {
                 Some(class) => Ok(class as f64),
-                None => Err(format!("the label is `{text}`, but must be one of {names:?}")),
+                None => {
+                    let found = short(text);
+                    Err(format!("the label is `{found}`, but must be one of {names:?}"))
+                }
             },
             Labels::Score(low, high) => match text.parse::<f64>() {
                 Ok(score) if (low..=high).contains(&score) => Ok(score),
-                _ => Err(format!("the score is `{text}`, but must be between {low} and {high}")),
+                _ => {
+                    let found = short(text);
+                    Err(format!("the score is `{found}`, but must be between {low} and {high}"))
+                }
             },
         }
     }

@@ -1,14 +1,15 @@
 //! Tasks that ask for text: their table, and their files, JSONL or parquet with a column for what
 //! is given and one for what is wanted.
 
+use super::bounded::Bounded;
+use super::error::short;
 use super::locate::Source;
-use super::DataError;
+use super::{parquet, DataError};
 use crate::hub::{Hub, Repo};
 use crate::provenance::sha256;
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::{Field, Row};
+use ::parquet::record::{Field, Row};
+use aflora_models::files;
 use serde_json::{Map, Value};
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -215,11 +216,17 @@ fn read_file(path: &Path, spec: &TextSpec) -> Result<Vec<Pair>, DataError> {
 }
 
 fn jsonl_rows(path: &Path, spec: &TextSpec) -> Result<Vec<Pair>, DataError> {
-    let file = BufReader::new(File::open(path).map_err(DataError::io(path))?);
+    let file = files::open(path).map_err(DataError::io(path))?;
+    let mut file = BufReader::new(Bounded::new(file));
     let mut rows = Vec::new();
-    for (number, line) in (1..).zip(file.lines()) {
+    let mut line = String::new();
+    for number in 1.. {
         let row = |problem: String| DataError::Row { path: path.into(), line: number, problem };
-        let line = line.map_err(|e| row(e.to_string()))?;
+        line.clear();
+        if file.read_line(&mut line).map_err(|e| row(e.to_string()))? == 0 {
+            break;
+        }
+        file.get_mut().next_record();
         let line = line.trim_start_matches('\u{feff}');
         if line.trim().is_empty() {
             continue;
@@ -228,7 +235,9 @@ fn jsonl_rows(path: &Path, spec: &TextSpec) -> Result<Vec<Pair>, DataError> {
             serde_json::from_str(line).map_err(|e| row(format!("no JSON object: {e}")))?;
         let text = |name: &str| match object.get(name) {
             Some(Value::String(text)) => Ok(text.clone()),
-            Some(other) => Err(row(format!("`{name}` is {other}, but must be a text"))),
+            Some(other) => {
+                Err(row(format!("`{name}` is {}, but must be a text", short(&other.to_string()))))
+            }
             None => {
                 let keys: Vec<&str> = object.keys().map(String::as_str).collect();
                 Err(row(format!("there is no `{name}`, only {keys:?}")))
@@ -240,21 +249,10 @@ fn jsonl_rows(path: &Path, spec: &TextSpec) -> Result<Vec<Pair>, DataError> {
 }
 
 fn parquet_rows(path: &Path, spec: &TextSpec) -> Result<Vec<Pair>, DataError> {
-    let file = File::open(path).map_err(DataError::io(path))?;
-    let broken = |e: parquet::errors::ParquetError| {
-        DataError::file(path, format!("not a readable parquet file ({e}); get it again"))
-    };
-    let reader = SerializedFileReader::new(file).map_err(broken)?;
-    let mut rows = Vec::new();
-    for (number, row) in (1..).zip(reader.get_row_iter(None).map_err(broken)?) {
-        let row = row.map_err(broken)?;
-        let text = |name: &str| match text_column(&row, name) {
-            Ok(text) => Ok(text),
-            Err(problem) => Err(DataError::Row { path: path.into(), line: number, problem }),
-        };
-        rows.push(Pair { input: text(spec.input)?, target: text(spec.target)? });
-    }
-    Ok(rows)
+    parquet::rows(path, |row| {
+        let text = |name: &str| text_column(row, name);
+        Ok(Pair { input: text(spec.input)?, target: text(spec.target)? })
+    })
 }
 
 fn text_column(row: &Row, name: &str) -> Result<String, String> {

@@ -2,6 +2,8 @@
 
 use super::task::{Columns, TaskSpec};
 use super::{DataError, Example};
+use aflora_models::files;
+use std::io::Read;
 use std::path::Path;
 
 /// The examples of one file, and how many broken rows were skipped.
@@ -18,7 +20,9 @@ pub struct Rows {
 /// # Errors
 /// The file is unreadable, empty, no UTF-8, lacks a column, or a row is broken.
 pub fn read(path: &Path, spec: &TaskSpec) -> Result<Rows, DataError> {
-    let bytes = std::fs::read(path).map_err(DataError::io(path))?;
+    let mut bytes = Vec::new();
+    let read = files::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
+    read.map_err(DataError::io(path))?;
     let text = std::str::from_utf8(&bytes).map_err(|e| {
         let line = bytes[..e.valid_up_to()].iter().filter(|&&b| b == b'\n').count() + 1;
         DataError::Row { path: path.to_path_buf(), line, problem: "not UTF-8 text".into() }
@@ -135,6 +139,14 @@ mod tests {
         assert!(parse("sst2", b"sentence\tlabel\nok\t1\n\xff\t0\n")
             .unwrap_err()
             .contains("line 3"));
+    }
+
+    #[test]
+    fn a_label_of_a_megabyte_is_told_by_its_start() {
+        let long = "x".repeat(1 << 20);
+        let error = parse("rte", format!("sentence1\tsentence2\tlabel\na\tb\t{long}\n").as_bytes());
+        let error = error.unwrap_err();
+        assert!(error.contains("xxx…`, but must be one of") && error.len() < 300, "{error}");
     }
 
     #[test]

@@ -128,6 +128,9 @@ impl Plan {
 fn apply(definition: &mut Definition, profile: &Profile) -> Result<()> {
     for model in &mut definition.models {
         if let Some(other) = profile.models.get(model) {
+            // Or a reader would take a difference of models for one of programs.
+            let words = format!(" The paper's values are of {model}, these runs of {other}.");
+            definition.about.push_str(&words);
             model.clone_from(other);
         }
     }

@@ -107,14 +107,18 @@ impl Place {
     }
 }
 
-/// GPUs that this process may use, by number: those of CUDA_VISIBLE_DEVICES, or all that the
-/// driver tells of.
+/// GPUs that this process may use, by number: those of CUDA_VISIBLE_DEVICES, or all that there
+/// are device files for.
 pub fn gpus() -> Vec<usize> {
     if let Ok(visible) = std::env::var("CUDA_VISIBLE_DEVICES") {
         return visible.split(',').filter_map(|n| n.trim().parse().ok()).collect();
     }
-    let entries = fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten();
-    (0..entries.count()).collect()
+    let number = |file: fs::DirEntry| {
+        file.file_name().to_str()?.strip_prefix("nvidia")?.parse::<usize>().ok()
+    };
+    let files = fs::read_dir("/dev").into_iter().flatten().flatten();
+    let n = files.filter_map(number).count();
+    (0..n).collect()
 }
 
 /// Runs the plan's cells that have not finished.

@@ -8,6 +8,7 @@ pub mod batches;
 pub mod checkpoint;
 pub mod course;
 pub mod folder;
+pub mod gradient_log;
 mod health;
 pub mod lock;
 pub mod memory;

@@ -77,6 +77,9 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     tch::manual_seed(config.seed as i64);
     let method = resolved.method.build()?;
     let base = base_kind(resolved, method.as_ref(), device)?;
+    if resolved.model.weights == WeightsFrom::Pretrained {
+        weights::check_size(&files.folder, &files.config)?;
+    }
     let backbone = build_model(resolved, &files, device, base)?;
     let loaded = match resolved.model.weights {
         WeightsFrom::Pretrained => {

@@ -15,6 +15,15 @@ use std::path::PathBuf;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {
+    /// The run begins, or goes on.
+    Begin {
+        /// Optimiser steps of the whole run.
+        total_steps: u64,
+        /// Of an epoch.
+        steps_per_epoch: u64,
+        /// The metric that decides which epoch is best.
+        selection: String,
+    },
     /// Optimiser steps since the last such event.
     Step {
         /// Completed steps.
@@ -160,11 +169,12 @@ impl Recorder {
                 }
                 self.scalars.scalar("eval/loss", evaluation.step, evaluation.loss)?;
             }
-            Event::Failed { .. } => {}
+            Event::Begin { .. } | Event::Failed { .. } => {}
         }
+        // Whoever watches sees each event when it happens.
+        self.events.flush()?;
         // Evaluations and failures are rare and what a reader waits for.
         if matches!(event, Event::Evaluation(_) | Event::Failed { .. }) {
-            self.events.flush()?;
             self.scalars.flush()?;
         }
         Ok(())

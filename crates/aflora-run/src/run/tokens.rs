@@ -9,8 +9,8 @@
 //! a byte of flags a row; then rows u64, columns u64, a CRC-32C u32 of everything so far, and
 //! eight bytes that name the format.
 
+use aflora_models::mapped::Mapped;
 use anyhow::Result;
-use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -79,7 +79,7 @@ pub struct Tokens {
 
 #[derive(Debug)]
 enum Bytes {
-    Mapped(Mmap),
+    Mapped(Mapped),
     Held(Vec<u8>),
 }
 
@@ -164,9 +164,8 @@ impl Tokens {
     }
 
     fn open(path: &Path, columns: usize) -> io::Result<Tokens> {
-        let file = File::open(path)?;
-        // SAFETY: files of finished tables are replaced, never changed.
-        let map = unsafe { Mmap::map(&file)? };
+        // Files of finished tables are replaced, never changed.
+        let map = Mapped::open(path)?;
         let sum_at = map.len().saturating_sub(FORMAT.len() + 4);
         let sum = map.get(sum_at..sum_at + 4);
         if sum != Some(&crc32c::crc32c(&map[..sum_at]).to_le_bytes()) {
@@ -185,12 +184,15 @@ impl Tokens {
         }
         let tokens = Tokens { rows: rows as usize, columns, bytes };
         let index = rows.checked_mul(8 * own + 1).filter(|&index| index <= trailer as u64);
-        let last = match (index, rows) {
-            (None, _) => None,
-            (_, 0) => Some(0),
-            _ => Some(tokens.end(tokens.rows * columns - 1)),
-        };
-        if index.zip(last).is_none_or(|(index, last)| index + 4 * last as u64 != trailer as u64) {
+        let sequences = if index.is_some() { tokens.rows * columns } else { 0 };
+        // One after the other, and nothing but them before the index.
+        let mut last = Some(0);
+        for sequence in 0..sequences {
+            last = last.filter(|&last| last <= tokens.end(sequence)).map(|_| tokens.end(sequence));
+        }
+        let bytes = last.and_then(|last| u64::try_from(last).ok()?.checked_mul(4));
+        let whole = index.zip(bytes).and_then(|(index, bytes)| index.checked_add(bytes));
+        if whole != Some(trailer as u64) {
             return Err(damaged("its lengths contradict each other"));
         }
         Ok(tokens)
@@ -378,6 +380,28 @@ mod tests {
             assert_eq!(read(&open()), rows, "byte {at}");
             std::fs::write(&path, &whole[..at]).unwrap();
             assert_eq!(read(&open()), rows, "cut at {at}");
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+        }
+    }
+
+    /// Changed by hand and given a right checksum again: no run may read past its sequences.
+    #[test]
+    fn a_file_whose_sequences_overlap_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = [(vec![1, 2, 3], vec![4], 1), (vec![5], vec![], 0)];
+        let open = || Tokens::cached(Some(folder.path()), key("a"), 2, fill(&rows)).unwrap();
+        drop(open());
+        let path = files(folder.path()).remove(0);
+        let whole = std::fs::read(&path).unwrap();
+        let index = 4 * 5;
+        for (at, value) in [(index, 5), (index + 8, u64::MAX), (index + 24, u64::MAX / 4 + 2)] {
+            let mut changed = whole.clone();
+            changed[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            let sum_at = changed.len() - FORMAT.len() - 4;
+            let sum = crc32c::crc32c(&changed[..sum_at]).to_le_bytes();
+            changed[sum_at..sum_at + 4].copy_from_slice(&sum);
+            std::fs::write(&path, &changed).unwrap();
+            assert_eq!(read(&open()), rows, "{value} at {at}");
             assert_eq!(std::fs::read(&path).unwrap(), whole);
         }
     }

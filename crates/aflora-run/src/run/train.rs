@@ -6,6 +6,7 @@
 
 use super::checkpoint::{self, Id, Moment};
 use super::course::{Course, Curve};
+use super::gradient_log::GradientLog;
 use super::folder::{sync_files, RunFolder, ADAPTER, METRICS};
 use super::health;
 use super::memory;
@@ -44,12 +45,24 @@ pub fn train(
     let flops_at_start = run.model.flops_per_token();
     let Start { mut recorder, course, saved } = start::start(resolved, run, &mut tuner, folder)?;
     interrupt::listen().context("signals cannot be caught")?;
+    if saved.is_none() {
+        recorder.record(&Event::Begin {
+            total_steps: run.total_steps(),
+            steps_per_epoch: run.steps_per_epoch,
+            selection: run.objective.selection(),
+        })?;
+    }
+    let gradients = match run.config.record_gradients {
+        true => Some(GradientLog::open(folder, &tuner, run.steps_per_epoch, run.total_steps())?),
+        false => None,
+    };
     let device = run.device;
     let mut training = Loop {
         resolved,
         run,
         folder,
         recorder: &mut recorder,
+        gradients,
         graphs: match run.config.cuda_graphs {
             true => StepGraphs::new(device),
             false => StepGraphs::off(device),
@@ -105,6 +118,8 @@ struct Loop<'a> {
     run: &'a Prepared,
     folder: &'a RunFolder,
     recorder: &'a mut Recorder,
+    /// Where gradients are recorded, if they are.
+    gradients: Option<GradientLog>,
     tuner: Tuner,
     graphs: StepGraphs,
     /// Of the frozen weights and of the paths, a token.
@@ -191,6 +206,9 @@ impl Loop<'_> {
             tracing::warn!("steps run operation by operation, which is slower: {reason}");
         }
         let loss = sum.context("a step has no rows")?;
+        if let Some(log) = &mut self.gradients {
+            log.step(&self.tuner)?;
+        }
         let report = self.tuner.update_of(Some(&loss))?;
         let _ = self.loss_sum.g_add_(&loss.masked_fill(&report.skipped, 0.0));
         self.course.steps_in_sum += 1;
@@ -270,6 +288,9 @@ impl Loop<'_> {
         let id = Id { step, evaluated };
         if self.saved == Some(id) {
             return Ok(());
+        }
+        if let Some(log) = &mut self.gradients {
+            log.flush()?;
         }
         let running = self.clock_at.is_some();
         self.stop_clock();
@@ -374,8 +395,11 @@ impl Loop<'_> {
         sync_files(&folder).with_context(|| format!("{} cannot be written", folder.display()))
     }
 
-    fn finish(self) -> Result<Summary> {
+    fn finish(mut self) -> Result<Summary> {
         self.recorder.sync()?;
+        if let Some(log) = &mut self.gradients {
+            log.flush()?;
+        }
         let counts = self.tuner.accounting();
         self.folder.write("freeze.csv", freeze_table(self.run, counts).as_bytes())?;
         let summary =

@@ -1,8 +1,10 @@
 //! The stack machine that pickles are programs for: as many of its instructions and functions as
 //! a state dict needs.
+//!
+//! Tuples, lists and dicts lie side by side in the machine, and values name them by number. So a
+//! pickle may nest them as deeply as it likes, or put one into itself: nothing here recurses.
 
 use super::Outcome;
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use tch::Kind;
@@ -56,7 +58,12 @@ impl Function {
     }
 }
 
-pub(super) type Items = Rc<RefCell<Vec<(Value, Value)>>>;
+/// The most dimensions that a tensor may have; PyTorch has the same limit.
+const DIMENSIONS: usize = 64;
+
+/// The number of a tuple, list or dict in the machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held(usize);
 
 #[derive(Debug, Clone)]
 pub(super) enum Value {
@@ -64,12 +71,13 @@ pub(super) enum Value {
     Bool,
     Int(i64),
     /// A whole number of more than eight bytes, little-endian.
-    Long(Vec<u8>),
+    Long(Rc<[u8]>),
     Float,
     Text(Rc<str>),
-    Tuple(Rc<[Value]>),
-    List(Rc<RefCell<Vec<Value>>>),
-    Dict(Items),
+    Tuple(Held),
+    List(Held),
+    /// Keys and values in turn.
+    Dict(Held),
     Function(Function),
     Storage(Storage),
     Tensor(Rc<TensorValue>),
@@ -98,13 +106,6 @@ impl Value {
             other => Err(format!("its pickle has {} for a whole number", other.what())),
         }
     }
-
-    fn integers(&self) -> Outcome<Vec<i64>> {
-        match self {
-            Value::Tuple(items) => items.iter().map(Value::integer).collect(),
-            other => Err(format!("its pickle has {} for a shape", other.what())),
-        }
-    }
 }
 
 /// The stack machine.
@@ -115,6 +116,7 @@ pub(super) struct Machine<'a> {
     stack: Vec<Value>,
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
+    held: Vec<Vec<Value>>,
     /// The storages that were named.
     pub storages: HashMap<Rc<str>, Kind>,
 }
@@ -127,8 +129,30 @@ impl<'a> Machine<'a> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
+            held: Vec::new(),
             storages: HashMap::new(),
         }
+    }
+
+    /// What a tuple, list or dict holds.
+    pub fn items(&self, held: Held) -> &[Value] {
+        &self.held[held.0]
+    }
+
+    fn hold(&mut self, items: Vec<Value>) -> Held {
+        self.held.push(items);
+        Held(self.held.len() - 1)
+    }
+
+    fn integers(&self, value: &Value) -> Outcome<Vec<i64>> {
+        let Value::Tuple(held) = value else {
+            return Err(format!("its pickle has {} for a shape", value.what()));
+        };
+        let items = self.items(*held);
+        if items.len() > DIMENSIONS {
+            return Err(format!("its pickle has a tensor of {} dimensions", items.len()));
+        }
+        items.iter().map(Value::integer).collect()
     }
 
     /// Runs one pickle to its end and gives its value.
@@ -156,16 +180,23 @@ impl<'a> Machine<'a> {
                 }
                 b'X' => self.text::<4>()?,
                 b'\x8c' => self.text::<1>()?,
-                b')' => self.stack.push(Value::Tuple(Rc::new([]))),
+                b')' => self.tuple(0)?,
                 b'\x85' => self.tuple(1)?,
                 b'\x86' => self.tuple(2)?,
                 b'\x87' => self.tuple(3)?,
                 b't' => {
                     let items = self.pop_mark()?;
-                    self.stack.push(Value::Tuple(items.into()));
+                    let held = self.hold(items);
+                    self.stack.push(Value::Tuple(held));
                 }
-                b']' => self.stack.push(Value::List(Rc::default())),
-                b'}' => self.stack.push(Value::Dict(Rc::default())),
+                b']' => {
+                    let held = self.hold(Vec::new());
+                    self.stack.push(Value::List(held));
+                }
+                b'}' => {
+                    let held = self.hold(Vec::new());
+                    self.stack.push(Value::Dict(held));
+                }
                 b'a' => {
                     let item = self.pop()?;
                     self.append(vec![item])?;
@@ -282,7 +313,7 @@ impl<'a> Machine<'a> {
             wide[..length].copy_from_slice(bytes);
             Value::Int(i64::from_le_bytes(wide))
         } else {
-            Value::Long(bytes.to_vec())
+            Value::Long(bytes.into())
         });
         Ok(())
     }
@@ -300,14 +331,15 @@ impl<'a> Machine<'a> {
     fn tuple(&mut self, n: usize) -> Outcome<()> {
         let mut items = (0..n).map(|_| self.pop()).collect::<Outcome<Vec<_>>>()?;
         items.reverse();
-        self.stack.push(Value::Tuple(items.into()));
+        let held = self.hold(items);
+        self.stack.push(Value::Tuple(held));
         Ok(())
     }
 
     fn append(&mut self, items: Vec<Value>) -> Outcome<()> {
         match self.stack.last() {
-            Some(Value::List(list)) => {
-                list.borrow_mut().extend(items);
+            Some(Value::List(held)) => {
+                self.held[held.0].extend(items);
                 Ok(())
             }
             _ => Err("its pickle appends to something that is no list".into()),
@@ -315,13 +347,13 @@ impl<'a> Machine<'a> {
     }
 
     fn set(&mut self, items: Vec<Value>) -> Outcome<()> {
-        let Some(Value::Dict(dict)) = self.stack.last() else {
+        let Some(Value::Dict(held)) = self.stack.last() else {
             return Err("its pickle sets an item of something that is no dict".into());
         };
-        let mut items = items.into_iter();
-        while let (Some(key), Some(value)) = (items.next(), items.next()) {
-            dict.borrow_mut().push((key, value));
+        if !items.len().is_multiple_of(2) {
+            return Err("its pickle sets a key of a dict to nothing".into());
         }
+        self.held[held.0].extend(items);
         Ok(())
     }
 
@@ -340,14 +372,16 @@ impl<'a> Machine<'a> {
     /// `("storage", type, key, location, elements, ..)` names a storage.
     fn persistent(&mut self) -> Outcome<()> {
         let id = self.pop()?;
-        if let Value::Tuple(items) = &id {
+        if let Value::Tuple(held) = id {
             if let [Value::Text(tag), Value::Function(Function::StorageOf(kind)), Value::Text(key), _, Value::Int(_), ..] =
-                &items[..]
+                self.items(held)
             {
                 // A last item that is not None is a view of another storage, of torch < 0.4.
-                if &**tag == "storage" && items.get(5).is_none_or(|v| matches!(v, Value::None)) {
-                    self.storages.insert(key.clone(), *kind);
-                    self.stack.push(Value::Storage(Storage { key: key.clone(), kind: *kind }));
+                let view = self.items(held).get(5).is_some_and(|v| !matches!(v, Value::None));
+                if &**tag == "storage" && !view {
+                    let storage = Storage { key: key.clone(), kind: *kind };
+                    self.storages.insert(storage.key.clone(), storage.kind);
+                    self.stack.push(Value::Storage(storage));
                     return Ok(());
                 }
             }
@@ -360,14 +394,14 @@ impl<'a> Machine<'a> {
         let (Value::Function(function), Value::Tuple(arguments)) = (&function, &arguments) else {
             return Err(format!("its pickle calls {}: refused", function.what()));
         };
-        let made = match (function, &arguments[..]) {
-            (Function::OrderedDict, []) => Value::Dict(Rc::default()),
+        let made = match (function, self.items(*arguments)) {
+            (Function::OrderedDict, []) => Value::Dict(self.hold(Vec::new())),
             (Function::RebuildTensor, [Value::Storage(storage), offset, shape, stride, ..]) => {
                 Value::Tensor(Rc::new(TensorValue {
                     storage: storage.clone(),
                     offset: offset.integer()?,
-                    shape: shape.integers()?,
-                    stride: stride.integers()?,
+                    shape: self.integers(shape)?,
+                    stride: self.integers(stride)?,
                 }))
             }
             (Function::RebuildParameter, [tensor @ Value::Tensor(_), ..]) => tensor.clone(),

@@ -20,13 +20,14 @@ type Outcome<T> = Result<T, String>;
 
 /// The tensors of the state dict in `bytes`.
 pub(super) fn read(bytes: &[u8]) -> Outcome<BTreeMap<String, Place>> {
-    let (state, storages) =
+    let (machine, state, storages) =
         if bytes.starts_with(b"PK\x03\x04") { read_archive(bytes)? } else { read_stream(bytes)? };
     let Value::Dict(items) = state else {
         return Err("it holds no dict of tensors by name".into());
     };
     let mut places = BTreeMap::new();
-    for (name, value) in items.borrow().iter() {
+    for item in machine.items(items).chunks_exact(2) {
+        let (name, value) = (&item[0], &item[1]);
         let (Value::Text(name), Value::Tensor(tensor)) = (name, value) else {
             return Err(format!(
                 "it holds {} by {}, not a tensor by name",
@@ -70,7 +71,10 @@ fn place(name: &str, tensor: &TensorValue, storages: &Storages) -> Outcome<Place
     })
 }
 
-fn read_archive(bytes: &[u8]) -> Outcome<(Value, Storages)> {
+/// The machine that ran the pickle, what it gave, and where the storages lie.
+type State<'a> = (Machine<'a>, Value, Storages);
+
+fn read_archive(bytes: &[u8]) -> Outcome<State<'_>> {
     let words = |e: zip::result::ZipError| e.to_string();
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(words)?;
     let mut storages = HashMap::new();
@@ -99,16 +103,18 @@ fn read_archive(bytes: &[u8]) -> Outcome<(Value, Storages)> {
         }
     }
     let program = program.ok_or("the archive has no data.pkl")?;
-    Ok((Machine::new(program).run()?, storages))
+    let mut machine = Machine::new(program);
+    let state = machine.run()?;
+    Ok((machine, state, storages))
 }
 
 /// The first number of a file of torch < 1.6, little-endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-fn read_stream(bytes: &[u8]) -> Outcome<(Value, Storages)> {
+fn read_stream(bytes: &[u8]) -> Outcome<State<'_>> {
     let mut machine = Machine::new(bytes);
     match machine.run() {
-        Ok(Value::Long(magic)) if magic == MAGIC => {}
+        Ok(Value::Long(magic)) if *magic == MAGIC => {}
         _ => return Err("it is neither an archive nor a stream of PyTorch".into()),
     }
     machine.run()?; // the protocol's version
@@ -118,8 +124,9 @@ fn read_stream(bytes: &[u8]) -> Outcome<(Value, Storages)> {
     let Value::List(keys) = machine.run()? else {
         return Err("the list of its storages is missing".into());
     };
+    let keys = machine.items(keys).to_vec();
     let mut storages = HashMap::new();
-    for key in keys.borrow().iter() {
+    for key in &keys {
         let Value::Text(key) = key else { return Err("a storage's key is no text".into()) };
         let kind = kinds.get(&**key).ok_or_else(|| format!("nothing reads the storage {key}"))?;
         let count = i64::from_le_bytes(machine.array()?);
@@ -130,5 +137,5 @@ fn read_stream(bytes: &[u8]) -> Outcome<(Value, Storages)> {
         machine.take(length)?;
         storages.insert(key.to_string(), (start, length));
     }
-    Ok((state, storages))
+    Ok((machine, state, storages))
 }

@@ -1,0 +1,87 @@
+//! Files of examples.
+
+use crate::files;
+use aflora_run::data::{self, text, TASKS, TEXT_TASKS};
+use aflora_run::hub::Hub;
+
+/// A byte that chooses the task, then the file.
+fn task(bytes: &[u8]) -> Option<(&'static data::TaskSpec, &[u8])> {
+    let (&first, file) = bytes.split_first()?;
+    Some((&TASKS[usize::from(first) % TASKS.len()], file))
+}
+
+fn seeds(files: &[(&str, Vec<u8>)]) -> Vec<Vec<u8>> {
+    let number = |name: &str| TASKS.iter().position(|t| t.name == name).unwrap_or_default();
+    files.iter().map(|(name, bytes)| [vec![number(name) as u8], bytes.clone()].concat()).collect()
+}
+
+pub fn tsv(bytes: &[u8]) {
+    let Some((spec, file)) = task(bytes) else { return };
+    let folder = files::folder("tsv", &[("train.tsv", file)]);
+    if let Ok(rows) = data::tsv::read(&folder.join("train.tsv"), spec) {
+        assert!(!rows.examples.is_empty());
+        assert!(rows.examples.iter().all(|row| row.label.is_finite()));
+    }
+}
+
+pub fn tsv_seeds() -> Vec<Vec<u8>> {
+    seeds(&[
+        ("mrpc", "\u{feff}Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t1\t2\ta\tb\n".into()),
+        ("cola", b"gj04\t1\t\tWe sail.\ngj04\t0\t*\tSail we.\r\n".to_vec()),
+        ("stsb", b"sentence1\tsentence2\tscore\na\tb\t2.5\n".to_vec()),
+        (
+            "qqp",
+            b"id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n1\t2\t3\ta\tb\t0\n1\t2\ta\n"
+                .to_vec(),
+        ),
+    ])
+}
+
+pub fn parquet(bytes: &[u8]) {
+    let Some((spec, file)) = task(bytes) else { return };
+    let folder = files::folder("parquet", &[("train.parquet", file)]);
+    let _ = data::parquet::read(&folder.join("train.parquet"), spec);
+}
+
+pub fn parquet_seeds() -> Vec<Vec<u8>> {
+    let file = |name: &str| {
+        files::own(&format!("aflora-run/tests/fixtures/hub/{name}-00000-of-00001.parquet"))
+    };
+    seeds(&[("mrpc", file("mrpc/train")), ("mrpc", file("mrpc/validation"))])
+}
+
+pub fn csv(bytes: &[u8]) {
+    let Some(spec) = TASKS.iter().find(|task| task.name == "reviews") else { return };
+    let packed = bytes.starts_with(b"BZh");
+    let name = if packed { "reviews.csv.bz2" } else { "reviews.csv" };
+    let folder = files::folder("csv", &[(name, bytes)]);
+    let _ = data::reviews::read(&folder.join(name), spec);
+}
+
+pub fn csv_seeds() -> Vec<Vec<u8>> {
+    let mut text = "category,text,movie_name,has_plot_and_reviews\n".to_string();
+    for film in 0..20 {
+        text +=
+            &format!("plot,story {film},film{film},True\nfresh,\"good, {film}\",film{film},True\n");
+    }
+    vec![text.into_bytes()]
+}
+
+pub fn jsonl(bytes: &[u8]) {
+    let Some(spec) = TEXT_TASKS.iter().find(|task| task.name == "lines") else { return };
+    let folder = files::folder("jsonl", &[("train.jsonl", bytes), ("dev.jsonl", bytes)]);
+    let named = [("here".to_string(), folder.clone())];
+    // Nothing listens there; what is asked for lies in the folder anyway.
+    let hub = Hub::at("http://127.0.0.1:9", &folder);
+    if let Err(error) = text::load(spec, &named, &folder, &hub, &mut |_, _| {}) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+pub fn jsonl_seeds() -> Vec<Vec<u8>> {
+    vec![
+        b"{\"input\": \"a\", \"target\": \"b\"}\n\n{\"input\": \"\\u00e9\", \"target\": \"\"}\n"
+            .to_vec(),
+        "\u{feff}{\"target\": \"x\", \"input\": \"y\", \"n\": 1e3, \"more\": [null, {}]}".into(),
+    ]
+}

@@ -1,0 +1,205 @@
+//! What a model's folder holds: weights, config.json, adapters, tokenizers.
+
+use crate::files;
+use aflora_models::adapter_folder::AdapterFolder;
+use aflora_models::weights::Checkpoint;
+use aflora_models::{shapes_only, TextEncoder, WriterOptions};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+const FIXTURES: &str = "aflora-models/tests/fixtures";
+
+fn fixture(path: &str) -> Vec<u8> {
+    files::own(&format!("{FIXTURES}/{path}"))
+}
+
+/// Opens a checkpoint and copies what a small model could have.
+fn open(path: &Path) {
+    const SMALL: i64 = 1 << 16;
+    let checkpoint = match Checkpoint::open(path) {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    for (name, shape) in checkpoint.shapes() {
+        let elements = shape.iter().try_fold(1i64, |n, &d| n.checked_mul(d.max(1)));
+        if elements.is_some_and(|n| n <= SMALL) && shape.len() < 16 {
+            let mut tensor = Tensor::zeros(shape, (Kind::Double, Device::Cpu));
+            checkpoint.copy(name, &mut tensor).expect("what was checked can be copied");
+        }
+    }
+}
+
+pub fn safetensors(bytes: &[u8]) {
+    let folder = files::folder("safetensors", &[("model.safetensors", bytes)]);
+    open(&folder);
+}
+
+pub fn safetensors_seeds() -> Vec<Vec<u8>> {
+    vec![fixture("checkpoints/tensors.safetensors"), fixture("peft/lora/adapter_model.safetensors")]
+}
+
+pub fn pickle(bytes: &[u8]) {
+    let folder = files::folder("pickle", &[("pytorch_model.bin", bytes)]);
+    open(&folder);
+}
+
+pub fn pickle_seeds() -> Vec<Vec<u8>> {
+    ["zip", "stream", "parameters", "runs_code", "hides_code", "list", "nested", "plain"]
+        .map(|name| fixture(&format!("checkpoints/{name}.bin")))
+        .to_vec()
+}
+
+/// An index, and the shard `a.safetensors` beside it.
+pub fn weight_index(bytes: &[u8]) {
+    let [index, shard] = files::split(bytes);
+    let folder = files::folder(
+        "index",
+        &[("model.safetensors.index.json", index), ("a.safetensors", shard)],
+    );
+    open(&folder);
+}
+
+pub fn weight_index_seeds() -> Vec<Vec<u8>> {
+    let tensors = fixture("checkpoints/tensors.safetensors");
+    let index = br#"{"metadata": {"total_size": 1}, "weight_map": {"f32": "a.safetensors"}}"#;
+    vec![files::join(&[index.to_vec(), tensors])]
+}
+
+/// A config.json, for its kind of model.
+pub fn model_config(bytes: &[u8]) {
+    let folder = files::folder("model_config", &[("config.json", bytes)]);
+    let path = folder.join("config.json");
+    let keys: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let kind = keys["model_type"].as_str().unwrap_or("bert");
+    let built = shapes_only(|| match kind {
+        "bart" | "gpt2" | "gpt_neo" | "gptj" | "llama" => {
+            aflora_models::build_writer(kind, &path, &WriterOptions::new(Device::Cpu))
+        }
+        _ => aflora_models::build(kind, &path, 2, Device::Cpu),
+    });
+    if let Err(error) = built {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+pub fn model_config_seeds() -> Vec<Vec<u8>> {
+    let encoders = ["albert", "deberta_v3", "deberta_v2_conv", "distilbert", "electra", "roberta"];
+    let writers = ["bart", "gpt2", "gpt_neo", "gptj", "llama", "llama3"];
+    let encoders = encoders.map(|name| fixture(&format!("models/{name}/config.json")));
+    let writers = writers.map(|name| fixture(&format!("writers/{name}/config.json")));
+    [encoders, writers].concat()
+}
+
+/// `adapter_config.json`, then `adapter_model.safetensors`; put into a small BERT.
+pub fn adapter_folder(bytes: &[u8]) {
+    let [config, weights] = files::split(bytes);
+    let folder = files::folder(
+        "adapter",
+        &[("adapter_config.json", config), ("adapter_model.safetensors", weights)],
+    );
+    let adapter = match AdapterFolder::open(&folder) {
+        Ok(adapter) => adapter,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    let config = files::project().join("crates").join(FIXTURES).join("bert_classes/config.json");
+    let Ok(backbone) = aflora_models::build("bert", &config, 2, Device::Cpu) else { return };
+    if let Err(error) = adapter.attach(backbone, Kind::Float) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+pub fn adapter_folder_seeds() -> Vec<Vec<u8>> {
+    ["lora", "rslora", "vera", "adalora"]
+        .map(|name| {
+            let file = |file: &str| fixture(&format!("peft/{name}/{file}"));
+            files::join(&[file("adapter_config.json"), file("adapter_model.safetensors")])
+        })
+        .to_vec()
+}
+
+/// Opens a folder's tokenizer and encodes a little with it.
+fn encode(folder: &Path) {
+    let encoder = match TextEncoder::from_folder(folder, 16) {
+        Ok(encoder) => encoder,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    let texts = [("A film, twice 12 naïve ﬁlms.", None), ("", Some("b  c \u{1f600} [MASK] <s>"))];
+    if let Ok(encoded) = encoder.encode(&texts) {
+        assert_eq!(encoded.len(), texts.len());
+        for row in &encoded {
+            let _ = encoder.decode(&row.ids);
+        }
+    }
+    let _ = (encoder.vocab_size(), encoder.fingerprint());
+}
+
+pub fn tokenizer_json(bytes: &[u8]) {
+    encode(&files::folder("tokenizer_json", &[("tokenizer.json", bytes)]));
+}
+
+/// Small ones: the shipped files have vocabularies that no mutation would miss a part of.
+pub fn tokenizer_json_seeds() -> Vec<Vec<u8>> {
+    let unigram = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[
+        {"id":0,"content":"<s>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
+        "normalizer":{"type":"Sequence","normalizers":[{"type":"NFKC"},{"type":"Lowercase"},
+        {"type":"Replace","pattern":{"Regex":" {2,}"},"content":" "}]},
+        "pre_tokenizer":{"type":"Metaspace","replacement":"▁","prepend_scheme":"always","split":true},
+        "post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}},
+        {"Sequence":{"id":"A","type_id":0}}],"pair":[{"Sequence":{"id":"A","type_id":0}},
+        {"Sequence":{"id":"B","type_id":1}}],"special_tokens":{"<s>":{"id":"<s>","ids":[0],"tokens":["<s>"]}}},
+        "decoder":{"type":"Metaspace","replacement":"▁","prepend_scheme":"always","split":true},
+        "model":{"type":"Unigram","unk_id":0,"vocab":[["<s>",0.0],["▁",-1.0],["a",-2.5],["film",-3.0]],
+        "byte_fallback":false}}"#;
+    let bpe = r###"{"version":"1.0","added_tokens":[],"normalizer":null,
+        "pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+        "post_processor":{"type":"RobertaProcessing","sep":["b",1],"cls":["a",0],"trim_offsets":true,"add_prefix_space":false},
+        "decoder":{"type":"ByteLevel"},"model":{"type":"BPE","dropout":null,"unk_token":null,
+        "continuing_subword_prefix":"","end_of_word_suffix":"","fuse_unk":false,"byte_fallback":false,
+        "vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}}"###;
+    let texts = [unigram, bpe].map(|text| text.as_bytes().to_vec());
+    [texts.to_vec(), vec![fixture("word_piece/tokenizer.json")]].concat()
+}
+
+/// One file under both names that such files have, each in a folder of its own.
+pub fn sentencepiece(bytes: &[u8]) {
+    for name in ["spm.model", "tokenizer.model"] {
+        let config: &[u8] = br#"{"do_lower_case": true, "split_by_punct": true}"#;
+        encode(&files::folder(
+            "sentencepiece",
+            &[(name, bytes), ("tokenizer_config.json", config)],
+        ));
+    }
+}
+
+pub fn sentencepiece_seeds() -> Vec<Vec<u8>> {
+    let piece = |text: &str, score: f32, kind: u8| {
+        let mut piece = vec![0x0a, text.len() as u8];
+        piece.extend_from_slice(text.as_bytes());
+        piece.push(0x15);
+        piece.extend_from_slice(&score.to_le_bytes());
+        piece.extend_from_slice(&[0x18, kind]);
+        [vec![0x0a, piece.len() as u8], piece].concat()
+    };
+    let mut unigram = Vec::new();
+    for (at, text) in ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "▁", "a", "▁film"].iter().enumerate()
+    {
+        let kind = if at == 3 { 2 } else { 1 };
+        unigram.extend(piece(text, -(at as f32), kind));
+    }
+    // The trainer: unigram, unknown token 3; then how texts are normalised.
+    unigram.extend_from_slice(&[0x12, 5, 0x18, 1, 0xc0, 0x02, 3]);
+    unigram.extend_from_slice(&[0x1a, 6, 0x12, 4, 0, 0, 0, 0]);
+    vec![unigram, fixture("llama_bpe/tokenizer.model")]
+}
+
+/// `vocab.json` and `merges.txt`, or alone as `vocab.txt`.
+pub fn vocabulary(bytes: &[u8]) {
+    let [vocab, merges] = files::split(bytes);
+    encode(&files::folder("bpe", &[("vocab.json", vocab), ("merges.txt", merges)]));
+    encode(&files::folder("words", &[("vocab.txt", bytes)]));
+}
+
+pub fn vocabulary_seeds() -> Vec<Vec<u8>> {
+    let bpe = [fixture("bpe/vocab.json"), fixture("bpe/merges.txt")];
+    vec![files::join(&bpe), fixture("word_piece/vocab.txt")]
+}

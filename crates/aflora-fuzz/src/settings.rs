@@ -1,0 +1,81 @@
+//! Run files, overrides, target patterns.
+
+use crate::files;
+use aflora_core::{Block, Site};
+use aflora_models::Targets;
+use std::fs;
+use std::path::Path;
+
+/// A run file, then overrides, one a line.
+pub fn config(bytes: &[u8]) {
+    let [file, overrides] = files::split(bytes);
+    let folder = files::scratch().join("config");
+    if !folder.exists() {
+        copy_blocks(&folder);
+    }
+    let path = folder.join("run.yaml");
+    if fs::write(&path, file).is_err() {
+        return;
+    }
+    let overrides = String::from_utf8_lossy(overrides);
+    let overrides: Vec<String> = overrides.lines().map(String::from).collect();
+    match aflora_run::config::load(&path, &overrides) {
+        Ok(resolved) => drop(resolved.to_yaml()),
+        Err(errors) => assert!(!errors.to_string().is_empty()),
+    }
+}
+
+fn copy_blocks(folder: &Path) {
+    for kind in ["tasks", "models", "methods"] {
+        let _ = fs::create_dir_all(folder.join(kind));
+        let files = fs::read_dir(files::project().join("configs").join(kind));
+        for file in files.into_iter().flatten().flatten() {
+            let _ = fs::copy(file.path(), folder.join(kind).join(file.file_name()));
+        }
+    }
+}
+
+pub fn config_seeds() -> Vec<Vec<u8>> {
+    let experiments = files::project().join("experiments");
+    let mut paths = vec![files::project().join("configs/experiment.yaml")];
+    paths.extend(fs::read_dir(experiments).into_iter().flatten().flatten().map(|f| f.path()));
+    paths.sort();
+    let overrides =
+        b"task=mrpc\nmodel=minilm\nmethod=lora\nmethod.rank=16\nlr=2e-3\nmodel.layers=[0]";
+    paths
+        .into_iter()
+        .filter(|p| p.is_file())
+        .map(|p| files::join(&[fs::read(p).unwrap_or_default(), overrides.to_vec()]))
+        .collect()
+}
+
+/// `target_modules`, `exclude_modules` and `layers`, as JSON.
+pub fn targets(bytes: &[u8]) {
+    let Ok(targets) = serde_json::from_slice::<Targets>(bytes) else { return };
+    let site = |i: i64, tail: &str, block| Site {
+        name: format!("bert.encoder.layer.{i}.{tail}"),
+        in_features: 4,
+        out_features: 4,
+        block,
+    };
+    let sites: Vec<Site> = (0..3)
+        .flat_map(|i| {
+            [site(i, "attention.self.query", Block::Attention), site(i, "output.dense", Block::Ffn)]
+        })
+        .collect();
+    let all: Vec<&Site> = sites.iter().collect();
+    match targets.select(&all) {
+        Ok(chosen) => assert!(!chosen.is_empty() && chosen.len() <= all.len()),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+pub fn targets_seeds() -> Vec<Vec<u8>> {
+    [
+        r#"{"target_modules": ["query", "output.dense"], "layers": [0, 2]}"#,
+        r#"{"target_modules": "bert\\.encoder\\.layer\\.\\d+\\.(output\\.dense|.*query)"}"#,
+        r#"{"target_modules": ["dense"], "exclude_modules": ".*layer\\.[01].*"}"#,
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}

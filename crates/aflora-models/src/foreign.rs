@@ -1,0 +1,62 @@
+//! Libraries that panic on a damaged file: their panic becomes an error.
+//!
+//! The tokenizers and parquet crates say what is wrong with most files and panic on some. A run
+//! should end with a sentence that names the file all the same, and `predict` with its other
+//! rows written.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Once;
+
+thread_local! {
+    static HELD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `read` gives; in words, where it panics. What it was about to change is dropped or read
+/// no more, so that half a change does no harm.
+///
+/// # Errors
+/// It panics.
+pub fn held<T>(read: impl FnOnce() -> T) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    // A panic that is caught should not be printed; all others as before.
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |about| {
+            if !HELD.get() {
+                before(about);
+            }
+        }));
+    });
+    let outer = HELD.replace(true);
+    let given = catch_unwind(AssertUnwindSafe(read));
+    HELD.set(outer);
+    given.map_err(|panic| {
+        let words = words(panic.as_ref());
+        // libtorch adds the whole stack to its own.
+        let words = words.split("\\nframe").next().unwrap_or_default();
+        format!("its reader gave up: {}", words.chars().take(LONGEST).collect::<String>())
+    })
+}
+
+/// Characters of a panic's words.
+const LONGEST: usize = 400;
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_with_its_words() {
+        assert_eq!(held(|| 1), Ok(1));
+        let nothing: Vec<i32> = Vec::new();
+        let error = held(|| nothing[3]).unwrap_err();
+        assert!(error.contains("gave up: index out of bounds"), "{error}");
+    }
+}

@@ -1,0 +1,38 @@
+//! A tensor of a mapped file, copied to its place in a model. Unsafe code: libtorch is given a
+//! pointer into the map.
+
+use super::checkpoint::Place;
+use crate::Result;
+use tch::{Device, Tensor};
+
+/// Copies the tensor that lies at `place` of `bytes` to `target`. Outside `bytes` it would be
+/// refused.
+pub(super) fn copy(bytes: &[u8], place: &Place, target: &mut Tensor) -> Result<()> {
+    let extent = place.extent().and_then(|extent| {
+        let end = extent.checked_add(place.offset)?;
+        bytes.get(place.offset..end)
+    });
+    let Some(own) = extent else {
+        return Err(crate::Error::Unbuilt("a tensor outside its file".into()));
+    };
+    // u64s are aligned for every kind.
+    let mut aligned: Vec<u64> = Vec::new();
+    let start = if own.as_ptr().align_offset(place.kind.elt_size_in_bytes()) == 0 {
+        own.as_ptr()
+    } else {
+        let word = |chunk: &[u8]| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_ne_bytes(word)
+        };
+        aligned.extend(own.chunks(8).map(word));
+        aligned.as_ptr().cast()
+    };
+    // SAFETY: from `start` on lie the bytes of `own` or a copy of them, as many as shape and
+    // strides reach, aligned for the kind; both outlive the view, which is only read.
+    let view = unsafe {
+        Tensor::f_from_blob(start, &place.shape, &place.stride, place.kind, Device::Cpu)?
+    };
+    target.f_copy_(&view)?;
+    Ok(())
+}

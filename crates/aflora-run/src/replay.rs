@@ -1,0 +1,169 @@
+//! What any rule, score or schedule would have frozen when, from the gradients that one run
+//! recorded; nothing is trained.
+//!
+//! The controller is the one of training, fed with recorded gradients. What it cannot know is how
+//! the run would have gone on after a freeze: a matrix that stands still changes the gradients of
+//! all others a little. So a run is recorded with matrices that never freeze, and the answer is
+//! what the rule says of that run.
+
+use crate::config;
+use crate::run::folder::CONFIG;
+use crate::run::gradient_log::GradientReader;
+use crate::usage;
+use aflora_core::adapter::{MethodConfig, Role};
+use aflora_core::freeze::{FreezeCheck, FreezeConfig, FreezeController, FreezeMode, Rule, Score};
+use aflora_core::optim::{Arena, Parameter};
+use anyhow::Result;
+use serde_json::Value;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// When each matrix would have frozen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replay {
+    /// The settings.
+    pub freeze: FreezeConfig,
+    /// Every matrix: its name, its elements, and the step at which it froze, if it did.
+    pub matrices: Vec<(String, i64, Option<u64>)>,
+    /// Steps that were recorded.
+    pub steps: u64,
+}
+
+impl Replay {
+    /// Elements of matrices that train, averaged over the steps.
+    pub fn time_average(&self) -> f64 {
+        let steps = self.steps.max(1) as f64;
+        let share = |frozen: &Option<u64>| frozen.map_or(1.0, |step| step as f64 / steps);
+        self.matrices.iter().map(|(_, n, frozen)| *n as f64 * share(frozen)).sum()
+    }
+
+    /// The steps at which matrices froze, in order.
+    fn frozen(&self) -> Vec<u64> {
+        let mut steps: Vec<u64> = self.matrices.iter().filter_map(|m| m.2).collect();
+        steps.sort_unstable();
+        steps
+    }
+
+    /// As `freeze.csv` has it.
+    pub fn csv(&self) -> String {
+        let row = |(name, n, step): &(String, i64, Option<u64>)| {
+            format!("{name},{n},{}\n", step.map_or(String::new(), |s| s.to_string()))
+        };
+        let rows: String = self.matrices.iter().map(row).collect();
+        format!("matrix,elements,frozen_at_step\n{rows}")
+    }
+}
+
+/// Plays the run in `run` to the controller of `freeze`.
+///
+/// # Errors
+/// The run recorded nothing, froze matrices itself, or is too short for the schedule.
+pub fn replay(run: &Path, freeze: &FreezeConfig) -> Result<Replay> {
+    let mut log = GradientReader::open(run)?;
+    refuse_frozen(run)?;
+    let header = log.header().clone();
+    let leaf = |[rows, columns]: [i64; 2]| {
+        Tensor::zeros([rows, columns], (Kind::Float, Device::Cpu)).set_requires_grad(true)
+    };
+    let parameters = header.matrices.iter().map(|(name, shape)| Parameter {
+        name: name.clone(),
+        role: Role::Projection,
+        leaf: leaf(*shape),
+    });
+    let mut arena = Arena::new(parameters.collect())?;
+    let mut unused = arena.buffer();
+    let (per_epoch, total) = (header.steps_per_epoch, header.total_steps);
+    let controller = FreezeController::new(freeze, header.matrices.len(), per_epoch, total)?;
+    let sizes = header.matrices.iter().map(|(name, [r, c])| (name.clone(), r * c, None));
+    let mut found = Replay { freeze: freeze.clone(), matrices: sizes.collect(), steps: 0 };
+    while let Some([gradient, values]) = log.step()? {
+        let Some(group) = arena.group_mut(Role::Projection) else { break };
+        tch::no_grad(|| group.values().shallow_clone().copy_(&values));
+        let check = controller.observe(found.steps, group, &gradient)?;
+        for name in check.iter().flat_map(FreezeCheck::frozen) {
+            if let Some(matrix) = found.matrices.iter_mut().find(|(other, ..)| other == name) {
+                matrix.2 = Some(found.steps);
+            }
+        }
+        let leave: Vec<bool> = check.iter().flat_map(|c| &c.matrices).map(|m| m.frozen).collect();
+        if leave.contains(&true) {
+            arena.freeze(Role::Projection, &leave, &mut unused);
+        }
+        found.steps += 1;
+    }
+    Ok(found)
+}
+
+/// A matrix that froze in the run has no gradients from then on.
+fn refuse_frozen(run: &Path) -> Result<()> {
+    let resolved = config::load(&run.join(CONFIG), &[])?;
+    let mode = match &resolved.method {
+        MethodConfig::Aflora(config) => config.freeze.mode,
+        MethodConfig::AfloraRank(config) => config.freeze.mode,
+        _ => FreezeMode::Never,
+    };
+    if mode != FreezeMode::Never {
+        usage!(
+            "{}: its matrices froze, and what did has no gradients from then on; record a run \
+             with method=aflora-trainable",
+            run.display()
+        );
+    }
+    Ok(())
+}
+
+/// Settings of freezing from `key=value` on top of the defaults.
+///
+/// # Errors
+/// A key or value is none.
+pub fn settings(overrides: &[String]) -> Result<FreezeConfig> {
+    let mut all = serde_json::to_value(FreezeConfig::default())?;
+    for typed in overrides {
+        let known = all.as_object().map(|keys| keys.keys().cloned().collect::<Vec<_>>());
+        let known = known.unwrap_or_default().join(", ");
+        let Some((key, value)) = typed.split_once('=') else {
+            usage!("`{typed}` sets nothing; write key=value with one of: {known}");
+        };
+        let key = key.trim().trim_start_matches("method.").trim_start_matches("freeze.");
+        let Some(place) = all.get_mut(key) else {
+            usage!("there is no setting `{key}` of freezing; known: {known}");
+        };
+        *place = serde_saphyr::from_str::<Value>(value).unwrap_or_else(|_| value.into());
+    }
+    let config = match serde_json::from_value::<FreezeConfig>(all) {
+        Ok(config) => config,
+        Err(error) => usage!("{error}"),
+    };
+    config.validate()?;
+    Ok(config)
+}
+
+/// Every rule with every score, side by side.
+///
+/// # Errors
+/// As [`replay`].
+pub fn compare(run: &Path, base: &FreezeConfig) -> Result<String> {
+    let mut table = format!(
+        "{:<18}{:<20}{:>8}{:>8}{:>8}{:>8}{:>16}\n",
+        "rule", "score", "first", "median", "last", "frozen", "train, average"
+    );
+    for rule in [Rule::ElementQuantile, Rule::MatrixRank] {
+        for score in [Score::Gradient, Score::ParameterGradient, Score::RelativeGradient] {
+            let found = replay(run, &FreezeConfig { rule, score, ..base.clone() })?;
+            let steps = found.frozen();
+            let at = |i: usize| steps.get(i).map_or("–".to_string(), u64::to_string);
+            let name = |value: Value| value.as_str().unwrap_or_default().to_string();
+            table += &format!(
+                "{:<18}{:<20}{:>8}{:>8}{:>8}{:>8}{:>16}\n",
+                name(serde_json::to_value(rule)?),
+                name(serde_json::to_value(score)?),
+                at(0),
+                at(steps.len() / 2),
+                at(steps.len().saturating_sub(1)),
+                format!("{}/{}", steps.len(), found.matrices.len()),
+                crate::ui::thousands(found.time_average().round() as i64),
+            );
+        }
+    }
+    Ok(table)
+}

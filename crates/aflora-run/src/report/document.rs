@@ -1,0 +1,150 @@
+//! What a report says, before it is Markdown or HTML.
+//!
+//! Views turn results into sections; writers turn sections into files. So both forms of a report
+//! say the same, and no view knows how text is escaped: everything here is plain text.
+
+/// A part of a report under one heading.
+#[derive(Debug, Clone)]
+pub struct Section {
+    /// The heading.
+    pub title: String,
+    /// What follows it.
+    pub blocks: Vec<Block>,
+}
+
+/// A piece of a section.
+#[derive(Debug, Clone)]
+pub enum Block {
+    /// A paragraph.
+    Text(String),
+    /// Statements, one below the other.
+    List(Vec<String>),
+    /// A table; folded away at first if it is long and of interest to few.
+    Table {
+        /// The table.
+        table: Table,
+        /// Whether it is folded away.
+        folded: bool,
+    },
+    /// Charts that are read side by side.
+    Charts(Vec<Chart>),
+}
+
+impl Block {
+    /// A table in plain sight.
+    pub fn table(table: Table) -> Self {
+        Block::Table { table, folded: false }
+    }
+}
+
+/// A table. The first column heads its row.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    /// What it shows.
+    pub caption: String,
+    /// Names of the columns.
+    pub head: Vec<String>,
+    /// Whether its entries are words rather than numbers.
+    pub words: bool,
+    /// Rows, each as long as `head`.
+    pub rows: Vec<Vec<Entry>>,
+}
+
+/// An entry of a table.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Entry {
+    /// What stands there.
+    pub text: String,
+    /// Smaller lines below it.
+    pub note: String,
+    /// An explanation on asking.
+    pub title: String,
+    /// How it is set.
+    pub tone: Tone,
+}
+
+/// How an entry is set. Tones repeat what the text says, so that nothing is told by looks alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tone {
+    /// As it is.
+    #[default]
+    Plain,
+    /// The best of its column.
+    Best,
+    /// Better, or as the paper says.
+    Good,
+    /// Worse, or not as the paper says.
+    Bad,
+    /// Nothing, or nothing that can be told.
+    Muted,
+}
+
+impl Entry {
+    /// Text alone.
+    pub fn new(text: impl Into<String>) -> Self {
+        Entry { text: text.into(), ..Entry::default() }
+    }
+
+    /// The mark of what is not there, and why.
+    pub fn none(why: impl Into<String>) -> Self {
+        Entry { text: "–".into(), title: why.into(), tone: Tone::Muted, ..Entry::default() }
+    }
+
+    /// With a second line.
+    pub fn noted(mut self, note: impl Into<String>) -> Self {
+        self.note = note.into();
+        self
+    }
+
+    /// With an explanation.
+    pub fn titled(mut self, title: impl Into<String>) -> Self {
+        self.title = title.into();
+        self
+    }
+
+    /// Set in another way.
+    pub fn toned(mut self, tone: Tone) -> Self {
+        self.tone = tone;
+        self
+    }
+}
+
+impl From<&str> for Entry {
+    fn from(text: &str) -> Self {
+        Entry::new(text)
+    }
+}
+
+impl From<String> for Entry {
+    fn from(text: String) -> Self {
+        Entry::new(text)
+    }
+}
+
+/// A chart with its text alternative and its data.
+#[derive(Debug, Clone)]
+pub struct Chart {
+    /// What it shows.
+    pub title: String,
+    /// What can be seen in it, in words.
+    pub finding: String,
+    /// The drawing.
+    pub drawing: Drawing,
+    /// The numbers drawn.
+    pub data: Table,
+    /// If it also is a file of its own: what its name ends with, such as `heatmap-mrpc`.
+    pub file: Option<String>,
+}
+
+/// The inside of an SVG element, and its size in pixels.
+#[derive(Debug, Clone, Default)]
+pub struct Drawing {
+    /// Width.
+    pub width: f64,
+    /// Height.
+    pub height: f64,
+    /// SVG elements; all text in them is escaped.
+    pub svg: String,
+    /// Whether it may not shrink below its size (its text would become too small).
+    pub rigid: bool,
+}

@@ -1,0 +1,63 @@
+//! Ways of showing results, one a file: each makes a section of a report.
+
+use super::document::{Block, Section};
+use super::grid::{models, Grid};
+use crate::experiment::results::{Results, View};
+
+mod bars;
+mod claims;
+mod curves;
+mod differences;
+mod heatmap;
+mod provenance;
+mod settings;
+mod steps;
+mod summary;
+mod table;
+mod threshold;
+mod trainable;
+
+/// All sections of a report, in the order that the layout asks for.
+pub fn sections(results: &Results) -> Vec<Section> {
+    let models = models(results);
+    let mut sections = Vec::new();
+    for model in &models {
+        let grid = Grid { results, model };
+        let named = |mut section: Section| {
+            if models.len() > 1 {
+                section.title = format!("{}: {model}", section.title);
+                for block in &mut section.blocks {
+                    let Block::Charts(charts) = block else { continue };
+                    for file in charts.iter_mut().filter_map(|c| c.file.as_mut()) {
+                        *file += &format!("-{model}");
+                    }
+                }
+            }
+            section
+        };
+        sections.push(named(summary::section(&grid)));
+        for view in &results.layout.show {
+            sections.push(named(section(*view, &grid)));
+        }
+    }
+    sections.push(provenance::section(results));
+    sections
+}
+
+fn section(view: View, grid: &Grid) -> Section {
+    let mut section = match view {
+        View::Table => table::section(grid),
+        View::Differences => differences::section(grid),
+        View::Curves => curves::section(grid),
+        View::Trainable => trainable::section(grid),
+        View::Heatmap => heatmap::section(grid),
+        View::Threshold => threshold::section(grid),
+        View::Bars => bars::section(grid),
+    };
+    let empty = |block: &Block| matches!(block, Block::Charts(charts) if charts.is_empty());
+    section.blocks.retain(|block| !empty(block));
+    if section.blocks.is_empty() {
+        section.blocks.push(Block::Text("No finished run has anything to show here.".into()));
+    }
+    section
+}
