@@ -6,8 +6,8 @@
 
 use super::checkpoint::{self, Id, Moment};
 use super::course::{Course, Curve};
-use super::gradient_log::GradientLog;
 use super::folder::{sync_files, RunFolder, ADAPTER, METRICS};
+use super::gradient_log::GradientLog;
 use super::health;
 use super::memory;
 use super::pace;
