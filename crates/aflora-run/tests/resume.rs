@@ -38,12 +38,13 @@ fn checkpoints(run: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(run.join("checkpoint")).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     found.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("step-"));
-    let step = |path: &PathBuf| -> u64 {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        name.split('-').nth(1).unwrap().parse().unwrap()
-    };
-    found.sort_by_key(step);
+    found.sort_by_key(|path| step_of(path));
     found
+}
+
+fn step_of(checkpoint: &Path) -> u64 {
+    let name = checkpoint.file_name().unwrap().to_string_lossy().into_owned();
+    name.split('-').nth(1).unwrap().parse().unwrap()
 }
 
 fn signal(child: &Child, signal: i32) {
@@ -153,6 +154,30 @@ fn a_log_that_was_cut_short_makes_its_checkpoint_useless_not_the_run() {
     stopped(place.path(), libc::SIGKILL, &[OFTEN]);
     fs::write(place.path().join("out/events.jsonl"), "").unwrap();
     assert!(goes_on(place.path()).contains("events.jsonl had"));
+}
+
+#[test]
+fn the_best_adapter_comes_back_with_its_checkpoint() {
+    let place = workplace();
+    // No epoch is better than the first: what it wrote is not written again.
+    let still = ["lr=0", "head_lr=0"];
+    let child = start(place.path(), &[&RUN[..], &[OFTEN], &still].concat());
+    let out = place.path().join("out");
+    wait_for("a checkpoint of an epoch", || checkpoints(&out).iter().any(|c| step_of(c) >= 8));
+    signal(&child, libc::SIGKILL);
+    child.wait_with_output().unwrap();
+    let weights = place.path().join("out/adapter/adapter_model.safetensors");
+    let before = fs::read(&weights).unwrap();
+    // As if it had been killed while an adapter took the other's place.
+    fs::remove_dir_all(place.path().join("out/adapter")).unwrap();
+    fs::create_dir(place.path().join("out/adapter.tmp")).unwrap();
+    let output = run(place.path(), &[&RUN[..], &still].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("goes on behind step"));
+    assert_eq!(fs::read(&weights).unwrap(), before);
+    assert!(!place.path().join("out/adapter.tmp").exists());
+    let metrics = json(&place.path().join("out/metrics.json"));
+    assert_eq!(metrics["best"]["epoch"], 1.0);
 }
 
 #[test]
@@ -330,11 +355,7 @@ fn memory_stays_flat() {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
     let out = place.path().join("out");
-    let step = || -> u64 {
-        let found = checkpoints(&out);
-        let name = found.last().and_then(|path| path.file_name()?.to_str()).unwrap_or_default();
-        name.split('-').nth(1).and_then(|step| step.parse().ok()).unwrap_or(0)
-    };
+    let step = || checkpoints(&out).last().map_or(0, |path| step_of(path));
     let mut samples = Vec::new();
     for tenth in 1..=10 {
         let at = steps * tenth / 10;

@@ -19,6 +19,7 @@ pub mod place;
 pub mod prepare;
 pub mod recorder;
 pub mod rows;
+mod seed;
 mod start;
 pub mod summary;
 pub mod tensorboard;

@@ -46,7 +46,7 @@ pub struct Summary {
     pub seconds: Times,
     /// Tokens trained on a second of training, padding not counted.
     pub tokens_per_second: f64,
-    /// The most memory in use, in bytes (see [`device::peak_memory`](crate::device::peak_memory)).
+    /// The most memory in use, in bytes (see [`device::peak_memory`]).
     pub peak_memory: Option<u64>,
 }
 

@@ -13,6 +13,7 @@ use super::memory;
 use super::pace;
 use super::prepare::Prepared;
 use super::recorder::{Evaluation, Event, Recorder};
+use super::seed;
 use super::start::{self, Start};
 use super::summary::{freeze_table, Summary};
 use crate::config::Resolved;
@@ -24,8 +25,6 @@ use aflora_core::{RunLength, StepReport, Tuner};
 use aflora_cuda::StepGraphs;
 use aflora_models::adapter_folder::{self, Description, TaskType};
 use anyhow::{Context, Result};
-use rand::{RngCore, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use std::time::Instant;
 use tch::Tensor;
 
@@ -90,17 +89,6 @@ pub fn train(
             Err(error)
         }
     }
-}
-
-/// What libtorch's generators start from in a step, on every device. Dropout then depends on the
-/// seed and the step alone, not on what was drawn before: a run that goes on from a checkpoint
-/// draws what it would have drawn, and no generator's state has to be kept.
-fn dropout_seed(seed: u64, step: u64) -> i64 {
-    // Streams of low numbers order the rows of an epoch.
-    const FIRST: u64 = 1 << 32;
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    random.set_stream(FIRST + step);
-    random.next_u64() as i64
 }
 
 /// One update that was made.
@@ -186,7 +174,7 @@ impl Loop<'_> {
     fn step<'r>(&mut self, rows: &'r [Vec<usize>]) -> Result<Step<'r>> {
         let started = Instant::now();
         let run = self.run;
-        tch::manual_seed(dropout_seed(run.config.seed, self.tuner.completed()));
+        tch::manual_seed(seed::of_step(run.config.seed, self.tuner.completed()));
         let mut sum: Option<Tensor> = None;
         for batch in rows {
             let batch = run.objective.batch(batch);
@@ -344,12 +332,12 @@ impl Loop<'_> {
                 None => format!("{name} undefined"),
             })
             .collect();
-        let words = format!(
-            "epoch {epoch}: loss {:.4}, dev loss {:.4}, {}",
-            self.course.last_loss,
-            evaluation.loss,
-            metrics.join(", ")
-        );
+        let loss = match self.course.last_loss.is_nan() {
+            true => String::new(), // none is recorded yet
+            false => format!("loss {:.4}, ", self.course.last_loss),
+        };
+        let words =
+            format!("epoch {epoch}: {loss}dev loss {:.4}, {}", evaluation.loss, metrics.join(", "));
         if self.course.eval_curve.stands_still(evaluation.loss, Curve::EVALUATIONS) {
             health::tell_still("dev loss", evaluation.loss, &self.run.config);
         }
