@@ -1,6 +1,7 @@
 //! Every file in configs/ loads, and says what it should.
 
 use super::*;
+use aflora_run::experiment::grid::{Choice, Plan};
 
 #[test]
 fn every_task_model_and_method_can_be_combined() {
@@ -95,16 +96,21 @@ fn the_papers_generation_tasks_have_its_models_and_settings() {
 }
 
 #[test]
-fn every_experiment_loads() {
+fn every_cell_of_every_experiment_resolves_in_every_profile() {
     let folder = configs().join("../experiments");
-    let mut loaded = 0;
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
-        if entry.path().extension().is_some_and(|e| e == "yaml") {
-            load(&entry.path(), &[]).unwrap();
-            loaded += 1;
+    let files = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+    let files: Vec<_> = files.filter(|p| p.extension().is_some_and(|e| e == "yaml")).collect();
+    assert!(files.len() >= 12, "{files:?}");
+    for file in files {
+        for profile in ["paper", "small"] {
+            let choice = Choice { profile: profile.into(), ..Choice::default() };
+            let plan = Plan::new(&file, &choice);
+            let plan = plan.unwrap_or_else(|error| panic!("{}: {error:#}", file.display()));
+            let small = |model: &str| model == "minilm" || model.starts_with("tiny-");
+            let models = plan.cells.iter().map(|cell| cell.resolved.model.model.as_str());
+            assert!(models.clone().all(|model| small(model) == (profile == "small")));
         }
     }
-    assert!(loaded >= 4);
 }
 
 #[test]
