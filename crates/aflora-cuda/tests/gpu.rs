@@ -449,3 +449,29 @@ fn a_loss_that_reads_from_the_device_trains_operation_by_operation() {
     assert_eq!(reasons.len(), 1, "{reasons:?}");
     assert!(w.lt(1.0).all().int64_value(&[]) == 1, "it trained");
 }
+
+#[test]
+fn a_step_that_is_not_finite_leaves_nothing_behind_and_is_counted() {
+    let Some(_turn) = gpu() else { return };
+    let w = Tensor::ones([4], (Kind::Float, GPU)).set_requires_grad(true);
+    let parameter = Parameter { name: "w".into(), role: Role::Head, leaf: w.shallow_clone() };
+    let method = Aflora::new(AfloraConfig::default()).unwrap();
+    let config = TunerConfig { warmup: Span::Steps(0), ..Default::default() };
+    let mut tuner = Tuner::new(config, &method, vec![parameter], 8, 8).unwrap();
+    let mut graphs = StepGraphs::new(GPU);
+    // Recorded at the second step, replayed with what is not finite at the fifth and sixth.
+    for (step, value) in [1.0, 1.0, 1.0, 1.0, f32::NAN, f32::INFINITY, 1.0].into_iter().enumerate()
+    {
+        let batch = [Tensor::from_slice(&[value, 1.0, 1.0, 1.0])];
+        let loss = graphs.accumulate(&mut tuner, &batch, 1, |x| {
+            let loss = (&w * &x[0]).square().sum(Kind::Float);
+            Ok::<_, aflora_core::Error>((loss, Checkpoints::default()))
+        });
+        tuner.update_of(Some(&loss.unwrap())).unwrap();
+        let in_a_row = [0, 0, 0, 0, 1, 2, 0][step];
+        assert_eq!(tuner.skipped().unwrap().1, in_a_row, "step {step}");
+        assert!(w.isfinite().all().int64_value(&[]) == 1, "step {step}");
+    }
+    assert_eq!(tuner.skipped().unwrap().0, 2);
+    assert_eq!(graphs.len(), 1);
+}
