@@ -1,8 +1,8 @@
-//! Libraries that panic on a damaged file: their panic becomes an error.
+//! Libraries that panic: their panic becomes an error.
 //!
-//! The tokenizers and parquet crates say what is wrong with most files and panic on some. A run
-//! should end with a sentence that names the file all the same, and `predict` with its other
-//! rows written.
+//! The tokenizers and parquet crates say what is wrong with most files and panic on some; tch's
+//! operators panic where libtorch fails, such as for want of memory. A run should end with a
+//! sentence all the same, and `predict` with its other rows written.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -13,12 +13,20 @@ thread_local! {
     static HELD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `read` gives; in words, where it panics. What it was about to change is dropped or read
-/// no more, so that half a change does no harm.
+/// What `read` gives; in words, where it panics.
 ///
 /// # Errors
 /// It panics.
 pub fn held<T>(read: impl FnOnce() -> T) -> Result<T, String> {
+    caught(read).map_err(|words| format!("its reader gave up: {words}"))
+}
+
+/// What `work` gives; the panic's words, where it panics. What it was about to change must be
+/// dropped or read no more, so that half a change does no harm.
+///
+/// # Errors
+/// It panics.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     // A panic that is caught should not be printed; all others as before.
     HOOK.call_once(|| {
@@ -30,13 +38,14 @@ pub fn held<T>(read: impl FnOnce() -> T) -> Result<T, String> {
         }));
     });
     let outer = HELD.replace(true);
-    let given = catch_unwind(AssertUnwindSafe(read));
+    let given = catch_unwind(AssertUnwindSafe(work));
     HELD.set(outer);
     given.map_err(|panic| {
         let words = words(panic.as_ref());
         // libtorch adds the whole stack to its own.
         let words = words.split("\\nframe").next().unwrap_or_default();
-        format!("its reader gave up: {}", words.chars().take(LONGEST).collect::<String>())
+        let words = words.rsplit("value: Torch(\"").next().unwrap_or_default();
+        words.chars().take(LONGEST).collect::<String>()
     })
 }
 
@@ -58,5 +67,13 @@ mod tests {
         let nothing: Vec<i32> = Vec::new();
         let error = held(|| nothing[3]).unwrap_err();
         assert!(error.contains("gave up: index out of bounds"), "{error}");
+    }
+
+    #[test]
+    fn what_libtorch_says_comes_without_its_stack() {
+        let [a, b] = [2, 3].map(|n| tch::Tensor::zeros([n], (tch::Kind::Float, tch::Device::Cpu)));
+        let error = caught(|| &a + &b).unwrap_err();
+        assert!(error.starts_with("The size of tensor a"), "{error}");
+        assert!(!error.contains("frame #"), "{error}");
     }
 }

@@ -1,9 +1,11 @@
-//! A GPU's memory: the batch that fits, and what to do when one does not.
+//! A GPU's memory: the batch that fits, and what to do when one does not; and other failures of
+//! libtorch, which tch's operators make panics of.
 
 use super::prepare::Prepared;
 use crate::config::Resolved;
 use aflora_core::Tuner;
-use anyhow::{bail, Result};
+use aflora_models::foreign::caught;
+use anyhow::{anyhow, bail, Result};
 use tch::{Device, Tensor};
 
 /// Finds the batch size that `batch_size: auto` asks for, and sets it: the configured one, or
@@ -17,7 +19,7 @@ pub fn fit(resolved: &mut Resolved, run: &mut Prepared, tuner: &mut Tuner) -> Re
         return Ok(());
     }
     let wanted = run.config.batch_size;
-    let found = largest_that_fits(wanted, |size| {
+    let mut fits = |size: usize| {
         let batch = run.objective.batch(&run.objective.longest(size));
         let batch: Vec<Tensor> = batch.iter().map(|t| t.to_device(run.device)).collect();
         let loss = run.objective.loss(&run.model, &batch)?;
@@ -25,7 +27,8 @@ pub fn fit(resolved: &mut Resolved, run: &mut Prepared, tuner: &mut Tuner) -> Re
         tuner.discard();
         crate::device::synchronize(run.device);
         Ok(tried?)
-    })?;
+    };
+    let found = largest_that_fits(wanted, |size| guarded(|| fits(size)))?;
     let Some(size) = found else {
         bail!("not even one row fits into the GPU's memory; {}", remedy(1, 1, writes(run)));
     };
@@ -63,6 +66,15 @@ fn largest_that_fits(
 /// The largest divisor of `whole` that is at most half of `size`.
 fn smaller(size: usize, whole: usize) -> Option<usize> {
     (1..=size / 2).rev().find(|part| whole.is_multiple_of(*part))
+}
+
+/// What `work` gives. Where libtorch fails in one of tch's operators, which panic, that is an
+/// error like any other.
+///
+/// # Errors
+/// Those of `work`, and what libtorch says.
+pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    caught(work).unwrap_or_else(|words| Err(anyhow!("libtorch failed: {words}")))
 }
 
 /// An error of a step with words on what to do, where a GPU's memory was too small.
@@ -106,7 +118,6 @@ fn is_out_of_memory(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::anyhow;
 
     /// What is tried, and what comes of it, on a device that holds `room` rows.
     fn search(wanted: usize, room: usize) -> (Option<usize>, Vec<usize>) {

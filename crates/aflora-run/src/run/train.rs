@@ -148,7 +148,8 @@ impl Loop<'_> {
         self.clock_at = Some(Instant::now());
         for rows in batches.chunks(config.accumulate).skip(done as usize) {
             interrupt::check()?;
-            let step = self.step(rows).map_err(|e| memory::explain(e, self.run, rows))?;
+            let step = memory::guarded(|| self.step(rows));
+            let step = step.map_err(|e| memory::explain(e, self.run, rows))?;
             self.after_step(&step)?;
             let completed = self.tuner.completed();
             progress.update(completed - epoch * length, &self.note());
@@ -311,7 +312,7 @@ impl Loop<'_> {
     fn evaluate(&mut self, epoch: u64, progress: &mut dyn Progress) -> Result<()> {
         let step = self.tuner.completed();
         let started = Instant::now();
-        let found = self.run.objective.evaluate(&self.run.model, progress)?;
+        let found = memory::guarded(|| self.run.objective.evaluate(&self.run.model, progress))?;
         let seconds = started.elapsed().as_secs_f64();
         for (split, lines) in &found.predictions {
             self.folder.write(&format!("predictions-{split}-epoch{epoch}.jsonl"), lines)?;
