@@ -164,7 +164,8 @@ fn a_profile_and_the_command_line_choose_cells_and_settings() {
     let place = grid();
     let output = experiment(place.path(), &["--profile", "one", "--filter", "aflora-seed"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let results = results(place.path(), "one");
+    // Of a part of the grid, so the whole one's results are not written over.
+    let results = results(place.path(), "one-part");
     assert_eq!(results.cells.len(), 1);
     let Outcome::Done(finding) = &results.cells[0].outcome else { panic!("{results:?}") };
     assert_eq!((&finding.settings["seed"], &finding.settings["lr"]), (&7.into(), &0.02.into()));
@@ -173,6 +174,9 @@ fn a_profile_and_the_command_line_choose_cells_and_settings() {
         (&["--filter", "nothing"], "--filter matches none"),
         (&["methods=[lora]"], "`lora` is none of the experiment's methods"),
         (&["seeds=0"], "is no list"),
+        (&["seeds=[0, 0]"], "0 stands twice"),
+        (&["method=lora"], "`methods=[…]` chooses among the experiment's own"),
+        (&["seed=3"], "`seeds=[…]`"),
         (&["epohcs=3"], "there is no key `epohcs`"),
         (&["--cell", "4"], "cells are 0 to 3"),
     ] {
@@ -235,5 +239,5 @@ fn a_replay_freezes_first_what_the_run_itself_would_have() {
     let output = aflora(place.path(), &["replay", "recorded", "rule=best"]);
     refused(&output, 2, "element_quantile");
     let frozen = with(&["run_dir=frozen", "record_gradients=true"]);
-    refused(&frozen, 2, "matrices that never do (method=aflora-trainable)");
+    refused(&frozen, 2, "needs matrices that never freeze");
 }

@@ -413,6 +413,43 @@ fn the_layout_decides_what_is_shown_and_in_which_order() {
 }
 
 #[test]
+fn the_papers_average_is_over_the_tasks_that_are_shown() {
+    let mut results = results();
+    let ours = results.layout.methods.iter_mut().find(|m| m.name == "ours").unwrap();
+    ours.paper = BTreeMap::from(
+        [("mrpc", 90.0), ("rte", 80.0), ("average", 86.5)].map(|(k, v)| (k.to_string(), v)),
+    );
+    assert!(md(&results).contains("paper 86.50"), "its own, over the same tasks");
+    let ours = results.layout.methods.iter_mut().find(|m| m.name == "ours").unwrap();
+    ours.paper.insert("mnli".into(), 89.5);
+    let markdown = md(&results);
+    assert!(markdown.contains("paper 85.00") && !markdown.contains("paper 86.50"), "{markdown}");
+}
+
+#[test]
+fn evaluations_on_a_part_of_the_rows_are_told_first() {
+    let mut results = results();
+    assert!(!md(&results).contains("part of the rows"));
+    if let Outcome::Done(f) = outcome(&mut results, "rte", "lora", 3) {
+        f.settings["eval_limit"] = 64.into();
+        f.settings["epochs"] = 4.into();
+    }
+    let markdown = md(&results);
+    assert!(markdown.contains("Evaluated on a part of the rows"), "{markdown}");
+    assert!(markdown.contains("64"), "the settings say how many");
+}
+
+#[test]
+fn of_equal_averages_none_is_the_highest() {
+    let mut results = results();
+    for cell in &mut results.cells {
+        cell.outcome = done(0.75);
+    }
+    let markdown = md(&results);
+    assert!(markdown.contains("share the highest average, 75.00"), "{markdown}");
+}
+
+#[test]
 fn cost_is_a_share_of_the_largest() {
     let mut results = results();
     for cell in results.cells.iter_mut().filter(|c| c.method == "ours") {

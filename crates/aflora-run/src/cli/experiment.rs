@@ -2,6 +2,7 @@
 
 use aflora_run::experiment::collect::{collect, is_done};
 use aflora_run::experiment::grid::{Choice, Plan};
+use aflora_run::experiment::results::Results;
 use aflora_run::experiment::runner::{self, Place};
 use aflora_run::experiment::slurm;
 use aflora_run::interrupt::{self, Interrupted};
@@ -50,7 +51,8 @@ pub struct Experiment {
 
 /// Words for `--help`.
 pub const HELP: &str = "\
-Finished cells are skipped, broken ones go on; a cell that fails does not end the rest and is told
+Cells come from the experiment file; `seeds=[…]` and the like choose among them, and what is left
+out or set otherwise writes its results under a name of its own (…-part). Finished cells are skipped, broken ones go on; a cell that fails does not end the rest and is told
 at the end. Cells are found by their settings, so experiments share runs.
 
 Examples:
@@ -83,7 +85,7 @@ impl Experiment {
         if self.slurm {
             let given: Vec<String> = self.filter.iter().map(|f| format!("--filter={f}")).collect();
             let given = [given, self.overrides.clone()].concat();
-            print!("{}", slurm::script(&plan, &place, &self.file, &given));
+            print!("{}", slurm::script(&plan, &place, &self.file, self.jobs, &given));
             return Ok(());
         }
         if let Some(number) = self.cell {
@@ -101,7 +103,7 @@ impl Experiment {
         // A cell of an array is no experiment: whoever started the array collects.
         if self.cell.is_none() {
             let results = collect(&plan, &place.runs, &outcome.failures);
-            let written = write(&results, &self.out)?;
+            let written = write(&results, plan.partial, &self.out)?;
             println!("{}", written.display());
             report::command(&self.out, None)?;
         }
@@ -133,8 +135,11 @@ fn listed(plan: &Plan, place: &Place) -> String {
 }
 
 /// Writes the results file whole or not at all.
-fn write(results: &aflora_run::experiment::results::Results, out: &Path) -> Result<PathBuf> {
-    let name = format!("{}-{}.json", results.experiment, results.profile);
+///
+/// A part of a grid, or one with other settings, does not take the name of the whole.
+fn write(results: &Results, partial: bool, out: &Path) -> Result<PathBuf> {
+    let part = if partial { "-part" } else { "" };
+    let name = format!("{}-{}{part}.json", results.experiment, results.profile);
     let path = out.join(&name);
     let failed = || format!("{} cannot be written", path.display());
     std::fs::create_dir_all(out).with_context(failed)?;

@@ -9,6 +9,15 @@ const ELSEWHERE: [&str; 5] =
     ["run_dir", "data", "token_cache", "checkpoint_every", "max_bad_steps"];
 
 impl Resolved {
+    /// The settings that decide what comes out: all but places and how a run is looked after.
+    pub fn settings(&self) -> Value {
+        let mut settings = serde_json::to_value(self.file()).unwrap_or_default();
+        if let Some(keys) = settings.as_object_mut() {
+            keys.retain(|key, _| !ELSEWHERE.contains(&key.as_str()));
+        }
+        settings
+    }
+
     /// The settings that another run does not share: `lr: 0.01 there, 0.02 here`, key by key.
     /// Places, and how often a run is saved, do not count.
     pub fn differences(&self, there: &Resolved) -> Vec<String> {
@@ -39,7 +48,6 @@ fn settings(resolved: &Resolved) -> BTreeMap<String, Value> {
         }
     }
     let mut out = BTreeMap::new();
-    walk(String::new(), serde_json::to_value(resolved.file()).unwrap_or_default(), &mut out);
-    out.retain(|key, _| !ELSEWHERE.contains(&key.as_str()));
+    walk(String::new(), resolved.settings(), &mut out);
     out
 }

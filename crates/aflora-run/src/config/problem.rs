@@ -144,6 +144,8 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 /// `known` with the most similar to `name` first.
 fn by_similarity<'a>(name: &str, known: &[&'a str]) -> Vec<&'a str> {
     let mut sorted = known.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
     sorted.sort_by(|a, b| strsim::jaro_winkler(b, name).total_cmp(&strsim::jaro_winkler(a, name)));
     sorted
 }
@@ -155,6 +157,6 @@ pub fn instead(name: &str, known: &[&str]) -> String {
         Some(near) => {
             format!("did you mean `{near}`? Known: {}", by_similarity(name, known).join(", "))
         }
-        None => format!("known: {}", known.join(", ")),
+        None => format!("known: {}", by_similarity(name, known).join(", ")),
     }
 }

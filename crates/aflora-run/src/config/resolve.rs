@@ -130,6 +130,12 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
         let help = "train longer (`epochs`) or shorten `method.freeze.t_i` or `method.freeze.t_f`";
         problems.push(Problem::at(place, message).help(help));
     }
+    if run.record_gradients && method.build().is_ok_and(|method| method.freezes()) {
+        let message = "`record_gradients` needs matrices that never freeze: what does has no \
+                       gradients from then on";
+        let place = place_of(&settings, "record_gradients");
+        problems.push(Problem::at(place, message).help("write `method=aflora-trainable`"));
+    }
     Some(((task, task_config), model, (method_name, method), run))
 }
 
@@ -258,28 +264,6 @@ impl Resolved {
     /// As one YAML file that [`load`] takes again.
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
         serde_saphyr::to_string(&self.file())
-    }
-
-    /// The settings that decide what comes out: all of them but places, where it computes, and
-    /// how often it says so.
-    pub fn settings(&self) -> serde_json::Value {
-        const OTHERS: [&str; 10] = [
-            "data",
-            "run_dir",
-            "token_cache",
-            "device",
-            "threads",
-            "log_every",
-            "checkpoint_every",
-            "max_bad_steps",
-            "record_gradients",
-            "fit_batch",
-        ];
-        let mut settings = serde_json::to_value(self.file()).unwrap_or_default();
-        if let Some(keys) = settings.as_object_mut() {
-            keys.retain(|key, _| !OTHERS.contains(&key.as_str()));
-        }
-        settings
     }
 
     /// All settings in the form of a run file.

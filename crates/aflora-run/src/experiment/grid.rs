@@ -10,6 +10,7 @@ use crate::usage;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 /// A run of the grid, resolved.
@@ -47,12 +48,18 @@ pub struct Plan {
     pub profile: String,
     /// How to show what comes out.
     pub layout: Layout,
+    /// Whether this is a part of the grid, or the grid with settings of the command line: not
+    /// what the experiment's name stands for.
+    pub partial: bool,
     /// The run file that every cell starts from.
     pub run_file: PathBuf,
     /// The cells, in the order in which they run: seed by seed, so that an experiment that was
     /// broken off has whole tables over fewer seeds.
     pub cells: Vec<Planned>,
 }
+
+/// Keys of the command line that leave an experiment what it is.
+const PLACES: [&str; 4] = ["data", "token_cache", "device", "threads"];
 
 /// What is asked for beside the experiment file.
 #[derive(Debug, Clone, Default)]
@@ -75,7 +82,15 @@ impl Plan {
         let mut definition = Definition::read(path)?;
         let profile = Definition::profile(path, &choice.profile)?;
         apply(&mut definition, &profile)?;
+        let whole = definition.clone();
         let typed = narrow(&mut definition, &choice.overrides)?;
+        let key = |typed: &String| typed.split('=').next().unwrap_or_default().trim().to_string();
+        let partial = choice.filter.is_some()
+            || definition.models != whole.models
+            || definition.tasks != whole.tasks
+            || definition.methods.len() != whole.methods.len()
+            || whole.seeds.iter().any(|seed| !definition.seeds.contains(seed))
+            || typed.iter().any(|typed| !PLACES.contains(&key(typed).as_str()));
         let filter = match &choice.filter {
             None => None,
             Some(text) => match regex::Regex::new(text) {
@@ -120,7 +135,8 @@ impl Plan {
         }
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let layout = layout(definition, &cells);
-        Ok(Plan { experiment: stem, profile: choice.profile.clone(), layout, run_file, cells })
+        let profile = choice.profile.clone();
+        Ok(Plan { experiment: stem, profile, layout, partial, run_file, cells })
     }
 }
 
@@ -153,6 +169,11 @@ fn narrow(definition: &mut Definition, overrides: &[String]) -> Result<Vec<Strin
     for typed in overrides {
         match typed.split_once('=').map(|(key, value)| (key.trim(), value)) {
             Some(("seeds", value)) => definition.seeds = list("seeds", value)?,
+            Some((key @ ("seed" | "model" | "task" | "method"), _)) => usage!(
+                "`{key}` is what an experiment varies: `{key}s=[…]` chooses among the experiment's \
+                 own{}",
+                if key == "seed" { ", or names others" } else { "" }
+            ),
             Some(("models", value)) => definition.models = list("models", value)?,
             Some(("tasks", value)) => definition.tasks = list("tasks", value)?,
             Some(("methods", value)) => {
@@ -170,9 +191,15 @@ fn narrow(definition: &mut Definition, overrides: &[String]) -> Result<Vec<Strin
     Ok(rest)
 }
 
-fn list<T: DeserializeOwned>(key: &str, value: &str) -> Result<Vec<T>> {
+fn list<T: DeserializeOwned + PartialEq + Display>(key: &str, value: &str) -> Result<Vec<T>> {
     match serde_saphyr::from_str::<Vec<T>>(value) {
-        Ok(list) if !list.is_empty() => Ok(list),
+        Ok(list) if !list.is_empty() => {
+            let twice = list.iter().enumerate().find(|(i, item)| list[..*i].contains(item));
+            if let Some((_, item)) = twice {
+                usage!("`{key}={value}`: {item} stands twice");
+            }
+            Ok(list)
+        }
         _ => usage!("`{key}={value}` is no list; write for example `{key}=[…, …]`"),
     }
 }
@@ -184,11 +211,16 @@ fn assignments(set: &Set) -> impl Iterator<Item = String> + '_ {
 /// The project's `configs/experiment.yaml`: the run file whose blocks and settings cells change.
 fn run_file(path: &Path) -> Result<PathBuf> {
     const FILE: &str = "configs/experiment.yaml";
-    let folder = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
-    let found = folder.ancestors().map(|f| f.join(FILE)).find(|f| f.is_file());
-    match found {
+    let file = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
+    let here = std::env::current_dir().unwrap_or_default();
+    let folders = file.ancestors().chain(here.ancestors());
+    match folders.map(|f| f.join(FILE)).find(|f| f.is_file()) {
         Some(file) => Ok(file),
-        None => usage!("{}: there is no {FILE} beside or above it", path.display()),
+        None => usage!(
+            "{}: there is no {FILE} above it or above the working folder; go to the project's \
+             folder first",
+            path.display()
+        ),
     }
 }
 

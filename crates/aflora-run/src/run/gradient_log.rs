@@ -54,16 +54,10 @@ impl GradientLog {
     /// already did.
     ///
     /// # Errors
-    /// The method freezes matrices, none trains, or the file cannot be written.
+    /// No matrix trains, or the file cannot be written.
     pub fn open(folder: &RunFolder, run: &Prepared, tuner: &Tuner) -> Result<Self> {
         let path = folder.path().join(FILE);
         let (steps_per_epoch, total_steps) = (run.steps_per_epoch, run.total_steps());
-        if run.method.freezes() {
-            usage!(
-                "record_gradients: what freezes has no gradients from then on; record with \
-                 matrices that never do (method=aflora-trainable)"
-            );
-        }
         let Some(group) = tuner.arena().group(Role::Projection) else {
             usage!("record_gradients: no projection matrix trains, so there is nothing to record");
         };

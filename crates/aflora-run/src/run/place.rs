@@ -40,6 +40,9 @@ impl Place {
     }
 
     fn named(path: &Path, resolved: &mut Resolved) -> Result<Place> {
+        if path.is_file() {
+            usage!("run_dir {} is a file; name a folder", path.display());
+        }
         if is_new(path)? {
             return Ok(Place::New(path.to_path_buf()));
         }
@@ -165,7 +168,8 @@ fn differences(path: &Path, resolved: &mut Resolved) -> Result<Vec<String>> {
 /// The summary of a finished run.
 fn finished(path: &Path) -> Result<Option<Summary>> {
     let path = path.join(METRICS);
-    let unreadable = || format!("{} cannot be read", path.display());
+    let unreadable =
+        || format!("{} cannot be read; remove the folder to run it again", path.display());
     match fs::read(&path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(unreadable)?)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),

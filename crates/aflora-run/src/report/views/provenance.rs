@@ -21,7 +21,9 @@ pub fn section(results: &Results) -> Section {
         .collect();
     let mut blocks = vec![Block::table(origin(results, &findings))];
     blocks.extend(failures(results).map(|table| Block::Table { table, folded: false }));
-    blocks.extend(settings::table(results).map(|table| Block::Table { table, folded: true }));
+    for table in [settings::shared(results), settings::table(results)] {
+        blocks.extend(table.map(|table| Block::Table { table, folded: true }));
+    }
     Section { title: "Where it comes from".into(), blocks }
 }
 

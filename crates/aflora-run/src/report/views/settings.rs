@@ -1,6 +1,7 @@
-//! Settings that differ between methods.
+//! The settings of the runs: those that differ between methods, those that all share, and a word
+//! where rows were left out.
 
-use crate::experiment::results::{Outcome, Results};
+use crate::experiment::results::{Finding, Outcome, Results};
 use crate::report::document::{Entry, Table};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,70 @@ pub fn table(results: &Results) -> Option<Table> {
     (!rows.is_empty()).then_some(Table { caption, words: true, head, rows })
 }
 
+/// What most decides a result, where all runs of a task agree in it.
+pub fn shared(results: &Results) -> Option<Table> {
+    const KEYS: [&str; 11] = [
+        "epochs",
+        "batch_size",
+        "accumulate",
+        "max_length",
+        "head_lr",
+        "weight_decay",
+        "warmup",
+        "precision",
+        "holdout",
+        "limit",
+        "eval_limit",
+    ];
+    let tasks: Vec<_> = results.layout.tasks.iter().collect();
+    let row = |key: &str| {
+        let mut row = vec![Entry::new(key)];
+        for task in &tasks {
+            let values: BTreeSet<String> =
+                findings(results, &task.name).map(|f| text(&f.settings[key])).collect();
+            let values: Vec<String> = values.into_iter().collect();
+            row.push(Entry::new(values.join(", ")));
+        }
+        row
+    };
+    let any = tasks.iter().any(|task| findings(results, &task.name).next().is_some());
+    let mut head = vec!["Setting".to_string()];
+    head.extend(tasks.iter().map(|task| task.label.clone()));
+    let rows = KEYS.iter().map(|key| row(key)).collect();
+    let caption = "Settings by task (several values: by method)".into();
+    any.then_some(Table { caption, words: true, head, rows })
+}
+
+fn findings<'a>(results: &'a Results, task: &'a str) -> impl Iterator<Item = &'a Finding> + 'a {
+    let cells = results.cells.iter().filter(move |cell| cell.task == task);
+    cells.filter_map(|cell| match &cell.outcome {
+        Outcome::Done(finding) => Some(finding.as_ref()),
+        _ => None,
+    })
+}
+
+/// A word on evaluations that left rows out: their scores compare with no others.
+pub fn cut(results: &Results) -> Option<String> {
+    let limited = |key: &'static str| {
+        results.cells.iter().any(|cell| match &cell.outcome {
+            Outcome::Done(finding) => !finding.settings[key].is_null(),
+            _ => false,
+        })
+    };
+    match (limited("eval_limit"), limited("holdout")) {
+        (true, _) => Some(
+            "Evaluated on a part of the rows (eval_limit): not to be compared with the paper's \
+             values or other reports."
+                .into(),
+        ),
+        (_, true) => Some(
+            "Evaluated on rows held out of the training split (holdout), not on the dev split."
+                .into(),
+        ),
+        _ => None,
+    }
+}
+
 fn values<'a>(results: &'a Results, method: &str) -> ByTask<'a> {
     let mut by_task = ByTask::new();
     for cell in results.cells.iter().filter(|c| c.method == method) {
@@ -57,11 +122,15 @@ fn flatten(key: &str, value: &Value, into: &mut Values) {
         }
         return;
     }
-    let text = match value {
+    into.entry(key.to_string()).or_default().insert(text(value));
+}
+
+fn text(value: &Value) -> String {
+    match value {
         Value::String(text) => text.clone(),
+        Value::Null => "–".into(),
         other => other.to_string(),
-    };
-    into.entry(key.to_string()).or_default().insert(text);
+    }
 }
 
 /// Whether two methods disagree on a task that both have.

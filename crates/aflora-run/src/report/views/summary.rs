@@ -1,6 +1,6 @@
 //! The first lines of a report: how much was run, who is ahead, what became of the paper's claims.
 
-use super::{claims, table};
+use super::{claims, settings, table};
 use crate::experiment::results::Outcome;
 use crate::report::document::{Block, Section};
 use crate::report::grid::Grid;
@@ -9,6 +9,7 @@ use crate::report::numbers::{count, fixed};
 /// The section.
 pub fn section(grid: &Grid) -> Section {
     let mut lines = vec![how_much(grid)];
+    lines.extend(settings::cut(grid.results));
     lines.extend(ahead(grid));
     for claim in &grid.results.layout.claims {
         let standing = claims::whole(&claims::pairs(grid, claim));
@@ -45,13 +46,13 @@ fn plural(n: usize, what: &str) -> String {
 
 fn ahead(grid: &Grid) -> Option<String> {
     let methods = grid.methods().iter();
-    let (method, mean) = methods.filter_map(|m| Some((m, table::average(grid, m)?.mean))).fold(
-        None,
-        |best: Option<(_, f64)>, (m, mean)| match best {
-            Some((_, highest)) if highest >= mean => best,
-            _ => Some((m, mean)),
-        },
-    )?;
+    let means = methods.filter_map(|m| Some((m, table::average(grid, m)?.mean)));
+    let mut means: Vec<_> = means.collect();
+    means.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let (method, mean) = *means.first()?;
+    if means.get(1).is_some_and(|(_, second)| *second == mean) {
+        return Some(format!("Several methods share the highest average, {}.", fixed(mean, 2)));
+    }
     let parameters: Vec<f64> = grid
         .tasks()
         .iter()

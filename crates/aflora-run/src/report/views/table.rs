@@ -69,10 +69,23 @@ fn row(grid: &Grid, method: &MethodRow) -> Vec<Entry> {
             Some(mean) => Entry::new(plus_minus(&mean)),
             None => Entry::none("not all tasks have a result"),
         };
-        row.push(against(entry, mean.map(|m| m.mean), method.paper.get("average").copied()));
+        row.push(against(entry, mean.map(|m| m.mean), paper_average(grid, method)));
     }
     row.extend(parameters(grid, method));
     row
+}
+
+/// The paper's average over the tasks that are shown: its own where these are all that it has,
+/// for an average over other tasks says nothing of ours.
+fn paper_average(grid: &Grid, method: &MethodRow) -> Option<f64> {
+    const OTHERS: [&str; 2] = ["average", "parameters"];
+    let shown: Vec<Option<f64>> =
+        grid.tasks().iter().map(|task| method.paper.get(&task.name).copied()).collect();
+    let tasks = method.paper.keys().filter(|key| !OTHERS.contains(&key.as_str())).count();
+    match method.paper.get("average") {
+        Some(average) if tasks <= shown.iter().flatten().count() => Some(*average),
+        _ => Some(shown.iter().copied().sum::<Option<f64>>()? / shown.len() as f64),
+    }
 }
 
 /// What a method scored on a task, or why there is nothing.
