@@ -392,7 +392,7 @@ fn a_folder_that_cannot_be_written_is_told_before_anything_is_lost() {
     let place = workplace();
     fs::write(place.path().join("file"), "").unwrap();
     refused(&run(place.path(), &["task=mrpc", "run_dir=file/out"]), 1, "cannot be made");
-    refused(&run(place.path(), &["task=mrpc", "run_dir=file"]), 1, "cannot be made");
+    refused(&run(place.path(), &["task=mrpc", "run_dir=file"]), 2, "name a folder");
     // A finished run is told wherever it lies.
     let short = ["task=mrpc", "method=head", "epochs=1", "run_dir=out"];
     assert!(run(place.path(), &short).status.success());
