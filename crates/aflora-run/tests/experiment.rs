@@ -115,6 +115,24 @@ fn a_cell_without_its_whole_result_is_not_done() {
 }
 
 #[test]
+fn a_cell_whose_batch_was_fitted_to_the_memory_is_done() {
+    let place = grid();
+    let one = ["seeds=[0]", "methods=[aflora-frozen]", "batch_size=auto"];
+    assert!(experiment(place.path(), &one).status.success());
+    let cells = fs::read_dir(place.path().join("runs/cells")).unwrap().flatten();
+    let folder = cells.map(|e| e.path()).find(|path| path.is_dir()).unwrap();
+    // As a GPU leaves it that is too small for the whole batch.
+    let config = folder.join("config.yaml");
+    let text_of = fs::read_to_string(&config).unwrap();
+    let whole = "\nbatch_size: 16\naccumulate: 1\n";
+    assert!(text_of.contains(whole), "{text_of}");
+    let changed = text_of.replace(whole, "\nbatch_size: 4\naccumulate: 4\n");
+    fs::write(&config, changed).unwrap();
+    let listed = text(&experiment(place.path(), &[&one[..], &["--dry-run"]].concat()).stdout);
+    assert!(listed.contains("  done "), "{listed}");
+}
+
+#[test]
 fn one_cell_that_fails_does_not_end_the_rest() {
     let place = grid();
     // A folder in the way of one cell.

@@ -52,8 +52,9 @@ pub struct Experiment {
 /// Words for `--help`.
 pub const HELP: &str = "\
 Cells come from the experiment file; `seeds=[…]` and the like choose among them, and what is left
-out or set otherwise writes its results under a name of its own (…-part). Finished cells are skipped, broken ones go on; a cell that fails does not end the rest and is told
-at the end. Cells are found by their settings, so experiments share runs.
+out or set otherwise writes its results under a name of its own (…-part). Finished cells are
+skipped, broken ones go on; a cell that fails does not end the rest and is told at the end. Cells
+are found by their settings, so experiments share runs.
 
 Examples:
   aflora experiment experiments/table4.yaml --dry-run

@@ -4,6 +4,7 @@ use super::grid::{Plan, Planned};
 use super::results::{Cell, Check, Finding, Matrix, Outcome, Point, Results};
 use crate::config;
 use crate::run::folder::{CONFIG, METRICS};
+use crate::run::place;
 use crate::run::summary::Summary;
 use anyhow::{Context, Result};
 use serde_json::{json, Value};
@@ -19,10 +20,9 @@ pub fn is_done(cell: &Planned, folder: &Path) -> bool {
     summary(folder).is_ok() && same_settings(cell, folder)
 }
 
-/// Whether the run in `folder` has the cell's settings.
+/// Whether the run in `folder` has the cell's settings, as a run that would go on there asks.
 fn same_settings(cell: &Planned, folder: &Path) -> bool {
-    config::load(&folder.join(CONFIG), &[])
-        .is_ok_and(|resolved| resolved.settings() == cell.resolved.settings())
+    place::differences(folder, &mut cell.resolved.clone()).is_ok_and(|d| d.is_empty())
 }
 
 fn summary(folder: &Path) -> Result<Summary> {
@@ -38,7 +38,7 @@ pub fn collect(plan: &Plan, runs: &Path, failures: &BTreeMap<String, String>) ->
         let outcome = match failures.get(&planned.name()) {
             Some(error) => Outcome::Failed { error: error.clone() },
             None if !is_done(planned, &folder) => Outcome::Missing,
-            None => match finding(planned, &folder) {
+            None => match finding(&folder) {
                 Ok(finding) => Outcome::Done(Box::new(finding)),
                 Err(error) => Outcome::Failed { error: format!("{error:#}") },
             },
@@ -60,7 +60,7 @@ pub fn collect(plan: &Plan, runs: &Path, failures: &BTreeMap<String, String>) ->
     }
 }
 
-fn finding(cell: &Planned, folder: &Path) -> Result<Finding> {
+fn finding(folder: &Path) -> Result<Finding> {
     let summary = summary(folder)?;
     let events = fs::read_to_string(folder.join("events.jsonl")).context("events.jsonl")?;
     let (curve, checks) = events_of(&events);
@@ -80,7 +80,8 @@ fn finding(cell: &Planned, folder: &Path) -> Result<Finding> {
         curve: thinned(curve, |_| false),
         checks: thinned(checks, |check| check.frozen > 0),
         matrices: matrices(&table)?,
-        settings: cell.resolved.settings(),
+        // The run's own: what `batch_size: auto` found stands there.
+        settings: config::load(&folder.join(CONFIG), &[])?.settings(),
         provenance: portable(&serde_json::from_slice(&provenance)?),
     })
 }

@@ -150,7 +150,7 @@ fn is_new(path: &Path) -> Result<bool> {
 }
 
 /// Where the run in `path` differs. What `batch_size: auto` found there counts here, too.
-fn differences(path: &Path, resolved: &mut Resolved) -> Result<Vec<String>> {
+pub(crate) fn differences(path: &Path, resolved: &mut Resolved) -> Result<Vec<String>> {
     let there = config::load(&path.join(CONFIG), &[])?;
     let mut here = resolved.clone();
     let rows = |resolved: &Resolved| resolved.run.batch_size * resolved.run.accumulate;
