@@ -3,7 +3,8 @@
 //! Building takes the memory that the file asks for, before any weight is read. A slip or a
 //! damaged file asks for more than any machine has.
 
-use crate::{files, Error, Result};
+use crate::{Error, Result};
+use aflora_files as files;
 use serde_json::{Map, Value};
 use std::path::Path;
 

@@ -14,7 +14,7 @@ pub(crate) struct ConfigFile {
 impl ConfigFile {
     /// Reads the config.json of a model whose `model_type`, if it has one, is among `types`.
     pub(crate) fn read(path: &Path, backbone: &str, types: &[&str]) -> Result<Self> {
-        let text = crate::files::read_text(path).map_err(Error::io(path))?;
+        let text = aflora_files::read_text(path).map_err(Error::io(path))?;
         let mut keys = ConfigFile { path: path.to_path_buf(), keys: Map::new() };
         keys.keys = serde_json::from_str(&text)
             .map_err(|e| keys.problem(format!("not a Hugging Face config.json: {e}")))?;

@@ -12,8 +12,8 @@
 //! * [`merged`]: a fine-tuned model as a plain model folder
 //! * [`weights`]: pretrained weights by name
 //! * [`tokenizer`]: text to token ids
-//! * [`files`], [`mapped`], [`foreign`]: files of a user's, opened with care; libraries that panic
-//!   on them
+//! * [`mapped`], [`foreign`]: files mapped into memory; libraries that panic
+//!   on damaged files
 
 #![deny(unsafe_code)]
 
@@ -27,7 +27,6 @@ mod claims;
 mod config_file;
 pub mod deberta;
 mod error;
-pub mod files;
 pub mod foreign;
 pub mod generate;
 pub mod gpt;

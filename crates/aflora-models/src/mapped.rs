@@ -4,7 +4,7 @@
 //! A file that another process cuts short meanwhile ends this one, as with every program that
 //! maps its input. That is why what aflora writes itself is written beside its place and renamed.
 
-use crate::files;
+use aflora_files as files;
 use memmap2::Mmap;
 use std::io;
 use std::ops::Deref;

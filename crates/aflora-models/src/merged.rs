@@ -36,7 +36,7 @@ pub fn save(
     answers: Answers<'_>,
 ) -> Result<()> {
     let config = source.join("config.json");
-    let text = crate::files::read_text(&config).map_err(Error::io(&config))?;
+    let text = aflora_files::read_text(&config).map_err(Error::io(&config))?;
     let mut keys: Map<String, Value> = serde_json::from_str(&text)
         .map_err(|e| Error::Config { path: config, problem: e.to_string() })?;
     match answers {

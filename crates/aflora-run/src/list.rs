@@ -16,7 +16,7 @@ pub fn list(folder: &Path) -> Result<String> {
         vec![["run", "best", "epoch", "parameters", "training", "device"].map(String::from)];
     for run in &runs {
         let name = run.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        rows.push(match aflora_models::files::read(&run.join(METRICS)) {
+        rows.push(match aflora_files::read(&run.join(METRICS)) {
             Ok(bytes) => row(name, &serde_json::from_slice(&bytes).unwrap_or_default()),
             Err(_) => [name, "not finished".into(), "".into(), "".into(), "".into(), "".into()],
         });

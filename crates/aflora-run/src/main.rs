@@ -14,8 +14,7 @@ use aflora_run::ui::{self, thousands, LogSink};
 use aflora_run::{inspect, list, replay, report, watch, UsageError};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -276,23 +275,13 @@ fn new_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes to standard output, or to a file that appears only when all of it is written.
+/// Writes to standard output, or to the path that was named.
 fn write_to(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let Some(path) = path else {
-        return write(&mut std::io::stdout().lock());
-    };
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".tmp");
-    let temporary = path.with_file_name(name);
-    let failed = || format!("{} cannot be written", path.display());
-    let mut file = BufWriter::new(File::create(&temporary).with_context(failed)?);
-    let written = write(&mut file)
-        .and_then(|()| file.flush().with_context(failed))
-        .and_then(|()| std::fs::rename(&temporary, path).with_context(failed));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
+    match path {
+        None => write(&mut std::io::stdout().lock()),
+        Some(path) => aflora_files::write_output(path, write)
+            .with_context(|| format!("{} cannot be written", path.display())),
     }
-    written
 }
 
 fn run(target: &Target, progress: &mut dyn ui::Progress) -> Result<()> {

@@ -8,7 +8,7 @@ use std::path::Path;
 /// The SHA-256 of a file, in hexadecimal.
 pub fn sha256(path: &Path) -> io::Result<String> {
     let mut digest = Sha256::new();
-    io::copy(&mut aflora_models::files::open(path)?, &mut digest)?;
+    io::copy(&mut aflora_files::open(path)?, &mut digest)?;
     Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -170,12 +170,12 @@ fn the_best_adapter_comes_back_with_its_checkpoint() {
     let before = fs::read(&weights).unwrap();
     // As if it had been killed while an adapter took the other's place.
     fs::remove_dir_all(place.path().join("out/adapter")).unwrap();
-    fs::create_dir(place.path().join("out/adapter.tmp")).unwrap();
+    fs::create_dir(place.path().join("out/.adapter.a1b2c3.tmp")).unwrap();
     let output = run(place.path(), &[&RUN[..], &still].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("goes on behind step"));
     assert_eq!(fs::read(&weights).unwrap(), before);
-    assert!(!place.path().join("out/adapter.tmp").exists());
+    assert!(!place.path().join("out/.adapter.a1b2c3.tmp").exists());
     let metrics = json(&place.path().join("out/metrics.json"));
     assert_eq!(metrics["best"]["epoch"], 1.0);
 }

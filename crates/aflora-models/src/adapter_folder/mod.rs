@@ -102,23 +102,19 @@ fn mark_transposed(model: &AdaptedModel, config: &mut serde_json::Map<String, se
     }
 }
 
-/// Makes `folder` by `write` under another name, then gives it its own.
+/// Makes `folder` by `write`, whole or not at all.
 pub(crate) fn write_whole(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let mut name = folder.file_name().unwrap_or_default().to_os_string();
-    name.push(".tmp");
-    let temporary = folder.with_file_name(name);
-    let _ = fs::remove_dir_all(&temporary);
-    let made = fs::create_dir_all(&temporary).map_err(Error::io(&temporary));
-    let written = made.and_then(|()| write(&temporary)).and_then(|()| {
-        if folder.exists() {
-            fs::remove_dir_all(folder).map_err(Error::io(folder))?;
-        }
-        fs::rename(&temporary, folder).map_err(Error::io(folder))
+    let mut failed = None;
+    let replaced = aflora_files::replace_folder(folder, |folder| {
+        write(folder).map_err(|error| {
+            failed = Some(error);
+            std::io::Error::other("the folder's content cannot be written")
+        })
     });
-    if written.is_err() {
-        let _ = fs::remove_dir_all(&temporary);
+    match failed {
+        Some(error) => Err(error),
+        None => replaced.map_err(Error::io(folder)),
     }
-    written
 }
 
 fn write(

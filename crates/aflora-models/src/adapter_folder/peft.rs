@@ -136,7 +136,7 @@ impl Description {
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let problem = |problem: String| Error::Config { path: path.clone(), problem };
-        let text = crate::files::read_text(&path).map_err(Error::io(&path))?;
+        let text = aflora_files::read_text(&path).map_err(Error::io(&path))?;
         let keys: Map<String, Value> = serde_json::from_str(&text)
             .map_err(|e| problem(format!("not an adapter's configuration: {e}")))?;
         let method = read_method(&keys).map_err(problem)?;

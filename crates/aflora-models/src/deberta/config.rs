@@ -88,7 +88,7 @@ impl DebertaConfig {
     /// Reads and checks a config.json.
     pub fn read(path: &Path) -> Result<Self> {
         let problem = |problem: String| Error::Config { path: path.to_path_buf(), problem };
-        let text = crate::files::read_text(path).map_err(Error::io(path))?;
+        let text = aflora_files::read_text(path).map_err(Error::io(path))?;
         let config: DebertaConfig = serde_json::from_str(&text)
             .map_err(|e| problem(format!("not the config.json of a DeBERTa: {e}")))?;
         config.check().map_err(problem)?;

@@ -206,7 +206,7 @@ impl TokenizerConfig {
         if !path.is_file() {
             return Ok(TokenizerConfig::default());
         }
-        let text = crate::files::read_text(&path).map_err(Error::io(&path))?;
+        let text = aflora_files::read_text(&path).map_err(Error::io(&path))?;
         serde_json::from_str(&text).map_err(|e| damaged(&path, &e.to_string()))
     }
 }

@@ -61,7 +61,7 @@ pub(super) struct NormalizerSpec {
 
 /// Reads a file that must hold a model of this kind.
 pub(super) fn read(path: &Path, kind: i32) -> Result<(ModelProto, TrainerSpec)> {
-    let bytes = crate::files::read(path).map_err(crate::Error::io(path))?;
+    let bytes = aflora_files::read(path).map_err(crate::Error::io(path))?;
     let mut proto = ModelProto::decode(&bytes[..])
         .map_err(|e| damaged(path, &format!("not a SentencePiece model: {e}")))?;
     let trainer =

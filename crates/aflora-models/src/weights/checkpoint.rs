@@ -188,7 +188,7 @@ fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
         weight_map: BTreeMap<String, String>,
     }
     let damaged = |problem: String| Error::Damaged { path: index.into(), format: "index", problem };
-    let text = crate::files::read_text(index).map_err(Error::io(index))?;
+    let text = aflora_files::read_text(index).map_err(Error::io(index))?;
     let Index { weight_map } = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
     for file in weight_map.values() {
         if Path::new(file).file_name().is_none_or(|plain| plain != file.as_str()) {

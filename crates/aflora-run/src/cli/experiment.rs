@@ -146,8 +146,6 @@ fn write(results: &Results, partial: bool, out: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(out).with_context(failed)?;
     let mut text = serde_json::to_string(results)?;
     text.push('\n');
-    let temporary = out.join(format!(".{name}.tmp"));
-    std::fs::write(&temporary, text).with_context(failed)?;
-    std::fs::rename(&temporary, &path).with_context(failed)?;
+    aflora_files::write(&path, text.as_bytes()).with_context(failed)?;
     Ok(path)
 }

@@ -42,7 +42,7 @@ impl Setting {
 /// `None` if it cannot be read or is no YAML at all.
 pub fn read(path: &Path, problems: &mut Vec<Problem>) -> Option<Vec<Setting>> {
     let name = path.display().to_string();
-    match aflora_models::files::read_text(path) {
+    match aflora_files::read_text(path) {
         Ok(text) => {
             let source = Arc::new(Source { name, text });
             Reader { source: &source, from: 0, problems, settings: Vec::new() }.read(&[])

@@ -2,7 +2,8 @@
 
 use super::task::{Columns, TaskSpec};
 use super::{DataError, Example};
-use aflora_models::{files, foreign};
+use aflora_files as files;
+use aflora_models::foreign;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use std::path::Path;

@@ -9,7 +9,7 @@
 use super::bounded::Bounded;
 use super::task::TaskSpec;
 use super::{DataError, Example};
-use aflora_models::files;
+use aflora_files as files;
 use bzip2::read::BzDecoder;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;

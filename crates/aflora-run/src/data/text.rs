@@ -8,7 +8,7 @@ use super::{parquet, DataError};
 use crate::hub::{Hub, Repo};
 use crate::provenance::sha256;
 use ::parquet::record::{Field, Row};
-use aflora_models::files;
+use aflora_files as files;
 use serde_json::{Map, Value};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use super::task::{Columns, TaskSpec};
 use super::{DataError, Example};
-use aflora_models::files;
+use aflora_files as files;
 use std::io::Read;
 use std::path::Path;
 

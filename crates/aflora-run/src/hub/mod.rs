@@ -127,7 +127,7 @@ impl Hub {
             endpoint: set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()),
             token: set("HF_TOKEN")
                 .or_else(|| {
-                    let token = aflora_models::files::read_text(&hf_home().join("token")).ok()?;
+                    let token = aflora_files::read_text(&hf_home().join("token")).ok()?;
                     Some(token.trim().to_string()).filter(|t| !t.is_empty())
                 })
                 .map(Token),

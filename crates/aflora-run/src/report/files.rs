@@ -5,7 +5,6 @@ use crate::experiment::results::Results;
 use crate::usage;
 use anyhow::{bail, Context, Result};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The page over all results.
@@ -65,7 +64,8 @@ pub fn report(source: &Path, out: Option<&Path>) -> Result<Written> {
         .with_context(|| format!("the folder {} cannot be made", target.display()))?;
     let mut write = |name: &str, content: &str| -> Result<()> {
         let path = target.join(name);
-        write_whole(&path, content.as_bytes())?;
+        aflora_files::write(&path, content.as_bytes())
+            .with_context(|| format!("{} cannot be written", path.display()))?;
         written.paths.push(path);
         Ok(())
     };
@@ -104,21 +104,4 @@ fn results_files(source: &Path) -> Result<Vec<PathBuf>> {
         usage!("{}: no results here; looked for *.json. {how}", source.display());
     }
     Ok(files)
-}
-
-/// Writes a file that appears whole or not at all.
-fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.tmp"));
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    let done = write().with_context(|| format!("{} cannot be written", path.display()));
-    if done.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    done
 }

@@ -15,12 +15,13 @@
 //! order by the seed and the epoch.
 
 use super::course::Course;
-use super::folder::{indented, remove, sync, sync_files, RunFolder, ADAPTER};
+use super::folder::{indented, RunFolder, ADAPTER};
 use super::recorder::Lengths;
 use crate::provenance::sha256;
 use crate::usage;
 use aflora_core::state::Position;
 use aflora_core::TunerState;
+use aflora_files::write::remove;
 use aflora_models::weights::{read_tensors, write_tensors};
 use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
@@ -99,35 +100,22 @@ pub fn save(
 ) -> Result<()> {
     let parent = folder.path().join(FOLDER);
     let target = parent.join(id.to_string());
-    let temporary = parent.join(format!(".{id}.tmp"));
-    let write = || -> Result<()> {
-        remove(&temporary)?;
-        fs::create_dir_all(&temporary)?;
-        write_tensors(&temporary.join(TENSORS), tensors)?;
-        fs::write(temporary.join(STATE), indented(moment)?)?;
-        let best = folder.path().join(ADAPTER);
+    let written = aflora_files::replace_folder(&target, |new| -> Result<()> {
+        write_tensors(&new.join(TENSORS), tensors)?;
+        fs::write(new.join(STATE), indented(moment)?)?;
         if moment.course.best.is_some() {
-            link_files(&best, &temporary.join(ADAPTER))?;
-            sync_files(&temporary.join(ADAPTER))?;
+            fs::create_dir(new.join(ADAPTER))?;
+            link_files(&folder.path().join(ADAPTER), &new.join(ADAPTER))?;
         }
-        let manifest = Manifest { format: FORMAT, files: digests(&temporary)? };
-        fs::write(temporary.join(MANIFEST), indented(&manifest)?)?;
-        sync_files(&temporary)?;
-        remove(&target)?;
-        fs::rename(&temporary, &target)?;
-        sync(&parent)?;
-        Ok(())
-    };
-    let written = write().with_context(|| format!("{} cannot be written", target.display()));
-    if written.is_err() {
-        let _ = remove(&temporary);
-    } else {
-        // They take room, and nothing else.
-        for old in list(folder).into_iter().skip(KEPT) {
-            let _ = remove(&parent.join(old.to_string()));
-        }
+        let manifest = Manifest { format: FORMAT, files: digests(new)? };
+        Ok(fs::write(new.join(MANIFEST), indented(&manifest)?)?)
+    });
+    written.with_context(|| format!("{} cannot be written", target.display()))?;
+    // They take room, and nothing else.
+    for old in list(folder).into_iter().skip(KEPT) {
+        let _ = remove(&parent.join(old.to_string()));
     }
-    written
+    Ok(())
 }
 
 /// The newest checkpoint that is whole and that `fits` accepts; newer ones are named in
@@ -186,11 +174,7 @@ pub fn restore_adapter(folder: &RunFolder, id: Id) -> Result<()> {
         if !kept.is_dir() {
             return remove(&place);
         }
-        let temporary = folder.path().join("adapter.tmp");
-        remove(&temporary)?;
-        link_files(&kept, &temporary)?;
-        remove(&place)?;
-        fs::rename(&temporary, &place)
+        aflora_files::replace_folder(&place, |new| link_files(&kept, new))
     };
     restore().with_context(|| format!("{} cannot be restored", place.display()))
 }
@@ -256,10 +240,9 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(entries?.iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect())
 }
 
-/// The files of one folder in a new one, as hard links, or as copies where that fails. Nobody
+/// The files of one folder in another, as hard links, or as copies where that fails. Nobody
 /// writes into them: an adapter is replaced, not changed.
 fn link_files(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir(to)?;
     for file in files(from)? {
         let target = to.join(file.file_name().unwrap_or_default());
         if fs::hard_link(&file, &target).is_err() {

@@ -14,9 +14,9 @@
 //! Which folder a run gets is decided in [`place`](super::place).
 
 use super::lock::Lock;
+use aflora_files::write::{is_leftover, remove};
 use anyhow::{Context, Result};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The file whose presence says that the run ended well.
@@ -56,7 +56,9 @@ impl RunFolder {
 
     /// Writes a file that appears whole or not at all.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
-        write_whole(&self.path.join(name), content)
+        let path = self.path.join(name);
+        aflora_files::write(&path, content)
+            .with_context(|| format!("{} cannot be written", path.display()))
     }
 
     /// [`write`](Self::write) as indented JSON.
@@ -95,56 +97,9 @@ impl RunFolder {
     }
 }
 
-/// Whether a file of this name is half of something: what has it whole has another name.
-pub fn is_leftover(name: &str) -> bool {
-    name == "adapter.tmp" || name.starts_with('.') && name.ends_with(".tmp")
-}
-
-/// Removes a file, or a folder with all that is in it; fine if there is none.
-pub fn remove(path: &Path) -> io::Result<()> {
-    let removed = match path.symlink_metadata() {
-        Ok(about) if about.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    removed.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
-}
-
-/// Writes a file that appears whole or not at all, even if the machine stops.
-///
-/// # Errors
-/// It cannot be written; nothing of it is left then.
-pub fn write_whole(target: &Path, content: &[u8]) -> Result<()> {
-    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let temporary = target.with_file_name(format!(".{name}.tmp"));
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, target)?;
-        target.parent().map_or(Ok(()), sync)
-    };
-    write()
-        .inspect_err(|_| drop(fs::remove_file(&temporary)))
-        .with_context(|| format!("{} cannot be written", target.display()))
-}
-
 /// As indented JSON with an end of line.
 pub fn indented(value: &impl serde::Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
     Ok(text)
-}
-
-/// Waits until a file's or a folder's content is on the disk.
-pub fn sync(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// [`sync`] of a folder and the files in it.
-pub fn sync_files(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        sync(&entry?.path())?;
-    }
-    sync(folder)
 }

@@ -1,11 +1,12 @@
 //! Which folder a run gets: a new one, or one in which the same run was begun.
 
 use super::checkpoint;
-use super::folder::{is_leftover, RunFolder, CONFIG, METRICS};
+use super::folder::{RunFolder, CONFIG, METRICS};
 use super::lock::{self, Lock};
 use super::summary::Summary;
 use crate::config::{self, Resolved};
 use crate::usage;
+use aflora_files::write::is_leftover;
 use anyhow::{Context, Result};
 use std::fs;
 use std::io::ErrorKind;

@@ -12,8 +12,7 @@
 use aflora_models::mapped::Mapped;
 use anyhow::Result;
 use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::ops::Deref;
 use std::path::Path;
 
@@ -149,17 +148,11 @@ impl Tokens {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        // Under its name only once it is whole; a process has a name of its own for it.
-        let partial = path.with_extension(format!("partial-{}", std::process::id()));
-        let mut write = || -> Result<()> {
-            let mut file = BufWriter::new(File::create(&partial)?);
-            let mut writer = Writer::new(&mut file, columns);
+        aflora_files::write_with(path, |file| -> Result<()> {
+            let mut writer = Writer::new(file, columns);
             fill(&mut writer)?;
-            writer.finish()?;
-            file.flush()?;
-            Ok(std::fs::rename(&partial, path)?)
-        };
-        write().inspect_err(|_| drop(std::fs::remove_file(&partial)))?;
+            Ok(writer.finish()?)
+        })?;
         Ok(Tokens::open(path, columns)?)
     }
 

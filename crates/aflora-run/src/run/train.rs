@@ -6,7 +6,7 @@
 
 use super::checkpoint::{self, Id, Moment};
 use super::course::{Course, Curve};
-use super::folder::{sync_files, RunFolder, ADAPTER, METRICS};
+use super::folder::{RunFolder, ADAPTER, METRICS};
 use super::gradient_log::GradientLog;
 use super::health;
 use super::memory;
@@ -380,8 +380,7 @@ impl Loop<'_> {
             task_type: TaskType::of(self.run.model.backbone()),
         };
         let folder = self.folder.path().join(ADAPTER);
-        adapter_folder::save(&self.run.model, &folder, &description)?;
-        sync_files(&folder).with_context(|| format!("{} cannot be written", folder.display()))
+        Ok(adapter_folder::save(&self.run.model, &folder, &description)?)
     }
 
     fn finish(mut self) -> Result<Summary> {

@@ -1,0 +1,18 @@
+//! Files and names that come from elsewhere, handled with care in one place, without libtorch.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`read`] | opening and reading what a user names: no pipe keeps us waiting, no device fills the memory |
+//! | [`write`](mod@write) | files and folders that appear whole or not at all, through no link that somebody laid |
+//! | [`names`] | names out of a file, which must not lead out of their folder |
+//! | [`printable`] | text out of a file, made safe for a terminal |
+
+pub mod names;
+pub mod printable;
+pub mod read;
+pub mod write;
+
+pub use names::inside;
+pub use printable::{printable, printable_line};
+pub use read::{open, read, read_at_most, read_text, read_text_at_most};
+pub use write::{replace_folder, write, write_output, write_with};

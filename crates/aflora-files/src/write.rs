@@ -1,0 +1,363 @@
+//! Files and folders that appear whole or not at all, even if the machine stops, and through no
+//! link that somebody laid.
+//!
+//! The temporary file or folder is created anew, under a name that nobody can foretell, beside its
+//! target, so that the last step is a rename. Two kinds of target differ:
+//!
+//! * one of *ours*, in a run's folder, a cache, among results: [`write`](fn@write), [`write_with`],
+//!   [`replace_folder`]. A link of that name is replaced, never followed, since a folder from
+//!   elsewhere may hold one; a device or pipe is refused.
+//! * one that a *user* named on the command line: [`write_output`]. A link is followed to its file,
+//!   and a device or pipe (`/dev/stdout`, a FIFO) is written to as it stands.
+
+use crate::read;
+use rustix::fs::{renameat_with, OFlags, RenameFlags, CWD};
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use tempfile::Builder;
+
+/// The end of every temporary name; the name begins with a dot.
+const SUFFIX: &str = ".tmp";
+
+/// Bytes of the target's name in a temporary one: a name can be as long as the file system takes,
+/// and the temporary one is longer.
+const NAMED: usize = 64;
+
+/// Whether a file or folder of this name is what an interrupted write left.
+pub fn is_leftover(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(SUFFIX)
+}
+
+/// Writes a file of ours.
+///
+/// # Errors
+/// It cannot be written, or something that is no file stands there; nothing is left of it then,
+/// and what stood there before still does.
+pub fn write(target: &Path, content: &[u8]) -> io::Result<()> {
+    write_with(target, |file| file.write_all(content))
+}
+
+/// Writes a file of ours as `fill` does.
+///
+/// # Errors
+/// Those of `fill`, and as [`write`](fn@write).
+pub fn write_with<E: From<io::Error>>(
+    target: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    match target.symlink_metadata() {
+        Ok(about) if about.is_symlink() => replace(target, None, fill),
+        Ok(about) => {
+            read::check(&about)?;
+            replace(target, Some(about.permissions()), fill)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => replace(target, None, fill),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes what a user named as an output, as `fill` does: a file appears whole or not at all,
+/// through a link too; a device or pipe gets everything as it comes.
+///
+/// # Errors
+/// Those of `fill`; or it cannot be written, or is a folder.
+pub fn write_output<E: From<io::Error>>(
+    target: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    match fs::metadata(target) {
+        Ok(about) if about.is_file() => {
+            replace(&fs::canonicalize(target)?, Some(about.permissions()), fill)
+        }
+        Ok(about) if about.is_dir() => Err(read::check(&about).expect_err("a folder").into()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        // There is nothing yet.
+        Err(_) if target.symlink_metadata().is_err() => replace(target, None, fill),
+        // A device or pipe, or a link to what does not exist yet.
+        _ => {
+            let file = File::options().write(true).create(true).truncate(true).open(target)?;
+            let mut file = BufWriter::new(file);
+            fill(&mut file)?;
+            Ok(file.flush()?)
+        }
+    }
+}
+
+/// Opens a file of ours to read and write it where it stands, such as a log that goes on.
+///
+/// # Errors
+/// There is none; or it is a link, a folder, a pipe or a device.
+pub fn open_own(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let opened = File::options().read(true).write(true).custom_flags(flags).open(path);
+    let file = opened.map_err(|error| match path.is_symlink() {
+        true => io::Error::new(io::ErrorKind::InvalidInput, "it is a link, no file of its own"),
+        false => error,
+    })?;
+    read::check(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Makes a folder of ours as `fill` does, in place of the one that stands there, if one does.
+///
+/// # Errors
+/// Those of `fill`; or the folder cannot be written. What stood there before still does then.
+pub fn replace_folder<E: From<io::Error>>(
+    target: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let parent = parent(target);
+    fs::create_dir_all(parent)?;
+    // Removed where anything fails from here on.
+    let temporary = builder(target, 0o777, |builder| builder.tempdir_in(parent))?;
+    fill(temporary.path())?;
+    sync_files(temporary.path())?;
+    let new = temporary.path();
+    let exchanged = renameat_with(CWD, new, CWD, target, RenameFlags::EXCHANGE);
+    match exchanged.map_err(io::Error::from) {
+        // What stood there bears the temporary name now.
+        Ok(()) => match remove(new) {
+            Ok(()) => drop(temporary.keep()),
+            Err(error) => return Err(error.into()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::rename(new, target)?;
+            drop(temporary.keep());
+        }
+        // A file system that cannot exchange two names.
+        Err(_) => {
+            remove(target)?;
+            fs::rename(new, target)?;
+            drop(temporary.keep());
+        }
+    }
+    Ok(sync(parent)?)
+}
+
+/// Removes a file, a link, or a folder with all that is in it; fine if there is none.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(path: &Path) -> io::Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(about) if about.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    removed.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+}
+
+/// Waits until a file's or a folder's content is on the disk.
+///
+/// # Errors
+/// It cannot be opened, or the disk fails.
+pub fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// [`sync`] of a folder and the files in it.
+///
+/// # Errors
+/// As [`sync`].
+pub fn sync_files(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => sync_files(&path)?,
+            false => sync(&path)?,
+        }
+    }
+    sync(folder)
+}
+
+/// Writes beside `target`, then renames over it.
+fn replace<E: From<io::Error>>(
+    target: &Path,
+    permissions: Option<Permissions>,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    let parent = parent(target);
+    let temporary = builder(target, 0o666, |builder| builder.tempfile_in(parent))?;
+    let mut buffered = BufWriter::new(temporary);
+    fill(&mut buffered)?;
+    let temporary = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+    if let Some(permissions) = permissions {
+        temporary.as_file().set_permissions(permissions)?;
+    }
+    temporary.as_file().sync_all()?;
+    temporary.persist(target).map_err(|failed| failed.error)?;
+    Ok(sync(parent)?)
+}
+
+/// Makes something temporary beside `target`, with the permissions that a plain file or folder gets.
+fn builder<T>(
+    target: &Path,
+    mode: u32,
+    make: impl FnOnce(&Builder<'_, '_>) -> io::Result<T>,
+) -> io::Result<T> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let mut end = name.len().min(NAMED);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    let prefix = format!(".{}.", &name[..end]);
+    let mut builder = Builder::new();
+    builder.prefix(&prefix).suffix(SUFFIX).permissions(Permissions::from_mode(mode));
+    make(&builder)
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    fn fails(_: &mut dyn Write) -> io::Result<()> {
+        Err(io::Error::other("no"))
+    }
+
+    #[test]
+    fn a_file_appears_whole_or_stays_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write(&path, b"one").unwrap();
+        let umask = 0o666 & !(fs::metadata(&path).unwrap().permissions().mode() & 0o777);
+        assert_eq!(umask & 0o600, 0, "its owner reads and writes it");
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        write(&path, b"two").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        for write in [write_with::<io::Error>, write_output::<io::Error>] {
+            write(&path, fails).unwrap_err();
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn a_name_as_long_as_the_file_system_takes_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ä".repeat(127));
+        write(&path, b"long").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"long");
+    }
+
+    #[test]
+    fn a_link_in_our_folder_is_replaced_and_its_target_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (victim, link) = (folder.path().join("victim"), folder.path().join("link"));
+        fs::write(&victim, "kept").unwrap();
+        symlink(&victim, &link).unwrap();
+        write(&link, b"ours").unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"kept");
+        assert!(!link.is_symlink());
+
+        symlink(&victim, folder.path().join("log")).unwrap();
+        let error = open_own(&folder.path().join("log")).unwrap_err();
+        assert_eq!(error.to_string(), "it is a link, no file of its own");
+        open_own(&victim).unwrap();
+    }
+
+    #[test]
+    fn temporary_names_laid_beforehand_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "kept").unwrap();
+        for name in [".file.tmp", "file.tmp", "file.incomplete"] {
+            symlink(&victim, folder.path().join(name)).unwrap();
+        }
+        fs::create_dir(folder.path().join("out.tmp")).unwrap();
+        write(&folder.path().join("file"), b"ours").unwrap();
+        replace_folder::<io::Error>(&folder.path().join("out"), |_| Ok(())).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"kept");
+        assert!(folder.path().join("out.tmp").is_dir());
+    }
+
+    #[test]
+    fn a_users_link_is_followed_to_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "old").unwrap();
+        symlink("file", &link).unwrap();
+        let content = |to: &mut dyn Write| to.write_all(b"new");
+        write_output::<io::Error>(&link, content).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+
+        let dangling = folder.path().join("dangling");
+        symlink("later", &dangling).unwrap();
+        write_output::<io::Error>(&dangling, content).unwrap();
+        assert!(dangling.is_symlink());
+        assert_eq!(fs::read(folder.path().join("later")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_device_or_pipe_is_written_to_and_stays_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        write_output::<io::Error>(&pipe, |to| to.write_all(b"through")).unwrap();
+        assert_eq!(reader.join().unwrap(), b"through");
+        assert!(!fs::metadata(&pipe).unwrap().is_file());
+        write_output::<io::Error>(Path::new("/dev/null"), |to| to.write_all(b"x")).unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+
+        let error = write(&pipe, b"x").unwrap_err().to_string();
+        assert_eq!(error, "it is a pipe or device, no file");
+        let error = write_output(folder.path(), fails).unwrap_err().to_string();
+        assert_eq!(error, "it is a folder, not a file");
+    }
+
+    #[test]
+    fn a_folder_is_replaced_whole_or_stays_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("new").join("out");
+        let fill = |name: &'static str| {
+            move |folder: &Path| -> io::Result<()> { fs::write(folder.join(name), name) }
+        };
+        replace_folder(&target, fill("a")).unwrap();
+        replace_folder(&target, fill("b")).unwrap();
+        assert_eq!(names(&target), ["b"]);
+        replace_folder(&target, |folder| {
+            fs::write(folder.join("c"), "")?;
+            Err(io::Error::other("no"))
+        })
+        .unwrap_err();
+        assert_eq!(names(&target), ["b"]);
+        assert_eq!(names(target.parent().unwrap()), ["out"]);
+    }
+
+    #[test]
+    fn a_link_to_a_folder_is_replaced_and_its_target_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        fs::create_dir(&victim).unwrap();
+        fs::write(victim.join("kept"), "").unwrap();
+        let link = folder.path().join("link");
+        symlink(&victim, &link).unwrap();
+        replace_folder::<io::Error>(&link, |_| Ok(())).unwrap();
+        assert_eq!(names(&victim), ["kept"]);
+        assert!(!link.is_symlink());
+        assert_eq!(names(folder.path()), ["link", "victim"]);
+    }
+}
