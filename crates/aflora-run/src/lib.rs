@@ -23,12 +23,14 @@ pub mod inspect;
 pub mod interrupt;
 pub mod list;
 pub mod metrics;
+pub mod precision;
 pub mod predict;
 pub mod provenance;
 pub mod replay;
 pub mod report;
 pub mod run;
 pub mod saved;
+pub mod threads;
 pub mod ui;
 pub mod watch;
 

@@ -6,12 +6,15 @@ use aflora_run::config::ConfigErrors;
 use aflora_run::data::DataError;
 use aflora_run::interrupt::Interrupted;
 use aflora_run::ui::{self, LogSink};
-use aflora_run::UsageError;
+use aflora_run::{threads, UsageError};
 use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    if cli.command.computes() {
+        threads::settle();
+    }
     let (mut progress, sink) = ui::for_stderr();
     start_logging(sink);
     match cli.command.run(progress.as_mut()) {
