@@ -23,5 +23,6 @@ mod seed;
 mod start;
 pub mod summary;
 pub mod tensorboard;
+pub mod token_cache;
 pub mod tokens;
 pub mod train;
