@@ -2,6 +2,7 @@
 
 mod cli;
 
+use aflora_files::printable;
 use aflora_run::config::ConfigErrors;
 use aflora_run::data::DataError;
 use aflora_run::interrupt::Interrupted;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
             progress.end();
             match error.is::<Interrupted>() {
                 true => eprintln!("{error:#}; the same command goes on from there"),
-                false => eprintln!("error: {error:#}"),
+                false => eprintln!("error: {}", printable(&format!("{error:#}"))),
             }
             exit_code(&error)
         }

@@ -27,6 +27,12 @@ use std::path::Path;
 /// Settings of runs by key with dots, as `key=value` on the command line.
 pub type Set = BTreeMap<String, Value>;
 
+/// The most bytes of an experiment file or a profile: fifty times the longest here.
+const MOST_BYTES: u64 = 256 << 10;
+
+/// The most methods of an experiment, each variant counted.
+const MOST_METHODS: usize = 10_000;
+
 /// The profile that changes nothing.
 pub const PAPER: &str = "paper";
 
@@ -111,6 +117,7 @@ impl Definition {
     /// It cannot be read, or says something that an experiment file cannot say.
     pub fn read(path: &Path) -> Result<Self> {
         let mut definition: Definition = read(path, "experiment file")?;
+        check_size(&definition, path)?;
         definition.methods = definition.methods.iter().flat_map(Entry::variants).collect();
         for (what, empty) in [
             ("models", definition.models.is_empty()),
@@ -194,6 +201,26 @@ impl Entry {
     }
 }
 
+/// Refuses sweeps of more variants than anybody runs, before they are made: some lines can ask for
+/// more than any memory holds.
+fn check_size(definition: &Definition, path: &Path) -> Result<()> {
+    let variants = |entry: &Entry| {
+        let mut lengths = entry.sweep.values().map(|values| values.len().max(1));
+        lengths.try_fold(1usize, usize::checked_mul)
+    };
+    let mut each = definition.methods.iter().map(variants);
+    let all = each.try_fold(0usize, |sum, variants| sum.checked_add(variants?));
+    if all.is_none_or(|all| all > MOST_METHODS) {
+        usage!(
+            "{}: its methods and the combinations of their sweeps are {}, and {MOST_METHODS} at \
+             most can be laid out; sweep fewer settings at once",
+            path.display(),
+            all.map_or("more than can be counted".into(), |all| all.to_string())
+        );
+    }
+    Ok(())
+}
+
 /// A value as it is written on the command line.
 pub fn said(value: &Value) -> String {
     match value {
@@ -208,7 +235,7 @@ pub fn said(value: &Value) -> String {
 }
 
 fn read<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T> {
-    let text = std::fs::read_to_string(path)
+    let text = aflora_files::read_text_at_most(path, MOST_BYTES)
         .map_err(|error| UsageError(format!("the {what} {}: {error}", path.display())))?;
     serde_saphyr::from_str(&text)
         .map_err(|error| UsageError(format!("the {what} {}: {error}", path.display())).into())

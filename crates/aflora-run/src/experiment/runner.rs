@@ -10,6 +10,7 @@ use super::grid::{Plan, Planned};
 use crate::interrupt;
 use crate::run::lock::Lock;
 use crate::ui::{seconds, Progress};
+use aflora_files::own;
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
@@ -75,7 +76,7 @@ impl Place {
 
     fn start(&self, plan: &Plan, cell: &Planned, slot: usize) -> Result<Child> {
         let path = self.log(cell);
-        let log = File::options().create(true).append(true).open(&path);
+        let log = own::open_with(&path, File::options().create(true).append(true));
         let log = log.with_context(|| format!("{} cannot be written", path.display()))?;
         let words = self.command(plan, cell);
         let mut command = Command::new(&words[0]);
