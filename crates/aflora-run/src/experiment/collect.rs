@@ -2,6 +2,7 @@
 
 use super::grid::{Plan, Planned};
 use super::results::{Cell, Check, Finding, Matrix, Outcome, Point, Results};
+use super::runner::Failure;
 use crate::config;
 use crate::run::folder::{read_json, CONFIG, METRICS, PROVENANCE};
 use crate::run::place;
@@ -35,11 +36,11 @@ fn summary(folder: &Path) -> Result<Summary> {
 
 /// Everything that the plan's cells found, where they lie in `runs`. `failures` are those that
 /// failed, by their names.
-pub fn collect(plan: &Plan, runs: &Path, failures: &BTreeMap<String, String>) -> Results {
+pub fn collect(plan: &Plan, runs: &Path, failures: &BTreeMap<String, Failure>) -> Results {
     let cell = |planned: &Planned| {
         let folder = runs.join(planned.folder());
         let outcome = match failures.get(&planned.name()) {
-            Some(error) => Outcome::Failed { error: error.clone() },
+            Some(failure) => Outcome::Failed { error: failure.why.clone() },
             None if !is_done(planned, &folder) => Outcome::Missing,
             None => match finding(&folder) {
                 Ok(finding) => Outcome::Done(Box::new(finding)),

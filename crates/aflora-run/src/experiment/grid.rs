@@ -5,7 +5,7 @@
 
 use super::definition::{said, Definition, Profile, Set};
 use super::results::{Layout, MethodRow, TaskColumn};
-use crate::config::{self, Resolved};
+use crate::config::{self, ConfigErrors, Problem, Resolved};
 use crate::usage;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -86,8 +86,13 @@ impl Plan {
     /// # Errors
     /// The file, the profile or a cell's configuration is wrong, or nothing is left to run.
     pub fn new(path: &Path, choice: &Choice) -> Result<Self> {
-        let mut definition = Definition::read(path)?;
-        let profile = Definition::profile(path, &choice.profile)?;
+        let mut problems = Vec::new();
+        let mut definition = Definition::read(path, &mut problems);
+        let profile = Definition::profile(path, &choice.profile, &mut problems);
+        if !problems.is_empty() {
+            return Err(ConfigErrors::new(problems, path).into());
+        }
+        let paper_models = definition.models.clone();
         apply(&mut definition, &profile)?;
         let whole = definition.clone();
         let typed = narrow(&mut definition, &choice.overrides)?;
@@ -128,7 +133,15 @@ impl Plan {
                         ];
                         overrides.extend(sets.into_iter().flatten().flat_map(assignments));
                         overrides.extend(typed.iter().cloned());
-                        let resolved = config::load(&run_file, &overrides)?;
+                        let resolved = match config::load(&run_file, &overrides) {
+                            Ok(resolved) => resolved,
+                            // Other cells may have other mistakes.
+                            Err(ConfigErrors(found)) => {
+                                let new = |problem: &Problem| !problems.contains(problem);
+                                problems.extend(found.into_iter().filter(new).collect::<Vec<_>>());
+                                continue;
+                            }
+                        };
                         let digest = digest(&resolved);
                         let method = entry.name().to_string();
                         let cell = Planned { method, overrides, resolved, digest };
@@ -139,10 +152,13 @@ impl Plan {
                 }
             }
         }
+        if !problems.is_empty() {
+            return Err(ConfigErrors::new(problems, &run_file).into());
+        }
         if cells.is_empty() {
             usage!("no cell of {} is left to run: --filter matches none", path.display());
         }
-        let layout = layout(definition, &cells);
+        let layout = layout(definition, &cells, paper_models);
         let profile = choice.profile.clone();
         Ok(Plan { experiment: stem, profile, layout, partial, run_file, cells })
     }
@@ -262,7 +278,7 @@ fn digest(resolved: &Resolved) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn layout(definition: Definition, cells: &[Planned]) -> Layout {
+fn layout(definition: Definition, cells: &[Planned], paper_models: Vec<String>) -> Layout {
     let label = |task: &str| {
         let of = cells.iter().find(|cell| cell.resolved.task.name() == task);
         let spec = of.and_then(|cell| cell.resolved.task.labels());
@@ -287,5 +303,6 @@ fn layout(definition: Definition, cells: &[Planned]) -> Layout {
             .collect(),
         reference: definition.reference,
         claims: definition.claims,
+        paper_models: Some(paper_models),
     }
 }

@@ -3,6 +3,7 @@
 use super::grid::metric;
 use crate::experiment::results::{Cell, Finding, Outcome, Results, TaskColumn};
 use anyhow::{Context, Result};
+use std::collections::HashMap;
 
 const HEAD: [&str; 23] = [
     "model",
@@ -35,14 +36,16 @@ pub fn render(results: &Results) -> Result<String> {
     let failed = "the CSV cannot be made";
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(HEAD).context(failed)?;
+    let tasks = results.layout.tasks.iter().rev();
+    let tasks: HashMap<&str, &TaskColumn> = tasks.map(|t| (t.name.as_str(), t)).collect();
     for cell in &results.cells {
-        writer.write_record(row(results, cell)).context(failed)?;
+        writer.write_record(row(cell, tasks.get(cell.task.as_str()).copied())).context(failed)?;
     }
     let bytes = writer.into_inner().context(failed)?;
     String::from_utf8(bytes).context(failed)
 }
 
-fn row(results: &Results, cell: &Cell) -> Vec<String> {
+fn row(cell: &Cell, task: Option<&TaskColumn>) -> Vec<String> {
     let mut row =
         vec![cell.model.clone(), cell.task.clone(), cell.method.clone(), cell.seed.to_string()];
     match &cell.outcome {
@@ -50,7 +53,6 @@ fn row(results: &Results, cell: &Cell) -> Vec<String> {
         Outcome::Failed { error } => row.extend(["failed".into(), error.clone()]),
         Outcome::Done(finding) => {
             row.extend(["done".into(), String::new()]);
-            let task = results.layout.tasks.iter().find(|t| t.name == cell.task);
             row.extend(found(finding, task));
         }
     }

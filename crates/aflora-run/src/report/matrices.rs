@@ -5,7 +5,7 @@
 //! separately (`encoder.layers.0`, `decoder.layers.0`), the part stands in front. Components of a
 //! matrix share their matrix's place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A matrix's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,9 +58,10 @@ impl<'a> Place<'a> {
             words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join(".")
         };
         let mut rows: Vec<(String, &str)> = Vec::new();
+        let mut seen = HashSet::new();
         for (_, place) in &places {
             let row = row(place);
-            if !rows.iter().any(|(name, _)| *name == row) {
+            if seen.insert(row.clone()) {
                 rows.push((row, place.side));
             }
         }
@@ -71,13 +72,13 @@ impl<'a> Place<'a> {
             _ => 2,
         });
         let rows: Vec<String> = rows.into_iter().map(|(name, _)| name).collect();
-        let index = |place: &Place| {
-            let row = row(place);
-            rows.iter().position(|name| *name == row)
-        };
+        let index: HashMap<&str, usize> =
+            rows.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
         let found = places
             .iter()
-            .filter_map(|(name, place)| Some((*name, (index(place)?, place.layer))))
+            .filter_map(|(name, place)| {
+                Some((*name, (*index.get(row(place).as_str())?, place.layer)))
+            })
             .collect();
         (rows, found)
     }

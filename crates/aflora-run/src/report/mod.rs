@@ -22,8 +22,9 @@ mod views;
 pub use files::{command, report};
 
 use crate::experiment::results::Results;
-use document::{Block, Chart, Section};
+use document::{Block, Chart, Entry, Section};
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 
 /// The results of one file, with the name that its reports carry.
 #[derive(Debug, Clone)]
@@ -55,6 +56,8 @@ pub struct Report {
     pub title: String,
     /// What it asks, in Markdown.
     pub about: String,
+    /// What was asked, and what came out, in short.
+    pub answers: Vec<[Entry; 2]>,
     /// Its sections.
     pub sections: Vec<Section>,
 }
@@ -63,11 +66,13 @@ impl Report {
     /// Of results.
     pub fn of(named: &Named) -> Report {
         let layout = &named.results.layout;
+        let (sections, answers) = views::sections(&named.results);
         let mut report = Report {
             name: short(&named.name, 150),
             title: layout.title.clone(),
             about: layout.about.clone(),
-            sections: views::sections(&named.results),
+            answers,
+            sections,
         };
         report.name_files();
         report
@@ -75,7 +80,7 @@ impl Report {
 
     /// Gives charts that are files their whole names, fit for a file system and each another.
     fn name_files(&mut self) {
-        let mut taken: Vec<String> = Vec::new();
+        let mut taken: HashSet<String> = HashSet::new();
         for block in self.sections.iter_mut().flat_map(|s| &mut s.blocks) {
             let Block::Charts(charts) = block else { continue };
             for file in charts.iter_mut().filter_map(|c| c.file.as_mut()) {
@@ -88,7 +93,7 @@ impl Report {
                     name = format!("{}-{fit}-{number}.svg", self.name);
                     number += 1;
                 }
-                taken.push(name.clone());
+                taken.insert(name.clone());
                 *file = name;
             }
         }

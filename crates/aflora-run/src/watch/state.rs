@@ -128,6 +128,12 @@ impl State {
         }
     }
 
+    /// Whether an epoch's steps are done, and its evaluation is not there yet.
+    pub fn awaits_evaluation(&self) -> bool {
+        let ends = self.steps_per_epoch.is_some_and(|n| n > 0 && self.step.is_multiple_of(n));
+        ends && self.step > 0 && self.evaluations.last().is_none_or(|e| e.step < self.step)
+    }
+
     /// The share of the run that is done.
     pub fn share(&self) -> Option<f64> {
         let total = self.total_steps.filter(|total| *total > 0)?;

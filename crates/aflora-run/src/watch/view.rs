@@ -27,8 +27,10 @@ pub struct Watched {
 pub enum Phase {
     /// Nothing is recorded yet.
     Waiting,
-    /// It goes on.
+    /// It trains.
     Running,
+    /// The steps of an epoch are done, and it is being judged.
+    Evaluating,
     /// It ended well.
     Finished,
     /// It ended early.
@@ -108,6 +110,7 @@ impl Watched {
             (Some(_), _) => Phase::Finished,
             (None, Some(error)) => Phase::Failed(error.clone()),
             (None, None) if self.state.step == 0 => Phase::Waiting,
+            (None, None) if self.state.awaits_evaluation() => Phase::Evaluating,
             (None, None) => Phase::Running,
         }
     }

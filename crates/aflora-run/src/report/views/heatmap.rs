@@ -43,7 +43,7 @@ type Steps = BTreeMap<(usize, u64), (Vec<f64>, usize)>;
 
 fn chart(grid: &Grid, method: &MethodRow, task: &TaskColumn, several: bool) -> Option<Chart> {
     let findings: Vec<&Finding> =
-        grid.findings(&method.name, &task.name).into_iter().map(|(_, f)| f).collect();
+        grid.findings(&method.name, &task.name).iter().map(|(_, f)| *f).collect();
     let names = findings.iter().flat_map(|f| f.matrices.iter().map(|m| m.name.as_str()));
     let (rows, places) = Place::rows(names);
     if rows.is_empty() {
