@@ -11,6 +11,7 @@ mod data;
 mod files;
 mod models;
 pub mod mutate;
+mod network;
 mod settings;
 
 /// One reader with files that it should read.
@@ -44,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     target("tokenizer_json", models::tokenizer_json, models::tokenizer_json_seeds),
     target("sentencepiece", models::sentencepiece, models::sentencepiece_seeds),
     target("vocabulary", models::vocabulary, models::vocabulary_seeds),
+    target("hub", network::hub, network::hub_seeds),
 ];
 
 /// The target of that name.

@@ -10,8 +10,8 @@ use aflora_run::predict::{self, Settings};
 use aflora_run::run::place::Place;
 use aflora_run::run::{memory, prepare, rows::HOLDOUT, summary::Summary, train};
 use aflora_run::saved::SavedRun;
-use aflora_run::ui::{self, thousands, LogSink};
-use aflora_run::{inspect, list, replay, report, watch, UsageError};
+use aflora_run::ui::{self, thousands};
+use aflora_run::{inspect, list, logging, replay, report, watch, UsageError};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
@@ -191,7 +191,7 @@ struct Target {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let (mut progress, sink) = ui::for_stderr();
-    start_logging(sink);
+    logging::start(sink);
     match dispatch(cli.command, progress.as_mut()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -361,18 +361,6 @@ fn describe(run: &prepare::Prepared) {
         let n = run.loaded.unused.len();
         tracing::info!("{n} tensors of the weights are not used, such as {first}");
     }
-}
-
-fn start_logging(sink: LogSink) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("AFLORA_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .without_time()
-        .with_ansi(false)
-        .with_writer(move || sink.clone())
-        .init();
 }
 
 /// 2 for a wrong call, configuration or missing data; 1 for a run that failed.
