@@ -11,6 +11,7 @@ mod data;
 mod files;
 mod models;
 pub mod mutate;
+mod network;
 mod runs;
 mod settings;
 
@@ -49,6 +50,7 @@ pub const TARGETS: &[Target] = &[
     target("state", runs::state, runs::state_seeds),
     target("gradients", runs::gradients, runs::gradients_seeds),
     target("results", runs::results, runs::results_seeds),
+    target("hub", network::hub, network::hub_seeds),
 ];
 
 /// The target of that name.
