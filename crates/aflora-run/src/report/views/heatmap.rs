@@ -60,7 +60,10 @@ fn chart(grid: &Grid, method: &MethodRow, task: &TaskColumn, several: bool) -> O
     }
     let last = places.values().map(|(_, layer)| *layer).max().unwrap_or(0);
     // No model's map: whoever made the file up does not get a drawing of any size.
-    if rows.len() as u64 * (last + 1) > MOST {
+    let size = rows.len() as u64 * (last + 1);
+    if size > MOST {
+        let (task, method) = (&task.label, &method.label);
+        tracing::warn!("{task}, {method}: a heat map of {size} places is left out");
         return None;
     }
     let layers: Vec<String> = (0..=last).map(|layer| layer.to_string()).collect();
