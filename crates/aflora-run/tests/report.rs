@@ -477,6 +477,28 @@ fn well_formed(page: &str) {
 }
 
 #[test]
+fn a_long_name_makes_a_report_all_the_same() {
+    let place = tempfile::tempdir().unwrap();
+    for letter in ["a", "b"] {
+        // As long as a file's name can be.
+        let name = format!("{}{letter}.json", "n".repeat(249));
+        let method = "m".repeat(300);
+        let text = serde_json::to_string(&results()).unwrap();
+        let text = text.replace("\"lora\"", &format!("\"{method}\""));
+        fs::write(place.path().join(name), text).unwrap();
+    }
+    let output = aflora(place.path(), &["report", "."]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let paths: Vec<String> = text(&output.stdout).lines().map(String::from).collect();
+    let mut each = paths.clone();
+    each.sort();
+    each.dedup();
+    assert_eq!(each.len(), paths.len(), "two files of one name: {paths:?}");
+    assert!(paths.iter().filter(|path| path.ends_with(".svg")).count() >= 2, "{paths:?}");
+    assert!(paths.iter().all(|path| place.path().join(path).is_file()), "{paths:?}");
+}
+
+#[test]
 fn every_chart_has_a_title_a_description_and_its_data() {
     let page = html::render(&[of(&results())]);
     let charts = page.matches("<svg class=\"chart\"").count();

@@ -3,7 +3,7 @@
 use super::output::new_folder;
 use super::saved::Saved;
 use aflora_models::adapter_folder;
-use aflora_run::ui::Progress;
+use aflora_run::ui::{told, Progress};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ impl Export {
         new_folder(&target)?;
         let model = run.model(tch::Device::Cpu, tch::Kind::Float)?;
         adapter_folder::export_lora(&model, &target, Some(run.base_model()))?;
-        println!("{}", target.display());
+        println!("{}", told(&target));
         Ok(())
     }
 }

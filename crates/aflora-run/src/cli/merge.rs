@@ -3,7 +3,7 @@
 use super::output::new_folder;
 use super::saved::Saved;
 use aflora_models::merged;
-use aflora_run::ui::Progress;
+use aflora_run::ui::{told, Progress};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ impl Merge {
         // In single precision, whatever it was trained beside.
         let model = run.model(tch::Device::Cpu, tch::Kind::Float)?;
         merged::save(&model, run.source(), &self.target, run.answers())?;
-        println!("{}", self.target.display());
+        println!("{}", told(&self.target));
         Ok(())
     }
 }

@@ -28,6 +28,9 @@ use std::path::Path;
 /// Settings of runs by key with dots, as `key=value` on the command line.
 pub type Set = BTreeMap<String, Value>;
 
+/// The most methods of an experiment, each variant counted.
+const MOST_METHODS: usize = 10_000;
+
 /// The profile that changes nothing.
 pub const PAPER: &str = "paper";
 
@@ -120,13 +123,17 @@ impl Definition {
             fields::items(&mut fields, "methods", &["method"], path, problems);
         let claims = fields::items(&mut fields, "claims", &["says", "order"], path, problems);
         let mut definition: Definition = fields::lay(fields, &[], problems);
-        definition.methods = methods.iter().flat_map(Entry::variants).collect();
+        let too_many = too_many(&methods);
+        if too_many.is_none() {
+            definition.methods = methods.iter().flat_map(Entry::variants).collect();
+        }
         definition.claims = claims;
         // What was given and could not be read is told already.
-        let whole = problems.len() == before;
+        let whole = problems.len() == before && too_many.is_none();
         let mut say = |message: String| {
             problems.push(Problem::at(None, format!("{}: {message}", path.display())));
         };
+        too_many.into_iter().for_each(&mut say);
         for (key, given) in missing {
             let empty = match key {
                 "models" => definition.models.is_empty(),
@@ -211,6 +218,25 @@ impl Entry {
         }
         variants
     }
+}
+
+/// What to say of sweeps of more variants than anybody runs, before they are made: some lines can
+/// ask for more than any memory holds.
+fn too_many(methods: &[Entry]) -> Option<String> {
+    let variants = |entry: &Entry| {
+        let mut lengths = entry.sweep.values().map(|values| values.len().max(1));
+        lengths.try_fold(1usize, usize::checked_mul)
+    };
+    let mut each = methods.iter().map(variants);
+    let all = each.try_fold(0usize, |sum, variants| sum.checked_add(variants?));
+    if all.is_some_and(|all| all <= MOST_METHODS) {
+        return None;
+    }
+    Some(format!(
+        "its methods and the combinations of their sweeps are {}, and {MOST_METHODS} at most can \
+         be laid out; sweep fewer settings at once",
+        all.map_or("more than can be counted".into(), |all| all.to_string())
+    ))
 }
 
 /// A value as it is written on the command line.

@@ -58,6 +58,13 @@ pub struct Plan {
     pub cells: Vec<Planned>,
 }
 
+/// The most cells of a grid.
+const MOST_CELLS: usize = 100_000;
+
+/// The most bytes of an experiment's and a profile's name together: what is written under them
+/// has an ending, and a file's name has 255 at most.
+const LONGEST_NAME: usize = 200;
+
 /// Keys of the command line that leave an experiment what it is.
 const PLACES: [&str; 4] = ["data", "token_cache", "device", "threads"];
 
@@ -103,6 +110,8 @@ impl Plan {
                 Err(error) => usage!("--filter is no regular expression: {error}"),
             },
         };
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        check_size(&definition, &stem, &choice.profile, path)?;
         let run_file = run_file(path)?;
         let mut cells = Vec::new();
         for seed in &definition.seeds {
@@ -149,11 +158,35 @@ impl Plan {
         if cells.is_empty() {
             usage!("no cell of {} is left to run: --filter matches none", path.display());
         }
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let layout = layout(definition, &cells, paper_models);
         let profile = choice.profile.clone();
         Ok(Plan { experiment: stem, profile, layout, partial, run_file, cells })
     }
+}
+
+/// Refuses a grid that is too large to lay out, and a name under which its results could not be
+/// written when all has run.
+fn check_size(definition: &Definition, stem: &str, profile: &str, path: &Path) -> Result<()> {
+    let Definition { seeds, models, tasks, methods, .. } = definition;
+    let sides = [seeds.len(), models.len(), tasks.len(), methods.len()];
+    let cells = sides.into_iter().try_fold(1usize, usize::checked_mul);
+    if cells.is_none_or(|cells| cells > MOST_CELLS) {
+        let [seeds, models, tasks, methods] = sides;
+        usage!(
+            "{}: {seeds} seeds × {models} models × {tasks} tasks × {methods} methods are more \
+             cells than {MOST_CELLS}, the most that can be laid out; choose some with `seeds=[…]` \
+             and the like",
+            path.display()
+        );
+    }
+    if stem.len() + profile.len() > LONGEST_NAME {
+        usage!(
+            "{}: its results are named after the file and the profile, together {LONGEST_NAME} \
+             bytes at most; give the file a shorter name",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Puts the profile's models, tasks and seeds in place.

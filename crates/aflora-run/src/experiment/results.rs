@@ -30,7 +30,7 @@ impl Results {
     /// It cannot be read, or is no results file.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            aflora_files::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice(&bytes)
             .with_context(|| format!("{} is no file of results", path.display()))
     }

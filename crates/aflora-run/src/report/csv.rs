@@ -58,7 +58,7 @@ fn row(cell: &Cell, task: Option<&TaskColumn>) -> Vec<String> {
     }
     row.resize(HEAD.len() - 1, String::new());
     row.push(cell.digest.clone());
-    row
+    row.iter().map(|cell| harmless(cell)).collect()
 }
 
 fn found(finding: &Finding, task: Option<&TaskColumn>) -> [String; 16] {
@@ -85,4 +85,31 @@ fn found(finding: &Finding, task: Option<&TaskColumn>) -> [String; 16] {
         finding.peak_memory.map_or(String::new(), |bytes| bytes.to_string()),
         finding.device.clone(),
     ]
+}
+
+/// A cell that no spreadsheet takes for a formula: one that begins like a formula, and is no
+/// number, gets an apostrophe before it.
+pub(crate) fn harmless(cell: &str) -> String {
+    let digits = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
+    let number = cell.chars().all(digits) && cell.parse::<f64>().is_ok();
+    match cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && !number {
+        true => format!("'{cell}"),
+        false => cell.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_no_formula_and_a_number_stays_one() {
+        for cell in ["=1+1", "+1+1", "-2+cmd|'/c calc'!A0", "@SUM(A1)", "\t=1", "\r=1", "-", "-inf"]
+        {
+            assert_eq!(harmless(cell), format!("'{cell}"));
+        }
+        for plain in ["", "-1", "+0.5", "-1.5e-7", "a=b", "mrpc", "–"] {
+            assert_eq!(harmless(plain), plain);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! How fast steps go, and how long the rest will take.
 
 use crate::ui::seconds as in_words;
+use anyhow::{ensure, Result};
 use serde::{Deserialize, Serialize};
 
 /// A run this long on a CPU is announced as long.
@@ -35,6 +36,20 @@ impl StepClock {
         }
         self.steps += 1;
         self.seconds += seconds;
+    }
+
+    /// Whether these can be the times of `steps` steps.
+    ///
+    /// # Errors
+    /// They are not.
+    pub fn check(&self, steps: u64) -> Result<()> {
+        ensure!(self.steps <= steps, "clock.steps is {}, not 0 to {steps}", self.steps);
+        // It doubles its stride when the sample is full, never before.
+        let stride = 1u64.checked_shl(self.k).filter(|&stride| stride <= steps.max(1));
+        ensure!(stride.is_some(), "clock.k is {} behind {steps} steps", self.k);
+        let most = (self.steps as usize).min(Self::MOST);
+        ensure!(self.sample.len() <= most, "clock.sample has {} numbers", self.sample.len());
+        Ok(())
     }
 
     /// Seconds a step.

@@ -265,10 +265,7 @@ impl Loop<'_> {
 
     /// Writes a checkpoint, unless the last is of this very moment.
     fn checkpoint(&mut self) -> Result<()> {
-        let step = self.tuner.completed();
-        let epochs = self.course.evaluations.len() as u64;
-        let evaluated = epochs > 0 && step == epochs * self.run.steps_per_epoch;
-        let id = Id { step, evaluated };
+        let id = self.course.id(self.tuner.completed(), self.run.steps_per_epoch);
         if self.saved == Some(id) {
             return Ok(());
         }

@@ -4,6 +4,7 @@ use super::view::{Phase, View};
 use crate::report::numbers::significant;
 use crate::run::recorder::Evaluation;
 use crate::ui::{seconds, thousands};
+use aflora_files::{printable, printable_line};
 
 /// After this many seconds without an event the silence is told.
 const SILENCE: f64 = 60.0;
@@ -29,7 +30,7 @@ pub fn phase(view: &View) -> String {
         Phase::Running => "running".into(),
         Phase::Evaluating => "evaluating".into(),
         Phase::Finished => "finished".into(),
-        Phase::Failed(error) => format!("failed: {error}"),
+        Phase::Failed(error) => format!("failed: {}", printable(error)),
     }
 }
 
@@ -133,9 +134,12 @@ pub fn evaluations(view: &View, last: usize) -> Vec<String> {
 }
 
 fn evaluation(e: &Evaluation) -> String {
-    let metrics = e.metrics.iter().map(|(name, value)| match value {
-        Some(value) => format!("{name} {value:.4}"),
-        None => format!("{name} undefined"),
+    let metrics = e.metrics.iter().map(|(name, value)| {
+        let name = printable_line(name);
+        match value {
+            Some(value) => format!("{name} {value:.4}"),
+            None => format!("{name} undefined"),
+        }
     });
     let metrics: Vec<String> = metrics.collect();
     format!("epoch {}: {}, dev loss {:.4}", e.epoch, metrics.join(", "), e.loss)
