@@ -11,7 +11,10 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::arguments::refuse(error),
+    };
     let (mut progress, sink) = ui::for_stderr();
     start_logging(sink);
     match cli.command.run(progress.as_mut()) {
@@ -20,7 +23,7 @@ fn main() -> ExitCode {
             progress.end();
             match error.is::<Interrupted>() {
                 true => eprintln!("{error:#}; the same command goes on from there"),
-                false => eprintln!("error: {error:#}"),
+                false => eprintln!("error: {}", ui::told(&error)),
             }
             exit_code(&error)
         }

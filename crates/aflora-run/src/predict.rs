@@ -10,6 +10,7 @@ use crate::data::table::{Format, Row, Table};
 use crate::data::{Labels, Task, TaskSpec};
 use crate::run::batches::{width_for, EncodedSet};
 use crate::run::objective::write::Texts;
+use crate::run::passes::Passes;
 use crate::saved::SavedRun;
 use crate::ui::Progress;
 use crate::usage;
@@ -22,7 +23,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use tch::{Device, Kind};
 
-/// Rows that are held and sorted by length at once, in batches.
+/// Rows that are held and sorted by length at once, in passes.
 const WINDOW: usize = 32;
 
 /// Of the progress bar, in bytes.
@@ -71,8 +72,9 @@ pub fn predict(
     let names = run.task().input_names();
     let known = |cells: &[String]| {
         let mut names = names.iter().flatten();
-        // A file of the task's own may have none.
-        run.task().labels().is_none_or(|spec| spec.header)
+        // A TSV file of the task's own may have none.
+        format == Format::Csv
+            || run.task().labels().is_none_or(|spec| spec.header)
             || names.any(|name| cells.iter().any(|cell| cell.trim() == *name))
     };
     // Before the model is loaded, which takes longer.
@@ -83,14 +85,13 @@ pub fn predict(
         Task::Labels(spec) => Answer::Labels(Box::new(run.encoder()?), spec),
         Task::Text(_) => Answer::Text(Box::new(run.texts(&model)?)),
     };
-    let batch_size = settings.batch_size;
-    let task = run.task();
     let mut predictor = Predictor {
         model,
         answer,
-        task,
+        task: run.task(),
         device,
-        batch_size,
+        window: WINDOW * settings.batch_size,
+        passes: Passes::new(settings.batch_size),
         names: None,
         empty: Lines::default(),
         cut: Lines::default(),
@@ -113,7 +114,9 @@ fn open(input: &Path, format: Option<Format>) -> Result<(Box<dyn Read>, u64)> {
     let shown = input.display();
     let parquet = input.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
     if parquet && format.is_none() {
-        usage!("{shown}: predict reads .csv, .tsv and .jsonl files; write the table as one of them");
+        usage!(
+            "{shown}: predict reads .csv, .tsv and .jsonl files; write the table as one of them"
+        );
     }
     if input.is_dir() {
         usage!("{shown} is a folder; name a file in it");
@@ -178,7 +181,8 @@ struct Predictor {
     answer: Answer,
     task: Task,
     device: Device,
-    batch_size: usize,
+    window: usize,
+    passes: Passes,
     /// Of what is added, which the first row decides.
     names: Option<Names>,
     empty: Lines,
@@ -196,7 +200,7 @@ impl Predictor {
         while let Some(row) = rows.next()? {
             let asked = self.ask(row).map_err(|(line, problem)| rows.problem(line, problem))?;
             window.push(asked);
-            if window.len() == WINDOW * self.batch_size {
+            if window.len() == self.window {
                 done += self.flush(&mut window, output)?;
                 progress.update(rows.bytes() / UNIT, &format!("{done} rows"));
             }
@@ -228,7 +232,7 @@ impl Predictor {
             Answer::Text(by) => {
                 let inputs: Vec<&str> = rows.iter().map(|asked| asked.texts.0.as_str()).collect();
                 let written =
-                    by.write(&self.model, &inputs, self.batch_size, self.device, &mut |_| {})?;
+                    by.write(&self.model, &inputs, &self.passes, self.device, &mut |_| {})?;
                 for (asked, (text, cut)) in rows.iter_mut().zip(written) {
                     asked.answers.push(text.into());
                     if cut {
@@ -286,15 +290,15 @@ fn label(
     spec: &TaskSpec,
     rows: &mut [Asked],
 ) -> Result<Vec<usize>> {
-    let Predictor { model, device, batch_size, .. } = predictor;
+    let Predictor { model, device, passes, .. } = predictor;
     let texts: Vec<(&str, Option<&str>)> =
         rows.iter().map(|asked| (asked.texts.0.as_str(), asked.texts.1.as_deref())).collect();
     let set = EncodedSet::unlabelled(encoder, &texts)?;
     let _no_grad = tch::no_grad_guard();
     let most = usize::try_from(model.backbone().max_positions()).unwrap_or(usize::MAX);
-    for batch_rows in set.evaluation_batches(*batch_size) {
-        let width = width_for(set.longest(&batch_rows), most, *device);
-        let tensors = set.collate(&batch_rows, width, encoder.pad_id());
+    passes.each(&set.longest_first(), |batch_rows| {
+        let width = width_for(set.longest(batch_rows), most, *device);
+        let tensors = set.collate(batch_rows, width, encoder.pad_id());
         let [ids, mask, types] = tensors.map(|t| t.to_device(*device));
         let batch = Batch { token_type_ids: Some(types), ..Batch::new(ids, mask) };
         let logits = model.forward(&batch, false)?;
@@ -304,7 +308,7 @@ fn label(
         };
         let scores = scores.to_kind(Kind::Double).to_device(Device::Cpu);
         let scores = Vec::<Vec<f64>>::try_from(scores)?;
-        for (row, scores) in batch_rows.into_iter().zip(scores) {
+        for (&row, scores) in batch_rows.iter().zip(scores) {
             let answers = &mut rows[row].answers;
             let Labels::Classes(names) = spec.labels else {
                 answers.push(json!(scores[0]));
@@ -315,6 +319,7 @@ fn label(
             let by_name = names.iter().zip(scores).map(|(n, s)| (n.to_string(), s.into()));
             answers.push(by_name.collect::<Map<String, Value>>().into());
         }
-    }
+        Ok(())
+    })?;
     Ok((0..rows.len()).filter(|&row| set.is_truncated(row)).collect())
 }

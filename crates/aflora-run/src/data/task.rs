@@ -221,7 +221,7 @@ impl Task {
             Task::Text(spec) => vec![vec!["text", spec.input]],
             Task::Labels(TaskSpec { hub, tsv, .. }) => match (hub.text_b, tsv.text_b) {
                 (Some(hub_b), Some(tsv_b)) => vec![
-                    vec!["text_a", hub.text_a, tsv.text_a],
+                    vec!["text_a", hub.text_a, tsv.text_a, "text"],
                     vec!["text_b", hub_b, tsv_b],
                 ],
                 _ => vec![vec!["text", hub.text_a, tsv.text_a, "text_a"]],

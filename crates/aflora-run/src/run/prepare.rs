@@ -5,6 +5,7 @@ use super::model_files::{self, byte_progress, locator, ModelFiles};
 use super::objective::classify::Classify;
 use super::objective::write::{Texts, Write};
 use super::objective::Objective;
+use super::passes::Passes;
 use super::rows;
 use crate::config::{Resolved, RunSettings, WeightsFrom};
 use crate::data::{check_training, Dataset, Example, Locator, Source, Task, TaskSpec, TextDataset};
@@ -232,7 +233,7 @@ impl Data {
                     train,
                     evals: evals.collect::<Result<_>>()?,
                     pad_id: encoder.pad_id(),
-                    eval_batch_size,
+                    passes: Passes::new(eval_batch_size),
                     max_length,
                     device,
                 };
