@@ -2,7 +2,6 @@
 
 mod cli;
 
-use aflora_models::{adapter_folder, merged};
 use aflora_run::config::{self, ConfigErrors};
 use aflora_run::data::DataError;
 use aflora_run::interrupt::Interrupted;
@@ -231,17 +230,14 @@ fn dispatch(command: Command, progress: &mut dyn ui::Progress) -> Result<()> {
         Command::Merge { saved, target } => {
             let run = saved.open(progress)?;
             new_folder(&target)?;
-            // In single precision, whatever it was trained beside.
-            let model = run.model(tch::Device::Cpu, tch::Kind::Float)?;
-            merged::save(&model, run.source(), &target, run.answers())?;
+            run.merge(&target)?;
             println!("{}", target.display());
             Ok(())
         }
         Command::Export { saved, target, form: _ } => {
             let run = saved.open(progress)?;
             new_folder(&target)?;
-            let model = run.model(tch::Device::Cpu, tch::Kind::Float)?;
-            adapter_folder::export_lora(&model, &target, Some(run.base_model()))?;
+            run.export_lora(&target)?;
             println!("{}", target.display());
             Ok(())
         }
