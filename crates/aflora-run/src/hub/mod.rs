@@ -135,6 +135,16 @@ impl Hub {
         }
     }
 
+    /// Whether the network may not be used.
+    pub fn is_offline(&self) -> bool {
+        self.offline
+    }
+
+    /// The same, of which only the cache is used.
+    pub fn without_network(self) -> Self {
+        Hub { offline: true, ..self }
+    }
+
     /// A hub at another place; for tests and mirrors.
     pub fn at(endpoint: &str, cache: &Path) -> Self {
         Hub { cache: cache.into(), endpoint: endpoint.into(), token: None, offline: false }
