@@ -26,7 +26,7 @@ use aflora_models::{Purpose, Targets, WriterOptions};
 use aflora_run::device::{choose, peak_memory, synchronize, use_precision};
 use std::path::Path;
 use std::time::Instant;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 const WARM_UP: usize = 10;
 
@@ -91,12 +91,19 @@ impl Work {
         tuner: &mut Tuner,
         graphs: &mut StepGraphs,
     ) -> anyhow::Result<()> {
-        let _ = graphs.accumulate(tuner, &self.0, 1, |tensors| -> anyhow::Result<_> {
+        let items = self.0[2].numel() as f64;
+        let _ = graphs.accumulate(tuner, &self.0, items, |tensors| -> anyhow::Result<_> {
             let decoder_input_ids = tensors.get(3).map(Tensor::shallow_clone);
             let batch = Batch::new(tensors[0].shallow_clone(), tensors[1].shallow_clone());
             let logits = model.forward(&Batch { decoder_input_ids, ..batch }, true)?;
             let width = logits.size()[logits.dim() - 1];
-            let loss = logits.view([-1, width]).cross_entropy_for_logits(&tensors[2].view([-1]));
+            let loss = logits.view([-1, width]).cross_entropy_loss(
+                &tensors[2].view([-1]),
+                None::<&Tensor>,
+                Reduction::Sum,
+                -100,
+                0.0,
+            );
             Ok((loss, model.take_checkpoints()))
         })?;
         tuner.update()?;

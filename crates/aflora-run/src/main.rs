@@ -12,7 +12,10 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::arguments::refuse(error),
+    };
     let (mut progress, sink) = ui::for_stderr();
     logging::start(sink);
     match cli.command.run(progress.as_mut()) {
@@ -21,7 +24,7 @@ fn main() -> ExitCode {
             progress.end();
             match error.is::<Interrupted>() {
                 true => eprintln!("{error:#}; the same command goes on from there"),
-                false => eprintln!("error: {}", printable(&format!("{error:#}"))),
+                false => eprintln!("error: {}", printable(&ui::told(&error))),
             }
             exit_code(&error)
         }

@@ -63,7 +63,7 @@ impl Replay {
 /// Plays the run in `run` to the controller of `freeze`.
 ///
 /// # Errors
-/// The run recorded nothing, froze matrices itself, or is too short for the schedule.
+/// The run recorded nothing, froze matrices itself, or no run is long enough for the schedule.
 pub fn replay(run: &Path, freeze: &FreezeConfig) -> Result<Replay> {
     let mut log = GradientReader::open(run)?;
     refuse_frozen(run)?;

@@ -108,7 +108,7 @@ impl Method for AfloraRank {
 
     fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
         let freeze = &self.config.freeze;
-        let schedule = freeze.schedule(length.steps_per_epoch, length.total_steps)?;
+        let (schedule, remark) = (freeze.schedule(length)?, freeze.remark(length));
         let layers = parameters.iter().filter(|p| p.name.ends_with(".aflora_d")).count() as i64;
         let start = layers * self.config.rank;
         Ok(Some(Box::new(Components {
@@ -121,6 +121,7 @@ impl Method for AfloraRank {
             interval: freeze.interval,
             freezes: freeze.mode == FreezeMode::Adaptive,
             schedule,
+            remark,
             start,
             target: layers * self.config.target_rank,
             gone: None,
@@ -190,6 +191,7 @@ struct Components {
     interval: u64,
     freezes: bool,
     schedule: Schedule,
+    remark: Option<String>,
     start: i64,
     target: i64,
     /// Elements of the vector group that are zero for good, `[n]`.
@@ -301,6 +303,10 @@ impl Components {
 }
 
 impl Hook for Components {
+    fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
+    }
+
     fn after_backward(
         &mut self,
         step: u64,

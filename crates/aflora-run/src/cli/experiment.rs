@@ -8,7 +8,7 @@ use aflora_run::experiment::runner::{self, Place};
 use aflora_run::experiment::slurm;
 use aflora_run::interrupt::{self, Interrupted};
 use aflora_run::report;
-use aflora_run::ui::{told, Progress};
+use aflora_run::ui::{shown, Progress};
 use aflora_run::UsageError;
 use anyhow::{bail, Context, Result};
 use clap::Args;
@@ -106,7 +106,7 @@ impl Experiment {
         if self.cell.is_none() {
             let results = collect(&plan, &place.runs, &outcome.failures);
             let written = write(&results, plan.partial, &self.out)?;
-            println!("{}", told(&written));
+            println!("{}", shown(&written));
             report::command(&self.out, None)?;
         }
         if !outcome.failures.is_empty() {

@@ -2,8 +2,7 @@
 
 use super::output::new_folder;
 use super::saved::Saved;
-use aflora_models::adapter_folder;
-use aflora_run::ui::{told, Progress};
+use aflora_run::ui::{shown, Progress};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -34,9 +33,8 @@ impl Export {
         let Export { saved, target, form: _ } = self;
         let run = saved.open(progress)?;
         new_folder(&target)?;
-        let model = run.model(tch::Device::Cpu, tch::Kind::Float)?;
-        adapter_folder::export_lora(&model, &target, Some(run.base_model()))?;
-        println!("{}", told(&target));
+        run.export_lora(&target)?;
+        println!("{}", shown(&target));
         Ok(())
     }
 }

@@ -2,8 +2,7 @@
 
 use super::output::new_folder;
 use super::saved::Saved;
-use aflora_models::merged;
-use aflora_run::ui::{told, Progress};
+use aflora_run::ui::{shown, Progress};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -30,10 +29,8 @@ impl Merge {
     pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
         let run = self.saved.open(progress)?;
         new_folder(&self.target)?;
-        // In single precision, whatever it was trained beside.
-        let model = run.model(tch::Device::Cpu, tch::Kind::Float)?;
-        merged::save(&model, run.source(), &self.target, run.answers())?;
-        println!("{}", told(&self.target));
+        run.merge(&self.target)?;
+        println!("{}", shown(&self.target));
         Ok(())
     }
 }

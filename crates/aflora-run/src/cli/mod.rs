@@ -1,7 +1,9 @@
 //! The commands of `aflora`: one file each, with what it takes and what it does.
 //!
-//! [`target`] and [`saved`] are what several of them take, [`output`] is where they write to.
+//! [`target`] and [`saved`] are what several of them take, [`output`] is where they write to, and
+//! [`arguments`] answers what none of them takes.
 
+pub mod arguments;
 pub mod experiment;
 pub mod export;
 pub mod inspect;
@@ -56,7 +58,7 @@ pub enum Command {
     /// Show which layers would get an adapter, and how many parameters would train.
     #[command(after_help = inspect::HELP)]
     Inspect(target::Target),
-    /// Predict with a finished run for the texts in a JSONL or CSV file.
+    /// Predict with a finished run for the texts in a CSV, TSV or JSONL file.
     #[command(after_help = predict::HELP)]
     Predict(predict::Predict),
     /// Write a finished run's model as a plain Hugging Face folder, the adapter merged into it.

@@ -39,7 +39,7 @@ pub fn run(target: &Target, progress: &mut dyn Progress) -> Result<()> {
 
 fn print_result(folder: &Path, summary: &Summary) {
     let best = &summary.best;
-    println!("{}", ui::told(folder));
+    println!("{}", ui::shown(folder));
     for (name, value) in &best.metrics {
         let name = printable_line(name);
         let value = value.map_or("undefined".into(), |v| format!("{v:.4}"));

@@ -5,8 +5,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Keys that say where things lie, and how a run is looked after: no number depends on them.
-const ELSEWHERE: [&str; 5] =
-    ["run_dir", "data", "token_cache", "checkpoint_every", "max_bad_steps"];
+const ELSEWHERE: [&str; 6] =
+    ["run_dir", "data", "project", "token_cache", "checkpoint_every", "max_bad_steps"];
 
 impl Resolved {
     /// The settings that decide what comes out: all but places and how a run is looked after.
@@ -16,6 +16,11 @@ impl Resolved {
             keys.retain(|key, _| !ELSEWHERE.contains(&key.as_str()));
         }
         settings
+    }
+
+    /// The same, by their keys with dots.
+    pub fn settings_by_key(&self) -> BTreeMap<String, Value> {
+        settings(self)
     }
 
     /// The settings that another run does not share: `lr: 0.01 there, 0.02 here`, key by key.

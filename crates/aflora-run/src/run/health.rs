@@ -40,9 +40,8 @@ pub fn check_finite(tuner: &Tuner, config: &RunSettings, step: &Step, known: u64
     if in_a_row >= config.max_bad_steps {
         let loss = step.loss.double_value(&[]);
         let norm = step.report.grad_norm.double_value(&[]);
-        let rows: Vec<String> =
-            step.rows.iter().flatten().take(ROWS).map(usize::to_string).collect();
-        let more = step.rows.iter().map(Vec::len).sum::<usize>().saturating_sub(ROWS);
+        let rows: Vec<String> = step.update.rows().take(ROWS).map(|row| row.to_string()).collect();
+        let more = step.update.rows().count().saturating_sub(ROWS);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         bail!(
             "loss or gradient was not finite in {in_a_row} steps in a row, the last of them step \

@@ -16,6 +16,7 @@ use super::recorder::{Evaluation, Event, Recorder};
 use super::seed;
 use super::start::{self, Start};
 use super::summary::{freeze_table, Summary};
+use super::update::Update;
 use crate::config::Resolved;
 use crate::device;
 use crate::interrupt::{self, Interrupted};
@@ -93,9 +94,9 @@ pub fn train(
 
 /// One update that was made.
 pub struct Step<'a> {
-    /// The batches of rows that it was made from.
-    pub rows: &'a [Vec<usize>],
-    /// Their mean loss, on the device.
+    /// What it was made from.
+    pub update: &'a Update,
+    /// Its mean loss, on the device.
     pub loss: Tensor,
     /// What it did.
     pub report: StepReport,
@@ -142,14 +143,15 @@ impl Loop<'_> {
     /// The steps of an epoch, or those that are left of it.
     fn epoch(&mut self, epoch: u64, progress: &mut dyn Progress) -> Result<()> {
         let (config, length) = (&self.run.config, self.run.steps_per_epoch);
-        let batches = self.run.objective.training_batches(config.batch_size, config.seed, epoch);
+        let cut = (config.batch_size, config.accumulate);
+        let updates = Update::epoch(self.run.objective.as_ref(), cut, config.seed, epoch);
         let done = self.tuner.completed() - epoch * length;
         progress.begin_at(&format!("epoch {}/{}", epoch + 1, config.epochs), done, length);
         self.clock_at = Some(Instant::now());
-        for rows in batches.chunks(config.accumulate).skip(done as usize) {
+        for update in updates.iter().skip(done as usize) {
             interrupt::check()?;
-            let step = memory::guarded(|| self.step(rows));
-            let step = step.map_err(|e| memory::explain(e, self.run, rows))?;
+            let step = memory::guarded(|| self.step(update));
+            let step = step.map_err(|e| memory::explain(e, self.run, update))?;
             self.after_step(&step)?;
             let completed = self.tuner.completed();
             progress.update(completed - epoch * length, &self.note());
@@ -171,30 +173,17 @@ impl Loop<'_> {
         }
     }
 
-    /// One update from the batches in `rows`.
-    fn step<'r>(&mut self, rows: &'r [Vec<usize>]) -> Result<Step<'r>> {
+    /// Makes an update.
+    fn step<'r>(&mut self, update: &'r Update) -> Result<Step<'r>> {
         let started = Instant::now();
         let run = self.run;
         tch::manual_seed(seed::of_step(run.config.seed, self.tuner.completed()));
-        let mut sum: Option<Tensor> = None;
-        for batch in rows {
-            let batch = run.objective.batch(batch);
-            let loss = |batch: &[Tensor]| -> Result<_> {
-                let loss = run.objective.loss(&run.model, batch)?;
-                Ok((loss, run.model.take_checkpoints()))
-            };
-            let loss = self.graphs.accumulate(&mut self.tuner, &batch, rows.len(), loss)?;
-            sum = Some(match sum {
-                Some(sum) => sum + loss,
-                // A recorded loss holds its value until the next is made.
-                None if rows.len() > 1 => loss.copy(),
-                None => loss,
-            });
-        }
+        let objective = run.objective.as_ref();
+        let (tuner, graphs) = (&mut self.tuner, &mut self.graphs);
+        let loss = update.accumulate(objective, &run.model, tuner, graphs)?;
         if let Some(reason) = self.graphs.remark() {
             tracing::warn!("steps run operation by operation, which is slower: {reason}");
         }
-        let loss = sum.context("a step has no rows")?;
         if let Some(log) = &mut self.gradients {
             log.step(&self.tuner)?;
         }
@@ -211,7 +200,7 @@ impl Loop<'_> {
                 words.say();
             }
         }
-        Ok(Step { rows, loss, report })
+        Ok(Step { update, loss, report })
     }
 
     fn after_step(&mut self, step: &Step) -> Result<()> {
@@ -260,7 +249,8 @@ impl Loop<'_> {
     }
 
     fn note(&self) -> String {
-        let rate = self.run.config.batch_size as f64 / self.course.clock.mean();
+        let config = &self.run.config;
+        let rate = (config.batch_size * config.accumulate) as f64 / self.course.clock.mean();
         let trainable = thousands(self.tuner.arena().trainable(false));
         let loss = match self.course.last_loss.is_nan() {
             true => "–".to_string(), // none read from the device yet
@@ -365,10 +355,9 @@ impl Loop<'_> {
     }
 
     fn save_adapter(&self) -> Result<()> {
-        let model = &self.resolved.model;
         let description = Description {
             method: self.resolved.method.clone(),
-            base_model: model.repo.clone().or_else(|| Some(model.model.clone())),
+            base_model: Some(self.run.base_model.clone()),
             length: Some(RunLength {
                 steps_per_epoch: self.run.steps_per_epoch,
                 total_steps: self.run.total_steps(),
