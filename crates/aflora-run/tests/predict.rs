@@ -188,8 +188,9 @@ fn an_output_that_is_a_device_a_pipe_or_a_link_stays_one() {
         let _ = std::os::unix::fs::symlink("nowhere", place.path().join("dangling"));
         refused(&aflora(place.path(), arguments), 2, words);
     }
-    let arguments = ["run", common::CONFIG, "task=mrpc", "model=minilm", "data=.", "run_dir=null"];
-    refused(&aflora(place.path(), &arguments), 1, "null cannot be made");
+    refused(&run(place.path(), &["task=mrpc", "run_dir=null"]), 1, "null cannot be made");
+    let report = aflora(place.path(), &["report", ".", "--out", "null"]);
+    assert!(!report.status.success(), "{}", text(&report.stdout));
     assert!(!is_file("null") && !is_file("pipe") && !is_file("dangling"));
     assert!(!place.path().join("nowhere").exists());
 }
