@@ -304,8 +304,10 @@ impl Tuner {
     /// is what would have come there.
     ///
     /// # Errors
-    /// The state is of other parameters or another method; nothing is changed then.
+    /// The state is of other parameters, another method or another length; nothing is changed
+    /// then.
     pub fn restore(&mut self, state: &TunerState) -> Result<()> {
+        state.position.check(self.schedule.total)?;
         let Position { step, skipped, skipped_in_a_row, accounting, groups, .. } = &state.position;
         let (found, expected) = (groups.len(), self.arena.groups().count());
         if found != expected {

@@ -8,8 +8,8 @@ use crate::device;
 use crate::is_usage;
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::place::Place;
-use crate::run::prepare::{base_kind, build_model, steps_per_epoch, texts, Data};
-use crate::ui::{told, Progress};
+use crate::run::prepare::{build_model, check_precision, steps_per_epoch, texts, Data};
+use crate::ui::{words, Progress};
 use aflora_core::RunLength;
 use aflora_models::{tokenizer, weights, AdaptedModel, Backbone, Error as ModelError, TextEncoder};
 use anyhow::Result;
@@ -30,7 +30,7 @@ impl Checks {
 }
 
 fn problem(error: &anyhow::Error) -> Problem {
-    Problem::at(None, told(error))
+    Problem::at(None, words(error))
 }
 
 /// A model of which only the shapes are there, with its adapters.
@@ -111,10 +111,10 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
     let mut checks = Checks::default();
     let kind = aflora_models::check_kind(&resolved.model.backbone, resolved.task.purpose());
     let kind = checks.take(kind.map_err(Into::into));
-    let device = checks.take(device::choose(&resolved.run.device));
+    checks.take(device::choose(&resolved.run.device));
     let method = checks.take(resolved.method.build().map_err(Into::into));
-    if let (Some(device), Some(method)) = (device, &method) {
-        checks.take(base_kind(resolved, method.as_ref(), device));
+    if let Some(method) = &method {
+        checks.take(check_precision(resolved, method.as_ref()));
     }
     if let Some(folder) = &resolved.run.run_dir {
         checks.take(Place::check(folder, &mut resolved.clone()));

@@ -2,8 +2,9 @@
 
 mod cli;
 
+use aflora_files::printable;
 use aflora_run::interrupt::Interrupted;
-use aflora_run::ui::{self, LogSink};
+use aflora_run::{logging, threads, ui};
 use clap::Parser as _;
 use std::process::ExitCode;
 
@@ -12,31 +13,22 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return cli::arguments::refuse(error),
     };
+    if cli.command.computes() {
+        threads::settle();
+    }
     let (mut progress, sink) = ui::for_stderr();
-    start_logging(sink);
+    logging::start(sink);
     match cli.command.run(progress.as_mut()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             progress.end();
             match error.is::<Interrupted>() {
                 true => eprintln!("{error:#}; the same command goes on from there"),
-                false => eprintln!("error: {}", ui::told(&error)),
+                false => eprintln!("error: {}", printable(&ui::words(&error))),
             }
             exit_code(&error)
         }
     }
-}
-
-fn start_logging(sink: LogSink) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("AFLORA_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .without_time()
-        .with_ansi(false)
-        .with_writer(move || sink.clone())
-        .init();
 }
 
 /// 2 for a wrong call, configuration or missing data; 1 for a run that failed.

@@ -24,7 +24,7 @@ use crate::flops::Products;
 use crate::freeze::{FreezeCheck, FreezeConfig, FreezeMode, MatrixScore, Schedule, Smoothed};
 use crate::hook::{Hook, RunLength};
 use crate::optim::{Arena, Gradients, Group, Parameter};
-use crate::state::HookState;
+use crate::state::{misfit, HookState};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -382,13 +382,21 @@ impl Hook for Components {
     }
 
     fn restore(&mut self, state: &HookState, arena: &Arena) -> Result<()> {
-        let elements = arena.group(Role::Vector).map_or(0, |g| g.values().numel() as i64);
-        let (in_use, held) = (state.count("in_use")?, state.count("held")?);
+        let group = arena.group(Role::Projection);
+        let numel = |role| arena.group(role).map_or(0, |g| g.values().numel() as i64);
+        let (elements, matrices) = (numel(Role::Vector), numel(Role::Projection));
+        let (in_use, held) = (state.count("in_use", self.start)?, state.count("held", matrices)?);
         let gone = state.mask("gone", elements)?;
         let mut frozen = BTreeMap::new();
         for (name, rests) in &state.tensors {
             let Some(site) = name.strip_prefix(FROZEN) else { continue };
             let rests = Vec::<f32>::try_from(rests.to_device(Device::Cpu).to_kind(Kind::Float))?;
+            let down = format!("{site}.lora_A");
+            let leaf = group.and_then(|g| g.leaves().find(|(name, _)| *name == down));
+            let rank = leaf.map_or(0, |(_, leaf)| leaf.size()[0] as usize);
+            if rests.len() != rank {
+                return Err(misfit(name, format!("of rank {}", rests.len()), rank));
+            }
             frozen.insert(site.to_string(), rests.into_iter().map(|rests| rests != 0.0).collect());
         }
         (self.in_use, self.held, self.gone, self.frozen) = (in_use, held, gone, frozen);

@@ -1,6 +1,7 @@
 //! `aflora validate`: a configuration, its model and its data checked, without a run.
 
 use super::target::Target;
+use aflora_files::printable_line;
 use aflora_run::ui::Progress;
 use aflora_run::{check, config};
 use anyhow::Result;
@@ -22,9 +23,10 @@ Example:
 pub fn validate(target: &Target, progress: &mut dyn Progress) -> Result<()> {
     let resolved = config::load(&target.config, &target.overrides)?;
     let unseen = check::all(&resolved, progress)?;
-    println!("{}: fine, {}", target.config.display(), resolved.name());
+    let words = format!("{}: fine, {}", target.config.display(), resolved.name());
+    println!("{}", printable_line(&words));
     for what in unseen {
-        println!("  not looked at: {what}");
+        println!("  not looked at: {}", printable_line(&what));
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ mod seed;
 mod start;
 pub mod summary;
 pub mod tensorboard;
+pub mod token_cache;
 pub mod tokens;
 pub mod train;
 pub mod update;

@@ -1,7 +1,7 @@
 //! Which folder a run gets: a new one, or one in which the same run was begun.
 
 use super::checkpoint;
-use super::folder::{RunFolder, CONFIG, METRICS};
+use super::folder::{read_json, RunFolder, CONFIG, METRICS};
 use super::lock::{self, Lock};
 use super::summary::Summary;
 use crate::config::{self, Resolved};
@@ -183,8 +183,8 @@ fn finished(path: &Path) -> Result<Option<Summary>> {
     let path = path.join(METRICS);
     let unreadable =
         || format!("{} cannot be read; remove the folder to run it again", path.display());
-    match fs::read(&path) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(unreadable)?)),
+    match read_json(&path) {
+        Ok(summary) => Ok(Some(summary)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(unreadable),
     }

@@ -11,7 +11,7 @@ use crate::config::{Resolved, RunSettings, WeightsFrom};
 use crate::data::{check_training, Dataset, Example, Locator, Source, Task, TaskSpec, TextDataset};
 use crate::provenance::sha256;
 use crate::ui::Progress;
-use crate::{check, device, usage};
+use crate::{check, device, precision, threads, usage};
 use aflora_core::{Method, Tuner};
 use aflora_models::adapter_folder::BaseModel;
 use aflora_models::weights::{self, LoadReport};
@@ -71,8 +71,8 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     aflora_models::check_kind(&resolved.model.backbone, resolved.task.purpose())?;
     let config = resolved.run.clone();
     let device = device::choose(&config.device)?;
-    if let Some(threads) = config.threads {
-        tch::set_num_threads(i32::try_from(threads).context("threads")?);
+    if let Some(wanted) = config.threads {
+        tch::set_num_threads(i32::try_from(threads::bounded(wanted)).context("threads")?);
     }
     let locator = locator(resolved);
     let files = model_files::find(resolved, &locator, None, true, progress)?;
@@ -81,7 +81,7 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
 
     tch::manual_seed(config.seed as i64);
     let method = resolved.method.build()?;
-    let base = base_kind(resolved, method.as_ref(), device)?;
+    let base = base_kind(resolved, &files, method.as_ref(), device)?;
     if resolved.model.weights == WeightsFrom::Pretrained {
         weights::check_size(&files.folder, &files.config)?;
     }
@@ -147,23 +147,41 @@ pub fn trains_weights(method: &dyn Method) -> bool {
     ["layer.weight", "layer.bias"].iter().any(|name| method.trains(name))
 }
 
-/// The frozen weights' kind. A method that trains the model's own weights needs them in single
-/// precision.
-pub(crate) fn base_kind(resolved: &Resolved, method: &dyn Method, device: Device) -> Result<Kind> {
-    let precision = resolved.run.precision.as_str();
-    let own = trains_weights(method);
-    let base = match precision {
-        "auto" if own => Kind::Float,
-        precision => device::use_precision(precision, device)?,
-    };
-    if own && base != Kind::Float {
+/// Refuses a precision that the method cannot train in.
+///
+/// # Errors
+/// The method trains the model's own weights, and bf16 is asked for.
+pub(crate) fn check_precision(resolved: &Resolved, method: &dyn Method) -> Result<()> {
+    if trains_weights(method) && resolved.run.precision == "bf16" {
         usage!(
             "the method `{}` trains the model's own weights, whose updates bf16 would round away; \
              set precision=fp32, or leave it out",
             method.name()
         );
     }
-    Ok(base)
+    Ok(())
+}
+
+/// The frozen weights' kind, as the run has it. A method that trains the model's own weights has
+/// them in single precision.
+///
+/// # Errors
+/// As [`check_precision`]; or the model cannot be built from its config.json.
+pub(crate) fn base_kind(
+    resolved: &Resolved,
+    files: &ModelFiles,
+    method: &dyn Method,
+    device: Device,
+) -> Result<Kind> {
+    check_precision(resolved, method)?;
+    match resolved.run.precision.as_str() {
+        "auto" if trains_weights(method) => Ok(Kind::Float),
+        asked => precision::choose(asked, device, || {
+            let build = || build_model(resolved, files, Device::Cpu, Kind::Float);
+            let shapes = aflora_models::shapes_only(build)?;
+            Ok(precision::rows_times_weights(shapes.as_ref(), resolved.run.batch_size))
+        }),
+    }
 }
 
 /// A task's examples, as they were read.

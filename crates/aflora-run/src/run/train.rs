@@ -10,7 +10,7 @@ use super::folder::{RunFolder, ADAPTER, METRICS};
 use super::gradient_log::GradientLog;
 use super::health;
 use super::memory;
-use super::pace;
+use super::pace::Forecast;
 use super::prepare::Prepared;
 use super::recorder::{Evaluation, Event, Recorder};
 use super::seed;
@@ -77,7 +77,7 @@ pub fn train(
         saved,
         saved_at: Instant::now(),
         clock_at: None,
-        first_steps: Vec::new(),
+        forecast: Forecast::default(),
         tuner,
     };
     let result = training.run(progress);
@@ -126,8 +126,8 @@ struct Loop<'a> {
     saved_at: Instant,
     /// Since when the time counts as training.
     clock_at: Option<Instant>,
-    /// Seconds of the first three steps of this process.
-    first_steps: Vec<f64>,
+    /// How long the rest will take, on a CPU.
+    forecast: Forecast,
 }
 
 impl Loop<'_> {
@@ -197,10 +197,10 @@ impl Loop<'_> {
         // limits make these times right on average.
         let took = started.elapsed().as_secs_f64();
         self.course.clock.add(took);
-        if self.first_steps.len() < 3 {
-            self.first_steps.push(took);
-            if self.first_steps.len() == 3 && run.device == tch::Device::Cpu {
-                pace::announce(&self.first_steps, run.total_steps() - self.tuner.completed());
+        if run.device == tch::Device::Cpu {
+            let left = run.total_steps() - self.tuner.completed();
+            if let Some(words) = self.forecast.step(took, left) {
+                words.say();
             }
         }
         Ok(Step { update, loss, report })
@@ -265,10 +265,7 @@ impl Loop<'_> {
 
     /// Writes a checkpoint, unless the last is of this very moment.
     fn checkpoint(&mut self) -> Result<()> {
-        let step = self.tuner.completed();
-        let epochs = self.course.evaluations.len() as u64;
-        let evaluated = epochs > 0 && step == epochs * self.run.steps_per_epoch;
-        let id = Id { step, evaluated };
+        let id = self.course.id(self.tuner.completed(), self.run.steps_per_epoch);
         if self.saved == Some(id) {
             return Ok(());
         }
