@@ -104,7 +104,7 @@ fn a_label_that_is_none_is_told_with_its_file_and_row_in_parquet_and_jsonl_too()
     for (row, words) in [
         ("{\"input\": \"a\", \"target\": 3}", "line 3: `target` is 3, but must be a text"),
         ("{\"input\": \"a\"}", "line 3: there is no `target`, only [\"input\"]"),
-        ("{\"input\": \"a\", \"target\": nul}", "line 3: no JSON object, column 27: expected"),
+        ("{\"input\": \"a\", \"target\": nul}", "line 3: no JSON object, column 29: expected"),
     ] {
         fs::write(lines.join("train.jsonl"), format!("{good}\r\n{row}\r\n")).unwrap();
         let locator = locator(place.path(), place.path());
