@@ -213,3 +213,19 @@ fn a_branch_is_the_commit_that_it_was_at_its_first_file() {
         assert!(hub.cached(&main, "a.txt").ends_with("snapshots/main/a.txt"));
     }
 }
+
+#[test]
+fn without_the_network_what_a_snapshot_lacks_is_absent() {
+    let cache = tempfile::tempdir().unwrap();
+    let offline = Some("HF_HUB_OFFLINE");
+    let hub = Hub { offline, ..hub("http://127.0.0.1:9", cache.path()) };
+    let first = || hub.first_of(&repo(), &["a.txt", "b.txt"], &mut |_, _| {});
+    assert!(matches!(first(), Err(HubError::Offline { .. })));
+    // As `snapshot_download` leaves it.
+    let other = hub.cached(&repo(), "config.json");
+    fs::create_dir_all(other.parent().unwrap()).unwrap();
+    fs::write(&other, "{}").unwrap();
+    assert_eq!(first().unwrap(), None);
+    // What is needed is still missed by name.
+    assert!(matches!(get(&hub, "a.txt"), Err(HubError::Offline { .. })));
+}
