@@ -4,6 +4,8 @@
 //! task head is not counted, neither there nor here. The count of a step is taken after that
 //! step's freezes, since a matrix that freezes at a step is not updated by it.
 
+use crate::state::misfit;
+use crate::Result;
 use serde::{Deserialize, Serialize};
 
 /// Trainable adapter parameters over the steps of a run.
@@ -37,6 +39,27 @@ impl Accounting {
     /// A matrix froze at step `t`.
     pub fn froze(&mut self, name: &str, t: u64) {
         self.frozen_at.push((name.to_string(), t));
+    }
+
+    /// Whether these are numbers of `steps` steps of one run.
+    pub(crate) fn check(&self, steps: u64) -> Result<()> {
+        let Accounting { at_start, at_end, sum, frozen_at, .. } = self;
+        if self.steps != steps {
+            return Err(misfit("accounting.steps", self.steps, steps));
+        }
+        for (what, count) in [("accounting.at_start", *at_start), ("accounting.at_end", *at_end)] {
+            if count < 0 {
+                return Err(misfit(what, count, "no negative number"));
+            }
+        }
+        let most = i128::from(i64::MAX) * i128::from(steps);
+        if !(0..=most).contains(sum) {
+            return Err(misfit("accounting.sum", sum, format!("0 to {most}")));
+        }
+        match frozen_at.iter().find(|(_, at)| *at > steps) {
+            Some((name, at)) => Err(misfit(name, format!("frozen at {at}"), steps)),
+            None => Ok(()),
+        }
     }
 
     /// The average over the steps so far; the count at the start before the first.

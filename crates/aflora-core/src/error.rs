@@ -69,7 +69,9 @@ pub enum Error {
     #[error("`{0}` is no span of training; write `1 epoch`, `14 epochs`, `70%` or `100 steps`")]
     Span(String),
     /// A state to take up again is of another model, method or run.
-    #[error("the state is of another model or method: `{what}` is {found}, expected {expected}")]
+    #[error(
+        "the state is of another model, method or run: `{what}` is {found}, expected {expected}"
+    )]
     State {
         /// What differs.
         what: String,

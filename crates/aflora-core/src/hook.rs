@@ -22,7 +22,8 @@ pub struct RunLength {
 
 /// A method's part in a training step. `step` counts completed optimiser steps, from 0.
 pub trait Hook: Debug {
-    /// Something to add to the loss before its backward pass, one number.
+    /// Something to add to the loss of an update before its backward pass, one number; once an
+    /// update, however many pieces its loss comes in.
     fn penalty(&self, _arena: &Arena) -> Result<Option<Tensor>> {
         Ok(None)
     }
@@ -56,6 +57,11 @@ pub trait Hook: Debug {
     /// Rank components in use over all adapters, where the method changes it. May read from the
     /// device.
     fn rank_in_use(&self, _arena: &Arena) -> Option<i64> {
+        None
+    }
+
+    /// What users should know of how it will treat this run, in one line.
+    fn remark(&self) -> Option<&str> {
         None
     }
 

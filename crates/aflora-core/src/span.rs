@@ -32,6 +32,47 @@ impl Span {
     }
 }
 
+/// The spans at the beginning and at the end of a run, in optimiser steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// Steps of the span at the beginning.
+    pub initial: u64,
+    /// Steps of the span at the end.
+    pub last: u64,
+    /// Whether the run is too short for the spans as they were written.
+    pub shortened: bool,
+}
+
+impl Ends {
+    /// Both spans in a run of `total_steps`.
+    ///
+    /// A share of the run goes with its length. Epochs and steps do not, and give way in a run
+    /// that is too short for both spans: they then take half of what the shares leave, in
+    /// proportion to each other, and the other half stays between the ends. Two shares of more
+    /// than the whole stay as they are, for no run is long enough for them.
+    pub fn of(initial: Span, last: Span, steps_per_epoch: u64, total_steps: u64) -> Ends {
+        let steps = [initial, last].map(|span| span.steps(steps_per_epoch, total_steps));
+        let whole = Ends { initial: steps[0], last: steps[1], shortened: false };
+        let fixed = [initial, last].map(|span| !matches!(span, Span::Share(_)));
+        let sum = |of: bool| -> u128 {
+            let chosen = steps.iter().zip(fixed).filter(|(_, fixed)| *fixed == of);
+            chosen.map(|(&steps, _)| u128::from(steps)).sum()
+        };
+        let total = u128::from(total_steps);
+        let (absolute, shares) = (sum(true), sum(false));
+        if absolute + shares <= total || absolute == 0 || shares > total {
+            return whole;
+        }
+        let room = (total - shares) / 2;
+        let fit = |i: usize| match fixed[i] {
+            // At most `room`, which is a number of steps of the run.
+            true => (u128::from(steps[i]) * room / absolute) as u64,
+            false => steps[i],
+        };
+        Ends { initial: fit(0), last: fit(1), shortened: true }
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -105,6 +146,23 @@ mod tests {
         for text in ["", "7", "-1 epoch", "120%", "1.5 steps", "nan epochs", "1 day", "epoch"] {
             assert!(text.parse::<Span>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn epochs_and_steps_give_way_in_a_short_run_and_shares_do_not() {
+        let ends = |initial: &str, last: &str, per_epoch, total| {
+            let (initial, last) = (initial.parse().unwrap(), last.parse().unwrap());
+            let ends = Ends::of(initial, last, per_epoch, total);
+            (ends.initial, ends.last, ends.shortened)
+        };
+        assert_eq!(ends("1 epoch", "70%", 25, 100), (25, 70, false), "four epochs have room");
+        assert_eq!(ends("1 epoch", "70%", 30, 100), (30, 70, false), "just enough");
+        assert_eq!(ends("1 epoch", "70%", 100, 100), (15, 70, true), "one epoch");
+        assert_eq!(ends("10%", "200 steps", 100, 100), (10, 45, true));
+        assert_eq!(ends("1 epoch", "300 steps", 100, 100), (12, 37, true), "one to three");
+        assert_eq!(ends("60%", "70%", 100, 100), (60, 70, false), "never fits, nor may it");
+        assert_eq!(ends("1 epoch", "100%", 100, 100), (0, 100, true));
+        assert_eq!(ends("1 epoch", &format!("{} steps", u64::MAX), 9, 9), (0, 4, true));
     }
 
     #[test]

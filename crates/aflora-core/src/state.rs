@@ -41,6 +41,25 @@ pub struct Position {
     pub counts: BTreeMap<String, i64>,
 }
 
+impl Position {
+    /// Whether the numbers are those of a run of `total_steps` steps: a state may come out of a
+    /// file, and what counts on from a number that no run has would count wrongly.
+    ///
+    /// # Errors
+    /// A number is none of such a run's.
+    pub fn check(&self, total_steps: u64) -> Result<()> {
+        let Position { step, skipped, skipped_in_a_row, accounting, .. } = self;
+        let most = |what: &str, found: u64, most: u64| match found <= most {
+            true => Ok(()),
+            false => Err(misfit(what, found, format!("{most} at most"))),
+        };
+        most("step", *step, total_steps)?;
+        most("skipped", *skipped, *step)?;
+        most("skipped_in_a_row", *skipped_in_a_row, *skipped)?;
+        accounting.check(*step)
+    }
+}
+
 /// One group's parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,12 +94,16 @@ pub struct HookState {
 }
 
 impl HookState {
-    /// A count that must be there.
+    /// A count that must be there, from 0 to `most`.
     ///
     /// # Errors
-    /// It is not.
-    pub fn count(&self, name: &str) -> Result<i64> {
-        self.counts.get(name).copied().ok_or_else(|| misfit(name, "missing", "a count"))
+    /// It is not, or is no such number.
+    pub fn count(&self, name: &str, most: i64) -> Result<i64> {
+        match self.counts.get(name) {
+            Some(&count) if (0..=most).contains(&count) => Ok(count),
+            Some(count) => Err(misfit(name, count, format!("0 to {most}"))),
+            None => Err(misfit(name, "missing", "a count")),
+        }
     }
 
     /// A mask that may be there, of `n` elements if it is.

@@ -166,16 +166,18 @@ impl Tuner {
         self.update_of(Some(loss))
     }
 
-    /// Adds the gradient of `loss` to the next update (gradient accumulation).
+    /// Adds the gradient of `loss` to the next update (gradient accumulation): of a part of the
+    /// update's loss, which is the sum of its parts.
     pub fn accumulate(&mut self, loss: &Tensor) -> Result<()> {
         self.accumulate_through(loss, Checkpoints::default())
     }
 
     /// [`accumulate`](Self::accumulate) of a loss behind checkpointed segments.
     pub fn accumulate_through(&mut self, loss: &Tensor, checkpoints: Checkpoints) -> Result<()> {
+        // Of the update, not of a part of it: it comes with the first.
         let penalty = match &self.hook {
-            Some(hook) => hook.penalty(&self.arena)?,
-            None => None,
+            Some(hook) if self.gradients.is_empty() => hook.penalty(&self.arena)?,
+            _ => None,
         };
         let sum = &mut self.gradients;
         match penalty {
@@ -302,8 +304,10 @@ impl Tuner {
     /// is what would have come there.
     ///
     /// # Errors
-    /// The state is of other parameters or another method; nothing is changed then.
+    /// The state is of other parameters, another method or another length; nothing is changed
+    /// then.
     pub fn restore(&mut self, state: &TunerState) -> Result<()> {
+        state.position.check(self.schedule.total)?;
         let Position { step, skipped, skipped_in_a_row, accounting, groups, .. } = &state.position;
         let (found, expected) = (groups.len(), self.arena.groups().count());
         if found != expected {
@@ -329,6 +333,11 @@ impl Tuner {
         self.accounting = accounting.clone();
         self.step = *step;
         Ok(())
+    }
+
+    /// What users should know of how the method will treat this run, in one line.
+    pub fn remark(&self) -> Option<&str> {
+        self.hook.as_ref().and_then(|hook| hook.remark())
     }
 
     /// Steps completed.

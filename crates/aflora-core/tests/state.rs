@@ -178,9 +178,40 @@ fn a_state_of_something_else_is_refused_and_changes_nothing() {
     refused(&|s| drop(s.position.groups.pop()), "number of groups");
     refused(&|s| drop(s.tensors.pop_last()), "missing");
     refused(&|s| drop(s.tensors.insert("projection.values".into(), fixed(&[3], "x"))), "[3]");
+    // Numbers that no run of this length has.
+    refused(&|s| s.position.step = STEPS + 1, "step");
+    refused(&|s| s.position.step = 2, "accounting.steps");
+    refused(&|s| s.position.skipped = 4, "skipped");
+    refused(&|s| s.position.skipped_in_a_row = 1, "skipped_in_a_row");
+    refused(&|s| s.position.accounting.at_end = -1, "at_end");
+    refused(&|s| s.position.accounting.frozen_at.push(("one.lora_A".into(), 9)), "frozen at 9");
     for other in [lora, adalora] {
         let error = Run::new(other.as_ref()).tuner.restore(&good).unwrap_err();
         assert!(matches!(error, Error::State { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_count_that_no_run_of_the_method_has_is_refused() {
+    for (name, config) in configs() {
+        let method = config.build().unwrap();
+        let mut run = Run::new(method.as_ref());
+        run.train(20);
+        let good = run.tuner.state().unwrap();
+        for count in good.position.counts.keys() {
+            for wrong in [-1, i64::MIN, i64::MAX] {
+                let mut state = through_bytes(&good);
+                state.position.counts.insert(count.clone(), wrong);
+                let error = Run::new(method.as_ref()).tuner.restore(&state).unwrap_err();
+                assert!(error.to_string().contains(count), "{name}: {error}");
+            }
+        }
+        for rests in good.tensors.keys().filter(|key| key.contains("frozen")) {
+            let mut state = through_bytes(&good);
+            state.tensors.insert(rests.clone(), fixed(&[1], "x"));
+            let error = Run::new(method.as_ref()).tuner.restore(&state).unwrap_err();
+            assert!(error.to_string().contains("of rank 1"), "{name}: {error}");
+        }
     }
 }
 

@@ -19,9 +19,11 @@
 //!
 //! let mut graphs = aflora_cuda::StepGraphs::new(tch::Device::Cuda(0));
 //! for batch in batches {
-//!     let loss = graphs.accumulate(&mut tuner, &batch, 1, |batch| {
+//!     let rows = batch[0].size()[0] as f64;
+//!     let loss = graphs.accumulate(&mut tuner, &batch, rows, |batch| {
 //!         let logits = model(&batch[0]);
-//!         let loss = logits.cross_entropy_for_logits(&batch[1]);
+//!         let none = None::<tch::Tensor>;
+//!         let loss = logits.cross_entropy_loss(&batch[1], none, tch::Reduction::Sum, -100, 0.0);
 //!         Ok::<_, aflora_core::Error>((loss, Checkpoints::default()))
 //!     })?;
 //!     tuner.update()?;
@@ -39,12 +41,11 @@ use tch::{Device, Kind, Tensor};
 /// Graphs to hold at most: each takes some megabytes of its own, besides the memory they share.
 const MOST: usize = 64;
 
-/// The shapes and kinds of a batch, in how many pieces an update comes, and whether the piece is
-/// its first: that one overwrites the gradient, the others add to it.
+/// The shapes and kinds of a batch, and whether it is the first of its update: that one
+/// overwrites the gradient, the others add to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     inputs: Vec<(Vec<i64>, Kind)>,
-    pieces: usize,
     first: bool,
 }
 
@@ -53,6 +54,8 @@ struct Recorded {
     graph: Graph,
     /// Where the graph reads its batch.
     inputs: Vec<Tensor>,
+    /// Where it reads what the loss is divided by, and what stands there.
+    divisor: (Tensor, f64),
     loss: Tensor,
     /// Parameters that were frozen, and matrices that trained, when it was recorded.
     frozen: usize,
@@ -106,8 +109,12 @@ impl StepGraphs {
         self.recorded.is_empty()
     }
 
-    /// Adds the gradient of the loss of `inputs`, divided by `pieces`, to the tuner's next update
-    /// and gives that share of the loss, detached; it holds its value until the next call.
+    /// Adds the gradient of the loss of `inputs`, divided by `divisor`, to the tuner's next update
+    /// and gives that quotient, detached; it holds its value until the next call.
+    ///
+    /// Where `loss` is a sum over rows or tokens, and `divisor` how many of them the whole update
+    /// has, the pieces of an update add up to its mean, however it is cut. A graph reads the
+    /// divisor from the device at every replay, as it reads its batch.
     ///
     /// `inputs` may lie on the host: they are copied to the device without waiting. `loss` takes
     /// them there. While it is recorded it must only launch: what it makes of anything but
@@ -119,28 +126,27 @@ impl StepGraphs {
         &mut self,
         tuner: &mut Tuner,
         inputs: &[Tensor],
-        pieces: usize,
+        divisor: f64,
         loss: impl Fn(&[Tensor]) -> Result<(Tensor, Checkpoints), E>,
     ) -> Result<Tensor, E> {
-        let launch = |tuner: &mut Tuner, inputs: &[Tensor]| -> Result<(Tensor, bool), E> {
+        let launch = |tuner: &mut Tuner, inputs: &[Tensor], divisor: &Tensor| {
             let (loss, checkpoints) = loss(inputs)?;
-            let loss = if pieces > 1 { loss / pieces as f64 } else { loss };
+            let loss = loss / divisor;
             let checkpointed = !checkpoints.is_empty();
             tuner.accumulate_through(&loss, checkpoints)?;
-            Ok((loss.detach(), checkpointed))
+            Ok::<_, E>((loss.detach(), checkpointed))
         };
         let key = Key {
             inputs: inputs.iter().map(|t| (t.size(), t.kind())).collect(),
-            pieces,
             first: tuner.gradients().is_empty(),
         };
         if self.off.is_none() && !self.seen.insert(key.clone()) {
-            if let Some(loss) = self.replay(tuner, inputs, &key, &launch) {
+            if let Some(loss) = self.replay(tuner, inputs, divisor, &key, &launch) {
                 return Ok(loss);
             }
         }
-        let staged: Vec<Tensor> = inputs.iter().map(|t| self.stage(t)).collect();
-        let (loss, checkpointed) = launch(tuner, &staged)?;
+        let staged: Vec<Tensor> = inputs.iter().map(|t| stage(t, self.device)).collect();
+        let (loss, checkpointed) = launch(tuner, &staged, &self.number(divisor))?;
         if checkpointed && self.off.is_none() {
             self.give_up("checkpointed blocks seed their second run, which no graph can".into());
         }
@@ -153,8 +159,9 @@ impl StepGraphs {
         &mut self,
         tuner: &mut Tuner,
         inputs: &[Tensor],
+        divisor: f64,
         key: &Key,
-        launch: &impl Fn(&mut Tuner, &[Tensor]) -> Result<(Tensor, bool), E>,
+        launch: &impl Fn(&mut Tuner, &[Tensor], &Tensor) -> Result<(Tensor, bool), E>,
     ) -> Option<Tensor> {
         let old = self.recorded.get(key).is_some_and(|recorded| {
             // Matrices that froze since are computed in vain. A new recording takes the time of
@@ -169,7 +176,7 @@ impl StepGraphs {
             if self.recorded.len() >= MOST {
                 return None;
             }
-            match self.record(tuner, inputs, launch) {
+            match self.record(tuner, inputs, divisor, launch) {
                 Ok(recorded) => drop(self.recorded.insert(key.clone(), recorded)),
                 Err(error) => {
                     if key.first {
@@ -180,9 +187,15 @@ impl StepGraphs {
                 }
             }
         }
-        let recorded = self.recorded.get(key)?;
+        let recorded = self.recorded.get_mut(key)?;
+        if recorded.divisor.1 != divisor {
+            // Its value goes along with the launch: nothing is copied or waited for.
+            let _ = recorded.divisor.0.fill_(divisor);
+            recorded.divisor.1 = divisor;
+        }
+        let recorded = &*recorded;
         for (place, input) in recorded.inputs.iter().zip(inputs) {
-            place.shallow_clone().copy_(&self.stage(input));
+            place.shallow_clone().copy_(&stage(input, self.device));
         }
         if let Err(error) = recorded.graph.replay() {
             self.give_up(error.to_string());
@@ -196,21 +209,23 @@ impl StepGraphs {
         &mut self,
         tuner: &mut Tuner,
         inputs: &[Tensor],
-        launch: &impl Fn(&mut Tuner, &[Tensor]) -> Result<(Tensor, bool), E>,
+        divisor: f64,
+        launch: &impl Fn(&mut Tuner, &[Tensor], &Tensor) -> Result<(Tensor, bool), E>,
     ) -> Result<Recorded, Error> {
         let pool = match self.pool {
             Some(pool) => pool,
             None => *self.pool.insert(Pool::new()?),
         };
-        let inputs: Vec<Tensor> = inputs.iter().map(|t| self.stage(t)).collect();
+        let inputs: Vec<Tensor> = inputs.iter().map(|t| stage(t, self.device)).collect();
+        let divisor = (self.number(divisor), divisor);
         let (frozen, matrices) = (tuner.arena().frozen(), matrices(tuner));
         // What the steps before used and left is given back: graphs have memory of their own.
         shim()?.empty_cache();
-        let (graph, made) = Graph::capture(&pool, || launch(tuner, &inputs).map(|(loss, _)| loss))?;
-        let Ok(loss) = made else {
+        let (graph, made) = Graph::capture(&pool, || launch(tuner, &inputs, &divisor.0))?;
+        let Ok((loss, _)) = made else {
             return Err(Error::Capture("the loss fails while it is recorded".into()));
         };
-        Ok(Recorded { graph, inputs, loss, frozen, matrices })
+        Ok(Recorded { graph, inputs, divisor, loss, frozen, matrices })
     }
 
     fn give_up(&mut self, reason: String) {
@@ -219,14 +234,19 @@ impl StepGraphs {
         self.seen.clear();
     }
 
-    /// A tensor on the device; from the host through pinned memory, without waiting.
-    fn stage(&self, t: &Tensor) -> Tensor {
-        match (t.device(), self.device) {
-            (Device::Cpu, Device::Cuda(index)) => ops::to_gpu(t, index),
-            _ => None,
-        }
-        .unwrap_or_else(|| t.to_device(self.device))
+    /// A number on the device.
+    fn number(&self, value: f64) -> Tensor {
+        Tensor::full([0i64; 0], value, (Kind::Float, self.device))
     }
+}
+
+/// A tensor on the device; from the host through pinned memory, without waiting.
+fn stage(t: &Tensor, device: Device) -> Tensor {
+    match (t.device(), device) {
+        (Device::Cpu, Device::Cuda(index)) => ops::to_gpu(t, index),
+        _ => None,
+    }
+    .unwrap_or_else(|| t.to_device(device))
 }
 
 /// Projection matrices that train.

@@ -8,7 +8,7 @@ use aflora_core::{AdaptedLinear, Block, Checkpoints, Method, Span, Tuner, TunerC
 use aflora_cuda::{ops, Graph, Pool, StepGraphs};
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard};
-use tch::{nn, nn::Module, Device, Kind, Tensor};
+use tch::{nn, nn::Module, Device, Kind, Reduction, Tensor};
 
 const GPU: Device = Device::Cuda(0);
 
@@ -356,11 +356,17 @@ fn paths_beside_frozen_weights_and_their_gradients() {
     }
 }
 
+/// Cross entropy of all rows that have a label.
+fn summed(logits: &Tensor, labels: &Tensor) -> Tensor {
+    logits.cross_entropy_loss(labels, None::<&Tensor>, Reduction::Sum, -100, 0.0)
+}
+
 /// Losses, freezes, the parameters at the end, and how many graphs there were.
 type Trained = (Vec<f64>, Vec<(String, u64)>, Vec<Tensor>, usize);
 
-/// Trains two adapted layers with dropout between them, on two shapes of batches, every third
-/// update in two pieces, while matrices freeze.
+/// Trains three adapted layers with dropout between them, on two shapes of batches, every third
+/// update in two pieces, with labels that are masked in other numbers at every step, while
+/// matrices freeze.
 fn train(mut graphs: StepGraphs) -> Trained {
     tch::manual_seed(7);
     let config = AfloraConfig { pm_trainable: PmTrainable::All, ..Default::default() };
@@ -379,17 +385,19 @@ fn train(mut graphs: StepGraphs) -> Trained {
     for step in 0..100 {
         let rows = [64, 128][step % 2];
         let pieces = if step % 3 == 0 { 2 } else { 1 };
+        let masked = |piece: i64| (5 * step as i64 + 11 * piece) % 23;
+        let labelled: i64 = (0..pieces).map(|piece| rows - masked(piece)).sum();
         let mut sum = 0.0;
         for piece in 0..pieces {
             // On the host, as a data loader gives them.
             let x = normal(&[rows, 24], 0.3, 1, &format!("x {step} {piece}"));
             let labels = Tensor::arange(rows, (Kind::Int64, Device::Cpu)).remainder(3);
-            let loss = graphs.accumulate(&mut tuner, &[x, labels], pieces, |batch| {
+            let _ = labels.narrow(0, 0, masked(piece)).fill_(-100);
+            let loss = graphs.accumulate(&mut tuner, &[x, labels], labelled as f64, |batch| {
                 let [one, two, three] = &layers;
                 let h = one.forward(&batch[0]).relu().dropout(0.1, true);
                 let y = three.forward(&two.forward(&h).relu());
-                let loss = y.cross_entropy_for_logits(&batch[1]);
-                Ok::<_, aflora_core::Error>((loss, Checkpoints::default()))
+                Ok::<_, aflora_core::Error>((summed(&y, &batch[1]), Checkpoints::default()))
             });
             sum += loss.unwrap().double_value(&[]);
         }
@@ -407,8 +415,8 @@ fn recorded_training_is_eager_training() {
     let Some(_turn) = gpu() else { return };
     let (eager, frozen, values, none) = train(StepGraphs::off(GPU));
     let (found, frozen_in_graphs, values_in_graphs, graphs) = train(StepGraphs::new(GPU));
-    // Two shapes, each in one piece, and as the first and the second of two.
-    assert_eq!((none, graphs), (0, 6));
+    // Two shapes, each as the first piece of an update and as a later one.
+    assert_eq!((none, graphs), (0, 4));
     assert_eq!(frozen.len(), 6, "all matrices freeze: {frozen:?}");
     assert_eq!(frozen_in_graphs, frozen);
     // Dropout draws the same numbers: what differs is rounding, in another order of sums.
@@ -419,6 +427,54 @@ fn recorded_training_is_eager_training() {
         let error = (a - b).abs().max().double_value(&[]) / b.abs().max().double_value(&[]);
         assert!(error < 1e-2, "{error:e}");
     }
+}
+
+/// A replay that divided by what stood there when it was recorded would give another loss.
+#[test]
+fn every_cut_of_an_update_has_its_loss_and_its_gradient_in_replays_too() {
+    let Some(_turn) = gpu() else { return };
+    let method = Aflora::new(AfloraConfig::default()).unwrap();
+    let w = normal(&[24, 5], 0.3, 1, "w").to_device(GPU).set_requires_grad(true);
+    let parameter = Parameter { name: "w".into(), role: Role::Head, leaf: w.shallow_clone() };
+    // Nothing moves: what differs between updates is how they are cut, and their labels.
+    let config = TunerConfig { lr: 0.0, head_lr: 0.0, ..Default::default() };
+    let mut tuner = Tuner::new(config, &method, vec![parameter], 64, 64).unwrap();
+    let mut graphs = StepGraphs::new(GPU);
+    for update in 0..6 {
+        let x = normal(&[8, 24], 1.0, 1, &format!("x {update}"));
+        let labels = Tensor::arange(8, (Kind::Int64, Device::Cpu)).remainder(5);
+        let _ = labels.narrow(0, 0, update).fill_(-100);
+        let logits = x.to_device(GPU).matmul(&w);
+        let mean = logits.cross_entropy_loss(
+            &labels.to_device(GPU),
+            None::<&Tensor>,
+            Reduction::Mean,
+            -100,
+            0.0,
+        );
+        let expected = tuner.arena().gradients(&mean).unwrap();
+        for pieces in [8, 4, 2, 1] {
+            let rows = 8 / pieces;
+            let mut loss = 0.0;
+            for piece in 0..pieces {
+                let batch = [&x, &labels].map(|t| t.narrow(0, piece * rows, rows));
+                let labelled = (8 - update) as f64;
+                let part = graphs.accumulate(&mut tuner, &batch, labelled, |batch| {
+                    let loss = summed(&batch[0].matmul(&w), &batch[1]);
+                    Ok::<_, aflora_core::Error>((loss, Checkpoints::default()))
+                });
+                loss += part.unwrap().double_value(&[]);
+            }
+            let what = format!("update {update} in {pieces} pieces");
+            let mean = mean.double_value(&[]);
+            assert!((loss - mean).abs() < 1e-5 * mean, "{what}: {loss}, and whole {mean}");
+            assert_close(&what, tuner.gradients().flat(), expected.flat(), Kind::Float);
+            tuner.update().unwrap();
+        }
+    }
+    assert_eq!(graphs.remark(), None);
+    // Of each size the first and the later pieces, but of the whole.
+    assert_eq!(graphs.len(), 7);
 }
 
 #[test]
@@ -435,7 +491,7 @@ fn a_loss_that_reads_from_the_device_trains_operation_by_operation() {
         let loss = graphs.accumulate(
             &mut tuner,
             &[Tensor::ones([4], (Kind::Float, Device::Cpu))],
-            1,
+            1.0,
             |x| {
                 let loss = (&w * &x[0]).square().sum(Kind::Float);
                 let _ = loss.double_value(&[]);
@@ -463,7 +519,7 @@ fn a_step_that_is_not_finite_leaves_nothing_behind_and_is_counted() {
     for (step, value) in [1.0, 1.0, 1.0, 1.0, f32::NAN, f32::INFINITY, 1.0].into_iter().enumerate()
     {
         let batch = [Tensor::from_slice(&[value, 1.0, 1.0, 1.0])];
-        let loss = graphs.accumulate(&mut tuner, &batch, 1, |x| {
+        let loss = graphs.accumulate(&mut tuner, &batch, 1.0, |x| {
             let loss = (&w * &x[0]).square().sum(Kind::Float);
             Ok::<_, aflora_core::Error>((loss, Checkpoints::default()))
         });

@@ -3,15 +3,22 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`read`] | opening and reading what a user names: no pipe keeps us waiting, no device fills the memory |
+//! | [`lines`] | lines of a log of any length, one at a time |
 //! | [`write`](mod@write) | files and folders that appear whole or not at all, through no link that somebody laid |
+//! | [`append`] | a file of ours that goes on at its end |
+//! | [`own`] | logs and locks of ours, written where they stand |
 //! | [`names`] | names out of a file, which must not lead out of their folder |
 //! | [`printable`] | text out of a file, made safe for a terminal |
 
+pub mod append;
+pub mod lines;
 pub mod names;
+pub mod own;
 pub mod printable;
 pub mod read;
 pub mod write;
 
+pub use append::open_to_append;
 pub use names::inside;
 pub use printable::{printable, printable_line};
 pub use read::{open, read, read_at_most, read_text, read_text_at_most};

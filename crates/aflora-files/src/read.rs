@@ -49,13 +49,21 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`open`]; or it is larger.
 pub fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
+    let too_large = || {
         let problem = format!("it holds more than {most} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+        io::Error::new(io::ErrorKind::FileTooLarge, problem)
+    };
+    let file = open(path)?;
+    if file.metadata()?.len() > most {
+        return Err(too_large());
     }
-    Ok(bytes)
+    // It may grow meanwhile, and some files do not tell their length.
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        true => Err(too_large()),
+        false => Ok(bytes),
+    }
 }
 
 /// The text of a file of a reasonable size.

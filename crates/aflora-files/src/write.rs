@@ -11,10 +11,10 @@
 //!   and a device or pipe (`/dev/stdout`, a FIFO) is written to as it stands.
 
 use crate::read;
-use rustix::fs::{renameat_with, OFlags, RenameFlags, CWD};
+use rustix::fs::{renameat_with, RenameFlags, CWD};
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::Builder;
 
@@ -83,21 +83,6 @@ pub fn write_output<E: From<io::Error>>(
             Ok(file.flush()?)
         }
     }
-}
-
-/// Opens a file of ours to read and write it where it stands, such as a log that goes on.
-///
-/// # Errors
-/// There is none; or it is a link, a folder, a pipe or a device.
-pub fn open_own(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-    let opened = File::options().read(true).write(true).custom_flags(flags).open(path);
-    let file = opened.map_err(|error| match path.is_symlink() {
-        true => io::Error::new(io::ErrorKind::InvalidInput, "it is a link, no file of its own"),
-        false => error,
-    })?;
-    read::check(&file.metadata()?)?;
-    Ok(file)
 }
 
 /// Makes a folder of ours as `fill` does, in place of the one that stands there, if one does.
@@ -267,11 +252,6 @@ mod tests {
         write(&link, b"ours").unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"kept");
         assert!(!link.is_symlink());
-
-        symlink(&victim, folder.path().join("log")).unwrap();
-        let error = open_own(&folder.path().join("log")).unwrap_err();
-        assert_eq!(error.to_string(), "it is a link, no file of its own");
-        open_own(&victim).unwrap();
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod data;
 mod files;
 mod models;
 pub mod mutate;
+mod network;
+mod runs;
 mod settings;
 
 /// One reader with files that it should read.
@@ -44,6 +46,11 @@ pub const TARGETS: &[Target] = &[
     target("tokenizer_json", models::tokenizer_json, models::tokenizer_json_seeds),
     target("sentencepiece", models::sentencepiece, models::sentencepiece_seeds),
     target("vocabulary", models::vocabulary, models::vocabulary_seeds),
+    target("events", runs::events, runs::events_seeds),
+    target("state", runs::state, runs::state_seeds),
+    target("gradients", runs::gradients, runs::gradients_seeds),
+    target("results", runs::results, runs::results_seeds),
+    target("hub", network::hub, network::hub_seeds),
 ];
 
 /// The target of that name.

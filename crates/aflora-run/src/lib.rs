@@ -7,7 +7,7 @@
 //! * [`inspect`], [`list`]: what a configuration would train, and what was run
 //! * [`saved`], [`predict`]: a finished run opened again
 //! * [`report`], [`watch`]: what experiments found, and a run under way
-//! * [`interrupt`]: what signals ask for
+//! * [`interrupt`], [`logging`]: what signals ask for, what `AFLORA_LOG` asks for
 //! * [`device`], [`ui`], [`provenance`]: where it computes, what people see, where it came from
 
 #![deny(unsafe_code)]
@@ -22,13 +22,16 @@ pub mod hub;
 pub mod inspect;
 pub mod interrupt;
 pub mod list;
+pub mod logging;
 pub mod metrics;
+pub mod precision;
 pub mod predict;
 pub mod provenance;
 pub mod replay;
 pub mod report;
 pub mod run;
 pub mod saved;
+pub mod threads;
 pub mod ui;
 pub mod watch;
 

@@ -1,8 +1,10 @@
 //! The runs in a folder, one a line.
 
-use crate::run::folder::{CONFIG, METRICS};
+use crate::run::folder::{read_json, CONFIG, METRICS};
+use aflora_files::printable_line;
 use anyhow::{Context, Result};
 use serde_json::Value;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// A table of the runs below `folder`: best metric, parameters, time, or that it did not finish.
@@ -16,10 +18,15 @@ pub fn list(folder: &Path) -> Result<String> {
         vec![["run", "best", "epoch", "parameters", "training", "device"].map(String::from)];
     for run in &runs {
         let name = run.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        rows.push(match aflora_files::read(&run.join(METRICS)) {
-            Ok(bytes) => row(name, &serde_json::from_slice(&bytes).unwrap_or_default()),
+        rows.push(match read_json(&run.join(METRICS)) {
+            Ok(metrics) => row(name, &metrics),
+            // Another program's file, or damaged: each of its values is told to be unknown.
+            Err(error) if error.kind() != ErrorKind::NotFound => row(name, &Value::Null),
             Err(_) => [name, "not finished".into(), "".into(), "".into(), "".into(), "".into()],
         });
+    }
+    for cell in rows.iter_mut().flatten() {
+        *cell = printable_line(cell).into_owned();
     }
     let widths: Vec<usize> =
         (0..6).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();

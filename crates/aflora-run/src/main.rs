@@ -2,41 +2,33 @@
 
 mod cli;
 
+use aflora_files::printable;
 use aflora_run::config::ConfigErrors;
 use aflora_run::data::DataError;
 use aflora_run::interrupt::Interrupted;
-use aflora_run::ui::{self, LogSink};
-use aflora_run::UsageError;
+use aflora_run::ui;
+use aflora_run::{logging, threads, UsageError};
 use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    if cli.command.computes() {
+        threads::settle();
+    }
     let (mut progress, sink) = ui::for_stderr();
-    start_logging(sink);
+    logging::start(sink);
     match cli.command.run(progress.as_mut()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             progress.end();
             match error.is::<Interrupted>() {
                 true => eprintln!("{error:#}; the same command goes on from there"),
-                false => eprintln!("error: {error:#}"),
+                false => eprintln!("error: {}", printable(&format!("{error:#}"))),
             }
             exit_code(&error)
         }
     }
-}
-
-fn start_logging(sink: LogSink) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("AFLORA_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .without_time()
-        .with_ansi(false)
-        .with_writer(move || sink.clone())
-        .init();
 }
 
 /// 2 for a wrong call, configuration or missing data; 1 for a run that failed.

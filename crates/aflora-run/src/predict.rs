@@ -7,6 +7,7 @@ use crate::data::bounded::Bounded;
 use crate::data::{Labels, Task, TaskSpec, TextSpec};
 use crate::run::batches::{width_for, EncodedSet};
 use crate::run::objective::write::Texts;
+use crate::run::passes::Passes;
 use crate::saved::SavedRun;
 use crate::ui::Progress;
 use crate::usage;
@@ -60,7 +61,9 @@ pub fn predict(
         Task::Labels(spec) => Answer::Labels(Box::new(run.encoder()?), spec),
         Task::Text(spec) => Answer::Text(Box::new(run.texts(&model)?), spec),
     };
-    let predictor = Predictor { model, answer, device, batch_size: settings.batch_size };
+    let batch_size = settings.batch_size;
+    let passes = Passes::new(batch_size);
+    let predictor = Predictor { model, answer, device, batch_size, passes };
     progress.begin("predict (kB)", bytes / UNIT);
     let from = Bounded::new(file);
     let done = match input.extension().and_then(|e| e.to_str()) {
@@ -82,6 +85,7 @@ struct Predictor {
     answer: Answer,
     device: Device,
     batch_size: usize,
+    passes: Passes,
 }
 
 type Row = Map<String, Value>;
@@ -187,7 +191,7 @@ impl Predictor {
             Answer::Text(by, _) => {
                 let inputs: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
                 let written =
-                    by.write(&self.model, &inputs, self.batch_size, self.device, &mut |_| {})?;
+                    by.write(&self.model, &inputs, &self.passes, self.device, &mut |_| {})?;
                 for (row, text) in rows.iter_mut().zip(written) {
                     row.insert("prediction".into(), text.into());
                 }
@@ -213,9 +217,9 @@ impl Predictor {
         let set = EncodedSet::unlabelled(encoder, &texts)?;
         let _no_grad = tch::no_grad_guard();
         let most = usize::try_from(self.model.backbone().max_positions()).unwrap_or(usize::MAX);
-        for batch_rows in set.evaluation_batches(self.batch_size) {
-            let width = width_for(set.longest(&batch_rows), most, self.device);
-            let tensors = set.collate(&batch_rows, width, encoder.pad_id());
+        self.passes.each(&set.longest_first(), |batch_rows| {
+            let width = width_for(set.longest(batch_rows), most, self.device);
+            let tensors = set.collate(batch_rows, width, encoder.pad_id());
             let [ids, mask, types] = tensors.map(|t| t.to_device(self.device));
             let batch = Batch { token_type_ids: Some(types), ..Batch::new(ids, mask) };
             let logits = self.model.forward(&batch, false)?;
@@ -225,7 +229,7 @@ impl Predictor {
             };
             let scores = scores.to_kind(Kind::Double).to_device(Device::Cpu);
             let scores = Vec::<Vec<f64>>::try_from(scores)?;
-            for (row, scores) in batch_rows.into_iter().zip(scores) {
+            for (&row, scores) in batch_rows.iter().zip(scores) {
                 let row = &mut rows[row];
                 let Labels::Classes(names) = spec.labels else {
                     row.insert("score".into(), json!(scores[0]));
@@ -236,7 +240,7 @@ impl Predictor {
                 let by_name = names.iter().zip(scores).map(|(n, s)| (n.to_string(), s.into()));
                 row.insert("scores".into(), by_name.collect::<Row>().into());
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }

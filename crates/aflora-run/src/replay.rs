@@ -7,6 +7,7 @@
 //! what the rule says of that run.
 
 use crate::config;
+use crate::report::csv::harmless;
 use crate::run::folder::CONFIG;
 use crate::run::gradient_log::GradientReader;
 use crate::usage;
@@ -45,19 +46,24 @@ impl Replay {
     }
 
     /// As `freeze.csv` has it.
-    pub fn csv(&self) -> String {
-        let row = |(name, n, step): &(String, i64, Option<u64>)| {
-            format!("{name},{n},{}\n", step.map_or(String::new(), |s| s.to_string()))
-        };
-        let rows: String = self.matrices.iter().map(row).collect();
-        format!("matrix,elements,frozen_at_step\n{rows}")
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn csv(&self) -> Result<String> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.write_record(["matrix", "elements", "frozen_at_step"])?;
+        for (name, elements, step) in &self.matrices {
+            let step = step.map_or(String::new(), |step| step.to_string());
+            writer.write_record([&harmless(name), &elements.to_string(), &step])?;
+        }
+        Ok(String::from_utf8(writer.into_inner()?)?)
     }
 }
 
 /// Plays the run in `run` to the controller of `freeze`.
 ///
 /// # Errors
-/// The run recorded nothing, froze matrices itself, or is too short for the schedule.
+/// The run recorded nothing, froze matrices itself, or no run is long enough for the schedule.
 pub fn replay(run: &Path, freeze: &FreezeConfig) -> Result<Replay> {
     let mut log = GradientReader::open(run)?;
     refuse_frozen(run)?;

@@ -3,8 +3,10 @@
 //! Both stand behind one trait, so the training loop does not know which it has. Log lines go
 //! above the bar instead of through it.
 
+use aflora_files::{printable, printable_line};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Shows how far long work is.
@@ -44,7 +46,7 @@ impl Progress for Bar {
         );
         let bar = self.bars.add(ProgressBar::new(total));
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(what.to_string());
+        bar.set_prefix(printable_line(what).into_owned());
         bar.set_position(done);
         bar.reset_eta();
         self.bar = Some(bar);
@@ -54,7 +56,7 @@ impl Progress for Bar {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             if !note.is_empty() {
-                bar.set_message(note.to_string());
+                bar.set_message(printable_line(note).into_owned());
             }
         }
     }
@@ -81,7 +83,8 @@ const LINE_EVERY: Duration = Duration::from_secs(15);
 impl Progress for Lines {
     fn begin_at(&mut self, what: &str, before: u64, total: u64) {
         let now = Some(Instant::now());
-        *self = Lines { what: what.to_string(), before, total, started: now, last: now };
+        let what = printable_line(what).into_owned();
+        *self = Lines { what, before, total, started: now, last: now };
     }
 
     fn update(&mut self, done: u64, note: &str) {
@@ -92,7 +95,8 @@ impl Progress for Lines {
         self.last = Some(Instant::now());
         let one = started.elapsed().as_secs_f64() / (done - self.before) as f64;
         let left = one * self.total.saturating_sub(done) as f64;
-        eprintln!("{} {done}/{} {note} (about {} left)", self.what, self.total, seconds(left));
+        let (what, note, left) = (&self.what, printable_line(note), seconds(left));
+        eprintln!("{what} {done}/{} {note} (about {left} left)", self.total);
     }
 
     fn end(&mut self) {
@@ -126,7 +130,17 @@ pub fn thousands(n: i64) -> String {
     out
 }
 
-/// Where log lines go: standard error, above the bar if there is one.
+/// A path for standard output: safe to look at on a terminal, and as it is for a program.
+pub fn told(path: &Path) -> String {
+    let path = path.display().to_string();
+    match std::io::stdout().is_terminal() {
+        true => printable_line(&path).into_owned(),
+        false => path,
+    }
+}
+
+/// Where log lines go: standard error, above the bar if there is one. They hold names and errors
+/// from anywhere, and come out printable.
 #[derive(Clone)]
 pub struct LogSink {
     bars: Option<MultiProgress>,
@@ -134,7 +148,9 @@ pub struct LogSink {
 
 impl Write for LogSink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let write = || std::io::stderr().write_all(bytes);
+        let text = String::from_utf8_lossy(bytes);
+        let text = printable(&text);
+        let write = || std::io::stderr().write_all(text.as_bytes());
         match &self.bars {
             Some(bars) => bars.suspend(write)?,
             None => write()?,

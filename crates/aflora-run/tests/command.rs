@@ -131,7 +131,7 @@ fn wrong_settings_are_refused_with_code_2_before_anything_is_written() {
     let place = workplace();
     for (more, words) in [
         (vec!["max_length=128"], "reads at most 64 tokens; set max_length=64"),
-        (vec!["epochs=1"], "freeze.t_i + freeze.t_f"),
+        (vec!["method.freeze.t_i=60%"], "freeze.t_i + freeze.t_f"),
         (vec!["model.target_modules=[qurey]"], "the nearest are: "),
         (vec!["model.target_modules='('"], "regular expression"),
         (vec!["device=cuda:99"], "device `cuda:99`"),
@@ -406,7 +406,10 @@ fn a_method_that_trains_the_model_s_own_weights_stays_in_single_precision() {
     }
 }
 
-/// Serves the files below a folder over HTTP until the test ends; gives its address.
+/// A commit of the hub's.
+const COMMIT: &str = "0123abc0123abc0123abc0123abc0123abc01234";
+
+/// Serves the files below a folder as the hub does until the test ends; gives its address.
 fn serve(folder: PathBuf) -> String {
     use std::io::{BufRead, BufReader, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -419,10 +422,12 @@ fn serve(folder: PathBuf) -> String {
             let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
             let (status, body) = match fs::read(folder.join(path)) {
                 Ok(body) => ("200 OK", body),
-                Err(_) => ("404 Not Found", Vec::new()),
+                Err(_) => ("404 Not Found\r\nX-Error-Code: EntryNotFound", Vec::new()),
             };
+            let tag = path.rsplit('/').next().unwrap_or_default();
             let head = format!(
-                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                "HTTP/1.1 {status}\r\nX-Repo-Commit: {COMMIT}\r\nETag: \"{tag}\"\r\n\
+                 Content-Length: {}\r\nConnection: close\r\n\r\n",
                 body.len()
             );
             let _ = (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(&body));
@@ -435,7 +440,7 @@ fn serve(folder: PathBuf) -> String {
 fn a_model_comes_from_the_hub_in_whatever_form_it_has_there_and_then_from_the_cache() {
     let place = workplace();
     // As DeBERTa-v3 lies there: a PyTorch file and a SentencePiece model.
-    let hub = place.path().join("hub/owner/tiny/resolve/0123abc");
+    let hub = place.path().join("hub/owner/tiny/resolve").join(COMMIT);
     fs::create_dir_all(&hub).unwrap();
     let fixtures = root().join("crates/aflora-models/tests/fixtures");
     for (from, to) in [
@@ -445,12 +450,11 @@ fn a_model_comes_from_the_hub_in_whatever_form_it_has_there_and_then_from_the_ca
     ] {
         fs::copy(from, hub.join(to)).unwrap();
     }
-    fs::write(
-        place.path().join("configs/models/tiny.yaml"),
-        "model: tiny\nbackbone: deberta-v2\nrepo: owner/tiny\nrevision: 0123abc\n\
-         target_modules: [query_proj, intermediate.dense, output.dense]\n",
-    )
-    .unwrap();
+    let model = format!(
+        "model: tiny\nbackbone: deberta-v2\nrepo: owner/tiny\nrevision: {COMMIT}\n\
+         target_modules: [query_proj, intermediate.dense, output.dense]\n"
+    );
+    fs::write(place.path().join("configs/models/tiny.yaml"), model).unwrap();
     let mut arguments = vec!["run", CONFIG];
     arguments.extend(SMALL);
     arguments.extend(["task=mrpc", "model=tiny", "data=.", "epochs=4"]);
@@ -470,7 +474,8 @@ fn a_model_comes_from_the_hub_in_whatever_form_it_has_there_and_then_from_the_ca
     let output = fetched(&address, "0", "run_dir=one");
     assert!(output.status.success(), "{}", text(&output.stderr));
     let used = json(&place.path().join("one/provenance.json"))["weights"][0]["path"].clone();
-    assert!(used.as_str().unwrap().ends_with("snapshots/0123abc/pytorch_model.bin"), "{used}");
+    let expected = format!("snapshots/{COMMIT}/pytorch_model.bin");
+    assert!(used.as_str().unwrap().ends_with(&expected), "{used}");
     // What is not there was remembered: neither a network nor a question is needed any more.
     for (endpoint, offline, run_dir) in
         [("http://127.0.0.1:1", "0", "run_dir=two"), (&address, "1", "run_dir=three")]

@@ -63,6 +63,10 @@ fn an_experiment_runs_its_cells_once_and_reports_them() {
 
     let output = experiment(place.path(), &["--jobs", "2"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
+    // Whoever reads along through a pipe sees each cell when it begins.
+    let told = text(&output.stderr);
+    assert!(told.contains("mrpc-minilm-aflora-seed1 (4 of 4) begins: "), "{told}");
+    assert!(told.find("begins") < told.find("done in"), "{told}");
     let first = results(place.path(), "paper");
     assert_eq!(found(&first).len(), 4);
     let adaptive = first.cells.iter().find(|c| c.method == "aflora").unwrap();
@@ -144,12 +148,98 @@ fn one_cell_that_fails_does_not_end_the_rest() {
     let output = experiment(place.path(), &[]);
     refused(&output, 1, "1 cells failed");
     refused(&output, 1, "mrpc-minilm-aflora-frozen-seed1: it ended with code 2: error: run_dir");
+    let why = "s: it ended with code 2: error: run_dir";
+    assert!(text(&output.stderr).contains(why), "the reason when it failed, too");
+    let listed = text(&experiment(place.path(), &["--dry-run"]).stdout);
+    assert_eq!(listed.matches("  done ").count(), 3, "{listed}");
+    assert!(listed.contains("  failed  mrpc-minilm-aflora-frozen-seed1 "), "{listed}");
+    assert!(listed.contains("\n      it ended with code 2: error: run_dir"), "{listed}");
     let results = results(place.path(), "paper");
     let failed = |o: &Outcome| matches!(o, Outcome::Failed { error } if error.contains("no run"));
     assert_eq!(results.cells.iter().filter(|c| failed(&c.outcome)).count(), 1);
     let done = |o: &Outcome| matches!(o, Outcome::Done(_));
     assert_eq!(results.cells.iter().filter(|c| done(&c.outcome)).count(), 3);
     assert_eq!(fs::read_to_string(folder.join("mine.txt")).unwrap(), "not a run");
+}
+
+#[test]
+fn a_failed_cell_is_told_in_its_own_last_words() {
+    let place = grid();
+    let one = ["seeds=[0]", "methods=[aflora-frozen]", "epochs=4000"];
+    let dry = [&one[..], &["--dry-run"]].concat();
+    let listed = text(&experiment(place.path(), &dry).stdout);
+    let line = listed.lines().find(|l| l.contains("  open ")).unwrap();
+    let folder = Path::new(line.split_whitespace().last().unwrap());
+    fs::create_dir_all(folder.parent().unwrap()).unwrap();
+    fs::write(folder.with_extension("log"), "error: of yesterday\n").unwrap();
+
+    let arguments = [&["experiment", FILE, "data=."], &one[..]].concat();
+    let mut child = command(place.path(), &arguments);
+    let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    // As the system does where memory runs out: nothing is said.
+    let pid = loop {
+        assert!(began.elapsed() < Duration::from_secs(120), "the cell does not begin");
+        std::thread::sleep(Duration::from_millis(50));
+        let holder = fs::read_to_string(folder.join(".lock")).unwrap_or_default();
+        if let (Ok(pid), true) =
+            (holder.trim().parse::<u32>(), folder.join("events.jsonl").exists())
+        {
+            break pid.to_string();
+        }
+    };
+    assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    let told = text(&child.wait_with_output().unwrap().stderr);
+    assert!(told.contains("it was killed; its last words: "), "{told}");
+    assert!(!told.contains("yesterday"), "{told}");
+    let listed = text(&experiment(place.path(), &dry).stdout);
+    assert!(listed.contains("  failed ") && listed.contains("it was killed"), "{listed}");
+}
+
+#[test]
+fn an_experiment_file_with_many_mistakes_has_them_all_told_at_once() {
+    let place = grid();
+    let write = |text: &str| fs::write(place.path().join(FILE), text).unwrap();
+    write(
+        "title: [x]
+model: [minilm]
+models: [minilm]
+seeds: [0, one]
+methods:
+  - {method: aflora, lable: A}
+  - {label: B, set: 3}
+claims: [{says: adaptive is better}]
+show: [table, pie]
+",
+    );
+    let output = experiment(place.path(), &[]);
+    for words in [
+        "the configuration has 9 problems",
+        "`title` is a list, but must be a text",
+        "there is no key `model`",
+        "did you mean `models`?",
+        "`seeds` holds the text \"one\", but each value must be a whole number",
+        "small.yaml: `tasks` is missing",
+        "`methods`, item 1: there is no key `lable`",
+        "`methods`, item 2: `method` is missing",
+        "`methods`, item 2: `set` is `3`",
+        "`claims`, item 1: `order` is missing",
+        "`show` cannot be `pie`",
+    ] {
+        refused(&output, 2, words);
+    }
+    // What the file cannot know by itself, of all cells; and names that go nowhere.
+    let good = "title: x\nmodels: [minilm]\ntasks: [mrpc]\nseeds: [0]\nshow: [table]\n";
+    write(&format!("{good}methods: [{{method: aflroa}}, {{method: lora, set: {{rnak: 3}}}}]\n"));
+    let output = experiment(place.path(), &[]);
+    for words in ["2 problems", "there is no method `aflroa`", "there is no key `rnak`"] {
+        refused(&output, 2, words);
+    }
+    write(&format!("{good}methods: [{{method: lora}}, {{method: lora}}]\nreference: elora\n"));
+    let output = experiment(place.path(), &["--profile", "two"]);
+    for words in ["3 problems", "called `lora`", "`elora` is none", "there is no profile `two`"] {
+        refused(&output, 2, words);
+    }
 }
 
 #[test]
@@ -221,6 +311,13 @@ fn a_script_for_slurm_runs_a_cell_a_task() {
     let done: Vec<&str> = listed.lines().filter(|l| l.contains("  done ")).collect();
     assert_eq!(done.len(), 1, "{listed}");
     assert!(done[0].trim_start().starts_with("2 "), "{listed}");
+
+    let file = fs::read_to_string(place.path().join(FILE)).unwrap();
+    let hostile = file.replace("title: Frozen or not", "title: \"Frozen\\ntouch pwned\"");
+    fs::write(place.path().join(FILE), hostile).unwrap();
+    let output = experiment(place.path(), &["--slurm"]);
+    refused(&output, 2, "the experiment's title holds a control character");
+    assert!(output.stdout.is_empty());
 }
 
 #[test]

@@ -90,10 +90,35 @@ fn run(place: &Path, address: &str, more: &[&str]) -> Output {
     aflora(place, address, &arguments)
 }
 
+/// The bytes in hexadecimal dumps, which no search for text finds.
+fn dumped(log: &[u8]) -> Vec<u8> {
+    let log = String::from_utf8_lossy(log);
+    let words = log.split_whitespace().filter(|word| word.len() % 2 == 0);
+    let words = words.filter(|word| word.bytes().all(|b| b.is_ascii_hexdigit()));
+    let digits: Vec<u8> = words.flat_map(str::bytes).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+#[test]
+fn a_token_in_a_hexadecimal_dump_is_seen() {
+    let pairs =
+        "TRACE 68 66 5f 54 68 69 73 49  hf_ThisI\nTRACE 73 41 53 65 63 72 65 74  sASecret\n\
+                 TRACE 54 6f 6b 65 6e  Token\n";
+    let fours = "TRACE 6865 6164 6865 6164 6572 6561 6572 7468  headheadereaerth\n\
+                 TRACE 6866 5f54 6869 7349 7341 5365 6372 6574  hf_ThisIsASecret\n\
+                 TRACE 546f 6b65 6e0d 0a-- ---- ---- ---- ----  Token..\n";
+    for dump in [pairs, fours] {
+        let bytes = dumped(dump.as_bytes());
+        assert!(String::from_utf8_lossy(&bytes).contains(TOKEN), "{dump}");
+    }
+}
+
 /// Nothing that was printed or written holds the token.
 fn has_no_token(place: &Path, output: &Output) {
     let holds = |bytes: &[u8]| bytes.windows(TOKEN.len()).any(|w| w == TOKEN.as_bytes());
     assert!(!holds(&output.stdout) && !holds(&output.stderr), "it was printed");
+    assert!(!holds(&dumped(&output.stderr)), "it was dumped");
     let mut folders = vec![place.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap().flatten() {
@@ -124,6 +149,17 @@ fn a_token_is_in_nothing_that_is_printed_or_written() {
     // And in what a whole run leaves.
     assert!(place.path().join("out/provenance.json").is_file());
     assert!(place.path().join("out/events.jsonl").is_file());
+}
+
+#[test]
+fn an_address_of_the_hub_that_is_none_is_told_without_its_password() {
+    let place = workplace();
+    for address in ["https://me:the secret@host", "me:the-secret@host", "https:/me:the secret@h"] {
+        let output = run(place.path(), address, &["model=deberta-v3-small", "data=."]);
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(words.contains("HF_ENDPOINT is no address"), "{words}");
+        assert!(!words.contains("secret"), "{words}");
+    }
 }
 
 #[test]

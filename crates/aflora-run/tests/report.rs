@@ -126,6 +126,7 @@ fn results() -> Results {
                 says: "Ours is above LoRA.".into(),
                 order: vec!["lora".into(), "ours".into()],
             }],
+            paper_models: Some(vec!["tiny".into()]),
         },
         cells,
     }
@@ -162,6 +163,92 @@ fn the_table_has_means_deviations_and_the_paper_s_values() {
     // numpy: ((100*a + [70, 71, 72, 73, 74]) / 2).std(ddof=1) = 0.7607776
     assert_eq!(row[3], "**81.83 ± 0.76**");
     assert_eq!(row[4..], ["250<br>paper 140,000", "12"]);
+}
+
+#[test]
+fn a_difference_from_the_paper_stands_only_where_the_two_compare() {
+    let said = |results: &Results| {
+        let markdown = md(results);
+        (entries(&markdown, "Ours")[1].clone(), markdown.contains("compare them with each other"))
+    };
+    let with = "**91.67 ± 0.55**<br>paper 91.91 (−0.24)".to_string();
+    let without = "**91.67 ± 0.55**<br>paper 91.91".to_string();
+    let mut results = results();
+    assert_eq!(said(&results), (with.clone(), false));
+    // Another model stands in for the paper's; and files from before models were kept.
+    results.layout.paper_models = Some(vec!["big".into()]);
+    assert_eq!(said(&results), (without.clone(), true));
+    results.layout.paper_models = None;
+    assert_eq!(said(&results), (without.clone(), true));
+    results.profile = "paper".into();
+    assert_eq!(said(&results), (with, false));
+    if let Outcome::Done(f) = outcome(&mut results, "rte", "lora", 3) {
+        f.settings["eval_limit"] = 64.into();
+    }
+    assert_eq!(said(&results), (without, true));
+}
+
+#[test]
+fn the_time_of_a_report_grows_with_its_cells_and_not_with_their_square() {
+    let grid = |seeds: u64| {
+        let mut results = results();
+        results.layout.show = vec![View::Table, View::Differences];
+        results.layout.methods = (0..10).map(|m| row(&format!("m{m}"), "Method")).collect();
+        results.layout.tasks = (0..8).map(|t| task(&format!("t{t}"))).collect();
+        results.layout.reference = Some("m0".into());
+        results.layout.claims = Vec::new();
+        let seeds = 0..seeds;
+        results.cells = seeds
+            .flat_map(|s| (0..10).flat_map(move |m| (0..8).map(move |t| (s, m, t))))
+            .map(|(s, m, t)| cell("tiny", &format!("t{t}"), &format!("m{m}"), s, done(0.5)))
+            .collect();
+        results
+    };
+    let seconds = |results: &Results| {
+        let named = Named { name: "big".into(), results: results.clone() };
+        let time = || {
+            let began = std::time::Instant::now();
+            assert!(markdown::render(&Report::of(&named)).contains("runs are done"));
+            csv::render(&named.results).unwrap();
+            began.elapsed().as_secs_f64()
+        };
+        time().min(time()).min(time())
+    };
+    // Sixteen times the cells: 256 times the time, if it grew with their square.
+    let (few, many) = (seconds(&grid(6)), seconds(&grid(96)));
+    assert!(many < 64.0 * few, "{few} s for 480 cells, {many} s for 7,680");
+}
+
+#[test]
+fn a_page_of_several_experiments_answers_them_first() {
+    let mut other = results();
+    other.layout.title = "Where do they freeze?".into();
+    other.layout.about = "A question in a sentence. And more of it.".into();
+    other.layout.claims = Vec::new();
+    other.layout.reference = None;
+    other.layout.show = vec![View::Heatmap, View::Table];
+    let page = html::render(&[of(&results()), of(&other)]);
+    well_formed(&page);
+    let first = page.split("<article").next().unwrap();
+    for words in [
+        "<a href=\"#r1\">Does freezing pay?</a>",
+        "The paper: Ours is above LoRA",
+        "<span>agrees</span><small>Ours above LoRA: +5.47 points (",
+        "<a href=\"#r2\">Where do they freeze?</a>",
+        "A question in a sentence.",
+        "MRPC: when matrices froze (Ours). First inter.A of layer 0",
+    ] {
+        assert!(first.contains(words), "{words}: {first}");
+    }
+    assert!(!first.contains("And more of it"));
+    other.layout.show = vec![View::Table];
+    let page = html::render(&[of(&results()), of(&other)]);
+    assert!(page.split("<article").next().unwrap().contains("Highest average: Ours, 81.83 points"));
+    other.cells.iter_mut().for_each(|cell| cell.outcome = Outcome::Missing);
+    let page = html::render(&[of(&results()), of(&other)]);
+    assert!(page.split("<article").next().unwrap().contains("no run is done"));
+    // Of one alone the page begins with itself.
+    assert!(!html::render(&[of(&results())]).contains("What was asked"));
 }
 
 #[test]
@@ -343,7 +430,7 @@ fn names_are_text_wherever_they_stand() {
     let report = of(&results);
     let page = html::render(std::slice::from_ref(&report));
     assert!(page.contains("&lt;img src=x&gt;&amp;&quot;|&#39;"));
-    let mut pages = vec![page];
+    let mut pages = vec![page, html::render(&[report.clone(), report.clone()])];
     for (name, chart) in report.chart_files() {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         assert!(name.chars().all(plain), "{name}");
@@ -387,6 +474,28 @@ fn well_formed(page: &str) {
         rest = &rest[end + 1..];
     }
     assert!(open.is_empty(), "{open:?} stay open");
+}
+
+#[test]
+fn a_long_name_makes_a_report_all_the_same() {
+    let place = tempfile::tempdir().unwrap();
+    for letter in ["a", "b"] {
+        // As long as a file's name can be.
+        let name = format!("{}{letter}.json", "n".repeat(249));
+        let method = "m".repeat(300);
+        let text = serde_json::to_string(&results()).unwrap();
+        let text = text.replace("\"lora\"", &format!("\"{method}\""));
+        fs::write(place.path().join(name), text).unwrap();
+    }
+    let output = aflora(place.path(), &["report", "."]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let paths: Vec<String> = text(&output.stdout).lines().map(String::from).collect();
+    let mut each = paths.clone();
+    each.sort();
+    each.dedup();
+    assert_eq!(each.len(), paths.len(), "two files of one name: {paths:?}");
+    assert!(paths.iter().filter(|path| path.ends_with(".svg")).count() >= 2, "{paths:?}");
+    assert!(paths.iter().all(|path| place.path().join(path).is_file()), "{paths:?}");
 }
 
 #[test]

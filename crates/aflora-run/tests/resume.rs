@@ -3,61 +3,17 @@
 
 mod common;
 
-use common::{aflora, assert_same, command, json, outcome, refused, run, small, text, workplace};
+use common::stopping::{checkpoints, signal, start, step_of, stopped, wait_for, OFTEN, RUN};
+use common::{aflora, assert_same, json, outcome, refused, run, small, text, workplace};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
-
-/// Settings of a run that takes some seconds.
-const RUN: [&str; 5] =
-    ["task=mrpc", "method.dropout=0.1", "epochs=16", "log_every=1", "run_dir=out"];
-const OFTEN: &str = "checkpoint_every=4 steps";
 
 /// The outcome of [`RUN`] when nothing happens to it.
 fn unbroken(place: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
     let output = run(place, &[&RUN[..], &["run_dir=whole", "checkpoint_every=never"]].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
     outcome(&place.join("whole"))
-}
-
-fn start(place: &Path, more: &[&str]) -> Child {
-    command(place, &small(more)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// Waits until something is so, for at most a minute.
-fn wait_for(what: &str, so: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !so() {
-        assert!(started.elapsed() < Duration::from_secs(60), "{what}: it never came");
-        std::thread::sleep(Duration::from_micros(200));
-    }
-}
-
-fn checkpoints(run: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(run.join("checkpoint")).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    found.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("step-"));
-    found.sort_by_key(|path| step_of(path));
-    found
-}
-
-fn step_of(checkpoint: &Path) -> u64 {
-    let name = checkpoint.file_name().unwrap().to_string_lossy().into_owned();
-    name.split('-').nth(1).unwrap().parse().unwrap()
-}
-
-fn signal(child: &Child, signal: i32) {
-    // SAFETY: the child is not waited for yet, so its number is its own.
-    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
-}
-
-/// A run that got some checkpoints and was then stopped by `signal`.
-fn stopped(place: &Path, by: i32, more: &[&str]) -> Output {
-    let child = start(place, &[&RUN[..], more].concat());
-    wait_for("two checkpoints", || checkpoints(&place.join("out")).len() == 2);
-    signal(&child, by);
-    child.wait_with_output().unwrap()
 }
 
 /// Goes on with the run and holds it against the unbroken one; gives what it said.

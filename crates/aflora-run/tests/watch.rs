@@ -64,6 +64,27 @@ fn a_run_is_followed_from_an_empty_folder_to_its_end() {
 }
 
 #[test]
+fn a_run_that_evaluates_is_not_all_done() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("config.yaml"), "").unwrap();
+    append(place.path(), &format!("{BEGIN}\n{}\n{EVALUATION}\n{}\n", step(40), step(80)));
+    let mut watched = Watched::open(place.path()).unwrap();
+    watched.look().unwrap();
+    let view = watched.view();
+    assert_eq!(view.phase, Phase::Evaluating);
+    let words = summary(&view);
+    assert!(words.contains(": evaluating\n") && words.contains("80 of 80 steps (99 %)"), "{words}");
+    assert!(!words.contains(" left"), "{words}");
+
+    append(place.path(), &(EVALUATION.replace("\"step\":40", "\"step\":80") + "\n"));
+    watched.look().unwrap();
+    assert_eq!(watched.view().phase, Phase::Running, "its adapter is being written");
+    fs::write(place.path().join("metrics.json"), "{}").unwrap();
+    watched.look().unwrap();
+    assert!(summary(&watched.view()).contains("80 of 80 steps (100 %)"));
+}
+
+#[test]
 fn a_failed_run_says_why_until_it_is_resumed() {
     let place = tempfile::tempdir().unwrap();
     fs::write(place.path().join("config.yaml"), "").unwrap();

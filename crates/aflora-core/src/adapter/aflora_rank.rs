@@ -24,7 +24,7 @@ use crate::flops::Products;
 use crate::freeze::{FreezeCheck, FreezeConfig, FreezeMode, MatrixScore, Schedule, Smoothed};
 use crate::hook::{Hook, RunLength};
 use crate::optim::{Arena, Gradients, Group, Parameter};
-use crate::state::HookState;
+use crate::state::{misfit, HookState};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -108,7 +108,7 @@ impl Method for AfloraRank {
 
     fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
         let freeze = &self.config.freeze;
-        let schedule = freeze.schedule(length.steps_per_epoch, length.total_steps)?;
+        let (schedule, remark) = (freeze.schedule(length)?, freeze.remark(length));
         let layers = parameters.iter().filter(|p| p.name.ends_with(".aflora_d")).count() as i64;
         let start = layers * self.config.rank;
         Ok(Some(Box::new(Components {
@@ -121,6 +121,7 @@ impl Method for AfloraRank {
             interval: freeze.interval,
             freezes: freeze.mode == FreezeMode::Adaptive,
             schedule,
+            remark,
             start,
             target: layers * self.config.target_rank,
             gone: None,
@@ -190,6 +191,7 @@ struct Components {
     interval: u64,
     freezes: bool,
     schedule: Schedule,
+    remark: Option<String>,
     start: i64,
     target: i64,
     /// Elements of the vector group that are zero for good, `[n]`.
@@ -301,6 +303,10 @@ impl Components {
 }
 
 impl Hook for Components {
+    fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
+    }
+
     fn after_backward(
         &mut self,
         step: u64,
@@ -376,13 +382,21 @@ impl Hook for Components {
     }
 
     fn restore(&mut self, state: &HookState, arena: &Arena) -> Result<()> {
-        let elements = arena.group(Role::Vector).map_or(0, |g| g.values().numel() as i64);
-        let (in_use, held) = (state.count("in_use")?, state.count("held")?);
+        let group = arena.group(Role::Projection);
+        let numel = |role| arena.group(role).map_or(0, |g| g.values().numel() as i64);
+        let (elements, matrices) = (numel(Role::Vector), numel(Role::Projection));
+        let (in_use, held) = (state.count("in_use", self.start)?, state.count("held", matrices)?);
         let gone = state.mask("gone", elements)?;
         let mut frozen = BTreeMap::new();
         for (name, rests) in &state.tensors {
             let Some(site) = name.strip_prefix(FROZEN) else { continue };
             let rests = Vec::<f32>::try_from(rests.to_device(Device::Cpu).to_kind(Kind::Float))?;
+            let down = format!("{site}.lora_A");
+            let leaf = group.and_then(|g| g.leaves().find(|(name, _)| *name == down));
+            let rank = leaf.map_or(0, |(_, leaf)| leaf.size()[0] as usize);
+            if rests.len() != rank {
+                return Err(misfit(name, format!("of rank {}", rests.len()), rank));
+            }
             frozen.insert(site.to_string(), rests.into_iter().map(|rests| rests != 0.0).collect());
         }
         (self.in_use, self.held, self.gone, self.frozen) = (in_use, held, gone, frozen);

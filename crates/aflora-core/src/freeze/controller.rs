@@ -7,7 +7,7 @@ use super::rule::{element_quantile, matrix_rank, Rule, Verdict};
 use super::score::Smoothed;
 use super::{FreezeConfig, Schedule};
 use crate::adapter::Role;
-use crate::hook::Hook;
+use crate::hook::{Hook, RunLength};
 use crate::optim::{Arena, Gradients, Group};
 use crate::Result;
 use serde::Serialize;
@@ -64,6 +64,10 @@ impl Hook for FreezeController {
         }
         Ok(check)
     }
+
+    fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
+    }
 }
 
 /// Decides, after each backward pass, which projection matrices freeze.
@@ -72,13 +76,14 @@ pub struct FreezeController {
     config: FreezeConfig,
     schedule: Schedule,
     candidates: usize,
+    remark: Option<String>,
 }
 
 impl FreezeController {
     /// A controller for `candidates` matrices over a run of `total_steps`.
     ///
     /// # Errors
-    /// A setting is out of range, or the schedule's spans overlap.
+    /// A setting is out of range, or the schedule's spans are shares of more than a whole run.
     pub fn new(
         config: &FreezeConfig,
         candidates: usize,
@@ -86,8 +91,10 @@ impl FreezeController {
         total_steps: u64,
     ) -> Result<Self> {
         config.validate()?;
-        let schedule = config.schedule(steps_per_epoch, total_steps)?;
-        Ok(FreezeController { config: config.clone(), schedule, candidates })
+        let length = RunLength { steps_per_epoch, total_steps };
+        let schedule = config.schedule(length)?;
+        let remark = config.remark(length);
+        Ok(FreezeController { config: config.clone(), schedule, candidates, remark })
     }
 
     /// The schedule in steps.

@@ -19,6 +19,8 @@ pub use score::Score;
 pub(crate) use score::Smoothed;
 
 use crate::error::check;
+use crate::hook::RunLength;
+use crate::span::Ends;
 use crate::{Result, Span};
 use serde::{Deserialize, Serialize};
 
@@ -96,13 +98,33 @@ impl FreezeConfig {
         self.mode != FreezeMode::Start
     }
 
-    /// The schedule of a run of `total_steps` optimiser steps.
+    /// The schedule of a run of `length`; in one that is too short for t_i and t_f, they are
+    /// [shortened](Ends::of).
     ///
     /// # Errors
-    /// The initial and the final span overlap.
-    pub fn schedule(&self, steps_per_epoch: u64, total_steps: u64) -> Result<Schedule> {
-        let t_i = self.t_i.steps(steps_per_epoch, total_steps);
-        let t_f = self.t_f.steps(steps_per_epoch, total_steps);
-        Schedule::new(total_steps, t_i, t_f, self.curve, self.exponent)
+    /// The two are shares of more than a whole run.
+    pub fn schedule(&self, length: RunLength) -> Result<Schedule> {
+        let Ends { initial, last, .. } = self.ends(length);
+        Schedule::new(length.total_steps, initial, last, self.curve, self.exponent)
+    }
+
+    /// Where a run of `length` is too short for t_i and t_f as they are written: what they are
+    /// there.
+    pub fn remark(&self, length: RunLength) -> Option<String> {
+        let (FreezeConfig { t_i, t_f, .. }, total) = (self, length.total_steps);
+        let Ends { initial, last, shortened } = self.ends(length);
+        shortened.then(|| {
+            format!(
+                "this run of {} is too short for t_i, {t_i}, beside t_f, {t_f}: t_i is its first \
+                 {} and t_f its last {}",
+                Span::Steps(total),
+                Span::Steps(initial),
+                Span::Steps(last)
+            )
+        })
+    }
+
+    fn ends(&self, length: RunLength) -> Ends {
+        Ends::of(self.t_i, self.t_f, length.steps_per_epoch, length.total_steps)
     }
 }

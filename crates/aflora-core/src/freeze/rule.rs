@@ -39,7 +39,8 @@ pub(super) struct Verdict {
 /// The released code's test: the threshold is the k-th smallest element score, k = ⌊N · r⌋.
 ///
 /// k = 0 freezes nothing. At r = 1 everything left freezes: the strict comparison alone would
-/// keep a matrix whose element scores are all equal, such as one that never had a gradient.
+/// keep a matrix whose element scores all equal the largest that is left, such as the 0 of
+/// matrices that never had a gradient.
 pub(super) fn element_quantile(elements: &Tensor, means: &[f64], ratio: f64) -> Verdict {
     let k = (elements.numel() as f64 * ratio) as i64;
     if k == 0 {

@@ -1,13 +1,14 @@
 //! `aflora experiment`: a grid of runs, from its file to its report.
 
+use aflora_files::{printable, printable_line};
 use aflora_run::experiment::collect::{collect, is_done};
-use aflora_run::experiment::grid::{Choice, Plan};
+use aflora_run::experiment::grid::{Choice, Plan, Planned};
 use aflora_run::experiment::results::Results;
 use aflora_run::experiment::runner::{self, Place};
 use aflora_run::experiment::slurm;
 use aflora_run::interrupt::{self, Interrupted};
 use aflora_run::report;
-use aflora_run::ui::Progress;
+use aflora_run::ui::{told, Progress};
 use aflora_run::UsageError;
 use anyhow::{bail, Context, Result};
 use clap::Args;
@@ -53,7 +54,7 @@ pub struct Experiment {
 pub const HELP: &str = "\
 Cells come from the experiment file; `seeds=[…]` and the like choose among them, and what is left
 out or set otherwise writes its results under a name of its own (…-part). Finished cells are
-skipped, broken ones go on; a cell that fails does not end the rest and is told at the end. Cells
+skipped, broken ones go on; a cell that fails does not end the rest, and its reason is told. Cells
 are found by their settings, so experiments share runs.
 
 Examples:
@@ -86,7 +87,7 @@ impl Experiment {
         if self.slurm {
             let given: Vec<String> = self.filter.iter().map(|f| format!("--filter={f}")).collect();
             let given = [given, self.overrides.clone()].concat();
-            print!("{}", slurm::script(&plan, &place, &self.file, self.jobs, &given));
+            print!("{}", slurm::script(&plan, &place, &self.file, self.jobs, &given)?);
             return Ok(());
         }
         if let Some(number) = self.cell {
@@ -105,12 +106,12 @@ impl Experiment {
         if self.cell.is_none() {
             let results = collect(&plan, &place.runs, &outcome.failures);
             let written = write(&results, plan.partial, &self.out)?;
-            println!("{}", written.display());
+            println!("{}", told(&written));
             report::command(&self.out, None)?;
         }
         if !outcome.failures.is_empty() {
             let n = outcome.failures.len();
-            bail!("{n} cells failed\n{}", runner::failures(&plan, &place, &outcome));
+            bail!("{n} cells failed\n{}", runner::failures(&outcome));
         }
         interrupt::check()?;
         match outcome.interrupted {
@@ -120,19 +121,30 @@ impl Experiment {
     }
 }
 
+/// The cells with what is done of them; why those failed that did stands below them.
 fn listed(plan: &Plan, place: &Place) -> String {
-    let line = |(i, cell)| {
-        let cell: &aflora_run::experiment::grid::Planned = cell;
+    let line = |(i, cell): (usize, &Planned)| {
         let folder = place.runs.join(cell.folder());
-        let state = match (is_done(cell, &folder), folder.exists()) {
-            (true, _) => "done",
-            (false, true) => "begun",
-            (false, false) => "open",
+        let failure = place.failure(cell);
+        let state = match (is_done(cell, &folder), &failure, folder.exists()) {
+            (true, ..) => "done",
+            (false, Some(_), _) => "failed",
+            (false, None, true) => "begun",
+            (false, None, false) => "open",
         };
-        format!("{i:>4}  {state:<5}  {:<60}  {}\n", cell.name(), folder.display())
+        let (name, folder) = (cell.name(), folder.display().to_string());
+        let (name, folder) = (printable_line(&name), printable_line(&folder));
+        let why = match (state, failure) {
+            ("failed", Some(why)) => {
+                why.lines().map(|w| format!("      {}\n", printable(w))).collect()
+            }
+            _ => String::new(),
+        };
+        format!("{i:>4}  {state:<6}  {name:<60}  {folder}\n{why}")
     };
     let cells: String = plan.cells.iter().enumerate().map(line).collect();
-    format!("{}\n{} cells, profile {}\n{cells}", plan.layout.title, plan.cells.len(), plan.profile)
+    let title = printable_line(&plan.layout.title);
+    format!("{title}\n{} cells, profile {}\n{cells}", plan.cells.len(), plan.profile)
 }
 
 /// Writes the results file whole or not at all.

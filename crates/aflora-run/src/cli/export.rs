@@ -2,7 +2,7 @@
 
 use super::output::new_folder;
 use super::saved::Saved;
-use aflora_run::ui::Progress;
+use aflora_run::ui::{told, Progress};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ impl Export {
         let run = saved.open(progress)?;
         new_folder(&target)?;
         run.export_lora(&target)?;
-        println!("{}", target.display());
+        println!("{}", told(&target));
         Ok(())
     }
 }

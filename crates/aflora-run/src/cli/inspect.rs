@@ -1,6 +1,7 @@
 //! `aflora inspect`: what a configuration would train.
 
 use super::target::Target;
+use aflora_files::printable;
 use aflora_run::ui::Progress;
 use aflora_run::{config, inspect};
 use anyhow::Result;
@@ -14,6 +15,6 @@ pub const HELP: &str = "Needs the model's config.json, not its weights.";
 /// The configuration is wrong, or the model is not found.
 pub fn inspect(target: &Target, progress: &mut dyn Progress) -> Result<()> {
     let resolved = config::load(&target.config, &target.overrides)?;
-    print!("{}", inspect::inspect(&resolved, progress)?);
+    print!("{}", printable(&inspect::inspect(&resolved, progress)?));
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::output::new_folder;
 use super::saved::Saved;
-use aflora_run::ui::Progress;
+use aflora_run::ui::{told, Progress};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ impl Merge {
         let run = self.saved.open(progress)?;
         new_folder(&self.target)?;
         run.merge(&self.target)?;
-        println!("{}", self.target.display());
+        println!("{}", told(&self.target));
         Ok(())
     }
 }

@@ -84,6 +84,12 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether libtorch will have work to do, here or in processes that this one starts.
+    pub fn computes(&self) -> bool {
+        use Command::{Experiment, Merge, Predict, Run};
+        matches!(self, Run(_) | Predict(_) | Merge(_) | Experiment(_))
+    }
+
     /// Does it.
     ///
     /// # Errors

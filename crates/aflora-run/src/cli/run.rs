@@ -1,6 +1,7 @@
 //! `aflora run`: one configuration, from its data and model to a run folder.
 
 use super::target::Target;
+use aflora_files::printable_line;
 use aflora_run::config;
 use aflora_run::run::place::Place;
 use aflora_run::run::{memory, prepare, rows::HOLDOUT, summary::Summary, train};
@@ -38,8 +39,9 @@ pub fn run(target: &Target, progress: &mut dyn Progress) -> Result<()> {
 
 fn print_result(folder: &Path, summary: &Summary) {
     let best = &summary.best;
-    println!("{}", folder.display());
+    println!("{}", ui::told(folder));
     for (name, value) in &best.metrics {
+        let name = printable_line(name);
         let value = value.map_or("undefined".into(), |v| format!("{v:.4}"));
         println!("  {name:<12} {value}  (best epoch {} of {})", best.epoch, summary.last.epoch);
     }
@@ -56,7 +58,7 @@ fn print_result(folder: &Path, summary: &Summary) {
         ui::seconds(summary.seconds.training),
         ui::seconds(summary.seconds.evaluation),
         summary.seconds.median_step * 1e3,
-        summary.device
+        printable_line(&summary.device)
     );
     let memory = summary.peak_memory.map_or(String::new(), |bytes| {
         format!(", {:.1} GB of memory at the most", bytes as f64 / 1e9)

@@ -1,6 +1,7 @@
 //! `aflora validate`: a configuration checked, without a run.
 
 use super::target::Target;
+use aflora_files::printable_line;
 use aflora_run::config;
 use anyhow::Result;
 
@@ -10,6 +11,7 @@ use anyhow::Result;
 /// All problems with the configuration.
 pub fn validate(target: &Target) -> Result<()> {
     let resolved = config::load(&target.config, &target.overrides)?;
-    println!("{}: fine, {}", target.config.display(), resolved.name());
+    let words = format!("{}: fine, {}", target.config.display(), resolved.name());
+    println!("{}", printable_line(&words));
     Ok(())
 }

@@ -48,7 +48,7 @@ pub const KEYS: &[Key] = &[
     key(
         "token_cache",
         "folder",
-        "tokens of large tasks are kept here for later runs; null: nowhere",
+        "tokens of large tasks are kept here for later runs, 16 GiB at most; null: nowhere",
     ),
     key("device", "auto, cpu, cuda, cuda:N", "where to compute; auto is the first GPU, if any"),
     key("precision", "auto, fp32, tf32, bf16", "of the frozen weights; auto is bf16 if it is fast"),

@@ -92,7 +92,7 @@ fn alone<T: Group>(
         }
     }
     let tried =
-        outcome.map_err(|error| explain(&name, &error.to_string(), value.is_array(), place))?;
+        outcome.map_err(|e| explain(&name, &e.to_string(), value.is_array(), place.clone()))?;
     match tried.problems().into_iter().find(|(key, _)| *key == name) {
         Some((_, message)) => Err(Problem::at(place.clone(), message)),
         None => Ok(Some(value)),

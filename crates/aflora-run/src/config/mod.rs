@@ -37,8 +37,8 @@ mod layers;
 pub mod problem;
 pub mod resolve;
 pub mod settings;
-mod tree;
-mod words;
+pub(crate) mod tree;
+pub(crate) mod words;
 mod yaml;
 
 pub use every::Every;

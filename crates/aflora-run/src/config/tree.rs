@@ -37,12 +37,15 @@ impl Setting {
     }
 }
 
+/// The most bytes of a YAML file: a hundred times the longest here.
+const MOST: u64 = 1 << 20;
+
 /// Reads a YAML file; what is wrong with it goes to `problems`.
 ///
 /// `None` if it cannot be read or is no YAML at all.
 pub fn read(path: &Path, problems: &mut Vec<Problem>) -> Option<Vec<Setting>> {
     let name = path.display().to_string();
-    match aflora_files::read_text(path) {
+    match aflora_files::read_text_at_most(path, MOST) {
         Ok(text) => {
             let source = Arc::new(Source { name, text });
             Reader { source: &source, from: 0, problems, settings: Vec::new() }.read(&[])

@@ -3,7 +3,8 @@
 use super::problem::{instead, Place, Problem};
 
 /// The problem that a setting's value has, from what serde says about it.
-pub fn explain(key: &str, error: &str, is_list: bool, place: &Place) -> Problem {
+pub fn explain(key: &str, error: &str, is_list: bool, place: impl Into<Option<Place>>) -> Problem {
+    let place = place.into();
     let problem = |message: String| Problem::at(place.clone(), message);
     let mismatch = error.strip_prefix("invalid type: ").or(error.strip_prefix("invalid value: "));
     if let Some((found, expected)) = mismatch.and_then(|m| m.split_once(", expected ")) {

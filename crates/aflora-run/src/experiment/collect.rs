@@ -2,15 +2,20 @@
 
 use super::grid::{Plan, Planned};
 use super::results::{Cell, Check, Finding, Matrix, Outcome, Point, Results};
+use super::runner::Failure;
 use crate::config;
-use crate::run::folder::{CONFIG, METRICS};
+use crate::run::folder::{read_json, CONFIG, METRICS, PROVENANCE};
 use crate::run::place;
 use crate::run::summary::Summary;
+use aflora_files::lines::whole_lines;
 use anyhow::{Context, Result};
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
-use std::fs;
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
+
+/// The most bytes of `freeze.csv`: a hundred times those of the largest model here.
+const MOST_TABLE: u64 = 16 << 20;
 
 /// Points of a curve that are kept.
 const POINTS: usize = 80;
@@ -26,17 +31,16 @@ fn same_settings(cell: &Planned, folder: &Path) -> bool {
 }
 
 fn summary(folder: &Path) -> Result<Summary> {
-    let bytes = fs::read(folder.join(METRICS))?;
-    Ok(serde_json::from_slice(&bytes)?)
+    Ok(read_json(&folder.join(METRICS))?)
 }
 
 /// Everything that the plan's cells found, where they lie in `runs`. `failures` are those that
 /// failed, by their names.
-pub fn collect(plan: &Plan, runs: &Path, failures: &BTreeMap<String, String>) -> Results {
+pub fn collect(plan: &Plan, runs: &Path, failures: &BTreeMap<String, Failure>) -> Results {
     let cell = |planned: &Planned| {
         let folder = runs.join(planned.folder());
         let outcome = match failures.get(&planned.name()) {
-            Some(error) => Outcome::Failed { error: error.clone() },
+            Some(failure) => Outcome::Failed { error: failure.why.clone() },
             None if !is_done(planned, &folder) => Outcome::Missing,
             None => match finding(&folder) {
                 Ok(finding) => Outcome::Done(Box::new(finding)),
@@ -62,10 +66,12 @@ pub fn collect(plan: &Plan, runs: &Path, failures: &BTreeMap<String, String>) ->
 
 fn finding(folder: &Path) -> Result<Finding> {
     let summary = summary(folder)?;
-    let events = fs::read_to_string(folder.join("events.jsonl")).context("events.jsonl")?;
-    let (curve, checks) = events_of(&events);
-    let table = fs::read_to_string(folder.join("freeze.csv")).context("freeze.csv")?;
-    let provenance = fs::read(folder.join("provenance.json")).context("provenance.json")?;
+    let events = aflora_files::open(&folder.join("events.jsonl"));
+    let (curve, checks) =
+        events.and_then(|file| events_of(BufReader::new(file))).context("events.jsonl")?;
+    let table = aflora_files::read_text_at_most(&folder.join("freeze.csv"), MOST_TABLE);
+    let table = table.context("freeze.csv")?;
+    let provenance: Value = read_json(&folder.join(PROVENANCE)).context(PROVENANCE)?;
     Ok(Finding {
         selection: summary.selection,
         best: summary.best,
@@ -82,14 +88,15 @@ fn finding(folder: &Path) -> Result<Finding> {
         matrices: matrices(&table)?,
         // The run's own: what `batch_size: auto` found stands there.
         settings: config::load(&folder.join(CONFIG), &[])?.settings(),
-        provenance: portable(&serde_json::from_slice(&provenance)?),
+        provenance: portable(&provenance),
     })
 }
 
 /// Recorded steps and freeze tests.
-fn events_of(events: &str) -> (Vec<Point>, Vec<Check>) {
+fn events_of(events: impl BufRead) -> io::Result<(Vec<Point>, Vec<Check>)> {
     let (mut curve, mut checks) = (Vec::new(), Vec::new());
-    for event in events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+    whole_lines(events, |line| {
+        let Ok(event) = serde_json::from_slice::<Value>(line) else { return };
         let whole = |key: &str| event[key].as_u64().unwrap_or_default();
         match event["event"].as_str() {
             Some("step") => curve.push(Point {
@@ -114,11 +121,11 @@ fn events_of(events: &str) -> (Vec<Point>, Vec<Check>) {
             }
             _ => {}
         }
-    }
+    })?;
     // What is no number has no place in JSON, nor in a picture.
     curve.retain(|point| point.loss.is_finite());
     checks.retain(|check| check.ratio.is_finite() && check.scores.iter().all(|s| s.is_finite()));
-    (curve, checks)
+    Ok((curve, checks))
 }
 
 /// At most [`POINTS`] of them, evenly, and all that `keep` wants.
@@ -190,7 +197,7 @@ mod tests {
     fn a_half_written_line_of_events_is_passed_over() {
         let events =
             "{\"event\":\"step\",\"step\":10,\"loss\":0.5,\"trainable\":7}\n{\"event\":\"st";
-        let (curve, checks) = events_of(events);
+        let (curve, checks) = events_of(events.as_bytes()).unwrap();
         assert_eq!((curve.len(), curve[0].step, checks.len()), (1, 10, 0));
     }
 

@@ -14,24 +14,28 @@
 //!
 //! A *profile* (`profiles/<name>.yaml` beside the experiment file) puts other models, tasks, seeds
 //! and settings in place, for every experiment alike; `paper` is the file as it stands.
+//!
+//! All that is wrong in either is collected and told at once, as in a configuration.
 
+use super::fields;
 use super::results::{Claim, View};
-use crate::{usage, UsageError};
-use anyhow::Result;
-use serde::de::DeserializeOwned;
-use serde::Deserialize;
+use crate::config::Problem;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 /// Settings of runs by key with dots, as `key=value` on the command line.
 pub type Set = BTreeMap<String, Value>;
 
+/// The most methods of an experiment, each variant counted.
+const MOST_METHODS: usize = 10_000;
+
 /// The profile that changes nothing.
 pub const PAPER: &str = "paper";
 
 /// An experiment file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Definition {
     /// What it is, in a line.
@@ -64,7 +68,7 @@ pub struct Definition {
 }
 
 /// A method, or a variant of one.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     /// The block, by its name in configs/methods.
@@ -87,7 +91,7 @@ pub struct Entry {
 }
 
 /// What a profile puts in place.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Profile {
     /// Which model stands in for which.
@@ -105,61 +109,83 @@ pub struct Profile {
 }
 
 impl Definition {
-    /// Reads an experiment file.
-    ///
-    /// # Errors
-    /// It cannot be read, or says something that an experiment file cannot say.
-    pub fn read(path: &Path) -> Result<Self> {
-        let mut definition: Definition = read(path, "experiment file")?;
-        definition.methods = definition.methods.iter().flat_map(Entry::variants).collect();
-        for (what, empty) in [
-            ("models", definition.models.is_empty()),
-            ("tasks", definition.tasks.is_empty()),
-            ("seeds", definition.seeds.is_empty()),
-            ("methods", definition.methods.is_empty()),
-        ] {
-            if empty {
-                usage!("{}: `{what}` is empty; name at least one", path.display());
+    /// Reads an experiment file; what is wrong with it goes to `problems`.
+    pub fn read(path: &Path, problems: &mut Vec<Problem>) -> Self {
+        let before = problems.len();
+        let mut fields = fields::of_file(path, problems);
+        if problems.len() > before && fields.is_empty() {
+            // What cannot be read at all misses nothing.
+            return Definition::default();
+        }
+        let required = ["title", "models", "tasks", "seeds", "methods", "show"];
+        let missing = required.map(|key| (key, fields.iter().any(|field| field.is(key))));
+        let methods: Vec<Entry> =
+            fields::items(&mut fields, "methods", &["method"], path, problems);
+        let claims = fields::items(&mut fields, "claims", &["says", "order"], path, problems);
+        let mut definition: Definition = fields::lay(fields, &[], problems);
+        let too_many = too_many(&methods);
+        if too_many.is_none() {
+            definition.methods = methods.iter().flat_map(Entry::variants).collect();
+        }
+        definition.claims = claims;
+        // What was given and could not be read is told already.
+        let whole = problems.len() == before && too_many.is_none();
+        let mut say = |message: String| {
+            problems.push(Problem::at(None, format!("{}: {message}", path.display())));
+        };
+        too_many.into_iter().for_each(&mut say);
+        for (key, given) in missing {
+            let empty = match key {
+                "models" => definition.models.is_empty(),
+                "tasks" => definition.tasks.is_empty(),
+                "seeds" => definition.seeds.is_empty(),
+                "methods" => definition.methods.is_empty(),
+                _ => false,
+            };
+            match given {
+                false => say(format!("`{key}` is missing")),
+                true if whole && empty => say(format!("`{key}` is empty; name at least one")),
+                true => {}
             }
         }
-        let names: Vec<&str> = definition.methods.iter().map(Entry::name).collect();
-        for (i, name) in names.iter().enumerate() {
-            if names[..i].contains(name) {
-                usage!("{}: two methods are called `{name}`; give one a `name`", path.display());
+        let mut names = HashSet::new();
+        for entry in &definition.methods {
+            if !names.insert(entry.name()) {
+                say(format!("two methods are called `{}`; give one a `name`", entry.name()));
             }
         }
         let claimed = definition.claims.iter().flat_map(|claim| &claim.order);
-        for name in claimed.chain(&definition.reference) {
-            if !names.contains(&name.as_str()) {
-                usage!("{}: `{name}` is none of its methods: {}", path.display(), names.join(", "));
+        for name in claimed.chain(&definition.reference).filter(|_| whole) {
+            if !names.contains(name.as_str()) {
+                let known: Vec<&str> = definition.methods.iter().map(Entry::name).collect();
+                say(format!("`{name}` is none of its methods: {}", known.join(", ")));
             }
         }
-        Ok(definition)
+        definition
     }
 
-    /// The profile of that name for the experiment file at `path`.
-    ///
-    /// # Errors
-    /// There is none, or it cannot be read.
-    pub fn profile(path: &Path, name: &str) -> Result<Profile> {
+    /// The profile of that name for the experiment file at `path`; what is wrong with it goes to
+    /// `problems`.
+    pub fn profile(path: &Path, name: &str, problems: &mut Vec<Problem>) -> Profile {
         if name == PAPER {
-            return Ok(Profile::default());
+            return Profile::default();
         }
         let folder = path.parent().unwrap_or(Path::new("")).join("profiles");
-        if name.contains(['/', '\\']) || !folder.join(format!("{name}.yaml")).is_file() {
+        let file = folder.join(format!("{name}.yaml"));
+        if name.contains(['/', '\\']) || !file.is_file() {
             let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
             let mut known: Vec<String> = files
                 .filter_map(|f| Some(f.file_name().to_str()?.strip_suffix(".yaml")?.to_string()))
                 .collect();
             known.push(PAPER.into());
             known.sort();
-            usage!(
-                "there is no profile `{name}` in {}; known: {}",
-                folder.display(),
-                known.join(", ")
-            );
+            let message = format!("there is no profile `{name}` in {}", folder.display());
+            let problem = Problem::at(None, message);
+            problems.push(problem.help(format!("known: {}", known.join(", "))));
+            return Profile::default();
         }
-        read(&folder.join(format!("{name}.yaml")), "profile")
+        let fields = fields::of_file(&file, problems);
+        fields::lay(fields, &[], problems)
     }
 }
 
@@ -194,6 +220,25 @@ impl Entry {
     }
 }
 
+/// What to say of sweeps of more variants than anybody runs, before they are made: some lines can
+/// ask for more than any memory holds.
+fn too_many(methods: &[Entry]) -> Option<String> {
+    let variants = |entry: &Entry| {
+        let mut lengths = entry.sweep.values().map(|values| values.len().max(1));
+        lengths.try_fold(1usize, usize::checked_mul)
+    };
+    let mut each = methods.iter().map(variants);
+    let all = each.try_fold(0usize, |sum, variants| sum.checked_add(variants?));
+    if all.is_some_and(|all| all <= MOST_METHODS) {
+        return None;
+    }
+    Some(format!(
+        "its methods and the combinations of their sweeps are {}, and {MOST_METHODS} at most can \
+         be laid out; sweep fewer settings at once",
+        all.map_or("more than can be counted".into(), |all| all.to_string())
+    ))
+}
+
 /// A value as it is written on the command line.
 pub fn said(value: &Value) -> String {
     match value {
@@ -205,13 +250,6 @@ pub fn said(value: &Value) -> String {
         },
         other => other.to_string(),
     }
-}
-
-fn read<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| UsageError(format!("the {what} {}: {error}", path.display())))?;
-    serde_saphyr::from_str(&text)
-        .map_err(|error| UsageError(format!("the {what} {}: {error}", path.display())).into())
 }
 
 #[cfg(test)]

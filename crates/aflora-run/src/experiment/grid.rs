@@ -5,7 +5,7 @@
 
 use super::definition::{said, Definition, Profile, Set};
 use super::results::{Layout, MethodRow, TaskColumn};
-use crate::config::{self, Resolved};
+use crate::config::{self, ConfigErrors, Problem, Resolved};
 use crate::usage;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -58,6 +58,13 @@ pub struct Plan {
     pub cells: Vec<Planned>,
 }
 
+/// The most cells of a grid.
+const MOST_CELLS: usize = 100_000;
+
+/// The most bytes of an experiment's and a profile's name together: what is written under them
+/// has an ending, and a file's name has 255 at most.
+const LONGEST_NAME: usize = 200;
+
 /// Keys of the command line that leave an experiment what it is.
 const PLACES: [&str; 4] = ["data", "token_cache", "device", "threads"];
 
@@ -79,8 +86,13 @@ impl Plan {
     /// # Errors
     /// The file, the profile or a cell's configuration is wrong, or nothing is left to run.
     pub fn new(path: &Path, choice: &Choice) -> Result<Self> {
-        let mut definition = Definition::read(path)?;
-        let profile = Definition::profile(path, &choice.profile)?;
+        let mut problems = Vec::new();
+        let mut definition = Definition::read(path, &mut problems);
+        let profile = Definition::profile(path, &choice.profile, &mut problems);
+        if !problems.is_empty() {
+            return Err(ConfigErrors::new(problems, path).into());
+        }
+        let paper_models = definition.models.clone();
         apply(&mut definition, &profile)?;
         let whole = definition.clone();
         let typed = narrow(&mut definition, &choice.overrides)?;
@@ -98,6 +110,8 @@ impl Plan {
                 Err(error) => usage!("--filter is no regular expression: {error}"),
             },
         };
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        check_size(&definition, &stem, &choice.profile, path)?;
         let run_file = run_file(path)?;
         let mut cells = Vec::new();
         for seed in &definition.seeds {
@@ -119,7 +133,15 @@ impl Plan {
                         ];
                         overrides.extend(sets.into_iter().flatten().flat_map(assignments));
                         overrides.extend(typed.iter().cloned());
-                        let resolved = config::load(&run_file, &overrides)?;
+                        let resolved = match config::load(&run_file, &overrides) {
+                            Ok(resolved) => resolved,
+                            // Other cells may have other mistakes.
+                            Err(ConfigErrors(found)) => {
+                                let new = |problem: &Problem| !problems.contains(problem);
+                                problems.extend(found.into_iter().filter(new).collect::<Vec<_>>());
+                                continue;
+                            }
+                        };
                         let digest = digest(&resolved);
                         let method = entry.name().to_string();
                         let cell = Planned { method, overrides, resolved, digest };
@@ -130,14 +152,41 @@ impl Plan {
                 }
             }
         }
+        if !problems.is_empty() {
+            return Err(ConfigErrors::new(problems, &run_file).into());
+        }
         if cells.is_empty() {
             usage!("no cell of {} is left to run: --filter matches none", path.display());
         }
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let layout = layout(definition, &cells);
+        let layout = layout(definition, &cells, paper_models);
         let profile = choice.profile.clone();
         Ok(Plan { experiment: stem, profile, layout, partial, run_file, cells })
     }
+}
+
+/// Refuses a grid that is too large to lay out, and a name under which its results could not be
+/// written when all has run.
+fn check_size(definition: &Definition, stem: &str, profile: &str, path: &Path) -> Result<()> {
+    let Definition { seeds, models, tasks, methods, .. } = definition;
+    let sides = [seeds.len(), models.len(), tasks.len(), methods.len()];
+    let cells = sides.into_iter().try_fold(1usize, usize::checked_mul);
+    if cells.is_none_or(|cells| cells > MOST_CELLS) {
+        let [seeds, models, tasks, methods] = sides;
+        usage!(
+            "{}: {seeds} seeds × {models} models × {tasks} tasks × {methods} methods are more \
+             cells than {MOST_CELLS}, the most that can be laid out; choose some with `seeds=[…]` \
+             and the like",
+            path.display()
+        );
+    }
+    if stem.len() + profile.len() > LONGEST_NAME {
+        usage!(
+            "{}: its results are named after the file and the profile, together {LONGEST_NAME} \
+             bytes at most; give the file a shorter name",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Puts the profile's models, tasks and seeds in place.
@@ -229,7 +278,7 @@ fn digest(resolved: &Resolved) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn layout(definition: Definition, cells: &[Planned]) -> Layout {
+fn layout(definition: Definition, cells: &[Planned], paper_models: Vec<String>) -> Layout {
     let label = |task: &str| {
         let of = cells.iter().find(|cell| cell.resolved.task.name() == task);
         let spec = of.and_then(|cell| cell.resolved.task.labels());
@@ -254,5 +303,6 @@ fn layout(definition: Definition, cells: &[Planned]) -> Layout {
             .collect(),
         reference: definition.reference,
         claims: definition.claims,
+        paper_models: Some(paper_models),
     }
 }

@@ -1,6 +1,6 @@
 //! Experiments: grids of runs, and what they found.
 //!
-//! * [`definition`]: an experiment file and its profiles
+//! * [`definition`]: an experiment file and its profiles, read key by key (`fields`)
 //! * [`grid`]: from these to cells, one run each
 //! * [`runner`]: runs the cells that have not finished; [`slurm`] lets a cluster do it
 //! * [`collect`]: what the cells found, from their folders
@@ -8,6 +8,7 @@
 
 pub mod collect;
 pub mod definition;
+mod fields;
 pub mod grid;
 pub mod results;
 pub mod runner;

@@ -30,14 +30,14 @@ impl Results {
     /// It cannot be read, or is no results file.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            aflora_files::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice(&bytes)
             .with_context(|| format!("{} is no file of results", path.display()))
     }
 }
 
 /// What is compared, and how it is shown.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Layout {
     /// What the experiment is, in a line.
     pub title: String,
@@ -56,6 +56,10 @@ pub struct Layout {
     /// What the paper says should come out.
     #[serde(default)]
     pub claims: Vec<Claim>,
+    /// The models that the experiment file names: those that the paper's values are of. Results
+    /// from before this was kept have none.
+    #[serde(default)]
+    pub paper_models: Option<Vec<String>>,
 }
 
 /// A way of showing results.
@@ -103,7 +107,7 @@ pub struct TaskColumn {
 }
 
 /// An ordering that the paper states.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Claim {
     /// In words.
     pub says: String,

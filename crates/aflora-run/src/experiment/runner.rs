@@ -3,16 +3,19 @@
 //!
 //! A finished cell is never run again; one that was broken off goes on from its checkpoint, as
 //! `aflora run` does by itself. A signal is passed on to the cells under way, which write their
-//! checkpoints; a cell that another process is at is waited for.
+//! checkpoints; a cell that another process is at is waited for. Why a cell failed stands in a file
+//! beside its folder until it is started again, so that any later command can tell.
 
 use super::collect::is_done;
 use super::grid::{Plan, Planned};
 use crate::interrupt;
 use crate::run::lock::Lock;
 use crate::ui::{seconds, Progress};
+use aflora_files::append::open_to_append;
 use anyhow::{Context, Result};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::{self, File};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -23,6 +26,12 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// What the shell gives a process that an interrupt or a termination ended.
 const INTERRUPTED: [i32; 2] = [130, 143];
+
+/// Bytes at the end of a cell's output in which its last words are looked for.
+const WORDS: u64 = 64 << 10;
+
+/// Characters of a failed cell's last words that are told; its log has them all.
+const TOLD: usize = 2_000;
 
 /// Where and how cells run.
 #[derive(Debug, Clone)]
@@ -44,10 +53,19 @@ pub struct Outcome {
     pub skipped: usize,
     /// Finished now.
     pub finished: usize,
-    /// Why those failed that did, by their names.
-    pub failures: BTreeMap<String, String>,
+    /// Those that failed, by their names.
+    pub failures: BTreeMap<String, Failure>,
     /// Whether somebody asked to stop.
     pub interrupted: bool,
+}
+
+/// A cell that failed.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Why.
+    pub why: String,
+    /// The file with all of its output.
+    pub log: PathBuf,
 }
 
 /// A cell under way.
@@ -56,6 +74,8 @@ struct Running<'a> {
     child: Child,
     slot: usize,
     started: Instant,
+    /// How long its log was before: that is the output of earlier starts.
+    log_from: u64,
 }
 
 impl Place {
@@ -73,10 +93,25 @@ impl Place {
         self.runs.join(format!("{}.log", cell.folder()))
     }
 
-    fn start(&self, plan: &Plan, cell: &Planned, slot: usize) -> Result<Child> {
+    /// Where it stands why a cell failed, until it is started again.
+    fn failed(&self, cell: &Planned) -> PathBuf {
+        self.runs.join(format!("{}.failed", cell.folder()))
+    }
+
+    /// Why a cell failed when it was last started, if it did.
+    pub fn failure(&self, cell: &Planned) -> Option<String> {
+        aflora_files::read_text_at_most(&self.failed(cell), WORDS).ok()
+    }
+
+    fn start<'a>(&self, plan: &Plan, cell: &'a Planned, slot: usize) -> Result<Running<'a>> {
+        let failed = self.failed(cell);
+        aflora_files::write::remove(&failed)
+            .with_context(|| format!("{} cannot be removed", failed.display()))?;
         let path = self.log(cell);
-        let log = File::options().create(true).append(true).open(&path);
-        let log = log.with_context(|| format!("{} cannot be written", path.display()))?;
+        let unwritable = || format!("{} cannot be written", path.display());
+        let log = open_to_append(&path);
+        let log = log.with_context(unwritable)?;
+        let log_from = log.metadata().with_context(unwritable)?.len();
         let words = self.command(plan, cell);
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(std::process::Stdio::null());
@@ -95,23 +130,54 @@ impl Place {
             let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
             command.env("OMP_NUM_THREADS", (cores / self.jobs).max(1).to_string());
         }
-        command.spawn().with_context(|| format!("{} cannot be started", words[0]))
+        let child = command.spawn().with_context(|| format!("{} cannot be started", words[0]))?;
+        Ok(Running { cell, child, slot, started: Instant::now(), log_from })
     }
 
-    /// The last words of a failed cell: its error, or its last line.
-    fn last_words(&self, cell: &Planned, code: Option<i32>) -> String {
-        let log = fs::read(self.log(cell)).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let from = log.rfind("\nerror: ").map_or(0, |at| at + 1);
-        let words = match log[from..].starts_with("error: ") {
-            true => log[from..].trim_end().to_string(),
-            false => log.trim_end().lines().last().unwrap_or_default().to_string(),
+    /// Takes down why a cell failed, in its own last words.
+    fn fail(&self, cell: &Planned, log_from: u64, code: Option<i32>) -> Failure {
+        let log = self.log(cell);
+        let words = last_words(&output(&log, log_from).unwrap_or_default());
+        let words = match words.is_empty() {
+            true => "it wrote nothing".to_string(),
+            false => words,
         };
-        match code {
+        let why = match code {
             Some(code) => format!("it ended with code {code}: {words}"),
             None => format!("it was killed; its last words: {words}"),
+        };
+        let path = self.failed(cell);
+        if let Err(error) = aflora_files::write(&path, why.as_bytes()) {
+            tracing::warn!("{} cannot be written: {error}", path.display());
         }
+        Failure { why, log }
     }
+}
+
+/// The end of what a log holds from a place on.
+fn output(log: &Path, from: u64) -> std::io::Result<String> {
+    let mut file = aflora_files::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(from.max(length.saturating_sub(WORDS))))?;
+    let mut bytes = Vec::new();
+    file.take(WORDS).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The last words in a cell's output: its error, or its last line.
+fn last_words(output: &str) -> String {
+    const ERROR: &str = "error: ";
+    let output = output.trim_end();
+    let error = output.rfind(&format!("\n{ERROR}")).map(|at| at + 1);
+    let words = match error.or(output.starts_with(ERROR).then_some(0)) {
+        Some(at) => &output[at..],
+        None => output.lines().last().unwrap_or_default(),
+    };
+    let mut told: String = words.chars().take(TOLD).collect();
+    if told.len() < words.len() {
+        told.push('…');
+    }
+    aflora_files::printable(&told).into_owned()
 }
 
 /// GPUs that this process may use, by number: those of CUDA_VISIBLE_DEVICES, or all that there
@@ -139,12 +205,9 @@ pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Ou
     let (before, open): (Vec<&Planned>, Vec<&Planned>) = plan.cells.iter().partition(done);
     let mut outcome = Outcome { skipped: before.len(), ..Outcome::default() };
     // Rows that ask for one and the same run wait for it together.
-    let mut waiting: VecDeque<&Planned> = VecDeque::new();
-    for cell in open {
-        if !waiting.iter().any(|other| other.digest == cell.digest) {
-            waiting.push_back(cell);
-        }
-    }
+    let mut asked = HashSet::new();
+    let mut waiting: VecDeque<&Planned> =
+        open.into_iter().filter(|cell| asked.insert(&cell.digest)).collect();
     let total = waiting.len();
     if outcome.skipped > 0 {
         tracing::info!("{} of {} cells are there already", outcome.skipped, plan.cells.len());
@@ -153,6 +216,7 @@ pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Ou
     progress.begin("cells", total as u64);
     let mut running: Vec<Running> = Vec::new();
     let mut told = BTreeSet::new();
+    let mut begun = 0;
     while !running.is_empty() || !(waiting.is_empty() || outcome.interrupted) {
         if interrupt::check().is_err() && !outcome.interrupted {
             outcome.interrupted = true;
@@ -173,7 +237,17 @@ pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Ou
             let taken = |slot: &usize| running.iter().any(|r| r.slot == *slot);
             let slot = (0..place.jobs).find(|slot| !taken(slot)).unwrap_or(0);
             match place.start(plan, cell, slot) {
-                Ok(child) => running.push(Running { cell, child, slot, started: Instant::now() }),
+                Ok(started) => {
+                    // Cells can take hours: whoever reads along sees that they run, and where.
+                    begun += 1;
+                    let log = place.log(cell);
+                    tracing::info!(
+                        "{} ({begun} of {total}) begins: {}",
+                        cell.name(),
+                        log.display()
+                    );
+                    running.push(started);
+                }
                 Err(error) => {
                     running.iter().for_each(|r| stop(&r.child));
                     return Err(error);
@@ -187,7 +261,7 @@ pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Ou
                 i += 1;
                 continue;
             };
-            let Running { cell, started, .. } = running.swap_remove(i);
+            let Running { cell, started, log_from, .. } = running.swap_remove(i);
             let name = cell.name();
             let took = seconds(started.elapsed().as_secs_f64());
             if status.success() && done(&cell) {
@@ -196,9 +270,9 @@ pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Ou
             } else if status.code().is_some_and(|code| INTERRUPTED.contains(&code)) {
                 outcome.interrupted = true;
             } else {
-                let why = place.last_words(cell, status.code());
-                tracing::warn!("{name}: failed after {took}");
-                outcome.failures.insert(name, why);
+                let failure = place.fail(cell, log_from, status.code());
+                tracing::warn!("{name}: failed after {took}: {}", failure.why);
+                outcome.failures.insert(name, failure);
             }
             let ended = outcome.finished + outcome.failures.len();
             let note = match outcome.failures.len() {
@@ -227,18 +301,44 @@ fn holder(folder: &Path) -> Option<String> {
 }
 
 /// What to say of the cells that failed, each with the file that has all of its output.
-pub fn failures(plan: &Plan, place: &Place, outcome: &Outcome) -> String {
-    let log = |name: &str| {
-        let cell = plan.cells.iter().find(|cell| cell.name() == name);
-        cell.map(|cell| place.log(cell)).unwrap_or_default()
-    };
+pub fn failures(outcome: &Outcome) -> String {
     let each = outcome.failures.iter();
-    each.map(|(name, why)| format!("{name}: {why}\n  all of it: {}", log(name).display()))
-        .collect::<Vec<_>>()
-        .join("\n")
+    each.map(|(name, Failure { why, log })| {
+        format!("{name}: {why}\n  all of it: {}", log.display())
+    })
+    .collect::<Vec<_>>()
+    .join("\n")
 }
 
 /// The place's folder of runs, as an absolute path where it can be told.
 pub fn absolute(runs: &Path) -> PathBuf {
     std::path::absolute(runs).unwrap_or_else(|_| runs.to_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_the_last_error_or_the_last_line() {
+        assert_eq!(
+            last_words(" INFO one\nerror: a\n INFO two\nerror: b\n\n--> c\n"),
+            "error: b\n\n--> c"
+        );
+        assert_eq!(last_words("error: at once"), "error: at once");
+        assert_eq!(last_words(" INFO one\nKilled\n"), "Killed");
+        assert_eq!(last_words("\u{1b}[2J"), "\\u{1b}[2J");
+        assert_eq!(last_words(""), "");
+        assert_eq!(last_words(&"ä".repeat(3 * TOLD)).chars().count(), TOLD + 1);
+    }
+
+    #[test]
+    fn the_output_of_an_earlier_start_and_of_long_before_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        fs::write(&log, "error: of yesterday\n INFO today\n").unwrap();
+        assert_eq!(output(&log, 20).unwrap(), " INFO today\n");
+        fs::write(&log, vec![b'x'; 3 * WORDS as usize]).unwrap();
+        assert_eq!(output(&log, 20).unwrap().len() as u64, WORDS);
+    }
 }

@@ -2,25 +2,31 @@
 
 use super::grid::Plan;
 use super::runner::Place;
+use crate::usage;
+use aflora_files::printable_line;
+use anyhow::Result;
 use std::path::Path;
 
 /// An sbatch script that runs the plan's cells. `file` is the experiment file, `given` what the
 /// user gave beside it; `jobs` how many tasks may run at once, if that is limited.
+///
+/// # Errors
+/// Something that the script says holds a control character, with which a line could end and
+/// another command begin, or a path that no script can hold.
 pub fn script(
     plan: &Plan,
     place: &Place,
     file: &Path,
     jobs: Option<u16>,
     given: &[String],
-) -> String {
+) -> Result<String> {
     let last = plan.cells.len().saturating_sub(1);
-    let Place { runs, program, .. } = place;
-    let here = std::env::current_dir().unwrap_or_default();
     let limit = jobs.map_or(String::new(), |jobs| format!("%{jobs}"));
-    let logs = runs.join("slurm-%A-%a.log");
-    let quoted: Vec<String> = given.iter().map(|word| quote(word)).collect();
+    let here = std::env::current_dir().unwrap_or_default();
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
-    format!(
+    let given: Vec<String> =
+        given.iter().map(|word| quote("an argument", word)).collect::<Result<_>>()?;
+    Ok(format!(
         "#!/bin/bash
 # {title}: {n} cells.
 # Submit with sbatch; submit again to go on: finished cells end at once, broken ones go on.
@@ -35,36 +41,164 @@ set -euo pipefail
 cd {here}
 exec {program} experiment {file} --profile {profile} --runs {runs} --cell \"$SLURM_ARRAY_TASK_ID\" {given}
 ",
-        title = plan.layout.title,
+        title = quote("the experiment's title", &plan.layout.title)?,
         n = plan.cells.len(),
-        name = plan.experiment,
-        here = quote(&here.display().to_string()),
-        logs = logs.display(),
-        program = quote(&program.display().to_string()),
-        file = quote(&file.display().to_string()),
-        profile = quote(&plan.profile),
-        runs = quote(&runs.display().to_string()),
-        given = quoted.join(" "),
-    )
+        name = quote("the experiment's name", &plan.experiment)?,
+        logs = logs(&place.runs)?,
+        here = path("the working folder", &here)?,
+        program = path("the program's path", &place.program)?,
+        file = path("the experiment file's path", &file)?,
+        profile = quote("--profile", &plan.profile)?,
+        runs = path("--runs", &place.runs)?,
+        given = given.join(" "),
+    ))
 }
 
-/// A word that a shell reads as it is.
-fn quote(word: &str) -> String {
+/// The pattern of the logs' names. Slurm puts numbers in place of `%A` and `%a`, takes `%%` for a
+/// percent sign, and leaves a pattern as it is in which a backslash stands.
+fn logs(runs: &Path) -> Result<String> {
+    let folder = text("--runs", runs)?;
+    if folder.contains('\\') {
+        usage!("--runs {folder} holds a backslash, with which Slurm names no logs");
+    }
+    quote("--runs", &format!("{}/slurm-%A-%a.log", folder.replace('%', "%%")))
+}
+
+fn path(what: &str, path: &Path) -> Result<String> {
+    quote(what, text(what, path)?)
+}
+
+fn text<'a>(what: &str, path: &'a Path) -> Result<&'a str> {
+    match path.to_str() {
+        Some(text) => Ok(text),
+        None => usage!("{what} is not UTF-8 ({}), and cannot stand in a script", path.display()),
+    }
+}
+
+/// A word that a shell, and sbatch in its own lines, read as it is: POSIX's single quotes, in which
+/// nothing but their end means anything.
+fn quote(what: &str, word: &str) -> Result<String> {
+    // Those that only change how a line looks would let it say something else than it does.
+    let shown = printable_line(word);
+    if shown != word {
+        usage!("{what} holds a control character, which no script for Slurm can hold: {shown}");
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
+    Ok(match !word.is_empty() && word.chars().all(plain) {
         true => word.to_string(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::results::Layout;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    fn plan(title: &str, experiment: &str, profile: &str) -> Plan {
+        let layout = Layout { title: title.into(), ..Layout::default() };
+        Plan {
+            experiment: experiment.into(),
+            profile: profile.into(),
+            layout,
+            partial: false,
+            run_file: PathBuf::new(),
+            cells: Vec::new(),
+        }
+    }
+
+    fn place(runs: PathBuf, program: PathBuf) -> Place {
+        Place { runs, program, jobs: 1, gpus: Vec::new() }
+    }
 
     #[test]
     fn words_reach_the_program_as_they_were_given() {
+        let quote = |word| quote("a word", word).unwrap();
         assert_eq!(quote("lr=1e-3"), "lr=1e-3");
         assert_eq!(quote("seeds=[0, 1]"), "'seeds=[0, 1]'");
         assert_eq!(quote("it's"), r"'it'\''s'");
+        assert_eq!(quote(""), "''");
+    }
+
+    /// What means something to a shell, in a comment, in a word, in a path.
+    const HOSTILE: &str = "a'b \"c\" $(touch pwned) `touch pwned` ; touch pwned & #x | ~ ! * \\ é";
+
+    #[test]
+    fn names_in_a_slurm_script_run_no_command() {
+        let folder = tempfile::tempdir().unwrap();
+        // A stand-in for the program, in a folder of such a name: it writes down its arguments.
+        let bin = folder.path().join(HOSTILE);
+        fs::create_dir(&bin).unwrap();
+        let (stub, told) = (bin.join("aflora"), folder.path().join("told"));
+        fs::write(&stub, "#!/bin/bash\nprintf '%s\\0' \"$@\" > \"$TOLD\"\n").unwrap();
+        fs::set_permissions(&stub, fs::Permissions::from_mode(0o755)).unwrap();
+        let runs = folder.path().join(HOSTILE.replace('\\', "100%"));
+        let file = folder.path().join(format!("{HOSTILE}.yaml"));
+        let given = [format!("--filter={HOSTILE}"), format!("data={HOSTILE}"), "lr='$x'".into()];
+        let plan = plan(HOSTILE, HOSTILE, HOSTILE);
+        let text = script(&plan, &place(runs.clone(), stub), &file, Some(2), &given).unwrap();
+
+        let path = folder.path().join("array.sh");
+        fs::write(&path, &text).unwrap();
+        let bash = |arguments: &[&str]| {
+            let mut bash = Command::new("bash");
+            bash.args(arguments).arg(&path).current_dir(folder.path());
+            bash.env("TOLD", &told).env("SLURM_ARRAY_TASK_ID", "7").output().unwrap()
+        };
+        for output in [bash(&["-n"]), bash(&[])] {
+            let words = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success() && words.is_empty(), "{words}\n{text}");
+        }
+        let expected = [
+            "experiment",
+            file.to_str().unwrap(),
+            "--profile",
+            HOSTILE,
+            "--runs",
+            runs.to_str().unwrap(),
+            "--cell",
+            "7",
+            &given[0],
+            &given[1],
+            &given[2],
+        ];
+        let told = fs::read_to_string(&told).unwrap();
+        assert_eq!(told.split_terminator('\0').collect::<Vec<_>>(), expected);
+        assert!(!folder.path().join("pwned").exists() && !Path::new("pwned").exists());
+        // Slurm takes a doubled percent sign for one, in the name of the logs alone.
+        let logs = text.lines().find(|line| line.contains("--output=")).unwrap();
+        assert!(logs.contains("100%%") && logs.ends_with("/slurm-%A-%a.log'"), "{logs}");
+    }
+
+    #[test]
+    fn a_control_character_in_a_slurm_script_is_refused() {
+        for c in ['\n', '\r', '\0', '\u{1b}', '\u{85}', '\u{2028}', '\u{202e}'] {
+            let bad = format!("a{c}touch pwned");
+            let (good, runs) = ("x".to_string(), PathBuf::from("/runs"));
+            let said = |plan: &Plan, runs: &Path, file: &Path, given: &[String]| {
+                let place = place(runs.to_path_buf(), "/bin/aflora".into());
+                let error = script(plan, &place, file, None, given).unwrap_err();
+                assert!(error.is::<crate::UsageError>());
+                error.to_string()
+            };
+            let file = PathBuf::from("/x.yaml");
+            let all = [
+                (said(&plan(&bad, "x", "x"), &runs, &file, &[]), "the experiment's title"),
+                (said(&plan("x", &bad, "x"), &runs, &file, &[]), "the experiment's name"),
+                (said(&plan("x", "x", &bad), &runs, &file, &[]), "--profile"),
+                (said(&plan("x", "x", "x"), Path::new(&bad), &file, &[]), "--runs"),
+                (said(&plan("x", "x", "x"), &runs, Path::new(&bad), &[]), "the experiment file"),
+                (said(&plan("x", "x", "x"), &runs, &file, &[good, bad]), "an argument"),
+            ];
+            for (words, what) in all {
+                assert!(words.starts_with(what), "{words}");
+                assert!(words.contains("control character"), "{words}");
+                assert!(!words.contains(c), "{words:?}");
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::grid::metric;
 use crate::experiment::results::{Cell, Finding, Outcome, Results, TaskColumn};
 use anyhow::{Context, Result};
+use std::collections::HashMap;
 
 const HEAD: [&str; 23] = [
     "model",
@@ -35,14 +36,16 @@ pub fn render(results: &Results) -> Result<String> {
     let failed = "the CSV cannot be made";
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(HEAD).context(failed)?;
+    let tasks = results.layout.tasks.iter().rev();
+    let tasks: HashMap<&str, &TaskColumn> = tasks.map(|t| (t.name.as_str(), t)).collect();
     for cell in &results.cells {
-        writer.write_record(row(results, cell)).context(failed)?;
+        writer.write_record(row(cell, tasks.get(cell.task.as_str()).copied())).context(failed)?;
     }
     let bytes = writer.into_inner().context(failed)?;
     String::from_utf8(bytes).context(failed)
 }
 
-fn row(results: &Results, cell: &Cell) -> Vec<String> {
+fn row(cell: &Cell, task: Option<&TaskColumn>) -> Vec<String> {
     let mut row =
         vec![cell.model.clone(), cell.task.clone(), cell.method.clone(), cell.seed.to_string()];
     match &cell.outcome {
@@ -50,13 +53,12 @@ fn row(results: &Results, cell: &Cell) -> Vec<String> {
         Outcome::Failed { error } => row.extend(["failed".into(), error.clone()]),
         Outcome::Done(finding) => {
             row.extend(["done".into(), String::new()]);
-            let task = results.layout.tasks.iter().find(|t| t.name == cell.task);
             row.extend(found(finding, task));
         }
     }
     row.resize(HEAD.len() - 1, String::new());
     row.push(cell.digest.clone());
-    row
+    row.iter().map(|cell| harmless(cell)).collect()
 }
 
 fn found(finding: &Finding, task: Option<&TaskColumn>) -> [String; 16] {
@@ -83,4 +85,31 @@ fn found(finding: &Finding, task: Option<&TaskColumn>) -> [String; 16] {
         finding.peak_memory.map_or(String::new(), |bytes| bytes.to_string()),
         finding.device.clone(),
     ]
+}
+
+/// A cell that no spreadsheet takes for a formula: one that begins like a formula, and is no
+/// number, gets an apostrophe before it.
+pub(crate) fn harmless(cell: &str) -> String {
+    let digits = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
+    let number = cell.chars().all(digits) && cell.parse::<f64>().is_ok();
+    match cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && !number {
+        true => format!("'{cell}"),
+        false => cell.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_no_formula_and_a_number_stays_one() {
+        for cell in ["=1+1", "+1+1", "-2+cmd|'/c calc'!A0", "@SUM(A1)", "\t=1", "\r=1", "-", "-inf"]
+        {
+            assert_eq!(harmless(cell), format!("'{cell}"));
+        }
+        for plain in ["", "-1", "+0.5", "-1.5e-7", "a=b", "mrpc", "–"] {
+            assert_eq!(harmless(plain), plain);
+        }
+    }
 }

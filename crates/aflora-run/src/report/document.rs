@@ -59,6 +59,8 @@ pub struct Entry {
     pub note: String,
     /// An explanation on asking.
     pub title: String,
+    /// Where on the page it leads, if anywhere.
+    pub link: Option<String>,
     /// How it is set.
     pub tone: Tone,
 }
@@ -99,6 +101,12 @@ impl Entry {
     /// With an explanation.
     pub fn titled(mut self, title: impl Into<String>) -> Self {
         self.title = title.into();
+        self
+    }
+
+    /// Leading to a place on the page.
+    pub fn linked(mut self, to: impl Into<String>) -> Self {
+        self.link = Some(to.into());
         self
     }
 

@@ -2,7 +2,7 @@
 
 use super::{csv, html, markdown, Named, Report};
 use crate::experiment::results::Results;
-use crate::usage;
+use crate::{ui, usage};
 use anyhow::{bail, Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub struct Written {
 pub fn command(source: &Path, out: Option<&Path>) -> Result<()> {
     let Written { paths, damaged } = report(source, out)?;
     for path in paths {
-        println!("{}", path.display());
+        println!("{}", ui::told(&path));
     }
     if !damaged.is_empty() {
         bail!("{}", damaged.join("\n"));

@@ -1,29 +1,84 @@
 //! Questions to a results file: which runs there are of a method on a task, and what they scored.
+//!
+//! Reports ask for each method, task and seed, so a grid looks its cells through once and keeps
+//! them where they will be asked for: a report takes time in proportion to its cells.
 
+use crate::experiment::definition::PAPER;
 use crate::experiment::results::{Cell, Finding, MethodRow, Outcome, Results, TaskColumn};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// The results of one model.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Grid<'a> {
     /// All results.
     pub results: &'a Results,
     /// The model.
     pub model: &'a str,
+    /// Its cells, in the order of the file.
+    pub cells: Vec<&'a Cell>,
+    /// All seeds of its cells, in order.
+    pub seeds: Vec<u64>,
+    /// The cells of each method, by task.
+    groups: HashMap<&'a str, HashMap<&'a str, Group<'a>>>,
+    /// A word on evaluations that left rows out: their scores compare with no others.
+    pub cut: Option<&'static str>,
+    /// What people read of each method.
+    labels: HashMap<&'a str, &'a str>,
 }
 
-/// Models in the order of the file.
-pub fn models(results: &Results) -> Vec<&str> {
-    let mut models: Vec<&str> = Vec::new();
-    for cell in &results.cells {
-        if !models.contains(&cell.model.as_str()) {
-            models.push(&cell.model);
-        }
-    }
-    models
+/// The cells of a method on a task.
+#[derive(Debug, Default)]
+struct Group<'a> {
+    cells: Vec<&'a Cell>,
+    /// Those that ended well, with their seeds.
+    findings: Vec<(u64, &'a Finding)>,
+    by_seed: HashMap<u64, &'a Finding>,
 }
 
 impl<'a> Grid<'a> {
+    /// A grid for each model, in the order of the file.
+    pub fn of(results: &'a Results) -> Vec<Grid<'a>> {
+        let mut grids: Vec<Grid> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for cell in &results.cells {
+            let place = *places.entry(&cell.model).or_insert(grids.len());
+            if place == grids.len() {
+                grids.push(Grid::new(results, &cell.model));
+            }
+            grids[place].take(cell);
+        }
+        for grid in &mut grids {
+            let seeds: BTreeSet<u64> = grid.cells.iter().map(|cell| cell.seed).collect();
+            grid.seeds = seeds.into_iter().collect();
+            grid.cut = cut(&grid.cells);
+        }
+        grids
+    }
+
+    fn new(results: &'a Results, model: &'a str) -> Self {
+        let rows = results.layout.methods.iter().rev();
+        Grid {
+            results,
+            model,
+            cells: Vec::new(),
+            seeds: Vec::new(),
+            groups: HashMap::new(),
+            cut: None,
+            labels: rows.map(|row| (row.name.as_str(), row.label.as_str())).collect(),
+        }
+    }
+
+    fn take(&mut self, cell: &'a Cell) {
+        self.cells.push(cell);
+        let tasks = self.groups.entry(&cell.method).or_default();
+        let group = tasks.entry(&cell.task).or_default();
+        group.cells.push(cell);
+        if let Outcome::Done(finding) = &cell.outcome {
+            group.findings.push((cell.seed, finding));
+            group.by_seed.entry(cell.seed).or_insert(finding);
+        }
+    }
+
     /// Rows of tables.
     pub fn methods(&self) -> &'a [MethodRow] {
         &self.results.layout.methods
@@ -36,36 +91,27 @@ impl<'a> Grid<'a> {
 
     /// What people read of a method.
     pub fn label(&self, method: &str) -> String {
-        let row = self.methods().iter().find(|row| row.name == method);
-        row.map_or_else(|| method.to_string(), |row| row.label.clone())
+        self.labels.get(method).unwrap_or(&method).to_string()
     }
 
-    /// All seeds of this model's cells, in order.
-    pub fn seeds(&self) -> Vec<u64> {
-        let cells = self.results.cells.iter().filter(|c| c.model == self.model);
-        cells.map(|c| c.seed).collect::<BTreeSet<_>>().into_iter().collect()
+    fn group(&self, method: &str, task: &str) -> Option<&Group<'a>> {
+        self.groups.get(method)?.get(task)
     }
 
     /// The cells of a method on a task.
-    pub fn cells(&self, method: &str, task: &str) -> Vec<&'a Cell> {
-        let of_both = |c: &&Cell| c.model == self.model && c.method == method && c.task == task;
-        self.results.cells.iter().filter(of_both).collect()
+    pub fn cells(&self, method: &str, task: &str) -> &[&'a Cell] {
+        self.group(method, task).map_or(&[], |group| &group.cells)
     }
 
     /// The runs of a method on a task that ended well, with their seeds.
-    pub fn findings(&self, method: &str, task: &str) -> Vec<(u64, &'a Finding)> {
-        let done = |c: &'a Cell| match &c.outcome {
-            Outcome::Done(finding) => Some((c.seed, finding.as_ref())),
-            _ => None,
-        };
-        self.cells(method, task).into_iter().filter_map(done).collect()
+    pub fn findings(&self, method: &str, task: &str) -> &[(u64, &'a Finding)] {
+        self.group(method, task).map_or(&[], |group| &group.findings)
     }
 
     /// The best epoch's value of a task's metric, in points, for one seed.
     pub fn score(&self, method: &str, task: &TaskColumn, seed: u64) -> Option<f64> {
-        let findings = self.findings(method, &task.name);
-        let (_, finding) = findings.iter().find(|(s, _)| *s == seed)?;
-        points(finding, task)
+        let group = self.group(method, &task.name)?;
+        points(group.by_seed.get(&seed)?, task)
     }
 
     /// The average over all tasks of one seed's scores; none if a task is not there.
@@ -91,7 +137,38 @@ impl<'a> Grid<'a> {
         of: impl Fn(u64) -> Option<f64>,
         against: impl Fn(u64) -> Option<f64>,
     ) -> Vec<f64> {
-        self.seeds().into_iter().filter_map(|seed| Some(of(seed)? - against(seed)?)).collect()
+        self.seeds.iter().filter_map(|&seed| Some(of(seed)? - against(seed)?)).collect()
+    }
+
+    /// Whether the paper's values are of this model, on all of the rows: only then a difference
+    /// from them says something.
+    pub fn compares_with_paper(&self) -> bool {
+        let layout = &self.results.layout;
+        let same_model = match &layout.paper_models {
+            Some(models) => models.iter().any(|model| model == self.model),
+            // From before models were kept: a profile puts others in place.
+            None => self.results.profile == PAPER,
+        };
+        same_model && self.cut.is_none()
+    }
+}
+
+fn cut(cells: &[&Cell]) -> Option<&'static str> {
+    let limited = |key: &'static str| {
+        cells.iter().any(|cell| match &cell.outcome {
+            Outcome::Done(finding) => !finding.settings[key].is_null(),
+            _ => false,
+        })
+    };
+    match (limited("eval_limit"), limited("holdout")) {
+        (true, _) => Some(
+            "Evaluated on a part of the rows (eval_limit): not to be compared with the paper's \
+             values or other reports.",
+        ),
+        (_, true) => Some(
+            "Evaluated on rows held out of the training split (holdout), not on the dev split.",
+        ),
+        _ => None,
     }
 }
 

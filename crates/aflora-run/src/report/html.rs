@@ -19,17 +19,18 @@ pub fn render(reports: &[Report]) -> String {
         _ => "Experiments".into(),
     };
     let title = escape(&title);
-    let mut out = format!(
+    let out = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
          <style>\n{CHARTS}{PAGE}</style>\n</head>\n<body>\n<main>\n"
     );
-    if reports.len() > 1 {
-        let _ = writeln!(out, "<h1>{title}</h1>");
-    }
-    contents(reports, &mut out);
     let mut writer = Writer { out, charts: 0 };
+    if reports.len() > 1 {
+        // Whoever opens the page reads first what came out.
+        let _ = writeln!(writer.out, "<h1>{title}</h1>");
+        writer.table(&answers(reports));
+    }
     for (r, report) in reports.iter().enumerate() {
         writer.report(r, report, reports.len() > 1);
     }
@@ -64,20 +65,34 @@ fn anchor(report: usize, section: usize) -> String {
     format!("r{}-{}", report + 1, section + 1)
 }
 
-fn contents(reports: &[Report], out: &mut String) {
-    out.push_str("<nav aria-label=\"Contents\">\n");
+/// What each experiment asked and what came out, with links to its report.
+fn answers(reports: &[Report]) -> Table {
+    let mut rows = Vec::new();
     for (r, report) in reports.iter().enumerate() {
-        if reports.len() > 1 {
-            let _ = write!(out, "<p><a href=\"#r{}\"><b>{}</b></a>", r + 1, escape(&report.title));
-        } else {
-            out.push_str("<p>");
+        for (i, [asked, found]) in report.answers.iter().enumerate() {
+            let experiment = match i {
+                0 => Entry::new(&report.title).linked(format!("r{}", r + 1)),
+                _ => Entry::new(""),
+            };
+            rows.push(vec![experiment, asked.clone(), found.clone()]);
         }
-        for (s, section) in report.sections.iter().enumerate() {
-            let _ = write!(out, " <a href=\"#{}\">{}</a>", anchor(r, s), escape(&section.title));
-        }
-        out.push_str("</p>\n");
     }
-    out.push_str("</nav>\n");
+    Table {
+        caption: "What was asked, and what came out (intervals of 95 %)".into(),
+        words: true,
+        head: ["Experiment", "Asked", "Came out"].map(String::from).to_vec(),
+        rows,
+    }
+}
+
+/// Links to a report's sections.
+fn contents(r: usize, report: &Report, out: &mut String) {
+    let title = escape(&report.title);
+    let _ = write!(out, "<nav aria-label=\"Contents of {title}\">\n<p>");
+    for (s, section) in report.sections.iter().enumerate() {
+        let _ = write!(out, " <a href=\"#{}\">{}</a>", anchor(r, s), escape(&section.title));
+    }
+    out.push_str("</p>\n</nav>\n");
 }
 
 /// The page so far; charts are numbered, so that their parts have names.
@@ -96,6 +111,7 @@ impl Writer {
             escape(&report.title),
             inline::paragraphs(&report.about)
         );
+        contents(r, report, &mut self.out);
         for (s, section) in report.sections.iter().enumerate() {
             self.section(&anchor(r, s), level + 1, section);
         }
@@ -184,7 +200,10 @@ impl Writer {
             true => String::new(),
             false => format!("<small>{}</small>", escape(&entry.note)),
         };
-        let text = escape(&entry.text);
+        let mut text = escape(&entry.text);
+        if let Some(link) = &entry.link {
+            text = format!("<a href=\"#{}\">{text}</a>", escape(link));
+        }
         let _ = match heads {
             true => write!(self.out, "<th scope=\"row\"{class}{title}>{text}{note}</th>"),
             false => write!(self.out, "<td{class}{title}><span>{text}</span>{note}</td>"),

@@ -59,23 +59,33 @@ fn emphasis(text: &str) -> String {
     set.collect()
 }
 
+/// Each `](` is looked at once, and neither a label nor an address is looked for beyond the next
+/// one: a text of brackets alone takes no longer than any other, however many there are.
 fn links(text: &str) -> String {
-    let Some((before, rest)) = text.split_once('[') else { return escape(text) };
-    let link = rest.split_once("](").and_then(|(label, rest)| {
-        let (address, after) = rest.split_once(')')?;
-        let web = address.starts_with("https://") || address.starts_with("http://");
-        web.then_some((label, address, after))
-    });
-    match link {
-        Some((label, address, after)) => format!(
-            r#"{}<a href="{}">{}</a>{}"#,
-            escape(before),
-            escape(address),
-            escape(label),
-            links(after)
-        ),
-        None => format!("{}[{}", escape(before), links(rest)),
+    let mut out = String::new();
+    // What is not written yet, and where in it the next `](` is looked for.
+    let (mut rest, mut from) = (text, 0);
+    while let Some(at) = rest[from..].find("](").map(|at| from + at) {
+        let link = rest[from..at].rfind('[').and_then(|open| {
+            let address = &rest[at + 2..];
+            let end = address.find([')', ']']).filter(|&end| address[end..].starts_with(')'))?;
+            let (address, label) = (&address[..end], &rest[from + open + 1..at]);
+            let web = address.starts_with("https://") || address.starts_with("http://");
+            web.then_some((from + open, label, address))
+        });
+        from = at + 2;
+        if let Some((open, label, address)) = link {
+            out += &format!(
+                r#"{}<a href="{}">{}</a>"#,
+                escape(&rest[..open]),
+                escape(address),
+                escape(label)
+            );
+            rest = &rest[from + address.len() + 1..];
+            from = 0;
+        }
     }
+    out + &escape(rest)
 }
 
 #[cfg(test)]
@@ -91,7 +101,25 @@ mod tests {
              <p>See <a href=\"https://a.b/?c=&quot;d&quot;\">it</a> [no](ftp:x)</p>\n"
         );
         assert_eq!(paragraphs("a ` b ** <script>"), "<p>a ` b ** &lt;script&gt;</p>\n");
+        assert_eq!(
+            paragraphs("[a] [b](x) [c](https://d.e) and [[f](http://g)](h)"),
+            "<p>[a] [b](x) <a href=\"https://d.e\">c</a> and \
+             [<a href=\"http://g\">f</a>](h)</p>\n"
+        );
         assert_eq!(paragraphs("*so* 2 * 3 * 4"), "<p><em>so</em> 2 * 3 * 4</p>\n");
         assert_eq!(paragraphs("[x](javascript:alert(1))"), "<p>[x](javascript:alert(1))</p>\n");
+    }
+
+    /// A description of 40,000 brackets once overflowed the stack.
+    #[test]
+    fn any_number_of_brackets_is_set_at_once() {
+        for part in ["[", "](", "[](", "[a](b", "[a](https://b", "`", "*", "**"] {
+            let text = part.repeat(200_000);
+            let started = std::time::Instant::now();
+            for text in [text.clone(), text.clone() + ")", text + "](http://x)"] {
+                assert!(paragraphs(&text).len() >= text.len());
+            }
+            assert!(started.elapsed().as_secs() < 10, "{part}: {:?}", started.elapsed());
+        }
     }
 }

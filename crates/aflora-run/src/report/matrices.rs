@@ -5,7 +5,7 @@
 //! separately (`encoder.layers.0`, `decoder.layers.0`), the part stands in front. Components of a
 //! matrix share their matrix's place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A matrix's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,9 @@ impl<'a> Place<'a> {
     /// Reads a name; without a number it is of layer 0.
     pub fn of(name: &'a str) -> Self {
         let parts: Vec<&str> = name.split('.').collect();
-        let number =
-            parts.iter().position(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+        // A longer number is no layer's: a map has a column for each up to the last.
+        let layer = |p: &&str| (1..=4).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit());
+        let number = parts.iter().position(layer);
         let (prefix, layer, rest) = match number {
             Some(i) => (parts[..i].to_vec(), parts[i].parse().unwrap_or(0), &parts[i + 1..]),
             None => (Vec::new(), 0, &parts[..]),
@@ -57,9 +58,10 @@ impl<'a> Place<'a> {
             words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join(".")
         };
         let mut rows: Vec<(String, &str)> = Vec::new();
+        let mut seen = HashSet::new();
         for (_, place) in &places {
             let row = row(place);
-            if !rows.iter().any(|(name, _)| *name == row) {
+            if seen.insert(row.clone()) {
                 rows.push((row, place.side));
             }
         }
@@ -70,13 +72,13 @@ impl<'a> Place<'a> {
             _ => 2,
         });
         let rows: Vec<String> = rows.into_iter().map(|(name, _)| name).collect();
-        let index = |place: &Place| {
-            let row = row(place);
-            rows.iter().position(|name| *name == row)
-        };
+        let index: HashMap<&str, usize> =
+            rows.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
         let found = places
             .iter()
-            .filter_map(|(name, place)| Some((*name, (index(place)?, place.layer))))
+            .filter_map(|(name, place)| {
+                Some((*name, (*index.get(row(place).as_str())?, place.layer)))
+            })
             .collect();
         (rows, found)
     }
@@ -113,6 +115,12 @@ mod tests {
         let names = ["model.encoder.layers.0.fc1.lora_A", "model.decoder.layers.0.fc1.lora_A"];
         let (rows, _) = Place::rows(names.into_iter());
         assert_eq!(rows, ["decoder.fc1.A", "encoder.fc1.A"]);
+    }
+
+    #[test]
+    fn a_number_that_no_layer_has_makes_no_column() {
+        assert_eq!(Place::of("h.18446744073709551615.mlp.lora_A").layer, 0);
+        assert_eq!(Place::of("h.99999.layer.31.mlp.lora_A").layer, 31);
     }
 
     #[test]

@@ -91,12 +91,13 @@ impl EncodedSet {
         shuffled_by_length(&self.lengths(), batch_size, seed, epoch)
     }
 
-    /// The batches of an evaluation, longest rows first.
-    pub fn evaluation_batches(&self, batch_size: usize) -> Vec<Vec<usize>> {
+    /// All rows, the longest first: what does not fit into memory shows at once, and what is
+    /// evaluated together is of similar length.
+    pub fn longest_first(&self) -> Vec<usize> {
         let lengths = self.lengths();
         let mut rows: Vec<usize> = (0..lengths.len()).collect();
         rows.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
-        rows.chunks(batch_size).map(<[usize]>::to_vec).collect()
+        rows
     }
 
     /// Tokens of the longest of these rows.
@@ -198,13 +199,10 @@ mod tests {
         fn every_row_comes_once_an_epoch(
             lengths in prop::collection::vec(1usize..40, 1..300), size in 1usize..40, seed: u64,
         ) {
-            for batches in [
-                set(&lengths).training_batches(size, seed, 3),
-                set(&lengths).evaluation_batches(size),
-            ] {
-                prop_assert!(batches.iter().all(|b| !b.is_empty() && b.len() <= size));
-                prop_assert_eq!(batches.len(), lengths.len().div_ceil(size));
-                let mut rows: Vec<usize> = batches.concat();
+            let batches = set(&lengths).training_batches(size, seed, 3);
+            prop_assert!(batches.iter().all(|b| !b.is_empty() && b.len() <= size));
+            prop_assert_eq!(batches.len(), lengths.len().div_ceil(size));
+            for mut rows in [batches.concat(), set(&lengths).longest_first()] {
                 rows.sort_unstable();
                 prop_assert_eq!(rows, (0..lengths.len()).collect::<Vec<_>>());
             }

@@ -15,13 +15,13 @@
 //! order by the seed and the epoch.
 
 use super::course::Course;
-use super::folder::{indented, RunFolder, ADAPTER};
+use super::folder::{indented, read_json, RunFolder, ADAPTER};
 use super::recorder::Lengths;
 use crate::provenance::sha256;
 use crate::usage;
 use aflora_core::state::Position;
 use aflora_core::TunerState;
-use aflora_files::write::remove;
+use aflora_files::write::{is_leftover, remove};
 use aflora_models::weights::{read_tensors, write_tensors};
 use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ const MANIFEST: &str = "manifest.json";
 /// How many are kept.
 const KEPT: usize = 2;
 /// Of what a checkpoint holds; another one cannot be read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A run at a moment, but for the tensors.
 #[derive(Debug, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ pub fn save(
     moment: &Moment,
     tensors: BTreeMap<String, tch::Tensor>,
 ) -> Result<()> {
-    let parent = folder.path().join(FOLDER);
+    let parent = place(folder)?;
     let target = parent.join(id.to_string());
     let written = aflora_files::replace_folder(&target, |new| -> Result<()> {
         write_tensors(&new.join(TENSORS), tensors)?;
@@ -112,7 +112,7 @@ pub fn save(
     });
     written.with_context(|| format!("{} cannot be written", target.display()))?;
     // They take room, and nothing else.
-    for old in list(folder).into_iter().skip(KEPT) {
+    for old in list(&parent).into_iter().skip(KEPT) {
         let _ = remove(&parent.join(old.to_string()));
     }
     Ok(())
@@ -122,24 +122,25 @@ pub fn save(
 /// warnings, and removed.
 ///
 /// # Errors
-/// One was written in a form that this program does not know.
+/// One was written in a form that this program does not know, or their folder is a link.
 pub fn load(
     folder: &RunFolder,
-    fits: impl Fn(&Moment) -> Result<()>,
+    fits: impl Fn(Id, &Moment) -> Result<()>,
 ) -> Result<Option<(Id, Moment, TunerState)>> {
-    for id in list(folder) {
-        let path = folder.path().join(FOLDER).join(id.to_string());
+    let parent = place(folder)?;
+    for id in list(&parent) {
+        let path = parent.join(id.to_string());
         let read = || -> Result<_> {
             check(&path)?;
-            let moment: Moment = serde_json::from_slice(&fs::read(path.join(STATE))?)?;
-            fits(&moment)?;
+            let moment: Moment = read_json(&path.join(STATE)).context(STATE)?;
+            fits(id, &moment).context(STATE)?;
             let tensors = read_tensors(&path.join(TENSORS))?;
             let state = TunerState { position: moment.position.clone(), tensors };
             Ok((id, moment, state))
         };
         match read() {
             Ok(found) => {
-                tidy(folder, id);
+                tidy(&parent, id);
                 return Ok(Some(found));
             }
             Err(error) if error.is::<crate::UsageError>() => return Err(error),
@@ -153,11 +154,11 @@ pub fn load(
 }
 
 /// Removes what cannot be used: halves of checkpoints, and those behind `last`, the one that is.
-fn tidy(folder: &RunFolder, last: Id) {
-    let entries = fs::read_dir(folder.path().join(FOLDER)).into_iter().flatten().flatten();
+fn tidy(parent: &Path, last: Id) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     for entry in entries {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if Id::parse(&name).map_or(name.starts_with('.'), |id| id > last) {
+        if Id::parse(&name).map_or(is_leftover(&name), |id| id > last) {
             let _ = remove(&entry.path());
         }
     }
@@ -171,7 +172,7 @@ pub fn restore_adapter(folder: &RunFolder, id: Id) -> Result<()> {
     let place = folder.path().join(ADAPTER);
     let kept = folder.path().join(FOLDER).join(id.to_string()).join(ADAPTER);
     let restore = || -> io::Result<()> {
-        if !kept.is_dir() {
+        if !is_own_folder(&kept) {
             return remove(&place);
         }
         aflora_files::replace_folder(&place, |new| link_files(&kept, new))
@@ -186,9 +187,30 @@ pub fn discard(folder: &Path) {
     }
 }
 
+/// The folder of a run's checkpoints.
+///
+/// # Errors
+/// It is a link: what is written and removed there would be somebody else's.
+fn place(folder: &RunFolder) -> Result<PathBuf> {
+    let path = folder.path().join(FOLDER);
+    if path.is_symlink() {
+        usage!(
+            "{} is a link, and a run writes and removes in its own folder alone; put the folder \
+             itself there, or remove the link to start anew",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// Whether a folder stands there, and no link to one.
+fn is_own_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|about| about.is_dir())
+}
+
 /// All checkpoints of a folder, the newest first, whether whole or not.
-fn list(folder: &RunFolder) -> Vec<Id> {
-    let entries = fs::read_dir(folder.path().join(FOLDER));
+fn list(parent: &Path) -> Vec<Id> {
+    let entries = fs::read_dir(parent);
     let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
     let mut ids: Vec<Id> = names.filter_map(|name| Id::parse(&name.to_string_lossy())).collect();
     ids.sort_unstable_by(|a, b| b.cmp(a));
@@ -197,8 +219,7 @@ fn list(folder: &RunFolder) -> Vec<Id> {
 
 /// Fails unless every file is there and is what it was.
 fn check(path: &Path) -> Result<()> {
-    let manifest = fs::read(path.join(MANIFEST)).context(MANIFEST)?;
-    let manifest: Manifest = serde_json::from_slice(&manifest).context(MANIFEST)?;
+    let manifest: Manifest = read_json(&path.join(MANIFEST)).context(MANIFEST)?;
     if manifest.format != FORMAT {
         usage!(
             "{} has format {}, and this program reads {FORMAT}; go on with the version of aflora \
@@ -208,6 +229,9 @@ fn check(path: &Path) -> Result<()> {
         );
     }
     let found = digests(path)?;
+    if let Some(name) = [TENSORS, STATE].into_iter().find(|name| !found.contains_key(*name)) {
+        bail!("{name} is missing");
+    }
     for (name, digest) in &manifest.files {
         match found.get(name) {
             Some(found) if found == digest => {}
@@ -222,7 +246,7 @@ fn check(path: &Path) -> Result<()> {
 fn digests(path: &Path) -> io::Result<BTreeMap<String, String>> {
     let mut digests = BTreeMap::new();
     for (prefix, folder) in [("", path.to_path_buf()), ("adapter/", path.join(ADAPTER))] {
-        if !folder.is_dir() {
+        if !is_own_folder(&folder) {
             continue;
         }
         for file in files(&folder)? {
@@ -235,9 +259,11 @@ fn digests(path: &Path) -> io::Result<BTreeMap<String, String>> {
     Ok(digests)
 }
 
+/// The files of a folder. Links are none: they could be to anybody's.
 fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries: io::Result<Vec<_>> = fs::read_dir(folder)?.collect();
-    Ok(entries?.iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect())
+    let own = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
+    Ok(entries?.into_iter().filter(own).map(|entry| entry.path()).collect())
 }
 
 /// The files of one folder in another, as hard links, or as copies where that fails. Nobody

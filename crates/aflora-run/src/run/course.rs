@@ -1,7 +1,10 @@
 //! What a run has found so far, beside what it trained: kept in checkpoints, told at the end.
 
+use super::checkpoint::Id;
 use super::pace::StepClock;
 use super::recorder::Evaluation;
+use aflora_core::state::Position;
+use anyhow::{ensure, Result};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The course of a run up to now.
@@ -29,6 +32,43 @@ pub struct Course {
     pub curve: Curve,
     /// How the losses of evaluations went, which have no dropout in them.
     pub eval_curve: Curve,
+    /// Why the best evaluation's result is no better than a guess, where it is not.
+    pub doubts: Vec<String>,
+}
+
+impl Course {
+    /// What a checkpoint of this moment, behind `step` steps, is called.
+    pub fn id(&self, step: u64, steps_per_epoch: u64) -> Id {
+        let epochs = self.evaluations.len() as u64;
+        Id { step, evaluated: epochs > 0 && step == epochs.saturating_mul(steps_per_epoch) }
+    }
+
+    /// Whether a run can have found this at `position`: it may come out of a file.
+    ///
+    /// # Errors
+    /// A number is none that a run has there.
+    pub fn check(&self, position: &Position, steps_per_epoch: u64) -> Result<()> {
+        let Position { step, skipped, .. } = *position;
+        let epochs = self.evaluations.len() as u64;
+        let within = |what: &str, found: u64, least: u64, most: u64| {
+            ensure!((least..=most).contains(&found), "{what} is {found}, not {least} to {most}");
+            Ok(())
+        };
+        let epoch = |n: u64| n.saturating_mul(steps_per_epoch);
+        within("position.step", step, epoch(epochs), epoch(epochs + 1))?;
+        for evaluation in &self.evaluations {
+            within("the step of an evaluation", evaluation.step, 0, step)?;
+        }
+        if let Some(best) = self.best {
+            ensure!(best < self.evaluations.len(), "best is {best} of {epochs} evaluations");
+        }
+        ensure!(self.training_seconds >= 0.0, "training_seconds is {}", self.training_seconds);
+        within("skipped_before", self.skipped_before, 0, skipped)?;
+        within("steps_in_sum", self.steps_in_sum, skipped - self.skipped_before, step)?;
+        within("curve.recorded", self.curve.recorded, 0, step)?;
+        within("eval_curve.recorded", self.eval_curve.recorded, 0, epochs)?;
+        self.clock.check(step)
+    }
 }
 
 impl Default for Course {
@@ -44,20 +84,23 @@ impl Default for Course {
             last_loss: f64::NAN,
             curve: Curve::default(),
             eval_curve: Curve::default(),
+            doubts: Vec::new(),
         }
     }
 }
 
 /// JSON has no number that is none: it is written as null.
-pub fn null_is_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+pub fn null_is_nan<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
-/// The range of the recorded losses: one that does not move learns nothing.
+/// How recorded losses went: one that does not move learns nothing, nor does one that rises.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Curve {
     recorded: u64,
+    first: f64,
+    last: f64,
     least: f64,
     most: f64,
     told: bool,
@@ -70,16 +113,35 @@ impl Curve {
     pub const EVALUATIONS: u64 = 3;
     /// A loss that moved by less, relative to its size, stood still.
     const STILL: f64 = 1e-4;
+    /// One that was never below its beginning and ends above it by this factor only rose.
+    const ROSE: f64 = 1.1;
+    /// One that ends above its beginning by this factor diverged, whatever came between.
+    const DIVERGED: f64 = 2.0;
+    /// Losses to see before a rise is one.
+    const RISE: u64 = 3;
+
+    /// The first loss and the last; of none, none.
+    pub fn ends(&self) -> Option<(f64, f64)> {
+        (self.recorded > 0).then_some((self.first, self.last))
+    }
+
+    /// Whether the loss only rose, or ended far above where it began.
+    pub fn rose(&self) -> bool {
+        let Curve { recorded, first, last, least, .. } = *self;
+        let only = least >= first && last > Self::ROSE * first;
+        recorded >= Self::RISE && (only || last > Self::DIVERGED * first)
+    }
 
     /// Takes a loss in; when they are `enough`, says whether they stood still. That is said once.
     pub fn stands_still(&mut self, loss: f64, enough: u64) -> bool {
         if !loss.is_finite() {
             return false;
         }
-        (self.least, self.most) = match self.recorded {
-            0 => (loss, loss),
-            _ => (self.least.min(loss), self.most.max(loss)),
-        };
+        if self.recorded == 0 {
+            (self.first, self.least, self.most) = (loss, loss, loss);
+        }
+        (self.least, self.most) = (self.least.min(loss), self.most.max(loss));
+        self.last = loss;
         self.recorded += 1;
         if self.told || self.recorded < enough {
             return false;
@@ -103,6 +165,88 @@ mod tests {
         assert_eq!(said(&|_| 0.65), 1);
         assert_eq!(said(&|i| 0.65 - 1e-5 * i as f64), 0);
         assert_eq!(said(&|i| if i == 3 { f64::NAN } else { 0.0 }), 1);
+    }
+
+    /// Behind the seventh step of three epochs of three.
+    fn seven() -> (Course, Position) {
+        let evaluation = |step| Evaluation {
+            step,
+            epoch: step as f64 / 3.0,
+            metrics: [("f1".to_string(), Some(0.5))].into(),
+            loss: 0.5,
+            seconds: 1.0,
+        };
+        let mut course = Course {
+            evaluations: vec![evaluation(3), evaluation(6)],
+            best: Some(1),
+            loss_sum: 0.5,
+            steps_in_sum: 1,
+            ..Course::default()
+        };
+        for _ in 0..7 {
+            course.clock.add(0.1);
+            course.curve.stands_still(0.5, 9);
+        }
+        let mut accounting = aflora_core::accounting::Accounting::new(5);
+        (0..7).for_each(|_| accounting.step(5));
+        let position = Position {
+            step: 7,
+            skipped: 1,
+            skipped_in_a_row: 0,
+            accounting,
+            groups: Vec::new(),
+            counts: [].into(),
+        };
+        (course, position)
+    }
+
+    #[test]
+    fn a_course_with_numbers_that_no_run_has_is_refused() {
+        let (good, position) = seven();
+        good.check(&position, 3).unwrap();
+        assert_eq!(good.id(7, 3).to_string(), "step-7");
+        assert_eq!(good.id(6, 3).to_string(), "step-6-evaluated");
+        let refused = |change: &dyn Fn(&mut Course), words: &str| {
+            let mut course = good.clone();
+            change(&mut course);
+            let error = course.check(&position, 3).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        refused(&|c| drop(c.evaluations.pop()), "position.step is 7, not 3 to 6");
+        refused(&|c| c.evaluations[1].step = 8, "the step of an evaluation is 8");
+        refused(&|c| c.best = Some(2), "best is 2 of 2 evaluations");
+        refused(&|c| c.training_seconds = -1.0, "training_seconds is -1");
+        refused(&|c| c.skipped_before = 2, "skipped_before is 2, not 0 to 1");
+        // A mean over no steps, or over fewer than none.
+        refused(&|c| c.steps_in_sum = 0, "steps_in_sum is 0, not 1 to 7");
+        refused(&|c| c.steps_in_sum = u64::MAX, "steps_in_sum");
+        refused(&|c| c.curve.recorded = u64::MAX, "curve.recorded");
+        let clock = |text: &str| {
+            let clock: StepClock = serde_json::from_str(text).unwrap();
+            move |c: &mut Course| c.clock = clock.clone()
+        };
+        refused(&clock(r#"{"steps":8,"seconds":1,"sample":[],"k":0}"#), "clock.steps is 8");
+        refused(&clock(r#"{"steps":7,"seconds":1,"sample":[],"k":63}"#), "clock.k is 63");
+        refused(&clock(r#"{"steps":7,"seconds":1,"sample":[],"k":64}"#), "clock.k is 64");
+        refused(&clock(r#"{"steps":1,"seconds":1,"sample":[1,1],"k":0}"#), "clock.sample has 2");
+    }
+
+    #[test]
+    fn a_loss_that_only_rose_or_ends_far_above_its_beginning_is_no_noise() {
+        let rose = |losses: &[f64]| {
+            let mut curve = Curve::default();
+            for &loss in losses {
+                let _ = curve.stands_still(loss, 50);
+            }
+            curve.rose()
+        };
+        assert!(rose(&[0.7, 0.8, 0.9]));
+        assert!(rose(&[0.7, 0.6, 40.0]));
+        assert!(rose(&[0.7, f64::NAN, 0.75, 0.9]));
+        assert!(!rose(&[0.7, 0.6, 0.9]), "it was lower in between");
+        assert!(!rose(&[0.70, 0.71, 0.72]), "noise");
+        assert!(!rose(&[0.7, 0.9]), "too few to tell");
+        assert!(!rose(&[0.7, 0.5, 0.1]));
     }
 
     #[test]

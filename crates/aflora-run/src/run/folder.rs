@@ -16,7 +16,9 @@
 use super::lock::Lock;
 use aflora_files::write::{is_leftover, remove};
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The file whose presence says that the run ended well.
@@ -97,6 +99,17 @@ impl RunFolder {
         }
         Ok(())
     }
+}
+
+/// The most bytes of a JSON file of a run: some hundred thousand evaluations have less.
+const MOST: u64 = 64 << 20;
+
+/// Reads a JSON file of a run's folder, which may have come from anywhere.
+///
+/// # Errors
+/// It cannot be read, is longer than any run's, or is something else.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    Ok(serde_json::from_slice(&aflora_files::read_at_most(path, MOST)?)?)
 }
 
 /// As indented JSON with an end of line.

@@ -9,6 +9,7 @@ use super::prepare::Prepared;
 use crate::usage;
 use aflora_core::adapter::Role;
 use aflora_core::Tuner;
+use aflora_files::own;
 use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -34,6 +35,22 @@ impl Header {
     /// Numbers of all matrices together.
     pub fn numel(&self) -> usize {
         self.matrices.iter().map(|(_, [rows, columns])| (rows * columns) as usize).sum()
+    }
+
+    /// Whether there are matrices, and the file of `length` bytes, this header's `line` among
+    /// them, can hold a step of theirs.
+    fn fits(&self, line: usize, length: u64) -> bool {
+        let sides = self.matrices.iter().flat_map(|(_, shape)| shape);
+        // Below this the products and their sum fit their types.
+        let sane = sides.into_iter().all(|side| (1..1 << 24).contains(side));
+        let numel = |(_, [rows, columns]): &(String, [i64; 2])| (rows * columns) as u64;
+        sane && !self.matrices.is_empty()
+            && self
+                .matrices
+                .iter()
+                .try_fold(0u64, |sum, matrix| sum.checked_add(numel(matrix)))
+                .and_then(|numel| numel.checked_mul(8)?.checked_add(line as u64))
+                .is_some_and(|wanted| wanted <= length)
     }
 
     /// Bytes of a step.
@@ -71,10 +88,11 @@ impl GradientLog {
         line.push(b'\n');
         let whole = line.len() as u64 + tuner.completed() * header.step_bytes();
         let open = || -> std::io::Result<File> {
-            let mut file =
-                File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let mut file = match tuner.completed() {
+                0 => own::create(&path)?,
+                _ => own::open(&path)?,
+            };
             if tuner.completed() == 0 {
-                file.set_len(0)?;
                 file.write_all(&line)?;
             }
             if file.metadata()?.len() < whole {
@@ -123,16 +141,19 @@ impl GradientReader {
     /// Opens the log in a run's folder.
     ///
     /// # Errors
-    /// There is none, or it is damaged.
+    /// There is none, or it is damaged, or has no step.
     pub fn open(run: &Path) -> Result<Self> {
         let path = run.join(FILE);
-        let Ok(file) = File::open(&path) else {
-            usage!(
+        let file = match aflora_files::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => usage!(
                 "{} is not there; record it with record_gradients=true, on a run whose matrices \
                  never freeze (method=aflora-trainable)",
                 path.display()
-            );
+            ),
+            Err(error) => usage!("{} cannot be read: {error}", path.display()),
         };
+        let length = file.metadata().map_or(0, |about| about.len());
         let mut file = BufReader::new(file);
         let mut line = String::new();
         // A header names some hundred matrices: far below this.
@@ -140,9 +161,8 @@ impl GradientReader {
         let damaged = || format!("{} is no record of gradients", path.display());
         read.with_context(damaged)?;
         let header: Header = serde_json::from_str(&line).with_context(damaged)?;
-        let sane = |side: &i64| (1..1 << 24).contains(side);
-        if !header.matrices.iter().all(|(_, shape)| shape.iter().all(sane)) {
-            bail!("{}", damaged());
+        if !header.fits(line.len(), length) {
+            bail!("{}: it holds no whole step of any matrix", damaged());
         }
         Ok(GradientReader { file, header })
     }
@@ -164,5 +184,34 @@ impl GradientReader {
             bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let (gradient, values) = numbers.split_at(self.header.numel());
         Ok(Some([Tensor::from_slice(gradient), Tensor::from_slice(values)]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_of_more_than_the_file_holds_takes_no_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |shapes: &str, bytes: usize| {
+            let header =
+                format!("{{\"matrices\":[{shapes}],\"steps_per_epoch\":1,\"total_steps\":1}}\n");
+            std::fs::write(folder.path().join(FILE), header + &"x".repeat(bytes)).unwrap();
+            GradientReader::open(folder.path())
+        };
+        open(r#"["a",[2,3]]"#, 48).unwrap();
+        let large = [r#"["a",[16777215,16777215]]"#; 70_000].join(",");
+        for (shapes, bytes) in [
+            (r#"["a",[2,3]]"#, 47),
+            (r#"["a",[16777215,16777215]]"#, 1000),
+            (r#"["a",[-1,3]]"#, 1000),
+            // Its steps would have no end.
+            ("", 1000),
+            (&large, 1000),
+        ] {
+            let error = open(shapes, bytes).unwrap_err().to_string();
+            assert!(error.contains("is no record of gradients"), "{error}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One process writes a run's folder at a time.
 
 use crate::usage;
+use aflora_files::own;
 use anyhow::{Context, Result};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -8,6 +9,9 @@ use std::path::Path;
 
 /// The file that is locked.
 pub const FILE: &str = ".lock";
+
+/// The most bytes of a process's number, with the end of its line.
+const LONGEST: u64 = 16;
 
 /// Holds a run's folder until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
@@ -37,16 +41,17 @@ impl Lock {
     pub fn try_take(folder: &Path) -> Result<std::result::Result<Lock, String>> {
         let path = folder.join(FILE);
         let failed = || format!("{} cannot be locked", path.display());
-        let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = open.with_context(failed)?;
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = own::open_with(&path, &mut options).with_context(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                return Ok(Err(match holder.trim() {
-                    "" => "another process".into(),
-                    pid => format!("process {pid}"),
+                let _ = (&mut file).take(LONGEST).read_to_string(&mut holder);
+                return Ok(Err(match holder.trim().parse::<u32>() {
+                    Ok(pid) => format!("process {pid}"),
+                    Err(_) => "another process".into(),
                 }));
             }
             Err(TryLockError::Error(error)) => return Err(error).with_context(failed),

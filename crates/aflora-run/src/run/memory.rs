@@ -1,7 +1,8 @@
-//! A GPU's memory: the batch that fits, and what to do when one does not; and other failures of
-//! libtorch, which tch's operators make panics of.
+//! Memory: the batch that fits into a GPU's, and what to do when one does not fit; and other
+//! failures of libtorch, which tch's operators make panics of.
 
 use super::prepare::Prepared;
+use super::update::Update;
 use crate::config::Resolved;
 use aflora_core::Tuner;
 use aflora_models::foreign::caught;
@@ -77,19 +78,31 @@ pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     caught(work).unwrap_or_else(|words| Err(anyhow!("libtorch failed: {words}")))
 }
 
-/// An error of a step with words on what to do, where a GPU's memory was too small.
-pub fn explain(error: anyhow::Error, run: &Prepared, rows: &[Vec<usize>]) -> anyhow::Error {
-    if run.device == Device::Cpu || !is_out_of_memory(&error) {
+/// An error of a step with words on what to do, where the memory was too small.
+pub fn explain(error: anyhow::Error, run: &Prepared, update: &Update) -> anyhow::Error {
+    if !is_out_of_memory(&error) {
         return error;
     }
     let width = |rows: &Vec<usize>| run.objective.batch(rows).first().map_or(0, |t| t.size()[1]);
-    let longest = rows.iter().map(width).max().unwrap_or(0);
+    let longest = update.passes.iter().map(width).max().unwrap_or(0);
     let (size, accumulate) = (run.config.batch_size, run.config.accumulate);
+    let whose = if run.device == Device::Cpu { "the memory" } else { "the GPU's memory" };
     error.context(format!(
-        "the GPU's memory is too small for a batch of {size} rows of {longest} tokens; {}",
+        "{whose} is too small for a batch of {size} rows of {longest} tokens; {}",
         remedy(size, accumulate, writes(run))
     ))
 }
+
+/// An error of an evaluation of one row with words on what to do.
+pub fn explain_evaluation(error: anyhow::Error) -> anyhow::Error {
+    error.context(format!(
+        "the memory is too small to evaluate, not even one row at once fits; these need less: {}",
+        SMALLER.join(", ")
+    ))
+}
+
+/// What takes less memory whatever is done, and does not give quite the same.
+const SMALLER: [&str; 2] = ["precision=bf16", "a smaller max_length"];
 
 fn writes(run: &Prepared) -> bool {
     run.model.backbone().writer().is_some()
@@ -101,18 +114,21 @@ fn remedy(size: usize, accumulate: usize, writes: bool) -> String {
     if let Some(part) = smaller(size, size) {
         let passes = accumulate * (size / part);
         ways.push(format!("batch_size={part} accumulate={passes} (the same update)"));
-        ways.push("batch_size=auto".to_string());
+        ways.push("batch_size=auto on a GPU".to_string());
     }
     if writes {
         ways.push("model.gradient_checkpointing=true".into());
     }
-    ways.extend(["precision=bf16", "a smaller max_length"].map(String::from));
+    ways.extend(SMALLER.map(String::from));
     format!("these need less: {}", ways.join(", "))
 }
 
-/// Whether libtorch ran out of a GPU's memory: it says so in words alone.
-fn is_out_of_memory(error: &anyhow::Error) -> bool {
-    format!("{error:#}").to_lowercase().contains("out of memory")
+/// Whether libtorch ran out of memory, a GPU's or the host's: it says so in words alone.
+pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
+    let words = format!("{error:#}").to_lowercase();
+    ["out of memory", "can't allocate memory", "not enough memory"]
+        .iter()
+        .any(|sign| words.contains(sign))
 }
 
 #[cfg(test)]
@@ -141,6 +157,14 @@ mod tests {
         assert_eq!(search(48, 1), (Some(1), vec![48, 24, 12, 6, 3, 1]));
         assert_eq!(search(21, 20), (Some(7), vec![21, 7]));
         assert_eq!(search(4, 0), (None, vec![4, 2, 1]));
+    }
+
+    #[test]
+    fn the_host_s_memory_runs_out_in_words_too() {
+        let words = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate \
+                     memory: you tried to allocate 14495514624 bytes. Error code 12";
+        assert!(is_out_of_memory(&anyhow!(words.to_string()).context("dev loss")));
+        assert!(!is_out_of_memory(&anyhow!("The size of tensor a must match")));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! [`checkpoint`] what it takes to go on with it.
 
 pub mod batches;
+mod chance;
 pub mod checkpoint;
 pub mod course;
 pub mod folder;
@@ -15,6 +16,7 @@ pub mod memory;
 pub mod model_files;
 pub mod objective;
 mod pace;
+pub mod passes;
 pub mod place;
 pub mod prepare;
 pub mod recorder;
@@ -23,5 +25,7 @@ mod seed;
 mod start;
 pub mod summary;
 pub mod tensorboard;
+pub mod token_cache;
 pub mod tokens;
 pub mod train;
+pub mod update;

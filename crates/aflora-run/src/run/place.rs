@@ -1,7 +1,7 @@
 //! Which folder a run gets: a new one, or one in which the same run was begun.
 
 use super::checkpoint;
-use super::folder::{RunFolder, CONFIG, CONFIG_DIGEST, METRICS, PROVENANCE};
+use super::folder::{read_json, RunFolder, CONFIG, CONFIG_DIGEST, METRICS, PROVENANCE};
 use super::lock::{self, Lock};
 use super::summary::Summary;
 use crate::config::{self, Resolved};
@@ -173,9 +173,13 @@ pub(crate) fn differences(path: &Path, resolved: &mut Resolved) -> Result<Vec<St
 fn check_unchanged(path: &Path) -> Result<()> {
     let provenance = path.join(PROVENANCE);
     // Without one, the run ended before it did anything.
-    let Ok(text) = aflora_files::read_text(&provenance) else { return Ok(()) };
-    let unreadable = || format!("{} cannot be read", provenance.display());
-    let there: Value = serde_json::from_str(&text).with_context(unreadable)?;
+    let there: Value = match read_json(&provenance) {
+        Ok(there) => there,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => {
+            return Err(e).with_context(|| format!("{} cannot be read", provenance.display()))
+        }
+    };
     let config = path.join(CONFIG);
     let now = sha256(&config).with_context(|| config.display().to_string())?;
     match there[CONFIG_DIGEST].as_str() {
@@ -193,8 +197,8 @@ fn finished(path: &Path) -> Result<Option<Summary>> {
     let path = path.join(METRICS);
     let unreadable =
         || format!("{} cannot be read; remove the folder to run it again", path.display());
-    match fs::read(&path) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(unreadable)?)),
+    match read_json(&path) {
+        Ok(summary) => Ok(Some(summary)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(unreadable),
     }

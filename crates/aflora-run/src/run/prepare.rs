@@ -5,12 +5,13 @@ use super::model_files::{self, byte_progress, locator, ModelFiles};
 use super::objective::classify::Classify;
 use super::objective::write::{Texts, Write};
 use super::objective::Objective;
+use super::passes::Passes;
 use super::rows;
 use crate::config::{Resolved, RunSettings, WeightsFrom};
 use crate::data::{check_training, Dataset, Example, Locator, Source, Task, TaskSpec, TextDataset};
 use crate::provenance::sha256;
 use crate::ui::Progress;
-use crate::{device, usage};
+use crate::{device, precision, threads, usage};
 use aflora_core::{Method, Tuner};
 use aflora_models::adapter_folder::BaseModel;
 use aflora_models::weights::{self, LoadReport};
@@ -70,8 +71,8 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     aflora_models::check_kind(&resolved.model.backbone, resolved.task.purpose())?;
     let config = resolved.run.clone();
     let device = device::choose(&config.device)?;
-    if let Some(threads) = config.threads {
-        tch::set_num_threads(i32::try_from(threads).context("threads")?);
+    if let Some(wanted) = config.threads {
+        tch::set_num_threads(i32::try_from(threads::bounded(wanted)).context("threads")?);
     }
     let locator = locator(resolved);
     let files = model_files::find(resolved, &locator, None, true, progress)?;
@@ -79,7 +80,7 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
 
     tch::manual_seed(config.seed as i64);
     let method = resolved.method.build()?;
-    let base = base_kind(resolved, method.as_ref(), device)?;
+    let base = base_kind(resolved, &files, method.as_ref(), device)?;
     if resolved.model.weights == WeightsFrom::Pretrained {
         weights::check_size(&files.folder, &files.config)?;
     }
@@ -156,14 +157,25 @@ pub fn trains_weights(method: &dyn Method) -> bool {
     ["layer.weight", "layer.bias"].iter().any(|name| method.trains(name))
 }
 
-/// The frozen weights' kind. A method that trains the model's own weights needs them in single
+/// The frozen weights' kind, as the run has it. A method that trains the model's own weights needs them in single
 /// precision.
-fn base_kind(resolved: &Resolved, method: &dyn Method, device: Device) -> Result<Kind> {
-    let precision = resolved.run.precision.as_str();
+///
+/// # Errors
+/// The run asks for bf16 all the same, or the model cannot be built from its config.json.
+pub fn base_kind(
+    resolved: &Resolved,
+    files: &ModelFiles,
+    method: &dyn Method,
+    device: Device,
+) -> Result<Kind> {
     let own = trains_weights(method);
-    let base = match precision {
+    let base = match resolved.run.precision.as_str() {
         "auto" if own => Kind::Float,
-        precision => device::use_precision(precision, device)?,
+        asked => precision::choose(asked, device, || {
+            let build = || build_model(resolved, files, Device::Cpu, Kind::Float);
+            let shapes = aflora_models::shapes_only(build)?;
+            Ok(precision::rows_times_weights(shapes.as_ref(), resolved.run.batch_size))
+        })?,
     };
     if own && base != Kind::Float {
         usage!(
@@ -236,7 +248,7 @@ impl Data {
                     train,
                     evals: evals.collect::<Result<_>>()?,
                     pad_id: encoder.pad_id(),
-                    eval_batch_size,
+                    passes: Passes::new(eval_batch_size),
                     max_length,
                     device,
                 };

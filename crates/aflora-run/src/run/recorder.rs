@@ -2,8 +2,9 @@
 
 use super::course::null_is_nan;
 use super::folder::RunFolder;
-use super::tensorboard::{open_at, ScalarWriter};
+use super::tensorboard::{self, open_at, ScalarWriter};
 use aflora_core::freeze::FreezeCheck;
+use aflora_files::own;
 use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -83,11 +84,13 @@ impl Lengths {
     /// Whether the logs in `folder` are as long at least.
     ///
     /// # Errors
-    /// They are not.
+    /// They are not, or have names that a run's logs have not.
     pub fn check(&self, folder: &RunFolder) -> Result<()> {
-        for (name, wanted) in [(EVENTS, self.events), (&self.scalars_file, self.scalars)] {
-            let length = folder.path().join(name).metadata().map_or(0, |about| about.len());
+        let scalars = tensorboard::place(folder.path(), &self.scalars_file)?;
+        for (path, wanted) in [(folder.path().join(EVENTS), self.events), (scalars, self.scalars)] {
+            let length = path.symlink_metadata().map_or(0, |about| about.len());
             if length < wanted {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
                 bail!("{name} had {wanted} bytes then and has {length} now");
             }
         }
@@ -110,7 +113,7 @@ impl Recorder {
     pub fn create(folder: &RunFolder) -> Result<Self> {
         let path = folder.path().join(EVENTS);
         let failed = || format!("{} cannot be written", path.display());
-        let events = BufWriter::new(File::create(&path).with_context(failed)?);
+        let events = BufWriter::new(own::create(&path).with_context(failed)?);
         let scalars = ScalarWriter::create(folder.path()).with_context(failed)?;
         Ok(Recorder { path, events, scalars })
     }

@@ -2,14 +2,14 @@
 
 use super::checkpoint::{self, Id, Moment};
 use super::course::Course;
-use super::folder::{RunFolder, CONFIG, CONFIG_DIGEST, PROVENANCE};
+use super::folder::{read_json, RunFolder, CONFIG, CONFIG_DIGEST, PROVENANCE};
 use super::prepare::Prepared;
 use super::recorder::Recorder;
 use crate::config::Resolved;
 use crate::provenance::{sha256, Environment};
 use crate::{device, usage};
 use aflora_core::Tuner;
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,8 +35,9 @@ pub fn start(
     folder: &RunFolder,
 ) -> Result<Start> {
     let begun = folder.path().join(CONFIG).is_file();
-    let found = checkpoint::load(folder, |moment| {
+    let found = checkpoint::load(folder, |id, moment| {
         check_inputs(moment, &inputs(run))?;
+        check_numbers(id, moment, run)?;
         moment.lengths.check(folder)
     })?;
     let Some((id, moment, state)) = found else {
@@ -93,6 +94,15 @@ fn check_inputs(moment: &Moment, here: &BTreeMap<String, String>) -> Result<()> 
     Ok(())
 }
 
+/// A checkpoint whose numbers are those of no moment of this run is not gone on from.
+fn check_numbers(id: Id, moment: &Moment, run: &Prepared) -> Result<()> {
+    moment.position.check(run.total_steps())?;
+    moment.course.check(&moment.position, run.steps_per_epoch)?;
+    let here = moment.course.id(moment.position.step, run.steps_per_epoch);
+    ensure!(id == here, "it is called {id} and is of {here}");
+    Ok(())
+}
+
 fn provenance(run: &Prepared, folder: &RunFolder) -> Result<Value> {
     let weights = run.weights.iter();
     let config = sha256(&folder.path().join(CONFIG)).context(CONFIG)?;
@@ -111,8 +121,7 @@ fn provenance(run: &Prepared, folder: &RunFolder) -> Result<Value> {
 fn add_to_provenance(run: &Prepared, folder: &RunFolder, step: u64) -> Result<()> {
     let path = folder.path().join(PROVENANCE);
     let unreadable = || format!("{} cannot be read", path.display());
-    let bytes = std::fs::read(&path).with_context(unreadable)?;
-    let mut whole: Value = serde_json::from_slice(&bytes).with_context(unreadable)?;
+    let mut whole: Value = read_json(&path).with_context(unreadable)?;
     let device = device::describe(run.device);
     if let Some(before) = whole["device"].as_str().filter(|before| *before != device) {
         tracing::warn!(

@@ -5,10 +5,14 @@
 //! (double), step = 2 (varint), file_version = 3 (string), summary = 5 { value = 1 { tag = 1,
 //! simple_value = 2 } }.
 
+use aflora_files::{inside, own, printable_line};
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How the names of event files begin.
+const PREFIX: &str = "events.out.tfevents.";
 
 /// Appends scalars to one event file.
 #[derive(Debug)]
@@ -20,8 +24,8 @@ pub struct ScalarWriter {
 impl ScalarWriter {
     /// Starts an event file in `folder`.
     pub fn create(folder: &Path) -> io::Result<Self> {
-        let name = format!("events.out.tfevents.{:010}.aflora", now() as u64);
-        let file = BufWriter::new(File::create(folder.join(&name))?);
+        let name = format!("{PREFIX}{:010}.aflora", now() as u64);
+        let file = BufWriter::new(own::create(&folder.join(&name))?);
         let mut writer = ScalarWriter { name, file };
         let mut event = time_field();
         bytes_field(&mut event, 3, b"brain.Event:2");
@@ -31,7 +35,7 @@ impl ScalarWriter {
 
     /// Goes on with the file `name` in `folder`, behind its first `length` bytes.
     pub fn go_on(folder: &Path, name: &str, length: u64) -> io::Result<Self> {
-        let file = BufWriter::new(open_at(&folder.join(name), length)?);
+        let file = BufWriter::new(open_at(&place(folder, name)?, length)?);
         Ok(ScalarWriter { name: name.to_string(), file })
     }
 
@@ -76,9 +80,21 @@ impl ScalarWriter {
     }
 }
 
+/// Where the event file `name` lies, a name that came out of a file: no other file is cut.
+///
+/// # Errors
+/// It is no event file's, or leads out of the folder.
+pub(super) fn place(folder: &Path, name: &str) -> io::Result<PathBuf> {
+    if !name.starts_with(PREFIX) || name.contains('/') {
+        let problem = format!("`{}` is no name of an event file", printable_line(name));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    }
+    inside(folder, name)
+}
+
 /// A file cut to its first `length` bytes, to be written on.
 pub(super) fn open_at(path: &Path, length: u64) -> io::Result<File> {
-    let mut file = File::options().write(true).open(path)?;
+    let mut file = own::open(path)?;
     file.set_len(length)?;
     file.seek(SeekFrom::End(0))?;
     Ok(file)

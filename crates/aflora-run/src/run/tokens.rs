@@ -9,6 +9,7 @@
 //! a byte of flags a row; then rows u64, columns u64, a CRC-32C u32 of everything so far, and
 //! eight bytes that name the format.
 
+use super::token_cache;
 use aflora_models::mapped::Mapped;
 use anyhow::Result;
 use sha2::{Digest, Sha256};
@@ -64,7 +65,7 @@ impl Key {
     fn name(self) -> String {
         let digest = self.digest.finalize();
         let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        format!("{hex}.tokens")
+        hex + token_cache::SUFFIX
     }
 }
 
@@ -110,12 +111,18 @@ impl Tokens {
         if let Some(folder) = cache.filter(|_| key.bytes >= WORTH) {
             let path = folder.join(key.name());
             match Tokens::open(&path, columns) {
-                Ok(tokens) => return Ok(tokens),
+                Ok(tokens) => {
+                    token_cache::used(&path);
+                    return Ok(tokens);
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => tracing::warn!("{}: {error}; it is made anew", path.display()),
             }
             match Tokens::create(&path, columns, &mut fill) {
-                Ok(tokens) => return Ok(tokens),
+                Ok(tokens) => {
+                    token_cache::clean(folder, &path);
+                    return Ok(tokens);
+                }
                 Err(error) => match error.downcast::<io::Error>() {
                     Ok(error) => tracing::warn!(
                         "{}: {error}; the next run will have to tokenise again",

@@ -10,12 +10,13 @@ use super::folder::{RunFolder, ADAPTER, METRICS};
 use super::gradient_log::GradientLog;
 use super::health;
 use super::memory;
-use super::pace;
+use super::pace::Forecast;
 use super::prepare::Prepared;
 use super::recorder::{Evaluation, Event, Recorder};
 use super::seed;
 use super::start::{self, Start};
 use super::summary::{freeze_table, Summary};
+use super::update::Update;
 use crate::config::Resolved;
 use crate::device;
 use crate::interrupt::{self, Interrupted};
@@ -43,6 +44,9 @@ pub fn train(
     // Before anything is frozen again.
     let flops_at_start = run.model.flops_per_token();
     let Start { mut recorder, course, saved } = start::start(resolved, run, &mut tuner, folder)?;
+    if let Some(remark) = tuner.remark() {
+        tracing::info!("{remark}");
+    }
     interrupt::listen().context("signals cannot be caught")?;
     if saved.is_none() {
         recorder.record(&Event::Begin {
@@ -73,7 +77,7 @@ pub fn train(
         saved,
         saved_at: Instant::now(),
         clock_at: None,
-        first_steps: Vec::new(),
+        forecast: Forecast::default(),
         tuner,
     };
     let result = training.run(progress);
@@ -93,9 +97,9 @@ pub fn train(
 
 /// One update that was made.
 pub struct Step<'a> {
-    /// The batches of rows that it was made from.
-    pub rows: &'a [Vec<usize>],
-    /// Their mean loss, on the device.
+    /// What it was made from.
+    pub update: &'a Update,
+    /// Its mean loss, on the device.
     pub loss: Tensor,
     /// What it did.
     pub report: StepReport,
@@ -122,8 +126,8 @@ struct Loop<'a> {
     saved_at: Instant,
     /// Since when the time counts as training.
     clock_at: Option<Instant>,
-    /// Seconds of the first three steps of this process.
-    first_steps: Vec<f64>,
+    /// How long the rest will take, on a CPU.
+    forecast: Forecast,
 }
 
 impl Loop<'_> {
@@ -142,14 +146,15 @@ impl Loop<'_> {
     /// The steps of an epoch, or those that are left of it.
     fn epoch(&mut self, epoch: u64, progress: &mut dyn Progress) -> Result<()> {
         let (config, length) = (&self.run.config, self.run.steps_per_epoch);
-        let batches = self.run.objective.training_batches(config.batch_size, config.seed, epoch);
+        let cut = (config.batch_size, config.accumulate);
+        let updates = Update::epoch(self.run.objective.as_ref(), cut, config.seed, epoch);
         let done = self.tuner.completed() - epoch * length;
         progress.begin_at(&format!("epoch {}/{}", epoch + 1, config.epochs), done, length);
         self.clock_at = Some(Instant::now());
-        for rows in batches.chunks(config.accumulate).skip(done as usize) {
+        for update in updates.iter().skip(done as usize) {
             interrupt::check()?;
-            let step = memory::guarded(|| self.step(rows));
-            let step = step.map_err(|e| memory::explain(e, self.run, rows))?;
+            let step = memory::guarded(|| self.step(update));
+            let step = step.map_err(|e| memory::explain(e, self.run, update))?;
             self.after_step(&step)?;
             let completed = self.tuner.completed();
             progress.update(completed - epoch * length, &self.note());
@@ -171,30 +176,17 @@ impl Loop<'_> {
         }
     }
 
-    /// One update from the batches in `rows`.
-    fn step<'r>(&mut self, rows: &'r [Vec<usize>]) -> Result<Step<'r>> {
+    /// Makes an update.
+    fn step<'r>(&mut self, update: &'r Update) -> Result<Step<'r>> {
         let started = Instant::now();
         let run = self.run;
         tch::manual_seed(seed::of_step(run.config.seed, self.tuner.completed()));
-        let mut sum: Option<Tensor> = None;
-        for batch in rows {
-            let batch = run.objective.batch(batch);
-            let loss = |batch: &[Tensor]| -> Result<_> {
-                let loss = run.objective.loss(&run.model, batch)?;
-                Ok((loss, run.model.take_checkpoints()))
-            };
-            let loss = self.graphs.accumulate(&mut self.tuner, &batch, rows.len(), loss)?;
-            sum = Some(match sum {
-                Some(sum) => sum + loss,
-                // A recorded loss holds its value until the next is made.
-                None if rows.len() > 1 => loss.copy(),
-                None => loss,
-            });
-        }
+        let objective = run.objective.as_ref();
+        let (tuner, graphs) = (&mut self.tuner, &mut self.graphs);
+        let loss = update.accumulate(objective, &run.model, tuner, graphs)?;
         if let Some(reason) = self.graphs.remark() {
             tracing::warn!("steps run operation by operation, which is slower: {reason}");
         }
-        let loss = sum.context("a step has no rows")?;
         if let Some(log) = &mut self.gradients {
             log.step(&self.tuner)?;
         }
@@ -205,13 +197,13 @@ impl Loop<'_> {
         // limits make these times right on average.
         let took = started.elapsed().as_secs_f64();
         self.course.clock.add(took);
-        if self.first_steps.len() < 3 {
-            self.first_steps.push(took);
-            if self.first_steps.len() == 3 && run.device == tch::Device::Cpu {
-                pace::announce(&self.first_steps, run.total_steps() - self.tuner.completed());
+        if run.device == tch::Device::Cpu {
+            let left = run.total_steps() - self.tuner.completed();
+            if let Some(words) = self.forecast.step(took, left) {
+                words.say();
             }
         }
-        Ok(Step { rows, loss, report })
+        Ok(Step { update, loss, report })
     }
 
     fn after_step(&mut self, step: &Step) -> Result<()> {
@@ -229,7 +221,7 @@ impl Loop<'_> {
             completed.is_multiple_of(config.log_every) || completed == self.run.total_steps();
         // Looking makes a GPU wait.
         if record || self.run.device == tch::Device::Cpu {
-            self.skipped = health::check_finite(&self.tuner, config, step, self.skipped)?;
+            self.skipped = health::check_finite(&self.tuner, self.run, step, self.skipped)?;
         }
         health::check_moved(&mut self.tuner)?;
         if record {
@@ -247,7 +239,8 @@ impl Loop<'_> {
         (course.steps_in_sum, course.skipped_before) = (0, self.skipped);
         let an_epoch = self.run.steps_per_epoch.div_ceil(self.run.config.log_every);
         if course.curve.stands_still(course.last_loss, Curve::STEPS.max(an_epoch)) {
-            health::tell_still("loss", course.last_loss, &self.run.config);
+            let bad = (self.skipped, completed);
+            health::tell_still("loss", course.last_loss, bad, &self.run.config);
         }
         self.recorder.record(&Event::Step {
             step: completed,
@@ -260,7 +253,8 @@ impl Loop<'_> {
     }
 
     fn note(&self) -> String {
-        let rate = self.run.config.batch_size as f64 / self.course.clock.mean();
+        let config = &self.run.config;
+        let rate = (config.batch_size * config.accumulate) as f64 / self.course.clock.mean();
         let trainable = thousands(self.tuner.arena().trainable(false));
         let loss = match self.course.last_loss.is_nan() {
             true => "–".to_string(), // none read from the device yet
@@ -271,10 +265,7 @@ impl Loop<'_> {
 
     /// Writes a checkpoint, unless the last is of this very moment.
     fn checkpoint(&mut self) -> Result<()> {
-        let step = self.tuner.completed();
-        let epochs = self.course.evaluations.len() as u64;
-        let evaluated = epochs > 0 && step == epochs * self.run.steps_per_epoch;
-        let id = Id { step, evaluated };
+        let id = self.course.id(self.tuner.completed(), self.run.steps_per_epoch);
         if self.saved == Some(id) {
             return Ok(());
         }
@@ -340,7 +331,8 @@ impl Loop<'_> {
         let words =
             format!("epoch {epoch}: {loss}dev loss {:.4}, {}", evaluation.loss, metrics.join(", "));
         if self.course.eval_curve.stands_still(evaluation.loss, Curve::EVALUATIONS) {
-            health::tell_still("dev loss", evaluation.loss, &self.run.config);
+            let bad = (self.skipped, step);
+            health::tell_still("dev loss", evaluation.loss, bad, &self.run.config);
         }
         self.course.evaluations.push(evaluation);
         let index = self.course.evaluations.len() - 1;
@@ -351,6 +343,7 @@ impl Loop<'_> {
         if better {
             self.save_adapter()?;
             self.course.best = Some(index);
+            self.course.doubts = found.doubts;
         }
         tracing::info!("{words}{}", if better { " (best so far)" } else { "" });
         Ok(())
@@ -387,6 +380,8 @@ impl Loop<'_> {
         if let Some(log) = &mut self.gradients {
             log.flush()?;
         }
+        let bad = (self.tuner.skipped()?.0, self.tuner.completed());
+        health::sum_up(&self.course, bad, &self.run.config);
         let counts = self.tuner.accounting();
         self.folder.write("freeze.csv", freeze_table(self.run, counts).as_bytes())?;
         let summary =

@@ -3,8 +3,8 @@
 //! A line counts once its end is written: a half-written last line waits for the next look. A file
 //! that got shorter is another one, and is read from its beginning.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use aflora_files::lines::whole_lines;
+use std::io::{self, BufReader, Seek, SeekFrom};
 use std::path::PathBuf;
 
 /// A place in a growing file.
@@ -14,13 +14,13 @@ pub struct Tail {
     offset: u64,
 }
 
-/// What came since the last look.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct News {
-    /// Whether the file began anew; what was read before is no more.
-    pub anew: bool,
-    /// Whole lines, without their ends.
-    pub lines: Vec<String>,
+/// What came since the last look, bit by bit: a file may be larger than the memory.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News<'a> {
+    /// The file began anew; what was read before is no more.
+    Anew,
+    /// A whole line, without its end.
+    Line(&'a str),
 }
 
 impl Tail {
@@ -29,47 +29,59 @@ impl Tail {
         Tail { path, offset: 0 }
     }
 
-    /// The lines that were finished since the last look.
+    /// Tells the lines that were finished since the last look.
     ///
     /// # Errors
-    /// The file is there and cannot be read.
-    pub fn news(&mut self) -> io::Result<News> {
-        let mut file = match File::open(&self.path) {
+    /// The file is there and cannot be read, or is no file, or has a line that is longer than any
+    /// run's.
+    pub fn news(&mut self, mut tell: impl FnMut(News)) -> io::Result<()> {
+        let mut file = match aflora_files::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(News::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        let anew = file.metadata()?.len() < self.offset;
-        if anew {
+        if file.metadata()?.len() < self.offset {
             self.offset = 0;
+            tell(News::Anew);
         }
         file.seek(SeekFrom::Start(self.offset))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
-        self.offset += whole as u64;
-        let text = String::from_utf8_lossy(&bytes[..whole]);
-        Ok(News { anew, lines: text.lines().map(str::to_string).collect() })
+        self.offset += whole_lines(BufReader::new(file), |line| {
+            let line = String::from_utf8_lossy(line);
+            tell(News::Line(line.trim_end_matches(['\n', '\r'])));
+        })?;
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
     use std::io::Write;
+
+    /// The lines that came; `-` for a file that began anew.
+    fn news(tail: &mut Tail) -> Vec<String> {
+        let mut told = Vec::new();
+        let tell = |news: News| match news {
+            News::Anew => told.push("-".to_string()),
+            News::Line(line) => told.push(line.to_string()),
+        };
+        tail.news(tell).unwrap();
+        told
+    }
 
     #[test]
     fn half_a_line_waits_for_its_other_half() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("events.jsonl");
         let mut tail = Tail::new(path.clone());
-        assert_eq!(tail.news().unwrap(), News::default(), "no file yet");
+        assert!(news(&mut tail).is_empty(), "no file yet");
         let mut file = File::create(&path).unwrap();
         file.write_all(b"one\ntw").unwrap();
-        assert_eq!(tail.news().unwrap().lines, ["one"]);
-        assert!(tail.news().unwrap().lines.is_empty());
+        assert_eq!(news(&mut tail), ["one"]);
+        assert!(news(&mut tail).is_empty());
         file.write_all(b"o\nthree\n").unwrap();
-        assert_eq!(tail.news().unwrap().lines, ["two", "three"]);
+        assert_eq!(news(&mut tail), ["two", "three"]);
     }
 
     #[test]
@@ -78,8 +90,8 @@ mod tests {
         let path = place.path().join("events.jsonl");
         std::fs::write(&path, "a long line\n").unwrap();
         let mut tail = Tail::new(path.clone());
-        tail.news().unwrap();
+        news(&mut tail);
         std::fs::write(&path, "new\n").unwrap();
-        assert_eq!(tail.news().unwrap(), News { anew: true, lines: vec!["new".into()] });
+        assert_eq!(news(&mut tail), ["-", "new"]);
     }
 }

@@ -4,6 +4,7 @@ use super::view::{Phase, View};
 use crate::report::numbers::significant;
 use crate::run::recorder::Evaluation;
 use crate::ui::{seconds, thousands};
+use aflora_files::{printable, printable_line};
 
 /// After this many seconds without an event the silence is told.
 const SILENCE: f64 = 60.0;
@@ -27,8 +28,9 @@ pub fn phase(view: &View) -> String {
     match &view.phase {
         Phase::Waiting => "waiting for its first steps".into(),
         Phase::Running => "running".into(),
+        Phase::Evaluating => "evaluating".into(),
         Phase::Finished => "finished".into(),
-        Phase::Failed(error) => format!("failed: {error}"),
+        Phase::Failed(error) => format!("failed: {}", printable(error)),
     }
 }
 
@@ -36,12 +38,16 @@ pub fn phase(view: &View) -> String {
 pub fn progress(view: &View) -> String {
     let state = &view.state;
     let mut text = match (state.total_steps, state.share()) {
-        (Some(total), Some(share)) => format!(
-            "{} of {} steps ({:.0} %)",
-            thousands(state.step as i64),
-            thousands(total as i64),
-            100.0 * share
-        ),
+        (Some(total), Some(share)) => {
+            // Evaluating takes its time: a run is all done once it has finished.
+            let most = if view.phase == Phase::Finished { 100.0 } else { 99.0 };
+            format!(
+                "{} of {} steps ({:.0} %)",
+                thousands(state.step as i64),
+                thousands(total as i64),
+                (100.0 * share).floor().min(most)
+            )
+        }
         _ => format!("{} steps", thousands(state.step as i64)),
     };
     if let Some(epoch) = state.epoch() {
@@ -69,7 +75,9 @@ pub fn speed(view: &View) -> Option<String> {
         }
         _ => {}
     }
-    if let (Phase::Running | Phase::Waiting, Some(silence)) = (&view.phase, view.silence) {
+    if let (Phase::Running | Phase::Evaluating | Phase::Waiting, Some(silence)) =
+        (&view.phase, view.silence)
+    {
         if silence.as_secs_f64() > SILENCE {
             parts.push(format!("nothing new for {}", seconds(silence.as_secs_f64())));
         }
@@ -126,9 +134,12 @@ pub fn evaluations(view: &View, last: usize) -> Vec<String> {
 }
 
 fn evaluation(e: &Evaluation) -> String {
-    let metrics = e.metrics.iter().map(|(name, value)| match value {
-        Some(value) => format!("{name} {value:.4}"),
-        None => format!("{name} undefined"),
+    let metrics = e.metrics.iter().map(|(name, value)| {
+        let name = printable_line(name);
+        match value {
+            Some(value) => format!("{name} {value:.4}"),
+            None => format!("{name} undefined"),
+        }
     });
     let metrics: Vec<String> = metrics.collect();
     format!("epoch {}: {}, dev loss {:.4}", e.epoch, metrics.join(", "), e.loss)

@@ -2,9 +2,10 @@
 
 use super::pace::Pace;
 use super::state::State;
-use super::tail::Tail;
-use crate::run::folder::{CONFIG, METRICS};
+use super::tail::{News, Tail};
+use crate::run::folder::{read_json, CONFIG, METRICS, PROVENANCE};
 use crate::usage;
+use aflora_files::printable_line;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -26,8 +27,10 @@ pub struct Watched {
 pub enum Phase {
     /// Nothing is recorded yet.
     Waiting,
-    /// It goes on.
+    /// It trains.
     Running,
+    /// The steps of an epoch are done, and it is being judged.
+    Evaluating,
     /// It ended well.
     Finished,
     /// It ended early.
@@ -37,7 +40,7 @@ pub enum Phase {
 /// What can be shown of a run.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// The run's name: that of its folder.
+    /// The run's name, to print: that of its folder.
     pub name: String,
     /// How it stands.
     pub phase: Phase,
@@ -85,18 +88,14 @@ impl Watched {
     /// The events cannot be read.
     pub fn look(&mut self) -> Result<()> {
         // Metrics are written last: seen before the events, no event is missed.
-        let metrics = std::fs::read(self.folder.join(METRICS)).ok();
-        self.metrics = metrics.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let news = self
-            .tail
-            .news()
+        self.metrics = read_json(&self.folder.join(METRICS)).ok();
+        let state = &mut self.state;
+        self.tail
+            .news(|news| match news {
+                News::Anew => *state = State::default(),
+                News::Line(line) => state.read(line),
+            })
             .with_context(|| format!("the events of {} cannot be read", self.folder.display()))?;
-        if news.anew {
-            self.state = State::default();
-        }
-        for line in &news.lines {
-            self.state.read(line);
-        }
         self.pace.see(self.opened.elapsed().as_secs_f64(), self.state.step);
         Ok(())
     }
@@ -111,6 +110,7 @@ impl Watched {
             (Some(_), _) => Phase::Finished,
             (None, Some(error)) => Phase::Failed(error.clone()),
             (None, None) if self.state.step == 0 => Phase::Waiting,
+            (None, None) if self.state.awaits_evaluation() => Phase::Evaluating,
             (None, None) => Phase::Running,
         }
     }
@@ -127,7 +127,8 @@ impl Watched {
             state.selection = Some(selection.to_string());
         }
         View {
-            name: name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned(),
+            name: printable_line(&name.file_name().unwrap_or(name.as_os_str()).to_string_lossy())
+                .into_owned(),
             phase: self.phase(),
             pace: self.pace.per_second().or_else(|| self.average(written?)),
             silence: written.and_then(|at| SystemTime::now().duration_since(at).ok()),
@@ -138,8 +139,7 @@ impl Watched {
 
     /// Steps a second from the start to the last event, evaluations included.
     fn average(&self, last: SystemTime) -> Option<f64> {
-        let bytes = std::fs::read(self.folder.join("provenance.json")).ok()?;
-        let provenance: Value = serde_json::from_slice(&bytes).ok()?;
+        let provenance: Value = read_json(&self.folder.join(PROVENANCE)).ok()?;
         let started = provenance.pointer("/environment/started_unix")?.as_u64()?;
         let last = last.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64();
         let seconds = last - started as f64;

@@ -3,6 +3,8 @@
 // Each test program uses some of it.
 #![allow(dead_code)]
 
+pub mod stopping;
+
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;

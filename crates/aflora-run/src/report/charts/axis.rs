@@ -53,9 +53,14 @@ impl Scale {
             return self.powers(wanted);
         }
         let step = round_step((self.high - self.low) / wanted.max(1) as f64);
-        let digits = (-step.log10().floor()).max(0.0) as usize;
+        // Below the step that an f64 has at 1, it is the scale that is odd.
+        let digits = (-step.log10().floor()).clamp(0.0, 15.0) as usize;
         let first = (self.low / step - 1e-9).ceil() as i64;
         let last = (self.high / step + 1e-9).floor() as i64;
+        // Where a range is too small or too large for an f64 to divide, nothing is round.
+        if last.saturating_sub(first) > 2 * wanted.max(1) as i64 {
+            return Vec::new();
+        }
         (first..=last)
             .map(|i| i as f64 * step)
             .map(|v| (v, if step >= 1000.0 { short(v) } else { numbers::fixed(v, digits) }))
@@ -114,6 +119,23 @@ pub fn short(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_that_no_run_has_make_no_endless_axis() {
+        let pixels = (0.0, 100.0);
+        for values in [[1e300, -1e300], [f64::MAX, f64::MIN], [1.8e19, 1.8e19], [5e-324, 1e-323]] {
+            for scale in [
+                Scale::linear(values.into_iter(), true, pixels),
+                Scale::linear(values.into_iter(), false, pixels),
+                Scale::tight(values.into_iter(), pixels),
+                Scale::log(values.into_iter(), pixels),
+            ] {
+                let ticks = scale.ticks(5);
+                assert!(ticks.len() <= 20, "{values:?}: {ticks:?}");
+                assert!(ticks.iter().all(|(_, words)| words.len() < 400), "{values:?}: {ticks:?}");
+            }
+        }
+    }
 
     #[test]
     fn ticks_are_round_and_within() {

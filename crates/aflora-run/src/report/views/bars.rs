@@ -5,7 +5,6 @@ use crate::report::charts::bars::{draw, Bar};
 use crate::report::document::{Block, Chart, Entry, Section, Table};
 use crate::report::grid::Grid;
 use crate::report::numbers::{count, fixed, significant, Mean};
-
 use std::collections::BTreeSet;
 
 /// A quantity: its name, its value, how that is written.
@@ -71,13 +70,14 @@ fn value(grid: &Grid, (_, value, _): &Quantity, m: &MethodRow, t: &TaskColumn) -
 }
 
 fn chart(grid: &Grid, quantity: &Quantity) -> Option<Chart> {
-    let has = |m: &&MethodRow| grid.tasks().iter().any(|t| value(grid, quantity, m, t).is_some());
-    let methods: Vec<&MethodRow> = grid.methods().iter().filter(has).collect();
+    let has = |m: &MethodRow| grid.tasks().iter().any(|t| value(grid, quantity, m, t).is_some());
+    let methods: Vec<(usize, &MethodRow)> =
+        grid.methods().iter().enumerate().filter(|(_, m)| has(m)).collect();
     // Per task the methods' values; only of tasks where none is missing, so shares compare.
     let tasks: Vec<Vec<f64>> = grid
         .tasks()
         .iter()
-        .filter_map(|t| methods.iter().map(|m| value(grid, quantity, m, t)).collect())
+        .filter_map(|t| methods.iter().map(|(_, m)| value(grid, quantity, m, t)).collect())
         .collect();
     let largest = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
     if methods.is_empty() || tasks.iter().all(|values| largest(values) <= 0.0) {
@@ -86,12 +86,11 @@ fn chart(grid: &Grid, quantity: &Quantity) -> Option<Chart> {
     let (name, _, written) = quantity;
     let mut rows = Vec::new();
     let mut bars: Vec<Bar> = Vec::new();
-    for (i, method) in methods.iter().enumerate() {
+    for (i, (style, method)) in methods.iter().enumerate() {
         let shares = tasks.iter().filter(|v| largest(v) > 0.0).map(|v| v[i] / largest(v));
         let share = Mean::of(shares)?.mean;
         let mean = Mean::of(tasks.iter().map(|v| v[i]))?.mean;
-        let style = grid.methods().iter().position(|m| m.name == method.name).unwrap_or(0);
-        bars.push((method.label.clone(), style, share));
+        bars.push((method.label.clone(), *style, share));
         rows.push(vec![Entry::new(&method.label), written(mean).into(), fixed(share, 3).into()]);
     }
     let least = bars.iter().min_by(|a, b| a.2.total_cmp(&b.2))?;

@@ -53,7 +53,8 @@ impl Standing {
         }
     }
 
-    fn tone(self) -> Tone {
+    /// How it is set.
+    pub fn tone(self) -> Tone {
         match self {
             Standing::Agrees => Tone::Good,
             Standing::Disagrees => Tone::Bad,
@@ -63,8 +64,26 @@ impl Standing {
     }
 }
 
-/// Neighbours in a claim's order, and how far the second is above the first.
-pub fn pairs<'a>(grid: &Grid, claim: &'a Claim) -> Vec<(&'a str, &'a str, Option<Difference>)> {
+/// Two neighbours in a claim's order, and how far the second is above the first.
+pub type Pair<'a> = (&'a str, &'a str, Option<Difference>);
+
+/// A pair in words: by how many points the second is above the first, or why that is unknown.
+pub fn words(grid: &Grid, (low, high, difference): &Pair) -> String {
+    let (high, low) = (grid.label(high), grid.label(low));
+    match difference {
+        None => format!("{high} above {low}: no seed has both"),
+        Some(d) => {
+            let interval = match d.interval {
+                Some((from, to)) => format!("{} to {}", signed(from, 2), signed(to, 2)),
+                None => Verdict::OneSeed.words().to_string(),
+            };
+            format!("{high} above {low}: {} points ({interval})", signed(d.mean, 2))
+        }
+    }
+}
+
+/// The pairs of a claim.
+pub fn pairs<'a>(grid: &Grid, claim: &'a Claim) -> Vec<Pair<'a>> {
     let neighbours = claim.order.windows(2);
     neighbours
         .map(|two| {
@@ -75,7 +94,7 @@ pub fn pairs<'a>(grid: &Grid, claim: &'a Claim) -> Vec<(&'a str, &'a str, Option
 }
 
 /// Of a whole claim: as its worst pair; unknown if one cannot be told and none disagrees.
-pub fn whole(pairs: &[(&str, &str, Option<Difference>)]) -> Standing {
+pub fn whole(pairs: &[Pair]) -> Standing {
     let standings: Vec<Standing> = pairs.iter().map(|(_, _, d)| Standing::of(d.as_ref())).collect();
     let worst_first = [
         Standing::Disagrees,

@@ -15,7 +15,7 @@ pub fn section(grid: &Grid) -> Section {
         charts.extend(loss(grid, task));
     }
     let mut blocks = vec![Block::Charts(charts)];
-    if grid.seeds().len() > 1 {
+    if grid.seeds.len() > 1 {
         let text = "Lines are means over seeds, bands go from the least seed to the greatest.";
         blocks.insert(0, Block::Text(text.into()));
     }
@@ -26,7 +26,7 @@ fn dev(grid: &Grid, task: &TaskColumn) -> Option<Chart> {
     let mut name = None;
     let series = by_method(grid, |method| {
         let findings = grid.findings(method, &task.name);
-        over_seeds(findings.into_iter().flat_map(|(_, f)| {
+        over_seeds(findings.iter().flat_map(|(_, f)| {
             let metric = metric(f, task);
             name.get_or_insert_with(|| metric.replace('_', " "));
             f.evaluations.iter().filter_map(move |e| {

@@ -17,7 +17,7 @@ pub fn section(grid: &Grid) -> Section {
              comparisons). A difference counts as higher or lower only where its interval leaves \
              0 out. n is {} where it is not given.",
             grid.label(reference),
-            grid.seeds().len()
+            grid.seeds.len()
         )));
         blocks.push(Block::Charts(chart(grid, reference).into_iter().collect()));
         blocks.push(Block::table(table));
@@ -35,7 +35,7 @@ fn table(grid: &Grid, reference: &str) -> Table {
     let mut head = vec!["Method".to_string()];
     head.extend(grid.tasks().iter().map(|t| t.label.clone()));
     let several = grid.tasks().len() > 1;
-    let seeds = grid.seeds().len();
+    let seeds = grid.seeds.len();
     if several {
         head.push("All tasks".into());
     }
@@ -79,7 +79,8 @@ fn entry(differences: Vec<f64>, seeds: usize) -> Entry {
     })
 }
 
-fn chart(grid: &Grid, reference: &str) -> Option<Chart> {
+/// The averages against the reference's, as a chart.
+pub fn chart(grid: &Grid, reference: &str) -> Option<Chart> {
     let rows: Vec<forest::Row> = others(grid, reference)
         .filter_map(|(i, method)| {
             let d = Difference::of(grid.paired_average(method, reference))?;

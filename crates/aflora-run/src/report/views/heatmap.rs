@@ -8,6 +8,9 @@ use crate::report::grid::Grid;
 use crate::report::numbers::{fixed, Mean};
 use std::collections::BTreeMap;
 
+/// The most cells of a map: a hundred times those of the largest model here.
+const MOST: u64 = 100_000;
+
 /// The section.
 pub fn section(grid: &Grid) -> Section {
     let freezing: Vec<&MethodRow> = grid.methods().iter().filter(|m| freezes(grid, m)).collect();
@@ -40,7 +43,7 @@ type Steps = BTreeMap<(usize, u64), (Vec<f64>, usize)>;
 
 fn chart(grid: &Grid, method: &MethodRow, task: &TaskColumn, several: bool) -> Option<Chart> {
     let findings: Vec<&Finding> =
-        grid.findings(&method.name, &task.name).into_iter().map(|(_, f)| f).collect();
+        grid.findings(&method.name, &task.name).iter().map(|(_, f)| *f).collect();
     let names = findings.iter().flat_map(|f| f.matrices.iter().map(|m| m.name.as_str()));
     let (rows, places) = Place::rows(names);
     if rows.is_empty() {
@@ -56,6 +59,13 @@ fn chart(grid: &Grid, method: &MethodRow, task: &TaskColumn, several: bool) -> O
         }
     }
     let last = places.values().map(|(_, layer)| *layer).max().unwrap_or(0);
+    // No model's map: whoever made the file up does not get a drawing of any size.
+    let size = rows.len() as u64 * (last + 1);
+    if size > MOST {
+        let (task, method) = (&task.label, &method.label);
+        tracing::warn!("{task}, {method}: a heat map of {size} places is left out");
+        return None;
+    }
     let layers: Vec<String> = (0..=last).map(|layer| layer.to_string()).collect();
     let grid_rows: Vec<(String, Vec<Cell>)> = rows
         .iter()

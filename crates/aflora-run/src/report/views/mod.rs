@@ -1,7 +1,7 @@
 //! Ways of showing results, one a file: each makes a section of a report.
 
-use super::document::{Block, Section};
-use super::grid::{models, Grid};
+use super::document::{Block, Entry, Section};
+use super::grid::Grid;
 use crate::experiment::results::{Results, View};
 
 mod bars;
@@ -17,14 +17,15 @@ mod table;
 mod threshold;
 mod trainable;
 
-/// All sections of a report, in the order that the layout asks for.
-pub fn sections(results: &Results) -> Vec<Section> {
-    let models = models(results);
-    let mut sections = Vec::new();
-    for model in &models {
-        let grid = Grid { results, model };
+/// All sections of a report, in the order that the layout asks for, and its answers in short: what
+/// was asked, and what came out.
+pub fn sections(results: &Results) -> (Vec<Section>, Vec<[Entry; 2]>) {
+    let grids = Grid::of(results);
+    let (mut sections, mut answers) = (Vec::new(), Vec::new());
+    for grid in &grids {
+        let model = grid.model;
         let named = |mut section: Section| {
-            if models.len() > 1 {
+            if grids.len() > 1 {
                 section.title = format!("{}: {model}", section.title);
                 for block in &mut section.blocks {
                     let Block::Charts(charts) = block else { continue };
@@ -35,13 +36,19 @@ pub fn sections(results: &Results) -> Vec<Section> {
             }
             section
         };
-        sections.push(named(summary::section(&grid)));
-        for view in &results.layout.show {
-            sections.push(named(section(*view, &grid)));
+        let shown: Vec<Section> =
+            results.layout.show.iter().map(|view| section(*view, grid)).collect();
+        for [mut asked, found] in summary::answers(grid, &shown) {
+            if grids.len() > 1 {
+                asked.note = format!("on {model}");
+            }
+            answers.push([asked, found]);
         }
+        sections.push(named(summary::section(grid)));
+        sections.extend(shown.into_iter().map(named));
     }
     sections.push(provenance::section(results));
-    sections
+    (sections, answers)
 }
 
 fn section(view: View, grid: &Grid) -> Section {

@@ -1,10 +1,9 @@
-//! The settings of the runs: those that differ between methods, those that all share, and a word
-//! where rows were left out.
+//! The settings of the runs: those that differ between methods, and those that all share.
 
-use crate::experiment::results::{Finding, Outcome, Results};
+use crate::experiment::results::{Outcome, Results, TaskColumn};
 use crate::report::document::{Entry, Table};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Each key with all its values.
 type Values = BTreeMap<String, BTreeSet<String>>;
@@ -13,12 +12,10 @@ type ByTask<'a> = BTreeMap<(&'a str, &'a str), Values>;
 
 /// A row for each setting whose values are not the same for all methods; none if there are none.
 pub fn table(results: &Results) -> Option<Table> {
-    let methods: Vec<(&str, ByTask)> = results
-        .layout
-        .methods
-        .iter()
-        .map(|row| (row.label.as_str(), values(results, &row.name)))
-        .filter(|(_, by_task)| !by_task.is_empty())
+    let mut found = by_method(results);
+    let rows = results.layout.methods.iter();
+    let methods: Vec<(&str, ByTask)> = rows
+        .filter_map(|row| Some((row.label.as_str(), found.remove(row.name.as_str())?)))
         .collect();
     let all = methods.iter().flat_map(|(_, by_task)| by_task.values());
     let keys: BTreeSet<&String> = all.flat_map(Values::keys).collect();
@@ -54,64 +51,42 @@ pub fn shared(results: &Results) -> Option<Table> {
         "limit",
         "eval_limit",
     ];
-    let tasks: Vec<_> = results.layout.tasks.iter().collect();
-    let row = |key: &str| {
-        let mut row = vec![Entry::new(key)];
-        for task in &tasks {
-            let values: BTreeSet<String> =
-                findings(results, &task.name).map(|f| text(&f.settings[key])).collect();
-            let values: Vec<String> = values.into_iter().collect();
-            row.push(Entry::new(values.join(", ")));
+    let mut found: HashMap<&str, [BTreeSet<String>; KEYS.len()]> = HashMap::new();
+    for cell in &results.cells {
+        if let Outcome::Done(finding) = &cell.outcome {
+            let values = found.entry(&cell.task).or_default();
+            for (values, key) in values.iter_mut().zip(KEYS) {
+                values.insert(text(&finding.settings[key]));
+            }
         }
-        row
+    }
+    let tasks = &results.layout.tasks;
+    let row = |(i, key): (usize, &&str)| {
+        let of = |task: &TaskColumn| match found.get(task.name.as_str()) {
+            Some(values) => values[i].iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+            None => String::new(),
+        };
+        let entries = tasks.iter().map(|task| Entry::new(of(task)));
+        std::iter::once(Entry::new(*key)).chain(entries).collect()
     };
-    let any = tasks.iter().any(|task| findings(results, &task.name).next().is_some());
+    let any = tasks.iter().any(|task| found.contains_key(task.name.as_str()));
     let mut head = vec!["Setting".to_string()];
     head.extend(tasks.iter().map(|task| task.label.clone()));
-    let rows = KEYS.iter().map(|key| row(key)).collect();
+    let rows = KEYS.iter().enumerate().map(row).collect();
     let caption = "Settings by task (several values: by method)".into();
     any.then_some(Table { caption, words: true, head, rows })
 }
 
-fn findings<'a>(results: &'a Results, task: &'a str) -> impl Iterator<Item = &'a Finding> + 'a {
-    let cells = results.cells.iter().filter(move |cell| cell.task == task);
-    cells.filter_map(|cell| match &cell.outcome {
-        Outcome::Done(finding) => Some(finding.as_ref()),
-        _ => None,
-    })
-}
-
-/// A word on evaluations that left rows out: their scores compare with no others.
-pub fn cut(results: &Results) -> Option<String> {
-    let limited = |key: &'static str| {
-        results.cells.iter().any(|cell| match &cell.outcome {
-            Outcome::Done(finding) => !finding.settings[key].is_null(),
-            _ => false,
-        })
-    };
-    match (limited("eval_limit"), limited("holdout")) {
-        (true, _) => Some(
-            "Evaluated on a part of the rows (eval_limit): not to be compared with the paper's \
-             values or other reports."
-                .into(),
-        ),
-        (_, true) => Some(
-            "Evaluated on rows held out of the training split (holdout), not on the dev split."
-                .into(),
-        ),
-        _ => None,
-    }
-}
-
-fn values<'a>(results: &'a Results, method: &str) -> ByTask<'a> {
-    let mut by_task = ByTask::new();
-    for cell in results.cells.iter().filter(|c| c.method == method) {
+/// The values of each method, by its name, in one pass over the runs.
+fn by_method(results: &Results) -> HashMap<&str, ByTask<'_>> {
+    let mut methods: HashMap<&str, ByTask> = HashMap::new();
+    for cell in &results.cells {
         if let Outcome::Done(finding) = &cell.outcome {
-            let values = by_task.entry((&cell.model, &cell.task)).or_default();
-            flatten("", &finding.settings, values);
+            let by_task = methods.entry(&cell.method).or_default();
+            flatten("", &finding.settings, by_task.entry((&cell.model, &cell.task)).or_default());
         }
     }
-    by_task
+    methods
 }
 
 fn flatten(key: &str, value: &Value, into: &mut Values) {

@@ -1,15 +1,16 @@
-//! The first lines of a report: how much was run, who is ahead, what became of the paper's claims.
+//! The first lines of a report: how much was run, who is ahead, what became of the paper's claims;
+//! and the same in short, for a page over several reports.
 
-use super::{claims, settings, table};
+use super::{claims, differences, table};
 use crate::experiment::results::Outcome;
-use crate::report::document::{Block, Section};
+use crate::report::document::{Block, Chart, Entry, Section};
 use crate::report::grid::Grid;
 use crate::report::numbers::{count, fixed};
 
 /// The section.
 pub fn section(grid: &Grid) -> Section {
     let mut lines = vec![how_much(grid)];
-    lines.extend(settings::cut(grid.results));
+    lines.extend(grid.cut.map(String::from));
     lines.extend(ahead(grid));
     for claim in &grid.results.layout.claims {
         let standing = claims::whole(&claims::pairs(grid, claim));
@@ -19,18 +20,73 @@ pub fn section(grid: &Grid) -> Section {
     Section { title: "In short".into(), blocks: vec![Block::List(lines)] }
 }
 
+/// What was asked, and what came out: a pair of entries for each claim of the paper's; of an
+/// experiment without one how far methods are from its reference, or what its first chart shows,
+/// or who is ahead.
+pub fn answers(grid: &Grid, sections: &[Section]) -> Vec<[Entry; 2]> {
+    let claims = &grid.results.layout.claims;
+    if !grid.cells.iter().any(|cell| matches!(cell.outcome, Outcome::Done(_))) {
+        return vec![[Entry::new(asked(grid)), Entry::none("no run is done")]];
+    }
+    if claims.is_empty() {
+        let reference = grid.results.layout.reference.as_ref();
+        let found = reference
+            .and_then(|reference| differences::chart(grid, reference))
+            .map(|chart| in_words(&chart))
+            .or_else(|| first_chart(sections))
+            .or_else(|| ahead(grid));
+        let found = found.map_or_else(|| Entry::none("nothing to compare"), Entry::new);
+        return vec![[Entry::new(asked(grid)), found]];
+    }
+    claims
+        .iter()
+        .map(|claim| {
+            let pairs = claims::pairs(grid, claim);
+            let standing = claims::whole(&pairs);
+            let says = claim.says.trim_end_matches('.');
+            let found = Entry::new(standing.words()).toned(standing.tone());
+            let differences: Vec<String> = pairs.iter().map(|p| claims::words(grid, p)).collect();
+            [Entry::new(format!("The paper: {says}")), found.noted(differences.join("\n"))]
+        })
+        .collect()
+}
+
+/// What an experiment asks: the first sentence of its description.
+fn asked(grid: &Grid) -> String {
+    let about = grid.results.layout.about.trim();
+    let paragraph = about.split("\n\n").next().unwrap_or_default();
+    match paragraph.split_once(". ") {
+        Some((first, _)) => format!("{first}."),
+        None => paragraph.to_string(),
+    }
+}
+
+/// What the chart shows that an experiment puts first, before any table.
+fn first_chart(sections: &[Section]) -> Option<String> {
+    let mut blocks = sections.iter().flat_map(|section| &section.blocks);
+    blocks.find_map(|block| match block {
+        Block::Charts(charts) => Some(charts.first().map(in_words)),
+        Block::Table { .. } => Some(None),
+        _ => None,
+    })?
+}
+
+fn in_words(chart: &Chart) -> String {
+    format!("{}. {}", chart.title, chart.finding)
+}
+
 fn how_much(grid: &Grid) -> String {
-    let cells = || grid.results.cells.iter().filter(|c| c.model == grid.model);
-    let done = cells().filter(|c| matches!(c.outcome, Outcome::Done(_))).count();
-    let failed = cells().filter(|c| matches!(c.outcome, Outcome::Failed { .. })).count();
-    let missing = cells().count() - done - failed;
+    let of = |is: fn(&Outcome) -> bool| grid.cells.iter().filter(|c| is(&c.outcome)).count();
+    let done = of(|outcome| matches!(outcome, Outcome::Done(_)));
+    let failed = of(|outcome| matches!(outcome, Outcome::Failed { .. }));
+    let missing = grid.cells.len() - done - failed;
     let mut text = format!(
         "{} by {} by {} on {}: {done} of {} runs are done",
         plural(grid.methods().len(), "method"),
         plural(grid.tasks().len(), "task"),
-        plural(grid.seeds().len(), "seed"),
+        plural(grid.seeds.len(), "seed"),
         grid.model,
-        cells().count(),
+        grid.cells.len(),
     );
     for (n, what) in [(failed, "failed"), (missing, "missing")] {
         if n > 0 {

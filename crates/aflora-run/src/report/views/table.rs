@@ -13,18 +13,26 @@ pub fn section(grid: &Grid) -> Section {
 }
 
 fn legend(grid: &Grid) -> String {
-    let n = grid.seeds().len();
+    let n = grid.seeds.len();
     let over = match n {
         1 => "One seed: values have no ±.".to_string(),
         n => format!(
             "Mean ± sample standard deviation over {n} seeds; n where fewer than {n} finished."
         ),
     };
+    let papers = grid.methods().iter().any(|method| !method.paper.is_empty());
+    let paper = match papers && !grid.compares_with_paper() {
+        true => {
+            " The paper's values are of another model or of other rows: compare them with each \
+             other, not with ours."
+        }
+        false => "",
+    };
     format!(
         "{over} Each run counts with its best epoch. The average is over tasks, of methods that \
          have them all. Parameters are those of adapters that train, averaged over the steps of a \
          run and over tasks; the task head comes on top. In bold the highest of a column; – was \
-         not run."
+         not run.{paper}"
     )
 }
 
@@ -61,7 +69,8 @@ fn row(grid: &Grid, method: &MethodRow) -> Vec<Entry> {
     let mut row = vec![Entry::new(&method.label)];
     for task in grid.tasks() {
         let paper = method.paper.get(&task.name).copied();
-        row.push(against(score(grid, &method.name, task), mean(grid, method, task), paper));
+        let ours = mean(grid, method, task);
+        row.push(against(grid, score(grid, &method.name, task), ours, paper));
     }
     if grid.tasks().len() > 1 {
         let mean = average(grid, method);
@@ -69,7 +78,7 @@ fn row(grid: &Grid, method: &MethodRow) -> Vec<Entry> {
             Some(mean) => Entry::new(plus_minus(&mean)),
             None => Entry::none("not all tasks have a result"),
         };
-        row.push(against(entry, mean.map(|m| m.mean), paper_average(grid, method)));
+        row.push(against(grid, entry, mean.map(|m| m.mean), paper_average(grid, method)));
     }
     row.extend(parameters(grid, method));
     row
@@ -90,7 +99,7 @@ fn paper_average(grid: &Grid, method: &MethodRow) -> Option<f64> {
 
 /// What a method scored on a task, or why there is nothing.
 fn score(grid: &Grid, method: &str, task: &TaskColumn) -> Entry {
-    let seeds = grid.seeds().len();
+    let seeds = grid.seeds.len();
     let findings = grid.findings(method, &task.name);
     let cells = grid.cells(method, &task.name);
     let errors: Vec<String> = cells
@@ -142,21 +151,20 @@ fn mean(grid: &Grid, method: &MethodRow, task: &TaskColumn) -> Option<f64> {
 pub fn average(grid: &Grid, method: &MethodRow) -> Option<Mean> {
     let means: Option<Vec<f64>> = grid.tasks().iter().map(|t| mean(grid, method, t)).collect();
     let mean = Mean::of(means?)?.mean;
-    let seeds = grid.seeds();
+    let seeds = &grid.seeds;
     let of_seeds: Option<Vec<f64>> =
         seeds.iter().map(|seed| grid.average(&method.name, *seed)).collect();
     let std = of_seeds.and_then(|averages| Mean::of(averages)?.std);
     Some(Mean { mean, std, n: seeds.len() })
 }
 
-/// With the paper's value below, and how far ours is from it.
-fn against(entry: Entry, ours: Option<f64>, paper: Option<f64>) -> Entry {
-    match (paper, ours) {
-        (None, _) => entry,
-        (Some(paper), None) => entry.noted(format!("paper {}", fixed(paper, 2))),
-        (Some(paper), Some(ours)) => {
-            entry.noted(format!("paper {} ({})", fixed(paper, 2), signed(ours - paper, 2)))
-        }
+/// With the paper's value below, and how far ours is from it where the two compare.
+fn against(grid: &Grid, entry: Entry, ours: Option<f64>, paper: Option<f64>) -> Entry {
+    let Some(paper) = paper else { return entry };
+    let note = format!("paper {}", fixed(paper, 2));
+    match ours.filter(|_| grid.compares_with_paper()) {
+        None => entry.noted(note),
+        Some(ours) => entry.noted(format!("{note} ({})", signed(ours - paper, 2))),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Labels for texts: classes by cross entropy, scores by squared error.
 
 use super::{Evaluated, Objective};
-use crate::data::TaskSpec;
-use crate::interrupt;
+use crate::data::{Labels, TaskSpec};
 use crate::metrics::Predictions;
 use crate::run::batches::{width_for, EncodedSet};
+use crate::run::chance;
+use crate::run::passes::Passes;
 use crate::ui::Progress;
 use aflora_models::{AdaptedModel, Batch};
 use anyhow::{bail, Result};
@@ -22,8 +23,8 @@ pub struct Classify {
     pub evals: Vec<(String, EncodedSet)>,
     /// The token that fills batches up.
     pub pad_id: i64,
-    /// Rows of an evaluation pass.
-    pub eval_batch_size: usize,
+    /// What an evaluation takes at once.
+    pub passes: Passes,
     /// Tokens to which texts were cut.
     pub max_length: usize,
     /// Where it computes.
@@ -31,16 +32,20 @@ pub struct Classify {
 }
 
 impl Objective for Classify {
-    fn training_batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
-        self.train.training_batches(batch_size, seed, epoch)
+    fn training_batches(&self, size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+        self.train.training_batches(size, seed, epoch)
     }
 
     fn longest(&self, n: usize) -> Vec<usize> {
-        self.train.evaluation_batches(n).into_iter().next().unwrap_or_default()
+        self.train.longest_first().into_iter().take(n).collect()
     }
 
     fn batch(&self, rows: &[usize]) -> Vec<Tensor> {
         self.collate(&self.train, rows).into()
+    }
+
+    fn items(&self, rows: &[usize]) -> usize {
+        rows.len()
     }
 
     fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Tensor> {
@@ -51,15 +56,21 @@ impl Objective for Classify {
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {
         let mut metrics = BTreeMap::new();
         let mut first_loss = None;
+        let mut doubts = Vec::new();
         for (split, set) in &self.evals {
             let (predictions, mean_loss) = self.predict(model, split, set, progress)?;
             first_loss.get_or_insert(mean_loss);
+            let guessed = match self.task.labels {
+                Labels::Classes(names) => chance::of_classes(names, &predictions),
+                Labels::Score(..) => chance::of_scores(&predictions),
+            };
+            doubts.extend(guessed.map(|words| format!("{split}: {words}")));
             for metric in self.task.metrics {
                 metrics.insert(self.name(metric.name(), split), metric.compute(&predictions));
             }
         }
         let loss = first_loss.unwrap_or(f64::NAN);
-        Ok(Evaluated { metrics, loss, predictions: Vec::new() })
+        Ok(Evaluated { metrics, loss, doubts, predictions: Vec::new() })
     }
 
     /// The task's first metric, on its first split.
@@ -113,11 +124,12 @@ impl Classify {
         }
     }
 
+    /// Summed over the rows.
     fn loss_of(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
         Ok(if self.task.is_regression() {
-            logits.f_squeeze_dim(1)?.f_mse_loss(labels, Reduction::Mean)?
+            logits.f_squeeze_dim(1)?.f_mse_loss(labels, Reduction::Sum)?
         } else {
-            logits.cross_entropy_for_logits(labels)
+            logits.f_cross_entropy_loss(labels, None::<&Tensor>, Reduction::Sum, -100, 0.0)?
         })
     }
 
@@ -136,21 +148,21 @@ impl Classify {
         progress.begin(&format!("eval {split}"), rows as u64);
         let _no_grad = tch::no_grad_guard();
         let regression = self.task.is_regression();
-        for batch_rows in set.evaluation_batches(self.eval_batch_size) {
-            interrupt::check()?;
-            let tensors = self.collate(set, &batch_rows).map(|t| t.to_device(self.device));
+        self.passes.each(&set.longest_first(), |batch_rows| {
+            let tensors = self.collate(set, batch_rows).map(|t| t.to_device(self.device));
             let (batch, labels) = on_device(&tensors)?;
             let logits = model.forward(&batch, false)?;
-            let mean = self.loss_of(&logits, &labels)?;
+            let sum = self.loss_of(&logits, &labels)?.double_value(&[]);
             let answers = if regression { logits.squeeze_dim(1) } else { logits.argmax(1, false) };
             let answers = Vec::<f64>::try_from(answers.to_kind(Kind::Double))?;
             for (&row, answer) in batch_rows.iter().zip(answers) {
                 predicted[row] = answer;
             }
-            total += mean.double_value(&[]) * batch_rows.len() as f64;
+            total += sum;
             done += batch_rows.len() as u64;
             progress.update(done, "");
-        }
+            Ok(())
+        })?;
         progress.end();
         let predictions = Predictions { predicted, expected: set.labels.clone() };
         Ok((predictions, total / rows.max(1) as f64))

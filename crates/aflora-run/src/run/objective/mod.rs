@@ -14,8 +14,8 @@ use tch::Tensor;
 
 /// A task with its rows, encoded for one model.
 pub trait Objective: std::fmt::Debug {
-    /// The batches of a training epoch: every row once.
-    fn training_batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>>;
+    /// The batches of a training epoch, `size` rows each: every row once.
+    fn training_batches(&self, size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>>;
 
     /// The `n` longest training rows, or all if there are fewer.
     fn longest(&self, n: usize) -> Vec<usize>;
@@ -23,8 +23,13 @@ pub trait Objective: std::fmt::Debug {
     /// These training rows as tensors on the host, in an order of the task's own.
     fn batch(&self, rows: &[usize]) -> Vec<Tensor>;
 
-    /// Mean loss of such a batch, on the model's device. Everything in it is launched and nothing
-    /// read, so that it can be recorded.
+    /// What the loss of these training rows is a mean over, counted: rows with a label, or tokens
+    /// to be written.
+    fn items(&self, rows: &[usize]) -> usize;
+
+    /// Loss of such a batch, summed over its items, on the model's device. Everything in it is
+    /// launched and nothing read, so that it can be recorded. [`Update`](super::update::Update)
+    /// makes a mean of it.
     fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Tensor>;
 
     /// Evaluates the model on every evaluation split; nothing of the model changes.
@@ -56,8 +61,10 @@ pub trait Objective: std::fmt::Debug {
 pub struct Evaluated {
     /// Metric values by name; `None` where undefined.
     pub metrics: BTreeMap<String, Option<f64>>,
-    /// Mean loss over the rows of the first split.
+    /// Mean loss over the rows of the first split, or over all tokens to be written.
     pub loss: f64,
+    /// Why the metrics are no better than a guess, where they are not.
+    pub doubts: Vec<String>,
     /// Every prediction, JSONL a split, where predictions are more than a label.
     pub predictions: Vec<(String, Vec<u8>)>,
 }

@@ -7,8 +7,9 @@
 use super::{Evaluated, Objective};
 use crate::config::{TaskConfig, INPUT};
 use crate::data::Pair;
-use crate::interrupt;
 use crate::run::batches::{shuffled_by_length, width_for, CHUNK};
+use crate::run::chance;
+use crate::run::passes::Passes;
 use crate::run::tokens::{Key, Tokens, Writer, EMPTY, TRUNCATED};
 use crate::ui::Progress;
 use aflora_models::generate::SpecialTokens;
@@ -21,6 +22,9 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 /// What a label says where there is nothing to learn.
 const NONE: i64 = -100;
+
+/// Logits whose loss is taken at once in an evaluation, 64 MB of them.
+const SLICE: i64 = 1 << 24;
 
 /// Pairs of texts and what makes tokens of them.
 #[derive(Debug)]
@@ -180,7 +184,7 @@ impl Texts {
         prompt
     }
 
-    /// What `model` writes for these inputs, `batch_size` at once, in their order.
+    /// What `model` writes for these inputs, so many at once as `passes` says, in their order.
     ///
     /// # Errors
     /// The model fails.
@@ -188,21 +192,21 @@ impl Texts {
         &self,
         model: &AdaptedModel,
         inputs: &[&str],
-        batch_size: usize,
+        passes: &Passes,
         device: Device,
         done: &mut dyn FnMut(usize),
     ) -> Result<Vec<String>> {
         let prompts: Vec<String> = inputs.iter().map(|input| self.prompt(input)).collect();
         let encoded = tokens(&self.encoder, prompts.iter().map(String::as_str))?;
         let prompts: Vec<Vec<i64>> = encoded.into_iter().map(|(p, _)| self.fitting(p)).collect();
-        self.write_after(model, &prompts, batch_size, device, done)
+        self.write_after(model, &prompts, passes, device, done)
     }
 
     fn write_after(
         &self,
         model: &AdaptedModel,
         prompts: &[Vec<i64>],
-        batch_size: usize,
+        passes: &Passes,
         device: Device,
         done: &mut dyn FnMut(usize),
     ) -> Result<Vec<String>> {
@@ -210,8 +214,7 @@ impl Texts {
         order.sort_by_key(|&row| std::cmp::Reverse(prompts[row].len()));
         let mut written = vec![String::new(); prompts.len()];
         let mut finished = 0;
-        for rows in order.chunks(batch_size) {
-            interrupt::check()?;
+        passes.each(&order, |rows| {
             let prompts: Vec<&[i64]> = rows.iter().map(|&row| prompts[row].as_slice()).collect();
             let batch = self.beginning(&prompts, device);
             for (&row, ids) in rows.iter().zip(model.write(&batch, &self.config.generation)?) {
@@ -219,7 +222,8 @@ impl Texts {
             }
             finished += rows.len();
             done(finished);
-        }
+            Ok(())
+        })?;
         Ok(written)
     }
 
@@ -234,6 +238,27 @@ impl Texts {
             .decoder_start
             .map(|start| Tensor::full([prompts.len() as i64, 1], start, (Kind::Int64, device)));
         Batch { left_padded, decoder_input_ids, ..Batch::new(ids, mask) }
+    }
+
+    /// Summed over the tokens that are wanted; `logits` is `[batch, length, vocabulary]`.
+    fn cross_entropy(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let (logits, labels) = (logits.flatten(0, 1), labels.flatten(0, 1));
+        let smoothing = self.config.label_smoothing;
+        let none = None::<&Tensor>;
+        Ok(logits.f_cross_entropy_loss(&labels, none, Reduction::Sum, NONE, smoothing)?)
+    }
+
+    /// The same without a gradient, of so many tokens at once that what it makes beside the
+    /// logits stays small.
+    fn cross_entropy_in_slices(&self, logits: &Tensor, labels: &Tensor) -> Result<f64> {
+        let (logits, labels) = (logits.flatten(0, 1), labels.flatten(0, 1));
+        let rows = (SLICE / logits.size()[1]).max(1);
+        let mut total = 0.0;
+        for (logits, labels) in logits.split(rows, 0).iter().zip(labels.split(rows, 0)) {
+            let sum = self.cross_entropy(&logits.unsqueeze(0), &labels.unsqueeze(0))?;
+            total += sum.double_value(&[]);
+        }
+        Ok(total)
     }
 
     /// A batch to learn from, on the host: token ids, mask, labels, and for an encoder-decoder
@@ -311,7 +336,9 @@ pub struct Write {
     eval_split: String,
     eval: Tokens,
     eval_pairs: Vec<Pair>,
-    eval_batch_size: usize,
+    /// What is taken at once for the loss of an evaluation, and to write.
+    loss_passes: Passes,
+    write_passes: Passes,
     device: Device,
 }
 
@@ -339,7 +366,18 @@ impl Write {
             );
         }
         let eval = texts.encode(&eval_pairs, cache, progress)?;
-        Ok(Write { texts, train, used, eval_split, eval, eval_pairs, eval_batch_size, device })
+        let [loss_passes, write_passes] = [(), ()].map(|()| Passes::new(eval_batch_size));
+        Ok(Write {
+            texts,
+            train,
+            used,
+            eval_split,
+            eval,
+            eval_pairs,
+            loss_passes,
+            write_passes,
+            device,
+        })
     }
 
     /// Tokens of the training rows.
@@ -352,38 +390,40 @@ impl Write {
         let tensors = self.texts.collate(&self.eval, rows, self.device);
         let tensors: Vec<Tensor> = tensors.iter().map(|t| t.to_device(self.device)).collect();
         let (batch, labels) = on_device(&tensors)?;
-        let sum = self.cross_entropy(&model.forward(&batch, false)?, &labels, Reduction::Sum);
-        let count = labels.ne(NONE).sum(Kind::Double);
-        Ok((sum.double_value(&[]), count.double_value(&[])))
+        let sum = self.texts.cross_entropy_in_slices(&model.forward(&batch, false)?, &labels)?;
+        Ok((sum, wanted(&self.eval, rows) as f64))
     }
 
-    fn cross_entropy(&self, logits: &Tensor, labels: &Tensor, reduction: Reduction) -> Tensor {
-        let (logits, labels) = (logits.flatten(0, 1), labels.flatten(0, 1));
-        let smoothing = self.texts.config.label_smoothing;
-        logits.cross_entropy_loss(&labels, None::<&Tensor>, reduction, NONE, smoothing)
-    }
-
+    /// The mean loss over all tokens to be written.
     fn mean_loss(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<f64> {
         let mut order: Vec<usize> =
             (0..self.eval.rows()).filter(|&row| !self.eval.has(row, EMPTY)).collect();
         order.sort_by_key(|&row| std::cmp::Reverse(self.eval.length(row, IDS)));
         progress.begin(&format!("loss {}", self.eval_split), order.len() as u64);
         let _no_grad = tch::no_grad_guard();
+        let vocabulary = usize::try_from(model.backbone().vocab_size())?;
+        let width = |row: usize| self.eval.length(row, LABELS) * vocabulary;
         let (mut total, mut count, mut done) = (0.0, 0.0, 0);
-        for rows in order.chunks(self.eval_batch_size) {
-            interrupt::check()?;
+        self.loss_passes.each_of_size(&order, width, |rows| {
             let (sum, tokens) = self.total_loss(model, rows)?;
             (total, count, done) = (total + sum, count + tokens, done + rows.len());
             progress.update(done as u64, "");
-        }
+            Ok(())
+        })?;
         progress.end();
         Ok(total / count)
     }
 }
 
+/// Tokens of these rows that are to be written.
+fn wanted(table: &Tokens, rows: &[usize]) -> usize {
+    let labels = rows.iter().flat_map(|&row| table.get(row, LABELS));
+    labels.filter(|&label| label != NONE).count()
+}
+
 impl Objective for Write {
-    fn training_batches(&self, batch_size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
-        shuffled_by_length(&self.lengths(), batch_size, seed, epoch)
+    fn training_batches(&self, size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+        shuffled_by_length(&self.lengths(), size, seed, epoch)
     }
 
     fn longest(&self, n: usize) -> Vec<usize> {
@@ -399,9 +439,14 @@ impl Objective for Write {
         self.texts.collate(&self.train, &rows, self.device)
     }
 
+    fn items(&self, rows: &[usize]) -> usize {
+        let rows: Vec<usize> = rows.iter().map(|&row| self.used[row]).collect();
+        wanted(&self.train, &rows)
+    }
+
     fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Tensor> {
         let (batch, labels) = on_device(batch)?;
-        Ok(self.cross_entropy(&model.forward(&batch, true)?, &labels, Reduction::Mean))
+        self.texts.cross_entropy(&model.forward(&batch, true)?, &labels)
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {
@@ -411,13 +456,8 @@ impl Objective for Write {
         let prompts = (0..self.eval.rows()).map(|row| self.eval.get(row, column).collect());
         let prompts: Vec<Vec<i64>> = prompts.collect();
         let mut done = |n: usize| progress.update(n as u64, "");
-        let written = self.texts.write_after(
-            model,
-            &prompts,
-            self.eval_batch_size,
-            self.device,
-            &mut done,
-        )?;
+        let written =
+            self.texts.write_after(model, &prompts, &self.write_passes, self.device, &mut done)?;
         progress.end();
         let pairs: Vec<(String, String)> =
             written.into_iter().zip(&self.eval_pairs).map(|(w, p)| (w, p.target.clone())).collect();
@@ -437,7 +477,9 @@ impl Objective for Write {
             lines.push(b'\n');
         }
         let predictions = vec![(self.eval_split.clone(), lines)];
-        Ok(Evaluated { metrics, loss, predictions })
+        let guessed = chance::of_texts(pairs.iter().map(|(written, _)| written.as_str()));
+        let doubts = guessed.map(|words| format!("{}: {words}", self.eval_split));
+        Ok(Evaluated { metrics, loss, doubts: doubts.into_iter().collect(), predictions })
     }
 
     fn selection(&self) -> String {

@@ -1,0 +1,105 @@
+//! Whether what a model answers is any better than a guess that looks at no text.
+
+use crate::metrics::{Metric, Predictions};
+use std::collections::BTreeMap;
+
+/// Where all rows get one class, or no more are right than if all got the commonest: what that is
+/// in words.
+pub fn of_classes(names: &[&str], answers: &Predictions) -> Option<String> {
+    let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
+    for &expected in &answers.expected {
+        *counts.entry(expected as i64).or_default() += 1;
+    }
+    // Where there is one class, nothing better can be asked for.
+    let (&commonest, &most) =
+        counts.iter().max_by_key(|(_, n)| **n).filter(|_| counts.len() > 1)?;
+    let name = |class: i64| {
+        let name = usize::try_from(class).ok().and_then(|class| names.get(class));
+        name.map_or_else(|| class.to_string(), |name| name.to_string())
+    };
+    let share = most as f64 / answers.expected.len() as f64;
+    let accuracy = Metric::Accuracy.compute(answers)?;
+    if let Some(only) = only(&answers.predicted) {
+        let only = name(*only as i64);
+        return Some(format!(
+            "every row gets the label `{only}`, so its accuracy of {accuracy:.4} is that label's \
+             share of the rows"
+        ));
+    }
+    (accuracy <= share).then(|| {
+        format!(
+            "its accuracy of {accuracy:.4} is no better than {share:.4}, which the label `{}` for \
+             every row would have",
+            name(commonest)
+        )
+    })
+}
+
+/// Where all rows get one score, or scores that do not go with the right ones: what that is in
+/// words.
+pub fn of_scores(answers: &Predictions) -> Option<String> {
+    if answers.expected.len() < 2 || only(&answers.expected).is_some() {
+        return None;
+    }
+    if let Some(score) = only(&answers.predicted) {
+        return Some(format!("every row gets the score {score:.4}"));
+    }
+    let r = Metric::Pearson.compute(answers).filter(|r| *r <= 0.0)?;
+    Some(format!("its scores do not rise with the right ones (a correlation of {r:.4})"))
+}
+
+/// Where all rows get one text: what that is in words.
+pub fn of_texts<'a>(mut written: impl Iterator<Item = &'a str>) -> Option<String> {
+    let first = written.next()?;
+    let mut others = written.peekable();
+    others.peek()?;
+    others.all(|text| text == first).then(|| match first {
+        "" => "nothing is written for any row".to_string(),
+        _ => "the same text is written for every row".to_string(),
+    })
+}
+
+/// The value that all are, where they are all one; of several.
+fn only(values: &[f64]) -> Option<&f64> {
+    let first = values.first()?;
+    (values.len() > 1 && values.iter().all(|value| value == first)).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(predicted: &[f64], expected: &[f64]) -> Predictions {
+        Predictions { predicted: predicted.to_vec(), expected: expected.to_vec() }
+    }
+
+    #[test]
+    fn one_label_for_all_rows_and_an_accuracy_below_the_commonest_are_told() {
+        let expected = [0.0, 1.0, 1.0, 1.0];
+        let told = |predicted: &[f64]| of_classes(&["bad", "good"], &answers(predicted, &expected));
+        let words = told(&[1.0; 4]).unwrap();
+        assert!(words.contains("every row gets the label `good`"), "{words}");
+        assert!(words.contains("0.7500"), "{words}");
+        let words = told(&[0.0, 1.0, 1.0, 0.0]).unwrap();
+        assert!(words.contains("0.7500 is no better than 0.7500"), "{words}");
+        assert_eq!(told(&[0.0, 1.0, 1.0, 1.0]), None);
+        // Of rows of one class, no answer is a guess.
+        assert_eq!(of_classes(&["bad"], &answers(&[0.0; 3], &[0.0; 3])), None);
+    }
+
+    #[test]
+    fn scores_that_say_nothing_are_told() {
+        let expected = [1.0, 2.0, 3.0];
+        assert!(of_scores(&answers(&[2.0; 3], &expected)).unwrap().contains("the score 2.0000"));
+        assert!(of_scores(&answers(&[3.0, 2.0, 1.0], &expected)).unwrap().contains("-1.0000"));
+        assert_eq!(of_scores(&answers(&[0.1, 0.2, 0.25], &expected)), None);
+    }
+
+    #[test]
+    fn one_text_for_all_rows_is_told() {
+        assert!(of_texts(["a", "a"].into_iter()).unwrap().contains("the same text"));
+        assert!(of_texts(["", ""].into_iter()).unwrap().contains("nothing is written"));
+        assert_eq!(of_texts(["a", "b"].into_iter()), None);
+        assert_eq!(of_texts(["a"].into_iter()), None);
+    }
+}

@@ -1,0 +1,166 @@
+//! What is evaluated at once: as many rows as were asked for, or as many as fit into memory.
+//!
+//! Evaluating needs no gradient, so each row's result is its own, and the rows may be cut in any
+//! way. A pass that runs out of memory is done again in smaller ones; and one whose size is known
+//! beforehand (a vocabulary of logits for every token) is cut before it is tried, since on a CPU
+//! the system may end a process that takes too much without asking.
+
+use super::memory;
+use crate::interrupt;
+use anyhow::Result;
+use std::cell::Cell;
+
+/// Numbers that a pass may make by what is known of its rows: 512 MB of them in fp32.
+const MOST: usize = 1 << 27;
+
+/// How many rows are taken at once.
+#[derive(Debug)]
+pub struct Passes {
+    asked: usize,
+    rows: Cell<usize>,
+    told: Cell<bool>,
+}
+
+impl Passes {
+    /// So many, until they turn out to be too many.
+    pub fn new(rows: usize) -> Self {
+        Passes { asked: rows, rows: Cell::new(rows), told: Cell::new(false) }
+    }
+
+    /// Does `work` on all of `rows`, one stretch of them after another. `work` must take nothing
+    /// of a stretch for done before it succeeds.
+    ///
+    /// # Errors
+    /// Those of `work`, with what helps where not even one row fits into memory; or a
+    /// [signal](crate::interrupt) came.
+    pub fn each(&self, rows: &[usize], work: impl FnMut(&[usize]) -> Result<()>) -> Result<()> {
+        self.each_of_size(rows, |_| 0, work)
+    }
+
+    /// [`each`](Self::each) of rows of which each makes `size` numbers, filled up to the largest
+    /// beside it: of as many at once as keep to a bound.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn each_of_size(
+        &self,
+        rows: &[usize],
+        size: impl Fn(usize) -> usize,
+        mut work: impl FnMut(&[usize]) -> Result<()>,
+    ) -> Result<()> {
+        let mut left = rows;
+        while !left.is_empty() {
+            interrupt::check()?;
+            let whole = self.rows.get().min(left.len());
+            let n = within(&left[..whole], &size);
+            if n < whole {
+                self.tell(n, "the logits of more take over 512 MB");
+            }
+            let (now, later) = left.split_at(n);
+            match memory::guarded(|| work(now)) {
+                Ok(()) => left = later,
+                Err(error) if !memory::is_out_of_memory(&error) => return Err(error),
+                Err(error) if n == 1 => return Err(memory::explain_evaluation(error)),
+                Err(_) => {
+                    self.rows.set(n.div_ceil(2));
+                    self.tell(n.div_ceil(2), "more do not fit into memory");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says once that fewer rows than were asked for are taken.
+    fn tell(&self, rows: usize, why: &str) {
+        if !self.told.replace(true) {
+            let asked = self.asked;
+            tracing::info!(
+                "evaluating {rows} rows at once, or fewer, in place of {asked}: {why}. The result \
+                 is the same"
+            );
+        }
+    }
+}
+
+/// How many of the first of `rows` keep to the bound; one at least.
+fn within(rows: &[usize], size: impl Fn(usize) -> usize) -> usize {
+    let mut largest = 0;
+    let fits = rows.iter().zip(1..).take_while(|&(&row, n)| {
+        largest = largest.max(size(row));
+        n * largest <= MOST
+    });
+    fits.count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    /// The stretches that are done, on a device that holds `room` rows, and how many were tried.
+    fn done(passes: &Passes, rows: usize, room: usize) -> (Vec<Vec<usize>>, usize) {
+        let rows: Vec<usize> = (0..rows).collect();
+        let (mut done, mut tried) = (Vec::new(), 0);
+        let work = |rows: &[usize]| {
+            tried += 1;
+            if rows.len() > room {
+                // As tch's operators fail: they panic.
+                panic!("CUDA out of memory. Tried to allocate 2 GiB");
+            }
+            done.push(rows.to_vec());
+            Ok(())
+        };
+        passes.each(&rows, work).unwrap();
+        (done, tried)
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_are_evaluated_in_smaller_passes_and_each_once() {
+        let passes = Passes::new(32);
+        let (stretches, tried) = done(&passes, 70, 9);
+        assert_eq!(stretches.concat(), (0..70).collect::<Vec<_>>());
+        assert!(stretches.iter().all(|rows| rows.len() <= 8), "{stretches:?}");
+        assert_eq!(tried, stretches.len() + 2, "32 and 16 are tried once");
+        let (stretches, tried) = done(&passes, 70, 9);
+        assert_eq!(tried, stretches.len(), "what fits is known from then on");
+        assert_eq!(done(&Passes::new(32), 70, 32).0.len(), 3);
+    }
+
+    #[test]
+    fn one_row_that_does_not_fit_is_an_error_with_advice() {
+        let work = |_: &[usize]| Err(anyhow!("DefaultCPUAllocator: can't allocate memory"));
+        let error = Passes::new(4).each(&[0, 1, 2], work).unwrap_err();
+        let words = format!("{error:#}");
+        assert!(words.contains("not even one row") && words.contains("max_length"), "{words}");
+        assert!(words.contains("DefaultCPUAllocator"), "{words}");
+    }
+
+    #[test]
+    fn other_errors_are_not_tried_again() {
+        let mut tried = 0;
+        let work = |_: &[usize]| {
+            tried += 1;
+            Err(anyhow!("no kernel image"))
+        };
+        let error = Passes::new(4).each(&[0, 1, 2], work).unwrap_err();
+        assert_eq!((error.to_string().as_str(), tried), ("no kernel image", 1));
+    }
+
+    /// The dev loss of SmolLM2-135M: 192 rows of 384 tokens and 49,152 logits each.
+    #[test]
+    fn a_pass_keeps_to_its_bound_beforehand() {
+        let rows: Vec<usize> = (0..192).collect();
+        let mut sizes = Vec::new();
+        let work = |rows: &[usize]| {
+            sizes.push(rows.len());
+            Ok(())
+        };
+        Passes::new(192).each_of_size(&rows, |_| 384 * 49_152, work).unwrap();
+        assert_eq!(sizes.iter().sum::<usize>(), 192);
+        assert!(sizes.iter().all(|&n| n * 384 * 49_152 <= MOST), "{sizes:?}");
+        // Short rows behind a long one are as wide as that.
+        assert_eq!(within(&[10, 1, 1, 1], |row| row * MOST / 20), 2);
+        assert_eq!(within(&[1, 1, 10, 1], |row| row * MOST / 20), 2);
+        assert_eq!(within(&[3, 1], |row| row * MOST), 1, "one row always goes");
+    }
+}
