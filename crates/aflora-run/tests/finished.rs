@@ -48,6 +48,12 @@ fn a_finished_run_is_used_from_any_folder_and_after_it_was_moved() {
     let again = ok(&aflora(other.path(), &["run", "moved/config.yaml"]), "run");
     assert!(again.starts_with("moved\n"), "{again}");
     assert!(!out.exists());
+    // But its result is not told for settings that it never had.
+    let config = other.path().join("moved/config.yaml");
+    let settings = fs::read_to_string(&config).unwrap();
+    fs::write(&config, settings.replace("epochs: 2", "epochs: 3")).unwrap();
+    let again = aflora(other.path(), &["run", "moved/config.yaml"]);
+    refused(&again, 2, "config.yaml was changed since the run there began");
 }
 
 #[test]
