@@ -46,8 +46,10 @@ pub struct TaskSpec {
     pub name: &'static str,
     /// Its folder in GLUE's own layout.
     pub folder: &'static str,
-    /// Its labels.
+    /// Its labels, as the files say them.
     pub labels: Labels,
+    /// What the classes are called on the hub, in their order; none of a score.
+    pub names: &'static [&'static str],
     /// Columns of the TSV files; CoLA's have no header and count from 1.
     pub tsv: Columns,
     /// Whether the TSV files begin with a header.
@@ -64,7 +66,8 @@ pub struct TaskSpec {
 
 const DEV: &[EvalSplit] = &[EvalSplit { name: "dev", tsv: "dev", hub: "validation" }];
 const BINARY: Labels = Labels::Classes(&["0", "1"]);
-const ENTAILMENT: Labels = Labels::Classes(&["entailment", "not_entailment"]);
+const ENTAILMENT_NAMES: &[&str] = &["entailment", "not_entailment"];
+const ENTAILMENT: Labels = Labels::Classes(ENTAILMENT_NAMES);
 
 const fn columns(
     text_a: &'static str,
@@ -80,6 +83,7 @@ pub static TASKS: &[TaskSpec] = &[
         name: "cola",
         folder: "CoLA",
         labels: BINARY,
+        names: &["unacceptable", "acceptable"],
         tsv: columns("4", None, "2"),
         header: false,
         broken_rows: false,
@@ -91,6 +95,7 @@ pub static TASKS: &[TaskSpec] = &[
         name: "sst2",
         folder: "SST-2",
         labels: BINARY,
+        names: &["negative", "positive"],
         tsv: columns("sentence", None, "label"),
         header: true,
         broken_rows: false,
@@ -102,6 +107,7 @@ pub static TASKS: &[TaskSpec] = &[
         name: "mrpc",
         folder: "MRPC",
         labels: BINARY,
+        names: &["not_equivalent", "equivalent"],
         tsv: columns("#1 String", Some("#2 String"), "Quality"),
         header: true,
         broken_rows: false,
@@ -113,6 +119,7 @@ pub static TASKS: &[TaskSpec] = &[
         name: "qnli",
         folder: "QNLI",
         labels: ENTAILMENT,
+        names: ENTAILMENT_NAMES,
         tsv: columns("question", Some("sentence"), "label"),
         header: true,
         broken_rows: false,
@@ -124,6 +131,7 @@ pub static TASKS: &[TaskSpec] = &[
         name: "stsb",
         folder: "STS-B",
         labels: Labels::Score(0.0, 5.0),
+        names: &[],
         tsv: columns("sentence1", Some("sentence2"), "score"),
         header: true,
         broken_rows: false,
@@ -135,6 +143,7 @@ pub static TASKS: &[TaskSpec] = &[
         name: "rte",
         folder: "RTE",
         labels: ENTAILMENT,
+        names: ENTAILMENT_NAMES,
         tsv: columns("sentence1", Some("sentence2"), "label"),
         header: true,
         broken_rows: false,
@@ -146,6 +155,7 @@ pub static TASKS: &[TaskSpec] = &[
         name: "mnli",
         folder: "MNLI",
         labels: Labels::Classes(&["entailment", "neutral", "contradiction"]),
+        names: &["entailment", "neutral", "contradiction"],
         tsv: columns("sentence1", Some("sentence2"), "gold_label"),
         header: true,
         broken_rows: false,
@@ -160,6 +170,7 @@ pub static TASKS: &[TaskSpec] = &[
         name: "qqp",
         folder: "QQP",
         labels: BINARY,
+        names: &["not_duplicate", "duplicate"],
         tsv: columns("question1", Some("question2"), "is_duplicate"),
         header: true,
         broken_rows: true,
@@ -171,6 +182,7 @@ pub static TASKS: &[TaskSpec] = &[
         name: "reviews",
         folder: "reviews",
         labels: Labels::Classes(&["rotten", "fresh"]),
+        names: &["rotten", "fresh"],
         tsv: columns("text", None, "category"),
         header: true,
         broken_rows: false,
@@ -232,6 +244,18 @@ impl TaskSpec {
         match self.labels {
             Labels::Classes(names) => names.len() as i64,
             Labels::Score(..) => 1,
+        }
+    }
+}
+
+impl TaskSpec {
+    /// The names that each class goes by: in the task's files, and on the hub. None of a score.
+    pub fn class_names(&self) -> Vec<[&'static str; 2]> {
+        match self.labels {
+            Labels::Classes(own) => {
+                own.iter().zip(self.names).map(|(own, name)| [*own, *name]).collect()
+            }
+            Labels::Score(..) => Vec::new(),
         }
     }
 }

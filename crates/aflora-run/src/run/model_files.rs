@@ -34,7 +34,8 @@ pub fn locator(resolved: &Resolved) -> Locator {
     Locator { named, assets: project.join(".assets"), project, hub: Hub::from_env() }
 }
 
-/// The model's files; only its config.json unless it `runs`.
+/// The model's files; only its config.json unless it `runs`. For its shapes, the one that ships with
+/// the project will do.
 ///
 /// # Errors
 /// It is nowhere; everything tried is listed.
@@ -47,11 +48,16 @@ pub fn find(
     let model = &resolved.model;
     let mut tried = String::new();
     let mut places: Vec<PathBuf> = Vec::new();
+    // One that was named whole is meant, whatever else has its name.
+    places.extend(model.path.iter().filter(|path| path.is_absolute()).cloned());
     for (_, folder) in &locator.named {
         places.push(folder.join(&model.model));
         places.push(folder.join("models").join(&model.model));
     }
     places.extend(model.path.as_ref().map(|path| resolved.project.join(path)));
+    if !runs {
+        places.extend(shipped(resolved));
+    }
     for folder in places {
         let config = folder.join(CONFIG);
         if config.is_file() {
@@ -77,6 +83,17 @@ pub fn find(
          its weights and its tokenizer with DATA=folder, data=folder or AFLORA_DATA{}.",
         if name == "minilm" { "; `make assets` fetches this one" } else { "" }
     )
+}
+
+/// The folder of the config.json that ships with the model's block, for its shapes alone: there are
+/// no weights in it. None where other files were asked for than that block names.
+fn shipped(resolved: &Resolved) -> Option<PathBuf> {
+    let model = &resolved.model;
+    let folder = resolved.project.join("configs").join("models");
+    let block = aflora_files::read_text(&folder.join(format!("{}.yaml", model.model))).ok()?;
+    let path = model.path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let named = [path, model.repo.clone(), model.revision.clone()];
+    named.iter().flatten().all(|name| block.contains(name)).then(|| folder.join(&model.model))
 }
 
 fn fetch(

@@ -34,6 +34,19 @@ fn a_file_and_what_it_says_carry_one_name() {
 }
 
 #[test]
+fn a_shipped_model_has_a_config_of_its_own_backbone_with_the_usual_targets() {
+    for name in names("models") {
+        let model = good(&[&format!("model={name}")]).model;
+        let usual =
+            aflora_models::kind_of(&configs().join("models").join(&name).join("config.json"));
+        let usual = usual.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(usual.kind, model.backbone, "{name}");
+        let targets = usual.targets.iter().map(|target| target.to_string()).collect();
+        assert_eq!(Pattern::Names(targets), model.target_modules, "{name}");
+    }
+}
+
+#[test]
 fn the_default_run_is_the_embedded_one() {
     assert_eq!(good(&[]).name(), "reviews-minilm-aflora-seed42");
 }
