@@ -173,7 +173,10 @@ fn weights_for_more_layers_or_biases_than_the_config_has_are_told_with_the_key()
     let (_, report) = classifier(fewer.path(), &[]);
     let [warning] = &report.warnings[..] else { panic!("{report:?}") };
     assert!(warning.starts_with("16 tensors of the weights, such as `bert.encoder.layer.1."));
-    assert!(warning.contains("config.json has 1 layers (`num_hidden_layers`)"), "{warning}");
+    assert!(
+        warning.contains("config.json has fewer layers (`num_hidden_layers` is 1)"),
+        "{warning}"
+    );
 
     let keys = json!({ "attention_bias": false, "mlp_bias": false });
     let (_, report) = writer("llama", changed("writers/llama_bias", keys, |_| {}).path());

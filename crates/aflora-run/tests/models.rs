@@ -100,7 +100,8 @@ fn a_folder_of_hugging_face_is_a_model_without_a_yaml() {
     assert!(words.contains("adapters on 12 of 12 linear layers"), "{}", text(&table.stderr));
 
     let small = ["run", CONFIG, "task=mrpc", "data=.", "method=lora", "epochs=1", "limit=8"];
-    let further = ["model=./mine/my-bert/", "run_dir=out", "eval_limit=8", "batch_size=4"];
+    let further =
+        ["model=./mine/my-bert/", "run_dir=out", "eval_limit=8", "batch_size=4", "max_length=32"];
     let output = offline(place.path(), &[&small[..], &further].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
     let target = json(&place.path().join("out/adapter/adapter_config.json"));
@@ -136,14 +137,14 @@ fn what_contradicts_in_a_model_is_told_at_the_start_of_a_run() {
     keys["id2label"] = serde_json::json!({ "0": "happy", "1": "sad" });
     fs::write(&config, keys.to_string()).unwrap();
     let arguments = ["task=mrpc", "model=minilm", "data=.", "method=lora", "epochs=1", "limit=8"];
-    let further = ["run_dir=out", "eval_limit=8", "batch_size=4"];
+    let further = ["run_dir=out", "eval_limit=8", "batch_size=4", "max_length=32"];
     let output = offline(place.path(), &[&["run", CONFIG][..], &arguments, &further].concat());
     let log = text(&output.stderr);
     assert!(output.status.success(), "{log}");
     for part in [
         "WARN",
         "`bert.encoder.layer.1.",
-        "(`num_hidden_layers`)",
+        "(`num_hidden_layers` is 1)",
         "names the classes [\"happy\", \"sad\"], the task's are [\"not_equivalent\", \"equivalent\"]",
         "new in the model: classifier.bias, classifier.weight",
     ] {

@@ -30,22 +30,30 @@ pub struct LoadReport {
 }
 
 /// Loads `path`, a file or a model's folder, into `backbone`. Nothing changes unless everything
-/// fits.
+/// fits. A head that the file has is taken as it stands if its shape fits.
 ///
 /// # Errors
 /// A file is damaged, or a tensor of the model (other than its head's) is missing from it or
 /// has another shape there. All of them are named.
 pub fn load(backbone: &dyn Backbone, path: &Path) -> Result<LoadReport> {
-    load_for(backbone, path, &[])
+    load_with(backbone, path, None)
 }
 
 /// [`load`] for a task with these classes, each by the names that it goes by, in the order of the
-/// model's logits. A head that the file has, with names in the config.json beside it, is put into
-/// that order by name; one for other classes is left out, and new.
+/// model's logits; with none, for a score. A head that the file has, with names in the config.json
+/// beside it, is put into that order by name; one for other classes is left out, and new.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_for(backbone: &dyn Backbone, path: &Path, classes: &[&[&str]]) -> Result<LoadReport> {
+    load_with(backbone, path, Some(classes))
+}
+
+fn load_with(
+    backbone: &dyn Backbone,
+    path: &Path,
+    classes: Option<&[&[&str]]>,
+) -> Result<LoadReport> {
     let checkpoint = Checkpoint::open(path)?;
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let config = ConfigFile::open(&folder.join("config.json")).ok();
@@ -56,7 +64,8 @@ pub fn load_for(backbone: &dyn Backbone, path: &Path, classes: &[&[&str]]) -> Re
         files: checkpoint.files().map(Path::to_path_buf).collect(),
         ..Default::default()
     };
-    let head = Rows::of_head(config.as_ref(), classes, &variables, &mut report.warnings);
+    let head =
+        Rows::of_head(config.as_ref(), classes.unwrap_or(&[]), &variables, &mut report.warnings);
 
     let (mut problems, mut missing) = (Vec::new(), 0);
     let (mut loads, mut zeros, mut apart) = (Vec::new(), Vec::new(), Vec::new());
@@ -86,11 +95,14 @@ pub fn load_for(backbone: &dyn Backbone, path: &Path, classes: &[&[&str]]) -> Re
             Some(_) if may_be_new && head.is_new(name) => report.new.push(name.clone()),
             // A head for another number of labels is no head for this task.
             Some(stored) if may_be_new && checkpoint.shape(stored) != variable.size() => {
-                report.warnings.push(format!(
-                    "`{stored}` of the weights has shape {:?}, the task's head {:?}: it starts anew",
-                    checkpoint.shape(stored),
-                    variable.size()
-                ));
+                if classes.is_some() {
+                    report.warnings.push(format!(
+                        "`{stored}` of the weights has shape {:?}, the task's head {:?}: it starts \
+                         anew",
+                        checkpoint.shape(stored),
+                        variable.size()
+                    ));
+                }
                 report.new.push(name.clone());
             }
             Some(stored) => match checkpoint.misfit(stored, &variable.size()) {

@@ -103,8 +103,8 @@ fn reason(bare: &str, name: &str, known: &[&str], config: Option<&ConfigFile>) -
     if let Some(layers) = layers_below(name, bare, known) {
         let key = config.and_then(|config| claims::layers_key(config, name, layers));
         return match key {
-            Some(key) => format!("config.json has {layers} layers (`{key}`)"),
-            None => format!("config.json has {layers} layers"),
+            Some(key) => format!("config.json has fewer layers (`{key}` is {layers})"),
+            None => format!("config.json has fewer layers ({layers})"),
         };
     }
     if name.ends_with(".bias") {

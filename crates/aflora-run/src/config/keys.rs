@@ -35,7 +35,7 @@ const fn key(name: &'static str, takes: &'static str, about: &'static str) -> Ke
 /// All keys: first those of every run, then those of the task, the model and the methods.
 pub const KEYS: &[Key] = &[
     key("task", "name, file", "what to learn: a file of tasks/"),
-    key("model", "name, file", "what to adapt: a file of models/"),
+    key("model", "name, file", "what to adapt: a file of models/, or the folder of a model"),
     key("method", "name, file", "how: a file of methods/"),
     key("seed", "number", "decides initial values, data order and dropout"),
     key("data", "folder", "where data and models are looked for first"),
