@@ -44,9 +44,12 @@ pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Back
     }
     let file = ConfigFile::read(path, "bart", &["bart"])?.rename(ALIASES);
     let config = BartConfig::read(&file)?;
-    let tokens = SpecialTokens::read(path, file.keys())?.within(config.vocab_size, path);
-    if tokens.decoder_start.is_none() {
-        return Err(file.problem("it names no `decoder_start_token_id` of the vocabulary".into()));
+    let tokens = SpecialTokens::read(path, file.keys())?;
+    let Some(start) = tokens.decoder_start else {
+        return Err(file.problem("`decoder_start_token_id` is missing".into()));
+    };
+    if !(0..config.vocab_size).contains(&start) {
+        return Err(file.problem(format!("`decoder_start_token_id` {start} is no token")));
     }
     let mut vs = options.var_store();
     let (network, captured) = tch_facade::capture(|| Network::new(vs.root(), &config));

@@ -81,31 +81,4 @@ impl SpecialTokens {
             forced_eos: id("forced_eos_token_id")?,
         })
     }
-
-    /// Without those that are no token of a vocabulary of this size, as transformers takes them:
-    /// −1 is often written for none. Each is named.
-    pub(crate) fn within(mut self, vocabulary: i64, config: &Path) -> Self {
-        let is_token = |name: &str, id: &i64| {
-            let known = (0..vocabulary).contains(id);
-            if !known {
-                tracing::warn!(
-                    "{}: `{name}` is {id}, which is no token: the vocabulary is 0 to {}; it counts \
-                     as not given",
-                    config.display(),
-                    vocabulary - 1
-                );
-            }
-            known
-        };
-        self.eos.retain(|id| is_token("eos_token_id", id));
-        for (name, id) in [
-            ("pad_token_id", &mut self.pad),
-            ("decoder_start_token_id", &mut self.decoder_start),
-            ("forced_bos_token_id", &mut self.forced_bos),
-            ("forced_eos_token_id", &mut self.forced_eos),
-        ] {
-            *id = id.filter(|id| is_token(name, id));
-        }
-        self
-    }
 }

@@ -142,7 +142,7 @@ fn build<B: Block + 'static>(
         vs,
         network,
         linears,
-        tokens: SpecialTokens::read(path, file.keys())?.within(sizes.vocab_size, path),
+        tokens: SpecialTokens::read(path, file.keys())?,
         prefix: "transformer.",
         tied: match around.head {
             Head::Tied => &[("transformer.wte.weight", &["lm_head.weight"])],
