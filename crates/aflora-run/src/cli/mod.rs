@@ -1,3 +1,110 @@
-//! Subcommands that are more than a call into the library.
+//! The commands of `aflora`: one file each, with what it takes and what it does.
+//!
+//! [`target`] and [`saved`] are what several of them take, [`output`] is where they write to.
 
 pub mod experiment;
+pub mod export;
+pub mod inspect;
+pub mod keys;
+pub mod ls;
+pub mod merge;
+pub mod output;
+pub mod predict;
+pub mod replay;
+pub mod report;
+pub mod run;
+pub mod saved;
+pub mod target;
+pub mod validate;
+pub mod watch;
+
+use aflora_run::ui::Progress;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Fine-tune pretrained models with adaptive freezing of low-rank adaptation (AFLoRA).
+#[derive(Parser)]
+#[command(version, after_help = HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const HELP: &str = "\
+Keys that every run knows:
+  task=NAME        cola sst2 mrpc qnli stsb rte mnli qqp reviews gsm8k cnn_dailymail lines
+  model=NAME       a file of configs/models        method=NAME  a file of configs/methods
+  seed=N           initial values, order, dropout  data=FOLDER  where data and models lie
+  epochs=N  batch_size=N  lr=X  head_lr=X  max_length=N
+  limit=N          training rows to use            eval_limit=N evaluation rows to use
+  run_dir=FOLDER   where to write                  device=auto|cpu|cuda:N  precision=auto|fp32|bf16
+Keys of blocks are dotted: method.rank=8  method.freeze.rule=matrix_rank  model.layers='[0, 1]'
+`aflora keys` lists all of them.
+
+Exit codes: 0 done, 1 the run failed, 2 wrong usage, configuration, or data not found,
+130 and 143 stopped by a signal: the same command goes on.
+AFLORA_LOG=debug shows more, AFLORA_LOG=warn less.";
+
+/// What can be asked for.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Train and evaluate one configuration, and write a run folder.
+    #[command(after_help = run::HELP)]
+    Run(target::Target),
+    /// Check a configuration: all problems at once, each with its place.
+    Validate(target::Target),
+    /// Show which layers would get an adapter, and how many parameters would train.
+    #[command(after_help = inspect::HELP)]
+    Inspect(target::Target),
+    /// Predict with a finished run for the texts in a JSONL or CSV file.
+    #[command(after_help = predict::HELP)]
+    Predict(predict::Predict),
+    /// Write a finished run's model as a plain Hugging Face folder, the adapter merged into it.
+    #[command(after_help = merge::HELP)]
+    Merge(merge::Merge),
+    /// Write a finished run's adapter for users of Hugging Face PEFT.
+    #[command(after_help = export::HELP)]
+    Export(export::Export),
+    /// Run an experiment: a grid of models, tasks, methods and seeds.
+    #[command(after_help = experiment::HELP)]
+    Experiment(experiment::Experiment),
+    /// When matrices would have frozen by another rule, score or schedule: no training.
+    #[command(after_help = replay::HELP)]
+    Replay(replay::Replay),
+    /// List every key that can be set, with what it takes, its default and what it does.
+    Keys,
+    /// List runs with their results.
+    Ls(ls::Ls),
+    /// Make tables, charts and a page from what experiments found.
+    #[command(after_help = report::HELP)]
+    Report(report::Report),
+    /// Watch a run under way, or look at one that has ended.
+    #[command(after_help = watch::HELP)]
+    Watch(watch::Watch),
+}
+
+impl Command {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Those of each command.
+    pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
+        match self {
+            Command::Run(target) => run::run(&target, progress),
+            Command::Validate(target) => validate::validate(&target),
+            Command::Inspect(target) => inspect::inspect(&target, progress),
+            Command::Predict(predict) => predict.run(progress),
+            Command::Merge(merge) => merge.run(progress),
+            Command::Export(export) => export.run(progress),
+            Command::Experiment(experiment) => experiment.run(progress),
+            Command::Replay(replay) => replay.run(),
+            Command::Keys => {
+                keys::keys();
+                Ok(())
+            }
+            Command::Ls(ls) => ls.run(),
+            Command::Report(report) => report.run(),
+            Command::Watch(watch) => watch.run(),
+        }
+    }
+}

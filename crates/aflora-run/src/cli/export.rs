@@ -1,0 +1,42 @@
+//! `aflora export`: a finished run's adapter for users of PEFT.
+
+use super::output::new_folder;
+use super::saved::Saved;
+use aflora_models::adapter_folder;
+use aflora_run::ui::Progress;
+use anyhow::Result;
+use clap::Args;
+use std::path::PathBuf;
+
+/// What the command takes.
+#[derive(Args)]
+pub struct Export {
+    #[command(flatten)]
+    saved: Saved,
+    /// The folder to write.
+    target: PathBuf,
+    /// The form: lora, which every method's adapter folds into.
+    #[arg(long = "as", value_parser = ["lora"], default_value = "lora")]
+    form: String,
+}
+
+/// Words for `--help`.
+pub const HELP: &str =
+    "Example:\n  aflora export runs/reviews-minilm-aflora-seed42 my-adapter --as lora\n\
+    PeftModel.from_pretrained(base_model, \"my-adapter\") opens it.";
+
+impl Export {
+    /// Exports.
+    ///
+    /// # Errors
+    /// The run cannot be opened, the folder exists, or it cannot be written.
+    pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
+        let Export { saved, target, form: _ } = self;
+        let run = saved.open(progress)?;
+        new_folder(&target)?;
+        let model = run.model(tch::Device::Cpu, tch::Kind::Float)?;
+        adapter_folder::export_lora(&model, &target, Some(run.base_model()))?;
+        println!("{}", target.display());
+        Ok(())
+    }
+}

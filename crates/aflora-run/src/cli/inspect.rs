@@ -1,0 +1,19 @@
+//! `aflora inspect`: what a configuration would train.
+
+use super::target::Target;
+use aflora_run::ui::Progress;
+use aflora_run::{config, inspect};
+use anyhow::Result;
+
+/// Words for `--help`.
+pub const HELP: &str = "Needs the model's config.json, not its weights.";
+
+/// Prints the layers that would get an adapter, and how many parameters would train.
+///
+/// # Errors
+/// The configuration is wrong, or the model is not found.
+pub fn inspect(target: &Target, progress: &mut dyn Progress) -> Result<()> {
+    let resolved = config::load(&target.config, &target.overrides)?;
+    print!("{}", inspect::inspect(&resolved, progress)?);
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! `aflora ls`: the runs in a folder.
+
+use aflora_run::list;
+use anyhow::Result;
+use clap::Args;
+use std::path::PathBuf;
+
+/// What the command takes.
+#[derive(Args)]
+pub struct Ls {
+    /// The folder that holds the runs.
+    #[arg(default_value = "runs")]
+    folder: PathBuf,
+}
+
+impl Ls {
+    /// Prints them.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn run(self) -> Result<()> {
+        print!("{}", list::list(&self.folder)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! `aflora run`: one configuration, from its data and model to a run folder.
+
+use super::target::Target;
+use aflora_run::config;
+use aflora_run::run::place::Place;
+use aflora_run::run::{memory, prepare, rows::HOLDOUT, summary::Summary, train};
+use aflora_run::ui::{self, thousands, Progress};
+use anyhow::Result;
+use std::path::Path;
+
+/// Words for `--help`.
+pub const HELP: &str =
+    "Example:\n  aflora run configs/experiment.yaml task=mrpc model=minilm data=../data lr=5e-3";
+
+/// Trains, evaluates, and prints the result.
+///
+/// # Errors
+/// The configuration, the data or the model are wrong, the run failed, or a signal came.
+pub fn run(target: &Target, progress: &mut dyn Progress) -> Result<()> {
+    let mut resolved = config::load(&target.config, &target.overrides)?;
+    // Before anything is read: whether there is something to do.
+    let place = Place::find(&mut resolved)?;
+    if let Place::Finished(path, summary) = &place {
+        tracing::info!("this run is finished already");
+        print_result(path, summary);
+        return Ok(());
+    }
+    tracing::info!("{}: reading data and model", resolved.name());
+    let mut prepared = prepare::prepare(&resolved, progress)?;
+    describe(&prepared);
+    let mut tuner = prepared.tuner()?;
+    memory::fit(&mut resolved, &mut prepared, &mut tuner)?;
+    let folder = place.open()?;
+    let summary = train::train(&resolved, &prepared, tuner, &folder, progress)?;
+    print_result(folder.path(), &summary);
+    Ok(())
+}
+
+fn print_result(folder: &Path, summary: &Summary) {
+    let best = &summary.best;
+    println!("{}", folder.display());
+    for (name, value) in &best.metrics {
+        let value = value.map_or("undefined".into(), |v| format!("{v:.4}"));
+        println!("  {name:<12} {value}  (best epoch {} of {})", best.epoch, summary.last.epoch);
+    }
+    let counts = &summary.parameters;
+    println!(
+        "  parameters   {} at the start, {} at the end, {} on average; head {}",
+        thousands(counts.at_start),
+        thousands(counts.at_end),
+        thousands(counts.time_average.round() as i64),
+        thousands(counts.head)
+    );
+    println!(
+        "  time         {} training, {} evaluating, {:.1} ms a step, on {}",
+        ui::seconds(summary.seconds.training),
+        ui::seconds(summary.seconds.evaluation),
+        summary.seconds.median_step * 1e3,
+        summary.device
+    );
+    let memory = summary.peak_memory.map_or(String::new(), |bytes| {
+        format!(", {:.1} GB of memory at the most", bytes as f64 / 1e9)
+    });
+    println!("  speed        {} tokens/s{memory}", thousands(summary.tokens_per_second as i64));
+    if summary.skipped_steps > 0 {
+        println!("  skipped      {} steps without a finite gradient", summary.skipped_steps);
+    }
+}
+
+fn describe(run: &prepare::Prepared) {
+    let used = |split: &str| run.config.holdout.is_none() || split == "train";
+    for source in run.sources.iter().filter(|source| used(&source.split)) {
+        let (split, rows, path) = (&source.split, source.rows, source.path.display());
+        let skipped = match source.skipped {
+            0 => String::new(),
+            n => format!(" ({n} broken rows skipped)"),
+        };
+        tracing::info!("{split}: {} of {rows} rows of {path}{skipped}", run.objective.rows(split));
+    }
+    if run.config.holdout.is_some() {
+        let rows = run.objective.rows(HOLDOUT);
+        tracing::info!("evaluating on {rows} rows held out of the training split");
+    }
+    for remark in run.objective.remarks() {
+        tracing::info!("{remark}");
+    }
+    if run.weights.is_empty() {
+        tracing::info!("the model starts from random weights");
+    } else if !run.loaded.new.is_empty() {
+        tracing::info!("new in the model: {}", run.loaded.new.join(", "));
+    }
+    if let Some(first) = run.loaded.unused.first() {
+        let n = run.loaded.unused.len();
+        tracing::info!("{n} tensors of the weights are not used, such as {first}");
+    }
+}
