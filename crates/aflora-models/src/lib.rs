@@ -24,6 +24,7 @@ pub mod backbone;
 pub mod bart;
 mod causal;
 mod claims;
+mod companions;
 mod config_file;
 pub mod deberta;
 mod error;

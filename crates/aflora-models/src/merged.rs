@@ -5,7 +5,7 @@
 
 use crate::adapted::AdaptedModel;
 use crate::adapter_folder::{write_safetensors, write_whole};
-use crate::{json, tokenizer, Error, Result};
+use crate::{companions, json, Error, Result};
 use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,13 +23,37 @@ pub enum Answers<'a> {
     Text,
 }
 
-/// Writes `model`, made of the files in `source`, to `folder`, in single precision.
+/// The class of transformers that a model is opened with, by its `model_type`: of models that
+/// classify, and of those that write.
+const CLASSES: [(&str, &str); 13] = [
+    ("albert", "AlbertForSequenceClassification"),
+    ("bart", "BartForConditionalGeneration"),
+    ("bert", "BertForSequenceClassification"),
+    ("camembert", "CamembertForSequenceClassification"),
+    ("deberta-v2", "DebertaV2ForSequenceClassification"),
+    ("distilbert", "DistilBertForSequenceClassification"),
+    ("electra", "ElectraForSequenceClassification"),
+    ("gpt2", "GPT2LMHeadModel"),
+    ("gpt_neo", "GPTNeoForCausalLM"),
+    ("gptj", "GPTJForCausalLM"),
+    ("llama", "LlamaForCausalLM"),
+    ("roberta", "RobertaForSequenceClassification"),
+    ("xlm-roberta", "XLMRobertaForSequenceClassification"),
+];
+
+/// Keys of a config.json that tell of the folder it came from: the version that wrote that one,
+/// its name, and code beside it, which is not copied.
+const ELSEWHERE: [&str; 3] = ["transformers_version", "_name_or_path", "auto_map"];
+
+/// Writes `model`, of the kind `kind` and made of the files in `source`, to `folder`, in single
+/// precision, with everything else that came with it.
 ///
 /// # Errors
 /// The source's config.json cannot be read, or the folder cannot be written. The folder appears
 /// whole or not at all; one that was there is replaced.
 pub fn save(
     model: &AdaptedModel,
+    kind: &str,
     source: &Path,
     folder: &Path,
     answers: Answers<'_>,
@@ -41,6 +65,13 @@ pub fn save(
         Answers::Score => describe_labels(&mut keys, &[]),
         Answers::Text => {}
     }
+    keys.retain(|key, _| !ELSEWHERE.contains(&key.as_str()));
+    // Without it nobody knows what the folder holds.
+    let model_type = keys.entry("model_type").or_insert_with(|| kind.into()).clone();
+    match CLASSES.iter().find(|(name, _)| model_type == *name) {
+        Some((_, class)) => keys.insert("architectures".into(), json!([class])),
+        None => keys.remove("architectures"),
+    };
     for key in ["dtype", "torch_dtype"] {
         if let Some(kind) = keys.get_mut(key) {
             *kind = json!("float32");
@@ -51,15 +82,7 @@ pub fn save(
         let path = folder.join("config.json");
         fs::write(&path, json::to_text(&keys) + "\n").map_err(Error::io(&path))?;
         write_safetensors(&folder.join("model.safetensors"), weights)?;
-        let further =
-            ["tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
-        for name in tokenizer::FILES.iter().chain(&further) {
-            let (from, to) = (source.join(name), folder.join(name));
-            if from.is_file() {
-                fs::copy(&from, &to).map_err(Error::io(&to))?;
-            }
-        }
-        Ok(())
+        companions::copy_all(source, folder)
     })
 }
 
@@ -99,4 +122,17 @@ fn weights(model: &AdaptedModel) -> BTreeMap<String, Tensor> {
         }
         weights
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{kinds, Purpose};
+
+    #[test]
+    fn every_kind_has_its_class_in_transformers() {
+        for kind in [kinds(Purpose::Classify), kinds(Purpose::Write)].concat() {
+            assert!(CLASSES.iter().any(|(name, _)| *name == kind), "{kind}");
+        }
+    }
 }

@@ -2,13 +2,12 @@
 
 mod common;
 
-use aflora_core::adapter::{
-    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, EloraConfig, LoraConfig, MethodConfig,
-    SoraConfig,
-};
-use aflora_models::adapter_folder::{self, AdapterFolder, Description, TaskType};
+use aflora_core::adapter::{normal, LoraConfig, MethodConfig};
+use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::{AdaptedModel, Pattern, Targets};
-use common::{batch, bert, fixture, relative, tensors};
+use common::adapters::{self, describe, methods};
+use common::{batch, bert, fixture, relative, tensors, writers};
+use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tch::{Kind, Tensor};
@@ -33,61 +32,11 @@ fn folders_made_by_peft_give_pefts_logits() {
     }
 }
 
-fn methods() -> Vec<MethodConfig> {
-    vec![
-        MethodConfig::Aflora(AfloraConfig::default()),
-        MethodConfig::Aflora(AfloraConfig { alpha: Some(16.0), ..Default::default() }),
-        MethodConfig::Lora(LoraConfig { rank: 3, alpha: 5.0, ..Default::default() }),
-        MethodConfig::Lora(LoraConfig { rslora: true, ..Default::default() }),
-        MethodConfig::Elora(EloraConfig { rank: 16, projection_seed: 3, ..Default::default() }),
-        MethodConfig::Elora(EloraConfig { rank: 5, shared: false, ..Default::default() }),
-        MethodConfig::AdaLora(AdaLoraConfig { rank: 4, target_rank: 2, ..Default::default() }),
-        MethodConfig::Sora(SoraConfig::default()),
-        MethodConfig::AfloraRank(AfloraRankConfig::default()),
-        MethodConfig::BitFit {},
-        MethodConfig::Full {},
-        MethodConfig::Head {},
-    ]
-}
-
 /// The tiny BERT with adapters whose values are not those of the start, some components zero.
 fn trained(config: &MethodConfig) -> AdaptedModel {
     let names = ["query", "value", "intermediate.dense", "attention.output.dense"];
-    let target_modules = Pattern::Names(names.map(String::from).to_vec());
-    let targets = Targets { target_modules, ..Default::default() };
-    let method = config.build().unwrap();
-    let backbone = bert("bert_classes", 2);
-    let model =
-        AdaptedModel::new(backbone, method.as_ref(), &targets, &[], Kind::Float, 1).unwrap();
-    tch::no_grad(|| {
-        for (i, adapter) in model.adapters().enumerate() {
-            for mut t in adapter.tensors().into_iter().filter(|t| t.trainable) {
-                let noise = normal(&t.tensor.size(), 0.2, i as u64, t.name);
-                let _ = t.tensor.g_add_(&noise);
-                if ["lora_E", "gate"].contains(&t.name)
-                    || (t.name == "aflora_d" && method.name() == "aflora_rank")
-                {
-                    // Of the first layer none is left, of the others the first one goes.
-                    let gone = if i == 0 { t.tensor.numel() as i64 } else { 1 };
-                    let _ = t.tensor.view([-1]).narrow(0, 0, gone).fill_(0.0);
-                }
-            }
-        }
-        for (name, mut weight) in model.trained_weights() {
-            let _ = weight.g_add_(&normal(&weight.size(), 0.02, 7, &name));
-        }
-    });
-    model
-}
-
-fn describe(method: &MethodConfig, model: &AdaptedModel) -> Description {
-    Description {
-        method: method.clone(),
-        base_model: Some("tiny".into()),
-        length: None,
-        modules_to_save: model.saved_modules(),
-        task_type: TaskType::of(model.backbone()),
-    }
+    let targets = Pattern::Names(names.map(String::from).to_vec());
+    adapters::trained(config, bert("bert_classes", 2), targets)
 }
 
 #[test]
@@ -144,7 +93,12 @@ fn any_adapter_exports_as_plain_lora() {
     let folder = place.path().join("lora");
     for config in methods() {
         let model = trained(&config);
-        let exported = adapter_folder::export_lora(&model, &folder, Some("tiny"));
+        let exported = adapter_folder::export_lora(
+            &model,
+            Some("tiny".into()),
+            &fixture("bert_classes"),
+            &folder,
+        );
         if !config.build().unwrap().adapts() {
             assert!(exported.unwrap_err().to_string().contains("no adapters"));
             continue;
@@ -157,35 +111,169 @@ fn any_adapter_exports_as_plain_lora() {
     }
 }
 
-/// Copies a fixture's folder with a changed configuration.
-fn changed(name: &str, from: &str, to: &str) -> (tempfile::TempDir, PathBuf) {
+#[test]
+fn gpt2_folders_made_by_peft_give_pefts_logits() {
+    let golden = tensors("peft_gpt2/logits.safetensors");
+    assert_eq!(golden.len(), 3);
+    for (name, expected) in golden {
+        let (backbone, io) = writers::load("gpt2", "gpt2", &writers::cpu());
+        let folder = AdapterFolder::open(&fixture("peft_gpt2").join(&name)).unwrap();
+        let model = folder.attach(backbone, Kind::Float).unwrap();
+        let mut given = writers::batch(&io, "right");
+        given.attention_mask = given.attention_mask.ones_like();
+        let found = tch::no_grad(|| model.forward(&given, false).unwrap());
+        let error = relative(&found, &expected);
+        assert!(error < 1e-5, "{name}: {error:e}");
+    }
+}
+
+#[test]
+fn a_layer_of_rank_0_is_saved_exported_and_opened_again() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("adapter");
+    let model = opened(&fixture("peft/adalora_zero")).unwrap();
+    assert_eq!(model.adapters().map(|a| a.rank()).min(), Some(0));
+    let expected = logits(&model);
+    let config = AdapterFolder::open(&fixture("peft/adalora_zero")).unwrap();
+    let method = config.description().method.clone();
+    adapter_folder::save(&model, &folder, &describe(&method, &model)).unwrap();
+    assert_eq!(logits(&opened(&folder).unwrap()), expected);
+    adapter_folder::export_lora(&model, None, &fixture("bert_classes"), &folder).unwrap();
+    assert!(relative(&logits(&opened(&folder).unwrap()), &expected) < 1e-5);
+}
+
+/// A fixture's folder with keys of its configuration changed.
+fn changed(name: &str, changes: Value) -> (tempfile::TempDir, PathBuf) {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("adapter");
     std::fs::create_dir(&folder).unwrap();
-    for file in ["adapter_config.json", "adapter_model.safetensors"] {
-        std::fs::copy(fixture("peft").join(name).join(file), folder.join(file)).unwrap();
+    let from = fixture("peft").join(name);
+    let weights = "adapter_model.safetensors";
+    std::fs::copy(from.join(weights), folder.join(weights)).unwrap();
+    let text = std::fs::read_to_string(from.join("adapter_config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    for (key, value) in changes.as_object().unwrap() {
+        config[key] = value.clone();
     }
-    let path = folder.join("adapter_config.json");
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.contains(from), "{from}");
-    std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+    std::fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
     (place, folder)
 }
 
 #[test]
 fn folders_that_would_be_read_wrongly_are_refused_in_words() {
-    for (name, from, to, expected) in [
-        ("lora", "\"use_dora\": false", "\"use_dora\": true", "`use_dora` is true"),
-        ("lora", "\"bias\": \"none\"", "\"bias\": \"all\"", "`bias` is `all`"),
-        ("lora", "\"LORA\"", "\"IA3\"", "peft_type is `IA3`"),
-        ("lora", "\"r\": 4", "\"r\": 5", "has rank 4 there, 5 by adapter_config.json"),
-        ("lora", "\"lora_alpha\": 6", "\"lora_alpha\": \"six\"", "`lora_alpha` is missing"),
-        ("vera", "\"r\": 6", "\"r\": 7", "has shape [6]"),
-        ("lora", "{", "", "not an adapter's configuration"),
+    for (name, changes, expected) in [
+        ("lora", json!({ "peft_type": "IA3" }), "peft_type is `IA3`"),
+        ("lora", json!({ "r": 5 }), "has rank 4 there, 5 by adapter_config.json"),
+        ("lora", json!({ "lora_alpha": "six" }), "`lora_alpha` is \"six\", no number"),
+        ("vera", json!({ "r": 7 }), "has shape [6]"),
     ] {
-        let (_place, folder) = changed(name, from, to);
+        let (_place, folder) = changed(name, changes);
         let error = opened(&folder).unwrap_err();
-        assert!(error.contains(expected), "{to}: {error}");
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    let (_place, folder) = changed("lora", json!({}));
+    std::fs::write(folder.join("adapter_config.json"), "[]").unwrap();
+    assert!(opened(&folder).unwrap_err().contains("not an adapter's configuration"));
+}
+
+#[test]
+fn a_pissa_adapter_is_refused_by_name() {
+    for start in ["pissa", "pissa_niter_4", "olora", "OLORA", "loftq", "corda", "lora_ga", "new"] {
+        let (_place, folder) = changed("lora", json!({ "init_lora_weights": start }));
+        let error = opened(&folder).unwrap_err();
+        let expected = format!("`init_lora_weights` is \"{start}\", which changes the base model");
+        assert!(error.contains(&expected), "{error}");
+    }
+}
+
+#[test]
+fn whatever_is_switched_on_and_not_built_is_refused_by_name() {
+    for (name, key, value) in [
+        ("lora", "use_dora", json!(true)),
+        ("lora", "bias", json!("all")),
+        ("lora", "bias", json!("lora_only")),
+        ("lora", "lora_bias", json!(true)),
+        ("lora", "use_rslora", json!("true")),
+        ("lora", "rank_pattern", json!({ "query": 2 })),
+        ("lora", "alpha_pattern", json!({ "query": 2 })),
+        ("lora", "layer_replication", json!([[0, 2]])),
+        ("lora", "target_parameters", json!(["weight"])),
+        ("lora", "trainable_token_indices", json!([1])),
+        ("lora", "alora_invocation_tokens", json!([1])),
+        ("lora", "megatron_config", json!({})),
+        ("lora", "ensure_weight_tying", json!(true)),
+        ("lora", "use_qalora", json!(true)),
+        // For PEFT, an empty one is a switch with its defaults.
+        ("lora", "kasa_config", json!({})),
+        ("lora", "use_bdlora", json!({})),
+        ("lora", "velora_config", json!({ "rank": 1 })),
+        ("lora", "monteclora_config", json!({})),
+        ("lora", "arrow_config", json!({ "top_k": 1 })),
+        ("lora", "task_type", json!("TOKEN_CLS")),
+        ("lora", "a_key_of_a_later_version", json!("on")),
+        ("lora", "a_number", json!(0)),
+        ("vera", "bias", json!("all")),
+        ("vera", "use_rslora", json!(true)),
+        ("adalora", "use_dora", json!(true)),
+        ("adalora", "init_lora_weights", json!("pissa")),
+    ] {
+        let mut changes = json!({});
+        changes[key] = value.clone();
+        let (_place, folder) = changed(name, changes);
+        let error = opened(&folder).unwrap_err();
+        assert!(error.contains(&format!("`{key}` is {value}, which ")), "{error}");
+    }
+}
+
+#[test]
+fn what_changes_nothing_in_peft_changes_nothing_here() {
+    let golden = tensors("peft/logits.safetensors");
+    for (name, changes) in [
+        ("lora", json!({ "init_lora_weights": false })),
+        ("lora", json!({ "init_lora_weights": "gaussian" })),
+        ("lora", json!({ "init_lora_weights": "eva", "eva_config": { "rho": 2.0 } })),
+        ("lora", json!({ "init_lora_weights": "orthogonal" })),
+        ("lora", json!({ "init_lora_weights": "mica" })),
+        ("lora", json!({ "loftq_config": { "loftq_bits": 4 }, "corda_config": {} })),
+        ("lora", json!({ "fan_in_fan_out": true, "megatron_core": "x", "qalora_group_size": 8 })),
+        ("lora", json!({ "revision": "main", "auto_mapping": { "a": "b" }, "task_type": null })),
+        ("lora", json!({ "layers_to_transform": [0, 1], "layers_pattern": "layer" })),
+        ("lora", json!({ "target_modules": ".*(query|value|dense)", "exclude_modules": ["key"] })),
+        ("lora", json!({ "target_modules": "(?!x).*", "later": null, "off": false, "none": [] })),
+        ("vera", json!({ "save_projection": false, "init_weights": false })),
+        ("adalora", json!({ "use_rslora": true, "r": 3, "total_step": null })),
+    ] {
+        let (_place, folder) = changed(name, changes.clone());
+        let error = relative(&logits(&opened(&folder).unwrap()), &golden[name]);
+        assert!(error < 1e-5, "{changes}: {error:e}");
+    }
+}
+
+#[test]
+fn tensors_of_a_layer_that_the_configuration_leaves_out_are_no_secret() {
+    for (changes, key) in [
+        (json!({ "target_modules": ["query", "value", "intermediate.dense"] }), "target_modules"),
+        (json!({ "target_modules": ".*query" }), "target_modules"),
+        (json!({ "exclude_modules": ["value"] }), "exclude_modules"),
+        (json!({ "layers_to_transform": [0] }), "layers_to_transform"),
+        (json!({ "layers_to_transform": 1, "layers_pattern": ["layer"] }), "layers_to_transform"),
+    ] {
+        let (_place, folder) = changed("lora", changes);
+        let error = opened(&folder).unwrap_err();
+        let expected = format!("has tensors in it, but `{key}` of adapter_config.json leaves it");
+        assert!(error.contains(&expected), "{error}");
+    }
+}
+
+#[test]
+fn modules_to_save_are_named_by_their_ending() {
+    let golden = tensors("peft/logits.safetensors");
+    // With or without a dot before it, as PEFT has it.
+    for names in [json!(["pooler"]), json!(["score", "ooler"]), json!(["bert.pooler"])] {
+        let (_place, folder) = changed("pooler", json!({ "modules_to_save": names }));
+        let model = opened(&folder).unwrap();
+        assert!(relative(&logits(&model), &golden["pooler"]) < 1e-5);
+        assert_eq!(model.trained_modules(), ["classifier", "bert.pooler"]);
     }
 }
 
@@ -233,7 +321,13 @@ fn peft_opens_our_folders_and_gives_our_logits() {
                 adapter_folder::save(&model, &folder, &describe(config, &model)).unwrap();
             }
             other if other.build().unwrap().adapts() => {
-                adapter_folder::export_lora(&model, &folder, Some("tiny")).unwrap();
+                adapter_folder::export_lora(
+                    &model,
+                    Some("tiny".into()),
+                    &fixture("bert_classes"),
+                    &folder,
+                )
+                .unwrap();
             }
             _ => continue,
         }

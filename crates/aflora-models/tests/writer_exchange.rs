@@ -2,10 +2,11 @@
 
 mod common;
 
-use aflora_core::adapter::{normal, AfloraConfig, LoraConfig, MethodConfig};
-use aflora_models::adapter_folder::{self, AdapterFolder, Description, TaskType};
+use aflora_core::adapter::{AfloraConfig, LoraConfig, MethodConfig};
+use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::merged::{self, Answers};
-use aflora_models::{AdaptedModel, Pattern, Targets};
+use aflora_models::{AdaptedModel, Pattern};
+use common::adapters::{self, describe};
 use common::writers::{batch, cpu, load};
 use common::{fixture, relative};
 use std::io::Write;
@@ -24,18 +25,7 @@ const NAMES: [(&str, &str); 5] = [
 /// Adapters on every layer, away from their start.
 fn trained(name: &str, kind: &str, config: &MethodConfig) -> AdaptedModel {
     let (backbone, _) = load(name, kind, &cpu());
-    let targets = Targets { target_modules: Pattern::Regex(".*".into()), ..Default::default() };
-    let method = config.build().unwrap();
-    let model =
-        AdaptedModel::new(backbone, method.as_ref(), &targets, &[], Kind::Float, 1).unwrap();
-    tch::no_grad(|| {
-        for (i, adapter) in model.adapters().enumerate() {
-            for mut t in adapter.tensors().into_iter().filter(|t| t.trainable) {
-                let _ = t.tensor.g_add_(&normal(&t.tensor.size(), 0.2, i as u64, t.name));
-            }
-        }
-    });
-    model
+    adapters::trained(config, backbone, Pattern::Regex(".*".into()))
 }
 
 fn aflora() -> MethodConfig {
@@ -52,16 +42,6 @@ fn logits(model: &AdaptedModel, name: &str, kind: &str) -> Tensor {
     tch::no_grad(|| model.forward(&given, false).unwrap())
 }
 
-fn describe(method: &MethodConfig, model: &AdaptedModel) -> Description {
-    Description {
-        method: method.clone(),
-        base_model: Some("tiny".into()),
-        length: None,
-        modules_to_save: model.saved_modules(),
-        task_type: TaskType::of(model.backbone()),
-    }
-}
-
 #[test]
 fn an_adapter_comes_back_and_a_merged_model_is_the_same_model() {
     let place = tempfile::tempdir().unwrap();
@@ -75,7 +55,8 @@ fn an_adapter_comes_back_and_a_merged_model_is_the_same_model() {
         assert_eq!(logits(&again, name, kind), expected, "{name}");
 
         let plain = place.path().join("plain");
-        merged::save(&model, &fixture("writers").join(name), &plain, Answers::Text).unwrap();
+        let source = fixture("writers").join(name);
+        merged::save(&model, kind, &source, &plain, Answers::Text).unwrap();
         let config = plain.join("config.json");
         let backbone = aflora_models::build_writer(kind, &config, &cpu()).unwrap();
         aflora_models::weights::load(backbone.as_ref(), &plain).unwrap();
@@ -125,8 +106,9 @@ fn peft_and_transformers_give_our_logits() {
     for (name, kind) in NAMES {
         let model = trained(name, kind, &aflora());
         let (adapter, plain) = (place.path().join("adapter"), place.path().join("plain"));
-        adapter_folder::export_lora(&model, &adapter, Some("tiny")).unwrap();
-        merged::save(&model, &fixture("writers").join(name), &plain, Answers::Text).unwrap();
+        let source = fixture("writers").join(name);
+        adapter_folder::export_lora(&model, Some("tiny".into()), &source, &adapter).unwrap();
+        merged::save(&model, kind, &source, &plain, Answers::Text).unwrap();
         let (_, io) = load(name, kind, &cpu());
         let given = batch(&io, "right");
         let ours = tch::no_grad(|| model.forward(&given, false).unwrap());

@@ -20,7 +20,7 @@ use tch::{Device, Kind};
 /// formula.
 pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<String> {
     aflora_models::check_kind(&resolved.model.backbone, resolved.task.purpose())?;
-    let files = model_files::find(resolved, &locator(resolved), false, progress)?;
+    let files = model_files::find(resolved, &locator(resolved), None, false, progress)?;
     let method = resolved.method.build()?;
     // Only shapes count: a model larger than the memory can be looked at.
     let build = || build_model(resolved, &files, Device::Cpu, Kind::Float);

@@ -1,18 +1,18 @@
 //! A finished run, opened again: its model with its adapter, to predict with, merge or export.
 
 use crate::config::{self, Resolved, WeightsFrom};
-use crate::data::{Labels, Task, TaskSpec};
-use crate::run::folder::{CONFIG, METRICS};
+use crate::data::Task;
+use crate::run::folder::{ADAPTER, CONFIG, METRICS};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::objective::write::Texts;
 use crate::run::prepare::{build_model, texts};
 use crate::ui::Progress;
 use crate::{device, usage};
-use aflora_models::adapter_folder::AdapterFolder;
-use aflora_models::merged::Answers;
+use aflora_models::adapter_folder::{self, AdapterFolder};
+use aflora_models::merged::{self, Answers};
 use aflora_models::{weights, AdaptedModel, TextEncoder};
 use anyhow::Result;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Device, Kind};
 
 /// A run's folder and what it says.
@@ -42,8 +42,11 @@ impl SavedRun {
         let overrides: Vec<String> =
             data.iter().map(|data| format!("data={:?}", data.display().to_string())).collect();
         let resolved = config::load(&folder.join(CONFIG), &overrides)?;
-        let files = model_files::find(&resolved, &locator(&resolved), true, progress)?;
-        let adapter = AdapterFolder::open(&folder.join("adapter"))?;
+        let adapter = AdapterFolder::open(&folder.join(ADAPTER))?;
+        // Where the run found its model, if that was a folder: in `AFLORA_DATA`, for example.
+        let used = adapter.description().base_model.as_ref().map(|base| Path::new(&base.name));
+        let used = used.filter(|path| path.is_absolute());
+        let files = model_files::find(&resolved, &locator(&resolved), used, true, progress)?;
         Ok(SavedRun { resolved, files, adapter })
     }
 
@@ -52,26 +55,34 @@ impl SavedRun {
         self.resolved.task
     }
 
-    /// What the model answers with.
-    pub fn answers(&self) -> Answers<'static> {
+    /// What the model answers with; classes by the names that they have on the hub.
+    fn answers(&self) -> Answers<'static> {
         match self.task() {
-            Task::Labels(TaskSpec { labels: Labels::Classes(names), .. }) => {
-                Answers::Classes(names)
-            }
-            Task::Labels(_) => Answers::Score,
+            Task::Labels(spec) if spec.is_regression() => Answers::Score,
+            Task::Labels(spec) => Answers::Classes(spec.names),
             Task::Text(_) => Answers::Text,
         }
     }
 
-    /// The model's name or repository.
-    pub fn base_model(&self) -> &str {
-        let model = &self.resolved.model;
-        model.repo.as_deref().unwrap_or(&model.model)
+    /// Writes the model with the adapter merged into it to `target`.
+    ///
+    /// # Errors
+    /// The model cannot be loaded, or the folder not be written.
+    pub fn merge(&self, target: &Path) -> Result<()> {
+        // In single precision, whatever it was trained beside.
+        let model = self.model(Device::Cpu, Kind::Float)?;
+        let kind = &self.resolved.model.backbone;
+        Ok(merged::save(&model, kind, &self.files.folder, target, self.answers())?)
     }
 
-    /// The folder of the model's own files.
-    pub fn source(&self) -> &PathBuf {
-        &self.files.folder
+    /// Writes the adapter to `target` as plain LoRA.
+    ///
+    /// # Errors
+    /// As [`merge`](Self::merge); or the method has no adapters.
+    pub fn export_lora(&self, target: &Path) -> Result<()> {
+        let model = self.model(Device::Cpu, Kind::Float)?;
+        let base = Some(self.files.base.clone());
+        Ok(adapter_folder::export_lora(&model, base, &self.files.folder, target)?)
     }
 
     /// The model with its adapter.

@@ -252,15 +252,10 @@ pub trait Method: Debug {
     }
 }
 
-/// Which components of a path to save: those whose `factor` (`[rank]`) is not zero, at least one.
+/// Which components of a path to save: those whose `factor` (`[rank]`) is not zero. There may be
+/// none: a layer of rank 0, as PEFT has it too.
 fn components_in_use(factor: &Tensor) -> Tensor {
-    tch::no_grad(|| {
-        let used = factor.reshape([-1]).ne(0.0).nonzero().squeeze_dim(1);
-        match used.size()[0] {
-            0 => Tensor::zeros([1], (tch::Kind::Int64, factor.device())),
-            _ => used,
-        }
-    })
+    tch::no_grad(|| factor.reshape([-1]).ne(0.0).nonzero().squeeze_dim(1))
 }
 
 /// `tensors` with only the components in `kept`; `along` gives the rank's dimension by name.

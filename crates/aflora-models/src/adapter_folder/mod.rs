@@ -4,18 +4,23 @@
 //!
 //! Folders of LoRA, VeRA and AdaLoRA go both ways: PEFT opens ours, we open PEFT's.
 
+mod allowed;
+mod layers;
 mod peft;
 
-pub use peft::{Description, TaskType};
+pub use peft::{BaseModel, Description, TaskType};
 
 use crate::adapted::AdaptedModel;
 use crate::backbone::Backbone;
+use crate::companions;
 use crate::error::Lines;
 use crate::targets::{Pattern, Targets};
 use crate::weights::{in_module, Checkpoint};
 use crate::{Error, Result};
 use aflora_core::adapter::{AdapterTensor, LoraConfig, LowRank, MethodConfig};
+use layers::Layers;
 use safetensors::{Dtype, View};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -56,16 +61,24 @@ pub fn save(model: &AdaptedModel, folder: &Path, description: &Description) -> R
 }
 
 /// Writes the adapters of `model` to `folder` as plain LoRA, whatever their method: every
-/// vector, gate and scale folded into A and B.
+/// vector, gate and scale folded into A and B. The tokenizer goes with them, from the model's own
+/// folder `source`.
 ///
 /// # Errors
 /// The model has no adapters, or the folder cannot be written.
-pub fn export_lora(model: &AdaptedModel, folder: &Path, base_model: Option<&str>) -> Result<()> {
+pub fn export_lora(
+    model: &AdaptedModel,
+    base_model: Option<BaseModel>,
+    source: &Path,
+    folder: &Path,
+) -> Result<()> {
     let folded: Vec<(String, LowRank)> =
         tch::no_grad(|| model.adapters().map(|a| (a.site().name.clone(), a.folded())).collect());
     let rank = folded.iter().map(|(_, pair)| pair.down.size()[0]).max().ok_or_else(|| {
         Error::Targets("the model has no adapters: there is nothing to export".into())
     })?;
+    // Plain LoRA has no rank of 0.
+    let rank = rank.max(1);
     let mut tensors = BTreeMap::new();
     for (site, LowRank { down, up }) in &folded {
         // Layers of lower rank are filled up with components of zero.
@@ -83,7 +96,7 @@ pub fn export_lora(model: &AdaptedModel, folder: &Path, base_model: Option<&str>
     let lora = LoraConfig { rank, alpha: rank as f64, ..LoraConfig::default() };
     let description = Description {
         method: MethodConfig::Lora(lora),
-        base_model: base_model.map(String::from),
+        base_model,
         length: None,
         modules_to_save: model.saved_modules(),
         task_type: TaskType::of(model.backbone()),
@@ -91,11 +104,14 @@ pub fn export_lora(model: &AdaptedModel, folder: &Path, base_model: Option<&str>
     let sites: Vec<String> = folded.into_iter().map(|(site, _)| site).collect();
     let mut config = description.to_json(&sites, &[]);
     mark_transposed(model, &mut config);
-    write_whole(folder, |folder| write(folder, &config, tensors))
+    write_whole(folder, |folder| {
+        write(folder, &config, tensors)?;
+        companions::copy_tokenizer(source, folder)
+    })
 }
 
 /// Tells PEFT that the weights lie transposed, as GPT-2's do.
-fn mark_transposed(model: &AdaptedModel, config: &mut serde_json::Map<String, serde_json::Value>) {
+fn mark_transposed(model: &AdaptedModel, config: &mut Map<String, Value>) {
     let linears = model.backbone().linears();
     if linears.iter().any(|linear| linear.layer.transposed) {
         config.insert("fan_in_fan_out".into(), true.into());
@@ -119,7 +135,7 @@ pub(crate) fn write_whole(folder: &Path, write: impl FnOnce(&Path) -> Result<()>
 
 fn write(
     folder: &Path,
-    config: &serde_json::Map<String, serde_json::Value>,
+    config: &Map<String, Value>,
     tensors: BTreeMap<String, Tensor>,
 ) -> Result<()> {
     let path = folder.join(peft::FILE);
@@ -143,6 +159,7 @@ pub struct AdapterFolder {
     path: PathBuf,
     file: Checkpoint,
     description: Description,
+    layers: Layers,
 }
 
 impl AdapterFolder {
@@ -151,14 +168,20 @@ impl AdapterFolder {
     /// # Errors
     /// A file is missing or damaged, or the adapter is of a kind that is not built.
     pub fn open(folder: &Path) -> Result<Self> {
-        let description = Description::read(folder)?;
+        let path = folder.join(peft::FILE);
+        let problem = |problem: String| Error::Config { path: path.clone(), problem };
+        let text = aflora_files::read_text(&path).map_err(Error::io(&path))?;
+        let keys: Map<String, Value> = serde_json::from_str(&text)
+            .map_err(|e| problem(format!("not an adapter's configuration: {e}")))?;
+        let description = Description::from_keys(&keys).map_err(problem)?;
+        let layers = Layers::of(&keys);
         let found = WEIGHTS.iter().map(|name| folder.join(name)).find(|path| path.is_file());
         let path = found.ok_or_else(|| Error::NoWeights {
             path: folder.to_path_buf(),
             looked_for: WEIGHTS.join(", "),
         })?;
         let file = Checkpoint::open(&path)?;
-        let adapter = AdapterFolder { path, file, description };
+        let adapter = AdapterFolder { path, file, description, layers };
         let unread = adapter.file.unread();
         let unread: Vec<String> =
             unread.map(|(name, what)| format!("`{name}` is {what}")).collect();
@@ -185,8 +208,13 @@ impl AdapterFolder {
             .filter(|site| !backbone.linears().iter().any(|l| l.site.name == **site))
             .map(|site| format!("the model has no adaptable layer `{site}`"))
             .collect();
-        if !unknown.is_empty() {
-            return Err(self.unfit(unknown));
+        let left_out = sites.iter().filter_map(|site| {
+            let key = self.layers.leave_out(site)?;
+            Some(format!("`{site}` has tensors in it, but `{key}` of {} leaves it out", peft::FILE))
+        });
+        let problems: Vec<String> = unknown.into_iter().chain(left_out).collect();
+        if !problems.is_empty() {
+            return Err(self.unfit(problems));
         }
         self.check_rank()?;
         let targets = Targets { target_modules: Pattern::Names(sites), ..Default::default() };
@@ -228,15 +256,21 @@ impl AdapterFolder {
         }
     }
 
-    /// The modules that trained in full beside the head. PEFT's list also has names that only
-    /// other models have; ours also those that are saved without having trained.
+    /// The modules that trained in full beside the head, by their whole names. PEFT takes a name
+    /// for every module whose own ends with it, at a dot or not; its list also has names that only
+    /// other models have, ours also those of what is saved without having trained.
     fn trained_modules(&self, backbone: &dyn Backbone) -> Vec<String> {
-        let names = backbone.var_store().variables();
+        let variables = backbone.var_store().variables();
+        let modules: BTreeSet<&str> = variables
+            .keys()
+            .flat_map(|name| name.match_indices('.').map(|(dot, _)| &name[..dot]))
+            .collect();
         let own = [backbone.head(), backbone.new_modules()].concat();
-        let trained = |module: &&String| {
-            !own.contains(&module.as_str()) && names.keys().any(|name| in_module(name, module))
+        let named = |module: &&str| {
+            self.description.modules_to_save.iter().any(|name| module.ends_with(name.as_str()))
         };
-        self.description.modules_to_save.iter().filter(trained).cloned().collect()
+        let new = |module: &&str| !own.iter().any(|own| in_module(module, own));
+        modules.into_iter().filter(named).filter(new).map(String::from).collect()
     }
 
     /// The layers that have a tensor in the file.

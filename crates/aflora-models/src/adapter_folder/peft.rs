@@ -3,12 +3,11 @@
 //! LoRA, VeRA and AdaLoRA are written as PEFT writes them and read from what it writes. Methods
 //! that PEFT does not know (AFLoRA and others) carry their settings under the key `aflora`.
 
+use super::allowed;
 use crate::backbone::Backbone;
-use crate::{Error, Result};
 use aflora_core::adapter::{AdaLoraConfig, EloraConfig, LoraConfig, MethodConfig};
 use aflora_core::{RunLength, Span};
 use serde_json::{json, Map, Value};
-use std::path::Path;
 
 /// The file's name.
 pub(super) const FILE: &str = "adapter_config.json";
@@ -18,14 +17,29 @@ pub(super) const FILE: &str = "adapter_config.json";
 pub struct Description {
     /// The method with its settings.
     pub method: MethodConfig,
-    /// The model that the adapter belongs to, by whatever name its maker gave it.
-    pub base_model: Option<String>,
+    /// The model that the adapter belongs to.
+    pub base_model: Option<BaseModel>,
     /// The run that made it, where it is known.
     pub length: Option<RunLength>,
     /// The modules that are in the folder whole: the head, and others beside it.
     pub modules_to_save: Vec<String>,
     /// What the model does, in PEFT's words.
     pub task_type: TaskType,
+}
+
+/// A model, as others find it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseModel {
+    /// Its repository on the hub, or its folder.
+    pub name: String,
+    /// The commit, of a repository.
+    pub revision: Option<String>,
+}
+
+impl From<&str> for BaseModel {
+    fn from(name: &str) -> Self {
+        BaseModel { name: name.into(), revision: None }
+    }
 }
 
 /// What a model does.
@@ -85,7 +99,9 @@ impl Description {
         // Whole names, so that no other module of the model ends the same way.
         all.insert("target_modules".into(), sites.into());
         all.insert("modules_to_save".into(), self.modules_to_save.clone().into());
-        all.insert("base_model_name_or_path".into(), self.base_model.clone().into());
+        let base = self.base_model.as_ref();
+        all.insert("base_model_name_or_path".into(), base.map(|base| base.name.clone()).into());
+        all.insert("revision".into(), base.and_then(|base| base.revision.clone()).into());
         all.insert("task_type".into(), self.task_type.name().into());
         all.insert("inference_mode".into(), true.into());
         all
@@ -129,23 +145,20 @@ impl Description {
         }
     }
 
-    /// Reads the file of `folder`.
+    /// Of the file's keys.
     ///
     /// # Errors
-    /// It is missing, damaged, of a method that is not built, or has a switch on that is not.
-    pub(super) fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(FILE);
-        let problem = |problem: String| Error::Config { path: path.clone(), problem };
-        let text = aflora_files::read_text(&path).map_err(Error::io(&path))?;
-        let keys: Map<String, Value> = serde_json::from_str(&text)
-            .map_err(|e| problem(format!("not an adapter's configuration: {e}")))?;
-        let method = read_method(&keys).map_err(problem)?;
-        let base_model = keys.get("base_model_name_or_path").and_then(Value::as_str);
+    /// They are of a method that is not built, or have a switch on that is not.
+    pub(super) fn from_keys(keys: &Map<String, Value>) -> std::result::Result<Self, String> {
+        let method = read_method(keys)?;
+        let text = |key: &str| keys.get(key).and_then(Value::as_str).map(String::from);
+        let revision = text("revision");
+        let base_model = text("base_model_name_or_path").map(|name| BaseModel { name, revision });
         let modules = keys.get("modules_to_save").and_then(Value::as_array);
         let names = modules.into_iter().flatten().filter_map(Value::as_str).map(String::from);
         Ok(Description {
             method,
-            base_model: base_model.map(String::from),
+            base_model,
             length: None,
             modules_to_save: names.collect(),
             task_type: TaskType::from_name(keys.get("task_type").and_then(Value::as_str)),
@@ -169,81 +182,53 @@ fn vera(config: &EloraConfig) -> Value {
     })
 }
 
-/// Switches of PEFT that change what an adapter computes and are not built: each must be off.
-const UNBUILT: [&str; 12] = [
-    "use_dora",
-    "fan_in_fan_out",
-    "lora_bias",
-    "alpha_pattern",
-    "layer_replication",
-    "megatron_config",
-    "alora_invocation_tokens",
-    "arrow_config",
-    "kasa_config",
-    "monteclora_config",
-    "target_parameters",
-    "trainable_token_indices",
-];
-
+/// The method with its settings.
 fn read_method(keys: &Map<String, Value>) -> std::result::Result<MethodConfig, String> {
     let kind = keys.get("peft_type").and_then(Value::as_str).unwrap_or_default();
-    if let Some(settings) = keys.get("aflora") {
+    let own = keys.get("aflora");
+    if own.is_none() && !["LORA", "VERA", "ADALORA"].contains(&kind) {
+        return Err(format!("peft_type is `{kind}`; LORA, VERA and ADALORA are read, and ours"));
+    }
+    allowed::check(kind, keys)?;
+    if let Some(settings) = own {
         return serde_json::from_value(settings.clone())
             .map_err(|e| format!("its `aflora` settings: {e}"));
     }
-    let on = |value: &Value| match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::Object(map) => !map.is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        _ => true,
+    // What a file leaves out has PEFT's default.
+    let number = |key: &str, default: f64| match keys.get(key) {
+        None => Ok(default),
+        Some(value) => value.as_f64().ok_or_else(|| format!("`{key}` is {value}, no number")),
     };
-    if let Some(key) = UNBUILT.iter().find(|key| keys.get(**key).is_some_and(on)) {
-        return Err(format!("`{key}` is {}, which is not built", keys[*key]));
-    }
-    match keys.get("bias").and_then(Value::as_str) {
-        None | Some("none") => {}
-        Some(other) => return Err(format!("`bias` is `{other}`; only `none` is built")),
-    }
-    let number = |key: &str| {
-        let value = keys.get(key).and_then(Value::as_f64);
-        value.ok_or_else(|| format!("`{key}` is missing, or no number"))
+    let whole = |key: &str, default: i64| match keys.get(key) {
+        None => Ok(default),
+        Some(value) => value.as_i64().ok_or_else(|| format!("`{key}` is {value}, no whole number")),
     };
-    let whole = |key: &str| {
-        let value = keys.get(key).and_then(Value::as_i64);
-        value.ok_or_else(|| format!("`{key}` is missing, or no whole number"))
-    };
-    let flag = |key: &str| keys.get(key).and_then(Value::as_bool).unwrap_or(false);
     match kind {
-        "LORA" => {
-            if keys.get("rank_pattern").is_some_and(on) {
-                return Err("`rank_pattern` gives layers ranks of their own; not built".into());
-            }
-            Ok(MethodConfig::Lora(LoraConfig {
-                rank: whole("r")?,
-                alpha: number("lora_alpha")?,
-                rslora: flag("use_rslora"),
-                dropout: number("lora_dropout")?,
-            }))
-        }
+        "LORA" => Ok(MethodConfig::Lora(LoraConfig {
+            rank: whole("r", 8)?,
+            alpha: number("lora_alpha", 8.0)?,
+            // `allowed` lets nothing but true and what is off pass.
+            rslora: keys.get("use_rslora").is_some_and(|value| value == true),
+            dropout: number("lora_dropout", 0.0)?,
+        })),
         "VERA" => Ok(MethodConfig::Elora(EloraConfig {
-            rank: whole("r")?,
-            d_initial: number("d_initial")?,
-            dropout: number("vera_dropout")?,
+            rank: whole("r", 256)?,
+            d_initial: number("d_initial", 0.1)?,
+            dropout: number("vera_dropout", 0.0)?,
             shared: true,
-            projection_seed: whole("projection_prng_key")? as u64,
+            projection_seed: whole("projection_prng_key", 0)? as u64,
         })),
-        "ADALORA" => Ok(MethodConfig::AdaLora(AdaLoraConfig {
-            rank: whole("init_r")?,
-            target_rank: whole("target_r")?,
-            alpha: number("lora_alpha")?,
-            dropout: number("lora_dropout")?,
-            orthogonal: number("orth_reg_weight")?,
-            t_i: Span::Steps(whole("tinit")?.max(0) as u64),
-            t_f: Span::Steps(whole("tfinal")?.max(0) as u64),
-            interval: whole("deltaT")?.max(1) as u64,
-            beta1: number("beta1")?,
-            beta2: number("beta2")?,
+        _ => Ok(MethodConfig::AdaLora(AdaLoraConfig {
+            rank: whole("init_r", 12)?,
+            target_rank: whole("target_r", 8)?,
+            alpha: number("lora_alpha", 8.0)?,
+            dropout: number("lora_dropout", 0.0)?,
+            orthogonal: number("orth_reg_weight", 0.5)?,
+            t_i: Span::Steps(whole("tinit", 0)?.max(0) as u64),
+            t_f: Span::Steps(whole("tfinal", 0)?.max(0) as u64),
+            interval: whole("deltaT", 1)?.max(1) as u64,
+            beta1: number("beta1", 0.85)?,
+            beta2: number("beta2", 0.85)?,
         })),
-        other => Err(format!("peft_type is `{other}`; LORA, VERA and ADALORA are read, and ours")),
     }
 }

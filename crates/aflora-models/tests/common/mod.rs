@@ -1,6 +1,7 @@
 //! The tiny models of `fixtures/`.
 #![allow(dead_code)] // each test file uses a part
 
+pub mod adapters;
 pub mod writers;
 
 use aflora_models::{build, weights, Backbone, Batch};

@@ -2,7 +2,6 @@
 
 use super::output::new_folder;
 use super::saved::Saved;
-use aflora_models::adapter_folder;
 use aflora_run::ui::Progress;
 use anyhow::Result;
 use clap::Args;
@@ -34,8 +33,7 @@ impl Export {
         let Export { saved, target, form: _ } = self;
         let run = saved.open(progress)?;
         new_folder(&target)?;
-        let model = run.model(tch::Device::Cpu, tch::Kind::Float)?;
-        adapter_folder::export_lora(&model, &target, Some(run.base_model()))?;
+        run.export_lora(&target)?;
         println!("{}", target.display());
         Ok(())
     }

@@ -2,7 +2,6 @@
 
 use super::output::new_folder;
 use super::saved::Saved;
-use aflora_models::merged;
 use aflora_run::ui::Progress;
 use anyhow::Result;
 use clap::Args;
@@ -30,9 +29,7 @@ impl Merge {
     pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
         let run = self.saved.open(progress)?;
         new_folder(&self.target)?;
-        // In single precision, whatever it was trained beside.
-        let model = run.model(tch::Device::Cpu, tch::Kind::Float)?;
-        merged::save(&model, run.source(), &self.target, run.answers())?;
+        run.merge(&self.target)?;
         println!("{}", self.target.display());
         Ok(())
     }

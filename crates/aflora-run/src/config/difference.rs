@@ -5,8 +5,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Keys that say where things lie, and how a run is looked after: no number depends on them.
-const ELSEWHERE: [&str; 5] =
-    ["run_dir", "data", "token_cache", "checkpoint_every", "max_bad_steps"];
+const ELSEWHERE: [&str; 6] =
+    ["run_dir", "data", "project", "token_cache", "checkpoint_every", "max_bad_steps"];
 
 impl Resolved {
     /// The settings that decide what comes out: all but places and how a run is looked after.

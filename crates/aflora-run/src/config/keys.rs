@@ -39,6 +39,11 @@ pub const KEYS: &[Key] = &[
     key("method", "name, file", "how: a file of methods/"),
     key("seed", "number", "decides initial values, data order and dropout"),
     key("data", "folder", "where data and models are looked for first"),
+    key(
+        "project",
+        "folder",
+        "where paths of models start, and where .assets lies; else the run file's project",
+    ),
     key("run_dir", "folder", "where the run is written, or goes on; else a folder of runs/"),
     key(
         "token_cache",

@@ -7,6 +7,7 @@ use super::problem::{instead, ConfigErrors, Problem};
 use super::settings::{is_name, ModelConfig, RunSettings, TaskConfig, NAME};
 use super::tree::Setting;
 use crate::data::Task;
+use crate::run::folder::{CONFIG, METRICS, PROVENANCE};
 use aflora_core::adapter::MethodConfig;
 use aflora_core::adapter::PmTrainable;
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
@@ -30,7 +31,7 @@ pub struct Resolved {
     pub method_name: String,
     /// Everything else.
     pub run: RunSettings,
-    /// The folder that relative model paths start from.
+    /// The folder that relative model paths start from, absolute.
     pub project: PathBuf,
 }
 
@@ -59,7 +60,21 @@ pub fn load(run_file: &Path, overrides: &[String]) -> Result<Resolved, ConfigErr
     let finder = Finder { folders, own: &own };
     let found = resolve(&finder, &mut problems);
     match found {
-        Some(((task, task_config), model, (method_name, method), run)) if problems.is_empty() => {
+        Some(((task, task_config), model, (method_name, method), mut run))
+            if problems.is_empty() =>
+        {
+            let typed = |key: &str| {
+                overrides.iter().any(|o| o.split('=').next().map(str::trim) == Some(key))
+            };
+            if !typed("run_dir") {
+                run.run_dir = own_folder(run_file, run.run_dir.as_deref()).or(run.run_dir);
+            }
+            // One that a run wrote down may be no more, or lie on another machine.
+            let there = |named: &PathBuf| named.is_dir() || typed("project");
+            let project = absolute(run.project.filter(there).unwrap_or(project));
+            run.project = Some(project.clone());
+            run.data = run.data.map(absolute);
+            run.token_cache = run.token_cache.map(absolute);
             Ok(Resolved { task, task_config, model, method, method_name, run, project })
         }
         _ => Err(ConfigErrors::new(problems, run_file)),
@@ -71,6 +86,22 @@ fn project_of(folder: &Path) -> PathBuf {
     let folder = folder.canonicalize().unwrap_or_default();
     let holds = |f: &&Path| f.join("configs").join("tasks").is_dir();
     folder.ancestors().find(holds).map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// The folder of the run that `run_file` is the written configuration of: it goes on there if it
+/// has not finished, and so does one that was given a folder, wherever that lies by now.
+fn own_folder(run_file: &Path, named: Option<&Path>) -> Option<PathBuf> {
+    let folder = run_file.parent()?;
+    let own = run_file.file_name()? == CONFIG && folder.join(PROVENANCE).is_file();
+    (own && (named.is_some() || !folder.join(METRICS).is_file())).then(|| folder.to_path_buf())
+}
+
+/// The path from the root, so that it means the same wherever it is read again.
+fn absolute(path: PathBuf) -> PathBuf {
+    match path.as_os_str().is_empty() {
+        true => std::env::current_dir().unwrap_or(path),
+        false => std::path::absolute(&path).unwrap_or(path),
+    }
 }
 
 type Parts = ((Task, TaskConfig), ModelConfig, (String, MethodConfig), RunSettings);
@@ -261,9 +292,11 @@ impl Resolved {
         format!("{}-{}-{method_name}-seed{}", task.name(), model.model, run.seed)
     }
 
-    /// As one YAML file that [`load`] takes again.
+    /// As one YAML file that [`load`] takes again, from any working folder.
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
-        serde_saphyr::to_string(&self.file())
+        let mut placed = self.clone();
+        placed.run.run_dir = placed.run.run_dir.map(absolute);
+        serde_saphyr::to_string(&placed.file())
     }
 
     /// All settings in the form of a run file.

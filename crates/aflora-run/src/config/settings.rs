@@ -22,6 +22,9 @@ pub struct RunSettings {
     pub seed: u64,
     /// A folder to look for data and models in, before all others.
     pub data: Option<PathBuf>,
+    /// The folder that a model's relative path starts from, with what ships with the project; the
+    /// one that the run file lies in if not given.
+    pub project: Option<PathBuf>,
     /// Where the run is written; a numbered folder under `runs/` if not given.
     pub run_dir: Option<PathBuf>,
     /// Where tokens of large tasks are kept for later runs; nowhere if null.
@@ -89,6 +92,7 @@ impl Default for RunSettings {
         RunSettings {
             seed: 42,
             data: None,
+            project: None,
             run_dir: None,
             token_cache: Some(".cache/tokens".into()),
             device: "auto".into(),

@@ -6,6 +6,7 @@ use crate::data::Locator;
 use crate::hub::{Hub, HubError, Repo};
 use crate::ui::Progress;
 use crate::usage;
+use aflora_models::adapter_folder::BaseModel;
 use aflora_models::tokenizer;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,17 @@ pub struct ModelFiles {
     pub config: PathBuf,
     /// The folder that holds it, the tokenizer and the weights.
     pub folder: PathBuf,
+    /// What others find it by: the repository that it came from, or the folder.
+    pub base: BaseModel,
+}
+
+impl ModelFiles {
+    /// Those of a folder that somebody named.
+    fn of_folder(folder: PathBuf) -> Self {
+        let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+        let base = BaseModel::from(whole.to_string_lossy().as_ref());
+        ModelFiles { config: folder.join(CONFIG), folder, base }
+    }
 }
 
 /// The places where data and models are looked for.
@@ -28,20 +40,24 @@ pub fn locator(resolved: &Resolved) -> Locator {
         named.push((format!("data={}", folder.display()), folder.clone()));
     }
     if let Some(folder) = std::env::var_os("AFLORA_DATA").filter(|v| !v.is_empty()) {
-        named.push(("AFLORA_DATA".to_string(), PathBuf::from(folder)));
+        let folder = PathBuf::from(folder);
+        // What is found there is written down.
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
+        named.push(("AFLORA_DATA".to_string(), folder));
     }
     let project = resolved.project.clone();
     Locator { named, assets: project.join(".assets"), project, hub: Hub::from_env() }
 }
 
 /// The model's files; only its config.json unless it `runs`. For its shapes, the one that ships with
-/// the project will do.
+/// the project will do. A folder that a run of it `used` is the last of those that are looked into.
 ///
 /// # Errors
 /// It is nowhere; everything tried is listed.
 pub fn find(
     resolved: &Resolved,
     locator: &Locator,
+    used: Option<&Path>,
     runs: bool,
     progress: &mut dyn Progress,
 ) -> Result<ModelFiles> {
@@ -55,13 +71,14 @@ pub fn find(
         places.push(folder.join("models").join(&model.model));
     }
     places.extend(model.path.as_ref().map(|path| resolved.project.join(path)));
+    places.extend(used.map(Path::to_path_buf));
     if !runs {
         places.extend(shipped(resolved));
     }
     for folder in places {
         let config = folder.join(CONFIG);
         if config.is_file() {
-            return Ok(ModelFiles { config, folder });
+            return Ok(ModelFiles::of_folder(folder));
         }
         tried.push_str(&format!("\n  {}", config.display()));
     }
@@ -72,7 +89,8 @@ pub fn find(
         match fetch(&locator.hub, &repo, weights, runs, progress) {
             Ok(config) => {
                 let folder = config.parent().unwrap_or(Path::new(".")).to_path_buf();
-                return Ok(ModelFiles { config, folder });
+                let base = BaseModel { name: repo.repo, revision: Some(repo.revision) };
+                return Ok(ModelFiles { config, folder, base });
             }
             Err(error) => tried.push_str(&format!("\n  {error}")),
         }

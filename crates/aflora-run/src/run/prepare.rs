@@ -12,6 +12,7 @@ use crate::provenance::sha256;
 use crate::ui::Progress;
 use crate::{device, usage};
 use aflora_core::{Method, Tuner};
+use aflora_models::adapter_folder::BaseModel;
 use aflora_models::weights::{self, LoadReport};
 use aflora_models::{AdaptedModel, Backbone, TextEncoder, WriterOptions};
 use anyhow::{bail, Context, Result};
@@ -33,6 +34,8 @@ pub struct Prepared {
     pub device: Device,
     /// Where the examples came from.
     pub sources: Vec<Source>,
+    /// The model that the adapters belong to, as others find it.
+    pub base_model: BaseModel,
     /// The weights' files with their digests; none for random weights.
     pub weights: Vec<(PathBuf, String)>,
     /// What loading the weights did.
@@ -71,7 +74,7 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
         tch::set_num_threads(i32::try_from(threads).context("threads")?);
     }
     let locator = locator(resolved);
-    let files = model_files::find(resolved, &locator, true, progress)?;
+    let files = model_files::find(resolved, &locator, None, true, progress)?;
     let data = Data::load(resolved.task, &locator, &config, progress)?;
 
     tch::manual_seed(config.seed as i64);
@@ -122,6 +125,7 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
         objective,
         device,
         sources,
+        base_model: files.base,
         weights: digests.context("reading the weights for their digests")?,
         loaded,
         config,

@@ -368,10 +368,9 @@ impl Loop<'_> {
     }
 
     fn save_adapter(&self) -> Result<()> {
-        let model = &self.resolved.model;
         let description = Description {
             method: self.resolved.method.clone(),
-            base_model: model.repo.clone().or_else(|| Some(model.model.clone())),
+            base_model: Some(self.run.base_model.clone()),
             length: Some(RunLength {
                 steps_per_epoch: self.run.steps_per_epoch,
                 total_steps: self.run.total_steps(),

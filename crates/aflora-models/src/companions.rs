@@ -1,0 +1,63 @@
+//! The files that come with a model's weights and that its users need as well.
+
+use crate::{tokenizer, Error, Result};
+use std::fs;
+use std::path::Path;
+
+/// What transformers and others write beside the files that a tokenizer is made of here.
+const TOKENIZER: [&str; 8] = [
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "bpe.codes",
+];
+
+/// Chat templates for further uses, a file each.
+const TEMPLATES: &str = "additional_chat_templates";
+
+/// How a model's authors have it write.
+const GENERATION: &str = "generation_config.json";
+
+/// Copies everything of a model's tokenizer from the folder `source` to the folder `target`.
+///
+/// # Errors
+/// A file cannot be copied.
+pub(crate) fn copy_tokenizer(source: &Path, target: &Path) -> Result<()> {
+    for name in tokenizer::FILES.iter().chain(&TOKENIZER) {
+        copy(source, target, name)?;
+    }
+    let templates = source.join(TEMPLATES);
+    if templates.is_dir() {
+        let to = target.join(TEMPLATES);
+        fs::create_dir(&to).map_err(Error::io(&to))?;
+        for entry in fs::read_dir(&templates).map_err(Error::io(&templates))? {
+            let entry = entry.map_err(Error::io(&templates))?;
+            if let Some(name) = entry.file_name().to_str().filter(|n| n.ends_with(".jinja")) {
+                copy(&templates, &to, name)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// [`copy_tokenizer`], and how the model writes.
+///
+/// # Errors
+/// A file cannot be copied.
+pub(crate) fn copy_all(source: &Path, target: &Path) -> Result<()> {
+    copy_tokenizer(source, target)?;
+    copy(source, target, GENERATION)
+}
+
+/// Copies a file, where there is one.
+fn copy(source: &Path, target: &Path, name: &str) -> Result<()> {
+    let (from, to) = (source.join(name), target.join(name));
+    if from.is_file() {
+        fs::copy(&from, &to).map_err(Error::io(&from))?;
+    }
+    Ok(())
+}

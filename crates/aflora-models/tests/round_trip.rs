@@ -1,0 +1,112 @@
+//! Every method on every kind of backbone: what is trained is saved, opened, merged and exported,
+//! and computes the same each time.
+
+mod common;
+
+use aflora_core::adapter::MethodConfig;
+use aflora_models::adapter_folder::{self, AdapterFolder};
+use aflora_models::merged::{self, Answers};
+use aflora_models::{build, kinds, weights, Backbone, Batch, Pattern, Purpose};
+use common::adapters::{describe, methods, trained};
+use common::{fixture, relative, tensors, writers};
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// The kinds of backbone, with the fixtures of each.
+const MODELS: [(&str, &str); 11] = [
+    ("albert", "models/albert"),
+    ("bert", "bert_classes"),
+    ("deberta-v2", "models/deberta_v3"),
+    ("distilbert", "models/distilbert"),
+    ("electra", "models/electra"),
+    ("roberta", "models/roberta"),
+    ("bart", "writers/bart"),
+    ("gpt2", "writers/gpt2"),
+    ("gpt_neo", "writers/gpt_neo"),
+    ("gptj", "writers/gptj"),
+    ("llama", "writers/llama3"),
+];
+
+/// A kind of backbone with a tiny model of it.
+struct Tiny {
+    kind: &'static str,
+    source: PathBuf,
+    /// Of its head; none of a model that writes.
+    labels: Option<i64>,
+    batch: Batch,
+}
+
+impl Tiny {
+    fn of((kind, folder): (&'static str, &str)) -> Self {
+        let io = tensors(&format!("{folder}/io.safetensors"));
+        let (labels, batch) = match io.get("batch0.logits") {
+            Some(logits) => (Some(logits.size()[1]), common::batch(&io, 0)),
+            None => (None, writers::batch(&io, "right")),
+        };
+        Tiny { kind, source: fixture(folder), labels, batch }
+    }
+
+    /// The model with the weights in `folder`.
+    fn backbone(&self, folder: &Path) -> Box<dyn Backbone> {
+        let config = folder.join("config.json");
+        let backbone = match self.labels {
+            Some(labels) => build(self.kind, &config, labels, Device::Cpu).unwrap(),
+            None => aflora_models::build_writer(self.kind, &config, &writers::cpu()).unwrap(),
+        };
+        let report = weights::load(backbone.as_ref(), folder).unwrap();
+        assert_eq!((report.new.len(), report.unused.len()), (0, 0), "{}: {report:?}", self.kind);
+        backbone
+    }
+
+    fn answers<'a>(&self, names: &'a [&'a str]) -> Answers<'a> {
+        match self.labels {
+            Some(1) => Answers::Score,
+            Some(n) => Answers::Classes(&names[..n as usize]),
+            None => Answers::Text,
+        }
+    }
+
+    fn goes_round(&self, method: &MethodConfig, place: &Path) {
+        let what = format!("{method:?} on {}", self.kind);
+        let model = trained(method, self.backbone(&self.source), Pattern::Regex(".*".into()));
+        let expected = tch::no_grad(|| model.forward(&self.batch, false).unwrap());
+        let same = |found: Tensor, step: &str| {
+            let error = relative(&found, &expected);
+            assert!(error < 1e-4, "{step}: {what}: {error:e}");
+        };
+        let opened = |folder: &Path| {
+            let adapter = AdapterFolder::open(folder).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let model = adapter.attach(self.backbone(&self.source), Kind::Float);
+            let model = model.unwrap_or_else(|e| panic!("{what}: {e}"));
+            tch::no_grad(|| model.forward(&self.batch, false).unwrap())
+        };
+        let folder = place.join("adapter");
+        adapter_folder::save(&model, &folder, &describe(method, &model)).unwrap();
+        same(opened(&folder), "saved");
+
+        let folder = place.join("merged");
+        let answers = self.answers(&["a", "b", "c", "d"]);
+        merged::save(&model, self.kind, &self.source, &folder, answers).unwrap();
+        let plain = self.backbone(&folder);
+        same(tch::no_grad(|| plain.forward(&self.batch, false).unwrap()), "merged");
+
+        if method.build().unwrap().adapts() {
+            let folder = place.join("exported");
+            adapter_folder::export_lora(&model, None, &self.source, &folder).unwrap();
+            same(opened(&folder), "exported");
+        }
+    }
+}
+
+#[test]
+fn every_method_on_every_backbone_is_opened_merged_and_exported() {
+    let known: Vec<&str> = MODELS.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(known, [kinds(Purpose::Classify), kinds(Purpose::Write)].concat());
+    let place = tempfile::tempdir().unwrap();
+    for model in MODELS {
+        let tiny = Tiny::of(model);
+        for method in methods() {
+            tiny.goes_round(&method, place.path());
+        }
+    }
+}

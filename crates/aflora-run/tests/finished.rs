@@ -1,0 +1,216 @@
+//! What a finished run is good for: from any folder, after it was moved, merged and exported, by
+//! every method.
+
+mod common;
+
+use common::{aflora, command, json, root, text, workplace, CONFIG, SMALL};
+use serde_json::{json, Value};
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+fn ok(output: &Output, what: &str) -> String {
+    assert!(output.status.success(), "{what}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// A short run in `place`, of the model and data there.
+fn run(place: &Path, more: &[&str]) {
+    let first = ["run", CONFIG, "task=mrpc", "limit=32", "eval_limit=8", "method=lora"];
+    ok(&aflora(place, &[&first, &SMALL[..], &["epochs=2"], more].concat()), "run");
+}
+
+/// A file of rows in a folder that knows nothing of the project.
+fn elsewhere() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let row = json!({ "text_a": "the film is good", "text_b": "it was very bad" });
+    fs::write(folder.path().join("new.jsonl"), format!("{row}\n")).unwrap();
+    folder
+}
+
+#[test]
+fn a_finished_run_is_used_from_any_folder_and_after_it_was_moved() {
+    let (place, other) = (workplace(), elsewhere());
+    run(place.path(), &["data=.", "run_dir=out"]);
+    let out = place.path().join("out");
+    let predict = |run: &str| ok(&aflora(other.path(), &["predict", run, "new.jsonl"]), run);
+    let first = predict(out.to_str().unwrap());
+    assert!(first.contains("\"scores\""), "{first}");
+    let config = out.join("config.yaml");
+    let again = ok(&aflora(other.path(), &["run", config.to_str().unwrap()]), "run");
+    assert!(again.starts_with(out.to_str().unwrap()), "{again}");
+
+    fs::rename(&out, other.path().join("moved")).unwrap();
+    assert_eq!(predict("moved"), first);
+    ok(&aflora(other.path(), &["merge", "moved", "merged"]), "merge");
+    ok(&aflora(other.path(), &["export", "moved", "exported"]), "export");
+    // It is finished where it is, and nothing goes back to where it was.
+    let again = ok(&aflora(other.path(), &["run", "moved/config.yaml"]), "run");
+    assert!(again.starts_with("moved\n"), "{again}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_run_that_did_not_finish_goes_on_in_the_folder_of_its_configuration() {
+    let (place, other) = (workplace(), elsewhere());
+    run(place.path(), &["data=."]);
+    let moved = other.path().join("moved");
+    fs::rename(place.path().join("runs/mrpc-minilm-lora-seed42"), &moved).unwrap();
+    fs::remove_file(moved.join("metrics.json")).unwrap();
+    ok(&aflora(other.path(), &["run", "moved/config.yaml"]), "run");
+    assert!(moved.join("metrics.json").is_file());
+    assert!(!other.path().join("runs").exists());
+    // A finished one without a folder of its own is run again, in a new one.
+    ok(&aflora(other.path(), &["run", "moved/config.yaml"]), "run");
+    assert!(other.path().join("runs/mrpc-minilm-lora-seed42/metrics.json").is_file());
+}
+
+#[test]
+fn a_model_that_was_found_by_the_environment_is_found_without_it() {
+    let (place, other) = (workplace(), elsewhere());
+    let arguments = ["run", CONFIG, "task=mrpc", "limit=32", "method=lora", "run_dir=out"];
+    let arguments = [&arguments, &SMALL[..], &["epochs=2"]].concat();
+    let output = command(place.path(), &arguments).env("AFLORA_DATA", ".").output().unwrap();
+    ok(&output, "run");
+    let out = place.path().join("out");
+    ok(&aflora(other.path(), &["predict", out.to_str().unwrap(), "new.jsonl"]), "predict");
+}
+
+#[test]
+fn a_model_of_the_project_is_found_by_a_run_that_left_it() {
+    let (place, other) = (workplace(), elsewhere());
+    run(place.path(), &["data=.", "model=tiny-deberta", "run_dir=out"]);
+    fs::rename(place.path().join("out"), other.path().join("moved")).unwrap();
+    ok(&aflora(other.path(), &["predict", "moved", "new.jsonl"]), "predict");
+    // And by one that moved together with its project.
+    fs::rename(other.path().join("moved"), place.path().join("moved")).unwrap();
+    let project = other.path().join("project");
+    fs::rename(place.path(), &project).unwrap();
+    ok(&aflora(other.path(), &["predict", "project/moved", "new.jsonl"]), "predict");
+}
+
+#[test]
+fn merging_and_exporting_keep_what_the_model_came_with() {
+    let place = workplace();
+    let model = place.path().join("minilm");
+    let files = [
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "chat_template.jinja",
+        "additional_chat_templates/rag.jinja",
+    ];
+    fs::create_dir(model.join("additional_chat_templates")).unwrap();
+    for file in files.iter().chain(&["generation_config.json"]) {
+        fs::write(model.join(file), "{}").unwrap();
+    }
+    let path = model.join("config.json");
+    let mut config = json(&path);
+    config["architectures"] = json!(["BertModel"]);
+    config["transformers_version"] = json!("4.8.2");
+    config["_name_or_path"] = json!("nreimers/MiniLM-L6-H384-uncased");
+    fs::write(&path, config.to_string()).unwrap();
+    run(place.path(), &["data=.", "run_dir=out"]);
+
+    ok(&aflora(place.path(), &["merge", "out", "merged"]), "merge");
+    ok(&aflora(place.path(), &["export", "out", "exported"]), "export");
+    let has = |folder: &str, file: &str| place.path().join(folder).join(file).is_file();
+    for file in files.iter().chain(&["tokenizer.json"]) {
+        assert!(has("merged", file) && has("exported", file), "{file}");
+    }
+    assert!(has("merged", "generation_config.json"));
+    assert!(!has("exported", "config.json"));
+
+    let merged = json(&place.path().join("merged/config.json"));
+    assert_eq!(merged["architectures"], json!(["BertForSequenceClassification"]));
+    assert_eq!(merged["id2label"], json!({ "0": "not_equivalent", "1": "equivalent" }));
+    assert_eq!(merged["label2id"], json!({ "not_equivalent": 0, "equivalent": 1 }));
+    for key in ["transformers_version", "_name_or_path"] {
+        assert_eq!(merged[key], Value::Null, "{key}");
+    }
+    for folder in ["exported", "out/adapter"] {
+        let config = json(&place.path().join(folder).join("adapter_config.json"));
+        let base = Path::new(config["base_model_name_or_path"].as_str().unwrap());
+        assert_eq!(base, model.canonicalize().unwrap(), "{folder}");
+    }
+}
+
+/// Every method on a decoder whose weights lie transposed, an encoder and an encoder-decoder.
+#[test]
+fn every_method_goes_from_the_run_to_an_exported_adapter() {
+    let place = workplace();
+    let (project, fixtures) = (place.path(), root().join("crates/aflora-models/tests/fixtures"));
+    let shipped = root().join("configs");
+    for (from, to) in [("tiny-bart", "tiny-bart"), ("tiny-llama", "tiny-gpt2")] {
+        let to = project.join("configs/models").join(to);
+        fs::create_dir(&to).unwrap();
+        for file in ["config.json", "tokenizer.json"] {
+            fs::copy(shipped.join("models").join(from).join(file), to.join(file)).unwrap();
+        }
+    }
+    let mut config = json(&fixtures.join("writers/gpt2/config.json"));
+    config["vocab_size"] = json!(1024);
+    let tiny = project.join("configs/models/tiny-gpt2");
+    fs::write(tiny.join("config.json"), config.to_string()).unwrap();
+    fs::write(
+        tiny.with_extension("yaml"),
+        "model: tiny-gpt2\nbackbone: gpt2\npath: configs/models/tiny-gpt2\nweights: random\n\
+         target_modules: [c_attn, c_proj, c_fc]\n",
+    )
+    .unwrap();
+    let lines: String = (0..8)
+        .map(|i| json!({ "input": format!("say {i}"), "target": "yes" }).to_string() + "\n")
+        .collect();
+    fs::create_dir(project.join("lines")).unwrap();
+    for split in ["train", "dev"] {
+        fs::write(project.join("lines").join(split).with_extension("jsonl"), &lines).unwrap();
+    }
+    let pair = json!({ "text_a": "the film is good", "text_b": "it was very bad" });
+    fs::write(project.join("pairs.jsonl"), format!("{pair}\n")).unwrap();
+
+    let methods = [
+        "aflora",
+        "aflora-rank",
+        "lora",
+        "vera",
+        "elora",
+        "adalora",
+        "sora",
+        "full",
+        "bitfit",
+        "head",
+    ];
+    for (model, task) in [("tiny-gpt2", "lines"), ("tiny-bart", "lines"), ("minilm", "mrpc")] {
+        for name in methods {
+            // A model that writes has no head of its own.
+            if name == "head" && task == "lines" {
+                continue;
+            }
+            let what = format!("{name} on {model}");
+            let [out, merged, exported] =
+                ["out", "merged", "exported"].map(|folder| format!("{folder}-{name}-{model}"));
+            let own = [("model", model), ("task", task), ("method", name), ("run_dir", &out)];
+            let own = own.map(|(key, value)| format!("{key}={value}"));
+            let mut arguments = vec!["run", CONFIG];
+            arguments.extend(SMALL);
+            arguments.extend(own.iter().map(String::as_str));
+            arguments.extend(["data=.", "epochs=4", "limit=8", "eval_limit=2", "batch_size=2"]);
+            if task == "lines" {
+                arguments.push("task.generation.max_new_tokens=2");
+            }
+            if matches!(name, "vera" | "elora") {
+                arguments.push("method.rank=8");
+            }
+            ok(&aflora(project, &arguments), &what);
+            let input = if task == "lines" { "lines/dev.jsonl" } else { "pairs.jsonl" };
+            let answers = ok(&aflora(project, &["predict", &out, input]), &what);
+            assert_eq!(answers.lines().count(), if task == "lines" { 8 } else { 1 }, "{what}");
+            ok(&aflora(project, &["merge", &out, &merged]), &what);
+            let export = aflora(project, &["export", &out, &exported]);
+            match name {
+                "full" | "bitfit" | "head" => assert_eq!(export.status.code(), Some(2), "{what}"),
+                _ => drop(ok(&export, &what)),
+            }
+        }
+    }
+}
