@@ -5,6 +5,7 @@
 
 use crate::adapted::AdaptedModel;
 use crate::adapter_folder::{write_safetensors, write_whole};
+use crate::generate::GENERATION_CONFIG;
 use crate::tokenizer;
 use crate::{Error, Result};
 use serde_json::{json, Map, Value};
@@ -55,9 +56,7 @@ pub fn save(
         let text = serde_json::to_string_pretty(&keys).unwrap_or_default();
         fs::write(&path, text + "\n").map_err(Error::io(&path))?;
         write_safetensors(&folder.join("model.safetensors"), weights)?;
-        let further =
-            ["tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
-        for name in tokenizer::FILES.iter().chain(&further) {
+        for name in tokenizer::FILES.iter().chain(&[GENERATION_CONFIG]) {
             let (from, to) = (source.join(name), folder.join(name));
             if from.is_file() {
                 fs::copy(&from, &to).map_err(Error::io(&to))?;

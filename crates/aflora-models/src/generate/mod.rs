@@ -18,6 +18,9 @@ use serde_json::Value;
 use std::path::Path;
 use tch::Tensor;
 
+/// The file beside a model's weights that says how its authors have it write.
+pub const GENERATION_CONFIG: &str = "generation_config.json";
+
 /// A model that writes text.
 pub trait Writer {
     /// The token ids with a meaning of their own.

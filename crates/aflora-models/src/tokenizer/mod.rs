@@ -137,12 +137,32 @@ impl TextEncoder {
     }
 }
 
-/// The files that a tokenizer may be made of, beside `tokenizer_config.json`.
-pub const FILES: [&str; 6] =
+/// Every file that says something about a tokenizer: [`VOCABULARIES`], [`SETTINGS`] and the chat
+/// template. What is copied with a model is these.
+pub const FILES: [&str; 10] = [
+    "tokenizer.json",
+    "spm.model",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+];
+
+/// The files that a vocabulary is read from: the first that there is, `vocab.json` with its
+/// `merges.txt`.
+pub const VOCABULARIES: [&str; 6] =
     ["tokenizer.json", "spm.model", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt"];
 
+/// The files beside the vocabulary that decide which tokens a text becomes.
+pub const SETTINGS: [&str; 3] =
+    ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+
 fn read(folder: &Path) -> Result<Tokenizer> {
-    let [json, spm, llama, bpe, merges, words] = FILES.map(|name| folder.join(name));
+    let [json, spm, llama, bpe, merges, words] = VOCABULARIES.map(|name| folder.join(name));
     let config = TokenizerConfig::read(folder)?;
     if json.is_file() {
         Tokenizer::from_file(&json).map_err(|e| damaged(&json, &e.to_string()))
