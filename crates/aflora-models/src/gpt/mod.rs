@@ -110,7 +110,7 @@ fn build<B: Block + 'static>(
         vs,
         network,
         linears,
-        tokens: SpecialTokens::read(path, file.keys())?,
+        tokens: SpecialTokens::read(path, file.keys(), false)?,
         prefix: "transformer.",
         tied: if tied { &[("transformer.wte.weight", &["lm_head.weight"])] } else { &[] },
         max_positions: sizes.max_positions,

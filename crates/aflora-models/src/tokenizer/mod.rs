@@ -12,7 +12,7 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{EncodeInput, Model, Tokenizer, TruncationParams, TruncationStrategy};
+use tokenizers::{EncodeInput, Encoding, Model, Tokenizer, TruncationParams, TruncationStrategy};
 
 /// One encoded text or pair of texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,11 +88,8 @@ impl TextEncoder {
                 None => EncodeInput::Single(a.into()),
             })
             .collect();
-        let encodings = foreign::held(|| self.tokenizer.encode_batch_fast(inputs, true))
-            .map_err(Error::Encode)?
-            .map_err(|e| Error::Encode(e.to_string()))?;
-        let wide = |ids: &[u32]| ids.iter().map(|&id| i64::from(id)).collect();
-        Ok(encodings
+        Ok(self
+            .encodings(inputs, true)?
             .iter()
             .map(|e| Encoded {
                 ids: wide(e.get_ids()),
@@ -100,6 +97,33 @@ impl TextEncoder {
                 truncated: !e.get_overflowing().is_empty(),
             })
             .collect())
+    }
+
+    /// Token ids of texts without special tokens around them.
+    ///
+    /// # Errors
+    /// A text cannot be encoded.
+    pub fn encode_plain(&self, texts: &[&str]) -> Result<Vec<Vec<i64>>> {
+        let encodings = self.encodings(texts.iter().map(|&text| text.into()).collect(), false)?;
+        Ok(encodings.iter().map(|e| wide(e.get_ids())).collect())
+    }
+
+    /// The special tokens that stand before a text.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn before(&self) -> Result<Vec<i64>> {
+        let encoding = self.encodings(vec!["a".into()], true)?.pop();
+        Ok(encoding.map_or_else(Vec::new, |e| {
+            let special = e.get_special_tokens_mask().iter().take_while(|&&special| special == 1);
+            wide(&e.get_ids()[..special.count()])
+        }))
+    }
+
+    fn encodings(&self, inputs: Vec<EncodeInput>, special: bool) -> Result<Vec<Encoding>> {
+        foreign::held(|| self.tokenizer.encode_batch_fast(inputs, special))
+            .map_err(Error::Encode)?
+            .map_err(|e| Error::Encode(e.to_string()))
     }
 
     /// All that decides which tokens a text becomes.
@@ -135,6 +159,10 @@ impl TextEncoder {
         let largest = self.tokenizer.get_vocab(true).into_values().max();
         largest.map_or(0, |id| i64::from(id) + 1)
     }
+}
+
+fn wide(ids: &[u32]) -> Vec<i64> {
+    ids.iter().map(|&id| i64::from(id)).collect()
 }
 
 /// Every file that says something about a tokenizer: [`VOCABULARIES`], [`SETTINGS`] and the chat
