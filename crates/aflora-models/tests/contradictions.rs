@@ -251,18 +251,22 @@ fn names_behind_a_wrapper_are_read_and_foreign_ones_told() {
 }
 
 #[test]
-fn a_special_id_that_is_no_token_counts_as_not_given() {
-    let log = logged(|| {
-        let keys = json!({ "pad_token_id": -1, "eos_token_id": [2, 80], "bos_token_id": 500 });
-        let (model, _) = writer("llama", changed("writers/llama", keys, |_| {}).path());
-        let tokens = model.writer().unwrap().tokens();
-        assert_eq!((tokens.pad, &tokens.eos[..]), (None, &[2][..]));
-    });
-    assert!(log.contains("`pad_token_id` is -1, which is no token"), "{log}");
-    assert!(log.contains("`eos_token_id` is 80"), "{log}");
+fn a_special_id_that_is_no_token_is_none_or_refused_by_name() {
+    let keys = json!({ "pad_token_id": -1, "eos_token_id": [2, -1], "bos_token_id": 500 });
+    let (model, _) = writer("llama", changed("writers/llama", keys, |_| {}).path());
+    let tokens = model.writer().unwrap().tokens();
+    assert_eq!((tokens.pad, &tokens.eos[..]), (None, &[2][..]));
+    for (from, kind, key) in
+        [("llama", "llama", "eos_token_id"), ("bart", "bart", "decoder_start_token_id")]
+    {
+        let folder = changed(&format!("writers/{from}"), json!({ key: 80 }), |_| {});
+        let error = build_writer(kind, &folder.path().join("config.json"), &cpu()).unwrap_err();
+        let expected = format!("`{key}` is 80, which is not among the model's 80 tokens");
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
     let folder = changed("writers/bart", json!({ "decoder_start_token_id": -1 }), |_| {});
     let error = build_writer("bart", &folder.path().join("config.json"), &cpu()).unwrap_err();
-    assert!(error.to_string().contains("`decoder_start_token_id`"), "{error}");
+    assert!(error.to_string().contains("`decoder_start_token_id` is missing"), "{error}");
 }
 
 #[test]

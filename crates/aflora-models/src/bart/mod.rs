@@ -44,7 +44,7 @@ pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Back
     }
     let file = ConfigFile::read(path, "bart", &["bart"])?.rename(ALIASES);
     let config = BartConfig::read(&file)?;
-    let tokens = SpecialTokens::read(path, file.keys())?;
+    let tokens = SpecialTokens::read(path, file.keys(), true)?;
     let Some(start) = tokens.decoder_start else {
         return Err(file.problem("`decoder_start_token_id` is missing".into()));
     };

@@ -12,7 +12,7 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{EncodeInput, Model, Tokenizer, TruncationParams, TruncationStrategy};
+use tokenizers::{EncodeInput, Encoding, Model, Tokenizer, TruncationParams, TruncationStrategy};
 
 /// One encoded text or pair of texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,11 +88,8 @@ impl TextEncoder {
                 None => EncodeInput::Single(a.into()),
             })
             .collect();
-        let encodings = foreign::held(|| self.tokenizer.encode_batch_fast(inputs, true))
-            .map_err(Error::Encode)?
-            .map_err(|e| Error::Encode(e.to_string()))?;
-        let wide = |ids: &[u32]| ids.iter().map(|&id| i64::from(id)).collect();
-        Ok(encodings
+        Ok(self
+            .encodings(inputs, true)?
             .iter()
             .map(|e| Encoded {
                 ids: wide(e.get_ids()),
@@ -100,6 +97,33 @@ impl TextEncoder {
                 truncated: !e.get_overflowing().is_empty(),
             })
             .collect())
+    }
+
+    /// Token ids of texts without special tokens around them.
+    ///
+    /// # Errors
+    /// A text cannot be encoded.
+    pub fn encode_plain(&self, texts: &[&str]) -> Result<Vec<Vec<i64>>> {
+        let encodings = self.encodings(texts.iter().map(|&text| text.into()).collect(), false)?;
+        Ok(encodings.iter().map(|e| wide(e.get_ids())).collect())
+    }
+
+    /// The special tokens that stand before a text.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn before(&self) -> Result<Vec<i64>> {
+        let encoding = self.encodings(vec!["a".into()], true)?.pop();
+        Ok(encoding.map_or_else(Vec::new, |e| {
+            let special = e.get_special_tokens_mask().iter().take_while(|&&special| special == 1);
+            wide(&e.get_ids()[..special.count()])
+        }))
+    }
+
+    fn encodings(&self, inputs: Vec<EncodeInput>, special: bool) -> Result<Vec<Encoding>> {
+        foreign::held(|| self.tokenizer.encode_batch_fast(inputs, special))
+            .map_err(Error::Encode)?
+            .map_err(|e| Error::Encode(e.to_string()))
     }
 
     /// All that decides which tokens a text becomes.
@@ -137,12 +161,36 @@ impl TextEncoder {
     }
 }
 
-/// The files that a tokenizer may be made of, beside `tokenizer_config.json`.
-pub const FILES: [&str; 6] =
+fn wide(ids: &[u32]) -> Vec<i64> {
+    ids.iter().map(|&id| i64::from(id)).collect()
+}
+
+/// Every file that says something about a tokenizer: [`VOCABULARIES`], [`SETTINGS`] and the chat
+/// template. What is copied with a model is these.
+pub const FILES: [&str; 10] = [
+    "tokenizer.json",
+    "spm.model",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+];
+
+/// The files that a vocabulary is read from: the first that there is, `vocab.json` with its
+/// `merges.txt`.
+pub const VOCABULARIES: [&str; 6] =
     ["tokenizer.json", "spm.model", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt"];
 
+/// The files beside the vocabulary that decide which tokens a text becomes.
+pub const SETTINGS: [&str; 3] =
+    ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+
 fn read(folder: &Path) -> Result<Tokenizer> {
-    let [json, spm, llama, bpe, merges, words] = FILES.map(|name| folder.join(name));
+    let [json, spm, llama, bpe, merges, words] = VOCABULARIES.map(|name| folder.join(name));
     let config = TokenizerConfig::read(folder)?;
     if json.is_file() {
         Tokenizer::from_file(&json).map_err(|e| damaged(&json, &e.to_string()))

@@ -8,7 +8,7 @@ use crate::metrics::TextMetric;
 use aflora_core::adapter::MethodConfig;
 use aflora_core::optim::AdamWConfig;
 use aflora_core::{Span, TunerConfig};
-use aflora_models::generate::GenerationConfig;
+use aflora_models::generate::GenerationSettings;
 use aflora_models::{kinds, Pattern, Purpose, Targets};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
@@ -222,8 +222,8 @@ pub struct TaskConfig {
     pub label_smoothing: f64,
     /// What written texts are judged by; the first decides which epoch was best.
     pub metrics: Vec<TextMetric>,
-    /// How texts are written.
-    pub generation: GenerationConfig,
+    /// How texts are written; what is not said here is as the model's files have it.
+    pub generation: GenerationSettings,
 }
 
 impl Default for TaskConfig {
@@ -237,7 +237,7 @@ impl Default for TaskConfig {
             max_target_length: 128,
             label_smoothing: 0.0,
             metrics: vec![TextMetric::ExactMatch],
-            generation: GenerationConfig::default(),
+            generation: GenerationSettings::default(),
         }
     }
 }

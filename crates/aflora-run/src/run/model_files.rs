@@ -7,6 +7,7 @@ use crate::hub::{Hub, HubError, Repo};
 use crate::ui::Progress;
 use crate::usage;
 use aflora_models::adapter_folder::BaseModel;
+use aflora_models::generate::GENERATION_CONFIG;
 use aflora_models::tokenizer;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -126,11 +127,15 @@ fn fetch(
         fetch_weights(hub, repo, progress)?;
     }
     if tokenizer {
-        hub.first_of(repo, &["tokenizer_config.json"], &mut |_, _| {})?;
-        // The first that there is; vocab.json needs its merges.txt.
-        let found = hub.first_of(repo, &tokenizer::FILES, &mut |_, _| {})?;
+        // The first vocabulary that there is; vocab.json needs its merges.txt.
+        let found = hub.first_of(repo, &tokenizer::VOCABULARIES, &mut |_, _| {})?;
         if found.is_some_and(|f| f.ends_with("vocab.json")) {
             hub.get(repo, "merges.txt", &mut |_, _| {})?;
+        }
+        // What stands beside them, each where there is one.
+        let beside = tokenizer::FILES.iter().filter(|f| !tokenizer::VOCABULARIES.contains(f));
+        for file in beside.chain(&[GENERATION_CONFIG]) {
+            hub.first_of(repo, &[file], &mut |_, _| {})?;
         }
     }
     Ok(config)

@@ -97,7 +97,7 @@ fn the_papers_generation_tasks_have_its_models_and_settings() {
     assert_eq!((run.run.epochs, run.run.batch_size, run.run.max_length), (3, 1, 256));
     assert_eq!((run.run.lr, run.run.warmup), (2e-3, Span::Steps(100)));
     assert!(run.task_config.train_on_inputs);
-    assert_eq!(run.task_config.generation.num_beams, 4);
+    assert_eq!(run.task_config.generation.num_beams, Some(4));
     let MethodConfig::Aflora(config) = run.method else { panic!("{:?}", run.method) };
     assert_eq!((config.rank, config.alpha, config.dropout), (32, Some(64.0), 0.05));
     let freeze = config.freeze;
