@@ -25,6 +25,8 @@ pub const METRICS: &str = "metrics.json";
 pub const CONFIG: &str = "config.yaml";
 /// Where everything came from.
 pub const PROVENANCE: &str = "provenance.json";
+/// The key in it of the resolved configuration's digest.
+pub const CONFIG_DIGEST: &str = "config_sha256";
 /// The best epoch's adapter.
 pub const ADAPTER: &str = "adapter";
 

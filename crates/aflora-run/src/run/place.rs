@@ -1,13 +1,15 @@
 //! Which folder a run gets: a new one, or one in which the same run was begun.
 
 use super::checkpoint;
-use super::folder::{RunFolder, CONFIG, METRICS};
+use super::folder::{RunFolder, CONFIG, CONFIG_DIGEST, METRICS, PROVENANCE};
 use super::lock::{self, Lock};
 use super::summary::Summary;
 use crate::config::{self, Resolved};
+use crate::provenance::sha256;
 use crate::usage;
 use aflora_files::write::is_leftover;
 use anyhow::{Context, Result};
+use serde_json::Value;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -62,6 +64,7 @@ impl Place {
                 differences.join("\n  ")
             );
         }
+        check_unchanged(path)?;
         match finished(path)? {
             Some(summary) => {
                 // A run that was killed when all was done but this.
@@ -164,6 +167,25 @@ pub(crate) fn differences(path: &Path, resolved: &mut Resolved) -> Result<Vec<St
         *resolved = here;
     }
     Ok(differences)
+}
+
+/// Refuses a run whose own configuration was edited: what it says is not what the run did.
+fn check_unchanged(path: &Path) -> Result<()> {
+    let provenance = path.join(PROVENANCE);
+    // Without one, the run ended before it did anything.
+    let Ok(text) = aflora_files::read_text(&provenance) else { return Ok(()) };
+    let unreadable = || format!("{} cannot be read", provenance.display());
+    let there: Value = serde_json::from_str(&text).with_context(unreadable)?;
+    let config = path.join(CONFIG);
+    let now = sha256(&config).with_context(|| config.display().to_string())?;
+    match there[CONFIG_DIGEST].as_str() {
+        Some(before) if before != now => usage!(
+            "{} was changed since the run there began; put it back, or run it with another \
+             run_dir=FOLDER",
+            config.display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// The summary of a finished run.

@@ -2,11 +2,11 @@
 
 use super::checkpoint::{self, Id, Moment};
 use super::course::Course;
-use super::folder::{RunFolder, CONFIG, PROVENANCE};
+use super::folder::{RunFolder, CONFIG, CONFIG_DIGEST, PROVENANCE};
 use super::prepare::Prepared;
 use super::recorder::Recorder;
 use crate::config::Resolved;
-use crate::provenance::Environment;
+use crate::provenance::{sha256, Environment};
 use crate::{device, usage};
 use aflora_core::Tuner;
 use anyhow::{Context, Result};
@@ -49,7 +49,7 @@ pub fn start(
         folder.clear()?;
         // First: whoever finds this file finds a run, and may start it anew.
         folder.write(CONFIG, resolved.to_yaml()?.as_bytes())?;
-        folder.write_json(PROVENANCE, &provenance(run))?;
+        folder.write_json(PROVENANCE, &provenance(run, folder)?)?;
         let recorder = Recorder::create(folder)?;
         return Ok(Start { recorder, course: Course::default(), saved: None });
     };
@@ -93,16 +93,18 @@ fn check_inputs(moment: &Moment, here: &BTreeMap<String, String>) -> Result<()> 
     Ok(())
 }
 
-fn provenance(run: &Prepared) -> Value {
+fn provenance(run: &Prepared, folder: &RunFolder) -> Result<Value> {
     let weights = run.weights.iter();
-    json!({
+    let config = sha256(&folder.path().join(CONFIG)).context(CONFIG)?;
+    Ok(json!({
         "environment": Environment::current(),
+        CONFIG_DIGEST: config,
         "device": device::describe(run.device),
         "data": run.sources,
         "weights": weights.map(|(path, sha256)| json!({ "path": path, "sha256": sha256 }))
             .collect::<Vec<_>>(),
         "resumed": [],
-    })
+    }))
 }
 
 /// Every start of a run is told, and one on another device said.
