@@ -120,7 +120,8 @@ fn a_special_id_that_is_no_token_is_told_before_libtorch_sees_it() {
         build(model, folder(model, &config, &generation).path()).unwrap_err().to_string()
     };
     let words = error("llama", json!({}), json!({ "eos_token_id": [2, 80] }));
-    let expected = "generation_config.json: `eos_token_id` is 80, which is not among the model's 80";
+    let expected =
+        "generation_config.json: `eos_token_id` is 80, which is not among the model's 80";
     assert!(words.contains(expected), "{words}");
     let words = error("bart", json!({ "forced_bos_token_id": 500 }), Value::Null);
     assert!(words.contains("config.json: `forced_bos_token_id` is 500"), "{words}");
