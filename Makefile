@@ -71,7 +71,7 @@ table figure: build $(if $(filter small,$(PROFILE)),assets)
 	@test -f "experiments/$@$(N).yaml" || { echo "make $@ N=…: there is no experiments/$@$(N).yaml; there are: $$(ls experiments/*.yaml | xargs -n1 basename | tr '\n' ' ')" >&2; exit 2; }
 	@$(AFLORA) experiment experiments/$@$(N).yaml --profile $(PROFILE) $(if $(DATA),"data=$(DATA)") $(ARGS)
 
-inspect: build $(ASSETS)
+inspect: build
 	@$(AFLORA) inspect configs/experiment.yaml $(CHOICE)
 
 validate: build

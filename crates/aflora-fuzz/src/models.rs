@@ -35,7 +35,13 @@ pub fn safetensors(bytes: &[u8]) {
 }
 
 pub fn safetensors_seeds() -> Vec<Vec<u8>> {
-    vec![fixture("checkpoints/tensors.safetensors"), fixture("peft/lora/adapter_model.safetensors")]
+    [
+        "checkpoints/tensors.safetensors",
+        "checkpoints/extras.safetensors",
+        "peft/lora/adapter_model.safetensors",
+    ]
+    .map(fixture)
+    .to_vec()
 }
 
 pub fn pickle(bytes: &[u8]) {
@@ -44,9 +50,22 @@ pub fn pickle(bytes: &[u8]) {
 }
 
 pub fn pickle_seeds() -> Vec<Vec<u8>> {
-    ["zip", "stream", "parameters", "runs_code", "hides_code", "list", "nested", "plain"]
-        .map(|name| fixture(&format!("checkpoints/{name}.bin")))
-        .to_vec()
+    [
+        "zip",
+        "stream",
+        "parameters",
+        "runs_code",
+        "hides_code",
+        "list",
+        "nested",
+        "trainer",
+        "extras",
+        "extras_stream",
+        "only_extras",
+        "plain",
+    ]
+    .map(|name| fixture(&format!("checkpoints/{name}.bin")))
+    .to_vec()
 }
 
 /// An index, and the shard `a.safetensors` beside it.
@@ -69,8 +88,7 @@ pub fn weight_index_seeds() -> Vec<Vec<u8>> {
 pub fn model_config(bytes: &[u8]) {
     let folder = files::folder("model_config", &[("config.json", bytes)]);
     let path = folder.join("config.json");
-    let keys: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
-    let kind = keys["model_type"].as_str().unwrap_or("bert");
+    let kind = aflora_models::kind_of(&path).map_or("bert", |usual| usual.kind);
     let built = shapes_only(|| match kind {
         "bart" | "gpt2" | "gpt_neo" | "gptj" | "llama" => {
             aflora_models::build_writer(kind, &path, &WriterOptions::new(Device::Cpu))
@@ -87,7 +105,10 @@ pub fn model_config_seeds() -> Vec<Vec<u8>> {
     let writers = ["bart", "gpt2", "gpt_neo", "gptj", "llama", "llama3"];
     let encoders = encoders.map(|name| fixture(&format!("models/{name}/config.json")));
     let writers = writers.map(|name| fixture(&format!("writers/{name}/config.json")));
-    [encoders, writers].concat()
+    let odd = b"\xef\xbb\xbf{\"a\": [NaN, -Infinity], \"model_type\": \"gpt2\", \"n_embd\": 8.0, \
+        \"hidden_size\": 4, \"vocab_size\": 9, \"n_positions\": 4, \"n_layer\": 1, \"n_head\": 2, \
+        \"pad_token_id\": -1}";
+    [&encoders[..], &writers, &[odd.to_vec()]].concat()
 }
 
 /// `adapter_config.json`, then `adapter_model.safetensors`; put into a small BERT.

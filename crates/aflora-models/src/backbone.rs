@@ -1,11 +1,13 @@
 //! What a model must tell and do to be fine-tuned.
 
+use crate::config_file::ConfigFile;
 use crate::generate::Writer;
 use crate::gpt::{gpt2, gpt_j, gpt_neo};
 use crate::rust_bert::{albert, bert, distilbert, electra, roberta};
 use crate::{bart, claims, deberta, foreign, llama};
 use crate::{Error, Result};
 use aflora_core::{Block, Checkpoints, Site};
+use serde_json::Value;
 use std::cell::RefCell;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -103,6 +105,12 @@ pub trait Backbone: std::fmt::Debug {
         &[]
     }
 
+    /// Gives `name`, a further name of a [tied](Self::tied) weight, a place of its own, for a
+    /// checkpoint that holds other values under it; none where that is not built.
+    fn untie(&self, _name: &str) -> Option<Tensor> {
+        None
+    }
+
     /// Weights that a checkpoint may leave out, and that are zero then.
     fn optional(&self) -> &'static [&'static str] {
         &[]
@@ -115,23 +123,77 @@ pub type Tied = (&'static str, &'static [&'static str]);
 type BuildClassifier = fn(&Path, i64, Device) -> Result<Box<dyn Backbone>>;
 type BuildWriter = fn(&Path, &WriterOptions) -> Result<Box<dyn Backbone>>;
 
-/// The kinds of backbone that classify, by the `model_type` of their config.json.
-const CLASSIFIERS: [(&str, BuildClassifier); 6] = [
-    ("albert", albert::build),
-    ("bert", bert::build),
-    ("deberta-v2", deberta::build),
-    ("distilbert", distilbert::build),
-    ("electra", electra::build),
-    ("roberta", roberta::build),
+/// A kind of backbone.
+struct Entry<B> {
+    /// The `model_type` of its config.json.
+    name: &'static str,
+    /// Further ones of the same network.
+    also: &'static [&'static str],
+    build: B,
+    /// The layers that get an adapter where nobody says which: those of the shipped configurations.
+    targets: &'static [&'static str],
+}
+
+/// The linear layers of a block of BERT's names.
+const BERT_LAYERS: &[&str] = &["query", "key", "value", "intermediate.dense", "output.dense"];
+
+/// The kinds that classify.
+const CLASSIFIERS: [Entry<BuildClassifier>; 6] = [
+    Entry {
+        name: "albert",
+        also: &[],
+        build: albert::build,
+        targets: &["query", "key", "value", "ffn", "ffn_output"],
+    },
+    Entry { name: "bert", also: &[], build: bert::build, targets: BERT_LAYERS },
+    Entry {
+        name: "deberta-v2",
+        also: &[],
+        build: deberta::build,
+        targets: &["query_proj", "key_proj", "value_proj", "intermediate.dense", "output.dense"],
+    },
+    Entry {
+        name: "distilbert",
+        also: &[],
+        build: distilbert::build,
+        targets: &["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"],
+    },
+    Entry { name: "electra", also: &[], build: electra::build, targets: BERT_LAYERS },
+    Entry {
+        name: "roberta",
+        also: &["xlm-roberta", "camembert"],
+        build: roberta::build,
+        targets: BERT_LAYERS,
+    },
 ];
 
 /// The kinds that write text.
-const WRITERS: [(&str, BuildWriter); 5] = [
-    ("bart", bart::build),
-    ("gpt2", gpt2::build),
-    ("gpt_neo", gpt_neo::build),
-    ("gptj", gpt_j::build),
-    ("llama", llama::build),
+const WRITERS: [Entry<BuildWriter>; 5] = [
+    Entry {
+        name: "bart",
+        also: &[],
+        build: bart::build,
+        targets: &["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
+    },
+    Entry { name: "gpt2", also: &[], build: gpt2::build, targets: &["c_attn", "c_proj", "c_fc"] },
+    Entry {
+        name: "gpt_neo",
+        also: &[],
+        build: gpt_neo::build,
+        targets: &["q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"],
+    },
+    Entry {
+        name: "gptj",
+        also: &[],
+        build: gpt_j::build,
+        targets: &["q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"],
+    },
+    Entry {
+        name: "llama",
+        also: &[],
+        build: llama::build,
+        targets: &["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"],
+    },
 ];
 
 /// What a model is wanted for.
@@ -146,8 +208,8 @@ pub enum Purpose {
 /// The names of the kinds for a purpose.
 pub fn kinds(purpose: Purpose) -> Vec<&'static str> {
     match purpose {
-        Purpose::Classify => CLASSIFIERS.iter().map(|(name, _)| *name).collect(),
-        Purpose::Write => WRITERS.iter().map(|(name, _)| *name).collect(),
+        Purpose::Classify => CLASSIFIERS.iter().map(|entry| entry.name).collect(),
+        Purpose::Write => WRITERS.iter().map(|entry| entry.name).collect(),
     }
 }
 
@@ -173,6 +235,35 @@ pub fn check_kind(kind: &str, purpose: Purpose) -> Result<()> {
     })
 }
 
+/// A kind with the layers of it that get an adapter where nobody says which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usual {
+    /// The kind's name.
+    pub kind: &'static str,
+    /// Names, for [`Pattern::Names`](crate::Pattern::Names).
+    pub targets: &'static [&'static str],
+}
+
+/// The kind that runs the model of a `config.json`, by its `model_type`.
+///
+/// # Errors
+/// The file cannot be read, names no `model_type`, or one that is not built.
+pub fn kind_of(config: &Path) -> Result<Usual> {
+    let file = ConfigFile::open(config)?;
+    let every = || [kinds(Purpose::Classify), kinds(Purpose::Write)].concat().join(", ");
+    let Some(name) = file.keys().get("model_type").and_then(Value::as_str) else {
+        let problem = format!("it names no `model_type`, which would be one of: {}", every());
+        return Err(file.problem(problem));
+    };
+    fn of<B>(entries: &[Entry<B>], name: &str) -> Option<Usual> {
+        let entry = entries.iter().find(|e| e.name == name || e.also.contains(&name))?;
+        Some(Usual { kind: entry.name, targets: entry.targets })
+    }
+    of(&CLASSIFIERS, name).or_else(|| of(&WRITERS, name)).ok_or_else(|| {
+        file.problem(format!("models of the type `{name}` are not built; there are: {}", every()))
+    })
+}
+
 /// Builds the classifier that a Hugging Face `config.json` describes. Its weights hold nothing
 /// of use until they are loaded ([`weights::load`](crate::weights::load)) or initialised.
 ///
@@ -182,10 +273,10 @@ pub fn check_kind(kind: &str, purpose: Purpose) -> Result<()> {
 /// The file is unreadable, describes another architecture than `kind`, or one that is not built.
 pub fn build(kind: &str, config: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
     check_kind(kind, Purpose::Classify)?;
-    let found = CLASSIFIERS.iter().find(|(name, _)| *name == kind);
+    let found = CLASSIFIERS.iter().find(|entry| entry.name == kind);
     found.map_or_else(
         || Err(unknown(kind)),
-        |(_, build)| whole(config, || build(config, labels, device)),
+        |entry| whole(config, || (entry.build)(config, labels, device)),
     )
 }
 
@@ -226,8 +317,11 @@ pub fn build_writer(
     options: &WriterOptions,
 ) -> Result<Box<dyn Backbone>> {
     check_kind(kind, Purpose::Write)?;
-    let found = WRITERS.iter().find(|(name, _)| *name == kind);
-    found.map_or_else(|| Err(unknown(kind)), |(_, build)| whole(config, || build(config, options)))
+    let found = WRITERS.iter().find(|entry| entry.name == kind);
+    found.map_or_else(
+        || Err(unknown(kind)),
+        |entry| whole(config, || (entry.build)(config, options)),
+    )
 }
 
 /// A model of plausible size, or why there is none: a machine without the memory for it, too.

@@ -3,9 +3,9 @@
 //! Building takes the memory that the file asks for, before any weight is read. A slip or a
 //! damaged file asks for more than any machine has.
 
-use crate::{Error, Result};
-use aflora_files as files;
-use serde_json::{Map, Value};
+use crate::config_file::ConfigFile;
+use crate::Result;
+use serde_json::Value;
 use std::path::Path;
 
 /// Rows of the largest matrices.
@@ -67,21 +67,35 @@ const MOST_ELEMENTS: i64 = 1 << 34;
 
 /// The least elements that the embeddings of a config.json's model have, if it says so much.
 pub(crate) fn embeddings(path: &Path) -> Option<i64> {
-    let keys: Map<String, Value> = serde_json::from_str(&files::read_text(path).ok()?).ok()?;
-    let number = |key: &str| keys.get(key).and_then(Value::as_i64);
+    let file = ConfigFile::open(path).ok()?;
+    let number = |key: &str| file.keys().get(key).and_then(Value::as_i64);
     let columns = COLUMNS[..5].iter().filter_map(|key| number(key)).min()?;
     Some(number("vocab_size")?.saturating_mul(columns))
 }
 
-/// Refuses a config.json whose numbers no model has. What else is wrong with the file, its
-/// reader tells.
+/// The key by which a config.json says that there are so many layers, for a layer's weight `name`.
+pub(crate) fn layers_key(file: &ConfigFile, name: &str, layers: usize) -> Option<&'static str> {
+    let says = |key: &&&str| file.keys().get(**key).and_then(Value::as_u64) == Some(layers as u64);
+    let of_side = |key: &&&str| match (name.contains("decoder."), key.contains("coder_")) {
+        (decoder, true) => key.starts_with("decoder_") == decoder,
+        (_, false) => true,
+    };
+    COUNTS[..6].iter().filter(of_side).find(says).copied()
+}
+
+/// Refuses a config.json whose numbers no model has. What else is wrong with its keys, its reader
+/// tells.
 pub(crate) fn check(path: &Path) -> Result<()> {
-    let text = files::read_text(path).map_err(Error::io(path))?;
-    let Ok(keys) = serde_json::from_str::<Map<String, Value>>(&text) else { return Ok(()) };
-    let problem = |problem: String| Err(Error::Config { path: path.to_path_buf(), problem });
+    let file = ConfigFile::open(path)?;
+    let keys = file.keys();
+    let problem = |problem: String| Err(file.problem(problem));
     let number = |key: &&'static str| match keys.get(*key) {
-        // Beyond i64, a number is a float.
-        Some(Value::Number(n)) => Some((*key, n.as_i64().unwrap_or(i64::MAX))),
+        Some(Value::Number(n)) => match (n.as_i64(), n.as_f64()) {
+            (Some(n), _) => Some((*key, n)),
+            // Beyond i64, a number is a float; a small one with a fraction is its reader's.
+            (None, Some(x)) if x.abs() > 9e15 => Some((*key, i64::MAX)),
+            _ => None,
+        },
         _ => None,
     };
     for (names, most) in [(ROWS, MOST_ROWS), (COLUMNS, MOST_ROWS), (COUNTS, MOST_COUNTED)] {

@@ -1,5 +1,6 @@
 //! The files that come with a model's weights and that its users need as well.
 
+use crate::generate::GENERATION_CONFIG;
 use crate::{tokenizer, Error, Result};
 use std::fs;
 use std::path::Path;
@@ -18,9 +19,6 @@ const TOKENIZER: [&str; 8] = [
 
 /// Chat templates for further uses, a file each.
 const TEMPLATES: &str = "additional_chat_templates";
-
-/// How a model's authors have it write.
-const GENERATION: &str = "generation_config.json";
 
 /// Copies everything of a model's tokenizer from the folder `source` to the folder `target`.
 ///
@@ -50,7 +48,7 @@ pub(crate) fn copy_tokenizer(source: &Path, target: &Path) -> Result<()> {
 /// A file cannot be copied.
 pub(crate) fn copy_all(source: &Path, target: &Path) -> Result<()> {
     copy_tokenizer(source, target)?;
-    copy(source, target, GENERATION)
+    copy(source, target, GENERATION_CONFIG)
 }
 
 /// Copies a file, where there is one.

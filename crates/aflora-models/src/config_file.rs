@@ -1,6 +1,6 @@
 //! A model's config.json.
 
-use crate::{Error, Result};
+use crate::{json, Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -14,10 +14,7 @@ pub(crate) struct ConfigFile {
 impl ConfigFile {
     /// Reads the config.json of a model whose `model_type`, if it has one, is among `types`.
     pub(crate) fn read(path: &Path, backbone: &str, types: &[&str]) -> Result<Self> {
-        let text = aflora_files::read_text(path).map_err(Error::io(path))?;
-        let mut keys = ConfigFile { path: path.to_path_buf(), keys: Map::new() };
-        keys.keys = serde_json::from_str(&text)
-            .map_err(|e| keys.problem(format!("not a Hugging Face config.json: {e}")))?;
+        let keys = ConfigFile::open(path)?;
         match keys.keys.get("model_type").and_then(Value::as_str) {
             Some(found) if !types.contains(&found) => Err(keys.problem(format!(
                 "model_type is `{found}`, but the backbone `{backbone}` wants `{}`",
@@ -25,6 +22,36 @@ impl ConfigFile {
             ))),
             _ => Ok(keys),
         }
+    }
+
+    /// Reads any model's config.json.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let mut keys = json::read_object(path, "a Hugging Face config.json")?;
+        keys.values_mut().for_each(json::tidy);
+        Ok(ConfigFile { path: path.to_path_buf(), keys })
+    }
+
+    /// Lets the keys that transformers reads as another (`hidden_size` as `n_embd`) stand in its
+    /// place. As there, they win where a file has both; where the two differ, that is said.
+    pub(crate) fn rename(mut self, aliases: &[(&str, &str)]) -> Self {
+        for (alias, key) in aliases {
+            let Some(value) = self.keys.remove(*alias).filter(|value| !value.is_null()) else {
+                continue;
+            };
+            if let Some(old) = self.keys.get(*key).filter(|old| !old.is_null() && **old != value) {
+                self.warn(&format!(
+                    "`{alias}` is {value}, but `{key}`, which means the same, is {old}: \
+                     `{alias}` counts, as in transformers"
+                ));
+            }
+            self.set(key, value);
+        }
+        self
+    }
+
+    /// Tells of something odd that is no error.
+    pub(crate) fn warn(&self, words: &str) {
+        tracing::warn!("{}: {words}", self.path.display());
     }
 
     pub(crate) fn problem(&self, problem: String) -> Error {

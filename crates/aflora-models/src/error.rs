@@ -45,13 +45,13 @@ pub enum Error {
         known: String,
     },
     /// A weight or adapter file is damaged or of another format.
-    #[error("{path}: not a readable {format} file: {problem}; it may be truncated: get it again", path = path.display())]
+    #[error("{path}: not a readable {format} file: {problem}", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What it should be.
         format: &'static str,
-        /// The reader's words.
+        /// What is wrong, and what would be right where that is known.
         problem: String,
     },
     /// A folder holds no weights.
@@ -111,6 +111,11 @@ impl Error {
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
         move |source| Error::Io { path: path.to_path_buf(), source }
     }
+}
+
+/// `problem`, with what to do where a download that broke off can be the reason.
+pub(crate) fn cut(problem: String) -> String {
+    format!("{problem}; it may be truncated: get it again")
 }
 
 /// Lines of a listing, each on a line of its own below the sentence; long ones are cut.

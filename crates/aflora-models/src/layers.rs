@@ -2,6 +2,7 @@
 //! over or initialised by name before they are used.
 
 use aflora_cuda::ops;
+use std::cell::OnceCell;
 use tch::Tensor;
 use tch_facade::nn::{self, Module};
 
@@ -58,4 +59,14 @@ impl AddNorm {
             None => self.norm.forward(&(dropout(out, p, train) + x)),
         }
     }
+}
+
+/// Gives a model whose words are its head one of its own, at `root`, frozen; gives its weight. None
+/// if it has one.
+pub(crate) fn untie(head: &OnceCell<nn::Linear>, root: nn::Path, words: &Tensor) -> Option<Tensor> {
+    let (vocabulary, hidden) = words.size2().ok()?;
+    let own = bare_linear(root / "lm_head", hidden, vocabulary);
+    let weight = own.ws.set_requires_grad(false);
+    head.set(own).ok()?;
+    Some(weight)
 }

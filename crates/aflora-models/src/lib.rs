@@ -29,8 +29,10 @@ mod config_file;
 pub mod deberta;
 mod error;
 pub mod foreign;
+mod foreign_file;
 pub mod generate;
 pub mod gpt;
+mod json;
 mod layers;
 pub mod llama;
 #[allow(unsafe_code)]
@@ -43,8 +45,8 @@ pub mod weights;
 
 pub use adapted::AdaptedModel;
 pub use backbone::{
-    build, build_writer, check_kind, kinds, shapes_only, Backbone, Batch, InjectableLinear,
-    Purpose, WriterOptions,
+    build, build_writer, check_kind, kind_of, kinds, shapes_only, Backbone, Batch,
+    InjectableLinear, Purpose, Usual, WriterOptions,
 };
 pub use error::{Error, Result};
 pub use targets::{Pattern, Targets};

@@ -5,8 +5,7 @@
 
 use crate::adapted::AdaptedModel;
 use crate::adapter_folder::{write_safetensors, write_whole};
-use crate::companions;
-use crate::{Error, Result};
+use crate::{companions, json, Error, Result};
 use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
 use std::fs;
@@ -60,9 +59,7 @@ pub fn save(
     answers: Answers<'_>,
 ) -> Result<()> {
     let config = source.join("config.json");
-    let text = aflora_files::read_text(&config).map_err(Error::io(&config))?;
-    let mut keys: Map<String, Value> = serde_json::from_str(&text)
-        .map_err(|e| Error::Config { path: config, problem: e.to_string() })?;
+    let mut keys = json::read_object(&config, "a Hugging Face config.json")?;
     match answers {
         Answers::Classes(names) => describe_labels(&mut keys, names),
         Answers::Score => describe_labels(&mut keys, &[]),
@@ -83,8 +80,7 @@ pub fn save(
     let weights = weights(model);
     write_whole(folder, |folder| {
         let path = folder.join("config.json");
-        let text = serde_json::to_string_pretty(&keys).unwrap_or_default();
-        fs::write(&path, text + "\n").map_err(Error::io(&path))?;
+        fs::write(&path, json::to_text(&keys) + "\n").map_err(Error::io(&path))?;
         write_safetensors(&folder.join("model.safetensors"), weights)?;
         companions::copy_all(source, folder)
     })

@@ -101,8 +101,12 @@ fn a_weight_of_whole_numbers_is_named_before_anything_is_loaded() {
 fn a_head_for_other_labels_is_new() {
     let config = fixture("bert_classes/config.json");
     let model = build("bert", &config, 3, Device::Cpu).unwrap();
-    let report = weights::load(model.as_ref(), &fixture("bert_classes/model.safetensors")).unwrap();
+    let path = fixture("bert_classes/model.safetensors");
+    let report = weights::load_for(model.as_ref(), &path, &[]).unwrap();
     assert_eq!(report.new, ["classifier.bias", "classifier.weight"]);
+    let said =
+        "`classifier.bias` of the weights has shape [2], the task's head [3]: it starts anew";
+    assert_eq!(report.warnings[0], said);
     weights::initialise(model.as_ref(), &report.new, 1);
     let head = &model.var_store().variables()["classifier.bias"];
     assert_eq!(head.abs().max().double_value(&[]), 0.0);

@@ -36,7 +36,7 @@ pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Strin
         resolved.run.seed,
     )?;
 
-    let mut out = format!("{}\n", resolved.name());
+    let mut out = format!("{}\nshapes of {}\n", resolved.name(), files.config.display());
     if method.adapts() {
         layer_table(&mut out, &model, method.as_ref(), layers)?;
     }

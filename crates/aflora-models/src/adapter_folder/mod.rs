@@ -181,7 +181,14 @@ impl AdapterFolder {
             looked_for: WEIGHTS.join(", "),
         })?;
         let file = Checkpoint::open(&path)?;
-        Ok(AdapterFolder { path, file, description, layers })
+        let adapter = AdapterFolder { path, file, description, layers };
+        let unread = adapter.file.unread();
+        let unread: Vec<String> =
+            unread.map(|(name, what)| format!("`{name}` is {what}")).collect();
+        match unread.is_empty() {
+            true => Ok(adapter),
+            false => Err(adapter.unfit(unread)),
+        }
     }
 
     /// What describes the adapter.

@@ -12,14 +12,22 @@ use crate::backbone::{name_linears, Backbone, Batch, InjectableLinear, Tied, Wri
 use crate::causal::{KeyValues, View};
 use crate::config_file::ConfigFile;
 use crate::generate::{SpecialTokens, Writer, Writing};
-use crate::layers::{dropout, embedding};
+use crate::layers::{dropout, embedding, untie};
 use crate::{Error, Result};
 use aflora_core::Block;
 use config::BartConfig;
 use layers::{layer_norm, DecoderLayer, EncoderLayer, Source};
+use std::cell::OnceCell;
 use std::path::Path;
 use tch::{Kind, Tensor};
 use tch_facade::nn::{self, Module};
+
+/// Keys that transformers reads as others.
+const ALIASES: &[(&str, &str)] = &[
+    ("hidden_size", "d_model"),
+    ("num_attention_heads", "encoder_attention_heads"),
+    ("num_hidden_layers", "encoder_layers"),
+];
 
 /// Positions are numbered from here: the first rows of the table stand for nothing.
 const FIRST_POSITION: i64 = 2;
@@ -34,9 +42,9 @@ pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Back
                 .into(),
         ));
     }
-    let file = ConfigFile::read(path, "bart", &["bart"])?;
+    let file = ConfigFile::read(path, "bart", &["bart"])?.rename(ALIASES);
     let config = BartConfig::read(&file)?;
-    let tokens = SpecialTokens::read(path, file.keys())?;
+    let tokens = SpecialTokens::read(path, file.keys(), true)?;
     let Some(start) = tokens.decoder_start else {
         return Err(file.problem("`decoder_start_token_id` is missing".into()));
     };
@@ -74,8 +82,10 @@ struct Bart {
 
 #[derive(Debug)]
 struct Network {
-    /// Words in and out.
+    /// Words in and, without a head, out.
     shared: nn::Embedding,
+    /// Empty where the words are the head too.
+    head: OnceCell<nn::Linear>,
     scale: f64,
     encoder_input: Input,
     encoder: Vec<EncoderLayer>,
@@ -118,6 +128,7 @@ impl Network {
         let decoder_layer = |i: i64| DecoderLayer::new(&upper / i, config.decoder, config);
         Network {
             shared: embedding(&model / "shared", config.vocab_size, config.hidden),
+            head: OnceCell::new(),
             scale: config.scale,
             encoder_input: Input::new(&encoder, config),
             encoder: (0..config.encoder.layers).map(encoder_layer).collect(),
@@ -142,7 +153,8 @@ impl Network {
     }
 
     fn logits(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.shared.ws, None::<&Tensor>).to_kind(Kind::Float) + &self.final_logits_bias
+        let words = self.head.get().map_or(&self.shared.ws, |head| &head.ws);
+        x.linear(words, None::<&Tensor>).to_kind(Kind::Float) + &self.final_logits_bias
     }
 }
 
@@ -232,6 +244,14 @@ impl Backbone for Bart {
                 "lm_head.weight",
             ],
         )]
+    }
+
+    fn untie(&self, name: &str) -> Option<Tensor> {
+        // Encoder and decoder read one table here.
+        let network = &self.network;
+        (name == "lm_head.weight")
+            .then(|| untie(&network.head, self.vs.root(), &network.shared.ws))
+            .flatten()
     }
 
     fn optional(&self) -> &'static [&'static str] {

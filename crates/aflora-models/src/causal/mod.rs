@@ -45,6 +45,8 @@ pub(crate) trait Network: std::fmt::Debug {
     fn blocks(&self) -> &[Rc<dyn Block>];
     /// Logits from the last block's output.
     fn logits(&self, x: &Tensor) -> Tensor;
+    /// Makes a head, at the model's `root`, of one whose words are its head; gives its weight.
+    fn untie(&self, root: nn::Path) -> Option<Tensor>;
     /// Cosines and sines of positions `[batch or 1, length]`, in `kind`.
     fn rotation(&self, positions: &Tensor, kind: Kind) -> Option<(Tensor, Tensor)>;
 }
@@ -132,6 +134,10 @@ impl<N: Network> Backbone for Causal<N> {
 
     fn tied(&self) -> &'static [Tied] {
         self.tied
+    }
+
+    fn untie(&self, _head: &str) -> Option<Tensor> {
+        self.network.untie(self.vs.root())
     }
 
     fn take_checkpoints(&self) -> Checkpoints {

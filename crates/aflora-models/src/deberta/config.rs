@@ -1,7 +1,8 @@
 //! The config.json of DeBERTa-v2 and v3: every switch that released checkpoints set.
 
 use crate::activation::Activation;
-use crate::{Error, Result};
+use crate::config_file::ConfigFile;
+use crate::Result;
 use serde::{Deserialize, Deserializer};
 use std::path::Path;
 
@@ -9,7 +10,6 @@ use std::path::Path;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub(crate) struct DebertaConfig {
-    pub model_type: String,
     pub vocab_size: i64,
     pub hidden_size: i64,
     pub num_hidden_layers: i64,
@@ -52,7 +52,6 @@ pub(crate) struct DebertaConfig {
 impl Default for DebertaConfig {
     fn default() -> Self {
         DebertaConfig {
-            model_type: String::new(),
             vocab_size: 128_100,
             hidden_size: 1536,
             num_hidden_layers: 24,
@@ -87,22 +86,13 @@ impl Default for DebertaConfig {
 impl DebertaConfig {
     /// Reads and checks a config.json.
     pub fn read(path: &Path) -> Result<Self> {
-        let problem = |problem: String| Error::Config { path: path.to_path_buf(), problem };
-        let text = aflora_files::read_text(path).map_err(Error::io(path))?;
-        let config: DebertaConfig = serde_json::from_str(&text)
-            .map_err(|e| problem(format!("not the config.json of a DeBERTa: {e}")))?;
-        config.check().map_err(problem)?;
+        let file = ConfigFile::read(path, "deberta-v2", &["deberta-v2"])?;
+        let config: DebertaConfig = file.parse()?;
+        config.check().map_err(|problem| file.problem(problem))?;
         Ok(config)
     }
 
     fn check(&self) -> std::result::Result<(), String> {
-        if self.model_type != "deberta-v2" {
-            return Err(format!(
-                "model_type is `{}`, but the backbone `deberta-v2` wants `deberta-v2`, as v2 and \
-                 v3 both call themselves",
-                self.model_type
-            ));
-        }
         for (key, value) in [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),

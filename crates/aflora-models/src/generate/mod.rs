@@ -1,22 +1,25 @@
 //! Writing text, a token at a time.
 //!
 //! * [`Writer`], [`Writing`]: what a model must do for it
-//! * [`GenerationConfig`]: how to choose tokens
+//! * [`GenerationConfig`]: how to choose tokens; [`ModelSettings`]: what the model's files say of it
 //! * [`write()`]: the search, which is greedy with one beam
 //! * `rules`: what a text may not do, such as repeating itself
 
 mod beam;
+mod file;
 mod rules;
 mod settings;
 
 pub use beam::write;
-pub use settings::{EarlyStopping, GenerationConfig};
+pub use file::ModelSettings;
+pub use settings::{EarlyStopping, GenerationConfig, GenerationSettings};
 
 use crate::backbone::Batch;
-use crate::{Error, Result};
-use serde_json::Value;
-use std::path::Path;
+use crate::Result;
 use tch::Tensor;
+
+/// The file beside a model's weights that says how its authors have it write.
+pub const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// A model that writes text.
 pub trait Writer {
@@ -51,34 +54,4 @@ pub struct SpecialTokens {
     pub forced_bos: Option<i64>,
     /// The last possible token, whatever the model would write.
     pub forced_eos: Option<i64>,
-}
-
-impl SpecialTokens {
-    /// From a model's `config.json`.
-    ///
-    /// # Errors
-    /// An id is no whole number.
-    pub(crate) fn read(config: &Path, keys: &serde_json::Map<String, Value>) -> Result<Self> {
-        let ids = |name: &str| -> Result<Vec<i64>> {
-            let problem = || Error::Config {
-                path: config.to_path_buf(),
-                problem: format!("`{name}` must be a token id, or a list of them"),
-            };
-            match keys.get(name) {
-                None | Some(Value::Null) => Ok(Vec::new()),
-                Some(Value::Array(list)) => {
-                    list.iter().map(|id| id.as_i64().ok_or_else(problem)).collect()
-                }
-                Some(id) => Ok(vec![id.as_i64().ok_or_else(problem)?]),
-            }
-        };
-        let id = |name: &str| Ok::<_, Error>(ids(name)?.first().copied());
-        Ok(SpecialTokens {
-            eos: ids("eos_token_id")?,
-            pad: id("pad_token_id")?,
-            decoder_start: id("decoder_start_token_id")?,
-            forced_bos: id("forced_bos_token_id")?,
-            forced_eos: id("forced_eos_token_id")?,
-        })
-    }
 }

@@ -48,6 +48,66 @@ impl Default for GenerationConfig {
     }
 }
 
+/// How text is written, as far as a file says: [`GenerationConfig`] without what is not said.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GenerationSettings {
+    /// See [`GenerationConfig::max_new_tokens`].
+    pub max_new_tokens: Option<usize>,
+    /// See [`GenerationConfig::min_new_tokens`].
+    pub min_new_tokens: Option<usize>,
+    /// See [`GenerationConfig::num_beams`].
+    pub num_beams: Option<usize>,
+    /// See [`GenerationConfig::length_penalty`].
+    pub length_penalty: Option<f64>,
+    /// See [`GenerationConfig::early_stopping`].
+    pub early_stopping: Option<EarlyStopping>,
+    /// See [`GenerationConfig::no_repeat_ngram_size`].
+    pub no_repeat_ngram_size: Option<usize>,
+}
+
+impl GenerationSettings {
+    /// What is said here, else in `model`, else the default.
+    ///
+    /// A least number of tokens that the model's file asks for gives way to a smaller greatest one
+    /// that is said here, as it does in transformers.
+    pub fn over(&self, model: &GenerationSettings) -> GenerationConfig {
+        let plain = GenerationConfig::default();
+        let max_new_tokens =
+            self.max_new_tokens.or(model.max_new_tokens).unwrap_or(plain.max_new_tokens);
+        let least = model.min_new_tokens.map(|least| least.min(max_new_tokens));
+        GenerationConfig {
+            max_new_tokens,
+            min_new_tokens: self.min_new_tokens.or(least).unwrap_or(plain.min_new_tokens),
+            num_beams: self.num_beams.or(model.num_beams).unwrap_or(plain.num_beams),
+            length_penalty: self
+                .length_penalty
+                .or(model.length_penalty)
+                .unwrap_or(plain.length_penalty),
+            early_stopping: self
+                .early_stopping
+                .or(model.early_stopping)
+                .unwrap_or(plain.early_stopping),
+            no_repeat_ngram_size: self
+                .no_repeat_ngram_size
+                .or(model.no_repeat_ngram_size)
+                .unwrap_or(plain.no_repeat_ngram_size),
+        }
+    }
+
+    /// Checks the range of all that is said.
+    ///
+    /// # Errors
+    /// One is out of its range.
+    pub fn validate(&self) -> Result<()> {
+        let mut config = self.over(&GenerationSettings::default());
+        if self.max_new_tokens.is_none() {
+            config.max_new_tokens = config.max_new_tokens.max(config.min_new_tokens);
+        }
+        config.validate()
+    }
+}
+
 impl GenerationConfig {
     /// Checks every range.
     pub fn validate(&self) -> Result<()> {

@@ -5,7 +5,7 @@
 //! whole model. Here they are adaptable layers whose weight lies transposed, as checkpoints have
 //! it; attention is fused, and decoding keeps keys and values.
 
-use super::{layer_norm, Around, Sizes};
+use super::{layer_norm, Around, Head, Sizes};
 use crate::activation::Activation;
 use crate::backbone::{Backbone, WriterOptions};
 use crate::causal::{split_heads, Attention, Block, KeyValues, View};
@@ -18,14 +18,14 @@ use tch_facade::nn::{self, Module};
 
 /// GPT-2 from its `config.json`.
 pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Backbone>> {
-    let file = ConfigFile::read(path, "gpt2", &["gpt2"])?;
+    let file = ConfigFile::read(path, "gpt2", &["gpt2"])?.rename(super::ALIASES);
     for (key, usual) in [("scale_attn_weights", true), ("scale_attn_by_inverse_layer_idx", false)] {
         if file.flag(key, usual)? != usual {
             return Err(file.problem(format!("`{key}` is {}, which is not built", !usual)));
         }
     }
     let sizes = Sizes::read(&file, 0.1)?;
-    let around = Around { positions: true, ..Default::default() };
+    let around = Around { positions: true, head: Head::read(&file)?, ..Default::default() };
     super::build((path, &file), options, sizes, around, |path, _| Layer::new(path, &sizes))
 }
 

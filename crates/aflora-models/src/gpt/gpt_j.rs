@@ -3,7 +3,7 @@
 //! Ours, and not rust-bert's, which computes rotary angles in the precision of the weights: in
 //! bf16, the usual one for a model of this size, most of them are off (see `docs/backbones.md`).
 
-use super::{layer_norm, Around, Sizes};
+use super::{layer_norm, Around, Head, Sizes};
 use crate::activation::Activation;
 use crate::backbone::{Backbone, WriterOptions};
 use crate::causal::{split_heads, turn_pairs, Attention, Block, KeyValues, Rotary, View};
@@ -16,7 +16,7 @@ use tch_facade::nn::{self, Module};
 
 /// GPT-J from its `config.json`.
 pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Backbone>> {
-    let file = ConfigFile::read(path, "gptj", &["gptj"])?;
+    let file = ConfigFile::read(path, "gptj", &["gptj"])?.rename(super::ALIASES);
     if file.flag("tie_word_embeddings", false)? {
         return Err(file.problem("`tie_word_embeddings` is true, which is not built".into()));
     }
@@ -32,7 +32,7 @@ pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Back
     let frequency = |i: i64| 10_000f64.powf(-2.0 * i as f64 / turning as f64);
     let frequencies: Vec<f64> = (0..turning / 2).map(frequency).collect();
     let rotary = Some(Rotary::new(&frequencies, options.device));
-    let around = Around { positions: false, rotary, head: true };
+    let around = Around { positions: false, rotary, head: Head::Biased };
     super::build((path, &file), options, sizes, around, |path, _| Layer::new(path, &sizes, turning))
 }
 

@@ -4,7 +4,7 @@
 //! width (256 tokens) on, its answers are others than the released models' (see
 //! `docs/backbones.md`).
 
-use super::{layer_norm, Around, Sizes};
+use super::{layer_norm, Around, Head, Sizes};
 use crate::activation::Activation;
 use crate::backbone::{Backbone, WriterOptions};
 use crate::causal::{split_heads, Attention, Block, KeyValues, View};
@@ -15,9 +15,13 @@ use std::path::Path;
 use tch::Tensor;
 use tch_facade::nn::{self, Module};
 
+/// Keys that transformers reads as others.
+const ALIASES: &[(&str, &str)] =
+    &[("num_attention_heads", "num_heads"), ("num_hidden_layers", "num_layers")];
+
 /// GPT-Neo from its `config.json`.
 pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Backbone>> {
-    let file = ConfigFile::read(path, "gpt_neo", &["gpt_neo"])?;
+    let file = ConfigFile::read(path, "gpt_neo", &["gpt_neo"])?.rename(ALIASES);
     let hidden = file.size("hidden_size")?;
     let sizes = Sizes {
         vocab_size: file.size("vocab_size")?,
@@ -35,7 +39,7 @@ pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Back
     .checked(&file)?;
     let local = local_layers(&file, sizes.layers)?;
     let window = file.integer("window_size", 256)?;
-    let around = Around { positions: true, ..Default::default() };
+    let around = Around { positions: true, head: Head::read(&file)?, ..Default::default() };
     super::build((path, &file), options, sizes, around, |path, i| {
         Layer::new(path, &sizes, local[i].then_some(window))
     })

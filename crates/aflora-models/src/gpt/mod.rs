@@ -12,13 +12,22 @@ use crate::backbone::{name_linears, Backbone, WriterOptions};
 use crate::causal::{Block, Causal, Network, Rotary};
 use crate::config_file::ConfigFile;
 use crate::generate::SpecialTokens;
-use crate::layers::{dropout, embedding, linear};
+use crate::layers::{bare_linear, dropout, embedding, linear, untie};
 use crate::Result;
 use aflora_core::Block as Part;
+use std::cell::OnceCell;
 use std::path::Path;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
 use tch_facade::nn::{self, Module};
+
+/// Keys of GPT-2 and GPT-J that transformers reads as others.
+const ALIASES: &[(&str, &str)] = &[
+    ("hidden_size", "n_embd"),
+    ("max_position_embeddings", "n_positions"),
+    ("num_attention_heads", "n_head"),
+    ("num_hidden_layers", "n_layer"),
+];
 
 /// What every GPT's config.json says, whatever the keys' names.
 #[derive(Debug, Clone, Copy)]
@@ -73,8 +82,26 @@ struct Around {
     positions: bool,
     /// Positions by which blocks turn queries and keys.
     rotary: Option<Rotary>,
-    /// A head of its own, with a bias; otherwise the words are the head too.
-    head: bool,
+    head: Head,
+}
+
+/// What makes logits of the last block's output.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Head {
+    /// The words.
+    #[default]
+    Tied,
+    /// A weight of its own.
+    Own,
+    /// One with a bias.
+    Biased,
+}
+
+impl Head {
+    /// What `tie_word_embeddings` asks for, which is `true` if not given.
+    fn read(file: &ConfigFile) -> Result<Self> {
+        Ok(if file.flag("tie_word_embeddings", true)? { Head::Tied } else { Head::Own })
+    }
 }
 
 /// A GPT whose blocks `block` makes at a path, by their number. Weights are zero until loaded or
@@ -86,20 +113,25 @@ fn build<B: Block + 'static>(
     around: Around,
     block: impl Fn(nn::Path, usize) -> B,
 ) -> Result<Box<dyn Backbone>> {
-    let tied = !around.head;
     let mut vs = options.var_store();
     let (network, captured) = tch_facade::capture(|| {
         let root = vs.root();
         let model = &root / "transformer";
         let blocks = &model / "h";
         let block = |i: i64| Rc::new(block(&blocks / i, i as usize)) as Rc<dyn Block>;
+        let (hidden, words) = (sizes.hidden, sizes.vocab_size);
+        let head = match around.head {
+            Head::Tied => OnceCell::new(),
+            Head::Own => bare_linear(&root / "lm_head", hidden, words).into(),
+            Head::Biased => linear(&root / "lm_head", hidden, words).into(),
+        };
         let table = |name: &str, rows| embedding(&model / name, rows, sizes.hidden);
         Gpt {
             words: table("wte", sizes.vocab_size),
             positions: around.positions.then(|| table("wpe", sizes.max_positions)),
             blocks: (0..sizes.layers).map(block).collect(),
             norm: layer_norm(&model / "ln_f", &sizes),
-            head: around.head.then(|| linear(&root / "lm_head", sizes.hidden, sizes.vocab_size)),
+            head,
             rotary: around.rotary,
             dropout: sizes.embedding_dropout,
         }
@@ -110,9 +142,12 @@ fn build<B: Block + 'static>(
         vs,
         network,
         linears,
-        tokens: SpecialTokens::read(path, file.keys())?,
+        tokens: SpecialTokens::read(path, file.keys(), false)?,
         prefix: "transformer.",
-        tied: if tied { &[("transformer.wte.weight", &["lm_head.weight"])] } else { &[] },
+        tied: match around.head {
+            Head::Tied => &[("transformer.wte.weight", &["lm_head.weight"])],
+            Head::Own | Head::Biased => &[],
+        },
         max_positions: sizes.max_positions,
         vocab_size: sizes.vocab_size,
         checkpoints: options.checkpoints(),
@@ -140,7 +175,8 @@ struct Gpt {
     positions: Option<nn::Embedding>,
     blocks: Vec<Rc<dyn Block>>,
     norm: nn::LayerNorm,
-    head: Option<nn::Linear>,
+    /// Empty where the words are the head too.
+    head: OnceCell<nn::Linear>,
     rotary: Option<Rotary>,
     dropout: f64,
 }
@@ -160,10 +196,14 @@ impl Network for Gpt {
 
     fn logits(&self, x: &Tensor) -> Tensor {
         let x = self.norm.forward(x);
-        match &self.head {
+        match self.head.get() {
             Some(head) => head.forward(&x),
             None => x.linear(&self.words.ws, None::<&Tensor>),
         }
+    }
+
+    fn untie(&self, root: nn::Path) -> Option<Tensor> {
+        untie(&self.head, root, &self.words.ws)
     }
 
     fn rotation(&self, positions: &Tensor, kind: Kind) -> Option<(Tensor, Tensor)> {

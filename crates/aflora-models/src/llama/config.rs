@@ -63,9 +63,33 @@ impl LlamaConfig {
 
 /// The frequencies of the rotary angles, with the scaling that the file asks for.
 ///
-/// Early files have `rope_theta` and `rope_scaling`, later ones both in `rope_parameters`.
+/// Early files have `rope_theta` and `rope_scaling`, later ones both in `rope_parameters`. Where a
+/// file has more than one of them, transformers goes by `rope_scaling` first, and by the
+/// `rope_theta` in what it goes by.
 fn frequencies(file: &ConfigFile, head_dim: i64) -> Result<Vec<f64>> {
-    let scaling = ["rope_parameters", "rope_scaling"].iter().find_map(|key| file.object(key));
+    let object = |key: &str| file.object(key).filter(|object| !object.is_empty());
+    let (old, new) = (object("rope_scaling"), object("rope_parameters"));
+    let scaling = old.or(new);
+    if let (Some(old), Some(new)) = (old, new) {
+        if old != new {
+            let [old, new] = [old, new].map(|keys| Value::from(keys.clone()));
+            file.warn(&format!(
+                "`rope_scaling` is {old}, but `rope_parameters`, its newer name, is {new}: \
+                 `rope_scaling` counts, as in transformers"
+            ));
+        }
+    }
+    if let Some((inner, outer)) =
+        scaling.and_then(|s| s.get("rope_theta")).zip(file.keys().get("rope_theta"))
+    {
+        if inner != outer && !inner.is_null() && !outer.is_null() {
+            let name = if old.is_some() { "rope_scaling" } else { "rope_parameters" };
+            file.warn(&format!(
+                "`rope_theta` is {outer}, but {inner} within `{name}`: the latter counts, as in \
+                 transformers"
+            ));
+        }
+    }
     let of_scaling = |key: &str| scaling.and_then(|s| s.get(key)).filter(|v| !v.is_null());
     let theta = match of_scaling("rope_theta").map(Value::as_f64) {
         Some(theta) => theta.ok_or_else(|| file.problem("`rope_theta` is no number".into()))?,

@@ -13,10 +13,11 @@ use crate::causal::{
 };
 use crate::config_file::ConfigFile;
 use crate::generate::SpecialTokens;
-use crate::layers::{bare_linear, embedding, with_bias, zeros};
+use crate::layers::{bare_linear, embedding, untie, with_bias, zeros};
 use crate::Result;
 use aflora_core::Block as Part;
 use config::LlamaConfig;
+use std::cell::OnceCell;
 use std::path::Path;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
@@ -26,7 +27,7 @@ use tch_facade::nn::{self, Module};
 pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Backbone>> {
     let file = ConfigFile::read(path, "llama", &["llama"])?;
     let config = LlamaConfig::read(&file)?;
-    let tokens = SpecialTokens::read(path, file.keys())?;
+    let tokens = SpecialTokens::read(path, file.keys(), false)?;
     let mut vs = options.var_store();
     let (network, captured) = tch_facade::capture(|| Llama::new(vs.root(), &config));
     let linears = name_linears(&vs, captured, part);
@@ -59,8 +60,8 @@ struct Llama {
     embeddings: nn::Embedding,
     layers: Vec<Rc<dyn Block>>,
     norm: RmsNorm,
-    /// None where the embeddings are the head too.
-    head: Option<nn::Linear>,
+    /// Empty where the embeddings are the head too.
+    head: OnceCell<nn::Linear>,
     rotary: Rotary,
 }
 
@@ -70,11 +71,12 @@ impl Llama {
         let hidden = config.hidden_size;
         let layers = &model / "layers";
         let layer = |i| Rc::new(Layer::new(&layers / i, config)) as Rc<dyn Block>;
+        let head = || bare_linear(&root / "lm_head", hidden, config.vocab_size);
         Llama {
             embeddings: embedding(&model / "embed_tokens", config.vocab_size, hidden),
             layers: (0..config.layers).map(layer).collect(),
             norm: RmsNorm::new(&model / "norm", config),
-            head: (!config.tied).then(|| bare_linear(&root / "lm_head", hidden, config.vocab_size)),
+            head: if config.tied { OnceCell::new() } else { head().into() },
             rotary: Rotary::new(&config.frequencies, root.device()),
         }
     }
@@ -91,10 +93,14 @@ impl Network for Llama {
 
     fn logits(&self, x: &Tensor) -> Tensor {
         let x = self.norm.forward(x);
-        match &self.head {
+        match self.head.get() {
             Some(head) => head.forward(&x),
             None => x.linear(&self.embeddings.ws, None::<&Tensor>),
         }
+    }
+
+    fn untie(&self, root: nn::Path) -> Option<Tensor> {
+        untie(&self.head, root, &self.embeddings.ws)
     }
 
     fn rotation(&self, positions: &Tensor, kind: Kind) -> Option<(Tensor, Tensor)> {

@@ -9,9 +9,16 @@ use std::path::Path;
 use tch::{Device, Tensor};
 use tch_facade::nn;
 
+/// Keys that transformers reads as others.
+const ALIASES: &[(&str, &str)] = &[
+    ("hidden_size", "dim"),
+    ("num_attention_heads", "n_heads"),
+    ("num_hidden_layers", "n_layers"),
+];
+
 /// DistilBERT from its `config.json`.
 pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
-    let mut keys = ConfigFile::read(path, "distilbert", &["distilbert"])?;
+    let mut keys = ConfigFile::read(path, "distilbert", &["distilbert"])?.rename(ALIASES);
     for key in ["vocab_size", "hidden_dim", "max_position_embeddings", "n_layers"] {
         keys.size(key)?;
     }

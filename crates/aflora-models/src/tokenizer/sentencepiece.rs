@@ -13,7 +13,6 @@ use tokenizers::normalizers::{Lowercase, Precompiled, Replace, Sequence, Strip};
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::pre_tokenizers::punctuation::Punctuation;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreSequence;
-use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{
     AddedToken, Model, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
 };
@@ -63,14 +62,5 @@ pub(super) fn read(path: &Path, lowercase: bool, split_punctuation: bool) -> Res
     // only the unknown token is looked for after normalising, as transformers has it.
     let added = SPECIAL.map(|t| AddedToken::from(t, true).normalized(t == "[UNK]"));
     tokenizer.add_special_tokens(&added);
-    let id = |token: &str| (token.to_string(), tokenizer.token_to_id(token).unwrap_or_default());
-    let template = TemplateProcessing::builder()
-        .try_single("[CLS]:0 $A:0 [SEP]:0")
-        .and_then(|b| b.try_pair("[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"))
-        .map_err(|e| damaged(&e))?
-        .special_tokens(vec![id("[CLS]"), id("[SEP]")])
-        .build()
-        .map_err(|e| damaged(&e.to_string()))?;
-    tokenizer.with_post_processor(Some(template));
     Ok(tokenizer)
 }

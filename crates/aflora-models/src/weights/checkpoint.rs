@@ -4,7 +4,8 @@
 //! the model, on whatever device that is.
 
 use super::{pickle, safetensors_file, view};
-use crate::error::Lines;
+use crate::error::{cut, Lines};
+use crate::foreign_file;
 use crate::mapped::Mapped;
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -47,11 +48,22 @@ impl Place {
     }
 }
 
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// Where its tensors lie.
+    pub places: BTreeMap<String, Place>,
+    /// What else it has, by name, and what that is: numbers of a type that is not read, things
+    /// that are no tensors. Nobody may need it.
+    pub unread: BTreeMap<String, String>,
+}
+
 /// An open checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
     files: Vec<(PathBuf, Mapped)>,
     places: BTreeMap<String, (usize, Place)>,
+    unread: BTreeMap<String, String>,
 }
 
 impl Checkpoint {
@@ -62,13 +74,15 @@ impl Checkpoint {
     /// tensors.
     pub fn open(path: &Path) -> Result<Self> {
         let path = if path.is_dir() { &find(path)? } else { path };
-        let mut checkpoint = Checkpoint { files: Vec::new(), places: BTreeMap::new() };
+        let mut checkpoint =
+            Checkpoint { files: Vec::new(), places: BTreeMap::new(), unread: BTreeMap::new() };
         if path.extension().is_some_and(|e| e == "json") {
             checkpoint.add_shards(path)?;
         } else {
-            for (name, place) in checkpoint.add_file(path)? {
-                checkpoint.places.insert(name, (0, place));
-            }
+            let Contents { places, unread } = checkpoint.add_file(path)?;
+            checkpoint.places =
+                places.into_iter().map(|(name, place)| (name, (0, place))).collect();
+            checkpoint.unread = unread;
         }
         Ok(checkpoint)
     }
@@ -81,6 +95,37 @@ impl Checkpoint {
     /// The tensors' names with their shapes.
     pub fn shapes(&self) -> impl Iterator<Item = (&str, &[i64])> {
         self.places.iter().map(|(name, (_, place))| (name.as_str(), place.shape.as_slice()))
+    }
+
+    /// The shape of the tensor `name`, which must be there.
+    pub(crate) fn shape(&self, name: &str) -> &[i64] {
+        &self.places[name].1.shape
+    }
+
+    /// What it holds beside its tensors, by name: what is of a type that is not read, and what is
+    /// no tensor at all.
+    pub fn unread(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.unread.iter().map(|(name, what)| (name.as_str(), what.as_str()))
+    }
+
+    /// Whether two tensors, which must be there, have the same numbers.
+    pub(crate) fn same(&self, one: &str, other: &str) -> Result<bool> {
+        let (one, other) = (&self.places[one], &self.places[other]);
+        if one == other {
+            return Ok(true);
+        }
+        if one.1.shape != other.1.shape {
+            return Ok(false);
+        }
+        let [one, other] = [one, other].map(|(file, place)| {
+            let tensor = view::owned(&self.files[*file].1, place)?;
+            Ok::<_, Error>(if one.1.kind == other.1.kind {
+                tensor
+            } else {
+                tensor.to_kind(Kind::Float)
+            })
+        });
+        Ok(one?.equal(&other?))
     }
 
     /// What is wrong with the tensor `name`, which must be there, for a place of `wanted` shape.
@@ -102,7 +147,7 @@ impl Checkpoint {
     pub fn copy(&self, name: &str, target: &mut Tensor) -> Result<()> {
         let wanted = target.size();
         let problem = match self.places.get(name) {
-            None => format!("`{name}` is missing from it"),
+            None => self.missing(name),
             Some((_, Place { shape, .. })) if *shape != wanted => {
                 format!("`{name}` has shape {shape:?} there, not {wanted:?}")
             }
@@ -110,6 +155,14 @@ impl Checkpoint {
         };
         let path = self.files().next().unwrap_or(Path::new("")).to_path_buf();
         Err(Error::Weights { path, problems: Lines(vec![problem]) })
+    }
+
+    /// Why the tensor `name` cannot be read.
+    pub(crate) fn missing(&self, name: &str) -> String {
+        match self.unread.get(name) {
+            Some(what) => format!("`{name}` is {what} there"),
+            None => format!("`{name}` is missing from it"),
+        }
     }
 
     /// Copies the tensor `name`, which must be there and have no [`misfit`](Self::misfit), to
@@ -120,25 +173,26 @@ impl Checkpoint {
         view::copy(bytes, place, target)
     }
 
-    /// Maps a file and gives the places of its tensors, all inside it.
-    fn add_file(&mut self, path: &Path) -> Result<BTreeMap<String, Place>> {
+    /// Maps a file and gives what it holds, all inside it.
+    fn add_file(&mut self, path: &Path) -> Result<Contents> {
         let bytes = Mapped::open(path).map_err(Error::io(path))?;
-        let (format, places) = if path.extension().is_some_and(|e| e == "safetensors") {
-            ("safetensors", safetensors_file::read(&bytes))
-        } else {
-            ("PyTorch", pickle::read(&bytes))
-        };
+        let safetensors = path.extension().is_some_and(|e| e == "safetensors");
+        let format = if safetensors { "safetensors" } else { "PyTorch" };
         let damaged =
             |problem: String| Error::Damaged { path: path.to_path_buf(), format, problem };
-        let places = places.map_err(&damaged)?;
-        for (name, place) in &places {
+        if let Some(what) = foreign(&bytes, safetensors) {
+            return Err(damaged(what.into()));
+        }
+        let read = if safetensors { safetensors_file::read } else { pickle::read };
+        let contents = read(&bytes).map_err(&damaged)?;
+        for (name, place) in &contents.places {
             let end = place.extent().and_then(|extent| extent.checked_add(place.offset));
             if end.is_none_or(|end| end > bytes.len()) {
-                return Err(damaged(format!("the data of `{name}` end after the file")));
+                return Err(damaged(cut(format!("the data of `{name}` end after the file"))));
             }
         }
         self.files.push((path.to_path_buf(), bytes));
-        Ok(places)
+        Ok(contents)
     }
 
     fn add_shards(&mut self, index: &Path) -> Result<()> {
@@ -160,12 +214,15 @@ impl Checkpoint {
         }
         for (file, names) in names_by_file {
             let number = self.files.len();
-            let mut places = self.add_file(&folder.join(file))?;
+            let Contents { mut places, mut unread } = self.add_file(&folder.join(file))?;
             for name in names {
-                let place = places
-                    .remove(name)
-                    .ok_or_else(|| damaged(format!("`{name}` is not in the shard `{file}`")))?;
-                self.places.insert(name.to_string(), (number, place));
+                if let Some(place) = places.remove(name) {
+                    self.places.insert(name.to_string(), (number, place));
+                } else if let Some(what) = unread.remove(name) {
+                    self.unread.insert(name.to_string(), what);
+                } else {
+                    return Err(damaged(format!("`{name}` is not in the shard `{file}`")));
+                }
             }
         }
         Ok(())
@@ -188,14 +245,30 @@ fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
         weight_map: BTreeMap<String, String>,
     }
     let damaged = |problem: String| Error::Damaged { path: index.into(), format: "index", problem };
-    let text = aflora_files::read_text(index).map_err(Error::io(index))?;
-    let Index { weight_map } = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+    let bytes = aflora_files::read(index).map_err(Error::io(index))?;
+    let Index { weight_map } = serde_json::from_slice(&bytes).map_err(|e| {
+        let problem = if e.is_eof() { cut(e.to_string()) } else { e.to_string() };
+        damaged(foreign_file::what(&bytes).map_or(problem, str::to_string))
+    })?;
     for file in weight_map.values() {
         if Path::new(file).file_name().is_none_or(|plain| plain != file.as_str()) {
             return Err(damaged(format!("`{file}` is no file name")));
         }
     }
     Ok(weight_map)
+}
+
+/// What a file is that is of another kind than its name says.
+fn foreign(bytes: &[u8], safetensors: bool) -> Option<&'static str> {
+    match safetensors {
+        true if foreign_file::is_pytorch(bytes) => {
+            Some("it is a PyTorch file: its name should end in .bin")
+        }
+        false if foreign_file::is_safetensors(bytes) => {
+            Some("it is a safetensors file: its name should end in .safetensors")
+        }
+        _ => foreign_file::what(bytes),
+    }
 }
 
 fn find(folder: &Path) -> Result<PathBuf> {
@@ -256,14 +329,69 @@ mod tests {
         for (name, expected) in [
             ("runs_code.bin", "asks for `posix.system`, which is no tensor: refused"),
             ("hides_code.bin", "asks for `__builtin__.eval`, which is no tensor: refused"),
-            ("list.bin", "no dict of tensors by name"),
-            ("nested.bin", "a dict by a text, not a tensor by name"),
+            ("list.bin", "it holds a list, no dict of tensors by name"),
+            ("only_extras.bin", "a dict without a tensor by name; it has `complex`: a tensor of a"),
             ("plain.bin", "neither an archive nor a stream of PyTorch"),
         ] {
             let error = tensors(&fixture(name)).unwrap_err().to_string();
             assert!(error.contains(expected), "{name}: {error}");
             assert!(error.contains("not a readable PyTorch file"), "{name}: {error}");
         }
+    }
+
+    #[test]
+    fn what_no_model_needs_is_skipped_and_named_where_it_is_asked_for() {
+        let expected = tensors(&fixture("tensors.safetensors")).unwrap();
+        for (name, unread) in [
+            ("extras.safetensors", ("eight", "a tensor of the type F8_E4M3")),
+            ("extras.bin", ("device", "a device")),
+            ("extras.bin", ("eight", "a tensor of a type that is not read")),
+            ("extras_stream.bin", ("complex", "a tensor of a type that is not read")),
+            ("extras_stream.bin", ("step", "a whole number")),
+        ] {
+            assert_eq!(tensors(&fixture(name)).unwrap(), expected, "{name}");
+            let checkpoint = Checkpoint::open(&fixture(name)).unwrap();
+            assert!(checkpoint.unread().any(|found| found == unread), "{name}: {unread:?}");
+            let mut target = Tensor::zeros([2], (Kind::Float, Device::Cpu));
+            let error = checkpoint.copy(unread.0, &mut target).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{}` is {} there", unread.0, unread.1)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_state_dict_in_a_dict_of_more_is_found() {
+        let expected = tensors(&fixture("tensors.safetensors")).unwrap();
+        assert_eq!(tensors(&fixture("nested.bin")).unwrap(), expected);
+        let trainer = tensors(&fixture("trainer.bin")).unwrap();
+        assert_eq!(trainer.len(), expected.len());
+        assert_eq!(trainer["module._orig_mod.row"], expected["row"]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_checkpoint_is_called_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = std::fs::read(fixture("tensors.safetensors")).unwrap();
+        let zip = std::fs::read(fixture("zip.bin")).unwrap();
+        let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+        for (name, bytes, expected) in [
+            ("model.safetensors", &lfs[..], "it is a Git-LFS pointer"),
+            ("pytorch_model.bin", lfs, "it is a Git-LFS pointer"),
+            ("model.safetensors", b"<!DOCTYPE html><p>Sign in", "it is a web page (HTML)"),
+            ("model.safetensors", b"", "it is empty"),
+            ("model.safetensors", &zip, "its name should end in .bin"),
+            ("pytorch_model.bin", &whole, "its name should end in .safetensors"),
+            ("model.safetensors", &whole[..whole.len() - 1], "may be truncated: get it again"),
+            ("pytorch_model.bin", &zip[..zip.len() / 2], "may be truncated: get it again"),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let error = tensors(&path).unwrap_err().to_string();
+            assert!(error.contains(expected), "{name}: {error}");
+            let cut = expected.contains("truncated");
+            assert_eq!(error.contains("truncated"), cut, "{error}");
+        }
+        let error = tensors(&fixture("list.bin")).unwrap_err().to_string();
+        assert!(!error.contains("truncated"), "{error}");
     }
 
     fn shards(folder: &Path, map: &[(&str, &str)]) -> PathBuf {

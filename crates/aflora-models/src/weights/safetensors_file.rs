@@ -1,23 +1,36 @@
 //! The tensors of a safetensors file.
 
-use super::checkpoint::{contiguous, Place};
-use safetensors::{Dtype, SafeTensors};
-use std::collections::BTreeMap;
+use super::checkpoint::{contiguous, Contents, Place};
+use crate::error::cut;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use tch::Kind;
 
-pub(super) fn read(bytes: &[u8]) -> Result<BTreeMap<String, Place>, String> {
-    let file = SafeTensors::deserialize(bytes).map_err(|e| format!("{e:?}"))?;
+pub(super) fn read(bytes: &[u8]) -> Result<Contents, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(words)?;
     let start = bytes.as_ptr() as usize;
-    file.iter()
-        .map(|(name, view)| {
-            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-            let kind = kind(view.dtype())
-                .ok_or_else(|| format!("`{name}` has the unknown type {:?}", view.dtype()))?;
-            let stride = contiguous(&shape);
-            let offset = view.data().as_ptr() as usize - start;
-            Ok((name.to_string(), Place { shape, stride, kind, offset }))
-        })
-        .collect()
+    let mut contents = Contents::default();
+    for (name, view) in file.iter() {
+        let Some(kind) = kind(view.dtype()) else {
+            let what = format!("a tensor of the type {:?}", view.dtype());
+            contents.unread.insert(name.to_string(), what);
+            continue;
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        let stride = contiguous(&shape);
+        let offset = view.data().as_ptr() as usize - start;
+        contents.places.insert(name.to_string(), Place { shape, stride, kind, offset });
+    }
+    Ok(contents)
+}
+
+/// What is wrong with a file, and whether a cut can have done it.
+fn words(error: SafeTensorError) -> String {
+    use SafeTensorError::{HeaderTooSmall, InvalidHeaderLength, MetadataIncompleteBuffer};
+    match error {
+        HeaderTooSmall | InvalidHeaderLength => cut("it ends within its header".into()),
+        MetadataIncompleteBuffer => cut("its tensors are more or fewer bytes than it holds".into()),
+        other => other.to_string(),
+    }
 }
 
 fn kind(dtype: Dtype) -> Option<Kind> {

@@ -2,7 +2,8 @@
 
 use super::Checkpoint;
 use crate::adapter_folder::write_safetensors;
-use crate::Result;
+use crate::error::Lines;
+use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -18,9 +19,13 @@ pub fn write_tensors(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<(
 /// All tensors of a file, in single precision, on the host.
 ///
 /// # Errors
-/// The file is missing or damaged.
+/// The file is missing or damaged, or holds something else beside.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let file = Checkpoint::open(path)?;
+    if let Some((name, _)) = file.unread().next() {
+        let problems = Lines(vec![file.missing(name)]);
+        return Err(Error::Weights { path: path.to_path_buf(), problems });
+    }
     let read = |(name, shape): (&str, &[i64])| {
         let mut tensor = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
         file.copy_to(name, &mut tensor)?;

@@ -36,3 +36,10 @@ pub(super) fn copy(bytes: &[u8], place: &Place, target: &mut Tensor) -> Result<(
     target.f_copy_(&view)?;
     Ok(())
 }
+
+/// The tensor that lies at `place` of `bytes`, in the kind that it has there.
+pub(super) fn owned(bytes: &[u8], place: &Place) -> Result<Tensor> {
+    let mut owned = Tensor::f_empty(&place.shape, (place.kind, Device::Cpu))?;
+    copy(bytes, place, &mut owned)?;
+    Ok(owned)
+}

@@ -1,9 +1,13 @@
 //! The blocks of a run: the task, the model and the method that a run file names.
 
+use super::model_folder;
 use super::problem::{instead, Place, Problem, COMMAND_LINE};
 use super::tree::{self, Setting};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+
+/// The kind of block that may be named by a folder: a model, by that of its files.
+const BLOCK_OF_FOLDERS: &str = "model";
 
 /// The keys that name a block.
 pub const BLOCKS: [&str; 3] = ["task", "model", "method"];
@@ -118,6 +122,20 @@ impl Finder<'_> {
             }
         };
         let mut block = Block { origin: origin.map(|s| s.place.clone()), name, ..Block::default() };
+        if let (BLOCK_OF_FOLDERS, Some(origin)) = (kind, origin) {
+            if let Some(folder) = self.folder(&block.name, origin) {
+                match model_folder::settings(&folder, &origin.place) {
+                    Ok(settings) => block.settings = settings,
+                    Err(problem) => {
+                        problems.push(problem);
+                        return None;
+                    }
+                }
+                block.whole = true;
+                block.settings.extend(inline);
+                return Some(block);
+            }
+        }
         match self.path(kind, &block.name, origin) {
             Ok(path) => {
                 let read = tree::read(&path, problems);
@@ -136,14 +154,26 @@ impl Finder<'_> {
         Some(block)
     }
 
+    /// The folder that a model is named by, if it is one: a path, not a name.
+    fn folder(&self, name: &str, origin: &Setting) -> Option<PathBuf> {
+        let folder = self.place(name, origin);
+        let is_name = !name.contains(['/', '\\']) && !matches!(name, "." | "..");
+        (!is_name && folder.is_dir()).then_some(folder)
+    }
+
+    /// The place of a path: in a file, relative to that file; on the command line, to the working
+    /// folder.
+    fn place(&self, name: &str, origin: &Setting) -> PathBuf {
+        let typed = origin.place.source.name == COMMAND_LINE;
+        let folder = self.folders.first().filter(|_| !typed);
+        folder.map_or_else(|| PathBuf::from(name), |f| f.join(name))
+    }
+
     /// The file of a block: by its path if `name` ends in `.yaml`, else in one of the folders.
     fn path(&self, kind: &str, name: &str, origin: Option<&Setting>) -> Result<PathBuf, Problem> {
         let place = origin.map(|s| s.place.clone());
         if is_path(name) {
-            // In a file, relative to that file; on the command line, to the working folder.
-            let typed = origin.is_none_or(|s| s.place.source.name == COMMAND_LINE);
-            let folder = self.folders.first().filter(|_| !typed);
-            let path = folder.map_or_else(|| PathBuf::from(name), |f| f.join(name));
+            let path = origin.map_or_else(|| PathBuf::from(name), |s| self.place(name, s));
             let missing = || Problem::at(place, format!("there is no file {}", path.display()));
             return if path.is_file() { Ok(path.clone()) } else { Err(missing()) };
         }

@@ -35,7 +35,7 @@ const fn key(name: &'static str, takes: &'static str, about: &'static str) -> Ke
 /// All keys: first those of every run, then those of the task, the model and the methods.
 pub const KEYS: &[Key] = &[
     key("task", "name, file", "what to learn: a file of tasks/"),
-    key("model", "name, file", "what to adapt: a file of models/"),
+    key("model", "name, file", "what to adapt: a file of models/, or the folder of a model"),
     key("method", "name, file", "how: a file of methods/"),
     key("seed", "number", "decides initial values, data order and dropout"),
     key("data", "folder", "where data and models are looked for first"),
@@ -96,16 +96,33 @@ pub const KEYS: &[Key] = &[
         "[exact_match, number_match, rouge1, rouge2, rougeL, rougeLsum]",
         "of written texts; the first decides which epoch was best",
     ),
-    key("task.generation.max_new_tokens", "number", "the most tokens that are written"),
-    key("task.generation.min_new_tokens", "number", "the fewest"),
-    key("task.generation.num_beams", "number", "texts that compete; 1 takes the likeliest token"),
-    key("task.generation.length_penalty", "number", "above 0 favours long texts among beams"),
+    // Each as the model's generation_config.json has it, if null, else as the words say.
+    key(
+        "task.generation.max_new_tokens",
+        "number, null",
+        "the most tokens that are written; null: the model's own, else 128",
+    ),
+    key("task.generation.min_new_tokens", "number, null", "the fewest; null: the model's, else 0"),
+    key(
+        "task.generation.num_beams",
+        "number, null",
+        "texts that compete, 1 takes the likeliest token; null: the model's, else 1",
+    ),
+    key(
+        "task.generation.length_penalty",
+        "number, null",
+        "above 0 favours long texts among beams; null: the model's, else 1",
+    ),
     key(
         "task.generation.early_stopping",
-        "heuristic, full, never",
-        "when the search ends: full, with as many texts as beams",
+        "heuristic, full, never, null",
+        "when the search ends: full, with as many texts as beams; null: the model's, else heuristic",
     ),
-    key("task.generation.no_repeat_ngram_size", "number", "runs that come once; 0: no such rule"),
+    key(
+        "task.generation.no_repeat_ngram_size",
+        "number, null",
+        "runs that come once, 0: no such rule; null: the model's, else 0",
+    ),
     key("model.model", "name", "the model's name in runs and reports"),
     key("model.backbone", "name", "the code that runs it, such as bert"),
     key("model.path", "folder, null", "weights, config.json and tokenizer"),

@@ -5,7 +5,8 @@
 //! `configs`. (The project is the nearest folder at or above the run file that has
 //! `configs/tasks`; the working folder where there is none. A run writes down which it was, so
 //! that its own configuration finds the same model from anywhere.) A block may also be named by a path
-//! ending in `.yaml`, or be written out in the run file itself.
+//! ending in `.yaml`, or be written out in the run file itself; a model also by the folder of its
+//! files (`model=../my-bert`), as Hugging Face lays them out.
 //!
 //! Settings of the run are laid over one another, later ones winning:
 //!
@@ -24,6 +25,7 @@
 //! * [`settings`]: what can be set, with defaults and ranges; [`keys`] has a line of help for each
 //! * `yaml`, `tree`: YAML, and what it sets: a list of settings that know where they stand
 //! * `blocks`: finding and reading blocks
+//! * `model_folder`: a model that is named by the folder of its files
 //! * `layers`: laying settings over defaults, trying each
 //! * [`resolve`]: from a run file and overrides to a [`Resolved`] configuration
 //! * `difference`: where two configurations differ
@@ -34,6 +36,7 @@ mod difference;
 mod every;
 pub mod keys;
 mod layers;
+mod model_folder;
 pub mod problem;
 pub mod resolve;
 pub mod settings;

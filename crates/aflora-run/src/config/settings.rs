@@ -8,8 +8,8 @@ use crate::metrics::TextMetric;
 use aflora_core::adapter::MethodConfig;
 use aflora_core::optim::AdamWConfig;
 use aflora_core::{Span, TunerConfig};
-use aflora_models::generate::GenerationConfig;
-use aflora_models::{Pattern, Targets};
+use aflora_models::generate::GenerationSettings;
+use aflora_models::{kinds, Pattern, Purpose, Targets};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -222,8 +222,8 @@ pub struct TaskConfig {
     pub label_smoothing: f64,
     /// What written texts are judged by; the first decides which epoch was best.
     pub metrics: Vec<TextMetric>,
-    /// How texts are written.
-    pub generation: GenerationConfig,
+    /// How texts are written; what is not said here is as the model's files have it.
+    pub generation: GenerationSettings,
 }
 
 impl Default for TaskConfig {
@@ -237,7 +237,7 @@ impl Default for TaskConfig {
             max_target_length: 128,
             label_smoothing: 0.0,
             metrics: vec![TextMetric::ExactMatch],
-            generation: GenerationConfig::default(),
+            generation: GenerationSettings::default(),
         }
     }
 }
@@ -360,8 +360,16 @@ impl Group for ModelConfig {
     fn problems(&self) -> Vec<(String, String)> {
         let needed = [("model", &self.model), ("backbone", &self.backbone)];
         let missing = needed.iter().filter(|(_, value)| value.trim().is_empty());
-        let missing = missing.map(|(key, _)| (*key, format!("the model has no `{key}`")));
-        let mut problems: Vec<_> = missing.map(|(key, m)| (key.to_string(), m)).collect();
+        let choices = |key: &str| match key {
+            "backbone" => {
+                let kinds = [kinds(Purpose::Classify), kinds(Purpose::Write)].concat();
+                format!("; write `backbone: kind`, one of: {}", kinds.join(", "))
+            }
+            _ => String::new(),
+        };
+        let message = |key: &str| format!("the model has no `{key}`{}", choices(key));
+        let mut problems: Vec<_> =
+            missing.map(|(key, _)| (key.to_string(), message(key))).collect();
         if problems.is_empty() && !is_name(&self.model) {
             let message = format!("`model` is {:?}, but must be {NAME}", self.model);
             problems.push(("model".into(), message));

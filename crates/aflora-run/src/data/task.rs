@@ -271,6 +271,18 @@ impl TaskSpec {
     }
 }
 
+impl TaskSpec {
+    /// The names that each class goes by: in the task's files, and on the hub. None of a score.
+    pub fn class_names(&self) -> Vec<[&'static str; 2]> {
+        match self.labels {
+            Labels::Classes(own) => {
+                own.iter().zip(self.names).map(|(own, name)| [*own, *name]).collect()
+            }
+            Labels::Score(..) => Vec::new(),
+        }
+    }
+}
+
 impl FromStr for Task {
     type Err = DataError;
 

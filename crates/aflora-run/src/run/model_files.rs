@@ -7,6 +7,7 @@ use crate::hub::{Hub, HubError, Repo};
 use crate::ui::Progress;
 use crate::usage;
 use aflora_models::adapter_folder::BaseModel;
+use aflora_models::generate::GENERATION_CONFIG;
 use aflora_models::tokenizer;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -49,8 +50,8 @@ pub fn locator(resolved: &Resolved) -> Locator {
     Locator { named, assets: project.join(".assets"), project, hub: Hub::from_env() }
 }
 
-/// The model's files; only its config.json unless it `runs`. A folder that a run of it `used` is
-/// the last of those that are looked into.
+/// The model's files; only its config.json unless it `runs`. For its shapes, the one that ships with
+/// the project will do. A folder that a run of it `used` is the last of those that are looked into.
 ///
 /// # Errors
 /// It is nowhere; everything tried is listed.
@@ -64,12 +65,17 @@ pub fn find(
     let model = &resolved.model;
     let mut tried = String::new();
     let mut places: Vec<PathBuf> = Vec::new();
+    // One that was named whole is meant, whatever else has its name.
+    places.extend(model.path.iter().filter(|path| path.is_absolute()).cloned());
     for (_, folder) in &locator.named {
         places.push(folder.join(&model.model));
         places.push(folder.join("models").join(&model.model));
     }
     places.extend(model.path.as_ref().map(|path| resolved.project.join(path)));
     places.extend(used.map(Path::to_path_buf));
+    if !runs {
+        places.extend(shipped(resolved));
+    }
     for folder in places {
         let config = folder.join(CONFIG);
         if config.is_file() {
@@ -98,6 +104,17 @@ pub fn find(
     )
 }
 
+/// The folder of the config.json that ships with the model's block, for its shapes alone: there are
+/// no weights in it. None where other files were asked for than that block names.
+fn shipped(resolved: &Resolved) -> Option<PathBuf> {
+    let model = &resolved.model;
+    let folder = resolved.project.join("configs").join("models");
+    let block = aflora_files::read_text(&folder.join(format!("{}.yaml", model.model))).ok()?;
+    let path = model.path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let named = [path, model.repo.clone(), model.revision.clone()];
+    named.iter().flatten().all(|name| block.contains(name)).then(|| folder.join(&model.model))
+}
+
 fn fetch(
     hub: &Hub,
     repo: &Repo,
@@ -110,11 +127,15 @@ fn fetch(
         fetch_weights(hub, repo, progress)?;
     }
     if tokenizer {
-        hub.first_of(repo, &["tokenizer_config.json"], &mut |_, _| {})?;
-        // The first that there is; vocab.json needs its merges.txt.
-        let found = hub.first_of(repo, &tokenizer::FILES, &mut |_, _| {})?;
+        // The first vocabulary that there is; vocab.json needs its merges.txt.
+        let found = hub.first_of(repo, &tokenizer::VOCABULARIES, &mut |_, _| {})?;
         if found.is_some_and(|f| f.ends_with("vocab.json")) {
             hub.get(repo, "merges.txt", &mut |_, _| {})?;
+        }
+        // What stands beside them, each where there is one.
+        let beside = tokenizer::FILES.iter().filter(|f| !tokenizer::VOCABULARIES.contains(f));
+        for file in beside.chain(&[GENERATION_CONFIG]) {
+            hub.first_of(repo, &[file], &mut |_, _| {})?;
         }
     }
     Ok(config)

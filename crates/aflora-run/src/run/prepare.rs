@@ -88,7 +88,9 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     let backbone = build_model(resolved, &files, device, base)?;
     let loaded = match resolved.model.weights {
         WeightsFrom::Pretrained => {
-            let report = weights::load(backbone.as_ref(), &files.folder)?;
+            let classes = resolved.task.labels().map(TaskSpec::class_names).unwrap_or_default();
+            let classes: Vec<&[&str]> = classes.iter().map(|names| &names[..]).collect();
+            let report = weights::load_for(backbone.as_ref(), &files.folder, &classes)?;
             weights::initialise(backbone.as_ref(), &report.new, config.seed);
             report
         }

@@ -82,7 +82,10 @@ fn mistakes_are_told_with_what_would_be_right() {
         ("method.method=lroa", ["there is no method `lroa`", "did you mean `lora`?"]),
         ("model.target_modules={a: b}", ["`target_modules` has no keys below", "write"]),
         ("model.target_modules=[[a]]", ["`target_modules` is neither", "regular expression"]),
-        ("model.backbone=''", ["the model has no `backbone`", "command line"]),
+        (
+            "model.backbone=''",
+            ["no `backbone`; write `backbone: kind`, one of: albert, bert, deb", "llama"],
+        ),
         ("model={model: ../../mine, backbone: bert}", ["`model` is \"../../mine\"", "no `/`"]),
         ("method.name=a/b", ["`name` is \"a/b\"", "command line:1:13"]),
         ("method={method: lora, freeze: never}", ["there is no key `freeze`", "dropout"]),

@@ -34,6 +34,19 @@ fn a_file_and_what_it_says_carry_one_name() {
 }
 
 #[test]
+fn a_shipped_model_has_a_config_of_its_own_backbone_with_the_usual_targets() {
+    for name in names("models") {
+        let model = good(&[&format!("model={name}")]).model;
+        let usual =
+            aflora_models::kind_of(&configs().join("models").join(&name).join("config.json"));
+        let usual = usual.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(usual.kind, model.backbone, "{name}");
+        let targets = usual.targets.iter().map(|target| target.to_string()).collect();
+        assert_eq!(Pattern::Names(targets), model.target_modules, "{name}");
+    }
+}
+
+#[test]
 fn the_default_run_is_the_embedded_one() {
     assert_eq!(good(&[]).name(), "reviews-minilm-aflora-seed42");
 }
@@ -84,7 +97,7 @@ fn the_papers_generation_tasks_have_its_models_and_settings() {
     assert_eq!((run.run.epochs, run.run.batch_size, run.run.max_length), (3, 1, 256));
     assert_eq!((run.run.lr, run.run.warmup), (2e-3, Span::Steps(100)));
     assert!(run.task_config.train_on_inputs);
-    assert_eq!(run.task_config.generation.num_beams, 4);
+    assert_eq!(run.task_config.generation.num_beams, Some(4));
     let MethodConfig::Aflora(config) = run.method else { panic!("{:?}", run.method) };
     assert_eq!((config.rank, config.alpha, config.dropout), (32, Some(64.0), 0.05));
     let freeze = config.freeze;

@@ -5,6 +5,7 @@
 //! pickle may nest them as deeply as it likes, or put one into itself: nothing here recurses.
 
 use super::Outcome;
+use crate::error::cut;
 use std::collections::HashMap;
 use std::rc::Rc;
 use tch::Kind;
@@ -12,12 +13,31 @@ use tch::Kind;
 #[derive(Debug, Clone)]
 pub(super) struct Storage {
     pub key: Rc<str>,
-    pub kind: Kind,
+    pub element: Element,
+}
+
+/// What the numbers of a storage are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Element {
+    /// Numbers of this kind.
+    Of(Kind),
+    /// Others, of so many bytes.
+    Other(usize),
+}
+
+impl Element {
+    pub fn bytes(self) -> usize {
+        match self {
+            Element::Of(kind) => kind.elt_size_in_bytes(),
+            Element::Other(bytes) => bytes,
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct TensorValue {
-    pub storage: Storage,
+    pub storage: Rc<str>,
+    pub kind: Kind,
     pub offset: i64,
     pub shape: Vec<i64>,
     pub stride: Vec<i64>,
@@ -29,33 +49,72 @@ pub(super) enum Function {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
-    StorageOf(Kind),
+    StorageOf(Element),
+    /// Makes something that no tensor needs, which is skipped: these words say what.
+    Other(&'static str),
 }
 
+/// What a tensor is called whose numbers are of a type that is not read.
+const UNREAD: &str = "a tensor of a type that is not read";
+
 impl Function {
+    /// The functions are those that `torch.load(…, weights_only=True)` knows.
     fn named(module: &str, name: &str) -> Outcome<Self> {
-        Ok(match (module, name) {
-            ("collections", "OrderedDict") => Function::OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2") => Function::RebuildTensor,
-            ("torch._utils", "_rebuild_parameter") => Function::RebuildParameter,
-            ("torch", "DoubleStorage") => Function::StorageOf(Kind::Double),
-            ("torch", "FloatStorage") => Function::StorageOf(Kind::Float),
-            ("torch", "HalfStorage") => Function::StorageOf(Kind::Half),
-            ("torch", "BFloat16Storage") => Function::StorageOf(Kind::BFloat16),
-            ("torch", "LongStorage") => Function::StorageOf(Kind::Int64),
-            ("torch", "IntStorage") => Function::StorageOf(Kind::Int),
-            ("torch", "ShortStorage") => Function::StorageOf(Kind::Int16),
-            ("torch", "CharStorage") => Function::StorageOf(Kind::Int8),
-            ("torch", "ByteStorage") => Function::StorageOf(Kind::Uint8),
-            ("torch", "BoolStorage") => Function::StorageOf(Kind::Bool),
-            _ => {
-                return Err(format!(
-                    "its pickle asks for `{module}.{name}`, which is no tensor: refused, and \
-                     nothing of it was run"
-                ))
+        let storage = |kind| Ok(Function::StorageOf(Element::Of(kind)));
+        let other = |words| Ok(Function::Other(words));
+        match (module, name) {
+            ("collections", "OrderedDict") => Ok(Function::OrderedDict),
+            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => {
+                Ok(Function::RebuildTensor)
             }
-        })
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+                Ok(Function::RebuildParameter)
+            }
+            ("torch", "DoubleStorage") => storage(Kind::Double),
+            ("torch", "FloatStorage") => storage(Kind::Float),
+            ("torch", "HalfStorage") => storage(Kind::Half),
+            ("torch", "BFloat16Storage") => storage(Kind::BFloat16),
+            ("torch", "LongStorage") => storage(Kind::Int64),
+            ("torch", "IntStorage") => storage(Kind::Int),
+            ("torch", "ShortStorage") => storage(Kind::Int16),
+            ("torch", "CharStorage") => storage(Kind::Int8),
+            ("torch", "ByteStorage") => storage(Kind::Uint8),
+            ("torch", "BoolStorage") => storage(Kind::Bool),
+            ("torch", "QInt8Storage" | "QUInt8Storage") | ("torch.storage", "UntypedStorage") => {
+                Ok(Function::StorageOf(Element::Other(1)))
+            }
+            ("torch", "QInt32Storage") => Ok(Function::StorageOf(Element::Other(4))),
+            ("torch", "ComplexFloatStorage") => Ok(Function::StorageOf(Element::Other(8))),
+            ("torch", "ComplexDoubleStorage") => Ok(Function::StorageOf(Element::Other(16))),
+            ("torch._utils", "_rebuild_tensor_v3" | "_rebuild_qtensor") => other(UNREAD),
+            ("torch._utils", "_rebuild_sparse_tensor") => other("a sparse tensor"),
+            ("torch._utils", "_rebuild_nested_tensor") => other("a nested tensor"),
+            ("torch._utils", "_rebuild_meta_tensor_no_storage") => other("a tensor without data"),
+            ("torch", "device") => other("a device"),
+            ("torch", "Size") => other("a shape"),
+            ("torch.serialization", "_get_layout") => other("a layout"),
+            ("torch", name) if is_dtype(name) => other("a type of numbers"),
+            ("collections", "Counter") => other("counts"),
+            ("_codecs", "encode") => other("bytes"),
+            ("__builtin__" | "builtins", "bytearray") => other("bytes"),
+            ("__builtin__" | "builtins", "set") => other("a set"),
+            ("__builtin__" | "builtins", "complex") => other("a complex number"),
+            _ => Err(format!(
+                "its pickle asks for `{module}.{name}`, which is no tensor: refused, and nothing \
+                 of it was run"
+            )),
+        }
     }
+}
+
+/// Whether this is one of PyTorch's types of numbers, such as `float32` or `float8_e4m3fn`.
+fn is_dtype(name: &str) -> bool {
+    let families = ["float", "bfloat", "int", "uint", "complex", "qint", "quint"];
+    let sized = |family: &&str| {
+        name.strip_prefix(*family)
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    name == "bool" || families.iter().any(|family| sized(&family))
 }
 
 /// The most dimensions that a tensor may have; PyTorch has the same limit.
@@ -81,6 +140,8 @@ pub(super) enum Value {
     Function(Function),
     Storage(Storage),
     Tensor(Rc<TensorValue>),
+    /// Something that no tensor needs, and what it is.
+    Other(&'static str),
 }
 
 impl Value {
@@ -94,6 +155,7 @@ impl Value {
             Value::Tuple(_) => "a tuple",
             Value::List(_) => "a list",
             Value::Dict(_) => "a dict",
+            Value::Function(Function::Other(what)) | Value::Other(what) => what,
             Value::Function(_) => "a function",
             Value::Storage(_) => "a storage",
             Value::Tensor(_) => "a tensor",
@@ -118,7 +180,7 @@ pub(super) struct Machine<'a> {
     memo: HashMap<u32, Value>,
     held: Vec<Vec<Value>>,
     /// The storages that were named.
-    pub storages: HashMap<Rc<str>, Kind>,
+    pub storages: HashMap<Rc<str>, Element>,
 }
 
 impl<'a> Machine<'a> {
@@ -179,7 +241,7 @@ impl<'a> Machine<'a> {
                     self.stack.push(Value::Float);
                 }
                 b'X' => self.text::<4>()?,
-                b'\x8c' => self.text::<1>()?,
+                b'\x8c' | b'U' => self.text::<1>()?,
                 b')' => self.tuple(0)?,
                 b'\x85' => self.tuple(1)?,
                 b'\x86' => self.tuple(2)?,
@@ -247,7 +309,7 @@ impl<'a> Machine<'a> {
                     // The state of a dict that has its items: a state dict's `_metadata`.
                     self.pop()?;
                     match self.stack.last() {
-                        Some(Value::Dict(_)) => {}
+                        Some(Value::Dict(_) | Value::Other(_)) => {}
                         _ => return Err("its pickle sets the state of an object: refused".into()),
                     }
                 }
@@ -264,19 +326,20 @@ impl<'a> Machine<'a> {
     pub fn take(&mut self, n: usize) -> Outcome<&'a [u8]> {
         let end = self.position.checked_add(n);
         let taken = end.and_then(|end| self.bytes.get(self.position..end));
-        let taken = taken.ok_or("it ends in the middle")?;
+        let taken = taken.ok_or_else(|| cut("it ends in the middle".into()))?;
         self.position += n;
         Ok(taken)
     }
 
     pub fn array<const N: usize>(&mut self) -> Outcome<[u8; N]> {
         let taken = self.take(N)?;
-        taken.try_into().map_err(|_| "it ends in the middle".into())
+        taken.try_into().map_err(|_| cut("it ends in the middle".into()))
     }
 
     fn line(&mut self) -> Outcome<String> {
         let rest = &self.bytes[self.position..];
-        let length = rest.iter().position(|&b| b == b'\n').ok_or("it ends in the middle")?;
+        let length = rest.iter().position(|&b| b == b'\n');
+        let length = length.ok_or_else(|| cut("it ends in the middle".into()))?;
         let line = self.take(length)?;
         self.take(1)?;
         Ok(String::from_utf8_lossy(line).into_owned())
@@ -373,14 +436,14 @@ impl<'a> Machine<'a> {
     fn persistent(&mut self) -> Outcome<()> {
         let id = self.pop()?;
         if let Value::Tuple(held) = id {
-            if let [Value::Text(tag), Value::Function(Function::StorageOf(kind)), Value::Text(key), _, Value::Int(_), ..] =
+            if let [Value::Text(tag), Value::Function(Function::StorageOf(element)), Value::Text(key), _, Value::Int(_), ..] =
                 self.items(held)
             {
                 // A last item that is not None is a view of another storage, of torch < 0.4.
                 let view = self.items(held).get(5).is_some_and(|v| !matches!(v, Value::None));
                 if &**tag == "storage" && !view {
-                    let storage = Storage { key: key.clone(), kind: *kind };
-                    self.storages.insert(storage.key.clone(), storage.kind);
+                    let storage = Storage { key: key.clone(), element: *element };
+                    self.storages.insert(storage.key.clone(), storage.element);
                     self.stack.push(Value::Storage(storage));
                     return Ok(());
                 }
@@ -397,14 +460,21 @@ impl<'a> Machine<'a> {
         let made = match (function, self.items(*arguments)) {
             (Function::OrderedDict, []) => Value::Dict(self.hold(Vec::new())),
             (Function::RebuildTensor, [Value::Storage(storage), offset, shape, stride, ..]) => {
-                Value::Tensor(Rc::new(TensorValue {
-                    storage: storage.clone(),
-                    offset: offset.integer()?,
-                    shape: self.integers(shape)?,
-                    stride: self.integers(stride)?,
-                }))
+                match storage.element {
+                    Element::Of(kind) => Value::Tensor(Rc::new(TensorValue {
+                        storage: storage.key.clone(),
+                        kind,
+                        offset: offset.integer()?,
+                        shape: self.integers(shape)?,
+                        stride: self.integers(stride)?,
+                    })),
+                    Element::Other(_) => Value::Other(UNREAD),
+                }
             }
-            (Function::RebuildParameter, [tensor @ Value::Tensor(_), ..]) => tensor.clone(),
+            (Function::RebuildParameter, [tensor @ (Value::Tensor(_) | Value::Other(_)), ..]) => {
+                tensor.clone()
+            }
+            (Function::Other(what), _) => Value::Other(what),
             _ => return Err(format!("its pickle calls {function:?} with other arguments")),
         };
         self.stack.push(made);

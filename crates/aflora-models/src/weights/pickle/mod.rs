@@ -1,9 +1,12 @@
 //! The tensors of a PyTorch file (`pytorch_model.bin`), without running what it says.
 //!
 //! Such a file holds a *pickle*: a program for a small stack machine that may call any Python
-//! function. This reads the few instructions that a state dict needs and knows four functions,
-//! those that make tensors and ordered dicts. Whatever else a pickle asks for is refused by
-//! name; nothing is ever called.
+//! function. This reads the few instructions that a state dict needs and knows the functions that
+//! make tensors and dicts. What else PyTorch itself takes for harmless (a device, a shape, numbers
+//! of another type) is skipped and only missed where a model needs it. Whatever else a pickle asks
+//! for is refused by name; nothing is ever called.
+//!
+//! A state dict may lie in another dict, under a name that programs for training use ([`WRAPS`]).
 //!
 //! Two layouts are read: the zip archive of torch ≥ 1.6 (`data.pkl`, and each storage in a file
 //! of its own, not compressed), and the stream of pickles before it, in which many older
@@ -11,44 +14,81 @@
 
 mod machine;
 
-use super::checkpoint::Place;
-use machine::{Machine, TensorValue, Value};
-use std::collections::{BTreeMap, HashMap};
+use super::checkpoint::{Contents, Place};
+use crate::error::cut;
+use machine::{Held, Machine, TensorValue, Value};
+use std::collections::HashMap;
 use std::io::Cursor;
 
 type Outcome<T> = Result<T, String>;
 
+/// What a state dict is called in a dict of more.
+const WRAPS: [&str; 4] = ["state_dict", "model", "model_state_dict", "module"];
+
 /// The tensors of the state dict in `bytes`.
-pub(super) fn read(bytes: &[u8]) -> Outcome<BTreeMap<String, Place>> {
+pub(super) fn read(bytes: &[u8]) -> Outcome<Contents> {
     let (machine, state, storages) =
         if bytes.starts_with(b"PK\x03\x04") { read_archive(bytes)? } else { read_stream(bytes)? };
-    let Value::Dict(items) = state else {
-        return Err("it holds no dict of tensors by name".into());
+    let Value::Dict(outer) = state else {
+        return Err(format!("it holds {}, no dict of tensors by name", state.what()));
     };
-    let mut places = BTreeMap::new();
-    for item in machine.items(items).chunks_exact(2) {
-        let (name, value) = (&item[0], &item[1]);
-        let (Value::Text(name), Value::Tensor(tensor)) = (name, value) else {
-            return Err(format!(
-                "it holds {} by {}, not a tensor by name",
-                value.what(),
-                name.what()
-            ));
-        };
-        places.insert(name.to_string(), place(name, tensor, &storages)?);
+    let dict = wrapped(&machine, outer).unwrap_or(outer);
+    let mut contents = Contents::default();
+    for (key, value) in entries(&machine, dict) {
+        match (key, value) {
+            (Value::Text(name), Value::Tensor(tensor)) => {
+                contents.places.insert(name.to_string(), place(name, tensor, &storages)?);
+            }
+            (Value::Text(name), other) => {
+                contents.unread.insert(name.to_string(), other.what().to_string());
+            }
+            (key, value) => {
+                let by = format!("(by {})", key.what());
+                contents.unread.insert(by, value.what().to_string());
+            }
+        }
     }
-    Ok(places)
+    if contents.places.is_empty() && !contents.unread.is_empty() {
+        let found = contents.unread.iter().take(10).map(|(name, what)| format!("`{name}`: {what}"));
+        let found = found.collect::<Vec<_>>().join(", ");
+        return Err(format!("it holds a dict without a tensor by name; it has {found}"));
+    }
+    Ok(contents)
+}
+
+/// The keys of a dict with their values.
+fn entries<'m>(
+    machine: &'m Machine<'_>,
+    dict: Held,
+) -> impl Iterator<Item = (&'m Value, &'m Value)> {
+    machine.items(dict).chunks_exact(2).map(|item| (&item[0], &item[1]))
+}
+
+/// The dict of tensors in a dict that has none of its own.
+fn wrapped(machine: &Machine<'_>, outer: Held) -> Option<Held> {
+    let has_tensors =
+        |dict: Held| entries(machine, dict).any(|(_, value)| matches!(value, Value::Tensor(_)));
+    if has_tensors(outer) {
+        return None;
+    }
+    let under = |wrap: &str| {
+        entries(machine, outer).find_map(|(key, value)| match (key, value) {
+            (Value::Text(name), &Value::Dict(inner)) if **name == *wrap => Some(inner),
+            _ => None,
+        })
+    };
+    WRAPS.iter().filter_map(|wrap| under(wrap)).find(|&inner| has_tensors(inner))
 }
 
 /// Bytes from the start of the file, and bytes of a storage.
 type Storages = HashMap<String, (usize, usize)>;
 
 fn place(name: &str, tensor: &TensorValue, storages: &Storages) -> Outcome<Place> {
-    let TensorValue { storage, offset, shape, stride } = tensor;
+    let TensorValue { storage, kind, offset, shape, stride } = tensor;
     let &(start, bytes) = storages
-        .get(&*storage.key)
-        .ok_or_else(|| format!("the storage {} of `{name}` is not in it", storage.key))?;
-    let size = storage.kind.elt_size_in_bytes();
+        .get(&**storage)
+        .ok_or_else(|| format!("the storage {storage} of `{name}` is not in it"))?;
+    let size = kind.elt_size_in_bytes();
     let wrong = || format!("`{name}` reads past its storage of {bytes} bytes");
     if shape.len() != stride.len() || shape.iter().chain(stride).any(|&n| n < 0) {
         return Err(format!("`{name}` has shape {shape:?} with strides {stride:?}"));
@@ -66,7 +106,7 @@ fn place(name: &str, tensor: &TensorValue, storages: &Storages) -> Outcome<Place
     Ok(Place {
         shape: shape.clone(),
         stride: stride.clone(),
-        kind: storage.kind,
+        kind: *kind,
         offset: start + skipped * size,
     })
 }
@@ -75,7 +115,8 @@ fn place(name: &str, tensor: &TensorValue, storages: &Storages) -> Outcome<Place
 type State<'a> = (Machine<'a>, Value, Storages);
 
 fn read_archive(bytes: &[u8]) -> Outcome<State<'_>> {
-    let words = |e: zip::result::ZipError| e.to_string();
+    // Its directory is its end.
+    let words = |e: zip::result::ZipError| cut(e.to_string());
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(words)?;
     let mut storages = HashMap::new();
     let mut program = None;
@@ -88,7 +129,7 @@ fn read_archive(bytes: &[u8]) -> Outcome<State<'_>> {
         let start = entry.data_start().ok_or("the archive's directory is damaged")? as usize;
         let length = entry.size() as usize;
         let range = start.checked_add(length).and_then(|end| bytes.get(start..end));
-        let data = range.ok_or_else(|| format!("`{name}` in it ends after the file"))?;
+        let data = range.ok_or_else(|| cut(format!("`{name}` in it ends after the file")))?;
         // Everything lies in one folder, whatever its name.
         match name.split_once('/').map_or(&*name, |(_, rest)| rest) {
             "data.pkl" => program = Some(data),
@@ -120,7 +161,7 @@ fn read_stream(bytes: &[u8]) -> Outcome<State<'_>> {
     machine.run()?; // the protocol's version
     machine.run()?; // the sizes of C's integers
     let state = machine.run()?;
-    let kinds = std::mem::take(&mut machine.storages);
+    let elements = std::mem::take(&mut machine.storages);
     let Value::List(keys) = machine.run()? else {
         return Err("the list of its storages is missing".into());
     };
@@ -128,10 +169,10 @@ fn read_stream(bytes: &[u8]) -> Outcome<State<'_>> {
     let mut storages = HashMap::new();
     for key in &keys {
         let Value::Text(key) = key else { return Err("a storage's key is no text".into()) };
-        let kind = kinds.get(&**key).ok_or_else(|| format!("nothing reads the storage {key}"))?;
+        let element =
+            elements.get(&**key).ok_or_else(|| format!("nothing reads the storage {key}"))?;
         let count = i64::from_le_bytes(machine.array()?);
-        let length =
-            usize::try_from(count).ok().and_then(|n| n.checked_mul(kind.elt_size_in_bytes()));
+        let length = usize::try_from(count).ok().and_then(|n| n.checked_mul(element.bytes()));
         let length = length.ok_or_else(|| format!("the storage {key} has {count} elements"))?;
         let start = machine.position;
         machine.take(length)?;

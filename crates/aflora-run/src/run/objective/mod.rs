@@ -4,6 +4,7 @@
 //! an [`Objective`].
 
 pub mod classify;
+mod prompt;
 pub mod write;
 
 use crate::ui::Progress;

@@ -1,9 +1,11 @@
 //! Texts for texts: the loss of every token to be written, and what the model writes itself.
 //!
-//! A mere decoder reads prompt and target as one text that ends with the end token; its loss is
-//! on the target, or on the prompt too. An encoder-decoder reads the prompt and writes the
-//! target. Texts are written with the prompt alone, as after training.
+//! A mere decoder reads prompt and target as one row that ends with the end token
+//! ([`prompt`](super::prompt)); its loss is on the target, or on the prompt too. An
+//! encoder-decoder reads the prompt and writes the target. Texts are written with the prompt alone,
+//! as after training.
 
+use super::prompt::{Prompts, Row};
 use super::{Evaluated, Objective};
 use crate::config::{TaskConfig, INPUT};
 use crate::data::Pair;
@@ -12,7 +14,7 @@ use crate::run::chance;
 use crate::run::passes::Passes;
 use crate::run::tokens::{Key, Tokens, Writer, EMPTY, TRUNCATED};
 use crate::ui::Progress;
-use aflora_models::generate::SpecialTokens;
+use aflora_models::generate::{GenerationConfig, ModelSettings, SpecialTokens};
 use aflora_models::{AdaptedModel, Batch, TextEncoder};
 use anyhow::{bail, Result};
 use serde_json::json;
@@ -29,16 +31,36 @@ const SLICE: i64 = 1 << 24;
 /// Pairs of texts and what makes tokens of them.
 #[derive(Debug)]
 pub struct Texts {
-    encoder: TextEncoder,
-    /// For what an encoder-decoder writes.
-    target_encoder: TextEncoder,
+    form: Form,
     config: TaskConfig,
+    /// How texts are written: as the task says, else as the model's files have it.
+    generation: GenerationConfig,
+    /// What the model's files ask for and is not built.
+    not_built: Vec<String>,
     tokens: SpecialTokens,
     eos: i64,
     pad: i64,
     max_length: usize,
     /// The longest prompt that leaves room for what is written.
     longest_prompt: usize,
+}
+
+/// What reads and writes, with what makes tokens of its texts.
+#[derive(Debug)]
+enum Form {
+    /// A mere decoder, of one row of prompt and target.
+    Decoder(Prompts),
+    /// An encoder-decoder, of source and target.
+    EncoderDecoder { source: TextEncoder, target: TextEncoder },
+}
+
+impl Form {
+    fn encoder(&self) -> &TextEncoder {
+        match self {
+            Form::Decoder(prompts) => &prompts.encoder,
+            Form::EncoderDecoder { source, .. } => source,
+        }
+    }
 }
 
 // Columns of the table of tokens.
@@ -67,12 +89,17 @@ impl Texts {
     ) -> Result<Self> {
         let Some(&eos) = tokens.eos.first() else {
             bail!(
-                "{}: its config.json has no eos_token_id, without which no text ends",
+                "{}: neither generation_config.json nor config.json has an eos_token_id, \
+                 without which no text ends",
                 folder.display()
             );
         };
         let positions = usize::try_from(max_positions).unwrap_or(usize::MAX);
-        let new = config.generation.max_new_tokens;
+        let model =
+            ModelSettings::read(&folder.join("config.json"), tokens.decoder_start.is_some())?;
+        let generation = config.generation.over(&model.settings);
+        generation.validate()?;
+        let new = generation.max_new_tokens;
         let room = match tokens.decoder_start {
             Some(_) => positions.saturating_sub(1),
             // A prompt of some length must fit before it.
@@ -84,24 +111,49 @@ impl Texts {
                  set it to {room} or less"
             );
         }
-        let (encoder, longest_prompt) = match tokens.decoder_start {
-            Some(_) => (TextEncoder::from_folder(folder, max_length)?, max_length),
-            None => (TextEncoder::from_folder(folder, 1 << 30)?, positions - new),
+        let (form, longest_prompt) = match tokens.decoder_start {
+            Some(_) => {
+                let longest = config.max_target_length.max(aflora_models::tokenizer::SHORTEST);
+                let source = TextEncoder::from_folder(folder, max_length)?;
+                let target = TextEncoder::from_folder(folder, longest)?;
+                (Form::EncoderDecoder { source, target }, max_length)
+            }
+            None => {
+                let encoder = TextEncoder::from_folder(folder, 1 << 30)?;
+                let prompts = Prompts::new(encoder, &config.prompt, eos)?;
+                (Form::Decoder(prompts), positions - new)
+            }
         };
-        let target_length = config.max_target_length.max(aflora_models::tokenizer::SHORTEST);
-        let target_encoder = TextEncoder::from_folder(folder, target_length)?;
-        let pad = tokens.pad.unwrap_or(encoder.pad_id());
-        let (config, tokens) = (config.clone(), tokens.clone());
-        Ok(Texts { encoder, target_encoder, config, tokens, eos, pad, max_length, longest_prompt })
+        Ok(Texts {
+            pad: tokens.pad.unwrap_or(form.encoder().pad_id()),
+            form,
+            config: config.clone(),
+            generation,
+            not_built: model.not_built,
+            tokens: tokens.clone(),
+            eos,
+            max_length,
+            longest_prompt,
+        })
     }
 
     /// The largest token id plus one.
     pub fn vocab_size(&self) -> i64 {
-        self.encoder.vocab_size()
+        self.form.encoder().vocab_size()
     }
 
-    fn prompt(&self, input: &str) -> String {
-        self.config.prompt.replace(INPUT, input)
+    /// The tokens of what is read to write on, an input each, and whether it was cut.
+    fn begin(&self, inputs: &[&str]) -> Result<Vec<(Vec<i64>, bool)>> {
+        match &self.form {
+            Form::Decoder(prompts) => {
+                Ok(prompts.alone(inputs)?.into_iter().map(|ids| (ids, false)).collect())
+            }
+            Form::EncoderDecoder { source, .. } => {
+                let texts = inputs.iter().map(|input| self.config.prompt.replace(INPUT, input));
+                let texts: Vec<String> = texts.collect();
+                tokens(source, texts.iter().map(String::as_str))
+            }
+        }
     }
 
     /// The pairs as tokens, or what an earlier run left of them in `cache`.
@@ -115,8 +167,10 @@ impl Texts {
         let settings = (
             (&config.prompt, config.train_on_inputs, config.max_target_length),
             (tokens.decoder_start.is_some(), eos, max_length, longest_prompt),
+            // How prompt and target meet.
+            "prompt apart",
         );
-        let mut key = Key::new(&self.encoder.fingerprint()?, &settings);
+        let mut key = Key::new(&self.form.encoder().fingerprint()?, &settings);
         for Pair { input, target, .. } in pairs {
             key.add(Some(input));
             key.add(Some(target));
@@ -133,36 +187,36 @@ impl Texts {
     }
 
     fn tokenise(&self, pairs: &[Pair], writer: &mut Writer) -> Result<()> {
-        let prompts: Vec<String> = pairs.iter().map(|pair| self.prompt(&pair.input)).collect();
-        let prompt_tokens = tokens(&self.encoder, prompts.iter().map(String::as_str))?;
         let mut push = |ids: &[i64], labels: &[i64], prompt: &[i64], truncated: bool| {
             let empty = labels.iter().all(|&label| label == NONE);
             let flags = [(truncated, TRUNCATED), (empty, EMPTY)];
             let flags = flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum();
             writer.push(&[ids, labels, prompt], flags)
         };
-        if self.tokens.decoder_start.is_some() {
-            let targets = tokens(&self.target_encoder, pairs.iter().map(|p| p.target.as_str()))?;
-            for ((ids, cut), (labels, target_cut)) in prompt_tokens.into_iter().zip(targets) {
-                let labels = with_end(labels, self.eos, target_cut);
-                push(&ids, &labels, &[], cut || target_cut)?;
+        let prompts = match &self.form {
+            Form::Decoder(prompts) => prompts,
+            Form::EncoderDecoder { target, .. } => {
+                let inputs: Vec<&str> = pairs.iter().map(|pair| pair.input.as_str()).collect();
+                let targets = tokens(target, pairs.iter().map(|p| p.target.as_str()))?;
+                for ((ids, cut), (labels, target_cut)) in
+                    self.begin(&inputs)?.into_iter().zip(targets)
+                {
+                    let labels = with_end(labels, self.eos, target_cut);
+                    push(&ids, &labels, &[], cut || target_cut)?;
+                }
+                return Ok(());
             }
-            return Ok(());
-        }
-        let whole =
-            prompts.iter().zip(pairs).map(|(prompt, pair)| format!("{prompt}{}", pair.target));
-        let whole: Vec<String> = whole.collect();
-        let whole = tokens(&self.encoder, whole.iter().map(String::as_str))?;
-        for ((prompt, _), (ids, _)) in prompt_tokens.into_iter().zip(whole) {
-            let mut ids = with_end(ids, self.eos, false);
-            // Tokens of which the first characters belong to the prompt count as the target's.
-            let shared = prompt.iter().zip(&ids).take_while(|(a, b)| a == b).count();
-            let first = if self.config.train_on_inputs { 1 } else { shared };
+        };
+        let pairs: Vec<(&str, &str)> =
+            pairs.iter().map(|pair| (pair.input.as_str(), pair.target.as_str())).collect();
+        for Row { mut ids, prompt } in prompts.with_targets(&pairs)? {
+            let alone = self.fitting(ids[..prompt].to_vec());
+            let first = if self.config.train_on_inputs { 1 } else { prompt };
             let truncated = ids.len() > self.max_length;
             ids.truncate(self.max_length);
             let next = |i: usize| ids.get(i + 1).filter(|_| i + 1 >= first).copied();
             let labels: Vec<i64> = (0..ids.len()).map(|i| next(i).unwrap_or(NONE)).collect();
-            push(&ids, &labels, &self.fitting(prompt), truncated)?;
+            push(&ids, &labels, &alone, truncated)?;
         }
         Ok(())
     }
@@ -197,15 +251,14 @@ impl Texts {
         device: Device,
         done: &mut dyn FnMut(usize),
     ) -> Result<Vec<(String, bool)>> {
-        let prompts: Vec<String> = inputs.iter().map(|input| self.prompt(input)).collect();
-        let encoded = tokens(&self.encoder, prompts.iter().map(String::as_str))?;
         let fitting = |(prompt, cut): (Vec<i64>, bool)| {
             let whole = prompt.len();
             let prompt = self.fitting(prompt);
             let cut = cut || prompt.len() < whole;
             (prompt, cut)
         };
-        let (prompts, cut): (Vec<Vec<i64>>, Vec<bool>) = encoded.into_iter().map(fitting).unzip();
+        let begun = self.begin(inputs)?.into_iter();
+        let (prompts, cut): (Vec<Vec<i64>>, Vec<bool>) = begun.map(fitting).unzip();
         let written = self.write_after(model, &prompts, passes, device, done)?;
         Ok(written.into_iter().zip(cut).collect())
     }
@@ -225,8 +278,8 @@ impl Texts {
         passes.each(&order, |rows| {
             let prompts: Vec<&[i64]> = rows.iter().map(|&row| prompts[row].as_slice()).collect();
             let batch = self.beginning(&prompts, device);
-            for (&row, ids) in rows.iter().zip(model.write(&batch, &self.config.generation)?) {
-                written[row] = self.encoder.decode(&ids)?.trim().to_string();
+            for (&row, ids) in rows.iter().zip(model.write(&batch, &self.generation)?) {
+                written[row] = self.form.encoder().decode(&ids)?.trim().to_string();
             }
             finished += rows.len();
             done(finished);
@@ -506,7 +559,7 @@ impl Objective for Write {
     }
 
     fn remarks(&self) -> Vec<String> {
-        let mut remarks = Vec::new();
+        let mut remarks = self.texts.not_built.clone();
         let cut = self.used.iter().filter(|&&row| self.train.has(row, TRUNCATED)).count();
         if cut > 0 {
             let length = self.texts.max_length;
@@ -529,7 +582,7 @@ impl Objective for Write {
         if full > 0 && self.texts.tokens.decoder_start.is_none() {
             remarks.push(format!(
                 "{full} prompts leave no room for {} new tokens: cut at their beginning",
-                self.texts.config.generation.max_new_tokens
+                self.texts.generation.max_new_tokens
             ));
         }
         remarks

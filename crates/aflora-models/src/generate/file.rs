@@ -1,0 +1,223 @@
+//! What a model's files say of how it writes: its generation_config.json, or its config.json where
+//! there is none, as transformers has it.
+
+use super::{EarlyStopping, GenerationSettings, SpecialTokens, GENERATION_CONFIG};
+use crate::{json, Error, Result};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// Settings that change what is written and are not built, each with the values that change
+/// nothing. What only matters to sampling is not among them: `do_sample` is.
+const NOT_BUILT: [(&str, &[&str]); 17] = [
+    ("do_sample", &["false"]),
+    ("repetition_penalty", &["1"]),
+    ("encoder_repetition_penalty", &["1"]),
+    ("encoder_no_repeat_ngram_size", &["0"]),
+    ("num_beam_groups", &["1"]),
+    ("diversity_penalty", &["0"]),
+    ("penalty_alpha", &["0"]),
+    ("guidance_scale", &["1"]),
+    ("bad_words_ids", &["[]"]),
+    ("force_words_ids", &["[]"]),
+    ("constraints", &["[]"]),
+    ("suppress_tokens", &["[]"]),
+    ("begin_suppress_tokens", &["[]"]),
+    ("sequence_bias", &["{}", "[]"]),
+    ("exponential_decay_length_penalty", &[]),
+    ("stop_strings", &["[]"]),
+    ("watermarking_config", &[]),
+];
+
+/// What a model's files say of how it writes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ModelSettings {
+    /// The settings that count where a task sets none.
+    pub settings: GenerationSettings,
+    /// What else the file asks for, a sentence each: it is not built.
+    pub not_built: Vec<String>,
+}
+
+impl ModelSettings {
+    /// Of the model whose config.json this is.
+    ///
+    /// # Errors
+    /// A file cannot be read, or a setting in it has a value that it cannot have.
+    pub fn read(config: &Path, encoder_decoder: bool) -> Result<Self> {
+        let source = Source::beside(config, None)?;
+        let mut settings = GenerationSettings {
+            max_new_tokens: source.get("max_new_tokens")?,
+            min_new_tokens: source.get("min_new_tokens")?,
+            num_beams: source.get("num_beams")?,
+            length_penalty: source.get("length_penalty")?,
+            early_stopping: match source.keys.get("early_stopping") {
+                None | Some(Value::Null) => None,
+                Some(Value::Bool(true)) => Some(EarlyStopping::Full),
+                Some(Value::Bool(false)) => Some(EarlyStopping::Heuristic),
+                Some(Value::String(word)) if word == "never" => Some(EarlyStopping::Never),
+                Some(other) => {
+                    let words =
+                        format!("`early_stopping` is {other}, not true, false or \"never\"");
+                    return Err(source.problem(words));
+                }
+            },
+            no_repeat_ngram_size: source.get("no_repeat_ngram_size")?,
+        };
+        let mut not_built = source.not_built();
+        // They count what stands before the new tokens, too: one token in an encoder-decoder, the
+        // prompt of a mere decoder, where they say nothing of the new tokens' number.
+        for (name, new) in [
+            ("max_length", &mut settings.max_new_tokens),
+            ("min_length", &mut settings.min_new_tokens),
+        ] {
+            let Some(whole) = source.get::<usize>(name)?.filter(|&n| n > 0) else { continue };
+            if new.is_some() {
+                continue;
+            }
+            match encoder_decoder {
+                true => *new = Some(whole.saturating_sub(1)),
+                false => not_built.push(format!(
+                    "{}: `{name}` is {whole}, which counts the prompt as well: it is left alone, \
+                     and task.generation.{}_new_tokens counts",
+                    source.path.display(),
+                    &name[..3]
+                )),
+            }
+        }
+        settings.validate().map_err(|error| source.problem(error.to_string()))?;
+        Ok(ModelSettings { settings, not_built })
+    }
+}
+
+/// The file that says how a model writes, and its keys.
+pub(super) struct Source {
+    path: PathBuf,
+    keys: Map<String, Value>,
+}
+
+impl Source {
+    /// generation_config.json beside `config`; where there is none, `config` itself, whose keys
+    /// these are if they are known.
+    pub(super) fn beside(config: &Path, keys: Option<&Map<String, Value>>) -> Result<Self> {
+        let path = config.with_file_name(GENERATION_CONFIG);
+        match (path.is_file(), keys) {
+            (true, _) => Source::open(path),
+            (false, Some(keys)) => Ok(Source::of(config, keys)),
+            (false, None) => Source::open(config.to_path_buf()),
+        }
+    }
+
+    /// The keys of this file.
+    pub(super) fn of(path: &Path, keys: &Map<String, Value>) -> Self {
+        Source { path: path.to_path_buf(), keys: keys.clone() }
+    }
+
+    fn open(path: PathBuf) -> Result<Self> {
+        let mut keys = json::read_object(&path, "a JSON object")?;
+        keys.values_mut().for_each(json::tidy);
+        Ok(Source { path, keys })
+    }
+
+    pub(super) fn problem(&self, problem: String) -> Error {
+        Error::Config { path: self.path.clone(), problem }
+    }
+
+    fn get<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        match self.keys.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => serde_json::from_value(value.clone())
+                .map_err(|e| self.problem(format!("`{key}` is {value}: {e}"))),
+        }
+    }
+
+    /// Token ids of a model with so many tokens: a list, or one alone.
+    pub(super) fn ids(&self, key: &str, vocabulary: Option<i64>) -> Result<Vec<i64>> {
+        let ids: Vec<i64> = match self.keys.get(key) {
+            None | Some(Value::Null) => Vec::new(),
+            Some(value) => {
+                let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+                let ids: Option<Vec<i64>> = list.iter().map(Value::as_i64).collect();
+                ids.ok_or_else(|| {
+                    self.problem(format!(
+                        "`{key}` is {value}, but must be a token id, or a list of them"
+                    ))
+                })?
+            }
+        };
+        // A negative one says that there is none.
+        let ids: Vec<i64> = ids.into_iter().filter(|&id| id >= 0).collect();
+        match (vocabulary, ids.iter().max()) {
+            (Some(size), Some(&largest)) if largest >= size => Err(self.problem(format!(
+                "`{key}` is {largest}, which is not among the model's {size} tokens"
+            ))),
+            _ => Ok(ids),
+        }
+    }
+
+    /// What the file asks for and is not built, a sentence each.
+    fn not_built(&self) -> Vec<String> {
+        let idle = |value: &Value, neutral: &[&str]| {
+            value.is_null()
+                || neutral.iter().any(|n| match (value.as_f64(), n.parse::<f64>()) {
+                    (Some(value), Ok(neutral)) => value == neutral,
+                    _ => value.to_string() == *n,
+                })
+        };
+        let asked = NOT_BUILT.iter().filter_map(|(name, neutral)| {
+            self.keys.get(*name).filter(|value| !idle(value, neutral)).map(|value| (name, value))
+        });
+        asked
+            .map(|(name, value)| {
+                let file = self.path.display();
+                let instead = match *name {
+                    "do_sample" => "texts are not sampled: the likeliest is searched for",
+                    _ => "this is not built, and left out",
+                };
+                format!("{file}: `{name}` is {}; {instead}", shortened(&value.to_string()))
+            })
+            .collect()
+    }
+}
+
+fn shortened(value: &str) -> String {
+    const MOST: usize = 60;
+    match value.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_string(),
+    }
+}
+
+impl SpecialTokens {
+    /// From the files of a model whose config.json this is, with these keys in it.
+    ///
+    /// As in transformers, generation_config.json counts alone where there is one; only the end
+    /// token and the decoder's first, without which nothing can be learned or written, come from
+    /// config.json where it has none.
+    ///
+    /// # Errors
+    /// An id is no whole number, or none of the model's.
+    pub(crate) fn read(
+        config: &Path,
+        keys: &Map<String, Value>,
+        encoder_decoder: bool,
+    ) -> Result<Self> {
+        let source = Source::beside(config, Some(keys))?;
+        let own = Source::of(config, keys);
+        let vocabulary = keys.get("vocab_size").and_then(Value::as_i64);
+        let ids = |name: &str| source.ids(name, vocabulary);
+        let needed = |name: &str| match ids(name)? {
+            none if none.is_empty() => own.ids(name, vocabulary),
+            some => Ok(some),
+        };
+        let first = |ids: Result<Vec<i64>>| Ok::<_, Error>(ids?.first().copied());
+        let decoder = |id: Option<i64>| id.filter(|_| encoder_decoder);
+        Ok(SpecialTokens {
+            eos: needed("eos_token_id")?,
+            // It stands where nobody looks, so that any other token does as well.
+            pad: first(source.ids("pad_token_id", None))?
+                .filter(|&id| vocabulary.is_none_or(|size| id < size)),
+            decoder_start: decoder(first(needed("decoder_start_token_id"))?),
+            forced_bos: first(ids("forced_bos_token_id"))?,
+            forced_eos: first(ids("forced_eos_token_id"))?,
+        })
+    }
+}

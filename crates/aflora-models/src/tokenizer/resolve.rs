@@ -1,0 +1,331 @@
+//! A folder's tokenizer out of all its files, as transformers 5's fast classes put it together.
+//!
+//! The vocabulary comes from the first of [`VOCABULARIES`](super::VOCABULARIES) that there is. A
+//! class with settings of its own ([`Class`]) then has its own normaliser and pre-tokenizer, by
+//! those settings and not by the tokenizer.json; any other tokenizer.json is taken as it is. What
+//! differs from transformers 5, which gives other ids there than the models were pretrained with:
+//! SentencePiece's own normalising is kept (`spm.model`, `tokenizer.model`, and a tokenizer.json
+//! made of them), LLaMA's texts begin with `<s>` unless it is said that they do not, and a padding
+//! or default token that a vocabulary lacks does not get an id that the model has no embedding for.
+
+use super::settings::{Class, Settings};
+use super::{byte_bpe, damaged, limits, sentencepiece, sentencepiece_bpe, VOCABULARIES};
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+use tokenizers::decoders::byte_fallback::ByteFallback;
+use tokenizers::decoders::fuse::Fuse;
+use tokenizers::decoders::sequence::Sequence as DecoderSequence;
+use tokenizers::decoders::strip::Strip;
+use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::{BertNormalizer, Replace};
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
+use tokenizers::processors::roberta::RobertaProcessing;
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{
+    AddedToken, DecoderWrapper, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer,
+};
+
+/// The folder's tokenizer, and the settings beside it.
+pub(super) fn read(folder: &Path) -> Result<(Tokenizer, Settings)> {
+    let [json, spm, llama, bpe, merges, words] = VOCABULARIES.map(|name| folder.join(name));
+    let settings = Settings::read(folder)?;
+    let flag = |key: &str| settings.flag(folder, key);
+    let (tokenizer, class, from_json) = if json.is_file() {
+        limits::check(&json)?;
+        let tokenizer = Tokenizer::from_file(&json).map_err(|e| damaged(&json, &e.to_string()))?;
+        let class = settings.class.filter(|&class| fits(class, &tokenizer));
+        (tokenizer, class.unwrap_or(Class::Plain), true)
+    } else if spm.is_file() {
+        let lowercase = flag("do_lower_case")?.unwrap_or(false);
+        let split = flag("split_by_punct")?.unwrap_or(false);
+        (sentencepiece::read(&spm, lowercase, split)?, Class::Deberta, false)
+    } else if llama.is_file() {
+        (sentencepiece_bpe::read(&llama)?, Class::Llama, false)
+    } else if bpe.is_file() && merges.is_file() {
+        let tokenizer = byte_bpe::read(&bpe, &merges)?;
+        let class = settings.class.filter(|c| matches!(c, Class::Roberta | Class::Gpt2));
+        let class = class.unwrap_or_else(|| byte_bpe::class(&tokenizer));
+        (tokenizer, class, false)
+    } else if words.is_file() {
+        (word_piece(&words, &settings)?, Class::Bert, false)
+    } else {
+        return Err(Error::Tokenizer {
+            path: folder.to_path_buf(),
+            problem:
+                "no tokenizer here: expected `tokenizer.json`, a SentencePiece `spm.model` or \
+                 `tokenizer.model`, `vocab.json` with `merges.txt`, or a WordPiece `vocab.txt`"
+                    .into(),
+        });
+    };
+    let file = [json, spm, llama, bpe, words].into_iter().find(|path| path.is_file());
+    let mut made =
+        Made { tokenizer, folder, file: file.unwrap_or_default(), settings: &settings, from_json };
+    made.parts(class)?;
+    made.add(class)?;
+    made.around(class)?;
+    made.tokenizer
+        .set_encode_special_tokens(settings.flag(folder, "split_special_tokens")?.unwrap_or(false));
+    Ok((made.tokenizer, settings))
+}
+
+/// Whether a tokenizer.json has a vocabulary of the class's kind; a sentence encoder of BERT's
+/// type may well have a SentencePiece one.
+fn fits(class: Class, tokenizer: &Tokenizer) -> bool {
+    let pre = tokenizer.get_pre_tokenizer();
+    let byte_level = pre.is_some_and(|pre| {
+        // In whatever sequence it stands.
+        serde_json::to_string(pre).is_ok_and(|text| text.contains("\"ByteLevel\""))
+    });
+    match (class, tokenizer.get_model()) {
+        (Class::Bert, ModelWrapper::WordPiece(_)) => true,
+        (Class::Roberta | Class::Gpt2, ModelWrapper::BPE(_)) => byte_level,
+        // LLaMA 3's names LLaMA's class, and is another.
+        (Class::Llama, ModelWrapper::BPE(_)) => !byte_level,
+        (Class::Deberta, ModelWrapper::Unigram(_)) => true,
+        _ => false,
+    }
+}
+
+/// BERT's vocabulary, one token a line.
+fn word_piece(vocab: &Path, settings: &Settings) -> Result<Tokenizer> {
+    let damaged = |words: &str| damaged(vocab, words);
+    let path = vocab.to_str().ok_or_else(|| damaged("its path is not UTF-8"))?;
+    let unknown = settings.token("unk_token", "[UNK]").map_or("[UNK]".into(), |t| t.content);
+    let model = WordPiece::from_file(path)
+        .unk_token(unknown)
+        .build()
+        .map_err(|e| damaged(&e.to_string()))?;
+    Ok(Tokenizer::new(model))
+}
+
+/// A tokenizer in the making.
+struct Made<'a> {
+    tokenizer: Tokenizer,
+    folder: &'a Path,
+    /// The file of its vocabulary.
+    file: PathBuf,
+    settings: &'a Settings,
+    from_json: bool,
+}
+
+impl Made<'_> {
+    fn damaged(&self, words: &str) -> Error {
+        damaged(&self.file, words)
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.settings.flag(self.folder, key)
+    }
+
+    /// The normaliser, the pre-tokenizer and the decoder of a class.
+    fn parts(&mut self, class: Class) -> Result<()> {
+        match class {
+            Class::Bert => {
+                let normalizer = BertNormalizer::new(
+                    true,
+                    self.flag("tokenize_chinese_chars")?.unwrap_or(true),
+                    self.flag("strip_accents")?,
+                    self.flag("do_lower_case")?.unwrap_or(true),
+                );
+                self.tokenizer
+                    .with_normalizer(Some(normalizer))
+                    .with_pre_tokenizer(Some(BertPreTokenizer))
+                    .with_decoder(Some(WordPieceDecoder::default()));
+            }
+            Class::Roberta | Class::Gpt2 => {
+                let space = self.flag("add_prefix_space")?.unwrap_or(false);
+                self.tokenizer
+                    .with_normalizer(None::<NormalizerWrapper>)
+                    .with_pre_tokenizer(Some(ByteLevel::new(space, true, true)))
+                    .with_decoder(Some(ByteLevel::default()));
+            }
+            Class::Llama if self.from_json => {
+                let space = self.flag("add_prefix_space")?.unwrap_or(true);
+                let scheme = match (space, self.flag("legacy")?.unwrap_or(false)) {
+                    (false, _) => PrependScheme::Never,
+                    (true, true) => PrependScheme::Always,
+                    (true, false) => PrependScheme::First,
+                };
+                let spaces =
+                    Replace::new("▁".to_string(), " ").map_err(|e| self.damaged(&e.to_string()))?;
+                let mut decoders: Vec<DecoderWrapper> =
+                    vec![spaces.into(), ByteFallback::default().into(), Fuse::default().into()];
+                if space {
+                    decoders.push(Strip::new(' ', 1, 0).into());
+                }
+                self.tokenizer
+                    .with_normalizer(None::<NormalizerWrapper>)
+                    .with_pre_tokenizer(Some(PreTokenizerWrapper::from(Metaspace::new(
+                        '▁', scheme, false,
+                    ))))
+                    .with_decoder(Some(DecoderSequence::new(decoders)));
+            }
+            Class::Llama | Class::Deberta | Class::Plain => {}
+        }
+        Ok(())
+    }
+
+    /// Adds the tokens that are none of the vocabulary's, and makes special ones special.
+    fn add(&mut self, class: Class) -> Result<()> {
+        let settings = self.settings;
+        let mut tokens: Vec<AddedToken> = settings.added.values().cloned().collect();
+        let known = self.tokenizer.get_added_tokens_decoder();
+        let mut known: Vec<String> = known.into_values().map(|token| token.content).collect();
+        known.extend(tokens.iter().map(|token| token.content.clone()));
+        let mut add = |token: AddedToken, tokens: &mut Vec<AddedToken>| {
+            if !known.contains(&token.content) {
+                known.push(token.content.clone());
+                tokens.push(token);
+            }
+        };
+        for &(name, content) in defaults(class) {
+            let Some(token) = settings.token(name, content) else { continue };
+            // RoBERTa's mask takes the space before it along.
+            let takes_space = class == Class::Roberta && name == "mask_token";
+            let token = if takes_space && !self.from_json { token.lstrip(true) } else { token };
+            if self.tokenizer.token_to_id(&token.content).is_some() {
+                add(token, &mut tokens);
+            }
+        }
+        for (name, token) in settings.named() {
+            if name != "pad_token" || self.tokenizer.token_to_id(&token.content).is_some() {
+                add(token.clone(), &mut tokens);
+            }
+        }
+        settings.extra.iter().for_each(|token| add(token.clone(), &mut tokens));
+        self.tokenizer.add_tokens(&tokens);
+        if !self.from_json {
+            for (&id, token) in &settings.added {
+                let found = self.tokenizer.token_to_id(&token.content);
+                if found != Some(id) {
+                    return Err(self.damaged(&format!(
+                        "the added token `{}` should have the id {id}, but is number {} behind the \
+                         vocabulary; ids of added tokens follow it without a gap",
+                        token.content,
+                        found.map_or("none".into(), |id| id.to_string())
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands around a text.
+    fn around(&mut self, class: Class) -> Result<()> {
+        let (first, last) = match class {
+            Class::Bert | Class::Deberta => ("[CLS]", "[SEP]"),
+            Class::Roberta => ("<s>", "</s>"),
+            Class::Gpt2 | Class::Llama | Class::Plain => return self.begin_and_end(class),
+        };
+        let (first, last) = (self.special("cls_token", first)?, self.special("sep_token", last)?);
+        if class == Class::Roberta {
+            self.special("pad_token", "<pad>")?;
+            let mut processing = RobertaProcessing::new(last, first);
+            processing.add_prefix_space = self.flag("add_prefix_space")?.unwrap_or(false);
+            processing.trim_offsets = self.flag("trim_offsets")?.unwrap_or(true);
+            self.tokenizer.with_post_processor(Some(processing));
+            return Ok(());
+        }
+        if class == Class::Bert && !self.from_json {
+            self.special("unk_token", "[UNK]")?;
+        }
+        self.template(
+            &[&first.0, "$A", &last.0],
+            &[&first.0, "$A", &last.0, "$B:1", &format!("{}:1", last.0)],
+            vec![first.clone(), last.clone()],
+        )
+    }
+
+    /// `add_bos_token` and `add_eos_token`, which count where there is no tokenizer.json.
+    fn begin_and_end(&mut self, class: Class) -> Result<()> {
+        let (bos, eos) = (self.flag("add_bos_token")?, self.flag("add_eos_token")?);
+        // LLaMA's vocabulary has its own beginning already.
+        if self.from_json || (class == Class::Llama && bos.is_none() && eos.is_none()) {
+            return Ok(());
+        }
+        let (first, last) = match class {
+            Class::Llama => ("<s>", "</s>"),
+            _ => (byte_bpe::GPT2_END, byte_bpe::GPT2_END),
+        };
+        let bos = match bos.unwrap_or(class == Class::Llama) {
+            true => Some(self.special("bos_token", first)?),
+            false => None,
+        };
+        let eos = match eos.unwrap_or(false) {
+            true => Some(self.special("eos_token", last)?),
+            false => None,
+        };
+        let second =
+            |token: &Option<(String, u32)>| token.as_ref().map(|(token, _)| format!("{token}:1"));
+        let first = |token: &Option<(String, u32)>| token.as_ref().map(|(token, _)| token.clone());
+        let single: Vec<String> =
+            [first(&bos), Some("$A".into()), first(&eos)].into_iter().flatten().collect();
+        let behind = [second(&bos), Some("$B:1".into()), second(&eos)].into_iter().flatten();
+        let pair: Vec<String> = single.iter().cloned().chain(behind).collect();
+        let words = |pieces: &[String]| pieces.iter().map(String::clone).collect::<Vec<_>>();
+        let (single, pair) = (words(&single), words(&pair));
+        let single: Vec<&str> = single.iter().map(String::as_str).collect();
+        let pair: Vec<&str> = pair.iter().map(String::as_str).collect();
+        self.template(&single, &pair, [bos, eos].into_iter().flatten().collect())
+    }
+
+    fn template(
+        &mut self,
+        single: &[&str],
+        pair: &[&str],
+        mut special: Vec<(String, u32)>,
+    ) -> Result<()> {
+        special.dedup();
+        let template = TemplateProcessing::builder()
+            .try_single(single.to_vec())
+            .and_then(|builder| builder.try_pair(pair.to_vec()))
+            .map_err(|e| self.damaged(&e))?
+            .special_tokens(special)
+            .build()
+            .map_err(|e| self.damaged(&e.to_string()))?;
+        self.tokenizer.with_post_processor(Some(template));
+        Ok(())
+    }
+
+    /// A special token that the class cannot do without.
+    fn special(&self, name: &str, default: &str) -> Result<(String, u32)> {
+        let token = self.settings.token(name, default).map(|token| token.content);
+        let token = token.ok_or_else(|| self.damaged(&format!("its settings have no {name}")))?;
+        match self.tokenizer.token_to_id(&token) {
+            Some(id) => Ok((token, id)),
+            None => Err(self.damaged(&format!("no {token} in it"))),
+        }
+    }
+}
+
+/// The special tokens of a class where no file names others.
+fn defaults(class: Class) -> &'static [(&'static str, &'static str)] {
+    match class {
+        Class::Bert => &[
+            ("unk_token", "[UNK]"),
+            ("sep_token", "[SEP]"),
+            ("pad_token", "[PAD]"),
+            ("cls_token", "[CLS]"),
+            ("mask_token", "[MASK]"),
+        ],
+        Class::Roberta => &[
+            ("bos_token", "<s>"),
+            ("eos_token", "</s>"),
+            ("unk_token", "<unk>"),
+            ("sep_token", "</s>"),
+            ("pad_token", "<pad>"),
+            ("cls_token", "<s>"),
+            ("mask_token", "<mask>"),
+        ],
+        Class::Gpt2 => &[
+            ("bos_token", byte_bpe::GPT2_END),
+            ("eos_token", byte_bpe::GPT2_END),
+            ("unk_token", byte_bpe::GPT2_END),
+        ],
+        // The readers of SentencePiece's files know theirs.
+        Class::Llama | Class::Deberta | Class::Plain => &[],
+    }
+}

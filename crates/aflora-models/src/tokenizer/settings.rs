@@ -1,0 +1,258 @@
+//! What stands beside a vocabulary: tokenizer_config.json, special_tokens_map.json,
+//! added_tokens.json, and the class that config.json names or its model type has.
+//!
+//! Which file says what is as in transformers 5: where tokenizer_config.json has
+//! `added_tokens_decoder`, the two older files are not read; else special_tokens_map.json comes
+//! before tokenizer_config.json, and added_tokens.json names what was added.
+
+use super::damaged;
+use crate::{Error, Result};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tokenizers::{AddedToken, TruncationDirection};
+
+/// The tokens with a name, in the order in which new ones are added.
+const NAMED: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// Where special tokens without a name are listed: the old key, and transformers 5's.
+const EXTRA: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
+
+/// How a tokenizer is put together, by the class that transformers has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// BERT's word pieces.
+    Bert,
+    /// RoBERTa's and BART's byte-level BPE, with `<s>` and `</s>` around a text.
+    Roberta,
+    /// GPT-2's byte-level BPE.
+    Gpt2,
+    /// LLaMA's BPE with a mark for spaces.
+    Llama,
+    /// DeBERTa-v2's unigram pieces.
+    Deberta,
+    /// As its tokenizer.json says.
+    Plain,
+}
+
+/// What the files beside a vocabulary say.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    keys: Map<String, Value>,
+    /// Tokens with a name, by it; none of them where a file says null.
+    named: BTreeMap<&'static str, Option<AddedToken>>,
+    /// Special tokens beyond those with a name.
+    pub extra: Vec<AddedToken>,
+    /// Tokens beyond the vocabulary, by their ids.
+    pub added: BTreeMap<u32, AddedToken>,
+    /// What transformers would make of the folder; none if nothing says it.
+    pub class: Option<Class>,
+}
+
+impl Settings {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A file is damaged, or a setting has a value that it cannot have.
+    pub(super) fn read(folder: &Path) -> Result<Self> {
+        let mut keys = object(folder, "tokenizer_config.json")?;
+        let model = object(folder, "config.json").unwrap_or_default();
+        let word = |keys: &Map<String, Value>, key: &str| {
+            keys.get(key).and_then(Value::as_str).map(str::to_string)
+        };
+        let class = word(&keys, "tokenizer_class").or_else(|| word(&model, "tokenizer_class"));
+        let class = match class {
+            Some(name) => Some(class_of(name.trim_end_matches("Fast"))),
+            None => word(&model, "model_type").map(|kind| class_of_model(&kind)),
+        };
+
+        let mut added = BTreeMap::new();
+        let decoder = keys.remove("added_tokens_decoder");
+        if let Some(decoder) = decoder.as_ref().filter(|value| !value.is_null()) {
+            let problem = |words: &str| damaged(&folder.join("tokenizer_config.json"), words);
+            let decoder = decoder
+                .as_object()
+                .ok_or_else(|| problem("`added_tokens_decoder` must map ids to tokens"))?;
+            for (id, value) in decoder {
+                let number = id.parse::<u32>().ok();
+                let token = number.zip(token(value, false)).ok_or_else(|| {
+                    problem(&format!("`added_tokens_decoder` has no token for `{id}`"))
+                })?;
+                added.insert(token.0, token.1);
+            }
+        } else {
+            let mut map = object(folder, "special_tokens_map.json")?;
+            let listed = |key: &str| keys.get(key).is_some_and(|value| !value.is_null());
+            if EXTRA.into_iter().any(listed) {
+                map.remove(EXTRA[0]);
+            }
+            keys.extend(map);
+        }
+        let mut settings = Settings { keys, class, ..Settings::default() };
+        settings.names(folder)?;
+        if decoder.is_none() {
+            for (content, id) in object(folder, "added_tokens.json")? {
+                let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
+                    let words = format!("`{content}` has the id {id}, which is no token's");
+                    damaged(&folder.join("added_tokens.json"), &words)
+                })?;
+                let special = settings.special().any(|token| token.content == content);
+                added.insert(id, AddedToken::from(content, special).normalized(!special));
+            }
+        }
+        // The list of added tokens knows more of a token than its bare name.
+        for token in settings.named.values_mut().flatten().chain(&mut settings.extra) {
+            match added.values_mut().find(|known| known.content == token.content) {
+                Some(known) => {
+                    known.special = true;
+                    *token = known.clone();
+                }
+                None => token.special = true,
+            }
+        }
+        settings.added = added;
+        Ok(settings)
+    }
+
+    /// Picks the special tokens out of the keys.
+    fn names(&mut self, folder: &Path) -> Result<()> {
+        let problem = |key: &str, value: &Value| {
+            let words = format!("`{key}` is {value}, but must be a token");
+            damaged(&folder.join("tokenizer_config.json"), &words)
+        };
+        for (key, value) in &self.keys {
+            let name = NAMED.into_iter().find(|name| name == key);
+            match (name, value) {
+                (Some(name), Value::Null) => {
+                    self.named.insert(name, None);
+                }
+                (Some(name), value) => {
+                    let token = token(value, true).ok_or_else(|| problem(key, value))?;
+                    self.named.insert(name, Some(token));
+                }
+                // A model's own, such as `image_token`.
+                (None, Value::String(content)) if key.ends_with("_token") => {
+                    self.extra.push(AddedToken::from(content.clone(), true).normalized(false));
+                }
+                _ => {}
+            }
+        }
+        for key in EXTRA {
+            let tokens: Vec<&Value> = match self.keys.get(key) {
+                Some(Value::Array(list)) => list.iter().collect(),
+                Some(Value::Object(by_name)) => by_name.values().collect(),
+                _ => continue,
+            };
+            for value in tokens {
+                self.extra.push(token(value, true).ok_or_else(|| problem(key, value))?);
+            }
+        }
+        Ok(())
+    }
+
+    fn special(&self) -> impl Iterator<Item = &AddedToken> {
+        self.named.values().flatten().chain(&self.extra)
+    }
+
+    /// The special tokens that a file names, in the order in which new ones are added.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &AddedToken)> {
+        NAMED.into_iter().filter_map(|name| Some((name, self.named.get(name)?.as_ref()?)))
+    }
+
+    /// The token of this name; `default` where no file says which it is.
+    pub(super) fn token(&self, name: &str, default: &str) -> Option<AddedToken> {
+        match self.named.get(name) {
+            Some(said) => said.clone(),
+            None => Some(AddedToken::from(default, true).normalized(false)),
+        }
+    }
+
+    /// A setting that is true or false.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub(super) fn flag(&self, folder: &Path, key: &str) -> Result<Option<bool>> {
+        self.get(folder, key, "true or false")
+    }
+
+    /// The side on which texts are cut, if it is said.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub(super) fn truncation_side(&self, folder: &Path) -> Result<Option<TruncationDirection>> {
+        let side: Option<String> = self.get(folder, "truncation_side", "`left` or `right`")?;
+        match side.as_deref() {
+            None => Ok(None),
+            Some("left") => Ok(Some(TruncationDirection::Left)),
+            Some("right") => Ok(Some(TruncationDirection::Right)),
+            Some(other) => {
+                let words = format!("`truncation_side` is `{other}`, not `left` or `right`");
+                Err(damaged(&folder.join("tokenizer_config.json"), &words))
+            }
+        }
+    }
+
+    fn get<T: DeserializeOwned>(&self, folder: &Path, key: &str, what: &str) -> Result<Option<T>> {
+        match self.keys.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => serde_json::from_value(value.clone()).map(Some).map_err(|_| {
+                let words = format!("`{key}` is {value}, but must be {what}");
+                damaged(&folder.join("tokenizer_config.json"), &words)
+            }),
+        }
+    }
+}
+
+/// A file's object; an empty one without the file.
+fn object(folder: &Path, name: &str) -> Result<Map<String, Value>> {
+    let path = folder.join(name);
+    if !path.is_file() {
+        return Ok(Map::new());
+    }
+    let text = aflora_files::read_text(&path).map_err(Error::io(&path))?;
+    let text = text.trim_start_matches('\u{feff}');
+    serde_json::from_str(text).map_err(|e| damaged(&path, &e.to_string()))
+}
+
+/// A token as files write it: its text, or an object with how it is looked for.
+fn token(value: &Value, special: bool) -> Option<AddedToken> {
+    if let Value::String(content) = value {
+        return Some(AddedToken::from(content.clone(), special).normalized(!special));
+    }
+    let keys = value.as_object()?;
+    let content = keys.get("content")?.as_str()?;
+    let flag = |key: &str, default: bool| keys.get(key).and_then(Value::as_bool).unwrap_or(default);
+    let special = flag("special", special);
+    Some(
+        AddedToken::from(content, special)
+            .normalized(flag("normalized", !special))
+            .single_word(flag("single_word", false))
+            .lstrip(flag("lstrip", false))
+            .rstrip(flag("rstrip", false)),
+    )
+}
+
+fn class_of(name: &str) -> Class {
+    match name {
+        "BertTokenizer" | "DistilBertTokenizer" | "ElectraTokenizer" | "MobileBertTokenizer" => {
+            Class::Bert
+        }
+        "RobertaTokenizer" | "BartTokenizer" => Class::Roberta,
+        "GPT2Tokenizer" => Class::Gpt2,
+        "LlamaTokenizer" => Class::Llama,
+        "DebertaV2Tokenizer" => Class::Deberta,
+        _ => Class::Plain,
+    }
+}
+
+fn class_of_model(kind: &str) -> Class {
+    match kind {
+        "bert" | "distilbert" | "electra" => Class::Bert,
+        "roberta" | "bart" => Class::Roberta,
+        "gpt2" | "gpt_neo" | "gptj" => Class::Gpt2,
+        "deberta-v2" => Class::Deberta,
+        _ => Class::Plain,
+    }
+}

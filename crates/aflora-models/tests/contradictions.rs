@@ -1,0 +1,297 @@
+//! A config.json and weights that do not agree: what transformers does of them is done, and said
+//! with both names.
+
+mod common;
+
+use aflora_models::weights::{self, LoadReport};
+use aflora_models::{build, build_writer, Backbone};
+use common::writers::{batch, cpu, load};
+use common::{fixture, relative, tensors};
+use serde_json::{json, Value};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use tch::{Device, Kind, Tensor};
+use tempfile::TempDir;
+use tracing_subscriber::util::SubscriberInitExt;
+
+type Tensors = BTreeMap<String, Tensor>;
+
+/// The model of `from` with other keys in its config.json and other weights.
+fn changed(from: &str, keys: Value, change: impl FnOnce(&mut Tensors)) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(fixture(from).join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    for (key, value) in keys.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    let mut weights = tensors(&format!("{from}/model.safetensors"));
+    change(&mut weights);
+    let weights: Vec<(String, Tensor)> = weights.into_iter().collect();
+    Tensor::write_safetensors(&weights, folder.path().join("model.safetensors")).unwrap();
+    folder
+}
+
+fn writer(kind: &str, folder: &Path) -> (Box<dyn Backbone>, Result<LoadReport, String>) {
+    let model = build_writer(kind, &folder.join("config.json"), &cpu()).unwrap();
+    let report = weights::load(model.as_ref(), folder).map_err(|error| error.to_string());
+    (model, report)
+}
+
+fn classifier(folder: &Path, classes: &[&[&str]]) -> (Box<dyn Backbone>, LoadReport) {
+    let model = build("bert", &folder.join("config.json"), 2, Device::Cpu).unwrap();
+    let report = weights::load_for(model.as_ref(), folder, classes).unwrap();
+    (model, report)
+}
+
+/// What was logged meanwhile.
+fn logged(run: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let sink = Sink::default();
+    let writer = sink.clone();
+    let log = tracing_subscriber::fmt().with_writer(Mutex::new(writer)).with_ansi(false).finish();
+    let guard = log.set_default();
+    run();
+    drop(guard);
+    let bytes = sink.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn words_and_a_head_of_other_values_are_kept_apart_as_in_transformers() {
+    // The golden logits are of a model whose words and head are two.
+    let folder = changed("writers/llama", json!({ "tie_word_embeddings": true }), |_| {});
+    let (model, report) = writer("llama", folder.path());
+    let warnings = report.unwrap().warnings.join("\n");
+    for part in ["`lm_head.weight`", "`model.embed_tokens.weight`", "`tie_word_embeddings`"] {
+        assert!(warnings.contains(part), "{warnings}");
+    }
+    let io = tensors("writers/llama/io.safetensors");
+    let right = batch(&io, "right");
+    let mask = right.attention_mask.unsqueeze(2);
+    let logits = model.forward(&right, false).unwrap();
+    assert!(relative(&(logits * &mask), &(&io["right.logits"] * &mask)) < 1e-5);
+    assert!(!model.var_store().variables()["lm_head.weight"].requires_grad());
+
+    for (name, kind, words) in
+        [("gpt2", "gpt2", "transformer.wte.weight"), ("bart", "bart", "model.shared.weight")]
+    {
+        let from = format!("writers/{name}");
+        let doubled = |weights: &mut Tensors| {
+            let head = &weights[words] * 2.0;
+            weights.insert("lm_head.weight".into(), head);
+        };
+        let folder = changed(&from, json!({}), doubled);
+        let (model, report) = writer(kind, folder.path());
+        assert_eq!(report.unwrap().warnings.len(), 1, "{name}");
+        let (plain, io) = load(name, kind, &cpu());
+        let right = batch(&io, "right");
+        let bias = plain.var_store().variables().get("final_logits_bias").map(Tensor::copy);
+        let bias = bias.unwrap_or_else(|| Tensor::zeros([1], (Kind::Float, Device::Cpu)));
+        let expected = (plain.forward(&right, false).unwrap() - &bias) * 2.0 + bias;
+        assert!(relative(&model.forward(&right, false).unwrap(), &expected) < 1e-5, "{name}");
+    }
+    // The same values again are no contradiction.
+    let same = |weights: &mut Tensors| {
+        let head = weights["transformer.wte.weight"].copy();
+        weights.insert("lm_head.weight".into(), head);
+    };
+    let (model, report) = writer("gpt2", changed("writers/gpt2", json!({}), same).path());
+    assert_eq!(report.unwrap().warnings, [""; 0]);
+    assert!(!model.var_store().variables().contains_key("lm_head.weight"));
+}
+
+#[test]
+fn a_head_that_is_not_tied_is_read_and_missed() {
+    let untied = json!({ "tie_word_embeddings": false });
+    let halved = |weights: &mut Tensors| {
+        let head = &weights["transformer.wte.weight"] * 0.5;
+        weights.insert("lm_head.weight".into(), head);
+    };
+    let (model, report) = writer("gpt2", changed("writers/gpt2", untied.clone(), halved).path());
+    assert_eq!(report.unwrap().unused, [""; 0]);
+    let (plain, io) = load("gpt2", "gpt2", &cpu());
+    let right = batch(&io, "right");
+    let expected = plain.forward(&right, false).unwrap() * 0.5;
+    assert!(relative(&model.forward(&right, false).unwrap(), &expected) < 1e-5);
+    let (_, report) = writer("gpt2", changed("writers/gpt2", untied, |_| {}).path());
+    assert!(report.unwrap_err().contains("`lm_head.weight` is missing"));
+}
+
+#[test]
+fn tables_of_encoder_and_decoder_that_differ_are_refused_by_name() {
+    let other = |weights: &mut Tensors| {
+        let table = &weights["model.shared.weight"] + 1.0;
+        weights.insert("model.encoder.embed_tokens.weight".into(), table);
+    };
+    let (_, report) = writer("bart", changed("writers/bart", json!({}), other).path());
+    let error = report.unwrap_err();
+    assert!(error.contains("`model.encoder.embed_tokens.weight` and `model.shared"), "{error}");
+}
+
+#[test]
+fn of_an_old_and_a_new_key_the_one_counts_that_counts_in_transformers() {
+    let linear = |factor: f64| json!({ "rope_type": "linear", "factor": factor });
+    let logits = |keys: Value| {
+        let folder = changed("writers/llama", keys, |_| {});
+        let io = tensors("writers/llama/io.safetensors");
+        writer("llama", folder.path()).0.forward(&batch(&io, "right"), false).unwrap()
+    };
+    let two = logits(json!({ "rope_parameters": linear(2.0) }));
+    let log = logged(|| {
+        let both = json!({ "rope_scaling": linear(2.0), "rope_parameters": linear(4.0) });
+        assert_eq!(logits(both), two);
+    });
+    assert!(log.contains("WARN") && log.contains("`rope_scaling` is"), "{log}");
+    assert!(log.contains("`rope_parameters`, its newer name, is"), "{log}");
+    assert_ne!(logits(json!({ "rope_parameters": linear(4.0) })), two);
+    assert_eq!(logits(json!({ "rope_scaling": {}, "rope_parameters": linear(2.0) })), two);
+
+    let log = logged(|| {
+        let folder =
+            changed("writers/gpt2", json!({ "n_layer": 7, "num_hidden_layers": 2 }), |_| {});
+        assert_eq!(writer("gpt2", folder.path()).1.unwrap().warnings, [""; 0]);
+    });
+    assert!(log.contains("`num_hidden_layers` is 2, but `n_layer`, which means the same, is 7"));
+}
+
+#[test]
+fn weights_for_more_layers_or_biases_than_the_config_has_are_told_with_the_key() {
+    let fewer = changed("bert_classes", json!({ "num_hidden_layers": 1 }), |_| {});
+    let (_, report) = classifier(fewer.path(), &[]);
+    let [warning] = &report.warnings[..] else { panic!("{report:?}") };
+    assert!(warning.starts_with("16 tensors of the weights, such as `bert.encoder.layer.1."));
+    assert!(
+        warning.contains("config.json has fewer layers (`num_hidden_layers` is 1)"),
+        "{warning}"
+    );
+
+    let keys = json!({ "attention_bias": false, "mlp_bias": false });
+    let (_, report) = writer("llama", changed("writers/llama_bias", keys, |_| {}).path());
+    let warnings = report.unwrap().warnings.join("\n");
+    for part in ["no bias there (`attention_bias`)", "no bias there (`mlp_bias`)", "k_proj.bias`"] {
+        assert!(warnings.contains(part), "{warnings}");
+    }
+    // Another task's head is no contradiction.
+    let pretrained = changed("bert_classes", json!({}), |weights| {
+        weights
+            .insert("cls.predictions.bias".into(), Tensor::ones([3], (Kind::Float, Device::Cpu)));
+    });
+    assert_eq!(classifier(pretrained.path(), &[]).1.warnings, [""; 0]);
+}
+
+#[test]
+fn a_weight_that_is_nan_in_the_file_is_named_at_load() {
+    let broken = changed("bert_classes", json!({}), |weights| {
+        let name = "bert.encoder.layer.1.output.dense.bias";
+        let bias = weights.get_mut(name).unwrap();
+        let _ = bias.get(3).fill_(f64::NAN);
+        let _ = bias.get(4).fill_(f64::INFINITY);
+    });
+    let (_, report) = classifier(broken.path(), &[]);
+    assert_eq!(
+        report.warnings,
+        ["of the 32 numbers of `bert.encoder.layer.1.output.dense.bias`, 1 are NaN and 1 are infinite"]
+    );
+}
+
+#[test]
+fn a_head_in_another_order_of_labels_is_put_into_the_tasks_by_name() {
+    let classes: &[&[&str]] = &[&["0", "negative"], &["1", "positive"]];
+    let labels = |zero: &str, one: &str| json!({ "id2label": { "0": zero, "1": one } });
+    let io = tensors("bert_classes/io.safetensors");
+    let golden = &io["batch0.logits"];
+    let logits = |zero: &str, one: &str| {
+        let folder = changed("bert_classes", labels(zero, one), |_| {});
+        let (model, report) = classifier(folder.path(), classes);
+        (model.forward(&common::batch(&io, 0), false).unwrap(), report)
+    };
+    let (same, _) = logits("NEGATIVE", "POSITIVE");
+    assert!(relative(&same, golden) < 1e-5);
+    let (turned, report) = logits("POSITIVE", "NEGATIVE");
+    assert!(relative(&turned, &golden.flip([1])) < 1e-5);
+    assert_eq!((report.new.len(), report.warnings.len()), (0, 0));
+    let (_, report) = logits("contradiction", "entailment");
+    assert_eq!(report.new, ["classifier.bias", "classifier.weight"]);
+    let words = &report.warnings[0];
+    assert!(words.contains("`id2label`") && words.contains("the head starts anew"), "{words}");
+}
+
+#[test]
+fn names_behind_a_wrapper_are_read_and_foreign_ones_told() {
+    let renamed = |name: &dyn Fn(&str) -> String| {
+        changed("bert_classes", json!({}), |weights| {
+            *weights = weights.iter().map(|(old, tensor)| (name(old), tensor.copy())).collect();
+        })
+    };
+    for wrapper in ["module.", "_orig_mod.", "base_model.model.", "module._orig_mod."] {
+        let folder = renamed(&|name| format!("{wrapper}{name}"));
+        let (_, report) = classifier(folder.path(), &[]);
+        assert_eq!((report.loaded, report.unused.len()), (41, 0), "{wrapper}");
+    }
+    let folder = renamed(&|name| format!("student.{name}"));
+    let model = build("bert", &folder.path().join("config.json"), 2, Device::Cpu).unwrap();
+    let error = weights::load(model.as_ref(), folder.path()).unwrap_err().to_string();
+    let expected =
+        "its tensors have other names: it has `student.bert.embeddings.LayerNorm.bias`, ";
+    assert!(error.contains(expected), "{error}");
+    assert!(error.contains("and 35 more"), "{error}");
+}
+
+#[test]
+fn a_special_id_that_is_no_token_is_none_or_refused_by_name() {
+    let keys = json!({ "pad_token_id": -1, "eos_token_id": [2, -1], "bos_token_id": 500 });
+    let (model, _) = writer("llama", changed("writers/llama", keys, |_| {}).path());
+    let tokens = model.writer().unwrap().tokens();
+    assert_eq!((tokens.pad, &tokens.eos[..]), (None, &[2][..]));
+    for (from, kind, key) in
+        [("llama", "llama", "eos_token_id"), ("bart", "bart", "decoder_start_token_id")]
+    {
+        let folder = changed(&format!("writers/{from}"), json!({ key: 80 }), |_| {});
+        let error = build_writer(kind, &folder.path().join("config.json"), &cpu()).unwrap_err();
+        let expected = format!("`{key}` is 80, which is not among the model's 80 tokens");
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
+    let folder = changed("writers/bart", json!({ "decoder_start_token_id": -1 }), |_| {});
+    let error = build_writer("bart", &folder.path().join("config.json"), &cpu()).unwrap_err();
+    assert!(error.to_string().contains("`decoder_start_token_id` is missing"), "{error}");
+}
+
+#[test]
+fn numbers_that_python_reads_in_a_config_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    let text = fs::read_to_string(fixture("bert_classes/config.json")).unwrap();
+    let floats = text.replace("\"hidden_size\": 32", "\"hidden_size\": 32.0");
+    let odd = floats.replacen('{', "\u{feff}{\"limit\": -Infinity, \"mean\": [NaN],", 1);
+    assert!(floats != text && odd != floats);
+    fs::write(&path, odd).unwrap();
+    let model = build("bert", &path, 2, Device::Cpu).unwrap();
+    assert_eq!(model.linears()[0].site.in_features, 32);
+    for (value, expected) in [("32.5", "`hidden_size` must be a positive"), ("NaN", "must be")] {
+        let broken = text.replace("\"hidden_size\": 32", &format!("\"hidden_size\": {value}"));
+        fs::write(&path, broken).unwrap();
+        let error = build("bert", &path, 2, Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let deberta = fixture("models/deberta_v3/config.json");
+    let text = fs::read_to_string(deberta).unwrap().replacen(
+        "\"num_hidden_layers\": 2",
+        "\"num_hidden_layers\": 2.0",
+        1,
+    );
+    fs::write(&path, text).unwrap();
+    build("deberta-v2", &path, 2, Device::Cpu).unwrap();
+}

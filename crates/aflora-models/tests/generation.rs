@@ -1,0 +1,161 @@
+//! How a model writes where nobody says it: as its generation_config.json has it, else its
+//! config.json, like transformers.
+
+mod common;
+
+use aflora_models::generate::{write, EarlyStopping, GenerationSettings, ModelSettings};
+use aflora_models::{build_writer, weights, Backbone, Batch, Result};
+use common::writers::{batch, cpu};
+use common::{fixture, tensors};
+use serde_json::{json, Value};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+use tempfile::TempDir;
+
+/// A folder with a model of `writers/`, whose config.json has `config` put into it, and the
+/// generation_config.json.
+fn folder(model: &str, config: &Value, generation: &Value) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let from = fixture("writers").join(model);
+    std::fs::copy(from.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    let text = std::fs::read(from.join("config.json")).unwrap();
+    let mut keys: Value = serde_json::from_slice(&text).unwrap();
+    keys.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+    std::fs::write(folder.path().join("config.json"), keys.to_string()).unwrap();
+    if !generation.is_null() {
+        let path = folder.path().join("generation_config.json");
+        std::fs::write(path, generation.to_string()).unwrap();
+    }
+    folder
+}
+
+fn build(kind: &str, folder: &Path) -> Result<Box<dyn Backbone>> {
+    build_writer(kind.trim_end_matches("_forced"), &folder.join("config.json"), &cpu())
+}
+
+#[test]
+fn a_model_writes_as_its_generation_config_says() {
+    let text = std::fs::read_to_string(fixture("generation.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+    assert!(cases.len() > 7);
+    for case in cases {
+        let name = case["model"].as_str().unwrap();
+        let place = folder(name, &case["config"], &case["generation_config"]);
+        let model = build(name, place.path()).unwrap();
+        weights::load(model.as_ref(), place.path()).unwrap();
+        let writer = model.writer().unwrap();
+        let start = writer.tokens().decoder_start;
+        let said = ModelSettings::read(&place.path().join("config.json"), start.is_some()).unwrap();
+        assert!(said.not_built.is_empty(), "{said:?}");
+        let io = tensors(&format!("writers/{name}/io.safetensors"));
+        let given = batch(&io, "left");
+        let rows = given.input_ids.size()[0];
+        let first = start.map(|id| Tensor::full([rows, 1], id, (Kind::Int64, Device::Cpu)));
+        let given = Batch { left_padded: start.is_none(), decoder_input_ids: first, ..given };
+        let found =
+            write(writer, &given, &GenerationSettings::default().over(&said.settings)).unwrap();
+        assert_eq!(serde_json::to_value(found).unwrap(), case["texts"], "{case}");
+    }
+}
+
+#[test]
+fn the_task_s_settings_come_first_and_then_the_model_s() {
+    let model = GenerationSettings {
+        max_new_tokens: Some(141),
+        min_new_tokens: Some(55),
+        num_beams: Some(4),
+        early_stopping: Some(EarlyStopping::Full),
+        ..Default::default()
+    };
+    let task = GenerationSettings {
+        max_new_tokens: Some(32),
+        num_beams: Some(1),
+        no_repeat_ngram_size: Some(2),
+        ..Default::default()
+    };
+    let config = task.over(&model);
+    assert_eq!((config.max_new_tokens, config.min_new_tokens), (32, 32));
+    assert_eq!((config.num_beams, config.no_repeat_ngram_size), (1, 2));
+    assert_eq!((config.early_stopping, config.length_penalty), (EarlyStopping::Full, 1.0));
+    assert!(config.validate().is_ok());
+}
+
+#[test]
+fn what_a_generation_config_asks_for_and_is_not_built_is_said() {
+    let asks = json!({
+        "do_sample": true, "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.2, "max_length": 4096,
+        "encoder_no_repeat_ngram_size": 0, "bad_words_ids": null, "guidance_scale": 1.0,
+        "suppress_tokens": (0..99).collect::<Vec<i32>>(), "transformers_version": "5.24.0",
+    });
+    let place = folder("llama", &json!({}), &asks);
+    let config = place.path().join("config.json");
+    let said = ModelSettings::read(&config, false).unwrap();
+    assert_eq!(said.settings, GenerationSettings::default());
+    let words = said.not_built.join("\n");
+    assert_eq!(said.not_built.len(), 4, "{words}");
+    for expected in [
+        "generation_config.json: `do_sample` is true; texts are not sampled",
+        "`repetition_penalty` is 1.2; this is not built",
+        "`suppress_tokens` is [0,1,2",
+        "`max_length` is 4096, which counts the prompt as well",
+    ] {
+        assert!(words.contains(expected), "missing: {expected}\n{words}");
+    }
+    // An encoder-decoder's counts its first token alone.
+    let said = ModelSettings::read(&config, true).unwrap();
+    assert_eq!(said.settings.max_new_tokens, Some(4095));
+}
+
+#[test]
+fn an_end_token_that_generation_config_leaves_out_is_config_json_s() {
+    let place = folder("llama", &json!({ "eos_token_id": [7, 8] }), &json!({ "pad_token_id": 3 }));
+    let model = build("llama", place.path()).unwrap();
+    let tokens = model.writer().unwrap().tokens().clone();
+    assert_eq!((tokens.eos, tokens.pad), (vec![7, 8], Some(3)));
+}
+
+#[test]
+fn a_special_id_that_is_no_token_is_told_before_libtorch_sees_it() {
+    let error = |model: &str, config: Value, generation: Value| {
+        build(model, folder(model, &config, &generation).path()).unwrap_err().to_string()
+    };
+    let words = error("llama", json!({}), json!({ "eos_token_id": [2, 80] }));
+    let expected =
+        "generation_config.json: `eos_token_id` is 80, which is not among the model's 80";
+    assert!(words.contains(expected), "{words}");
+    let words = error("bart", json!({ "forced_bos_token_id": 500 }), Value::Null);
+    assert!(words.contains("config.json: `forced_bos_token_id` is 500"), "{words}");
+    let words = error("bart", json!({ "decoder_start_token_id": 1_u64 << 40 }), Value::Null);
+    assert!(words.contains("`decoder_start_token_id` is 1099511627776"), "{words}");
+    let words = error("llama", json!({ "eos_token_id": "</s>" }), Value::Null);
+    assert!(words.contains("must be a token id, or a list of them"), "{words}");
+    let words = error("llama", json!({}), json!([1]));
+    assert!(words.contains("generation_config.json: no JSON object"), "{words}");
+
+    // -1 says that there is none, and padding stands where nobody looks.
+    let none = json!({ "pad_token_id": -1, "forced_bos_token_id": -1, "eos_token_id": [-1, 2] });
+    let tokens = |config: &Value| {
+        let model = build("bart", folder("bart", config, &Value::Null).path()).unwrap();
+        model.writer().unwrap().tokens().clone()
+    };
+    let found = tokens(&none);
+    assert_eq!((found.eos, found.pad, found.forced_bos), (vec![2], None, None));
+    assert_eq!(tokens(&json!({ "pad_token_id": 80 })).pad, None);
+}
+
+#[test]
+fn a_setting_out_of_its_range_is_told_with_its_file() {
+    for (key, value, expected) in [
+        ("num_beams", json!(0), "num_beams"),
+        ("num_beams", json!("many"), "`num_beams` is \"many\""),
+        ("early_stopping", json!("soon"), "`early_stopping` is \"soon\", not true, false"),
+        ("max_new_tokens", json!(-5), "`max_new_tokens` is -5"),
+        ("no_repeat_ngram_size", json!(1.5), "`no_repeat_ngram_size` is 1.5"),
+    ] {
+        let place = folder("bart", &json!({}), &json!({ key: value }));
+        let error = ModelSettings::read(&place.path().join("config.json"), true).unwrap_err();
+        let words = error.to_string();
+        assert!(words.contains("generation_config.json: "), "{words}");
+        assert!(words.contains(expected), "missing: {expected}\n{words}");
+    }
+}

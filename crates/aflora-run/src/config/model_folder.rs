@@ -1,0 +1,37 @@
+//! A model that is named by the folder of its files, as Hugging Face lays them out: its config.json
+//! says all that a block of `configs/models` would.
+
+use super::problem::{Place, Problem};
+use super::tree::Setting;
+use serde_json::{json, Value};
+use std::path::Path;
+
+/// The settings of the model in `folder`, which was named at `place`.
+///
+/// # Errors
+/// It holds no config.json, or one of a model that is not built.
+pub(super) fn settings(folder: &Path, place: &Place) -> Result<Vec<Setting>, Problem> {
+    let problem = |message: String| Problem::at(Some(place.clone()), message);
+    // With its own name, even if it was named as `.`.
+    let whole = folder.canonicalize();
+    let folder = whole.map_err(|error| problem(format!("{}: {error}", folder.display())))?;
+    let config = folder.join("config.json");
+    if !config.is_file() {
+        let message = format!("{} holds no model: there is no config.json in it", folder.display());
+        return Err(problem(message));
+    }
+    let usual = aflora_models::kind_of(&config).map_err(|error| problem(error.to_string()))?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let setting = |key: &str, value: Value| Setting {
+        path: vec![key.to_string()],
+        keys: vec![place.clone()],
+        value,
+        place: place.clone(),
+    };
+    Ok(vec![
+        setting("model", json!(name)),
+        setting("backbone", json!(usual.kind)),
+        setting("path", json!(folder)),
+        setting("target_modules", json!(usual.targets)),
+    ])
+}
