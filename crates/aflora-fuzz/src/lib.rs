@@ -44,6 +44,8 @@ pub const TARGETS: &[Target] = &[
     target("tokenizer_json", models::tokenizer_json, models::tokenizer_json_seeds),
     target("sentencepiece", models::sentencepiece, models::sentencepiece_seeds),
     target("vocabulary", models::vocabulary, models::vocabulary_seeds),
+    target("tokenizer_settings", models::tokenizer_settings, models::tokenizer_settings_seeds),
+    target("generation_config", models::generation_config, models::generation_config_seeds),
 ];
 
 /// The target of that name.

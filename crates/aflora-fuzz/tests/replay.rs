@@ -47,5 +47,5 @@ macro_rules! replays {
 
 replays! {
     config targets tsv jsonl csv parquet safetensors pickle weight_index model_config
-    adapter_folder tokenizer_json sentencepiece vocabulary
+    adapter_folder tokenizer_json sentencepiece vocabulary tokenizer_settings generation_config
 }
