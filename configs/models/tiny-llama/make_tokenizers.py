@@ -3,7 +3,8 @@
     python make_tokenizers.py
 
 Writes tokenizer.json beside this file and in ../tiny-bart: a byte-level BPE of 1,024 tokens, digits one by one. LLaMA's
-texts begin with <s>; BART's stand between <s> and </s>.
+texts begin with <s>; BART's stand between <s> and </s>. A tokenizer_config.json beside tiny-bart's has transformers take
+the file as it is, and not as one of BART's own.
 """
 
 import re

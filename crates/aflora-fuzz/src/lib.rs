@@ -51,6 +51,8 @@ pub const TARGETS: &[Target] = &[
     target("gradients", runs::gradients, runs::gradients_seeds),
     target("results", runs::results, runs::results_seeds),
     target("hub", network::hub, network::hub_seeds),
+    target("tokenizer_settings", models::tokenizer_settings, models::tokenizer_settings_seeds),
+    target("generation_config", models::generation_config, models::generation_config_seeds),
 ];
 
 /// The target of that name.

@@ -2,6 +2,7 @@
 
 use crate::files;
 use aflora_models::adapter_folder::AdapterFolder;
+use aflora_models::generate::{GenerationSettings, ModelSettings, GENERATION_CONFIG};
 use aflora_models::weights::Checkpoint;
 use aflora_models::{shapes_only, TextEncoder, WriterOptions};
 use std::path::Path;
@@ -223,4 +224,70 @@ pub fn vocabulary(bytes: &[u8]) {
 pub fn vocabulary_seeds() -> Vec<Vec<u8>> {
     let bpe = [fixture("bpe/vocab.json"), fixture("bpe/merges.txt")];
     vec![files::join(&bpe), fixture("word_piece/vocab.txt")]
+}
+
+/// `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json` and `config.json` beside
+/// each kind of vocabulary.
+pub fn tokenizer_settings(bytes: &[u8]) {
+    let [config, map, added, model] = files::split(bytes);
+    let beside = [
+        ("tokenizer_config.json", config),
+        ("special_tokens_map.json", map),
+        ("added_tokens.json", added),
+        ("config.json", model),
+    ];
+    let vocabularies: [&[(&str, &str)]; 4] = [
+        &[("vocab.txt", "word_piece/vocab.txt")],
+        &[("tokenizer.json", "word_piece/tokenizer.json")],
+        &[("vocab.json", "bpe/vocab.json"), ("merges.txt", "bpe/merges.txt")],
+        &[("tokenizer.model", "llama_bpe/tokenizer.model")],
+    ];
+    for vocabulary in vocabularies {
+        let read: Vec<(&str, Vec<u8>)> =
+            vocabulary.iter().map(|(name, from)| (*name, fixture(from))).collect();
+        let all = read.iter().map(|(name, bytes)| (*name, bytes.as_slice())).chain(beside);
+        encode(&files::folder("settings", &all.collect::<Vec<_>>()));
+    }
+}
+
+pub fn tokenizer_settings_seeds() -> Vec<Vec<u8>> {
+    let config = r#"{"tokenizer_class":"BertTokenizerFast","do_lower_case":false,"strip_accents":true,
+        "tokenize_chinese_chars":false,"truncation_side":"left","split_special_tokens":true,"cls_token":"the",
+        "added_tokens_decoder":{"86":{"content":"<ent>","lstrip":true,"normalized":false,"rstrip":false,
+        "single_word":true,"special":true}}}"#;
+    let byte_level = r#"{"add_prefix_space":true,"add_bos_token":true,"add_eos_token":true,"bos_token":"<s>",
+        "eos_token":{"__type":"AddedToken","content":"</s>"},"image_token":"<i>"}"#;
+    let map = r#"{"additional_special_tokens":["<word>",{"content":"<x>","rstrip":true}],"pad_token":null}"#;
+    let seed = |parts: [&str; 4]| files::join(&parts.map(|part| part.as_bytes().to_vec()));
+    vec![
+        seed([config, map, r#"{"<ent>":86}"#, r#"{"model_type":"bert"}"#]),
+        seed([byte_level, map, r#"{"<ent>":400}"#, r#"{"model_type":"gpt2"}"#]),
+        seed([r#"{"legacy":true}"#, "{}", "{}", r#"{"tokenizer_class":"LlamaTokenizer"}"#]),
+    ]
+}
+
+/// generation_config.json beside the config.json of a decoder and of an encoder-decoder.
+pub fn generation_config(bytes: &[u8]) {
+    for (kind, encoder_decoder) in [("llama", false), ("bart", true)] {
+        let config = fixture(&format!("writers/{kind}/config.json"));
+        let both = [("config.json", config.as_slice()), (GENERATION_CONFIG, bytes)];
+        let path = files::folder("generation", &both).join("config.json");
+        let read = ModelSettings::read(&path, encoder_decoder).map(|said| {
+            let settings = GenerationSettings::default().over(&said.settings);
+            assert!(settings.validate().is_ok(), "{settings:?}");
+        });
+        let options = WriterOptions::new(Device::Cpu);
+        let built = shapes_only(|| aflora_models::build_writer(kind, &path, &options).map(drop));
+        for error in [read.err(), built.err()].into_iter().flatten() {
+            assert!(!error.to_string().is_empty());
+        }
+    }
+}
+
+pub fn generation_config_seeds() -> Vec<Vec<u8>> {
+    let one = r#"{"bos_token_id":0,"eos_token_id":[2,3],"pad_token_id":1,"forced_bos_token_id":0,"max_length":20,
+        "min_length":5,"num_beams":4,"early_stopping":true,"length_penalty":2.0,"no_repeat_ngram_size":3}"#;
+    let two = r#"{"eos_token_id":2,"do_sample":true,"temperature":0.6,"max_new_tokens":7,"early_stopping":"never",
+        "bad_words_ids":[[1]],"decoder_start_token_id":2,"repetition_penalty":1.1}"#;
+    [one, two].map(|text| text.as_bytes().to_vec()).to_vec()
 }

@@ -48,4 +48,5 @@ macro_rules! replays {
 replays! {
     config targets tsv jsonl csv parquet safetensors pickle weight_index model_config
     adapter_folder tokenizer_json sentencepiece vocabulary events state gradients results hub
+    tokenizer_settings generation_config
 }

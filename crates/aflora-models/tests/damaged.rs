@@ -218,6 +218,60 @@ fn a_piece_of_a_megabyte_is_refused_at_once() {
     assert!(error.contains("a piece of 1000000 bytes"), "{error}");
 }
 
+/// A tokenizer.json with one part of one's own.
+fn tokenizer_json(part: &str, value: serde_json::Value) -> Vec<u8> {
+    let mut keys = serde_json::json!({
+        "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
+        "post_processor": null, "decoder": null,
+        "model": { "type": "WordLevel", "unk_token": "a", "vocab": { "a": 0, "b": 1 } },
+    });
+    keys[part] = value;
+    keys.to_string().into_bytes()
+}
+
+/// Each makes a text twice as long: the forty took 7 GB for a letter.
+#[test]
+fn a_tokenizer_json_of_forty_replacements_is_refused() {
+    let twice =
+        serde_json::json!({ "type": "Replace", "pattern": { "String": "a" }, "content": "aa" });
+    for (part, list) in [("normalizer", "normalizers"), ("decoder", "decoders")] {
+        let steps = serde_json::json!({ "type": "Sequence", list: vec![twice.clone(); 40] });
+        let error = tokenizer(&[("tokenizer.json", &tokenizer_json(part, steps))]);
+        let expected = format!("its {part} may make a text 1099511627776 times as long");
+        assert!(error.contains(&expected), "{error}");
+        let few = serde_json::json!({ "type": "Sequence", list: vec![twice.clone(); 4] });
+        assert_eq!(tokenizer_or(&[("tokenizer.json", &tokenizer_json(part, few))]), None);
+    }
+}
+
+/// A template of 5,000 times a token of 50,000 ids took 10 GB for a letter.
+#[test]
+fn a_tokenizer_json_whose_template_names_thousands_of_tokens_is_refused() {
+    let template = |times: usize, ids: usize| {
+        let special = serde_json::json!({ "SpecialToken": { "id": "x", "type_id": 0 } });
+        let text = serde_json::json!({ "Sequence": { "id": "A", "type_id": 0 } });
+        let other = serde_json::json!({ "Sequence": { "id": "B", "type_id": 1 } });
+        let single = [vec![special; times], vec![text.clone()]].concat();
+        serde_json::json!({
+            "type": "TemplateProcessing",
+            "single": single,
+            "pair": [text, other],
+            "special_tokens": { "x": { "id": "x", "ids": vec![1; ids], "tokens": vec!["x"; ids] } },
+        })
+    };
+    let json = tokenizer_json("post_processor", template(500, 5_000));
+    let error = tokenizer(&[("tokenizer.json", &json)]);
+    assert!(error.contains("puts 2500000 tokens around a text"), "{error}");
+    let json = tokenizer_json("post_processor", template(2, 3));
+    assert_eq!(tokenizer_or(&[("tokenizer.json", &json)]), None);
+    let text = serde_json::json!({ "Sequence": { "id": "A", "type_id": 0 } });
+    let mut again = template(1, 1);
+    again["single"] = vec![text; 99].into();
+    let json = tokenizer_json("post_processor", again);
+    let error = tokenizer(&[("tokenizer.json", &json)]);
+    assert!(error.contains("which it takes 99 times"), "{error}");
+}
+
 #[cfg(unix)]
 #[test]
 fn folders_and_pipes_are_no_files_and_nothing_waits_for_them() {

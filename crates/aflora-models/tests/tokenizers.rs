@@ -157,3 +157,56 @@ fn every_file_beside_a_vocabulary_counts_as_in_transformers() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn a_setting_that_no_tokenizer_has_is_told_with_its_file() {
+    let error = |file: &str, keys: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(fixture("word_piece/vocab.txt"), folder.path().join("vocab.txt")).unwrap();
+        std::fs::write(folder.path().join(file), keys).unwrap();
+        TextEncoder::from_folder(folder.path(), 16).unwrap_err().to_string()
+    };
+    let config = "tokenizer_config.json";
+    for (file, keys, expected) in [
+        (config, r#"{"do_lower_case": "yes"}"#, "`do_lower_case` is \"yes\", but must be true or"),
+        (config, r#"{"truncation_side": "top"}"#, "`truncation_side` is `top`, not `left`"),
+        (config, r#"{"added_tokens_decoder": {"x": "a"}}"#, "has no token for `x`"),
+        (config, r#"{"pad_token": 3}"#, "`pad_token` is 3, but must be a token"),
+        (config, r#"{"cls_token": null}"#, "its settings have no cls_token"),
+        (config, "[1]", "invalid type"),
+        ("special_tokens_map.json", "{", "EOF"),
+        ("added_tokens.json", r#"{"<ent>": -1}"#, "`<ent>` has the id -1, which is no token's"),
+        // Slow tokenizers gave it the id of the file, fast ones the next: neither, without a word.
+        (
+            "added_tokens.json",
+            r#"{"<ent>": 90}"#,
+            "`<ent>` should have the id 90, but is number 86",
+        ),
+    ] {
+        let words = error(file, keys);
+        assert!(words.contains(expected), "missing: {expected}\n{words}");
+    }
+}
+
+/// Cached tokens of other settings are other tokens.
+#[test]
+fn every_setting_changes_the_fingerprint() {
+    let fingerprint = |keys: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(fixture("word_piece/vocab.txt"), folder.path().join("vocab.txt")).unwrap();
+        std::fs::write(folder.path().join("tokenizer_config.json"), keys).unwrap();
+        TextEncoder::from_folder(folder.path(), 16).unwrap().fingerprint().unwrap()
+    };
+    let settings = [
+        "{}",
+        r#"{"do_lower_case": false}"#,
+        r#"{"strip_accents": false}"#,
+        r#"{"tokenize_chinese_chars": false}"#,
+        r#"{"truncation_side": "left"}"#,
+        r#"{"split_special_tokens": true}"#,
+        r#"{"sep_token": "film"}"#,
+        r#"{"additional_special_tokens": ["<ent>"]}"#,
+    ];
+    let all: std::collections::BTreeSet<Vec<u8>> = settings.map(fingerprint).into();
+    assert_eq!(all.len(), settings.len());
+}

@@ -1,7 +1,7 @@
 //! What a `tokenizer.json` may ask for: a small file must not make gigabytes of a short text.
 //!
 //! Two parts can. A normaliser's step may put many characters in place of one, and forty such steps
-//! multiply. A post-processor's template may name thousands of tokens, thousands of times.
+//! multiply; SentencePiece's table of such texts is one of them. A post-processor's template may name thousands of tokens, thousands of times.
 
 use super::damaged;
 use crate::{Error, Result};
@@ -97,8 +97,52 @@ fn growth_of(step: &Value) -> f64 {
                 }
             }
         }
+        "Precompiled" => {
+            let table = step.get("precompiled_charsmap").and_then(Value::as_str);
+            growth_by_table(&from_base64(table.unwrap_or_default()))
+        }
         _ => 1.0,
     }
+}
+
+/// Checks the table of a SentencePiece normaliser.
+///
+/// # Errors
+/// It makes more of a text than one would expect.
+pub(super) fn check_table(path: &Path, table: &[u8]) -> Result<()> {
+    let growth = growth_by_table(table);
+    if growth > GROWTH {
+        let words =
+            format!("its normalizer may make a text {growth:.0} times as long; {GROWTH} at most");
+        return Err(damaged(path, &words));
+    }
+    Ok(())
+}
+
+/// How many times longer a text gets by a SentencePiece table: the size of its trie in four bytes,
+/// the trie, and then the texts that stand in place of others, each with a zero behind it. Unicode's
+/// longest, for a letter of three bytes, has 33.
+fn growth_by_table(table: &[u8]) -> f64 {
+    let size = table.first_chunk().map_or(0, |size| u32::from_le_bytes(*size) as usize);
+    let texts = table.get(4usize.saturating_add(size)..).unwrap_or_default();
+    let longest = texts.split(|&byte| byte == 0).map(<[u8]>::len).max().unwrap_or(0);
+    (longest as f64 / 3.0).max(1.0)
+}
+
+/// The bytes that base64 stands for, as far as it is base64.
+fn from_base64(text: &str) -> Vec<u8> {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut count) = (0u32, 0);
+    for letter in text.bytes() {
+        let Some(value) = LETTERS.iter().position(|&l| l == letter) else { break };
+        (bits, count) = (bits << 6 | value as u32, count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    bytes
 }
 
 /// Whether a regular expression may match an empty stretch; in doubt, yes.
@@ -139,4 +183,40 @@ fn around(part: &Value) -> (usize, usize) {
         whole.1 = whole.1.saturating_mul(single.1.max(pair.1));
     }
     whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_tokenizers_have_is_far_below_the_limit() {
+        let llama = json!({ "type": "Sequence", "normalizers": [
+            { "type": "Prepend", "prepend": "▁" },
+            { "type": "Replace", "pattern": { "String": " " }, "content": "▁" },
+        ]});
+        let quotes = json!({ "type": "Sequence", "normalizers": [
+            { "type": "Replace", "pattern": { "String": "``" }, "content": "\"" },
+            { "type": "NFKD" },
+            { "type": "Replace", "pattern": { "Regex": " {2,}" }, "content": " " },
+            { "type": "Replace", "pattern": { "Regex": "\\s{2,}|[\n\r\t]" }, "content": " " },
+        ]});
+        assert_eq!(growth(&llama), 3.0);
+        assert!(growth(&quotes) <= 4.0);
+        assert_eq!(growth(&Value::Null), 1.0);
+        let twice =
+            json!({ "type": "Sequence", "pretokenizers": vec![json!({ "type": "ByteLevel" }); 9] });
+        assert!(growth(&twice) > GROWTH);
+    }
+
+    #[test]
+    fn a_table_s_longest_text_counts() {
+        assert_eq!(from_base64("AAEC/+8="), [0, 1, 2, 255, 239]);
+        let table = [&[4, 0, 0, 0, 9, 9, 9, 9][..], b"fi\0", &[b'x'; 3000], b"\0"].concat();
+        assert_eq!(growth_by_table(&table), 1000.0);
+        assert!(check_table(Path::new("spm.model"), &table).is_err());
+        assert_eq!(growth_by_table(&table[..11]), 1.0);
+        assert_eq!(growth_by_table(&[255; 3]), 1.0);
+    }
 }

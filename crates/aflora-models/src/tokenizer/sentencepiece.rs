@@ -5,7 +5,7 @@
 //! transformers 4. (transformers 5 leaves the normaliser's table out: for `ﬁ`, `Ａ` or `™`
 //! it gives other ids than the models were pretrained with.)
 
-use super::{damaged, spm_file};
+use super::{damaged, limits, spm_file};
 use crate::Result;
 use std::path::Path;
 use tokenizers::models::unigram::Unigram;
@@ -42,6 +42,7 @@ pub(super) fn read(path: &Path, lowercase: bool, split_punctuation: bool) -> Res
     }
     normalizers.push(Strip::new(true, true).into());
     if !charsmap.is_empty() {
+        limits::check_table(path, &charsmap)?;
         let table = Precompiled::from(&charsmap).map_err(|e| damaged(&e.to_string()))?;
         normalizers.push(table.into());
     }
