@@ -41,7 +41,7 @@ help:
 	@echo 'make table N=4    a table of the paper: N=1 to 5, PROFILE=small|paper; runs that are done stay done'
 	@echo 'make figure N=5   a figure of the paper: N=2 to 5, likewise'
 	@echo 'make inspect      what would train: layers, shapes, counts (same variables)'
-	@echo 'make validate     check the configuration (same variables)'
+	@echo 'make validate     check the configuration, its model and its data (same variables)'
 	@echo 'make test         all tests'
 	@echo 'make lint         formatting and clippy, warnings are errors'
 	@echo 'make docs         the API documentation'
@@ -74,7 +74,7 @@ table figure: build $(if $(filter small,$(PROFILE)),assets)
 inspect: build
 	@$(AFLORA) inspect configs/experiment.yaml $(CHOICE)
 
-validate: build
+validate: build $(ASSETS)
 	@$(AFLORA) validate configs/experiment.yaml $(CHOICE)
 
 test: setup assets
