@@ -46,6 +46,6 @@ macro_rules! replays {
 }
 
 replays! {
-    config targets tsv jsonl csv parquet safetensors pickle weight_index model_config
+    config experiment targets tsv jsonl csv parquet safetensors pickle weight_index model_config
     adapter_folder tokenizer_json sentencepiece vocabulary
 }
