@@ -33,6 +33,7 @@ const fn target(name: &'static str, run: fn(&[u8]), seeds: fn() -> Vec<Vec<u8>>)
 /// All of them.
 pub const TARGETS: &[Target] = &[
     target("config", settings::config, settings::config_seeds),
+    target("experiment", settings::experiment, settings::experiment_seeds),
     target("targets", settings::targets, settings::targets_seeds),
     target("tsv", data::tsv, data::tsv_seeds),
     target("jsonl", data::jsonl, data::jsonl_seeds),

@@ -1,8 +1,9 @@
-//! Run files, overrides, target patterns.
+//! Run files, overrides, experiment files, target patterns.
 
 use crate::files;
 use aflora_core::{Block, Site};
 use aflora_models::Targets;
+use aflora_run::experiment::definition::Definition;
 use std::fs;
 use std::path::Path;
 
@@ -47,6 +48,32 @@ pub fn config_seeds() -> Vec<Vec<u8>> {
         .filter(|p| p.is_file())
         .map(|p| files::join(&[fs::read(p).unwrap_or_default(), overrides.to_vec()]))
         .collect()
+}
+
+/// An experiment file and a profile.
+pub fn experiment(bytes: &[u8]) {
+    let [file, profile] = files::split(bytes);
+    let folder = files::scratch().join("experiment");
+    let path = folder.join("experiment.yaml");
+    let _ = fs::create_dir_all(folder.join("profiles"));
+    if fs::write(&path, file).and(fs::write(folder.join("profiles/p.yaml"), profile)).is_err() {
+        return;
+    }
+    let mut problems = Vec::new();
+    let definition = Definition::read(&path, &mut problems);
+    Definition::profile(&path, "p", &mut problems);
+    assert!(!problems.is_empty() || !definition.methods.is_empty());
+    assert!(problems.iter().all(|problem| !problem.to_string().is_empty()));
+}
+
+pub fn experiment_seeds() -> Vec<Vec<u8>> {
+    let folder = files::project().join("experiments");
+    let profile = fs::read(folder.join("profiles/small.yaml")).unwrap_or_default();
+    ["table1.yaml", "figure4.yaml", "tuning.yaml"]
+        .map(|name| {
+            files::join(&[fs::read(folder.join(name)).unwrap_or_default(), profile.clone()])
+        })
+        .to_vec()
 }
 
 /// `target_modules`, `exclude_modules` and `layers`, as JSON.

@@ -232,8 +232,8 @@ fn a_page_of_several_experiments_answers_them_first() {
     let first = page.split("<article").next().unwrap();
     for words in [
         "<a href=\"#r1\">Does freezing pay?</a>",
-        "<span>The paper: Ours is above LoRA</span><small>on tiny</small>",
-        "<span>agrees</span><small>Ours above LoRA: +5.46 points (+4.48 to +6.45)",
+        "<span>The paper: Ours is above LoRA</span>",
+        "<span>agrees</span><small>Ours above LoRA: +5.46 points (+4.48 to +6.45)\non tiny</small>",
         "<a href=\"#r2\">Where do they freeze?</a>",
         "A question in a sentence.",
         "MRPC: when matrices froze (Ours): First inter.A of layer 0",

@@ -38,11 +38,10 @@ pub fn sections(results: &Results) -> (Vec<Section>, Vec<[Entry; 2]>) {
         };
         let shown: Vec<Section> =
             results.layout.show.iter().map(|view| section(*view, grid)).collect();
-        for (i, [mut asked, found]) in summary::answers(grid, &shown).into_iter().enumerate() {
-            // Said once: what the paper says is of its own model.
-            if i == 0 {
-                asked.note = format!("on {model}");
-            }
+        for [asked, mut found] in summary::answers(grid, &shown) {
+            // What the paper says is of its own model.
+            let sep = if found.note.is_empty() { "" } else { "\n" };
+            found.note += &format!("{sep}on {model}");
             answers.push([asked, found]);
         }
         sections.push(named(summary::section(grid)));
