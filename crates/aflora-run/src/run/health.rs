@@ -81,13 +81,16 @@ pub fn check_finite(tuner: &Tuner, run: &Prepared, step: &Step, known: u64) -> R
 /// What helps where `bad` of `steps` steps were not finite.
 fn cure(bad: u64, steps: u64, config: &RunSettings) -> String {
     if bad == steps {
-        return "No step was finite, so no rate is at fault: the weights hold a number that is \
-                none, or precision=fp32 may help"
+        return "No step was finite, so no rate is at fault, but the weights, or a precision other \
+                than fp32"
             .into();
     }
     format!(
-        "A smaller lr (it is {}) or head_lr ({}), a longer warmup ({}), or precision=fp32 may help",
-        config.lr, config.head_lr, config.warmup
+        "A smaller lr (it is {}) or head_lr ({}), or a longer warmup ({}) may help{}",
+        config.lr,
+        config.head_lr,
+        config.warmup,
+        if config.precision == "fp32" { "" } else { ", or precision=fp32" }
     )
 }
 
@@ -133,6 +136,10 @@ fn findings(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) -> 
              head_lr={} is too large, or a warmup of {} too short",
             config.lr, config.head_lr, config.warmup
         ));
+    }
+    let best = course.best.and_then(|best| course.evaluations.get(best));
+    if let Some(best) = best.filter(|best| !best.loss.is_finite()) {
+        words.push(format!("the best epoch's dev loss is {}: its answers say nothing", best.loss));
     }
     let why = match course.curve.ends() {
         _ if !words.is_empty() => "Training went wrong, as said above".to_string(),
