@@ -1,7 +1,8 @@
 //! What holds for every run, whatever the numbers.
 
 use aflora_core::adapter::{
-    normal, Aflora, AfloraConfig, Lora, LoraConfig, Method, PmTrainable, Role,
+    normal, AdaLoraConfig, Aflora, AfloraConfig, Lora, LoraConfig, Method, MethodConfig,
+    PmTrainable, Role, SoraConfig,
 };
 use aflora_core::freeze::{FreezeConfig, FreezeController, FreezeMode, Rule};
 use aflora_core::optim::{Arena, Parameter};
@@ -238,6 +239,28 @@ fn accumulated_halves_are_one_batch() {
     };
     for ((name, a), (_, b)) in run(true).iter().zip(run(false)) {
         assert!(a.allclose(&b, 1e-4, 1e-5, false), "{name}");
+    }
+}
+
+/// What a method adds to the loss is the update's: in four parts it counts as often as in one.
+#[test]
+fn a_penalty_counts_once_an_update() {
+    let adalora = AdaLoraConfig { rank: 3, target_rank: 2, ..Default::default() };
+    let sora = SoraConfig { rank: 3, ..Default::default() };
+    for config in [MethodConfig::AdaLora(adalora), MethodConfig::Sora(sora)] {
+        let method = config.build().unwrap();
+        let toy = Toy::new(method.as_ref());
+        let mut tuner = Tuner::new(quick(), method.as_ref(), toy.parameters(), 5, 10).unwrap();
+        let mut gradient = |parts: i32| {
+            for _ in 0..parts {
+                tuner.accumulate(&(toy.loss() / f64::from(parts))).unwrap();
+            }
+            let flat = tuner.gradients().flat().copy();
+            tuner.discard();
+            flat
+        };
+        let (whole, parts) = (gradient(1), gradient(4));
+        assert!(whole.allclose(&parts, 1e-4, 1e-6, false), "{}", method.name());
     }
 }
 

@@ -241,7 +241,7 @@ fn a_checkpoint_of_another_version_is_not_taken_for_a_damaged_one() {
     for path in checkpoints(&place.path().join("out")) {
         let file = path.join("manifest.json");
         let text = fs::read_to_string(&file).unwrap();
-        fs::write(&file, text.replace("\"format\": 1", "\"format\": 99")).unwrap();
+        fs::write(&file, text.replace("\"format\": 2", "\"format\": 99")).unwrap();
     }
     refused(&run(place.path(), &RUN), 2, "has format 99");
     assert_eq!(checkpoints(&place.path().join("out")).len(), 2);
@@ -275,6 +275,42 @@ fn a_run_whose_gradients_are_not_finite_keeps_its_last_good_state() {
     }
     // It does the same again, from where it was.
     refused(&run(place.path(), &hot), 1, "not finite in 3 steps in a row");
+}
+
+/// With lr=1000 and worse, most steps moved nothing, the loss "stood", and the run ended well.
+#[test]
+fn a_run_of_which_most_steps_moved_nothing_is_no_success() {
+    let place = workplace();
+    let hot = [
+        "task=mrpc",
+        "lr=1e30",
+        "head_lr=1e30",
+        "max_grad_norm=null",
+        "warmup=2 steps",
+        "max_bad_steps=1000",
+        "run_dir=out",
+    ];
+    let output = run(place.path(), &hot);
+    refused(&output, 1, "of 24 steps");
+    refused(&output, 1, "A smaller lr (it is 1e30");
+    let said = text(&output.stderr);
+    assert!(!said.contains("too small") && !said.contains("do not take part"), "{said}");
+    assert!(!place.path().join("out/metrics.json").exists());
+}
+
+#[test]
+fn a_result_that_is_a_guess_is_told_as_one() {
+    let place = workplace();
+    let still = ["task=mrpc", "lr=0", "head_lr=0", "run_dir=still"];
+    let output = run(place.path(), &still);
+    assert!(output.status.success());
+    let said = text(&output.stderr);
+    assert_eq!(said.matches("no better than a guess: dev: ").count(), 1, "{said}");
+    assert!(said.contains("larger rates"), "{said}");
+    let learns = ["task=mrpc", "epochs=30", "lr=3e-2", "max_grad_norm=1", "run_dir=learns"];
+    let output = run(place.path(), &learns);
+    assert!(output.status.success());
+    assert!(!text(&output.stderr).contains("no better than a guess"));
 }
 
 #[test]

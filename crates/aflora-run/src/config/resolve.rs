@@ -157,7 +157,7 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let task_config = TaskConfig { model: None, method: None, ..task_config? };
     let task = task_config.task.parse().ok()?;
     if let Some(message) = overlap(&method) {
-        let place = place_of(&settings, "epochs");
+        let place = method_block.as_ref().and_then(|b| place_of(&b.settings, "freeze.t_i"));
         let help = "shorten `method.freeze.t_i` or `method.freeze.t_f`";
         problems.push(Problem::at(place, message).help(help));
     }

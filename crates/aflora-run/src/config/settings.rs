@@ -47,7 +47,7 @@ pub struct RunSettings {
     /// down as numbers, so this is no key of its own.
     #[serde(skip)]
     pub fit_batch: bool,
-    /// Passes whose gradients are summed for one update (each weighted 1 / accumulate).
+    /// Passes to an update, whose loss is a mean over the rows or tokens of all of them.
     pub accumulate: usize,
     /// Rows of an evaluation pass.
     pub eval_batch_size: usize,

@@ -25,9 +25,9 @@ pub fn check_moved(tuner: &mut Tuner) -> Result<()> {
         return Ok(());
     }
     let unmoved = tuner.unmoved()?;
-    // Where every step was bad, that is told.
+    // Where most steps were bad, that is told: the others are too few to reach everything.
     let (skipped, _) = tuner.skipped()?;
-    if let Some(first) = unmoved.first().filter(|_| skipped < GUARD_STEP) {
+    if let Some(first) = unmoved.first().filter(|_| 2 * skipped <= GUARD_STEP) {
         tracing::warn!(
             "{} trained tensors have had no gradient in {GUARD_STEP} steps, such as {first}: \
              they do not take part in the model's output",
@@ -81,13 +81,16 @@ pub fn check_finite(tuner: &Tuner, run: &Prepared, step: &Step, known: u64) -> R
 /// What helps where `bad` of `steps` steps were not finite.
 fn cure(bad: u64, steps: u64, config: &RunSettings) -> String {
     if bad == steps {
-        return "No step was finite, so no rate is at fault: the weights hold a number that is \
-                none, or precision=fp32 may help"
+        return "No step was finite, so no rate is at fault, but the weights, or a precision other \
+                than fp32"
             .into();
     }
     format!(
-        "A smaller lr (it is {}) or head_lr ({}), a longer warmup ({}), or precision=fp32 may help",
-        config.lr, config.head_lr, config.warmup
+        "A smaller lr (it is {:?}) or head_lr ({:?}), or a longer warmup ({}) may help{}",
+        config.lr,
+        config.head_lr,
+        config.warmup,
+        if config.precision == "fp32" { "" } else { ", or precision=fp32" }
     )
 }
 
@@ -102,7 +105,7 @@ pub fn tell_still(which: &str, loss: f64, (bad, steps): (u64, u64), config: &Run
         return;
     }
     tracing::warn!(
-        "{stood}. lr={} or head_lr={} may be too small, a max_grad_norm of {} too tight, or the \
+        "{stood}. lr={:?} or head_lr={:?} may be too small, a max_grad_norm of {} too tight, or the \
          labels may have nothing to do with the texts",
         config.lr,
         config.head_lr,
@@ -129,10 +132,14 @@ fn findings(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) -> 
     let ends = course.curve.ends().filter(|_| course.curve.rose());
     if let Some((first, last)) = ends {
         words.push(format!(
-            "the training loss rose, from {first:.4} at first to {last:.4} at last: lr={} or \
-             head_lr={} is too large, or a warmup of {} too short",
+            "the training loss rose, from {first:.4} at first to {last:.4} at last: lr={:?} or \
+             head_lr={:?} is too large, or a warmup of {} too short",
             config.lr, config.head_lr, config.warmup
         ));
+    }
+    let best = course.best.and_then(|best| course.evaluations.get(best));
+    if let Some(best) = best.filter(|best| !best.loss.is_finite()) {
+        words.push(format!("the best epoch's dev loss is {}: its answers say nothing", best.loss));
     }
     let why = match course.curve.ends() {
         _ if !words.is_empty() => "Training went wrong, as said above".to_string(),
@@ -142,8 +149,8 @@ fn findings(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) -> 
              with the texts"
         ),
         _ => format!(
-            "The training loss hardly fell: more epochs ({} now), more rows or larger rates (lr={}, \
-             head_lr={}) may help, if the labels have to do with the texts",
+            "The training loss hardly fell: more epochs ({} now), more rows or larger rates (lr={:?}, \
+             head_lr={:?}) may help, if the labels have to do with the texts",
             config.epochs, config.lr, config.head_lr
         ),
     };

@@ -107,6 +107,7 @@ fn mistakes_are_told_with_what_would_be_right() {
 fn spans_that_overlap_are_known_before_anything_is_loaded() {
     let printed = bad(&["method.freeze.t_i=40%"]);
     assert!(printed.contains("is 40% + 70%, more than the whole of any run"), "{printed}");
+    assert!(printed.contains("command line:1:"), "{printed}");
     good(&["method.freeze.t_i=30%"]);
     good(&["method.freeze.t_i=40%", "method=aflora-trainable"]);
     // Epochs give way in a short run.
