@@ -23,7 +23,8 @@ use aflora_core::{Span, Tuner, TunerConfig};
 use aflora_cuda::StepGraphs;
 use aflora_models::{build, build_writer, kinds, AdaptedModel, Backbone, Batch, Pattern};
 use aflora_models::{Purpose, Targets, WriterOptions};
-use aflora_run::device::{choose, peak_memory, synchronize, use_precision};
+use aflora_run::device::{choose, peak_memory, synchronize};
+use aflora_run::precision;
 use std::path::Path;
 use std::time::Instant;
 use tch::{Device, Kind, Reduction, Tensor};
@@ -140,8 +141,8 @@ fn main() -> anyhow::Result<()> {
         tch::set_num_threads(threads.parse()?);
     }
     let device = choose(option("device").unwrap_or("auto"))?;
-    let precision = option("precision").unwrap_or("auto");
-    let base = use_precision(precision, device)?;
+    let asked = option("precision").unwrap_or("auto");
+    let base = precision::choose(asked, device, || Ok(f64::INFINITY))?;
     let steps: usize = option("steps").unwrap_or("30").parse()?;
     anyhow::ensure!(steps > 0, "steps=0 measures nothing");
     let (batch, length): (i64, i64) = (batch.parse()?, length.parse()?);
@@ -203,7 +204,7 @@ fn main() -> anyhow::Result<()> {
         "{}",
         serde_json::json!({
             "side": "aflora", "model": kind, "method": name,
-            "mode": if checkpointing { "checkpointing" } else if graphs.is_empty() { "eager" } else { "graphs" }, "precision": if precision == "tf32" { "TF32".into() } else { format!("{base:?}") },
+            "mode": if checkpointing { "checkpointing" } else if graphs.is_empty() { "eager" } else { "graphs" }, "precision": if asked == "tf32" { "TF32".into() } else { format!("{base:?}") },
             "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
             "mean_ms": measured.iter().sum::<f64>() / steps as f64,
             "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,

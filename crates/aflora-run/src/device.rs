@@ -1,8 +1,8 @@
-//! Where a run computes, and in what precision.
+//! Where a run computes.
 
 use crate::{allocator, usage};
 use aflora_cuda as cuda;
-use tch::{Device, Kind};
+use tch::Device;
 
 /// A device by its name in a configuration: `auto`, `cpu`, `cuda` or `cuda:N`.
 ///
@@ -38,28 +38,6 @@ pub fn choose(name: &str) -> anyhow::Result<Device> {
     } else {
         Ok(Device::Cpu)
     }
-}
-
-/// The kind of the frozen weights; `auto` is bf16 where the machine multiplies it. With `tf32`,
-/// a GPU's fp32 products take the tensor cores from now on.
-pub fn use_precision(precision: &str, device: Device) -> anyhow::Result<Kind> {
-    let kind = match precision {
-        "fp32" | "tf32" => Kind::Float,
-        "bf16" => Kind::BFloat16,
-        "auto" if device == Device::Cpu && !multiplies_bf16() => Kind::Float,
-        "auto" => Kind::BFloat16,
-        other => usage!("precision `{other}` is unknown: auto, fp32, tf32 or bf16"),
-    };
-    cuda::allow_tf32(precision == "tf32");
-    Ok(kind)
-}
-
-/// Whether this processor multiplies bf16 itself (AVX512-BF16, AMX): elsewhere bf16 is slower
-/// than fp32.
-fn multiplies_bf16() -> bool {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
-    flags.split_whitespace().any(|flag| matches!(flag, "avx512_bf16" | "amx_bf16"))
 }
 
 /// The device as people name it.

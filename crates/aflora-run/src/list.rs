@@ -32,7 +32,10 @@ pub fn list(folder: &Path) -> Result<String> {
     runs.retain(|path| path.join(CONFIG).is_file());
     runs.sort();
     if runs.is_empty() {
-        return Ok(format!("no runs in {}\n", folder.display()));
+        return Ok(format!(
+            "no runs in {}\n",
+            aflora_files::printable_line(&folder.display().to_string())
+        ));
     }
     let mut rows =
         vec![["run", "best", "epoch", "parameters", "training", "device", "settings"]
@@ -41,23 +44,24 @@ pub fn list(folder: &Path) -> Result<String> {
         let name = run.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let [best, epoch, parameters, training, device] = match read_json(&run.join(METRICS)) {
             Ok(metrics) => results(&metrics),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                ["not finished", "", "", "", ""].map(String::from)
-            }
-            // Damaged, or no file: each of its values is told to be unknown.
-            Err(_) => results(&Value::Null),
+            // Another program's file, or damaged: each of its values is told to be unknown.
+            Err(error) if error.kind() != ErrorKind::NotFound => results(&Value::Null),
+            Err(_) => ["not finished", "", "", "", ""].map(String::from),
         };
         rows.push([name, best, epoch, parameters, training, device, settings]);
     }
     // What no run has takes no column.
     let columns: Vec<usize> =
         (0..7).filter(|&i| rows.iter().skip(1).any(|row| !row[i].is_empty())).collect();
+    for cell in rows.iter_mut().flatten() {
+        *cell = aflora_files::printable_line(cell).into_owned();
+    }
     let widths: Vec<usize> =
         (0..7).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
     let line = |row: &[String; 7]| {
         let cells: Vec<String> =
             columns.iter().map(|&i| format!("{:1$}", row[i], widths[i])).collect();
-        aflora_files::printable_line(cells.join("  ").trim_end()).into_owned() + "\n"
+        cells.join("  ").trim_end().to_string() + "\n"
     };
     Ok(rows.iter().map(line).collect())
 }

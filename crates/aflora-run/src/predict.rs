@@ -197,7 +197,7 @@ impl Predictor {
         progress: &mut dyn Progress,
     ) -> Result<u64> {
         let (mut window, mut done) = (Vec::new(), 0);
-        while let Some(row) = rows.next()? {
+        while let Some(row) = rows.read()? {
             let asked = self.ask(row).map_err(|(line, problem)| rows.problem(line, problem))?;
             window.push(asked);
             if window.len() == self.window {

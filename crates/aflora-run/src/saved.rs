@@ -5,9 +5,9 @@ use crate::data::Task;
 use crate::run::folder::{ADAPTER, CONFIG, METRICS};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::objective::write::Texts;
-use crate::run::prepare::{build_model, texts};
+use crate::run::prepare::{base_kind, build_model, texts};
 use crate::ui::Progress;
-use crate::{device, usage};
+use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::merged::{self, Answers};
 use aflora_models::{weights, AdaptedModel, TextEncoder};
@@ -122,10 +122,9 @@ impl SavedRun {
         let device = device::choose(name)?;
         let method = self.resolved.method.build()?;
         // Unless asked otherwise, in what it trained in.
-        let base = match (precision, self.resolved.run.precision.as_str()) {
-            ("auto", "auto") if !method.adapts() => Kind::Float,
-            ("auto", trained) => device::use_precision(trained, device)?,
-            (asked, _) => device::use_precision(asked, device)?,
+        let base = match precision {
+            "auto" => base_kind(&self.resolved, &self.files, method.as_ref(), device)?,
+            asked => precision::choose(asked, device, || Ok(f64::INFINITY))?,
         };
         Ok((device, base))
     }

@@ -164,7 +164,7 @@ impl Write for LogSink {
 }
 
 /// An error with its causes, each told once: many an error's own words hold those of its cause.
-pub fn told(error: &anyhow::Error) -> String {
+pub fn words(error: &anyhow::Error) -> String {
     let mut words = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if words.is_empty() {

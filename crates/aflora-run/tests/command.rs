@@ -131,7 +131,7 @@ fn wrong_settings_are_refused_with_code_2_before_anything_is_written() {
     let place = workplace();
     for (more, words) in [
         (vec!["max_length=128"], "reads at most 64 tokens; set max_length=64"),
-        (vec!["epochs=1"], "freeze.t_i + freeze.t_f"),
+        (vec!["method.freeze.t_i=60%"], "freeze.t_i + freeze.t_f"),
         (vec!["model.target_modules=[qurey]"], "the nearest are: "),
         (vec!["model.target_modules='('"], "regular expression"),
         (vec!["device=cuda:99"], "device `cuda:99`"),

@@ -1,10 +1,12 @@
 //! Arguments that cannot be understood.
 
-use super::Cli;
 use aflora_run::config::keys::{Key, KEYS};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Error};
+use clap::Error;
 use std::process::ExitCode;
+
+/// The commands that take the settings of a run.
+const SETTABLE: [&str; 4] = ["run", "validate", "inspect", "experiment"];
 
 /// Prints what is wrong with the arguments, or the help that was asked for. Settings are no
 /// options: `--limit 64` is answered with `limit=64`.
@@ -26,9 +28,7 @@ fn setting(error: &Error, typed: &[String]) -> Option<String> {
         return None;
     };
     // Only where the command takes settings.
-    let command = typed.get(1)?;
-    let command = Cli::command().find_subcommand(command)?.clone();
-    command.get_arguments().find(|argument| argument.get_id() == "overrides")?;
+    typed.get(1).filter(|command| SETTABLE.contains(&command.as_str()))?;
     let name = option.trim_start_matches('-').split(['=', ' ']).next()?;
     let key = key(name)?;
     let at = typed.iter().position(|t| t.split('=').next() == Some(&format!("--{name}")))?;
@@ -59,6 +59,7 @@ fn key(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Cli;
     use clap::Parser;
 
     #[test]

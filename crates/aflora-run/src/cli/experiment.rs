@@ -54,7 +54,7 @@ pub struct Experiment {
 pub const HELP: &str = "\
 Cells come from the experiment file; `seeds=[…]` and the like choose among them, and what is left
 out or set otherwise writes its results under a name of its own (…-part). Finished cells are
-skipped, broken ones go on; a cell that fails does not end the rest, and its reason is told. Cells
+skipped, broken ones go on; a cell that fails does not end the rest, and its reason is shown. Cells
 are found by their settings, so experiments share runs.
 
 Examples:

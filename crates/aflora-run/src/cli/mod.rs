@@ -53,7 +53,8 @@ pub enum Command {
     /// Train and evaluate one configuration, and write a run folder.
     #[command(after_help = run::HELP)]
     Run(target::Target),
-    /// Check a configuration: all problems at once, each with its place.
+    /// Check a configuration, its model and its data: all problems at once.
+    #[command(after_help = validate::HELP)]
     Validate(target::Target),
     /// Show which layers would get an adapter, and how many parameters would train.
     #[command(after_help = inspect::HELP)]
@@ -86,6 +87,12 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether libtorch will have work to do, here or in processes that this one starts.
+    pub fn computes(&self) -> bool {
+        use Command::{Experiment, Merge, Predict, Run};
+        matches!(self, Run(_) | Predict(_) | Merge(_) | Experiment(_))
+    }
+
     /// Does it.
     ///
     /// # Errors
@@ -93,7 +100,7 @@ impl Command {
     pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
         match self {
             Command::Run(target) => run::run(&target, progress),
-            Command::Validate(target) => validate::validate(&target),
+            Command::Validate(target) => validate::validate(&target, progress),
             Command::Inspect(target) => inspect::inspect(&target, progress),
             Command::Predict(predict) => predict.run(progress),
             Command::Merge(merge) => merge.run(progress),

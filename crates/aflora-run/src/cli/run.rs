@@ -75,7 +75,7 @@ fn describe(run: &prepare::Prepared) {
         let (split, rows, path) = (&source.split, source.rows, source.path.display());
         let skipped = match source.skipped {
             0 => String::new(),
-            n => format!(" ({n} broken rows skipped)"),
+            n => format!(" ({n} broken rows passed over, of {})", rows + n),
         };
         tracing::info!("{split}: {} of {rows} rows of {path}{skipped}", run.objective.rows(split));
     }

@@ -156,9 +156,9 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     // Whom it names has been asked.
     let task_config = TaskConfig { model: None, method: None, ..task_config? };
     let task = task_config.task.parse().ok()?;
-    if let Some(message) = overlap(&method, run.epochs) {
+    if let Some(message) = overlap(&method) {
         let place = place_of(&settings, "epochs");
-        let help = "train longer (`epochs`) or shorten `method.freeze.t_i` or `method.freeze.t_f`";
+        let help = "shorten `method.freeze.t_i` or `method.freeze.t_f`";
         problems.push(Problem::at(place, message).help(help));
     }
     if run.record_gradients && method.build().is_ok_and(|method| method.freezes()) {
@@ -261,10 +261,9 @@ fn check_run_for(
     lay(&RunSettings::default(), &settings, &[], None, problems);
 }
 
-/// What is wrong if the spans in which nothing and everything is frozen overlap.
-///
-/// Known without the data unless a span is given in steps; those are checked at the start.
-fn overlap(method: &MethodConfig, epochs: usize) -> Option<String> {
+/// What is wrong if the spans in which nothing and everything is frozen overlap in a run of any
+/// length. Spans in epochs and steps give way in a short one.
+fn overlap(method: &MethodConfig) -> Option<String> {
     let (freeze, pm_trainable) = match method {
         MethodConfig::Aflora(config) => (&config.freeze, config.pm_trainable),
         MethodConfig::AfloraRank(config) => (&config.freeze, config.pm_trainable),
@@ -273,16 +272,13 @@ fn overlap(method: &MethodConfig, epochs: usize) -> Option<String> {
     if freeze.mode != FreezeMode::Adaptive || pm_trainable == PmTrainable::None {
         return None;
     }
-    let share = |span: Span| match span {
-        Span::Epochs(n) => Some(n / epochs as f64),
-        Span::Share(share) => Some(share),
-        Span::Steps(_) => None,
+    let FreezeConfig { t_i: t_i @ Span::Share(first), t_f: t_f @ Span::Share(last), .. } = freeze
+    else {
+        return None;
     };
-    let sum = share(freeze.t_i)? + share(freeze.t_f)?;
-    let FreezeConfig { t_i, t_f, .. } = freeze;
-    let run = Span::Epochs(epochs as f64);
-    (sum > 1.0 + 1e-9)
-        .then(|| format!("`freeze.t_i + freeze.t_f` is {t_i} + {t_f}, more than the run's {run}"))
+    (first + last > 1.0 + 1e-9).then(|| {
+        format!("`freeze.t_i + freeze.t_f` is {t_i} + {t_f}, more than the whole of any run")
+    })
 }
 
 impl Resolved {

@@ -33,7 +33,7 @@ pub fn read(path: &Path, spec: &TaskSpec) -> Result<(Vec<Example>, Vec<Example>)
 
     let mut seen = HashSet::new();
     let (mut train, mut dev) = (Vec::new(), Vec::new());
-    while let Some(mut row) = table.next()? {
+    while let Some(mut row) = table.read()? {
         let [category, text, movie] = [category, text, movie].map(|column| row.take(column));
         if category == "plot" || !seen.insert(text.clone()) {
             continue;

@@ -176,16 +176,16 @@ impl<R: Read> Table<R> {
     ///
     /// # Errors
     /// It cannot be read, or has other columns than the first line.
-    pub fn next(&mut self) -> Result<Option<Row>, DataError> {
-        let Some(row) = self.next_of_any_width()? else { return Ok(None) };
+    pub fn read(&mut self) -> Result<Option<Row>, DataError> {
+        let Some(row) = self.read_of_any_width()? else { return Ok(None) };
         match row.whole() {
             Ok(()) => Ok(Some(row)),
             Err(problem) => Err(self.problem(row.line, problem)),
         }
     }
 
-    /// As [`next`](Self::next), but the row may have too few or too many cells.
-    pub(super) fn next_of_any_width(&mut self) -> Result<Option<Row>, DataError> {
+    /// As [`read`](Self::read), but the row may have too few or too many cells.
+    pub(super) fn read_of_any_width(&mut self) -> Result<Option<Row>, DataError> {
         if self.format == Format::Jsonl {
             return self.object();
         }
@@ -379,7 +379,7 @@ mod tests {
         let mut table =
             Table::new(from, Path::new("FILE"), format, |_| true).map_err(|e| e.to_string())?;
         let mut rows = Vec::new();
-        while let Some(row) = table.next().map_err(|e| e.to_string())? {
+        while let Some(row) = table.read().map_err(|e| e.to_string())? {
             let cells: Vec<String> = row
                 .cells()
                 .map(|(name, cell)| format!("{name}={}", serde_json::to_string(cell).unwrap()))

@@ -226,6 +226,14 @@ impl Task {
         }
     }
 
+    /// Whether its data can be fetched.
+    pub fn is_on_hub(self) -> bool {
+        match self {
+            Task::Labels(spec) => spec.name != "reviews",
+            Task::Text(spec) => spec.hub.is_some(),
+        }
+    }
+
     /// The names that a row's text may have, best first, for each of the task's texts: our own,
     /// the hub's, GLUE's.
     pub fn input_names(self) -> Vec<Vec<&'static str>> {

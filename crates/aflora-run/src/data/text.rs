@@ -2,7 +2,7 @@
 //! is given and one for what is wanted.
 
 use super::bounded::Bounded;
-use super::locate::Source;
+use super::locate::{Passed, Source};
 use super::table::{Format, Table};
 use super::{parquet, DataError};
 use crate::hub::{Hub, Repo};
@@ -115,7 +115,7 @@ pub fn load(
     hub: &Hub,
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<TextDataset, DataError> {
-    let mut tried = String::new();
+    let mut passed = Passed::default();
     for (how, folder) in named {
         for place in [folder.join(spec.name), folder.clone()] {
             if let Some(train) = split_file(&place, "train") {
@@ -128,9 +128,12 @@ pub fn load(
                 })?;
                 return read(spec, &[train], &[eval]);
             }
-            tried.push_str(&format!("\n  {}/train.jsonl ({how})", place.display()));
         }
+        let (name, eval) = (spec.name, spec.eval);
+        let missing = || format!("no train.jsonl and {eval}.jsonl in it or in its {name}/");
+        passed.over(how, folder, missing);
     }
+    let mut tried = passed.to_string();
     if let Some(files) = &spec.hub {
         let repo = Repo { repo: files.repo.into(), revision: files.revision.into(), dataset: true };
         let mut get = |names: &[&str]| -> Result<Vec<PathBuf>, DataError> {
@@ -146,7 +149,9 @@ pub fn load(
                 })
                 .collect()
         };
-        return read(spec, &get(files.train)?, &get(files.eval)?);
+        let dataset = read(spec, &get(files.train)?, &get(files.eval)?)?;
+        passed.tell(spec.name, &dataset.sources);
+        return Ok(dataset);
     }
     if let Some(folder) = spec.shipped.filter(|_| named.is_empty()) {
         let place = project.join(folder);
@@ -217,7 +222,7 @@ fn jsonl_rows(path: &Path, spec: &TextSpec) -> Result<Vec<Pair>, DataError> {
     let file = files::open(path).map_err(DataError::io(path))?;
     let mut table = Table::new(Bounded::new(file), path, Format::Jsonl, |_| true)?;
     let mut rows = Vec::new();
-    while let Some(row) = table.next()? {
+    while let Some(row) = table.read()? {
         let text = |name: &str| row.text(name).map_err(|problem| table.problem(row.line, problem));
         rows.push(Pair { input: text(spec.input)?, target: text(spec.target)? });
     }

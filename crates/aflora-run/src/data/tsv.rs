@@ -33,7 +33,7 @@ pub fn read(path: &Path, spec: &TaskSpec) -> Result<Rows, DataError> {
     let text_b = text_b.map(|name| table.column(name)).transpose()?;
     let mut rows = Rows { examples: Vec::new(), skipped: 0 };
     let mut first_broken = None;
-    while let Some(mut row) = table.next_of_any_width()? {
+    while let Some(mut row) = table.read_of_any_width()? {
         // A row of another width may have anything in the label's column; one of the right width
         // with a label that is none tells of another file than this task's.
         match row.whole() {

@@ -118,6 +118,16 @@ impl Hub {
         }
     }
 
+    /// Whether the network may not be used.
+    pub fn is_offline(&self) -> bool {
+        self.offline.is_some()
+    }
+
+    /// The same, of which only the cache is used, as if the environment forbade the network.
+    pub fn without_network(self) -> Self {
+        Hub { offline: self.offline.or(Some("HF_HUB_OFFLINE")), ..self }
+    }
+
     /// A hub at another place; for tests and mirrors.
     pub fn at(endpoint: &str, cache: &Path) -> Self {
         Hub {

@@ -40,7 +40,7 @@ const MANIFEST: &str = "manifest.json";
 /// How many are kept.
 const KEPT: usize = 2;
 /// Of what a checkpoint holds; another one cannot be read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A run at a moment, but for the tensors.
 #[derive(Debug, Serialize, Deserialize)]

@@ -32,6 +32,8 @@ pub struct Course {
     pub curve: Curve,
     /// How the losses of evaluations went, which have no dropout in them.
     pub eval_curve: Curve,
+    /// Why the best evaluation's result is no better than a guess, where it is not.
+    pub doubts: Vec<String>,
 }
 
 impl Course {
@@ -82,6 +84,7 @@ impl Default for Course {
             last_loss: f64::NAN,
             curve: Curve::default(),
             eval_curve: Curve::default(),
+            doubts: Vec::new(),
         }
     }
 }
@@ -91,11 +94,13 @@ pub fn null_is_nan<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f6
     Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
-/// The range of the recorded losses: one that does not move learns nothing.
+/// How recorded losses went: one that does not move learns nothing, nor does one that rises.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Curve {
     recorded: u64,
+    first: f64,
+    last: f64,
     least: f64,
     most: f64,
     told: bool,
@@ -108,16 +113,35 @@ impl Curve {
     pub const EVALUATIONS: u64 = 3;
     /// A loss that moved by less, relative to its size, stood still.
     const STILL: f64 = 1e-4;
+    /// One that was never below its beginning and ends above it by this factor only rose.
+    const ROSE: f64 = 1.1;
+    /// One that ends above its beginning by this factor diverged, whatever came between.
+    const DIVERGED: f64 = 2.0;
+    /// Losses to see before a rise is one.
+    const RISE: u64 = 3;
+
+    /// The first loss and the last; of none, none.
+    pub fn ends(&self) -> Option<(f64, f64)> {
+        (self.recorded > 0).then_some((self.first, self.last))
+    }
+
+    /// Whether the loss only rose, or ended far above where it began.
+    pub fn rose(&self) -> bool {
+        let Curve { recorded, first, last, least, .. } = *self;
+        let only = least >= first && last > Self::ROSE * first;
+        recorded >= Self::RISE && (only || last > Self::DIVERGED * first)
+    }
 
     /// Takes a loss in; when they are `enough`, says whether they stood still. That is said once.
     pub fn stands_still(&mut self, loss: f64, enough: u64) -> bool {
         if !loss.is_finite() {
             return false;
         }
-        (self.least, self.most) = match self.recorded {
-            0 => (loss, loss),
-            _ => (self.least.min(loss), self.most.max(loss)),
-        };
+        if self.recorded == 0 {
+            (self.first, self.least, self.most) = (loss, loss, loss);
+        }
+        (self.least, self.most) = (self.least.min(loss), self.most.max(loss));
+        self.last = loss;
         self.recorded += 1;
         if self.told || self.recorded < enough {
             return false;
@@ -205,6 +229,24 @@ mod tests {
         refused(&clock(r#"{"steps":7,"seconds":1,"sample":[],"k":63}"#), "clock.k is 63");
         refused(&clock(r#"{"steps":7,"seconds":1,"sample":[],"k":64}"#), "clock.k is 64");
         refused(&clock(r#"{"steps":1,"seconds":1,"sample":[1,1],"k":0}"#), "clock.sample has 2");
+    }
+
+    #[test]
+    fn a_loss_that_only_rose_or_ends_far_above_its_beginning_is_no_noise() {
+        let rose = |losses: &[f64]| {
+            let mut curve = Curve::default();
+            for &loss in losses {
+                let _ = curve.stands_still(loss, 50);
+            }
+            curve.rose()
+        };
+        assert!(rose(&[0.7, 0.8, 0.9]));
+        assert!(rose(&[0.7, 0.6, 40.0]));
+        assert!(rose(&[0.7, f64::NAN, 0.75, 0.9]));
+        assert!(!rose(&[0.7, 0.6, 0.9]), "it was lower in between");
+        assert!(!rose(&[0.70, 0.71, 0.72]), "noise");
+        assert!(!rose(&[0.7, 0.9]), "too few to tell");
+        assert!(!rose(&[0.7, 0.5, 0.1]));
     }
 
     #[test]

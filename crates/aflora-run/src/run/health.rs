@@ -1,5 +1,7 @@
 //! What goes wrong in training without an error: told by name, or ended before it costs more.
 
+use super::course::Course;
+use super::prepare::Prepared;
 use super::train::Step;
 use crate::config::RunSettings;
 use aflora_core::Tuner;
@@ -10,6 +12,12 @@ const GUARD_STEP: u64 = 20;
 
 /// Rows that are named at most.
 const ROWS: usize = 32;
+
+/// One bad step in so many is told again at the end.
+const TOLD: u64 = 100;
+
+/// A training loss that ends below this share of its beginning fell.
+const FELL: f64 = 0.9;
 
 /// Names what should train and does not, once.
 pub fn check_moved(tuner: &mut Tuner) -> Result<()> {
@@ -30,25 +38,34 @@ pub fn check_moved(tuner: &mut Tuner) -> Result<()> {
 }
 
 /// Looks at how many steps were bad: tells the first of a row, and ends the run when there are
-/// too many. `known` are those told before; gives those known now. Waits for the device.
+/// too many: `max_bad_steps` in a row, or in all and more than half of the steps so far; behind
+/// the last step, more than half. `known` are those told before; gives those known now. Waits for
+/// the device.
 ///
 /// # Errors
-/// There are too many in a row.
-pub fn check_finite(tuner: &Tuner, config: &RunSettings, step: &Step, known: u64) -> Result<u64> {
+/// There are too many.
+pub fn check_finite(tuner: &Tuner, run: &Prepared, step: &Step, known: u64) -> Result<u64> {
     let (total, in_a_row) = tuner.skipped()?;
     let completed = tuner.completed();
-    if in_a_row >= config.max_bad_steps {
+    let most = run.config.max_bad_steps;
+    let too_many = if in_a_row >= most {
+        Some(format!("{in_a_row} steps in a row"))
+    } else {
+        let enough = total >= most || completed == run.total_steps();
+        (enough && 2 * total > completed).then(|| format!("{total} of {completed} steps"))
+    };
+    if let Some(too_many) = too_many {
         let loss = step.loss.double_value(&[]);
         let norm = step.report.grad_norm.double_value(&[]);
         let rows: Vec<String> = step.update.rows().take(ROWS).map(|row| row.to_string()).collect();
         let more = step.update.rows().count().saturating_sub(ROWS);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         bail!(
-            "loss or gradient was not finite in {in_a_row} steps in a row, the last of them step \
-             {completed}: loss {loss}, gradient norm {norm}, training rows {}{more} (counted from \
-             0, of those in use). None of these steps moved anything. A smaller lr or head_lr, a \
-             smaller max_grad_norm, a longer warmup, or precision=fp32 may help",
-            rows.join(", ")
+            "loss or gradient was not finite in {too_many}; step {completed} had loss {loss}, \
+             gradient norm {norm}, training rows {}{more} (counted from 0, of those in use). None \
+             of these steps moved anything. {}",
+            rows.join(", "),
+            cure(total, completed, &run.config)
         );
     }
     if total > known && in_a_row <= total - known {
@@ -61,14 +78,120 @@ pub fn check_finite(tuner: &Tuner, config: &RunSettings, step: &Step, known: u64
     Ok(total)
 }
 
-/// Says that a loss does not move.
-pub fn tell_still(which: &str, loss: f64, config: &RunSettings) {
+/// What helps where `bad` of `steps` steps were not finite.
+fn cure(bad: u64, steps: u64, config: &RunSettings) -> String {
+    if bad == steps {
+        return "No step was finite, so no rate is at fault: the weights hold a number that is \
+                none, or precision=fp32 may help"
+            .into();
+    }
+    format!(
+        "A smaller lr (it is {}) or head_lr ({}), a longer warmup ({}), or precision=fp32 may help",
+        config.lr, config.head_lr, config.warmup
+    )
+}
+
+/// Says that a loss does not move, in a run of which `bad` of `steps` steps were not finite.
+pub fn tell_still(which: &str, loss: f64, (bad, steps): (u64, u64), config: &RunSettings) {
+    let stood = format!("the {which} has stood at {loss:.4} from the start: nothing is learnt");
+    if bad > 0 {
+        tracing::warn!(
+            "{stood}. {bad} of {steps} steps were not finite and moved nothing. {}",
+            cure(bad, steps, config)
+        );
+        return;
+    }
     tracing::warn!(
-        "the {which} has stood at {loss:.4} from the start: nothing is learnt. lr={} or head_lr={} \
-         may be too small, a max_grad_norm of {} too tight, or the labels may have nothing to do \
-         with the texts",
+        "{stood}. lr={} or head_lr={} may be too small, a max_grad_norm of {} too tight, or the \
+         labels may have nothing to do with the texts",
         config.lr,
         config.head_lr,
         config.max_grad_norm.map_or("null".into(), |norm| norm.to_string()),
     );
+}
+
+/// Says at the end of a run of `steps` steps, of which `bad` were not finite, what its result is
+/// worth where it is worth little.
+pub fn sum_up(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) {
+    for words in findings(course, (bad, steps), config) {
+        tracing::warn!("{words}");
+    }
+}
+
+fn findings(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) -> Vec<String> {
+    let mut words = Vec::new();
+    if bad * TOLD > steps {
+        words.push(format!(
+            "{bad} of {steps} steps were not finite and moved nothing. {}",
+            cure(bad, steps, config)
+        ));
+    }
+    let ends = course.curve.ends().filter(|_| course.curve.rose());
+    if let Some((first, last)) = ends {
+        words.push(format!(
+            "the training loss rose, from {first:.4} at first to {last:.4} at last: lr={} or \
+             head_lr={} is too large, or a warmup of {} too short",
+            config.lr, config.head_lr, config.warmup
+        ));
+    }
+    let why = match course.curve.ends() {
+        _ if !words.is_empty() => "Training went wrong, as said above".to_string(),
+        Some((first, last)) if last < first * FELL => format!(
+            "The training loss did fall, from {first:.4} to {last:.4}: what was learnt of the \
+             training rows does not carry over. More of them may help, if the labels have to do \
+             with the texts"
+        ),
+        _ => format!(
+            "The training loss hardly fell: more epochs ({} now), more rows or larger rates (lr={}, \
+             head_lr={}) may help, if the labels have to do with the texts",
+            config.epochs, config.lr, config.head_lr
+        ),
+    };
+    let doubts = course.doubts.iter();
+    words.extend(doubts.map(|doubt| format!("no better than a guess: {doubt}. {why}")));
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn course(losses: &[f64], doubts: &[&str]) -> Course {
+        let doubts = doubts.iter().map(|doubt| doubt.to_string()).collect();
+        let mut course = Course { doubts, ..Course::default() };
+        for &loss in losses {
+            let _ = course.curve.stands_still(loss, 50);
+        }
+        course
+    }
+
+    fn found(losses: &[f64], doubts: &[&str], bad: u64) -> String {
+        findings(&course(losses, doubts), (bad, 100), &RunSettings::default()).join("\n")
+    }
+
+    #[test]
+    fn a_run_that_learnt_says_nothing() {
+        assert_eq!(found(&[0.7, 0.5, 0.2], &[], 1), "", "one bad step of a hundred was told");
+    }
+
+    #[test]
+    fn advice_follows_from_what_happened() {
+        let words = found(&[0.7, 3.0, 9.0], &["dev: one label"], 30);
+        assert!(words.contains("30 of 100 steps"), "{words}");
+        assert!(words.contains("rose, from 0.7000 at first to 9.0000"), "{words}");
+        assert!(words.contains("no better than a guess: dev: one label"), "{words}");
+        assert!(!words.contains("larger rates") && !words.contains("too small"), "{words}");
+        let words = found(&[0.7, 0.5, 0.2], &["dev: one label"], 0);
+        assert!(words.contains("does not carry over"), "{words}");
+        let words = found(&[0.7, 0.71, 0.69], &["dev: one label"], 0);
+        assert!(words.contains("larger rates"), "{words}");
+        assert!(found(&[], &["dev: one label"], 0).contains("more epochs"));
+    }
+
+    #[test]
+    fn a_rate_is_not_blamed_for_steps_that_never_moved_anything() {
+        let config = RunSettings::default();
+        assert!(cure(5, 5, &config).contains("no rate is at fault"));
+        assert!(cure(5, 9, &config).contains("smaller lr"));
+    }
 }

@@ -44,6 +44,9 @@ pub fn train(
     // Before anything is frozen again.
     let flops_at_start = run.model.flops_per_token();
     let Start { mut recorder, course, saved } = start::start(resolved, run, &mut tuner, folder)?;
+    if let Some(remark) = tuner.remark() {
+        tracing::info!("{remark}");
+    }
     interrupt::listen().context("signals cannot be caught")?;
     if saved.is_none() {
         recorder.record(&Event::Begin {
@@ -218,7 +221,7 @@ impl Loop<'_> {
             completed.is_multiple_of(config.log_every) || completed == self.run.total_steps();
         // Looking makes a GPU wait.
         if record || self.run.device == tch::Device::Cpu {
-            self.skipped = health::check_finite(&self.tuner, config, step, self.skipped)?;
+            self.skipped = health::check_finite(&self.tuner, self.run, step, self.skipped)?;
         }
         health::check_moved(&mut self.tuner)?;
         if record {
@@ -236,7 +239,8 @@ impl Loop<'_> {
         (course.steps_in_sum, course.skipped_before) = (0, self.skipped);
         let an_epoch = self.run.steps_per_epoch.div_ceil(self.run.config.log_every);
         if course.curve.stands_still(course.last_loss, Curve::STEPS.max(an_epoch)) {
-            health::tell_still("loss", course.last_loss, &self.run.config);
+            let bad = (self.skipped, completed);
+            health::tell_still("loss", course.last_loss, bad, &self.run.config);
         }
         self.recorder.record(&Event::Step {
             step: completed,
@@ -327,7 +331,8 @@ impl Loop<'_> {
         let words =
             format!("epoch {epoch}: {loss}dev loss {:.4}, {}", evaluation.loss, metrics.join(", "));
         if self.course.eval_curve.stands_still(evaluation.loss, Curve::EVALUATIONS) {
-            health::tell_still("dev loss", evaluation.loss, &self.run.config);
+            let bad = (self.skipped, step);
+            health::tell_still("dev loss", evaluation.loss, bad, &self.run.config);
         }
         self.course.evaluations.push(evaluation);
         let index = self.course.evaluations.len() - 1;
@@ -338,6 +343,7 @@ impl Loop<'_> {
         if better {
             self.save_adapter()?;
             self.course.best = Some(index);
+            self.course.doubts = found.doubts;
         }
         tracing::info!("{words}{}", if better { " (best so far)" } else { "" });
         Ok(())
@@ -374,6 +380,8 @@ impl Loop<'_> {
         if let Some(log) = &mut self.gradients {
             log.flush()?;
         }
+        let bad = (self.tuner.skipped()?.0, self.tuner.completed());
+        health::sum_up(&self.course, bad, &self.run.config);
         let counts = self.tuner.accounting();
         self.folder.write("freeze.csv", freeze_table(self.run, counts).as_bytes())?;
         let summary =

@@ -1,0 +1,66 @@
+//! What numbers the frozen weights are held in.
+
+use crate::usage;
+use aflora_cuda as cuda;
+use aflora_models::Backbone;
+use anyhow::Result;
+use tch::{Device, Kind};
+
+/// Rows of a batch times elements of a linear layer, from which bf16 is quicker on a CPU that
+/// multiplies it. Below, a product is too small for its own arithmetic to count, while oneDNN
+/// keeps a kernel for each shape in memory (docs/performance.md has the measurements).
+const PAYS: f64 = (1 << 21) as f64;
+
+/// The kind of the frozen weights for a `precision` of a configuration: `auto`, `fp32`, `tf32` or
+/// `bf16`. With `tf32`, a GPU's fp32 products take the tensor cores from now on.
+///
+/// `auto` is bf16 on a GPU. On a CPU it is bf16 where the processor multiplies it and where it
+/// pays, which is for `work` to tell: [`rows_times_weights`] of the run.
+///
+/// # Errors
+/// The precision is unknown, or those of `work`.
+pub fn choose(precision: &str, device: Device, work: impl FnOnce() -> Result<f64>) -> Result<Kind> {
+    let kind = match precision {
+        "fp32" | "tf32" => Kind::Float,
+        "bf16" => Kind::BFloat16,
+        "auto" if device != Device::Cpu => Kind::BFloat16,
+        "auto" if multiplies_bf16() && work()? >= PAYS => Kind::BFloat16,
+        "auto" => Kind::Float,
+        other => usage!("precision `{other}` is unknown: auto, fp32, tf32 or bf16"),
+    };
+    cuda::allow_tf32(precision == "tf32");
+    Ok(kind)
+}
+
+/// How large a model's products are: `rows` of a batch times the elements of a linear layer, on
+/// average over the layers. Shapes suffice.
+pub fn rows_times_weights(model: &dyn Backbone, rows: usize) -> f64 {
+    let linears = model.linears();
+    let elements: i64 = linears.iter().map(|l| l.site.in_features * l.site.out_features).sum();
+    rows as f64 * elements as f64 / linears.len().max(1) as f64
+}
+
+/// Whether this processor multiplies bf16 itself (AVX512-BF16, AMX): elsewhere bf16 is slower
+/// than fp32.
+fn multiplies_bf16() -> bool {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    flags.split_whitespace().any(|flag| matches!(flag, "avx512_bf16" | "amx_bf16"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_a_cpu_bf16_is_for_products_that_are_large_enough() {
+        let auto = |work| choose("auto", Device::Cpu, || Ok(work)).unwrap();
+        assert_eq!(auto(PAYS / 2.0), Kind::Float);
+        assert_eq!(auto(PAYS) == Kind::BFloat16, multiplies_bf16());
+        let never = || unreachable!("the size of products decides nothing here");
+        assert_eq!(choose("bf16", Device::Cpu, never).unwrap(), Kind::BFloat16);
+        assert_eq!(choose("auto", Device::Cuda(0), never).unwrap(), Kind::BFloat16);
+        let error = choose("fp8", Device::Cpu, never).unwrap_err().to_string();
+        assert!(error.contains("`fp8` is unknown"), "{error}");
+    }
+}
