@@ -287,8 +287,10 @@ fn help_and_validate_say_what_there_is() {
     for word in ["run", "validate", "inspect", "ls", "Keys", "method.freeze.rule", "Exit codes"] {
         assert!(help.contains(word), "{word}: {help}");
     }
-    let output = aflora(place.path(), &["validate", CONFIG, "seed=7"]);
-    assert!(text(&output.stdout).contains("fine, reviews-minilm-aflora-seed7"));
+    let arguments =
+        ["validate", CONFIG, "task=mrpc", "model=minilm", "data=.", "max_length=64", "seed=7"];
+    let output = aflora(place.path(), &arguments);
+    assert!(text(&output.stdout).contains("fine, mrpc-minilm-aflora-seed7"));
 }
 
 /// A small finished run in `out`, by method.
@@ -368,7 +370,7 @@ fn a_merged_run_is_a_plain_model_and_an_exported_one_a_lora() {
         };
         ok(&["merge", "out", "merged", "--data", "."]);
         let merged = place.path().join("merged");
-        assert_eq!(json(&merged.join("config.json"))["label2id"]["1"], 1);
+        assert_eq!(json(&merged.join("config.json"))["label2id"]["equivalent"], 1);
         assert!(merged.join("tokenizer.json").is_file());
         refused(&aflora(place.path(), &["merge", "out", "merged", "--data", "."]), 2, "exists");
 
@@ -485,4 +487,8 @@ fn a_model_comes_from_the_hub_in_whatever_form_it_has_there_and_then_from_the_ca
     }
     let metrics = |run: &str| json(&place.path().join(run).join("metrics.json"))["best"].clone();
     assert_eq!(metrics("one")["loss"], metrics("two")["loss"]);
+    // Others find the model there, too.
+    let adapter = json(&place.path().join("one/adapter/adapter_config.json"));
+    assert_eq!(adapter["base_model_name_or_path"], "owner/tiny");
+    assert_eq!(adapter["revision"], "0123abc");
 }

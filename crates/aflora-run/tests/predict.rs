@@ -164,8 +164,8 @@ fn an_output_that_is_a_device_a_pipe_or_a_link_stays_one() {
     refused(&broken, 1, "error: bad.csv, line 2");
     assert_eq!(judged(), before);
     // A device, also by way of a link.
-    std::os::unix::fs::symlink("/dev/null", place.path().join("null")).unwrap();
-    for device in ["/dev/null", "null"] {
+    std::os::unix::fs::symlink("/dev/null", place.path().join("device")).unwrap();
+    for device in ["/dev/null", "device"] {
         lines(&predict(place.path(), "new.csv", rows, &["--output", device]));
         assert!(!fs::metadata("/dev/null").unwrap().is_file(), "{device}");
     }
@@ -181,15 +181,16 @@ fn an_output_that_is_a_device_a_pipe_or_a_link_stays_one() {
 
     // Commands that write folders make new ones, and leave what stands there.
     for (arguments, words) in [
-        (&["merge", "out", "null", "--data", "."][..], "null exists already"),
+        (&["merge", "out", "device", "--data", "."][..], "device exists already"),
         (&["export", "out", "pipe", "--data", "."], "pipe exists already"),
         (&["merge", "out", "dangling", "--data", "."], "dangling exists already"),
     ] {
         let _ = std::os::unix::fs::symlink("nowhere", place.path().join("dangling"));
         refused(&aflora(place.path(), arguments), 2, words);
     }
-    let arguments = ["run", common::CONFIG, "task=mrpc", "model=minilm", "data=.", "run_dir=null"];
-    refused(&aflora(place.path(), &arguments), 1, "null cannot be made");
-    assert!(!is_file("null") && !is_file("pipe") && !is_file("dangling"));
+    refused(&run(place.path(), &["task=mrpc", "run_dir=device"]), 1, "device cannot be made");
+    let report = aflora(place.path(), &["report", ".", "--out", "device"]);
+    assert!(!report.status.success(), "{}", text(&report.stdout));
+    assert!(!is_file("device") && !is_file("pipe") && !is_file("dangling"));
     assert!(!place.path().join("nowhere").exists());
 }

@@ -12,10 +12,12 @@ const SETTABLE: [&str; 4] = ["run", "validate", "inspect", "experiment"];
 /// options: `--limit 64` is answered with `limit=64`.
 pub fn refuse(error: Error) -> ExitCode {
     let typed: Vec<String> = std::env::args().collect();
-    // What cannot be printed has nobody to read it.
-    let _ = error.print();
-    if let Some(setting) = setting(&error, &typed) {
-        eprintln!("\nsettings are written key=value: say `{setting}`");
+    match setting(&error, &typed) {
+        Some(setting) => {
+            eprintln!("error: settings are written key=value: say `{setting}`");
+        }
+        // What cannot be printed has nobody to read it.
+        None => drop(error.print()),
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

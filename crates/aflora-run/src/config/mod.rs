@@ -3,7 +3,8 @@
 //! A run file names a task, a model and a method. Each is a block: a file of the folders
 //! `tasks/`, `models/` and `methods/`, which lie beside the run file or in the project's
 //! `configs`. (The project is the nearest folder at or above the run file that has
-//! `configs/tasks`; the working folder where there is none.) A block may also be named by a path
+//! `configs/tasks`; the working folder where there is none. A run writes down which it was, so
+//! that its own configuration finds the same model from anywhere.) A block may also be named by a path
 //! ending in `.yaml`, or be written out in the run file itself.
 //!
 //! Settings of the run are laid over one another, later ones winning:

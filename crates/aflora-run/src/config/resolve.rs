@@ -7,7 +7,7 @@ use super::problem::{instead, ConfigErrors, Problem};
 use super::settings::{is_name, ModelConfig, RunSettings, TaskConfig, NAME};
 use super::tree::Setting;
 use crate::data::Task;
-use crate::run::folder::{CONFIG, METRICS, PROVENANCE};
+use crate::run::folder::{CONFIG, PROVENANCE};
 use aflora_core::adapter::MethodConfig;
 use aflora_core::adapter::PmTrainable;
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
@@ -67,7 +67,7 @@ pub fn load(run_file: &Path, overrides: &[String]) -> Result<Resolved, ConfigErr
                 overrides.iter().any(|o| o.split('=').next().map(str::trim) == Some(key))
             };
             if !typed("run_dir") {
-                run.run_dir = own_folder(run_file, run.run_dir.as_deref()).or(run.run_dir);
+                run.run_dir = own_folder(run_file).or(run.run_dir);
             }
             // One that a run wrote down may be no more, or lie on another machine.
             let there = |named: &PathBuf| named.is_dir() || typed("project");
@@ -88,12 +88,12 @@ fn project_of(folder: &Path) -> PathBuf {
     folder.ancestors().find(holds).map(Path::to_path_buf).unwrap_or_default()
 }
 
-/// The folder of the run that `run_file` is the written configuration of: it goes on there if it
-/// has not finished, and so does one that was given a folder, wherever that lies by now.
-fn own_folder(run_file: &Path, named: Option<&Path>) -> Option<PathBuf> {
+/// The folder of the run that `run_file` is the written configuration of, if it is one: it is that
+/// run wherever the folder lies by now.
+fn own_folder(run_file: &Path) -> Option<PathBuf> {
     let folder = run_file.parent()?;
     let own = run_file.file_name()? == CONFIG && folder.join(PROVENANCE).is_file();
-    (own && (named.is_some() || !folder.join(METRICS).is_file())).then(|| folder.to_path_buf())
+    own.then(|| folder.to_path_buf())
 }
 
 /// The path from the root, so that it means the same wherever it is read again.
