@@ -1,10 +1,14 @@
 //! What a run leaves, and what experiments make of it: folders that people pass on.
 
 use crate::files;
+use aflora_core::accounting::Accounting;
+use aflora_core::state::Position;
 use aflora_run::experiment::results::Results;
 use aflora_run::report::{csv, html, markdown, Named, Report};
 use aflora_run::run::checkpoint::Moment;
+use aflora_run::run::course::Course;
 use aflora_run::run::gradient_log::{self, GradientReader};
+use aflora_run::run::recorder::{Evaluation, Lengths};
 use aflora_run::watch::state::State;
 use aflora_run::watch::text::summary;
 use aflora_run::watch::view::{Phase, View};
@@ -48,20 +52,41 @@ pub fn state(bytes: &[u8]) {
     let _ = (accounting.time_average(), course.clock.median(), course.id(position.step, 6));
 }
 
+/// Behind the seventh step, where an epoch has six.
 pub fn state_seeds() -> Vec<Vec<u8>> {
-    let curve = r#"{"recorded":7,"least":0.1,"most":0.9,"told":false}"#;
-    let text = format!(
-        r#"{{"position":{{"step":7,"skipped":1,"skipped_in_a_row":0,"accounting":{{"at_start":5,
-        "at_end":5,"steps":7,"sum":35,"frozen_at":[["a.lora_A",3]]}},"groups":[],"counts":{{}}}},
-        "course":{{"evaluations":[{{"step":6,"epoch":1.0,"metrics":{{"f1":0.5}},"loss":0.5,
-        "seconds":1.0}}],"best":0,"training_seconds":1.0,"clock":{{"steps":7,"seconds":1.0,
-        "sample":[0.1],"k":2}},"loss_sum":0.5,"steps_in_sum":1,"skipped_before":0,"last_loss":null,
-        "curve":{curve},"eval_curve":{}}},
-        "lengths":{{"events":1,"scalars_file":"events.out.tfevents.1.aflora","scalars":1}},
-        "inputs":{{}}}}"#,
-        curve.replace('7', "1")
-    );
-    vec![text.into_bytes()]
+    let mut accounting = Accounting::new(5);
+    let evaluation = Evaluation {
+        step: 6,
+        epoch: 1.0,
+        metrics: [("f1".to_string(), Some(0.5))].into(),
+        loss: 0.5,
+        seconds: 1.0,
+    };
+    let mut course = Course {
+        evaluations: vec![evaluation],
+        best: Some(0),
+        loss_sum: 0.5,
+        steps_in_sum: 1,
+        ..Course::default()
+    };
+    for _ in 0..7 {
+        accounting.step(5);
+        course.clock.add(0.1);
+        course.curve.stands_still(0.5, 50);
+    }
+    let counts = [("in_use".to_string(), 3)].into();
+    let position = Position {
+        step: 7,
+        skipped: 1,
+        skipped_in_a_row: 0,
+        accounting,
+        groups: Vec::new(),
+        counts,
+    };
+    let scalars_file = "events.out.tfevents.1.aflora".into();
+    let lengths = Lengths { events: 1, scalars_file, scalars: 1 };
+    let moment = Moment { position, course, lengths, inputs: [].into() };
+    vec![serde_json::to_vec(&moment).unwrap_or_default()]
 }
 
 /// A run's `gradients.bin`.

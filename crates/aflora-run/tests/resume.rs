@@ -240,8 +240,9 @@ fn a_checkpoint_of_another_version_is_not_taken_for_a_damaged_one() {
     stopped(place.path(), libc::SIGKILL, &[OFTEN]);
     for path in checkpoints(&place.path().join("out")) {
         let file = path.join("manifest.json");
-        let text = fs::read_to_string(&file).unwrap();
-        fs::write(&file, text.replace("\"format\": 2", "\"format\": 99")).unwrap();
+        let mut manifest = json(&file);
+        manifest["format"] = 99.into();
+        fs::write(&file, manifest.to_string()).unwrap();
     }
     refused(&run(place.path(), &RUN), 2, "has format 99");
     assert_eq!(checkpoints(&place.path().join("out")).len(), 2);
