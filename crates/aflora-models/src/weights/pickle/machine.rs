@@ -114,7 +114,7 @@ fn is_dtype(name: &str) -> bool {
         name.strip_prefix(*family)
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
-    name == "bool" || families.iter().any(|family| sized(&family))
+    name == "bool" || families.iter().any(sized)
 }
 
 /// The most dimensions that a tensor may have; PyTorch has the same limit.
