@@ -488,5 +488,5 @@ fn a_model_comes_from_the_hub_in_whatever_form_it_has_there_and_then_from_the_ca
     // Others find the model there, too.
     let adapter = json(&place.path().join("one/adapter/adapter_config.json"));
     assert_eq!(adapter["base_model_name_or_path"], "owner/tiny");
-    assert_eq!(adapter["revision"], "0123abc");
+    assert_eq!(adapter["revision"], COMMIT);
 }
