@@ -2,13 +2,13 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`read`] | opening and reading what a user names: no pipe keeps us waiting, no device fills the memory |
+//! | [`read`](mod@read) | opening and reading what a user names: no pipe keeps us waiting, no device fills the memory |
 //! | [`lines`] | lines of a log of any length, one at a time |
 //! | [`write`](mod@write) | files and folders that appear whole or not at all, through no link that somebody laid |
 //! | [`append`] | a file of ours that goes on at its end |
 //! | [`own`] | logs and locks of ours, written where they stand |
 //! | [`names`] | names out of a file, which must not lead out of their folder |
-//! | [`printable`] | text out of a file, made safe for a terminal |
+//! | [`printable`](mod@printable) | text out of a file, made safe for a terminal |
 
 pub mod append;
 pub mod lines;

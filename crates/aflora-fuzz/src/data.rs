@@ -1,8 +1,11 @@
 //! Files of examples.
 
 use crate::files;
+use aflora_run::data::bounded::Bounded;
+use aflora_run::data::table::{Format, Table};
 use aflora_run::data::{self, text, TASKS, TEXT_TASKS};
 use aflora_run::hub::Hub;
+use std::path::Path;
 
 /// A byte that chooses the task, then the file.
 fn task(bytes: &[u8]) -> Option<(&'static data::TaskSpec, &[u8])> {
@@ -15,8 +18,27 @@ fn seeds(files: &[(&str, Vec<u8>)]) -> Vec<Vec<u8>> {
     files.iter().map(|(name, bytes)| [vec![number(name) as u8], bytes.clone()].concat()).collect()
 }
 
+/// The rows as `predict` reads them: each has a line of its own, and its values are JSON.
+fn rows(bytes: &[u8], format: Format) {
+    let is_header = |cells: &[String]| cells.len() != 3;
+    let Ok(mut table) = Table::new(Bounded::new(bytes), Path::new("rows"), format, is_header)
+    else {
+        return;
+    };
+    let mut last = 0;
+    while let Ok(Some(row)) = table.read() {
+        assert!(row.line > last);
+        last = row.line;
+        for (name, cell) in row.cells() {
+            let _ = row.find(name);
+            assert!(!serde_json::to_string(cell).unwrap_or_default().is_empty());
+        }
+    }
+}
+
 pub fn tsv(bytes: &[u8]) {
     let Some((spec, file)) = task(bytes) else { return };
+    rows(file, Format::Tsv);
     let folder = files::folder("tsv", &[("train.tsv", file)]);
     if let Ok(rows) = data::tsv::read(&folder.join("train.tsv"), spec) {
         assert!(!rows.examples.is_empty());
@@ -52,6 +74,7 @@ pub fn parquet_seeds() -> Vec<Vec<u8>> {
 
 pub fn csv(bytes: &[u8]) {
     let Some(spec) = TASKS.iter().find(|task| task.name == "reviews") else { return };
+    rows(bytes, Format::Csv);
     let packed = bytes.starts_with(b"BZh");
     let name = if packed { "reviews.csv.bz2" } else { "reviews.csv" };
     let folder = files::folder("csv", &[(name, bytes)]);
@@ -64,10 +87,12 @@ pub fn csv_seeds() -> Vec<Vec<u8>> {
         text +=
             &format!("plot,story {film},film{film},True\nfresh,\"good, {film}\",film{film},True\n");
     }
-    vec![text.into_bytes()]
+    let quoted = b"a,b\r\n\"x, \"\"y\"\"\r\nz\",\"\"\r\n\r\n5\" pipe,\"c\" d\r\n";
+    vec![text.into_bytes(), quoted.to_vec()]
 }
 
 pub fn jsonl(bytes: &[u8]) {
+    rows(bytes, Format::Jsonl);
     let Some(spec) = TEXT_TASKS.iter().find(|task| task.name == "lines") else { return };
     let folder = files::folder("jsonl", &[("train.jsonl", bytes), ("dev.jsonl", bytes)]);
     let named = [("here".to_string(), folder.clone())];

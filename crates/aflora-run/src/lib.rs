@@ -4,7 +4,8 @@
 //! * [`data`], [`metrics`], [`hub`]: tasks, their examples, and how answers are judged
 //! * [`experiment`]: grids of runs, and what they found
 //! * [`run`]: one run, from a configuration to a finished folder
-//! * [`inspect`], [`list`]: what a configuration would train, and what was run
+//! * [`check`], [`inspect`], [`list`]: whether a configuration can run, what it would train, and what
+//!   was run
 //! * [`saved`], [`predict`]: a finished run opened again
 //! * [`report`], [`watch`]: what experiments found, and a run under way
 //! * [`interrupt`], [`logging`]: what signals ask for, what `AFLORA_LOG` asks for
@@ -14,6 +15,7 @@
 
 #[allow(unsafe_code)]
 mod allocator;
+pub mod check;
 pub mod config;
 pub mod data;
 pub mod device;
@@ -39,6 +41,27 @@ pub mod watch;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
+
+/// Whether an error is a wrong call, a wrong configuration or missing data, and not the run's own
+/// failure: the command ends with code 2 then.
+pub fn is_usage(error: &anyhow::Error) -> bool {
+    use aflora_models::Error as ModelError;
+    error.is::<config::ConfigErrors>()
+        || error.is::<UsageError>()
+        || matches!(error.downcast_ref(), Some(aflora_core::Error::Setting { .. }))
+        || matches!(error.downcast_ref(), Some(data::DataError::NotFound { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(
+                ModelError::Targets(_)
+                    | ModelError::UnknownBackbone { .. }
+                    | ModelError::Purpose { .. }
+                    | ModelError::Unbuilt(_)
+                    | ModelError::Precision { .. }
+                    | ModelError::Core(aflora_core::Error::Setting { .. })
+            )
+        )
+}
 
 /// Ends the function with a [`UsageError`].
 macro_rules! usage {

@@ -3,16 +3,16 @@
 mod cli;
 
 use aflora_files::printable;
-use aflora_run::config::ConfigErrors;
-use aflora_run::data::DataError;
 use aflora_run::interrupt::Interrupted;
-use aflora_run::ui;
-use aflora_run::{logging, threads, UsageError};
-use clap::Parser;
+use aflora_run::{logging, threads, ui};
+use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::arguments::refuse(error),
+    };
     if cli.command.computes() {
         threads::settle();
     }
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
             progress.end();
             match error.is::<Interrupted>() {
                 true => eprintln!("{error:#}; the same command goes on from there"),
-                false => eprintln!("error: {}", printable(&format!("{error:#}"))),
+                false => eprintln!("error: {}", printable(&ui::words(&error))),
             }
             exit_code(&error)
         }
@@ -33,22 +33,8 @@ fn main() -> ExitCode {
 
 /// 2 for a wrong call, configuration or missing data; 1 for a run that failed.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    use aflora_models::Error as ModelError;
     if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
         return ExitCode::from(interrupted.exit_code());
     }
-    let usage = error.is::<ConfigErrors>()
-        || error.is::<UsageError>()
-        || matches!(error.downcast_ref(), Some(aflora_core::Error::Setting { .. }))
-        || matches!(error.downcast_ref(), Some(DataError::NotFound { .. }))
-        || matches!(
-            error.downcast_ref(),
-            Some(
-                ModelError::Targets(_)
-                    | ModelError::UnknownBackbone { .. }
-                    | ModelError::Purpose { .. }
-                    | ModelError::Unbuilt(_)
-            )
-        );
-    ExitCode::from(if usage { 2 } else { 1 })
+    ExitCode::from(if aflora_run::is_usage(error) { 2 } else { 1 })
 }

@@ -1,10 +1,13 @@
-//! Predictions for texts in a file, a line each: JSONL or CSV in, JSONL out.
+//! Predictions for texts in a file, a line each: CSV, TSV or JSONL in, JSONL out.
 //!
 //! Rows stream through in windows, so a file may be larger than memory. Within a window rows
 //! are batched by length; the output keeps the input's order.
 
+mod answers;
+
 use crate::data::bounded::Bounded;
-use crate::data::{Labels, Task, TaskSpec, TextSpec};
+use crate::data::table::{Format, Row, Table};
+use crate::data::{Labels, Task, TaskSpec};
 use crate::run::batches::{width_for, EncodedSet};
 use crate::run::objective::write::Texts;
 use crate::run::passes::Passes;
@@ -12,18 +15,22 @@ use crate::saved::SavedRun;
 use crate::ui::Progress;
 use crate::usage;
 use aflora_models::{AdaptedModel, Batch, TextEncoder};
+use answers::{Names, Output};
 use anyhow::{Context, Result};
 use serde_json::{json, Map, Value};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use tch::{Device, Kind};
 
-/// Rows that are held and sorted by length at once, in batches.
+/// Rows that are held and sorted by length at once, in passes.
 const WINDOW: usize = 32;
 
 /// Of the progress bar, in bytes.
 const UNIT: u64 = 1000;
+
+/// What stands for standard input.
+pub const STDIN: &str = "-";
 
 /// How to predict.
 #[derive(Debug)]
@@ -34,15 +41,21 @@ pub struct Settings<'a> {
     pub precision: &'a str,
     /// Rows at once.
     pub batch_size: usize,
+    /// The input's form; by its name's ending if not given.
+    pub format: Option<Format>,
 }
 
-/// Predicts for every row of `input` and writes a line of JSON for each to `output`; gives how
-/// many there were.
+/// Predicts for every row of `input`, standard input if it is [`STDIN`], and writes a line of
+/// JSON for each to `output`; gives how many there were.
 ///
-/// A row is a JSON object or a line of CSV under a header, with `text` (or `text_a` and
-/// `text_b`, or the task's own column names). Its line is the row with `label` and `scores` (the
-/// probability of each class by name) added, `score` for a regression, or `prediction` for a task
-/// that asks for text.
+/// A row is a JSON object or a line of CSV or TSV under a header, with `text` (or `text_a` and
+/// `text_b`, or the task's own column names). Its line is the row, each value as it stood there,
+/// with `label` and `scores` (the probability of each class by name) added, `score` for a
+/// regression, or `prediction` for a task that asks for text. Where the rows have one of these
+/// names themselves, ours begin with `predicted_`.
+///
+/// # Errors
+/// The input cannot be read, a row is not as it should be, or the output cannot be written.
 pub fn predict(
     run: &SavedRun,
     input: &Path,
@@ -53,194 +66,260 @@ pub fn predict(
     if settings.batch_size == 0 {
         usage!("--batch-size is 0, but must be at least 1");
     }
-    let file = File::open(input).with_context(|| format!("{} cannot be read", input.display()))?;
-    let bytes = file.metadata().map_or(0, |m| m.len());
+    let format = settings.format.unwrap_or_else(|| Format::of(input));
+    let (from, bytes) = open(input, settings.format)?;
+    let called = if input == Path::new(STDIN) { Path::new("standard input") } else { input };
+    let names = run.task().input_names();
+    let known = |cells: &[String]| {
+        let mut names = names.iter().flatten();
+        // A TSV file of the task's own may have none.
+        format == Format::Csv
+            || run.task().labels().is_none_or(|spec| spec.header)
+            || names.any(|name| cells.iter().any(|cell| cell.trim() == *name))
+    };
+    // Before the model is loaded, which takes longer.
+    let mut rows = Table::new(Bounded::new(from), called, format, known)?;
     let (device, base) = run.place(settings.device, settings.precision)?;
     let model = run.model(device, base)?;
     let answer = match run.task() {
         Task::Labels(spec) => Answer::Labels(Box::new(run.encoder()?), spec),
-        Task::Text(spec) => Answer::Text(Box::new(run.texts(&model)?), spec),
+        Task::Text(_) => Answer::Text(Box::new(run.texts(&model)?)),
     };
-    let batch_size = settings.batch_size;
-    let passes = Passes::new(batch_size);
-    let predictor = Predictor { model, answer, device, batch_size, passes };
+    let mut predictor = Predictor {
+        model,
+        answer,
+        task: run.task(),
+        device,
+        window: WINDOW * settings.batch_size,
+        passes: Passes::new(settings.batch_size),
+        names: None,
+        empty: Lines::default(),
+        cut: Lines::default(),
+    };
     progress.begin("predict (kB)", bytes / UNIT);
-    let from = Bounded::new(file);
-    let done = match input.extension().and_then(|e| e.to_str()) {
-        Some("csv") => predictor.csv(from, input, output, progress),
-        _ => predictor.jsonl(from, input, output, progress),
-    };
+    let done = predictor.all(&mut rows, output, progress);
     progress.end();
+    if done.is_ok() {
+        predictor.empty.tell("empty");
+        predictor.cut.tell("longer than the model reads here, and cut");
+    }
     done
+}
+
+/// The input and how long it is, where that is known.
+fn open(input: &Path, format: Option<Format>) -> Result<(Box<dyn Read>, u64)> {
+    if input == Path::new(STDIN) {
+        return Ok((Box::new(io::stdin().lock()), 0));
+    }
+    let shown = input.display();
+    let parquet = input.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
+    if parquet && format.is_none() {
+        usage!(
+            "{shown}: predict reads .csv, .tsv and .jsonl files; write the table as one of them"
+        );
+    }
+    if input.is_dir() {
+        usage!("{shown} is a folder; name a file in it");
+    }
+    // Not [`aflora_files::open`]: a pipe is read as it comes.
+    match File::open(input) {
+        Ok(file) => {
+            let bytes = file.metadata().map_or(0, |about| about.len());
+            Ok((Box::new(file), bytes))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => usage!("{shown}: there is no such file"),
+        Err(e) => Err(e).with_context(|| format!("{shown} cannot be read")),
+    }
 }
 
 /// What the model answers, with what makes tokens of the question.
 enum Answer {
     Labels(Box<TextEncoder>, &'static TaskSpec),
-    Text(Box<Texts>, &'static TextSpec),
+    Text(Box<Texts>),
+}
+
+/// A row with its text or texts, and what is added to it.
+struct Asked {
+    row: Row,
+    texts: (String, Option<String>),
+    answers: Vec<Value>,
+}
+
+/// Lines that something is to be said about.
+#[derive(Debug, Default)]
+struct Lines {
+    first: Vec<usize>,
+    count: usize,
+}
+
+impl Lines {
+    /// How many are told by their numbers.
+    const TOLD: usize = 10;
+
+    fn add(&mut self, line: usize) {
+        self.count += 1;
+        if self.count <= Self::TOLD {
+            self.first.push(line);
+        }
+    }
+
+    fn tell(&mut self, what: &str) {
+        self.first.sort_unstable();
+        let lines: Vec<String> = self.first.iter().map(usize::to_string).collect();
+        let lines = lines.join(", ");
+        match (self.count, self.count - self.first.len()) {
+            (0, _) => {}
+            (1, _) => tracing::warn!("1 text is {what}: line {lines}"),
+            (n, 0) => tracing::warn!("{n} texts are {what}: lines {lines}"),
+            (n, more) => tracing::warn!("{n} texts are {what}: lines {lines} and {more} more"),
+        }
+    }
 }
 
 struct Predictor {
     model: AdaptedModel,
     answer: Answer,
+    task: Task,
     device: Device,
-    batch_size: usize,
+    window: usize,
     passes: Passes,
+    /// Of what is added, which the first row decides.
+    names: Option<Names>,
+    empty: Lines,
+    cut: Lines,
 }
 
-type Row = Map<String, Value>;
-
-/// A row with its text or texts.
-type Read = ((String, Option<String>), Row);
-
 impl Predictor {
-    fn jsonl(
-        &self,
-        from: Bounded<File>,
-        path: &Path,
+    fn all<R: Read>(
+        &mut self,
+        rows: &mut Table<R>,
         output: &mut dyn Write,
         progress: &mut dyn Progress,
     ) -> Result<u64> {
-        let mut lines = BufReader::new(from);
-        let (mut window, mut number, mut done) = (Vec::new(), 0, 0);
-        loop {
-            let mut line = String::new();
-            number += 1;
-            let place = || format!("{}, line {number}", path.display());
-            if lines.read_line(&mut line).with_context(place)? == 0 {
-                break;
-            }
-            lines.get_mut().next_record();
-            if line.trim().is_empty() {
-                continue;
-            }
-            let row: Row = serde_json::from_str(&line)
-                .with_context(|| format!("{}: no JSON object", place()))?;
-            window.push((self.texts(&row).with_context(place)?, row));
-            if window.len() == WINDOW * self.batch_size {
-                done += self.flush(&mut window, output)?;
-                progress.update(lines.get_ref().done / UNIT, &format!("{done} rows"));
-            }
-        }
-        Ok(done + self.flush(&mut window, output)?)
-    }
-
-    fn csv(
-        &self,
-        from: Bounded<File>,
-        path: &Path,
-        output: &mut dyn Write,
-        progress: &mut dyn Progress,
-    ) -> Result<u64> {
-        let mut reader = csv::Reader::from_reader(from);
-        let place = |line: u64| format!("{}, line {line}", path.display());
-        let header = reader.headers().with_context(|| place(1))?.clone();
         let (mut window, mut done) = (Vec::new(), 0);
-        let mut record = csv::StringRecord::new();
-        reader.get_mut().next_record();
-        while reader.read_record(&mut record).with_context(|| path.display().to_string())? {
-            reader.get_mut().next_record();
-            let line = record.position().map_or(0, |p| p.line());
-            let row: Row =
-                header.iter().zip(&record).map(|(k, v)| (k.to_string(), v.into())).collect();
-            window.push((self.texts(&row).with_context(|| place(line))?, row));
-            if window.len() == WINDOW * self.batch_size {
+        while let Some(row) = rows.read()? {
+            let asked = self.ask(row).map_err(|(line, problem)| rows.problem(line, problem))?;
+            window.push(asked);
+            if window.len() == self.window {
                 done += self.flush(&mut window, output)?;
-                progress.update(reader.get_ref().done / UNIT, &format!("{done} rows"));
+                progress.update(rows.bytes() / UNIT, &format!("{done} rows"));
             }
         }
         Ok(done + self.flush(&mut window, output)?)
     }
 
-    /// The text or texts of a row.
-    fn texts(&self, row: &Row) -> Result<(String, Option<String>)> {
-        let find = |names: &[&str]| {
-            names.iter().find_map(|name| row.get(*name).and_then(Value::as_str)).map(String::from)
-        };
-        let (found, name, wanted) = match &self.answer {
-            Answer::Text(_, spec) => {
-                let found = find(&["text", spec.input]).map(|text| (text, None));
-                (found, spec.name, format!("`text` (or `{}`)", spec.input))
-            }
-            Answer::Labels(_, spec) => {
-                let first = find(&["text_a", "text", spec.hub.text_a, spec.tsv.text_a]);
-                match spec.hub.text_b {
-                    None => {
-                        let wanted = format!("`text` (or `{}`)", spec.hub.text_a);
-                        (first.map(|text| (text, None)), spec.name, wanted)
-                    }
-                    Some(b) => {
-                        let found = first.zip(find(&["text_b", b])).map(|(a, b)| (a, Some(b)));
-                        let a = spec.hub.text_a;
-                        (found, spec.name, format!("`text_a` and `text_b` (or `{a}` and `{b}`)"))
-                    }
-                }
-            }
-        };
-        found.with_context(|| {
-            let keys: Vec<&str> = row.keys().map(String::as_str).collect();
-            format!("the row has {keys:?}; `{name}` wants {wanted}")
-        })
+    /// A row's texts; or its line and what is wrong with it.
+    fn ask(&mut self, row: Row) -> std::result::Result<Asked, (usize, String)> {
+        let line = row.line;
+        let texts = texts(self.task, &row).map_err(|problem| (line, problem))?;
+        let names = self.names.get_or_insert_with(|| Names::beside(self.task, &row));
+        names.check(&row).map_err(|problem| (line, problem))?;
+        let blank = |text: &String| text.trim().is_empty();
+        if blank(&texts.0) || texts.1.as_ref().is_some_and(blank) {
+            self.empty.add(line);
+        }
+        Ok(Asked { row, texts, answers: Vec::new() })
     }
 
     /// Predicts for the rows that were gathered, and writes them.
-    fn flush(&self, window: &mut Vec<Read>, output: &mut dyn Write) -> Result<u64> {
-        let (texts, mut rows): (Vec<_>, Vec<Row>) = std::mem::take(window).into_iter().unzip();
+    fn flush(&mut self, window: &mut Vec<Asked>, output: &mut dyn Write) -> Result<u64> {
+        let mut rows = std::mem::take(window);
         match &self.answer {
-            Answer::Labels(encoder, spec) => self.label(encoder, spec, &texts, &mut rows)?,
-            Answer::Text(by, _) => {
-                let inputs: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
+            Answer::Labels(encoder, spec) => {
+                let cut = label(self, encoder, spec, &mut rows)?;
+                cut.into_iter().for_each(|row| self.cut.add(rows[row].row.line));
+            }
+            Answer::Text(by) => {
+                let inputs: Vec<&str> = rows.iter().map(|asked| asked.texts.0.as_str()).collect();
                 let written =
                     by.write(&self.model, &inputs, &self.passes, self.device, &mut |_| {})?;
-                for (row, text) in rows.iter_mut().zip(written) {
-                    row.insert("prediction".into(), text.into());
+                for (asked, (text, cut)) in rows.iter_mut().zip(written) {
+                    asked.answers.push(text.into());
+                    if cut {
+                        self.cut.add(asked.row.line);
+                    }
                 }
             }
         }
-        for row in &rows {
-            serde_json::to_writer(&mut *output, row)?;
-            output.write_all(b"\n").context("the predictions cannot be written")?;
+        for Asked { row, answers, .. } in &rows {
+            let names = self.names.as_ref().map_or(&[][..], Names::all);
+            serde_json::to_writer(&mut *output, &Output { row, names, answers })
+                .and_then(|()| output.write_all(b"\n").map_err(serde_json::Error::io))
+                .context("the predictions cannot be written")?;
         }
         Ok(rows.len() as u64)
     }
+}
 
-    /// Adds the label and the classes' probabilities, or the score, to each row.
-    fn label(
-        &self,
-        encoder: &TextEncoder,
-        spec: &TaskSpec,
-        texts: &[(String, Option<String>)],
-        rows: &mut [Row],
-    ) -> Result<()> {
-        let texts: Vec<(&str, Option<&str>)> =
-            texts.iter().map(|(a, b)| (a.as_str(), b.as_deref())).collect();
-        let set = EncodedSet::unlabelled(encoder, &texts)?;
-        let _no_grad = tch::no_grad_guard();
-        let most = usize::try_from(self.model.backbone().max_positions()).unwrap_or(usize::MAX);
-        self.passes.each(&set.longest_first(), |batch_rows| {
-            let width = width_for(set.longest(batch_rows), most, self.device);
-            let tensors = set.collate(batch_rows, width, encoder.pad_id());
-            let [ids, mask, types] = tensors.map(|t| t.to_device(self.device));
-            let batch = Batch { token_type_ids: Some(types), ..Batch::new(ids, mask) };
-            let logits = self.model.forward(&batch, false)?;
-            let scores = match spec.labels {
-                Labels::Classes(_) => logits.softmax(1, Kind::Float),
-                Labels::Score(..) => logits,
-            };
-            let scores = scores.to_kind(Kind::Double).to_device(Device::Cpu);
-            let scores = Vec::<Vec<f64>>::try_from(scores)?;
-            for (&row, scores) in batch_rows.iter().zip(scores) {
-                let row = &mut rows[row];
-                let Labels::Classes(names) = spec.labels else {
-                    row.insert("score".into(), json!(scores[0]));
-                    continue;
-                };
-                let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-                row.insert("label".into(), json!(best.map(|i| names[i])));
-                let by_name = names.iter().zip(scores).map(|(n, s)| (n.to_string(), s.into()));
-                row.insert("scores".into(), by_name.collect::<Row>().into());
+/// The text or texts of a row.
+fn texts(task: Task, row: &Row) -> std::result::Result<(String, Option<String>), String> {
+    let mut found = Vec::new();
+    let names = task.input_names();
+    for names in &names {
+        let mut text = None;
+        for name in names {
+            text = row.find(name)?;
+            if text.is_some() {
+                break;
             }
-            Ok(())
-        })
+        }
+        found.extend(text);
     }
+    match (<[String; 2]>::try_from(found), names.len()) {
+        (Ok([a, b]), 2) => Ok((a, Some(b))),
+        (Err(mut one), 1) if one.len() == 1 => Ok((one.remove(0), None)),
+        _ => {
+            let own = |names: &[&str]| names.get(1).copied().unwrap_or_default().to_string();
+            let wanted = match &names[..] {
+                [a, b] => {
+                    format!("`{}` and `{}` (or `{}` and `{}`)", a[0], b[0], own(a), own(b))
+                }
+                [a, ..] => format!("`{}` (or `{}`)", a[0], own(a)),
+                [] => String::new(),
+            };
+            Err(format!("the row has {}; `{}` wants {wanted}", row.shown(), task.name()))
+        }
+    }
+}
+
+/// Adds the label and the classes' probabilities, or the score, to each row; gives those whose
+/// texts were cut.
+fn label(
+    predictor: &Predictor,
+    encoder: &TextEncoder,
+    spec: &TaskSpec,
+    rows: &mut [Asked],
+) -> Result<Vec<usize>> {
+    let Predictor { model, device, passes, .. } = predictor;
+    let texts: Vec<(&str, Option<&str>)> =
+        rows.iter().map(|asked| (asked.texts.0.as_str(), asked.texts.1.as_deref())).collect();
+    let set = EncodedSet::unlabelled(encoder, &texts)?;
+    let _no_grad = tch::no_grad_guard();
+    let most = usize::try_from(model.backbone().max_positions()).unwrap_or(usize::MAX);
+    passes.each(&set.longest_first(), |batch_rows| {
+        let width = width_for(set.longest(batch_rows), most, *device);
+        let tensors = set.collate(batch_rows, width, encoder.pad_id());
+        let [ids, mask, types] = tensors.map(|t| t.to_device(*device));
+        let batch = Batch { token_type_ids: Some(types), ..Batch::new(ids, mask) };
+        let logits = model.forward(&batch, false)?;
+        let scores = match spec.labels {
+            Labels::Classes(_) => logits.softmax(1, Kind::Float),
+            Labels::Score(..) => logits,
+        };
+        let scores = scores.to_kind(Kind::Double).to_device(Device::Cpu);
+        let scores = Vec::<Vec<f64>>::try_from(scores)?;
+        for (&row, scores) in batch_rows.iter().zip(scores) {
+            let answers = &mut rows[row].answers;
+            let Labels::Classes(names) = spec.labels else {
+                answers.push(json!(scores[0]));
+                continue;
+            };
+            let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+            answers.push(json!(best.map(|i| names[i])));
+            let by_name = names.iter().zip(scores).map(|(n, s)| (n.to_string(), s.into()));
+            answers.push(by_name.collect::<Map<String, Value>>().into());
+        }
+        Ok(())
+    })?;
+    Ok((0..rows.len()).filter(|&row| set.is_truncated(row)).collect())
 }

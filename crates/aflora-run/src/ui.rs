@@ -131,7 +131,7 @@ pub fn thousands(n: i64) -> String {
 }
 
 /// A path for standard output: safe to look at on a terminal, and as it is for a program.
-pub fn told(path: &Path) -> String {
+pub fn shown(path: &Path) -> String {
     let path = path.display().to_string();
     match std::io::stdout().is_terminal() {
         true => printable_line(&path).into_owned(),
@@ -161,6 +161,19 @@ impl Write for LogSink {
     fn flush(&mut self) -> std::io::Result<()> {
         std::io::stderr().flush()
     }
+}
+
+/// An error with its causes, each told once: many an error's own words hold those of its cause.
+pub fn words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if words.is_empty() {
+            words = cause;
+        } else if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
 }
 
 #[cfg(test)]

@@ -287,8 +287,10 @@ fn help_and_validate_say_what_there_is() {
     for word in ["run", "validate", "inspect", "ls", "Keys", "method.freeze.rule", "Exit codes"] {
         assert!(help.contains(word), "{word}: {help}");
     }
-    let output = aflora(place.path(), &["validate", CONFIG, "seed=7"]);
-    assert!(text(&output.stdout).contains("fine, reviews-minilm-aflora-seed7"));
+    let arguments =
+        ["validate", CONFIG, "task=mrpc", "model=minilm", "data=.", "max_length=64", "seed=7"];
+    let output = aflora(place.path(), &arguments);
+    assert!(text(&output.stdout).contains("fine, mrpc-minilm-aflora-seed7"));
 }
 
 /// A small finished run in `out`, by method.

@@ -83,6 +83,37 @@ fn a_damaged_parquet_file_is_refused() {
 }
 
 #[test]
+fn a_label_that_is_none_is_told_with_its_file_and_row_in_parquet_and_jsonl_too() {
+    let place = tempfile::tempdir().unwrap();
+    let rte = place.path().join("rte");
+    fs::create_dir(&rte).unwrap();
+    // Scores of 0 to 5, where RTE has two classes.
+    for split in ["train", "validation"] {
+        let name = format!("{split}-00000-of-00001.parquet");
+        fs::copy(fixtures().join("hub/stsb").join(&name), rte.join(&name)).unwrap();
+    }
+    let error = load("rte", place.path(), place.path()).unwrap_err().to_string();
+    let words = "train-00000-of-00001.parquet, line 1: the label is 4.5, but must be 0 to 1";
+    assert!(error.ends_with(words), "{error}");
+
+    let lines = place.path().join("lines");
+    fs::create_dir(&lines).unwrap();
+    let good = "{\"input\": \"a\", \"target\": \"b\"}\r\n";
+    fs::write(lines.join("dev.jsonl"), good).unwrap();
+    let Task::Text(spec) = "lines".parse().unwrap() else { panic!("it asks for text") };
+    for (row, words) in [
+        ("{\"input\": \"a\", \"target\": 3}", "line 3: `target` is 3, but must be a text"),
+        ("{\"input\": \"a\"}", "line 3: there is no `target`, only [\"input\"]"),
+        ("{\"input\": \"a\", \"target\": nul}", "line 3: no JSON object, column 29: expected"),
+    ] {
+        fs::write(lines.join("train.jsonl"), format!("{good}\r\n{row}\r\n")).unwrap();
+        let locator = locator(place.path(), place.path());
+        let error = locator.load_text(spec, &mut |_, _| {}).unwrap_err().to_string();
+        assert!(error.contains(&format!("train.jsonl, {words}")), "{error}");
+    }
+}
+
+#[test]
 fn the_embedded_reviews_are_split_as_documented() {
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.assets");
     assert!(assets.is_dir(), "run `make assets` first, or `make test`, which does");

@@ -222,7 +222,7 @@ show: [table, pie]
         "small.yaml: `tasks` is missing",
         "`methods`, item 1: there is no key `lable`",
         "`methods`, item 2: `method` is missing",
-        "`methods`, item 2: `set` is `3`",
+        "`methods`, item 2: `set` is 3, but must be a group of keys",
         "`claims`, item 1: `order` is missing",
         "`show` cannot be `pie`",
     ] {

@@ -69,6 +69,10 @@ fn serve(answer: &'static str) -> (String, Arc<AtomicUsize>) {
 const REFUSAL: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 fn aflora(place: &Path, address: &str, arguments: &[&str]) -> Output {
+    command(place, address, arguments).output().unwrap()
+}
+
+fn command(place: &Path, address: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aflora"));
     command.args(arguments).current_dir(place).env_remove("AFLORA_DATA");
     for name in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "NO_PROXY", "no_proxy"] {
@@ -79,7 +83,8 @@ fn aflora(place: &Path, address: &str, arguments: &[&str]) -> Output {
         command.env_remove(name);
     }
     command.env("HF_ENDPOINT", address).env("HF_HOME", place.join("hf")).env("HF_TOKEN", TOKEN);
-    command.env("AFLORA_LOG", "trace").output().unwrap()
+    command.env("AFLORA_LOG", "trace");
+    command
 }
 
 fn run(place: &Path, address: &str, more: &[&str]) -> Output {
@@ -160,6 +165,28 @@ fn an_address_of_the_hub_that_is_none_is_told_without_its_password() {
         assert!(words.contains("HF_ENDPOINT is no address"), "{words}");
         assert!(!words.contains("secret"), "{words}");
     }
+}
+
+#[test]
+fn a_proxy_is_asked_where_the_environment_names_one_and_its_password_is_not_shown() {
+    let place = workplace();
+    let answer = "HTTP/1.1 407 Proxy Authentication Required\r\nConnection: close\r\n\r\n";
+    let ((proxy, asked), (address, direct)) = (serve(answer), serve(REFUSAL));
+    let named = proxy.replace("http://", "http://me:secret@");
+    let arguments = ["inspect", "configs/experiment.yaml", "model=deberta-v3-small", "task=mrpc"];
+    let inspect = |exempt: &str| {
+        let mut command = command(place.path(), &address, &arguments);
+        command.env("HTTP_PROXY", &named).env("NO_PROXY", exempt).output().unwrap()
+    };
+    let output = inspect("");
+    let words = String::from_utf8_lossy(&output.stderr);
+    let host = proxy.trim_start_matches("http://");
+    assert!(words.contains(&format!("(by the proxy {host})")), "{words}");
+    assert!(!words.contains("secret"), "{words}");
+    let count = |of: &AtomicUsize| of.load(Ordering::SeqCst);
+    assert_eq!((count(&asked), count(&direct)), (1, 0));
+    inspect("127.0.0.1");
+    assert_eq!((count(&asked), count(&direct)), (1, 1));
 }
 
 #[test]

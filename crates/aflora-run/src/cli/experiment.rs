@@ -8,7 +8,7 @@ use aflora_run::experiment::runner::{self, Place};
 use aflora_run::experiment::slurm;
 use aflora_run::interrupt::{self, Interrupted};
 use aflora_run::report;
-use aflora_run::ui::{told, Progress};
+use aflora_run::ui::{shown, Progress};
 use aflora_run::UsageError;
 use anyhow::{bail, Context, Result};
 use clap::Args;
@@ -54,7 +54,7 @@ pub struct Experiment {
 pub const HELP: &str = "\
 Cells come from the experiment file; `seeds=[…]` and the like choose among them, and what is left
 out or set otherwise writes its results under a name of its own (…-part). Finished cells are
-skipped, broken ones go on; a cell that fails does not end the rest, and its reason is told. Cells
+skipped, broken ones go on; a cell that fails does not end the rest, and its reason is shown. Cells
 are found by their settings, so experiments share runs.
 
 Examples:
@@ -106,7 +106,7 @@ impl Experiment {
         if self.cell.is_none() {
             let results = collect(&plan, &place.runs, &outcome.failures);
             let written = write(&results, plan.partial, &self.out)?;
-            println!("{}", told(&written));
+            println!("{}", shown(&written));
             report::command(&self.out, None)?;
         }
         if !outcome.failures.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::output::new_folder;
 use super::saved::Saved;
-use aflora_run::ui::{told, Progress};
+use aflora_run::ui::{shown, Progress};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ impl Export {
         let run = saved.open(progress)?;
         new_folder(&target)?;
         run.export_lora(&target)?;
-        println!("{}", told(&target));
+        println!("{}", shown(&target));
         Ok(())
     }
 }

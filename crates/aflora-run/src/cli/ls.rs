@@ -9,12 +9,12 @@ use std::path::PathBuf;
 #[derive(Args)]
 pub struct Ls {
     /// The folder that holds the runs.
-    #[arg(default_value = "runs")]
+    #[arg(default_value = list::RUNS)]
     folder: PathBuf,
 }
 
 impl Ls {
-    /// Prints them.
+    /// Prints them, with the settings in which runs of one task, model and method differ.
     ///
     /// # Errors
     /// The folder cannot be read.

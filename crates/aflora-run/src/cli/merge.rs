@@ -2,7 +2,7 @@
 
 use super::output::new_folder;
 use super::saved::Saved;
-use aflora_run::ui::{told, Progress};
+use aflora_run::ui::{shown, Progress};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ impl Merge {
         let run = self.saved.open(progress)?;
         new_folder(&self.target)?;
         run.merge(&self.target)?;
-        println!("{}", told(&self.target));
+        println!("{}", shown(&self.target));
         Ok(())
     }
 }

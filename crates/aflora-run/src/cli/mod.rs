@@ -1,7 +1,9 @@
 //! The commands of `aflora`: one file each, with what it takes and what it does.
 //!
-//! [`target`] and [`saved`] are what several of them take, [`output`] is where they write to.
+//! [`target`] and [`saved`] are what several of them take, [`output`] is where they write to, and
+//! [`arguments`] answers what none of them takes.
 
+pub mod arguments;
 pub mod experiment;
 pub mod export;
 pub mod inspect;
@@ -51,12 +53,13 @@ pub enum Command {
     /// Train and evaluate one configuration, and write a run folder.
     #[command(after_help = run::HELP)]
     Run(target::Target),
-    /// Check a configuration: all problems at once, each with its place.
+    /// Check a configuration, its model and its data: all problems at once.
+    #[command(after_help = validate::HELP)]
     Validate(target::Target),
     /// Show which layers would get an adapter, and how many parameters would train.
     #[command(after_help = inspect::HELP)]
     Inspect(target::Target),
-    /// Predict with a finished run for the texts in a JSONL or CSV file.
+    /// Predict with a finished run for the texts in a CSV, TSV or JSONL file.
     #[command(after_help = predict::HELP)]
     Predict(predict::Predict),
     /// Write a finished run's model as a plain Hugging Face folder, the adapter merged into it.
@@ -97,7 +100,7 @@ impl Command {
     pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
         match self {
             Command::Run(target) => run::run(&target, progress),
-            Command::Validate(target) => validate::validate(&target),
+            Command::Validate(target) => validate::validate(&target, progress),
             Command::Inspect(target) => inspect::inspect(&target, progress),
             Command::Predict(predict) => predict.run(progress),
             Command::Merge(merge) => merge.run(progress),

@@ -2,6 +2,7 @@
 
 use super::output::write_to;
 use super::saved::Saved;
+use aflora_run::data::table::Format;
 use aflora_run::predict::{self, Settings};
 use aflora_run::ui::Progress;
 use anyhow::Result;
@@ -13,8 +14,11 @@ use std::path::PathBuf;
 pub struct Predict {
     #[command(flatten)]
     saved: Saved,
-    /// A .csv file with a header, or JSON objects, one a line.
+    /// A .csv or .tsv file with a header, JSON objects, one a line, or `-` for standard input.
     input: PathBuf,
+    /// The input's form, where its name does not tell it: csv, tsv or jsonl.
+    #[arg(long, value_name = "FORM", value_parser = form)]
+    format: Option<Format>,
     /// Where to write; standard output if not given.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -31,11 +35,31 @@ pub struct Predict {
 
 /// Words for `--help`.
 pub const HELP: &str = "\
-Rows hold `text`, or `text_a` and `text_b` for tasks on pairs. Each comes back as a line of JSON with
-`label` and `scores` added, `score` for a regression, or `prediction` where the task asks for text.
+Rows hold `text`, or `text_a` and `text_b` for tasks on pairs, or the names that the task's own
+files have (`sentence1`, `#1 String`). Each comes back as a line of JSON, its values as they stood,
+with `label` and `scores` added, `score` for a regression, or `prediction` where the task asks for
+text. Where the first row has such a name itself, ours are `predicted_label`, `predicted_scores`,
+`predicted_score` or `predicted_text`; a later row that has one of ours is an error.
 
-Example:
-  aflora predict runs/reviews-minilm-aflora-seed42 new.csv --output judged.jsonl";
+A .csv file is read by RFC 4180; in a .tsv file, as in GLUE's, a quote is a character like any
+other. Standard input, pipes and other endings are JSON objects, one a line, unless --format says
+otherwise. Texts that are empty, or longer than the run reads, are told by their lines.
+
+--output takes a device or a pipe as it stands and writes through a link; a file appears whole or
+not at all.
+
+Examples:
+  aflora predict runs/reviews-minilm-aflora-seed42 new.csv --output judged.jsonl
+  zcat new.tsv.gz | aflora predict runs/reviews-minilm-aflora-seed42 - --format tsv > judged.jsonl";
+
+fn form(text: &str) -> Result<Format, String> {
+    match text {
+        "csv" => Ok(Format::Csv),
+        "tsv" => Ok(Format::Tsv),
+        "jsonl" => Ok(Format::Jsonl),
+        _ => Err("it must be csv, tsv or jsonl".into()),
+    }
+}
 
 impl Predict {
     /// Predicts.
@@ -48,6 +72,7 @@ impl Predict {
             device: &self.device,
             precision: &self.precision,
             batch_size: self.batch_size,
+            format: self.format,
         };
         write_to(self.output.as_deref(), |to| {
             let rows = predict::predict(&run, &self.input, to, &settings, progress)?;

@@ -39,7 +39,7 @@ pub fn run(target: &Target, progress: &mut dyn Progress) -> Result<()> {
 
 fn print_result(folder: &Path, summary: &Summary) {
     let best = &summary.best;
-    println!("{}", ui::told(folder));
+    println!("{}", ui::shown(folder));
     for (name, value) in &best.metrics {
         let name = printable_line(name);
         let value = value.map_or("undefined".into(), |v| format!("{v:.4}"));
@@ -75,7 +75,7 @@ fn describe(run: &prepare::Prepared) {
         let (split, rows, path) = (&source.split, source.rows, source.path.display());
         let skipped = match source.skipped {
             0 => String::new(),
-            n => format!(" ({n} broken rows skipped)"),
+            n => format!(" ({n} broken rows passed over, of {})", rows + n),
         };
         tracing::info!("{split}: {} of {rows} rows of {path}{skipped}", run.objective.rows(split));
     }

@@ -1,17 +1,32 @@
-//! `aflora validate`: a configuration checked, without a run.
+//! `aflora validate`: a configuration, its model and its data checked, without a run.
 
 use super::target::Target;
 use aflora_files::printable_line;
-use aflora_run::config;
+use aflora_run::ui::Progress;
+use aflora_run::{check, config};
 use anyhow::Result;
+
+/// Words for `--help`.
+pub const HELP: &str = "\
+Makes every check of a run that needs no training, and fetches nothing: keys and values, the model's
+kind and length, its target modules, weights and tokenizer, the data with all their rows, the spans
+of freezing, the folder to write to. What is still on the hub is named as not looked at.
+
+Example:
+  aflora validate configs/experiment.yaml task=mrpc model=minilm data=../data";
 
 /// Checks it, and says so if it is fine.
 ///
 /// # Errors
-/// All problems with the configuration.
-pub fn validate(target: &Target) -> Result<()> {
+/// All problems with the configuration; where it can be read, all that would end the run before
+/// it trains.
+pub fn validate(target: &Target, progress: &mut dyn Progress) -> Result<()> {
     let resolved = config::load(&target.config, &target.overrides)?;
+    let unseen = check::all(&resolved, progress)?;
     let words = format!("{}: fine, {}", target.config.display(), resolved.name());
     println!("{}", printable_line(&words));
+    for what in unseen {
+        println!("  not looked at: {}", printable_line(&what));
+    }
     Ok(())
 }

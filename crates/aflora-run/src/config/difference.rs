@@ -18,6 +18,11 @@ impl Resolved {
         settings
     }
 
+    /// The same, by their keys with dots.
+    pub fn settings_by_key(&self) -> BTreeMap<String, Value> {
+        settings(self)
+    }
+
     /// The settings that another run does not share: `lr: 0.01 there, 0.02 here`, key by key.
     /// Places, and how often a run is saved, do not count.
     pub fn differences(&self, there: &Resolved) -> Vec<String> {

@@ -137,26 +137,39 @@ impl std::error::Error for ConfigErrors {}
 
 /// The one of `known` that was probably meant by `name`.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let first = by_similarity(name, known).into_iter().next()?;
-    (strsim::jaro_winkler(first, name) > 0.7).then_some(first)
+    let likeness = |known: &str| strsim::jaro_winkler(known, name);
+    // The first of those that are alike, whatever the order of `known`.
+    let best = sorted(known).into_iter().rev().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    best.filter(|best| likeness(best) > 0.7)
 }
 
-/// `known` with the most similar to `name` first.
-fn by_similarity<'a>(name: &str, known: &[&'a str]) -> Vec<&'a str> {
-    let mut sorted = known.to_vec();
+/// In the order of letters, each once: a list reads the same wherever it is told.
+fn sorted<'a>(names: &[&'a str]) -> Vec<&'a str> {
+    let mut sorted = names.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
-    sorted.sort_by(|a, b| strsim::jaro_winkler(b, name).total_cmp(&strsim::jaro_winkler(a, name)));
     sorted
 }
 
 /// Help for a name that is none of `known`: what was probably meant, or all there is.
 pub fn instead(name: &str, known: &[&str]) -> String {
+    let all = sorted(known).join(", ");
     match nearest(name, known) {
         Some(near) if known.len() > 8 => format!("did you mean `{near}`?"),
-        Some(near) => {
-            format!("did you mean `{near}`? Known: {}", by_similarity(name, known).join(", "))
-        }
-        None => format!("known: {}", by_similarity(name, known).join(", ")),
+        Some(near) => format!("did you mean `{near}`? Known: {all}"),
+        None => format!("known: {all}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_listed_in_one_order_whatever_was_asked_for() {
+        let known = ["sst2", "cola", "mrpc"];
+        assert_eq!(instead("zzz", &known), "known: cola, mrpc, sst2");
+        assert_eq!(instead("qqqq", &known), "known: cola, mrpc, sst2");
+        assert_eq!(instead("mrcp", &known), "did you mean `mrpc`? Known: cola, mrpc, sst2");
     }
 }

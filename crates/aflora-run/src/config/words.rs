@@ -53,6 +53,7 @@ fn kind(expected: &str) -> &str {
         "a string" | "string" => "a text",
         "path string" => "a path",
         "a sequence" => "a list",
+        "a map" => "a group of keys",
         "a boolean" => "true or false",
         other => other,
     }

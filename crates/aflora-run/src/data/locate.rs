@@ -64,12 +64,37 @@ impl Locator {
         spec: &'static TaskSpec,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<Dataset, DataError> {
-        let dataset = if spec.name == "reviews" {
-            self.load_reviews(spec)
-        } else {
-            self.load_glue(spec, progress)
-        }?;
+        let dataset = self.find(spec, progress)?;
         check_training(&dataset.train, &format!("the training split of {}", spec.name))?;
+        Ok(dataset)
+    }
+
+    fn find(
+        &self,
+        spec: &'static TaskSpec,
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<Dataset, DataError> {
+        let mut passed = Passed::default();
+        for (how, folder) in &self.named {
+            if let Some(place) = find_folder(folder, spec) {
+                return load_folder(&place, spec);
+            }
+            if let Some(file) = reviews_in(folder).into_iter().find(|_| is_reviews(spec)) {
+                return load_reviews(&file, spec);
+            }
+            passed.over(how, folder, || {
+                let (name, below) = (spec.folder, "nor in its glue/, GLUE/ or glue_data/");
+                match is_reviews(spec) {
+                    true => format!("no {name}/ and no {} in it", reviews_file()),
+                    false => format!("no {name}/ in it, {below}"),
+                }
+            });
+        }
+        let dataset = match is_reviews(spec) {
+            true => self.embedded(spec, &passed),
+            false => self.fetched(spec, &passed, progress),
+        }?;
+        passed.tell(spec.name, &dataset.sources);
         Ok(dataset)
     }
 
@@ -85,51 +110,25 @@ impl Locator {
         text::load(spec, &self.named, &self.project, &self.hub, progress)
     }
 
-    fn load_reviews(&self, spec: &TaskSpec) -> Result<Dataset, DataError> {
-        let mut tried = String::new();
-        let file = REVIEWS.rsplit('/').next().unwrap_or(REVIEWS);
-        let mut places: Vec<PathBuf> = Vec::new();
-        for (_, folder) in &self.named {
-            places.extend([folder.join(file), folder.join(REVIEWS)]);
-            places.push(folder.join(file.trim_end_matches(".bz2")));
-        }
-        places.push(self.assets.join(REVIEWS));
-        for path in places {
-            if path.is_file() {
-                let (train, dev) = reviews::read(&path, spec)?;
-                let source = |split: &str, rows: usize| source(split, &path, rows, 0);
-                let sources = vec![source("train", train.len())?, source("dev", dev.len())?];
-                return Ok(Dataset { train, evals: vec![("dev".into(), dev)], sources });
-            }
-            tried.push_str(&format!("\n  {}", path.display()));
+    fn embedded(&self, spec: &TaskSpec, passed: &Passed) -> Result<Dataset, DataError> {
+        let path = self.assets.join(REVIEWS);
+        if path.is_file() {
+            return load_reviews(&path, spec);
         }
         Err(DataError::NotFound {
             task: "reviews",
-            tried,
+            tried: format!("{passed}\n  {}", path.display()),
             remedy: "`make assets` fetches them.".into(),
         })
     }
 
-    fn load_glue(
+    fn fetched(
         &self,
         spec: &'static TaskSpec,
+        passed: &Passed,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<Dataset, DataError> {
-        let mut tried = String::new();
-        for (how, folder) in &self.named {
-            if !folder.is_dir() {
-                tried.push_str(&format!("\n  {} ({how}): no such folder", folder.display()));
-                continue;
-            }
-            match find_folder(folder, spec) {
-                Some(place) => return load_folder(&place, spec),
-                None => tried.push_str(&format!(
-                    "\n  {} ({how}): no {}/ in it, nor in its glue/, GLUE/ or glue_data/",
-                    folder.display(),
-                    spec.folder
-                )),
-            }
-        }
+        let mut tried = passed.to_string();
         let repo = Repo { repo: GLUE.0.into(), revision: GLUE.1.into(), dataset: true };
         let mut from_hub = |split: &str| {
             let file = format!("{}/{split}-00000-of-00001.parquet", spec.name);
@@ -172,28 +171,80 @@ fn remedy(spec: &TaskSpec) -> String {
     )
 }
 
-/// The task's folder in or below `root`, which may also be the task's folder itself.
+/// Folders that the user named and that hold no data of the task, and why they do not.
+#[derive(Debug, Default)]
+pub(super) struct Passed(Vec<String>);
+
+impl Passed {
+    /// Passes over `folder`; `missing` says what is not in it.
+    pub fn over(&mut self, how: &str, folder: &Path, missing: impl FnOnce() -> String) {
+        let why = if folder.is_dir() { missing() } else { "no such folder".into() };
+        self.0.push(format!("{} ({how}): {why}", folder.display()));
+    }
+
+    /// Says that the data come from elsewhere: whoever named a folder may have meant their own.
+    pub fn tell(&self, task: &str, sources: &[Source]) {
+        if let Some(source) = sources.first() {
+            for folder in &self.0 {
+                let from = source.path.display();
+                tracing::warn!("{folder}; the data of `{task}` are read from {from}");
+            }
+        }
+    }
+}
+
+/// A line each, as in [`DataError::NotFound`].
+impl std::fmt::Display for Passed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+fn is_reviews(spec: &TaskSpec) -> bool {
+    spec.name == "reviews"
+}
+
+fn reviews_file() -> &'static str {
+    REVIEWS.rsplit('/').next().unwrap_or(REVIEWS)
+}
+
+/// The embedded reviews' file in a folder, packed or not.
+fn reviews_in(folder: &Path) -> Option<PathBuf> {
+    let file = reviews_file();
+    let names = [file, REVIEWS, file.trim_end_matches(".bz2")];
+    names.iter().map(|name| folder.join(name)).find(|path| path.is_file())
+}
+
+fn load_reviews(path: &Path, spec: &TaskSpec) -> Result<Dataset, DataError> {
+    let (train, dev) = reviews::read(path, spec)?;
+    let source = |split: &str, rows: usize| source(split, path, rows, 0);
+    let sources = vec![source("train", train.len())?, source("dev", dev.len())?];
+    Ok(Dataset { train, evals: vec![("dev".into(), dev)], sources })
+}
+
+/// The task's folder in or below `root`, which may also be the task's folder itself. One that
+/// holds a split comes before one that holds none.
 fn find_folder(root: &Path, spec: &TaskSpec) -> Option<PathBuf> {
-    let holds = |folder: &Path| {
+    let holds = |folder: &PathBuf| {
         folder.join("train.tsv").is_file()
             || spec.evals.iter().any(|e| folder.join(format!("{}.tsv", e.tsv)).is_file())
             || parquet_file(folder, "train").is_file()
     };
     let is_task =
         |name: &str| name.eq_ignore_ascii_case(spec.folder) || name.eq_ignore_ascii_case(spec.name);
+    let named = |p: &PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(is_task);
     let mut roots = vec![root.to_path_buf()];
     roots.extend(["glue", "GLUE", "glue_data"].map(|below| root.join(below)));
+    let mut found = Vec::new();
     for parent in roots {
         let Ok(entries) = std::fs::read_dir(&parent) else { continue };
         let mut below: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
         below.sort();
-        let named = |p: &&PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(is_task);
-        if let Some(found) = below.iter().find(|p| named(p) && holds(p)) {
-            return Some(found.clone());
-        }
+        found.extend(below.into_iter().filter(|path| named(path) && path.is_dir()));
     }
-    let own = root.file_name().and_then(|n| n.to_str()).is_some_and(is_task);
-    (own && holds(root)).then(|| root.to_path_buf())
+    let own = root.to_path_buf();
+    found.extend(Some(own).filter(|own| named(own) && own.is_dir()));
+    found.iter().find(|path| holds(path)).or(found.first()).cloned()
 }
 
 fn parquet_file(folder: &Path, split: &str) -> PathBuf {
@@ -215,11 +266,28 @@ fn load_folder(folder: &Path, spec: &TaskSpec) -> Result<Dataset, DataError> {
             Ok((examples, source))
         } else {
             let missing = format!(
-                "the task's folder is here, but neither {tsv_name}.tsv nor {hub_name}-00000-of-00001.parquet lies in it"
+                "the task's folder is here, but neither {tsv_name}.tsv nor {hub_name}-00000-of-00001.parquet lies in it; it holds {}",
+                held(folder)
             );
             Err(DataError::file(folder, missing))
         }
     })
+}
+
+/// The first names in a folder, for a message.
+fn held(folder: &Path) -> String {
+    const SHOWN: usize = 6;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    match (names.is_empty(), more) {
+        (true, _) => "nothing".into(),
+        (false, 0) => names.join(", "),
+        (false, more) => format!("{} and {more} more", names.join(", ")),
+    }
 }
 
 type Split = (Vec<Example>, Source);

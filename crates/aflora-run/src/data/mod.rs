@@ -1,16 +1,19 @@
 //! Tasks and their examples.
 //!
 //! * [`task`]: the tasks that ask for labels as one table
-//! * [`tsv`], [`parquet`], [`reviews`]: the formats in which they come
+//! * [`table`]: rows of CSV, TSV and JSONL files, for training and for `predict`
+//! * [`tsv`], [`parquet`], [`reviews`]: the files in which examples come
 //! * [`text`]: the tasks that ask for text, and their files
 //! * [`bounded`]: records of a size that a record can have
 //! * [`locate`]: where they are looked for
 
 pub mod bounded;
 mod error;
+mod lines;
 pub mod locate;
 pub mod parquet;
 pub mod reviews;
+pub mod table;
 pub mod task;
 pub mod text;
 pub mod tsv;

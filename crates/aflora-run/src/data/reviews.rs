@@ -7,6 +7,7 @@
 //! big-endian number, leave a remainder below 20 when divided by 100.
 
 use super::bounded::Bounded;
+use super::table::{Format, Table};
 use super::task::TaskSpec;
 use super::{DataError, Example};
 use aflora_files as files;
@@ -26,28 +27,21 @@ pub fn read(path: &Path, spec: &TaskSpec) -> Result<(Vec<Example>, Vec<Example>)
     let reader: Box<dyn Read> =
         if packed { Box::new(BzDecoder::new(file)) } else { Box::new(file) };
     let reader = Bounded::with_most(reader, MOST);
-    let mut csv = csv::Reader::from_reader(reader);
-    let broken = |e: csv::Error| DataError::file(path, format!("not the reviews' CSV: {e}"));
-    let header = csv.headers().map_err(broken)?.clone();
-    let column = |name: &str| {
-        let found = header.iter().position(|h| h == name);
-        found.ok_or_else(|| DataError::file(path, format!("no column `{name}` in {header:?}")))
-    };
-    let (category, text, movie) = (column("category")?, column("text")?, column("movie_name")?);
+    let mut table = Table::new(reader, path, Format::Csv, |_| true)?;
+    let [category, text, movie] = ["category", "text", "movie_name"].map(|name| table.column(name));
+    let (category, text, movie) = (category?, text?, movie?);
 
     let mut seen = HashSet::new();
     let (mut train, mut dev) = (Vec::new(), Vec::new());
-    for record in csv.records() {
-        let record = record.map_err(broken)?;
-        if &record[category] == "plot" || !seen.insert(record[text].to_string()) {
+    while let Some(mut row) = table.read()? {
+        let [category, text, movie] = [category, text, movie].map(|column| row.take(column));
+        if category == "plot" || !seen.insert(text.clone()) {
             continue;
         }
-        let label = spec.labels.parse(&record[category]).map_err(|problem| {
-            let line = record.position().map_or(0, |p| p.line() as usize);
-            DataError::Row { path: path.to_path_buf(), line, problem }
-        })?;
-        let example = Example { text_a: record[text].to_string(), text_b: None, label };
-        if is_held_out(&record[movie]) { &mut dev } else { &mut train }.push(example);
+        let label = spec.labels.parse(&category);
+        let label = label.map_err(|problem| table.problem(row.line, problem))?;
+        let example = Example { text_a: text, text_b: None, label };
+        if is_held_out(&movie) { &mut dev } else { &mut train }.push(example);
     }
     if train.is_empty() || dev.is_empty() {
         return Err(DataError::Empty { place: path.display().to_string() });
@@ -84,6 +78,16 @@ mod tests {
         let films: HashSet<_> = train.iter().filter_map(number).collect();
         assert!(dev.iter().filter_map(number).all(|film| !films.contains(&film)));
         assert!((20..60).contains(&(dev.len() / 2)), "about a fifth is held out: {}", dev.len());
+    }
+
+    #[test]
+    fn a_category_that_is_none_is_told_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("reviews.csv");
+        std::fs::write(&path, "category,text,movie_name\r\nfresh,a,x\r\nstale,b,y\r\n").unwrap();
+        let task: Task = "reviews".parse().unwrap();
+        let error = read(&path, task.labels().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("line 3: the label is `stale`, but must be one of"), "{error}");
     }
 
     #[test]

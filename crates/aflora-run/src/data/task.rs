@@ -226,6 +226,29 @@ impl Task {
         }
     }
 
+    /// Whether its data can be fetched.
+    pub fn is_on_hub(self) -> bool {
+        match self {
+            Task::Labels(spec) => spec.name != "reviews",
+            Task::Text(spec) => spec.hub.is_some(),
+        }
+    }
+
+    /// The names that a row's text may have, best first, for each of the task's texts: our own,
+    /// the hub's, GLUE's.
+    pub fn input_names(self) -> Vec<Vec<&'static str>> {
+        match self {
+            Task::Text(spec) => vec![vec!["text", spec.input]],
+            Task::Labels(TaskSpec { hub, tsv, .. }) => match (hub.text_b, tsv.text_b) {
+                (Some(hub_b), Some(tsv_b)) => vec![
+                    vec!["text_a", hub.text_a, tsv.text_a, "text"],
+                    vec!["text_b", hub_b, tsv_b],
+                ],
+                _ => vec![vec!["text", hub.text_a, tsv.text_a, "text_a"]],
+            },
+        }
+    }
+
     /// The names of all tasks.
     pub fn names() -> Vec<&'static str> {
         let labels = TASKS.iter().map(|t| t.name);

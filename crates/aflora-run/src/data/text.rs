@@ -2,15 +2,13 @@
 //! is given and one for what is wanted.
 
 use super::bounded::Bounded;
-use super::error::short;
-use super::locate::Source;
+use super::locate::{Passed, Source};
+use super::table::{Format, Table};
 use super::{parquet, DataError};
 use crate::hub::{Hub, Repo};
 use crate::provenance::sha256;
 use ::parquet::record::{Field, Row};
 use aflora_files as files;
-use serde_json::{Map, Value};
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 /// All that is particular to a task that asks for text.
@@ -117,7 +115,7 @@ pub fn load(
     hub: &Hub,
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<TextDataset, DataError> {
-    let mut tried = String::new();
+    let mut passed = Passed::default();
     for (how, folder) in named {
         for place in [folder.join(spec.name), folder.clone()] {
             if let Some(train) = split_file(&place, "train") {
@@ -130,9 +128,12 @@ pub fn load(
                 })?;
                 return read(spec, &[train], &[eval]);
             }
-            tried.push_str(&format!("\n  {}/train.jsonl ({how})", place.display()));
         }
+        let (name, eval) = (spec.name, spec.eval);
+        let missing = || format!("no train.jsonl and {eval}.jsonl in it or in its {name}/");
+        passed.over(how, folder, missing);
     }
+    let mut tried = passed.to_string();
     if let Some(files) = &spec.hub {
         let repo = Repo { repo: files.repo.into(), revision: files.revision.into(), dataset: true };
         let mut get = |names: &[&str]| -> Result<Vec<PathBuf>, DataError> {
@@ -148,7 +149,9 @@ pub fn load(
                 })
                 .collect()
         };
-        return read(spec, &get(files.train)?, &get(files.eval)?);
+        let dataset = read(spec, &get(files.train)?, &get(files.eval)?)?;
+        passed.tell(spec.name, &dataset.sources);
+        return Ok(dataset);
     }
     if let Some(folder) = spec.shipped.filter(|_| named.is_empty()) {
         let place = project.join(folder);
@@ -217,32 +220,10 @@ fn read_file(path: &Path, spec: &TextSpec) -> Result<Vec<Pair>, DataError> {
 
 fn jsonl_rows(path: &Path, spec: &TextSpec) -> Result<Vec<Pair>, DataError> {
     let file = files::open(path).map_err(DataError::io(path))?;
-    let mut file = BufReader::new(Bounded::new(file));
+    let mut table = Table::new(Bounded::new(file), path, Format::Jsonl, |_| true)?;
     let mut rows = Vec::new();
-    let mut line = String::new();
-    for number in 1.. {
-        let row = |problem: String| DataError::Row { path: path.into(), line: number, problem };
-        line.clear();
-        if file.read_line(&mut line).map_err(|e| row(e.to_string()))? == 0 {
-            break;
-        }
-        file.get_mut().next_record();
-        let line = line.trim_start_matches('\u{feff}');
-        if line.trim().is_empty() {
-            continue;
-        }
-        let object: Map<String, Value> =
-            serde_json::from_str(line).map_err(|e| row(format!("no JSON object: {e}")))?;
-        let text = |name: &str| match object.get(name) {
-            Some(Value::String(text)) => Ok(text.clone()),
-            Some(other) => {
-                Err(row(format!("`{name}` is {}, but must be a text", short(&other.to_string()))))
-            }
-            None => {
-                let keys: Vec<&str> = object.keys().map(String::as_str).collect();
-                Err(row(format!("there is no `{name}`, only {keys:?}")))
-            }
-        };
+    while let Some(row) = table.read()? {
+        let text = |name: &str| row.text(name).map_err(|problem| table.problem(row.line, problem));
         rows.push(Pair { input: text(spec.input)?, target: text(spec.target)? });
     }
     Ok(rows)

@@ -73,25 +73,25 @@ impl Cache {
         self.folder(repo).join(".no_exist").join(commit).join(file)
     }
 
-    /// Where the bytes of that tag lie, or are to lie.
-    pub(super) fn blob(&self, repo: &Repo, tag: &str) -> PathBuf {
-        self.folder(repo).join("blobs").join(tag)
+    /// Where the bytes of that name lie, or are to lie.
+    pub(super) fn blob(&self, repo: &Repo, name: &str) -> PathBuf {
+        self.folder(repo).join("blobs").join(name)
     }
 
-    /// Makes `file` of that commit the bytes of that tag, which are in the cache.
-    pub(super) fn link(&self, repo: &Repo, commit: &str, file: &str, tag: &str) -> io::Result<()> {
-        let (target, blob) = (self.snapshot(repo, commit, file), self.blob(repo, tag));
+    /// Makes `file` of that commit the bytes of that name, which are in the cache.
+    pub(super) fn link(&self, repo: &Repo, commit: &str, file: &str, name: &str) -> io::Result<()> {
+        let (target, blob) = (self.snapshot(repo, commit, file), self.blob(repo, name));
         if let Some(folder) = target.parent() {
             fs::create_dir_all(folder)?;
         }
         let up = "../".repeat(1 + file.split('/').count());
-        let made = symlink(format!("{up}blobs/{tag}"), &target);
+        let made = symlink(format!("{up}blobs/{name}"), &target);
         match made {
             Err(_) if target.is_file() => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // A link to bytes that are gone.
                 aflora_files::write::remove(&target)?;
-                symlink(format!("{up}blobs/{tag}"), &target)
+                symlink(format!("{up}blobs/{name}"), &target)
             }
             // A file system without links.
             Err(_) => fs::rename(&blob, &target),

@@ -191,14 +191,14 @@ impl<'a> Client<'a> {
                 let kind = kind.to_ascii_lowercase();
                 ["text/html", "application/xhtml"].iter().any(|page| kind.starts_with(page))
             });
-            if page {
-                return Err(Failure::Final(format!(
-                    "{} answers with a web page, not with the file: is it a proxy's or a network's \
-                     login page?",
-                    host(&at)
-                )));
-            }
-            return Ok(Answer { response, promise, at });
+            let packed = text("content-encoding").is_some_and(|how| how != "identity");
+            let instead = match (page, packed) {
+                (true, _) => "a web page: is it a proxy's or a network's login page?",
+                (_, true) => "a compressed form, which nobody asked for",
+                _ => return Ok(Answer { response, promise, at }),
+            };
+            let reason = format!("{} answers not with the file but with {instead}", host(&at));
+            return Err(Failure::Final(reason));
         }
         let code = text("x-error-code").filter(|_| hub).unwrap_or_default();
         let after = asked_to_wait(status, response.headers());
@@ -217,14 +217,7 @@ impl<'a> Client<'a> {
                 "; there is no such repository, or it is private and wants HF_TOKEN",
             )),
             (403, _) => Failure::Final(said("; does the token in HF_TOKEN allow it?")),
-            (404, _) => {
-                let host = host(&at);
-                tracing::warn!(
-                    "{host} answers 404{words}, but not as the hub does: taken as absent this time \
-                     (a mirror or a proxy? HF_ENDPOINT names the hub)"
-                );
-                Failure::Absent { commit: None }
-            }
+            (404, _) => Failure::Absent { commit: None },
             (408 | 429 | 500 | 502 | 503 | 504, _) => {
                 Failure::Passing { reason: said(""), after, came: 0 }
             }
@@ -241,7 +234,8 @@ impl<'a> Client<'a> {
         let mut said: Vec<String> = header("x-error-message").into_iter().collect();
         let page = header("content-type").is_some_and(|kind| kind.contains("html"));
         let (most, time, _) = WORDS;
-        let body = download::beginning(response.into_body().into_reader(), most, time);
+        let time = time.min(self.limits.answer);
+        let body = download::beginning(body(response), most, time);
         match serde_json::from_slice::<serde_json::Value>(&body) {
             Ok(json) => {
                 let errors = json["errors"].as_array().into_iter().flatten();

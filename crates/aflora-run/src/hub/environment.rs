@@ -13,6 +13,9 @@ const HUB: &str = "https://huggingface.co";
 /// The most bytes of a file that holds a token.
 const MOST_OF_TOKEN: u64 = 64 << 10;
 
+/// The longest wait that can be asked for: a day.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What the environment says of the hub.
 pub(super) struct Environment {
     pub(super) cache: PathBuf,
@@ -50,7 +53,7 @@ impl Environment {
         let token = told.and_then(|token| Token::new(&token)).or_else(kept);
         let seconds = |name: &str| {
             let seconds = text(name)?.trim().parse().ok().filter(|&seconds| seconds > 0)?;
-            Some(Duration::from_secs(seconds))
+            Some(Duration::from_secs(seconds).min(LONGEST))
         };
         let mut limits = Limits::default();
         if let Some(asked) = seconds("HF_HUB_ETAG_TIMEOUT") {
@@ -194,6 +197,7 @@ mod tests {
             (limits.answer, limits.stall),
             (Duration::from_secs(90), Duration::from_secs(90))
         );
+        assert_eq!(read(&[("HF_HUB_ETAG_TIMEOUT", &u64::MAX.to_string())]).limits.connect, LONGEST);
         for value in ["", "0", "-1", "soon"] {
             let limits = read(&[("HF_HUB_ETAG_TIMEOUT", value)]).limits;
             assert_eq!(limits.connect, Limits::default().connect);

@@ -42,6 +42,14 @@ impl Fetch<'_> {
                     }
                     return Err(Failure::Absent { commit: Some(commit) });
                 }
+                Err(Failure::Absent { commit: None }) => {
+                    tracing::warn!(
+                        "{}: 404, but not in the hub's own words (X-Error-Code): taken as absent \
+                         this time; is the answer a mirror's or a proxy's?",
+                        self.name
+                    );
+                    return Err(Failure::Absent { commit: None });
+                }
                 Err(Failure::Final(reason)) if !before.is_empty() => {
                     return Err(Failure::Final(format!("{reason}; before that: {before}")));
                 }
@@ -65,7 +73,10 @@ impl Fetch<'_> {
         let answer = self.client.ask(&self.url, 0)?;
         let refused = |reason: String| Err(Failure::Final(reason));
         let promise = &answer.promise;
-        let (Some(commit), Some(tag)) = (promise.commit.clone(), promise.tag.clone()) else {
+        if answer.response.status() != 200 {
+            return refused(format!("{} sends a part that nobody asked for", host(&answer.at)));
+        }
+        let (Some(commit), Some(tag)) = (promise.commit.clone(), &promise.tag) else {
             return refused(format!(
                 "{} does not answer as the hub does: it tells no commit (X-Repo-Commit) or no ETag; \
                  is it a mirror's or a proxy's answer?",
@@ -75,7 +86,7 @@ impl Fetch<'_> {
         if !is_commit(&commit) || (is_commit(&self.commit) && commit != self.commit) {
             return refused(format!("the hub answered with the commit {commit:.80}"));
         }
-        if !is_part(&tag) {
+        if !is_part(tag) {
             return refused("the hub answered with an ETag that can name no file".into());
         }
         let told = answer.response.body().content_length();
@@ -93,14 +104,15 @@ impl Fetch<'_> {
                 return refused(format!("it has {size} bytes, but such a file may have {most}"));
             }
         }
-        let blob = self.cache.blob(self.repo, &tag);
+        let name = promise.blob_name(self.name);
+        let blob = self.cache.blob(self.repo, &name);
         if !blob.is_file() {
             let most = size.or(most).unwrap_or(MOST_UNTOLD);
             self.complete(answer, &blob, size, most, progress)?;
         }
         let target = self.cache.snapshot(self.repo, &commit, self.name);
         self.cache
-            .link(self.repo, &commit, self.name, &tag)
+            .link(self.repo, &commit, self.name, &name)
             .and_then(|()| self.cache.remember_commit(self.repo, &commit))
             .map_err(|source| Failure::Disk { path: target.clone(), source })?;
         Ok(target)

@@ -118,6 +118,16 @@ impl Hub {
         }
     }
 
+    /// Whether the network may not be used.
+    pub fn is_offline(&self) -> bool {
+        self.offline.is_some()
+    }
+
+    /// The same, of which only the cache is used, as if the environment forbade the network.
+    pub fn without_network(self) -> Self {
+        Hub { offline: self.offline.or(Some("HF_HUB_OFFLINE")), ..self }
+    }
+
     /// A hub at another place; for tests and mirrors.
     pub fn at(endpoint: &str, cache: &Path) -> Self {
         Hub {
@@ -201,6 +211,10 @@ impl Hub {
 
     /// The first of `files` that the repository has, or `None`.
     ///
+    /// Where the network may not be used, what the cache lacks of a snapshot that it has counts as
+    /// absent, with a warning: Python's `snapshot_download` fetches all that there is, and keeps no
+    /// note of what there is not.
+    ///
     /// # Errors
     /// As [`get`](Self::get), but for a file that there is not.
     pub fn first_of(
@@ -212,11 +226,22 @@ impl Hub {
         if let Some(cached) = files.iter().map(|f| self.cached(repo, f)).find(|f| f.is_file()) {
             return Ok(Some(cached));
         }
+        let mut forbidden = None;
         for file in files {
             match self.get(repo, file, progress) {
                 Err(HubError::Absent { .. }) => {}
+                Err(HubError::Offline { variable, .. }) if self.cached(repo, "").is_dir() => {
+                    forbidden = Some(variable);
+                }
                 found => return found.map(Some),
             }
+        }
+        if let Some(variable) = forbidden {
+            let (files, name) = (files.join(", "), &repo.repo);
+            tracing::warn!(
+                "{files}: not in the cache of {name}, and not asked for, because {variable} is set: \
+                 taken as absent"
+            );
         }
         Ok(None)
     }

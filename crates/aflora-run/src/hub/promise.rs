@@ -6,12 +6,15 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use ureq::http::HeaderMap;
 
+/// Hexadecimal digits of the digests.
+const SHA256: usize = 64;
+const SHA1: usize = 40;
+
 /// What the hub says of a file beside its bytes.
 #[derive(Debug, Default)]
 pub(super) struct Promise {
     pub(super) size: Option<u64>,
-    /// The file's ETag: a SHA-256 in large-file storage, git's digest of a blob elsewhere. It names
-    /// the file in the cache.
+    /// The file's ETag: a SHA-256 in large-file storage, git's digest of a blob elsewhere.
     pub(super) tag: Option<String>,
     pub(super) commit: Option<String>,
     /// Whether the tag is that of the file, whatever answer told it.
@@ -35,6 +38,16 @@ impl Promise {
         self.commit = self.commit.take().or_else(commit);
     }
 
+    /// What the bytes of `file` are called in the cache: their digest, so that files of the same
+    /// bytes share them. A tag of another kind need not tell two files apart.
+    pub(super) fn blob_name(&self, file: &str) -> String {
+        let tag = self.tag.as_deref().unwrap_or_default();
+        match is_hex(tag, SHA256) || is_hex(tag, SHA1) {
+            true => tag.to_string(),
+            false => format!("{tag}.{}", file.replace('/', "--")),
+        }
+    }
+
     /// Whether `file` is what the hub has, by the digest that its tag is, if it is one.
     ///
     /// # Errors
@@ -45,14 +58,14 @@ impl Promise {
             format!("what came has the {name} {found}, but should have {tag}")
         };
         let is = |found: &str| found.eq_ignore_ascii_case(tag);
-        Ok(if is_hex(tag, 64) {
+        Ok(if is_hex(tag, SHA256) {
             let found = hash(file, Sha256::new())?;
             if is(&found) {
                 Ok(())
             } else {
                 Err(differ("SHA-256", &found))
             }
-        } else if is_hex(tag, 40) {
+        } else if is_hex(tag, SHA1) {
             let length = file.metadata()?.len();
             let found = hash(file, Sha1::new().chain_update(format!("blob {length}\0")))?;
             // Some mirrors tag a file with its plain SHA-1.

@@ -26,7 +26,7 @@ pub struct Written {
 pub fn command(source: &Path, out: Option<&Path>) -> Result<()> {
     let Written { paths, damaged } = report(source, out)?;
     for path in paths {
-        println!("{}", ui::told(&path));
+        println!("{}", ui::shown(&path));
     }
     if !damaged.is_empty() {
         bail!("{}", damaged.join("\n"));

@@ -77,6 +77,11 @@ impl EncodedSet {
         self.tokens.count(TRUNCATED)
     }
 
+    /// Whether a row's text was cut to the maximum length.
+    pub fn is_truncated(&self, row: usize) -> bool {
+        self.tokens.has(row, TRUNCATED)
+    }
+
     /// Tokens of all texts together.
     pub fn tokens(&self) -> usize {
         self.lengths().iter().sum()

@@ -42,12 +42,17 @@ impl Place {
         }
     }
 
-    fn named(path: &Path, resolved: &mut Resolved) -> Result<Place> {
+    /// Whether the folder that the user named is a new one. If not, it holds a run with these
+    /// settings.
+    ///
+    /// # Errors
+    /// It holds something else.
+    pub fn check(path: &Path, resolved: &mut Resolved) -> Result<bool> {
         if path.is_file() {
             usage!("run_dir {} is a file; name a folder", path.display());
         }
         if is_new(path)? {
-            return Ok(Place::New(path.to_path_buf()));
+            return Ok(true);
         }
         if !path.join(CONFIG).is_file() {
             usage!(
@@ -63,6 +68,13 @@ impl Place {
                 path.display(),
                 differences.join("\n  ")
             );
+        }
+        Ok(false)
+    }
+
+    fn named(path: &Path, resolved: &mut Resolved) -> Result<Place> {
+        if Self::check(path, resolved)? {
+            return Ok(Place::New(path.to_path_buf()));
         }
         check_unchanged(path)?;
         match finished(path)? {

@@ -11,12 +11,12 @@ use crate::config::{Resolved, RunSettings, WeightsFrom};
 use crate::data::{check_training, Dataset, Example, Locator, Source, Task, TaskSpec, TextDataset};
 use crate::provenance::sha256;
 use crate::ui::Progress;
-use crate::{device, precision, threads, usage};
+use crate::{check, device, precision, threads, usage};
 use aflora_core::{Method, Tuner};
 use aflora_models::adapter_folder::BaseModel;
 use aflora_models::weights::{self, LoadReport};
 use aflora_models::{AdaptedModel, Backbone, TextEncoder, WriterOptions};
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use std::path::PathBuf;
 use tch::{Device, Kind};
 
@@ -76,6 +76,7 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     }
     let locator = locator(resolved);
     let files = model_files::find(resolved, &locator, None, true, progress)?;
+    check::model(resolved, &files)?.accept()?;
     let data = Data::load(resolved.task, &locator, &config, progress)?;
 
     tch::manual_seed(config.seed as i64);
@@ -93,32 +94,16 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
         }
         WeightsFrom::Random => weights::initialise_all(backbone.as_ref(), config.seed),
     };
-    if config.max_length as i64 > backbone.max_positions() {
-        usage!(
-            "max_length is {}, but the model `{}` reads at most {} tokens; set max_length={}",
-            config.max_length,
-            resolved.model.model,
-            backbone.max_positions(),
-            backbone.max_positions()
-        );
-    }
     let (objective, vocab_size, sources) =
         data.encode(resolved, &files, backbone.as_ref(), device, progress)?;
-    if vocab_size > backbone.vocab_size() {
-        bail!(
-            "{}: its tokenizer knows {vocab_size} tokens, but the model has embeddings for {}; they are not of one model",
-            files.folder.display(),
-            backbone.vocab_size()
-        );
-    }
+    check::vocabulary_fits(&files, vocab_size, backbone.as_ref())?;
     let targets = resolved.model.targets();
     let modules = &resolved.model.train_modules;
     let model = AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base, config.seed)?;
     let digest = |path: &PathBuf| Ok((path.clone(), sha256(path)?));
     let digests: std::io::Result<Vec<_>> = loaded.files.iter().map(digest).collect();
-    let batches = objective.training_rows().div_ceil(config.batch_size);
     Ok(Prepared {
-        steps_per_epoch: batches.div_ceil(config.accumulate) as u64,
+        steps_per_epoch: steps_per_epoch(objective.training_rows(), &config),
         method,
         model,
         objective,
@@ -129,6 +114,11 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
         loaded,
         config,
     })
+}
+
+/// Updates an epoch over so many rows.
+pub(crate) fn steps_per_epoch(rows: usize, config: &RunSettings) -> u64 {
+    rows.div_ceil(config.batch_size).div_ceil(config.accumulate) as u64
 }
 
 /// The model of a configuration, its weights neither loaded nor initialised.
@@ -157,44 +147,51 @@ pub fn trains_weights(method: &dyn Method) -> bool {
     ["layer.weight", "layer.bias"].iter().any(|name| method.trains(name))
 }
 
-/// The frozen weights' kind, as the run has it. A method that trains the model's own weights needs them in single
-/// precision.
+/// Refuses a precision that the method cannot train in.
 ///
 /// # Errors
-/// The run asks for bf16 all the same, or the model cannot be built from its config.json.
-pub fn base_kind(
-    resolved: &Resolved,
-    files: &ModelFiles,
-    method: &dyn Method,
-    device: Device,
-) -> Result<Kind> {
-    let own = trains_weights(method);
-    let base = match resolved.run.precision.as_str() {
-        "auto" if own => Kind::Float,
-        asked => precision::choose(asked, device, || {
-            let build = || build_model(resolved, files, Device::Cpu, Kind::Float);
-            let shapes = aflora_models::shapes_only(build)?;
-            Ok(precision::rows_times_weights(shapes.as_ref(), resolved.run.batch_size))
-        })?,
-    };
-    if own && base != Kind::Float {
+/// The method trains the model's own weights, and bf16 is asked for.
+pub(crate) fn check_precision(resolved: &Resolved, method: &dyn Method) -> Result<()> {
+    if trains_weights(method) && resolved.run.precision == "bf16" {
         usage!(
             "the method `{}` trains the model's own weights, whose updates bf16 would round away; \
              set precision=fp32, or leave it out",
             method.name()
         );
     }
-    Ok(base)
+    Ok(())
+}
+
+/// The frozen weights' kind, as the run has it. A method that trains the model's own weights has
+/// them in single precision.
+///
+/// # Errors
+/// As [`check_precision`]; or the model cannot be built from its config.json.
+pub(crate) fn base_kind(
+    resolved: &Resolved,
+    files: &ModelFiles,
+    method: &dyn Method,
+    device: Device,
+) -> Result<Kind> {
+    check_precision(resolved, method)?;
+    match resolved.run.precision.as_str() {
+        "auto" if trains_weights(method) => Ok(Kind::Float),
+        asked => precision::choose(asked, device, || {
+            let build = || build_model(resolved, files, Device::Cpu, Kind::Float);
+            let shapes = aflora_models::shapes_only(build)?;
+            Ok(precision::rows_times_weights(shapes.as_ref(), resolved.run.batch_size))
+        }),
+    }
 }
 
 /// A task's examples, as they were read.
-enum Data {
+pub(crate) enum Data {
     Labels(&'static TaskSpec, Dataset),
     Text(TextDataset),
 }
 
 impl Data {
-    fn load(
+    pub(crate) fn load(
         task: Task,
         locator: &Locator,
         config: &RunSettings,
@@ -217,6 +214,13 @@ impl Data {
                 Data::Text(dataset)
             }
         })
+    }
+
+    pub(crate) fn training_rows(&self) -> usize {
+        match self {
+            Data::Labels(_, dataset) => dataset.train.len(),
+            Data::Text(dataset) => dataset.train.len(),
+        }
     }
 
     /// The examples as tokens of the model's tokenizer, whose size is given too.

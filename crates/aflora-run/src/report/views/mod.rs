@@ -38,8 +38,9 @@ pub fn sections(results: &Results) -> (Vec<Section>, Vec<[Entry; 2]>) {
         };
         let shown: Vec<Section> =
             results.layout.show.iter().map(|view| section(*view, grid)).collect();
-        for [mut asked, found] in summary::answers(grid, &shown) {
-            if grids.len() > 1 {
+        for (i, [mut asked, found]) in summary::answers(grid, &shown).into_iter().enumerate() {
+            // Said once: what the paper says is of its own model.
+            if i == 0 {
                 asked.note = format!("on {model}");
             }
             answers.push([asked, found]);

@@ -72,7 +72,7 @@ fn first_chart(sections: &[Section]) -> Option<String> {
 }
 
 fn in_words(chart: &Chart) -> String {
-    format!("{}. {}", chart.title, chart.finding)
+    format!("{}: {}", chart.title, chart.finding)
 }
 
 fn how_much(grid: &Grid) -> String {

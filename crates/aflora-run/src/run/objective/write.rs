@@ -184,7 +184,8 @@ impl Texts {
         prompt
     }
 
-    /// What `model` writes for these inputs, so many at once as `passes` says, in their order.
+    /// What `model` writes for these inputs, so many at once as `passes` says, in their order,
+    /// each with whether its prompt was cut.
     ///
     /// # Errors
     /// The model fails.
@@ -195,11 +196,18 @@ impl Texts {
         passes: &Passes,
         device: Device,
         done: &mut dyn FnMut(usize),
-    ) -> Result<Vec<String>> {
+    ) -> Result<Vec<(String, bool)>> {
         let prompts: Vec<String> = inputs.iter().map(|input| self.prompt(input)).collect();
         let encoded = tokens(&self.encoder, prompts.iter().map(String::as_str))?;
-        let prompts: Vec<Vec<i64>> = encoded.into_iter().map(|(p, _)| self.fitting(p)).collect();
-        self.write_after(model, &prompts, passes, device, done)
+        let fitting = |(prompt, cut): (Vec<i64>, bool)| {
+            let whole = prompt.len();
+            let prompt = self.fitting(prompt);
+            let cut = cut || prompt.len() < whole;
+            (prompt, cut)
+        };
+        let (prompts, cut): (Vec<Vec<i64>>, Vec<bool>) = encoded.into_iter().map(fitting).unzip();
+        let written = self.write_after(model, &prompts, passes, device, done)?;
+        Ok(written.into_iter().zip(cut).collect())
     }
 
     fn write_after(

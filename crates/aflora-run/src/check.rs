@@ -1,0 +1,213 @@
+//! What can be checked of a run before it trains: [`all`] for `aflora validate`, which finds
+//! everything at once and fetches nothing; [`model`] for every run, too, before its weights are
+//! read.
+
+use crate::config::{ConfigErrors, Problem, Resolved, WeightsFrom};
+use crate::data::{DataError, Task};
+use crate::device;
+use crate::is_usage;
+use crate::run::model_files::{self, locator, ModelFiles};
+use crate::run::place::Place;
+use crate::run::prepare::{build_model, check_precision, steps_per_epoch, texts, Data};
+use crate::ui::{words, Progress};
+use aflora_core::RunLength;
+use aflora_models::{tokenizer, weights, AdaptedModel, Backbone, Error as ModelError, TextEncoder};
+use anyhow::Result;
+use tch::{Device, Kind};
+
+/// What was found.
+#[derive(Default)]
+struct Checks {
+    problems: Vec<Problem>,
+    unseen: Vec<String>,
+}
+
+impl Checks {
+    /// Keeps a result, or notes what is wrong.
+    fn take<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.problems.push(problem(&error))).ok()
+    }
+}
+
+fn problem(error: &anyhow::Error) -> Problem {
+    Problem::at(None, words(error))
+}
+
+/// A model of which only the shapes are there, with its adapters.
+#[derive(Debug)]
+pub struct Shapes {
+    adapted: Option<AdaptedModel>,
+    problems: Vec<Problem>,
+}
+
+impl Shapes {
+    /// What does not go together, if anything.
+    ///
+    /// # Errors
+    /// All of it.
+    pub fn accept(self) -> Result<(), ConfigErrors> {
+        match self.problems.is_empty() {
+            true => Ok(()),
+            false => Err(ConfigErrors(self.problems)),
+        }
+    }
+}
+
+/// Whether the model can do what is asked of it: checkpoint its layers, read texts of that
+/// length, and take adapters where they are wanted. Its weights are not needed.
+///
+/// # Errors
+/// The model's config.json is damaged, or describes a model that is not built.
+pub fn model(resolved: &Resolved, files: &ModelFiles) -> Result<Shapes> {
+    let (backbone, mut problems) = shapes(resolved, files)?;
+    let (length, positions) = (resolved.run.max_length, backbone.max_positions());
+    if length as i64 > positions {
+        let name = &resolved.model.model;
+        let message = format!(
+            "max_length is {length}, but the model `{name}` reads at most {positions} tokens; set \
+             max_length={positions}"
+        );
+        problems.push(Problem::at(None, message));
+    }
+    let method = resolved.method.build()?;
+    let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
+    let seed = resolved.run.seed;
+    let adapted =
+        AdaptedModel::new(backbone, method.as_ref(), &targets, modules, Kind::Float, seed);
+    let adapted = match adapted.map_err(anyhow::Error::new) {
+        Ok(adapted) => Some(adapted),
+        Err(error) if is_usage(&error) => {
+            problems.push(problem(&error));
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Shapes { adapted, problems })
+}
+
+/// The model without its weights. One that is not built as it is asked for is looked at as it is
+/// built.
+fn shapes(resolved: &Resolved, files: &ModelFiles) -> Result<(Box<dyn Backbone>, Vec<Problem>)> {
+    let build = |resolved: &Resolved| {
+        aflora_models::shapes_only(|| build_model(resolved, files, Device::Cpu, Kind::Float))
+    };
+    match build(resolved) {
+        Ok(backbone) => Ok((backbone, Vec::new())),
+        Err(error) if resolved.model.gradient_checkpointing && is_usage(&error) => {
+            let mut plain = resolved.clone();
+            plain.model.gradient_checkpointing = false;
+            Ok((build(&plain)?, vec![problem(&error)]))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes every check that needs no training, and gives what could not be looked at, because it
+/// would have to be fetched first.
+///
+/// # Errors
+/// Everything that would end the run before it begins.
+pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<String>, ConfigErrors> {
+    let mut checks = Checks::default();
+    let kind = aflora_models::check_kind(&resolved.model.backbone, resolved.task.purpose());
+    let kind = checks.take(kind.map_err(Into::into));
+    checks.take(device::choose(&resolved.run.device));
+    let method = checks.take(resolved.method.build().map_err(Into::into));
+    if let Some(method) = &method {
+        checks.take(check_precision(resolved, method.as_ref()));
+    }
+    if let Some(folder) = &resolved.run.run_dir {
+        checks.take(Place::check(folder, &mut resolved.clone()));
+    }
+
+    let mut locator = locator(resolved);
+    let fetches = !locator.hub.is_offline();
+    locator.hub = locator.hub.without_network();
+    let on_hub = fetches && resolved.model.repo.is_some();
+    let name = &resolved.model.model;
+    let mut adapted = None;
+    match model_files::find(resolved, &locator, None, false, progress) {
+        Ok(files) if kind.is_some() => {
+            if let Some(shapes) = checks.take(model(resolved, &files)) {
+                checks.problems.extend(shapes.problems);
+                adapted = shapes.adapted;
+            }
+            files_of(resolved, &files, on_hub, &mut checks);
+        }
+        Ok(_) => {}
+        Err(_) if on_hub => {
+            checks.unseen.push(format!("the model `{name}`, which is still on the hub"));
+        }
+        Err(error) => checks.problems.push(problem(&error)),
+    }
+
+    match Data::load(resolved.task, &locator, &resolved.run, progress) {
+        Ok(data) => {
+            let steps_per_epoch = steps_per_epoch(data.training_rows(), &resolved.run);
+            let total_steps = steps_per_epoch * resolved.run.epochs as u64;
+            let length = RunLength { steps_per_epoch, total_steps };
+            if let (Some(method), Some(adapted)) = (method, adapted) {
+                checks.take(method.hook(length, &adapted.parameters()).map_err(Into::into));
+            }
+        }
+        Err(error) => match error.downcast_ref() {
+            Some(DataError::NotFound { .. }) if fetches && resolved.task.is_on_hub() => {
+                let task = resolved.task.name();
+                checks.unseen.push(format!("the data of `{task}`, which are still on the hub"));
+            }
+            _ => checks.problems.push(problem(&error)),
+        },
+    }
+    match checks.problems.is_empty() {
+        true => Ok(checks.unseen),
+        false => Err(ConfigErrors(checks.problems)),
+    }
+}
+
+/// The weights and the tokenizer, as far as they are there.
+fn files_of(resolved: &Resolved, files: &ModelFiles, on_hub: bool, checks: &mut Checks) {
+    let name = &resolved.model.model;
+    if resolved.model.weights == WeightsFrom::Pretrained {
+        match weights::check_size(&files.folder, &files.config) {
+            Ok(()) => {}
+            Err(ModelError::NoWeights { .. }) if on_hub => {
+                checks.unseen.push(format!("the weights of `{name}`, which are still on the hub"));
+            }
+            Err(error) => checks.problems.push(problem(&error.into())),
+        }
+    }
+    if on_hub && !tokenizer::FILES.iter().any(|file| files.folder.join(file).is_file()) {
+        checks.unseen.push(format!("the tokenizer of `{name}`, which is still on the hub"));
+        return;
+    }
+    checks.take(tokens(resolved, files));
+}
+
+/// Whether the tokenizer can be read, and belongs to the model.
+fn tokens(resolved: &Resolved, files: &ModelFiles) -> Result<()> {
+    // What is wrong with the model itself was told.
+    let Ok((backbone, _)) = shapes(resolved, files) else { return Ok(()) };
+    let known = match resolved.task {
+        Task::Labels(_) => {
+            TextEncoder::from_folder(&files.folder, resolved.run.max_length)?.vocab_size()
+        }
+        Task::Text(_) => texts(resolved, files, backbone.as_ref())?.vocab_size(),
+    };
+    vocabulary_fits(files, known, backbone.as_ref())
+}
+
+/// Refuses a tokenizer that knows more tokens than the model.
+///
+/// # Errors
+/// It does.
+pub fn vocabulary_fits(files: &ModelFiles, known: i64, backbone: &dyn Backbone) -> Result<()> {
+    if known > backbone.vocab_size() {
+        anyhow::bail!(
+            "{}: its tokenizer knows {known} tokens, but the model has embeddings for {}; they are \
+             not of one model",
+            files.folder.display(),
+            backbone.vocab_size()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,456 @@
+//! Rows of a file, whatever its form: training and `predict` read them here, so that both take
+//! the same files.
+//!
+//! | form | rows |
+//! |---|---|
+//! | CSV | cells between commas, under a header; in quotes a cell may hold commas, line ends and doubled quotes (RFC 4180) |
+//! | TSV | as GLUE's: cells between tabs, one row a line; a quote is a character like any other |
+//! | JSONL | an object a line |
+
+use super::bounded::Bounded;
+use super::error::short;
+use super::lines::{split_end, Lines, BYTE_ORDER_MARK};
+use super::DataError;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::HashSet;
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The form of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Comma-separated values.
+    Csv,
+    /// Tab-separated values.
+    Tsv,
+    /// JSON objects, one a line.
+    Jsonl,
+}
+
+impl Format {
+    /// The form that a file's ending tells, in large letters or small; JSONL where it tells none.
+    pub fn of(path: &Path) -> Format {
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        match ending.to_str() {
+            Some("csv") => Format::Csv,
+            Some("tsv") => Format::Tsv,
+            _ => Format::Jsonl,
+        }
+    }
+}
+
+/// A value of a row.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Cell {
+    /// A text.
+    Text(String),
+    /// JSON as it stood in the file: digits that a number type would round are kept.
+    Json(Box<RawValue>),
+}
+
+/// One row: a value for each name.
+#[derive(Debug)]
+pub struct Row {
+    /// The line that it begins in, from 1.
+    pub line: usize,
+    names: Arc<[String]>,
+    cells: Vec<Cell>,
+}
+
+impl Row {
+    /// The names and values, in the file's order.
+    pub fn cells(&self) -> impl Iterator<Item = (&str, &Cell)> {
+        self.names.iter().map(String::as_str).zip(&self.cells)
+    }
+
+    /// Whether there is a value of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|n| n == name)
+    }
+
+    /// The text of that name, if there is one.
+    ///
+    /// # Errors
+    /// There is a value, but no text.
+    pub fn find(&self, name: &str) -> Result<Option<String>, String> {
+        let Some(at) = self.names.iter().position(|n| n.trim() == name) else { return Ok(None) };
+        match self.cells.get(at) {
+            None => Ok(None),
+            Some(Cell::Text(text)) => Ok(Some(text.clone())),
+            Some(Cell::Json(value)) => match serde_json::from_str(value.get()) {
+                Ok(text) => Ok(Some(text)),
+                Err(_) => Err(format!("`{name}` is {}, but must be a text", short(value.get()))),
+            },
+        }
+    }
+
+    /// The text of that name.
+    ///
+    /// # Errors
+    /// There is none; the names that there are are told.
+    pub fn text(&self, name: &str) -> Result<String, String> {
+        let missing = || format!("there is no `{name}`, only {}", self.shown());
+        self.find(name)?.ok_or_else(missing)
+    }
+
+    /// Takes the text of a column of a CSV or TSV file; empty for what is none.
+    pub(super) fn take(&mut self, column: usize) -> String {
+        match self.cells.get_mut(column) {
+            Some(Cell::Text(text)) => std::mem::take(text),
+            _ => String::new(),
+        }
+    }
+
+    /// The names, for a message.
+    pub fn shown(&self) -> String {
+        short(&format!("{:?}", self.names))
+    }
+
+    /// Whether there is a value for each name.
+    ///
+    /// # Errors
+    /// There are fewer or more.
+    pub(super) fn whole(&self) -> Result<(), String> {
+        match (self.cells.len(), self.names.len()) {
+            (found, wanted) if found == wanted => Ok(()),
+            (found, wanted) => Err(format!("{found} columns, but the first line has {wanted}")),
+        }
+    }
+}
+
+/// A file's rows, one after another.
+#[derive(Debug)]
+pub struct Table<R> {
+    lines: Lines<R>,
+    format: Format,
+    /// Of the columns of a CSV or TSV file.
+    names: Arc<[String]>,
+    header: bool,
+    /// The first line, where it is no header.
+    first: Option<(usize, Vec<String>)>,
+}
+
+impl<R: Read> Table<R> {
+    /// The rows of a stream that messages call `path`.
+    ///
+    /// `is_header` is asked whether the first line of a CSV or TSV file names the columns; they
+    /// have numbers from 1 if not.
+    ///
+    /// # Errors
+    /// The first line cannot be read, there is none, or it names two columns alike.
+    pub fn new(
+        from: Bounded<R>,
+        path: &Path,
+        format: Format,
+        is_header: impl FnOnce(&[String]) -> bool,
+    ) -> Result<Self, DataError> {
+        let lines = Lines::new(from, path);
+        let (names, header) = (Arc::from([]), false);
+        let mut table = Table { lines, format, names, header, first: None };
+        if format == Format::Jsonl {
+            return Ok(table);
+        }
+        let Some((line, cells)) = table.cells()? else {
+            return Err(DataError::Empty { place: path.display().to_string() });
+        };
+        table.header = is_header(&cells);
+        if table.header {
+            if let Some(name) = repeated(&cells) {
+                let problem = format!("the header has the column `{}` twice", short(name));
+                return Err(table.problem(line, problem));
+            }
+            table.names = cells.into();
+        } else {
+            table.names = (1..=cells.len()).map(|n| n.to_string()).collect();
+            table.first = Some((line, cells));
+        }
+        Ok(table)
+    }
+
+    /// The next row; none behind the last.
+    ///
+    /// # Errors
+    /// It cannot be read, or has other columns than the first line.
+    pub fn read(&mut self) -> Result<Option<Row>, DataError> {
+        let Some(row) = self.read_of_any_width()? else { return Ok(None) };
+        match row.whole() {
+            Ok(()) => Ok(Some(row)),
+            Err(problem) => Err(self.problem(row.line, problem)),
+        }
+    }
+
+    /// As [`read`](Self::read), but the row may have too few or too many cells.
+    pub(super) fn read_of_any_width(&mut self) -> Result<Option<Row>, DataError> {
+        if self.format == Format::Jsonl {
+            return self.object();
+        }
+        let cells = match self.first.take() {
+            Some(first) => Some(first),
+            None => self.cells()?,
+        };
+        Ok(cells.map(|(line, cells)| {
+            let cells = cells.into_iter().map(Cell::Text).collect();
+            Row { line, names: self.names.clone(), cells }
+        }))
+    }
+
+    /// A column's index by its name, or by its number where there is no header.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn column(&self, name: &str) -> Result<usize, DataError> {
+        let found = self.names.iter().position(|n| n.trim() == name);
+        found.ok_or_else(|| {
+            let problem = if self.header {
+                format!(
+                    "no column `{name}`; the header has {}",
+                    short(&format!("{:?}", self.names))
+                )
+            } else {
+                let n = self.names.len();
+                format!("the first line has {n} columns, but column {name} is needed")
+            };
+            self.problem(1, problem)
+        })
+    }
+
+    /// Bytes read so far.
+    pub fn bytes(&self) -> u64 {
+        self.lines.bytes()
+    }
+
+    /// What is wrong with a row.
+    pub fn problem(&self, line: usize, problem: impl Into<String>) -> DataError {
+        DataError::Row { path: self.lines.path().to_path_buf(), line, problem: problem.into() }
+    }
+
+    /// The next line with something in it, and its number.
+    fn line(&mut self) -> Result<Option<(usize, String)>, DataError> {
+        while let Some(line) = self.lines.next()? {
+            let content = split_end(&line).0;
+            let blank = match self.format {
+                Format::Jsonl => content.trim().is_empty(),
+                Format::Csv | Format::Tsv => content.is_empty(),
+            };
+            if !blank {
+                return Ok(Some((self.lines.number(), line)));
+            }
+            self.lines.end_row();
+        }
+        Ok(None)
+    }
+
+    fn object(&mut self) -> Result<Option<Row>, DataError> {
+        let Some((line, text)) = self.line()? else { return Ok(None) };
+        self.lines.end_row();
+        // Files that were put together have a mark where the second begins.
+        let text = text.trim_start_matches(BYTE_ORDER_MARK);
+        let Fields(names, cells) = serde_json::from_str(text).map_err(|error| {
+            // The line that the parser would tell is always the first.
+            let words = error.to_string();
+            let words = words.split(" at line ").next().unwrap_or_default();
+            let column = error.column();
+            self.problem(line, format!("no JSON object, column {column}: {}", short(words)))
+        })?;
+        if let Some(name) = repeated(&names) {
+            return Err(self.problem(line, format!("`{}` stands twice", short(name))));
+        }
+        Ok(Some(Row { line, names: names.into(), cells }))
+    }
+
+    /// The cells of the next row of a CSV or TSV file, and the line that it begins in.
+    fn cells(&mut self) -> Result<Option<(usize, Vec<String>)>, DataError> {
+        let Some((number, mut line)) = self.line()? else { return Ok(None) };
+        let cells = if self.format == Format::Tsv {
+            split_end(&line).0.split('\t').map(String::from).collect()
+        } else {
+            let mut record = Record::default();
+            loop {
+                let (content, end) = split_end(&line);
+                record.read(content);
+                if record.state != State::Quoted {
+                    break record.finish();
+                }
+                record.cell.push_str(end);
+                line = self.lines.next()?.ok_or_else(|| {
+                    self.problem(number, "a quote is opened in this row and never closed")
+                })?;
+            }
+        };
+        self.lines.end_row();
+        Ok(Some((number, cells)))
+    }
+}
+
+/// The first that comes a second time.
+fn repeated(names: &[String]) -> Option<&str> {
+    let mut seen = HashSet::new();
+    names.iter().map(|name| name.trim()).find(|name| !seen.insert(*name))
+}
+
+/// Where in a CSV cell the next character stands.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// At its start.
+    #[default]
+    Start,
+    /// In one without quotes, or behind quoted text: a quote is a character there.
+    Plain,
+    /// Between quotes.
+    Quoted,
+    /// Behind a quote that ends the quoted text, or is the first of a doubled one.
+    Closed,
+}
+
+/// A CSV row that is being read.
+#[derive(Debug, Default)]
+struct Record {
+    cells: Vec<String>,
+    cell: String,
+    state: State,
+}
+
+impl Record {
+    fn read(&mut self, line: &str) {
+        for c in line.chars() {
+            self.state = match (self.state, c) {
+                (State::Start, '"') => State::Quoted,
+                (State::Quoted, '"') => State::Closed,
+                (State::Start | State::Plain | State::Closed, ',') => {
+                    self.cells.push(std::mem::take(&mut self.cell));
+                    State::Start
+                }
+                (State::Quoted, c) | (State::Closed, c @ '"') => {
+                    self.cell.push(c);
+                    State::Quoted
+                }
+                (_, c) => {
+                    self.cell.push(c);
+                    State::Plain
+                }
+            };
+        }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        self.cells.push(self.cell);
+        self.cells
+    }
+}
+
+/// The names and values of a JSON object, in its order.
+struct Fields(Vec<String>, Vec<Cell>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let (mut names, mut cells) = (Vec::new(), Vec::new());
+                while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+                    names.push(name);
+                    cells.push(Cell::Json(value));
+                }
+                Ok(Fields(names, cells))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows as their lines and JSON, or what is wrong.
+    fn rows(format: Format, content: &str) -> Result<Vec<(usize, String)>, String> {
+        let from = Bounded::new(content.as_bytes());
+        let mut table =
+            Table::new(from, Path::new("FILE"), format, |_| true).map_err(|e| e.to_string())?;
+        let mut rows = Vec::new();
+        while let Some(row) = table.read().map_err(|e| e.to_string())? {
+            let cells: Vec<String> = row
+                .cells()
+                .map(|(name, cell)| format!("{name}={}", serde_json::to_string(cell).unwrap()))
+                .collect();
+            rows.push((row.line, cells.join(" ")));
+        }
+        Ok(rows)
+    }
+
+    #[test]
+    fn the_form_is_told_by_the_ending_in_letters_of_any_size() {
+        for (name, format) in [
+            ("a.csv", Format::Csv),
+            ("a.CSV", Format::Csv),
+            ("a.Tsv", Format::Tsv),
+            ("a.jsonl", Format::Jsonl),
+            ("a", Format::Jsonl),
+        ] {
+            assert_eq!(Format::of(Path::new(name)), format, "{name}");
+        }
+    }
+
+    #[test]
+    fn cells_in_quotes_hold_commas_quotes_and_line_ends() {
+        let content = "\u{feff}a,b\n\"x, \"\"y\"\"\r\nz\",\"\"\n\n5\" pipe,\"c\" d\n";
+        let expected = [
+            (2, r#"a="x, \"y\"\r\nz" b="""#.to_string()),
+            (5, r#"a="5\" pipe" b="c d""#.to_string()),
+        ];
+        assert_eq!(rows(Format::Csv, content).unwrap(), expected);
+    }
+
+    #[test]
+    fn lines_are_counted_the_same_with_carriage_returns() {
+        for end in ["\n", "\r\n"] {
+            let broken = ["a,b", "1,2", "", "\"x", "y\",2", "3"].join(end);
+            let error = rows(Format::Csv, &broken).unwrap_err();
+            assert_eq!(error, "FILE, line 6: 1 columns, but the first line has 2", "{end:?}");
+            let broken = ["{\"a\": 1}", "", "{\"a\" 1}", ""].join(end);
+            let error = rows(Format::Jsonl, &broken).unwrap_err();
+            assert!(error.starts_with("FILE, line 3: no JSON object, column 6"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_does_not_swallow_the_file() {
+        let error = rows(Format::Csv, "a\nx\n\"y\nz\n").unwrap_err();
+        assert_eq!(error, "FILE, line 3: a quote is opened in this row and never closed");
+    }
+
+    #[test]
+    fn values_of_an_object_keep_their_own_text() {
+        let content =
+            "\u{feff}{\"n\": 12345678901234567890123, \"x\": 0.1000000000000000000001}\r\n";
+        let expected = "n=12345678901234567890123 x=0.1000000000000000000001";
+        assert_eq!(rows(Format::Jsonl, content).unwrap(), [(1, expected.to_string())]);
+    }
+
+    #[test]
+    fn names_that_come_twice_are_refused() {
+        let error = rows(Format::Csv, "a,b,a\n1,2,3\n").unwrap_err();
+        assert_eq!(error, "FILE, line 1: the header has the column `a` twice");
+        let error = rows(Format::Jsonl, "{\"a\": 1, \"a\": 2}").unwrap_err();
+        assert_eq!(error, "FILE, line 1: `a` stands twice");
+    }
+
+    #[test]
+    fn utf_16_is_named() {
+        let bytes: Vec<u8> = "a,b\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let from = Bounded::new(std::io::Cursor::new([b"\xff\xfe".to_vec(), bytes].concat()));
+        let error = Table::new(from, Path::new("FILE"), Format::Csv, |_| true).unwrap_err();
+        assert_eq!(error.to_string(), "FILE, line 1: not UTF-8 text; it is UTF-16");
+    }
+}

@@ -1,0 +1,196 @@
+//! What `aflora predict` does with people's files: their forms, their own columns, their habits.
+
+mod common;
+
+use common::{aflora, command, refused, run, text, workplace};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// A workplace with a small finished run in `out`.
+fn finished() -> TempDir {
+    let place = workplace();
+    let output = run(place.path(), &["task=mrpc", "run_dir=out"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    place
+}
+
+fn predict(place: &Path, name: &str, content: &[u8], more: &[&str]) -> Output {
+    fs::write(place.join(name), content).unwrap();
+    aflora(place, &[&["predict", "out", name, "--data", "."], more].concat())
+}
+
+/// The lines of a prediction that must succeed.
+fn lines(output: &Output) -> Vec<String> {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).lines().map(String::from).collect()
+}
+
+#[test]
+fn a_row_keeps_its_own_columns_and_every_digit() {
+    let place = finished();
+    let row = "{\"id\": 12345678901234567890123, \"x\": 0.1000000000000000000001, \"label\": \
+               \"mine\", \"scores\": [1.50], \"text_a\": \"one is good\", \"text_b\": \"it was\"}\n";
+    let found = &lines(&predict(place.path(), "own.jsonl", row.as_bytes(), &[]))[0];
+    for part in [
+        "\"id\":12345678901234567890123,",
+        "\"x\":0.1000000000000000000001,",
+        "\"label\":\"mine\",",
+        "\"scores\":[1.50],",
+        "\"predicted_label\":\"",
+        "\"predicted_scores\":{\"0\":0.",
+    ] {
+        assert!(found.contains(part), "{part} is missing in {found}");
+    }
+    let table = "label,text_a,text_b,n\nmine,one is good,it was,1.50\n";
+    let found = &lines(&predict(place.path(), "own.csv", table.as_bytes(), &[]))[0];
+    for part in ["{\"label\":\"mine\",", "\"n\":\"1.50\",", "\"predicted_label\":"] {
+        assert!(found.contains(part), "{part} is missing in {found}");
+    }
+    // Names are those of the first row, so a later one may not take them.
+    let mixed = "{\"text_a\": \"a\", \"text_b\": \"b\"}\n\
+                 {\"text_a\": \"a\", \"text_b\": \"b\", \"label\": 1}\n";
+    let output = predict(place.path(), "mixed.jsonl", mixed.as_bytes(), &[]);
+    refused(&output, 1, "mixed.jsonl, line 2: the row has a `label` of its own");
+}
+
+#[test]
+fn files_that_training_takes_are_taken_whatever_their_letters_marks_and_line_ends() {
+    let place = finished();
+    let dev = fs::read_to_string(place.path().join("glue/MRPC/dev.tsv")).unwrap();
+    let rows = dev.lines().count() - 1;
+    let marked = format!("\u{feff}{}", dev.replace('\n', "\r\n"));
+    let expected = lines(&predict(place.path(), "dev.tsv", dev.as_bytes(), &[]));
+    assert_eq!(expected.len(), rows);
+    assert!(expected[0].contains("\"#2 String\":\"it was very good\""), "{}", expected[0]);
+    let found = lines(&predict(place.path(), "MARKED.TSV", marked.as_bytes(), &[]));
+    assert_eq!(found, expected);
+    let table = "\u{feff}#1 String,#2 String\r\n\"one, \"\"two\"\"\",b\r\n";
+    let found = lines(&predict(place.path(), "new.CSV", table.as_bytes(), &[]));
+    assert!(
+        found[0].starts_with("{\"#1 String\":\"one, \\\"two\\\"\",\"#2 String\":\"b\",\"label\"")
+    );
+    // Quotes in a .tsv file are characters, as in GLUE's.
+    let quoted = "text_a\ttext_b\n\"a\tb\n";
+    let found = lines(&predict(place.path(), "quotes.tsv", quoted.as_bytes(), &[]));
+    assert!(found[0].contains("\"text_a\":\"\\\"a\""), "{}", found[0]);
+}
+
+#[test]
+fn a_broken_row_is_told_by_its_line_with_either_line_end() {
+    let place = finished();
+    for end in ["\n", "\r\n"] {
+        let table = ["text_a,text_b", "1,2", "\"3", "3\",4", "5", ""].join(end);
+        let output = predict(place.path(), "bad.csv", table.as_bytes(), &[]);
+        refused(&output, 1, "bad.csv, line 5: 1 columns, but the first line has 2");
+        let rows = ["{\"text_a\": \"a\", \"text_b\": \"b\"}", "{\"text_a\": 5}", ""].join(end);
+        let output = predict(place.path(), "bad.jsonl", rows.as_bytes(), &["--output", "never"]);
+        refused(&output, 1, "error: bad.jsonl, line 2: `text_a` is 5, but must be a text\n");
+    }
+    assert!(!place.path().join("never").exists());
+}
+
+#[test]
+fn texts_that_are_cut_or_empty_are_told_by_their_lines() {
+    let place = finished();
+    let long = "good ".repeat(100);
+    let table = format!("text_a,text_b\na,b\n{long},b\n\" \",b\na,\n");
+    let output = predict(place.path(), "new.csv", table.as_bytes(), &[]);
+    assert_eq!(lines(&output).len(), 4);
+    let told = text(&output.stderr);
+    assert!(told.contains("2 texts are empty: lines 4, 5"), "{told}");
+    assert!(told.contains("1 text is longer than the model reads here, and cut: line 3"), "{told}");
+}
+
+/// What `predict -` makes of its standard input.
+fn from_stdin(place: &Path, content: &str, more: &[&str]) -> Output {
+    let mut child = command(place, &[&["predict", "out", "-", "--data", "."], more].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(content.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn standard_input_is_read_in_the_form_that_is_named() {
+    let place = finished();
+    let row = "{\"text_a\": \"a\", \"text_b\": \"b\"}\n";
+    assert_eq!(lines(&from_stdin(place.path(), row, &[])).len(), 1);
+    let table = "text_a\ttext_b\na\tb\nc\td\n";
+    assert_eq!(lines(&from_stdin(place.path(), table, &["--format", "tsv"])).len(), 2);
+    refused(&from_stdin(place.path(), "oops\n", &[]), 1, "standard input, line 1: no JSON object");
+}
+
+#[test]
+fn what_is_wrong_with_the_call_ends_with_2_and_with_the_rows_with_1() {
+    let place = finished();
+    for (arguments, words) in [
+        (&["nowhere.csv"][..], "nowhere.csv: there is no such file"),
+        (&["out"], "out is a folder"),
+        (&["new.parquet"], "predict reads .csv, .tsv and .jsonl files"),
+        (&["new.csv", "--format", "xls"], "it must be csv, tsv or jsonl"),
+        (&["new.csv", "--batch-size", "0"], "--batch-size is 0"),
+        (&["new.csv", "--device", "gpu"], "device `gpu` is unknown"),
+        (&["new.csv", "--precision", "fp8"], "precision `fp8` is unknown"),
+    ] {
+        fs::write(place.path().join("new.csv"), "text_a,text_b\na,b\n").unwrap();
+        let all = [&["predict", "out", "--data", "."], arguments].concat();
+        refused(&aflora(place.path(), &all), 2, words);
+    }
+    let output = predict(place.path(), "keys.csv", b"text\nx\n", &[]);
+    refused(&output, 1, "keys.csv, line 2: the row has [\"text\"]; `mrpc` wants `text_a` and");
+    refused(&predict(place.path(), "empty.csv", b"", &[]), 1, "there are no examples in it");
+}
+
+#[test]
+fn an_output_that_is_a_device_a_pipe_or_a_link_stays_one() {
+    let place = finished();
+    let rows = b"text_a,text_b\na,b\n";
+    let is_file = |name: &str| fs::symlink_metadata(place.path().join(name)).unwrap().is_file();
+    // A link is written through; what it leads to is replaced whole.
+    fs::write(place.path().join("judged.jsonl"), "old").unwrap();
+    std::os::unix::fs::symlink("judged.jsonl", place.path().join("link")).unwrap();
+    lines(&predict(place.path(), "new.csv", rows, &["--output", "link"]));
+    assert!(!is_file("link"));
+    let judged = || fs::read_to_string(place.path().join("judged.jsonl")).unwrap();
+    assert!(judged().contains("\"label\""));
+    let before = judged();
+    let broken = predict(place.path(), "bad.csv", b"text_a,text_b\na\n", &["--output", "link"]);
+    refused(&broken, 1, "error: bad.csv, line 2");
+    assert_eq!(judged(), before);
+    // A device, also by way of a link.
+    std::os::unix::fs::symlink("/dev/null", place.path().join("device")).unwrap();
+    for device in ["/dev/null", "device"] {
+        lines(&predict(place.path(), "new.csv", rows, &["--output", device]));
+        assert!(!fs::metadata("/dev/null").unwrap().is_file(), "{device}");
+    }
+    let output = predict(place.path(), "new.csv", rows, &["--output", "/dev/stdout"]);
+    assert!(lines(&output)[0].contains("\"label\""));
+    // A pipe.
+    assert!(Command::new("mkfifo").arg(place.path().join("pipe")).status().unwrap().success());
+    let pipe = place.path().join("pipe");
+    let reader = std::thread::spawn(move || fs::read_to_string(pipe).unwrap());
+    lines(&predict(place.path(), "new.csv", rows, &["--output", "pipe"]));
+    assert!(reader.join().unwrap().contains("\"label\""));
+    assert!(!is_file("pipe"));
+
+    // Commands that write folders make new ones, and leave what stands there.
+    for (arguments, words) in [
+        (&["merge", "out", "device", "--data", "."][..], "device exists already"),
+        (&["export", "out", "pipe", "--data", "."], "pipe exists already"),
+        (&["merge", "out", "dangling", "--data", "."], "dangling exists already"),
+    ] {
+        let _ = std::os::unix::fs::symlink("nowhere", place.path().join("dangling"));
+        refused(&aflora(place.path(), arguments), 2, words);
+    }
+    refused(&run(place.path(), &["task=mrpc", "run_dir=device"]), 1, "device cannot be made");
+    let report = aflora(place.path(), &["report", ".", "--out", "device"]);
+    assert!(!report.status.success(), "{}", text(&report.stdout));
+    assert!(!is_file("device") && !is_file("pipe") && !is_file("dangling"));
+    assert!(!place.path().join("nowhere").exists());
+}

