@@ -99,7 +99,7 @@ impl FreezeConfig {
     }
 
     /// The schedule of a run of `length`; in one that is too short for t_i and t_f, they are
-    /// [shortened](Ends::of).
+    /// shortened.
     ///
     /// # Errors
     /// The two are shares of more than a whole run.
