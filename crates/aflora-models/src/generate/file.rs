@@ -6,26 +6,27 @@ use crate::{json, Error, Result};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
-/// Settings that change what is written and are not built, each with the values that change
-/// nothing. What only matters to sampling is not among them: `do_sample` is.
-const NOT_BUILT: [(&str, &[&str]); 17] = [
-    ("do_sample", &["false"]),
-    ("repetition_penalty", &["1"]),
-    ("encoder_repetition_penalty", &["1"]),
-    ("encoder_no_repeat_ngram_size", &["0"]),
-    ("num_beam_groups", &["1"]),
-    ("diversity_penalty", &["0"]),
-    ("penalty_alpha", &["0"]),
-    ("guidance_scale", &["1"]),
-    ("bad_words_ids", &["[]"]),
-    ("force_words_ids", &["[]"]),
-    ("constraints", &["[]"]),
-    ("suppress_tokens", &["[]"]),
-    ("begin_suppress_tokens", &["[]"]),
-    ("sequence_bias", &["{}", "[]"]),
-    ("exponential_decay_length_penalty", &[]),
-    ("stop_strings", &["[]"]),
-    ("watermarking_config", &[]),
+/// Settings that change what is written and are not built, each with the number that changes
+/// nothing; null, false and an empty list never do. What only matters to sampling is not among
+/// them: `do_sample` is.
+const NOT_BUILT: [(&str, Option<f64>); 17] = [
+    ("do_sample", None),
+    ("repetition_penalty", Some(1.0)),
+    ("encoder_repetition_penalty", Some(1.0)),
+    ("encoder_no_repeat_ngram_size", Some(0.0)),
+    ("num_beam_groups", Some(1.0)),
+    ("diversity_penalty", Some(0.0)),
+    ("penalty_alpha", Some(0.0)),
+    ("guidance_scale", Some(1.0)),
+    ("bad_words_ids", None),
+    ("force_words_ids", None),
+    ("constraints", None),
+    ("suppress_tokens", None),
+    ("begin_suppress_tokens", None),
+    ("sequence_bias", None),
+    ("exponential_decay_length_penalty", None),
+    ("stop_strings", None),
+    ("watermarking_config", None),
 ];
 
 /// What a model's files say of how it writes.
@@ -155,15 +156,14 @@ impl Source {
 
     /// What the file asks for and is not built, a sentence each.
     fn not_built(&self) -> Vec<String> {
-        let idle = |value: &Value, neutral: &[&str]| {
-            value.is_null()
-                || neutral.iter().any(|n| match (value.as_f64(), n.parse::<f64>()) {
-                    (Some(value), Ok(neutral)) => value == neutral,
-                    _ => value.to_string() == *n,
-                })
+        let idle = |value: &Value, neutral: Option<f64>| match value {
+            Value::Null | Value::Bool(false) => true,
+            Value::Array(list) => list.is_empty(),
+            Value::Object(keys) => keys.is_empty(),
+            value => neutral.is_some() && value.as_f64() == neutral,
         };
         let asked = NOT_BUILT.iter().filter_map(|(name, neutral)| {
-            self.keys.get(*name).filter(|value| !idle(value, neutral)).map(|value| (name, value))
+            self.keys.get(*name).filter(|value| !idle(value, *neutral)).map(|value| (name, value))
         });
         asked
             .map(|(name, value)| {

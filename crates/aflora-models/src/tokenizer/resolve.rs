@@ -265,8 +265,6 @@ impl Made<'_> {
             [first(&bos), Some("$A".into()), first(&eos)].into_iter().flatten().collect();
         let behind = [second(&bos), Some("$B:1".into()), second(&eos)].into_iter().flatten();
         let pair: Vec<String> = single.iter().cloned().chain(behind).collect();
-        let words = |pieces: &[String]| pieces.iter().map(String::clone).collect::<Vec<_>>();
-        let (single, pair) = (words(&single), words(&pair));
         let single: Vec<&str> = single.iter().map(String::as_str).collect();
         let pair: Vec<&str> = pair.iter().map(String::as_str).collect();
         self.template(&single, &pair, [bos, eos].into_iter().flatten().collect())

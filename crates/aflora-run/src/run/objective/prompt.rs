@@ -166,7 +166,7 @@ mod tests {
                     let row = &prompts.with_targets(&[("the film", target)]).unwrap()[0];
                     let learned = &row.ids[row.prompt..row.ids.len() - 1];
                     let text = prompts.encoder.decode(learned).unwrap();
-                    let plain = text.replace(' ', "").replace('▁', "").replace("##", "");
+                    let plain = text.replace([' ', '▁'], "").replace("##", "");
                     assert_eq!(plain, target.replace(' ', ""), "{name}, {template:?}");
                 }
             }

@@ -49,9 +49,9 @@ pub struct Texts {
 #[derive(Debug)]
 enum Form {
     /// A mere decoder, of one row of prompt and target.
-    Decoder(Prompts),
+    Decoder(Box<Prompts>),
     /// An encoder-decoder, of source and target.
-    EncoderDecoder { source: TextEncoder, target: TextEncoder },
+    EncoderDecoder { source: Box<TextEncoder>, target: Box<TextEncoder> },
 }
 
 impl Form {
@@ -114,14 +114,14 @@ impl Texts {
         let (form, longest_prompt) = match tokens.decoder_start {
             Some(_) => {
                 let longest = config.max_target_length.max(aflora_models::tokenizer::SHORTEST);
-                let source = TextEncoder::from_folder(folder, max_length)?;
-                let target = TextEncoder::from_folder(folder, longest)?;
+                let source = Box::new(TextEncoder::from_folder(folder, max_length)?);
+                let target = Box::new(TextEncoder::from_folder(folder, longest)?);
                 (Form::EncoderDecoder { source, target }, max_length)
             }
             None => {
                 let encoder = TextEncoder::from_folder(folder, 1 << 30)?;
                 let prompts = Prompts::new(encoder, &config.prompt, eos)?;
-                (Form::Decoder(prompts), positions - new)
+                (Form::Decoder(Box::new(prompts)), positions - new)
             }
         };
         Ok(Texts {
