@@ -47,6 +47,6 @@ pub use adapter::{AdaptedLinear, Adapter, Block, Method, Site};
 pub use checkpoint::Checkpoints;
 pub use error::{Error, Result};
 pub use hook::{Hook, RunLength};
-pub use span::Span;
+pub use span::{Ends, Span};
 pub use state::TunerState;
 pub use tuner::{StepReport, Tuner, TunerConfig};
