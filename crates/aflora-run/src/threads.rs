@@ -4,7 +4,7 @@
 //! turns before they sleep, so as to be awake when the next loop comes. On a machine that has
 //! other work, a thread that spins takes the processor from the one that it waits for: a step of
 //! 0.2 s takes 1.5 to 7 s. Threads that sleep at once are slower where the machine is idle, since
-//! each loop has to wake them. [`TURNS`] is nearly the best of both (docs/performance.md has the
+//! each loop has to wake them. `TURNS` is nearly the best of both (docs/performance.md has the
 //! measurements).
 
 use std::ffi::OsStr;
@@ -17,7 +17,7 @@ const CHOICES: [&str; 3] = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"
 /// How often a thread looks for work before it sleeps.
 const TURNS: &str = "10000";
 
-/// Makes the threads of this process, and of those that it starts, wait as [`TURNS`] says, unless
+/// Makes the threads of this process, and of those that it starts, wait as `TURNS` says, unless
 /// the environment has a setting of its own.
 ///
 /// OpenMP reads its variables when it is loaded, which is before any code of ours runs. So the

@@ -1,7 +1,7 @@
 //! Texts for texts: the loss of every token to be written, and what the model writes itself.
 //!
 //! A mere decoder reads prompt and target as one row that ends with the end token
-//! ([`prompt`](super::prompt)); its loss is on the target, or on the prompt too. An
+//! (`prompt.rs`); its loss is on the target, or on the prompt too. An
 //! encoder-decoder reads the prompt and writes the target. Texts are written with the prompt alone,
 //! as after training.
 
