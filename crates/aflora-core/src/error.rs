@@ -1,5 +1,6 @@
 //! What can go wrong in the core, and what would be right.
 
+use std::borrow::Cow;
 use tch::TchError;
 
 /// The result of a fallible operation of this crate.
@@ -16,7 +17,7 @@ pub enum Error {
         /// What was given.
         value: String,
         /// What would be right.
-        expected: &'static str,
+        expected: Cow<'static, str>,
     },
     /// A layer and what should be put on it do not fit.
     #[error("`{site}`: {what} has shape {found:?}, expected {expected:?}")]
@@ -90,10 +91,10 @@ pub(crate) fn check<V: std::fmt::Display>(
     field: &'static str,
     value: V,
     ok: bool,
-    expected: &'static str,
+    expected: impl Into<Cow<'static, str>>,
 ) -> Result<()> {
     if ok {
         return Ok(());
     }
-    Err(Error::Setting { field, value: value.to_string(), expected })
+    Err(Error::Setting { field, value: value.to_string(), expected: expected.into() })
 }

@@ -6,7 +6,7 @@ use aflora_core::adapter::{
 };
 use aflora_core::freeze::FreezeConfig;
 use aflora_core::optim::Parameter;
-use aflora_core::{AdaptedLinear, Block, Method, Span, Tuner, TunerConfig};
+use aflora_core::{AdaptedLinear, Block, Method, Site, Span, Tuner, TunerConfig};
 use tch::{nn, nn::Module, Device, Kind, Tensor};
 
 /// In features, out features, bias.
@@ -369,6 +369,32 @@ fn an_adapter_that_the_model_goes_around_is_named() {
         // Their penalties move A, B or the gate even there; the rest stands still.
         assert!(!unmoved.is_empty() || penalised, "{name}");
         assert!(unmoved.iter().all(|n| n.starts_with("layer3.")), "{name}: {unmoved:?}");
+    }
+}
+
+/// `rank=100000` took 23 GB, and then the process was killed.
+#[test]
+fn a_rank_beyond_what_the_layers_have_is_refused_before_anything_is_drawn() {
+    let sites = [(12, 20), (20, 12)].map(|(in_features, out_features)| Site {
+        name: format!("{in_features}"),
+        in_features,
+        out_features,
+        block: Block::Ffn,
+    });
+    for (name, config) in configs() {
+        let with = |rank: i64| {
+            let mut settings = serde_json::to_value(&config).unwrap();
+            settings["rank"] = rank.into();
+            let method = serde_json::from_value::<MethodConfig>(settings).unwrap().build().unwrap();
+            method.attach(&sites, 0, Device::Cpu).map(|_| ())
+        };
+        let most = if name.starts_with("elora") { 16 * 20 } else { 20 };
+        with(most).unwrap();
+        for rank in [most + 1, 100_000, i64::MAX] {
+            let error = with(rank).unwrap_err().to_string();
+            let expected = format!("`rank` is {rank}, but must be at most {most}: its layers have");
+            assert!(error.starts_with(&expected), "{name}: {error}");
+        }
     }
 }
 

@@ -130,7 +130,7 @@ fn a_special_id_that_is_no_token_is_told_before_libtorch_sees_it() {
     let words = error("llama", json!({ "eos_token_id": "</s>" }), Value::Null);
     assert!(words.contains("must be a token id, or a list of them"), "{words}");
     let words = error("llama", json!({}), json!([1]));
-    assert!(words.contains("generation_config.json: no JSON object"), "{words}");
+    assert!(words.contains("generation_config.json: not a JSON object"), "{words}");
 
     // -1 says that there is none, and padding stands where nobody looks.
     let none = json!({ "pad_token_id": -1, "forced_bos_token_id": -1, "eos_token_id": [-1, 2] });

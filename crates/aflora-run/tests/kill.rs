@@ -33,7 +33,7 @@ impl When {
     fn draw(random: &mut ChaCha8Rng) -> When {
         match random.next_u64() % 16 {
             0..4 => When::Seen("checkpoint", ".step-", ".tmp"),
-            4..6 => When::Seen("", "adapter.tmp", ""),
+            4..6 => When::Seen("", ".adapter.", ".tmp"),
             6..8 => When::Seen("", ".", ".tmp"),
             8..11 => When::Logged(random.next_u64() % 4000),
             // The first thing that there is.

@@ -100,7 +100,7 @@ impl Method for AdaLora {
 
     fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
         let rank = self.0.rank;
-        check_sites(sites, rank)?;
+        check_sites(sites, rank, 1)?;
         let adapter = |site: &Site| -> Box<dyn Adapter> {
             let draw = |shape, which: &str| {
                 let name = format!("{}.{which}", site.name);

@@ -99,7 +99,7 @@ impl Aflora {
         seed: u64,
         device: Device,
     ) -> Result<Vec<AfloraAdapter>> {
-        check_sites(sites, self.0.rank)?;
+        check_sites(sites, self.0.rank, 1)?;
         Ok(sites.iter().map(|site| AfloraAdapter::new(self, site, seed, device)).collect())
     }
 

@@ -16,6 +16,10 @@ use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
+/// A random pair may be wider than its layers (1,024 in the paper's comparison, on any model); sixteen
+/// times their features is beyond every use.
+const WIDTHS: i64 = 16;
+
 /// ELoRA's settings; the rank is that of the AFLoRA paper's comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -71,7 +75,7 @@ impl Method for Elora {
 
     fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
         let config = &self.0;
-        check_sites(sites, config.rank)?;
+        check_sites(sites, config.rank, WIDTHS)?;
         let shared = config.shared.then(|| self.shared_pair(sites, device));
         let adapter = |site: &Site| -> Box<dyn Adapter> {
             let (a, b) = match &shared {

@@ -59,7 +59,7 @@ impl Method for Lora {
 
     fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
         let rank = self.0.rank;
-        check_sites(sites, rank)?;
+        check_sites(sites, rank, 1)?;
         let adapter = |site: &Site| -> Box<dyn Adapter> {
             let a = lora_uniform([rank, site.in_features], seed, &site.name, device);
             let b = constant([site.out_features, rank], 0.0, device);

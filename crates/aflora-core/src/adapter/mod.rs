@@ -289,7 +289,10 @@ fn component_means(group: &Group, flat: &Tensor) -> BTreeMap<String, Tensor> {
 }
 
 /// Checks `sites` and `rank` once for all methods.
-fn check_sites(sites: &[Site], rank: i64) -> Result<()> {
+///
+/// A rank beyond the features of the widest layer, in `widths`, adds nothing and takes memory
+/// without end: 1 for matrices that train; more for random ones, of which only vectors train.
+fn check_sites(sites: &[Site], rank: i64, widths: i64) -> Result<()> {
     use crate::error::check;
     for (i, site) in sites.iter().enumerate() {
         check("in_features", site.in_features, site.in_features > 0, "positive")?;
@@ -298,7 +301,13 @@ fn check_sites(sites: &[Site], rank: i64) -> Result<()> {
             return Err(Error::DuplicateName(site.name.clone()));
         }
     }
-    check("rank", rank, rank > 0, "a positive number")
+    check("rank", rank, rank > 0, "a positive number")?;
+    let Some(widest) = sites.iter().map(|s| s.in_features.max(s.out_features)).max() else {
+        return Ok(());
+    };
+    let most = widths.saturating_mul(widest);
+    let expected = format!("at most {most}: its layers have {widest} features at the most");
+    check("rank", rank, rank <= most, expected)
 }
 
 /// Checks a dropout rate.

@@ -65,7 +65,7 @@ impl Method for Sora {
 
     fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
         let rank = self.0.rank;
-        check_sites(sites, rank)?;
+        check_sites(sites, rank, 1)?;
         let adapter = |site: &Site| -> Box<dyn Adapter> {
             let a = lora_uniform([rank, site.in_features], seed, &site.name, device);
             let gate = normal(&[1, rank], 1.0, seed, &format!("{}.gate", site.name));

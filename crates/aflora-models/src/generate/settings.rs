@@ -115,7 +115,7 @@ impl GenerationConfig {
             if ok {
                 Ok(())
             } else {
-                Err(Error::Setting { field, value, expected })
+                Err(Error::Setting { field, value, expected: expected.into() })
             }
         };
         let most = 1_000_000;
