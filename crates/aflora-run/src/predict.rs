@@ -9,7 +9,7 @@ use crate::data::bounded::Bounded;
 use crate::data::table::{Format, Row, Table};
 use crate::data::{Labels, Task, TaskSpec};
 use crate::run::batches::{width_for, EncodedSet};
-use crate::run::objective::write::Texts;
+use crate::run::objective::texts::Texts;
 use crate::run::passes::Passes;
 use crate::saved::SavedRun;
 use crate::ui::Progress;

@@ -4,7 +4,7 @@ use crate::config::{self, Resolved, WeightsFrom};
 use crate::data::Task;
 use crate::run::folder::{ADAPTER, CONFIG, METRICS};
 use crate::run::model_files::{self, locator, ModelFiles};
-use crate::run::objective::write::Texts;
+use crate::run::objective::texts::Texts;
 use crate::run::prepare::{base_kind, build_model, texts};
 use crate::ui::Progress;
 use crate::{device, precision, usage};

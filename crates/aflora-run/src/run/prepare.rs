@@ -3,7 +3,8 @@
 use super::batches::EncodedSet;
 use super::model_files::{self, byte_progress, locator, ModelFiles};
 use super::objective::classify::Classify;
-use super::objective::write::{Texts, Write};
+use super::objective::texts::Texts;
+use super::objective::write::Write;
 use super::objective::Objective;
 use super::passes::Passes;
 use super::rows;

@@ -5,6 +5,7 @@
 
 pub mod classify;
 mod prompt;
+pub mod texts;
 pub mod write;
 
 use crate::ui::Progress;

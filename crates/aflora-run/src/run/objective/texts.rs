@@ -1,0 +1,383 @@
+//! Pairs of texts as tokens, for training and for writing alike.
+//!
+//! A mere decoder reads prompt and target as one row that ends with the end token
+//! (`prompt.rs`); its loss is on the target, or on the prompt too. An encoder-decoder reads the
+//! prompt and writes the target. Texts are written with the prompt alone, as after training.
+
+use super::prompt::{Prompts, Row};
+use crate::config::{TaskConfig, INPUT};
+use crate::data::Pair;
+use crate::run::batches::{width_for, CHUNK};
+use crate::run::passes::Passes;
+use crate::run::tokens::{Key, Tokens, Writer, EMPTY, TRUNCATED};
+use crate::ui::Progress;
+use aflora_models::generate::{GenerationConfig, ModelSettings, SpecialTokens};
+use aflora_models::{AdaptedModel, Batch, TextEncoder};
+use anyhow::{bail, Result};
+use std::path::Path;
+use tch::{Device, Kind, Reduction, Tensor};
+
+/// What a label says where there is nothing to learn.
+pub(super) const NONE: i64 = -100;
+
+/// Logits whose loss is taken at once in an evaluation, 64 MB of them.
+const SLICE: i64 = 1 << 24;
+
+/// Pairs of texts and what makes tokens of them.
+#[derive(Debug)]
+pub struct Texts {
+    form: Form,
+    pub(super) config: TaskConfig,
+    /// How texts are written: as the task says, else as the model's files have it.
+    pub(super) generation: GenerationConfig,
+    /// What the model's files ask for and is not built.
+    pub(super) not_built: Vec<String>,
+    pub(super) tokens: SpecialTokens,
+    eos: i64,
+    pad: i64,
+    pub(super) max_length: usize,
+    /// The longest prompt that leaves room for what is written.
+    pub(super) longest_prompt: usize,
+}
+
+/// What reads and writes, with what makes tokens of its texts.
+#[derive(Debug)]
+enum Form {
+    /// A mere decoder, of one row of prompt and target.
+    Decoder(Box<Prompts>),
+    /// An encoder-decoder, of source and target.
+    EncoderDecoder { source: Box<TextEncoder>, target: Box<TextEncoder> },
+}
+
+impl Form {
+    fn encoder(&self) -> &TextEncoder {
+        match self {
+            Form::Decoder(prompts) => &prompts.encoder,
+            Form::EncoderDecoder { source, .. } => source,
+        }
+    }
+}
+
+// Columns of the table of tokens.
+
+/// What is read in training: prompt and target of a decoder, the source of an encoder-decoder.
+pub(super) const IDS: usize = 0;
+/// The token wanted after each of a decoder's tokens, or the tokens an encoder-decoder should
+/// write; [`NONE`] where it does not matter.
+pub(super) const LABELS: usize = 1;
+/// What a decoder reads to write on; an encoder-decoder reads [`IDS`].
+pub(super) const PROMPT: usize = 2;
+
+impl Texts {
+    /// Tokens as `folder`'s tokenizer makes them, for a model with these special tokens and
+    /// positions.
+    ///
+    /// # Errors
+    /// The tokenizer is missing or damaged, or the model knows no end token, or too few
+    /// positions for what should be written.
+    pub fn new(
+        folder: &Path,
+        config: &TaskConfig,
+        tokens: &SpecialTokens,
+        max_length: usize,
+        max_positions: i64,
+    ) -> Result<Self> {
+        let Some(&eos) = tokens.eos.first() else {
+            bail!(
+                "{}: neither generation_config.json nor config.json has an eos_token_id, \
+                 without which no text ends",
+                folder.display()
+            );
+        };
+        let positions = usize::try_from(max_positions).unwrap_or(usize::MAX);
+        let model =
+            ModelSettings::read(&folder.join("config.json"), tokens.decoder_start.is_some())?;
+        let generation = config.generation.over(&model.settings);
+        generation.validate()?;
+        let new = generation.max_new_tokens;
+        let room = match tokens.decoder_start {
+            Some(_) => positions.saturating_sub(1),
+            // A prompt of some length must fit before it.
+            None => positions.saturating_sub(aflora_models::tokenizer::SHORTEST),
+        };
+        if new > room {
+            crate::usage!(
+                "task.generation.max_new_tokens is {new}, but the model has {positions} positions; \
+                 set it to {room} or less"
+            );
+        }
+        let (form, longest_prompt) = match tokens.decoder_start {
+            Some(_) => {
+                let longest = config.max_target_length.max(aflora_models::tokenizer::SHORTEST);
+                let source = Box::new(TextEncoder::from_folder(folder, max_length)?);
+                let target = Box::new(TextEncoder::from_folder(folder, longest)?);
+                (Form::EncoderDecoder { source, target }, max_length)
+            }
+            None => {
+                let encoder = TextEncoder::from_folder(folder, 1 << 30)?;
+                let prompts = Prompts::new(encoder, &config.prompt, eos)?;
+                (Form::Decoder(Box::new(prompts)), positions - new)
+            }
+        };
+        Ok(Texts {
+            pad: tokens.pad.unwrap_or(form.encoder().pad_id()),
+            form,
+            config: config.clone(),
+            generation,
+            not_built: model.not_built,
+            tokens: tokens.clone(),
+            eos,
+            max_length,
+            longest_prompt,
+        })
+    }
+
+    /// The largest token id plus one.
+    pub fn vocab_size(&self) -> i64 {
+        self.form.encoder().vocab_size()
+    }
+
+    /// The tokens of what is read to write on, an input each, and whether it was cut.
+    fn begin(&self, inputs: &[&str]) -> Result<Vec<(Vec<i64>, bool)>> {
+        match &self.form {
+            Form::Decoder(prompts) => {
+                Ok(prompts.alone(inputs)?.into_iter().map(|ids| (ids, false)).collect())
+            }
+            Form::EncoderDecoder { source, .. } => {
+                let texts = inputs.iter().map(|input| self.config.prompt.replace(INPUT, input));
+                let texts: Vec<String> = texts.collect();
+                tokens(source, texts.iter().map(String::as_str))
+            }
+        }
+    }
+
+    /// The pairs as tokens, or what an earlier run left of them in `cache`.
+    pub(super) fn encode(
+        &self,
+        pairs: &[Pair],
+        cache: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<Tokens> {
+        let Texts { config, tokens, eos, max_length, longest_prompt, .. } = self;
+        let settings = (
+            (&config.prompt, config.train_on_inputs, config.max_target_length),
+            (tokens.decoder_start.is_some(), eos, max_length, longest_prompt),
+            // How prompt and target meet.
+            "prompt apart",
+        );
+        let mut key = Key::new(&self.form.encoder().fingerprint()?, &settings);
+        for Pair { input, target, .. } in pairs {
+            key.add(Some(input));
+            key.add(Some(target));
+        }
+        Tokens::cached(cache, key, 3, |writer| {
+            progress.begin("tokens", pairs.len() as u64);
+            for (done, chunk) in (1..).zip(pairs.chunks(CHUNK)) {
+                self.tokenise(chunk, writer)?;
+                progress.update((done * CHUNK).min(pairs.len()) as u64, "");
+            }
+            progress.end();
+            Ok(())
+        })
+    }
+
+    fn tokenise(&self, pairs: &[Pair], writer: &mut Writer) -> Result<()> {
+        let mut push = |ids: &[i64], labels: &[i64], prompt: &[i64], truncated: bool| {
+            let empty = labels.iter().all(|&label| label == NONE);
+            let flags = [(truncated, TRUNCATED), (empty, EMPTY)];
+            let flags = flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum();
+            writer.push(&[ids, labels, prompt], flags)
+        };
+        let prompts = match &self.form {
+            Form::Decoder(prompts) => prompts,
+            Form::EncoderDecoder { target, .. } => {
+                let inputs: Vec<&str> = pairs.iter().map(|pair| pair.input.as_str()).collect();
+                let targets = tokens(target, pairs.iter().map(|p| p.target.as_str()))?;
+                for ((ids, cut), (labels, target_cut)) in
+                    self.begin(&inputs)?.into_iter().zip(targets)
+                {
+                    let labels = with_end(labels, self.eos, target_cut);
+                    push(&ids, &labels, &[], cut || target_cut)?;
+                }
+                return Ok(());
+            }
+        };
+        let pairs: Vec<(&str, &str)> =
+            pairs.iter().map(|pair| (pair.input.as_str(), pair.target.as_str())).collect();
+        for Row { mut ids, prompt } in prompts.with_targets(&pairs)? {
+            let alone = self.fitting(ids[..prompt].to_vec());
+            let first = if self.config.train_on_inputs { 1 } else { prompt };
+            let truncated = ids.len() > self.max_length;
+            ids.truncate(self.max_length);
+            let next = |i: usize| ids.get(i + 1).filter(|_| i + 1 >= first).copied();
+            let labels: Vec<i64> = (0..ids.len()).map(|i| next(i).unwrap_or(NONE)).collect();
+            push(&ids, &labels, &alone, truncated)?;
+        }
+        Ok(())
+    }
+
+    /// The column of what is read to write on.
+    pub(super) fn prompts(&self) -> usize {
+        match self.tokens.decoder_start {
+            Some(_) => IDS,
+            None => PROMPT,
+        }
+    }
+
+    /// The prompt's end, where it is too long, behind its first token.
+    fn fitting(&self, mut prompt: Vec<i64>) -> Vec<i64> {
+        let over = prompt.len().saturating_sub(self.longest_prompt);
+        if over > 0 {
+            prompt.drain(1..=over);
+        }
+        prompt
+    }
+
+    /// What `model` writes for these inputs, so many at once as `passes` says, in their order,
+    /// each with whether its prompt was cut.
+    ///
+    /// # Errors
+    /// The model fails.
+    pub fn write(
+        &self,
+        model: &AdaptedModel,
+        inputs: &[&str],
+        passes: &Passes,
+        device: Device,
+        done: &mut dyn FnMut(usize),
+    ) -> Result<Vec<(String, bool)>> {
+        let fitting = |(prompt, cut): (Vec<i64>, bool)| {
+            let whole = prompt.len();
+            let prompt = self.fitting(prompt);
+            let cut = cut || prompt.len() < whole;
+            (prompt, cut)
+        };
+        let begun = self.begin(inputs)?.into_iter();
+        let (prompts, cut): (Vec<Vec<i64>>, Vec<bool>) = begun.map(fitting).unzip();
+        let written = self.write_after(model, &prompts, passes, device, done)?;
+        Ok(written.into_iter().zip(cut).collect())
+    }
+
+    pub(super) fn write_after(
+        &self,
+        model: &AdaptedModel,
+        prompts: &[Vec<i64>],
+        passes: &Passes,
+        device: Device,
+        done: &mut dyn FnMut(usize),
+    ) -> Result<Vec<String>> {
+        let mut order: Vec<usize> = (0..prompts.len()).collect();
+        order.sort_by_key(|&row| std::cmp::Reverse(prompts[row].len()));
+        let mut written = vec![String::new(); prompts.len()];
+        let mut finished = 0;
+        passes.each(&order, |rows| {
+            let prompts: Vec<&[i64]> = rows.iter().map(|&row| prompts[row].as_slice()).collect();
+            let batch = self.beginning(&prompts, device);
+            for (&row, ids) in rows.iter().zip(model.write(&batch, &self.generation)?) {
+                written[row] = self.form.encoder().decode(&ids)?.trim().to_string();
+            }
+            finished += rows.len();
+            done(finished);
+            Ok(())
+        })?;
+        Ok(written)
+    }
+
+    /// A batch to write on after.
+    fn beginning(&self, prompts: &[&[i64]], device: Device) -> Batch {
+        let left_padded = self.tokens.decoder_start.is_none();
+        let width = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
+        let (ids, mask) = padded(prompts, width, self.pad, left_padded);
+        let (ids, mask) = (ids.to_device(device), mask.to_device(device));
+        let decoder_input_ids = self
+            .tokens
+            .decoder_start
+            .map(|start| Tensor::full([prompts.len() as i64, 1], start, (Kind::Int64, device)));
+        Batch { left_padded, decoder_input_ids, ..Batch::new(ids, mask) }
+    }
+
+    /// Summed over the tokens that are wanted; `logits` is `[batch, length, vocabulary]`.
+    pub(super) fn cross_entropy(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let (logits, labels) = (logits.flatten(0, 1), labels.flatten(0, 1));
+        let smoothing = self.config.label_smoothing;
+        let none = None::<&Tensor>;
+        Ok(logits.f_cross_entropy_loss(&labels, none, Reduction::Sum, NONE, smoothing)?)
+    }
+
+    /// The same without a gradient, of so many tokens at once that what it makes beside the
+    /// logits stays small.
+    pub(super) fn cross_entropy_in_slices(&self, logits: &Tensor, labels: &Tensor) -> Result<f64> {
+        let (logits, labels) = (logits.flatten(0, 1), labels.flatten(0, 1));
+        let rows = (SLICE / logits.size()[1]).max(1);
+        let mut total = 0.0;
+        for (logits, labels) in logits.split(rows, 0).iter().zip(labels.split(rows, 0)) {
+            let sum = self.cross_entropy(&logits.unsqueeze(0), &labels.unsqueeze(0))?;
+            total += sum.double_value(&[]);
+        }
+        Ok(total)
+    }
+
+    /// A batch to learn from, on the host: token ids, mask, labels, and for an encoder-decoder
+    /// what its decoder reads. `device` is where it will go.
+    pub(super) fn collate(&self, table: &Tokens, rows: &[usize], device: Device) -> Vec<Tensor> {
+        let column = |column: usize| -> Vec<Vec<i64>> {
+            rows.iter().map(|&row| table.get(row, column).collect()).collect()
+        };
+        let longest = |of: &[Vec<i64>]| of.iter().map(Vec::len).max().unwrap_or(0);
+        let (ids, labels) = (column(IDS), column(LABELS));
+        let width = width_for(longest(&ids), self.max_length, device);
+        let (input_ids, mask) = padded(&ids, width, self.pad, false);
+        match self.tokens.decoder_start {
+            None => vec![input_ids, mask, padded(&labels, width, NONE, false).0],
+            Some(start) => {
+                let width = width_for(longest(&labels), self.config.max_target_length, device);
+                let shifted = labels.iter().map(|labels| {
+                    std::iter::once(start).chain(labels.iter().copied()).take(labels.len())
+                });
+                let shifted: Vec<Vec<i64>> = shifted.map(Iterator::collect).collect();
+                let read = padded(&shifted, width, self.pad, false).0;
+                vec![input_ids, mask, padded(&labels, width, NONE, false).0, read]
+            }
+        }
+    }
+}
+
+/// Token ids of texts, and whether each was cut.
+fn tokens<'a>(
+    encoder: &TextEncoder,
+    texts: impl Iterator<Item = &'a str>,
+) -> Result<Vec<(Vec<i64>, bool)>> {
+    let texts: Vec<(&str, Option<&str>)> = texts.map(|text| (text, None)).collect();
+    Ok(encoder.encode(&texts)?.into_iter().map(|e| (e.ids, e.truncated)).collect())
+}
+
+/// A text with its end token, unless it was cut before its end.
+fn with_end(mut ids: Vec<i64>, eos: i64, cut: bool) -> Vec<i64> {
+    if !cut && ids.last() != Some(&eos) {
+        ids.push(eos);
+    }
+    ids
+}
+
+/// A batch and its labels, of what [`Texts::collate`] made.
+pub(super) fn on_device(tensors: &[Tensor]) -> Result<(Batch, Tensor)> {
+    let [ids, mask, labels, read @ ..] = tensors else {
+        bail!("a batch of texts to write has three tensors or four");
+    };
+    let decoder_input_ids = read.first().map(Tensor::shallow_clone);
+    let batch = Batch::new(ids.shallow_clone(), mask.shallow_clone());
+    Ok((Batch { decoder_input_ids, ..batch }, labels.shallow_clone()))
+}
+
+/// Rows as one tensor and its mask, filled up with `fill` before or behind.
+fn padded<R: AsRef<[i64]>>(rows: &[R], width: usize, fill: i64, left: bool) -> (Tensor, Tensor) {
+    let (mut ids, mut mask) = (vec![fill; rows.len() * width], vec![0; rows.len() * width]);
+    for (i, row) in rows.iter().map(AsRef::as_ref).enumerate() {
+        let start = i * width + if left { width - row.len() } else { 0 };
+        ids[start..start + row.len()].copy_from_slice(row);
+        mask[start..start + row.len()].fill(1);
+    }
+    let shape = [rows.len() as i64, width as i64];
+    let tensor = |values: &[i64]| Tensor::from_slice(values).view(shape);
+    (tensor(&ids), tensor(&mask))
+}
