@@ -444,15 +444,15 @@ fn every_cut_of_an_update_has_its_loss_and_its_gradient_in_replays_too() {
         let x = normal(&[8, 24], 1.0, 1, &format!("x {update}"));
         let labels = Tensor::arange(8, (Kind::Int64, Device::Cpu)).remainder(5);
         let _ = labels.narrow(0, 0, update).fill_(-100);
-        let logits = x.to_device(GPU).matmul(&w);
-        let mean = logits.cross_entropy_loss(
-            &labels.to_device(GPU),
-            None::<&Tensor>,
-            Reduction::Mean,
-            -100,
-            0.0,
-        );
-        let expected = tuner.arena().gradients(&mean).unwrap();
+        // Its graph is gone before anything is recorded: one that holds on to the parameter would
+        // keep the recording's gradient on a stream of its own.
+        let (mean, expected) = {
+            let logits = x.to_device(GPU).matmul(&w);
+            let (labels, none) = (labels.to_device(GPU), None::<&Tensor>);
+            let mean = logits.cross_entropy_loss(&labels, none, Reduction::Mean, -100, 0.0);
+            let gradients = tuner.arena().gradients(&mean).unwrap();
+            (mean.double_value(&[]), gradients)
+        };
         for pieces in [8, 4, 2, 1] {
             let rows = 8 / pieces;
             let mut loss = 0.0;
@@ -466,7 +466,6 @@ fn every_cut_of_an_update_has_its_loss_and_its_gradient_in_replays_too() {
                 loss += part.unwrap().double_value(&[]);
             }
             let what = format!("update {update} in {pieces} pieces");
-            let mean = mean.double_value(&[]);
             assert!((loss - mean).abs() < 1e-5 * mean, "{what}: {loss}, and whole {mean}");
             assert_close(&what, tuner.gradients().flat(), expected.flat(), Kind::Float);
             tuner.update().unwrap();

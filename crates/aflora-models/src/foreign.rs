@@ -42,11 +42,19 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     HELD.set(outer);
     given.map_err(|panic| {
         let words = words(panic.as_ref());
-        // libtorch adds the whole stack to its own.
-        let words = words.split("\\nframe").next().unwrap_or_default();
-        let words = words.rsplit("value: Torch(\"").next().unwrap_or_default();
+        let words = without_stack(words).rsplit("value: Torch(\"").next().unwrap_or_default();
         words.chars().take(LONGEST).collect::<String>()
     })
+}
+
+/// What libtorch says, without the whole stack that it adds to it, whether its line ends are line
+/// ends or, in a panic, written out.
+pub fn without_stack(words: &str) -> &str {
+    let end = ["\nException raised from", "\\nException raised from", "\nframe #", "\\nframe #"]
+        .iter()
+        .filter_map(|sign| words.find(sign))
+        .min();
+    words[..end.unwrap_or(words.len())].trim_end()
 }
 
 /// Characters of a panic's words.

@@ -4,6 +4,7 @@
 //! above the bar instead of through it.
 
 use aflora_files::{printable, printable_line};
+use aflora_models::foreign::without_stack;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -167,9 +168,10 @@ impl Write for LogSink {
 pub fn words(error: &anyhow::Error) -> String {
     let mut words = String::new();
     for cause in error.chain().map(ToString::to_string) {
+        let cause = without_stack(&cause);
         if words.is_empty() {
-            words = cause;
-        } else if !words.contains(&cause) {
+            words = cause.to_string();
+        } else if !words.contains(cause) {
             words = format!("{words}: {cause}");
         }
     }
@@ -188,5 +190,22 @@ mod tests {
         assert_eq!(seconds(42.4), "42 s");
         assert_eq!(seconds(327.0), "5 min 27 s");
         assert_eq!(seconds(7500.0), "2 h 05 min");
+    }
+
+    #[test]
+    fn each_cause_is_told_once_and_without_libtorch_s_stack() {
+        let refused = std::io::Error::other("no such device");
+        let error =
+            anyhow::Error::new(aflora_models::Error::Io { path: "w".into(), source: refused });
+        let told = words(&error.context("the model"));
+        assert_eq!(told.matches("no such device").count(), 1, "{told}");
+        assert!(told.starts_with("the model: "), "{told}");
+
+        let [a, b] = [2, 3].map(|n| tch::Tensor::zeros([n], (tch::Kind::Float, tch::Device::Cpu)));
+        let error = anyhow::Error::new(a.f_add(&b).unwrap_err()).context("step 3");
+        assert!(format!("{error:#}").contains("frame #"), "libtorch gives its stack: {error:#}");
+        let told = words(&error);
+        assert!(told.starts_with("step 3: Internal torch error: The size of tensor a"), "{told}");
+        assert!(!told.contains("frame #"), "{told}");
     }
 }
