@@ -111,6 +111,14 @@ pub fn memory(device: usize) -> Option<Memory> {
     Some(Memory { allocated, peak_allocated, peak_reserved })
 }
 
+/// Gives back to the driver what libtorch's allocator holds and nothing uses: cuBLAS and cuDNN ask
+/// the driver themselves, and would find nothing left. Without CUDA there is nothing to give.
+pub fn release_unused() {
+    if let Ok(shim) = shim() {
+        shim.empty_cache();
+    }
+}
+
 /// Records every kernel that `work` runs, and writes them to `path` as a Chrome trace (for
 /// chrome://tracing, Perfetto, or a script).
 ///

@@ -75,7 +75,12 @@ fn smaller(size: usize, whole: usize) -> Option<usize> {
 /// # Errors
 /// Those of `work`, and what libtorch says.
 pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    caught(work).unwrap_or_else(|words| Err(anyhow!("libtorch failed: {words}")))
+    let given = caught(work).unwrap_or_else(|words| Err(anyhow!("libtorch failed: {words}")));
+    if given.as_ref().is_err_and(is_out_of_memory) {
+        // Whoever tries again with less finds what was taken in vain.
+        aflora_cuda::release_unused();
+    }
+    given
 }
 
 /// An error of a step with words on what to do, where the memory was too small.
@@ -123,10 +128,11 @@ fn remedy(size: usize, accumulate: usize, writes: bool) -> String {
     format!("these need less: {}", ways.join(", "))
 }
 
-/// Whether libtorch ran out of memory, a GPU's or the host's: it says so in words alone.
+/// Whether libtorch ran out of memory, a GPU's or the host's: it says so in words alone, cuBLAS and
+/// cuDNN in theirs.
 pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
     let words = format!("{error:#}").to_lowercase();
-    ["out of memory", "can't allocate memory", "not enough memory"]
+    ["out of memory", "can't allocate memory", "not enough memory", "_status_alloc_failed"]
         .iter()
         .any(|sign| words.contains(sign))
 }
@@ -165,6 +171,8 @@ mod tests {
         let take = || Ok(Tensor::zeros([1 << 50], (tch::Kind::Float, Device::Cpu)));
         let error = guarded(take).unwrap_err();
         assert!(is_out_of_memory(&error.context("dev loss")));
+        let cublas = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`";
+        assert!(is_out_of_memory(&anyhow!(cublas)));
         assert!(!is_out_of_memory(&anyhow!("The size of tensor a must match")));
     }
 
