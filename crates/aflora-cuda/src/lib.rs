@@ -141,6 +141,15 @@ pub fn profile<T>(path: &Path, work: impl FnOnce() -> T) -> Result<T, Error> {
 /// libtorch's allocator gives nothing back, so after a run this is the most that it needed, with
 /// the few hundred megabytes that CUDA itself takes.
 pub fn memory_in_use(device: usize) -> Option<u64> {
+    free_and_total(device).map(|(free, total)| total.saturating_sub(free) as u64)
+}
+
+/// Bytes of a GPU that no process has taken; `None` before [`load`] or where CUDA does not say.
+pub fn memory_free(device: usize) -> Option<u64> {
+    free_and_total(device).map(|(free, _)| free as u64)
+}
+
+fn free_and_total(device: usize) -> Option<(usize, usize)> {
     type Device = unsafe extern "C" fn(*mut c_int) -> c_int;
     type SetDevice = unsafe extern "C" fn(c_int) -> c_int;
     type MemGetInfo = unsafe extern "C" fn(*mut usize, *mut usize) -> c_int;
@@ -157,8 +166,7 @@ pub fn memory_in_use(device: usize) -> Option<u64> {
             return None;
         }
         let asked = mem_get_info(&mut free, &mut total);
-        (set_device(before) == SUCCESS && asked == SUCCESS)
-            .then(|| total.saturating_sub(free) as u64)
+        (set_device(before) == SUCCESS && asked == SUCCESS).then_some((free, total))
     }
 }
 

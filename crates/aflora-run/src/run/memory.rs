@@ -76,11 +76,41 @@ fn smaller(size: usize, whole: usize) -> Option<usize> {
 /// Those of `work`, and what libtorch says.
 pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let given = caught(work).unwrap_or_else(|words| Err(anyhow!("libtorch failed: {words}")));
-    if given.as_ref().is_err_and(is_out_of_memory) {
-        // Whoever tries again with less finds what was taken in vain.
-        aflora_cuda::release_unused();
+    given.map_err(|error| {
+        let error = told_as_memory(error, free);
+        if is_out_of_memory(&error) {
+            // Whoever tries again with less finds what was taken in vain.
+            aflora_cuda::release_unused();
+        }
+        error
+    })
+}
+
+/// Bytes that cuBLAS and cuDNN take from the driver themselves, for kernels and workspaces.
+const THEIR_OWN: u64 = 256 << 20;
+
+/// An error of cuBLAS or cuDNN that comes of a full GPU, told as that: where no memory is left to
+/// load a kernel into, they speak of an internal error. `free` gives the bytes left.
+fn told_as_memory(error: anyhow::Error, free: impl Fn() -> Option<u64>) -> anyhow::Error {
+    let words = format!("{error:#}");
+    let vague = ["_STATUS_INTERNAL_ERROR", "_STATUS_NOT_INITIALIZED", "_STATUS_EXECUTION_FAILED"];
+    if !vague.iter().any(|sign| words.contains(sign)) {
+        return error;
     }
-    given
+    match free() {
+        Some(free) if free < THEIR_OWN => {
+            error.context(format!("out of memory, {} MB are left on the GPU", free >> 20))
+        }
+        _ => error,
+    }
+}
+
+/// Bytes left on the fullest of the GPUs that this process uses. Others are not asked: that alone
+/// would take memory there.
+fn free() -> Option<u64> {
+    let used = |device: &usize| aflora_cuda::memory(*device).is_some_and(|m| m.peak_reserved > 0);
+    let devices = 0..usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
+    devices.filter(used).filter_map(aflora_cuda::memory_free).min()
 }
 
 /// An error of a step with words on what to do, where the memory was too small.
@@ -174,6 +204,17 @@ mod tests {
         let cublas = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`";
         assert!(is_out_of_memory(&anyhow!(cublas)));
         assert!(!is_out_of_memory(&anyhow!("The size of tensor a must match")));
+    }
+
+    #[test]
+    fn an_internal_error_on_a_full_gpu_is_one_of_memory() {
+        let cublas = || anyhow!("CUDA error: CUBLAS_STATUS_INTERNAL_ERROR when calling `gemm`");
+        let told = |free: Option<u64>| told_as_memory(cublas(), || free);
+        let full = told(Some(3 << 20));
+        assert!(is_out_of_memory(&full), "{full:#}");
+        assert!(format!("{full:#}").contains("CUBLAS_STATUS_INTERNAL_ERROR"));
+        assert!(!is_out_of_memory(&told(Some(40 << 30))));
+        assert!(!is_out_of_memory(&told(None)), "there is no GPU");
     }
 
     #[test]
