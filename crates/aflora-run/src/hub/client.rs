@@ -41,7 +41,7 @@ pub(super) enum Failure {
     /// There is none. `commit`: the one that the hub itself said this of.
     Absent { commit: Option<String> },
     /// It may come another time, `after` the time that the server asks for.
-    Passing { reason: String, after: Option<Duration>, came: u64 },
+    Passing { reason: String, after: Option<Duration> },
     /// It will not.
     Final(String),
     /// The cache cannot be written.
@@ -172,7 +172,7 @@ impl<'a> Client<'a> {
                     BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
                 ) =>
             {
-                Failure::Passing { reason, after: None, came: 0 }
+                Failure::Passing { reason, after: None }
             }
             _ => Failure::Final(reason),
         }
@@ -218,9 +218,7 @@ impl<'a> Client<'a> {
             )),
             (403, _) => Failure::Final(said("; does the token in HF_TOKEN allow it?")),
             (404, _) => Failure::Absent { commit: None },
-            (408 | 429 | 500 | 502 | 503 | 504, _) => {
-                Failure::Passing { reason: said(""), after, came: 0 }
-            }
+            (408 | 429 | 500 | 502 | 503 | 504, _) => Failure::Passing { reason: said(""), after },
             _ => Failure::Final(said("")),
         })
     }

@@ -32,8 +32,12 @@ impl Fetch<'_> {
         // Why the try before failed.
         let mut before = String::new();
         loop {
-            let (reason, after, came) = match self.try_once(progress) {
-                Err(Failure::Passing { reason, after, came }) => (reason, after, came),
+            let tried = self.try_once(&mut |held, total| {
+                patience.holds(held);
+                progress(held, total);
+            });
+            let (reason, after) = match tried {
+                Err(Failure::Passing { reason, after }) => (reason, after),
                 Err(Failure::Absent { commit: Some(commit) }) => {
                     if is_commit(&commit) && (self.commit == commit || !is_commit(&self.commit)) {
                         self.cache.remember_absent(self.repo, &commit, self.name);
@@ -55,7 +59,7 @@ impl Fetch<'_> {
                 }
                 done => return done,
             };
-            let Some(wait) = patience.next(after, came) else {
+            let Some(wait) = patience.next(after) else {
                 let asks = after.map_or(String::new(), |after| {
                     format!("; it asks to wait for {} s", after.as_secs())
                 });
@@ -68,7 +72,8 @@ impl Fetch<'_> {
         }
     }
 
-    /// Asks for a file, and puts what comes into the cache.
+    /// Asks for a file, and puts what comes into the cache; `progress` gets the bytes that are there
+    /// whenever they change.
     fn try_once(&self, progress: &mut dyn FnMut(u64, Option<u64>)) -> Result<PathBuf, Failure> {
         let answer = self.client.ask(&self.url, 0)?;
         let refused = |reason: String| Err(Failure::Final(reason));
@@ -172,6 +177,7 @@ impl Fetch<'_> {
             part.file.set_len(0).map_err(disk)?;
             have = 0;
         }
+        progress(have, size);
         let (lacking, room) = (size.unwrap_or(0) - have, room(path.parent().unwrap_or(&path)));
         if lacking > room {
             return Err(Failure::Final(format!(
@@ -196,10 +202,7 @@ impl Fetch<'_> {
         let wanted = Wanted { have, total: size, most, limits: self.limits };
         match receive(body(response), &mut part.file, &wanted, progress) {
             Ok(_) => Ok(promise),
-            Err(Broken::Ended(reason)) => {
-                let came = part.len().unwrap_or(have).saturating_sub(have);
-                Err(Failure::Passing { reason, after: None, came })
-            }
+            Err(Broken::Ended(reason)) => Err(Failure::Passing { reason, after: None }),
             Err(Broken::Refused(reason)) => Err(Failure::Final(reason)),
             Err(Broken::Disk(source)) => Err(disk(source)),
         }

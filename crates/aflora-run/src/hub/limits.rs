@@ -42,22 +42,30 @@ pub(super) struct Patience<'a> {
     limits: &'a Limits,
     tries: u32,
     waited: Duration,
+    /// Bytes of the file that were there when this count began, `None` until it is known.
+    began: Option<u64>,
 }
 
-/// So many bytes of progress make a failure the first one again.
+/// So many bytes more than when the count began make a failure the first one again.
 const PROGRESS: u64 = 1 << 20;
 
 impl<'a> Patience<'a> {
     pub(super) fn new(limits: &'a Limits) -> Self {
-        Patience { limits, tries: 0, waited: Duration::ZERO }
+        Patience { limits, tries: 0, waited: Duration::ZERO, began: None }
+    }
+
+    /// `held` bytes of the file are there. What comes a second time, from a server that begins anew,
+    /// is no progress: the mark never goes back, so the count begins once a megabyte of the file.
+    pub(super) fn holds(&mut self, held: u64) {
+        let began = *self.began.get_or_insert(held);
+        if held >= began.saturating_add(PROGRESS) {
+            *self = Patience { began: Some(held), ..Patience::new(self.limits) };
+        }
     }
 
     /// How long to wait before the next try, `after` a time that the server asks for; `None` if it
-    /// is given up. `came` bytes came in the try that failed.
-    pub(super) fn next(&mut self, after: Option<Duration>, came: u64) -> Option<Duration> {
-        if came >= PROGRESS {
-            *self = Patience::new(self.limits);
-        }
+    /// is given up.
+    pub(super) fn next(&mut self, after: Option<Duration>) -> Option<Duration> {
         let own = self.limits.wait * 2u32.pow(self.tries.min(3));
         // A server tells whole seconds, of which the last has not quite passed.
         let wait = after.map_or(own, |after| after.saturating_add(self.limits.wait));
@@ -106,11 +114,33 @@ mod tests {
         let seconds = |wait: Option<Duration>| wait.map(|wait| wait.as_secs());
         let mut patience = Patience::new(&limits);
         for expected in [1, 2, 4, 8, 8] {
-            assert_eq!(seconds(patience.next(None, 0)), Some(expected));
+            assert_eq!(seconds(patience.next(None)), Some(expected));
         }
-        assert_eq!(patience.next(None, 0), None);
-        // What goes on is no failure to count.
-        assert_eq!(seconds(patience.next(None, PROGRESS)), Some(1));
+        assert_eq!(patience.next(None), None);
+    }
+
+    #[test]
+    fn only_bytes_that_were_never_there_before_begin_the_count_anew() {
+        let limits = Limits::default();
+        // The bytes that are told in each try, and how many seconds are waited after it.
+        let waits = |tries: Vec<Vec<u64>>| -> Vec<Option<u64>> {
+            let mut patience = Patience::new(&limits);
+            let waits = tries.iter().map(|held| {
+                held.iter().for_each(|held| patience.holds(*held));
+                patience.next(None).map(|wait| wait.as_secs())
+            });
+            waits.collect()
+        };
+        let [none, half, whole] = [0, PROGRESS / 2, PROGRESS];
+        let until_the_end = [Some(1), Some(2), Some(4), Some(8), Some(8), None];
+        // It begins anew each time, after a part of an earlier command's too.
+        assert_eq!(waits(vec![vec![none, whole + half]; 6]), until_the_end);
+        assert_eq!(waits(vec![vec![9 * whole, none, 8 * whole]; 6]), until_the_end);
+        // It goes on, by a megabyte or by less.
+        let on = (0..8).map(|i| vec![i * whole, (i + 1) * whole]).collect();
+        assert_eq!(waits(on), [Some(1); 8]);
+        let by_halves = (0..8).map(|i| vec![i * half, (i + 1) * half]).collect();
+        assert_eq!(waits(by_halves), [1, 1, 2, 1, 2, 1, 2, 1].map(Some));
     }
 
     #[test]
@@ -118,9 +148,9 @@ mod tests {
         let limits = Limits::default();
         let mut patience = Patience::new(&limits);
         let after = |seconds| Some(Duration::from_secs(seconds));
-        assert_eq!(patience.next(after(300), 0), after(301));
-        assert_eq!(patience.next(after(300), 0), None);
-        assert_eq!(Patience::new(&limits).next(after(u64::MAX), 0), None);
+        assert_eq!(patience.next(after(300)), after(301));
+        assert_eq!(patience.next(after(300)), None);
+        assert_eq!(Patience::new(&limits).next(after(u64::MAX)), None);
     }
 
     #[test]

@@ -79,6 +79,55 @@ fn a_server_that_begins_anew_or_sends_another_part_is_told_apart() {
     assert_eq!(got.unwrap(), "hello");
 }
 
+/// What comes of `answers`, with the number of tries that the documentation tells.
+fn got_large(answers: Vec<String>) -> (Result<String, String>, usize) {
+    let cache = tempfile::tempdir().unwrap();
+    let (address, server) = serve(answers);
+    let hub = hub(&address, cache.path());
+    let Limits { tries, stall, .. } = Limits::default();
+    let hub = hub.clone().with_limits(Limits { tries, stall, ..hub.limits });
+    let got = get(&hub, "model.safetensors");
+    let got = got.map(|path| fs::read_to_string(path).unwrap()).map_err(|e| e.to_string());
+    (got, server.join().unwrap().len())
+}
+
+#[test]
+fn a_server_that_always_begins_anew_and_breaks_off_is_given_up() {
+    let size = 3 << 20;
+    let half = "x".repeat(size / 2);
+    let whole = |body: &str| hub_s("200 OK", size, "5f8-61a3c", body);
+    // A try that finds a part asks for the file and then for its rest.
+    let mut answers = vec![whole(&half)];
+    for _ in 0..5 {
+        answers.extend([whole(""), whole(&half)]);
+    }
+    let (got, _) = got_large(answers);
+    let error = got.unwrap_err();
+    assert!(error.contains("ended after 1572864 of 3145728 bytes"), "{error}");
+    // No request came after these, to be refused.
+    assert!(!error.contains("before that"), "{error}");
+}
+
+#[test]
+fn a_server_that_breaks_off_after_every_megabyte_and_goes_on_there_is_not_given_up() {
+    let (piece, pieces) = (1 << 20, ["a", "b", "c", "d", "e", "f", "g", "h"]);
+    let size = pieces.len() * piece;
+    let whole = |body: &str| hub_s("200 OK", size, "5f8-61a3c", body);
+    let mut answers = vec![whole(&pieces[0].repeat(piece))];
+    for (i, letter) in pieces.iter().enumerate().skip(1) {
+        let headers = [
+            format!("Content-Range: bytes {}-{}/{size}", i * piece, size - 1),
+            format!("Content-Length: {}", size - i * piece),
+        ];
+        let headers = headers.each_ref().map(String::as_str);
+        answers.extend([whole(""), answer("206 Partial Content", &headers, &letter.repeat(piece))]);
+    }
+    let (got, requests) = got_large(answers);
+    // Seven breaks, two more than tries.
+    assert!(got.unwrap() == pieces.map(|letter| letter.repeat(piece)).concat());
+    assert_eq!(requests, 1 + 2 * 7);
+}
+
 #[test]
 fn what_the_hub_says_a_repository_lacks_is_remembered_and_the_next_is_tried() {
     let cache = tempfile::tempdir().unwrap();
