@@ -5,12 +5,10 @@
 //! | [`read`](mod@read) | opening and reading what a user names: no pipe keeps us waiting, no device fills the memory |
 //! | [`lines`] | lines of a log of any length, one at a time |
 //! | [`write`](mod@write) | files and folders that appear whole or not at all, through no link that somebody laid |
-//! | [`append`] | a file of ours that goes on at its end |
-//! | [`own`] | logs and locks of ours, written where they stand |
+//! | [`own`] | logs, locks and downloads of ours, written where they stand |
 //! | [`names`] | names out of a file, which must not lead out of their folder |
 //! | [`printable`](mod@printable) | text out of a file, made safe for a terminal |
 
-pub mod append;
 pub mod lines;
 pub mod names;
 pub mod own;
@@ -18,8 +16,8 @@ pub mod printable;
 pub mod read;
 pub mod write;
 
-pub use append::open_to_append;
 pub use names::inside;
+pub use own::open_to_append;
 pub use printable::{printable, printable_line};
 pub use read::{open, read, read_at_most, read_text, read_text_at_most};
 pub use write::{replace_folder, write, write_output, write_with};

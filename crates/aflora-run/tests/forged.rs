@@ -127,6 +127,35 @@ fn links_in_a_run_folder_are_not_written_through() {
     assert_eq!(entries(), before);
 }
 
+#[test]
+fn second_names_in_a_run_folder_are_not_written_through() {
+    let (place, _) = begun();
+    let out = place.path().join("out");
+    // Every file of the copy is a second name of the run's own.
+    let linked = Command::new("cp").arg("-al").args([&out, &place.path().join("copy")]).status();
+    assert!(linked.unwrap().success());
+    let contents = || {
+        let entries = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file()).collect();
+        files.sort();
+        files.into_iter().map(|path| (fs::read(&path).unwrap(), path)).collect::<Vec<_>>()
+    };
+    let before = contents();
+    assert!(["tfevents", ".lock", "events.jsonl"]
+        .iter()
+        .all(|name| before.iter().any(|(_, path)| path.to_string_lossy().contains(name))));
+    let output = go_on(place.path(), "copy");
+    let said = text(&output.stderr);
+    assert!(output.status.success() && !said.contains("anew"), "{said}");
+    assert_eq!(contents(), before);
+    // And the run itself goes on as if there were no copy.
+    let output = go_on(place.path(), "out");
+    let said = text(&output.stderr);
+    assert!(output.status.success() && !said.contains("anew"), "{said}");
+    let ended = |name: &str| common::outcome(&place.path().join(name));
+    common::assert_same(&ended("copy"), &ended("out"), "a copy and the run");
+}
+
 /// [`aflora`], which must end within some seconds and some hundred MB.
 fn bounded(place: &Path, arguments: &[&str]) -> Output {
     let limited = "ulimit -v 4000000; exec timeout 60 \"$0\" \"$@\"";

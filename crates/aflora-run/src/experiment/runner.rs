@@ -11,7 +11,7 @@ use super::grid::{Plan, Planned};
 use crate::interrupt;
 use crate::run::lock::Lock;
 use crate::ui::{seconds, Progress};
-use aflora_files::append::open_to_append;
+use aflora_files::open_to_append;
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fs;

@@ -1,9 +1,9 @@
 //! One process writes a run's folder at a time.
 
 use crate::usage;
-use aflora_files::own;
+use aflora_files::own::{self, Locked};
 use anyhow::{Context, Result};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
@@ -41,21 +41,17 @@ impl Lock {
     pub fn try_take(folder: &Path) -> Result<std::result::Result<Lock, String>> {
         let path = folder.join(FILE);
         let failed = || format!("{} cannot be locked", path.display());
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut file = own::open_with(&path, &mut options).with_context(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+        let mut file = match own::lock(&path).with_context(failed)? {
+            Locked::Ours(file) => file,
+            Locked::Held(file) => {
                 let mut holder = String::new();
-                let _ = (&mut file).take(LONGEST).read_to_string(&mut holder);
+                let _ = file.take(LONGEST).read_to_string(&mut holder);
                 return Ok(Err(match holder.trim().parse::<u32>() {
                     Ok(pid) => format!("process {pid}"),
                     Err(_) => "another process".into(),
                 }));
             }
-            Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
-        }
+        };
         // For people alone: the lock is the system's, not the file's content.
         let told = file.set_len(0).and_then(|()| file.rewind());
         told.and_then(|()| writeln!(file, "{}", std::process::id())).with_context(failed)?;
