@@ -1,6 +1,7 @@
 //! The runs in a folder, one a line.
 
 use crate::config::{self, Resolved};
+use crate::experiment::runner::absolute;
 use crate::run::folder::{read_json, CONFIG, METRICS};
 use crate::usage;
 use anyhow::{Context, Result};
@@ -20,7 +21,10 @@ pub const RUNS: &str = "runs";
 pub fn list(folder: &Path) -> Result<String> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == ErrorKind::NotFound && folder == Path::new(RUNS) => {
+        // However the folder is written.
+        Err(e)
+            if e.kind() == ErrorKind::NotFound && absolute(folder) == absolute(RUNS.as_ref()) =>
+        {
             return Ok(format!("no runs yet: `aflora run` writes them to {RUNS}/\n"))
         }
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {

@@ -131,6 +131,11 @@ pub fn thousands(n: i64) -> String {
     out
 }
 
+/// How many there are of `what`: `1 cell`, `2 cells`.
+pub fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// A path for standard output: safe to look at on a terminal, and as it is for a program.
 pub fn shown(path: &Path) -> String {
     let path = path.display().to_string();

@@ -146,7 +146,7 @@ fn one_cell_that_fails_does_not_end_the_rest() {
     fs::create_dir_all(folder).unwrap();
     fs::write(folder.join("mine.txt"), "not a run").unwrap();
     let output = experiment(place.path(), &[]);
-    refused(&output, 1, "1 cells failed");
+    refused(&output, 1, "1 cell failed\n");
     refused(&output, 1, "mrpc-minilm-aflora-frozen-seed1: it ended with code 2: error: run_dir");
     let why = "s: it ended with code 2: error: run_dir";
     assert!(text(&output.stderr).contains(why), "the reason when it failed, too");
@@ -243,6 +243,38 @@ show: [table, pie]
 }
 
 #[test]
+fn a_cell_that_stands_twice_in_an_experiment_is_refused() {
+    let place = grid();
+    let whole = fs::read_to_string(place.path().join(FILE)).unwrap();
+    for (once, twice, words) in [
+        ("seeds: [0, 1]", "seeds: [0, 1, 0]", ["`seeds`: 0 stands twice", "small.yaml:4:8"]),
+        ("[mrpc]", "[mrpc, rte, mrpc]", ["`tasks`: mrpc stands twice", "small.yaml:3:8"]),
+        ("[minilm]", "[minilm, minilm]", ["`models`: minilm stands twice", "small.yaml:2:9"]),
+        // All cells get one seed.
+        ("set: {", "set: {seed: 3, ", ["mrpc-minilm-aflora-frozen-seed3 stands twice", "`set`"]),
+    ] {
+        assert_eq!(whole.matches(once).count(), 1, "{once}");
+        fs::write(place.path().join(FILE), whole.replace(once, twice)).unwrap();
+        let output = experiment(place.path(), &["--dry-run"]);
+        words.iter().for_each(|words| refused(&output, 2, words));
+    }
+    let two = whole.replace("[minilm]", "[minilm, deberta-v3-base]");
+    fs::write(place.path().join(FILE), two).unwrap();
+    for (profile, words) in [
+        ("seeds: [7, 8, 7]", ["`seeds`: 7 stands twice", "profiles/one.yaml:1:8"]),
+        ("tasks: [mrpc, mrpc]", ["`tasks`: mrpc stands twice", "profiles/one.yaml:1:8"]),
+        (
+            "models: {deberta-v3-base: minilm}",
+            ["mrpc-minilm-aflora-frozen-seed0 stands twice", "one model for two"],
+        ),
+    ] {
+        fs::write(place.path().join("experiments/profiles/one.yaml"), profile).unwrap();
+        let output = experiment(place.path(), &["--profile", "one", "--dry-run"]);
+        words.iter().for_each(|words| refused(&output, 2, words));
+    }
+}
+
+#[test]
 fn an_experiment_that_is_stopped_goes_on_and_finds_the_same() {
     let unbroken = grid();
     assert!(experiment(unbroken.path(), &[]).status.success());
@@ -318,6 +350,9 @@ fn a_script_for_slurm_runs_a_cell_a_task() {
     let output = experiment(place.path(), &["--slurm"]);
     refused(&output, 2, "the experiment's title holds a control character");
     assert!(output.stdout.is_empty());
+    let output = experiment(place.path(), &["--slurm", "--runs", "a\nb"]);
+    refused(&output, 2, "--runs holds a control character");
+    refused(&output, 2, "hold: a\\nb\n");
 }
 
 #[test]

@@ -236,7 +236,7 @@ fn a_few_lines_do_not_make_more_cells_than_memory_holds() {
     write(&keys(60, 20), "0");
     refused(&ask(), 2, "more than can be counted");
     write(&keys(2, 100), &values(11));
-    refused(&ask(), 2, "11 seeds × 1 models × 1 tasks × 10000 methods are more cells");
+    refused(&ask(), 2, "11 seeds × 1 model × 1 task × 10000 methods are more cells");
 }
 
 #[test]

@@ -633,6 +633,26 @@ fn a_damaged_file_is_named_and_the_others_are_rendered() {
 }
 
 #[test]
+fn results_that_hold_a_cell_twice_are_refused_by_its_name() {
+    let place = tempfile::tempdir().unwrap();
+    let mut doubled = results();
+    let again = doubled.cells[0].clone();
+    doubled.cells.push(again);
+    write(place.path(), "doubled.json", &doubled);
+    let said = |words: &str| {
+        let output = aflora(place.path(), &["report", "doubled.json"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(words), "{}", text(&output.stderr));
+        assert!(!place.path().join("doubled.md").exists());
+    };
+    said("doubled.json: the cell mrpc-tiny-ours-seed1 stands twice");
+    // Of other settings, too: two scores of one seed are no pair to anything.
+    doubled.cells.last_mut().unwrap().digest = "d2".into();
+    write(place.path(), "doubled.json", &doubled);
+    said("doubled.json: the cell mrpc-tiny-ours-seed1 stands twice");
+}
+
+#[test]
 fn a_single_file_is_a_source_too_and_nothing_is_an_error_with_a_remedy() {
     let place = tempfile::tempdir().unwrap();
     let output = aflora(place.path(), &["report", "."]);

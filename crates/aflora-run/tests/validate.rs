@@ -162,9 +162,13 @@ fn a_cause_is_told_once() {
 #[test]
 fn a_fresh_clone_has_no_runs_and_runs_that_differ_in_settings_are_told_apart() {
     let place = workplace();
-    let output = aflora(place.path(), &["ls"]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("no runs yet"));
+    let whole = place.path().join("runs").display().to_string();
+    for same in [&["ls"][..], &["ls", "runs"], &["ls", "./runs"], &["ls", "runs/"], &["ls", &whole]]
+    {
+        let output = aflora(place.path(), same);
+        assert!(output.status.success(), "{same:?}: {}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("no runs yet"), "{same:?}");
+    }
     refused(&aflora(place.path(), &["ls", "elsewhere"]), 2, "elsewhere: there is no such folder");
 
     for more in [&["lr=0.001"][..], &["lr=0.002"], &["lr=0.002", "seed=7", "run_dir=runs/mine"]] {

@@ -1,6 +1,7 @@
 //! Arguments that cannot be understood.
 
 use aflora_run::config::keys::{Key, KEYS};
+use aflora_run::experiment::grid::VARIED;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::Error;
 use std::process::ExitCode;
@@ -30,9 +31,8 @@ fn setting(error: &Error, typed: &[String]) -> Option<String> {
         return None;
     };
     // Only where the command takes settings.
-    typed.get(1).filter(|command| SETTABLE.contains(&command.as_str()))?;
+    let command = typed.get(1).filter(|command| SETTABLE.contains(&command.as_str()))?;
     let name = option.trim_start_matches('-').split(['=', ' ']).next()?;
-    let key = key(name)?;
     let at = typed.iter().position(|t| t.split('=').next() == Some(&format!("--{name}")))?;
     let value = match typed[at].split_once('=') {
         Some((_, value)) => value.to_string(),
@@ -41,7 +41,13 @@ fn setting(error: &Error, typed: &[String]) -> Option<String> {
             None => "true".into(),
         },
     };
-    Some(format!("{key}={value}"))
+    // What an experiment varies is a list of each.
+    let varied = VARIED.iter().find(|&key| name == *key || name == format!("{key}s"));
+    match varied.filter(|_| command == "experiment") {
+        Some(key) if value.starts_with('[') => Some(format!("{key}s={value}")),
+        Some(key) => Some(format!("{key}s=[{value}]")),
+        None => Some(format!("{}={value}", key(name)?)),
+    }
 }
 
 /// The key of that name, with hyphens for underlines too, or the only one that ends in it.
@@ -74,6 +80,11 @@ mod tests {
             ("run c.yaml --rank 4", Some("method.rank=4")),
             ("run c.yaml --record_gradients", Some("record_gradients=true")),
             ("experiment e.yaml --epochs 3", Some("epochs=3")),
+            ("experiment e.yaml --seeds 0", Some("seeds=[0]")),
+            ("experiment e.yaml --seeds=[0,1] lr=1", Some("seeds=[0,1]")),
+            ("experiment e.yaml --methods lora", Some("methods=[lora]")),
+            ("experiment e.yaml --task mrpc", Some("tasks=[mrpc]")),
+            ("run c.yaml --seeds 0", None),
             ("run c.yaml --nonsense 3", None),
             ("ls --limit 64", None),
         ] {

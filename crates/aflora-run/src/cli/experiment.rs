@@ -5,10 +5,10 @@ use aflora_run::experiment::collect::{collect, is_done};
 use aflora_run::experiment::grid::{Choice, Plan, Planned};
 use aflora_run::experiment::results::Results;
 use aflora_run::experiment::runner::{self, Place};
-use aflora_run::experiment::slurm;
+use aflora_run::experiment::slurm::{self, Asked};
 use aflora_run::interrupt::{self, Interrupted};
 use aflora_run::report;
-use aflora_run::ui::{shown, Progress};
+use aflora_run::ui::{counted, shown, Progress};
 use aflora_run::UsageError;
 use anyhow::{bail, Context, Result};
 use clap::Args;
@@ -87,7 +87,14 @@ impl Experiment {
         if self.slurm {
             let given: Vec<String> = self.filter.iter().map(|f| format!("--filter={f}")).collect();
             let given = [given, self.overrides.clone()].concat();
-            print!("{}", slurm::script(&plan, &place, &self.file, self.jobs, &given)?);
+            let asked = Asked {
+                program: &place.program,
+                file: &self.file,
+                runs: &self.runs,
+                jobs: self.jobs,
+                given: &given,
+            };
+            print!("{}", slurm::script(&plan, &asked)?);
             return Ok(());
         }
         if let Some(number) = self.cell {
@@ -110,8 +117,8 @@ impl Experiment {
             report::command(&self.out, None)?;
         }
         if !outcome.failures.is_empty() {
-            let n = outcome.failures.len();
-            bail!("{n} cells failed\n{}", runner::failures(&outcome));
+            let n = counted(outcome.failures.len(), "cell");
+            bail!("{n} failed\n{}", runner::failures(&outcome));
         }
         interrupt::check()?;
         match outcome.interrupted {
@@ -144,7 +151,8 @@ fn listed(plan: &Plan, place: &Place) -> String {
     };
     let cells: String = plan.cells.iter().enumerate().map(line).collect();
     let title = printable_line(&plan.layout.title);
-    format!("{title}\n{} cells, profile {}\n{cells}", plan.cells.len(), plan.profile)
+    let n = counted(plan.cells.len(), "cell");
+    format!("{title}\n{n}, profile {}\n{cells}", plan.profile)
 }
 
 /// Writes the results file whole or not at all.

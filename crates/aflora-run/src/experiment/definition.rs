@@ -31,6 +31,9 @@ pub type Set = BTreeMap<String, Value>;
 /// The most methods of an experiment, each variant counted.
 const MOST_METHODS: usize = 10_000;
 
+/// Lists that lay out cells, of an experiment file and of a profile.
+const LISTS: [&str; 3] = ["models", "tasks", "seeds"];
+
 /// The profile that changes nothing.
 pub const PAPER: &str = "paper";
 
@@ -119,6 +122,7 @@ impl Definition {
         }
         let required = ["title", "models", "tasks", "seeds", "methods", "show"];
         let missing = required.map(|key| (key, fields.iter().any(|field| field.is(key))));
+        let repeated = fields::repeated(&fields, &LISTS);
         let methods: Vec<Entry> =
             fields::items(&mut fields, "methods", &["method"], path, problems);
         let claims = fields::items(&mut fields, "claims", &["says", "order"], path, problems);
@@ -148,6 +152,10 @@ impl Definition {
                 true => {}
             }
         }
+        problems.extend(repeated);
+        let mut say = |message: String| {
+            problems.push(Problem::at(None, format!("{}: {message}", path.display())));
+        };
         let mut names = HashSet::new();
         for entry in &definition.methods {
             if !names.insert(entry.name()) {
@@ -185,6 +193,7 @@ impl Definition {
             return Profile::default();
         }
         let fields = fields::of_file(&file, problems);
+        problems.extend(fields::repeated(&fields, &LISTS));
         fields::lay(fields, &[], problems)
     }
 }

@@ -1,12 +1,15 @@
 //! The keys of an experiment file and of its entries, each tried alone, so that a mistake is told
 //! where it stands and hides no other.
 
+use super::definition::said;
 use crate::config::problem::{instead, Place, Problem};
 use crate::config::tree::{self, Setting};
 use crate::config::words::explain;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::path::Path;
 
 /// A key with its value.
@@ -42,6 +45,24 @@ pub fn of_file(path: &Path, problems: &mut Vec<Problem>) -> Vec<Field> {
         }
     }
     fields
+}
+
+/// What to say of those of `lists` in which a value stands twice: its cells would count twice.
+pub fn repeated(fields: &[Field], lists: &[&str]) -> Vec<Problem> {
+    let lists = fields.iter().filter(|field| lists.contains(&field.key.as_str()));
+    let say = |field: &Field| {
+        let items = field.value.as_array()?.iter().map(said);
+        let message = format!("`{}`: {} stands twice", field.key, twice(items)?);
+        let place = field.places.as_ref().map(|(_, value)| value.clone());
+        Some(Problem::at(place, message))
+    };
+    lists.filter_map(say).collect()
+}
+
+/// The first item that stands there for the second time.
+pub fn twice<T: Eq + Hash + Clone>(items: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut seen = HashSet::new();
+    items.into_iter().find(|item| !seen.insert(item.clone()))
 }
 
 fn put(at: &mut Value, path: &[String], value: Value) {

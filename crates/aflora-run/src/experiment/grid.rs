@@ -4,13 +4,16 @@
 //! the same run share it, and a changed setting makes another folder.
 
 use super::definition::{said, Definition, Profile, Set};
+use super::fields::twice;
 use super::results::{Layout, MethodRow, TaskColumn};
 use crate::config::{self, ConfigErrors, Problem, Resolved};
+use crate::ui::counted;
 use crate::usage;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::fmt::Display;
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
 /// A run of the grid, resolved.
@@ -64,6 +67,9 @@ const MOST_CELLS: usize = 100_000;
 /// The most bytes of an experiment's and a profile's name together: what is written under them
 /// has an ending, and a file's name has 255 at most.
 const LONGEST_NAME: usize = 200;
+
+/// What an experiment varies; its own keys are the plurals.
+pub const VARIED: [&str; 4] = ["seed", "model", "task", "method"];
 
 /// Keys of the command line that leave an experiment what it is.
 const PLACES: [&str; 4] = ["data", "token_cache", "device", "threads"];
@@ -155,6 +161,13 @@ impl Plan {
         if !problems.is_empty() {
             return Err(ConfigErrors::new(problems, &run_file).into());
         }
+        if let Some(name) = twice(cells.iter().map(Planned::name)) {
+            usage!(
+                "{}: {name} stands twice among its cells, and would count twice; has the profile \
+                 one model for two, or `set` a seed, a task or a model?",
+                path.display()
+            );
+        }
         if cells.is_empty() {
             usage!("no cell of {} is left to run: --filter matches none", path.display());
         }
@@ -173,10 +186,13 @@ fn check_size(definition: &Definition, stem: &str, profile: &str, path: &Path) -
     if cells.is_none_or(|cells| cells > MOST_CELLS) {
         let [seeds, models, tasks, methods] = sides;
         usage!(
-            "{}: {seeds} seeds × {models} models × {tasks} tasks × {methods} methods are more \
-             cells than {MOST_CELLS}, the most that can be laid out; choose some with `seeds=[…]` \
-             and the like",
-            path.display()
+            "{}: {} × {} × {} × {} are more cells than {MOST_CELLS}, the most that can be laid \
+             out; choose some with `seeds=[…]` and the like",
+            path.display(),
+            counted(seeds, "seed"),
+            counted(models, "model"),
+            counted(tasks, "task"),
+            counted(methods, "method"),
         );
     }
     if stem.len() + profile.len() > LONGEST_NAME {
@@ -218,7 +234,7 @@ fn narrow(definition: &mut Definition, overrides: &[String]) -> Result<Vec<Strin
     for typed in overrides {
         match typed.split_once('=').map(|(key, value)| (key.trim(), value)) {
             Some(("seeds", value)) => definition.seeds = list("seeds", value)?,
-            Some((key @ ("seed" | "model" | "task" | "method"), _)) => usage!(
+            Some((key, _)) if VARIED.contains(&key) => usage!(
                 "`{key}` is what an experiment varies: `{key}s=[…]` chooses among the experiment's \
                  own{}",
                 if key == "seed" { ", or names others" } else { "" }
@@ -240,11 +256,13 @@ fn narrow(definition: &mut Definition, overrides: &[String]) -> Result<Vec<Strin
     Ok(rest)
 }
 
-fn list<T: DeserializeOwned + PartialEq + Display>(key: &str, value: &str) -> Result<Vec<T>> {
+fn list<T: DeserializeOwned + Eq + Hash + Clone + Display>(
+    key: &str,
+    value: &str,
+) -> Result<Vec<T>> {
     match serde_saphyr::from_str::<Vec<T>>(value) {
         Ok(list) if !list.is_empty() => {
-            let twice = list.iter().enumerate().find(|(i, item)| list[..*i].contains(item));
-            if let Some((_, item)) = twice {
+            if let Some(item) = twice(&list) {
                 usage!("`{key}={value}`: {item} stands twice");
             }
             Ok(list)

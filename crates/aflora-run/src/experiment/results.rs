@@ -3,9 +3,10 @@
 //! A file holds all that a report shows, so reports can be made again without the runs. Files are
 //! named `<experiment>-<profile>.json` and lie in `experiments/results`.
 
+use super::fields::twice;
 use crate::run::recorder::Evaluation;
 use crate::run::summary::{Operations, Parameters, Times};
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,12 +28,22 @@ impl Results {
     /// Reads a results file.
     ///
     /// # Errors
-    /// It cannot be read, or is no results file.
+    /// It cannot be read, is no results file, or holds a cell twice: it would weigh double, or
+    /// say two things.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes =
             aflora_files::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is no file of results", path.display()))
+        let results: Results = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is no file of results", path.display()))?;
+        let cells = results.cells.iter();
+        let each = cells.map(|cell| (&cell.model, &cell.task, &cell.method, cell.seed));
+        if let Some((model, task, method, seed)) = twice(each) {
+            bail!(
+                "{}: the cell {task}-{model}-{method}-seed{seed} stands twice; leave one of them",
+                path.display()
+            );
+        }
+        Ok(results)
     }
 }
 

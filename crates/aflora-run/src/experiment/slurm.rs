@@ -1,34 +1,45 @@
 //! An experiment as a job array for Slurm: one task of the array a cell.
 
 use super::grid::Plan;
-use super::runner::Place;
+use super::runner::absolute;
+use crate::ui::counted;
 use crate::usage;
 use aflora_files::printable_line;
 use anyhow::Result;
 use std::path::Path;
 
-/// An sbatch script that runs the plan's cells. `file` is the experiment file, `given` what the
-/// user gave beside it; `jobs` how many tasks may run at once, if that is limited.
+/// What a script runs, with the paths as the user typed them.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The `aflora` program.
+    pub program: &'a Path,
+    /// The experiment file.
+    pub file: &'a Path,
+    /// The folder that holds the cells' folders.
+    pub runs: &'a Path,
+    /// How many tasks may run at once, if that is limited.
+    pub jobs: Option<u16>,
+    /// What the user gave beside these.
+    pub given: &'a [String],
+}
+
+/// An sbatch script that runs the plan's cells.
 ///
 /// # Errors
 /// Something that the script says holds a control character, with which a line could end and
 /// another command begin, or a path that no script can hold.
-pub fn script(
-    plan: &Plan,
-    place: &Place,
-    file: &Path,
-    jobs: Option<u16>,
-    given: &[String],
-) -> Result<String> {
+pub fn script(plan: &Plan, asked: &Asked) -> Result<String> {
+    let Asked { program, file, runs, jobs, given } = *asked;
     let last = plan.cells.len().saturating_sub(1);
     let limit = jobs.map_or(String::new(), |jobs| format!("%{jobs}"));
     let here = std::env::current_dir().unwrap_or_default();
-    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+    // First of all: paths that are not absolute begin with it.
+    let here = path("the working folder", &here)?;
     let given: Vec<String> =
         given.iter().map(|word| quote("an argument", word)).collect::<Result<_>>()?;
     Ok(format!(
         "#!/bin/bash
-# {title}: {n} cells.
+# {title}: {n}.
 # Submit with sbatch; submit again to go on: finished cells end at once, broken ones go on.
 # When all are done, the same `aflora experiment` without --slurm collects them.
 #SBATCH --job-name={name}
@@ -42,30 +53,39 @@ cd {here}
 exec {program} experiment {file} --profile {profile} --runs {runs} --cell \"$SLURM_ARRAY_TASK_ID\" {given}
 ",
         title = quote("the experiment's title", &plan.layout.title)?,
-        n = plan.cells.len(),
+        n = counted(plan.cells.len(), "cell"),
         name = quote("the experiment's name", &plan.experiment)?,
-        logs = logs(&place.runs)?,
-        here = path("the working folder", &here)?,
-        program = path("the program's path", &place.program)?,
-        file = path("the experiment file's path", &file)?,
+        logs = logs(runs)?,
+        program = path("the program's path", program)?,
+        file = path("the experiment file's path", file)?,
         profile = quote("--profile", &plan.profile)?,
-        runs = path("--runs", &place.runs)?,
+        runs = path("--runs", runs)?,
         given = given.join(" "),
     ))
 }
 
 /// The pattern of the logs' names. Slurm puts numbers in place of `%A` and `%a`, takes `%%` for a
 /// percent sign, and leaves a pattern as it is in which a backslash stands.
-fn logs(runs: &Path) -> Result<String> {
-    let folder = text("--runs", runs)?;
+fn logs(typed: &Path) -> Result<String> {
+    let folder = whole("--runs", typed)?;
     if folder.contains('\\') {
-        usage!("--runs {folder} holds a backslash, with which Slurm names no logs");
+        usage!(
+            "--runs {}: a backslash in {folder}, with which Slurm names no logs",
+            typed.display()
+        );
     }
     quote("--runs", &format!("{}/slurm-%A-%a.log", folder.replace('%', "%%")))
 }
 
-fn path(what: &str, path: &Path) -> Result<String> {
-    quote(what, text(what, path)?)
+fn path(what: &str, typed: &Path) -> Result<String> {
+    quote(what, &whole(what, typed)?)
+}
+
+/// The absolute path, of one that a script can hold: refused is what was typed, not what is made
+/// of it.
+fn whole(what: &str, typed: &Path) -> Result<String> {
+    refuse_control(what, text(what, typed)?)?;
+    Ok(text(what, &absolute(typed))?.to_string())
 }
 
 fn text<'a>(what: &str, path: &'a Path) -> Result<&'a str> {
@@ -78,16 +98,21 @@ fn text<'a>(what: &str, path: &'a Path) -> Result<&'a str> {
 /// A word that a shell, and sbatch in its own lines, read as it is: POSIX's single quotes, in which
 /// nothing but their end means anything.
 fn quote(what: &str, word: &str) -> Result<String> {
-    // Those that only change how a line looks would let it say something else than it does.
-    let shown = printable_line(word);
-    if shown != word {
-        usage!("{what} holds a control character, which no script for Slurm can hold: {shown}");
-    }
+    refuse_control(what, word)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+".contains(c);
     Ok(match !word.is_empty() && word.chars().all(plain) {
         true => word.to_string(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
     })
+}
+
+fn refuse_control(what: &str, word: &str) -> Result<()> {
+    // Those that only change how a line looks would let it say something else than it does.
+    let shown = printable_line(word);
+    if shown != word {
+        usage!("{what} holds a control character, which no script for Slurm can hold: {shown}");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -109,10 +134,6 @@ mod tests {
             run_file: PathBuf::new(),
             cells: Vec::new(),
         }
-    }
-
-    fn place(runs: PathBuf, program: PathBuf) -> Place {
-        Place { runs, program, jobs: 1, gpus: Vec::new() }
     }
 
     #[test]
@@ -140,7 +161,9 @@ mod tests {
         let file = folder.path().join(format!("{HOSTILE}.yaml"));
         let given = [format!("--filter={HOSTILE}"), format!("data={HOSTILE}"), "lr='$x'".into()];
         let plan = plan(HOSTILE, HOSTILE, HOSTILE);
-        let text = script(&plan, &place(runs.clone(), stub), &file, Some(2), &given).unwrap();
+        let asked =
+            Asked { program: &stub, file: &file, runs: &runs, jobs: Some(2), given: &given };
+        let text = script(&plan, &asked).unwrap();
 
         let path = folder.path().join("array.sh");
         fs::write(&path, &text).unwrap();
@@ -179,9 +202,11 @@ mod tests {
         for c in ['\n', '\r', '\0', '\u{1b}', '\u{85}', '\u{2028}', '\u{202e}'] {
             let bad = format!("a{c}touch pwned");
             let (good, runs) = ("x".to_string(), PathBuf::from("/runs"));
+            let shown = format!(": {bad}");
             let said = |plan: &Plan, runs: &Path, file: &Path, given: &[String]| {
-                let place = place(runs.to_path_buf(), "/bin/aflora".into());
-                let error = script(plan, &place, file, None, given).unwrap_err();
+                let program = Path::new("/bin/aflora");
+                let asked = Asked { program, file, runs, jobs: None, given };
+                let error = script(plan, &asked).unwrap_err();
                 assert!(error.is::<crate::UsageError>());
                 error.to_string()
             };
@@ -198,6 +223,8 @@ mod tests {
                 assert!(words.starts_with(what), "{words}");
                 assert!(words.contains("control character"), "{words}");
                 assert!(!words.contains(c), "{words:?}");
+                // What was typed, and nothing that was made of it.
+                assert!(words.ends_with(&*printable_line(&shown)), "{words}");
             }
         }
     }

@@ -6,6 +6,7 @@ use crate::experiment::results::Outcome;
 use crate::report::document::{Block, Chart, Entry, Section};
 use crate::report::grid::Grid;
 use crate::report::numbers::{count, fixed};
+use crate::ui::counted;
 
 /// The section.
 pub fn section(grid: &Grid) -> Section {
@@ -82,9 +83,9 @@ fn how_much(grid: &Grid) -> String {
     let missing = grid.cells.len() - done - failed;
     let mut text = format!(
         "{} by {} by {} on {}: {done} of {} runs are done",
-        plural(grid.methods().len(), "method"),
-        plural(grid.tasks().len(), "task"),
-        plural(grid.seeds.len(), "seed"),
+        counted(grid.methods().len(), "method"),
+        counted(grid.tasks().len(), "task"),
+        counted(grid.seeds.len(), "seed"),
         grid.model,
         grid.cells.len(),
     );
@@ -94,10 +95,6 @@ fn how_much(grid: &Grid) -> String {
         }
     }
     text + "."
-}
-
-fn plural(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn ahead(grid: &Grid) -> Option<String> {
