@@ -67,6 +67,7 @@ pub fn state_seeds() -> Vec<Vec<u8>> {
         best: Some(0),
         loss_sum: 0.5,
         steps_in_sum: 1,
+        start: Some(0.7),
         ..Course::default()
     };
     for _ in 0..7 {

@@ -307,11 +307,23 @@ fn a_result_that_is_a_guess_is_told_as_one() {
     assert!(output.status.success());
     let said = text(&output.stderr);
     assert_eq!(said.matches("no better than a guess: dev: ").count(), 1, "{said}");
-    assert!(said.contains("larger rates"), "{said}");
+    // Which of them hangs on how the batches differ.
+    assert!(said.contains("larger rates") || said.contains("other rates"), "{said}");
     let learns = ["task=mrpc", "epochs=30", "lr=3e-2", "max_grad_norm=1", "run_dir=learns"];
     let output = run(place.path(), &learns);
     assert!(output.status.success());
     assert!(!text(&output.stderr).contains("no better than a guess"));
+}
+
+/// So few steps that one loss is recorded, long after the explosion.
+#[test]
+fn a_short_run_that_exploded_says_so() {
+    let place = workplace();
+    let hot = ["method=full", "lr=100", "head_lr=100", "warmup=0 steps", "epochs=1", "run_dir=out"];
+    let output = run(place.path(), &[&["task=mrpc", "max_grad_norm=null"], &hot[..]].concat());
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("the training loss rose, from "), "{said}");
 }
 
 #[test]

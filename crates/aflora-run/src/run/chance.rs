@@ -48,19 +48,22 @@ pub fn of_scores(answers: &Predictions) -> Option<String> {
     Some(format!("its scores do not rise with the right ones (a correlation of {r:.4})"))
 }
 
-/// Where all rows get one text: what that is in words.
-pub fn of_texts<'a>(mut written: impl Iterator<Item = &'a str>) -> Option<String> {
-    let first = written.next()?;
-    let mut others = written.peekable();
-    others.peek()?;
-    others.all(|text| text == first).then(|| match first {
-        "" => "nothing is written for any row".to_string(),
-        _ => "the same text is written for every row".to_string(),
-    })
+/// Where all rows get one text, or none has any of what the deciding metric (its name and the rows'
+/// scores) looks for: what that is in words.
+pub fn of_texts(written: &[&str], deciding: Option<(&str, &[f64])>) -> Option<String> {
+    match (only(written), deciding) {
+        (Some(&""), _) => Some("nothing is written for any row".to_string()),
+        (Some(_), _) => Some("the same text is written for every row".to_string()),
+        (None, Some((name, scores))) => {
+            only(scores).filter(|score| **score == 0.0)?;
+            Some(format!("its {name} is 0 on every row"))
+        }
+        (None, None) => None,
+    }
 }
 
 /// The value that all are, where they are all one; of several.
-fn only(values: &[f64]) -> Option<&f64> {
+fn only<T: PartialEq>(values: &[T]) -> Option<&T> {
     let first = values.first()?;
     (values.len() > 1 && values.iter().all(|value| value == first)).then_some(first)
 }
@@ -97,9 +100,17 @@ mod tests {
 
     #[test]
     fn one_text_for_all_rows_is_told() {
-        assert!(of_texts(["a", "a"].into_iter()).unwrap().contains("the same text"));
-        assert!(of_texts(["", ""].into_iter()).unwrap().contains("nothing is written"));
-        assert_eq!(of_texts(["a", "b"].into_iter()), None);
-        assert_eq!(of_texts(["a"].into_iter()), None);
+        assert!(of_texts(&["a", "a"], None).unwrap().contains("the same text"));
+        assert!(of_texts(&["", ""], None).unwrap().contains("nothing is written"));
+        assert_eq!(of_texts(&["a", "b"], None), None);
+        assert_eq!(of_texts(&["a"], None), None);
+    }
+
+    #[test]
+    fn texts_of_which_none_has_anything_right_are_told() {
+        let told = |scores: &[f64]| of_texts(&["a", "b"], Some(("exact_match", scores)));
+        assert!(told(&[0.0, 0.0]).unwrap().contains("exact_match is 0 on every row"));
+        assert_eq!(told(&[0.0, 0.5]), None);
+        assert_eq!(told(&[1.0, 1.0]), None);
     }
 }

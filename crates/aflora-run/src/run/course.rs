@@ -25,6 +25,8 @@ pub struct Course {
     pub steps_in_sum: u64,
     /// Bad steps up to the last recorded loss.
     pub skipped_before: u64,
+    /// The loss of the first good step, before anything moved.
+    pub start: Option<f64>,
     /// The last recorded loss; NaN before there is one.
     #[serde(deserialize_with = "null_is_nan")]
     pub last_loss: f64,
@@ -67,7 +69,48 @@ impl Course {
         within("steps_in_sum", self.steps_in_sum, skipped - self.skipped_before, step)?;
         within("curve.recorded", self.curve.recorded, 0, step)?;
         within("eval_curve.recorded", self.eval_curve.recorded, 0, epochs)?;
+        ensure!(self.start.is_some() || step == skipped, "start is missing");
         self.clock.check(step)
+    }
+
+    /// The training loss before anything moved, and the last that was recorded.
+    pub fn ends(&self) -> Option<(f64, f64)> {
+        let Curve { recorded, first, last, .. } = self.curve;
+        (recorded > 0).then(|| (self.start.unwrap_or(first), last))
+    }
+
+    /// Whether the training loss only rose, or ended far above where it began. That it began so
+    /// low is known of one batch alone, so the last dev loss must say the same.
+    pub fn rose(&self) -> bool {
+        let dev = self.evaluations.last().map(|evaluation| evaluation.loss);
+        let diverged = self.ends().is_some_and(|(start, last)| {
+            let most = Curve::DIVERGED * start;
+            last > most && dev.is_none_or(|dev| dev.is_nan() || dev > most)
+        });
+        diverged || self.curve.rose()
+    }
+
+    /// Where the training loss fell: from where, and to where. Batches differ, so against the first
+    /// step alone only a far fall is one.
+    pub fn fell(&self) -> Option<(f64, f64)> {
+        let (start, last) = self.ends()?;
+        let first = self.curve.first;
+        let from = (last < Curve::FELL * first).then_some(first);
+        from.or((last < start / Curve::DIVERGED).then_some(start)).map(|from| (from, last))
+    }
+
+    /// Whether the training loss ends clearly above the lowest that it was.
+    pub fn turned(&self) -> bool {
+        let least = |start: f64| start.min(self.curve.least);
+        self.ends().is_some_and(|(start, last)| last > Curve::TURNED * least(start))
+    }
+
+    /// The highest recorded loss, where training went the wrong way for a while: where that is far
+    /// above the beginning, or the last above the first that was recorded.
+    pub fn detour(&self) -> Option<f64> {
+        let (start, last) = self.ends()?;
+        let Curve { first, most, .. } = self.curve;
+        (most > Curve::DIVERGED * start || last > Curve::ROSE * first).then_some(most)
     }
 }
 
@@ -81,6 +124,7 @@ impl Default for Course {
             loss_sum: 0.0,
             steps_in_sum: 0,
             skipped_before: 0,
+            start: None,
             last_loss: f64::NAN,
             curve: Curve::default(),
             eval_curve: Curve::default(),
@@ -117,16 +161,15 @@ impl Curve {
     const ROSE: f64 = 1.1;
     /// One that ends above its beginning by this factor diverged, whatever came between.
     const DIVERGED: f64 = 2.0;
+    /// One that ends below this share of its beginning fell.
+    const FELL: f64 = 0.9;
+    /// One that ends above its lowest by this factor turned.
+    const TURNED: f64 = 1.02;
     /// Losses to see before a rise is one.
     const RISE: u64 = 3;
 
-    /// The first loss and the last; of none, none.
-    pub fn ends(&self) -> Option<(f64, f64)> {
-        (self.recorded > 0).then_some((self.first, self.last))
-    }
-
-    /// Whether the loss only rose, or ended far above where it began.
-    pub fn rose(&self) -> bool {
+    /// Whether the loss only rose, or ended far above the first that was recorded.
+    fn rose(&self) -> bool {
         let Curve { recorded, first, last, least, .. } = *self;
         let only = least >= first && last > Self::ROSE * first;
         recorded >= Self::RISE && (only || last > Self::DIVERGED * first)
@@ -181,6 +224,7 @@ mod tests {
             best: Some(1),
             loss_sum: 0.5,
             steps_in_sum: 1,
+            start: Some(0.7),
             ..Course::default()
         };
         for _ in 0..7 {
@@ -220,6 +264,7 @@ mod tests {
         // A mean over no steps, or over fewer than none.
         refused(&|c| c.steps_in_sum = 0, "steps_in_sum is 0, not 1 to 7");
         refused(&|c| c.steps_in_sum = u64::MAX, "steps_in_sum");
+        refused(&|c| c.start = None, "start is missing");
         refused(&|c| c.curve.recorded = u64::MAX, "curve.recorded");
         let clock = |text: &str| {
             let clock: StepClock = serde_json::from_str(text).unwrap();
@@ -247,6 +292,26 @@ mod tests {
         assert!(!rose(&[0.70, 0.71, 0.72]), "noise");
         assert!(!rose(&[0.7, 0.9]), "too few to tell");
         assert!(!rose(&[0.7, 0.5, 0.1]));
+    }
+
+    /// With a loss recorded every ten steps, a short run has one, taken long after the explosion.
+    #[test]
+    fn a_rise_shows_against_the_first_step_however_few_losses_are_recorded() {
+        let rose = |start: f64, losses: &[f64], dev: f64| {
+            let (mut course, _) = seven();
+            course.evaluations[1].loss = dev;
+            (course.start, course.curve) = (Some(start), Curve::default());
+            for &loss in losses {
+                let _ = course.curve.stands_still(loss, 50);
+            }
+            (course.rose(), course.detour())
+        };
+        assert_eq!(rose(5.6, &[1_168_948.0], 1_177_092.0), (true, Some(1_168_948.0)));
+        assert!(rose(5.6, &[1_168_948.0], f64::NAN).0);
+        assert_eq!(rose(0.7, &[2.7, 0.66], 0.65), (false, Some(2.7)), "it came down again");
+        assert_eq!(rose(0.7, &[0.9], 0.8), (false, None), "two batches");
+        assert_eq!(rose(0.7, &[0.6], 0.5), (false, None));
+        assert!(!rose(0.2, &[0.7], 0.3).0, "two batches that differ");
     }
 
     #[test]

@@ -16,9 +16,6 @@ const ROWS: usize = 32;
 /// One bad step in so many is told again at the end.
 const TOLD: u64 = 100;
 
-/// A training loss that ends below this share of its beginning fell.
-const FELL: f64 = 0.9;
-
 /// Names what should train and does not, once.
 pub fn check_moved(tuner: &mut Tuner) -> Result<()> {
     if tuner.completed() != GUARD_STEP {
@@ -129,8 +126,8 @@ fn findings(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) -> 
             cure(bad, steps, config)
         ));
     }
-    let ends = course.curve.ends().filter(|_| course.curve.rose());
-    if let Some((first, last)) = ends {
+    let ends = course.ends();
+    if let Some((first, last)) = ends.filter(|_| course.rose()) {
         words.push(format!(
             "the training loss rose, from {first:.4} at first to {last:.4} at last: lr={:?} or \
              head_lr={:?} is too large, or a warmup of {} too short",
@@ -141,17 +138,25 @@ fn findings(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) -> 
     if let Some(best) = best.filter(|best| !best.loss.is_finite()) {
         words.push(format!("the best epoch's dev loss is {}: its answers say nothing", best.loss));
     }
-    let why = match course.curve.ends() {
+    let why = match (ends.zip(course.detour()), course.fell()) {
         _ if !words.is_empty() => "Training went wrong, as said above".to_string(),
-        Some((first, last)) if last < first * FELL => format!(
+        (Some(((first, last), most)), _) => format!(
+            "The training loss rose at first, from {first:.4} to {most:.4}, and ended at {last:.4}: \
+             a smaller lr (it is {:?}) or head_lr ({:?}), or a longer warmup ({}) may help",
+            config.lr, config.head_lr, config.warmup
+        ),
+        (None, Some((first, last))) => format!(
             "The training loss did fall, from {first:.4} to {last:.4}: what was learnt of the \
              training rows does not carry over. More of them may help, if the labels have to do \
              with the texts"
         ),
         _ => format!(
-            "The training loss hardly fell: more epochs ({} now), more rows or larger rates (lr={:?}, \
+            "The training loss hardly fell: more epochs ({} now), more rows or {} rates (lr={:?}, \
              head_lr={:?}) may help, if the labels have to do with the texts",
-            config.epochs, config.lr, config.head_lr
+            config.epochs,
+            // No larger one where it fell and rose again.
+            if course.turned() { "other" } else { "larger" },
+            config.lr, config.head_lr
         ),
     };
     let doubts = course.doubts.iter();
@@ -165,7 +170,7 @@ mod tests {
 
     fn course(losses: &[f64], doubts: &[&str]) -> Course {
         let doubts = doubts.iter().map(|doubt| doubt.to_string()).collect();
-        let mut course = Course { doubts, ..Course::default() };
+        let mut course = Course { doubts, start: Some(0.7), ..Course::default() };
         for &loss in losses {
             let _ = course.curve.stands_still(loss, 50);
         }
@@ -190,8 +195,13 @@ mod tests {
         assert!(!words.contains("larger rates") && !words.contains("too small"), "{words}");
         let words = found(&[0.7, 0.5, 0.2], &["dev: one label"], 0);
         assert!(words.contains("does not carry over"), "{words}");
+        let words = found(&[2.7, 0.66], &["dev: one label"], 0);
+        assert!(words.contains("rose at first, from 0.7000 to 2.7000"), "{words}");
+        assert!(words.contains("smaller lr") && !words.contains("carry over"), "{words}");
         let words = found(&[0.7, 0.71, 0.69], &["dev: one label"], 0);
         assert!(words.contains("larger rates"), "{words}");
+        let words = found(&[0.67, 0.7, 0.71], &["dev: one label"], 0);
+        assert!(words.contains("other rates"), "{words}");
         assert!(found(&[], &["dev: one label"], 0).contains("more epochs"));
     }
 

@@ -216,6 +216,10 @@ impl Loop<'_> {
                 tracing::debug!("step {}: {} freeze", report.step, frozen.join(", "));
             }
         }
+        // Until one is good, nothing has moved: this waits for the device at the first step alone.
+        if self.course.start.is_none() {
+            self.course.start = Some(step.loss.double_value(&[])).filter(|loss| loss.is_finite());
+        }
         let config = &self.run.config;
         let record =
             completed.is_multiple_of(config.log_every) || completed == self.run.total_steps();

@@ -166,7 +166,9 @@ impl Objective for Write {
             lines.push(b'\n');
         }
         let predictions = vec![(self.eval_split.clone(), lines)];
-        let guessed = chance::of_texts(pairs.iter().map(|(written, _)| written.as_str()));
+        let written: Vec<&str> = pairs.iter().map(|(written, _)| written.as_str()).collect();
+        let deciding = by_row.first().map(|(name, scores)| (*name, &scores[..]));
+        let guessed = chance::of_texts(&written, deciding);
         let doubts = guessed.map(|words| format!("{}: {words}", self.eval_split));
         Ok(Evaluated { metrics, loss, doubts: doubts.into_iter().collect(), predictions })
     }
