@@ -80,6 +80,11 @@ fn roberta_agrees_with_its_own_epsilon() {
 }
 
 #[test]
+fn roberta_counts_positions_from_any_padding_id() {
+    agrees("roberta_pad", "roberta", 2);
+}
+
+#[test]
 fn bert_agrees_with_another_epsilon_and_activation() {
     agrees("bert_eps", "bert", 2);
 }

@@ -256,14 +256,18 @@ fn a_special_id_that_is_no_token_is_none_or_refused_by_name() {
     let (model, _) = writer("llama", changed("writers/llama", keys, |_| {}).path());
     let tokens = model.writer().unwrap().tokens();
     assert_eq!((tokens.pad, &tokens.eos[..]), (None, &[2][..]));
-    for (from, kind, key) in
-        [("llama", "llama", "eos_token_id"), ("bart", "bart", "decoder_start_token_id")]
-    {
-        let folder = changed(&format!("writers/{from}"), json!({ key: 80 }), |_| {});
-        let error = build_writer(kind, &folder.path().join("config.json"), &cpu()).unwrap_err();
-        let expected = format!("`{key}` is 80, which is not among the model's 80 tokens");
-        assert!(error.to_string().contains(&expected), "{error}");
+    let beyond = json!({ "pad_token_id": 80, "eos_token_id": [2, 81] });
+    let folder = changed("writers/llama", beyond, |_| {});
+    let words = logged(|| drop(build_writer("llama", &folder.path().join("config.json"), &cpu())));
+    for told in ["config.json: `pad_token_id` is 80", "config.json: `eos_token_id` is 81"] {
+        let expected = format!("{told}, which is not among the model's 80 tokens: it is left out");
+        assert!(words.contains(&expected), "{words}");
     }
+    let key = "decoder_start_token_id";
+    let folder = changed("writers/bart", json!({ key: 80 }), |_| {});
+    let error = build_writer("bart", &folder.path().join("config.json"), &cpu()).unwrap_err();
+    let expected = format!("`{key}` is 80, which is not among the model's 80 tokens");
+    assert!(error.to_string().contains(&expected), "{error}");
     let folder = changed("writers/bart", json!({ "decoder_start_token_id": -1 }), |_| {});
     let error = build_writer("bart", &folder.path().join("config.json"), &cpu()).unwrap_err();
     assert!(error.to_string().contains("`decoder_start_token_id` is missing"), "{error}");

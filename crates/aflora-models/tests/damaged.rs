@@ -244,6 +244,40 @@ fn a_tokenizer_json_of_forty_replacements_is_refused() {
     }
 }
 
+/// A word of 300,000 letters took WordPiece 40 s, and a text of 1 MB a unigram model with a piece of
+/// 1,000 letters more than a minute.
+#[test]
+fn a_tokenizer_json_whose_model_looks_at_all_of_a_long_word_is_refused() {
+    let word_piece = |letters: u64, prefix: &str| {
+        serde_json::json!({
+            "type": "WordPiece", "unk_token": "a", "continuing_subword_prefix": prefix,
+            "max_input_chars_per_word": letters, "vocab": { "a": 0, "##a": 1 },
+        })
+    };
+    let bpe = |prefix: &str| {
+        serde_json::json!({
+            "type": "BPE", "continuing_subword_prefix": prefix, "vocab": { "a": 0 }, "merges": [],
+        })
+    };
+    let unigram = |bytes: usize| {
+        let vocab = serde_json::json!([["a", 0.0], ["b".repeat(bytes), -1.0]]);
+        serde_json::json!({ "type": "Unigram", "unk_id": 0, "vocab": vocab })
+    };
+    let long = "#".repeat(257);
+    for (model, expected) in [
+        (word_piece(1_000_000_000, "##"), "`max_input_chars_per_word` is 1000000000; 1000 at most"),
+        (word_piece(100, &long), "`continuing_subword_prefix` has 257 bytes; 256 at most"),
+        (bpe(&long), "`continuing_subword_prefix` has 257 bytes; 256 at most"),
+        (unigram(513), "it has a piece of 513 bytes; 512 are the most"),
+    ] {
+        let error = tokenizer(&[("tokenizer.json", &tokenizer_json("model", model))]);
+        assert!(error.contains("tokenizer.json") && error.contains(expected), "{error}");
+    }
+    for model in [word_piece(1_000, "##"), bpe("##"), unigram(512)] {
+        assert_eq!(tokenizer_or(&[("tokenizer.json", &tokenizer_json("model", model))]), None);
+    }
+}
+
 /// A template of 5,000 times a token of 50,000 ids took 10 GB for a letter.
 #[test]
 fn a_tokenizer_json_whose_template_names_thousands_of_tokens_is_refused() {

@@ -119,9 +119,9 @@ fn a_special_id_that_is_no_token_is_told_before_libtorch_sees_it() {
     let error = |model: &str, config: Value, generation: Value| {
         build(model, folder(model, &config, &generation).path()).unwrap_err().to_string()
     };
-    let words = error("llama", json!({}), json!({ "eos_token_id": [2, 80] }));
+    let words = error("bart", json!({}), json!({ "forced_eos_token_id": 80 }));
     let expected =
-        "generation_config.json: `eos_token_id` is 80, which is not among the model's 80";
+        "generation_config.json: `forced_eos_token_id` is 80, which is not among the model's 80";
     assert!(words.contains(expected), "{words}");
     let words = error("bart", json!({ "forced_bos_token_id": 500 }), Value::Null);
     assert!(words.contains("config.json: `forced_bos_token_id` is 500"), "{words}");
@@ -141,6 +141,33 @@ fn a_special_id_that_is_no_token_is_told_before_libtorch_sees_it() {
     let found = tokens(&none);
     assert_eq!((found.eos, found.pad, found.forced_bos), (vec![2], None, None));
     assert_eq!(tokens(&json!({ "pad_token_id": 80 })).pad, None);
+}
+
+/// As transformers saves a GPT-2 of a smaller vocabulary, with the released model's end token.
+#[test]
+fn an_end_token_beyond_the_vocabulary_never_comes_and_is_no_error() {
+    let tokens = |config: Value, generation: Value| {
+        let model = build("llama", folder("llama", &config, &generation).path()).unwrap();
+        model.writer().unwrap().tokens().clone()
+    };
+    let none = json!({ "eos_token_id": null });
+    assert!(tokens(none.clone(), json!({ "eos_token_id": 50256 })).eos.is_empty());
+    assert_eq!(tokens(none.clone(), json!({ "eos_token_id": [2, 80] })).eos, [2]);
+    assert_eq!(tokens(json!({ "eos_token_id": 3 }), json!({ "eos_token_id": 80 })).eos, [3]);
+    assert_eq!(tokens(none.clone(), json!({ "pad_token_id": 80 })).pad, None);
+
+    let beyond = json!({ "eos_token_id": 50256, "max_new_tokens": 5 });
+    let place = folder("llama", &none, &beyond);
+    let model = build("llama", place.path()).unwrap();
+    weights::load(model.as_ref(), place.path()).unwrap();
+    let said = ModelSettings::read(&place.path().join("config.json"), false).unwrap();
+    let io = tensors("writers/llama/io.safetensors");
+    for beams in [1, 3] {
+        let task = GenerationSettings { num_beams: Some(beams), ..Default::default() };
+        let given = Batch { left_padded: true, ..batch(&io, "left") };
+        let texts = write(model.writer().unwrap(), &given, &task.over(&said.settings)).unwrap();
+        assert!(texts.iter().all(|text| text.len() == 5), "to the longest: {texts:?}");
+    }
 }
 
 #[test]

@@ -44,12 +44,9 @@ pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Back
     }
     let file = ConfigFile::read(path, "bart", &["bart"])?.rename(ALIASES);
     let config = BartConfig::read(&file)?;
-    let tokens = SpecialTokens::read(path, file.keys(), true)?;
-    let Some(start) = tokens.decoder_start else {
+    let tokens = SpecialTokens::read(path, file.keys(), config.vocab_size, true)?;
+    if tokens.decoder_start.is_none() {
         return Err(file.problem("`decoder_start_token_id` is missing".into()));
-    };
-    if !(0..config.vocab_size).contains(&start) {
-        return Err(file.problem(format!("`decoder_start_token_id` {start} is no token")));
     }
     let mut vs = options.var_store();
     let (network, captured) = tch_facade::capture(|| Network::new(vs.root(), &config));

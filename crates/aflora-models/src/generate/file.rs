@@ -130,27 +130,43 @@ impl Source {
         }
     }
 
-    /// Token ids of a model with so many tokens: a list, or one alone.
-    pub(super) fn ids(&self, key: &str, vocabulary: Option<i64>) -> Result<Vec<i64>> {
-        let ids: Vec<i64> = match self.keys.get(key) {
-            None | Some(Value::Null) => Vec::new(),
-            Some(value) => {
-                let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-                let ids: Option<Vec<i64>> = list.iter().map(Value::as_i64).collect();
-                ids.ok_or_else(|| {
-                    self.problem(format!(
-                        "`{key}` is {value}, but must be a token id, or a list of them"
-                    ))
-                })?
-            }
+    /// Token ids: a list, or one alone. A negative one says that there is none.
+    fn ids(&self, key: &str) -> Result<Vec<i64>> {
+        let Some(value) = self.keys.get(key).filter(|value| !value.is_null()) else {
+            return Ok(Vec::new());
         };
-        // A negative one says that there is none.
-        let ids: Vec<i64> = ids.into_iter().filter(|&id| id >= 0).collect();
-        match (vocabulary, ids.iter().max()) {
-            (Some(size), Some(&largest)) if largest >= size => Err(self.problem(format!(
-                "`{key}` is {largest}, which is not among the model's {size} tokens"
+        let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        let ids: Option<Vec<i64>> = list.iter().map(Value::as_i64).collect();
+        let ids = ids.ok_or_else(|| {
+            self.problem(format!("`{key}` is {value}, but must be a token id, or a list of them"))
+        })?;
+        Ok(ids.into_iter().filter(|&id| id >= 0).collect())
+    }
+
+    /// Ids of a model with so many tokens that are only waited for, or stand where nobody looks.
+    /// One beyond its vocabulary never comes: it is left out with a warning, as in transformers,
+    /// whose own configs of smaller vocabularies keep the end token of the released model.
+    fn awaited(&self, key: &str, vocabulary: i64) -> Result<Vec<i64>> {
+        let (known, beyond): (Vec<i64>, _) =
+            self.ids(key)?.into_iter().partition(|&id| id < vocabulary);
+        if let Some(id) = beyond.first() {
+            tracing::warn!(
+                "{}: `{key}` is {id}, which is not among the model's {vocabulary} tokens: it is \
+                 left out",
+                self.path.display()
+            );
+        }
+        Ok(known)
+    }
+
+    /// The first of ids that are fed to a model with so many tokens, or looked up in its scores.
+    fn fed(&self, key: &str, vocabulary: i64) -> Result<Option<i64>> {
+        let ids = self.ids(key)?;
+        match ids.iter().max() {
+            Some(largest) if *largest >= vocabulary => Err(self.problem(format!(
+                "`{key}` is {largest}, which is not among the model's {vocabulary} tokens"
             ))),
-            _ => Ok(ids),
+            _ => Ok(ids.first().copied()),
         }
     }
 
@@ -194,30 +210,36 @@ impl SpecialTokens {
     /// config.json where it has none.
     ///
     /// # Errors
-    /// An id is no whole number, or none of the model's.
+    /// An id is no whole number, or one that is fed to the model is none of its `vocabulary`
+    /// tokens.
     pub(crate) fn read(
         config: &Path,
         keys: &Map<String, Value>,
+        vocabulary: i64,
         encoder_decoder: bool,
     ) -> Result<Self> {
         let source = Source::beside(config, Some(keys))?;
         let own = Source::of(config, keys);
-        let vocabulary = keys.get("vocab_size").and_then(Value::as_i64);
-        let ids = |name: &str| source.ids(name, vocabulary);
-        let needed = |name: &str| match ids(name)? {
-            none if none.is_empty() => own.ids(name, vocabulary),
-            some => Ok(some),
+        let eos = match source.awaited("eos_token_id", vocabulary)? {
+            none if none.is_empty() && source.path != own.path => {
+                own.awaited("eos_token_id", vocabulary)?
+            }
+            some => some,
         };
-        let first = |ids: Result<Vec<i64>>| Ok::<_, Error>(ids?.first().copied());
-        let decoder = |id: Option<i64>| id.filter(|_| encoder_decoder);
+        let start = |from: &Source| from.fed("decoder_start_token_id", vocabulary);
+        let decoder_start = match encoder_decoder {
+            true => match start(&source)? {
+                None => start(&own)?,
+                some => some,
+            },
+            false => None,
+        };
         Ok(SpecialTokens {
-            eos: needed("eos_token_id")?,
-            // It stands where nobody looks, so that any other token does as well.
-            pad: first(source.ids("pad_token_id", None))?
-                .filter(|&id| vocabulary.is_none_or(|size| id < size)),
-            decoder_start: decoder(first(needed("decoder_start_token_id"))?),
-            forced_bos: first(ids("forced_bos_token_id"))?,
-            forced_eos: first(ids("forced_eos_token_id"))?,
+            eos,
+            pad: source.awaited("pad_token_id", vocabulary)?.first().copied(),
+            decoder_start,
+            forced_bos: source.fed("forced_bos_token_id", vocabulary)?,
+            forced_eos: source.fed("forced_eos_token_id", vocabulary)?,
         })
     }
 }

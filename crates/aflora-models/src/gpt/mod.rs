@@ -142,7 +142,7 @@ fn build<B: Block + 'static>(
         vs,
         network,
         linears,
-        tokens: SpecialTokens::read(path, file.keys(), false)?,
+        tokens: SpecialTokens::read(path, file.keys(), sizes.vocab_size, false)?,
         prefix: "transformer.",
         tied: match around.head {
             Head::Tied => &[("transformer.wte.weight", &["lm_head.weight"])],

@@ -27,7 +27,7 @@ use tch_facade::nn::{self, Module};
 pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Backbone>> {
     let file = ConfigFile::read(path, "llama", &["llama"])?;
     let config = LlamaConfig::read(&file)?;
-    let tokens = SpecialTokens::read(path, file.keys(), false)?;
+    let tokens = SpecialTokens::read(path, file.keys(), config.vocab_size, false)?;
     let mut vs = options.var_store();
     let (network, captured) = tch_facade::capture(|| Llama::new(vs.root(), &config));
     let linears = name_linears(&vs, captured, part);

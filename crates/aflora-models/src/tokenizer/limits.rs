@@ -1,13 +1,17 @@
-//! What a `tokenizer.json` may ask for: a small file must not make gigabytes of a short text.
+//! What a `tokenizer.json` may ask for: a small file must not make gigabytes of a short text, nor
+//! hours.
 //!
-//! Two parts can. A normaliser's step may put many characters in place of one, and forty such steps
-//! multiply; SentencePiece's table of such texts is one of them. A post-processor's template may name thousands of tokens, thousands of times.
+//! Three parts can. A normaliser's step may put many characters in place of one, and forty such
+//! steps multiply; SentencePiece's table of such texts is one of them. A post-processor's template
+//! may name thousands of tokens, thousands of times. A model may look at every stretch of a word
+//! for every letter of it.
 
 use super::damaged;
 use crate::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
+use tokenizers::ModelWrapper;
 
 /// How many times longer a text may get before it is cut into tokens, and behind. SentencePiece's
 /// mark for a space makes it three times as long at most, and bytes written as letters twice.
@@ -16,8 +20,16 @@ const GROWTH: f64 = 256.0;
 /// Tokens that may be put around a text.
 const AROUND: usize = 1024;
 
-/// Bytes that a step may put before every stretch of a text.
+/// Bytes that a step may put before every stretch of a text, or a model before every letter.
 const PREFIX: usize = 256;
+
+/// Letters of a word that WordPiece may cut up, whose time grows with their third power; longer
+/// words are unknown. Released models have 100 or 200.
+const WORD: usize = 1_000;
+
+/// Bytes of a piece at the most: unigram models try all of them at every letter. SentencePiece's
+/// own limit is 16 characters.
+const PIECE: usize = 512;
 
 #[derive(Deserialize)]
 struct Parts {
@@ -59,6 +71,52 @@ pub(super) fn check(path: &Path) -> Result<()> {
         return Err(damaged(path, &words));
     }
     Ok(())
+}
+
+/// Checks that a model takes a time that grows with a text's length alone.
+///
+/// # Errors
+/// It does not.
+pub(super) fn check_model(path: &Path, model: &ModelWrapper) -> Result<()> {
+    let prefix = match model {
+        ModelWrapper::WordPiece(model) => {
+            let word = model.max_input_chars_per_word;
+            if word > WORD {
+                let words = format!("`max_input_chars_per_word` is {word}; {WORD} at most");
+                return Err(damaged(path, &words));
+            }
+            Some(&model.continuing_subword_prefix)
+        }
+        ModelWrapper::Unigram(model) => {
+            check_pieces(path, model.iter().map(|(piece, _)| piece.as_str()))?;
+            None
+        }
+        // Its merges wait in a heap: a word's length times its logarithm.
+        ModelWrapper::BPE(model) => model.continuing_subword_prefix.as_ref(),
+        ModelWrapper::WordLevel(_) => None,
+    };
+    if let Some(long) = prefix.map(String::len).filter(|&bytes| bytes > PREFIX) {
+        let words = format!("`continuing_subword_prefix` has {long} bytes; {PREFIX} at most");
+        return Err(damaged(path, &words));
+    }
+    Ok(())
+}
+
+/// Checks the pieces of a SentencePiece model.
+///
+/// # Errors
+/// One is too long.
+pub(super) fn check_pieces<'a>(
+    path: &Path,
+    mut pieces: impl Iterator<Item = &'a str>,
+) -> Result<()> {
+    match pieces.find(|piece| piece.len() > PIECE) {
+        Some(long) => {
+            let words = format!("it has a piece of {} bytes; {PIECE} are the most", long.len());
+            Err(damaged(path, &words))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The steps of a part, whatever sequences they stand in.

@@ -36,6 +36,7 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, Settings)> {
     let (tokenizer, class, from_json) = if json.is_file() {
         limits::check(&json)?;
         let tokenizer = Tokenizer::from_file(&json).map_err(|e| damaged(&json, &e.to_string()))?;
+        limits::check_model(&json, tokenizer.get_model())?;
         let class = settings.class.filter(|&class| fits(class, &tokenizer));
         (tokenizer, class.unwrap_or(Class::Plain), true)
     } else if spm.is_file() {

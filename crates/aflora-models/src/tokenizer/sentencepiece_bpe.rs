@@ -4,7 +4,7 @@
 //! best score first. What has no piece is written as its bytes. Texts get a space before them and
 //! `<s>`; nothing else is normalised.
 
-use super::{damaged, spm_file};
+use super::{damaged, limits, spm_file};
 use crate::Result;
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,9 +16,6 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{Prepend, Replace, Sequence};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, NormalizerWrapper, Tokenizer};
-
-/// Bytes of a piece at the most; SentencePiece's own limit is 16 characters.
-const LONGEST: usize = 512;
 
 /// The tokenizer of `tokenizer.model`.
 pub(super) fn read(path: &Path) -> Result<Tokenizer> {
@@ -35,9 +32,7 @@ pub(super) fn read(path: &Path) -> Result<Tokenizer> {
     }
     let unk = trainer.unknown(path, proto.pieces.len())?;
     // Every cut of every piece is looked up below.
-    if let Some(long) = proto.pieces.iter().map(|p| p.piece.len()).find(|&n| n > LONGEST) {
-        return Err(damaged(&format!("it has a piece of {long} bytes; {LONGEST} are the most")));
-    }
+    limits::check_pieces(path, proto.pieces.iter().map(|p| p.piece.as_str()))?;
     let pieces = &proto.pieces;
     let ids: HashMap<&str, u32> = pieces.iter().map(|p| p.piece.as_str()).zip(0..).collect();
     let vocabulary = ids.iter().map(|(piece, &id)| (piece.to_string(), id));

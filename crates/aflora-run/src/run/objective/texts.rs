@@ -84,8 +84,9 @@ impl Texts {
     ) -> Result<Self> {
         let Some(&eos) = tokens.eos.first() else {
             bail!(
-                "{}: neither generation_config.json nor config.json has an eos_token_id, \
-                 without which no text ends",
+                "{}: neither generation_config.json nor config.json has an eos_token_id among the \
+                 model's tokens, without which no text learns to end; set it to the tokenizer's \
+                 end token",
                 folder.display()
             );
         };
