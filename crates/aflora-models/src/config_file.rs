@@ -26,8 +26,7 @@ impl ConfigFile {
 
     /// Reads any model's config.json.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let mut keys = json::read_object(path, "a Hugging Face config.json")?;
-        keys.values_mut().for_each(json::tidy);
+        let keys = json::read_tidy(path, "a Hugging Face config.json")?;
         Ok(ConfigFile { path: path.to_path_buf(), keys })
     }
 

@@ -7,6 +7,7 @@
 
 use crate::{foreign_file, Error, Result};
 use serde_json::{Map, Value};
+use std::io::ErrorKind;
 use std::path::Path;
 
 const NUMBERS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
@@ -34,6 +35,27 @@ pub(crate) fn read_object(path: &Path, what: &str) -> Result<Map<String, Value>>
         };
         problem(format!("not {what}: {reason}"))
     })
+}
+
+/// [`read_object`], [tidied](tidy).
+///
+/// # Errors
+/// As there.
+pub(crate) fn read_tidy(path: &Path, what: &str) -> Result<Map<String, Value>> {
+    let mut keys = read_object(path, what)?;
+    keys.values_mut().for_each(tidy);
+    Ok(keys)
+}
+
+/// [`read_tidy`] of a file that need not be there; no keys without it.
+///
+/// # Errors
+/// As there: a file that cannot be read is not taken for none.
+pub(crate) fn read_if_any(path: &Path, what: &str) -> Result<Map<String, Value>> {
+    match read_tidy(path, what) {
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(Map::new()),
+        read => read,
+    }
 }
 
 /// Text for a file, on several lines.

@@ -177,6 +177,23 @@ fn folders_that_would_be_read_wrongly_are_refused_in_words() {
 }
 
 #[test]
+fn a_configuration_is_read_as_python_reads_it() {
+    let (_place, folder) = changed("lora", json!({}));
+    let expected = logits(&opened(&folder).unwrap());
+    let path = folder.join("adapter_config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let odd =
+        text.replacen('{', "\u{feff}{\"eva_config\": {\"tau\": NaN, \"rho\": -Infinity}, ", 1);
+    std::fs::write(&path, odd).unwrap();
+    assert_eq!(logits(&opened(&folder).unwrap()), expected);
+    let alpha = text.replacen("\"lora_alpha\": 6", "\"lora_alpha\": NaN", 1);
+    assert_ne!(alpha, text);
+    std::fs::write(&path, alpha).unwrap();
+    let error = opened(&folder).unwrap_err();
+    assert!(error.contains("`lora_alpha` is \"NaN\", no number"), "{error}");
+}
+
+#[test]
 fn a_pissa_adapter_is_refused_by_name() {
     for start in ["pissa", "pissa_niter_4", "olora", "OLORA", "loftq", "corda", "lora_ga", "new"] {
         let (_place, folder) = changed("lora", json!({ "init_lora_weights": start }));

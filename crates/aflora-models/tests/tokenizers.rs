@@ -158,6 +158,42 @@ fn every_file_beside_a_vocabulary_counts_as_in_transformers() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The model's reader takes them, so the tokenizer's must not read another file of the same name.
+#[test]
+fn settings_count_beside_numbers_that_only_python_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let ids = || {
+        let encoder = TextEncoder::from_folder(folder.path(), 16)?;
+        Ok::<_, aflora_models::Error>(encoder.encode(&[("The FILM <ent>", None)])?.remove(0).ids)
+    };
+    std::fs::copy(fixture("word_piece/tokenizer.json"), folder.path().join("tokenizer.json"))
+        .unwrap();
+    let files = [
+        ("config.json", r#"{"model_type": "bert"}"#),
+        ("tokenizer_config.json", r#"{"do_lower_case": false}"#),
+        ("special_tokens_map.json", r#"{"additional_special_tokens": ["<ent>"]}"#),
+        ("added_tokens.json", r#"{"<ent>": 86}"#),
+    ];
+    let lowered = ids().unwrap();
+    files.iter().for_each(|(name, text)| write(name, text));
+    let cased = ids().unwrap();
+    assert_ne!(cased, lowered);
+    for (name, text) in files {
+        let odd = match name {
+            // Its keys are tokens, its values their ids.
+            "added_tokens.json" => format!("\u{feff}{}", text.replace("86", "86.0")),
+            _ => format!("\u{feff}{}", text.replacen('{', "{\"limit\": [NaN, -Infinity], ", 1)),
+        };
+        write(name, &odd);
+        assert_eq!(ids().unwrap(), cased, "{name}");
+        write(name, "{\"model_type\": \"bert\", ");
+        let error = ids().unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("EOF"), "{error}");
+        write(name, text);
+    }
+}
+
 #[test]
 fn a_setting_that_no_tokenizer_has_is_told_with_its_file() {
     let error = |file: &str, keys: &str| {

@@ -16,7 +16,7 @@ use crate::companions;
 use crate::error::Lines;
 use crate::targets::{Pattern, Targets};
 use crate::weights::{in_module, Checkpoint};
-use crate::{Error, Result};
+use crate::{json, Error, Result};
 use aflora_core::adapter::{AdapterTensor, LoraConfig, LowRank, MethodConfig};
 use layers::Layers;
 use safetensors::{Dtype, View};
@@ -170,9 +170,7 @@ impl AdapterFolder {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(peft::FILE);
         let problem = |problem: String| Error::Config { path: path.clone(), problem };
-        let text = aflora_files::read_text(&path).map_err(Error::io(&path))?;
-        let keys: Map<String, Value> = serde_json::from_str(&text)
-            .map_err(|e| problem(format!("not an adapter's configuration: {e}")))?;
+        let keys = json::read_tidy(&path, "an adapter's configuration")?;
         let description = Description::from_keys(&keys).map_err(problem)?;
         let layers = Layers::of(&keys);
         let found = WEIGHTS.iter().map(|name| folder.join(name)).find(|path| path.is_file());

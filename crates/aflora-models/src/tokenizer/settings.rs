@@ -6,7 +6,7 @@
 //! before tokenizer_config.json, and added_tokens.json names what was added.
 
 use super::damaged;
-use crate::{Error, Result};
+use crate::{json, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ impl Settings {
     /// A file is damaged, or a setting has a value that it cannot have.
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let mut keys = object(folder, "tokenizer_config.json")?;
-        let model = object(folder, "config.json").unwrap_or_default();
+        let model = object(folder, "config.json")?;
         let word = |keys: &Map<String, Value>, key: &str| {
             keys.get(key).and_then(Value::as_str).map(str::to_string)
         };
@@ -205,15 +205,13 @@ impl Settings {
     }
 }
 
-/// A file's object; an empty one without the file.
+/// A file's keys; none without the file.
 fn object(folder: &Path, name: &str) -> Result<Map<String, Value>> {
-    let path = folder.join(name);
-    if !path.is_file() {
-        return Ok(Map::new());
-    }
-    let text = aflora_files::read_text(&path).map_err(Error::io(&path))?;
-    let text = text.trim_start_matches('\u{feff}');
-    serde_json::from_str(text).map_err(|e| damaged(&path, &e.to_string()))
+    let what = match name {
+        "config.json" => "a Hugging Face config.json",
+        _ => "a tokenizer's settings",
+    };
+    json::read_if_any(&folder.join(name), what)
 }
 
 /// A token as files write it: its text, or an object with how it is looked for.
