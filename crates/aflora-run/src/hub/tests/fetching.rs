@@ -88,6 +88,12 @@ fn got_large(answers: Vec<String>) -> (Result<String, String>, usize) {
     let hub = hub.clone().with_limits(Limits { tries, stall, ..hub.limits });
     let got = get(&hub, "model.safetensors");
     let got = got.map(|path| fs::read_to_string(path).unwrap()).map_err(|e| e.to_string());
+    // A client that gave up too early must fail its test, not keep it waiting.
+    let started = Instant::now();
+    while !server.is_finished() {
+        assert!(started.elapsed() < Duration::from_secs(20), "answers were left over: {got:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     (got, server.join().unwrap().len())
 }
 
