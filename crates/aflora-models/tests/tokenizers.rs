@@ -82,6 +82,20 @@ fn vocab_and_merges_are_roberta_s_byte_level_bpe() {
     assert!(agrees(&fixture("bpe"), "bpe/encodings.json") > 80);
 }
 
+/// Every 128 tokens of one were put together with every 128 of the other: 28 s, and gigabytes.
+#[test]
+fn a_pair_of_long_texts_takes_no_longer_than_its_texts() {
+    let encoder = TextEncoder::from_folder(&fixture("bpe"), 17).unwrap();
+    let (long, longer) = ("a ".repeat(30_000), "b ".repeat(40_000));
+    let start = std::time::Instant::now();
+    let pairs = [(&long[..], Some(&longer[..])), (&longer, Some(&long)), ("a", Some(&long))];
+    for encoded in encoder.encode(&pairs).unwrap() {
+        assert!(encoded.truncated && encoded.ids.len() == 17, "{encoded:?}");
+    }
+    // A text alone takes a few seconds at most; the pairs of their parts never ended.
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
 #[test]
 fn a_missing_or_damaged_tokenizer_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -10,8 +10,10 @@ mod spm_file;
 
 use crate::{foreign, Error, Result};
 use std::path::Path;
+use tokenizers::parallelism::*;
 use tokenizers::{
-    EncodeInput, Encoding, PaddingParams, Tokenizer, TruncationParams, TruncationStrategy,
+    truncate_encodings, Encoding, PaddingParams, PostProcessor as _, Tokenizer, TruncationParams,
+    TruncationStrategy,
 };
 
 /// One encoded text or pair of texts.
@@ -28,7 +30,10 @@ pub struct Encoded {
 /// A tokenizer that truncates to a maximum length and never pads.
 #[derive(Debug)]
 pub struct TextEncoder {
+    /// It does not truncate: of a pair whose texts it cuts into many parts, it puts every part of
+    /// one together with every part of the other.
     tokenizer: Tokenizer,
+    truncation: TruncationParams,
     pad_id: i64,
 }
 
@@ -72,33 +77,25 @@ impl TextEncoder {
         let own = tokenizer.get_truncation().map(|truncation| truncation.direction);
         // The file may ask for padding to a fixed length; batches are padded to their longest.
         tokenizer.with_padding(None::<PaddingParams>);
-        tokenizer
-            .with_truncation(Some(TruncationParams {
-                max_length,
-                strategy: TruncationStrategy::LongestFirst,
-                direction: side.or(own).unwrap_or_default(),
-                ..Default::default()
-            }))
-            .map_err(|e| Error::Encode(e.to_string()))?;
-        Ok(TextEncoder { tokenizer, pad_id: i64::from(pad_id.unwrap_or(0)) })
+        tokenizer.with_truncation(None).map_err(|e| Error::Encode(e.to_string()))?;
+        let truncation = TruncationParams {
+            max_length,
+            strategy: TruncationStrategy::LongestFirst,
+            direction: side.or(own).unwrap_or_default(),
+            ..Default::default()
+        };
+        Ok(TextEncoder { tokenizer, truncation, pad_id: i64::from(pad_id.unwrap_or(0)) })
     }
 
     /// Encodes texts or pairs of texts, on all cores.
     pub fn encode(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<Encoded>> {
-        let inputs: Vec<EncodeInput> = texts
-            .iter()
-            .map(|&(a, b)| match b {
-                Some(b) => EncodeInput::Dual(a.into(), b.into()),
-                None => EncodeInput::Single(a.into()),
-            })
-            .collect();
         Ok(self
-            .encodings(inputs, true)?
+            .encodings(texts.to_vec(), true)?
             .iter()
-            .map(|e| Encoded {
+            .map(|(e, truncated)| Encoded {
                 ids: wide(e.get_ids()),
                 type_ids: wide(e.get_type_ids()),
-                truncated: !e.get_overflowing().is_empty(),
+                truncated: *truncated,
             })
             .collect())
     }
@@ -108,8 +105,8 @@ impl TextEncoder {
     /// # Errors
     /// A text cannot be encoded.
     pub fn encode_plain(&self, texts: &[&str]) -> Result<Vec<Vec<i64>>> {
-        let encodings = self.encodings(texts.iter().map(|&text| text.into()).collect(), false)?;
-        Ok(encodings.iter().map(|e| wide(e.get_ids())).collect())
+        let encodings = self.encodings(texts.iter().map(|&text| (text, None)).collect(), false)?;
+        Ok(encodings.iter().map(|(e, _)| wide(e.get_ids())).collect())
     }
 
     /// The special tokens that stand before a text.
@@ -117,17 +114,50 @@ impl TextEncoder {
     /// # Errors
     /// The tokenizer fails.
     pub fn before(&self) -> Result<Vec<i64>> {
-        let encoding = self.encodings(vec!["a".into()], true)?.pop();
-        Ok(encoding.map_or_else(Vec::new, |e| {
+        let encoding = self.encodings(vec![("a", None)], true)?.pop();
+        Ok(encoding.map_or_else(Vec::new, |(e, _)| {
             let special = e.get_special_tokens_mask().iter().take_while(|&&special| special == 1);
             wide(&e.get_ids()[..special.count()])
         }))
     }
 
-    fn encodings(&self, inputs: Vec<EncodeInput>, special: bool) -> Result<Vec<Encoding>> {
-        foreign::held(|| self.tokenizer.encode_batch_fast(inputs, special))
+    /// Tokens, and whether some were cut off.
+    fn encodings(
+        &self,
+        inputs: Vec<(&str, Option<&str>)>,
+        special: bool,
+    ) -> Result<Vec<(Encoding, bool)>> {
+        let each = |input| self.encoding(input, special);
+        foreign::held(|| inputs.into_maybe_par_iter().map(each).collect::<tokenizers::Result<_>>())
             .map_err(Error::Encode)?
             .map_err(|e| Error::Encode(e.to_string()))
+    }
+
+    fn encoding(
+        &self,
+        (first, second): (&str, Option<&str>),
+        special: bool,
+    ) -> tokenizers::Result<(Encoding, bool)> {
+        let first = self.tokenizer.encode_fast(first, false)?;
+        let second = second.map(|text| self.tokenizer.encode_fast(text, false)).transpose()?;
+        let second = second.map(|mut tokens| {
+            tokens.set_type_ids(vec![1; tokens.len()]);
+            tokens
+        });
+        let around = match self.tokenizer.get_post_processor() {
+            Some(processor) if special => processor.added_tokens(second.is_some()),
+            _ => 0,
+        };
+        let max_length = self.truncation.max_length.saturating_sub(around);
+        let truncation = TruncationParams { max_length, ..self.truncation };
+        let (mut first, mut second) = truncate_encodings(first, second, &truncation)?;
+        let parts = [Some(&mut first), second.as_mut()];
+        let cut = parts
+            .into_iter()
+            .flatten()
+            .map(|tokens| tokens.take_overflowing().len())
+            .sum::<usize>();
+        Ok((self.tokenizer.post_process(first, second, special)?, cut > 0))
     }
 
     /// All that decides which tokens a text becomes.
@@ -140,7 +170,7 @@ impl TextEncoder {
             .map_err(|e| Error::Encode(e.to_string()))?;
         // What is not written down there.
         let special = self.tokenizer.get_encode_special_tokens();
-        Ok(format!("{words}{special}").into_bytes())
+        Ok(format!("{words}{special}{:?}", self.truncation).into_bytes())
     }
 
     /// The text of token ids, without special tokens.
