@@ -344,15 +344,15 @@ fn a_script_for_slurm_runs_a_cell_a_task() {
     assert_eq!(done.len(), 1, "{listed}");
     assert!(done[0].trim_start().starts_with("2 "), "{listed}");
 
+    let output = experiment(place.path(), &["--slurm", "--runs", "a\nb"]);
+    refused(&output, 2, "--runs holds a control character");
+    refused(&output, 2, "hold: a\\nb\n");
     let file = fs::read_to_string(place.path().join(FILE)).unwrap();
     let hostile = file.replace("title: Frozen or not", "title: \"Frozen\\ntouch pwned\"");
     fs::write(place.path().join(FILE), hostile).unwrap();
     let output = experiment(place.path(), &["--slurm"]);
     refused(&output, 2, "the experiment's title holds a control character");
     assert!(output.stdout.is_empty());
-    let output = experiment(place.path(), &["--slurm", "--runs", "a\nb"]);
-    refused(&output, 2, "--runs holds a control character");
-    refused(&output, 2, "hold: a\\nb\n");
 }
 
 #[test]
