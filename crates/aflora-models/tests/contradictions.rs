@@ -241,6 +241,13 @@ fn names_behind_a_wrapper_are_read_and_foreign_ones_told() {
         let (_, report) = classifier(folder.path(), &[]);
         assert_eq!((report.loaded, report.unused.len()), (41, 0), "{wrapper}");
     }
+    // torch's AveragedModel counts its models beside them.
+    let averaged = changed("bert_classes", json!({}), |weights| {
+        *weights = weights.iter().map(|(name, t)| (format!("module.{name}"), t.copy())).collect();
+        weights.insert("n_averaged".into(), Tensor::from(3_i64));
+    });
+    let (_, report) = classifier(averaged.path(), &[]);
+    assert_eq!((report.loaded, report.unused), (41, vec!["n_averaged".to_string()]));
     let folder = renamed(&|name| format!("student.{name}"));
     let model = build("bert", &folder.path().join("config.json"), 2, Device::Cpu).unwrap();
     let error = weights::load(model.as_ref(), folder.path()).unwrap_err().to_string();

@@ -182,11 +182,12 @@ fn a_configuration_is_read_as_python_reads_it() {
     let expected = logits(&opened(&folder).unwrap());
     let path = folder.join("adapter_config.json");
     let text = std::fs::read_to_string(&path).unwrap();
-    let odd =
-        text.replacen('{', "\u{feff}{\"eva_config\": {\"tau\": NaN, \"rho\": -Infinity}, ", 1);
+    let odd = text.replace(r#""eva_config":null"#, r#""eva_config":{"tau":NaN,"rho":-Infinity}"#);
+    assert_ne!(odd, text);
+    let odd = format!("\u{feff}{odd}");
     std::fs::write(&path, odd).unwrap();
     assert_eq!(logits(&opened(&folder).unwrap()), expected);
-    let alpha = text.replacen("\"lora_alpha\": 6", "\"lora_alpha\": NaN", 1);
+    let alpha = text.replace(r#""lora_alpha":6"#, r#""lora_alpha":NaN"#);
     assert_ne!(alpha, text);
     std::fs::write(&path, alpha).unwrap();
     let error = opened(&folder).unwrap_err();

@@ -120,15 +120,21 @@ fn load_with(
     for (other, stored, name) in apart {
         let Some(own) = backbone.untie(other) else {
             let problem = format!(
-                "`{stored}` and `{name}` have other values there, but are one weight in the model"
+                "`{stored}` and `{name}` have other values there, but are one table here: \
+                 reading two is not built"
             );
             return Err(Error::Weights { path: path.into(), problems: Lines(vec![problem]) });
         };
+        loads.push((other.to_string(), own, stored));
+        // Where they are said to be two, nothing is odd.
+        let said = config.as_ref().and_then(|config| config.keys().get("tie_word_embeddings"));
+        if said.is_some_and(|tied| tied == false) {
+            continue;
+        }
         report.warnings.push(format!(
             "`{stored}` and `{name}` have other values in the weights, but `tie_word_embeddings` in \
              config.json makes them one: they are kept apart, as in transformers"
         ));
-        loads.push((other.to_string(), own, stored));
     }
     report.loaded = loads.len();
     report.unused = names.left();

@@ -2,7 +2,7 @@
 //!
 //! They differ in three ways only. A checkpoint of the bare encoder leaves out the model's prefix
 //! (`bert.`); early ones say `gamma` and `beta` for the weight and bias of a LayerNorm; and one
-//! that was saved out of a wrapper bears the wrapper's name in front of every tensor.
+//! that was saved out of a wrapper bears the wrapper's name in front of every tensor but its own numbers.
 
 use super::{in_module, Checkpoint};
 use crate::backbone::Backbone;
@@ -10,7 +10,7 @@ use crate::claims;
 use crate::config_file::ConfigFile;
 use std::collections::BTreeMap;
 
-/// What wrappers put in front of every name: data-parallel training, `torch.compile`, PEFT.
+/// What wrappers put in front of every name: data-parallel training, averaging, `torch.compile`, PEFT.
 const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "base_model.model."];
 
 /// Names that a message shows.
@@ -28,8 +28,10 @@ pub(super) struct Names<'a> {
 impl<'a> Names<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint, prefix: &'static str) -> Self {
         let all: Vec<&str> = checkpoint.shapes().map(|(name, _)| name).collect();
-        let wrapped = wrapping(&all);
-        let own = |name: &'a str| (modern(name.get(wrapped..).unwrap_or(name)), name);
+        // A wrapper's own tensors, such as the count of averaged models, are single numbers.
+        let with_dimensions = checkpoint.shapes().filter(|(_, shape)| !shape.is_empty());
+        let wrapper = wrapping(&with_dimensions.map(|(name, _)| name).collect::<Vec<_>>());
+        let own = |name: &'a str| (modern(name.strip_prefix(wrapper).unwrap_or(name)), name);
         let left = all.iter().map(|name| own(name)).collect();
         let unread = checkpoint.unread().map(|(name, _)| own(name)).collect();
         Names { prefix, left, unread, all }
@@ -134,15 +136,15 @@ fn layers_below(name: &str, bare: &str, known: &[&str]) -> Option<usize> {
     })
 }
 
-/// Bytes of the wrappers' names that all of these begin with.
-fn wrapping(names: &[&str]) -> usize {
+/// The wrappers' names that all of these begin with.
+fn wrapping<'a>(names: &[&'a str]) -> &'a str {
     let mut length = 0;
     while let Some(wrapper) = WRAPPERS.iter().find(|wrapper| {
         !names.is_empty() && names.iter().all(|name| name[length..].starts_with(**wrapper))
     }) {
         length += wrapper.len();
     }
-    length
+    names.first().map_or("", |name| &name[..length])
 }
 
 /// Whether `name` is no weight but something that follows from the config, which some versions
