@@ -50,9 +50,9 @@ pub struct Settings<'a> {
 ///
 /// A row is a JSON object or a line of CSV or TSV under a header, with `text` (or `text_a` and
 /// `text_b`, or the task's own column names). Its line is the row, each value as it stood there,
-/// with `label` and `scores` (the probability of each class by name) added, `score` for a
-/// regression, or `prediction` for a task that asks for text. Where the rows have one of these
-/// names themselves, ours begin with `predicted_`.
+/// with `label` and `scores` (the probability of each class) added, classes by the names that
+/// they have on the hub, `score` for a regression, or `prediction` for a task that asks for text.
+/// Where the rows have one of these names themselves, ours begin with `predicted_`.
 ///
 /// # Errors
 /// The input cannot be read, a row is not as it should be, or the output cannot be written.
@@ -310,10 +310,11 @@ fn label(
         let scores = Vec::<Vec<f64>>::try_from(scores)?;
         for (&row, scores) in batch_rows.iter().zip(scores) {
             let answers = &mut rows[row].answers;
-            let Labels::Classes(names) = spec.labels else {
+            if spec.is_regression() {
                 answers.push(json!(scores[0]));
                 continue;
-            };
+            }
+            let names = spec.names;
             let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
             answers.push(json!(best.map(|i| names[i])));
             let by_name = names.iter().zip(scores).map(|(n, s)| (n.to_string(), s.into()));

@@ -336,9 +336,10 @@ fn a_finished_run_predicts_what_it_was_evaluated_to() {
     let mut right = 0;
     for ((a, b), row) in a.iter().zip(&b).zip(&rows) {
         assert_eq!((&a["label"], a["id"].as_str()), (&b["label"], Some(row[1])));
-        let (yes, no) = (a["scores"]["1"].as_f64().unwrap(), a["scores"]["0"].as_f64().unwrap());
+        let score = |name: &str| a["scores"][name].as_f64().unwrap();
+        let (yes, no) = (score("equivalent"), score("not_equivalent"));
         assert!((yes + no - 1.0).abs() < 1e-5);
-        assert_eq!(a["label"] == "1", yes > no);
+        assert_eq!(a["label"] == "equivalent", yes > no);
         right += usize::from(a["label"] == row[0]);
     }
     let metrics = json(&place.path().join("out/metrics.json"));

@@ -83,6 +83,52 @@ fn a_model_that_was_found_by_the_environment_is_found_without_it() {
 }
 
 #[test]
+fn data_that_the_environment_named_are_those_of_the_run_without_it() {
+    let place = workplace();
+    let first = ["task=mrpc", "limit=32", "method=lora", "run_dir=out"];
+    let arguments = [&["run", CONFIG], &first[..], &SMALL[..], &["epochs=2"]].concat();
+    let output = command(place.path(), &arguments).env("AFLORA_DATA", ".").output().unwrap();
+    ok(&output, "run");
+    let config = fs::read_to_string(place.path().join("out/config.yaml")).unwrap();
+    let data = place.path().canonicalize().unwrap();
+    assert!(config.contains(&format!("data: {}\n", data.display())), "{config}");
+    // Other data in another folder do not come between, with the variable or without it.
+    let other = place.path().join("other/MRPC");
+    fs::create_dir_all(&other).unwrap();
+    for split in ["train.tsv", "dev.tsv"] {
+        let rows = fs::read_to_string(place.path().join("glue/MRPC").join(split)).unwrap();
+        fs::write(other.join(split), rows.replace("good", "fine")).unwrap();
+    }
+    let read = |run: &str| json(&place.path().join(run).join("provenance.json"))["data"].clone();
+    for (run, variable) in [("without", None), ("with", Some("other"))] {
+        let folder = format!("run_dir={run}");
+        let mut command = command(place.path(), &["run", "out/config.yaml", &folder]);
+        command.envs(variable.map(|folder| ("AFLORA_DATA", folder)));
+        ok(&command.output().unwrap(), run);
+        assert_eq!(read(run), read("out"), "{run}");
+    }
+    // A folder holds one of them alone: then it is told what the other was taken for.
+    fs::create_dir(place.path().join("empty")).unwrap();
+    let arguments = [&arguments[..], &["data=empty", "run_dir=both"]].concat();
+    let output = command(place.path(), &arguments).env("AFLORA_DATA", ".").output().unwrap();
+    ok(&output, "both");
+    let said = text(&output.stderr);
+    assert!(said.contains("config.yaml does not name"), "{said}");
+}
+
+#[test]
+fn a_place_where_a_model_was_looked_for_is_told_once() {
+    let place = workplace();
+    let gone = place.path().join("gone");
+    let model = format!("model.path={}", gone.display());
+    let arguments = ["run", CONFIG, "task=mrpc", "model=minilm", "data=glue", &model];
+    let output = command(place.path(), &arguments).env("AFLORA_DATA", "glue").output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(said.matches(&*gone.join("config.json").to_string_lossy()).count(), 1, "{said}");
+    assert_eq!(said.matches("glue/minilm/config.json").count(), 1, "{said}");
+}
+
+#[test]
 fn a_model_of_the_project_is_found_by_a_run_that_left_it() {
     let (place, other) = (workplace(), elsewhere());
     run(place.path(), &["data=.", "model=tiny-deberta", "run_dir=out"]);

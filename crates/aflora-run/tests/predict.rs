@@ -40,7 +40,7 @@ fn a_row_keeps_its_own_columns_and_every_digit() {
         "\"label\":\"mine\",",
         "\"scores\":[1.50],",
         "\"predicted_label\":\"",
-        "\"predicted_scores\":{\"0\":0.",
+        "\"predicted_scores\":{\"not_equivalent\":0.",
     ] {
         assert!(found.contains(part), "{part} is missing in {found}");
     }

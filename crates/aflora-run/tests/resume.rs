@@ -4,9 +4,13 @@
 mod common;
 
 use common::stopping::{checkpoints, signal, start, step_of, stopped, wait_for, OFTEN, RUN};
-use common::{aflora, assert_same, json, outcome, refused, run, small, text, workplace};
+use common::{
+    aflora, assert_same, command, json, outcome, refused, run, small, text, workplace, CONFIG,
+    SMALL,
+};
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// The outcome of [`RUN`] when nothing happens to it.
@@ -38,6 +42,28 @@ fn a_signal_finishes_the_step_and_the_same_command_goes_on() {
         assert!(said.contains(&format!("goes on behind step {last} of 96")), "{said}");
         assert_eq!(json(&out.join("provenance.json"))["resumed"][0]["step"], last);
         assert!(!out.join("checkpoint").exists());
+    }
+}
+
+#[test]
+fn a_run_whose_data_the_environment_named_goes_on_with_the_variable_and_without_it() {
+    let settings = [&["run", CONFIG], &SMALL[..], &RUN[..], &[OFTEN]].concat();
+    let written = ["run", "out/config.yaml"];
+    for (again, variable) in
+        [(&settings[..], None), (&settings, Some(".")), (&written, None), (&written, Some("glue"))]
+    {
+        let place = workplace();
+        let mut begun = command(place.path(), &settings);
+        begun.env("AFLORA_DATA", ".").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = begun.spawn().unwrap();
+        wait_for("two checkpoints", || checkpoints(&place.path().join("out")).len() == 2);
+        signal(&child, libc::SIGTERM);
+        refused(&child.wait_with_output().unwrap(), 143, "stopped by SIGTERM");
+        let mut again = command(place.path(), again);
+        again.envs(variable.map(|folder| ("AFLORA_DATA", folder)));
+        let output = again.output().unwrap();
+        let said = text(&output.stderr);
+        assert!(output.status.success() && said.contains("goes on behind step"), "{said}");
     }
 }
 

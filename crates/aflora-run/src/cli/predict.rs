@@ -38,7 +38,7 @@ pub const HELP: &str = "\
 Rows hold `text`, or `text_a` and `text_b` for tasks on pairs, or the names that the task's own
 files have (`sentence1`, `#1 String`). Each comes back as a line of JSON, its values as they stood,
 with `label` and `scores` added, `score` for a regression, or `prediction` where the task asks for
-text. Where the first row has such a name itself, ours are `predicted_label`, `predicted_scores`,
+text. Classes go by the names that `aflora merge` writes (`equivalent`, not `1`). Where the first row has such a name itself, ours are `predicted_label`, `predicted_scores`,
 `predicted_score` or `predicted_text`; a later row that has one of ours is an error.
 
 A .csv file is read by RFC 4180; in a .tsv file, as in GLUE's, a quote is a character like any

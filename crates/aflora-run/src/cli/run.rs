@@ -3,11 +3,12 @@
 use super::target::Target;
 use aflora_files::printable_line;
 use aflora_run::config;
+use aflora_run::run::model_files::environment_data;
 use aflora_run::run::place::Place;
 use aflora_run::run::{memory, prepare, rows::HOLDOUT, summary::Summary, train};
 use aflora_run::ui::{self, thousands, Progress};
 use anyhow::Result;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Words for `--help`.
 pub const HELP: &str =
@@ -19,6 +20,8 @@ pub const HELP: &str =
 /// The configuration, the data or the model are wrong, the run failed, or a signal came.
 pub fn run(target: &Target, progress: &mut dyn Progress) -> Result<()> {
     let mut resolved = config::load(&target.config, &target.overrides)?;
+    // The run writes down what it was, and the environment is not written down.
+    resolved.run.data = resolved.run.data.take().or_else(environment_data);
     // Before anything is read: whether there is something to do.
     let place = Place::find(&mut resolved)?;
     if let Place::Finished(path, summary) = &place {
@@ -69,6 +72,17 @@ fn print_result(folder: &Path, summary: &Summary) {
     }
 }
 
+/// A file that only the environment leads to, and the folder that it names.
+fn undeclared(run: &prepare::Prepared) -> Option<(&Path, PathBuf)> {
+    let folder = environment_data()?;
+    let below = |path: &Path, folder: &Path| path.starts_with(folder);
+    let declared = |path: &Path| run.config.data.as_ref().is_some_and(|data| below(path, data));
+    let data = run.sources.iter().map(|source| &source.path);
+    let mut files = data.chain(run.weights.iter().map(|(path, _)| path)).map(PathBuf::as_path);
+    let found = files.find(|path| below(path, &folder) && !declared(path))?;
+    Some((found, folder))
+}
+
 fn describe(run: &prepare::Prepared) {
     let used = |split: &str| run.config.holdout.is_none() || split == "train";
     for source in run.sources.iter().filter(|source| used(&source.split)) {
@@ -82,6 +96,14 @@ fn describe(run: &prepare::Prepared) {
     if run.config.holdout.is_some() {
         let rows = run.objective.rows(HOLDOUT);
         tracing::info!("evaluating on {rows} rows held out of the training split");
+    }
+    if let Some((path, folder)) = undeclared(run) {
+        tracing::warn!(
+            "{} was found in AFLORA_DATA={}, which the run's config.yaml does not name, for `data` \
+             is another folder: set the variable whenever you run it again",
+            path.display(),
+            folder.display()
+        );
     }
     for remark in run.objective.remarks() {
         tracing::info!("{remark}");

@@ -10,6 +10,7 @@ use aflora_models::adapter_folder::BaseModel;
 use aflora_models::generate::GENERATION_CONFIG;
 use aflora_models::tokenizer;
 use anyhow::Result;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "config.json";
@@ -34,18 +35,25 @@ impl ModelFiles {
     }
 }
 
+/// The variable that names a folder as `data` does.
+const VARIABLE: &str = "AFLORA_DATA";
+
+/// The folder that the environment names, absolute: what is found there is written down.
+pub fn environment_data() -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os(VARIABLE).filter(|v| !v.is_empty())?);
+    Some(std::path::absolute(&folder).unwrap_or(folder))
+}
+
 /// The places where data and models are looked for.
 pub fn locator(resolved: &Resolved) -> Locator {
+    let environment = environment_data();
     let mut named = Vec::new();
-    if let Some(folder) = &resolved.run.data {
+    if let Some(folder) =
+        resolved.run.data.as_ref().filter(|data| environment.as_ref() != Some(data))
+    {
         named.push((format!("data={}", folder.display()), folder.clone()));
     }
-    if let Some(folder) = std::env::var_os("AFLORA_DATA").filter(|v| !v.is_empty()) {
-        let folder = PathBuf::from(folder);
-        // What is found there is written down.
-        let folder = std::path::absolute(&folder).unwrap_or(folder);
-        named.push(("AFLORA_DATA".to_string(), folder));
-    }
+    named.extend(environment.map(|folder| (VARIABLE.to_string(), folder)));
     let project = resolved.project.clone();
     Locator { named, assets: project.join(".assets"), project, hub: Hub::from_env() }
 }
@@ -76,7 +84,9 @@ pub fn find(
     if !runs {
         places.extend(shipped(resolved));
     }
-    for folder in places {
+    let mut seen = HashSet::new();
+    // An absolute path is the same below any folder.
+    for folder in places.into_iter().filter(|folder| seen.insert(folder.clone())) {
         let config = folder.join(CONFIG);
         if config.is_file() {
             return Ok(ModelFiles::of_folder(folder));

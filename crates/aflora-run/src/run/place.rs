@@ -165,7 +165,8 @@ fn is_new(path: &Path) -> Result<bool> {
     Ok(names.into_iter().all(|name| name == lock::FILE || is_leftover(&name)))
 }
 
-/// Where the run in `path` differs. What `batch_size: auto` found there counts here, too.
+/// Where the run in `path` differs. What `batch_size: auto` found there counts here, too, and so
+/// does where its data lie, unless a folder is named here.
 pub(crate) fn differences(path: &Path, resolved: &mut Resolved) -> Result<Vec<String>> {
     let there = config::load(&path.join(CONFIG), &[])?;
     let mut here = resolved.clone();
@@ -174,6 +175,7 @@ pub(crate) fn differences(path: &Path, resolved: &mut Resolved) -> Result<Vec<St
         (here.run.batch_size, here.run.accumulate) = (there.run.batch_size, there.run.accumulate);
         here.run.fit_batch = false;
     }
+    here.run.data = here.run.data.or_else(|| there.run.data.clone());
     let differences = here.differences(&there);
     if differences.is_empty() {
         *resolved = here;

@@ -36,7 +36,7 @@ pub fn start(
 ) -> Result<Start> {
     let begun = folder.path().join(CONFIG).is_file();
     let found = checkpoint::load(folder, |id, moment| {
-        check_inputs(moment, &inputs(run))?;
+        check_inputs(moment, run)?;
         check_numbers(id, moment, run)?;
         moment.lengths.check(folder)
     })?;
@@ -82,13 +82,20 @@ pub fn inputs(run: &Prepared) -> BTreeMap<String, String> {
 }
 
 /// A run does not go on with other data or weights than it began with.
-fn check_inputs(moment: &Moment, here: &BTreeMap<String, String>) -> Result<()> {
+fn check_inputs(moment: &Moment, run: &Prepared) -> Result<()> {
+    let here = inputs(run);
     let keys = moment.inputs.keys().chain(here.keys());
     let differ: Vec<&String> = keys.filter(|k| moment.inputs.get(*k) != here.get(*k)).collect();
     if let Some(first) = differ.first() {
+        let mut read: Vec<String> =
+            run.sources.iter().map(|source| source.path.display().to_string()).collect();
+        read.extend(run.weights.iter().map(|(path, _)| path.display().to_string()));
+        read.dedup();
         usage!(
-            "the run began with other files: {first} has changed since; put the old ones back, or \
-             name another run_dir"
+            "the run began with other files: {first} has changed since, or lies elsewhere than \
+             where it was looked for now; put the old ones back, name their folder with \
+             data=FOLDER, or name another run_dir. Read now:\n  {}",
+            read.join("\n  ")
         );
     }
     Ok(())
