@@ -18,6 +18,6 @@ pub mod write;
 
 pub use names::inside;
 pub use own::open_to_append;
-pub use printable::{printable, printable_line};
+pub use printable::{printable, printable_json, printable_line};
 pub use read::{open, read, read_at_most, read_text, read_text_at_most};
 pub use write::{replace_folder, write, write_output, write_with};

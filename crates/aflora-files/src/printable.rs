@@ -15,6 +15,16 @@ pub fn printable_line(text: &str) -> Cow<'_, str> {
     escape(text, acts)
 }
 
+/// JSON whose strings hold nothing that acts, each such character written as JSON's own escape: a
+/// reader of JSON finds the same values.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    // Those below stand escaped in a string already, and between values are spaces.
+    let which = |c: char| c >= '\u{7f}' && acts(c);
+    escape_as(json, which, |safe, c| {
+        c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(safe, "\\u{unit:04x}"))
+    })
+}
+
 /// Whether a character does something to a terminal instead of standing in it.
 fn acts(c: char) -> bool {
     c.is_control()
@@ -28,6 +38,14 @@ fn acts(c: char) -> bool {
 }
 
 fn escape(text: &str, which: impl Fn(char) -> bool) -> Cow<'_, str> {
+    escape_as(text, which, |safe, c| write!(safe, "{}", c.escape_default()))
+}
+
+fn escape_as(
+    text: &str,
+    which: impl Fn(char) -> bool,
+    put: impl Fn(&mut String, char) -> std::fmt::Result,
+) -> Cow<'_, str> {
     if !text.contains(&which) {
         return Cow::Borrowed(text);
     }
@@ -36,7 +54,7 @@ fn escape(text: &str, which: impl Fn(char) -> bool) -> Cow<'_, str> {
         match which(c) {
             true => {
                 // Writing to a string cannot fail.
-                let _ = write!(safe, "{}", c.escape_default());
+                let _ = put(&mut safe, c);
             }
             false => safe.push(c),
         }
@@ -57,5 +75,12 @@ mod tests {
         for plain in ["Größe, 漢字, ‘’ – 👩‍👩‍👧 نص", ""] {
             assert!(matches!(printable_line(plain), Cow::Borrowed(same) if same == plain));
         }
+    }
+
+    #[test]
+    fn json_keeps_its_values_and_holds_nothing_that_acts() {
+        let json = "{\"a\u{9b}\": \"\u{7f}\u{202e}\u{e0041}ü\",\n\t\"b\": 1}";
+        let safe = "{\"a\\u009b\": \"\\u007f\\u202e\\udb40\\udc41ü\",\n\t\"b\": 1}";
+        assert_eq!(printable_json(json), safe);
     }
 }

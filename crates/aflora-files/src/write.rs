@@ -121,6 +121,23 @@ pub fn replace_folder<E: From<io::Error>>(
     Ok(sync(parent)?)
 }
 
+/// Whether a folder of ours can be made at `path`, or something in it where it stands already: found
+/// by making something in the nearest folder that is there, and removing it. Permissions alone do
+/// not tell, since a file system may take nothing, or nothing new.
+///
+/// # Errors
+/// It cannot be made, and why.
+pub fn check_makeable(path: &Path) -> io::Result<()> {
+    let here = |part| if part == Path::new("") { Path::new(".") } else { part };
+    let mut there = path.ancestors().map(here);
+    let there = there.find(|part| part.symlink_metadata().is_ok()).unwrap_or(Path::new("."));
+    if !fs::metadata(there)?.is_dir() {
+        let problem = format!("{} is no folder", crate::printable_line(&there.to_string_lossy()));
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, problem));
+    }
+    builder(path, 0o777, |builder| builder.tempdir_in(there))?.close().map_err(nameless)
+}
+
 /// Removes a file, a link, or a folder with all that is in it; fine if there is none.
 ///
 /// # Errors
@@ -165,9 +182,11 @@ fn replace<E: From<io::Error>>(
 ) -> Result<(), E> {
     let parent = parent(target);
     let temporary = builder(target, 0o666, |builder| builder.tempfile_in(parent))?;
-    let mut buffered = BufWriter::new(temporary);
+    // The bare file, whose errors do not name it.
+    let mut buffered = BufWriter::new(temporary.as_file());
     fill(&mut buffered)?;
-    let temporary = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+    buffered.flush()?;
+    drop(buffered);
     if let Some(permissions) = permissions {
         temporary.as_file().set_permissions(permissions)?;
     }
@@ -190,7 +209,16 @@ fn builder<T>(
     let prefix = format!(".{}.", &name[..end]);
     let mut builder = Builder::new();
     builder.prefix(&prefix).suffix(SUFFIX).permissions(Permissions::from_mode(mode));
-    make(&builder)
+    make(&builder).map_err(nameless)
+}
+
+/// An error without the temporary name that tempfile adds to it, of which it gives no other part
+/// but the words before: whoever gets it knows the target.
+fn nameless(error: io::Error) -> io::Error {
+    match error.to_string().split_once(" at path \"") {
+        Some((why, _)) => io::Error::new(error.kind(), why),
+        None => error,
+    }
 }
 
 fn parent(path: &Path) -> &Path {
@@ -241,6 +269,39 @@ mod tests {
         let path = folder.path().join("ä".repeat(127));
         write(&path, b"long").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"long");
+    }
+
+    #[test]
+    fn an_error_names_no_temporary_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let nowhere = folder.path().join("none").join("file");
+        let none = "No such file or directory (os error 2)";
+        for error in [
+            write(&nowhere, b"").unwrap_err(),
+            write_output::<io::Error>(&nowhere, |_| Ok(())).unwrap_err(),
+            replace_folder::<io::Error>(Path::new("/proc/folder"), |_| Ok(())).unwrap_err(),
+            check_makeable(Path::new("/proc/folder")).unwrap_err(),
+        ] {
+            assert_eq!((error.to_string().as_str(), error.kind()), (none, io::ErrorKind::NotFound));
+        }
+    }
+
+    #[test]
+    fn whether_a_folder_can_be_made_is_found_before_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        check_makeable(folder.path()).unwrap();
+        check_makeable(&folder.path().join("new").join("out")).unwrap();
+        assert!(names(folder.path()).is_empty());
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        symlink("nowhere", folder.path().join("dangling")).unwrap();
+        for refused in ["file", "file/out", "dangling/out"] {
+            check_makeable(&folder.path().join(refused)).unwrap_err();
+        }
+        for refused in ["/proc/nope", "/proc/nope/out", "/dev/null", "/dev/null/out"] {
+            check_makeable(Path::new(refused)).unwrap_err();
+        }
+        assert_eq!(names(folder.path()), ["dangling", "file"]);
     }
 
     #[test]
