@@ -69,6 +69,16 @@ pub fn model(resolved: &Resolved, files: &ModelFiles) -> Result<Shapes> {
         );
         problems.push(Problem::at(None, message));
     }
+    let target = resolved.task_config.max_target_length;
+    let decodes = backbone.writer().is_some_and(|writer| writer.tokens().decoder_start.is_some());
+    if decodes && target as i64 > positions {
+        let name = &resolved.model.model;
+        let message = format!(
+            "task.max_target_length is {target}, but the model `{name}` writes at most {positions} \
+             tokens; set task.max_target_length={positions}"
+        );
+        problems.push(Problem::at(None, message));
+    }
     let method = resolved.method.build()?;
     let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
     let seed = resolved.run.seed;
