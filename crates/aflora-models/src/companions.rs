@@ -20,6 +20,9 @@ const TOKENIZER: [&str; 8] = [
 /// Chat templates for further uses, a file each.
 const TEMPLATES: &str = "additional_chat_templates";
 
+/// How the names of a model's terms begin, in small letters: they go wherever its weights go.
+const TERMS: [&str; 4] = ["license", "licence", "notice", "copying"];
+
 /// Copies everything of a model's tokenizer from the folder `source` to the folder `target`.
 ///
 /// # Errors
@@ -42,12 +45,22 @@ pub(crate) fn copy_tokenizer(source: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// [`copy_tokenizer`], and how the model writes.
+/// [`copy_tokenizer`], how the model writes, and the terms that it comes under.
 ///
 /// # Errors
 /// A file cannot be copied.
 pub(crate) fn copy_all(source: &Path, target: &Path) -> Result<()> {
     copy_tokenizer(source, target)?;
+    for entry in fs::read_dir(source).map_err(Error::io(source))? {
+        let entry = entry.map_err(Error::io(source))?;
+        let is_terms = |name: &&str| {
+            let name = name.to_lowercase();
+            TERMS.iter().any(|start| name.starts_with(start))
+        };
+        if let Some(name) = entry.file_name().to_str().filter(is_terms) {
+            copy(source, target, name)?;
+        }
+    }
     copy(source, target, GENERATION_CONFIG)
 }
 

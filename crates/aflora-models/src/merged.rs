@@ -46,7 +46,7 @@ const CLASSES: [(&str, &str); 13] = [
 const ELSEWHERE: [&str; 3] = ["transformers_version", "_name_or_path", "auto_map"];
 
 /// Writes `model`, of the kind `kind` and made of the files in `source`, to `folder`, in single
-/// precision, with everything else that came with it.
+/// precision, with its tokenizer, its generation settings and its licence.
 ///
 /// # Errors
 /// The source's config.json cannot be read, or the folder cannot be written. The folder appears

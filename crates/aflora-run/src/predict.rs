@@ -243,8 +243,8 @@ impl Predictor {
         }
         for Asked { row, answers, .. } in &rows {
             let names = self.names.as_ref().map_or(&[][..], Names::all);
-            serde_json::to_writer(&mut *output, &Output { row, names, answers })
-                .and_then(|()| output.write_all(b"\n").map_err(serde_json::Error::io))
+            let line = serde_json::to_string(&Output { row, names, answers })?;
+            writeln!(output, "{}", aflora_files::printable_json(&line))
                 .context("the predictions cannot be written")?;
         }
         Ok(rows.len() as u64)

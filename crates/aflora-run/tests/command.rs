@@ -340,7 +340,7 @@ fn a_finished_run_predicts_what_it_was_evaluated_to() {
         let (yes, no) = (score("equivalent"), score("not_equivalent"));
         assert!((yes + no - 1.0).abs() < 1e-5);
         assert_eq!(a["label"] == "equivalent", yes > no);
-        right += usize::from(a["label"] == row[0]);
+        right += usize::from((a["label"] == "equivalent") == (row[0] == "1"));
     }
     let metrics = json(&place.path().join("out/metrics.json"));
     let accuracy = metrics["best"]["metrics"]["accuracy"].as_f64().unwrap();

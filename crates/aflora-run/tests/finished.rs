@@ -153,7 +153,8 @@ fn merging_and_exporting_keep_what_the_model_came_with() {
         "additional_chat_templates/rag.jinja",
     ];
     fs::create_dir(model.join("additional_chat_templates")).unwrap();
-    for file in files.iter().chain(&["generation_config.json"]) {
+    let of_model = ["generation_config.json", "LICENSE.txt", "NOTICE"];
+    for file in files.iter().chain(&of_model) {
         fs::write(model.join(file), "{}").unwrap();
     }
     let path = model.join("config.json");
@@ -170,7 +171,9 @@ fn merging_and_exporting_keep_what_the_model_came_with() {
     for file in files.iter().chain(&["tokenizer.json"]) {
         assert!(has("merged", file) && has("exported", file), "{file}");
     }
-    assert!(has("merged", "generation_config.json"));
+    for file in of_model {
+        assert!(has("merged", file), "{file}");
+    }
     assert!(!has("exported", "config.json"));
 
     let merged = json(&place.path().join("merged/config.json"));

@@ -52,6 +52,8 @@ impl Place {
             usage!("run_dir {} is a file; name a folder", path.display());
         }
         if is_new(path)? {
+            aflora_files::write::check_makeable(path)
+                .with_context(|| format!("the run folder {} cannot be made", path.display()))?;
             return Ok(true);
         }
         if !path.join(CONFIG).is_file() {
