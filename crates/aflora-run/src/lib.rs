@@ -1,7 +1,8 @@
 //! Fine-tuning experiments with AFLoRA: the library behind the `aflora` command.
 //!
 //! * [`config`]: what to run
-//! * [`data`], [`metrics`], [`hub`]: tasks, their examples, and how answers are judged
+//! * [`task`], [`feed`], [`metrics`], [`hub`]: tasks, the files of their examples, and how answers
+//!   are judged
 //! * [`experiment`]: grids of runs, and what they found
 //! * [`run`]: one run, from a configuration to a finished folder
 //! * [`check`], [`inspect`], [`list`]: whether a configuration can run, what it would train, and what
@@ -17,9 +18,9 @@
 mod allocator;
 pub mod check;
 pub mod config;
-pub mod data;
 pub mod device;
 pub mod experiment;
+pub mod feed;
 pub mod hub;
 pub mod inspect;
 pub mod interrupt;
@@ -33,6 +34,7 @@ pub mod replay;
 pub mod report;
 pub mod run;
 pub mod saved;
+pub mod task;
 pub mod threads;
 pub mod ui;
 pub mod watch;
@@ -49,7 +51,7 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<config::ConfigErrors>()
         || error.is::<UsageError>()
         || matches!(error.downcast_ref(), Some(aflora_core::Error::Setting { .. }))
-        || matches!(error.downcast_ref(), Some(data::DataError::NotFound { .. }))
+        || matches!(error.downcast_ref(), Some(feed::DataError::NotFound { .. }))
         || matches!(
             error.downcast_ref(),
             Some(

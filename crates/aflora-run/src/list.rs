@@ -75,7 +75,8 @@ pub fn list(folder: &Path) -> Result<String> {
 fn distinct(runs: &[PathBuf]) -> Vec<String> {
     let read = |run: &PathBuf| config::load(&run.join(CONFIG), &[]).ok();
     let resolved: Vec<Option<Resolved>> = runs.iter().map(read).collect();
-    let kind = |run: &Resolved| (run.task.name(), run.model.model.clone(), run.method_name.clone());
+    let kind =
+        |run: &Resolved| (run.task.task.clone(), run.model.model.clone(), run.method_name.clone());
     let mut alike: BTreeMap<_, Vec<BTreeMap<String, Value>>> = BTreeMap::new();
     for run in resolved.iter().flatten() {
         alike.entry(kind(run)).or_default().push(run.settings_by_key());

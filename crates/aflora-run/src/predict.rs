@@ -5,13 +5,13 @@
 
 mod answers;
 
-use crate::data::bounded::Bounded;
-use crate::data::table::{Format, Row, Table};
-use crate::data::{Labels, Task, TaskSpec};
+use crate::feed::bounded::Bounded;
+use crate::feed::table::{Format, Row, Table};
 use crate::run::batches::{width_for, EncodedSet};
 use crate::run::objective::texts::Texts;
 use crate::run::passes::Passes;
 use crate::saved::SavedRun;
+use crate::task::{Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
 use crate::usage;
 use aflora_models::{AdaptedModel, Batch, TextEncoder};
@@ -21,6 +21,7 @@ use serde_json::{json, Map, Value};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 use tch::{Device, Kind};
 
 /// Rows that are held and sorted by length at once, in passes.
@@ -74,21 +75,21 @@ pub fn predict(
         let mut names = names.iter().flatten();
         // A TSV file of the task's own may have none.
         format == Format::Csv
-            || run.task().labels().is_none_or(|spec| spec.header)
+            || run.task().dataset.sources.iter().all(|(_, source)| source.header)
             || names.any(|name| cells.iter().any(|cell| cell.trim() == *name))
     };
     // Before the model is loaded, which takes longer.
     let mut rows = Table::new(Bounded::new(from), called, format, known)?;
     let (device, base) = run.place(settings.device, settings.precision)?;
     let model = run.model(device, base)?;
-    let answer = match run.task() {
-        Task::Labels(spec) => Answer::Labels(Box::new(run.encoder()?), spec),
-        Task::Text(_) => Answer::Text(Box::new(run.texts(&model)?)),
+    let answer = match run.task().kind {
+        TaskKind::Write => Answer::Text(Box::new(run.texts(&model)?)),
+        _ => Answer::Labels(Box::new(run.encoder()?)),
     };
     let mut predictor = Predictor {
         model,
         answer,
-        task: run.task(),
+        task: run.task().clone(),
         device,
         window: WINDOW * settings.batch_size,
         passes: Passes::new(settings.batch_size),
@@ -134,7 +135,7 @@ fn open(input: &Path, format: Option<Format>) -> Result<(Box<dyn Read>, u64)> {
 
 /// What the model answers, with what makes tokens of the question.
 enum Answer {
-    Labels(Box<TextEncoder>, &'static TaskSpec),
+    Labels(Box<TextEncoder>),
     Text(Box<Texts>),
 }
 
@@ -179,7 +180,7 @@ impl Lines {
 struct Predictor {
     model: AdaptedModel,
     answer: Answer,
-    task: Task,
+    task: Arc<TaskSpec>,
     device: Device,
     window: usize,
     passes: Passes,
@@ -211,8 +212,8 @@ impl Predictor {
     /// A row's texts; or its line and what is wrong with it.
     fn ask(&mut self, row: Row) -> std::result::Result<Asked, (usize, String)> {
         let line = row.line;
-        let texts = texts(self.task, &row).map_err(|problem| (line, problem))?;
-        let names = self.names.get_or_insert_with(|| Names::beside(self.task, &row));
+        let texts = texts(&self.task, &row).map_err(|problem| (line, problem))?;
+        let names = self.names.get_or_insert_with(|| Names::beside(&self.task, &row));
         names.check(&row).map_err(|problem| (line, problem))?;
         let blank = |text: &String| text.trim().is_empty();
         if blank(&texts.0) || texts.1.as_ref().is_some_and(blank) {
@@ -225,8 +226,8 @@ impl Predictor {
     fn flush(&mut self, window: &mut Vec<Asked>, output: &mut dyn Write) -> Result<u64> {
         let mut rows = std::mem::take(window);
         match &self.answer {
-            Answer::Labels(encoder, spec) => {
-                let cut = label(self, encoder, spec, &mut rows)?;
+            Answer::Labels(encoder) => {
+                let cut = label(self, encoder, &mut rows)?;
                 cut.into_iter().for_each(|row| self.cut.add(rows[row].row.line));
             }
             Answer::Text(by) => {
@@ -252,7 +253,7 @@ impl Predictor {
 }
 
 /// The text or texts of a row.
-fn texts(task: Task, row: &Row) -> std::result::Result<(String, Option<String>), String> {
+fn texts(task: &TaskSpec, row: &Row) -> std::result::Result<(String, Option<String>), String> {
     let mut found = Vec::new();
     let names = task.input_names();
     for names in &names {
@@ -284,13 +285,9 @@ fn texts(task: Task, row: &Row) -> std::result::Result<(String, Option<String>),
 
 /// Adds the label and the classes' probabilities, or the score, to each row; gives those whose
 /// texts were cut.
-fn label(
-    predictor: &Predictor,
-    encoder: &TextEncoder,
-    spec: &TaskSpec,
-    rows: &mut [Asked],
-) -> Result<Vec<usize>> {
-    let Predictor { model, device, passes, .. } = predictor;
+fn label(predictor: &Predictor, encoder: &TextEncoder, rows: &mut [Asked]) -> Result<Vec<usize>> {
+    let Predictor { model, device, passes, task, .. } = predictor;
+    let names = task.class_names();
     let texts: Vec<(&str, Option<&str>)> =
         rows.iter().map(|asked| (asked.texts.0.as_str(), asked.texts.1.as_deref())).collect();
     let set = EncodedSet::unlabelled(encoder, &texts)?;
@@ -302,19 +299,18 @@ fn label(
         let [ids, mask, types] = tensors.map(|t| t.to_device(*device));
         let batch = Batch { token_type_ids: Some(types), ..Batch::new(ids, mask) };
         let logits = model.forward(&batch, false)?;
-        let scores = match spec.labels {
-            Labels::Classes(_) => logits.softmax(1, Kind::Float),
-            Labels::Score(..) => logits,
+        let scores = match task.kind {
+            TaskKind::Classify => logits.softmax(1, Kind::Float),
+            _ => logits,
         };
         let scores = scores.to_kind(Kind::Double).to_device(Device::Cpu);
         let scores = Vec::<Vec<f64>>::try_from(scores)?;
         for (&row, scores) in batch_rows.iter().zip(scores) {
             let answers = &mut rows[row].answers;
-            if spec.is_regression() {
+            if task.kind == TaskKind::Score {
                 answers.push(json!(scores[0]));
                 continue;
             }
-            let names = spec.names;
             let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
             answers.push(json!(best.map(|i| names[i])));
             let by_name = names.iter().zip(scores).map(|(n, s)| (n.to_string(), s.into()));

@@ -2,7 +2,7 @@
 
 use super::output::write_to;
 use super::saved::Saved;
-use aflora_run::data::table::Format;
+use aflora_run::feed::table::Format;
 use aflora_run::predict::{self, Settings};
 use aflora_run::ui::Progress;
 use anyhow::Result;

@@ -1,8 +1,10 @@
 //! Every key that can be set, with what it takes and what it does: the source of `--help`.
 
-use super::layers::Group;
-use super::settings::{ModelConfig, RunSettings, TaskConfig};
+use super::settings::{ModelConfig, RunSettings};
+use crate::feed::Source;
+use crate::task::TaskSpec;
 use aflora_core::adapter::MethodConfig;
+use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -84,18 +86,23 @@ pub const KEYS: &[Key] = &[
         "how often the run is saved, to go on from there after an interruption",
     ),
     key("max_bad_steps", "number", "in a row, without a finite loss and gradient: the run ends"),
-    key("task.task", "name", "which of the built-in tasks"),
+    key("task.task", "name", "the task's name in runs and reports; else its file's"),
+    key("task.title", "text, null", "what tables call it; null: its name"),
+    key("task.kind", "classify, score, write", "what it asks for: a class, a number, a text"),
     key("task.model", "name", "the model where none is named"),
     key("task.method", "name", "the method where none is named; else aflora"),
+    key("task.labels", "[values]", "the classes as files have them, in the order of their numbers"),
+    key("task.label_names", "[names]", "what predict and merge call them; else as the files do"),
+    key("task.range", "[least, greatest], null", "of scores; null: any"),
+    key(
+        "task.metrics",
+        "[accuracy, f1, matthews], [pearson, spearman], [exact_match, number_match, rouge1, rouge2, rougeL, rougeLsum]",
+        "of classes, of scores, of texts; the first decides which epoch was best",
+    ),
     key("task.prompt", "text", "what the model is given; {input} is the example's input"),
     key("task.train_on_inputs", "true, false", "whether a decoder learns the prompt too"),
     key("task.max_target_length", "number", "tokens of what an encoder-decoder should write"),
     key("task.label_smoothing", "number", "share of the target spread over all tokens"),
-    key(
-        "task.metrics",
-        "[exact_match, number_match, rouge1, rouge2, rougeL, rougeLsum]",
-        "of written texts; the first decides which epoch was best",
-    ),
     // Each as the model's generation_config.json has it, if null, else as the words say.
     key(
         "task.generation.max_new_tokens",
@@ -123,6 +130,28 @@ pub const KEYS: &[Key] = &[
         "number, null",
         "runs that come once, 0: no such rule; null: the model's, else 0",
     ),
+    key("task.dataset.evaluate_on", "[splits]", "what is evaluated on; the first decides"),
+    key("task.dataset.folders", "[names]", "of the task's folder below `data`; `.`: that itself"),
+    key("task.dataset.below", "[names]", "folders below `data` in which those may lie, too"),
+    key("task.dataset.sources", "{name: source}", "forms in which the rows lie, the preferred first"),
+    key("task.dataset.sources.NAME.place", "folder, null", "of the files that come with the project"),
+    key("task.dataset.sources.NAME.example", "true, false", "whether they are only an example"),
+    key("task.dataset.sources.NAME.repo", "owner/name, null", "the data set on the hub"),
+    key("task.dataset.sources.NAME.revision", "commit, null", "what to take from the hub"),
+    key("task.dataset.sources.NAME.files", "{split: file or [files]}", "of `train` and the others"),
+    key(
+        "task.dataset.sources.NAME.columns",
+        "{text, label}, {text_a, text_b, label}, {input, target}",
+        "the column of each",
+    ),
+    key("task.dataset.sources.NAME.header", "true, false", "or columns have numbers from 1"),
+    key("task.dataset.sources.NAME.numbered_labels", "true, false", "labels are numbers from 0"),
+    key("task.dataset.sources.NAME.forgive_broken_rows", "true, false", "pass over 1 in 100"),
+    key("task.dataset.sources.NAME.skip", "{column: [values]}", "rows that are left out"),
+    key("task.dataset.sources.NAME.unique", "column, null", "later rows with its value are left out"),
+    key("task.dataset.sources.NAME.hold_out.by", "column, null", "draws the evaluation split"),
+    key("task.dataset.sources.NAME.hold_out.percent", "number", "of its values"),
+    key("task.dataset.sources.NAME.hint", "text, null", "how to get the files"),
     key("model.model", "name", "the model's name in runs and reports"),
     key("model.backbone", "name", "the code that runs it, such as bert"),
     key("model.path", "folder, null", "weights, config.json and tokenizer"),
@@ -238,6 +267,7 @@ fn default_of(name: &str) -> Option<String> {
         Value::Null => None,
         Value::String(text) => (!text.is_empty()).then_some(text),
         Value::Array(items) if items.is_empty() => None,
+        Value::Object(_) => None,
         other => Some(other.to_string()),
     }
 }
@@ -246,7 +276,8 @@ fn default_of(name: &str) -> Option<String> {
 fn defaults() -> Vec<(String, Value)> {
     let mut out = Vec::new();
     leaves("", RunSettings::default(), &mut out);
-    leaves("task.", TaskConfig::default(), &mut out);
+    leaves("task.", TaskSpec::default(), &mut out);
+    leaves("task.dataset.sources.NAME.", Source::default(), &mut out);
     leaves("model.", ModelConfig::default(), &mut out);
     for (name, method) in
         MethodConfig::NAMES.iter().filter_map(|n| Some((n, MethodConfig::defaults(n)?)))
@@ -258,10 +289,10 @@ fn defaults() -> Vec<(String, Value)> {
     out
 }
 
-fn leaves(prefix: &str, group: impl Group, out: &mut Vec<(String, Value)>) {
+fn leaves(prefix: &str, group: impl Serialize, out: &mut Vec<(String, Value)>) {
     fn walk(path: String, value: Value, out: &mut Vec<(String, Value)>) {
         match value {
-            Value::Object(map) => {
+            Value::Object(map) if !map.is_empty() => {
                 let path = if path.is_empty() || path.ends_with('.') { path } else { path + "." };
                 map.into_iter().for_each(|(key, value)| walk(format!("{path}{key}"), value, out));
             }

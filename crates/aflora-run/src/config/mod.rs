@@ -47,4 +47,4 @@ mod yaml;
 pub use every::Every;
 pub use problem::{ConfigErrors, Problem};
 pub use resolve::{load, Resolved};
-pub use settings::{ModelConfig, RunSettings, TaskConfig, WeightsFrom, INPUT};
+pub use settings::{ModelConfig, RunSettings, WeightsFrom};

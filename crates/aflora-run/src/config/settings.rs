@@ -2,15 +2,15 @@
 
 use super::every::Every;
 use super::layers::Group;
-use crate::data::Task;
+use crate::feed::Source;
 use crate::hub::{is_repo, is_revision};
-use crate::metrics::TextMetric;
+use crate::task::TaskSpec;
 use aflora_core::adapter::MethodConfig;
 use aflora_core::optim::AdamWConfig;
 use aflora_core::{Span, TunerConfig};
-use aflora_models::generate::GenerationSettings;
 use aflora_models::{kinds, Pattern, Purpose, Targets};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fmt::Display;
 use std::path::PathBuf;
 
@@ -202,107 +202,24 @@ fn core_problem(error: aflora_core::Error) -> (String, String) {
     (key, error.to_string())
 }
 
-/// A task block.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TaskConfig {
-    /// The task's name.
-    pub task: String,
-    /// The model that it is run on where none is named.
-    pub model: Option<String>,
-    /// The method where none is named; `aflora` if not given.
-    pub method: Option<String>,
-    /// What the model is given: the example's input stands for `{input}`.
-    pub prompt: String,
-    /// Whether a mere decoder also learns to write the prompt.
-    pub train_on_inputs: bool,
-    /// Tokens to which what an encoder-decoder should write is cut.
-    pub max_target_length: usize,
-    /// Share of the target's probability that is spread over all tokens.
-    pub label_smoothing: f64,
-    /// What written texts are judged by; the first decides which epoch was best.
-    pub metrics: Vec<TextMetric>,
-    /// How texts are written; what is not said here is as the model's files have it.
-    pub generation: GenerationSettings,
-}
-
-impl Default for TaskConfig {
-    fn default() -> Self {
-        TaskConfig {
-            task: String::new(),
-            model: None,
-            method: None,
-            prompt: INPUT.into(),
-            train_on_inputs: false,
-            max_target_length: 128,
-            label_smoothing: 0.0,
-            metrics: vec![TextMetric::ExactMatch],
-            generation: GenerationSettings::default(),
-        }
-    }
-}
-
-/// What stands for an example's input in a prompt.
-pub const INPUT: &str = "{input}";
-
-impl TaskConfig {
-    /// The keys that say something other than the default, for a task that they mean nothing to.
-    fn text_settings(&self) -> Vec<&'static str> {
-        let plain = TaskConfig::default();
-        let as_value = |config| serde_json::to_value(config).unwrap_or_default();
-        let (own, plain) = (as_value(self), as_value(&plain));
-        let keys = [
-            "prompt",
-            "train_on_inputs",
-            "max_target_length",
-            "label_smoothing",
-            "metrics",
-            "generation",
-        ];
-        keys.into_iter().filter(|key| own[*key] != plain[*key]).collect()
-    }
-}
-
-impl Group for TaskConfig {
+impl Group for TaskSpec {
     fn problems(&self) -> Vec<(String, String)> {
-        let mut problems = Vec::new();
-        if self.task.is_empty() {
-            problems.push(("task".into(), "the task block has no `task`".into()));
-        } else {
-            match self.task.parse::<Task>() {
-                Err(unknown) => problems.push(("task".into(), unknown.to_string())),
-                Ok(Task::Labels(spec)) => {
-                    for key in self.text_settings() {
-                        let words = format!(
-                            "`{key}` has no say in the task `{}`, which asks for labels",
-                            spec.name
-                        );
-                        problems.push((key.into(), words));
-                    }
-                }
-                Ok(Task::Text(_)) => {}
-            }
-        }
-        let mut need = |ok: bool, key: &str, value: &dyn Display, right: &str| {
-            if !ok {
-                let message = format!("`{key}` is {value}, but must be {right}");
-                problems.push((key.to_string(), message));
-            }
-        };
-        let holds = self.prompt.contains(INPUT);
-        let right = "a text with `{input}` in it, where the example's input comes";
-        need(holds, "prompt", &format!("{:?}", self.prompt), right);
-        let length = self.max_target_length;
-        need((2..=MOST).contains(&length), "max_target_length", &length, "at least 2");
-        let smoothing = self.label_smoothing;
-        let small = (0.0..1.0).contains(&smoothing);
-        need(small, "label_smoothing", &smoothing, "at least 0 and below 1");
-        need(!self.metrics.is_empty(), "metrics", &"empty", "a list with at least one metric");
-        if let Err(error) = self.generation.validate() {
-            let (key, message) = core_problem(error);
-            problems.push((format!("generation.{key}"), message));
+        let mut problems = TaskSpec::problems(self);
+        // It becomes a part of the run's name.
+        if !self.task.is_empty() && !is_name(&self.task) {
+            let message = format!("`task` is {:?}, but must be {NAME}", self.task);
+            problems.push(("task".into(), message));
         }
         problems
+    }
+
+    fn chosen_names(path: &[String]) -> Option<Value> {
+        let as_value = |source: Source| serde_json::to_value(source).unwrap_or_default();
+        match path.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["dataset", "sources"] => Some(as_value(Source::default())),
+            ["dataset", "sources", _, "files" | "columns" | "skip"] => Some(Value::Null),
+            _ => None,
+        }
     }
 }
 

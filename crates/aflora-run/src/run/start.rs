@@ -75,7 +75,7 @@ pub fn inputs(run: &Prepared) -> BTreeMap<String, String> {
         let number = (1..).find(|n| !inputs.contains_key(&format!("{name} ({n})")));
         inputs.insert(format!("{name} ({})", number.unwrap_or(1)), sha256.clone());
     };
-    run.sources.iter().for_each(|source| add(format!("data {}", source.split), &source.sha256));
+    run.data.iter().for_each(|source| add(format!("data {}", source.split), &source.sha256));
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     run.weights.iter().for_each(|(path, sha256)| add(format!("weights {}", name(path)), sha256));
     inputs
@@ -88,7 +88,7 @@ fn check_inputs(moment: &Moment, run: &Prepared) -> Result<()> {
     let differ: Vec<&String> = keys.filter(|k| moment.inputs.get(*k) != here.get(*k)).collect();
     if let Some(first) = differ.first() {
         let mut read: Vec<String> =
-            run.sources.iter().map(|source| source.path.display().to_string()).collect();
+            run.data.iter().map(|source| source.path.display().to_string()).collect();
         read.extend(run.weights.iter().map(|(path, _)| path.display().to_string()));
         read.dedup();
         usage!(
@@ -117,7 +117,7 @@ fn provenance(run: &Prepared, folder: &RunFolder) -> Result<Value> {
         "environment": Environment::current(),
         CONFIG_DIGEST: config,
         "device": device::describe(run.device),
-        "data": run.sources,
+        "data": run.data,
         "weights": weights.map(|(path, sha256)| json!({ "path": path, "sha256": sha256 }))
             .collect::<Vec<_>>(),
         "resumed": [],

@@ -1,22 +1,23 @@
 //! Labels for texts: classes by cross entropy, scores by squared error.
 
 use super::{Evaluated, Objective};
-use crate::data::{Labels, TaskSpec};
-use crate::metrics::Predictions;
+use crate::metrics::Answers;
 use crate::run::batches::{width_for, EncodedSet};
 use crate::run::chance;
 use crate::run::passes::Passes;
+use crate::task::{Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
 use aflora_models::{AdaptedModel, Batch};
 use anyhow::{bail, Result};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// A task that asks for labels.
 #[derive(Debug)]
 pub struct Classify {
     /// The task.
-    pub task: &'static TaskSpec,
+    pub task: Arc<TaskSpec>,
     /// Training rows.
     pub train: EncodedSet,
     /// Evaluation rows by split.
@@ -58,15 +59,22 @@ impl Objective for Classify {
         let mut first_loss = None;
         let mut doubts = Vec::new();
         for (split, set) in &self.evals {
-            let (predictions, mean_loss) = self.predict(model, split, set, progress)?;
+            let (answers, mean_loss) = self.predict(model, split, set, progress)?;
             first_loss.get_or_insert(mean_loss);
-            let guessed = match self.task.labels {
-                Labels::Classes(names) => chance::of_classes(names, &predictions),
-                Labels::Score(..) => chance::of_scores(&predictions),
+            let labels: Vec<&str> = self.task.labels.iter().map(|label| label.as_str()).collect();
+            let guessed = match (&answers, &set.right) {
+                (Answers::Classes(answers), Answers::Classes(right)) => {
+                    chance::of_classes(&labels, answers, right)
+                }
+                (Answers::Scores(answers), Answers::Scores(right)) => {
+                    chance::of_scores(answers, right)
+                }
+                _ => None,
             };
             doubts.extend(guessed.map(|words| format!("{split}: {words}")));
-            for metric in self.task.metrics {
-                metrics.insert(self.name(metric.name(), split), metric.compute(&predictions));
+            for metric in &self.task.metrics {
+                let value = metric.compute(&answers, &set.right);
+                metrics.insert(self.name(metric.name(), split), value);
             }
         }
         let loss = first_loss.unwrap_or(f64::NAN);
@@ -76,13 +84,13 @@ impl Objective for Classify {
     /// The task's first metric, on its first split.
     fn selection(&self) -> String {
         let split = self.evals.first().map_or("", |(name, _)| name);
-        self.name(self.task.metrics[0].name(), split)
+        self.task.metrics.first().map_or(String::new(), |metric| self.name(metric.name(), split))
     }
 
     fn rows(&self, split: &str) -> usize {
         match split {
-            "train" => self.train.labels.len(),
-            _ => self.evals.iter().find(|(n, _)| n == split).map_or(0, |(_, e)| e.labels.len()),
+            "train" => self.train.rows(),
+            _ => self.evals.iter().find(|(n, _)| n == split).map_or(0, |(_, set)| set.rows()),
         }
     }
 
@@ -113,7 +121,7 @@ impl Classify {
     fn collate(&self, set: &EncodedSet, rows: &[usize]) -> [Tensor; 4] {
         let width = width_for(set.longest(rows), self.max_length, self.device);
         let [ids, mask, types] = set.collate(rows, width, self.pad_id);
-        [ids, mask, types, set.labels(rows, self.task.is_regression())]
+        [ids, mask, types, set.labels(rows)]
     }
 
     /// A metric's name on a split, which only several splits need.
@@ -126,37 +134,38 @@ impl Classify {
 
     /// Summed over the rows.
     fn loss_of(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        Ok(if self.task.is_regression() {
+        Ok(if self.task.kind == TaskKind::Score {
             logits.f_squeeze_dim(1)?.f_mse_loss(labels, Reduction::Sum)?
         } else {
             logits.f_cross_entropy_loss(labels, None::<&Tensor>, Reduction::Sum, -100, 0.0)?
         })
     }
 
-    /// Predictions in row order and the mean loss.
+    /// Answers in row order and the mean loss.
     fn predict(
         &self,
         model: &AdaptedModel,
         split: &str,
         set: &EncodedSet,
         progress: &mut dyn Progress,
-    ) -> Result<(Predictions, f64)> {
-        let rows = set.labels.len();
-        let mut predicted = vec![0.0; rows];
+    ) -> Result<(Answers, f64)> {
+        let rows = set.rows();
+        let (mut classes, mut scores) = (vec![0; rows], vec![0.0; rows]);
         let mut total = 0.0;
         let mut done = 0;
         progress.begin(&format!("eval {split}"), rows as u64);
         let _no_grad = tch::no_grad_guard();
-        let regression = self.task.is_regression();
         self.passes.each(&set.longest_first(), |batch_rows| {
             let tensors = self.collate(set, batch_rows).map(|t| t.to_device(self.device));
             let (batch, labels) = on_device(&tensors)?;
             let logits = model.forward(&batch, false)?;
             let sum = self.loss_of(&logits, &labels)?.double_value(&[]);
-            let answers = if regression { logits.squeeze_dim(1) } else { logits.argmax(1, false) };
-            let answers = Vec::<f64>::try_from(answers.to_kind(Kind::Double))?;
-            for (&row, answer) in batch_rows.iter().zip(answers) {
-                predicted[row] = answer;
+            if self.task.kind == TaskKind::Score {
+                let found = Vec::<f64>::try_from(logits.squeeze_dim(1).to_kind(Kind::Double))?;
+                batch_rows.iter().zip(found).for_each(|(&row, score)| scores[row] = score);
+            } else {
+                let found = Vec::<i64>::try_from(logits.argmax(1, false))?;
+                batch_rows.iter().zip(found).for_each(|(&row, class)| classes[row] = class);
             }
             total += sum;
             done += batch_rows.len() as u64;
@@ -164,7 +173,10 @@ impl Classify {
             Ok(())
         })?;
         progress.end();
-        let predictions = Predictions { predicted, expected: set.labels.clone() };
-        Ok((predictions, total / rows.max(1) as f64))
+        let answers = match self.task.kind {
+            TaskKind::Score => Answers::Scores(scores),
+            _ => Answers::Classes(classes),
+        };
+        Ok((answers, total / rows.max(1) as f64))
     }
 }

@@ -1,15 +1,16 @@
 //! Texts for texts: the loss of every token to be written, and what the model writes itself.
 
-use super::texts::{on_device, Texts, IDS, LABELS, NONE, PROMPT};
+use super::texts::{on_device, target_of, Texts, IDS, LABELS, NONE, PROMPT};
 use super::{Evaluated, Objective};
-use crate::data::Pair;
+use crate::metrics::Answers;
 use crate::run::batches::shuffled_by_length;
 use crate::run::chance;
 use crate::run::passes::Passes;
 use crate::run::tokens::{Tokens, EMPTY, TRUNCATED};
+use crate::task::Example;
 use crate::ui::Progress;
 use aflora_models::AdaptedModel;
-use anyhow::Result;
+use anyhow::{bail, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +25,9 @@ pub struct Write {
     used: Vec<usize>,
     eval_split: String,
     eval: Tokens,
-    eval_pairs: Vec<Pair>,
+    eval_examples: Vec<Example>,
+    /// Their targets.
+    right: Answers,
     /// What is taken at once for the loss of an evaluation, and to write.
     loss_passes: Passes,
     write_passes: Passes,
@@ -38,8 +41,8 @@ impl Write {
     /// A text cannot be encoded, or no training row has a target within the maximum length.
     pub fn new(
         texts: Texts,
-        train: &[Pair],
-        (eval_split, eval_pairs): (String, Vec<Pair>),
+        train: &[Example],
+        (eval_split, eval_examples): (String, Vec<Example>),
         eval_batch_size: usize,
         device: Device,
         cache: Option<&Path>,
@@ -54,7 +57,8 @@ impl Write {
                 texts.max_length
             );
         }
-        let eval = texts.encode(&eval_pairs, cache, progress)?;
+        let eval = texts.encode(&eval_examples, cache, progress)?;
+        let right = eval_examples.iter().map(|e| e.right.clone()).collect();
         let [loss_passes, write_passes] = [(), ()].map(|()| Passes::new(eval_batch_size));
         Ok(Write {
             texts,
@@ -62,7 +66,8 @@ impl Write {
             used,
             eval_split,
             eval,
-            eval_pairs,
+            eval_examples,
+            right,
             loss_passes,
             write_passes,
             device,
@@ -148,17 +153,18 @@ impl Objective for Write {
         let written =
             self.texts.write_after(model, &prompts, &self.write_passes, self.device, &mut done)?;
         progress.end();
-        let pairs: Vec<(String, String)> =
-            written.into_iter().zip(&self.eval_pairs).map(|(w, p)| (w, p.target.clone())).collect();
+        let answers = Answers::Texts(written);
         let mut metrics = BTreeMap::new();
         let mut by_row: Vec<(&str, Vec<f64>)> = Vec::new();
-        for metric in &self.texts.config.metrics {
-            metrics.insert(metric.name().to_string(), metric.compute(&pairs));
-            by_row.push((metric.name(), metric.scores(&pairs)));
+        for metric in &self.texts.task.metrics {
+            metrics.insert(metric.name().to_string(), metric.compute(&answers, &self.right));
+            by_row.extend(metric.rows(&answers, &self.right).map(|rows| (metric.name(), rows)));
         }
+        let Answers::Texts(written) = answers else { bail!("a task that writes has texts") };
         let mut lines = Vec::new();
-        for (row, ((written, target), pair)) in pairs.iter().zip(&self.eval_pairs).enumerate() {
-            let mut line = json!({ "input": pair.input, "target": target, "prediction": written });
+        for (row, (written, example)) in written.iter().zip(&self.eval_examples).enumerate() {
+            let (input, target) = (&example.text_a, target_of(example));
+            let mut line = json!({ "input": input, "target": target, "prediction": written });
             for (name, scores) in &by_row {
                 line[*name] = scores[row].into();
             }
@@ -166,7 +172,7 @@ impl Objective for Write {
             lines.push(b'\n');
         }
         let predictions = vec![(self.eval_split.clone(), lines)];
-        let written: Vec<&str> = pairs.iter().map(|(written, _)| written.as_str()).collect();
+        let written: Vec<&str> = written.iter().map(String::as_str).collect();
         let deciding = by_row.first().map(|(name, scores)| (*name, &scores[..]));
         let guessed = chance::of_texts(&written, deciding);
         let doubts = guessed.map(|words| format!("{}: {words}", self.eval_split));
@@ -174,7 +180,7 @@ impl Objective for Write {
     }
 
     fn selection(&self) -> String {
-        self.texts.config.metrics.first().map_or(String::new(), |m| m.name().to_string())
+        self.texts.task.metrics.first().map_or(String::new(), |m| m.name().to_string())
     }
 
     fn rows(&self, split: &str) -> usize {
@@ -197,7 +203,7 @@ impl Objective for Write {
                 None => format!("{cut} training texts are longer than {length} tokens: cut"),
                 Some(_) => format!(
                     "{cut} training texts are longer than {length} tokens, or their targets than {}: cut",
-                    self.texts.config.max_target_length
+                    self.texts.task.max_target_length
                 ),
             });
         }
