@@ -154,7 +154,7 @@ impl Loop<'_> {
         for update in updates.iter().skip(done as usize) {
             interrupt::check()?;
             let step = memory::guarded(|| self.step(update));
-            let step = step.map_err(|e| memory::explain(e, self.run, update))?;
+            let step = step.map_err(|e| memory::explain(e, self.resolved, self.run))?;
             self.after_step(&step)?;
             let completed = self.tuner.completed();
             progress.update(completed - epoch * length, &self.note());
