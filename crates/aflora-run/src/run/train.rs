@@ -45,7 +45,10 @@ pub fn train(
     let flops_at_start = run.model.flops_per_token();
     let Start { mut recorder, course, saved } = start::start(resolved, run, &mut tuner, folder)?;
     if let Some(remark) = tuner.remark() {
-        tracing::info!("{remark}");
+        match resolved.own_spans {
+            true => tracing::warn!("{remark}"),
+            false => tracing::info!("{remark}"),
+        }
     }
     interrupt::listen().context("signals cannot be caught")?;
     if saved.is_none() {
