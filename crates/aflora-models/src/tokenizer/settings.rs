@@ -25,6 +25,8 @@ const EXTRA: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 pub(super) enum Class {
     /// BERT's word pieces.
     Bert,
+    /// MPNet's word pieces, with RoBERTa's tokens around a text.
+    Mpnet,
     /// RoBERTa's and BART's byte-level BPE, with `<s>` and `</s>` around a text.
     Roberta,
     /// GPT-2's byte-level BPE.
@@ -33,6 +35,10 @@ pub(super) enum Class {
     Llama,
     /// DeBERTa-v2's unigram pieces.
     Deberta,
+    /// ALBERT's unigram pieces.
+    Albert,
+    /// XLM-RoBERTa's and CamemBERT's unigram pieces.
+    XlmRoberta,
     /// As its tokenizer.json says.
     Plain,
 }
@@ -237,20 +243,26 @@ fn class_of(name: &str) -> Class {
         "BertTokenizer" | "DistilBertTokenizer" | "ElectraTokenizer" | "MobileBertTokenizer" => {
             Class::Bert
         }
+        "MPNetTokenizer" => Class::Mpnet,
         "RobertaTokenizer" | "BartTokenizer" => Class::Roberta,
         "GPT2Tokenizer" => Class::Gpt2,
         "LlamaTokenizer" => Class::Llama,
         "DebertaV2Tokenizer" => Class::Deberta,
+        "AlbertTokenizer" => Class::Albert,
+        "XLMRobertaTokenizer" | "CamembertTokenizer" => Class::XlmRoberta,
         _ => Class::Plain,
     }
 }
 
 fn class_of_model(kind: &str) -> Class {
     match kind {
-        "bert" | "distilbert" | "electra" => Class::Bert,
+        "bert" | "distilbert" | "electra" | "mobilebert" => Class::Bert,
+        "mpnet" => Class::Mpnet,
         "roberta" | "bart" => Class::Roberta,
         "gpt2" | "gpt_neo" | "gptj" => Class::Gpt2,
         "deberta-v2" => Class::Deberta,
+        "albert" => Class::Albert,
+        "xlm-roberta" | "camembert" => Class::XlmRoberta,
         _ => Class::Plain,
     }
 }
