@@ -7,7 +7,7 @@ use super::{in_module, sound, Checkpoint};
 use crate::backbone::Backbone;
 use crate::config_file::ConfigFile;
 use crate::error::Lines;
-use crate::{Error, Result};
+use crate::{said, Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -64,11 +64,14 @@ fn load_with(
         files: checkpoint.files().map(Path::to_path_buf).collect(),
         ..Default::default()
     };
+    let untied = config.as_ref().and_then(|config| config.keys().get("tie_word_embeddings"));
+    let untied = untied.is_some_and(|tied| tied == false);
     let head =
         Rows::of_head(config.as_ref(), classes.unwrap_or(&[]), &variables, &mut report.warnings);
 
     let (mut problems, mut missing) = (Vec::new(), 0);
     let (mut loads, mut zeros, mut apart) = (Vec::new(), Vec::new(), Vec::new());
+    let mut lent = Vec::new();
     for (name, variable) in &variables {
         let mut found = names.take(name);
         let tied = backbone.tied().iter().find(|(tied, _)| tied == name);
@@ -77,6 +80,10 @@ fn load_with(
                 (Some(one), Some(copy)) if !checkpoint.same(one, copy)? => {
                     problems.extend(checkpoint.misfit(copy, &variable.size()));
                     apart.push((*other, copy, name));
+                }
+                (Some(one), None) if untied => {
+                    found = Some(one);
+                    lent.push((*other, name));
                 }
                 (one, copy) => found = one.or(copy),
             }
@@ -127,8 +134,7 @@ fn load_with(
         };
         loads.push((other.to_string(), own, stored));
         // Where they are said to be two, nothing is odd.
-        let said = config.as_ref().and_then(|config| config.keys().get("tie_word_embeddings"));
-        if said.is_some_and(|tied| tied == false) {
+        if untied {
             continue;
         }
         report.warnings.push(format!(
@@ -136,6 +142,12 @@ fn load_with(
              config.json makes them one: they are kept apart, as in transformers"
         ));
     }
+    report.warnings.extend(lent.into_iter().map(|(other, name)| {
+        format!(
+            "the weights have no `{other}`, though `tie_word_embeddings` in config.json is false: \
+             `{name}` stands in for it"
+        )
+    }));
     report.loaded = loads.len();
     report.unused = names.left();
     let known: Vec<&str> = variables.keys().map(String::as_str).collect();
@@ -151,8 +163,6 @@ fn load_with(
         report.warnings.extend(sound::unsound(&loads)?);
         Ok::<_, Error>(())
     })?;
-    for warning in &report.warnings {
-        tracing::warn!("{}: {warning}", path.display());
-    }
+    report.warnings.iter().for_each(|warning| said::warn(path, warning));
     Ok(report)
 }
