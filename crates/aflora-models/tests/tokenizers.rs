@@ -142,7 +142,7 @@ fn every_file_beside_a_vocabulary_counts_as_in_transformers() {
     let text = std::fs::read_to_string(fixture("resolved.json")).unwrap();
     let cases: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
     assert!(cases.len() > 45);
-    let mut wrong = Vec::new();
+    let (mut wrong, mut warned) = (Vec::new(), Vec::new());
     for case in &cases {
         let folder = tempfile::tempdir().unwrap();
         for file in case["files"].as_array().unwrap() {
@@ -157,7 +157,14 @@ fn every_file_beside_a_vocabulary_counts_as_in_transformers() {
             std::fs::write(folder.path().join(name), keys.to_string()).unwrap();
         }
         let length = case["max_length"].as_u64().unwrap() as usize;
-        let encoder = TextEncoder::from_folder(folder.path(), length).unwrap();
+        let mut opened = None;
+        let log =
+            logged(|| opened = Some(TextEncoder::from_folder(folder.path(), length).unwrap()));
+        let encoder = opened.unwrap();
+        for line in log.lines() {
+            let key = line.split('`').nth(1).unwrap();
+            warned.push(format!("{}: {key}", case["name"].as_str().unwrap()));
+        }
         for (row, text) in case["texts"].as_array().unwrap().iter().enumerate() {
             let pair = match text.as_array() {
                 Some(both) => (both[0].as_str().unwrap(), both[1].as_str()),
@@ -172,6 +179,46 @@ fn every_file_beside_a_vocabulary_counts_as_in_transformers() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // What counts is no warning, and what transformers leaves out is one.
+    let left_out = [
+        "tokenizer.json as it is: do_lower_case",
+        "llama's tokenizer.json: add_eos_token",
+        "albert's capitals and accents kept: remove_space",
+        "albert's file as it is: do_lower_case",
+        "albert's file as it is: keep_accents",
+        "xlm-roberta of a class: add_bos_token",
+        "xlm-roberta of a class: add_eos_token",
+        "xlm-roberta does not lowercase: do_lower_case",
+        "albert with another unknown word: unk_token",
+    ];
+    assert_eq!(warned, left_out);
+}
+
+#[test]
+fn a_class_that_is_not_built_of_its_vocabulary_is_said() {
+    for (files, keys, expected) in [
+        (
+            vec!["word_piece/vocab.txt"],
+            json!({ "tokenizer_class": "BertJapaneseTokenizer" }),
+            "`tokenizer_class` is `BertJapaneseTokenizer`, which is not built of a vocab.txt: it is read as BERT's",
+        ),
+        (
+            vec!["bpe/vocab.json", "bpe/merges.txt"],
+            json!({ "tokenizer_class": "CLIPTokenizer" }),
+            "`tokenizer_class` is `CLIPTokenizer`, which is not built of a vocab.json: it is read as RoBERTa's",
+        ),
+        (vec!["word_piece/vocab.txt"], json!({ "tokenizer_class": "BertTokenizerFast" }), ""),
+        (vec!["word_piece/vocab.txt"], json!({}), ""),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let from = fixture(file);
+            std::fs::copy(&from, folder.path().join(from.file_name().unwrap())).unwrap();
+        }
+        std::fs::write(folder.path().join("tokenizer_config.json"), keys.to_string()).unwrap();
+        let log = logged(|| drop(TextEncoder::from_folder(folder.path(), 16).unwrap()));
+        assert!(log.contains(expected) && log.is_empty() == expected.is_empty(), "{log}");
+    }
 }
 
 /// transformers takes no notice of them either, and says nothing.

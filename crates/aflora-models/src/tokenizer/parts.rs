@@ -18,7 +18,8 @@ use tokenizers::pre_tokenizers::punctuation::Punctuation;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreSequence;
 use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::{
-    DecoderWrapper, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
+    DecoderWrapper, Model, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper,
+    SplitDelimiterBehavior, Tokenizer,
 };
 
 /// Gives `tokenizer` the parts of its class by the settings in `folder`; those of a class that has
@@ -44,6 +45,7 @@ pub(super) fn make(
                 .with_normalizer(Some(normalizer))
                 .with_pre_tokenizer(Some(BertPreTokenizer))
                 .with_decoder(Some(WordPieceDecoder::default()));
+            unknown(tokenizer, settings);
         }
         Class::Roberta | Class::Gpt2 => {
             let space = flag("add_prefix_space", false)?;
@@ -110,6 +112,19 @@ pub(super) fn make(
         Class::Llama | Class::Deberta | Class::Plain => {}
     }
     Ok(())
+}
+
+/// Lets words that no pieces make become the token that the settings name, if they name one.
+fn unknown(tokenizer: &mut Tokenizer, settings: &Settings) {
+    let named = settings.named().find(|(name, _)| *name == "unk_token");
+    let (Some((_, named)), ModelWrapper::WordPiece(model)) = (named, tokenizer.get_model()) else {
+        return;
+    };
+    if model.unk_token != named.content && model.token_to_id(&named.content).is_some() {
+        let mut model = model.clone();
+        model.unk_token.clone_from(&named.content);
+        tokenizer.with_model(model);
+    }
 }
 
 /// Words at spaces, each with a mark before it: as SentencePiece's unigram models of the BERT kind

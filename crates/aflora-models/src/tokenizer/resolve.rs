@@ -57,6 +57,9 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, Settings)> {
     let file = [json, spm, llama, bpe, words].into_iter().find(|path| path.is_file());
     let mut made =
         Made { tokenizer, folder, file: file.unwrap_or_default(), settings: &settings, from_json };
+    if !from_json {
+        settings.warn_of_class(folder, &made.file, class);
+    }
     parts::make(class, &mut made.tokenizer, folder, &settings, from_json)?;
     made.add(class)?;
     made.around(class)?;

@@ -6,7 +6,7 @@
 //! before tokenizer_config.json, and added_tokens.json names what was added.
 
 use super::damaged;
-use crate::{json, Result};
+use crate::{json, said, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -43,6 +43,23 @@ pub(super) enum Class {
     Plain,
 }
 
+impl Class {
+    /// Whose it is, in words.
+    fn whose(self) -> &'static str {
+        match self {
+            Class::Bert => "BERT's",
+            Class::Mpnet => "MPNet's",
+            Class::Roberta => "RoBERTa's",
+            Class::Gpt2 => "GPT-2's",
+            Class::Llama => "LLaMA's",
+            Class::Deberta => "DeBERTa's",
+            Class::Albert => "ALBERT's",
+            Class::XlmRoberta => "XLM-RoBERTa's",
+            Class::Plain => "it is",
+        }
+    }
+}
+
 /// What the files beside a vocabulary say.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
@@ -55,6 +72,8 @@ pub(super) struct Settings {
     pub added: BTreeMap<u32, AddedToken>,
     /// What transformers would make of the folder; none if nothing says it.
     pub class: Option<Class>,
+    /// The class by its name in transformers, and the file that names it.
+    pub class_name: Option<(&'static str, String)>,
 }
 
 impl Settings {
@@ -68,9 +87,11 @@ impl Settings {
         let word = |keys: &Map<String, Value>, key: &str| {
             keys.get(key).and_then(Value::as_str).map(str::to_string)
         };
-        let class = word(&keys, "tokenizer_class").or_else(|| word(&model, "tokenizer_class"));
-        let class = match class {
-            Some(name) => Some(class_of(name.trim_end_matches("Fast"))),
+        let class_name = [("tokenizer_config.json", &keys), ("config.json", &model)]
+            .into_iter()
+            .find_map(|(file, keys)| Some((file, word(keys, "tokenizer_class")?)));
+        let class = match &class_name {
+            Some((_, name)) => Some(class_of(name.trim_end_matches("Fast"))),
             None => word(&model, "model_type").map(|kind| class_of_model(&kind)),
         };
 
@@ -96,7 +117,7 @@ impl Settings {
             }
             keys.extend(map);
         }
-        let mut settings = Settings { keys, class, ..Settings::default() };
+        let mut settings = Settings { keys, class, class_name, ..Settings::default() };
         settings.names(folder)?;
         if decoder.is_none() {
             for (content, id) in object(folder, "added_tokens.json")? {
@@ -120,6 +141,21 @@ impl Settings {
         }
         settings.added = added;
         Ok(settings)
+    }
+
+    /// Warns where a file names another class than the one that its vocabulary, no tokenizer.json,
+    /// is read as.
+    pub(super) fn warn_of_class(&self, folder: &Path, vocabulary: &Path, class: Class) {
+        let Some((file, name)) = self.class_name.as_ref().filter(|_| self.class != Some(class))
+        else {
+            return;
+        };
+        let vocabulary = vocabulary.file_name().unwrap_or_default().to_string_lossy();
+        let words = format!(
+            "`tokenizer_class` is `{name}`, which is not built of a {vocabulary}: it is read as {}",
+            class.whose()
+        );
+        said::warn(&folder.join(file), &words);
     }
 
     /// Picks the special tokens out of the keys.

@@ -5,16 +5,16 @@
 //! in transformers. Which settings those are need not be known here: one that counts is met.
 
 use super::settings::Settings;
-use crate::{said, Error, Result};
+use crate::{said, Result};
 use std::path::Path;
 use tokenizers::{
-    NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
-    Tokenizer,
+    Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer, Tokenizer,
 };
 
-/// A setting that is true or false, whether a tokenizer does it (none where the probe cannot tell),
+/// A setting that is true or false, whether a tokenizer does it (none where a probe cannot tell, or fails),
 /// and what it does where it does not, and where it does.
-type Check = (&'static str, fn(&Probe<'_>) -> tokenizers::Result<Option<bool>>, [&'static str; 2]);
+type Check = (&'static str, fn(&Probe<'_>) -> Option<bool>, [&'static str; 2]);
 
 const CHECKS: [Check; 10] = [
     ("do_lower_case", |probe| probe.lowers(), ["capitals are kept", "texts are lowercased"]),
@@ -61,7 +61,7 @@ const CHECKS: [Check; 10] = [
 /// meet.
 ///
 /// # Errors
-/// A setting is neither true nor false, or the tokenizer fails.
+/// A setting is neither true nor false.
 pub(super) fn warn(
     folder: &Path,
     settings: &Settings,
@@ -70,16 +70,20 @@ pub(super) fn warn(
 ) -> Result<()> {
     let probe = Probe { tokenizer, settings };
     let file = file.file_name().unwrap_or_default().to_string_lossy();
-    for (key, does, words) in CHECKS {
+    let words = |key: &str, stated: &str, does: &str| {
+        format!("`{key}` is {stated}, which does not count beside this {file}: {does}")
+    };
+    for (key, does, each) in CHECKS {
         let Some(stated) = settings.flag(folder, key)? else { continue };
-        let does = does(&probe).map_err(|e| Error::Encode(e.to_string()))?;
-        if let Some(does) = does.filter(|&does| does != stated) {
-            let words = format!(
-                "`{key}` is {stated}, which does not count beside this {file}: {}",
-                words[usize::from(does)]
-            );
+        if let Some(does) = does(&probe).filter(|&does| does != stated) {
+            let words = words(key, &stated.to_string(), each[usize::from(does)]);
             said::warn(&folder.join("tokenizer_config.json"), &words);
         }
+    }
+    if let Some((stated, does)) = probe.unknown() {
+        let does = format!("unknown words become `{does}`");
+        // Either of two files names it.
+        said::warn(folder, &words("unk_token", &format!("`{stated}`"), &does));
     }
     Ok(())
 }
@@ -90,77 +94,93 @@ struct Probe<'a> {
 }
 
 impl Probe<'_> {
-    fn lowers(&self) -> tokenizers::Result<Option<bool>> {
+    fn lowers(&self) -> Option<bool> {
         let text = self.words("A")?.concat();
-        Ok(match text.as_str() {
+        match text.as_str() {
             "a" => Some(true),
             "A" => Some(false),
             _ => None,
+        }
+    }
+
+    fn strips(&self) -> Option<bool> {
+        let text = self.words("é")?.concat();
+        (!text.is_empty()).then_some(text == "e")
+    }
+
+    fn keeps(&self) -> Option<bool> {
+        self.strips().map(|strips| !strips)
+    }
+
+    fn splits_chinese(&self) -> Option<bool> {
+        Some(self.words("a电b")?.len() == 3)
+    }
+
+    fn splits_punctuation(&self) -> Option<bool> {
+        Some(self.words("a!b")?.len() == 3)
+    }
+
+    fn trims(&self) -> Option<bool> {
+        Some(self.pieces("  a ")?.len() == 1)
+    }
+
+    fn begins_with_space(&self) -> Option<bool> {
+        self.pieces("a")?.first().map(|piece| piece.starts_with(SPACE))
+    }
+
+    fn begins(&self) -> Option<bool> {
+        self.around("bos_token", |tokens| tokens.first().copied())
+    }
+
+    fn ends(&self) -> Option<bool> {
+        self.around("eos_token", |tokens| tokens.last().copied())
+    }
+
+    /// Whether the token with this name stands on this side of a text; where no file names one,
+    /// whether any special one does.
+    fn around(&self, name: &str, side: fn(&[u32]) -> Option<u32>) -> Option<bool> {
+        let encoding = self.tokenizer.encode_fast("a", true).ok()?;
+        Some(match self.named(name) {
+            Some((_, named)) => side(encoding.get_ids()) == Some(named),
+            None => side(encoding.get_special_tokens_mask()) == Some(1),
         })
     }
 
-    fn strips(&self) -> tokenizers::Result<Option<bool>> {
-        let text = self.words("é")?.concat();
-        Ok((!text.is_empty()).then_some(text == "e"))
+    /// The token that is named as the unknown one, and what the unknown becomes, if that is another.
+    fn unknown(&self) -> Option<(&str, String)> {
+        let (named, wanted) = self.named("unk_token")?;
+        // A character that stands for nothing. Bytes, or nothing at all, are no unknown token.
+        let found = self.tokenizer.get_model().tokenize("\u{10fffd}").ok()?;
+        let [found] = &found[..] else { return None };
+        let does = self.tokenizer.id_to_token(found.id).filter(|_| found.id != wanted);
+        does.map(|does| (named, does))
     }
 
-    fn keeps(&self) -> tokenizers::Result<Option<bool>> {
-        Ok(self.strips()?.map(|strips| !strips))
-    }
-
-    fn splits_chinese(&self) -> tokenizers::Result<Option<bool>> {
-        Ok(Some(self.words("a电b")?.len() == 3))
-    }
-
-    fn splits_punctuation(&self) -> tokenizers::Result<Option<bool>> {
-        Ok(Some(self.words("a!b")?.len() == 3))
-    }
-
-    fn trims(&self) -> tokenizers::Result<Option<bool>> {
-        Ok(Some(self.pieces("  a ")?.len() == 1))
-    }
-
-    fn begins_with_space(&self) -> tokenizers::Result<Option<bool>> {
-        let pieces = self.pieces("a")?;
-        Ok(pieces.first().map(|piece| piece.starts_with(SPACE)))
-    }
-
-    fn begins(&self) -> tokenizers::Result<Option<bool>> {
-        let ids = self.tokenizer.encode_fast("a", true)?;
-        Ok(Some(self.is("bos_token", ids.get_ids().first())))
-    }
-
-    fn ends(&self) -> tokenizers::Result<Option<bool>> {
-        let ids = self.tokenizer.encode_fast("a", true)?;
-        Ok(Some(self.is("eos_token", ids.get_ids().last())))
-    }
-
-    /// Whether this is the id of the token with this name.
-    fn is(&self, name: &str, id: Option<&u32>) -> bool {
-        let token = self.settings.named().find(|(named, _)| *named == name);
-        let token = token.and_then(|(_, token)| self.tokenizer.token_to_id(&token.content));
-        token.is_some() && token.as_ref() == id
+    /// The token with this name, and its id, if a file names it and the vocabulary has it.
+    fn named(&self, name: &str) -> Option<(&str, u32)> {
+        let (_, token) = self.settings.named().find(|(named, _)| *named == name)?;
+        Some((&token.content, self.tokenizer.token_to_id(&token.content)?))
     }
 
     /// What a text is cut into before the vocabulary comes into it.
-    fn pieces(&self, text: &str) -> tokenizers::Result<Vec<String>> {
+    fn pieces(&self, text: &str) -> Option<Vec<String>> {
         let mut normalized = NormalizedString::from(text);
         if let Some(part) = self.tokenizer.get_normalizer() {
-            part.normalize(&mut normalized)?;
+            part.normalize(&mut normalized).ok()?;
         }
         let mut cut = PreTokenizedString::from(normalized);
         if let Some(part) = self.tokenizer.get_pre_tokenizer() {
-            part.pre_tokenize(&mut cut)?;
+            part.pre_tokenize(&mut cut).ok()?;
         }
         let pieces = cut.get_splits(OffsetReferential::Original, OffsetType::Byte);
-        Ok(pieces.into_iter().map(|(piece, ..)| piece.to_string()).collect())
+        Some(pieces.into_iter().map(|(piece, ..)| piece.to_string()).collect())
     }
 
     /// [`Self::pieces`] without marks for spaces.
-    fn words(&self, text: &str) -> tokenizers::Result<Vec<String>> {
+    fn words(&self, text: &str) -> Option<Vec<String>> {
         let pieces = self.pieces(text)?.into_iter();
         let words = pieces.map(|piece| piece.trim_matches(SPACE).to_string());
-        Ok(words.filter(|word| !word.is_empty()).collect())
+        Some(words.filter(|word| !word.is_empty()).collect())
     }
 }
 
