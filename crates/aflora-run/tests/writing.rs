@@ -159,7 +159,7 @@ fn a_run_warns_of_each_odd_setting_of_the_model_once() {
     succeeded(&output);
     let log = text(&output.stderr);
     for once in [
-        "config.json: `rope_theta` is 10000.0, but 500.0 within `rope_parameters`",
+        "config.json: `rope_theta` is 10000, but 500 within `rope_parameters`",
         "generation_config.json: `do_sample` is true; texts are not sampled",
         "generation_config.json: `repetition_penalty` is 1.2; this is not built",
         "tokenizer_config.json: `do_lower_case` is true, which does not count",
