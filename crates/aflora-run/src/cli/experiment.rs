@@ -152,7 +152,7 @@ fn listed(plan: &Plan, place: &Place) -> String {
     let cells: String = plan.cells.iter().enumerate().map(line).collect();
     let title = printable_line(&plan.layout.title);
     let n = counted(plan.cells.len(), "cell");
-    format!("{title}\n{n}, profile {}\n{cells}", plan.profile)
+    format!("{title}\n{n}, profile {}\n{cells}", printable_line(&plan.profile))
 }
 
 /// Writes the results file whole or not at all.
