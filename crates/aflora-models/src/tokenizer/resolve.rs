@@ -53,13 +53,7 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, Settings)> {
     } else if words.is_file() {
         (word_piece(&words, &settings)?, Class::Bert, false)
     } else {
-        return Err(Error::Tokenizer {
-            path: folder.to_path_buf(),
-            problem:
-                "no tokenizer here: expected `tokenizer.json`, a SentencePiece `spm.model` or \
-                 `tokenizer.model`, `vocab.json` with `merges.txt`, or a WordPiece `vocab.txt`"
-                    .into(),
-        });
+        return Err(Error::NoTokenizer { path: folder.to_path_buf() });
     };
     let file = [json, spm, llama, bpe, words].into_iter().find(|path| path.is_file());
     let mut made =

@@ -9,7 +9,7 @@ use aflora_run::experiment::slurm::{self, Asked};
 use aflora_run::interrupt::{self, Interrupted};
 use aflora_run::report;
 use aflora_run::ui::{counted, shown, Progress};
-use aflora_run::UsageError;
+use aflora_run::{check_makeable, UsageError};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -107,6 +107,9 @@ impl Experiment {
         if self.dry_run {
             print!("{}", listed(&plan, &place));
             return Ok(());
+        }
+        if self.cell.is_none() {
+            check_makeable("the folder of results", &self.out)?;
         }
         let outcome = runner::run(&plan, &place, progress)?;
         // A cell of an array is no experiment: whoever started the array collects.

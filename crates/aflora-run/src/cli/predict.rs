@@ -1,6 +1,6 @@
 //! `aflora predict`: a finished run's answers to the rows of a file.
 
-use super::output::write_to;
+use super::output::Output;
 use super::saved::Saved;
 use aflora_run::data::table::Format;
 use aflora_run::predict::{self, Settings};
@@ -19,7 +19,7 @@ pub struct Predict {
     /// The input's form, where its name does not tell it: csv, tsv or jsonl.
     #[arg(long, value_name = "FORM", value_parser = form)]
     format: Option<Format>,
-    /// Where to write; standard output if not given.
+    /// The file to write; standard output if not given, or `-`.
     #[arg(long)]
     output: Option<PathBuf>,
     /// auto, cpu, cuda or cuda:N.
@@ -46,7 +46,7 @@ other. Standard input, pipes and other endings are JSON objects, one a line, unl
 otherwise. Texts that are empty, or longer than the run reads, are told by their lines.
 
 --output takes a device or a pipe as it stands and writes through a link; a file appears whole or
-not at all.
+not at all, and one whose folder takes no new file is written where it stands once all is ready.
 
 Examples:
   aflora predict runs/reviews-minilm-aflora-seed42 new.csv --output judged.jsonl
@@ -67,6 +67,7 @@ impl Predict {
     /// # Errors
     /// The run cannot be opened, a row is not as it should be, or the output cannot be written.
     pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
+        let output = Output::open(self.output.as_deref())?;
         let run = self.saved.open(progress)?;
         let settings = Settings {
             device: &self.device,
@@ -74,7 +75,7 @@ impl Predict {
             batch_size: self.batch_size,
             format: self.format,
         };
-        write_to(self.output.as_deref(), |to| {
+        output.write(|to| {
             let rows = predict::predict(&run, &self.input, to, &settings, progress)?;
             tracing::info!("{rows} rows");
             Ok(())
