@@ -49,11 +49,34 @@ fn a_row_keeps_its_own_columns_and_every_digit() {
     for part in ["{\"label\":\"mine\",", "\"n\":\"1.50\",", "\"predicted_label\":"] {
         assert!(found.contains(part), "{part} is missing in {found}");
     }
-    // Names are those of the first row, so a later one may not take them.
+}
+
+/// A late `label` ended the file, and so did the output of a prediction with labels.
+#[test]
+fn a_late_label_and_the_output_of_a_prediction_are_rows_like_others() {
+    let place = finished();
     let mixed = "{\"text_a\": \"a\", \"text_b\": \"b\"}\n\
-                 {\"text_a\": \"a\", \"text_b\": \"b\", \"label\": 1}\n";
+                 {\"text_a\": \"a\", \"text_b\": \"b\", \"label\": 1, \"x\": NaN}\n\
+                 {\"text_a\": \"a\", \"text_b\": \"b\"}\n";
     let output = predict(place.path(), "mixed.jsonl", mixed.as_bytes(), &[]);
-    refused(&output, 1, "mixed.jsonl, line 2: the row has a `label` of its own");
+    let found = lines(&output);
+    assert!(found[1].contains("\"label\":1,\"x\":null,\"predicted_label\":\""), "{}", found[1]);
+    assert!(found[1].contains("\"predicted_scores\":{"), "{}", found[1]);
+    assert!(found[0].contains("\"b\",\"label\":\"") && found[0] == found[2], "{}", found[2]);
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("1 row has a name itself that the answers have") && told.contains("line 2")
+    );
+
+    // Back in, again and again.
+    let mut rows = found[0].clone() + "\n";
+    for named in ["predicted_label", "predicted_label_2", "predicted_label_3"] {
+        let output = predict(place.path(), "again.jsonl", rows.as_bytes(), &[]);
+        let found = lines(&output);
+        let start = rows.strip_suffix("}\n").unwrap();
+        assert!(found[0].starts_with(&format!("{start},\"{named}\":\"")), "{}", found[0]);
+        rows = found[0].clone() + "\n";
+    }
 }
 
 #[test]
@@ -283,4 +306,21 @@ fn an_output_called_as_standard_output_goes_there() {
     let log = fs::read_to_string(&log).unwrap();
     assert!(log.starts_with("before\n{") && log.lines().count() == 3, "{log}");
     assert!(!place.path().join("-").exists());
+}
+
+/// Each was told to be missing.
+#[test]
+fn what_stands_in_the_place_of_a_run_s_file_is_told() {
+    let place = workplace();
+    let path = |name: &str| place.path().join("out").join(name);
+    fs::create_dir_all(path("config.yaml")).unwrap();
+    refused(&run(place.path(), &["task=mrpc", "run_dir=out"]), 2, "config.yaml: it is a folder");
+    refused(&aflora(place.path(), &["watch", "out"]), 2, "config.yaml: it is a folder");
+    let predict = || aflora(place.path(), &["predict", "out", "new.csv"]);
+    refused(&predict(), 2, "out is no finished run: it holds no metrics.json");
+    fs::create_dir(path("metrics.json")).unwrap();
+    refused(&predict(), 2, "out/metrics.json: it is a folder, not a file");
+    fs::remove_dir(path("metrics.json")).unwrap();
+    assert!(Command::new("mkfifo").arg(path("metrics.json")).status().unwrap().success());
+    refused(&predict(), 2, "out/metrics.json: it is a pipe or device, no file");
 }

@@ -38,11 +38,13 @@ pub const HELP: &str = "\
 Rows hold `text`, or `text_a` and `text_b` for tasks on pairs, or the names that the task's own
 files have (`sentence1`, `#1 String`). Each comes back as a line of JSON, its values as they stood,
 with `label` and `scores` added, `score` for a regression, or `prediction` where the task asks for
-text. Classes go by the names that `aflora merge` writes (`equivalent`, not `1`). Where the first row has such a name itself, ours are `predicted_label`, `predicted_scores`,
-`predicted_score` or `predicted_text`; a later row that has one of ours is an error.
+text. Classes go by the names that `aflora merge` writes (`equivalent`, not `1`). 
+Where the first row has such a name itself, ours are `predicted_label`, `predicted_scores`,
+`predicted_score` or `predicted_text`, and `predicted_label_2` and so on where it has these too; a
+later row that has one of ours is told, and only its answers go by the next free name.
 
 A .csv file is read by RFC 4180; in a .tsv file, as in GLUE's, a quote is a character like any
-other. Standard input, pipes and other endings are JSON objects, one a line, unless --format says
+other. NaN and Infinity, which Python writes into JSON, are read as null. Standard input, pipes and other endings are JSON objects, one a line, unless --format says
 otherwise. Texts that are empty, or longer than the run reads, are told by their lines.
 
 --output takes a device or a pipe as it stands and writes through a link; a file appears whole or

@@ -1,7 +1,7 @@
 //! Which folder a run gets: a new one, or one in which the same run was begun.
 
 use super::checkpoint;
-use super::folder::{read_json, RunFolder, CONFIG, CONFIG_DIGEST, METRICS, PROVENANCE};
+use super::folder::{holds, read_json, RunFolder, CONFIG, CONFIG_DIGEST, METRICS, PROVENANCE};
 use super::lock::{self, Lock};
 use super::summary::Summary;
 use crate::config::{self, Resolved};
@@ -58,7 +58,7 @@ impl Place {
             check_makeable(FOLDER, path)?;
             return Ok(true);
         }
-        if !path.join(CONFIG).is_file() {
+        if !holds(path, CONFIG)? {
             usage!(
                 "run_dir {} already holds something, but no run; name another one or remove it",
                 path.display()
