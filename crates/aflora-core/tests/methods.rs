@@ -1,8 +1,8 @@
 //! One suite over every method that puts adapters on layers, on every shape of layer.
 
 use aflora_core::adapter::{
-    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, EloraConfig, LoraConfig, MethodConfig,
-    Plain, PmTrainable, SoraConfig,
+    normal, shapes_only, AdaLoraConfig, AfloraConfig, AfloraRankConfig, EloraConfig, LoraConfig,
+    MethodConfig, Plain, PmTrainable, SoraConfig,
 };
 use aflora_core::freeze::FreezeConfig;
 use aflora_core::optim::Parameter;
@@ -444,4 +444,33 @@ fn every_method_reads_back_as_it_is_written() {
     }
     let vera: MethodConfig = serde_json::from_str(r#"{"method": "vera", "rank": 2}"#).unwrap();
     assert_eq!(vera.build().unwrap().name(), "elora");
+}
+
+#[test]
+fn adapters_of_shapes_alone_are_those_that_are_drawn_and_take_no_memory() {
+    let site = |in_features, out_features| Site {
+        name: "layer".into(),
+        in_features,
+        out_features,
+        block: Block::Ffn,
+    };
+    type About = Vec<(&'static str, Vec<i64>, bool)>;
+    let about = |method: &dyn Method, site: Site| -> About {
+        let adapters = method.attach(&[site], 1, Device::Cpu).unwrap();
+        let tensors = adapters[0].tensors();
+        tensors.into_iter().map(|t| (t.name, t.tensor.size(), t.trainable)).collect()
+    };
+    for (name, method) in methods() {
+        let method = method.as_ref();
+        let drawn = about(method, site(12, 20));
+        assert_eq!(shapes_only(|| about(method, site(12, 20))), drawn, "{name}");
+        // More numbers than any machine holds.
+        let wide = shapes_only(|| about(method, site(1 << 44, 1 << 45)));
+        assert_eq!(wide.len(), drawn.len(), "{name}");
+        assert!(wide.iter().any(|(_, shape, _)| shape.contains(&(1 << 45))), "{name}: {wide:?}");
+    }
+    // And no longer than that, even where the making panics.
+    let panicked = std::panic::catch_unwind(|| shapes_only(|| panic!("on purpose")));
+    assert!(panicked.is_err());
+    assert_ne!(normal(&[4], 1.0, 1, "w").abs().sum(Kind::Float).double_value(&[]), 0.0);
 }
