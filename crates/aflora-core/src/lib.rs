@@ -20,7 +20,8 @@
 //! * [`Hook`]: what a method does during training beside the update
 //! * [`Checkpoints`]: gradient checkpointing, for models too deep for the memory
 //! * [`Tuner`]: one training step: backward, clip, score, freeze, update
-//! * [`fused`]: a door for kernels that compute a path in one go
+//! * [`StepGraphs`]: forward and backward passes that are recorded once and replayed, on a GPU
+//! * [`kernels`]: the one door to what a GPU computes in one go
 //! * [`flops`]: what a layer costs, and what a freeze saves
 //! * [`state`]: all of that, to stop and to go on
 //! * [`accounting`]: how many parameters trained, and when each matrix froze
@@ -35,10 +36,10 @@ mod checkpoint;
 mod error;
 pub mod flops;
 pub mod freeze;
-pub mod fused;
+mod graphs;
 mod hook;
+pub mod kernels;
 pub mod optim;
-mod product;
 mod span;
 pub mod state;
 mod tuner;
@@ -46,6 +47,7 @@ mod tuner;
 pub use adapter::{AdaptedLinear, Adapter, Block, Method, Site};
 pub use checkpoint::Checkpoints;
 pub use error::{Error, Result};
+pub use graphs::StepGraphs;
 pub use hook::{Hook, RunLength};
 pub use span::{Ends, Span};
 pub use state::TunerState;

@@ -19,8 +19,7 @@
 
 use aflora_core::adapter::{AfloraConfig, MethodConfig, PmTrainable};
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
-use aflora_core::{Span, Tuner, TunerConfig};
-use aflora_cuda::StepGraphs;
+use aflora_core::{Span, StepGraphs, Tuner, TunerConfig};
 use aflora_models::{build, build_writer, kinds, AdaptedModel, Backbone, Batch, Pattern};
 use aflora_models::{Purpose, Targets, WriterOptions};
 use aflora_run::device::{choose, peak_memory, synchronize};

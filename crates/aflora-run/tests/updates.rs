@@ -3,7 +3,7 @@
 
 mod common;
 
-use aflora_cuda::StepGraphs;
+use aflora_core::StepGraphs;
 use aflora_run::config;
 use aflora_run::run::prepare::{prepare, Prepared};
 use aflora_run::run::update::Update;

@@ -37,8 +37,8 @@ pub use sora::{Sora, SoraConfig};
 pub use wrap::AdaptedLinear;
 
 use crate::flops::Products;
-use crate::fused::{self, LowRankPath};
 use crate::hook::{Hook, RunLength};
+use crate::kernels::{self, LowRankPath};
 use crate::optim::{Group, Parameter};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -316,16 +316,6 @@ fn check_dropout(dropout: f64) -> Result<()> {
     crate::error::check("dropout", dropout, ok, "at least 0 and below 1")
 }
 
-/// `x` as `[tokens, in_features]`, as it is and dropped out if a rate is given.
-fn flat(x: &Tensor, site: &Site, dropout: Option<f64>) -> (Tensor, Tensor) {
-    let plain = x.reshape([-1, site.in_features]);
-    let dropped = match dropout {
-        Some(p) if p > 0.0 => plain.dropout(p, true),
-        _ => plain.shallow_clone(),
-    };
-    (plain, dropped)
-}
-
 /// The forward pass of a path that computes with its folded pair.
 fn folded_forward(
     adapter: &dyn Adapter,
@@ -336,10 +326,5 @@ fn folded_forward(
 ) -> Tensor {
     let LowRank { down, up } = adapter.folded();
     let path = LowRankPath { down: &down, d: None, up: &up, b: None, scale: 1.0 };
-    if let Some(y) = fused::low_rank(x, weight, bias, dropout, path) {
-        return y;
-    }
-    let (x2, dropped) = flat(x, adapter.site(), dropout);
-    let h = dropped.linear(&down.to_kind(x.kind()), None::<Tensor>);
-    wrap::accumulate(x, &x2, weight, bias, &h, &up)
+    kernels::low_rank(x, weight, bias, &path, dropout)
 }

@@ -7,8 +7,7 @@
 //! dropout, which draws anew in every pass).
 
 use super::objective::Objective;
-use aflora_core::Tuner;
-use aflora_cuda::StepGraphs;
+use aflora_core::{StepGraphs, Tuner};
 use aflora_models::AdaptedModel;
 use anyhow::{Context, Result};
 use tch::Tensor;

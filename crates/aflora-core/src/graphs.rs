@@ -15,9 +15,9 @@
 //! # let mut tuner: aflora_core::Tuner = todo!();
 //! # let model = |x: &tch::Tensor| x.shallow_clone();
 //! # let batches: Vec<[tch::Tensor; 2]> = vec![];
-//! use aflora_core::Checkpoints;
+//! use aflora_core::{Checkpoints, StepGraphs};
 //!
-//! let mut graphs = aflora_cuda::StepGraphs::new(tch::Device::Cuda(0));
+//! let mut graphs = StepGraphs::new(tch::Device::Cuda(0));
 //! for batch in batches {
 //!     let rows = batch[0].size()[0] as f64;
 //!     let loss = graphs.accumulate(&mut tuner, &batch, rows, |batch| {
@@ -31,10 +31,10 @@
 //! # Ok(()) }
 //! ```
 
-use crate::{ops, shim, Error, Graph, Pool};
-use aflora_core::adapter::Role;
-use aflora_core::optim::Group;
-use aflora_core::{Checkpoints, Tuner};
+use crate::adapter::Role;
+use crate::optim::Group;
+use crate::{Checkpoints, Tuner};
+use aflora_cuda::{ops, Error, Graph, Pool};
 use std::collections::{HashMap, HashSet};
 use tch::{Device, Kind, Tensor};
 
@@ -122,7 +122,7 @@ impl StepGraphs {
     ///
     /// # Errors
     /// The loss or its gradient fails by itself. Where only the recording fails, there is none.
-    pub fn accumulate<E: From<aflora_core::Error>>(
+    pub fn accumulate<E: From<crate::Error>>(
         &mut self,
         tuner: &mut Tuner,
         inputs: &[Tensor],
@@ -220,7 +220,7 @@ impl StepGraphs {
         let divisor = (self.number(divisor), divisor);
         let (frozen, matrices) = (tuner.arena().frozen(), matrices(tuner));
         // What the steps before used and left is given back: graphs have memory of their own.
-        shim()?.empty_cache();
+        aflora_cuda::release_unused();
         let (graph, made) = Graph::capture(&pool, || launch(tuner, &inputs, &divisor.0))?;
         let Ok((loss, _)) = made else {
             return Err(Error::Capture("the loss fails while it is recorded".into()));
