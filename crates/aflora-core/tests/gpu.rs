@@ -4,9 +4,7 @@
 use aflora_core::adapter::{normal, Aflora, AfloraConfig, Lora, LoraConfig, PmTrainable, Role};
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::optim::{Arena, Parameter};
-use aflora_core::{
-    AdaptedLinear, Block, Checkpoints, Method, Span, StepGraphs, Tuner, TunerConfig,
-};
+use aflora_core::{AdaptedLinear, Block, Loss, Method, Span, StepGraphs, Tuner, TunerConfig};
 use aflora_cuda::ops;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard};
@@ -150,21 +148,20 @@ fn train(mut graphs: StepGraphs) -> Trained {
         let pieces = if step % 3 == 0 { 2 } else { 1 };
         let masked = |piece: i64| (5 * step as i64 + 11 * piece) % 23;
         let labelled: i64 = (0..pieces).map(|piece| rows - masked(piece)).sum();
-        let mut sum = 0.0;
-        for piece in 0..pieces {
+        let batches = (0..pieces).map(|piece| {
             // On the host, as a data loader gives them.
             let x = normal(&[rows, 24], 0.3, 1, &format!("x {step} {piece}"));
             let labels = Tensor::arange(rows, (Kind::Int64, Device::Cpu)).remainder(3);
             let _ = labels.narrow(0, 0, masked(piece)).fill_(-100);
-            let loss = graphs.accumulate(&mut tuner, &[x, labels], labelled as f64, |batch| {
-                let [one, two, three] = &layers;
-                let h = one.forward(&batch[0]).relu().dropout(0.1, true);
-                let y = three.forward(&two.forward(&h).relu());
-                Ok::<_, aflora_core::Error>((summed(&y, &batch[1]), Checkpoints::default()))
-            });
-            sum += loss.unwrap().double_value(&[]);
-        }
-        losses.push(sum);
+            [x, labels]
+        });
+        let forward = |[x, labels]: &[Tensor; 2]| -> aflora_core::Result<Loss> {
+            let [one, two, three] = &layers;
+            let h = one.forward(x).relu().dropout(0.1, true);
+            Ok(summed(&three.forward(&two.forward(&h).relu()), labels).into())
+        };
+        tuner.forward_backward(batches, labelled as f64, &mut graphs, forward).unwrap();
+        losses.push(tuner.loss().unwrap().double_value(&[]));
         tuner.update().unwrap();
     }
     assert_eq!(graphs.remark(), None);
@@ -218,16 +215,14 @@ fn every_cut_of_an_update_has_its_loss_and_its_gradient_in_replays_too() {
         };
         for pieces in [8, 4, 2, 1] {
             let rows = 8 / pieces;
-            let mut loss = 0.0;
-            for piece in 0..pieces {
-                let batch = [&x, &labels].map(|t| t.narrow(0, piece * rows, rows));
-                let labelled = (8 - update) as f64;
-                let part = graphs.accumulate(&mut tuner, &batch, labelled, |batch| {
-                    let loss = summed(&batch[0].matmul(&w), &batch[1]);
-                    Ok::<_, aflora_core::Error>((loss, Checkpoints::default()))
-                });
-                loss += part.unwrap().double_value(&[]);
-            }
+            let batches =
+                (0..pieces).map(|piece| [&x, &labels].map(|t| t.narrow(0, piece * rows, rows)));
+            let forward = |[x, labels]: &[Tensor; 2]| -> aflora_core::Result<Loss> {
+                Ok(summed(&x.matmul(&w), labels).into())
+            };
+            let labelled = (8 - update) as f64;
+            tuner.forward_backward(batches, labelled, &mut graphs, forward).unwrap();
+            let loss = tuner.loss().unwrap().double_value(&[]);
             let what = format!("update {update} in {pieces} pieces");
             assert!((loss - mean).abs() < 1e-5 * mean, "{what}: {loss}, and whole {mean}");
             assert_close(&what, tuner.gradients().flat(), expected.flat(), Kind::Float);
@@ -250,17 +245,14 @@ fn a_loss_that_reads_from_the_device_trains_operation_by_operation() {
     let mut graphs = StepGraphs::new(GPU);
     let mut reasons = Vec::new();
     for _ in 0..4 {
-        let loss = graphs.accumulate(
-            &mut tuner,
-            &[Tensor::ones([4], (Kind::Float, Device::Cpu))],
-            1.0,
-            |x| {
-                let loss = (&w * &x[0]).square().sum(Kind::Float);
-                let _ = loss.double_value(&[]);
-                Ok::<_, aflora_core::Error>((loss, Checkpoints::default()))
-            },
-        );
-        assert!(loss.unwrap().double_value(&[]) > 0.0);
+        let batch = [Tensor::ones([4], (Kind::Float, Device::Cpu))];
+        let forward = |[x]: &[Tensor; 1]| -> aflora_core::Result<Loss> {
+            let loss = (&w * x).square().sum(Kind::Float);
+            let _ = loss.double_value(&[]);
+            Ok(loss.into())
+        };
+        tuner.forward_backward([batch], 1.0, &mut graphs, forward).unwrap();
+        assert!(tuner.loss().unwrap().double_value(&[]) > 0.0);
         tuner.update().unwrap();
         reasons.extend(graphs.remark());
     }
@@ -281,11 +273,11 @@ fn a_step_that_is_not_finite_leaves_nothing_behind_and_is_counted() {
     for (step, value) in [1.0, 1.0, 1.0, 1.0, f32::NAN, f32::INFINITY, 1.0].into_iter().enumerate()
     {
         let batch = [Tensor::from_slice(&[value, 1.0, 1.0, 1.0])];
-        let loss = graphs.accumulate(&mut tuner, &batch, 1.0, |x| {
-            let loss = (&w * &x[0]).square().sum(Kind::Float);
-            Ok::<_, aflora_core::Error>((loss, Checkpoints::default()))
-        });
-        tuner.update_of(Some(&loss.unwrap())).unwrap();
+        let forward = |[x]: &[Tensor; 1]| -> aflora_core::Result<Loss> {
+            Ok((&w * x).square().sum(Kind::Float).into())
+        };
+        tuner.forward_backward([batch], 1.0, &mut graphs, forward).unwrap();
+        tuner.update().unwrap();
         let in_a_row = [0, 0, 0, 0, 1, 2, 0][step];
         assert_eq!(tuner.skipped().unwrap().1, in_a_row, "step {step}");
         assert!(w.isfinite().all().int64_value(&[]) == 1, "step {step}");

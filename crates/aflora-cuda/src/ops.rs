@@ -89,7 +89,7 @@ pub struct Disentangled<'a> {
     /// Projected tokens, `[tokens, hidden]`. Further rows are positions projected as queries, as
     /// in `pos_query`: one product for both.
     pub query: &'a Tensor,
-    /// As `query`; further rows as in `pos_key`.
+    /// As `query`, `[tokens, hidden]`; further rows as in `pos_key`.
     pub key: &'a Tensor,
     /// Projected tokens, `[tokens, hidden]`.
     pub value: &'a Tensor,
@@ -97,11 +97,11 @@ pub struct Disentangled<'a> {
     /// i - j = length - 1 - t. Without it and without further rows, there are no
     /// content-to-position scores.
     pub pos_key: Option<&'a Tensor>,
-    /// The same positions projected as queries.
+    /// The same positions projected as queries, `[width, hidden]`.
     pub pos_query: Option<&'a Tensor>,
     /// Added to every score of a key, `[batch, length]`.
     pub mask: &'a Tensor,
-    /// Attention heads.
+    /// How many attention heads there are.
     pub heads: i64,
     /// Multiplies every score.
     pub scale: f64,
@@ -131,7 +131,7 @@ pub fn disentangled(of: &Disentangled) -> Option<Tensor> {
     })
 }
 
-/// A copy of a host tensor, of any shape and kind, on the GPU `index`, by way of pinned memory: the
+/// A copy of a host tensor, `[..]` of any kind, on the GPU `index`, by way of pinned memory: the
 /// host does not wait for it. None where CUDA is not loaded.
 pub fn to_gpu(t: &Tensor, index: usize) -> Option<Tensor> {
     let (shim, mut out) = (shim().ok()?, std::ptr::null_mut());
@@ -142,7 +142,8 @@ pub fn to_gpu(t: &Tensor, index: usize) -> Option<Tensor> {
     Some(unsafe { Tensor::from_ptr(out) })
 }
 
-/// Whether operations on `x` may be fused at all: it lies on a GPU, and no kernel has failed.
+/// Whether operations on `x`, of any shape `[..]`, may be fused at all: it lies on a GPU, and no
+/// kernel has failed.
 pub fn fuses(x: &Tensor) -> bool {
     let gpu = matches!(x.device(), tch::Device::Cuda(_));
     gpu && FAILURE.get().is_none() && shim().is_ok()

@@ -57,7 +57,8 @@ fn updates(run: &Prepared, cut: (usize, usize)) -> Vec<(Vec<usize>, f64, Tensor)
     let objective = run.objective.as_ref();
     let epochs = (0..3).flat_map(|epoch| Update::epoch(objective, cut, 7, epoch));
     let made = epochs.map(|update| {
-        let loss = update.accumulate(objective, &run.model, &mut tuner, &mut graphs).unwrap();
+        update.forward_backward(objective, &run.model, &mut tuner, &mut graphs).unwrap();
+        let loss = tuner.loss().unwrap().shallow_clone();
         let gradient = tuner.gradients().flat().copy();
         // Nothing moves: every cut sees the same weights.
         tuner.discard();

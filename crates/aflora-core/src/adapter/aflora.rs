@@ -9,9 +9,10 @@ use super::{
 use crate::error::check;
 use crate::flops::Products;
 use crate::freeze::{FreezeConfig, FreezeController, FreezeMode};
-use crate::hook::{Hook, RunLength};
+use crate::hook::Hook;
 use crate::kernels::{self, LowRankPath};
 use crate::optim::Parameter;
+use crate::span::RunLength;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};

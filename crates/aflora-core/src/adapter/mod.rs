@@ -36,10 +36,11 @@ pub use plain::Plain;
 pub use sora::{Sora, SoraConfig};
 pub use wrap::AdaptedLinear;
 
-use crate::flops::Products;
-use crate::hook::{Hook, RunLength};
+use crate::flops::{self, Flops, Products};
+use crate::hook::Hook;
 use crate::kernels::{self, LowRankPath};
 use crate::optim::{Group, Parameter};
+use crate::span::RunLength;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -195,6 +196,13 @@ pub trait Adapter: Debug + Send {
     /// Which weight gradients a backward pass computes now, for counting its operations.
     fn products(&self) -> Products {
         Products { down: true, up: true }
+    }
+
+    /// Operations of the path as it stands now, for a token whose input has a gradient (as those of
+    /// all but the first layers have).
+    fn flops_per_token(&self) -> Flops {
+        let Site { in_features, out_features, .. } = *self.site();
+        flops::path((in_features, out_features), self.rank(), self.products(), 1, true)
     }
 
     /// The tensors as an adapter folder holds them: those of [`tensors`](Self::tensors), without
