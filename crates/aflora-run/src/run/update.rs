@@ -6,10 +6,12 @@
 //! number of items of the whole update. An update is the same however it is cut, up to rounding (and to
 //! dropout, which draws anew in every pass).
 
+use super::memory::{self, Pass};
 use super::objective::Objective;
 use aflora_core::{Loss, StepGraphs, Tuner};
 use aflora_models::AdaptedModel;
 use anyhow::Result;
+use std::cell::Cell;
 
 /// The rows of one update.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +48,7 @@ impl Update {
     /// the gradient of the update's mean loss then, and that loss.
     ///
     /// # Errors
-    /// The model fails.
+    /// The model fails. Where the memory ran out, the error holds the [`Pass`] that was too large.
     pub fn forward_backward(
         &self,
         objective: &dyn Objective,
@@ -54,11 +56,23 @@ impl Update {
         tuner: &mut Tuner,
         graphs: &mut StepGraphs,
     ) -> Result<()> {
-        let batches = self.passes.iter().map(|rows| objective.batch(rows));
         let items = self.items(objective) as f64;
-        tuner.forward_backward(batches, items, graphs, |batch| {
-            let value = objective.loss(model, batch)?;
-            Ok(Loss { value, checkpoints: model.take_checkpoints() })
+        // The pass that is under way.
+        let pass = Cell::new(None);
+        let batches = self.passes.iter().map(|rows| {
+            let batch = objective.batch(rows);
+            pass.set(Some(Pass::of(&batch)));
+            batch
+        });
+        memory::guarded(|| {
+            tuner.forward_backward(batches, items, graphs, |batch| {
+                let value = objective.loss(model, batch)?;
+                Ok(Loss { value, checkpoints: model.take_checkpoints() })
+            })
+        })
+        .map_err(|error| match pass.get() {
+            Some(pass) => pass.blame(error),
+            None => error,
         })
     }
 }
