@@ -265,7 +265,7 @@ fn training_lowers_the_loss_moves_what_trains_and_nothing_else() {
         let mut tuner =
             Tuner::new(config.clone(), method.as_ref(), parameters(&layers), 10, 60).unwrap();
         for step in 0..60 {
-            tuner.step(&loss(&layers)).unwrap();
+            tuner.step(loss(&layers)).unwrap();
             if step == 9 {
                 assert_eq!(tuner.unmoved().unwrap(), Vec::<String>::new(), "{name}");
             }
@@ -291,7 +291,7 @@ fn ranks_fall_to_their_budget_and_what_is_saved_is_slim_and_the_same() {
         let at_start = tuner.rank_in_use().unwrap();
         assert_eq!(at_start, 16, "{name}");
         for _ in 0..60 {
-            tuner.step(&loss(&layers)).unwrap();
+            tuner.step(loss(&layers)).unwrap();
         }
         let mut rank = 0;
         for (layer, (from, ..)) in layers.iter().zip(SHAPES) {
@@ -334,7 +334,7 @@ fn components_that_froze_never_move_again() {
     let mut partly = false;
     for _ in 0..60 {
         let now: Vec<Vec<_>> = (0..4).map(|i| (0..4).map(|k| component(i, k)).collect()).collect();
-        let report = tuner.step(&loss(&layers)).unwrap();
+        let report = tuner.step(loss(&layers)).unwrap();
         for name in report.check.iter().flat_map(|c| c.frozen()) {
             let (site, k) = name.split_once(".component").unwrap();
             let (i, k): (usize, i64) = (site[5..].parse().unwrap(), k.parse().unwrap());
@@ -362,7 +362,7 @@ fn an_adapter_that_the_model_goes_around_is_named() {
             for layer in &layers[..3] {
                 x = layer.forward(&x).tanh();
             }
-            tuner.step(&x.square().mean(Kind::Float)).unwrap();
+            tuner.step(x.square().mean(Kind::Float)).unwrap();
         }
         let unmoved = tuner.unmoved().unwrap();
         let penalised = ["adalora", "sora"].contains(&name);
