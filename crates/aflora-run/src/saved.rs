@@ -1,10 +1,10 @@
 //! A finished run, opened again: its model with its adapter, to predict with, merge or export.
 
 use crate::config::{self, Resolved, WeightsFrom};
-use crate::run::folder::{ADAPTER, CONFIG, METRICS};
+use crate::run::folder::{holds, ADAPTER, CONFIG, METRICS};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::objective::texts::Texts;
-use crate::run::prepare::{base_kind, build_model, texts};
+use crate::run::prepare::{base_kind, build_model, build_shapes, texts};
 use crate::task::{Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
 use crate::{device, precision, usage};
@@ -34,7 +34,7 @@ impl SavedRun {
         data: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<SavedRun> {
-        if !folder.join(METRICS).is_file() {
+        if !holds(folder, METRICS)? {
             usage!(
                 "{} is no finished run: it holds no {METRICS}; `aflora ls` lists those that are",
                 folder.display()
@@ -121,7 +121,11 @@ impl SavedRun {
         let method = self.resolved.method.build()?;
         // Unless asked otherwise, in what it trained in.
         let base = match precision {
-            "auto" => base_kind(&self.resolved, &self.files, method.as_ref(), device)?,
+            "auto" => base_kind(&self.resolved, method.as_ref(), device, || {
+                let shapes = build_shapes(&self.resolved, &self.files)?;
+                let rows = self.resolved.run.batch_size;
+                Ok(precision::rows_times_weights(shapes.as_ref(), rows))
+            })?,
             asked => precision::choose(asked, device, || Ok(f64::INFINITY))?,
         };
         Ok((device, base))

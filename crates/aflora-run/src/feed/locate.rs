@@ -211,7 +211,7 @@ fn files_of<'a>(folder: &Path, spec: &'a DatasetSpec) -> Result<Vec<Found<'a>>, 
             };
             let held = held(folder);
             let problem = format!("the task's folder is here, but {missing}; it holds {held}");
-            return Err(DataError::file(folder, problem));
+            return Err(DataError::incomplete(folder, problem));
         };
         let drawn = files.source.hold_out.by.is_some();
         found.push(files);

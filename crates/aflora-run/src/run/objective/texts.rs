@@ -31,8 +31,6 @@ pub struct Texts {
     pub(super) task: Arc<TaskSpec>,
     /// How texts are written: as the task says, else as the model's files have it.
     pub(super) generation: GenerationConfig,
-    /// What the model's files ask for and is not built.
-    pub(super) not_built: Vec<String>,
     pub(super) tokens: SpecialTokens,
     eos: i64,
     pad: i64,
@@ -126,7 +124,6 @@ impl Texts {
             form,
             task: task.clone(),
             generation,
-            not_built: model.not_built,
             tokens: tokens.clone(),
             eos,
             max_length,
