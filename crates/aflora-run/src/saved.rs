@@ -3,6 +3,7 @@
 use crate::config::{self, Resolved, WeightsFrom};
 use crate::run::folder::{holds, ADAPTER, CONFIG, METRICS};
 use crate::run::model_files::{self, locator, ModelFiles};
+use crate::run::objective::labeller::Labeller;
 use crate::run::objective::texts::Texts;
 use crate::run::prepare::{base_kind, build_model, build_shapes, texts};
 use crate::task::{Kind as TaskKind, TaskSpec};
@@ -105,6 +106,12 @@ impl SavedRun {
     /// The tokenizer, with the length that the run cut texts to.
     pub fn encoder(&self) -> Result<TextEncoder> {
         Ok(TextEncoder::from_folder(&self.files.folder, self.resolved.run.max_length)?)
+    }
+
+    /// What makes batches of texts as `encoder` has them, and answers of the model's logits.
+    pub fn labeller(&self, encoder: &TextEncoder, device: Device) -> Labeller {
+        let (task, pad_id) = (self.resolved.task.clone(), encoder.pad_id());
+        Labeller { task, pad_id, max_length: self.resolved.run.max_length, device }
     }
 
     /// What makes tokens of a text task's examples, and text of tokens.

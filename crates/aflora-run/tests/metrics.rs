@@ -16,7 +16,7 @@ fn every_metric_agrees_with_scikit_learn_and_scipy() {
                 Sort::Class => Answers::Classes(serde_json::from_value(case[key].clone()).unwrap()),
                 _ => Answers::Scores(serde_json::from_value(case[key].clone()).unwrap()),
             });
-            let found = metric.compute(&answers, &right);
+            let found = metric.judge(&answers, &right).value;
             let agrees = match (found, expected.as_f64()) {
                 (Some(found), Some(expected)) => {
                     (found - expected).abs() <= 1e-11 * expected.abs().max(1.0)
@@ -39,11 +39,11 @@ fn no_rows_and_unanswered_rows_have_no_value() {
             Sort::Score => Answers::Scores(Vec::new()),
             Sort::Text => Answers::Texts(Vec::new()),
         };
-        assert_eq!(metric.compute(&none, &none), None, "{}", metric.name());
+        assert_eq!(metric.judge(&none, &none).value, None, "{}", metric.name());
     }
     let (nan, right) = (Answers::Scores(vec![f64::NAN, 1.0]), Answers::Scores(vec![1.0, 2.0]));
     for name in ["pearson", "spearman"] {
-        assert_eq!(Metric::named(name).unwrap().compute(&nan, &right), None, "{name}");
+        assert_eq!(Metric::named(name).unwrap().judge(&nan, &right).value, None, "{name}");
     }
 }
 
@@ -61,12 +61,13 @@ fn rouge_agrees_with_googles_on_odd_texts() {
     {
         let expected: Vec<f64> =
             cases.iter().map(|case| case[metric.name()].as_f64().unwrap()).collect();
-        let rows = metric.rows(&written, &wanted).unwrap();
+        let found = metric.judge(&written, &wanted);
+        let rows = found.rows.unwrap();
         for ((found, expected), case) in rows.iter().zip(&expected).zip(&cases) {
             // What reading a decimal number may cost.
             assert!((found - expected).abs() < 1e-15, "{} of {case}", metric.name());
         }
         let mean = expected.iter().sum::<f64>() / expected.len() as f64;
-        assert!((metric.compute(&written, &wanted).unwrap() - mean).abs() < 1e-15);
+        assert!((found.value.unwrap() - mean).abs() < 1e-15);
     }
 }

@@ -94,36 +94,36 @@ impl Metric {
         }
     }
 
-    /// The metric's value; `None` where it is undefined, as it always is without rows, and for
-    /// answers of a sort that it does not judge.
-    pub fn compute(self, answers: &Answers, right: &Answers) -> Option<f64> {
+    /// The metric's value, of each row where it is a mean over the rows; undefined without rows,
+    /// and for answers of a sort that it does not judge.
+    pub fn judge(self, answers: &Answers, right: &Answers) -> Value {
         if right.is_empty() {
-            return None;
+            return Value::default();
         }
-        let value = match (self.measure, answers, right) {
+        let (value, rows) = match (self.measure, answers, right) {
             (Measure::Classes(of), Answers::Classes(answers), Answers::Classes(right)) => {
-                of(answers, right)
+                (Some(of(answers, right)), None)
             }
             (Measure::Scores(of), Answers::Scores(answers), Answers::Scores(right)) => {
-                of(answers, right)?
+                (of(answers, right), None)
             }
-            _ => {
-                let rows = self.rows(answers, right)?;
-                rows.iter().sum::<f64>() / rows.len() as f64
-            }
-        };
-        value.is_finite().then_some(value)
-    }
-
-    /// The value of each row, of a metric that is a mean over the rows.
-    pub fn rows(self, answers: &Answers, right: &Answers) -> Option<Vec<f64>> {
-        match (self.measure, answers, right) {
             (Measure::Texts(of), Answers::Texts(answers), Answers::Texts(right)) => {
-                Some(of(answers, right))
+                let rows = of(answers, right);
+                (Some(rows.iter().sum::<f64>() / rows.len() as f64), Some(rows))
             }
-            _ => None,
-        }
+            _ => (None, None),
+        };
+        Value { value: value.filter(|value| value.is_finite()), rows }
     }
+}
+
+/// What a metric found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Value {
+    /// Of all rows; `None` where it is undefined.
+    pub value: Option<f64>,
+    /// Of each row, if it is the mean of these.
+    pub rows: Option<Vec<f64>>,
 }
 
 impl fmt::Debug for Metric {

@@ -51,9 +51,9 @@ pub fn of_scores(answers: &[f64], right: &[f64]) -> Option<String> {
 
 /// Where all rows get one text, or none has any of what the deciding metric (its name and the rows'
 /// scores) looks for: what that is in words.
-pub fn of_texts(written: &[&str], deciding: Option<(&str, &[f64])>) -> Option<String> {
+pub fn of_texts(written: &[String], deciding: Option<(&str, &[f64])>) -> Option<String> {
     match (only(written), deciding) {
-        (Some(&""), _) => Some("nothing is written for any row".to_string()),
+        (Some(text), _) if text.is_empty() => Some("nothing is written for any row".to_string()),
         (Some(_), _) => Some("the same text is written for every row".to_string()),
         (None, Some((name, scores))) => {
             only(scores).filter(|score| **score == 0.0)?;
@@ -96,15 +96,19 @@ mod tests {
 
     #[test]
     fn one_text_for_all_rows_is_told() {
-        assert!(of_texts(&["a", "a"], None).unwrap().contains("the same text"));
-        assert!(of_texts(&["", ""], None).unwrap().contains("nothing is written"));
-        assert_eq!(of_texts(&["a", "b"], None), None);
-        assert_eq!(of_texts(&["a"], None), None);
+        let told = |texts: &[&str]| {
+            of_texts(&texts.iter().map(ToString::to_string).collect::<Vec<_>>(), None)
+        };
+        assert!(told(&["a", "a"]).unwrap().contains("the same text"));
+        assert!(told(&["", ""]).unwrap().contains("nothing is written"));
+        assert_eq!(told(&["a", "b"]), None);
+        assert_eq!(told(&["a"]), None);
     }
 
     #[test]
     fn texts_of_which_none_has_anything_right_are_told() {
-        let told = |scores: &[f64]| of_texts(&["a", "b"], Some(("exact_match", scores)));
+        let texts = ["a".to_string(), "b".to_string()];
+        let told = |scores: &[f64]| of_texts(&texts, Some(("exact_match", scores)));
         assert!(told(&[0.0, 0.0]).unwrap().contains("exact_match is 0 on every row"));
         assert_eq!(told(&[0.0, 0.5]), None);
         assert_eq!(told(&[1.0, 1.0]), None);

@@ -2,7 +2,8 @@
 
 use super::batches::EncodedSet;
 use super::model_files::{self, byte_progress, locator, ModelFiles};
-use super::objective::classify::Classify;
+use super::objective::labeller::Labeller;
+use super::objective::labels::Labels;
 use super::objective::texts::Texts;
 use super::objective::write::Write;
 use super::objective::Objective;
@@ -238,14 +239,12 @@ fn encode(
     };
     let train = encode(&train)?;
     let evals = evals.into_iter().map(|(name, rows)| Ok((name, encode(&rows)?)));
-    let objective = Classify {
-        task: resolved.task.clone(),
+    let (task, pad_id) = (resolved.task.clone(), encoder.pad_id());
+    let objective = Labels {
+        labeller: Labeller { task, pad_id, max_length, device },
         train,
         evals: evals.collect::<Result<_>>()?,
-        pad_id: encoder.pad_id(),
         passes: Passes::new(eval_batch_size),
-        max_length,
-        device,
     };
     Ok((Box::new(objective), encoder.vocab_size()))
 }

@@ -164,8 +164,8 @@ impl TaskSpec {
                 }
             }
             for split in source.files.keys().filter(|key| !dataset.splits().any(|s| s == *key)) {
-                let words = format!("has `{split}`, which is no split: neither `train` nor one of `dataset.evaluate_on`");
-                tell("files", words);
+                let words = "is of no split: neither `train` nor one of `dataset.evaluate_on`";
+                tell(&format!("files.{split}"), words.into());
             }
             if drawn
                 && (dataset.evaluate_on.len() > 1

@@ -115,7 +115,7 @@ fn mistakes_are_told_with_what_would_be_right() {
             "task.dataset.sources.own.files.dev=[3]",
             ["holds 3, but each value must be a text", "1:36"],
         ),
-        ("task.dataset.sources.own.files.test=a", ["has `test`, which is no split", "1:38"]),
+        ("task.dataset.sources.own.files.test=a", ["files.test` is of no split", "1:37"]),
         ("task.dataset.sources.own.files.dev=../a", ["no `..`, no leading `/`", "command line"]),
         ("task.dataset.sources.own.columns.body=a", ["must be {text: …, label: …} or", "text_b"]),
         ("task.dataset.sources.new.repo=a/b", ["must be a commit of the hub's", "columns"]),

@@ -9,7 +9,7 @@ use crate::metrics::Answer;
 use crate::run::batches::{width_for, CHUNK};
 use crate::run::passes::Passes;
 use crate::run::tokens::{Key, Tokens, Writer, EMPTY, TRUNCATED};
-use crate::task::{Example, TaskSpec, INPUT};
+use crate::task::{Example, Examples, TaskSpec, INPUT};
 use crate::ui::Progress;
 use aflora_models::generate::{GenerationConfig, ModelSettings, SpecialTokens};
 use aflora_models::{AdaptedModel, Batch, TextEncoder};
@@ -316,9 +316,9 @@ impl Texts {
         Ok(total)
     }
 
-    /// A batch to learn from, on the host: token ids, mask, labels, and for an encoder-decoder
-    /// what its decoder reads. `device` is where it will go.
-    pub(super) fn collate(&self, table: &Tokens, rows: &[usize], device: Device) -> Vec<Tensor> {
+    /// A batch to learn from, on the host; with what its decoder reads for an encoder-decoder.
+    /// `device` is where it will go.
+    pub(super) fn collate(&self, table: &Tokens, rows: &[usize], device: Device) -> Examples {
         let column = |column: usize| -> Vec<Vec<i64>> {
             rows.iter().map(|&row| table.get(row, column).collect()).collect()
         };
@@ -326,8 +326,9 @@ impl Texts {
         let (ids, labels) = (column(IDS), column(LABELS));
         let width = width_for(longest(&ids), self.max_length, device);
         let (input_ids, mask) = padded(&ids, width, self.pad, false);
+        let batch = Batch::new(input_ids, mask);
         match self.tokens.decoder_start {
-            None => vec![input_ids, mask, padded(&labels, width, NONE, false).0],
+            None => Examples { batch, labels: padded(&labels, width, NONE, false).0 },
             Some(start) => {
                 let width = width_for(longest(&labels), self.task.max_target_length, device);
                 let shifted = labels.iter().map(|labels| {
@@ -335,7 +336,8 @@ impl Texts {
                 });
                 let shifted: Vec<Vec<i64>> = shifted.map(Iterator::collect).collect();
                 let read = padded(&shifted, width, self.pad, false).0;
-                vec![input_ids, mask, padded(&labels, width, NONE, false).0, read]
+                let batch = Batch { decoder_input_ids: Some(read), ..batch };
+                Examples { batch, labels: padded(&labels, width, NONE, false).0 }
             }
         }
     }
@@ -364,16 +366,6 @@ fn with_end(mut ids: Vec<i64>, eos: i64, cut: bool) -> Vec<i64> {
         ids.push(eos);
     }
     ids
-}
-
-/// A batch and its labels, of what [`Texts::collate`] made.
-pub(super) fn on_device(tensors: &[Tensor]) -> Result<(Batch, Tensor)> {
-    let [ids, mask, labels, read @ ..] = tensors else {
-        bail!("a batch of texts to write has three tensors or four");
-    };
-    let decoder_input_ids = read.first().map(Tensor::shallow_clone);
-    let batch = Batch::new(ids.shallow_clone(), mask.shallow_clone());
-    Ok((Batch { decoder_input_ids, ..batch }, labels.shallow_clone()))
 }
 
 /// Rows as one tensor and its mask, filled up with `fill` before or behind.
