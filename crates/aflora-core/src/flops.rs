@@ -17,7 +17,6 @@
 //!
 //! The last row is what freezing A saves: the gradient of d alone is a sum over tokens.
 
-use crate::Adapter;
 use serde::{Deserialize, Serialize};
 use std::ops::{Add, AddAssign};
 
@@ -82,11 +81,4 @@ pub fn path(
             + if_so(products.up, up)
             + if_so(products.down, down),
     }
-}
-
-/// An adapter's path as it stands now, per token, its input having a gradient (as all but the
-/// first layers' have).
-pub fn per_token(adapter: &dyn Adapter) -> Flops {
-    let site = adapter.site();
-    path((site.in_features, site.out_features), adapter.rank(), adapter.products(), 1, true)
 }

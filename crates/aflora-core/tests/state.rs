@@ -74,7 +74,7 @@ impl Run {
         let mut parameters: Vec<Parameter> =
             layers.iter().flat_map(|layer| layer.adapter().parameters()).collect();
         let leaf = head.shallow_clone();
-        parameters.push(Parameter { name: "head.weight".into(), role: Role::Head, leaf });
+        parameters.push(Parameter::of_model("head.weight", Role::Head, leaf));
         let config = TunerConfig { lr: 5e-2, max_grad_norm: Some(1.0), ..Default::default() };
         let tuner = Tuner::new(config, method, parameters, 6, STEPS).unwrap();
         Run { layers, head, tuner }

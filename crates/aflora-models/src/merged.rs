@@ -99,7 +99,7 @@ fn describe_labels(keys: &mut Map<String, Value>, labels: &[&str]) {
     keys.insert("problem_type".into(), json!(kind));
 }
 
-/// Every weight of the model, adapted layers with their delta on them.
+/// Every weight of the model, those of adapted layers as their adapters make them.
 fn weights(model: &AdaptedModel) -> BTreeMap<String, Tensor> {
     tch::no_grad(|| {
         let mut weights: BTreeMap<String, Tensor> = model
@@ -112,12 +112,11 @@ fn weights(model: &AdaptedModel) -> BTreeMap<String, Tensor> {
         for adapter in model.adapters() {
             let site = &adapter.site().name;
             let layer = model.backbone().linears().iter().find(|l| l.site.name == *site);
-            let delta = match layer.is_some_and(|l| l.layer.transposed) {
-                true => adapter.delta().tr(),
-                false => adapter.delta(),
-            };
             if let Some(weight) = weights.get_mut(&format!("{site}.weight")) {
-                *weight = &*weight + delta;
+                *weight = match layer.is_some_and(|l| l.layer.transposed) {
+                    true => adapter.merged(&weight.tr()).tr(),
+                    false => adapter.merged(weight),
+                };
             }
         }
         weights

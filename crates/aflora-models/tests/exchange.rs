@@ -165,7 +165,7 @@ fn folders_that_would_be_read_wrongly_are_refused_in_words() {
         ("lora", json!({ "peft_type": "IA3" }), "peft_type is `IA3`"),
         ("lora", json!({ "r": 5 }), "has rank 4 there, 5 by adapter_config.json"),
         ("lora", json!({ "lora_alpha": "six" }), "`lora_alpha` is \"six\", no number"),
-        ("vera", json!({ "r": 7 }), "has shape [6]"),
+        ("vera", json!({ "r": 7 }), "has rank 6 there, 7 by adapter_config.json"),
     ] {
         let (_place, folder) = changed(name, changes);
         let error = opened(&folder).unwrap_err();

@@ -71,11 +71,10 @@ pub fn replay(run: &Path, freeze: &FreezeConfig) -> Result<Replay> {
     let leaf = |[rows, columns]: [i64; 2]| {
         Tensor::zeros([rows, columns], (Kind::Float, Device::Cpu)).set_requires_grad(true)
     };
-    let parameters = header.matrices.iter().map(|(name, shape)| Parameter {
-        name: name.clone(),
-        role: Role::Projection,
-        leaf: leaf(*shape),
-    });
+    let parameters = header
+        .matrices
+        .iter()
+        .map(|(name, shape)| Parameter::of_model(name, Role::Projection, leaf(*shape)));
     let mut arena = Arena::new(parameters.collect())?;
     let mut unused = arena.buffer();
     let (per_epoch, total) = (header.steps_per_epoch, header.total_steps);

@@ -6,9 +6,10 @@
 //! over tokens × rank instead of a product as wide as the layer.
 
 use super::init::{constant, kaiming_uniform};
-use super::{
-    check_dropout, check_sites, flat, Adapter, AdapterTensor, Block, LowRank, Method, Role, Site,
-};
+use super::path::{accumulate, check_dropout, flat};
+use super::site::{check_layers, Block, Layer, Site};
+use super::tensor::{AdapterTensor, Role, TensorSpec};
+use super::traits::{Adapter, LowRank, Method};
 use crate::error::check;
 use crate::flops::Products;
 use crate::freeze::{FreezeConfig, FreezeController, FreezeMode};
@@ -17,7 +18,16 @@ use crate::hook::{Hook, RunLength};
 use crate::optim::Parameter;
 use crate::Result;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tch::{Device, Tensor};
+
+/// A, B and the vectors d and b.
+pub(super) const TENSORS: [TensorSpec; 4] = [
+    TensorSpec::new("lora_A", "lora_A.weight", Role::Projection, Some(0)),
+    TensorSpec::new("lora_B", "lora_B.weight", Role::Projection, Some(1)),
+    TensorSpec::new("aflora_d", "aflora_d", Role::Vector, Some(0)),
+    TensorSpec::new("aflora_b", "aflora_b", Role::Vector, None),
+];
 
 /// Which blocks' projection matrices train at the start (Table 5); the others stay random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -95,12 +105,13 @@ impl Aflora {
 
     pub(super) fn adapters(
         &self,
-        sites: &[Site],
+        layers: &[Layer],
         seed: u64,
         device: Device,
     ) -> Result<Vec<AfloraAdapter>> {
-        check_sites(sites, self.0.rank, 1)?;
-        Ok(sites.iter().map(|site| AfloraAdapter::new(self, site, seed, device)).collect())
+        check_layers(layers, self.0.rank, 1)?;
+        let adapter = |layer: &Layer| AfloraAdapter::new(self, &layer.site, seed, device);
+        Ok(layers.iter().map(adapter).collect())
     }
 
     /// Whether the projection matrices on `site` train at the start.
@@ -114,9 +125,13 @@ impl Method for Aflora {
         "aflora"
     }
 
-    fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
-        let adapters = self.adapters(sites, seed, device)?;
+    fn attach(&self, layers: &[Layer], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
+        let adapters = self.adapters(layers, seed, device)?;
         Ok(adapters.into_iter().map(|a| Box::new(a) as _).collect())
+    }
+
+    fn tensors(&self) -> &'static [TensorSpec] {
+        &TENSORS
     }
 
     fn trainable_count(&self, site: &Site) -> i64 {
@@ -144,7 +159,7 @@ impl Method for Aflora {
 /// One AFLoRA path.
 #[derive(Debug)]
 pub struct AfloraAdapter {
-    site: Site,
+    site: Arc<Site>,
     /// Down-projection A, `[rank, in_features]`.
     a: Tensor,
     /// Up-projection B, `[out_features, rank]`.
@@ -159,7 +174,7 @@ pub struct AfloraAdapter {
 }
 
 impl AfloraAdapter {
-    fn new(method: &Aflora, site: &Site, seed: u64, device: Device) -> Self {
+    fn new(method: &Aflora, site: &Arc<Site>, seed: u64, device: Device) -> Self {
         let config = &method.0;
         let trains = method.trains_projections(site);
         let draw = |shape, which: &str| {
@@ -191,9 +206,18 @@ impl AfloraAdapter {
         &self.a * self.d.unsqueeze(1)
     }
 
+    fn pair(&self) -> LowRank {
+        LowRank { down: self.folded_down(), up: self.folded_up() }
+    }
+
+    /// d, `[rank]`.
+    pub(super) fn d(&self) -> &Tensor {
+        &self.d
+    }
+
     /// Makes room for `rank` components.
     pub(super) fn set_component_count(&mut self, rank: i64) {
-        let Site { in_features, out_features, .. } = self.site;
+        let Site { in_features, out_features, .. } = *self.site;
         let room = |t: &Tensor, shape: &[i64]| {
             let options = (tch::Kind::Float, t.device());
             Tensor::zeros(shape, options).set_requires_grad(t.requires_grad())
@@ -215,7 +239,7 @@ impl AfloraAdapter {
 }
 
 impl Adapter for AfloraAdapter {
-    fn site(&self) -> &Site {
+    fn site(&self) -> &Arc<Site> {
         &self.site
     }
 
@@ -227,20 +251,20 @@ impl Adapter for AfloraAdapter {
             return y;
         }
         let (x2, dropped) = flat(x, &self.site, dropout);
-        super::wrap::accumulate(x, &x2, weight, bias, &self.down(&dropped), &self.folded_up())
+        accumulate(x, &x2, weight, bias, &self.down(&dropped), &self.folded_up())
     }
 
-    fn folded(&self) -> LowRank {
-        LowRank { down: self.folded_down(), up: self.folded_up() }
+    fn low_rank(&self) -> Option<LowRank> {
+        Some(self.pair())
+    }
+
+    fn merged(&self, weight: &Tensor) -> Tensor {
+        self.pair().merged(weight)
     }
 
     fn tensors(&self) -> Vec<AdapterTensor> {
-        vec![
-            AdapterTensor::new("lora_A", "lora_A.weight", Role::Projection, &self.a),
-            AdapterTensor::new("lora_B", "lora_B.weight", Role::Projection, &self.b),
-            AdapterTensor::new("aflora_d", "aflora_d", Role::Vector, &self.d),
-            AdapterTensor::new("aflora_b", "aflora_b", Role::Vector, &self.b_vec),
-        ]
+        let tensors = [&self.a, &self.b, &self.d, &self.b_vec];
+        TENSORS.iter().zip(tensors).map(|(spec, t)| AdapterTensor::new(*spec, t)).collect()
     }
 
     fn set_training(&mut self, on: bool) {

@@ -14,11 +14,11 @@
 //! Frozen rows and columns lie in the arena with those that train; they are put back after each
 //! update, to the bit. At saturation, whole matrices have frozen and leave the arena.
 
-use super::aflora::{Aflora, AfloraAdapter};
-use super::{
-    component_means, components_in_use, select_components, Adapter, AdapterTensor, AfloraConfig,
-    LowRank, Method, PmTrainable, Role, Site,
-};
+use super::aflora::{Aflora, AfloraAdapter, AfloraConfig, PmTrainable};
+use super::components;
+use super::site::{Layer, Site};
+use super::tensor::{AdapterTensor, Role, TensorSpec};
+use super::traits::{Adapter, LowRank, Method};
 use crate::error::check;
 use crate::flops::Products;
 use crate::freeze::{FreezeCheck, FreezeConfig, FreezeMode, MatrixScore, Schedule, Smoothed};
@@ -28,6 +28,7 @@ use crate::state::{misfit, HookState};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 // Names of the state buffers.
@@ -93,9 +94,13 @@ impl Method for AfloraRank {
         "aflora_rank"
     }
 
-    fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
-        let adapters = self.aflora.adapters(sites, seed, device)?;
+    fn attach(&self, layers: &[Layer], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
+        let adapters = self.aflora.adapters(layers, seed, device)?;
         Ok(adapters.into_iter().map(|inner| Box::new(RankAdapter { inner }) as _).collect())
+    }
+
+    fn tensors(&self) -> &'static [TensorSpec] {
+        self.aflora.tensors()
     }
 
     fn trainable_count(&self, site: &Site) -> i64 {
@@ -109,7 +114,7 @@ impl Method for AfloraRank {
     fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
         let freeze = &self.config.freeze;
         let (schedule, remark) = (freeze.schedule(length)?, freeze.remark(length));
-        let layers = parameters.iter().filter(|p| p.name.ends_with(".aflora_d")).count() as i64;
+        let layers = parameters.iter().filter(|p| is_d(p)).count() as i64;
         let start = layers * self.config.rank;
         Ok(Some(Box::new(Components {
             smoothed: Smoothed {
@@ -132,6 +137,19 @@ impl Method for AfloraRank {
     }
 }
 
+/// Whether it is a vector d: the vector that has an element for each component.
+fn is_d(parameter: &Parameter) -> bool {
+    parameter.role == Role::Vector && parameter.components().is_some()
+}
+
+/// The components of a layer that has matrices in `group`.
+fn rank_of(group: &Group, name: &str) -> Option<usize> {
+    group.parameters().find_map(|p| {
+        let (site, rank_dim) = p.components()?;
+        (site.name == name).then(|| p.leaf.size()[rank_dim as usize] as usize)
+    })
+}
+
 /// An AFLoRA path whose components may be dropped.
 #[derive(Debug)]
 struct RankAdapter {
@@ -139,7 +157,7 @@ struct RankAdapter {
 }
 
 impl Adapter for RankAdapter {
-    fn site(&self) -> &Site {
+    fn site(&self) -> &Arc<Site> {
         self.inner.site()
     }
 
@@ -147,8 +165,12 @@ impl Adapter for RankAdapter {
         self.inner.forward(x, weight, bias)
     }
 
-    fn folded(&self) -> LowRank {
-        self.inner.folded()
+    fn low_rank(&self) -> Option<LowRank> {
+        self.inner.low_rank()
+    }
+
+    fn merged(&self, weight: &Tensor) -> Tensor {
+        self.inner.merged(weight)
     }
 
     fn tensors(&self) -> Vec<AdapterTensor> {
@@ -168,14 +190,7 @@ impl Adapter for RankAdapter {
     }
 
     fn saved(&self) -> Vec<AdapterTensor> {
-        let tensors = self.inner.tensors();
-        let d = tensors.iter().find(|t| t.name == "aflora_d");
-        let Some(kept) = d.map(|d| components_in_use(&d.tensor)) else { return tensors };
-        select_components(tensors, &kept, |name| match name {
-            "lora_A" | "aflora_d" => Some(0),
-            "lora_B" => Some(1),
-            _ => None,
-        })
+        components::in_use(self.inner.tensors(), self.inner.d())
     }
 
     fn set_rank(&mut self, rank: i64) -> Result<()> {
@@ -214,7 +229,7 @@ impl Components {
         let Some(group) = arena.group_mut(Role::Projection) else {
             return Ok(FreezeCheck { step, ratio: 0.0, threshold: None, matrices: Vec::new() });
         };
-        let means = component_means(group, scores);
+        let means = components::means(group, scores);
         let flat: Vec<Tensor> = means.values().map(Tensor::shallow_clone).collect();
         // The one host read of a test.
         let values = Vec::<f64>::try_from(Tensor::cat(&flat, 0).to_kind(Kind::Double))?;
@@ -254,14 +269,13 @@ impl Components {
     fn hold(&mut self, group: &mut Group) {
         let mask = group.state(HELD);
         let pieces: Vec<Tensor> = group
-            .leaves()
-            .map(|(name, leaf)| {
-                let (site, which) = name.rsplit_once('.').unwrap_or((name, ""));
-                let resting = self.frozen.get(site).map_or(&[][..], Vec::as_slice);
+            .parameters()
+            .filter_map(|p| Some((p.components()?, &p.leaf)))
+            .map(|((site, rank_dim), leaf)| {
+                let resting = self.frozen.get(&site.name).map_or(&[][..], Vec::as_slice);
                 let flags: Vec<f32> = resting.iter().map(|&f| f32::from(u8::from(f))).collect();
                 let flags = Tensor::from_slice(&flags).to_device(leaf.device());
-                let flags = flags.unsqueeze(if which == "lora_A" { 1 } else { 0 });
-                flags.expand_as(leaf).reshape([-1])
+                flags.unsqueeze(1 - rank_dim).expand_as(leaf).reshape([-1])
             })
             .collect();
         let flat = Tensor::cat(&pieces, 0);
@@ -279,10 +293,10 @@ impl Components {
     fn leave(&mut self, step: u64, arena: &mut Arena, scores: &Tensor) {
         let Some(group) = arena.group_mut(Role::Vector) else { return };
         let is_d: Vec<Tensor> = group
-            .leaves()
-            .map(|(name, leaf)| {
-                let d = name.ends_with(".aflora_d");
-                Tensor::full([leaf.numel() as i64], i64::from(d), (Kind::Bool, leaf.device()))
+            .parameters()
+            .map(|p| {
+                let options = (Kind::Bool, p.leaf.device());
+                Tensor::full([p.leaf.numel() as i64], i64::from(is_d(p)), options)
             })
             .collect();
         let is_d = Tensor::cat(&is_d, 0);
@@ -335,7 +349,7 @@ impl Hook for Components {
             }
             let check = self.freeze(step, arena, &scores)?;
             if self.frozen.values().flatten().all(|f| *f) {
-                let members = arena.group(Role::Projection).map_or(0, |g| g.leaves().count());
+                let members = arena.group(Role::Projection).map_or(0, |g| g.len());
                 arena.freeze(Role::Projection, &vec![true; members], gradients);
                 self.held = 0;
             } else if let Some(group) = arena.group_mut(Role::Projection) {
@@ -391,9 +405,7 @@ impl Hook for Components {
         for (name, rests) in &state.tensors {
             let Some(site) = name.strip_prefix(FROZEN) else { continue };
             let rests = Vec::<f32>::try_from(rests.to_device(Device::Cpu).to_kind(Kind::Float))?;
-            let down = format!("{site}.lora_A");
-            let leaf = group.and_then(|g| g.leaves().find(|(name, _)| *name == down));
-            let rank = leaf.map_or(0, |(_, leaf)| leaf.size()[0] as usize);
+            let rank = group.and_then(|group| rank_of(group, site)).unwrap_or(0);
             if rests.len() != rank {
                 return Err(misfit(name, format!("of rank {}", rests.len()), rank));
             }

@@ -1,15 +1,22 @@
 //! LoRA (Hu et al. 2022), the reference of every comparison: y = W0 x + s · B (A x), with
 //! s = alpha / rank, or alpha / √rank as rsLoRA has it (Kalajdzievski 2023).
 
+use super::factored::Factored;
 use super::init::{constant, lora_uniform};
-use super::{
-    check_dropout, check_sites, folded_forward, Adapter, AdapterTensor, LowRank, Method, Role, Site,
-};
+use super::path::check_dropout;
+use super::site::{check_layers, Layer, Site};
+use super::tensor::{Role, TensorSpec};
+use super::traits::{Adapter, Method};
 use crate::error::check;
-use crate::fused::{self, LowRankPath};
 use crate::Result;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Device;
+
+/// A and B.
+const TENSORS: [TensorSpec; 2] = [
+    TensorSpec::new("lora_A", "lora_A.weight", Role::Projection, Some(0)),
+    TensorSpec::new("lora_B", "lora_B.weight", Role::Projection, Some(1)),
+];
 
 /// LoRA's settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,8 +39,10 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
-    fn scale(&self, rank: i64) -> f64 {
-        self.alpha / if self.rslora { (rank as f64).sqrt() } else { rank as f64 }
+    /// s.
+    fn scale(&self) -> f64 {
+        let rank = self.rank as f64;
+        self.alpha / if self.rslora { rank.sqrt() } else { rank }
     }
 }
 
@@ -57,79 +66,22 @@ impl Method for Lora {
         "lora"
     }
 
-    fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
-        let rank = self.0.rank;
-        check_sites(sites, rank, 1)?;
-        let adapter = |site: &Site| -> Box<dyn Adapter> {
+    fn attach(&self, layers: &[Layer], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
+        let LoraConfig { rank, dropout, .. } = self.0;
+        check_layers(layers, rank, 1)?;
+        let adapter = |Layer { site, .. }: &Layer| -> Box<dyn Adapter> {
             let a = lora_uniform([rank, site.in_features], seed, &site.name, device);
             let b = constant([site.out_features, rank], 0.0, device);
-            Box::new(LoraAdapter {
-                site: site.clone(),
-                a: a.set_requires_grad(true),
-                b: b.set_requires_grad(true),
-                config: self.0.clone(),
-                training: false,
-            })
+            Box::new(Factored::new(site, &TENSORS, [a, b], None, self.0.scale(), dropout))
         };
-        Ok(sites.iter().map(adapter).collect())
+        Ok(layers.iter().map(adapter).collect())
+    }
+
+    fn tensors(&self) -> &'static [TensorSpec] {
+        &TENSORS
     }
 
     fn trainable_count(&self, site: &Site) -> i64 {
         self.0.rank * (site.in_features + site.out_features)
-    }
-}
-
-/// One LoRA path.
-#[derive(Debug)]
-struct LoraAdapter {
-    site: Site,
-    /// Down-projection A, `[rank, in_features]`.
-    a: Tensor,
-    /// Up-projection B, `[out_features, rank]`.
-    b: Tensor,
-    config: LoraConfig,
-    training: bool,
-}
-
-impl LoraAdapter {
-    /// A with the scale on it: the smaller matrix of most layers.
-    fn down(&self) -> Tensor {
-        &self.a * self.config.scale(self.rank())
-    }
-}
-
-impl Adapter for LoraAdapter {
-    fn site(&self) -> &Site {
-        &self.site
-    }
-
-    fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let dropout = self.training.then_some(self.config.dropout);
-        // The kernels put the scale on by themselves.
-        let scale = self.config.scale(self.rank());
-        let path = LowRankPath { down: &self.a, d: None, up: &self.b, b: None, scale };
-        if let Some(y) = fused::low_rank(x, weight, bias, dropout, path) {
-            return y;
-        }
-        folded_forward(self, x, weight, bias, dropout)
-    }
-
-    fn folded(&self) -> LowRank {
-        LowRank { down: self.down(), up: self.b.shallow_clone() }
-    }
-
-    fn tensors(&self) -> Vec<AdapterTensor> {
-        vec![
-            AdapterTensor::new("lora_A", "lora_A.weight", Role::Projection, &self.a),
-            AdapterTensor::new("lora_B", "lora_B.weight", Role::Projection, &self.b),
-        ]
-    }
-
-    fn set_training(&mut self, on: bool) {
-        self.training = on;
-    }
-
-    fn rank(&self) -> i64 {
-        self.a.size()[0]
     }
 }

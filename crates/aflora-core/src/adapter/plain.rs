@@ -1,7 +1,9 @@
 //! Methods without adapters: all weights (`full`), the biases (`bitfit`, Ben Zaken et al. 2022),
 //! or nothing but the task head (`head`).
 
-use super::{Adapter, Method, Site};
+use super::site::{Layer, Site};
+use super::tensor::TensorSpec;
+use super::traits::{Adapter, Method};
 use crate::Result;
 use tch::Device;
 
@@ -25,8 +27,12 @@ impl Method for Plain {
         }
     }
 
-    fn attach(&self, _: &[Site], _: u64, _: Device) -> Result<Vec<Box<dyn Adapter>>> {
+    fn attach(&self, _: &[Layer], _: u64, _: Device) -> Result<Vec<Box<dyn Adapter>>> {
         Ok(Vec::new())
+    }
+
+    fn tensors(&self) -> &'static [TensorSpec] {
+        &[]
     }
 
     fn trainable_count(&self, _: &Site) -> i64 {

@@ -17,7 +17,8 @@ use crate::error::Lines;
 use crate::targets::{Pattern, Targets};
 use crate::weights::{in_module, Checkpoint};
 use crate::{json, Error, Result};
-use aflora_core::adapter::{AdapterTensor, LoraConfig, LowRank, MethodConfig};
+use aflora_core::adapter::{AdapterTensor, LoraConfig, LowRank, MethodConfig, TensorSpec};
+use aflora_core::{Adapter, Method};
 use layers::Layers;
 use safetensors::{Dtype, View};
 use serde_json::{Map, Value};
@@ -31,10 +32,10 @@ use tch::{Device, Kind, Tensor};
 const WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 const ROOT: &str = "base_model.model.";
 
-fn key(site: &str, t: &AdapterTensor) -> String {
-    match t.shared {
-        true => format!("base_model.{}", t.key),
-        false => format!("{ROOT}{site}.{}", t.key),
+fn key(site: &str, spec: &TensorSpec) -> String {
+    match spec.shared {
+        true => format!("base_model.{}", spec.key),
+        false => format!("{ROOT}{site}.{}", spec.key),
     }
 }
 
@@ -47,10 +48,9 @@ pub fn save(model: &AdaptedModel, folder: &Path, description: &Description) -> R
     for adapter in model.adapters() {
         let site = &adapter.site().name;
         let saved = adapter.saved();
-        let down = saved.iter().find(|t| t.name == "lora_A");
-        ranks.push(down.map_or(adapter.rank(), |t| t.tensor.size()[0]));
+        ranks.push(saved.iter().find_map(AdapterTensor::components).unwrap_or(adapter.rank()));
         sites.push(site.clone());
-        tensors.extend(saved.into_iter().map(|t| (key(site, &t), t.tensor)));
+        tensors.extend(saved.into_iter().map(|t| (key(site, &t.spec), t.tensor)));
     }
     let mut config = description.to_json(&sites, &ranks);
     mark_transposed(model, &mut config);
@@ -72,8 +72,12 @@ pub fn export_lora(
     source: &Path,
     folder: &Path,
 ) -> Result<()> {
-    let folded: Vec<(String, LowRank)> =
-        tch::no_grad(|| model.adapters().map(|a| (a.site().name.clone(), a.folded())).collect());
+    let folded: Option<Vec<(String, LowRank)>> = tch::no_grad(|| {
+        model.adapters().map(|a| Some((a.site().name.clone(), a.low_rank()?))).collect()
+    });
+    let folded = folded.ok_or_else(|| {
+        Error::Targets("what these adapters compute is no plain LoRA: merge them instead".into())
+    })?;
     let rank = folded.iter().map(|(_, pair)| pair.down.size()[0]).max().ok_or_else(|| {
         Error::Targets("the model has no adapters: there is nothing to export".into())
     })?;
@@ -200,7 +204,7 @@ impl AdapterFolder {
     /// The folder is of another model: a layer or a shape differs. All that does is named.
     pub fn attach(&self, backbone: Box<dyn Backbone>, base: Kind) -> Result<AdaptedModel> {
         let method = self.description.method.build()?;
-        let sites = self.sites(backbone.as_ref());
+        let sites = self.sites(method.as_ref(), backbone.as_ref());
         let unknown: Vec<String> = sites
             .iter()
             .filter(|site| !backbone.linears().iter().any(|l| l.site.name == **site))
@@ -219,24 +223,25 @@ impl AdapterFolder {
         let modules = self.trained_modules(backbone.as_ref());
         let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &modules, base, 0)?;
         for mut adapter in model.adapters() {
-            let site = adapter.site().name.clone();
-            let tensors = adapter.tensors();
-            let Some(down) = tensors.iter().find(|t| t.name == "lora_A") else { continue };
-            let shape = self.file.shapes().find(|(name, _)| *name == key(&site, down));
-            if let Some((_, &[rank, _])) = shape {
-                if rank != adapter.rank() {
-                    adapter.set_rank(rank).map_err(|_| {
-                        self.unfit(vec![format!(
-                            "`{site}` has rank {rank} there, {} by {}",
-                            down.tensor.size()[0],
-                            peft::FILE
-                        )])
-                    })?;
-                }
-            }
+            let Some(rank) = self.rank_of(adapter.as_ref()) else { continue };
+            let (site, made) = (adapter.site().name.clone(), adapter.rank());
+            adapter.set_rank(rank).map_err(|_| {
+                let file = peft::FILE;
+                self.unfit(vec![format!("`{site}` has rank {rank} there, {made} by {file}")])
+            })?;
         }
         self.load(&model)?;
         Ok(model)
+    }
+
+    /// The rank of an adapter by the shapes in the file, where it is another.
+    fn rank_of(&self, adapter: &dyn Adapter) -> Option<i64> {
+        let tensors = adapter.tensors();
+        let (t, dim) = tensors.iter().find_map(|t| Some((t, t.spec.rank_dim?)))?;
+        let wanted = key(&adapter.site().name, &t.spec);
+        let (_, shape) = self.file.shapes().find(|(name, _)| *name == wanted)?;
+        let rank = *shape.get(dim as usize).filter(|_| shape.len() == t.tensor.dim())?;
+        (rank != adapter.rank()).then_some(rank)
     }
 
     /// Refuses a rank of which the file has no tensor: matrices of that size would be made before
@@ -272,21 +277,17 @@ impl AdapterFolder {
     }
 
     /// The layers that have a tensor in the file.
-    fn sites(&self, backbone: &dyn Backbone) -> Vec<String> {
+    fn sites(&self, method: &dyn Method, backbone: &dyn Backbone) -> Vec<String> {
         let heads = backbone.new_modules();
-        let names: BTreeSet<String> = self
-            .file
-            .shapes()
-            .filter_map(|(name, _)| {
-                let name = name.strip_prefix(ROOT)?;
-                let name = name.strip_suffix(".weight").unwrap_or(name);
-                let (site, last) = name.rsplit_once('.')?;
-                // The adapters' own names; all else is a module that was saved whole.
-                let own = ["lora_", "vera_", "aflora_"].iter().any(|p| last.starts_with(p));
-                let own = own || last == "gate";
-                (own && !heads.contains(&site)).then(|| site.to_string())
-            })
-            .collect();
+        // All else is a module that was saved whole.
+        let site = |name: &str| {
+            let name = name.strip_prefix(ROOT)?;
+            let site = |spec: &TensorSpec| name.strip_suffix(spec.key)?.strip_suffix('.');
+            let site = method.tensors().iter().filter(|spec| !spec.shared).find_map(site)?;
+            (!heads.contains(&site)).then(|| site.to_string())
+        };
+        let names: BTreeSet<String> =
+            self.file.shapes().filter_map(|(name, _)| site(name)).collect();
         names.into_iter().collect()
     }
 
@@ -300,9 +301,9 @@ impl AdapterFolder {
         let mut optional = BTreeSet::new();
         for adapter in model.adapters() {
             for t in adapter.tensors() {
-                let name = key(&adapter.site().name, &t);
+                let name = key(&adapter.site().name, &t.spec);
                 // PEFT leaves the shared pair out if told to; its seed gives it back.
-                if t.shared {
+                if t.spec.shared {
                     optional.insert(name.clone());
                 }
                 wanted.insert(name, t.tensor);

@@ -39,10 +39,10 @@ pub fn trained(
     tch::no_grad(|| {
         for (i, adapter) in model.adapters().enumerate() {
             for mut t in adapter.tensors().into_iter().filter(|t| t.trainable) {
-                let noise = normal(&t.tensor.size(), 0.2, i as u64, t.name);
+                let noise = normal(&t.tensor.size(), 0.2, i as u64, t.spec.name);
                 let _ = t.tensor.g_add_(&noise);
-                if ["lora_E", "gate"].contains(&t.name)
-                    || (t.name == "aflora_d" && method.name() == "aflora_rank")
+                if ["lora_E", "gate"].contains(&t.spec.name)
+                    || (t.spec.name == "aflora_d" && method.name() == "aflora_rank")
                 {
                     // Of the first layer none is left, of the others the first one goes.
                     let gone = if i == 0 { t.tensor.numel() as i64 } else { 1 };
