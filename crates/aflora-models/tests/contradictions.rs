@@ -4,7 +4,7 @@
 mod common;
 
 use aflora_models::weights::{self, LoadReport};
-use aflora_models::{build, build_writer, Backbone};
+use aflora_models::{build, build_writer, shapes_only, Backbone};
 use common::writers::{batch, cpu, load};
 use common::{fixture, relative, tensors};
 use serde_json::{json, Value};
@@ -36,14 +36,20 @@ fn changed(from: &str, keys: Value, change: impl FnOnce(&mut Tensors)) -> TempDi
 }
 
 fn writer(kind: &str, folder: &Path) -> (Box<dyn Backbone>, Result<LoadReport, String>) {
-    let model = build_writer(kind, &folder.join("config.json"), &cpu()).unwrap();
+    let build = || build_writer(kind, &folder.join("config.json"), &cpu()).unwrap();
+    let model = build();
     let report = weights::load(model.as_ref(), folder).map_err(|error| error.to_string());
+    let checked = weights::check_for(shapes_only(build).as_ref(), folder, &[]);
+    let refused = checked.map_err(|error| error.to_string()).err();
+    assert_eq!(refused.as_ref(), report.as_ref().err(), "a check says what loading says");
     (model, report)
 }
 
 fn classifier(folder: &Path, classes: &[&[&str]]) -> (Box<dyn Backbone>, LoadReport) {
-    let model = build("bert", &folder.join("config.json"), 2, Device::Cpu).unwrap();
+    let build = || build("bert", &folder.join("config.json"), 2, Device::Cpu).unwrap();
+    let model = build();
     let report = weights::load_for(model.as_ref(), folder, classes).unwrap();
+    weights::check_for(shapes_only(build).as_ref(), folder, classes).unwrap();
     (model, report)
 }
 
@@ -139,6 +145,30 @@ fn tables_of_encoder_and_decoder_that_differ_are_refused_by_name() {
     let (_, report) = writer("bart", changed("writers/bart", json!({}), other).path());
     let error = report.unwrap_err();
     assert!(error.contains("`model.encoder.embed_tokens.weight` and `model.shared"), "{error}");
+}
+
+/// [`writer`] checks each by its shapes, too.
+#[test]
+fn whatever_tensor_is_missing_or_of_another_shape_a_check_of_shapes_finds_as_loading_does() {
+    for (kind, from) in
+        [("bart", "writers/bart"), ("gpt2", "writers/gpt2"), ("llama", "writers/llama")]
+    {
+        let names: Vec<String> =
+            tensors(&format!("{from}/model.safetensors")).into_keys().collect();
+        let mut refused = 0;
+        for name in &names {
+            let without = |weights: &mut Tensors| drop(weights.remove(name));
+            let longer = |weights: &mut Tensors| {
+                let tensor = weights[name].unsqueeze(0);
+                weights.insert(name.clone(), tensor);
+            };
+            let missing = writer(kind, changed(from, json!({}), without).path()).1;
+            let misfit = writer(kind, changed(from, json!({}), longer).path()).1.unwrap_err();
+            assert!(misfit.contains(&format!("`{name}` has shape [1, ")), "{kind}: {misfit}");
+            refused += usize::from(missing.is_err_and(|error| error.contains(name.as_str())));
+        }
+        assert!(refused + 2 >= names.len(), "{kind}: {refused} of {}", names.len());
+    }
 }
 
 #[test]
