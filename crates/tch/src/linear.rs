@@ -124,7 +124,7 @@ fn slotted(ws: Tensor, bs: Option<Tensor>, transposed: bool) -> Linear {
                 ws: ws.shallow_clone(),
                 bs: bs.as_ref().map(Tensor::shallow_clone),
                 transposed,
-                shape_only: WITHOUT_WEIGHTS.get(),
+                shape_only: without_weights_now(),
                 slot: slot.clone(),
             });
         }
