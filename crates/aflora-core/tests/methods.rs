@@ -421,12 +421,10 @@ fn what_needs_a_hook_refuses_to_train_without_it() {
 
 #[test]
 fn methods_without_adapters_say_so() {
-    for (config, weight, bias) in [
-        (MethodConfig::Full {}, true, true),
-        (MethodConfig::BitFit {}, false, true),
-        (MethodConfig::Head {}, false, false),
-    ] {
-        let method = config.build().unwrap();
+    for (name, weight, bias) in
+        [("full", true, true), ("bitfit", false, true), ("head", false, false)]
+    {
+        let method = MethodConfig::defaults(name).unwrap().build().unwrap();
         assert_eq!((method.trains("a.weight"), method.trains("a.bias")), (weight, bias));
         let error = AdaptedLinear::wrap("l", linear(SHAPES[0]), Block::Ffn, method.as_ref(), 1);
         assert!(error.unwrap_err().to_string().contains("puts no adapters on layers"));
@@ -441,8 +439,8 @@ fn every_method_reads_back_as_it_is_written() {
     }
     for name in MethodConfig::NAMES {
         let config = MethodConfig::defaults(name).unwrap();
-        assert_eq!(config.build().unwrap().name(), name);
-        assert_eq!(serde_json::to_value(&config).unwrap()["method"], name);
+        assert_eq!((config.name(), config.build().unwrap().name()), (*name, *name));
+        assert_eq!(serde_json::to_value(&config).unwrap()["method"], *name);
     }
     let vera: MethodConfig = serde_json::from_str(r#"{"method": "vera", "rank": 2}"#).unwrap();
     assert_eq!(vera.build().unwrap().name(), "elora");

@@ -42,6 +42,7 @@ pub mod rust_bert;
 pub mod targets;
 pub mod tokenizer;
 pub mod weights;
+mod written;
 
 pub use adapted::AdaptedModel;
 pub use backbone::{

@@ -4,7 +4,7 @@
 //! sequence-to-sequence models), rust-bert with the model's own type; neither needs to know of adapters.
 
 use crate::adapted::AdaptedModel;
-use crate::adapter_folder::{write_safetensors, write_whole};
+use crate::written::{write_safetensors, write_whole};
 use crate::{companions, json, Error, Result};
 use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;

@@ -93,8 +93,9 @@ fn any_adapter_exports_as_plain_lora() {
     let folder = place.path().join("lora");
     for config in methods() {
         let model = trained(&config);
-        let exported = adapter_folder::export_lora(
+        let exported = adapter_folder::export(
             &model,
+            &config,
             Some("tiny".into()),
             &fixture("bert_classes"),
             &folder,
@@ -138,7 +139,7 @@ fn a_layer_of_rank_0_is_saved_exported_and_opened_again() {
     let method = config.description().method.clone();
     adapter_folder::save(&model, &folder, &describe(&method, &model)).unwrap();
     assert_eq!(logits(&opened(&folder).unwrap()), expected);
-    adapter_folder::export_lora(&model, None, &fixture("bert_classes"), &folder).unwrap();
+    adapter_folder::export(&model, &method, None, &fixture("bert_classes"), &folder).unwrap();
     assert!(relative(&logits(&opened(&folder).unwrap()), &expected) < 1e-5);
 }
 
@@ -339,8 +340,9 @@ fn peft_opens_our_folders_and_gives_our_logits() {
                 adapter_folder::save(&model, &folder, &describe(config, &model)).unwrap();
             }
             other if other.build().unwrap().adapts() => {
-                adapter_folder::export_lora(
+                adapter_folder::export(
                     &model,
+                    config,
                     Some("tiny".into()),
                     &fixture("bert_classes"),
                     &folder,

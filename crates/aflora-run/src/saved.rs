@@ -75,14 +75,15 @@ impl SavedRun {
         Ok(merged::save(&model, kind, &self.files.folder, target, self.answers())?)
     }
 
-    /// Writes the adapter to `target` as plain LoRA.
+    /// Writes the adapter to `target` as PEFT opens it: plain LoRA, where it folds into one.
     ///
     /// # Errors
     /// As [`merge`](Self::merge); or the method has no adapters.
-    pub fn export_lora(&self, target: &Path) -> Result<()> {
+    pub fn export(&self, target: &Path) -> Result<()> {
         let model = self.model(Device::Cpu, Kind::Float)?;
         let base = Some(self.files.base.clone());
-        Ok(adapter_folder::export_lora(&model, base, &self.files.folder, target)?)
+        let method = &self.adapter.description().method;
+        Ok(adapter_folder::export(&model, method, base, &self.files.folder, target)?)
     }
 
     /// The model with its adapter.

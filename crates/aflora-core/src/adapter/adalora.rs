@@ -12,17 +12,19 @@
 use super::components;
 use super::factored::Factored;
 use super::init::{constant, normal};
+use super::lora::STARTS;
 use super::path::check_dropout;
+use super::peft::{Allowed, Peft, PeftSetting, PeftType, PeftValue, Written};
 use super::site::{check_layers, Layer, Site};
 use super::tensor::{Role, TensorSpec};
-use super::traits::{Adapter, Method};
+use super::traits::{Adapter, Method, MethodSettings};
 use crate::error::check;
 use crate::freeze::Smoothed;
 use crate::hook::{Hook, RunLength};
 use crate::optim::{Arena, Gradients, Parameter};
+use crate::settings::{keys_of, Key};
 use crate::state::HookState;
-use crate::{Result, Span};
-use serde::{Deserialize, Serialize};
+use crate::{settings, Result, Span};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -36,48 +38,96 @@ const TENSORS: [TensorSpec; 3] = [
     TensorSpec::new("lora_E", "lora_E", Role::SingularValue, Some(0)),
 ];
 
-/// AdaLoRA's settings; rank 12 to 8 is the paper's 1.27M on DeBERTaV3-base.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AdaLoraConfig {
-    /// Rank of every layer at the start.
-    pub rank: i64,
-    /// Average rank at the end.
-    pub target_rank: i64,
-    /// The path is scaled by `alpha / (rank + 1e-5)`.
-    pub alpha: f64,
-    /// Dropout on the adapter's input.
-    pub dropout: f64,
-    /// Weight of the orthogonality penalty.
-    pub orthogonal: f64,
-    /// The budget stays whole during this span at the start.
-    pub t_i: Span,
-    /// The budget stays at its target during this span at the end.
-    pub t_f: Span,
-    /// Steps between two allocations while the budget falls.
-    pub interval: u64,
-    /// β₁, smoothing of the sensitivity.
-    pub beta1: f64,
-    /// β₂, smoothing of the uncertainty.
-    pub beta2: f64,
-}
-
-impl Default for AdaLoraConfig {
-    fn default() -> Self {
-        AdaLoraConfig {
-            rank: 12,
-            target_rank: 8,
-            alpha: 32.0,
-            dropout: 0.0,
-            orthogonal: 0.1,
-            t_i: Span::Share(0.1),
-            t_f: Span::Share(0.4),
-            interval: 10,
-            beta1: 0.85,
-            beta2: 0.85,
-        }
+settings! {
+    /// AdaLoRA's settings; rank 12 to 8 is the paper's 1.27M on DeBERTaV3-base.
+    pub struct AdaLoraConfig {
+        /// Rank of every layer at the start.
+        pub rank: i64 = 12,
+        /// Average rank at the end.
+        pub target_rank: i64 = 8,
+        /// The path is scaled by `alpha / (rank + 1e-5)`.
+        pub alpha: f64 = 32.0,
+        /// Dropout on the adapter's input.
+        pub dropout: f64 = 0.0,
+        /// Weight of the orthogonality penalty.
+        pub orthogonal: f64 = 0.1,
+        /// The budget stays whole during this span at the start.
+        pub t_i: Span = Span::Share(0.1),
+        /// The budget stays at its target during this span at the end.
+        pub t_f: Span = Span::Share(0.4),
+        /// Steps between two allocations while the budget falls.
+        pub interval: u64 = 10,
+        /// β₁, smoothing of the sensitivity.
+        pub beta1: f64 = 0.85,
+        /// β₂, smoothing of the uncertainty.
+        pub beta2: f64 = 0.85,
     }
 }
+
+impl AdaLoraConfig {
+    /// The first and the last span in steps.
+    fn ends(&self, length: RunLength) -> [u64; 2] {
+        let RunLength { steps_per_epoch, total_steps } = length;
+        [self.t_i, self.t_f].map(|span| span.steps(steps_per_epoch, total_steps))
+    }
+}
+
+impl MethodSettings for AdaLoraConfig {
+    fn build(&self) -> Result<Box<dyn Method>> {
+        Ok(Box::new(AdaLora::new(self.clone())?))
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        keys_of::<Self>()
+    }
+
+    fn rank(&self) -> Option<i64> {
+        Some(self.rank)
+    }
+
+    fn peft(&self) -> Option<&'static Peft> {
+        Some(&PEFT)
+    }
+
+    fn peft_of_run(&self, written: Written<'_>) -> Vec<(&'static str, PeftValue)> {
+        let total = written.length.map_or(1, |length| length.total_steps as i64);
+        let values_left = |(site, left): &(String, i64)| {
+            (format!("{site}.lora_E"), (0..self.rank).map(|i| i < *left).collect())
+        };
+        let pattern = written.ranks.iter().map(values_left).collect();
+        vec![("total_step", PeftValue::Whole(total)), ("rank_pattern", PeftValue::Flags(pattern))]
+    }
+}
+
+/// AdaLoRA as PEFT has it: there, it is a LoRA with more settings.
+const PEFT: Peft = Peft {
+    peft_type: "ADALORA",
+    switches: &[],
+    settings: &[
+        PeftSetting::new("init_r", "rank", PeftType::Whole(12)),
+        PeftSetting::new("target_r", "target_rank", PeftType::Whole(8)),
+        PeftSetting::new("lora_alpha", "alpha", PeftType::Number(8.0)),
+        PeftSetting::new("lora_dropout", "dropout", PeftType::Number(0.0)),
+        PeftSetting::new("orth_reg_weight", "orthogonal", PeftType::Number(0.5)),
+        PeftSetting::new("tinit", "t_i", PeftType::Steps),
+        PeftSetting::new("tfinal", "t_f", PeftType::Steps),
+        PeftSetting::new("deltaT", "interval", PeftType::AtLeast(1)),
+        PeftSetting::new("beta1", "beta1", PeftType::Number(0.85)),
+        PeftSetting::new("beta2", "beta2", PeftType::Number(0.85)),
+    ],
+    fixed: &[],
+    written: &[("bias", PeftValue::Text("none"))],
+    allowed: &[
+        &[
+            ("total_step", Allowed::Anything),
+            // The tensors' own shapes say the same.
+            ("rank_pattern", Allowed::Anything),
+            ("r", Allowed::Anything),
+            ("use_rslora", Allowed::EITHER_WAY),
+        ],
+        STARTS,
+    ],
+};
 
 /// The method: puts AdaLoRA paths on layers.
 #[derive(Debug, Clone)]
@@ -132,8 +182,7 @@ impl Method for AdaLora {
     }
 
     fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
-        let steps = |span: Span| span.steps(length.steps_per_epoch, length.total_steps);
-        let (t_i, t_f) = (steps(self.0.t_i), steps(self.0.t_f));
+        let [t_i, t_f] = self.0.ends(length);
         check(
             "t_i + t_f",
             format!("{t_i} + {t_f} steps"),

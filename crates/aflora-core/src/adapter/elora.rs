@@ -7,14 +7,15 @@
 
 use super::init::{constant, kaiming_uniform, torch_uniform};
 use super::path::{accumulate, check_dropout, flat, shaped};
+use super::peft::{Allowed, Peft, PeftSetting, PeftType, PeftValue};
 use super::site::{check_layers, Layer, Site};
 use super::tensor::{AdapterTensor, Role, TensorSpec};
-use super::traits::{Adapter, LowRank, Method};
+use super::traits::{Adapter, LowRank, Method, MethodSettings};
 use crate::error::check;
 use crate::flops::Products;
 use crate::product::product;
-use crate::Result;
-use serde::{Deserialize, Serialize};
+use crate::settings::{keys_of, Key};
+use crate::{settings, Result};
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
@@ -34,27 +35,58 @@ const OWN: [TensorSpec; 4] = [
 const SHARED: [TensorSpec; 4] =
     [TensorSpec { shared: true, ..OWN[0] }, TensorSpec { shared: true, ..OWN[1] }, OWN[2], OWN[3]];
 
-/// ELoRA's settings; the rank is that of the AFLoRA paper's comparison.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EloraConfig {
-    /// Rank of A and B.
-    pub rank: i64,
-    /// Initial value of every element of d. (b starts at 0, so the model is unchanged.)
-    pub d_initial: f64,
-    /// Dropout on the adapter's input.
-    pub dropout: f64,
-    /// One pair A, B for all layers; otherwise each layer has its own.
-    pub shared: bool,
-    /// Seed of the shared pair.
-    pub projection_seed: u64,
-}
-
-impl Default for EloraConfig {
-    fn default() -> Self {
-        EloraConfig { rank: 1024, d_initial: 0.1, dropout: 0.0, shared: true, projection_seed: 0 }
+settings! {
+    /// ELoRA's settings; the rank is that of the AFLoRA paper's comparison.
+    pub struct EloraConfig {
+        /// Rank of A and B.
+        pub rank: i64 = 1024,
+        /// Every element of d at the start (b starts at 0, so that the model is unchanged).
+        pub d_initial: f64 = 0.1,
+        /// Dropout on the adapter's input.
+        pub dropout: f64 = 0.0,
+        /// One pair A, B for all layers; otherwise each layer has its own.
+        pub shared: bool = true,
+        /// Seed of the shared pair, drawn as PEFT draws it.
+        pub projection_seed: u64 = 0,
     }
 }
+
+impl MethodSettings for EloraConfig {
+    fn build(&self) -> Result<Box<dyn Method>> {
+        Ok(Box::new(Elora::new(self.clone())?))
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        keys_of::<Self>()
+    }
+
+    fn rank(&self) -> Option<i64> {
+        Some(self.rank)
+    }
+
+    fn peft(&self) -> Option<&'static Peft> {
+        Some(&PEFT)
+    }
+}
+
+/// ELoRA as PEFT has it, which knows it as VeRA and always shares one pair.
+const PEFT: Peft = Peft {
+    peft_type: "VERA",
+    switches: &[],
+    settings: &[
+        PeftSetting::new("r", "rank", PeftType::Whole(256)),
+        PeftSetting::new("vera_dropout", "dropout", PeftType::Number(0.0)),
+        PeftSetting::new("d_initial", "d_initial", PeftType::Number(0.1)),
+        PeftSetting::new("projection_prng_key", "projection_seed", PeftType::Seed(0)),
+    ],
+    fixed: &[("shared", PeftValue::Flag(true))],
+    written: &[
+        ("save_projection", PeftValue::Flag(true)),
+        ("bias", PeftValue::Text("none")),
+        ("fan_in_fan_out", PeftValue::Flag(false)),
+    ],
+    allowed: &[&[("save_projection", Allowed::EITHER_WAY), ("init_weights", Allowed::EITHER_WAY)]],
+};
 
 /// The method: puts ELoRA paths on layers.
 #[derive(Debug, Clone)]

@@ -4,12 +4,13 @@
 use super::factored::Factored;
 use super::init::{constant, lora_uniform};
 use super::path::check_dropout;
+use super::peft::{Allowed, AllowedKeys, Peft, PeftSetting, PeftType, PeftValue};
 use super::site::{check_layers, Layer, Site};
 use super::tensor::{Role, TensorSpec};
-use super::traits::{Adapter, Method};
+use super::traits::{Adapter, Method, MethodSettings};
 use crate::error::check;
-use crate::Result;
-use serde::{Deserialize, Serialize};
+use crate::settings::{keys_of, Key};
+use crate::{settings, Result};
 use tch::Device;
 
 /// A and B.
@@ -18,23 +19,17 @@ const TENSORS: [TensorSpec; 2] = [
     TensorSpec::new("lora_B", "lora_B.weight", Role::Projection, Some(1)),
 ];
 
-/// LoRA's settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LoraConfig {
-    /// Rank of A and B.
-    pub rank: i64,
-    /// The path is scaled by `alpha / rank`.
-    pub alpha: f64,
-    /// Scales by `alpha / √rank` instead (rsLoRA).
-    pub rslora: bool,
-    /// Dropout on the adapter's input.
-    pub dropout: f64,
-}
-
-impl Default for LoraConfig {
-    fn default() -> Self {
-        LoraConfig { rank: 8, alpha: 8.0, rslora: false, dropout: 0.0 }
+settings! {
+    /// LoRA's settings.
+    pub struct LoraConfig {
+        /// Rank of A and B.
+        pub rank: i64 = 8,
+        /// The path is scaled by `alpha / rank`.
+        pub alpha: f64 = 8.0,
+        /// Scales by `alpha / √rank` instead (rsLoRA).
+        pub rslora: bool = false,
+        /// Dropout on the adapter's input.
+        pub dropout: f64 = 0.0,
     }
 }
 
@@ -45,6 +40,66 @@ impl LoraConfig {
         self.alpha / if self.rslora { rank.sqrt() } else { rank }
     }
 }
+
+impl MethodSettings for LoraConfig {
+    fn build(&self) -> Result<Box<dyn Method>> {
+        Ok(Box::new(Lora::new(self.clone())?))
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        keys_of::<Self>()
+    }
+
+    fn rank(&self) -> Option<i64> {
+        Some(self.rank)
+    }
+
+    fn peft(&self) -> Option<&'static Peft> {
+        Some(&PEFT)
+    }
+}
+
+/// LoRA as PEFT has it.
+const PEFT: Peft = Peft {
+    peft_type: "LORA",
+    switches: &[],
+    settings: &[
+        PeftSetting::new("r", "rank", PeftType::Whole(8)),
+        PeftSetting::new("lora_alpha", "alpha", PeftType::Number(8.0)),
+        PeftSetting::new("lora_dropout", "dropout", PeftType::Number(0.0)),
+        PeftSetting::new("use_rslora", "rslora", PeftType::Switch),
+    ],
+    fixed: &[],
+    written: &[
+        ("bias", PeftValue::Text("none")),
+        ("fan_in_fan_out", PeftValue::Flag(false)),
+        ("init_lora_weights", PeftValue::Flag(true)),
+    ],
+    allowed: &[STARTS],
+};
+
+/// What folders of LoRA and of what PEFT derives from it may say beside their settings.
+pub(super) const STARTS: AllowedKeys = &[
+    ("rank_pattern", Allowed::Values(&["{}"])),
+    ("alpha_pattern", Allowed::Values(&["{}"])),
+    // Those that leave the base model's weights alone: the file's own values replace the start.
+    (
+        "init_lora_weights",
+        Allowed::Unless(
+            &["true", r#""gaussian""#, r#""eva""#, r#""orthogonal""#, r#""mica""#],
+            "which changes the base model's weights when the adapter is attached; PEFT's \
+             `save_pretrained(…, path_initial_model_for_weight_conversion=…)` makes plain LoRA of it",
+        ),
+    ),
+    // Settings of a start: they count where `init_lora_weights` asks for it.
+    ("loftq_config", Allowed::Anything),
+    ("eva_config", Allowed::Anything),
+    ("corda_config", Allowed::Anything),
+    ("lora_ga_config", Allowed::Anything),
+    // Settings of switches that must be off: `megatron_config`, `use_qalora`.
+    ("megatron_core", Allowed::Anything),
+    ("qalora_group_size", Allowed::Anything),
+];
 
 /// The method: puts LoRA paths on layers.
 #[derive(Debug, Clone)]

@@ -2,17 +2,8 @@
 //!
 //! A [`Method`] puts an [`Adapter`] on each [`Layer`] that was chosen, and may bring a
 //! [`Hook`](crate::Hook) that acts during training. One file a method, every file of the same
-//! shape: settings, method, adapter, hook.
-//!
-//! | method | trains | file |
-//! |---|---|---|
-//! | AFLoRA | low-rank matrices until they freeze, two vectors | [`aflora`] |
-//! | LoRA | two low-rank matrices | [`lora`] |
-//! | ELoRA (VeRA) | two vectors beside one shared random pair | [`elora`] |
-//! | AdaLoRA | a singular value decomposition, to a rank budget | [`adalora`] |
-//! | SoRA | low-rank matrices behind a gate that shrinks to zeros | [`sora`] |
-//! | full, BitFit, head | the model's own weights, its biases, nothing but the head | [`plain`] |
-//! | AFLoRA with adaptive rank | AFLoRA by components: some freeze, some leave | [`aflora_rank`] |
+//! shape: settings and what PEFT calls them, method, adapter, hook. [`MethodConfig`] is the table
+//! of all of them: a further method is a file here and a line there.
 
 pub mod adalora;
 pub mod aflora;
@@ -24,6 +15,7 @@ mod init;
 pub mod lora;
 mod methods;
 mod path;
+pub mod peft;
 pub mod plain;
 mod site;
 pub mod sora;
@@ -38,9 +30,9 @@ pub use elora::{Elora, EloraConfig};
 pub use init::{normal, shapes_only};
 pub use lora::{Lora, LoraConfig};
 pub use methods::MethodConfig;
-pub use plain::Plain;
+pub use plain::{BitFitConfig, FullConfig, HeadConfig, Plain};
 pub use site::{Block, Layer, Site};
 pub use sora::{Sora, SoraConfig};
 pub use tensor::{AdapterTensor, Origin, Role, TensorSpec};
-pub use traits::{Adapter, LowRank, Method};
+pub use traits::{Adapter, LowRank, Method, MethodSettings};
 pub use wrap::AdaptedLinear;

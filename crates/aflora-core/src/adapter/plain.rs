@@ -3,9 +3,42 @@
 
 use super::site::{Layer, Site};
 use super::tensor::TensorSpec;
-use super::traits::{Adapter, Method};
-use crate::Result;
+use super::traits::{Adapter, Method, MethodSettings};
+use crate::settings::Key;
+use crate::{settings, Result};
 use tch::Device;
+
+settings! {
+    /// Full fine-tuning has no settings.
+    pub struct FullConfig {}
+}
+
+settings! {
+    /// BitFit has no settings.
+    pub struct BitFitConfig {}
+}
+
+settings! {
+    /// Training the head alone has no settings.
+    pub struct HeadConfig {}
+}
+
+/// Settings of which there are none.
+macro_rules! plain {
+    ($($settings:ty => $method:expr),*) => {
+        $( impl MethodSettings for $settings {
+            fn build(&self) -> Result<Box<dyn Method>> {
+                Ok(Box::new($method))
+            }
+
+            fn keys(&self) -> Vec<Key> {
+                Vec::new()
+            }
+        } )*
+    };
+}
+
+plain!(FullConfig => Plain::Full, BitFitConfig => Plain::BitFit, HeadConfig => Plain::Head);
 
 /// Which of the model's own weights train, beside the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

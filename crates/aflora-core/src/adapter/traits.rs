@@ -1,11 +1,14 @@
 //! What an adapter and a method must do.
 
+use super::peft::{Peft, PeftValue, Written};
 use super::site::{Layer, Site};
 use super::tensor::{AdapterTensor, TensorSpec};
 use crate::error::check;
 use crate::flops::{self, Flops, Products};
+use crate::freeze::FreezeConfig;
 use crate::hook::{Hook, RunLength};
 use crate::optim::Parameter;
+use crate::settings::Key;
 use crate::Result;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -134,5 +137,37 @@ pub trait Method: Debug {
     /// The settings do not fit the length of the run.
     fn hook(&self, _length: RunLength, _parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
         Ok(None)
+    }
+}
+
+/// A method's settings, and what its file tells of it to configuration files and adapter folders.
+pub trait MethodSettings: Debug {
+    /// Checks the settings and makes the method.
+    ///
+    /// # Errors
+    /// One is out of range.
+    fn build(&self) -> Result<Box<dyn Method>>;
+
+    /// What can be set.
+    fn keys(&self) -> Vec<Key>;
+
+    /// The rank that adapters are made with.
+    fn rank(&self) -> Option<i64> {
+        None
+    }
+
+    /// When what trains at the start freezes, if any of it may.
+    fn freezing(&self) -> Option<&FreezeConfig> {
+        None
+    }
+
+    /// The method in PEFT, if it is one of PEFT's.
+    fn peft(&self) -> Option<&'static Peft> {
+        None
+    }
+
+    /// What PEFT writes down of adapters beside the settings.
+    fn peft_of_run(&self, _written: Written<'_>) -> Vec<(&'static str, PeftValue)> {
+        Vec::new()
     }
 }

@@ -1,8 +1,8 @@
 //! Adapters of every method, away from their start.
 
 use aflora_core::adapter::{
-    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, EloraConfig, LoraConfig, MethodConfig,
-    SoraConfig,
+    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, BitFitConfig, EloraConfig, FullConfig,
+    HeadConfig, LoraConfig, MethodConfig, SoraConfig,
 };
 use aflora_models::adapter_folder::{Description, TaskType};
 use aflora_models::{AdaptedModel, Backbone, Pattern, Targets};
@@ -20,9 +20,9 @@ pub fn methods() -> Vec<MethodConfig> {
         MethodConfig::AdaLora(AdaLoraConfig { rank: 4, target_rank: 2, ..Default::default() }),
         MethodConfig::Sora(SoraConfig::default()),
         MethodConfig::AfloraRank(AfloraRankConfig::default()),
-        MethodConfig::BitFit {},
-        MethodConfig::Full {},
-        MethodConfig::Head {},
+        MethodConfig::BitFit(BitFitConfig {}),
+        MethodConfig::Full(FullConfig {}),
+        MethodConfig::Head(HeadConfig {}),
     ]
 }
 

@@ -33,7 +33,7 @@ impl Export {
         let Export { saved, target, form: _ } = self;
         let run = saved.open(progress)?;
         new_folder(&target)?;
-        run.export_lora(&target)?;
+        run.export(&target)?;
         println!("{}", shown(&target));
         Ok(())
     }

@@ -1,34 +1,12 @@
-//! AFLoRA with adaptive rank: the paper's future work, freezing and rank from the same scores.
-//!
-//! The module is AFLoRA's. What freezes is not a whole matrix but a component k of a layer: row k
-//! of A with column k of B. Two scores of one form, s = Ī ⊙ Ū (Eq. 2-4), decide, both smoothed
-//! every step:
-//!
-//! * a component *freezes* when the mean |g| score of its row and column is among the lowest, so
-//!   that ⌊r(t) · n⌋ of all n candidates are frozen (Eq. 5, the `matrix_rank` rule);
-//! * a component *leaves* when the |d · g| score of its element of d is among the lowest, so that
-//!   b(t) of all components are left, where b(t) falls from all to `target_rank` a layer along
-//!   the same curve. |d · g| is, to first order, what the loss would change by if the
-//!   component went. Its element of d becomes 0 and stays so; it is dropped when saved.
-//!
-//! Frozen rows and columns lie in the arena with those that train; they are put back after each
-//! update, to the bit. At saturation, whole matrices have frozen and leave the arena.
+//! Which components of the matrices freeze, and which leave.
 
-use super::aflora::{Aflora, AfloraAdapter, AfloraConfig, PmTrainable};
-use super::components;
-use super::site::{Layer, Site};
-use super::tensor::{AdapterTensor, Role, TensorSpec};
-use super::traits::{Adapter, LowRank, Method};
-use crate::error::check;
-use crate::flops::Products;
+use crate::adapter::{components, Role};
 use crate::freeze::{FreezeCheck, FreezeConfig, FreezeMode, MatrixScore, Schedule, Smoothed};
 use crate::hook::{Hook, RunLength};
 use crate::optim::{Arena, Gradients, Group, Parameter};
 use crate::state::{misfit, HookState};
 use crate::Result;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 // Names of the state buffers.
@@ -39,106 +17,8 @@ const VALUES: &str = "aflora_rank.values";
 // Before a layer's name, among what is kept of a run.
 const FROZEN: &str = "frozen.";
 
-/// AFLoRA's settings and a target. `freeze.rule` has no say here.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AfloraRankConfig {
-    /// Components a layer at the start.
-    pub rank: i64,
-    /// Components a layer at the end, on average.
-    pub target_rank: i64,
-    /// Scales the path by `alpha / rank`; without it by 1.
-    pub alpha: Option<f64>,
-    /// Initial value of every element of d.
-    pub d_initial: f64,
-    /// Dropout on the adapter's input.
-    pub dropout: f64,
-    /// Which projection matrices train at the start.
-    pub pm_trainable: PmTrainable,
-    /// How components freeze and leave.
-    pub freeze: FreezeConfig,
-}
-
-impl Default for AfloraRankConfig {
-    fn default() -> Self {
-        let AfloraConfig { alpha, d_initial, dropout, pm_trainable, freeze, .. } =
-            AfloraConfig::default();
-        let (rank, target_rank) = (8, 4);
-        AfloraRankConfig { rank, target_rank, alpha, d_initial, dropout, pm_trainable, freeze }
-    }
-}
-
-/// The method.
-#[derive(Debug, Clone)]
-pub struct AfloraRank {
-    aflora: Aflora,
-    config: AfloraRankConfig,
-}
-
-impl AfloraRank {
-    /// Checks the settings.
-    pub fn new(config: AfloraRankConfig) -> Result<Self> {
-        let AfloraRankConfig { rank, alpha, d_initial, dropout, pm_trainable, .. } = config;
-        let freeze = config.freeze.clone();
-        let module = AfloraConfig { rank, alpha, d_initial, dropout, pm_trainable, freeze };
-        let aflora = Aflora::new(module)?;
-        let target = config.target_rank;
-        let fits = (1..=rank).contains(&target);
-        check("target_rank", target, fits, "at least 1 and at most `rank`")?;
-        Ok(AfloraRank { aflora, config })
-    }
-}
-
-impl Method for AfloraRank {
-    fn name(&self) -> &'static str {
-        "aflora_rank"
-    }
-
-    fn attach(&self, layers: &[Layer], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
-        let adapters = self.aflora.adapters(layers, seed, device)?;
-        Ok(adapters.into_iter().map(|inner| Box::new(RankAdapter { inner }) as _).collect())
-    }
-
-    fn tensors(&self) -> &'static [TensorSpec] {
-        self.aflora.tensors()
-    }
-
-    fn trainable_count(&self, site: &Site) -> i64 {
-        self.aflora.trainable_count(site)
-    }
-
-    fn freezes(&self) -> bool {
-        self.aflora.freezes()
-    }
-
-    fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
-        let freeze = &self.config.freeze;
-        let (schedule, remark) = (freeze.schedule(length)?, freeze.remark(length));
-        let layers = parameters.iter().filter(|p| is_d(p)).count() as i64;
-        let start = layers * self.config.rank;
-        Ok(Some(Box::new(Components {
-            smoothed: Smoothed {
-                names: SMOOTHED,
-                beta1: freeze.beta1,
-                beta2: freeze.beta2,
-                updated: false,
-            },
-            interval: freeze.interval,
-            freezes: freeze.mode == FreezeMode::Adaptive,
-            schedule,
-            remark,
-            start,
-            target: layers * self.config.target_rank,
-            gone: None,
-            in_use: start,
-            frozen: BTreeMap::new(),
-            held: 0,
-        })))
-    }
-}
-
 /// Whether it is a vector d: the vector that has an element for each component.
-fn is_d(parameter: &Parameter) -> bool {
+pub(super) fn is_d(parameter: &Parameter) -> bool {
     parameter.role == Role::Vector && parameter.components().is_some()
 }
 
@@ -150,58 +30,9 @@ fn rank_of(group: &Group, name: &str) -> Option<usize> {
     })
 }
 
-/// An AFLoRA path whose components may be dropped.
-#[derive(Debug)]
-struct RankAdapter {
-    inner: AfloraAdapter,
-}
-
-impl Adapter for RankAdapter {
-    fn site(&self) -> &Arc<Site> {
-        self.inner.site()
-    }
-
-    fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        self.inner.forward(x, weight, bias)
-    }
-
-    fn low_rank(&self) -> Option<LowRank> {
-        self.inner.low_rank()
-    }
-
-    fn merged(&self, weight: &Tensor) -> Tensor {
-        self.inner.merged(weight)
-    }
-
-    fn tensors(&self) -> Vec<AdapterTensor> {
-        self.inner.tensors()
-    }
-
-    fn set_training(&mut self, on: bool) {
-        self.inner.set_training(on);
-    }
-
-    fn products(&self) -> Products {
-        self.inner.products()
-    }
-
-    fn rank(&self) -> i64 {
-        self.inner.rank()
-    }
-
-    fn saved(&self) -> Vec<AdapterTensor> {
-        components::in_use(self.inner.tensors(), self.inner.d())
-    }
-
-    fn set_rank(&mut self, rank: i64) -> Result<()> {
-        self.inner.set_component_count(rank);
-        Ok(())
-    }
-}
-
 /// Which components train, rest and stay.
 #[derive(Debug)]
-struct Components {
+pub(super) struct Components {
     smoothed: Smoothed,
     interval: u64,
     freezes: bool,
@@ -218,6 +49,28 @@ struct Components {
 }
 
 impl Components {
+    /// For a run of `length`, from so many components of all layers together to so many.
+    pub fn new(
+        freeze: &FreezeConfig,
+        length: RunLength,
+        [start, target]: [i64; 2],
+    ) -> Result<Self> {
+        let FreezeConfig { beta1, beta2, .. } = *freeze;
+        Ok(Components {
+            smoothed: Smoothed { names: SMOOTHED, beta1, beta2, updated: false },
+            interval: freeze.interval,
+            freezes: freeze.mode == FreezeMode::Adaptive,
+            schedule: freeze.schedule(length)?,
+            remark: freeze.remark(length),
+            start,
+            target,
+            gone: None,
+            in_use: start,
+            frozen: BTreeMap::new(),
+            held: 0,
+        })
+    }
+
     /// Takes I of a step in and gives s.
     fn score(&self, group: &mut Group, now: &Tensor) -> Tensor {
         self.smoothed.observe(group, now);
