@@ -3,7 +3,7 @@
 use super::plan::Plan;
 use super::{sound, Checkpoint};
 use crate::backbone::{shapes_only, Backbone};
-use crate::{Error, Result};
+use crate::{said, Error, Result};
 use std::path::{Path, PathBuf};
 
 /// What loading did.
@@ -85,6 +85,6 @@ fn load_with(
 
 fn tell(path: &Path, warnings: &[String]) {
     for warning in warnings {
-        tracing::warn!("{}: {warning}", path.display());
+        said::warn(path, warning);
     }
 }

@@ -48,11 +48,14 @@ impl<'a> Plan<'a> {
             backbone.var_store().variables().into_iter().collect();
         let mut names = Names::new(checkpoint, backbone.prefix());
         let (mut new, mut warnings) = (Vec::new(), Vec::new());
+        let untied = config.as_ref().and_then(|config| config.keys().get("tie_word_embeddings"));
+        let untied = untied.is_some_and(|tied| tied == false);
         let head =
             Rows::of_head(config.as_ref(), classes.unwrap_or(&[]), &variables, &mut warnings);
 
         let (mut problems, mut missing) = (Vec::new(), 0);
         let (mut loads, mut zeros, mut apart) = (Vec::new(), Vec::new(), Vec::new());
+        let mut lent = Vec::new();
         for (name, variable) in &variables {
             let mut found = names.take(name);
             let tied = backbone.tied().iter().find(|(tied, _)| tied == name);
@@ -61,6 +64,10 @@ impl<'a> Plan<'a> {
                     (Some(one), Some(copy)) if !checkpoint.same(one, copy)? => {
                         problems.extend(checkpoint.misfit(copy, &variable.size()));
                         apart.push((*other, copy, name));
+                    }
+                    (Some(one), None) if untied => {
+                        found = Some(one);
+                        lent.push((*other, name));
                     }
                     (one, copy) => found = one.or(copy),
                 }
@@ -113,8 +120,7 @@ impl<'a> Plan<'a> {
             };
             loads.push((other.to_string(), own, stored));
             // Where they are said to be two, nothing is odd.
-            let said = config.as_ref().and_then(|config| config.keys().get("tie_word_embeddings"));
-            if said.is_some_and(|tied| tied == false) {
+            if untied {
                 continue;
             }
             warnings.push(format!(
@@ -123,6 +129,12 @@ impl<'a> Plan<'a> {
                  transformers"
             ));
         }
+        warnings.extend(lent.into_iter().map(|(other, name)| {
+            format!(
+                "the weights have no `{other}`, though `tie_word_embeddings` in config.json is \
+                 false: `{name}` stands in for it"
+            )
+        }));
         let known: Vec<&str> = variables.keys().map(String::as_str).collect();
         warnings.extend(names.beyond(&known, backbone, config.as_ref()));
         Ok(Plan { loads, zeros, head, new, unused: names.left(), warnings })
