@@ -22,7 +22,7 @@
 //! * [`Tuner`]: one training step: backward, clip, score, freeze, update
 //! * [`fused`]: a door for kernels that compute a path in one go
 //! * [`flops`]: what a layer costs, and what a freeze saves
-//! * [`settings`]: settings that are declared once
+//! * [`mod@settings`]: settings that are declared once
 //! * [`state`]: all of that, to stop and to go on
 //! * [`accounting`]: how many parameters trained, and when each matrix froze
 //!
