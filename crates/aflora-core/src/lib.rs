@@ -22,7 +22,6 @@
 //! * [`Tuner`]: one training step: backward, clip, score, freeze, update
 //! * [`fused`]: a door for kernels that compute a path in one go
 //! * [`flops`]: what a layer costs, and what a freeze saves
-//! * [`mod@settings`]: settings that are declared once
 //! * [`state`]: all of that, to stop and to go on
 //! * [`accounting`]: how many parameters trained, and when each matrix froze
 //!
@@ -40,7 +39,6 @@ pub mod fused;
 mod hook;
 pub mod optim;
 mod product;
-pub mod settings;
 mod span;
 pub mod state;
 mod tuner;

@@ -22,9 +22,9 @@ use crate::error::check;
 use crate::freeze::Smoothed;
 use crate::hook::{Hook, RunLength};
 use crate::optim::{Arena, Gradients, Parameter};
-use crate::settings::{keys_of, Key};
 use crate::state::HookState;
-use crate::{settings, Result, Span};
+use crate::{Result, Span};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -38,29 +38,46 @@ const TENSORS: [TensorSpec; 3] = [
     TensorSpec::new("lora_E", "lora_E", Role::SingularValue, Some(0)),
 ];
 
-settings! {
-    /// AdaLoRA's settings; rank 12 to 8 is the paper's 1.27M on DeBERTaV3-base.
-    pub struct AdaLoraConfig {
-        /// Rank of every layer at the start.
-        pub rank: i64 = 12,
-        /// Average rank at the end.
-        pub target_rank: i64 = 8,
-        /// The path is scaled by `alpha / (rank + 1e-5)`.
-        pub alpha: f64 = 32.0,
-        /// Dropout on the adapter's input.
-        pub dropout: f64 = 0.0,
-        /// Weight of the orthogonality penalty.
-        pub orthogonal: f64 = 0.1,
-        /// The budget stays whole during this span at the start.
-        pub t_i: Span = Span::Share(0.1),
-        /// The budget stays at its target during this span at the end.
-        pub t_f: Span = Span::Share(0.4),
-        /// Steps between two allocations while the budget falls.
-        pub interval: u64 = 10,
-        /// β₁, smoothing of the sensitivity.
-        pub beta1: f64 = 0.85,
-        /// β₂, smoothing of the uncertainty.
-        pub beta2: f64 = 0.85,
+/// AdaLoRA's settings; rank 12 to 8 is the paper's 1.27M on DeBERTaV3-base.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdaLoraConfig {
+    /// Rank of every layer at the start.
+    pub rank: i64,
+    /// Average rank at the end.
+    pub target_rank: i64,
+    /// The path is scaled by `alpha / (rank + 1e-5)`.
+    pub alpha: f64,
+    /// Dropout on the adapter's input.
+    pub dropout: f64,
+    /// Weight of the orthogonality penalty.
+    pub orthogonal: f64,
+    /// The budget stays whole during this span at the start.
+    pub t_i: Span,
+    /// The budget stays at its target during this span at the end.
+    pub t_f: Span,
+    /// Steps between two allocations while the budget falls.
+    pub interval: u64,
+    /// β₁, smoothing of the sensitivity.
+    pub beta1: f64,
+    /// β₂, smoothing of the uncertainty.
+    pub beta2: f64,
+}
+
+impl Default for AdaLoraConfig {
+    fn default() -> Self {
+        AdaLoraConfig {
+            rank: 12,
+            target_rank: 8,
+            alpha: 32.0,
+            dropout: 0.0,
+            orthogonal: 0.1,
+            t_i: Span::Share(0.1),
+            t_f: Span::Share(0.4),
+            interval: 10,
+            beta1: 0.85,
+            beta2: 0.85,
+        }
     }
 }
 
@@ -75,10 +92,6 @@ impl AdaLoraConfig {
 impl MethodSettings for AdaLoraConfig {
     fn build(&self) -> Result<Box<dyn Method>> {
         Ok(Box::new(AdaLora::new(self.clone())?))
-    }
-
-    fn keys(&self) -> Vec<Key> {
-        keys_of::<Self>()
     }
 
     fn rank(&self) -> Option<i64> {

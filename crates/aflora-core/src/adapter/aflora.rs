@@ -16,8 +16,7 @@ use crate::freeze::{FreezeConfig, FreezeController, FreezeMode};
 use crate::fused::{self, LowRankPath};
 use crate::hook::{Hook, RunLength};
 use crate::optim::Parameter;
-use crate::settings::{keys_of, Key};
-use crate::{settings, takes, Result};
+use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tch::{Device, Tensor};
@@ -45,8 +44,6 @@ pub enum PmTrainable {
     None,
 }
 
-takes!(PmTrainable: "ffn, attention, all, none");
-
 impl PmTrainable {
     fn includes(self, block: Block) -> bool {
         match self {
@@ -58,31 +55,40 @@ impl PmTrainable {
     }
 }
 
-settings! {
-    /// AFLoRA's settings; the defaults are the paper's for GLUE.
-    pub struct AfloraConfig {
-        /// Rank of A and B.
-        pub rank: i64 = 4,
-        /// Scales the path by `alpha / rank`; null: by 1, as in Eq. 1 and in the GLUE code.
-        pub alpha: Option<f64> = None,
-        /// Every element of d at the start (b starts at 0, so that the model is unchanged).
-        pub d_initial: f64 = 0.1,
-        /// Dropout on the adapter's input.
-        pub dropout: f64 = 0.0,
-        /// Whose projection matrices train at the start.
-        pub pm_trainable: PmTrainable = PmTrainable::Ffn,
-        /// How they freeze.
-        pub freeze: FreezeConfig = FreezeConfig::default(),
+/// AFLoRA's settings; the defaults are the paper's for GLUE.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AfloraConfig {
+    /// Rank of A and B.
+    pub rank: i64,
+    /// Scales the path by `alpha / rank`; without it by 1, as in Eq. 1 and in the GLUE code.
+    pub alpha: Option<f64>,
+    /// Initial value of every element of d. (b starts at 0, so the model is unchanged.)
+    pub d_initial: f64,
+    /// Dropout on the adapter's input.
+    pub dropout: f64,
+    /// Which projection matrices train at the start.
+    pub pm_trainable: PmTrainable,
+    /// How they freeze.
+    pub freeze: FreezeConfig,
+}
+
+impl Default for AfloraConfig {
+    fn default() -> Self {
+        AfloraConfig {
+            rank: 4,
+            alpha: None,
+            d_initial: 0.1,
+            dropout: 0.0,
+            pm_trainable: PmTrainable::Ffn,
+            freeze: FreezeConfig::default(),
+        }
     }
 }
 
 impl MethodSettings for AfloraConfig {
     fn build(&self) -> Result<Box<dyn Method>> {
         Ok(Box::new(Aflora::new(self.clone())?))
-    }
-
-    fn keys(&self) -> Vec<Key> {
-        keys_of::<Self>()
     }
 
     fn rank(&self) -> Option<i64> {

@@ -14,8 +14,8 @@ use super::traits::{Adapter, LowRank, Method, MethodSettings};
 use crate::error::check;
 use crate::flops::Products;
 use crate::product::product;
-use crate::settings::{keys_of, Key};
-use crate::{settings, Result};
+use crate::Result;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
@@ -35,29 +35,31 @@ const OWN: [TensorSpec; 4] = [
 const SHARED: [TensorSpec; 4] =
     [TensorSpec { shared: true, ..OWN[0] }, TensorSpec { shared: true, ..OWN[1] }, OWN[2], OWN[3]];
 
-settings! {
-    /// ELoRA's settings; the rank is that of the AFLoRA paper's comparison.
-    pub struct EloraConfig {
-        /// Rank of A and B.
-        pub rank: i64 = 1024,
-        /// Every element of d at the start (b starts at 0, so that the model is unchanged).
-        pub d_initial: f64 = 0.1,
-        /// Dropout on the adapter's input.
-        pub dropout: f64 = 0.0,
-        /// One pair A, B for all layers; otherwise each layer has its own.
-        pub shared: bool = true,
-        /// Seed of the shared pair, drawn as PEFT draws it.
-        pub projection_seed: u64 = 0,
+/// ELoRA's settings; the rank is that of the AFLoRA paper's comparison.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EloraConfig {
+    /// Rank of A and B.
+    pub rank: i64,
+    /// Initial value of every element of d. (b starts at 0, so the model is unchanged.)
+    pub d_initial: f64,
+    /// Dropout on the adapter's input.
+    pub dropout: f64,
+    /// One pair A, B for all layers; otherwise each layer has its own.
+    pub shared: bool,
+    /// Seed of the shared pair.
+    pub projection_seed: u64,
+}
+
+impl Default for EloraConfig {
+    fn default() -> Self {
+        EloraConfig { rank: 1024, d_initial: 0.1, dropout: 0.0, shared: true, projection_seed: 0 }
     }
 }
 
 impl MethodSettings for EloraConfig {
     fn build(&self) -> Result<Box<dyn Method>> {
         Ok(Box::new(Elora::new(self.clone())?))
-    }
-
-    fn keys(&self) -> Vec<Key> {
-        keys_of::<Self>()
     }
 
     fn rank(&self) -> Option<i64> {

@@ -9,8 +9,8 @@ use super::site::{check_layers, Layer, Site};
 use super::tensor::{Role, TensorSpec};
 use super::traits::{Adapter, Method, MethodSettings};
 use crate::error::check;
-use crate::settings::{keys_of, Key};
-use crate::{settings, Result};
+use crate::Result;
+use serde::{Deserialize, Serialize};
 use tch::Device;
 
 /// A and B.
@@ -19,17 +19,23 @@ const TENSORS: [TensorSpec; 2] = [
     TensorSpec::new("lora_B", "lora_B.weight", Role::Projection, Some(1)),
 ];
 
-settings! {
-    /// LoRA's settings.
-    pub struct LoraConfig {
-        /// Rank of A and B.
-        pub rank: i64 = 8,
-        /// The path is scaled by `alpha / rank`.
-        pub alpha: f64 = 8.0,
-        /// Scales by `alpha / √rank` instead (rsLoRA).
-        pub rslora: bool = false,
-        /// Dropout on the adapter's input.
-        pub dropout: f64 = 0.0,
+/// LoRA's settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Rank of A and B.
+    pub rank: i64,
+    /// The path is scaled by `alpha / rank`.
+    pub alpha: f64,
+    /// Scales by `alpha / √rank` instead (rsLoRA).
+    pub rslora: bool,
+    /// Dropout on the adapter's input.
+    pub dropout: f64,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        LoraConfig { rank: 8, alpha: 8.0, rslora: false, dropout: 0.0 }
     }
 }
 
@@ -44,10 +50,6 @@ impl LoraConfig {
 impl MethodSettings for LoraConfig {
     fn build(&self) -> Result<Box<dyn Method>> {
         Ok(Box::new(Lora::new(self.clone())?))
-    }
-
-    fn keys(&self) -> Vec<Key> {
-        keys_of::<Self>()
     }
 
     fn rank(&self) -> Option<i64> {

@@ -4,24 +4,24 @@
 use super::site::{Layer, Site};
 use super::tensor::TensorSpec;
 use super::traits::{Adapter, Method, MethodSettings};
-use crate::settings::Key;
-use crate::{settings, Result};
+use crate::Result;
+use serde::{Deserialize, Serialize};
 use tch::Device;
 
-settings! {
-    /// Full fine-tuning has no settings.
-    pub struct FullConfig {}
-}
+/// Full fine-tuning has no settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FullConfig {}
 
-settings! {
-    /// BitFit has no settings.
-    pub struct BitFitConfig {}
-}
+/// BitFit has no settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BitFitConfig {}
 
-settings! {
-    /// Training the head alone has no settings.
-    pub struct HeadConfig {}
-}
+/// Training the head alone has no settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadConfig {}
 
 /// Settings of which there are none.
 macro_rules! plain {
@@ -29,10 +29,6 @@ macro_rules! plain {
         $( impl MethodSettings for $settings {
             fn build(&self) -> Result<Box<dyn Method>> {
                 Ok(Box::new($method))
-            }
-
-            fn keys(&self) -> Vec<Key> {
-                Vec::new()
             }
         } )*
     };

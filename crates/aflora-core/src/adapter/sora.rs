@@ -15,8 +15,8 @@ use super::traits::{Adapter, Method, MethodSettings};
 use crate::error::check;
 use crate::hook::{Hook, RunLength};
 use crate::optim::{Arena, Gradients, Parameter};
-use crate::settings::{keys_of, Key};
-use crate::{settings, Result};
+use crate::Result;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 /// A, B and the gate g, `[1, rank]`, as in the authors' code.
@@ -26,29 +26,31 @@ const TENSORS: [TensorSpec; 3] = [
     TensorSpec::new("gate", "gate", Role::Gate, Some(1)),
 ];
 
-settings! {
-    /// SoRA's settings; the defaults are those of the authors' STS-B script.
-    pub struct SoraConfig {
-        /// Rank at the start; gates at zero lower it.
-        pub rank: i64 = 8,
-        /// The path is scaled by `alpha / rank`.
-        pub alpha: f64 = 16.0,
-        /// Dropout on the adapter's input.
-        pub dropout: f64 = 0.0,
-        /// λ, weight of the gates' mean size in the loss.
-        pub sparse_lambda: f64 = 10.0,
-        /// ξ, what a gate shrinks by after each update.
-        pub threshold: f64 = 3e-4,
+/// SoRA's settings; the defaults are those of the authors' STS-B script.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SoraConfig {
+    /// Rank at the start; gates at zero lower it.
+    pub rank: i64,
+    /// The path is scaled by `alpha / rank`.
+    pub alpha: f64,
+    /// Dropout on the adapter's input.
+    pub dropout: f64,
+    /// λ, weight of the gates' mean size in the loss.
+    pub sparse_lambda: f64,
+    /// ξ, what a gate shrinks by after each update.
+    pub threshold: f64,
+}
+
+impl Default for SoraConfig {
+    fn default() -> Self {
+        SoraConfig { rank: 8, alpha: 16.0, dropout: 0.0, sparse_lambda: 10.0, threshold: 3e-4 }
     }
 }
 
 impl MethodSettings for SoraConfig {
     fn build(&self) -> Result<Box<dyn Method>> {
         Ok(Box::new(Sora::new(self.clone())?))
-    }
-
-    fn keys(&self) -> Vec<Key> {
-        keys_of::<Self>()
     }
 
     fn rank(&self) -> Option<i64> {

@@ -8,7 +8,6 @@ use crate::flops::{self, Flops, Products};
 use crate::freeze::FreezeConfig;
 use crate::hook::{Hook, RunLength};
 use crate::optim::Parameter;
-use crate::settings::Key;
 use crate::Result;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -147,9 +146,6 @@ pub trait MethodSettings: Debug {
     /// # Errors
     /// One is out of range.
     fn build(&self) -> Result<Box<dyn Method>>;
-
-    /// What can be set.
-    fn keys(&self) -> Vec<Key>;
 
     /// The rank that adapters are made with.
     fn rank(&self) -> Option<i64> {

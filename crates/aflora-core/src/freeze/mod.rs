@@ -21,7 +21,7 @@ pub(crate) use score::Smoothed;
 use crate::error::check;
 use crate::hook::RunLength;
 use crate::span::Ends;
-use crate::{settings, takes, Result, Span};
+use crate::{Result, Span};
 use serde::{Deserialize, Serialize};
 
 /// When projection matrices freeze (Table 4's three rows).
@@ -37,31 +37,46 @@ pub enum FreezeMode {
     Start,
 }
 
-takes!(FreezeMode: "adaptive, never, start");
+/// Settings of adaptive freezing; the defaults are those of the released GLUE code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FreezeConfig {
+    /// Whether and when to freeze.
+    pub mode: FreezeMode,
+    /// From scores to the matrices that freeze.
+    pub rule: Rule,
+    /// What the score looks at.
+    pub score: Score,
+    /// β₁, smoothing of the sensitivity Ī (Eq. 3).
+    pub beta1: f64,
+    /// β₂, smoothing of the uncertainty Ū (Eq. 4).
+    pub beta2: f64,
+    /// Nothing freezes before the end of this initial span.
+    pub t_i: Span,
+    /// Everything is frozen during this final span.
+    pub t_f: Span,
+    /// ΔT: steps between two tests (and the averaging window) of `element_quantile`.
+    pub interval: u64,
+    /// The shape of r(t) between both ends.
+    pub curve: Curve,
+    /// The curve's exponent.
+    pub exponent: f64,
+}
 
-settings! {
-    /// Settings of adaptive freezing; the defaults are those of the released GLUE code.
-    pub struct FreezeConfig {
-        /// Whether and when to freeze.
-        pub mode: FreezeMode = FreezeMode::Adaptive,
-        /// From scores to the matrices that freeze: the released code's rule, or the text's.
-        pub rule: Rule = Rule::ElementQuantile,
-        /// What the score looks at: |g|, |p·g|, |g/p|.
-        pub score: Score = Score::Gradient,
-        /// β₁, smoothing of the sensitivity Ī (Eq. 3).
-        pub beta1: f64 = 0.85,
-        /// β₂, smoothing of the uncertainty Ū (Eq. 4).
-        pub beta2: f64 = 0.95,
-        /// Nothing freezes before the end of this initial span.
-        pub t_i: Span = Span::Epochs(1.0),
-        /// Everything is frozen during this final span.
-        pub t_f: Span = Span::Share(0.7),
-        /// ΔT: steps between two tests, and the averaging window of `element_quantile`.
-        pub interval: u64 = 10,
-        /// The shape of r(t) between both ends (Eq. 5).
-        pub curve: Curve = Curve::EaseOut,
-        /// The curve's exponent.
-        pub exponent: f64 = 3.0,
+impl Default for FreezeConfig {
+    fn default() -> Self {
+        FreezeConfig {
+            mode: FreezeMode::Adaptive,
+            rule: Rule::ElementQuantile,
+            score: Score::Gradient,
+            beta1: 0.85,
+            beta2: 0.95,
+            t_i: Span::Epochs(1.0),
+            t_f: Span::Share(0.7),
+            interval: 10,
+            curve: Curve::EaseOut,
+            exponent: 3.0,
+        }
     }
 }
 

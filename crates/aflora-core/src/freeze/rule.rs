@@ -9,7 +9,6 @@
 //! | frozen of 48 in Figure 5 | 1 | 6 | 22 | 37 | 46 | 48 |
 //! | frozen of 48 by `matrix_rank` | 13 | 24 | 32 | 38 | 44 | 46 |
 
-use crate::takes;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -27,8 +26,6 @@ pub enum Rule {
     /// mean scores freeze, so that ⌊r(t) · n⌋ of all n candidates are frozen after step t.
     MatrixRank,
 }
-
-takes!(Rule: "element_quantile, matrix_rank");
 
 /// What a rule decided at one step.
 #[derive(Debug, Clone, PartialEq)]

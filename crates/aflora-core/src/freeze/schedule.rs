@@ -9,7 +9,7 @@
 //! t is the number of completed optimiser steps, so the first step of a run has t = 0.
 
 use crate::error::check;
-use crate::{takes, Result};
+use crate::Result;
 use serde::{Deserialize, Serialize};
 
 /// How r(t) rises from 0 to 1; x is the progress between both ends, e the exponent.
@@ -22,8 +22,6 @@ pub enum Curve {
     /// x^e: slow first. The released GSM8K code with e = 2.
     EaseIn,
 }
-
-takes!(Curve: "ease_out, ease_in");
 
 /// A run's schedule in steps.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

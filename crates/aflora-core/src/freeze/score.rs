@@ -10,7 +10,6 @@
 //! Which Ī stands in U, and how often I is taken, is the rule's: see [`Rule`](super::Rule).
 
 use crate::optim::Group;
-use crate::takes;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -63,8 +62,6 @@ pub enum Score {
     #[serde(alias = "|g/p|")]
     RelativeGradient,
 }
-
-takes!(Score: "gradient, parameter_gradient, relative_gradient");
 
 impl Score {
     /// The sensitivity I of every element; `parameter` and `gradient` are `[n]`.

@@ -1,6 +1,6 @@
 //! Arguments that cannot be understood.
 
-use aflora_run::config::keys::{self, Key};
+use aflora_run::config::keys::{Key, KEYS};
 use aflora_run::experiment::grid::VARIED;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::Error;
@@ -53,7 +53,7 @@ fn setting(error: &Error, typed: &[String]) -> Option<String> {
 /// The key of that name, with hyphens for underlines too, or the only one that ends in it.
 fn key(name: &str) -> Option<String> {
     let name = name.replace('-', "_");
-    let mut keys: Vec<String> = keys::keys().iter().map(Key::typed).collect();
+    let mut keys: Vec<String> = KEYS.iter().map(Key::typed).collect();
     keys.sort();
     keys.dedup();
     if keys.contains(&name) {

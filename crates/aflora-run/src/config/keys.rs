@@ -4,19 +4,18 @@ use super::layers::Group;
 use super::settings::{ModelConfig, RunSettings, TaskConfig};
 use aflora_core::adapter::MethodConfig;
 use serde_json::Value;
-use std::borrow::Cow;
 use std::fmt::Write;
 
 /// One key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     /// Its path with dots, as on the command line; `method.aflora.rank` is `method.rank` where
     /// the method is `aflora`.
-    pub name: Cow<'static, str>,
+    pub name: &'static str,
     /// The values that it takes.
     pub takes: &'static str,
     /// What it does.
-    pub about: Cow<'static, str>,
+    pub about: &'static str,
 }
 
 impl Key {
@@ -30,24 +29,11 @@ impl Key {
 }
 
 const fn key(name: &'static str, takes: &'static str, about: &'static str) -> Key {
-    Key { name: Cow::Borrowed(name), takes, about: Cow::Borrowed(about) }
+    Key { name, takes, about }
 }
 
 /// All keys: first those of every run, then those of the task, the model and the methods.
-pub fn keys() -> Vec<Key> {
-    let of_methods = MethodConfig::all().flat_map(|method| {
-        let name = method.name();
-        method.settings().keys().into_iter().map(move |key| Key {
-            name: format!("method.{name}.{}", key.name).into(),
-            takes: key.takes,
-            about: key.about.into(),
-        })
-    });
-    OWN.iter().cloned().chain(of_methods).collect()
-}
-
-/// The keys of every run, of the task and of the model; those of a method are its file's.
-const OWN: &[Key] = &[
+pub const KEYS: &[Key] = &[
     key("task", "name, file", "what to learn: a file of tasks/"),
     key("model", "name, file", "what to adapt: a file of models/, or the folder of a model"),
     key("method", "name, file", "how: a file of methods/"),
@@ -148,6 +134,77 @@ const OWN: &[Key] = &[
     key("model.layers", "[numbers], null", "only layers with these numbers"),
     key("model.train_modules", "[names]", "modules that train in full beside the head"),
     key("model.gradient_checkpointing", "true, false", "less memory for one more forward pass"),
+    key("method.aflora.rank", "number", "of A and B"),
+    key("method.aflora.alpha", "number, null", "scales the path by alpha / rank; null: by 1"),
+    key("method.aflora.d_initial", "number", "every element of d at the start"),
+    key("method.aflora.dropout", "number", "on the adapters' input"),
+    key(
+        "method.aflora.pm_trainable",
+        "ffn, attention, all, none",
+        "whose projection matrices train at the start",
+    ),
+    key("method.aflora.freeze.mode", "adaptive, never, start", "whether and when they freeze"),
+    key(
+        "method.aflora.freeze.rule",
+        "element_quantile, matrix_rank",
+        "from scores to what freezes: the released code's, the text's",
+    ),
+    key(
+        "method.aflora.freeze.score",
+        "gradient, parameter_gradient, relative_gradient",
+        "|g|, |p·g|, |g/p|",
+    ),
+    key("method.aflora.freeze.beta1", "number", "smoothing of the sensitivity (Eq. 3)"),
+    key("method.aflora.freeze.beta2", "number", "smoothing of the uncertainty (Eq. 4)"),
+    key("method.aflora.freeze.t_i", "1 epoch, 5%, 100 steps", "before it nothing freezes"),
+    key("method.aflora.freeze.t_f", "70%, 14 epochs", "in this last span all is frozen"),
+    key("method.aflora.freeze.interval", "number", "steps between two tests, and score window"),
+    key("method.aflora.freeze.curve", "ease_out, ease_in", "the shape of r(t) (Eq. 5)"),
+    key("method.aflora.freeze.exponent", "number", "the curve's exponent"),
+    key("method.lora.rank", "number", "of A and B"),
+    key("method.lora.alpha", "number", "the path is scaled by alpha / rank"),
+    key("method.lora.rslora", "true, false", "scale by alpha / √rank instead"),
+    key("method.lora.dropout", "number", "on the adapters' input"),
+    key("method.elora.rank", "number", "of A and B"),
+    key("method.elora.d_initial", "number", "every element of d at the start"),
+    key("method.elora.dropout", "number", "on the adapters' input"),
+    key("method.elora.shared", "true, false", "one pair A, B for all layers, or one each"),
+    key("method.elora.projection_seed", "number", "draws the shared pair, as PEFT does"),
+    key("method.adalora.rank", "number", "of every layer at the start"),
+    key("method.adalora.target_rank", "number", "on average at the end"),
+    key("method.adalora.alpha", "number", "the path is scaled by alpha / rank"),
+    key("method.adalora.dropout", "number", "on the adapters' input"),
+    key("method.adalora.orthogonal", "number", "weight of the orthogonality penalty"),
+    key("method.adalora.t_i", "10%, 600 steps", "before it the budget is whole"),
+    key("method.adalora.t_f", "40%, 1800 steps", "in this last span it is at its target"),
+    key("method.adalora.interval", "number", "steps between two allocations"),
+    key("method.adalora.beta1", "number", "smoothing of the sensitivity"),
+    key("method.adalora.beta2", "number", "smoothing of the uncertainty"),
+    key("method.sora.rank", "number", "at the start; gates at zero lower it"),
+    key("method.sora.alpha", "number", "the path is scaled by alpha / rank"),
+    key("method.sora.dropout", "number", "on the adapters' input"),
+    key("method.sora.sparse_lambda", "number", "weight of the gates' mean size in the loss"),
+    key("method.sora.threshold", "number", "what a gate shrinks by after each update"),
+    key("method.aflora_rank.rank", "number", "components a layer at the start"),
+    key("method.aflora_rank.target_rank", "number", "on average at the end"),
+    key("method.aflora_rank.alpha", "number, null", "scales the path by alpha / rank; null: by 1"),
+    key("method.aflora_rank.d_initial", "number", "every element of d at the start"),
+    key("method.aflora_rank.dropout", "number", "on the adapters' input"),
+    key(
+        "method.aflora_rank.pm_trainable",
+        "ffn, attention, all, none",
+        "whose projection matrices train at the start",
+    ),
+    key("method.aflora_rank.freeze.mode", "adaptive, never, start", "whether and when they freeze"),
+    key("method.aflora_rank.freeze.rule", "matrix_rank", "has no say: components freeze by rank"),
+    key("method.aflora_rank.freeze.score", "gradient", "has no say: |g| freezes, |d·g| leaves"),
+    key("method.aflora_rank.freeze.beta1", "number", "smoothing of the sensitivity (Eq. 3)"),
+    key("method.aflora_rank.freeze.beta2", "number", "smoothing of the uncertainty (Eq. 4)"),
+    key("method.aflora_rank.freeze.t_i", "1 epoch, 100 steps", "before it nothing freezes"),
+    key("method.aflora_rank.freeze.t_f", "70%, 14 epochs", "in this last span all is frozen"),
+    key("method.aflora_rank.freeze.interval", "number", "steps between two tests"),
+    key("method.aflora_rank.freeze.curve", "ease_out, ease_in", "the shape of r(t) (Eq. 5)"),
+    key("method.aflora_rank.freeze.exponent", "number", "the curve's exponent"),
 ];
 
 /// Every key on a line of its own: name, values, default, and what it does.
@@ -156,8 +213,7 @@ const OWN: &[Key] = &[
 pub fn table() -> String {
     let mut out = String::new();
     let mut section = "";
-    let keys = keys();
-    for key in &keys {
+    for key in KEYS {
         let (parts, typed) = (key.name.split('.').collect::<Vec<_>>(), key.typed());
         let heading = match parts[..] {
             ["method", method, ..] => method,
@@ -169,7 +225,7 @@ pub fn table() -> String {
             let _ = writeln!(out, "{gap}{heading}");
             section = heading;
         }
-        let default = default_of(&key.name).map_or(String::new(), |d| format!(" [{d}]"));
+        let default = default_of(key.name).map_or(String::new(), |d| format!(" [{d}]"));
         let _ = writeln!(out, "  {typed:24} {}{default} ({})", key.about, key.takes);
     }
     out
@@ -192,8 +248,10 @@ fn defaults() -> Vec<(String, Value)> {
     leaves("", RunSettings::default(), &mut out);
     leaves("task.", TaskConfig::default(), &mut out);
     leaves("model.", ModelConfig::default(), &mut out);
-    for method in MethodConfig::all() {
-        let prefix = format!("method.{}.", method.name());
+    for (name, method) in
+        MethodConfig::NAMES.iter().filter_map(|n| Some((n, MethodConfig::defaults(n)?)))
+    {
+        let prefix = format!("method.{name}.");
         leaves(&prefix, method, &mut out);
         out.retain(|(key, _)| *key != format!("{prefix}method"));
     }
@@ -220,9 +278,8 @@ mod tests {
 
     #[test]
     fn the_table_holds_every_key_that_can_be_set_and_no_other() {
-        let keys = keys();
-        let listed: BTreeSet<String> = keys.iter().map(|key| key.name.to_string()).collect();
-        assert_eq!(listed.len(), keys.len(), "a key stands twice");
+        let listed: BTreeSet<String> = KEYS.iter().map(|key| key.name.to_string()).collect();
+        assert_eq!(listed.len(), KEYS.len(), "a key stands twice");
         let blocks = super::super::blocks::BLOCKS.map(str::to_string);
         let real: BTreeSet<String> =
             defaults().into_iter().map(|(key, _)| key).chain(blocks).collect();

@@ -27,44 +27,43 @@ use crate::flops::Products;
 use crate::freeze::FreezeConfig;
 use crate::hook::{Hook, RunLength};
 use crate::optim::Parameter;
-use crate::settings::{keys_of, Key};
-use crate::{settings, Result};
+use crate::Result;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
-settings! {
-    /// AFLoRA's settings and a target. `freeze.rule` and `freeze.score` have no say here.
-    pub struct AfloraRankConfig {
-        /// Components a layer at the start.
-        pub rank: i64 = 8,
-        /// Components a layer at the end, on average.
-        pub target_rank: i64 = 4,
-        /// Scales the path by `alpha / rank`; null: by 1.
-        pub alpha: Option<f64> = AfloraConfig::default().alpha,
-        /// Every element of d at the start.
-        pub d_initial: f64 = AfloraConfig::default().d_initial,
-        /// Dropout on the adapter's input.
-        pub dropout: f64 = AfloraConfig::default().dropout,
-        /// Whose projection matrices train at the start.
-        pub pm_trainable: PmTrainable = AfloraConfig::default().pm_trainable,
-        /// How components freeze and leave.
-        pub freeze: FreezeConfig = FreezeConfig::default(),
+/// AFLoRA's settings and a target. `freeze.rule` has no say here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AfloraRankConfig {
+    /// Components a layer at the start.
+    pub rank: i64,
+    /// Components a layer at the end, on average.
+    pub target_rank: i64,
+    /// Scales the path by `alpha / rank`; without it by 1.
+    pub alpha: Option<f64>,
+    /// Initial value of every element of d.
+    pub d_initial: f64,
+    /// Dropout on the adapter's input.
+    pub dropout: f64,
+    /// Which projection matrices train at the start.
+    pub pm_trainable: PmTrainable,
+    /// How components freeze and leave.
+    pub freeze: FreezeConfig,
+}
+
+impl Default for AfloraRankConfig {
+    fn default() -> Self {
+        let AfloraConfig { alpha, d_initial, dropout, pm_trainable, freeze, .. } =
+            AfloraConfig::default();
+        let (rank, target_rank) = (8, 4);
+        AfloraRankConfig { rank, target_rank, alpha, d_initial, dropout, pm_trainable, freeze }
     }
 }
 
 impl MethodSettings for AfloraRankConfig {
     fn build(&self) -> Result<Box<dyn Method>> {
         Ok(Box::new(AfloraRank::new(self.clone())?))
-    }
-
-    fn keys(&self) -> Vec<Key> {
-        let mut keys = keys_of::<Self>();
-        for key in &mut keys {
-            if ["freeze.rule", "freeze.score"].contains(&key.name.as_str()) {
-                key.about = "has no say: by |g| components freeze, by |d·g| they leave".into();
-            }
-        }
-        keys
     }
 
     fn rank(&self) -> Option<i64> {
