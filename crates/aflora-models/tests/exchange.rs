@@ -107,6 +107,8 @@ fn any_adapter_exports_as_plain_lora() {
         exported.unwrap();
         let text = std::fs::read_to_string(folder.join("adapter_config.json")).unwrap();
         assert!(text.contains("\"peft_type\": \"LORA\""), "{text}");
+        let dora = matches!(config, MethodConfig::Dora(_));
+        assert_eq!(text.contains("\"use_dora\": true"), dora, "{text}");
         let error = relative(&logits(&opened(&folder).unwrap()), &logits(&model));
         assert!(error < 1e-5, "{config:?}: {error:e}");
     }
@@ -115,7 +117,7 @@ fn any_adapter_exports_as_plain_lora() {
 #[test]
 fn gpt2_folders_made_by_peft_give_pefts_logits() {
     let golden = tensors("peft_gpt2/logits.safetensors");
-    assert_eq!(golden.len(), 3);
+    assert_eq!(golden.len(), 4);
     for (name, expected) in golden {
         let (backbone, io) = writers::load("gpt2", "gpt2", &writers::cpu());
         let folder = AdapterFolder::open(&fixture("peft_gpt2").join(&name)).unwrap();
@@ -208,7 +210,6 @@ fn a_pissa_adapter_is_refused_by_name() {
 #[test]
 fn whatever_is_switched_on_and_not_built_is_refused_by_name() {
     for (name, key, value) in [
-        ("lora", "use_dora", json!(true)),
         ("lora", "bias", json!("all")),
         ("lora", "bias", json!("lora_only")),
         ("lora", "lora_bias", json!(true)),
@@ -333,7 +334,7 @@ fn peft_opens_our_folders_and_gives_our_logits() {
         let model = trained(config);
         let folder = place.path().join(i.to_string());
         match config {
-            MethodConfig::Lora(_) | MethodConfig::AdaLora(_) => {
+            MethodConfig::Lora(_) | MethodConfig::Dora(_) | MethodConfig::AdaLora(_) => {
                 adapter_folder::save(&model, &folder, &describe(config, &model)).unwrap();
             }
             MethodConfig::Elora(elora) if elora.shared => {

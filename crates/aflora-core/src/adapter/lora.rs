@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 /// A and B.
-const TENSORS: [TensorSpec; 2] = [
+pub(super) const TENSORS: [TensorSpec; 2] = [
     TensorSpec::new("lora_A", "lora_A.weight", Role::Projection, Some(0)),
     TensorSpec::new("lora_B", "lora_B.weight", Role::Projection, Some(1)),
 ];
@@ -41,7 +41,7 @@ impl Default for LoraConfig {
 
 impl LoraConfig {
     /// s.
-    fn scale(&self) -> f64 {
+    pub(super) fn scale(&self) -> f64 {
         let rank = self.rank as f64;
         self.alpha / if self.rslora { rank.sqrt() } else { rank }
     }
@@ -62,7 +62,7 @@ impl MethodSettings for LoraConfig {
 }
 
 /// LoRA as PEFT has it.
-const PEFT: Peft = Peft {
+pub(super) const PEFT: Peft = Peft {
     peft_type: "LORA",
     switches: &[],
     settings: &[

@@ -56,6 +56,8 @@ methods! {
     "aflora" => Aflora(super::aflora::AfloraConfig),
     /// Low-rank adaptation.
     "lora" => Lora(super::lora::LoraConfig),
+    /// LoRA that turns the rows of a weight, and a vector of their lengths.
+    "dora" => Dora(super::dora::DoraConfig),
     /// Vectors beside one shared random pair.
     "elora" | "vera" => Elora(super::elora::EloraConfig),
     /// A singular value decomposition, to a rank budget.
