@@ -116,7 +116,7 @@ impl AdaptedModel {
     }
 
     /// Checkpoints of the last training pass, for
-    /// [`Tuner::accumulate_through`](aflora_core::Tuner::accumulate_through).
+    /// the [`Loss`](aflora_core::Loss).
     pub fn take_checkpoints(&self) -> Checkpoints {
         self.backbone.take_checkpoints()
     }

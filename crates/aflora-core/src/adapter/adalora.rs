@@ -9,19 +9,20 @@
 //!
 //! The arithmetic is PEFT's (0.21), which is the authors': tests hold it to its numbers.
 
+use super::checks::{check_dropout, check_layers};
 use super::components;
 use super::factored::Factored;
 use super::init::{constant, normal};
 use super::lora::STARTS;
-use super::path::check_dropout;
 use super::peft::{Allowed, Peft, PeftSetting, PeftType, PeftValue, Written};
-use super::site::{check_layers, Layer, Site};
+use super::site::{Layer, Site};
 use super::tensor::{Role, TensorSpec};
 use super::traits::{Adapter, Method, MethodSettings};
 use crate::error::check;
 use crate::freeze::Smoothed;
-use crate::hook::{Hook, RunLength};
+use crate::hook::Hook;
 use crate::optim::{Arena, Gradients, Parameter};
+use crate::span::RunLength;
 use crate::state::HookState;
 use crate::{Result, Span};
 use serde::{Deserialize, Serialize};

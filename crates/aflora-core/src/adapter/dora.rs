@@ -6,11 +6,12 @@
 //! on the input of the low-rank path alone, where PEFT has it on that of W0 ⊙ (m / ‖·‖ - 1), too,
 //! for one more product with W0.
 
+use super::checks::check_layers;
 use super::factored::Factored;
 use super::init::{constant, lora_uniform};
 use super::lora::{self, Lora, LoraConfig};
 use super::peft::Peft;
-use super::site::{check_layers, Layer, Site};
+use super::site::{Layer, Site};
 use super::tensor::{AdapterTensor, Role, TensorSpec};
 use super::traits::{Adapter, Method, MethodSettings};
 use crate::Result;

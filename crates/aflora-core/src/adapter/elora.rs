@@ -5,15 +5,15 @@
 //! it, from PyTorch's CPU generator: PEFT's `projection_prng_key` 0 is `projection_seed` 0 here,
 //! to the last bit.
 
+use super::checks::{check_dropout, check_layers};
 use super::init::{constant, kaiming_uniform, torch_uniform};
-use super::path::{accumulate, check_dropout, flat, shaped};
 use super::peft::{Allowed, Peft, PeftSetting, PeftType, PeftValue};
-use super::site::{check_layers, Layer, Site};
+use super::site::{Layer, Site};
 use super::tensor::{AdapterTensor, Role, TensorSpec};
 use super::traits::{Adapter, LowRank, Method, MethodSettings};
 use crate::error::check;
 use crate::flops::Products;
-use crate::product::product;
+use crate::kernels::{add_path, by_token, product, shaped};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -200,7 +200,7 @@ impl Adapter for EloraAdapter {
     }
 
     fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let (x2, dropped) = flat(x, &self.site, self.training.then_some(self.dropout));
+        let (tokens, dropped) = by_token(x, self.training.then_some(self.dropout));
         // d stays outside the product: its gradient is then a sum over tokens.
         let h = product(&dropped, &self.a().to_kind(x.kind()), None) * self.d.to_kind(x.kind());
         if x.device() == Device::Cpu {
@@ -208,10 +208,10 @@ impl Adapter for EloraAdapter {
             // than the product with h that b ⊙ B would ask for. (A GPU: the same, and memory.)
             let up = self.b.narrow(0, 0, self.site.out_features).to_kind(x.kind());
             let path = product(&h, &up, None);
-            let y = product(&x2, weight, bias).addcmul(&path, &self.b_vec.to_kind(x.kind()));
+            let y = product(&tokens, weight, bias).addcmul(&path, &self.b_vec.to_kind(x.kind()));
             return shaped(y, x);
         }
-        accumulate(x, &x2, weight, bias, &h, &self.up())
+        add_path(x, &tokens, weight, bias, &h, &self.up())
     }
 
     fn low_rank(&self) -> Option<LowRank> {

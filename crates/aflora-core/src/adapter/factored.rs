@@ -3,12 +3,11 @@
 
 use super::components::in_use;
 use super::init::constant;
-use super::path::{accumulate, flat};
 use super::site::Site;
 use super::tensor::{AdapterTensor, TensorSpec};
 use super::traits::{Adapter, LowRank};
 use crate::error::check;
-use crate::fused::{self, LowRankPath};
+use crate::kernels::{self, LowRankPath};
 use crate::Result;
 use std::sync::Arc;
 use tch::Tensor;
@@ -78,13 +77,7 @@ impl Adapter for Factored {
         // The kernels put a scale on by themselves.
         let (down, scale) = folded.as_ref().map_or((&self.a, self.scale), |down| (down, 1.0));
         let path = LowRankPath { down, d: None, up: &self.b, b: None, scale };
-        if let Some(y) = fused::low_rank(x, weight, bias, dropout, path) {
-            return y;
-        }
-        let down = folded.unwrap_or_else(|| self.down());
-        let (x2, dropped) = flat(x, &self.site, dropout);
-        let h = dropped.linear(&down.to_kind(x.kind()), None::<Tensor>);
-        accumulate(x, &x2, weight, bias, &h, &self.b)
+        kernels::low_rank(x, weight, bias, &path, dropout)
     }
 
     fn low_rank(&self) -> Option<LowRank> {

@@ -1,11 +1,11 @@
 //! LoRA (Hu et al. 2022), the reference of every comparison: y = W0 x + s · B (A x), with
 //! s = alpha / rank, or alpha / √rank as rsLoRA has it (Kalajdzievski 2023).
 
+use super::checks::{check_dropout, check_layers};
 use super::factored::Factored;
 use super::init::{constant, lora_uniform};
-use super::path::check_dropout;
 use super::peft::{Allowed, AllowedKeys, Peft, PeftSetting, PeftType, PeftValue};
-use super::site::{check_layers, Layer, Site};
+use super::site::{Layer, Site};
 use super::tensor::{Role, TensorSpec};
 use super::traits::{Adapter, Method, MethodSettings};
 use crate::error::check;

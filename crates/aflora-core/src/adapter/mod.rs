@@ -8,6 +8,7 @@
 pub mod adalora;
 pub mod aflora;
 pub mod aflora_rank;
+mod checks;
 mod components;
 pub mod dora;
 pub mod elora;
@@ -15,7 +16,6 @@ mod factored;
 mod init;
 pub mod lora;
 mod methods;
-mod path;
 pub mod peft;
 pub mod plain;
 mod site;

@@ -1,7 +1,7 @@
 //! How Hugging Face PEFT writes a method down: plain data, which a method's file gives and
 //! `aflora-models` reads and writes adapter folders by.
 
-use crate::hook::RunLength;
+use crate::span::RunLength;
 use serde::Serialize;
 use std::collections::BTreeMap;
 

@@ -6,15 +6,16 @@
 //! ξ is not scaled by the learning rate, as in the authors' code; its second cut, of what is
 //! left below ξ after shrinking, is not taken over.
 
+use super::checks::{check_dropout, check_layers};
 use super::factored::Factored;
 use super::init::{constant, lora_uniform, normal};
-use super::path::check_dropout;
-use super::site::{check_layers, Layer, Site};
+use super::site::{Layer, Site};
 use super::tensor::{Role, TensorSpec};
 use super::traits::{Adapter, Method, MethodSettings};
 use crate::error::check;
-use crate::hook::{Hook, RunLength};
+use crate::hook::Hook;
 use crate::optim::{Arena, Gradients, Parameter};
+use crate::span::RunLength;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
