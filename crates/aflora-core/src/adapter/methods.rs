@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A method and its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "method", rename_all = "snake_case")]
 pub enum MethodConfig {
     /// Adaptive freezing of low-rank adaptation.
