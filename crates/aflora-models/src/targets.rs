@@ -19,6 +19,23 @@ pub enum Pattern {
     Names(Vec<String>),
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Pattern {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Pattern".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "oneOf": [
+                { "type": "string", "format": "regex" },
+                { "type": "array", "items": { "type": "string" } },
+            ],
+            "takes": "regex, [names]",
+        })
+    }
+}
+
 impl Default for Pattern {
     fn default() -> Self {
         Pattern::Names(Vec::new())

@@ -41,27 +41,34 @@ const TENSORS: [TensorSpec; 3] = [
 
 /// AdaLoRA's settings; rank 12 to 8 is the paper's 1.27M on DeBERTaV3-base.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AdaLoraConfig {
     /// Rank of every layer at the start.
     pub rank: i64,
-    /// Average rank at the end.
+    /// Rank at the end, on average over the layers: fewer cost less, and may learn less.
     pub target_rank: i64,
-    /// The path is scaled by `alpha / (rank + 1e-5)`.
+    /// The path is scaled by alpha / rank: more acts like a higher rate.
+    ///
+    /// By `alpha / (rank + 1e-5)`, as released.
     pub alpha: f64,
-    /// Dropout on the adapter's input.
+    /// Share of the adapter's input that is dropped out: against overfitting, at the cost of speed.
     pub dropout: f64,
-    /// Weight of the orthogonality penalty.
+    /// Weight of the penalty that holds A and B near orthogonal.
     pub orthogonal: f64,
-    /// The budget stays whole during this span at the start.
+    /// In this first span the budget stays whole.
     pub t_i: Span,
-    /// The budget stays at its target during this span at the end.
+    /// In this last span the budget is at its target, and the choice is final.
     pub t_f: Span,
     /// Steps between two allocations while the budget falls.
     pub interval: u64,
-    /// β₁, smoothing of the sensitivity.
+    /// Smoothing of the sensitivity: more is steadier, and later.
+    ///
+    /// β₁.
     pub beta1: f64,
-    /// β₂, smoothing of the uncertainty.
+    /// Smoothing of the uncertainty: more is steadier, and later.
+    ///
+    /// β₂.
     pub beta2: f64,
 }
 

@@ -29,6 +29,7 @@ pub(super) const TENSORS: [TensorSpec; 4] = [
 
 /// Which blocks' projection matrices train at the start (Table 5); the others stay random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PmTrainable {
     /// Feed-forward layers, the paper's choice.
@@ -55,17 +56,18 @@ impl PmTrainable {
 
 /// AFLoRA's settings; the defaults are the paper's for GLUE.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AfloraConfig {
-    /// Rank of A and B.
+    /// Of A and B: more can learn more, and is more to train and to store.
     pub rank: i64,
-    /// Scales the path by `alpha / rank`; without it by 1, as in Eq. 1 and in the GLUE code.
+    /// Scales the path by alpha / rank; null: by 1, as in Eq. 1 and in the GLUE code.
     pub alpha: Option<f64>,
-    /// Initial value of every element of d. (b starts at 0, so the model is unchanged.)
+    /// Every element of d at the start; b starts at 0, so that the model is unchanged.
     pub d_initial: f64,
-    /// Dropout on the adapter's input.
+    /// Share of the adapter's input that is dropped out: against overfitting, at the cost of speed.
     pub dropout: f64,
-    /// Which projection matrices train at the start.
+    /// Whose projection matrices train at the start; the others stay as they were drawn.
     pub pm_trainable: PmTrainable,
     /// How they freeze.
     pub freeze: FreezeConfig,

@@ -28,15 +28,18 @@ const TENSORS: [TensorSpec; 3] = [
 
 /// DoRA's settings, which are LoRA's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct DoraConfig {
-    /// Rank of A and B.
+    /// Of A and B: more can learn more, and is more to train and to store.
     pub rank: i64,
-    /// The path is scaled by `alpha / rank`.
+    /// The path is scaled by alpha / rank: more acts like a higher rate.
     pub alpha: f64,
-    /// Scales by `alpha / √rank` instead (rsLoRA).
+    /// Scales by alpha / √rank instead, which lets high ranks learn.
+    ///
+    /// rsLoRA.
     pub rslora: bool,
-    /// Dropout on the adapter's input.
+    /// Share of the adapter's input that is dropped out: against overfitting, at the cost of speed.
     pub dropout: f64,
 }
 

@@ -37,17 +37,18 @@ const SHARED: [TensorSpec; 4] =
 
 /// ELoRA's settings; the rank is that of the AFLoRA paper's comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct EloraConfig {
-    /// Rank of A and B.
+    /// Of A and B: more directions to choose from, and more arithmetic.
     pub rank: i64,
-    /// Initial value of every element of d. (b starts at 0, so the model is unchanged.)
+    /// Every element of d at the start; b starts at 0, so that the model is unchanged.
     pub d_initial: f64,
-    /// Dropout on the adapter's input.
+    /// Share of the adapter's input that is dropped out: against overfitting, at the cost of speed.
     pub dropout: f64,
-    /// One pair A, B for all layers; otherwise each layer has its own.
+    /// One pair A, B for all layers, as published; else each layer has its own.
     pub shared: bool,
-    /// Seed of the shared pair.
+    /// Draws the shared pair, to the bit as PEFT's projection_prng_key does.
     pub projection_seed: u64,
 }
 

@@ -13,6 +13,7 @@ macro_rules! methods {
     )*) => {
         /// A method and its settings.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(tag = "method")]
         pub enum MethodConfig {
             $(

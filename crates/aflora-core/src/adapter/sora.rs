@@ -29,17 +29,22 @@ const TENSORS: [TensorSpec; 3] = [
 
 /// SoRA's settings; the defaults are those of the authors' STS-B script.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct SoraConfig {
     /// Rank at the start; gates at zero lower it.
     pub rank: i64,
-    /// The path is scaled by `alpha / rank`.
+    /// The path is scaled by alpha / rank: more acts like a higher rate.
     pub alpha: f64,
-    /// Dropout on the adapter's input.
+    /// Share of the adapter's input that is dropped out: against overfitting, at the cost of speed.
     pub dropout: f64,
-    /// λ, weight of the gates' mean size in the loss.
+    /// Weight of the gates' mean size in the loss: more means more zeros.
+    ///
+    /// λ.
     pub sparse_lambda: f64,
-    /// ξ, what a gate shrinks by after each update.
+    /// What a gate shrinks by after each update: more means more zeros.
+    ///
+    /// ξ.
     pub threshold: f64,
 }
 

@@ -35,21 +35,23 @@ use tch::{Device, Tensor};
 
 /// AFLoRA's settings and a target. `freeze.rule` has no say here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AfloraRankConfig {
     /// Components a layer at the start.
     pub rank: i64,
     /// Components a layer at the end, on average.
     pub target_rank: i64,
-    /// Scales the path by `alpha / rank`; without it by 1.
+    /// Scales the path by alpha / rank; null: by 1, as in the paper.
     pub alpha: Option<f64>,
-    /// Initial value of every element of d.
+    /// Every element of d at the start; b starts at 0, so that the model is unchanged.
     pub d_initial: f64,
-    /// Dropout on the adapter's input.
+    /// Share of the adapter's input that is dropped out: against overfitting, at the cost of speed.
     pub dropout: f64,
-    /// Which projection matrices train at the start.
+    /// Whose projection matrices train at the start; the others stay as they were drawn.
     pub pm_trainable: PmTrainable,
-    /// How components freeze and leave.
+    /// How components freeze and leave; its rule and score have no say: components freeze by rank
+    /// of |g|, and leave by |d·g|.
     pub freeze: FreezeConfig,
 }
 
