@@ -1,7 +1,9 @@
 //! Where a task's rows lie and what their columns are called, as the task's file says it.
 
+use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,15 +15,18 @@ pub const TRAIN: &str = "train";
 pub const ITSELF: &str = ".";
 
 /// Where a task's splits are looked for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatasetSpec {
     /// The splits that are evaluated on; the first decides which epoch was best.
+    #[schemars(extend("takes" = "[splits]"))]
     pub evaluate_on: Vec<String>,
-    /// Names, beside the task's own, of the folder with its files in one that the user named;
-    /// [`ITSELF`] where that one may hold them itself.
+    /// Names, beside the task's own, of the folder with its files in the one that data names; with
+    /// a dot, that may hold them itself.
+    #[schemars(extend("takes" = "[names]"))]
     pub folders: Vec<String>,
-    /// Folders of the one that the user named in which `folders` may lie, too.
+    /// Folders of the one that data names in which those may lie, too.
+    #[schemars(extend("takes" = "[names]"))]
     pub below: Vec<String>,
     /// The forms in which the rows are published, the preferred first.
     pub sources: Sources,
@@ -51,20 +56,25 @@ impl DatasetSpec {
 }
 
 /// One form in which a task's rows are published: files, and the columns in them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Source {
     /// The folder of the files that comes with the project, seen from the project's.
+    #[schemars(extend("takes" = "folder, null"))]
     pub place: Option<PathBuf>,
-    /// Whether what lies at `place` is an example, and left alone where the user names a folder.
+    /// Whether what lies there is an example, and left alone where data names a folder.
     pub example: bool,
-    /// The data set on the hub that holds the files: `owner/name`.
+    /// The data set on the hub that holds the files.
+    #[schemars(extend("takes" = "owner/name, null"))]
     pub repo: Option<String>,
-    /// The commit to take from the hub.
+    /// What to take from the hub.
+    #[schemars(extend("takes" = "commit, null"))]
     pub revision: Option<String>,
-    /// The files of each split.
+    /// The files of each split, train and those that are evaluated on.
+    #[schemars(extend("takes" = "{split: file or [files]}"))]
     pub files: BTreeMap<String, Files>,
     /// The column of each of the texts, and of what is right for them.
+    #[schemars(extend("takes" = "{text, label}, {text_a, text_b, label}, {input, target}"))]
     pub columns: BTreeMap<String, String>,
     /// Whether the first line of a table names its columns; they have numbers from 1 if not.
     pub header: bool,
@@ -73,10 +83,12 @@ pub struct Source {
     /// Whether the published tables hold rows of another width, which are passed over.
     pub forgive_broken_rows: bool,
     /// Rows with one of these values in this column are left out.
+    #[schemars(extend("takes" = "{column: [values]}"))]
     pub skip: BTreeMap<String, Vec<String>>,
     /// The column whose values come once: later rows are left out.
+    #[schemars(extend("takes" = "column, null"))]
     pub unique: Option<String>,
-    /// How the first evaluation split is drawn, where the file of [`TRAIN`] holds it.
+    /// How the first evaluation split is drawn, where the training split's file holds it.
     pub hold_out: HoldOut,
     /// How to get the files.
     pub hint: Option<String>,
@@ -119,10 +131,11 @@ impl Source {
 ///
 /// A value is held out if the first eight bytes of its SHA-256, as a big-endian number, leave a
 /// remainder below `percent` when divided by 100.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HoldOut {
-    /// The column; nothing is held out without one.
+    /// The column by whose values rows are held out; nothing is without one.
+    #[schemars(extend("takes" = "column, null"))]
     pub by: Option<String>,
     /// About how many of 100 values are held out.
     pub percent: u64,
@@ -138,6 +151,16 @@ impl Serialize for Files {
             [one] => one.serialize(serializer),
             several => several.serialize(serializer),
         }
+    }
+}
+
+impl JsonSchema for Files {
+    fn schema_name() -> Cow<'static, str> {
+        "Files".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "array"], "takes": "file, [files]" })
     }
 }
 
@@ -186,6 +209,16 @@ impl Sources {
 impl Serialize for Sources {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.iter())
+    }
+}
+
+impl JsonSchema for Sources {
+    fn schema_name() -> Cow<'static, str> {
+        "Sources".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "takes": "{name: source}" })
     }
 }
 

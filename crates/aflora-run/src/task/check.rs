@@ -10,9 +10,6 @@ use std::fmt::Display;
 /// Keys with dots, and what is wrong with their values.
 pub type Problems = Vec<(String, String)>;
 
-/// The most tokens of a text.
-const MOST: usize = 1_000_000_000;
-
 impl TaskSpec {
     /// Every value out of range.
     pub fn problems(&self) -> Problems {
@@ -29,11 +26,6 @@ impl TaskSpec {
         let holds = self.prompt.contains(INPUT);
         let right = "a text with `{input}` in it, where the example's input comes";
         need(holds, "prompt", &format!("{:?}", self.prompt), right);
-        let length = self.max_target_length;
-        need((2..=MOST).contains(&length), "max_target_length", &length, "at least 2");
-        let smoothing = self.label_smoothing;
-        let small = (0.0..1.0).contains(&smoothing);
-        need(small, "label_smoothing", &smoothing, "at least 0 and below 1");
         if let Err(error) = self.generation.validate() {
             let key = match &error {
                 aflora_core::Error::Setting { field, .. } => field.to_string(),

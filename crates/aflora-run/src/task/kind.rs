@@ -2,10 +2,11 @@
 
 use crate::metrics::Sort;
 use aflora_models::Purpose;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A kind of task.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A text, or a pair of them, gets one of several classes.

@@ -4,46 +4,59 @@ use super::Kind;
 use crate::feed::DatasetSpec;
 use crate::metrics::Metric;
 use aflora_models::generate::GenerationSettings;
+use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 /// A task block.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TaskSpec {
-    /// The task's name.
+    /// The task's name in runs and reports; else its file's.
+    #[schemars(extend("takes" = "name"))]
     pub task: String,
     /// What tables call it; its name if not given.
     pub title: Option<String>,
     /// What it asks of a model.
     pub kind: Kind,
-    /// The model that it is run on where none is named.
+    /// The model where none is named.
+    #[schemars(extend("takes" = "name"))]
     pub model: Option<String>,
-    /// The method where none is named; `aflora` if not given.
+    /// The method where none is named; else aflora.
+    #[schemars(extend("takes" = "name"))]
     pub method: Option<String>,
     /// The classes as the task's own files have them, in the order of their numbers.
+    #[schemars(extend("takes" = "[values]"))]
     pub labels: Vec<Label>,
     /// What predictions and merged models call the classes, in the same order; as the files do if
     /// not given.
+    #[schemars(extend("takes" = "[names]"))]
     pub label_names: Vec<String>,
     /// The least and the greatest score; any if not given.
+    #[schemars(extend("takes" = "[least, greatest], null"))]
     pub range: Option<[f64; 2]>,
     /// What is reported; the first decides which epoch was best.
     pub metrics: Vec<Metric>,
-    /// What the model is given: the example's input stands for [`INPUT`].
+    /// What the model is given; {input} is the example's input.
     pub prompt: String,
     /// Whether a mere decoder also learns to write the prompt.
     pub train_on_inputs: bool,
     /// Tokens to which what an encoder-decoder should write is cut.
+    #[schemars(range(min = 2, max = MOST))]
     pub max_target_length: usize,
     /// Share of the target's probability that is spread over all tokens.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1.0))]
     pub label_smoothing: f64,
     /// How texts are written; what is not said here is as the model's files have it.
     pub generation: GenerationSettings,
     /// Where the rows lie.
     pub dataset: DatasetSpec,
 }
+
+/// The most tokens of a target.
+const MOST: usize = 1_000_000_000;
 
 /// What stands for an example's input in a prompt.
 pub const INPUT: &str = "{input}";
@@ -85,6 +98,16 @@ impl Label {
 impl fmt::Debug for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl JsonSchema for Label {
+    fn schema_name() -> Cow<'static, str> {
+        "Label".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"] })
     }
 }
 
