@@ -8,6 +8,7 @@ use super::folder::RunFolder;
 use super::prepare::Prepared;
 use crate::usage;
 use aflora_core::adapter::Role;
+use aflora_core::optim::Parameter;
 use aflora_core::Tuner;
 use aflora_files::own;
 use anyhow::{bail, Context, Result};
@@ -78,11 +79,11 @@ impl GradientLog {
         let Some(group) = tuner.arena().group(Role::Projection) else {
             usage!("record_gradients: no projection matrix trains, so there is nothing to record");
         };
-        let shape = |(name, leaf): (&str, &Tensor)| {
-            let (rows, columns) = leaf.size2()?;
-            Ok((name.to_string(), [rows, columns]))
+        let shape = |matrix: &Parameter| {
+            let (rows, columns) = matrix.leaf.size2()?;
+            Ok((matrix.name.clone(), [rows, columns]))
         };
-        let matrices = group.leaves().map(shape).collect::<Result<_, tch::TchError>>()?;
+        let matrices = group.parameters().map(shape).collect::<Result<_, tch::TchError>>()?;
         let header = Header { matrices, steps_per_epoch, total_steps };
         let mut line = serde_json::to_vec(&header)?;
         line.push(b'\n');

@@ -163,8 +163,8 @@ pub fn freeze_table(run: &Prepared, counts: &Accounting) -> String {
                 row(&format!("{}.component{k}", site.name), elements, false);
             }
         } else {
-            for t in adapter.tensors().iter().filter(|t| t.role == Role::Projection) {
-                row(&format!("{}.{}", site.name, t.name), t.tensor.numel(), t.trainable);
+            for t in adapter.tensors().iter().filter(|t| t.spec.role == Role::Projection) {
+                row(&format!("{}.{}", site.name, t.spec.name), t.tensor.numel(), t.trainable);
             }
         }
     }
