@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod precision;
 pub mod predict;
 pub mod provenance;
+mod refused;
 pub mod replay;
 pub mod report;
 pub mod run;
@@ -38,7 +39,9 @@ pub mod task;
 pub mod threads;
 pub mod ui;
 mod usage;
+mod verdict;
 pub mod watch;
 
 pub(crate) use usage::usage;
-pub use usage::{check_makeable, is_usage, UsageError};
+pub use usage::{check_makeable, UsageError};
+pub use verdict::is_usage;
