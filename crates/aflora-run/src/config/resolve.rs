@@ -1,10 +1,11 @@
 //! From a run file and overrides to a resolved configuration, or all that is wrong with them.
 
 use super::blocks::{Block, Finder, Own, BLOCKS};
-use super::keys::{Key, KEYS};
+use super::keys::KEYS;
 use super::layers::{lay, place_of};
 use super::problem::{instead, ConfigErrors, Place, Problem, COMMAND_LINE};
 use super::run_settings::RunSettings;
+use super::schema;
 use super::settings::{is_name, ModelConfig, TaskConfig, NAME};
 use super::tree::Setting;
 use crate::data::Task;
@@ -159,7 +160,7 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     settings.extend(run_for);
     settings.extend(method_run);
     settings.extend(own.cloned());
-    let typed: Vec<String> = KEYS.iter().map(Key::typed).collect();
+    let typed: Vec<String> = KEYS.iter().map(schema::Key::typed).collect();
     let also: Vec<&str> = BLOCKS.into_iter().chain(typed.iter().map(String::as_str)).collect();
     // `batch_size: auto` starts from the number that it stands over.
     let is_auto = |s: &Setting| s.path == ["batch_size"] && s.value == "auto";
