@@ -172,7 +172,7 @@ fn of_methods() -> Vec<Key> {
     let mut keys = Vec::new();
     for variant in schema["oneOf"].as_array().into_iter().flatten() {
         let Some(name) = variant["properties"]["method"]["const"].as_str() else { continue };
-        let defaults = MethodConfig::defaults(name).map(|method| serde_json::to_value(method));
+        let defaults = MethodConfig::defaults(name).map(serde_json::to_value);
         let defaults = defaults.and_then(Result::ok).unwrap_or_default();
         let prefix = format!("method.{name}.");
         collect(&prefix, variant.get("properties"), &defaults, &mut keys);
