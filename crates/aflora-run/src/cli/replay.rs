@@ -34,7 +34,7 @@ impl Replay {
         let freeze = replay::settings(&self.overrides)?;
         match self.overrides.is_empty() {
             true => print!("{}", replay::compare(&self.run, &freeze)?),
-            false => print!("{}", printable(&replay::replay(&self.run, &freeze)?.csv()?)),
+            false => print!("{}", printable(&replay::replay(&self.run, &freeze)?.csv())),
         }
         Ok(())
     }

@@ -7,11 +7,21 @@
 //! dropout, which draws anew in every pass).
 
 use super::objective::Objective;
-use aflora_core::Tuner;
+use aflora_core::{StepReport, Tuner};
 use aflora_cuda::StepGraphs;
 use aflora_models::AdaptedModel;
 use anyhow::{Context, Result};
 use tch::Tensor;
+
+/// One update that was made.
+pub struct Step<'a> {
+    /// What it was made from.
+    pub update: &'a Update,
+    /// Its mean loss, on the device.
+    pub loss: Tensor,
+    /// What it did.
+    pub report: StepReport,
+}
 
 /// The rows of one update.
 #[derive(Debug, Clone, PartialEq, Eq)]
