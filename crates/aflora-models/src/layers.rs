@@ -70,3 +70,17 @@ pub(crate) fn untie(head: &OnceCell<nn::Linear>, root: nn::Path, words: &Tensor)
     head.set(own).ok()?;
     Some(weight)
 }
+
+/// Gives a part of a model that reads the model's words a table of its own, at `path`, frozen;
+/// gives its weight. None if it has one.
+pub(crate) fn untie_words(
+    own: &OnceCell<nn::Embedding>,
+    path: nn::Path,
+    words: &Tensor,
+) -> Option<Tensor> {
+    let (vocabulary, hidden) = words.size2().ok()?;
+    let table = embedding(path, vocabulary, hidden);
+    let weight = table.ws.set_requires_grad(false);
+    own.set(table).ok()?;
+    Some(weight)
+}

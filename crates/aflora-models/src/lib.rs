@@ -39,6 +39,7 @@ pub mod llama;
 pub mod mapped;
 pub mod merged;
 pub mod rust_bert;
+mod said;
 pub mod targets;
 pub mod tokenizer;
 pub mod weights;

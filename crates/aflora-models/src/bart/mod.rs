@@ -12,7 +12,7 @@ use crate::backbone::{name_linears, Backbone, Batch, InjectableLinear, Tied, Wri
 use crate::causal::{KeyValues, View};
 use crate::config_file::ConfigFile;
 use crate::generate::{SpecialTokens, Writer, Writing};
-use crate::layers::{dropout, embedding, untie};
+use crate::layers::{dropout, embedding, untie, untie_words};
 use crate::{Error, Result};
 use aflora_core::Block;
 use config::BartConfig;
@@ -81,6 +81,10 @@ struct Bart {
 struct Network {
     /// Words in and, without a head, out.
     shared: nn::Embedding,
+    /// Empty where the encoder reads [`Self::shared`].
+    encoder_words: OnceCell<nn::Embedding>,
+    /// Empty where the decoder reads [`Self::shared`].
+    decoder_words: OnceCell<nn::Embedding>,
     /// Empty where the words are the head too.
     head: OnceCell<nn::Linear>,
     scale: f64,
@@ -125,6 +129,8 @@ impl Network {
         let decoder_layer = |i: i64| DecoderLayer::new(&upper / i, config.decoder, config);
         Network {
             shared: embedding(&model / "shared", config.vocab_size, config.hidden),
+            encoder_words: OnceCell::new(),
+            decoder_words: OnceCell::new(),
             head: OnceCell::new(),
             scale: config.scale,
             encoder_input: Input::new(&encoder, config),
@@ -135,8 +141,9 @@ impl Network {
         }
     }
 
-    fn words(&self, ids: &Tensor) -> Tensor {
-        let words = self.shared.forward(ids);
+    /// What `own`, the table of one side if it has one, says of `ids`.
+    fn words(&self, own: &OnceCell<nn::Embedding>, ids: &Tensor) -> Tensor {
+        let words = own.get().unwrap_or(&self.shared).forward(ids);
         if self.scale == 1.0 {
             words
         } else {
@@ -145,8 +152,14 @@ impl Network {
     }
 
     fn encode(&self, ids: &Tensor, view: &View) -> Tensor {
-        let x = self.encoder_input.forward(self.words(ids), 0, view.train);
+        let words = self.words(&self.encoder_words, ids);
+        let x = self.encoder_input.forward(words, 0, view.train);
         self.encoder.iter().fold(x, |x, layer| layer.forward(&x, view))
+    }
+
+    /// The decoder's input, of words that stand at the positions from `start` on.
+    fn to_decoder(&self, ids: &Tensor, start: i64, train: bool) -> Tensor {
+        self.decoder_input.forward(self.words(&self.decoder_words, ids), start, train)
     }
 
     fn logits(&self, x: &Tensor) -> Tensor {
@@ -196,7 +209,7 @@ impl Backbone for Bart {
         let (own, of_source) = (of_target(train), of_source(&batch.attention_mask, train));
         let network = &self.network;
         let encoded = network.encode(&batch.input_ids, &of_source);
-        let x = network.decoder_input.forward(network.words(ids), 0, train);
+        let x = network.to_decoder(ids, 0, train);
         let x = network
             .decoder
             .iter()
@@ -244,11 +257,15 @@ impl Backbone for Bart {
     }
 
     fn untie(&self, name: &str) -> Option<Tensor> {
-        // Encoder and decoder read one table here.
-        let network = &self.network;
-        (name == "lm_head.weight")
-            .then(|| untie(&network.head, self.vs.root(), &network.shared.ws))
-            .flatten()
+        let (network, root) = (&self.network, self.vs.root());
+        let table = &network.shared.ws;
+        let own = |cell, side| untie_words(cell, &root / "model" / side / "embed_tokens", table);
+        match name {
+            "model.encoder.embed_tokens.weight" => own(&network.encoder_words, "encoder"),
+            "model.decoder.embed_tokens.weight" => own(&network.decoder_words, "decoder"),
+            "lm_head.weight" => untie(&network.head, root, table),
+            _ => None,
+        }
     }
 
     fn optional(&self) -> &'static [&'static str] {
@@ -295,7 +312,7 @@ impl State<'_> {
     fn advance(&mut self, ids: &Tensor) -> Tensor {
         let network = self.network;
         let own = of_target(false);
-        let mut x = network.decoder_input.forward(network.words(ids), self.length, false);
+        let mut x = network.to_decoder(ids, self.length, false);
         for ((layer, source), keys) in network.decoder.iter().zip(&self.sources).zip(&mut self.keys)
         {
             let source = [0, 1].map(|i: usize| source[i].shallow_clone());
