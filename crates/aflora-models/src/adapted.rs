@@ -114,7 +114,7 @@ impl AdaptedModel {
     }
 
     /// Checkpoints of the last training pass, for
-    /// [`Tuner::accumulate_through`](aflora_core::Tuner::accumulate_through).
+    /// the [`Loss`](aflora_core::Loss).
     pub fn take_checkpoints(&self) -> Checkpoints {
         self.backbone.take_checkpoints()
     }
@@ -156,7 +156,7 @@ impl AdaptedModel {
         for adapter in self.adapters() {
             let site = adapter.site();
             frozen += flops::frozen_weight(site.in_features, site.out_features, 1, true);
-            paths += flops::per_token(adapter.as_ref());
+            paths += adapter.flops_per_token();
         }
         (frozen, paths)
     }

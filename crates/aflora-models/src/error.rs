@@ -81,7 +81,17 @@ pub enum Error {
     /// A target pattern selects nothing, or is no pattern.
     #[error("target modules: {0}")]
     Targets(String),
-    /// A tokenizer is missing or damaged.
+    /// A folder holds no tokenizer.
+    #[error(
+        "{path}: no tokenizer here: expected `tokenizer.json`, a SentencePiece `spm.model` or \
+         `tokenizer.model`, `vocab.json` with `merges.txt`, or a WordPiece `vocab.txt`",
+        path = path.display()
+    )]
+    NoTokenizer {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A tokenizer is damaged.
     #[error("{path}: {problem}", path = path.display())]
     Tokenizer {
         /// The file or folder.

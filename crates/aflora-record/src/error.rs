@@ -14,6 +14,14 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// What stands there is no file, such as a pipe, or cannot be opened.
+    #[error("{}: {source}", path.display())]
+    NoFile {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// It cannot be written.
     #[error("{} cannot be written", path.display())]
     Write {
@@ -54,6 +62,11 @@ impl Error {
     /// Whether there is no such file.
     pub fn is_missing(&self) -> bool {
         matches!(self, Error::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether the folder that was named is at fault, and not a file in it.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Error::NoFile { .. })
     }
 
     /// Makes errors of reading `path`.

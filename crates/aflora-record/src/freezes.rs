@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::names::FREEZES;
+use aflora_files::printable;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::path::Path;
 
@@ -59,14 +60,15 @@ fn field(text: &str) -> String {
     }
 }
 
-/// A cell of CSV that no spreadsheet takes for a formula: one that begins like a formula, and is no
-/// number, gets an apostrophe before it.
+/// A cell of CSV that does nothing to a terminal, and that no spreadsheet takes for a formula: one
+/// that begins like a formula, and is no number, gets an apostrophe before it.
 pub fn harmless(cell: &str) -> String {
+    let cell = printable(cell);
     let digits = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
     let number = cell.chars().all(digits) && cell.parse::<f64>().is_ok();
-    match cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && !number {
+    match cell.starts_with(['=', '+', '-', '@', '\t']) && !number {
         true => format!("'{cell}"),
-        false => cell.to_string(),
+        false => cell.into_owned(),
     }
 }
 
@@ -128,9 +130,12 @@ mod tests {
 
     #[test]
     fn a_cell_is_no_formula_and_a_number_stays_one() {
-        for cell in ["=1+1", "+1+1", "-2+cmd|'/c calc'!A0", "@SUM(A1)", "\t=1", "\r=1", "-", "-inf"]
-        {
+        for cell in ["=1+1", "+1+1", "-2+cmd|'/c calc'!A0", "@SUM(A1)", "\t=1", "-", "-inf"] {
             assert_eq!(harmless(cell), format!("'{cell}"));
+        }
+        // What a spreadsheet passes over before a formula is written out, so that none begins.
+        for (cell, written) in [("\r=1", "\\r=1"), ("\u{feff}=1", "\\u{feff}=1")] {
+            assert_eq!(harmless(cell), written);
         }
         for plain in ["", "-1", "+0.5", "-1.5e-7", "a=b", "mrpc", "–"] {
             assert_eq!(harmless(plain), plain);

@@ -1,6 +1,9 @@
 //! Names of the files in a run's folder.
 
+use crate::error::{Error, Result};
 use aflora_files::write::is_leftover;
+use std::io::ErrorKind;
+use std::path::Path;
 
 /// The resolved configuration.
 pub const CONFIG: &str = "config.yaml";
@@ -20,6 +23,19 @@ pub const METRICS: &str = "metrics.json";
 pub const ADAPTER: &str = "adapter";
 /// What it takes to go on with an interrupted run.
 pub const CHECKPOINTS: &str = "checkpoint";
+
+/// Whether a run's folder holds the file of that name.
+///
+/// # Errors
+/// Something else stands there, such as a pipe, or it cannot be opened ([`Error::is_usage`]).
+pub fn holds(folder: &Path, name: &str) -> Result<bool> {
+    let path = folder.join(name);
+    match aflora_files::open(&path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(Error::NoFile { path, source }),
+    }
+}
 
 /// What a written text's predictions of an evaluation are called.
 pub fn predictions(split: &str, epoch: u64) -> String {

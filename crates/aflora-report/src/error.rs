@@ -31,6 +31,17 @@ pub enum Error {
 /// The result of showing something.
 pub type Result<T> = std::result::Result<T, Error>;
 
+impl Error {
+    /// Whether what was asked for cannot be done as asked.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Error::Usage(_) => true,
+            Error::Record(error) => error.is_usage(),
+            _ => false,
+        }
+    }
+}
+
 fn each(errors: &[aflora_record::Error]) -> String {
     errors.iter().map(|error| causes(error)).collect::<Vec<_>>().join("\n")
 }

@@ -10,7 +10,7 @@ use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::merged::{self, Answers};
 use aflora_models::{weights, AdaptedModel, TextEncoder};
-use aflora_record::names::{ADAPTER, CONFIG, METRICS};
+use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
 use std::path::Path;
 use tch::{Device, Kind};
@@ -33,7 +33,7 @@ impl SavedRun {
         data: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<SavedRun> {
-        if !folder.join(METRICS).is_file() {
+        if !holds(folder, METRICS)? {
             usage!(
                 "{} is no finished run: it holds no {METRICS}; `aflora ls` lists those that are",
                 folder.display()

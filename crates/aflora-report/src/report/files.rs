@@ -46,6 +46,9 @@ pub fn report(source: &Path, out: Option<&Path>) -> Result<Written> {
         false => source.parent().unwrap_or(Path::new("")),
     };
     let target = out.unwrap_or(beside);
+    if let Err(error) = aflora_files::write::check_makeable(target) {
+        usage!("the folder {} cannot be made: {error}", target.display());
+    }
     let mut written = Written::default();
     let mut all = Vec::new();
     for path in files {

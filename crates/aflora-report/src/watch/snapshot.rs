@@ -3,7 +3,7 @@
 use super::pace::Pace;
 use crate::error::{usage, Context, Result};
 use aflora_files::printable_line;
-use aflora_record::names::{CONFIG, EVENTS};
+use aflora_record::names::{holds, CONFIG, EVENTS};
 use aflora_record::tail::{News, Tail};
 use aflora_record::{Error, History, Provenance, Summary};
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ impl Watched {
         let mut entries = std::fs::read_dir(folder)
             .with_context(|| format!("the folder {} cannot be read", folder.display()))?;
         // A run that only just began has an empty folder.
-        if !folder.join(CONFIG).is_file() && entries.next().is_some() {
+        if !holds(folder, CONFIG)? && entries.next().is_some() {
             usage!(
                 "{}: no run's folder, it has no {CONFIG}; `aflora ls` lists runs",
                 folder.display()

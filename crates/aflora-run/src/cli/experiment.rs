@@ -8,7 +8,7 @@ use aflora_run::experiment::runner::{self, Runner};
 use aflora_run::experiment::slurm::{self, Asked};
 use aflora_run::interrupt::{self, Interrupted};
 use aflora_run::ui::{counted, shown, Progress};
-use aflora_run::UsageError;
+use aflora_run::{check_makeable, UsageError};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -107,6 +107,9 @@ impl Experiment {
             print!("{}", listed(&plan, &runner));
             return Ok(());
         }
+        if self.cell.is_none() {
+            check_makeable("the folder of results", &self.out)?;
+        }
         let tally = runner::run(&plan, &runner, progress)?;
         // A cell of an array is no experiment: whoever started the array collects.
         if self.cell.is_none() {
@@ -151,5 +154,5 @@ fn listed(plan: &Plan, runner: &Runner) -> String {
     let cells: String = plan.cells.iter().enumerate().map(line).collect();
     let title = printable_line(&plan.layout.title);
     let n = counted(plan.cells.len(), "cell");
-    format!("{title}\n{n}, profile {}\n{cells}", plan.profile)
+    format!("{title}\n{n}, profile {}\n{cells}", printable_line(&plan.profile))
 }

@@ -7,6 +7,7 @@
 //! beside its folder until it is started again, so that any later command can tell.
 
 use super::grid::{Plan, Planned};
+use crate::check_makeable;
 use crate::interrupt;
 use crate::run::lock::Lock;
 use crate::ui::{seconds, Progress};
@@ -198,8 +199,6 @@ pub fn gpus() -> Vec<usize> {
 /// # Errors
 /// Nothing can be written in the folder of runs, or the program cannot be started.
 pub fn run(plan: &Plan, runner: &Runner, progress: &mut dyn Progress) -> Result<Tally> {
-    fs::create_dir_all(&runner.runs)
-        .with_context(|| format!("the folder {} cannot be made", runner.runs.display()))?;
     let done = |cell: &&Planned| cell.is_done(&runner.runs.join(cell.folder()));
     let (before, open): (Vec<&Planned>, Vec<&Planned>) = plan.cells.iter().partition(done);
     let mut tally = Tally { skipped: before.len(), ..Tally::default() };
@@ -208,6 +207,12 @@ pub fn run(plan: &Plan, runner: &Runner, progress: &mut dyn Progress) -> Result<
     let mut waiting: VecDeque<&Planned> =
         open.into_iter().filter(|cell| asked.insert(&cell.digest)).collect();
     let total = waiting.len();
+    // A folder of finished runs may be one that nobody writes to any more.
+    if total > 0 {
+        check_makeable("the folder of runs", &runner.runs)?;
+        fs::create_dir_all(&runner.runs)
+            .with_context(|| format!("the folder {} cannot be made", runner.runs.display()))?;
+    }
     if tally.skipped > 0 {
         tracing::info!("{} of {} cells are there already", tally.skipped, plan.cells.len());
     }

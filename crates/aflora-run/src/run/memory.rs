@@ -3,7 +3,7 @@
 
 use super::prepare::{trains_weights, Prepared};
 use crate::config::Resolved;
-use aflora_core::Tuner;
+use aflora_core::{Loss, Tuner};
 use aflora_models::foreign::caught;
 use anyhow::{anyhow, bail, Result};
 use std::fmt;
@@ -24,7 +24,7 @@ pub fn fit(resolved: &mut Resolved, run: &mut Prepared, tuner: &mut Tuner) -> Re
         let batch = run.objective.batch(&run.objective.longest(size));
         let batch: Vec<Tensor> = batch.iter().map(|t| t.to_device(run.device)).collect();
         let loss = run.objective.loss(&run.model, &batch)?;
-        let tried = tuner.accumulate_through(&loss, run.model.take_checkpoints());
+        let tried = tuner.backward(Loss { value: loss, checkpoints: run.model.take_checkpoints() });
         tuner.discard();
         crate::device::synchronize(run.device);
         Ok(tried?)
