@@ -6,10 +6,12 @@ use crate::gpt::{gpt2, gpt_j, gpt_neo};
 use crate::rust_bert::{albert, bert, distilbert, electra, roberta};
 use crate::{bart, claims, deberta, foreign, llama};
 use crate::{Error, Result};
+use aflora_core::adapter::Layer;
 use aflora_core::{Block, Checkpoints, Site};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 use tch_facade::{nn, CapturedLinear};
 
@@ -51,9 +53,22 @@ impl Batch {
 #[derive(Debug)]
 pub struct InjectableLinear {
     /// Name, shape and block.
-    pub site: Site,
+    pub site: Arc<Site>,
     /// The layer.
     pub layer: CapturedLinear,
+}
+
+impl InjectableLinear {
+    /// The layer as a method sees it that puts an adapter on it.
+    pub(crate) fn as_layer(&self) -> Layer {
+        let CapturedLinear { ws, bs, transposed, shape_only, .. } = &self.layer;
+        if *shape_only {
+            return Layer::shape_only(self.site.clone());
+        }
+        let weight = if *transposed { ws.tr() } else { ws.shallow_clone() };
+        let bias = bs.as_ref().map(Tensor::shallow_clone);
+        Layer { site: self.site.clone(), weight: Some(weight), bias }
+    }
 }
 
 /// A pretrained model: one with a classification or regression head, or one that writes text.
@@ -359,8 +374,7 @@ pub(crate) fn name_linears(
             let (rows, columns) = layer.ws.size2().ok()?;
             let (out_features, in_features) =
                 if layer.transposed { (columns, rows) } else { (rows, columns) };
-            let site =
-                Site { name: name.to_string(), in_features, out_features, block: block(name)? };
+            let site = Arc::new(Site::new(name, in_features, out_features, block(name)?));
             Some(InjectableLinear { site, layer })
         })
         .collect()

@@ -43,6 +43,7 @@ mod said;
 pub mod targets;
 pub mod tokenizer;
 pub mod weights;
+mod written;
 
 pub use adapted::AdaptedModel;
 pub use backbone::{

@@ -9,7 +9,7 @@
 use crate::config;
 use crate::ui::{thousands, words};
 use crate::usage;
-use aflora_core::adapter::{MethodConfig, Role};
+use aflora_core::adapter::Role;
 use aflora_core::freeze::{FreezeCheck, FreezeConfig, FreezeController, FreezeMode, Rule, Score};
 use aflora_core::optim::{Arena, Parameter};
 use aflora_record::freezes::{self, Matrix};
@@ -72,11 +72,10 @@ pub fn replay(run: &Path, freeze: &FreezeConfig) -> Result<Replay> {
     let leaf = |[rows, columns]: [i64; 2]| {
         Tensor::zeros([rows, columns], (Kind::Float, Device::Cpu)).set_requires_grad(true)
     };
-    let parameters = header.matrices.iter().map(|(name, shape)| Parameter {
-        name: name.clone(),
-        role: Role::Projection,
-        leaf: leaf(*shape),
-    });
+    let parameters = header
+        .matrices
+        .iter()
+        .map(|(name, shape)| Parameter::of_model(name, Role::Projection, leaf(*shape)));
     let mut arena = Arena::new(parameters.collect())?;
     let mut unused = arena.buffer();
     let (per_epoch, total) = (header.steps_per_epoch, header.total_steps);
@@ -111,12 +110,8 @@ pub fn replay(run: &Path, freeze: &FreezeConfig) -> Result<Replay> {
 /// A matrix that froze in the run has no gradients from then on.
 fn refuse_frozen(run: &Path) -> Result<()> {
     let resolved = config::load(&run.join(CONFIG), &[])?;
-    let mode = match &resolved.method {
-        MethodConfig::Aflora(config) => config.freeze.mode,
-        MethodConfig::AfloraRank(config) => config.freeze.mode,
-        _ => FreezeMode::Never,
-    };
-    if mode != FreezeMode::Never {
+    let freezing = resolved.method.settings().freezing();
+    if freezing.is_some_and(|freeze| freeze.mode != FreezeMode::Never) {
         usage!(
             "{}: its matrices froze, and what did has no gradients from then on; record a run \
              with method=aflora-trainable",

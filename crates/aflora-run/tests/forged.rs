@@ -195,7 +195,7 @@ fn a_pipe_or_device_in_a_run_folder_is_told_and_not_waited_for() {
 
     pipe("piped/config.yaml");
     pipe("piped/events.jsonl");
-    refused(&bounded(place.path(), &["watch", "piped"]), 2, "no run's folder");
+    refused(&bounded(place.path(), &["watch", "piped"]), 2, none);
     refused(&bounded(place.path(), &["run", "piped/config.yaml"]), 2, none);
     pipe("experiments/piped.yaml");
     refused(&bounded(place.path(), &["experiment", "experiments/piped.yaml"]), 2, none);

@@ -41,8 +41,12 @@ impl fmt::Debug for Linear {
 pub struct CapturedLinear {
     /// The layer's weight as stored: a handle, not a copy.
     pub ws: Tensor,
-    /// Whether it is stored as `[in, out]`.
+    /// The bias, `[out]`: a handle, too.
+    pub bs: Option<Tensor>,
+    /// Whether the weight is stored as `[in, out]`.
     pub transposed: bool,
+    /// Whether both have a shape and no values: see [`without_weights`].
+    pub shape_only: bool,
     slot: Slot,
 }
 
@@ -116,7 +120,13 @@ fn slotted(ws: Tensor, bs: Option<Tensor>, transposed: bool) -> Linear {
     let slot = Slot::default();
     CAPTURES.with(|c| {
         if let Some(list) = c.borrow_mut().last_mut() {
-            list.push(CapturedLinear { ws: ws.shallow_clone(), transposed, slot: slot.clone() });
+            list.push(CapturedLinear {
+                ws: ws.shallow_clone(),
+                bs: bs.as_ref().map(Tensor::shallow_clone),
+                transposed,
+                shape_only: without_weights_now(),
+                slot: slot.clone(),
+            });
         }
     });
     Linear { ws, bs, transposed, slot }

@@ -22,6 +22,7 @@ const SECOND: &str = "adamw.exp_avg_sq";
 
 /// AdamW's constants; the rate and decay are each group's own.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWConfig {
     /// Decay of the first moment.

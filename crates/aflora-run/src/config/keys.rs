@@ -1,21 +1,67 @@
-//! Every key that can be set, with what it takes and what it does: the source of `--help`.
+//! Every key that can be set, with what it takes, its default, its range and what it does.
+//!
+//! Nothing is declared here. A key is a field of a settings type: its type and attributes say
+//! what it takes, `Default` what it is unless set, and the first paragraph of its documentation
+//! what it does. This module reads them off the type's [schema](schemars) and checks ranges by it;
+//! [`help`](super::help) makes texts of them.
 
-use super::layers::Group;
-use super::settings::{ModelConfig, RunSettings, TaskConfig};
+use super::blocks;
+use super::run_settings::RunSettings;
+use super::settings::{ModelConfig, TaskConfig};
 use aflora_core::adapter::MethodConfig;
-use serde_json::Value;
-use std::fmt::Write;
+use schemars::generate::SchemaSettings;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::fmt::Display;
+use std::sync::LazyLock;
 
 /// One key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Key {
     /// Its path with dots, as on the command line; `method.aflora.rank` is `method.rank` where
     /// the method is `aflora`.
-    pub name: &'static str,
-    /// The values that it takes.
-    pub takes: &'static str,
+    pub name: String,
+    /// The values that it takes, in words.
+    pub takes: String,
     /// What it does.
-    pub about: &'static str,
+    pub about: String,
+    /// What it is unless set; null where it has no value then.
+    pub default: Value,
+    /// The heading under which it and the next keys stand, where it is the first.
+    pub section: Option<String>,
+    /// Values in range.
+    pub range: Range,
+}
+
+/// Numbers that a key takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Range {
+    at_least: Option<f64>,
+    at_most: Option<f64>,
+    above: Option<f64>,
+    below: Option<f64>,
+}
+
+impl Range {
+    /// What is wrong with `value`: what it must be. `null` where the key takes null, too.
+    fn refuse(self, value: f64, null: &str) -> Option<String> {
+        let Range { at_least, at_most, above, below } = self;
+        if let Some(least) = at_least.filter(|least| value < *least) {
+            return Some(format!("at least {least}{null}"));
+        }
+        if let Some(most) = at_most.filter(|most| value > *most) {
+            return Some(format!("at most {most}{null}"));
+        }
+        let out =
+            above.is_some_and(|bound| value <= bound) || below.is_some_and(|bound| value >= bound);
+        out.then(|| match (above, below) {
+            (Some(above), Some(below)) => format!("above {above} and below {below}{null}"),
+            (Some(above), None) => format!("above {above}{null}"),
+            (None, Some(below)) => format!("below {below}{null}"),
+            (None, None) => String::new(),
+        })
+    }
 }
 
 impl Key {
@@ -23,252 +69,149 @@ impl Key {
     pub fn typed(&self) -> String {
         match self.name.split('.').collect::<Vec<_>>()[..] {
             ["method", _, ref rest @ ..] => format!("method.{}", rest.join(".")),
-            _ => self.name.to_string(),
+            _ => self.name.clone(),
+        }
+    }
+
+    /// The key of a property with that schema.
+    fn new(name: String, schema: &Map<String, Value>, default: Value) -> Key {
+        let text = |key: &str| schema.get(key).and_then(Value::as_str);
+        let number = |key: &str| schema.get(key).and_then(Value::as_f64);
+        let about = text("description").unwrap_or_default();
+        let about = about.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+        Key {
+            takes: takes(schema),
+            about: about.trim_end_matches('.').to_string(),
+            section: text("section").map(str::to_string),
+            range: Range {
+                at_least: number("minimum"),
+                at_most: number("maximum"),
+                above: number("exclusiveMinimum"),
+                below: number("exclusiveMaximum"),
+            },
+            name,
+            default,
         }
     }
 }
 
-const fn key(name: &'static str, takes: &'static str, about: &'static str) -> Key {
-    Key { name, takes, about }
-}
-
-/// All keys: first those of every run, then those of the task, the model and the methods.
-pub const KEYS: &[Key] = &[
-    key("task", "name, file", "what to learn: a file of tasks/"),
-    key("model", "name, file", "what to adapt: a file of models/, or the folder of a model"),
-    key("method", "name, file", "how: a file of methods/"),
-    key("seed", "number", "decides initial values, data order and dropout"),
-    key("data", "folder", "where data and models are looked for first"),
-    key(
-        "project",
-        "folder",
-        "where paths of models start, and where .assets lies; else the run file's project",
-    ),
-    key("run_dir", "folder", "where the run is written, or goes on; else a folder of runs/"),
-    key(
-        "token_cache",
-        "folder",
-        "tokens of large tasks are kept here for later runs, 16 GiB at most; null: nowhere",
-    ),
-    key("device", "auto, cpu, cuda, cuda:N", "where to compute; auto is the first GPU, if any"),
-    key("precision", "auto, fp32, tf32, bf16", "of the frozen weights; auto is bf16 if it is fast"),
-    key("cuda_graphs", "true, false", "record training steps and replay them, on a GPU"),
-    key("threads", "number", "of a run on the CPU; else as many as there are cores"),
-    key("epochs", "number", "passes over the training rows"),
-    key(
-        "batch_size",
-        "number, auto",
-        "rows of a forward and backward pass; auto: what a GPU holds",
-    ),
-    key("accumulate", "number", "passes whose gradients make one update"),
-    key("eval_batch_size", "number", "rows of an evaluation pass"),
-    key("max_length", "number", "tokens to which a text or pair is cut"),
-    key("holdout", "number, null", "share of training rows to evaluate on, in place of dev"),
-    key("limit", "number, null", "training rows to use, drawn with the seed"),
-    key("eval_limit", "number, null", "rows of each evaluation split to use"),
-    key("lr", "number", "peak learning rate of projection matrices and vectors"),
-    key("vector_lr", "number, null", "peak learning rate of the vectors, where it differs"),
-    key("head_lr", "number", "peak learning rate of the task head"),
-    key("weight_decay", "number", "decoupled decay of projection matrices and vectors"),
-    key("head_weight_decay", "number", "decoupled decay of the head's weights"),
-    key("max_grad_norm", "number, null", "joint gradient norm to clip to"),
-    key("warmup", "6%, 1 epoch, 100 steps", "linear rise of the rates at the start"),
-    key("adamw.beta1", "number", "decay of the first moment"),
-    key("adamw.beta2", "number", "decay of the second moment"),
-    key("adamw.eps", "number", "added to the denominator"),
-    key("log_every", "number", "steps between two recorded losses"),
-    key("record_gradients", "true, false", "write the matrices' gradients, for `aflora replay`"),
-    key(
-        "checkpoint_every",
-        "5 minutes, 200 steps, 1 epoch, never",
-        "how often the run is saved, to go on from there after an interruption",
-    ),
-    key("max_bad_steps", "number", "in a row, without a finite loss and gradient: the run ends"),
-    key("task.task", "name", "which of the built-in tasks"),
-    key("task.model", "name", "the model where none is named"),
-    key("task.method", "name", "the method where none is named; else aflora"),
-    key("task.prompt", "text", "what the model is given; {input} is the example's input"),
-    key("task.train_on_inputs", "true, false", "whether a decoder learns the prompt too"),
-    key("task.max_target_length", "number", "tokens of what an encoder-decoder should write"),
-    key("task.label_smoothing", "number", "share of the target spread over all tokens"),
-    key(
-        "task.metrics",
-        "[exact_match, number_match, rouge1, rouge2, rougeL, rougeLsum]",
-        "of written texts; the first decides which epoch was best",
-    ),
-    // Each as the model's generation_config.json has it, if null, else as the words say.
-    key(
-        "task.generation.max_new_tokens",
-        "number, null",
-        "the most tokens that are written; null: the model's own, else 128",
-    ),
-    key("task.generation.min_new_tokens", "number, null", "the fewest; null: the model's, else 0"),
-    key(
-        "task.generation.num_beams",
-        "number, null",
-        "texts that compete, 1 takes the likeliest token; null: the model's, else 1",
-    ),
-    key(
-        "task.generation.length_penalty",
-        "number, null",
-        "above 0 favours long texts among beams; null: the model's, else 1",
-    ),
-    key(
-        "task.generation.early_stopping",
-        "heuristic, full, never, null",
-        "when the search ends: full, with as many texts as beams; null: the model's, else heuristic",
-    ),
-    key(
-        "task.generation.no_repeat_ngram_size",
-        "number, null",
-        "runs that come once, 0: no such rule; null: the model's, else 0",
-    ),
-    key("model.model", "name", "the model's name in runs and reports"),
-    key("model.backbone", "name", "the code that runs it, such as bert"),
-    key("model.path", "folder, null", "weights, config.json and tokenizer"),
-    key("model.repo", "owner/name, null", "where it lies on the hub"),
-    key("model.revision", "commit, null", "what to take from the hub"),
-    key("model.weights", "pretrained, random", "what it starts from; random to try things out"),
-    key("model.target_modules", "regex, [names]", "linear layers that get an adapter"),
-    key("model.exclude_modules", "regex, [names]", "targets that get none after all"),
-    key("model.layers", "[numbers], null", "only layers with these numbers"),
-    key("model.train_modules", "[names]", "modules that train in full beside the head"),
-    key("model.gradient_checkpointing", "true, false", "less memory for one more forward pass"),
-    key("method.aflora.rank", "number", "of A and B"),
-    key("method.aflora.alpha", "number, null", "scales the path by alpha / rank; null: by 1"),
-    key("method.aflora.d_initial", "number", "every element of d at the start"),
-    key("method.aflora.dropout", "number", "on the adapters' input"),
-    key(
-        "method.aflora.pm_trainable",
-        "ffn, attention, all, none",
-        "whose projection matrices train at the start",
-    ),
-    key("method.aflora.freeze.mode", "adaptive, never, start", "whether and when they freeze"),
-    key(
-        "method.aflora.freeze.rule",
-        "element_quantile, matrix_rank",
-        "from scores to what freezes: the released code's, the text's",
-    ),
-    key(
-        "method.aflora.freeze.score",
-        "gradient, parameter_gradient, relative_gradient",
-        "|g|, |p·g|, |g/p|",
-    ),
-    key("method.aflora.freeze.beta1", "number", "smoothing of the sensitivity (Eq. 3)"),
-    key("method.aflora.freeze.beta2", "number", "smoothing of the uncertainty (Eq. 4)"),
-    key("method.aflora.freeze.t_i", "1 epoch, 5%, 100 steps", "before it nothing freezes"),
-    key("method.aflora.freeze.t_f", "70%, 14 epochs", "in this last span all is frozen"),
-    key("method.aflora.freeze.interval", "number", "steps between two tests, and score window"),
-    key("method.aflora.freeze.curve", "ease_out, ease_in", "the shape of r(t) (Eq. 5)"),
-    key("method.aflora.freeze.exponent", "number", "the curve's exponent"),
-    key("method.lora.rank", "number", "of A and B"),
-    key("method.lora.alpha", "number", "the path is scaled by alpha / rank"),
-    key("method.lora.rslora", "true, false", "scale by alpha / √rank instead"),
-    key("method.lora.dropout", "number", "on the adapters' input"),
-    key("method.elora.rank", "number", "of A and B"),
-    key("method.elora.d_initial", "number", "every element of d at the start"),
-    key("method.elora.dropout", "number", "on the adapters' input"),
-    key("method.elora.shared", "true, false", "one pair A, B for all layers, or one each"),
-    key("method.elora.projection_seed", "number", "draws the shared pair, as PEFT does"),
-    key("method.adalora.rank", "number", "of every layer at the start"),
-    key("method.adalora.target_rank", "number", "on average at the end"),
-    key("method.adalora.alpha", "number", "the path is scaled by alpha / rank"),
-    key("method.adalora.dropout", "number", "on the adapters' input"),
-    key("method.adalora.orthogonal", "number", "weight of the orthogonality penalty"),
-    key("method.adalora.t_i", "10%, 600 steps", "before it the budget is whole"),
-    key("method.adalora.t_f", "40%, 1800 steps", "in this last span it is at its target"),
-    key("method.adalora.interval", "number", "steps between two allocations"),
-    key("method.adalora.beta1", "number", "smoothing of the sensitivity"),
-    key("method.adalora.beta2", "number", "smoothing of the uncertainty"),
-    key("method.sora.rank", "number", "at the start; gates at zero lower it"),
-    key("method.sora.alpha", "number", "the path is scaled by alpha / rank"),
-    key("method.sora.dropout", "number", "on the adapters' input"),
-    key("method.sora.sparse_lambda", "number", "weight of the gates' mean size in the loss"),
-    key("method.sora.threshold", "number", "what a gate shrinks by after each update"),
-    key("method.aflora_rank.rank", "number", "components a layer at the start"),
-    key("method.aflora_rank.target_rank", "number", "on average at the end"),
-    key("method.aflora_rank.alpha", "number, null", "scales the path by alpha / rank; null: by 1"),
-    key("method.aflora_rank.d_initial", "number", "every element of d at the start"),
-    key("method.aflora_rank.dropout", "number", "on the adapters' input"),
-    key(
-        "method.aflora_rank.pm_trainable",
-        "ffn, attention, all, none",
-        "whose projection matrices train at the start",
-    ),
-    key("method.aflora_rank.freeze.mode", "adaptive, never, start", "whether and when they freeze"),
-    key("method.aflora_rank.freeze.rule", "matrix_rank", "has no say: components freeze by rank"),
-    key("method.aflora_rank.freeze.score", "gradient", "has no say: |g| freezes, |d·g| leaves"),
-    key("method.aflora_rank.freeze.beta1", "number", "smoothing of the sensitivity (Eq. 3)"),
-    key("method.aflora_rank.freeze.beta2", "number", "smoothing of the uncertainty (Eq. 4)"),
-    key("method.aflora_rank.freeze.t_i", "1 epoch, 100 steps", "before it nothing freezes"),
-    key("method.aflora_rank.freeze.t_f", "70%, 14 epochs", "in this last span all is frozen"),
-    key("method.aflora_rank.freeze.interval", "number", "steps between two tests"),
-    key("method.aflora_rank.freeze.curve", "ease_out, ease_in", "the shape of r(t) (Eq. 5)"),
-    key("method.aflora_rank.freeze.exponent", "number", "the curve's exponent"),
-];
-
-/// Every key on a line of its own: name, values, default, and what it does.
-///
-/// Keys of blocks stand as they are typed; a heading names the method that knows them.
-pub fn table() -> String {
-    let mut out = String::new();
-    let mut section = "";
-    for key in KEYS {
-        let (parts, typed) = (key.name.split('.').collect::<Vec<_>>(), key.typed());
-        let heading = match parts[..] {
-            ["method", method, ..] => method,
-            [block @ ("task" | "model"), _, ..] => block,
-            _ => "every run",
-        };
-        if heading != section {
-            let gap = if section.is_empty() { "" } else { "\n" };
-            let _ = writeln!(out, "{gap}{heading}");
-            section = heading;
-        }
-        let default = default_of(key.name).map_or(String::new(), |d| format!(" [{d}]"));
-        let _ = writeln!(out, "  {typed:24} {}{default} ({})", key.about, key.takes);
+/// The values that a schema allows, in words.
+fn takes(schema: &Map<String, Value>) -> String {
+    let strings = |value: Option<&Value>| -> Vec<String> {
+        let items = value.and_then(Value::as_array);
+        let item = |item: &Value| item.as_str().map(str::to_string);
+        items.map(|items| items.iter().filter_map(item).collect()).unwrap_or_default()
+    };
+    if let Some(takes) = schema.get("takes").and_then(Value::as_str) {
+        return takes.to_string();
     }
-    out
-}
-
-/// The built-in default of a key, if it has one.
-fn default_of(name: &str) -> Option<String> {
-    let (_, value) = defaults().into_iter().find(|(key, _)| key == name)?;
-    match value {
-        Value::Null => None,
-        Value::String(text) => (!text.is_empty()).then_some(text),
-        Value::Array(items) if items.is_empty() => None,
-        other => Some(other.to_string()),
-    }
-}
-
-/// Every key of the settings themselves with its default: what the table must hold.
-fn defaults() -> Vec<(String, Value)> {
-    let mut out = Vec::new();
-    leaves("", RunSettings::default(), &mut out);
-    leaves("task.", TaskConfig::default(), &mut out);
-    leaves("model.", ModelConfig::default(), &mut out);
-    for (name, method) in
-        MethodConfig::NAMES.iter().filter_map(|n| Some((n, MethodConfig::defaults(n)?)))
-    {
-        let prefix = format!("method.{name}.");
-        leaves(&prefix, method, &mut out);
-        out.retain(|(key, _)| *key != format!("{prefix}method"));
-    }
-    out
-}
-
-fn leaves(prefix: &str, group: impl Group, out: &mut Vec<(String, Value)>) {
-    fn walk(path: String, value: Value, out: &mut Vec<(String, Value)>) {
-        match value {
-            Value::Object(map) => {
-                let path = if path.is_empty() || path.ends_with('.') { path } else { path + "." };
-                map.into_iter().for_each(|(key, value)| walk(format!("{path}{key}"), value, out));
+    let types = match schema.get("type") {
+        Some(Value::String(one)) => vec![one.clone()],
+        many => strings(many),
+    };
+    let mut words = strings(schema.get("examples"));
+    words.extend(strings(schema.get("enum")));
+    // An enum whose variants are documented is one of several constants; an optional one is
+    // that or null.
+    for key in ["oneOf", "anyOf"] {
+        for variant in schema.get(key).and_then(Value::as_array).into_iter().flatten() {
+            match (variant.get("const").and_then(Value::as_str), variant.as_object()) {
+                (Some(name), _) => words.push(name.to_string()),
+                (None, Some(inner)) => words.push(takes(inner)),
+                _ => {}
             }
-            value => out.push((path, value)),
         }
     }
-    walk(prefix.to_string(), serde_json::to_value(group).unwrap_or_default(), out);
+    if words.is_empty() {
+        for kind in &types {
+            words.push(match kind.as_str() {
+                "boolean" => "true, false".into(),
+                "integer" | "number" => "number".into(),
+                "string" => "text".into(),
+                "array" => {
+                    let items = schema.get("items").and_then(Value::as_object);
+                    format!("[{}]", items.map(takes).unwrap_or_default())
+                }
+                other => other.into(),
+            });
+        }
+    } else if types.iter().any(|kind| kind == "null") {
+        words.push("null".into());
+    }
+    words.join(", ")
+}
+
+/// The keys of a settings type, those of its groups with dots.
+pub fn of<T: JsonSchema + Serialize + Default>() -> Vec<Key> {
+    let mut keys = Vec::new();
+    let defaults = serde_json::to_value(T::default()).unwrap_or_default();
+    collect("", schema_of::<T>().get("properties"), &defaults, &mut keys);
+    keys
+}
+
+/// The schema with every type written out where it stands.
+fn schema_of<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<T>().to_value()
+}
+
+fn collect(prefix: &str, properties: Option<&Value>, defaults: &Value, keys: &mut Vec<Key>) {
+    for (name, schema) in properties.and_then(Value::as_object).into_iter().flatten() {
+        let (path, default) = (format!("{prefix}{name}"), &defaults[name]);
+        match (schema.get("properties"), schema.as_object()) {
+            (Some(group), _) => collect(&format!("{path}."), Some(group), default, keys),
+            (None, Some(schema)) => keys.push(Key::new(path, schema, default.clone())),
+            (None, None) => {}
+        }
+    }
+}
+
+/// The keys of all methods, below `method.NAME.`.
+fn of_methods() -> Vec<Key> {
+    let schema = schema_of::<MethodConfig>();
+    let mut keys = Vec::new();
+    for variant in schema["oneOf"].as_array().into_iter().flatten() {
+        let Some(name) = variant["properties"]["method"]["const"].as_str() else { continue };
+        let defaults = MethodConfig::defaults(name).map(serde_json::to_value);
+        let defaults = defaults.and_then(Result::ok).unwrap_or_default();
+        let prefix = format!("method.{name}.");
+        collect(&prefix, variant.get("properties"), &defaults, &mut keys);
+        keys.retain(|key| key.name != format!("{prefix}method"));
+    }
+    keys
+}
+
+/// All keys: first those that name blocks, then those of every run, the task, the model and the
+/// methods.
+pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let below = |prefix: &str, keys: Vec<Key>| {
+        let prefix = prefix.to_string();
+        keys.into_iter().map(move |key| Key { name: format!("{prefix}{}", key.name), ..key })
+    };
+    let mut keys = blocks::keys();
+    keys.extend(of::<RunSettings>());
+    keys.extend(below("task.", of::<TaskConfig>()));
+    keys.extend(below("model.", of::<ModelConfig>()));
+    keys.extend(of_methods());
+    keys
+});
+
+/// Every value of `settings` that is out of its key's range: the key, and what is wrong.
+pub fn out_of_range(keys: &[Key], settings: &impl Serialize) -> Vec<(String, String)> {
+    let values = serde_json::to_value(settings).unwrap_or_default();
+    let problem = |key: &Key| {
+        let at = format!("/{}", key.name.replace('.', "/"));
+        let value = values.pointer(&at)?;
+        let null = if key.takes.ends_with("null") { ", or null" } else { "" };
+        let right = key.range.refuse(value.as_f64()?, null)?;
+        Some((key.name.clone(), out_of_range_words(&key.name, value, &right)))
+    };
+    keys.iter().filter_map(problem).collect()
+}
+
+/// What a value out of range is told by.
+pub fn out_of_range_words(key: &str, value: &dyn Display, right: &str) -> String {
+    format!("`{key}` is {value}, but must be {right}")
 }
 
 #[cfg(test)]
@@ -277,22 +220,58 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn the_table_holds_every_key_that_can_be_set_and_no_other() {
-        let listed: BTreeSet<String> = KEYS.iter().map(|key| key.name.to_string()).collect();
-        assert_eq!(listed.len(), KEYS.len(), "a key stands twice");
-        let blocks = super::super::blocks::BLOCKS.map(str::to_string);
-        let real: BTreeSet<String> =
-            defaults().into_iter().map(|(key, _)| key).chain(blocks).collect();
-        assert_eq!(listed, real);
+    fn every_key_stands_once_and_says_what_it_does_and_takes() {
+        let names: BTreeSet<&str> = KEYS.iter().map(|key| key.name.as_str()).collect();
+        assert_eq!(names.len(), KEYS.len(), "a key stands twice");
+        for key in KEYS.iter() {
+            assert!(key.about.len() > 3 && !key.about.contains('`'), "{key:?}");
+            assert!(!key.takes.is_empty() && !key.takes.contains("object"), "{key:?}");
+        }
+        for name in ["seed", "adamw.beta1", "model.layers", "method.aflora.freeze.t_i"] {
+            assert!(names.contains(name), "{name} is missing");
+        }
     }
 
     #[test]
-    fn the_text_shows_keys_as_they_are_typed_with_their_defaults() {
-        let text = table();
-        for part in
-            ["\naflora\n", "  method.freeze.rule ", " [element_quantile] ", "  seed ", " [42] "]
-        {
-            assert!(text.contains(part), "{part:?} is missing in\n{text}");
+    fn what_a_key_takes_follows_from_its_type() {
+        let takes = |name: &str| {
+            KEYS.iter()
+                .find(|key| key.name == name)
+                .map(|key| key.takes.clone())
+                .unwrap_or_default()
+        };
+        for (name, expected) in [
+            ("epochs", "number"),
+            ("threads", "number, null"),
+            ("cuda_graphs", "true, false"),
+            ("precision", "auto, fp32, tf32, bf16"),
+            ("device", "auto, cpu, cuda, cuda:N"),
+            ("batch_size", "number, auto"),
+            ("warmup", "1 epoch, 70%, 100 steps"),
+            ("model.target_modules", "regex, [names]"),
+            ("model.layers", "[number], null"),
+            ("method.aflora.pm_trainable", "ffn, attention, all, none"),
+            ("method.aflora.freeze.rule", "element_quantile, matrix_rank"),
+            ("task.generation.early_stopping", "heuristic, full, never, null"),
+        ] {
+            assert_eq!(takes(name), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_told_with_what_is_right() {
+        let keys = of::<RunSettings>();
+        let told = |settings: RunSettings| {
+            out_of_range(&keys, &settings).into_iter().map(|(_, words)| words).collect::<Vec<_>>()
+        };
+        assert_eq!(told(RunSettings::default()), Vec::<String>::new());
+        let settings = RunSettings { epochs: 0, holdout: Some(1.0), ..RunSettings::default() };
+        assert_eq!(
+            told(settings),
+            [
+                "`epochs` is 0, but must be at least 1",
+                "`holdout` is 1.0, but must be above 0 and below 1, or null",
+            ]
+        );
     }
 }

@@ -4,11 +4,11 @@ use super::blocks::{Block, Finder, Own, BLOCKS};
 use super::keys::{Key, KEYS};
 use super::layers::{lay, place_of};
 use super::problem::{instead, ConfigErrors, Place, Problem, COMMAND_LINE};
-use super::settings::{is_name, ModelConfig, RunSettings, TaskConfig, NAME};
+use super::run_settings::RunSettings;
+use super::settings::{is_name, ModelConfig, TaskConfig, NAME};
 use super::tree::Setting;
 use crate::data::Task;
 use aflora_core::adapter::MethodConfig;
-use aflora_core::adapter::PmTrainable;
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::Span;
 use aflora_record::names::{CONFIG, PROVENANCE};
@@ -232,7 +232,7 @@ fn method_of(block: &Block, problems: &mut Vec<Problem>) -> Option<(String, Meth
     let name = kind.value.as_str().unwrap_or_default();
     let Some(defaults) = MethodConfig::defaults(name) else {
         let problem = Problem::at(kind.place.clone(), format!("there is no method `{name}`"));
-        problems.push(problem.help(instead(name, &MethodConfig::NAMES)));
+        problems.push(problem.help(instead(name, MethodConfig::NAMES)));
         return None;
     };
     let also = [&TARGETS[..], &["run", "name"]].concat();
@@ -283,11 +283,7 @@ fn check_run_for(
 
 /// The keys of the method's spans that are no shares of the run, and give way in a short one.
 fn yielding(method: &MethodConfig) -> Vec<&'static str> {
-    let freeze = match method {
-        MethodConfig::Aflora(config) => &config.freeze,
-        MethodConfig::AfloraRank(config) => &config.freeze,
-        _ => return Vec::new(),
-    };
+    let Some(freeze) = method.settings().freezing() else { return Vec::new() };
     let spans = [("freeze.t_i", freeze.t_i), ("freeze.t_f", freeze.t_f)];
     let fixed = spans.into_iter().filter(|(_, span)| !matches!(span, Span::Share(_)));
     fixed.map(|(key, _)| key).collect()
@@ -296,14 +292,7 @@ fn yielding(method: &MethodConfig) -> Vec<&'static str> {
 /// What is wrong if the spans in which nothing and everything is frozen overlap in a run of any
 /// length. Spans in epochs and steps give way in a short one.
 fn overlap(method: &MethodConfig) -> Option<String> {
-    let (freeze, pm_trainable) = match method {
-        MethodConfig::Aflora(config) => (&config.freeze, config.pm_trainable),
-        MethodConfig::AfloraRank(config) => (&config.freeze, config.pm_trainable),
-        _ => return None,
-    };
-    if freeze.mode != FreezeMode::Adaptive || pm_trainable == PmTrainable::None {
-        return None;
-    }
+    let freeze = method.settings().freezing().filter(|f| f.mode == FreezeMode::Adaptive)?;
     let FreezeConfig { t_i: t_i @ Span::Share(first), t_f: t_f @ Span::Share(last), .. } = freeze
     else {
         return None;

@@ -3,11 +3,12 @@
 use super::prepare::Prepared;
 use crate::usage;
 use aflora_core::adapter::Role;
+use aflora_core::optim::Parameter;
 use aflora_core::Tuner;
 use aflora_record::gradients::{GradientWriter, Header};
 use anyhow::{bail, Result};
 use std::path::Path;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 /// Writes a run's `gradients.bin`.
 #[derive(Debug)]
@@ -23,11 +24,11 @@ impl GradientLog {
         let Some(group) = tuner.arena().group(Role::Projection) else {
             usage!("record_gradients: no projection matrix trains, so there is nothing to record");
         };
-        let shape = |(name, leaf): (&str, &Tensor)| {
-            let (rows, columns) = leaf.size2()?;
-            Ok((name.to_string(), [rows, columns]))
+        let shape = |matrix: &Parameter| {
+            let (rows, columns) = matrix.leaf.size2()?;
+            Ok((matrix.name.clone(), [rows, columns]))
         };
-        let matrices = group.leaves().map(shape).collect::<Result<_, tch::TchError>>()?;
+        let matrices = group.parameters().map(shape).collect::<Result<_, tch::TchError>>()?;
         let (steps_per_epoch, total_steps) = (run.steps_per_epoch, run.total_steps());
         let header = Header { matrices, steps_per_epoch, total_steps };
         Ok(GradientLog(GradientWriter::open(folder, &header, tuner.completed())?))

@@ -93,8 +93,8 @@ pub fn frozen(run: &Prepared, counts: &Accounting) -> Vec<Matrix> {
                 add(format!("{}.component{k}", site.name), elements, false);
             }
         } else {
-            for t in adapter.tensors().iter().filter(|t| t.role == Role::Projection) {
-                add(format!("{}.{}", site.name, t.name), t.tensor.numel(), t.trainable);
+            for t in adapter.tensors().iter().filter(|t| t.spec.role == Role::Projection) {
+                add(format!("{}.{}", site.name, t.spec.name), t.tensor.numel(), t.trainable);
             }
         }
     }

@@ -212,7 +212,8 @@ impl Loop<'_> {
         }
         // Until one is good, nothing has moved: this waits for the device at the first step alone.
         if self.course.start.is_none() {
-            self.course.start = Some(report.loss.double_value(&[])).filter(|loss| loss.is_finite());
+            let loss = step.report.loss.double_value(&[]);
+            self.course.start = Some(loss).filter(|loss| loss.is_finite());
         }
         let config = &self.run.config;
         let record =

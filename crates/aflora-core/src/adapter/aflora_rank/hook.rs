@@ -1,33 +1,13 @@
-//! AFLoRA with adaptive rank: the paper's future work, freezing and rank from the same scores.
-//!
-//! The module is AFLoRA's. What freezes is not a whole matrix but a component k of a layer: row k
-//! of A with column k of B. Two scores of one form, s = Ī ⊙ Ū (Eq. 2-4), decide, both smoothed
-//! every step:
-//!
-//! * a component *freezes* when the mean |g| score of its row and column is among the lowest, so
-//!   that ⌊r(t) · n⌋ of all n candidates are frozen (Eq. 5, the `matrix_rank` rule);
-//! * a component *leaves* when the |d · g| score of its element of d is among the lowest, so that
-//!   b(t) of all components are left, where b(t) falls from all to `target_rank` a layer along
-//!   the same curve. |d · g| is, to first order, what the loss would change by if the
-//!   component went. Its element of d becomes 0 and stays so; it is dropped when saved.
-//!
-//! Frozen rows and columns lie in the arena with those that train; they are put back after each
-//! update, to the bit. At saturation, whole matrices have frozen and leave the arena.
+//! Which components of the matrices freeze, and which leave.
 
-use super::aflora::{Aflora, AfloraAdapter};
-use super::{
-    component_means, components_in_use, select_components, Adapter, AdapterTensor, AfloraConfig,
-    LowRank, Method, PmTrainable, Role, Site,
-};
-use crate::error::{check, misfit};
-use crate::flops::Products;
+use crate::adapter::{components, Role};
+use crate::error::misfit;
 use crate::freeze::{FreezeCheck, FreezeConfig, FreezeMode, MatrixScore, Schedule, Smoothed};
 use crate::hook::Hook;
 use crate::optim::{Arena, Gradients, Group, Parameter};
 use crate::span::RunLength;
 use crate::state::HookState;
 use crate::Result;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -39,155 +19,22 @@ const VALUES: &str = "aflora_rank.values";
 // Before a layer's name, among what is kept of a run.
 const FROZEN: &str = "frozen.";
 
-/// AFLoRA's settings and a target. `freeze.rule` has no say here.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AfloraRankConfig {
-    /// Components a layer at the start.
-    pub rank: i64,
-    /// Components a layer at the end, on average.
-    pub target_rank: i64,
-    /// Scales the path by `alpha / rank`; without it by 1.
-    pub alpha: Option<f64>,
-    /// Initial value of every element of d.
-    pub d_initial: f64,
-    /// Dropout on the adapter's input.
-    pub dropout: f64,
-    /// Which projection matrices train at the start.
-    pub pm_trainable: PmTrainable,
-    /// How components freeze and leave.
-    pub freeze: FreezeConfig,
+/// Whether it is a vector d: the vector that has an element for each component.
+pub(super) fn is_d(parameter: &Parameter) -> bool {
+    parameter.role == Role::Vector && parameter.components().is_some()
 }
 
-impl Default for AfloraRankConfig {
-    fn default() -> Self {
-        let AfloraConfig { alpha, d_initial, dropout, pm_trainable, freeze, .. } =
-            AfloraConfig::default();
-        let (rank, target_rank) = (8, 4);
-        AfloraRankConfig { rank, target_rank, alpha, d_initial, dropout, pm_trainable, freeze }
-    }
-}
-
-/// The method.
-#[derive(Debug, Clone)]
-pub struct AfloraRank {
-    aflora: Aflora,
-    config: AfloraRankConfig,
-}
-
-impl AfloraRank {
-    /// Checks the settings.
-    pub fn new(config: AfloraRankConfig) -> Result<Self> {
-        let AfloraRankConfig { rank, alpha, d_initial, dropout, pm_trainable, .. } = config;
-        let freeze = config.freeze.clone();
-        let module = AfloraConfig { rank, alpha, d_initial, dropout, pm_trainable, freeze };
-        let aflora = Aflora::new(module)?;
-        let target = config.target_rank;
-        let fits = (1..=rank).contains(&target);
-        check("target_rank", target, fits, "at least 1 and at most `rank`")?;
-        Ok(AfloraRank { aflora, config })
-    }
-}
-
-impl Method for AfloraRank {
-    fn name(&self) -> &'static str {
-        "aflora_rank"
-    }
-
-    fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
-        let adapters = self.aflora.adapters(sites, seed, device)?;
-        Ok(adapters.into_iter().map(|inner| Box::new(RankAdapter { inner }) as _).collect())
-    }
-
-    fn trainable_count(&self, site: &Site) -> i64 {
-        self.aflora.trainable_count(site)
-    }
-
-    fn freezes(&self) -> bool {
-        self.aflora.freezes()
-    }
-
-    fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
-        let freeze = &self.config.freeze;
-        let (schedule, remark) = (freeze.schedule(length)?, freeze.remark(length));
-        let layers = parameters.iter().filter(|p| p.name.ends_with(".aflora_d")).count() as i64;
-        let start = layers * self.config.rank;
-        Ok(Some(Box::new(Components {
-            smoothed: Smoothed {
-                names: SMOOTHED,
-                beta1: freeze.beta1,
-                beta2: freeze.beta2,
-                updated: false,
-            },
-            interval: freeze.interval,
-            freezes: freeze.mode == FreezeMode::Adaptive,
-            schedule,
-            remark,
-            start,
-            target: layers * self.config.target_rank,
-            gone: None,
-            in_use: start,
-            frozen: BTreeMap::new(),
-            held: 0,
-        })))
-    }
-}
-
-/// An AFLoRA path whose components may be dropped.
-#[derive(Debug)]
-struct RankAdapter {
-    inner: AfloraAdapter,
-}
-
-impl Adapter for RankAdapter {
-    fn site(&self) -> &Site {
-        self.inner.site()
-    }
-
-    fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        self.inner.forward(x, weight, bias)
-    }
-
-    fn folded(&self) -> LowRank {
-        self.inner.folded()
-    }
-
-    fn tensors(&self) -> Vec<AdapterTensor> {
-        self.inner.tensors()
-    }
-
-    fn set_training(&mut self, on: bool) {
-        self.inner.set_training(on);
-    }
-
-    fn products(&self) -> Products {
-        self.inner.products()
-    }
-
-    fn rank(&self) -> i64 {
-        self.inner.rank()
-    }
-
-    fn saved(&self) -> Vec<AdapterTensor> {
-        let tensors = self.inner.tensors();
-        let d = tensors.iter().find(|t| t.name == "aflora_d");
-        let Some(kept) = d.map(|d| components_in_use(&d.tensor)) else { return tensors };
-        select_components(tensors, &kept, |name| match name {
-            "lora_A" | "aflora_d" => Some(0),
-            "lora_B" => Some(1),
-            _ => None,
-        })
-    }
-
-    fn set_rank(&mut self, rank: i64) -> Result<()> {
-        self.inner.set_component_count(rank);
-        Ok(())
-    }
+/// The components of a layer that has matrices in `group`.
+fn rank_of(group: &Group, name: &str) -> Option<usize> {
+    group.parameters().find_map(|p| {
+        let (site, rank_dim) = p.components()?;
+        (site.name == name).then(|| p.leaf.size()[rank_dim as usize] as usize)
+    })
 }
 
 /// Which components train, rest and stay.
 #[derive(Debug)]
-struct Components {
+pub(super) struct Components {
     smoothed: Smoothed,
     interval: u64,
     freezes: bool,
@@ -204,10 +51,32 @@ struct Components {
 }
 
 impl Components {
+    /// For a run of `length`, from so many components of all layers together to so many.
+    pub fn new(
+        freeze: &FreezeConfig,
+        length: RunLength,
+        [start, target]: [i64; 2],
+    ) -> Result<Self> {
+        let FreezeConfig { beta1, beta2, .. } = *freeze;
+        Ok(Components {
+            smoothed: Smoothed { names: SMOOTHED, beta1, beta2, updated: false },
+            interval: freeze.interval,
+            freezes: freeze.mode == FreezeMode::Adaptive,
+            schedule: freeze.schedule(length)?,
+            remark: freeze.remark(length),
+            start,
+            target,
+            gone: None,
+            in_use: start,
+            frozen: BTreeMap::new(),
+            held: 0,
+        })
+    }
+
     /// Freezes the lowest components until the schedule is met.
     fn test(&mut self, step: u64, group: &mut Group) -> Result<FreezeCheck> {
         let scores = self.smoothed.score(group);
-        let means = component_means(group, &scores);
+        let means = components::means(group, &scores);
         let flat: Vec<Tensor> = means.values().map(Tensor::shallow_clone).collect();
         // The one host read of a test.
         let values = Vec::<f64>::try_from(Tensor::cat(&flat, 0).to_kind(Kind::Double))?;
@@ -247,14 +116,13 @@ impl Components {
     fn hold(&mut self, group: &mut Group) {
         let mask = group.state(HELD);
         let pieces: Vec<Tensor> = group
-            .leaves()
-            .map(|(name, leaf)| {
-                let (site, which) = name.rsplit_once('.').unwrap_or((name, ""));
-                let resting = self.frozen.get(site).map_or(&[][..], Vec::as_slice);
+            .parameters()
+            .filter_map(|p| Some((p.components()?, &p.leaf)))
+            .map(|((site, rank_dim), leaf)| {
+                let resting = self.frozen.get(&site.name).map_or(&[][..], Vec::as_slice);
                 let flags: Vec<f32> = resting.iter().map(|&f| f32::from(u8::from(f))).collect();
                 let flags = Tensor::from_slice(&flags).to_device(leaf.device());
-                let flags = flags.unsqueeze(if which == "lora_A" { 1 } else { 0 });
-                flags.expand_as(leaf).reshape([-1])
+                flags.unsqueeze(1 - rank_dim).expand_as(leaf).reshape([-1])
             })
             .collect();
         let flat = Tensor::cat(&pieces, 0);
@@ -272,10 +140,10 @@ impl Components {
     fn leave(&mut self, step: u64, arena: &mut Arena) {
         let Some(group) = arena.group_mut(Role::Vector) else { return };
         let is_d: Vec<Tensor> = group
-            .leaves()
-            .map(|(name, leaf)| {
-                let d = name.ends_with(".aflora_d");
-                Tensor::full([leaf.numel() as i64], i64::from(d), (Kind::Bool, leaf.device()))
+            .parameters()
+            .map(|p| {
+                let options = (Kind::Bool, p.leaf.device());
+                Tensor::full([p.leaf.numel() as i64], i64::from(is_d(p)), options)
             })
             .collect();
         let is_d = Tensor::cat(&is_d, 0);
@@ -335,7 +203,7 @@ impl Hook for Components {
             }
             let check = self.test(step, group)?;
             if self.frozen.values().flatten().all(|f| *f) {
-                let members = arena.group(Role::Projection).map_or(0, |g| g.leaves().count());
+                let members = arena.group(Role::Projection).map_or(0, |g| g.len());
                 arena.freeze(Role::Projection, &vec![true; members], gradients);
                 self.held = 0;
             } else if let Some(group) = arena.group_mut(Role::Projection) {
@@ -391,9 +259,7 @@ impl Hook for Components {
         for (name, rests) in &state.tensors {
             let Some(site) = name.strip_prefix(FROZEN) else { continue };
             let rests = Vec::<f32>::try_from(rests.to_device(Device::Cpu).to_kind(Kind::Float))?;
-            let down = format!("{site}.lora_A");
-            let leaf = group.and_then(|g| g.leaves().find(|(name, _)| *name == down));
-            let rank = leaf.map_or(0, |(_, leaf)| leaf.size()[0] as usize);
+            let rank = group.and_then(|group| rank_of(group, site)).unwrap_or(0);
             if rests.len() != rank {
                 return Err(misfit(name, format!("of rank {}", rests.len()), rank));
             }
