@@ -9,10 +9,11 @@ use super::schema;
 use super::settings::{is_name, ModelConfig, TaskConfig, NAME};
 use super::tree::Setting;
 use crate::data::Task;
-use crate::run::folder::{CONFIG, PROVENANCE};
 use aflora_core::adapter::MethodConfig;
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::Span;
+use aflora_record::names::{CONFIG, PROVENANCE};
+use aflora_record::settings::run_name;
 use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -306,7 +307,7 @@ impl Resolved {
     /// The run's name: `<task>-<model>-<method>-seed<seed>`.
     pub fn name(&self) -> String {
         let Resolved { task, model, method_name, run, .. } = self;
-        format!("{}-{}-{method_name}-seed{}", task.name(), model.model, run.seed)
+        run_name(task.name(), &model.model, method_name, run.seed)
     }
 
     /// As one YAML file that [`load`] takes again, from any working folder.
