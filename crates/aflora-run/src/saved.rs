@@ -1,7 +1,6 @@
 //! A finished run, opened again: its model with its adapter, to predict with, merge or export.
 
 use crate::config::{self, DeviceChoice, Precision, Resolved};
-use crate::run::folder::{holds, ADAPTER, CONFIG, METRICS};
 use crate::run::model::{base_kind, build_shapes, load_model, texts};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::objective::labeller::Labeller;
@@ -12,6 +11,7 @@ use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::merged::{self, Answers};
 use aflora_models::{AdaptedModel, TextEncoder};
+use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
 use std::path::Path;
 use std::sync::Arc;

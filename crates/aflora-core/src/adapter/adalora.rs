@@ -155,7 +155,10 @@ const PEFT: Peft = Peft {
 pub struct AdaLora(AdaLoraConfig);
 
 impl AdaLora {
-    /// Checks the settings.
+    /// The method with these settings.
+    ///
+    /// # Errors
+    /// A setting is out of its range: which, and what it must be.
     pub fn new(config: AdaLoraConfig) -> Result<Self> {
         let AdaLoraConfig { rank, target_rank, alpha, orthogonal, beta1, beta2, .. } = config;
         check("rank", rank, rank > 0, "a positive number")?;

@@ -105,7 +105,10 @@ impl MethodSettings for AfloraConfig {
 pub struct Aflora(AfloraConfig);
 
 impl Aflora {
-    /// Checks the settings.
+    /// The method with these settings.
+    ///
+    /// # Errors
+    /// A setting is out of its range: which, and what it must be.
     pub fn new(config: AfloraConfig) -> Result<Self> {
         check("rank", config.rank, config.rank > 0, "a positive number")?;
         check_dropout(config.dropout)?;

@@ -96,7 +96,10 @@ const PEFT: Peft = Peft {
 pub struct Elora(EloraConfig);
 
 impl Elora {
-    /// Checks the settings.
+    /// The method with these settings.
+    ///
+    /// # Errors
+    /// A setting is out of its range: which, and what it must be.
     pub fn new(config: EloraConfig) -> Result<Self> {
         check("rank", config.rank, config.rank > 0, "a positive number")?;
         check("d_initial", config.d_initial, config.d_initial.is_finite(), "a finite number")?;

@@ -111,7 +111,10 @@ pub(super) const STARTS: AllowedKeys = &[
 pub struct Lora(LoraConfig);
 
 impl Lora {
-    /// Checks the settings.
+    /// The method with these settings.
+    ///
+    /// # Errors
+    /// A setting is out of its range: which, and what it must be.
     pub fn new(config: LoraConfig) -> Result<Self> {
         let LoraConfig { rank, alpha, dropout, .. } = config;
         check("rank", rank, rank > 0, "a positive number")?;

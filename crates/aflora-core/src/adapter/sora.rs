@@ -69,7 +69,10 @@ impl MethodSettings for SoraConfig {
 pub struct Sora(SoraConfig);
 
 impl Sora {
-    /// Checks the settings.
+    /// The method with these settings.
+    ///
+    /// # Errors
+    /// A setting is out of its range: which, and what it must be.
     pub fn new(config: SoraConfig) -> Result<Self> {
         let SoraConfig { rank, alpha, dropout, sparse_lambda, threshold } = config;
         check("rank", rank, rank > 0, "a positive number")?;

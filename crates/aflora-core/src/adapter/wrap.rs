@@ -38,6 +38,9 @@ impl AdaptedLinear {
 
     /// [`wrap`](Self::wrap) for several layers at once, as methods need that share something
     /// between layers (ELoRA's random pair).
+    ///
+    /// # Errors
+    /// As [`wrap`](Self::wrap), of any of the layers; or two of them share a name.
     pub fn wrap_all(
         layers: Vec<(&str, nn::Linear, Block)>,
         method: &dyn Method,

@@ -1,8 +1,8 @@
 //! The settings of the task and of the model; as for [those of the run](super::run_settings), a
 //! field declares its key.
 
-use super::keys;
-use super::layers::Group;
+use super::layers::{core_problem, Group};
+use super::schema;
 use crate::feed::Source;
 use crate::hub::{is_repo, is_revision};
 use crate::task::TaskSpec;
@@ -23,20 +23,11 @@ pub(super) fn is_name(text: &str) -> bool {
     !text.trim().is_empty() && !text.starts_with('.') && !text.contains(odd)
 }
 
-/// The key and the words of a setting that the core refused.
-pub(super) fn core_problem(error: aflora_core::Error) -> (String, String) {
-    let key = match &error {
-        aflora_core::Error::Setting { field, .. } => field.to_string(),
-        _ => String::new(),
-    };
-    (key, error.to_string())
-}
-
 impl Group for TaskSpec {
     fn problems(&self) -> Vec<(String, String)> {
-        static KEYS: LazyLock<Vec<keys::Key>> = LazyLock::new(keys::of::<TaskSpec>);
+        static KEYS: LazyLock<Vec<schema::Key>> = LazyLock::new(schema::of::<TaskSpec>);
         let mut problems = TaskSpec::problems(self);
-        problems.extend(keys::out_of_range(&KEYS, self));
+        problems.extend(schema::out_of_range(&KEYS, self));
         // It becomes a part of the run's name.
         if !self.task.is_empty() && !is_name(&self.task) {
             let message = format!("`task` is {:?}, but must be {NAME}", self.task);

@@ -7,23 +7,8 @@ use super::table::Row;
 use super::DataError;
 use crate::hub::{Hub, Repo};
 use crate::provenance::sha256;
-use serde::Serialize;
+use aflora_record::provenance::DataFile;
 use std::path::{Path, PathBuf};
-
-/// A file that examples came from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DataFile {
-    /// [`TRAIN`] or the evaluation split's name.
-    pub split: String,
-    /// The file.
-    pub path: PathBuf,
-    /// Its SHA-256, in hexadecimal.
-    pub sha256: String,
-    /// Examples taken from it.
-    pub rows: usize,
-    /// Broken rows that were passed over.
-    pub skipped: usize,
-}
 
 /// A task's examples.
 #[derive(Debug)]

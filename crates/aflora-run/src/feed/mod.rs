@@ -18,5 +18,5 @@ pub mod table;
 
 pub(crate) use error::short;
 pub use error::DataError;
-pub use locate::{DataFile, Dataset, Locator};
+pub use locate::{Dataset, Locator};
 pub use source::{DatasetSpec, Source, TRAIN};

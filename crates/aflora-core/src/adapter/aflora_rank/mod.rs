@@ -87,7 +87,10 @@ pub struct AfloraRank {
 }
 
 impl AfloraRank {
-    /// Checks the settings.
+    /// The method with these settings.
+    ///
+    /// # Errors
+    /// A setting is out of its range: which, and what it must be.
     pub fn new(config: AfloraRankConfig) -> Result<Self> {
         let AfloraRankConfig { rank, alpha, d_initial, dropout, pm_trainable, .. } = config;
         let freeze = config.freeze.clone();
