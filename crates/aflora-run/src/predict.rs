@@ -7,7 +7,8 @@ mod answers;
 
 use crate::config::{DeviceChoice, Precision};
 use crate::feed::bounded::Bounded;
-use crate::feed::table::{Format, Row, Table};
+use crate::feed::row::Row;
+use crate::feed::table::{Format, Table};
 use crate::metrics::Answer;
 use crate::run::batches::EncodedSet;
 use crate::run::objective::labeller::Labeller;

@@ -2,8 +2,8 @@
 //! the hub's cache, the hub.
 
 use super::read::read;
+use super::row::Row;
 use super::source::{candidates, DatasetSpec, Source, ITSELF, TRAIN};
-use super::table::Row;
 use super::DataError;
 use crate::hub::{Hub, Repo};
 use crate::provenance::sha256;

@@ -3,6 +3,7 @@
 //! * [`source`]: where a task's rows lie and what their columns are called, as its file says it
 //! * [`locate`]: where they are looked for
 //! * [`mod@read`]: the rows of a file, whatever its form
+//! * [`row`]: a row
 //! * [`table`]: rows of CSV, TSV and JSONL files, for training and for `predict`
 //! * `parquet`, `lines`, [`bounded`]: the hub's tables; lines, and records of a size that a record
 //!   can have
@@ -13,6 +14,7 @@ mod lines;
 pub mod locate;
 mod parquet;
 pub mod read;
+pub mod row;
 pub mod source;
 pub mod table;
 

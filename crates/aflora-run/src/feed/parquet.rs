@@ -1,6 +1,6 @@
 //! The hub's files: parquet tables.
 
-use super::table::{Cell, Row};
+use super::row::{Cell, Row};
 use super::DataError;
 use aflora_files as files;
 use aflora_models::foreign;

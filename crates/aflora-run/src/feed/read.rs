@@ -2,8 +2,9 @@
 //! columns that it names are there.
 
 use super::bounded::Bounded;
+use super::row::Row;
 use super::source::{is_packed, HoldOut, Source};
-use super::table::{Format, Row, Table};
+use super::table::{Format, Table};
 use super::{parquet, DataError};
 use aflora_files as files;
 use bzip2::read::BzDecoder;

@@ -1,6 +1,6 @@
 //! What is added to a row, under names that the row has not.
 
-use crate::feed::table::Row;
+use crate::feed::row::Row;
 use crate::task::{Kind, TaskSpec};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};

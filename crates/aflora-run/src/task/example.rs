@@ -2,7 +2,7 @@
 
 use super::spec::TaskSpec;
 use super::Kind;
-use crate::feed::table::Row;
+use crate::feed::row::Row;
 use crate::feed::{short, DataError, Dataset, Locator, Source};
 use crate::metrics::Answer;
 

@@ -1,0 +1,102 @@
+//! One row of a file, whatever its form.
+
+use super::error::short;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+/// A value of a row.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Cell {
+    /// A text.
+    Text(String),
+    /// JSON as it stood in the file: digits that a number type would round are kept.
+    Json(Box<RawValue>),
+}
+
+/// One row: a value for each name.
+#[derive(Debug)]
+pub struct Row {
+    /// The line that it begins in, from 1.
+    pub line: usize,
+    names: Arc<[String]>,
+    cells: Vec<Cell>,
+}
+
+impl Row {
+    /// A row of a table with these names.
+    pub(super) fn new(line: usize, names: Arc<[String]>, cells: Vec<Cell>) -> Self {
+        Row { line, names, cells }
+    }
+
+    /// The names and values, in the file's order.
+    pub fn cells(&self) -> impl Iterator<Item = (&str, &Cell)> {
+        self.names.iter().map(String::as_str).zip(&self.cells)
+    }
+
+    /// Whether there is a value of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|n| n == name)
+    }
+
+    /// The text of that name, if there is one.
+    ///
+    /// # Errors
+    /// There is a value, but no text.
+    pub fn find(&self, name: &str) -> Result<Option<String>, String> {
+        let Some(at) = self.names.iter().position(|n| n.trim() == name) else { return Ok(None) };
+        match self.cells.get(at) {
+            None => Ok(None),
+            Some(Cell::Text(text)) => Ok(Some(text.clone())),
+            Some(Cell::Json(value)) => match serde_json::from_str(value.get()) {
+                Ok(text) => Ok(Some(text)),
+                Err(_) => Err(format!("`{name}` is {}, but must be a text", short(value.get()))),
+            },
+        }
+    }
+
+    /// The text of that name.
+    ///
+    /// # Errors
+    /// There is none; the names that there are are told.
+    pub fn text(&self, name: &str) -> Result<String, String> {
+        let missing = || format!("there is no `{name}`, only {}", self.shown());
+        self.find(name)?.ok_or_else(missing)
+    }
+
+    /// The text of that name, or its number as it stood in the file.
+    ///
+    /// # Errors
+    /// There is none, or it is neither.
+    pub fn label(&self, name: &str) -> Result<String, String> {
+        let cell = self.names.iter().zip(&self.cells).find(|(n, _)| n.trim() == name);
+        match cell {
+            Some((_, Cell::Json(value))) if value.get().starts_with(plain_json) => {
+                Ok(value.get().to_string())
+            }
+            _ => Ok(self.text(name)?.trim().to_string()),
+        }
+    }
+
+    /// The names, for a message.
+    pub fn shown(&self) -> String {
+        short(&format!("{:?}", self.names))
+    }
+
+    /// Whether there is a value for each name.
+    ///
+    /// # Errors
+    /// There are fewer or more.
+    pub(super) fn whole(&self) -> Result<(), String> {
+        match (self.cells.len(), self.names.len()) {
+            (found, wanted) if found == wanted => Ok(()),
+            (found, wanted) => Err(format!("{found} columns, but the first line has {wanted}")),
+        }
+    }
+}
+
+/// How a number, `true` or `false` begins.
+fn plain_json(first: char) -> bool {
+    first.is_ascii_digit() || matches!(first, '-' | 't' | 'f')
+}
