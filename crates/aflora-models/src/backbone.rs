@@ -1,10 +1,11 @@
 //! What a model must tell and do to be fine-tuned.
 
+use crate::bodies::gpt::{gpt2, gpt_j, gpt_neo};
+use crate::bodies::rust_bert::{albert, bert, distilbert, electra, roberta};
+use crate::bodies::{bart, deberta, llama};
 use crate::config_file::ConfigFile;
 use crate::generate::Writer;
-use crate::gpt::{gpt2, gpt_j, gpt_neo};
-use crate::rust_bert::{albert, bert, distilbert, electra, roberta};
-use crate::{bart, claims, deberta, foreign, llama};
+use crate::{claims, foreign};
 use crate::{Error, Result};
 use aflora_core::{Block, Checkpoints, Site};
 use serde_json::Value;

@@ -1,10 +1,9 @@
 //! Backbones, and the injection of adapters into them.
 //!
 //! * [`backbone`]: what a model must tell and do to be fine-tuned
-//! * [`deberta`]: DeBERTa-v2 and v3, ours
-//! * [`llama`], [`gpt`]: decoders, ours, on what `causal` shares
-//! * [`bart`]: an encoder-decoder, ours
-//! * [`rust_bert`]: rust-bert's models as backbones, a wrapper of a few lines each
+//! * `bodies`: the networks: DeBERTa-v2 and v3, decoders, an encoder-decoder, all ours; rust-bert's
+//!   models, a wrapper of a few lines each
+//! * `nn`: parts that bodies of several kinds are made of
 //! * [`generate`]: writing text, a token at a time
 //! * [`targets`]: which linear layers get an adapter
 //! * [`adapted`]: a backbone with adapters in it
@@ -17,28 +16,22 @@
 
 #![deny(unsafe_code)]
 
-mod activation;
 pub mod adapted;
 pub mod adapter_folder;
 pub mod backbone;
-pub mod bart;
-mod causal;
+mod bodies;
 mod claims;
 mod companions;
 mod config_file;
-pub mod deberta;
 mod error;
 pub mod foreign;
 mod foreign_file;
 pub mod generate;
-pub mod gpt;
 mod json;
-mod layers;
-pub mod llama;
 #[allow(unsafe_code)]
 pub mod mapped;
 pub mod merged;
-pub mod rust_bert;
+mod nn;
 pub mod targets;
 pub mod tokenizer;
 pub mod weights;

@@ -4,11 +4,11 @@
 //! bf16, the usual one for a model of this size, most of them are off (see `docs/backbones.md`).
 
 use super::{layer_norm, Around, Head, Sizes};
-use crate::activation::Activation;
 use crate::backbone::{Backbone, WriterOptions};
-use crate::causal::{split_heads, turn_pairs, Attention, Block, KeyValues, Rotary, View};
+use crate::bodies::decoder::{split_heads, turn_pairs, Attention, Block, KeyValues, Rotary, View};
 use crate::config_file::ConfigFile;
-use crate::layers::{bare_linear, dropout, linear};
+use crate::nn::activation::Activation;
+use crate::nn::linear::{bare_linear, dropout, linear};
 use crate::Result;
 use std::path::Path;
 use tch::Tensor;

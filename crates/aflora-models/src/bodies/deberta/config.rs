@@ -1,7 +1,7 @@
 //! The config.json of DeBERTa-v2 and v3: every switch that released checkpoints set.
 
-use crate::activation::Activation;
 use crate::config_file::ConfigFile;
+use crate::nn::activation::Activation;
 use crate::Result;
 use serde::{Deserialize, Deserializer};
 use std::path::Path;

@@ -2,9 +2,9 @@
 //! normalised.
 
 use super::config::{BartConfig, Side};
-use crate::activation::Activation;
-use crate::causal::{split_heads, Attention, KeyValues, View};
-use crate::layers::{dropout, linear, AddNorm};
+use crate::bodies::decoder::{split_heads, Attention, KeyValues, View};
+use crate::nn::activation::Activation;
+use crate::nn::linear::{dropout, linear, AddNorm};
 use tch::Tensor;
 use tch_facade::nn::{self, Module};
 

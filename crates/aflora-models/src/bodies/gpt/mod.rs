@@ -7,12 +7,12 @@ pub(crate) mod gpt2;
 pub(crate) mod gpt_j;
 pub(crate) mod gpt_neo;
 
-use crate::activation::Activation;
 use crate::backbone::{name_linears, Backbone, WriterOptions};
-use crate::causal::{Block, Causal, Network, Rotary};
+use crate::bodies::decoder::{Block, Causal, Network, Rotary};
 use crate::config_file::ConfigFile;
 use crate::generate::SpecialTokens;
-use crate::layers::{bare_linear, dropout, embedding, linear, untie};
+use crate::nn::activation::Activation;
+use crate::nn::linear::{bare_linear, dropout, embedding, linear, untie};
 use crate::Result;
 use aflora_core::Block as Part;
 use std::cell::OnceCell;

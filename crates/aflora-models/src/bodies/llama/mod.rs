@@ -6,14 +6,14 @@
 
 mod config;
 
-use crate::activation::Activation;
 use crate::backbone::{name_linears, Backbone, WriterOptions};
-use crate::causal::{
+use crate::bodies::decoder::{
     rotate, split_heads, Attention, Block, Causal, KeyValues, Network, Rotary, View,
 };
 use crate::config_file::ConfigFile;
 use crate::generate::SpecialTokens;
-use crate::layers::{bare_linear, embedding, untie, with_bias, zeros};
+use crate::nn::activation::Activation;
+use crate::nn::linear::{bare_linear, embedding, untie, with_bias, zeros};
 use crate::Result;
 use aflora_core::Block as Part;
 use config::LlamaConfig;

@@ -5,11 +5,11 @@
 //! `docs/backbones.md`).
 
 use super::{layer_norm, Around, Head, Sizes};
-use crate::activation::Activation;
 use crate::backbone::{Backbone, WriterOptions};
-use crate::causal::{split_heads, Attention, Block, KeyValues, View};
+use crate::bodies::decoder::{split_heads, Attention, Block, KeyValues, View};
 use crate::config_file::ConfigFile;
-use crate::layers::{bare_linear, dropout, linear};
+use crate::nn::activation::Activation;
+use crate::nn::linear::{bare_linear, dropout, linear};
 use crate::Result;
 use std::path::Path;
 use tch::Tensor;

@@ -4,7 +4,7 @@
 
 use super::config::DebertaConfig;
 use super::position::{skew, Rows};
-use crate::layers::dropout;
+use crate::nn::linear::dropout;
 use aflora_cuda::ops;
 use tch::Tensor;
 use tch_facade::nn::{self, Module};
@@ -37,7 +37,7 @@ pub(super) struct Shared<'a> {
 impl SelfAttention {
     pub fn new(path: nn::Path, config: &DebertaConfig) -> Self {
         let linear = |name: &str| {
-            crate::layers::linear(&path / name, config.hidden_size, config.hidden_size)
+            crate::nn::linear::linear(&path / name, config.hidden_size, config.hidden_size)
         };
         let (c2p, p2c) = (config.has("c2p"), config.has("p2c"));
         let own = config.relative_attention && !config.share_att_key;

@@ -5,8 +5,8 @@ use super::attention::{SelfAttention, Shared};
 use super::config::DebertaConfig;
 use super::position::Positions;
 use super::{layer_norm, MASKED};
-use crate::activation::Activation;
-use crate::layers::{dropout, linear, AddNorm};
+use crate::nn::activation::Activation;
+use crate::nn::linear::{dropout, linear, AddNorm};
 use tch::{Kind, Tensor};
 use tch_facade::nn::{self, Module};
 

@@ -5,11 +5,8 @@
 //! Texts of a batch are padded on the right for training, where the causal mask alone hides the
 //! padding from every token, and on the left for decoding, where all texts end together.
 
-mod attention;
-mod rotary;
-
-pub(crate) use attention::{split_heads, Attention, KeyValues};
-pub(crate) use rotary::{rotate, turn_pairs, Rotary};
+pub(crate) use crate::nn::attention::{split_heads, Attention, KeyValues};
+pub(crate) use crate::nn::rotary::{rotate, turn_pairs, Rotary};
 
 use crate::backbone::{Backbone, Batch, InjectableLinear, Tied};
 use crate::generate::{SpecialTokens, Writer, Writing};

@@ -1,6 +1,6 @@
 //! Causal attention through libtorch's fused kernels, with a cache of keys and values.
 
-use super::View;
+use crate::bodies::decoder::View;
 use tch::{Device, Kind, Tensor};
 
 /// The keys and values of one block for the tokens read so far.

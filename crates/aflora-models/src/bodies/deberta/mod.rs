@@ -11,9 +11,9 @@ mod config;
 mod encoder;
 mod position;
 
-use crate::activation::Activation;
 use crate::backbone::{name_linears, Backbone, Batch, InjectableLinear};
-use crate::layers::{bare_linear, dropout, embedding, linear};
+use crate::nn::activation::Activation;
+use crate::nn::linear::{bare_linear, dropout, embedding, linear};
 use crate::Result;
 use aflora_core::Block;
 use config::DebertaConfig;

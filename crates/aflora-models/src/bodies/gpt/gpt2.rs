@@ -6,11 +6,11 @@
 //! it; attention is fused, and decoding keeps keys and values.
 
 use super::{layer_norm, Around, Head, Sizes};
-use crate::activation::Activation;
 use crate::backbone::{Backbone, WriterOptions};
-use crate::causal::{split_heads, Attention, Block, KeyValues, View};
+use crate::bodies::decoder::{split_heads, Attention, Block, KeyValues, View};
 use crate::config_file::ConfigFile;
-use crate::layers::dropout;
+use crate::nn::activation::Activation;
+use crate::nn::linear::dropout;
 use crate::Result;
 use std::path::Path;
 use tch::Tensor;

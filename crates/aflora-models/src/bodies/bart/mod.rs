@@ -9,10 +9,10 @@ mod config;
 mod layers;
 
 use crate::backbone::{name_linears, Backbone, Batch, InjectableLinear, Tied, WriterOptions};
-use crate::causal::{KeyValues, View};
+use crate::bodies::decoder::{KeyValues, View};
 use crate::config_file::ConfigFile;
 use crate::generate::{SpecialTokens, Writer, Writing};
-use crate::layers::{dropout, embedding, untie};
+use crate::nn::linear::{dropout, embedding, untie};
 use crate::{Error, Result};
 use aflora_core::Block;
 use config::BartConfig;

@@ -1,7 +1,7 @@
 //! The config.json of BART.
 
-use crate::activation::Activation;
 use crate::config_file::ConfigFile;
+use crate::nn::activation::Activation;
 use crate::Result;
 
 /// A BART.

@@ -1,7 +1,7 @@
 //! The config.json of LLaMA, 1 to 3.
 
-use crate::activation::Activation;
 use crate::config_file::ConfigFile;
+use crate::nn::activation::Activation;
 use crate::Result;
 use serde_json::Value;
 use std::f64::consts::PI;
