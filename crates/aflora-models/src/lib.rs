@@ -1,8 +1,9 @@
 //! Backbones, and the injection of adapters into them.
 //!
-//! * [`backbone`]: what a model must tell and do to be fine-tuned
+//! * [`backbone`]: what a model must tell and do to be fine-tuned; `registry`: the kinds there are
 //! * `bodies`: the networks: DeBERTa-v2 and v3, decoders, an encoder-decoder, all ours; rust-bert's
 //!   models, a wrapper of a few lines each
+//! * `heads`: what makes answers of a body's hidden states
 //! * `nn`: parts that bodies of several kinds are made of
 //! * [`generate`]: writing text, a token at a time
 //! * [`targets`]: which linear layers get an adapter
@@ -19,6 +20,7 @@
 pub mod adapted;
 pub mod adapter_folder;
 pub mod backbone;
+mod batch;
 mod bodies;
 mod claims;
 mod companions;
@@ -27,20 +29,24 @@ mod error;
 pub mod foreign;
 mod foreign_file;
 pub mod generate;
+mod heads;
 mod json;
 #[allow(unsafe_code)]
 pub mod mapped;
 pub mod merged;
 mod nn;
+mod options;
+mod registry;
 pub mod targets;
 pub mod tokenizer;
 pub mod weights;
 
 pub use adapted::AdaptedModel;
-pub use backbone::{
-    build, build_writer, check_kind, kind_of, kinds, shapes_only, Backbone, Batch,
-    InjectableLinear, Purpose, Usual, WriterOptions,
-};
+pub use backbone::{shapes_only, About, Backbone, Forward, Frame, InjectableLinear};
+pub use batch::Batch;
 pub use error::{Error, Result};
+pub use heads::Head;
+pub use options::Options;
+pub use registry::{build, check_kind, kind_of, kinds, Usual};
 pub use targets::{Pattern, Targets};
 pub use tokenizer::TextEncoder;

@@ -60,7 +60,7 @@ impl Shapes {
 /// The model's config.json is damaged, or describes a model that is not built.
 pub fn model(resolved: &Resolved, files: &ModelFiles) -> Result<Shapes> {
     let (backbone, mut problems) = shapes(resolved, files)?;
-    let (length, positions) = (resolved.run.max_length, backbone.max_positions());
+    let (length, positions) = (resolved.run.max_length, backbone.about().max_positions);
     if length as i64 > positions {
         let name = &resolved.model.model;
         let message = format!(
@@ -119,7 +119,7 @@ fn shapes(resolved: &Resolved, files: &ModelFiles) -> Result<(Box<dyn Backbone>,
 /// Everything that would end the run before it begins.
 pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<String>, ConfigErrors> {
     let mut checks = Checks::default();
-    let kind = aflora_models::check_kind(&resolved.model.backbone, resolved.task.purpose());
+    let kind = aflora_models::check_kind(&resolved.model.backbone, resolved.task.head());
     let kind = checks.take(kind.map_err(Into::into));
     checks.take(device::choose(&resolved.run.device));
     let method = checks.take(resolved.method.build().map_err(Into::into));
@@ -211,12 +211,12 @@ fn tokens(resolved: &Resolved, files: &ModelFiles) -> Result<()> {
 /// # Errors
 /// It does.
 pub fn vocabulary_fits(files: &ModelFiles, known: i64, backbone: &dyn Backbone) -> Result<()> {
-    if known > backbone.vocab_size() {
+    if known > backbone.about().vocab_size {
         anyhow::bail!(
             "{}: its tokenizer knows {known} tokens, but the model has embeddings for {}; they are \
              not of one model",
             files.folder.display(),
-            backbone.vocab_size()
+            backbone.about().vocab_size
         );
     }
     Ok(())

@@ -54,8 +54,10 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
             error.downcast_ref(),
             Some(
                 ModelError::Targets(_)
+                    | ModelError::TrainModules(_)
+                    | ModelError::Export(_)
                     | ModelError::UnknownBackbone { .. }
-                    | ModelError::Purpose { .. }
+                    | ModelError::NoLanguageHead { .. }
                     | ModelError::Unbuilt(_)
                     | ModelError::Precision { .. }
                     | ModelError::Core(aflora_core::Error::Setting { .. })

@@ -295,13 +295,13 @@ fn label(
         rows.iter().map(|asked| (asked.texts.0.as_str(), asked.texts.1.as_deref())).collect();
     let set = EncodedSet::unlabelled(encoder, &texts)?;
     let _no_grad = tch::no_grad_guard();
-    let most = usize::try_from(model.backbone().max_positions()).unwrap_or(usize::MAX);
+    let most = usize::try_from(model.backbone().about().max_positions).unwrap_or(usize::MAX);
     passes.each(&set.longest_first(), |batch_rows| {
         let width = width_for(set.longest(batch_rows), most, *device);
         let tensors = set.collate(batch_rows, width, encoder.pad_id());
         let [ids, mask, types] = tensors.map(|t| t.to_device(*device));
         let batch = Batch { token_type_ids: Some(types), ..Batch::new(ids, mask) };
-        let logits = model.forward(&batch, false)?;
+        let logits = model.forward(&batch, false)?.logits;
         let scores = match spec.labels {
             Labels::Classes(_) => logits.softmax(1, Kind::Float),
             Labels::Score(..) => logits,

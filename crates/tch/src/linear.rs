@@ -38,7 +38,18 @@ impl fmt::Debug for Linear {
     }
 }
 
-/// A layer that was made during a [`capture`].
+impl Linear {
+    /// A handle that sets what computes the layer.
+    pub fn slot(&self) -> CapturedLinear {
+        CapturedLinear {
+            ws: self.ws.shallow_clone(),
+            transposed: self.transposed,
+            slot: self.slot.clone(),
+        }
+    }
+}
+
+/// A handle to a layer, such as one that was made during a [`capture`].
 pub struct CapturedLinear {
     /// The layer's weight as stored: a handle, not a copy.
     pub ws: Tensor,
@@ -130,13 +141,13 @@ pub fn conv1d_linear<'a, T: Borrow<Path<'a>>>(vs: T, in_dim: i64, out_dim: i64) 
 }
 
 fn slotted(ws: Tensor, bs: Option<Tensor>, transposed: bool) -> Linear {
-    let slot = Slot::default();
+    let layer = Linear { ws, bs, transposed, slot: Slot::default() };
     CAPTURES.with(|c| {
         if let Some(list) = c.borrow_mut().last_mut() {
-            list.push(CapturedLinear { ws: ws.shallow_clone(), transposed, slot: slot.clone() });
+            list.push(layer.slot());
         }
     });
-    Linear { ws, bs, transposed, slot }
+    layer
 }
 
 impl Module for Linear {

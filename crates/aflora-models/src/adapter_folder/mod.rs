@@ -74,9 +74,11 @@ pub fn export_lora(
 ) -> Result<()> {
     let folded: Vec<(String, LowRank)> =
         tch::no_grad(|| model.adapters().map(|a| (a.site().name.clone(), a.folded())).collect());
-    let rank = folded.iter().map(|(_, pair)| pair.down.size()[0]).max().ok_or_else(|| {
-        Error::Targets("the model has no adapters: there is nothing to export".into())
-    })?;
+    let rank = folded
+        .iter()
+        .map(|(_, pair)| pair.down.size()[0])
+        .max()
+        .ok_or_else(|| Error::Export("the model has no adapters".into()))?;
     // Plain LoRA has no rank of 0.
     let rank = rank.max(1);
     let mut tensors = BTreeMap::new();
@@ -263,7 +265,7 @@ impl AdapterFolder {
             .keys()
             .flat_map(|name| name.match_indices('.').map(|(dot, _)| &name[..dot]))
             .collect();
-        let own = [backbone.head(), backbone.new_modules()].concat();
+        let own = [backbone.about().head_modules, backbone.about().new_modules].concat();
         let named = |module: &&str| {
             self.description.modules_to_save.iter().any(|name| module.ends_with(name.as_str()))
         };
@@ -273,7 +275,7 @@ impl AdapterFolder {
 
     /// The layers that have a tensor in the file.
     fn sites(&self, backbone: &dyn Backbone) -> Vec<String> {
-        let heads = backbone.new_modules();
+        let heads = backbone.about().new_modules;
         let names: BTreeSet<String> = self
             .file
             .shapes()

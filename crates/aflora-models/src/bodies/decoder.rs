@@ -5,28 +5,22 @@
 //! Texts of a batch are padded on the right for training, where the causal mask alone hides the
 //! padding from every token, and on the left for decoding, where all texts end together.
 
-pub(crate) use crate::nn::attention::{split_heads, Attention, KeyValues};
-pub(crate) use crate::nn::rotary::{rotate, turn_pairs, Rotary};
-
-use crate::backbone::{Backbone, Batch, InjectableLinear, Tied};
+use crate::backbone::{About, Backbone, Forward, Frame, Tied};
+use crate::batch::Batch;
+use crate::config_file::ConfigFile;
 use crate::generate::{SpecialTokens, Writer, Writing};
+use crate::heads::language::{LanguageHead, NAME};
+use crate::heads::last_token::{LastToken, SCORE};
+use crate::heads::Head;
+use crate::nn::attention::{KeyValues, Seen, View};
+use crate::nn::chain::chain;
+use crate::nn::scope::{self, Scope};
+use crate::options::Options;
 use crate::{Error, Result};
-use aflora_core::Checkpoints;
-use std::cell::RefCell;
+use std::path::Path;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
 use tch_facade::nn;
-
-/// What every block of one forward pass reads beside its input.
-#[derive(Debug)]
-pub(crate) struct View {
-    /// Cosines and sines of the tokens' positions, where the network rotates by them.
-    pub rotation: Option<(Tensor, Tensor)>,
-    /// True where a query may see a key, `[batch, 1, queries, keys]`; without it the causal
-    /// mask alone decides.
-    pub mask: Option<Tensor>,
-    pub train: bool,
-}
 
 /// One block: what it adds to the residual stream is in its output.
 pub(crate) trait Block: std::fmt::Debug {
@@ -35,146 +29,188 @@ pub(crate) trait Block: std::fmt::Debug {
     fn forward(&self, x: &Tensor, view: &View, keys: Option<&mut KeyValues>) -> Tensor;
 }
 
-/// A decoder: what differs from one to another.
+/// A decoder's body: what differs from one to another.
 pub(crate) trait Network: std::fmt::Debug {
     /// The input of the first block.
     fn embed(&self, ids: &Tensor, positions: &Tensor, train: bool) -> Tensor;
     fn blocks(&self) -> &[Rc<dyn Block>];
-    /// Logits from the last block's output.
-    fn logits(&self, x: &Tensor) -> Tensor;
-    /// Makes a head, at the model's `root`, of one whose words are its head; gives its weight.
-    fn untie(&self, root: nn::Path) -> Option<Tensor>;
+    /// The last block's output, normalised: hidden states.
+    fn norm(&self, x: &Tensor) -> Tensor;
     /// Cosines and sines of positions `[batch or 1, length]`, in `kind`.
     fn rotation(&self, positions: &Tensor, kind: Kind) -> Option<(Tensor, Tensor)>;
+    /// The word embeddings.
+    fn words(&self) -> &nn::Embedding;
 }
 
-/// A decoder of ours as a backbone.
-#[derive(Debug)]
-pub(crate) struct Causal<N> {
-    pub vs: nn::VarStore,
-    pub network: N,
-    pub linears: Vec<InjectableLinear>,
-    pub tokens: SpecialTokens,
+/// What a kind of decoder tells of its models.
+pub(crate) struct Kindred {
     pub prefix: &'static str,
-    pub tied: &'static [Tied],
+    pub hidden: i64,
     pub max_positions: i64,
     pub vocab_size: i64,
-    /// Checkpoints of the last training pass, if blocks are checkpointed.
-    pub checkpoints: Option<RefCell<Checkpoints>>,
+    pub lm_head: LmHead,
 }
 
-impl<N: Network> Causal<N> {
-    fn run(&self, batch: &Batch, train: bool) -> Tensor {
-        let (_, length) = sizes(&batch.input_ids);
-        let (positions, mask) = if batch.left_padded {
-            let real = batch.attention_mask.to_kind(Kind::Bool);
-            (left_padded_positions(&batch.attention_mask), Some(causal_mask(&real, length)))
-        } else {
-            (self.range(0, length), None)
+/// Where the weight of a language head comes from.
+pub(crate) enum LmHead {
+    /// The word embeddings, of this name: it is one weight, whatever names a file has for it.
+    Tied(&'static [Tied]),
+    /// Its own.
+    Own { bias: bool },
+}
+
+/// Builds the decoder of the config.json `file`, at `path`, whose body `network` makes. Weights
+/// are zero until loaded or initialised.
+pub(crate) fn build<N: Network + 'static>(
+    (path, file): (&Path, &ConfigFile),
+    head: Head,
+    options: &Options,
+    kindred: Kindred,
+    network: impl FnOnce(&Scope) -> N,
+) -> Result<Box<dyn Backbone>> {
+    let Kindred { prefix, hidden, max_positions, vocab_size, lm_head } = kindred;
+    let pad = Some(file.integer("pad_token_id", -1)?).filter(|&pad| pad >= 0);
+    let writes = head == Head::Language;
+    let tokens = match writes {
+        true => SpecialTokens::read(path, file.keys(), vocab_size, false)?,
+        false => SpecialTokens::default(),
+    };
+    let tied = match lm_head {
+        LmHead::Tied(tied) if writes => tied,
+        _ => &[],
+    };
+    let score = if writes { &[] } else { SCORE };
+    let about = About {
+        head,
+        prefix,
+        head_modules: score,
+        new_modules: score,
+        class_rows: score.first().copied(),
+        tied,
+        optional: &[],
+        max_positions,
+        vocab_size,
+        checkpoints: true,
+    };
+    let mut vs = options.var_store();
+    let ((network, answers), linears) = scope::build(&mut vs, |root| {
+        let network = network(&root);
+        let answers = match head.labels() {
+            Some(labels) => Answers::Labels(LastToken::new(&root, hidden, labels, pad)),
+            None => {
+                let own = match lm_head {
+                    LmHead::Tied(_) => None,
+                    LmHead::Own { bias: true } => Some(root.linear(NAME, hidden, vocab_size)),
+                    LmHead::Own { bias: false } => Some(root.bare_linear(NAME, hidden, vocab_size)),
+                };
+                Answers::Text(LanguageHead::new(network.words(), own))
+            }
         };
+        (network, answers)
+    });
+    let frame = Frame { vs, linears, about };
+    let checkpointing = options.checkpointing;
+    Ok(Box::new(Decoder { frame, network, answers, tokens, checkpointing }))
+}
+
+/// A decoder of ours.
+#[derive(Debug)]
+struct Decoder<N> {
+    frame: Frame,
+    network: N,
+    answers: Answers,
+    tokens: SpecialTokens,
+    checkpointing: bool,
+}
+
+/// A decoder's head.
+#[derive(Debug)]
+enum Answers {
+    Labels(LastToken),
+    Text(LanguageHead),
+}
+
+impl<N: Network> Decoder<N> {
+    fn range(&self, from: i64, to: i64) -> Tensor {
+        Tensor::arange_start(from, to, (Kind::Int64, self.frame.vs.device())).unsqueeze(0)
+    }
+
+    /// What the blocks see of a batch, and the positions of its tokens.
+    fn view(&self, batch: &Batch) -> (Seen, Tensor) {
+        let (_, length) = sizes(&batch.input_ids);
+        if !batch.left_padded {
+            return (Seen::Causal(None), self.range(0, length));
+        }
+        let real = batch.attention_mask.to_kind(Kind::Bool);
+        let seen = Seen::Causal(Some(causal_mask(&real, length)));
+        (seen, left_padded_positions(&batch.attention_mask))
+    }
+}
+
+impl<N: Network> Backbone for Decoder<N> {
+    fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
+        let (seen, positions) = self.view(batch);
         let x = self.network.embed(&batch.input_ids, &positions, train);
         let rotation = self.network.rotation(&positions, x.kind());
-        let view = Rc::new(View { rotation, mask, train });
-        let x = match &self.checkpoints {
-            Some(kept) if train => {
-                let mut checkpoints = Checkpoints::new(true);
-                let mut x = x;
-                for block in self.network.blocks() {
-                    let (block, view) = (block.clone(), view.clone());
-                    x = checkpoints.run(&x, move |x| block.forward(x, &view, None));
-                }
-                *kept.borrow_mut() = checkpoints;
-                x
-            }
-            _ => self.network.blocks().iter().fold(x, |x, block| block.forward(&x, &view, None)),
+        let view = Rc::new(View { rotation, seen, train });
+        let blocks = self.network.blocks().iter().map(|block| {
+            let (block, view) = (block.clone(), view.clone());
+            move |x: &Tensor| block.forward(x, &view, None)
+        });
+        let (x, checkpoints) = chain(x, blocks, train && self.checkpointing);
+        let hidden = self.network.norm(&x);
+        let logits = match &self.answers {
+            Answers::Labels(head) => head.forward(&hidden, batch),
+            Answers::Text(head) => head.forward(&hidden),
         };
-        self.network.logits(&x)
+        Ok(Forward::new(logits, checkpoints))
     }
 
-    fn range(&self, from: i64, to: i64) -> Tensor {
-        Tensor::arange_start(from, to, (Kind::Int64, self.vs.device())).unsqueeze(0)
-    }
-}
-
-impl<N: Network> Backbone for Causal<N> {
-    fn forward(&self, batch: &Batch, train: bool) -> Result<Tensor> {
-        Ok(self.run(batch, train).to_kind(Kind::Float))
-    }
-
-    fn var_store(&self) -> &nn::VarStore {
-        &self.vs
-    }
-
-    fn linears(&self) -> &[InjectableLinear] {
-        &self.linears
-    }
-
-    fn head(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    fn prefix(&self) -> &'static str {
-        self.prefix
-    }
-
-    fn max_positions(&self) -> i64 {
-        self.max_positions
-    }
-
-    fn vocab_size(&self) -> i64 {
-        self.vocab_size
+    fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     fn writer(&self) -> Option<&dyn Writer> {
-        Some(self)
+        match &self.answers {
+            Answers::Text(_) => Some(self),
+            Answers::Labels(_) => None,
+        }
     }
 
-    fn tied(&self) -> &'static [Tied] {
-        self.tied
-    }
-
-    fn untie(&self, _head: &str) -> Option<Tensor> {
-        self.network.untie(self.vs.root())
-    }
-
-    fn take_checkpoints(&self) -> Checkpoints {
-        self.checkpoints.as_ref().map(RefCell::take).unwrap_or_default()
+    fn untie(&self, _name: &str) -> Option<Tensor> {
+        match &self.answers {
+            Answers::Text(head) => head.untie(self.frame.vs.root()),
+            Answers::Labels(_) => None,
+        }
     }
 }
 
-impl<N: Network> Writer for Causal<N> {
+impl<N: Network> Writer for Decoder<N> {
     fn tokens(&self) -> &SpecialTokens {
         &self.tokens
     }
 
     fn start<'a>(&'a self, batch: &Batch, room: i64) -> Result<(Tensor, Box<dyn Writing + 'a>)> {
         let (_, length) = sizes(&batch.input_ids);
-        if length + room > self.max_positions {
-            return Err(Error::Forward(format!(
-                "a prompt of {length} tokens and {room} new ones are more than the model's {} \
-                 positions",
-                self.max_positions
+        let most = self.frame.about.max_positions;
+        if length + room > most {
+            return Err(Error::Length(format!(
+                "a prompt of {length} tokens and {room} new ones are more than the model's {most} \
+                 positions"
             )));
         }
+        let Answers::Text(head) = &self.answers else { return Err(Error::does_not_write()) };
         let blocks = self.network.blocks().len();
+        let (seen, positions) = self.view(batch);
         let mut state = State {
             model: self,
+            head,
             keys: (0..blocks).map(|_| KeyValues::new(length + room)).collect(),
-            real: None,
-            positions: None,
+            real: batch.left_padded.then(|| batch.attention_mask.to_kind(Kind::Bool)),
+            positions: batch.left_padded.then(|| positions.narrow(1, length - 1, 1)),
             length: 0,
         };
-        let (positions, mask) = if batch.left_padded {
-            let real = batch.attention_mask.to_kind(Kind::Bool);
-            let mask = causal_mask(&real, length);
-            let positions = left_padded_positions(&batch.attention_mask);
-            state.positions = Some(positions.narrow(1, length - 1, 1));
-            state.real = Some(real);
-            (positions, Some(mask))
-        } else {
-            (self.range(0, length), None)
-        };
-        let logits = state.advance(&batch.input_ids, &positions, mask);
+        let logits = state.advance(&batch.input_ids, &positions, seen);
         Ok((logits, Box::new(state)))
     }
 }
@@ -182,7 +218,8 @@ impl<N: Network> Writer for Causal<N> {
 /// Texts being written: the keys and values of every block.
 #[derive(Debug)]
 struct State<'a, N> {
-    model: &'a Causal<N>,
+    model: &'a Decoder<N>,
+    head: &'a LanguageHead,
     keys: Vec<KeyValues>,
     /// Which of the keys are tokens, not padding, `[batch, keys]`; none where all are.
     real: Option<Tensor>,
@@ -192,35 +229,36 @@ struct State<'a, N> {
 }
 
 impl<N: Network> State<'_, N> {
-    fn advance(&mut self, ids: &Tensor, positions: &Tensor, mask: Option<Tensor>) -> Tensor {
+    fn advance(&mut self, ids: &Tensor, positions: &Tensor, seen: Seen) -> Tensor {
         let network = &self.model.network;
         let mut x = network.embed(ids, positions, false);
         let rotation = network.rotation(positions, x.kind());
-        let view = View { rotation, mask, train: false };
+        let view = View { rotation, seen, train: false };
         for (block, keys) in network.blocks().iter().zip(&mut self.keys) {
             x = block.forward(&x, &view, Some(keys));
         }
         let (_, read) = sizes(ids);
         self.length += read;
         // Only the last token's logits are wanted: the head is the largest product of all.
-        network.logits(&x.narrow(1, read - 1, 1)).squeeze_dim(1).to_kind(Kind::Float)
+        let hidden = network.norm(&x.narrow(1, read - 1, 1));
+        self.head.forward(&hidden).squeeze_dim(1).to_kind(Kind::Float)
     }
 }
 
 impl<N: Network> Writing for State<'_, N> {
     fn step(&mut self, tokens: &Tensor) -> Result<Tensor> {
-        if self.length == self.model.max_positions {
-            return Err(Error::Forward("there is no position left".into()));
+        if self.length == self.model.frame.about.max_positions {
+            return Err(Error::Length("there is no position left".into()));
         }
-        let (positions, mask) = match (&mut self.positions, &mut self.real) {
+        let (positions, seen) = match (&mut self.positions, &mut self.real) {
             (Some(last), Some(real)) => {
                 *last += 1;
                 *real = Tensor::cat(&[&*real, &last.ones_like().to_kind(Kind::Bool)], 1);
-                (last.shallow_clone(), Some(real.unsqueeze(1).unsqueeze(1)))
+                (last.shallow_clone(), Seen::Causal(Some(real.unsqueeze(1).unsqueeze(1))))
             }
-            _ => (self.model.range(self.length, self.length + 1), None),
+            _ => (self.model.range(self.length, self.length + 1), Seen::Causal(None)),
         };
-        Ok(self.advance(&tokens.unsqueeze(1), &positions, mask))
+        Ok(self.advance(&tokens.unsqueeze(1), &positions, seen))
     }
 
     fn select(&mut self, rows: &Tensor) {

@@ -1,7 +1,40 @@
-//! Causal attention through libtorch's fused kernels, with a cache of keys and values.
+//! Attention through libtorch's fused kernels, with a cache of keys and values.
 
-use crate::bodies::decoder::View;
 use tch::{Device, Kind, Tensor};
+
+/// Which keys a query sees.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// All of them; with a mask, those that are true in it, `[batch, 1, 1, keys]`.
+    All(Option<Tensor>),
+    /// Its own token's and those before. Where padding stands before a text, a mask says so of
+    /// every query: it is true where a key is seen, `[batch, 1, queries, keys]`.
+    Causal(Option<Tensor>),
+}
+
+impl Seen {
+    fn mask(&self) -> Option<&Tensor> {
+        match self {
+            Seen::All(mask) | Seen::Causal(mask) => mask.as_ref(),
+        }
+    }
+
+    /// The mask, to be changed.
+    pub fn mask_mut(&mut self) -> Option<&mut Tensor> {
+        match self {
+            Seen::All(mask) | Seen::Causal(mask) => mask.as_mut(),
+        }
+    }
+}
+
+/// What every block of one forward pass reads beside its input.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Cosines and sines of the tokens' positions, where the network rotates by them.
+    pub rotation: Option<(Tensor, Tensor)>,
+    pub seen: Seen,
+    pub train: bool,
+}
 
 /// The keys and values of one block for the tokens read so far.
 ///
@@ -61,7 +94,7 @@ pub(crate) struct Attention {
     pub dropout: f64,
     /// What scores are multiplied by; 1 / √size if not given.
     pub scale: Option<f64>,
-    /// How many tokens a query sees, itself included; all before it if not given.
+    /// How many tokens a causal query sees, itself included; all before it if not given.
     pub window: Option<i64>,
 }
 
@@ -84,18 +117,20 @@ impl Attention {
         };
         let (queries, seen) = (query.size()[2], key.size()[2]);
         let windowed;
-        let mask = match self.window.filter(|&window| seen > window) {
-            Some(window) => {
-                windowed = band(queries, seen, window, view.mask.as_ref(), query.device());
+        let mask = match (&view.seen, self.window) {
+            (Seen::Causal(mask), Some(window)) if seen > window => {
+                windowed = band(queries, seen, window, mask.as_ref(), query.device());
                 Some(&windowed)
             }
-            None => view.mask.as_ref(),
+            (all, _) => all.mask(),
         };
         if queries == 1 && !view.train {
             return self.attend_once(query, &key, &value, mask);
         }
-        // A single query sees everything; several are a text from its beginning.
-        let causal = mask.is_none() && queries == seen && queries > 1;
+        // The kernels' own causal mask is of a text from its beginning; later queries come alone,
+        // and see all that was before.
+        let causal = matches!(view.seen, Seen::Causal(_)) && mask.is_none() && queries > 1;
+        debug_assert!(!causal || queries == seen, "several queries begin a text");
         let grouped = query.size()[1] != key.size()[1];
         let dropout = if view.train { self.dropout } else { 0.0 };
         let out = Tensor::scaled_dot_product_attention(

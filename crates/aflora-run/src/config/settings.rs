@@ -9,7 +9,7 @@ use aflora_core::adapter::MethodConfig;
 use aflora_core::optim::AdamWConfig;
 use aflora_core::{Span, TunerConfig};
 use aflora_models::generate::GenerationSettings;
-use aflora_models::{kinds, Pattern, Purpose, Targets};
+use aflora_models::{kinds, Pattern, Targets};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -362,8 +362,7 @@ impl Group for ModelConfig {
         let missing = needed.iter().filter(|(_, value)| value.trim().is_empty());
         let choices = |key: &str| match key {
             "backbone" => {
-                let kinds = [kinds(Purpose::Classify), kinds(Purpose::Write)].concat();
-                format!("; write `backbone: kind`, one of: {}", kinds.join(", "))
+                format!("; write `backbone: kind`, one of: {}", kinds().join(", "))
             }
             _ => String::new(),
         };

@@ -5,7 +5,7 @@ use super::error::short;
 use super::text::{TextSpec, TEXT_TASKS};
 use super::DataError;
 use crate::metrics::Metric;
-use aflora_models::Purpose;
+use aflora_models::Head;
 use std::str::FromStr;
 
 /// What a label may be.
@@ -210,11 +210,14 @@ impl Task {
         }
     }
 
-    /// What a model for it must do.
-    pub fn purpose(self) -> Purpose {
+    /// What a model for it answers with.
+    pub fn head(self) -> Head {
         match self {
-            Task::Labels(_) => Purpose::Classify,
-            Task::Text(_) => Purpose::Write,
+            Task::Labels(TaskSpec { labels: Labels::Classes(names), .. }) => {
+                Head::Classes(names.len() as i64)
+            }
+            Task::Labels(TaskSpec { labels: Labels::Score(..), .. }) => Head::Score,
+            Task::Text(_) => Head::Language,
         }
     }
 
@@ -260,14 +263,6 @@ impl TaskSpec {
     /// Whether the labels are scores.
     pub fn is_regression(&self) -> bool {
         matches!(self.labels, Labels::Score(..))
-    }
-
-    /// How many logits the model needs.
-    pub fn outputs(&self) -> i64 {
-        match self.labels {
-            Labels::Classes(names) => names.len() as i64,
-            Labels::Score(..) => 1,
-        }
     }
 }
 

@@ -23,15 +23,15 @@ pub fn fit(resolved: &mut Resolved, run: &mut Prepared, tuner: &mut Tuner) -> Re
     let mut fits = |size: usize| {
         let batch = run.objective.batch(&run.objective.longest(size));
         let batch: Vec<Tensor> = batch.iter().map(|t| t.to_device(run.device)).collect();
-        let loss = run.objective.loss(&run.model, &batch)?;
-        let tried = tuner.accumulate_through(&loss, run.model.take_checkpoints());
+        let (loss, checkpoints) = run.objective.loss(&run.model, &batch)?;
+        let tried = tuner.accumulate_through(&loss, checkpoints);
         tuner.discard();
         crate::device::synchronize(run.device);
         Ok(tried?)
     };
     let found = largest_that_fits(wanted, |size| guarded(|| fits(size)))?;
     let Some(size) = found else {
-        bail!("not even one row fits into the GPU's memory; {}", remedy(1, 1, writes(run)));
+        bail!("not even one row fits into the GPU's memory; {}", remedy(1, 1, checkpoints(run)));
     };
     let accumulate = run.config.accumulate * (wanted / size);
     tracing::info!("batch_size: auto is {size}, with accumulate={accumulate}");
@@ -124,7 +124,7 @@ pub fn explain(error: anyhow::Error, run: &Prepared, update: &Update) -> anyhow:
     let whose = if run.device == Device::Cpu { "the memory" } else { "the GPU's memory" };
     error.context(format!(
         "{whose} is too small for a batch of {size} rows of {longest} tokens; {}",
-        remedy(size, accumulate, writes(run))
+        remedy(size, accumulate, checkpoints(run))
     ))
 }
 
@@ -139,19 +139,19 @@ pub fn explain_evaluation(error: anyhow::Error) -> anyhow::Error {
 /// What takes less memory whatever is done, and does not give quite the same.
 const SMALLER: [&str; 2] = ["precision=bf16", "a smaller max_length"];
 
-fn writes(run: &Prepared) -> bool {
-    run.model.backbone().writer().is_some()
+fn checkpoints(run: &Prepared) -> bool {
+    run.model.backbone().about().checkpoints
 }
 
 /// What takes less memory and gives the same updates, then what does not quite.
-fn remedy(size: usize, accumulate: usize, writes: bool) -> String {
+fn remedy(size: usize, accumulate: usize, checkpoints: bool) -> String {
     let mut ways = Vec::new();
     if let Some(part) = smaller(size, size) {
         let passes = accumulate * (size / part);
         ways.push(format!("batch_size={part} accumulate={passes} (the same update)"));
         ways.push("batch_size=auto on a GPU".to_string());
     }
-    if writes {
+    if checkpoints {
         ways.push("model.gradient_checkpointing=true".into());
     }
     ways.extend(SMALLER.map(String::from));

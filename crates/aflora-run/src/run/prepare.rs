@@ -16,7 +16,7 @@ use crate::{check, device, precision, threads, usage};
 use aflora_core::{Method, Tuner};
 use aflora_models::adapter_folder::BaseModel;
 use aflora_models::weights::{self, LoadReport};
-use aflora_models::{AdaptedModel, Backbone, TextEncoder, WriterOptions};
+use aflora_models::{AdaptedModel, Backbone, Options, TextEncoder};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use tch::{Device, Kind};
@@ -69,7 +69,7 @@ impl Prepared {
 
 /// Looks up, checks and loads everything that `resolved` asks for.
 pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepared> {
-    aflora_models::check_kind(&resolved.model.backbone, resolved.task.purpose())?;
+    aflora_models::check_kind(&resolved.model.backbone, resolved.task.head())?;
     let config = resolved.run.clone();
     let device = device::choose(&config.device)?;
     if let Some(wanted) = config.threads {
@@ -131,18 +131,14 @@ pub fn build_model(
     device: Device,
     base: Kind,
 ) -> Result<Box<dyn Backbone>> {
+    let options = Options {
+        device,
+        base,
+        train_modules: resolved.model.train_modules.clone(),
+        checkpointing: resolved.model.gradient_checkpointing,
+    };
     let kind = &resolved.model.backbone;
-    let checkpointing = resolved.model.gradient_checkpointing;
-    Ok(match resolved.task {
-        Task::Text(_) => {
-            let options = WriterOptions { device, base, checkpointing };
-            aflora_models::build_writer(kind, &files.config, &options)?
-        }
-        Task::Labels(_) if checkpointing => usage!(
-            "model.gradient_checkpointing is built for models that write; `{kind}` classifies"
-        ),
-        Task::Labels(spec) => aflora_models::build(kind, &files.config, spec.outputs(), device)?,
-    })
+    Ok(aflora_models::build(kind, &files.config, resolved.task.head(), &options)?)
 }
 
 /// Whether the method trains weights of the model itself.
@@ -276,6 +272,6 @@ impl Data {
 pub fn texts(resolved: &Resolved, files: &ModelFiles, backbone: &dyn Backbone) -> Result<Texts> {
     let writer = backbone.writer().context("the model does not write")?;
     let (config, tokens) = (&resolved.task_config, writer.tokens());
-    let (length, positions) = (resolved.run.max_length, backbone.max_positions());
+    let (length, positions) = (resolved.run.max_length, backbone.about().max_positions);
     Texts::new(&files.folder, config, tokens, length, positions)
 }

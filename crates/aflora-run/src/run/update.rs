@@ -60,10 +60,7 @@ impl Update {
         let mut mean: Option<Tensor> = None;
         for rows in &self.passes {
             let batch = objective.batch(rows);
-            let sum = |batch: &[Tensor]| -> Result<_> {
-                let sum = objective.loss(model, batch)?;
-                Ok((sum, model.take_checkpoints()))
-            };
+            let sum = |batch: &[Tensor]| objective.loss(model, batch);
             let part = graphs.accumulate(tuner, &batch, items, sum)?;
             mean = Some(match mean {
                 Some(mean) => mean + part,

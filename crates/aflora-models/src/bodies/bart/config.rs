@@ -18,6 +18,8 @@ pub(super) struct BartConfig {
     pub dropout: f64,
     pub attention_dropout: f64,
     pub activation_dropout: f64,
+    /// Of the classification head.
+    pub classifier_dropout: f64,
 }
 
 /// The sizes in which encoder and decoder may differ.
@@ -66,6 +68,7 @@ impl BartConfig {
             dropout: file.number("dropout", 0.1)?,
             attention_dropout: file.number("attention_dropout", 0.0)?,
             activation_dropout: file.number("activation_dropout", 0.0)?,
+            classifier_dropout: file.number("classifier_dropout", 0.0)?,
         })
     }
 }

@@ -2,14 +2,17 @@
 //! normalised.
 
 use super::config::{BartConfig, Side};
-use crate::bodies::decoder::{split_heads, Attention, KeyValues, View};
 use crate::nn::activation::Activation;
-use crate::nn::linear::{dropout, linear, AddNorm};
+use crate::nn::attention::{split_heads, Attention, KeyValues, View};
+use crate::nn::linear::dropout;
+use crate::nn::norm::AddNorm;
+use crate::nn::scope::Scope;
+use aflora_core::Block;
 use tch::Tensor;
 use tch_facade::nn::{self, Module};
 
 /// Every LayerNorm's epsilon.
-const EPS: f64 = 1e-5;
+pub(super) const EPS: f64 = 1e-5;
 
 /// Keys and values of what the encoder gave, for one block.
 pub(super) type Source = [Tensor; 2];
@@ -25,8 +28,9 @@ struct MultiHead {
 }
 
 impl MultiHead {
-    fn new(path: nn::Path, heads: i64, config: &BartConfig) -> Self {
-        let projection = |name: &str| linear(&path / name, config.hidden, config.hidden);
+    fn new(scope: Scope, heads: i64, config: &BartConfig) -> Self {
+        let shape = (config.hidden, config.hidden);
+        let projection = |name: &str| scope.adaptable(Block::Attention, name, shape, true);
         MultiHead {
             q_proj: projection("q_proj"),
             k_proj: projection("k_proj"),
@@ -54,13 +58,8 @@ impl MultiHead {
 }
 
 /// The norm after a sub-block.
-fn add_norm(path: nn::Path, config: &BartConfig) -> AddNorm {
-    AddNorm::new(path, config.hidden, EPS, config.dropout)
-}
-
-pub(super) fn layer_norm(path: nn::Path, config: &BartConfig) -> nn::LayerNorm {
-    let norm = nn::LayerNormConfig { eps: EPS, ..Default::default() };
-    nn::layer_norm(path, vec![config.hidden], norm)
+fn add_norm(scope: &Scope, name: &str, config: &BartConfig) -> AddNorm {
+    scope.add_norm(name, config.hidden, EPS, config.dropout)
 }
 
 #[derive(Debug)]
@@ -73,13 +72,13 @@ struct FeedForward {
 }
 
 impl FeedForward {
-    fn new(path: &nn::Path, wide: i64, config: &BartConfig) -> Self {
+    fn new(scope: &Scope, wide: i64, config: &BartConfig) -> Self {
         FeedForward {
-            fc1: linear(path / "fc1", config.hidden, wide),
-            fc2: linear(path / "fc2", wide, config.hidden),
+            fc1: scope.adaptable(Block::Ffn, "fc1", (config.hidden, wide), true),
+            fc2: scope.adaptable(Block::Ffn, "fc2", (wide, config.hidden), true),
             activation: config.activation,
             dropout: config.activation_dropout,
-            after: add_norm(path / "final_layer_norm", config),
+            after: add_norm(scope, "final_layer_norm", config),
         }
     }
 
@@ -97,11 +96,11 @@ pub(super) struct EncoderLayer {
 }
 
 impl EncoderLayer {
-    pub(super) fn new(path: nn::Path, side: Side, config: &BartConfig) -> Self {
+    pub(super) fn new(scope: Scope, side: Side, config: &BartConfig) -> Self {
         EncoderLayer {
-            own: MultiHead::new(&path / "self_attn", side.heads, config),
-            after_own: add_norm(&path / "self_attn_layer_norm", config),
-            feed_forward: FeedForward::new(&path, side.wide, config),
+            own: MultiHead::new(&scope / "self_attn", side.heads, config),
+            after_own: add_norm(&scope, "self_attn_layer_norm", config),
+            feed_forward: FeedForward::new(&scope, side.wide, config),
         }
     }
 
@@ -122,13 +121,13 @@ pub(super) struct DecoderLayer {
 }
 
 impl DecoderLayer {
-    pub(super) fn new(path: nn::Path, side: Side, config: &BartConfig) -> Self {
+    pub(super) fn new(scope: Scope, side: Side, config: &BartConfig) -> Self {
         DecoderLayer {
-            own: MultiHead::new(&path / "self_attn", side.heads, config),
-            after_own: add_norm(&path / "self_attn_layer_norm", config),
-            cross: MultiHead::new(&path / "encoder_attn", side.heads, config),
-            after_cross: add_norm(&path / "encoder_attn_layer_norm", config),
-            feed_forward: FeedForward::new(&path, side.wide, config),
+            own: MultiHead::new(&scope / "self_attn", side.heads, config),
+            after_own: add_norm(&scope, "self_attn_layer_norm", config),
+            cross: MultiHead::new(&scope / "encoder_attn", side.heads, config),
+            after_cross: add_norm(&scope, "encoder_attn_layer_norm", config),
+            feed_forward: FeedForward::new(&scope, side.wide, config),
         }
     }
 

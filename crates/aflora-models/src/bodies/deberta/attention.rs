@@ -5,6 +5,8 @@
 use super::config::DebertaConfig;
 use super::position::{skew, Rows};
 use crate::nn::linear::dropout;
+use crate::nn::scope::Scope;
+use aflora_core::Block;
 use aflora_cuda::ops;
 use tch::Tensor;
 use tch_facade::nn::{self, Module};
@@ -26,19 +28,19 @@ pub(super) struct SelfAttention {
 }
 
 /// What all layers share of one forward pass.
-pub(super) struct Shared<'a> {
+#[derive(Debug)]
+pub(super) struct Shared {
     /// 0 where a key is a token, very low where it is padding, `[batch, 1, 1, length]`.
     pub mask: Tensor,
     /// The table of relative positions, `[2 span, hidden]`, and its rows by distance.
-    pub positions: Option<(&'a Tensor, Rows)>,
+    pub positions: Option<(Tensor, Rows)>,
     pub train: bool,
 }
 
 impl SelfAttention {
-    pub fn new(path: nn::Path, config: &DebertaConfig) -> Self {
-        let linear = |name: &str| {
-            crate::nn::linear::linear(&path / name, config.hidden_size, config.hidden_size)
-        };
+    pub fn new(scope: Scope, config: &DebertaConfig) -> Self {
+        let shape = (config.hidden_size, config.hidden_size);
+        let linear = |name: &str| scope.adaptable(Block::Attention, name, shape, true);
         let (c2p, p2c) = (config.has("c2p"), config.has("p2c"));
         let own = config.relative_attention && !config.share_att_key;
         let kinds = 1 + i64::from(c2p) + i64::from(p2c);
@@ -160,6 +162,7 @@ impl SelfAttention {
 mod tests {
     use super::super::position::{log_bucket, Positions};
     use super::*;
+    use crate::nn::scope::build;
     use tch::{Device, Kind};
 
     /// The attention as the paper writes it, an index for every pair and a gather for each score.
@@ -210,8 +213,9 @@ mod tests {
                 "position_buckets": 16, "pos_att_type": kinds, "share_att_key": share,
             }))
             .unwrap();
-            let vs = nn::VarStore::new(Device::Cpu);
-            let layer = SelfAttention::new(vs.root(), &config);
+            let mut vs = nn::VarStore::new(Device::Cpu);
+            let (layer, _) = build(&mut vs, |root| SelfAttention::new(root, &config));
+            vs.unfreeze();
             for mut weight in vs.trainable_variables() {
                 let _ = tch::no_grad(|| weight.normal_(0.0, 0.3));
             }
@@ -224,7 +228,7 @@ mod tests {
                 let _ = mask.get(1).narrow(2, length / 2, length - length / 2 - 1).fill_(-1e30);
                 let shared = Shared {
                     mask: mask.shallow_clone(),
-                    positions: Some((&table, positions.rows(length))),
+                    positions: Some((table.shallow_clone(), positions.rows(length))),
                     train: false,
                 };
                 let toward = Tensor::randn([2, length, 24], floats);

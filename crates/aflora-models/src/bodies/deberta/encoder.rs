@@ -3,12 +3,20 @@
 
 use super::attention::{SelfAttention, Shared};
 use super::config::DebertaConfig;
-use super::position::Positions;
-use super::{layer_norm, MASKED};
+use super::position::{Positions, Rows};
 use crate::nn::activation::Activation;
-use crate::nn::linear::{dropout, linear, AddNorm};
+use crate::nn::chain::chain;
+use crate::nn::linear::dropout;
+use crate::nn::norm::AddNorm;
+use crate::nn::scope::Scope;
+use aflora_core::{Block, Checkpoints};
+use std::rc::Rc;
 use tch::{Kind, Tensor};
 use tch_facade::nn::{self, Module};
+
+/// What is added to the score of a padding key: its weight is 0 in single precision and in
+/// bf16, and a row of nothing but padding stays finite.
+const MASKED: f64 = -1e30;
 
 #[derive(Debug)]
 struct Layer {
@@ -27,11 +35,11 @@ struct Output {
 }
 
 impl Output {
-    fn new(path: nn::Path, from: i64, config: &DebertaConfig) -> Self {
+    fn new(scope: Scope, block: Block, from: i64, config: &DebertaConfig) -> Self {
         let (hidden, eps) = (config.hidden_size, config.layer_norm_eps);
         Output {
-            dense: linear(&path / "dense", from, hidden),
-            add_norm: AddNorm::new(&path / "LayerNorm", hidden, eps, config.hidden_dropout_prob),
+            dense: scope.adaptable(block, "dense", (from, hidden), true),
+            add_norm: scope.add_norm("LayerNorm", hidden, eps, config.hidden_dropout_prob),
         }
     }
 
@@ -41,15 +49,16 @@ impl Output {
 }
 
 impl Layer {
-    fn new(path: nn::Path, config: &DebertaConfig) -> Self {
+    fn new(scope: Scope, config: &DebertaConfig) -> Self {
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let attention = &path / "attention";
+        let (attention, intermediate) = (&scope / "attention", &scope / "intermediate");
+        let output = &attention / "output";
         Layer {
             attention: SelfAttention::new(&attention / "self", config),
-            attention_output: Output::new(&attention / "output", hidden, config),
-            intermediate: linear(&path / "intermediate" / "dense", hidden, wide),
+            attention_output: Output::new(output, Block::Attention, hidden, config),
+            intermediate: intermediate.adaptable(Block::Ffn, "dense", (hidden, wide), true),
             activation: config.hidden_act,
-            output: Output::new(&path / "output", wide, config),
+            output: Output::new(&scope / "output", Block::Ffn, wide, config),
         }
     }
 
@@ -71,7 +80,7 @@ struct Convolution {
 }
 
 impl Convolution {
-    fn new(path: nn::Path, config: &DebertaConfig) -> Self {
+    fn new(scope: Scope, config: &DebertaConfig) -> Self {
         let conv_config = nn::ConvConfig {
             padding: (config.conv_kernel_size - 1) / 2,
             groups: config.conv_groups,
@@ -79,14 +88,15 @@ impl Convolution {
         };
         let (hidden, width) = (config.hidden_size, config.conv_kernel_size);
         Convolution {
-            conv: nn::conv1d(&path / "conv", hidden, hidden, width, conv_config),
-            norm: layer_norm(&path / "LayerNorm", config),
+            conv: nn::conv1d((&scope / "conv").path(), hidden, hidden, width, conv_config),
+            norm: scope.layer_norm("LayerNorm", hidden, config.layer_norm_eps),
             activation: config.conv_act,
             dropout: config.hidden_dropout_prob,
         }
     }
 
-    /// `tokens`: 1 for a token and 0 for padding, `[batch, length, 1]`.
+    /// `tokens`: 1 for a token and 0 for padding, `[batch, length, 1]`; all others
+    /// `[batch, length, hidden]`.
     fn forward(&self, embedded: &Tensor, first: &Tensor, tokens: &Tensor, train: bool) -> Tensor {
         let out = self.conv.forward(&embedded.transpose(1, 2)).transpose(1, 2) * tokens;
         let out = self.activation.apply(&dropout(out, self.dropout, train));
@@ -94,53 +104,114 @@ impl Convolution {
     }
 }
 
+/// The table of relative positions.
 #[derive(Debug)]
-pub(super) struct Encoder {
-    layers: Vec<Layer>,
-    rel_embeddings: Option<nn::Embedding>,
-    rel_norm: Option<nn::LayerNorm>,
-    convolution: Option<Convolution>,
-    positions: Positions,
+struct Table {
+    rows: nn::Embedding,
+    norm: Option<nn::LayerNorm>,
 }
 
-impl Encoder {
-    pub fn new(path: nn::Path, config: &DebertaConfig) -> Self {
-        let layer = |i: i64| Layer::new(&path / "layer" / i, config);
-        let table = || {
-            let rows = 2 * config.span();
-            super::embedding(&path / "rel_embeddings", rows, config.hidden_size)
-        };
-        Encoder {
-            layers: (0..config.num_hidden_layers).map(layer).collect(),
-            rel_embeddings: config.relative_attention.then(table),
-            rel_norm: config.norms_positions().then(|| layer_norm(&path / "LayerNorm", config)),
-            convolution: (config.conv_kernel_size > 0)
-                .then(|| Convolution::new(&path / "conv", config)),
-            positions: Positions::new(config, path.device()),
+impl Table {
+    fn new(scope: &Scope, config: &DebertaConfig) -> Self {
+        let (hidden, eps) = (config.hidden_size, config.layer_norm_eps);
+        Table {
+            rows: scope.embedding("rel_embeddings", 2 * config.span(), hidden),
+            norm: config.norms_positions().then(|| scope.layer_norm("LayerNorm", hidden, eps)),
         }
     }
 
-    /// `embedded` `[batch, length, hidden]`, `tokens` as in the mask of the batch, 1 for a token
-    /// and 0 for padding, `[batch, length]` in the kind of `embedded`.
-    pub fn forward(&self, embedded: Tensor, tokens: &Tensor, train: bool) -> Tensor {
-        let table = self.rel_embeddings.as_ref().map(|table| match &self.rel_norm {
-            Some(norm) => norm.forward(&table.ws),
-            None => table.ws.shallow_clone(),
-        });
-        let length = embedded.size()[1];
-        let shared = Shared {
-            mask: ((tokens - 1.0) * -MASKED).unsqueeze(1).unsqueeze(1),
-            positions: table.as_ref().map(|table| (table, self.positions.rows(length))),
-            train,
-        };
-        let mut x = embedded.shallow_clone();
-        for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, &shared);
-            if let (0, Some(convolution)) = (i, &self.convolution) {
-                x = convolution.forward(&embedded, &x, &tokens.unsqueeze(2), train);
-            }
+    /// `[2 span, hidden]`.
+    fn forward(&self) -> Tensor {
+        match &self.norm {
+            Some(norm) => norm.forward(&self.rows.ws),
+            None => self.rows.ws.shallow_clone(),
         }
-        debug_assert_ne!(x.kind(), Kind::Half, "{MASKED} is infinite in half precision");
-        x
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Encoder {
+    stack: Rc<Stack>,
+    positions: Positions,
+}
+
+/// The blocks and what they share.
+#[derive(Debug)]
+struct Stack {
+    layers: Vec<Layer>,
+    table: Option<Table>,
+    convolution: Option<Convolution>,
+}
+
+/// What all blocks read of a batch.
+#[derive(Debug)]
+struct Input {
+    /// 1 for a token and 0 for padding, `[batch, length]`.
+    tokens: Tensor,
+    /// Of the table by distance, where there is one.
+    rows: Option<Rows>,
+    train: bool,
+}
+
+impl Encoder {
+    pub fn new(scope: Scope, config: &DebertaConfig) -> Self {
+        let layer = |i: i64| Layer::new(&scope / "layer" / i, config);
+        let stack = Stack {
+            layers: (0..config.num_hidden_layers).map(layer).collect(),
+            table: config.relative_attention.then(|| Table::new(&scope, config)),
+            convolution: (config.conv_kernel_size > 0)
+                .then(|| Convolution::new(&scope / "conv", config)),
+        };
+        let positions = Positions::new(config, scope.path().device());
+        Encoder { stack: Rc::new(stack), positions }
+    }
+
+    /// `embedded` `[batch, length, hidden]`, `tokens` as in the mask of the batch, 1 for a token
+    /// and 0 for padding, `[batch, length]` in the kind of `embedded`. Gives `[batch, length,
+    /// hidden]` with what a backward pass goes through.
+    pub fn forward(
+        &self,
+        embedded: Tensor,
+        tokens: Tensor,
+        train: bool,
+        checkpointing: bool,
+    ) -> (Tensor, Checkpoints) {
+        debug_assert_ne!(embedded.kind(), Kind::Half, "{MASKED} is infinite in half precision");
+        let length = embedded.size()[1];
+        let rows = self.stack.table.as_ref().map(|_| self.positions.rows(length));
+        let input = Rc::new(Input { tokens, rows, train });
+        // A block that runs twice makes what it shares itself: the graph behind that is its own.
+        let shared = (!checkpointing).then(|| Rc::new(self.stack.shared(&input)));
+        let blocks = (0..self.stack.layers.len()).map(|i| {
+            let (stack, input, shared) = (self.stack.clone(), input.clone(), shared.clone());
+            move |x: &Tensor| match &shared {
+                Some(shared) => stack.block(i, x, &input, shared),
+                None => stack.block(i, x, &input, &stack.shared(&input)),
+            }
+        });
+        chain(embedded, blocks, checkpointing)
+    }
+}
+
+impl Stack {
+    fn shared(&self, input: &Input) -> Shared {
+        let table = self.table.as_ref().map(Table::forward);
+        let rows = input.rows.as_ref().map(Rows::shallow_clone);
+        Shared {
+            mask: ((&input.tokens - 1.0) * -MASKED).unsqueeze(1).unsqueeze(1),
+            positions: table.zip(rows),
+            train: input.train,
+        }
+    }
+
+    /// The block `i`; the first has the convolution beside it.
+    fn block(&self, i: usize, x: &Tensor, input: &Input, shared: &Shared) -> Tensor {
+        let out = self.layers[i].forward(x, shared);
+        match &self.convolution {
+            Some(convolution) if i == 0 => {
+                convolution.forward(x, &out, &input.tokens.unsqueeze(2), input.train)
+            }
+            _ => out,
+        }
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    fn shallow_clone(&self) -> Self {
+    pub fn shallow_clone(&self) -> Self {
         Rows { falling: self.falling.shallow_clone(), rising: self.rising.shallow_clone() }
     }
 }

@@ -3,37 +3,46 @@
 //! Ours, and not rust-bert's, which computes rotary angles in the precision of the weights: in
 //! bf16, the usual one for a model of this size, most of them are off (see `docs/backbones.md`).
 
-use super::{layer_norm, Around, Head, Sizes};
-use crate::backbone::{Backbone, WriterOptions};
-use crate::bodies::decoder::{split_heads, turn_pairs, Attention, Block, KeyValues, Rotary, View};
+use super::network::{self, Around};
+use super::sizes::{Sizes, ALIASES};
+use crate::backbone::Backbone;
+use crate::bodies::decoder::{Block, LmHead};
 use crate::config_file::ConfigFile;
-use crate::nn::activation::Activation;
-use crate::nn::linear::{bare_linear, dropout, linear};
+use crate::heads::Head;
+use crate::nn::attention::{split_heads, Attention, KeyValues, View};
+use crate::nn::linear::dropout;
+use crate::nn::mlp::Mlp;
+use crate::nn::rotary::{turn_pairs, Rotary};
+use crate::nn::scope::Scope;
+use crate::options::Options;
 use crate::Result;
+use aflora_core::Block::{Attention as InAttention, Ffn};
 use std::path::Path;
 use tch::Tensor;
 use tch_facade::nn::{self, Module};
 
 /// GPT-J from its `config.json`.
-pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Backbone>> {
-    let file = ConfigFile::read(path, "gptj", &["gptj"])?.rename(super::ALIASES);
+pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let file = ConfigFile::read(path, "gptj", &["gptj"])?.rename(ALIASES);
     if file.flag("tie_word_embeddings", false)? {
         return Err(file.problem("`tie_word_embeddings` is true, which is not built".into()));
     }
     let sizes = Sizes::read(&file, 0.0)?;
-    let head = sizes.hidden / sizes.heads;
+    let size = sizes.hidden / sizes.heads;
     // Elements of a head that turn with the position.
-    let turning = file.integer("rotary_dim", head)?;
-    if turning < 2 || turning % 2 != 0 || turning > head {
+    let turning = file.integer("rotary_dim", size)?;
+    if turning < 2 || turning % 2 != 0 || turning > size {
         return Err(file.problem(format!(
-            "`rotary_dim` is {turning}, but must be even and at most the size of a head, {head}"
+            "`rotary_dim` is {turning}, but must be even and at most the size of a head, {size}"
         )));
     }
     let frequency = |i: i64| 10_000f64.powf(-2.0 * i as f64 / turning as f64);
     let frequencies: Vec<f64> = (0..turning / 2).map(frequency).collect();
     let rotary = Some(Rotary::new(&frequencies, options.device));
-    let around = Around { positions: false, rotary, head: Head::Biased };
-    super::build((path, &file), options, sizes, around, |path, _| Layer::new(path, &sizes, turning))
+    let around = Around { positions: false, rotary, lm_head: LmHead::Own { bias: true } };
+    network::build((path, &file), head, options, sizes, around, |scope, _| {
+        Layer::new(scope, &sizes, turning)
+    })
 }
 
 /// Attention and feed-forward side by side, on one norm.
@@ -44,9 +53,7 @@ struct Layer {
     k_proj: nn::Linear,
     v_proj: nn::Linear,
     out_proj: nn::Linear,
-    fc_in: nn::Linear,
-    fc_out: nn::Linear,
-    activation: Activation,
+    mlp: Mlp,
     heads: i64,
     /// Elements of a head that turn with the position.
     turning: i64,
@@ -55,18 +62,21 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(path: nn::Path, sizes: &Sizes, turning: i64) -> Self {
+    fn new(scope: Scope, sizes: &Sizes, turning: i64) -> Self {
         let (hidden, wide) = (sizes.hidden, sizes.wide);
-        let (attn, mlp) = (&path / "attn", &path / "mlp");
+        let (attn, mlp) = (&scope / "attn", &scope / "mlp");
+        let projection = |name| attn.adaptable(InAttention, name, (hidden, hidden), false);
         Layer {
-            ln_1: layer_norm(&path / "ln_1", sizes),
-            q_proj: bare_linear(&attn / "q_proj", hidden, hidden),
-            k_proj: bare_linear(&attn / "k_proj", hidden, hidden),
-            v_proj: bare_linear(&attn / "v_proj", hidden, hidden),
-            out_proj: bare_linear(&attn / "out_proj", hidden, hidden),
-            fc_in: linear(&mlp / "fc_in", hidden, wide),
-            fc_out: linear(&mlp / "fc_out", wide, hidden),
-            activation: sizes.activation,
+            ln_1: scope.layer_norm("ln_1", hidden, sizes.eps),
+            q_proj: projection("q_proj"),
+            k_proj: projection("k_proj"),
+            v_proj: projection("v_proj"),
+            out_proj: projection("out_proj"),
+            mlp: Mlp {
+                up: mlp.adaptable(Ffn, "fc_in", (hidden, wide), true),
+                down: mlp.adaptable(Ffn, "fc_out", (wide, hidden), true),
+                activation: sizes.activation,
+            },
             heads: sizes.heads,
             turning,
             attention: Attention { dropout: sizes.attention_dropout, ..Default::default() },
@@ -95,7 +105,6 @@ impl Block for Layer {
         let (query, key) = (self.turned(query, view), self.turned(key, view));
         let attended = self.attention.attend(&query, key, value, view, keys);
         let attended = residual(self.out_proj.forward(&attended));
-        let wide = self.activation.apply(&self.fc_in.forward(&normed));
-        attended + residual(self.fc_out.forward(&wide)) + x
+        attended + residual(self.mlp.forward(&normed)) + x
     }
 }

@@ -4,13 +4,20 @@
 //! width (256 tokens) on, its answers are others than the released models' (see
 //! `docs/backbones.md`).
 
-use super::{layer_norm, Around, Head, Sizes};
-use crate::backbone::{Backbone, WriterOptions};
-use crate::bodies::decoder::{split_heads, Attention, Block, KeyValues, View};
+use super::network::{self, lm_head, Around};
+use super::sizes::Sizes;
+use crate::backbone::Backbone;
+use crate::bodies::decoder::Block;
 use crate::config_file::ConfigFile;
+use crate::heads::Head;
 use crate::nn::activation::Activation;
-use crate::nn::linear::{bare_linear, dropout, linear};
+use crate::nn::attention::{split_heads, Attention, KeyValues, View};
+use crate::nn::linear::dropout;
+use crate::nn::mlp::Mlp;
+use crate::nn::scope::Scope;
+use crate::options::Options;
 use crate::Result;
+use aflora_core::Block::{Attention as InAttention, Ffn};
 use std::path::Path;
 use tch::Tensor;
 use tch_facade::nn::{self, Module};
@@ -20,7 +27,7 @@ const ALIASES: &[(&str, &str)] =
     &[("num_attention_heads", "num_heads"), ("num_hidden_layers", "num_layers")];
 
 /// GPT-Neo from its `config.json`.
-pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Backbone>> {
+pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let file = ConfigFile::read(path, "gpt_neo", &["gpt_neo"])?.rename(ALIASES);
     let hidden = file.size("hidden_size")?;
     let sizes = Sizes {
@@ -39,9 +46,9 @@ pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Back
     .checked(&file)?;
     let local = local_layers(&file, sizes.layers)?;
     let window = file.integer("window_size", 256)?;
-    let around = Around { positions: true, head: Head::read(&file)?, ..Default::default() };
-    super::build((path, &file), options, sizes, around, |path, i| {
-        Layer::new(path, &sizes, local[i].then_some(window))
+    let around = Around { positions: true, rotary: None, lm_head: lm_head(&file)? };
+    network::build((path, &file), head, options, sizes, around, |scope, i| {
+        Layer::new(scope, &sizes, local[i].then_some(window))
     })
 }
 
@@ -71,29 +78,29 @@ struct Layer {
     v_proj: nn::Linear,
     out_proj: nn::Linear,
     ln_2: nn::LayerNorm,
-    c_fc: nn::Linear,
-    c_proj: nn::Linear,
-    activation: Activation,
+    mlp: Mlp,
     heads: i64,
     attention: Attention,
     residual_dropout: f64,
 }
 
 impl Layer {
-    fn new(path: nn::Path, sizes: &Sizes, window: Option<i64>) -> Self {
+    fn new(scope: Scope, sizes: &Sizes, window: Option<i64>) -> Self {
         let (hidden, wide) = (sizes.hidden, sizes.wide);
-        let attention = &path / "attn" / "attention";
-        let mlp = &path / "mlp";
+        let (attn, mlp) = (&scope / "attn" / "attention", &scope / "mlp");
+        let projection = |name, bias| attn.adaptable(InAttention, name, (hidden, hidden), bias);
         Layer {
-            ln_1: layer_norm(&path / "ln_1", sizes),
-            q_proj: bare_linear(&attention / "q_proj", hidden, hidden),
-            k_proj: bare_linear(&attention / "k_proj", hidden, hidden),
-            v_proj: bare_linear(&attention / "v_proj", hidden, hidden),
-            out_proj: linear(&attention / "out_proj", hidden, hidden),
-            ln_2: layer_norm(&path / "ln_2", sizes),
-            c_fc: linear(&mlp / "c_fc", hidden, wide),
-            c_proj: linear(&mlp / "c_proj", wide, hidden),
-            activation: sizes.activation,
+            ln_1: scope.layer_norm("ln_1", hidden, sizes.eps),
+            q_proj: projection("q_proj", false),
+            k_proj: projection("k_proj", false),
+            v_proj: projection("v_proj", false),
+            out_proj: projection("out_proj", true),
+            ln_2: scope.layer_norm("ln_2", hidden, sizes.eps),
+            mlp: Mlp {
+                up: mlp.adaptable(Ffn, "c_fc", (hidden, wide), true),
+                down: mlp.adaptable(Ffn, "c_proj", (wide, hidden), true),
+                activation: sizes.activation,
+            },
             heads: sizes.heads,
             attention: Attention {
                 dropout: sizes.attention_dropout,
@@ -114,7 +121,7 @@ impl Block for Layer {
             .map(|projection| split_heads(&projection.forward(&normed), self.heads));
         let attended = self.attention.attend(&query, key, value, view, keys);
         let x = x + residual(self.out_proj.forward(&attended));
-        let wide = self.activation.apply(&self.c_fc.forward(&self.ln_2.forward(&x)));
-        x + residual(self.c_proj.forward(&wide))
+        let wide = self.mlp.forward(&self.ln_2.forward(&x));
+        x + residual(wide)
     }
 }

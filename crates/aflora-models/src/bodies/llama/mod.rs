@@ -1,4 +1,4 @@
-//! LLaMA, 1 to 3, for writing text.
+//! LLaMA, 1 to 3.
 //!
 //! Ours, as rust-bert has none. Written from the papers (Touvron et al. 2023; Grattafiori et al.
 //! 2024) and the released configs, and held to the logits, gradients and texts of transformers
@@ -6,53 +6,39 @@
 
 mod config;
 
-use crate::backbone::{name_linears, Backbone, WriterOptions};
-use crate::bodies::decoder::{
-    rotate, split_heads, Attention, Block, Causal, KeyValues, Network, Rotary, View,
-};
+use crate::backbone::Backbone;
+use crate::bodies::decoder::{self, Block, Kindred, LmHead, Network};
 use crate::config_file::ConfigFile;
-use crate::generate::SpecialTokens;
-use crate::nn::activation::Activation;
-use crate::nn::linear::{bare_linear, embedding, untie, with_bias, zeros};
+use crate::heads::Head;
+use crate::nn::attention::{split_heads, Attention, KeyValues, View};
+use crate::nn::mlp::GatedMlp;
+use crate::nn::norm::RmsNorm;
+use crate::nn::rotary::{rotate, Rotary};
+use crate::nn::scope::Scope;
+use crate::options::Options;
 use crate::Result;
-use aflora_core::Block as Part;
+use aflora_core::Block::{Attention as InAttention, Ffn};
 use config::LlamaConfig;
-use std::cell::OnceCell;
 use std::path::Path;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
 use tch_facade::nn::{self, Module};
 
-/// LLaMA from its `config.json`. Weights are zero until loaded or initialised.
-pub(crate) fn build(path: &Path, options: &WriterOptions) -> Result<Box<dyn Backbone>> {
+/// LLaMA from its `config.json`.
+pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let file = ConfigFile::read(path, "llama", &["llama"])?;
     let config = LlamaConfig::read(&file)?;
-    let tokens = SpecialTokens::read(path, file.keys(), config.vocab_size, false)?;
-    let mut vs = options.var_store();
-    let (network, captured) = tch_facade::capture(|| Llama::new(vs.root(), &config));
-    let linears = name_linears(&vs, captured, part);
-    vs.freeze();
-    Ok(Box::new(Causal {
-        vs,
-        network,
-        linears,
-        tokens,
+    let kindred = Kindred {
         prefix: "model.",
-        tied: if config.tied { &[("model.embed_tokens.weight", &["lm_head.weight"])] } else { &[] },
+        hidden: config.hidden_size,
         max_positions: config.max_positions,
         vocab_size: config.vocab_size,
-        checkpoints: options.checkpoints(),
-    }))
-}
-
-fn part(name: &str) -> Option<Part> {
-    if name.contains(".self_attn.") {
-        Some(Part::Attention)
-    } else if name.contains(".mlp.") {
-        Some(Part::Ffn)
-    } else {
-        None
-    }
+        lm_head: match config.tied {
+            true => LmHead::Tied(&[("model.embed_tokens.weight", &["lm_head.weight"])]),
+            false => LmHead::Own { bias: false },
+        },
+    };
+    decoder::build((path, &file), head, options, kindred, |root| Llama::new(root, &config))
 }
 
 #[derive(Debug)]
@@ -60,24 +46,20 @@ struct Llama {
     embeddings: nn::Embedding,
     layers: Vec<Rc<dyn Block>>,
     norm: RmsNorm,
-    /// Empty where the embeddings are the head too.
-    head: OnceCell<nn::Linear>,
     rotary: Rotary,
 }
 
 impl Llama {
-    fn new(root: nn::Path, config: &LlamaConfig) -> Self {
-        let model = &root / "model";
+    fn new(root: &Scope, config: &LlamaConfig) -> Self {
+        let model = root / "model";
         let hidden = config.hidden_size;
         let layers = &model / "layers";
         let layer = |i| Rc::new(Layer::new(&layers / i, config)) as Rc<dyn Block>;
-        let head = || bare_linear(&root / "lm_head", hidden, config.vocab_size);
         Llama {
-            embeddings: embedding(&model / "embed_tokens", config.vocab_size, hidden),
+            embeddings: model.embedding("embed_tokens", config.vocab_size, hidden),
             layers: (0..config.layers).map(layer).collect(),
-            norm: RmsNorm::new(&model / "norm", config),
-            head: if config.tied { OnceCell::new() } else { head().into() },
-            rotary: Rotary::new(&config.frequencies, root.device()),
+            norm: model.rms_norm("norm", hidden, config.rms_norm_eps),
+            rotary: Rotary::new(&config.frequencies, root.path().device()),
         }
     }
 }
@@ -91,38 +73,16 @@ impl Network for Llama {
         &self.layers
     }
 
-    fn logits(&self, x: &Tensor) -> Tensor {
-        let x = self.norm.forward(x);
-        match self.head.get() {
-            Some(head) => head.forward(&x),
-            None => x.linear(&self.embeddings.ws, None::<&Tensor>),
-        }
-    }
-
-    fn untie(&self, root: nn::Path) -> Option<Tensor> {
-        untie(&self.head, root, &self.embeddings.ws)
+    fn norm(&self, x: &Tensor) -> Tensor {
+        self.norm.forward(x)
     }
 
     fn rotation(&self, positions: &Tensor, kind: Kind) -> Option<(Tensor, Tensor)> {
         Some(self.rotary.at(positions, kind))
     }
-}
 
-/// x / √(mean x² + ε) times a scale.
-#[derive(Debug)]
-struct RmsNorm {
-    scale: Tensor,
-    eps: f64,
-}
-
-impl RmsNorm {
-    fn new(path: nn::Path, config: &LlamaConfig) -> Self {
-        let scale = path.var("weight", &[config.hidden_size], nn::Init::Const(1.0));
-        RmsNorm { scale, eps: config.rms_norm_eps }
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        x.rms_norm(self.scale.size(), Some(&self.scale), self.eps)
+    fn words(&self) -> &nn::Embedding {
+        &self.embeddings
     }
 }
 
@@ -131,16 +91,17 @@ struct Layer {
     input_norm: RmsNorm,
     attention: SelfAttention,
     post_attention_norm: RmsNorm,
-    mlp: Mlp,
+    mlp: GatedMlp,
 }
 
 impl Layer {
-    fn new(path: nn::Path, config: &LlamaConfig) -> Self {
+    fn new(scope: Scope, config: &LlamaConfig) -> Self {
+        let norm = |name| scope.rms_norm(name, config.hidden_size, config.rms_norm_eps);
         Layer {
-            input_norm: RmsNorm::new(&path / "input_layernorm", config),
-            attention: SelfAttention::new(&path / "self_attn", config),
-            post_attention_norm: RmsNorm::new(&path / "post_attention_layernorm", config),
-            mlp: Mlp::new(&path / "mlp", config),
+            input_norm: norm("input_layernorm"),
+            attention: SelfAttention::new(&scope / "self_attn", config),
+            post_attention_norm: norm("post_attention_layernorm"),
+            mlp: mlp(&scope / "mlp", config),
         }
     }
 }
@@ -165,10 +126,9 @@ struct SelfAttention {
 }
 
 impl SelfAttention {
-    fn new(path: nn::Path, config: &LlamaConfig) -> Self {
-        let linear = |name, from, to| {
-            nn::linear(&path / name, from, to, with_bias(zeros(), config.attention_bias))
-        };
+    fn new(scope: Scope, config: &LlamaConfig) -> Self {
+        let linear =
+            |name, from, to| scope.adaptable(InAttention, name, (from, to), config.attention_bias);
         let (hidden, size) = (config.hidden_size, config.head_dim);
         SelfAttention {
             q_proj: linear("q_proj", hidden, config.heads * size),
@@ -193,31 +153,13 @@ impl SelfAttention {
     }
 }
 
-/// SwiGLU: down(act(gate x) ⊙ up x).
-#[derive(Debug)]
-struct Mlp {
-    gate_proj: nn::Linear,
-    up_proj: nn::Linear,
-    down_proj: nn::Linear,
-    activation: Activation,
-}
-
-impl Mlp {
-    fn new(path: nn::Path, config: &LlamaConfig) -> Self {
-        let linear = |name, from, to| {
-            nn::linear(&path / name, from, to, with_bias(zeros(), config.mlp_bias))
-        };
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        Mlp {
-            gate_proj: linear("gate_proj", hidden, wide),
-            up_proj: linear("up_proj", hidden, wide),
-            down_proj: linear("down_proj", wide, hidden),
-            activation: config.activation,
-        }
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let gate = self.activation.apply(&self.gate_proj.forward(x));
-        self.down_proj.forward(&(gate * self.up_proj.forward(x)))
+fn mlp(scope: Scope, config: &LlamaConfig) -> GatedMlp {
+    let linear = |name, shape| scope.adaptable(Ffn, name, shape, config.mlp_bias);
+    let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+    GatedMlp {
+        gate: linear("gate_proj", (hidden, wide)),
+        up: linear("up_proj", (hidden, wide)),
+        down: linear("down_proj", (wide, hidden)),
+        activation: config.activation,
     }
 }

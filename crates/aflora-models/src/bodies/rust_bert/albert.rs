@@ -1,17 +1,21 @@
 //! ALBERT: one block, run many times. An adapter on a layer of it is shared as its weight is.
 
 use super::bert::{adapt, check_sizes};
-use super::{absolute_positions, ConfigFile, RustBert, Wrapper};
-use crate::backbone::{Backbone, Batch};
+use super::{absolute_positions, labels, ConfigFile, RustBert, Wrapper};
+use crate::backbone::Backbone;
+use crate::batch::Batch;
+use crate::heads::Head;
+use crate::options::Options;
 use crate::Result;
 use ::rust_bert::albert::{AlbertConfig, AlbertForSequenceClassification};
 use aflora_core::Block;
 use std::path::Path;
-use tch::{Device, Tensor};
+use tch::Tensor;
 use tch_facade::nn;
 
 /// ALBERT from its `config.json`.
-pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
+pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let labels = labels("albert", head, options)?;
     let mut keys = ConfigFile::read(path, "albert", &["albert"])?;
     absolute_positions(&keys)?;
     check_sizes(&keys)?;
@@ -33,14 +37,15 @@ pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn 
     let wrapper = Wrapper {
         forward,
         block,
-        head: &["classifier"],
+        head_modules: &["classifier"],
+        class_rows: "classifier",
         prefix: "albert.",
         max_positions: config.max_position_embeddings,
         vocab_size: config.vocab_size,
         layer_norm_eps: keys.number("layer_norm_eps", 1e-12)?,
     };
     let build = |root: &nn::Path<'_>| AlbertForSequenceClassification::new(root, &config);
-    Ok(Box::new(RustBert::new(device, wrapper, build)?))
+    Ok(Box::new(RustBert::new(&keys, head, options, wrapper, build)?))
 }
 
 fn forward(model: &AlbertForSequenceClassification, batch: &Batch, train: bool) -> Result<Tensor> {

@@ -1,15 +1,21 @@
 //! BERT for sequence classification (and regression, with one label).
 
-use super::{absolute_positions, id2label, transformer_block, ConfigFile, RustBert, Wrapper};
-use crate::backbone::{Backbone, Batch};
+use super::{
+    absolute_positions, id2label, labels, transformer_block, ConfigFile, RustBert, Wrapper,
+};
+use crate::backbone::Backbone;
+use crate::batch::Batch;
+use crate::heads::Head;
+use crate::options::Options;
 use crate::Result;
 use ::rust_bert::bert::{BertConfig, BertForSequenceClassification};
 use std::path::Path;
-use tch::{Device, Tensor};
+use tch::Tensor;
 use tch_facade::nn;
 
 /// BERT from its `config.json`.
-pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
+pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let labels = labels("bert", head, options)?;
     let mut keys = ConfigFile::read(path, "bert", &["bert"])?;
     absolute_positions(&keys)?;
     check_sizes(&keys)?;
@@ -18,14 +24,15 @@ pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn 
     let wrapper = Wrapper {
         forward,
         block: transformer_block,
-        head: &["classifier"],
+        head_modules: &["classifier"],
+        class_rows: "classifier",
         prefix: "bert.",
         max_positions: config.max_position_embeddings,
         vocab_size: config.vocab_size,
         layer_norm_eps: keys.number("layer_norm_eps", 1e-12)?,
     };
     let build = |root: &nn::Path<'_>| BertForSequenceClassification::new(root, &config);
-    Ok(Box::new(RustBert::new(device, wrapper, build)?))
+    Ok(Box::new(RustBert::new(&keys, head, options, wrapper, build)?))
 }
 
 /// Sizes without which rust-bert would panic, or build something else.

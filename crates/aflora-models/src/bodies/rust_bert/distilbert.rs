@@ -1,12 +1,15 @@
 //! DistilBERT: half of BERT's layers, no token types, and other names.
 
-use super::{id2label, ConfigFile, RustBert, Wrapper};
-use crate::backbone::{Backbone, Batch};
+use super::{id2label, labels, ConfigFile, RustBert, Wrapper};
+use crate::backbone::Backbone;
+use crate::batch::Batch;
+use crate::heads::Head;
+use crate::options::Options;
 use crate::{Error, Result};
 use ::rust_bert::distilbert::{DistilBertConfig, DistilBertModelClassifier};
 use aflora_core::Block;
 use std::path::Path;
-use tch::{Device, Tensor};
+use tch::Tensor;
 use tch_facade::nn;
 
 /// Keys that transformers reads as others.
@@ -17,7 +20,8 @@ const ALIASES: &[(&str, &str)] = &[
 ];
 
 /// DistilBERT from its `config.json`.
-pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
+pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let labels = labels("distilbert", head, options)?;
     let mut keys = ConfigFile::read(path, "distilbert", &["distilbert"])?.rename(ALIASES);
     for key in ["vocab_size", "hidden_dim", "max_position_embeddings", "n_layers"] {
         keys.size(key)?;
@@ -38,14 +42,15 @@ pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn 
     let wrapper = Wrapper {
         forward,
         block,
-        head: &["pre_classifier", "classifier"],
+        head_modules: &["pre_classifier", "classifier"],
+        class_rows: "classifier",
         prefix: "distilbert.",
         max_positions: config.max_position_embeddings,
         vocab_size: config.vocab_size,
         layer_norm_eps: 1e-12,
     };
     let build = |root: &nn::Path<'_>| DistilBertModelClassifier::new(root, &config);
-    Ok(Box::new(RustBert::new(device, wrapper, build)?))
+    Ok(Box::new(RustBert::new(&keys, head, options, wrapper, build)?))
 }
 
 fn forward(model: &DistilBertModelClassifier, batch: &Batch, train: bool) -> Result<Tensor> {

@@ -1,23 +1,29 @@
 //! ELECTRA's discriminator. rust-bert has its encoder but no head for sequences: that is here.
 
 use super::bert::check_sizes;
-use super::{absolute_positions, transformer_block, ConfigFile, RustBert, Wrapper};
-use crate::backbone::{Backbone, Batch};
+use super::{absolute_positions, labels, transformer_block, ConfigFile, RustBert, Wrapper};
+use crate::backbone::Backbone;
+use crate::batch::Batch;
+use crate::heads::dense::DenseHead;
+use crate::heads::Head;
+use crate::nn::activation::Activation;
+use crate::options::Options;
 use crate::{Error, Result};
 use ::rust_bert::electra::{ElectraConfig, ElectraModel};
 use std::path::Path;
-use tch::{Device, Tensor};
-use tch_facade::nn::{self, Module};
+use tch::Tensor;
+use tch_facade::nn;
 
 struct Electra {
     encoder: ElectraModel,
-    dense: nn::Linear,
-    out_proj: nn::Linear,
-    dropout: f64,
+    /// One of the encoder's weights, of the kind that it computes in.
+    weight: Tensor,
+    head: DenseHead,
 }
 
 /// ELECTRA from its `config.json`.
-pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
+pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let labels = labels("electra", head, options)?;
     let mut keys = ConfigFile::read(path, "electra", &["electra"])?;
     absolute_positions(&keys)?;
     check_sizes(&keys)?;
@@ -32,7 +38,8 @@ pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn 
     let wrapper = Wrapper {
         forward,
         block: transformer_block,
-        head: &["classifier"],
+        head_modules: &["classifier"],
+        class_rows: "classifier.out_proj",
         prefix: "electra.",
         max_positions: config.max_position_embeddings,
         vocab_size: config.vocab_size,
@@ -40,20 +47,26 @@ pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn 
     };
     let build = |root: &nn::Path<'_>| {
         let (classifier, hidden) = (root / "classifier", config.hidden_size);
+        let encoder = ElectraModel::new(root / "electra", &config);
+        let norm = root / "electra" / "embeddings" / "LayerNorm";
         Ok(Electra {
-            encoder: ElectraModel::new(root / "electra", &config),
-            dense: nn::linear(&classifier / "dense", hidden, hidden, Default::default()),
-            out_proj: nn::linear(&classifier / "out_proj", hidden, labels, Default::default()),
-            dropout,
+            encoder,
+            weight: norm.get("weight").unwrap_or_default(),
+            head: DenseHead {
+                dense: nn::linear(&classifier / "dense", hidden, hidden, Default::default()),
+                activation: Activation::Gelu,
+                out: nn::linear(&classifier / "out_proj", hidden, labels, Default::default()),
+                dropout: [dropout; 2],
+            },
         })
     };
-    Ok(Box::new(RustBert::new(device, wrapper, build)?))
+    Ok(Box::new(RustBert::new(&keys, head, options, wrapper, build)?))
 }
 
 fn forward(model: &Electra, batch: &Batch, train: bool) -> Result<Tensor> {
     // rust-bert adds this model's mask to the scores as it is: a mask of ones and zeros would
     // hide nothing. One of three dimensions goes through unchanged.
-    let kind = model.dense.ws.kind();
+    let kind = model.weight.kind();
     let hidden = (&batch.attention_mask - 1).to_kind(kind) * 1e30;
     let output = model
         .encoder
@@ -66,7 +79,5 @@ fn forward(model: &Electra, batch: &Batch, train: bool) -> Result<Tensor> {
             train,
         )
         .map_err(|e| Error::Forward(e.to_string()))?;
-    let drop = |x: Tensor| x.dropout(model.dropout, train);
-    let x = model.dense.forward(&drop(output.hidden_state.select(1, 0))).gelu("none");
-    Ok(model.out_proj.forward(&drop(x)))
+    Ok(model.head.forward(output.hidden_state.select(1, 0), train))
 }

@@ -1,12 +1,15 @@
 //! RoBERTa, and XLM-RoBERTa, which is the same network with another vocabulary.
 
 use super::bert::{adapt, check_sizes};
-use super::{absolute_positions, transformer_block, ConfigFile, RustBert, Wrapper};
-use crate::backbone::{Backbone, Batch};
+use super::{absolute_positions, labels, transformer_block, ConfigFile, RustBert, Wrapper};
+use crate::backbone::Backbone;
+use crate::batch::Batch;
+use crate::heads::Head;
+use crate::options::Options;
 use crate::Result;
 use ::rust_bert::roberta::{RobertaConfig, RobertaForSequenceClassification};
 use std::path::Path;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use tch_facade::nn;
 
 /// The padding token's id where the config has none.
@@ -19,7 +22,8 @@ struct Roberta {
 }
 
 /// RoBERTa from its `config.json`.
-pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn Backbone>> {
+pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let labels = labels("roberta", head, options)?;
     let mut keys = ConfigFile::read(path, "roberta", &["roberta", "xlm-roberta", "camembert"])?;
     absolute_positions(&keys)?;
     check_sizes(&keys)?;
@@ -35,7 +39,8 @@ pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn 
     let wrapper = Wrapper {
         forward,
         block: transformer_block,
-        head: &["classifier"],
+        head_modules: &["classifier"],
+        class_rows: "classifier.out_proj",
         prefix: "roberta.",
         max_positions: config.max_position_embeddings - pad - 1,
         vocab_size: config.vocab_size,
@@ -44,7 +49,7 @@ pub(crate) fn build(path: &Path, labels: i64, device: Device) -> Result<Box<dyn 
     let build = |root: &nn::Path<'_>| {
         RobertaForSequenceClassification::new(root, &config).map(|model| Roberta { model, pad })
     };
-    Ok(Box::new(RustBert::new(device, wrapper, build)?))
+    Ok(Box::new(RustBert::new(&keys, head, options, wrapper, build)?))
 }
 
 fn forward(roberta: &Roberta, batch: &Batch, train: bool) -> Result<Tensor> {

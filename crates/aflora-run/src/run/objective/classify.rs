@@ -7,7 +7,8 @@ use crate::run::batches::{width_for, EncodedSet};
 use crate::run::chance;
 use crate::run::passes::Passes;
 use crate::ui::Progress;
-use aflora_models::{AdaptedModel, Batch};
+use aflora_core::Checkpoints;
+use aflora_models::{AdaptedModel, Batch, Forward};
 use anyhow::{bail, Result};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Reduction, Tensor};
@@ -48,9 +49,10 @@ impl Objective for Classify {
         rows.len()
     }
 
-    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Tensor> {
+    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<(Tensor, Checkpoints)> {
         let (batch, labels) = on_device(batch)?;
-        self.loss_of(&model.forward(&batch, true)?, &labels)
+        let Forward { logits, checkpoints } = model.forward(&batch, true)?;
+        Ok((self.loss_of(&logits, &labels)?, checkpoints))
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {
@@ -151,7 +153,7 @@ impl Classify {
         self.passes.each(&set.longest_first(), |batch_rows| {
             let tensors = self.collate(set, batch_rows).map(|t| t.to_device(self.device));
             let (batch, labels) = on_device(&tensors)?;
-            let logits = model.forward(&batch, false)?;
+            let logits = model.forward(&batch, false)?.logits;
             let sum = self.loss_of(&logits, &labels)?.double_value(&[]);
             let answers = if regression { logits.squeeze_dim(1) } else { logits.argmax(1, false) };
             let answers = Vec::<f64>::try_from(answers.to_kind(Kind::Double))?;

@@ -8,7 +8,8 @@ use crate::run::chance;
 use crate::run::passes::Passes;
 use crate::run::tokens::{Tokens, EMPTY, TRUNCATED};
 use crate::ui::Progress;
-use aflora_models::AdaptedModel;
+use aflora_core::Checkpoints;
+use aflora_models::{AdaptedModel, Forward};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -79,7 +80,8 @@ impl Write {
         let tensors = self.texts.collate(&self.eval, rows, self.device);
         let tensors: Vec<Tensor> = tensors.iter().map(|t| t.to_device(self.device)).collect();
         let (batch, labels) = on_device(&tensors)?;
-        let sum = self.texts.cross_entropy_in_slices(&model.forward(&batch, false)?, &labels)?;
+        let logits = model.forward(&batch, false)?.logits;
+        let sum = self.texts.cross_entropy_in_slices(&logits, &labels)?;
         Ok((sum, wanted(&self.eval, rows) as f64))
     }
 
@@ -90,7 +92,7 @@ impl Write {
         order.sort_by_key(|&row| std::cmp::Reverse(self.eval.length(row, IDS)));
         progress.begin(&format!("loss {}", self.eval_split), order.len() as u64);
         let _no_grad = tch::no_grad_guard();
-        let vocabulary = usize::try_from(model.backbone().vocab_size())?;
+        let vocabulary = usize::try_from(model.backbone().about().vocab_size)?;
         let width = |row: usize| self.eval.length(row, LABELS) * vocabulary;
         let (mut total, mut count, mut done) = (0.0, 0.0, 0);
         self.loss_passes.each_of_size(&order, width, |rows| {
@@ -133,9 +135,10 @@ impl Objective for Write {
         wanted(&self.train, &rows)
     }
 
-    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Tensor> {
+    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<(Tensor, Checkpoints)> {
         let (batch, labels) = on_device(batch)?;
-        self.texts.cross_entropy(&model.forward(&batch, true)?, &labels)
+        let Forward { logits, checkpoints } = model.forward(&batch, true)?;
+        Ok((self.texts.cross_entropy(&logits, &labels)?, checkpoints))
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {

@@ -1,0 +1,40 @@
+//! Normalisations.
+
+use super::linear::dropout;
+use aflora_cuda::ops;
+use tch::Tensor;
+use tch_facade::nn::{LayerNorm, Module};
+
+/// The end of a post-norm sub-block: LayerNorm(dropout(out) + what went in).
+#[derive(Debug)]
+pub(crate) struct AddNorm {
+    pub norm: LayerNorm,
+    pub eps: f64,
+    pub dropout: f64,
+}
+
+impl AddNorm {
+    /// `out` and `x` `[batch, length, hidden]` to the same.
+    pub fn forward(&self, out: Tensor, x: &Tensor, train: bool) -> Tensor {
+        let p = if train { self.dropout } else { 0.0 };
+        let (gamma, beta) = (self.norm.ws.as_ref(), self.norm.bs.as_ref());
+        match ops::add_layer_norm(&out, x, gamma, beta, self.eps, p) {
+            Some(y) => y,
+            None => self.norm.forward(&(dropout(out, p, train) + x)),
+        }
+    }
+}
+
+/// x / √(mean x² + ε) times a scale.
+#[derive(Debug)]
+pub(crate) struct RmsNorm {
+    pub scale: Tensor,
+    pub eps: f64,
+}
+
+impl RmsNorm {
+    /// `[.., hidden]` to the same.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.rms_norm(self.scale.size(), Some(&self.scale), self.eps)
+    }
+}
