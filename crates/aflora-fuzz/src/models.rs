@@ -236,9 +236,10 @@ pub fn tokenizer_settings(bytes: &[u8]) {
         ("added_tokens.json", added),
         ("config.json", model),
     ];
-    let vocabularies: [&[(&str, &str)]; 4] = [
+    let vocabularies: [&[(&str, &str)]; 5] = [
         &[("vocab.txt", "word_piece/vocab.txt")],
         &[("tokenizer.json", "word_piece/tokenizer.json")],
+        &[("tokenizer.json", "albert.json")],
         &[("vocab.json", "bpe/vocab.json"), ("merges.txt", "bpe/merges.txt")],
         &[("tokenizer.model", "llama_bpe/tokenizer.model")],
     ];
@@ -257,11 +258,17 @@ pub fn tokenizer_settings_seeds() -> Vec<Vec<u8>> {
         "single_word":true,"special":true}}}"#;
     let byte_level = r#"{"add_prefix_space":true,"add_bos_token":true,"add_eos_token":true,"bos_token":"<s>",
         "eos_token":{"__type":"AddedToken","content":"</s>"},"image_token":"<i>"}"#;
+    let pieces = r#"{"do_lower_case":false,"keep_accents":true,"add_prefix_space":false,"remove_space":true,
+        "split_by_punct":true,"do_basic_tokenize":false,"bos_token":"[CLS]","eos_token":"[SEP]"}"#;
     let map = r#"{"additional_special_tokens":["<word>",{"content":"<x>","rstrip":true}],"pad_token":null}"#;
     let seed = |parts: [&str; 4]| files::join(&parts.map(|part| part.as_bytes().to_vec()));
     vec![
         seed([config, map, r#"{"<ent>":86}"#, r#"{"model_type":"bert"}"#]),
         seed([byte_level, map, r#"{"<ent>":400}"#, r#"{"model_type":"gpt2"}"#]),
+        seed([pieces, map, "{}", r#"{"model_type":"albert"}"#]),
+        seed([pieces, "{}", "{}", r#"{"tokenizer_class":"XLMRobertaTokenizer"}"#]),
+        seed([pieces, "{}", "{}", r#"{"tokenizer_class":"DebertaV2Tokenizer"}"#]),
+        seed(["{}", "{}", "{}", r#"{"model_type":"mpnet"}"#]),
         seed([r#"{"legacy":true}"#, "{}", "{}", r#"{"tokenizer_class":"LlamaTokenizer"}"#]),
     ]
 }

@@ -123,8 +123,8 @@ pub trait Backbone: std::fmt::Debug {
     }
 }
 
-/// Runs `build`; what it builds has shapes, and its large weights take no memory. It can be
-/// looked at, but neither loaded nor run.
+/// Runs `build`; the models and adapters that it builds have shapes, and their large weights take
+/// neither memory nor time to draw. They can be looked at, but neither loaded nor run.
 pub fn shapes_only<T>(build: impl FnOnce() -> T) -> T {
-    tch_facade::without_weights(build)
+    aflora_core::adapter::shapes_only(|| tch_facade::without_weights(build))
 }

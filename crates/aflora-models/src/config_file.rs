@@ -1,6 +1,6 @@
 //! A model's config.json.
 
-use crate::{json, Error, Result};
+use crate::{json, said, Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -48,9 +48,9 @@ impl ConfigFile {
         self
     }
 
-    /// Tells of something odd that is no error.
+    /// Tells of something odd that is no error, once however often the file is read.
     pub(crate) fn warn(&self, words: &str) {
-        tracing::warn!("{}: {words}", self.path.display());
+        said::warn(&self.path, words);
     }
 
     pub(crate) fn problem(&self, problem: String) -> Error {

@@ -37,6 +37,7 @@ pub mod merged;
 mod nn;
 mod options;
 mod registry;
+mod said;
 pub mod targets;
 pub mod tokenizer;
 pub mod weights;

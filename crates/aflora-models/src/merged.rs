@@ -61,7 +61,16 @@ pub fn save(
             *kind = json!("float32");
         }
     }
-    let weights = weights(model);
+    let mut weights = weights(model);
+    // A reader that is told that they are not one starts those anew that it does not find.
+    if keys.get("tie_word_embeddings") == Some(&json!(false)) {
+        for (name, others) in model.backbone().about().tied {
+            for other in *others {
+                let shared = weights[*name].shallow_clone();
+                weights.entry(other.to_string()).or_insert(shared);
+            }
+        }
+    }
     write_whole(folder, |folder| {
         let path = folder.join("config.json");
         fs::write(&path, json::to_text(&keys) + "\n").map_err(Error::io(&path))?;

@@ -3,19 +3,20 @@
 
 mod common;
 
+use aflora_core::adapter::{LoraConfig, MethodConfig};
+use aflora_models::merged::{self, Answers};
 use aflora_models::weights::{self, LoadReport};
-use aflora_models::{build, Backbone, Head};
+use aflora_models::{build, shapes_only, Backbone, Head, Pattern};
+use common::adapters::trained;
+use common::log::logged;
 use common::writers::{batch, load};
 use common::{cpu, fixture, relative, tensors};
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
-use tracing_subscriber::util::SubscriberInitExt;
 
 type Tensors = BTreeMap<String, Tensor>;
 
@@ -36,37 +37,23 @@ fn changed(from: &str, keys: Value, change: impl FnOnce(&mut Tensors)) -> TempDi
 }
 
 fn writer(kind: &str, folder: &Path) -> (Box<dyn Backbone>, Result<LoadReport, String>) {
-    let model = build(kind, &folder.join("config.json"), Head::Language, &cpu()).unwrap();
+    let config = folder.join("config.json");
+    let build = || build(kind, &config, Head::Language, &cpu()).unwrap();
+    let model = build();
     let report = weights::load(model.as_ref(), folder).map_err(|error| error.to_string());
+    let checked = weights::check_for(shapes_only(build).as_ref(), folder, &[]);
+    let refused = checked.map_err(|error| error.to_string()).err();
+    assert_eq!(refused.as_ref(), report.as_ref().err(), "a check says what loading says");
     (model, report)
 }
 
 fn classifier(folder: &Path, classes: &[&[&str]]) -> (Box<dyn Backbone>, LoadReport) {
-    let model = build("bert", &folder.join("config.json"), Head::Classes(2), &cpu()).unwrap();
+    let config = folder.join("config.json");
+    let build = || build("bert", &config, Head::Classes(2), &cpu()).unwrap();
+    let model = build();
     let report = weights::load_for(model.as_ref(), folder, classes).unwrap();
+    weights::check_for(shapes_only(build).as_ref(), folder, classes).unwrap();
     (model, report)
-}
-
-/// What was logged meanwhile.
-fn logged(run: impl FnOnce()) -> String {
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-    impl Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let sink = Sink::default();
-    let writer = sink.clone();
-    let log = tracing_subscriber::fmt().with_writer(Mutex::new(writer)).with_ansi(false).finish();
-    let guard = log.set_default();
-    run();
-    drop(guard);
-    let bytes = sink.0.lock().unwrap().clone();
-    String::from_utf8(bytes).unwrap()
 }
 
 #[test]
@@ -134,14 +121,76 @@ fn a_head_that_is_not_tied_is_read_and_missed() {
 }
 
 #[test]
-fn tables_of_encoder_and_decoder_that_differ_are_refused_by_name() {
+fn a_table_of_the_encoder_s_own_is_kept_apart_as_in_transformers() {
     let other = |weights: &mut Tensors| {
         let table = &weights["model.shared.weight"] + 1.0;
         weights.insert("model.encoder.embed_tokens.weight".into(), table);
     };
-    let (_, report) = writer("bart", changed("writers/bart", json!({}), other).path());
-    let error = report.unwrap_err();
-    assert!(error.contains("`model.encoder.embed_tokens.weight` and `model.shared"), "{error}");
+    let (model, report) = writer("bart", changed("writers/bart", json!({}), other).path());
+    let warnings = report.unwrap().warnings;
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    let expected =
+        "`model.encoder.embed_tokens.weight` and `model.shared.weight` have other values";
+    assert!(warning.starts_with(expected), "{warning}");
+    let variables = model.var_store().variables();
+    let own = &variables["model.encoder.embed_tokens.weight"];
+    assert!(relative(own, &(&variables["model.shared.weight"] + 1.0)) < 1e-6);
+    assert!(!variables.contains_key("model.decoder.embed_tokens.weight"));
+}
+
+#[test]
+fn a_merged_model_whose_tables_are_said_to_be_apart_has_them_all() {
+    // Here encoder and decoder read one table, and nothing says so but the numbers.
+    let keys = json!({ "tie_word_embeddings": false });
+    let copied = |weights: &mut Tensors| {
+        let shared = weights["model.shared.weight"].copy();
+        weights.insert("model.encoder.embed_tokens.weight".into(), shared.copy());
+        weights.insert("lm_head.weight".into(), shared * 2.0);
+    };
+    let folder = changed("writers/bart", keys, copied);
+    let (model, report) = writer("bart", folder.path());
+    let warnings = report.unwrap().warnings;
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    assert!(
+        warning.starts_with("the weights have no `model.decoder.embed_tokens.weight`, though"),
+        "{warning}"
+    );
+    let method = MethodConfig::Lora(LoraConfig::default());
+    let model = trained(&method, model, Pattern::Regex(".*".into()));
+    let merged = folder.path().join("merged");
+    merged::save(&model, "bart", folder.path(), &merged, Answers::Text).unwrap();
+    let stored = weights::read_tensors(&merged.join("model.safetensors")).unwrap();
+    let table = |name: &str| &stored[name];
+    let shared = table("model.shared.weight");
+    for same in ["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"] {
+        assert_eq!(table(same), shared, "{same}");
+    }
+    assert_eq!(table("lm_head.weight"), &(shared * 2.0));
+    assert_eq!(writer("bart", &merged).1.unwrap().warnings, [""; 0]);
+}
+
+/// [`writer`] checks each by its shapes, too.
+#[test]
+fn whatever_tensor_is_missing_or_of_another_shape_a_check_of_shapes_finds_as_loading_does() {
+    for (kind, from) in
+        [("bart", "writers/bart"), ("gpt2", "writers/gpt2"), ("llama", "writers/llama")]
+    {
+        let names: Vec<String> =
+            tensors(&format!("{from}/model.safetensors")).into_keys().collect();
+        let mut refused = 0;
+        for name in &names {
+            let without = |weights: &mut Tensors| drop(weights.remove(name));
+            let longer = |weights: &mut Tensors| {
+                let tensor = weights[name].unsqueeze(0);
+                weights.insert(name.clone(), tensor);
+            };
+            let missing = writer(kind, changed(from, json!({}), without).path()).1;
+            let misfit = writer(kind, changed(from, json!({}), longer).path()).1.unwrap_err();
+            assert!(misfit.contains(&format!("`{name}` has shape [1, ")), "{kind}: {misfit}");
+            refused += usize::from(missing.is_err_and(|error| error.contains(name.as_str())));
+        }
+        assert!(refused + 2 >= names.len(), "{kind}: {refused} of {}", names.len());
+    }
 }
 
 #[test]
@@ -168,6 +217,24 @@ fn of_an_old_and_a_new_key_the_one_counts_that_counts_in_transformers() {
         assert_eq!(writer("gpt2", folder.path()).1.unwrap().warnings, [""; 0]);
     });
     assert!(log.contains("`num_hidden_layers` is 2, but `n_layer`, which means the same, is 7"));
+}
+
+#[test]
+fn a_warning_about_a_file_is_said_once_however_often_it_is_read() {
+    let scaled = json!({ "rope_type": "linear", "rope_theta": 500.0, "factor": 2.0 });
+    let keys = json!({ "rope_theta": 100.0, "rope_parameters": scaled, "pad_token_id": 80 });
+    let broken = |weights: &mut Tensors| {
+        let _ = weights.get_mut("lm_head.weight").unwrap().get(3).fill_(f64::NAN);
+    };
+    let folder = changed("writers/llama", keys.clone(), broken);
+    let log = logged(|| (0..3).for_each(|_| drop(writer("llama", folder.path()))));
+    for once in ["`rope_theta` is 100", "`pad_token_id` is 80", "of `lm_head.weight`, 32 are NaN"] {
+        assert_eq!(log.matches(once).count(), 1, "{once}\n{log}");
+    }
+    // Another file with the same fault is another.
+    let folder = changed("writers/llama", keys, |_| {});
+    let log = logged(|| drop(writer("llama", folder.path())));
+    assert!(log.contains("`rope_theta` is 100"), "{log}");
 }
 
 #[test]

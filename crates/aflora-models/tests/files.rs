@@ -161,7 +161,7 @@ fn module_names_that_match_nothing_are_refused() {
         1,
     );
     let error = model.unwrap_err().to_string();
-    assert!(error.contains("`pooler` in train_modules names no module"), "{error}");
+    assert!(error.contains("train_modules: `pooler` names no module"), "{error}");
     let modules = ["bert.pooler".to_string()];
     let model = AdaptedModel::new(
         bert("bert_classes", 2),

@@ -4,6 +4,8 @@ mod common;
 
 use aflora_models::TextEncoder;
 use common::fixture;
+use common::log::logged;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Compares every case of `golden`; gives how many there were.
@@ -101,7 +103,7 @@ fn a_missing_or_damaged_tokenizer_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let error = |max| TextEncoder::from_folder(folder.path(), max).unwrap_err().to_string();
     assert!(error(16).contains("expected `tokenizer.json`, a SentencePiece `spm.model`"));
-    assert!(error(2).contains("max_length is 2"), "no room for special tokens");
+    assert!(error(2).contains("`max_length` is 2"), "no room for special tokens");
     std::fs::write(folder.path().join("vocab.txt"), "a\nb\n").unwrap();
     assert!(error(16).contains("no [CLS] in it"));
     std::fs::write(folder.path().join("tokenizer.json"), "{\"version\"").unwrap();
@@ -139,15 +141,15 @@ fn half_a_byte_level_bpe_is_refused() {
 fn every_file_beside_a_vocabulary_counts_as_in_transformers() {
     let text = std::fs::read_to_string(fixture("resolved.json")).unwrap();
     let cases: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
-    assert!(cases.len() > 25);
-    let mut wrong = Vec::new();
+    assert!(cases.len() > 45);
+    let (mut wrong, mut warned) = (Vec::new(), Vec::new());
     for case in &cases {
         let folder = tempfile::tempdir().unwrap();
         for file in case["files"].as_array().unwrap() {
             let from = fixture(file.as_str().unwrap());
-            let name = match file.as_str() {
-                Some("llama.json") => "tokenizer.json".as_ref(),
-                _ => from.file_name().unwrap(),
+            let name = match file.as_str().unwrap().contains('/') {
+                true => from.file_name().unwrap(),
+                false => "tokenizer.json".as_ref(),
             };
             std::fs::copy(&from, folder.path().join(name)).unwrap();
         }
@@ -155,7 +157,14 @@ fn every_file_beside_a_vocabulary_counts_as_in_transformers() {
             std::fs::write(folder.path().join(name), keys.to_string()).unwrap();
         }
         let length = case["max_length"].as_u64().unwrap() as usize;
-        let encoder = TextEncoder::from_folder(folder.path(), length).unwrap();
+        let mut opened = None;
+        let log =
+            logged(|| opened = Some(TextEncoder::from_folder(folder.path(), length).unwrap()));
+        let encoder = opened.unwrap();
+        for line in log.lines() {
+            let key = line.split('`').nth(1).unwrap();
+            warned.push(format!("{}: {key}", case["name"].as_str().unwrap()));
+        }
         for (row, text) in case["texts"].as_array().unwrap().iter().enumerate() {
             let pair = match text.as_array() {
                 Some(both) => (both[0].as_str().unwrap(), both[1].as_str()),
@@ -170,6 +179,127 @@ fn every_file_beside_a_vocabulary_counts_as_in_transformers() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // What counts is no warning, and what transformers leaves out is one.
+    let left_out = [
+        "tokenizer.json as it is: do_lower_case",
+        "llama's tokenizer.json: add_eos_token",
+        "albert's capitals and accents kept: remove_space",
+        "albert's file as it is: do_lower_case",
+        "albert's file as it is: keep_accents",
+        "xlm-roberta of a class: add_bos_token",
+        "xlm-roberta of a class: add_eos_token",
+        "xlm-roberta does not lowercase: do_lower_case",
+        "albert with another unknown word: unk_token",
+    ];
+    assert_eq!(warned, left_out);
+}
+
+#[test]
+fn a_class_that_is_not_built_of_its_vocabulary_is_said() {
+    for (files, keys, expected) in [
+        (
+            vec!["word_piece/vocab.txt"],
+            json!({ "tokenizer_class": "BertJapaneseTokenizer" }),
+            "`tokenizer_class` is `BertJapaneseTokenizer`, which is not built of a vocab.txt: it is read as BERT's",
+        ),
+        (
+            vec!["bpe/vocab.json", "bpe/merges.txt"],
+            json!({ "tokenizer_class": "CLIPTokenizer" }),
+            "`tokenizer_class` is `CLIPTokenizer`, which is not built of a vocab.json: it is read as RoBERTa's",
+        ),
+        (vec!["word_piece/vocab.txt"], json!({ "tokenizer_class": "BertTokenizerFast" }), ""),
+        (vec!["word_piece/vocab.txt"], json!({}), ""),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let from = fixture(file);
+            std::fs::copy(&from, folder.path().join(from.file_name().unwrap())).unwrap();
+        }
+        std::fs::write(folder.path().join("tokenizer_config.json"), keys.to_string()).unwrap();
+        let log = logged(|| drop(TextEncoder::from_folder(folder.path(), 16).unwrap()));
+        assert!(log.contains(expected) && log.is_empty() == expected.is_empty(), "{log}");
+    }
+}
+
+/// transformers takes no notice of them either, and says nothing.
+#[test]
+fn a_setting_that_does_not_count_is_said_with_its_file_and_value() {
+    let told = |file: &str, keys: serde_json::Value| {
+        let folder = tempfile::tempdir().unwrap();
+        let name = if file.ends_with(".json") { "tokenizer.json" } else { "tokenizer.model" };
+        std::fs::copy(fixture(file), folder.path().join(name)).unwrap();
+        std::fs::write(folder.path().join("tokenizer_config.json"), keys.to_string()).unwrap();
+        logged(|| {
+            (0..2).for_each(|_| drop(TextEncoder::from_folder(folder.path(), 16).unwrap()));
+        })
+    };
+    let ends = json!({ "bos_token": "[CLS]", "eos_token": "[SEP]", "pad_token": "<pad>" });
+    let stated = |words: bool, class: &str| {
+        let mut keys = ends.clone();
+        keys["tokenizer_class"] = class.into();
+        for key in [
+            "do_lower_case",
+            "strip_accents",
+            "tokenize_chinese_chars",
+            "split_by_punct",
+            "do_basic_tokenize",
+            "remove_space",
+            "add_prefix_space",
+            "add_bos_token",
+            "add_eos_token",
+        ] {
+            keys[key] = words.into();
+        }
+        keys["keep_accents"] = (!words).into();
+        keys
+    };
+    // The file lowers capitals, strips accents, marks the first word, and has both ends.
+    for (words, expected) in [
+        (
+            false,
+            vec![
+                "`do_lower_case` is false, which does not count beside this tokenizer.json: texts are lowercased",
+                "`strip_accents` is false, which does not count beside this tokenizer.json: accents are stripped",
+                "`keep_accents` is true, which does not count beside this tokenizer.json: accents are stripped",
+                "`add_prefix_space` is false, which does not count beside this tokenizer.json: a text's first",
+                "`add_bos_token` is false, which does not count beside this tokenizer.json: a bos_token begins",
+                "`add_eos_token` is false, which does not count beside this tokenizer.json: an eos_token ends",
+            ],
+        ),
+        (
+            true,
+            vec![
+                "`tokenize_chinese_chars` is true, which does not count beside this tokenizer.json: Chinese",
+                "`split_by_punct` is true, which does not count beside this tokenizer.json: words are not",
+                "`do_basic_tokenize` is true, which does not count beside this tokenizer.json: words are not",
+                "`remove_space` is true, which does not count beside this tokenizer.json: spaces around",
+            ],
+        ),
+    ] {
+        let log = told("albert.json", stated(words, "PreTrainedTokenizerFast"));
+        assert_eq!(log.matches(" WARN ").count(), expected.len(), "{log}");
+        for words in expected {
+            assert_eq!(log.matches(words).count(), 1, "missing: {words}\n{log}");
+            assert!(log.contains(&format!("tokenizer_config.json: {words}")), "{log}");
+        }
+    }
+    // What a class is made by is met, and what is met is not worth a word.
+    let counts = json!({
+        "tokenizer_class": "AlbertTokenizer", "do_lower_case": false, "keep_accents": true,
+        "add_prefix_space": false, "remove_space": true,
+    });
+    assert_eq!(told("albert.json", counts), "");
+    let log = told(
+        "xlm_roberta.json",
+        json!({ "tokenizer_class": "XLMRobertaTokenizer", "do_lower_case": true }),
+    );
+    assert!(log.contains("capitals are kept"), "{log}");
+    let log = told("llama_bpe/tokenizer.model", json!({ "add_prefix_space": false }));
+    assert!(log
+        .contains("`add_prefix_space` is false, which does not count beside this tokenizer.model"));
+    let byte_level =
+        json!({ "do_lower_case": false, "strip_accents": false, "add_prefix_space": null });
+    assert_eq!(told("llama.json", byte_level), "");
 }
 
 /// The model's reader takes them, so the tokenizer's must not read another file of the same name.

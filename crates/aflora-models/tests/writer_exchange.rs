@@ -14,12 +14,13 @@ use std::path::Path;
 use std::process::Command;
 use tch::{Kind, Tensor};
 
-const NAMES: [(&str, &str); 5] = [
+const NAMES: [(&str, &str); 6] = [
     ("llama3", "llama"),
     ("gpt2", "gpt2"),
     ("gpt_neo", "gpt_neo"),
     ("gptj", "gptj"),
     ("bart", "bart"),
+    ("bart_untied", "bart"),
 ];
 
 /// Adapters on every layer, away from their start.

@@ -8,12 +8,12 @@ use crate::device;
 use crate::is_usage;
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::place::Place;
-use crate::run::prepare::{build_model, check_precision, steps_per_epoch, texts, Data};
+use crate::run::prepare::{build_shapes, check_precision, steps_per_epoch, texts, Data};
 use crate::ui::{words, Progress};
-use aflora_core::RunLength;
-use aflora_models::{tokenizer, weights, AdaptedModel, Backbone, Error as ModelError, TextEncoder};
+use aflora_core::{Method, RunLength};
+use aflora_models::{shapes_only, tokenizer, weights, AdaptedModel, Backbone, TextEncoder};
 use anyhow::Result;
-use tch::{Device, Kind};
+use tch::Kind;
 
 /// What was found.
 #[derive(Default)]
@@ -33,28 +33,50 @@ fn problem(error: &anyhow::Error) -> Problem {
     Problem::at(None, words(error))
 }
 
-/// A model of which only the shapes are there, with its adapters.
+/// A model of which only the shapes are there, built once for all that looks at it.
 #[derive(Debug)]
 pub struct Shapes {
-    adapted: Option<AdaptedModel>,
+    backbone: Box<dyn Backbone>,
     problems: Vec<Problem>,
 }
 
 impl Shapes {
-    /// What does not go together, if anything.
+    /// The model.
+    pub fn backbone(&self) -> &dyn Backbone {
+        self.backbone.as_ref()
+    }
+
+    /// Refuses what does not go together: of the model, and of it with its adapters.
     ///
     /// # Errors
     /// All of it.
-    pub fn accept(self) -> Result<(), ConfigErrors> {
-        match self.problems.is_empty() {
+    pub fn accept(self, resolved: &Resolved, method: &dyn Method) -> Result<()> {
+        let Shapes { backbone, mut problems } = self;
+        match adapted(backbone, resolved, method) {
+            Err(error) if is_usage(&error) => problems.push(problem(&error)),
+            made => drop(made?),
+        }
+        match problems.is_empty() {
             true => Ok(()),
-            false => Err(ConfigErrors(self.problems)),
+            false => Err(ConfigErrors(problems).into()),
         }
     }
 }
 
-/// Whether the model can do what is asked of it: checkpoint its layers, read texts of that
-/// length, and take adapters where they are wanted. Its weights are not needed.
+/// The model with the shapes of its adapters where they are wanted.
+fn adapted(
+    backbone: Box<dyn Backbone>,
+    resolved: &Resolved,
+    method: &dyn Method,
+) -> Result<AdaptedModel> {
+    let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
+    let seed = resolved.run.seed;
+    let make = || AdaptedModel::new(backbone, method, &targets, modules, Kind::Float, seed);
+    Ok(shapes_only(make)?)
+}
+
+/// Whether the model can do what is asked of it: checkpoint its layers, read and write texts of
+/// that length. Its weights are not needed.
 ///
 /// # Errors
 /// The model's config.json is damaged, or describes a model that is not built.
@@ -79,34 +101,18 @@ pub fn model(resolved: &Resolved, files: &ModelFiles) -> Result<Shapes> {
         );
         problems.push(Problem::at(None, message));
     }
-    let method = resolved.method.build()?;
-    let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
-    let seed = resolved.run.seed;
-    let adapted =
-        AdaptedModel::new(backbone, method.as_ref(), &targets, modules, Kind::Float, seed);
-    let adapted = match adapted.map_err(anyhow::Error::new) {
-        Ok(adapted) => Some(adapted),
-        Err(error) if is_usage(&error) => {
-            problems.push(problem(&error));
-            None
-        }
-        Err(error) => return Err(error),
-    };
-    Ok(Shapes { adapted, problems })
+    Ok(Shapes { backbone, problems })
 }
 
 /// The model without its weights. One that is not built as it is asked for is looked at as it is
 /// built.
 fn shapes(resolved: &Resolved, files: &ModelFiles) -> Result<(Box<dyn Backbone>, Vec<Problem>)> {
-    let build = |resolved: &Resolved| {
-        aflora_models::shapes_only(|| build_model(resolved, files, Device::Cpu, Kind::Float))
-    };
-    match build(resolved) {
+    match build_shapes(resolved, files) {
         Ok(backbone) => Ok((backbone, Vec::new())),
         Err(error) if resolved.model.gradient_checkpointing && is_usage(&error) => {
             let mut plain = resolved.clone();
             plain.model.gradient_checkpointing = false;
-            Ok((build(&plain)?, vec![problem(&error)]))
+            Ok((build_shapes(&plain, files)?, vec![problem(&error)]))
         }
         Err(error) => Err(error),
     }
@@ -133,19 +139,26 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
     let mut locator = locator(resolved);
     let fetches = !locator.hub.is_offline();
     locator.hub = locator.hub.without_network();
-    let on_hub = fetches && resolved.model.repo.is_some();
     let name = &resolved.model.model;
-    let mut adapted = None;
-    match model_files::find(resolved, &locator, None, false, progress) {
-        Ok(files) if kind.is_some() => {
-            if let Some(shapes) = checks.take(model(resolved, &files)) {
-                checks.problems.extend(shapes.problems);
-                adapted = shapes.adapted;
+    let mut parameters = None;
+    // Those that a run would read; if they are not all there, those that can be looked at.
+    let mut find = |runs| model_files::find(resolved, &locator, None, runs, progress);
+    match find(true).or_else(|_| find(false)) {
+        Ok(mut files) if kind.is_some() => {
+            files.on_hub &= fetches;
+            let shapes = checks.take(model(resolved, &files));
+            let backbone = shapes.map(|Shapes { backbone, problems }| {
+                checks.problems.extend(problems);
+                backbone
+            });
+            files_of(resolved, &files, backbone.as_deref(), &mut checks);
+            if let (Some(backbone), Some(method)) = (backbone, &method) {
+                let adapted = checks.take(adapted(backbone, resolved, method.as_ref()));
+                parameters = adapted.map(|adapted| adapted.parameters());
             }
-            files_of(resolved, &files, on_hub, &mut checks);
         }
         Ok(_) => {}
-        Err(_) if on_hub => {
+        Err(_) if fetches && resolved.model.repo.is_some() => {
             checks.unseen.push(format!("the model `{name}`, which is still on the hub"));
         }
         Err(error) => checks.problems.push(problem(&error)),
@@ -156,8 +169,8 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
             let steps_per_epoch = steps_per_epoch(data.training_rows(), &resolved.run);
             let total_steps = steps_per_epoch * resolved.run.epochs as u64;
             let length = RunLength { steps_per_epoch, total_steps };
-            if let (Some(method), Some(adapted)) = (method, adapted) {
-                checks.take(method.hook(length, &adapted.parameters()).map_err(Into::into));
+            if let (Some(method), Some(parameters)) = (method, parameters) {
+                checks.take(method.hook(length, &parameters).map_err(Into::into));
             }
         }
         Err(error) => match error.downcast_ref() {
@@ -175,35 +188,47 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
 }
 
 /// The weights and the tokenizer, as far as they are there.
-fn files_of(resolved: &Resolved, files: &ModelFiles, on_hub: bool, checks: &mut Checks) {
-    let name = &resolved.model.model;
+fn files_of(
+    resolved: &Resolved,
+    files: &ModelFiles,
+    backbone: Option<&dyn Backbone>,
+    checks: &mut Checks,
+) {
+    let (name, folder) = (&resolved.model.model, &files.folder);
     if resolved.model.weights == WeightsFrom::Pretrained {
-        match weights::check_size(&files.folder, &files.config) {
-            Ok(()) => {}
-            Err(ModelError::NoWeights { .. }) if on_hub => {
-                checks.unseen.push(format!("the weights of `{name}`, which are still on the hub"));
-            }
-            Err(error) => checks.problems.push(problem(&error.into())),
+        if files.on_hub && !weights::are_whole(folder) {
+            checks.unseen.push(format!("the weights of `{name}`, which are still on the hub"));
+        } else {
+            checks.take(fit(resolved, files, backbone));
         }
     }
-    if on_hub && !tokenizer::FILES.iter().any(|file| files.folder.join(file).is_file()) {
+    if files.on_hub && !tokenizer::FILES.iter().any(|file| folder.join(file).is_file()) {
         checks.unseen.push(format!("the tokenizer of `{name}`, which is still on the hub"));
         return;
     }
-    checks.take(tokens(resolved, files));
+    // What is wrong with the model itself was told.
+    if let Some(backbone) = backbone {
+        checks.take(tokens(resolved, files, backbone));
+    }
+}
+
+/// Whether the weights are the model's.
+fn fit(resolved: &Resolved, files: &ModelFiles, backbone: Option<&dyn Backbone>) -> Result<()> {
+    weights::check_size(&files.folder, &files.config)?;
+    let Some(backbone) = backbone else { return Ok(()) };
+    let check = |classes: &[&[&str]]| weights::check_for(backbone, &files.folder, classes);
+    Ok(resolved.task.with_class_names(check)?)
 }
 
 /// Whether the tokenizer can be read, and belongs to the model.
-fn tokens(resolved: &Resolved, files: &ModelFiles) -> Result<()> {
-    // What is wrong with the model itself was told.
-    let Ok((backbone, _)) = shapes(resolved, files) else { return Ok(()) };
+fn tokens(resolved: &Resolved, files: &ModelFiles, backbone: &dyn Backbone) -> Result<()> {
     let known = match resolved.task {
         Task::Labels(_) => {
             TextEncoder::from_folder(&files.folder, resolved.run.max_length)?.vocab_size()
         }
-        Task::Text(_) => texts(resolved, files, backbone.as_ref())?.vocab_size(),
+        Task::Text(_) => texts(resolved, files, backbone)?.vocab_size(),
     };
-    vocabulary_fits(files, known, backbone.as_ref())
+    vocabulary_fits(files, known, backbone)
 }
 
 /// Refuses a tokenizer that knows more tokens than the model.

@@ -2,7 +2,7 @@
 
 use crate::config::Resolved;
 use crate::run::model_files::{self, locator};
-use crate::run::prepare::build_model;
+use crate::run::prepare::build_shapes;
 use crate::ui::{thousands, Progress};
 use aflora_core::adapter::Role;
 use aflora_core::flops::Flops;
@@ -11,7 +11,7 @@ use aflora_models::AdaptedModel;
 use anyhow::{ensure, Result};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use tch::{Device, Kind};
+use tch::Kind;
 
 /// A description of what would train, from the model's config alone.
 ///
@@ -23,18 +23,13 @@ pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Strin
     let files = model_files::find(resolved, &locator(resolved), None, false, progress)?;
     let method = resolved.method.build()?;
     // Only shapes count: a model larger than the memory can be looked at.
-    let build = || build_model(resolved, &files, Device::Cpu, Kind::Float);
-    let backbone = aflora_models::shapes_only(build)?;
+    let backbone = build_shapes(resolved, &files)?;
     let layers = backbone.linears().len();
-    let targets = resolved.model.targets();
-    let model = AdaptedModel::new(
-        backbone,
-        method.as_ref(),
-        &targets,
-        &resolved.model.train_modules,
-        Kind::Float,
-        resolved.run.seed,
-    )?;
+    let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
+    let seed = resolved.run.seed;
+    let model = aflora_models::shapes_only(|| {
+        AdaptedModel::new(backbone, method.as_ref(), &targets, modules, Kind::Float, seed)
+    })?;
 
     let mut out = format!("{}\nshapes of {}\n", resolved.name(), files.config.display());
     if method.adapts() {

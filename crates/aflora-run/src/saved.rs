@@ -5,7 +5,7 @@ use crate::data::Task;
 use crate::run::folder::{ADAPTER, CONFIG, METRICS};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::objective::texts::Texts;
-use crate::run::prepare::{base_kind, build_model, texts};
+use crate::run::prepare::{base_kind, build_model, build_shapes, texts};
 use crate::ui::Progress;
 use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
@@ -123,7 +123,11 @@ impl SavedRun {
         let method = self.resolved.method.build()?;
         // Unless asked otherwise, in what it trained in.
         let base = match precision {
-            "auto" => base_kind(&self.resolved, &self.files, method.as_ref(), device)?,
+            "auto" => base_kind(&self.resolved, method.as_ref(), device, || {
+                let shapes = build_shapes(&self.resolved, &self.files)?;
+                let rows = self.resolved.run.batch_size;
+                Ok(precision::rows_times_weights(shapes.as_ref(), rows))
+            })?,
             asked => precision::choose(asked, device, || Ok(f64::INFINITY))?,
         };
         Ok((device, base))

@@ -43,14 +43,17 @@ fn every_method_runs_for_one_epoch_and_for_one_to_three_steps() {
 #[test]
 fn a_run_too_short_for_its_spans_says_in_one_line_what_they_are() {
     let place = workplace();
-    let said = |epochs: &str, run_dir: &str| {
-        let output = run(place.path(), &["task=mrpc", epochs, run_dir]);
+    let told = |more: &[&str]| {
+        let output = run(place.path(), &[&["task=mrpc"], more].concat());
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stderr)
     };
-    let short = said("epochs=1", "run_dir=short");
-    let told: Vec<&str> = short.lines().filter(|line| line.contains("too short for t_i")).collect();
-    let [line] = told[..] else { panic!("{short}") };
+    let short = told(&["epochs=1", "run_dir=short"]);
+    let lines = |said: &str| -> Vec<String> {
+        said.lines().filter(|l| l.contains("too short for t_i")).map(str::to_string).collect()
+    };
+    let [line] = &lines(&short)[..] else { panic!("{short}") };
+    assert!(line.contains("INFO"), "the shipped method's span: {line}");
     assert!(
         line.contains("this run of 6 steps") && line.contains("t_i is its first 1 step"),
         "{line}"
@@ -59,5 +62,9 @@ fn a_run_too_short_for_its_spans_says_in_one_line_what_they_are() {
     let frozen = fs::read_to_string(place.path().join("short/freeze.csv")).unwrap();
     let steps = frozen.lines().skip(1).map(|line| line.rsplit(',').next().unwrap());
     assert!(steps.clone().all(|step| step.parse::<u64>().is_ok_and(|step| step > 1)), "{frozen}");
-    assert!(!said("epochs=4", "run_dir=long").contains("too short for t_i"));
+    assert_eq!(lines(&told(&["epochs=4", "run_dir=long"])), [""; 0]);
+    // A span that the user wrote himself is not changed in passing.
+    let own = ["epochs=1", "run_dir=own", "method.freeze.t_i=3 epochs"];
+    let [line] = &lines(&told(&own))[..] else { panic!("one line") };
+    assert!(line.contains("WARN") && line.contains("too short for t_i, 3 epochs"), "{line}");
 }

@@ -3,16 +3,20 @@
 
 mod common;
 
+use aflora_core::Checkpoints;
 use aflora_cuda::StepGraphs;
+use aflora_models::AdaptedModel;
 use aflora_run::config;
+use aflora_run::run::memory::Pass;
+use aflora_run::run::objective::{Evaluated, Objective};
 use aflora_run::run::prepare::{prepare, Prepared};
 use aflora_run::run::update::Update;
-use aflora_run::ui::for_stderr;
+use aflora_run::ui::{for_stderr, Progress};
 use common::{json, workplace};
 use serde_json::{json, Value};
 use std::fs;
 use std::path::Path;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// The tiny models without dropout, which draws anew in every pass, and texts of unequal length.
 fn place() -> tempfile::TempDir {
@@ -184,4 +188,77 @@ fn runs_that_differ_in_how_updates_are_cut_report_the_same_losses() {
             assert!((a - b).abs() < 1e-3 * b, "{name}: {a}, whole {b}");
         }
     }
+}
+
+/// A task on a machine that has room for so many rows at once.
+#[derive(Debug)]
+struct Small<'a>(&'a dyn Objective, usize);
+
+impl Objective for Small<'_> {
+    fn training_batches(&self, size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+        self.0.training_batches(size, seed, epoch)
+    }
+    fn longest(&self, n: usize) -> Vec<usize> {
+        self.0.longest(n)
+    }
+    fn batch(&self, rows: &[usize]) -> Vec<Tensor> {
+        self.0.batch(rows)
+    }
+    fn items(&self, rows: &[usize]) -> usize {
+        self.0.items(rows)
+    }
+    fn loss(
+        &self,
+        model: &AdaptedModel,
+        batch: &[Tensor],
+    ) -> anyhow::Result<(Tensor, Checkpoints)> {
+        if batch[0].size()[0] as usize > self.1 {
+            // More than any machine has: tch's operators panic of it.
+            drop(Tensor::zeros([1 << 50], (Kind::Float, Device::Cpu)));
+        }
+        self.0.loss(model, batch)
+    }
+    fn evaluate(&self, model: &AdaptedModel, to: &mut dyn Progress) -> anyhow::Result<Evaluated> {
+        self.0.evaluate(model, to)
+    }
+    fn selection(&self) -> String {
+        self.0.selection()
+    }
+    fn rows(&self, split: &str) -> usize {
+        self.0.rows(split)
+    }
+    fn tokens(&self) -> usize {
+        self.0.tokens()
+    }
+    fn remarks(&self) -> Vec<String> {
+        self.0.remarks()
+    }
+}
+
+#[test]
+fn an_update_for_which_the_memory_is_too_small_names_the_pass_that_failed() {
+    let place = place();
+    let run = prepared(place.path(), &["task=mrpc", "model=minilm"]);
+    let mut tuner = run.tuner().unwrap();
+    let mut failed = |cut: (usize, usize), room: usize| -> Vec<Option<Pass>> {
+        let objective = Small(run.objective.as_ref(), room);
+        let updates = Update::epoch(&objective, cut, 7, 0);
+        let made = updates.iter().map(|update| {
+            let mut graphs = StepGraphs::off(run.device);
+            let made = update.accumulate(&objective, &run.model, &mut tuner, &mut graphs);
+            tuner.discard();
+            made.err().map(|error| *error.downcast_ref::<Pass>().expect("a pass is named"))
+        });
+        made.collect()
+    };
+    let rows = |passes: Vec<Option<Pass>>| -> Vec<Option<usize>> {
+        passes.into_iter().map(|pass| pass.map(|pass| pass.rows)).collect()
+    };
+    // Eleven rows: all of them are fewer than were asked for, and that is what is named.
+    assert_eq!(rows(failed((32, 1), 8)), [Some(11)]);
+    assert_eq!(rows(failed((8, 2), 8)), [None]);
+    // Of an update of three passes, the one that does not fit.
+    assert_eq!(rows(failed((4, 3), 3)), [Some(4)]);
+    let whole: Vec<_> = failed((11, 1), 1);
+    assert!(whole[0].is_some_and(|pass| pass.tokens > 1), "{whole:?}");
 }

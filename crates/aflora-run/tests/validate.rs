@@ -7,6 +7,7 @@ use common::{aflora, command, refused, run, text, workplace, CONFIG};
 use std::fs;
 use std::path::Path;
 use std::process::Output;
+use tch::{Kind, Tensor};
 
 fn validate(place: &Path, more: &[&str]) -> Output {
     aflora(place, &[&["validate", CONFIG, "model=minilm", "data=."], more].concat())
@@ -69,6 +70,104 @@ fn a_model_its_files_and_its_spans_are_checked_without_a_run() {
     refused(&output, 2, "the configuration has 3 problems");
     refused(&output, 2, "minilm: no weights here");
     refused(&output, 2, "no tokenizer here");
+}
+
+#[test]
+fn weights_that_are_not_the_model_s_are_told_tensor_by_tensor_as_a_run_tells_them() {
+    let place = workplace();
+    let path = place.path().join("minilm/model.safetensors");
+    let mut weights = Tensor::read_safetensors(&path).unwrap();
+    weights.retain(|(name, _)| !name.ends_with("layer.1.output.dense.bias"));
+    for (name, tensor) in &mut weights {
+        match name.as_str() {
+            "bert.pooler.dense.weight" => *tensor = tensor.narrow(0, 0, 3),
+            "bert.pooler.dense.bias" => *tensor = tensor.to_kind(Kind::Int64),
+            _ => {}
+        }
+    }
+    Tensor::write_safetensors(&weights, &path).unwrap();
+    let fits = ["task=mrpc", "max_length=64"];
+    let run =
+        aflora(place.path(), &[&["run", CONFIG, "model=minilm", "data=."], &fits[..]].concat());
+    for (output, code) in [(validate(place.path(), &fits), 2), (run, 1)] {
+        for words in [
+            "`bert.encoder.layer.1.output.dense.bias` is missing from it",
+            "`bert.pooler.dense.weight` has shape [3, 32] there, [32, 32] in the model",
+            "`bert.pooler.dense.bias` is of type Int64",
+        ] {
+            refused(&output, code, words);
+        }
+    }
+}
+
+#[test]
+fn a_target_longer_than_the_decoder_s_positions_is_refused_with_the_longest() {
+    let place = workplace();
+    let of = |model: &str, target: &str| {
+        let (model, target) =
+            (format!("model={model}"), format!("task.max_target_length={target}"));
+        aflora(place.path(), &["validate", CONFIG, "task=lines", &model, &target])
+    };
+    // tiny-bart has 512 positions.
+    for name in ["tiny-bart", "tiny-llama"] {
+        let target = place.path().join("configs/models").join(name);
+        fs::create_dir_all(&target).unwrap();
+        for file in fs::read_dir(common::root().join("configs/models").join(name)).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), target.join(file.file_name())).unwrap();
+        }
+    }
+    let lines = place.path().join("configs/tasks/lines");
+    fs::create_dir_all(&lines).unwrap();
+    for file in fs::read_dir(common::root().join("configs/tasks/lines")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), lines.join(file.file_name())).unwrap();
+    }
+    let output = of("tiny-bart", "513");
+    refused(
+        &output,
+        2,
+        "task.max_target_length is 513, but the model `tiny-bart` writes at most 512",
+    );
+    refused(&output, 2, "set task.max_target_length=512");
+    // A decoder reads its targets with the prompt, within max_length: nothing is asked of the key.
+    for (model, target) in [("tiny-bart", "512"), ("tiny-llama", "513")] {
+        let output = of(model, target);
+        assert!(output.status.success(), "{model}: {}", text(&output.stderr));
+    }
+}
+
+/// What a run would read is what is looked at: a folder that holds a part of a model's files is
+/// not completed from the hub, a snapshot in the hub's cache is.
+#[test]
+fn a_folder_without_weights_is_refused_though_the_model_has_a_place_on_the_hub() {
+    let place = workplace();
+    let online = |arguments: &[&str]| {
+        let arguments = [&["validate", CONFIG, "task=mrpc", "max_length=64"], arguments].concat();
+        // Nothing listens there.
+        let mut command = command(place.path(), &arguments);
+        command.env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", "http://127.0.0.1:9");
+        command.output().unwrap()
+    };
+    let own = place.path().join("bert-base-uncased");
+    fs::rename(place.path().join("minilm"), &own).unwrap();
+    let in_folder = ["model=bert-base-uncased", "data=."];
+    assert!(online(&in_folder).status.success());
+    fs::remove_file(own.join("model.safetensors")).unwrap();
+    refused(&online(&in_folder), 2, "bert-base-uncased: no weights here");
+
+    let revision = "86b5e0934494bd15c9632b12f734a8a67f723594";
+    let snapshots = place.path().join("hf/hub/models--google-bert--bert-base-uncased/snapshots");
+    fs::create_dir_all(&snapshots).unwrap();
+    fs::rename(&own, snapshots.join(revision)).unwrap();
+    let index = r#"{"weight_map": {"bert.pooler.dense.bias": "one.safetensors"}}"#;
+    fs::write(snapshots.join(revision).join("model.safetensors.index.json"), index).unwrap();
+    let output = online(&["model=bert-base-uncased", "data=glue"]);
+    let told = text(&output.stdout);
+    assert!(
+        told.contains("the weights of `bert-base-uncased`, which are still on the hub"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -140,6 +140,36 @@ fn a_small_decoder_learns_to_write_from_nothing() {
     assert_ne!(first("all"), first("greedy"));
 }
 
+/// A run reads a model's files for its shape, its network, its weights and its tokens.
+#[test]
+fn a_run_warns_of_each_odd_setting_of_the_model_once() {
+    let place = workplace();
+    backwards(place.path());
+    let model = place.path().join("configs/models/tiny-llama");
+    let config = fs::read_to_string(model.join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["rope_parameters"] = json!({ "rope_type": "default", "rope_theta": 500.0 });
+    fs::write(model.join("config.json"), config.to_string()).unwrap();
+    let asks = json!({ "do_sample": true, "repetition_penalty": 1.2, "max_new_tokens": 4 });
+    fs::write(model.join("generation_config.json"), asks.to_string()).unwrap();
+    let keys = json!({ "do_lower_case": true, "add_prefix_space": false });
+    fs::write(model.join("tokenizer_config.json"), keys.to_string()).unwrap();
+    let settings = ["task=lines", "model=tiny-llama", "data=.", "limit=8", "eval_limit=2"];
+    let output = run(place.path(), &[&settings[..], &["epochs=1", "run_dir=out"]].concat());
+    succeeded(&output);
+    let log = text(&output.stderr);
+    for once in [
+        "config.json: `rope_theta` is 10000, but 500 within `rope_parameters`",
+        "generation_config.json: `do_sample` is true; texts are not sampled",
+        "generation_config.json: `repetition_penalty` is 1.2; this is not built",
+        "tokenizer_config.json: `do_lower_case` is true, which does not count",
+    ] {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(once)).collect();
+        let [line] = &lines[..] else { panic!("{once}: {lines:?}\n{log}") };
+        assert!(line.contains("WARN"), "{line}");
+    }
+}
+
 #[test]
 fn gsm8k_runs_with_the_released_variant_and_stores_every_answer() {
     let place = workplace();

@@ -24,9 +24,11 @@ mod embedding;
 mod layer_norm;
 mod linear;
 mod restore;
+mod shapes;
 
 pub use layer_norm::with_layer_norm_eps;
-pub use linear::{capture, without_weights, CapturedLinear, LinearForward};
+pub use linear::{capture, CapturedLinear, LinearForward};
+pub use shapes::without_weights;
 pub use tch24::*;
 
 /// tch 0.24's neural-network layers, with an adaptable [`Linear`](nn::Linear).

@@ -1,8 +1,8 @@
 //! A linear layer with a slot for what computes it, and the capture of layers being built.
 
-use crate::restore::Restore;
+use crate::shapes::{shape_only, without_weights_now};
 use std::borrow::Borrow;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use tch24::nn::{LinearConfig, Module, Path};
@@ -16,7 +16,6 @@ type Slot = Arc<Mutex<Option<LinearForward>>>;
 thread_local! {
     // Innermost capture last; models are built on one thread.
     static CAPTURES: RefCell<Vec<Vec<CapturedLinear>>> = const { RefCell::new(Vec::new()) };
-    static WITHOUT_WEIGHTS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A fully connected layer, y = x Wᵀ + b, or what its slot makes of it.
@@ -39,6 +38,14 @@ impl fmt::Debug for Linear {
 }
 
 impl Linear {
+    /// Whether its output has a gradient: something computes it in its place, or its own weights
+    /// train.
+    pub fn trains(&self) -> bool {
+        let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = || [Some(&self.ws), self.bs.as_ref()].into_iter().flatten();
+        slot.is_some() || own().any(Tensor::requires_grad)
+    }
+
     /// A handle that sets what computes the layer.
     pub fn slot(&self) -> CapturedLinear {
         CapturedLinear {
@@ -102,7 +109,7 @@ pub fn linear<'a, T: Borrow<Path<'a>>>(
     out_dim: i64,
     config: LinearConfig,
 ) -> Linear {
-    if WITHOUT_WEIGHTS.get() {
+    if without_weights_now() {
         let vs = vs.borrow();
         let bias = config.bias.then(|| shape_only(vs, "bias", &[out_dim]));
         return slotted(shape_only(vs, "weight", &[out_dim, in_dim]), bias, false);
@@ -111,27 +118,11 @@ pub fn linear<'a, T: Borrow<Path<'a>>>(
     slotted(ws, bs, false)
 }
 
-/// Runs `build`; the weights of every [`Linear`] made on the way have a shape and take no
-/// memory. The model can be looked at, but neither loaded nor run.
-pub fn without_weights<T>(build: impl FnOnce() -> T) -> T {
-    let _restore = Restore::after(&WITHOUT_WEIGHTS, true);
-    build()
-}
-
-/// A variable that repeats one zero in every place.
-fn shape_only(vs: &Path, name: &str, shape: &[i64]) -> Tensor {
-    let zero = vs.var(name, &[1], tch24::nn::Init::Const(0.0));
-    let mut variable = zero.shallow_clone();
-    let place = zero.detach().expand(shape, false);
-    variable.set_data(&place);
-    variable
-}
-
 /// Creates a linear layer whose weight lies transposed, `[in, out]`, as the checkpoints of GPT-2
 /// have it (their `Conv1D`). Weight and bias start at zero.
 pub fn conv1d_linear<'a, T: Borrow<Path<'a>>>(vs: T, in_dim: i64, out_dim: i64) -> Linear {
     let vs = vs.borrow();
-    if WITHOUT_WEIGHTS.get() {
+    if without_weights_now() {
         let bias = Some(shape_only(vs, "bias", &[out_dim]));
         return slotted(shape_only(vs, "weight", &[in_dim, out_dim]), bias, true);
     }

@@ -4,34 +4,64 @@
 //! tensor's name: a tensor's values depend on nothing else, not on what was drawn before, not
 //! on threads, not on the version of libtorch.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
+
+thread_local! {
+    static SHAPES_ONLY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `make`; the adapters that it makes have shapes, and repeat one zero in every place, which
+/// takes neither memory nor time. They can be looked at, but neither loaded nor run.
+pub fn shapes_only<T>(make: impl FnOnce() -> T) -> T {
+    /// Sets it back even where `make` panics and someone above goes on.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            SHAPES_ONLY.set(self.0);
+        }
+    }
+    let _before = Before(SHAPES_ONLY.replace(true));
+    make()
+}
+
+/// What `draw` gives, of `shape`; where shapes suffice, a tensor that has nothing else.
+fn values(shape: &[i64], draw: impl FnOnce() -> Tensor) -> Tensor {
+    match SHAPES_ONLY.get() {
+        true => Tensor::zeros([1], (Kind::Float, Device::Cpu)).expand(shape, false),
+        false => draw(),
+    }
+}
 
 /// Kaiming-uniform with `a = 0`: U(-√(6 / fan_in), √(6 / fan_in)), fan_in the last dimension.
 pub(super) fn kaiming_uniform(shape: [i64; 2], seed: u64, name: &str, device: Device) -> Tensor {
     let bound = (6.0 / shape[1] as f64).sqrt();
     let random = SplitMix64::new(seed, name);
-    fill(&shape, random, 1, |random| (2.0 * random.unit() - 1.0) * bound).to_device(device)
+    values(&shape, || fill(&shape, random, 1, |random| (2.0 * random.unit() - 1.0) * bound))
+        .to_device(device)
 }
 
 /// Normal values with mean 0, fp32 on the CPU, for the new weights of a task head.
 pub fn normal(shape: &[i64], std: f64, seed: u64, name: &str) -> Tensor {
     // Box and Muller; 1 - u lies in (0, 1], where the logarithm is finite.
-    fill(shape, SplitMix64::new(seed, name), 2, |random| {
+    let draw = |random: &mut SplitMix64| {
         let radius = (-2.0 * (1.0 - random.unit()).ln()).sqrt();
         std * radius * (std::f64::consts::TAU * random.unit()).cos()
-    })
+    };
+    values(shape, || fill(shape, SplitMix64::new(seed, name), 2, draw))
 }
 
 /// LoRA's own start of A, kaiming-uniform with a = √5: U(±1 / √in_features).
 pub(super) fn lora_uniform(shape: [i64; 2], seed: u64, site: &str, device: Device) -> Tensor {
-    kaiming_uniform(shape, seed, &format!("{site}.lora_A"), device) / 6f64.sqrt()
+    let name = format!("{site}.lora_A");
+    values(&shape, || kaiming_uniform(shape, seed, &name, device) / 6f64.sqrt()).to_device(device)
 }
 
 /// One value throughout.
 pub(super) fn constant<const N: usize>(shape: [i64; N], value: f64, device: Device) -> Tensor {
-    Tensor::full(shape, value, (tch::Kind::Float, device))
+    values(&shape, || Tensor::full(shape, value, (Kind::Float, device))).to_device(device)
 }
 
 /// U(±bound) for each shape in turn, as `torch.Generator("cpu").manual_seed(seed)` and
@@ -42,7 +72,7 @@ pub(super) fn torch_uniform<const N: usize>(
 ) -> [Tensor; N] {
     // PyTorch keeps the lower 32 bits.
     let mut random = rand_mt::Mt19937GenRand32::new(seed as u32);
-    shapes.map(|(shape, bound)| {
+    let mut draw = |shape: [i64; 2], bound: f64| {
         let (from, to) = (-bound as f32, bound as f32);
         let n = (shape[0] * shape[1]) as usize;
         let values: Vec<f32> = (0..n)
@@ -53,7 +83,8 @@ pub(super) fn torch_uniform<const N: usize>(
             })
             .collect();
         Tensor::from_slice(&values).view(shape)
-    })
+    };
+    shapes.map(|(shape, bound)| values(&shape, || draw(shape, bound)))
 }
 
 /// Values that take `draws` random numbers each, on all cores: any value's numbers can be had
@@ -121,7 +152,6 @@ impl SplitMix64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Kind;
 
     #[test]
     fn the_generator_is_splitmix64() {

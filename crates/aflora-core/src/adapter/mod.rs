@@ -29,7 +29,7 @@ pub use adalora::{AdaLora, AdaLoraConfig};
 pub use aflora::{Aflora, AfloraConfig, PmTrainable};
 pub use aflora_rank::{AfloraRank, AfloraRankConfig};
 pub use elora::{Elora, EloraConfig};
-pub use init::normal;
+pub use init::{normal, shapes_only};
 pub use lora::{Lora, LoraConfig};
 pub use methods::MethodConfig;
 pub use plain::Plain;

@@ -2,7 +2,7 @@
 //! there is none, as transformers has it.
 
 use super::{EarlyStopping, GenerationSettings, SpecialTokens, GENERATION_CONFIG};
-use crate::{json, Error, Result};
+use crate::{json, said, Error, Result};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,8 @@ const NOT_BUILT: [(&str, Option<f64>); 17] = [
 pub struct ModelSettings {
     /// The settings that count where a task sets none.
     pub settings: GenerationSettings,
-    /// What else the file asks for, a sentence each: it is not built.
+    /// What else the file asks for, a sentence each: it is not built. Each was logged as a
+    /// warning, too.
     pub not_built: Vec<String>,
 }
 
@@ -77,14 +78,14 @@ impl ModelSettings {
             match encoder_decoder {
                 true => *new = Some(whole.saturating_sub(1)),
                 false => not_built.push(format!(
-                    "{}: `{name}` is {whole}, which counts the prompt as well: it is left alone, \
-                     and task.generation.{}_new_tokens counts",
-                    source.path.display(),
+                    "`{name}` is {whole}, which counts the prompt as well: it is left alone, and \
+                     task.generation.{}_new_tokens counts",
                     &name[..3]
                 )),
             }
         }
         settings.validate().map_err(|error| source.problem(error.to_string()))?;
+        not_built.iter().for_each(|words| said::warn(&source.path, words));
         Ok(ModelSettings { settings, not_built })
     }
 }
@@ -150,11 +151,10 @@ impl Source {
         let (known, beyond): (Vec<i64>, _) =
             self.ids(key)?.into_iter().partition(|&id| id < vocabulary);
         if let Some(id) = beyond.first() {
-            tracing::warn!(
-                "{}: `{key}` is {id}, which is not among the model's {vocabulary} tokens: it is \
-                 left out",
-                self.path.display()
+            let words = format!(
+                "`{key}` is {id}, which is not among the model's {vocabulary} tokens: it is left out"
             );
+            said::warn(&self.path, &words);
         }
         Ok(known)
     }
@@ -183,12 +183,11 @@ impl Source {
         });
         asked
             .map(|(name, value)| {
-                let file = self.path.display();
                 let instead = match *name {
                     "do_sample" => "texts are not sampled: the likeliest is searched for",
                     _ => "this is not built, and left out",
                 };
-                format!("{file}: `{name}` is {}; {instead}", shortened(&value.to_string()))
+                format!("`{name}` is {}; {instead}", shortened(&value.to_string()))
             })
             .collect()
     }

@@ -2,11 +2,13 @@
 
 mod byte_bpe;
 mod limits;
+mod parts;
 mod resolve;
 mod sentencepiece;
 mod sentencepiece_bpe;
 mod settings;
 mod spm_file;
+mod unmet;
 
 use crate::{foreign, Error, Result};
 use std::path::Path;

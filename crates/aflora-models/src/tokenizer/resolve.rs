@@ -2,31 +2,23 @@
 //!
 //! The vocabulary comes from the first of [`VOCABULARIES`](super::VOCABULARIES) that there is. A
 //! class with settings of its own ([`Class`]) then has its own normaliser and pre-tokenizer, by
-//! those settings and not by the tokenizer.json; any other tokenizer.json is taken as it is. What
-//! differs from transformers 5, which gives other ids there than the models were pretrained with:
+//! those settings and not by the tokenizer.json (`parts`); any other tokenizer.json is taken as it
+//! is, and of settings that do not count there we warn (`unmet`). What differs from transformers 5,
+//! which gives other ids there than the models were pretrained with:
 //! SentencePiece's own normalising is kept (`spm.model`, `tokenizer.model`, and a tokenizer.json
 //! made of them), LLaMA's texts begin with `<s>` unless it is said that they do not, and a padding
 //! or default token that a vocabulary lacks does not get an id that the model has no embedding for.
 
 use super::settings::{Class, Settings};
-use super::{byte_bpe, damaged, limits, sentencepiece, sentencepiece_bpe, VOCABULARIES};
+use super::{
+    byte_bpe, damaged, limits, parts, sentencepiece, sentencepiece_bpe, unmet, VOCABULARIES,
+};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
-use tokenizers::decoders::byte_fallback::ByteFallback;
-use tokenizers::decoders::fuse::Fuse;
-use tokenizers::decoders::sequence::Sequence as DecoderSequence;
-use tokenizers::decoders::strip::Strip;
-use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::{BertNormalizer, Replace};
-use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{
-    AddedToken, DecoderWrapper, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer,
-};
+use tokenizers::{AddedToken, ModelWrapper, Tokenizer};
 
 /// The folder's tokenizer, and the settings beside it.
 pub(super) fn read(folder: &Path) -> Result<(Tokenizer, Settings)> {
@@ -51,7 +43,8 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, Settings)> {
         let class = class.unwrap_or_else(|| byte_bpe::class(&tokenizer));
         (tokenizer, class, false)
     } else if words.is_file() {
-        (word_piece(&words, &settings)?, Class::Bert, false)
+        let class = settings.class.filter(|&class| class == Class::Mpnet);
+        (word_piece(&words, &settings)?, class.unwrap_or(Class::Bert), false)
     } else {
         return Err(Error::Tokenizer {
             path: folder.to_path_buf(),
@@ -64,11 +57,15 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, Settings)> {
     let file = [json, spm, llama, bpe, words].into_iter().find(|path| path.is_file());
     let mut made =
         Made { tokenizer, folder, file: file.unwrap_or_default(), settings: &settings, from_json };
-    made.parts(class)?;
+    if !from_json {
+        settings.warn_of_class(folder, &made.file, class);
+    }
+    parts::make(class, &mut made.tokenizer, folder, &settings, from_json)?;
     made.add(class)?;
     made.around(class)?;
     made.tokenizer
         .set_encode_special_tokens(settings.flag(folder, "split_special_tokens")?.unwrap_or(false));
+    unmet::warn(folder, &settings, &made.file, &made.tokenizer)?;
     Ok((made.tokenizer, settings))
 }
 
@@ -81,11 +78,11 @@ fn fits(class: Class, tokenizer: &Tokenizer) -> bool {
         serde_json::to_string(pre).is_ok_and(|text| text.contains("\"ByteLevel\""))
     });
     match (class, tokenizer.get_model()) {
-        (Class::Bert, ModelWrapper::WordPiece(_)) => true,
+        (Class::Bert | Class::Mpnet, ModelWrapper::WordPiece(_)) => true,
         (Class::Roberta | Class::Gpt2, ModelWrapper::BPE(_)) => byte_level,
         // LLaMA 3's names LLaMA's class, and is another.
         (Class::Llama, ModelWrapper::BPE(_)) => !byte_level,
-        (Class::Deberta, ModelWrapper::Unigram(_)) => true,
+        (Class::Deberta | Class::Albert | Class::XlmRoberta, ModelWrapper::Unigram(_)) => true,
         _ => false,
     }
 }
@@ -121,54 +118,6 @@ impl Made<'_> {
         self.settings.flag(self.folder, key)
     }
 
-    /// The normaliser, the pre-tokenizer and the decoder of a class.
-    fn parts(&mut self, class: Class) -> Result<()> {
-        match class {
-            Class::Bert => {
-                let normalizer = BertNormalizer::new(
-                    true,
-                    self.flag("tokenize_chinese_chars")?.unwrap_or(true),
-                    self.flag("strip_accents")?,
-                    self.flag("do_lower_case")?.unwrap_or(true),
-                );
-                self.tokenizer
-                    .with_normalizer(Some(normalizer))
-                    .with_pre_tokenizer(Some(BertPreTokenizer))
-                    .with_decoder(Some(WordPieceDecoder::default()));
-            }
-            Class::Roberta | Class::Gpt2 => {
-                let space = self.flag("add_prefix_space")?.unwrap_or(false);
-                self.tokenizer
-                    .with_normalizer(None::<NormalizerWrapper>)
-                    .with_pre_tokenizer(Some(ByteLevel::new(space, true, true)))
-                    .with_decoder(Some(ByteLevel::default()));
-            }
-            Class::Llama if self.from_json => {
-                let space = self.flag("add_prefix_space")?.unwrap_or(true);
-                let scheme = match (space, self.flag("legacy")?.unwrap_or(false)) {
-                    (false, _) => PrependScheme::Never,
-                    (true, true) => PrependScheme::Always,
-                    (true, false) => PrependScheme::First,
-                };
-                let spaces =
-                    Replace::new("▁".to_string(), " ").map_err(|e| self.damaged(&e.to_string()))?;
-                let mut decoders: Vec<DecoderWrapper> =
-                    vec![spaces.into(), ByteFallback::default().into(), Fuse::default().into()];
-                if space {
-                    decoders.push(Strip::new(' ', 1, 0).into());
-                }
-                self.tokenizer
-                    .with_normalizer(None::<NormalizerWrapper>)
-                    .with_pre_tokenizer(Some(PreTokenizerWrapper::from(Metaspace::new(
-                        '▁', scheme, false,
-                    ))))
-                    .with_decoder(Some(DecoderSequence::new(decoders)));
-            }
-            Class::Llama | Class::Deberta | Class::Plain => {}
-        }
-        Ok(())
-    }
-
     /// Adds the tokens that are none of the vocabulary's, and makes special ones special.
     fn add(&mut self, class: Class) -> Result<()> {
         let settings = self.settings;
@@ -184,8 +133,9 @@ impl Made<'_> {
         };
         for &(name, content) in defaults(class) {
             let Some(token) = settings.token(name, content) else { continue };
-            // RoBERTa's mask takes the space before it along.
-            let takes_space = class == Class::Roberta && name == "mask_token";
+            // RoBERTa's mask, and its kin's, takes the space before it along.
+            let takes_space = matches!(class, Class::Roberta | Class::Mpnet | Class::XlmRoberta)
+                && name == "mask_token";
             let token = if takes_space && !self.from_json { token.lstrip(true) } else { token };
             if self.tokenizer.token_to_id(&token.content).is_some() {
                 add(token, &mut tokens);
@@ -216,13 +166,21 @@ impl Made<'_> {
 
     /// What stands around a text.
     fn around(&mut self, class: Class) -> Result<()> {
-        let (first, last) = match class {
-            Class::Bert | Class::Deberta => ("[CLS]", "[SEP]"),
-            Class::Roberta => ("<s>", "</s>"),
-            Class::Gpt2 | Class::Llama | Class::Plain => return self.begin_and_end(class),
+        let names = match class {
+            Class::Bert | Class::Deberta => [("cls_token", "[CLS]"), ("sep_token", "[SEP]")],
+            // Its own where the file has none.
+            Class::Albert if self.tokenizer.get_post_processor().is_none() => {
+                [("cls_token", "[CLS]"), ("sep_token", "[SEP]")]
+            }
+            Class::Roberta | Class::Mpnet => [("cls_token", "<s>"), ("sep_token", "</s>")],
+            Class::XlmRoberta => [("bos_token", "<s>"), ("eos_token", "</s>")],
+            Class::Gpt2 | Class::Llama | Class::Albert | Class::Plain => {
+                return self.begin_and_end(class)
+            }
         };
-        let (first, last) = (self.special("cls_token", first)?, self.special("sep_token", last)?);
-        if class == Class::Roberta {
+        let [first, last] = names.map(|(name, default)| self.special(name, default));
+        let (first, last) = (first?, last?);
+        if matches!(class, Class::Roberta | Class::Mpnet) {
             self.special("pad_token", "<pad>")?;
             let mut processing = RobertaProcessing::new(last, first);
             processing.add_prefix_space = self.flag("add_prefix_space")?.unwrap_or(false);
@@ -233,11 +191,13 @@ impl Made<'_> {
         if class == Class::Bert && !self.from_json {
             self.special("unk_token", "[UNK]")?;
         }
-        self.template(
-            &[&first.0, "$A", &last.0],
-            &[&first.0, "$A", &last.0, "$B:1", &format!("{}:1", last.0)],
-            vec![first.clone(), last.clone()],
-        )
+        let (open, close) = (first.0.as_str(), last.0.as_str());
+        let closed = format!("{close}:1");
+        let pair = match class {
+            Class::XlmRoberta => vec![open, "$A", close, close, "$B", close],
+            _ => vec![open, "$A", close, "$B:1", &closed],
+        };
+        self.template(&[open, "$A", close], &pair, vec![first.clone(), last.clone()])
     }
 
     /// `add_bos_token` and `add_eos_token`, which count where there is no tokenizer.json.
@@ -310,7 +270,25 @@ fn defaults(class: Class) -> &'static [(&'static str, &'static str)] {
             ("cls_token", "[CLS]"),
             ("mask_token", "[MASK]"),
         ],
-        Class::Roberta => &[
+        Class::Albert => &[
+            ("bos_token", "[CLS]"),
+            ("eos_token", "[SEP]"),
+            ("unk_token", "<unk>"),
+            ("sep_token", "[SEP]"),
+            ("pad_token", "<pad>"),
+            ("cls_token", "[CLS]"),
+            ("mask_token", "[MASK]"),
+        ],
+        Class::Mpnet => &[
+            ("bos_token", "<s>"),
+            ("eos_token", "</s>"),
+            ("unk_token", "[UNK]"),
+            ("sep_token", "</s>"),
+            ("pad_token", "<pad>"),
+            ("cls_token", "<s>"),
+            ("mask_token", "<mask>"),
+        ],
+        Class::Roberta | Class::XlmRoberta => &[
             ("bos_token", "<s>"),
             ("eos_token", "</s>"),
             ("unk_token", "<unk>"),

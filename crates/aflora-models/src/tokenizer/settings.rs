@@ -6,7 +6,7 @@
 //! before tokenizer_config.json, and added_tokens.json names what was added.
 
 use super::damaged;
-use crate::{json, Result};
+use crate::{json, said, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -25,6 +25,8 @@ const EXTRA: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 pub(super) enum Class {
     /// BERT's word pieces.
     Bert,
+    /// MPNet's word pieces, with RoBERTa's tokens around a text.
+    Mpnet,
     /// RoBERTa's and BART's byte-level BPE, with `<s>` and `</s>` around a text.
     Roberta,
     /// GPT-2's byte-level BPE.
@@ -33,8 +35,29 @@ pub(super) enum Class {
     Llama,
     /// DeBERTa-v2's unigram pieces.
     Deberta,
+    /// ALBERT's unigram pieces.
+    Albert,
+    /// XLM-RoBERTa's and CamemBERT's unigram pieces.
+    XlmRoberta,
     /// As its tokenizer.json says.
     Plain,
+}
+
+impl Class {
+    /// Whose it is, in words.
+    fn whose(self) -> &'static str {
+        match self {
+            Class::Bert => "BERT's",
+            Class::Mpnet => "MPNet's",
+            Class::Roberta => "RoBERTa's",
+            Class::Gpt2 => "GPT-2's",
+            Class::Llama => "LLaMA's",
+            Class::Deberta => "DeBERTa's",
+            Class::Albert => "ALBERT's",
+            Class::XlmRoberta => "XLM-RoBERTa's",
+            Class::Plain => "it is",
+        }
+    }
 }
 
 /// What the files beside a vocabulary say.
@@ -49,6 +72,8 @@ pub(super) struct Settings {
     pub added: BTreeMap<u32, AddedToken>,
     /// What transformers would make of the folder; none if nothing says it.
     pub class: Option<Class>,
+    /// The class by its name in transformers, and the file that names it.
+    pub class_name: Option<(&'static str, String)>,
 }
 
 impl Settings {
@@ -62,9 +87,11 @@ impl Settings {
         let word = |keys: &Map<String, Value>, key: &str| {
             keys.get(key).and_then(Value::as_str).map(str::to_string)
         };
-        let class = word(&keys, "tokenizer_class").or_else(|| word(&model, "tokenizer_class"));
-        let class = match class {
-            Some(name) => Some(class_of(name.trim_end_matches("Fast"))),
+        let class_name = [("tokenizer_config.json", &keys), ("config.json", &model)]
+            .into_iter()
+            .find_map(|(file, keys)| Some((file, word(keys, "tokenizer_class")?)));
+        let class = match &class_name {
+            Some((_, name)) => Some(class_of(name.trim_end_matches("Fast"))),
             None => word(&model, "model_type").map(|kind| class_of_model(&kind)),
         };
 
@@ -90,7 +117,7 @@ impl Settings {
             }
             keys.extend(map);
         }
-        let mut settings = Settings { keys, class, ..Settings::default() };
+        let mut settings = Settings { keys, class, class_name, ..Settings::default() };
         settings.names(folder)?;
         if decoder.is_none() {
             for (content, id) in object(folder, "added_tokens.json")? {
@@ -114,6 +141,21 @@ impl Settings {
         }
         settings.added = added;
         Ok(settings)
+    }
+
+    /// Warns where a file names another class than the one that its vocabulary, no tokenizer.json,
+    /// is read as.
+    pub(super) fn warn_of_class(&self, folder: &Path, vocabulary: &Path, class: Class) {
+        let Some((file, name)) = self.class_name.as_ref().filter(|_| self.class != Some(class))
+        else {
+            return;
+        };
+        let vocabulary = vocabulary.file_name().unwrap_or_default().to_string_lossy();
+        let words = format!(
+            "`tokenizer_class` is `{name}`, which is not built of a {vocabulary}: it is read as {}",
+            class.whose()
+        );
+        said::warn(&folder.join(file), &words);
     }
 
     /// Picks the special tokens out of the keys.
@@ -237,20 +279,26 @@ fn class_of(name: &str) -> Class {
         "BertTokenizer" | "DistilBertTokenizer" | "ElectraTokenizer" | "MobileBertTokenizer" => {
             Class::Bert
         }
+        "MPNetTokenizer" => Class::Mpnet,
         "RobertaTokenizer" | "BartTokenizer" => Class::Roberta,
         "GPT2Tokenizer" => Class::Gpt2,
         "LlamaTokenizer" => Class::Llama,
         "DebertaV2Tokenizer" => Class::Deberta,
+        "AlbertTokenizer" => Class::Albert,
+        "XLMRobertaTokenizer" | "CamembertTokenizer" => Class::XlmRoberta,
         _ => Class::Plain,
     }
 }
 
 fn class_of_model(kind: &str) -> Class {
     match kind {
-        "bert" | "distilbert" | "electra" => Class::Bert,
+        "bert" | "distilbert" | "electra" | "mobilebert" => Class::Bert,
+        "mpnet" => Class::Mpnet,
         "roberta" | "bart" => Class::Roberta,
         "gpt2" | "gpt_neo" | "gptj" => Class::Gpt2,
         "deberta-v2" => Class::Deberta,
+        "albert" => Class::Albert,
+        "xlm-roberta" | "camembert" => Class::XlmRoberta,
         _ => Class::Plain,
     }
 }

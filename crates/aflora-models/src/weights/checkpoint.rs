@@ -239,6 +239,17 @@ pub fn shards(index: &Path) -> Result<Vec<String>> {
     Ok(files.into_iter().collect())
 }
 
+/// Whether `folder` holds a checkpoint's files, every shard that its index names among them. What
+/// is in them is for [`Checkpoint::open`] to say.
+pub fn are_whole(folder: &Path) -> bool {
+    let Ok(path) = find(folder) else { return false };
+    let shards = match path.extension().is_some_and(|e| e == "json") {
+        true => shards(&path).unwrap_or_default(),
+        false => Vec::new(),
+    };
+    shards.iter().all(|shard| folder.join(shard).is_file())
+}
+
 /// Names of tensors to names of files, all in the index's own folder.
 fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
     #[derive(Deserialize)]

@@ -5,14 +5,15 @@ mod head;
 mod load;
 mod names;
 mod pickle;
+mod plan;
 mod safetensors_file;
 mod sound;
 mod tensors;
 #[allow(unsafe_code)]
 mod view;
 
-pub use checkpoint::{shards, Checkpoint, FILES};
-pub use load::{load, load_for, LoadReport};
+pub use checkpoint::{are_whole, shards, Checkpoint, FILES};
+pub use load::{check_for, load, load_for, LoadReport};
 pub use tensors::{read_tensors, write_tensors};
 
 use crate::backbone::Backbone;

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses a part
 
 pub mod adapters;
+pub mod log;
 pub mod writers;
 
 use aflora_models::{build, weights, Backbone, Batch, Head, Options};

@@ -3,7 +3,7 @@
 use super::blocks::{Block, Finder, Own, BLOCKS};
 use super::keys::{Key, KEYS};
 use super::layers::{lay, place_of};
-use super::problem::{instead, ConfigErrors, Problem};
+use super::problem::{instead, ConfigErrors, Place, Problem, COMMAND_LINE};
 use super::settings::{is_name, ModelConfig, RunSettings, TaskConfig, NAME};
 use super::tree::Setting;
 use crate::data::Task;
@@ -31,6 +31,9 @@ pub struct Resolved {
     pub method_name: String,
     /// Everything else.
     pub run: RunSettings,
+    /// Whether the user wrote spans of freezing that give way in a short run, instead of taking
+    /// those of a shipped method.
+    pub own_spans: bool,
     /// The folder that relative model paths start from, absolute.
     pub project: PathBuf,
 }
@@ -60,9 +63,10 @@ pub fn load(run_file: &Path, overrides: &[String]) -> Result<Resolved, ConfigErr
     let finder = Finder { folders, own: &own };
     let found = resolve(&finder, &mut problems);
     match found {
-        Some(((task, task_config), model, (method_name, method), mut run))
+        Some(((task, task_config), model, (method_name, method, spans), mut run))
             if problems.is_empty() =>
         {
+            let own_spans = spans.iter().any(|place| is_own(place, run_file, &finder));
             let typed = |key: &str| {
                 overrides.iter().any(|o| o.split('=').next().map(str::trim) == Some(key))
             };
@@ -75,7 +79,7 @@ pub fn load(run_file: &Path, overrides: &[String]) -> Result<Resolved, ConfigErr
             run.project = Some(project.clone());
             run.data = run.data.map(absolute);
             run.token_cache = run.token_cache.map(absolute);
-            Ok(Resolved { task, task_config, model, method, method_name, run, project })
+            Ok(Resolved { task, task_config, model, method, method_name, run, own_spans, project })
         }
         _ => Err(ConfigErrors::new(problems, run_file)),
     }
@@ -104,7 +108,20 @@ fn absolute(path: PathBuf) -> PathBuf {
     }
 }
 
-type Parts = ((Task, TaskConfig), ModelConfig, (String, MethodConfig), RunSettings);
+/// Whether the user wrote what stands there for this very run: on the command line, in the run
+/// file, in a method of his own. What a run wrote down of its settings does not say who did.
+fn is_own(place: &Place, run_file: &Path, finder: &Finder<'_>) -> bool {
+    if place.source.name == COMMAND_LINE {
+        return true;
+    }
+    let file = Path::new(&place.source.name).canonicalize().unwrap_or_default();
+    let shared = finder.folders.last().and_then(|configs| configs.canonicalize().ok());
+    let shipped = shared.is_some_and(|configs| file.starts_with(configs.join("methods")));
+    !shipped && own_folder(run_file).is_none()
+}
+
+/// With the method come the places of its spans.
+type Parts = ((Task, TaskConfig), ModelConfig, (String, MethodConfig, Vec<Place>), RunSettings);
 
 fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let task_block = finder.block("task", None, problems);
@@ -167,7 +184,9 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
         let place = place_of(&settings, "record_gradients");
         problems.push(Problem::at(place, message).help("write `method=aflora-trainable`"));
     }
-    Some(((task, task_config), model, (method_name, method), run))
+    let settings = method_block.as_ref().map(|b| &b.settings[..]).unwrap_or_default();
+    let spans = yielding(&method).into_iter().filter_map(|key| place_of(settings, key)).collect();
+    Some(((task, task_config), model, (method_name, method, spans), run))
 }
 
 /// The block's own settings: not those below `others`.
@@ -259,6 +278,18 @@ fn check_run_for(
     }
     let settings: Vec<Setting> = others.filter_map(|s| s.below(&s.path[0])).collect();
     lay(&RunSettings::default(), &settings, &[], None, problems);
+}
+
+/// The keys of the method's spans that are no shares of the run, and give way in a short one.
+fn yielding(method: &MethodConfig) -> Vec<&'static str> {
+    let freeze = match method {
+        MethodConfig::Aflora(config) => &config.freeze,
+        MethodConfig::AfloraRank(config) => &config.freeze,
+        _ => return Vec::new(),
+    };
+    let spans = [("freeze.t_i", freeze.t_i), ("freeze.t_f", freeze.t_f)];
+    let fixed = spans.into_iter().filter(|(_, span)| !matches!(span, Span::Share(_)));
+    fixed.map(|(key, _)| key).collect()
 }
 
 /// What is wrong if the spans in which nothing and everything is frozen overlap in a run of any

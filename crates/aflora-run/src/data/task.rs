@@ -229,6 +229,12 @@ impl Task {
         }
     }
 
+    /// What `take` makes of the names that each class goes by; of none for other tasks.
+    pub fn with_class_names<T>(self, take: impl FnOnce(&[&[&str]]) -> T) -> T {
+        let names = self.labels().map(TaskSpec::class_names).unwrap_or_default();
+        take(&names.iter().map(|names| &names[..]).collect::<Vec<_>>())
+    }
+
     /// Whether its data can be fetched.
     pub fn is_on_hub(self) -> bool {
         match self {

@@ -1,13 +1,13 @@
 //! Memory: the batch that fits into a GPU's, and what to do when one does not fit; and other
 //! failures of libtorch, which tch's operators make panics of.
 
-use super::prepare::Prepared;
-use super::update::Update;
+use super::prepare::{trains_weights, Prepared};
 use crate::config::Resolved;
 use aflora_core::Tuner;
 use aflora_models::foreign::caught;
 use anyhow::{anyhow, bail, Result};
-use tch::{Device, Tensor};
+use std::fmt;
+use tch::{Device, Kind, Tensor};
 
 /// Finds the batch size that `batch_size: auto` asks for, and sets it: the configured one, or
 /// the largest part of it of which a forward and backward pass over the longest rows fits; with
@@ -31,7 +31,8 @@ pub fn fit(resolved: &mut Resolved, run: &mut Prepared, tuner: &mut Tuner) -> Re
     };
     let found = largest_that_fits(wanted, |size| guarded(|| fits(size)))?;
     let Some(size) = found else {
-        bail!("not even one row fits into the GPU's memory; {}", remedy(1, 1, checkpoints(run)));
+        let ways = Remedies::of(resolved, run).words(1, 1);
+        bail!("not even one row fits into the GPU's memory; {ways}");
     };
     let accumulate = run.config.accumulate * (wanted / size);
     tracing::info!("batch_size: auto is {size}, with accumulate={accumulate}");
@@ -94,7 +95,8 @@ const THEIR_OWN: u64 = 256 << 20;
 fn told_as_memory(error: anyhow::Error, free: impl Fn() -> Option<u64>) -> anyhow::Error {
     let words = format!("{error:#}");
     let vague = ["_STATUS_INTERNAL_ERROR", "_STATUS_NOT_INITIALIZED", "_STATUS_EXECUTION_FAILED"];
-    if !vague.iter().any(|sign| words.contains(sign)) {
+    // One that was told already may come by again.
+    if is_out_of_memory(&error) || !vague.iter().any(|sign| words.contains(sign)) {
         return error;
     }
     match free() {
@@ -113,49 +115,102 @@ fn free() -> Option<u64> {
     devices.filter(used).filter_map(aflora_cuda::memory_free).min()
 }
 
+/// The size of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    /// Rows computed at once.
+    pub rows: usize,
+    /// Tokens of the longest, to which the others are filled up.
+    pub tokens: usize,
+}
+
+impl Pass {
+    /// That of a batch, whose first tensor is `[rows, tokens]`.
+    pub fn of(batch: &[Tensor]) -> Pass {
+        let size = batch.first().map(Tensor::size).unwrap_or_default();
+        let along = |dim: usize| size.get(dim).map_or(0, |&n| n as usize);
+        Pass { rows: along(0), tokens: along(1) }
+    }
+
+    /// The error with this pass in it, if the memory ran out.
+    pub fn blame(self, error: anyhow::Error) -> anyhow::Error {
+        match is_out_of_memory(&error) {
+            true => error.context(self),
+            false => error,
+        }
+    }
+}
+
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = if self.rows == 1 { "one row".into() } else { format!("{} rows", self.rows) };
+        write!(f, "in a pass of {rows} of {} tokens", self.tokens)
+    }
+}
+
 /// An error of a step with words on what to do, where the memory was too small.
-pub fn explain(error: anyhow::Error, run: &Prepared, update: &Update) -> anyhow::Error {
+pub fn explain(error: anyhow::Error, resolved: &Resolved, run: &Prepared) -> anyhow::Error {
     if !is_out_of_memory(&error) {
         return error;
     }
-    let width = |rows: &Vec<usize>| run.objective.batch(rows).first().map_or(0, |t| t.size()[1]);
-    let longest = update.passes.iter().map(width).max().unwrap_or(0);
-    let (size, accumulate) = (run.config.batch_size, run.config.accumulate);
     let whose = if run.device == Device::Cpu { "the memory" } else { "the GPU's memory" };
+    // Behind its passes, an update takes the same whatever they were.
+    let rows = error.downcast_ref::<Pass>().map_or(1, |pass| pass.rows);
+    let whole = run.config.batch_size * run.config.accumulate;
     error.context(format!(
-        "{whose} is too small for a batch of {size} rows of {longest} tokens; {}",
-        remedy(size, accumulate, checkpoints(run))
+        "{whose} is too small; {}",
+        Remedies::of(resolved, run).words(rows, whole)
     ))
 }
 
 /// An error of an evaluation of one row with words on what to do.
 pub fn explain_evaluation(error: anyhow::Error) -> anyhow::Error {
     error.context(format!(
-        "the memory is too small to evaluate, not even one row at once fits; these need less: {}",
-        SMALLER.join(", ")
+        "the memory is too small to evaluate, not even one row at once fits; these need less: \
+         {BF16}, {SHORTER}"
     ))
 }
 
-/// What takes less memory whatever is done, and does not give quite the same.
-const SMALLER: [&str; 2] = ["precision=bf16", "a smaller max_length"];
+const BF16: &str = "precision=bf16";
+const SHORTER: &str = "a smaller max_length";
 
-fn checkpoints(run: &Prepared) -> bool {
-    run.model.backbone().about().checkpoints
+/// What a run can still do about its memory.
+#[derive(Debug, Clone, Copy)]
+struct Remedies {
+    /// Let a GPU's memory decide on the rows of a pass.
+    auto: bool,
+    /// Compute layers twice.
+    checkpointing: bool,
+    /// Hold the frozen weights in half the bytes.
+    bf16: bool,
 }
 
-/// What takes less memory and gives the same updates, then what does not quite.
-fn remedy(size: usize, accumulate: usize, checkpoints: bool) -> String {
-    let mut ways = Vec::new();
-    if let Some(part) = smaller(size, size) {
-        let passes = accumulate * (size / part);
-        ways.push(format!("batch_size={part} accumulate={passes} (the same update)"));
-        ways.push("batch_size=auto on a GPU".to_string());
+impl Remedies {
+    fn of(resolved: &Resolved, run: &Prepared) -> Self {
+        let backbone = run.model.backbone();
+        let weights = backbone.var_store().variables();
+        let is_bf16 = weights.values().any(|weight| weight.kind() == Kind::BFloat16);
+        Remedies {
+            auto: run.device != Device::Cpu && !resolved.run.fit_batch,
+            checkpointing: backbone.about().checkpoints && !resolved.model.gradient_checkpointing,
+            bf16: !is_bf16 && !trains_weights(run.method.as_ref()),
+        }
     }
-    if checkpoints {
-        ways.push("model.gradient_checkpointing=true".into());
+
+    /// What takes less memory than a pass of `rows` and gives the same updates, of `whole` rows;
+    /// then what does not give quite the same.
+    fn words(self, rows: usize, whole: usize) -> String {
+        let mut ways = Vec::new();
+        if let Some(part) = smaller(rows, whole) {
+            let passes = whole / part;
+            ways.push(format!("batch_size={part} accumulate={passes} (the same update)"));
+            ways.extend(self.auto.then(|| "batch_size=auto".into()));
+        }
+        ways.extend(self.checkpointing.then(|| "model.gradient_checkpointing=true".into()));
+        ways.extend(self.bf16.then(|| BF16.into()));
+        ways.push(SHORTER.into());
+        format!("these need less: {}", ways.join(", "))
     }
-    ways.extend(SMALLER.map(String::from));
-    format!("these need less: {}", ways.join(", "))
 }
 
 /// Whether libtorch ran out of memory, a GPU's or the host's: it says so in words alone, cuBLAS and
@@ -170,6 +225,7 @@ pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// What is tried, and what comes of it, on a device that holds `room` rows.
     fn search(wanted: usize, room: usize) -> (Option<usize>, Vec<usize>) {
@@ -198,7 +254,7 @@ mod tests {
     #[test]
     fn the_host_s_memory_runs_out_in_words_too() {
         // More than any process can address.
-        let take = || Ok(Tensor::zeros([1 << 50], (tch::Kind::Float, Device::Cpu)));
+        let take = || Ok(Tensor::zeros([1 << 50], (Kind::Float, Device::Cpu)));
         let error = guarded(take).unwrap_err();
         assert!(is_out_of_memory(&error.context("dev loss")));
         let cublas = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`";
@@ -213,6 +269,8 @@ mod tests {
         let full = told(Some(3 << 20));
         assert!(is_out_of_memory(&full), "{full:#}");
         assert!(format!("{full:#}").contains("CUBLAS_STATUS_INTERNAL_ERROR"));
+        let again = told_as_memory(full, || Some(2 << 20));
+        assert_eq!(format!("{again:#}").matches("are left on the GPU").count(), 1, "{again:#}");
         assert!(!is_out_of_memory(&told(Some(40 << 30))));
         assert!(!is_out_of_memory(&told(None)), "there is no GPU");
     }
@@ -223,11 +281,54 @@ mod tests {
         assert_eq!(error.to_string(), "no kernel image");
     }
 
+    const ALL: Remedies = Remedies { auto: true, checkpointing: true, bf16: true };
+
+    proptest! {
+        #[test]
+        fn the_advice_halves_the_pass_that_failed_and_keeps_the_update(
+            batch in 1usize..70, accumulate in 1usize..9, rows in 1usize..70,
+        ) {
+            let rows = rows.min(batch);
+            let whole = batch * accumulate;
+            let words = ALL.words(rows, whole);
+            let number = |key: &str| {
+                let (_, rest) = words.split_once(&format!("{key}="))?;
+                rest.split(' ').next()?.parse::<usize>().ok()
+            };
+            match (number(": batch_size"), number("accumulate")) {
+                (Some(part), Some(passes)) => {
+                    prop_assert_eq!(part * passes, whole);
+                    prop_assert!(2 * part <= rows);
+                    prop_assert!((part + 1..=rows / 2).all(|n| whole % n != 0), "{}", words);
+                }
+                none => prop_assert_eq!((rows, none), (1, (None, None))),
+            }
+        }
+    }
+
     #[test]
-    fn the_remedy_names_numbers_that_give_the_same_update() {
-        let words = remedy(32, 2, true);
-        assert!(words.contains("batch_size=16 accumulate=4"), "{words}");
-        assert!(words.contains("gradient_checkpointing"), "{words}");
-        assert!(!remedy(1, 1, false).contains("batch_size"), "nothing is smaller than one row");
+    fn the_advice_is_of_the_rows_that_were_computed_and_of_what_is_not_done_yet() {
+        // Five rows are all there are, of 32 that were asked for.
+        let words = ALL.words(5, 32);
+        assert!(words.contains("batch_size=2 accumulate=16 (the same update), batch_size=auto"));
+        assert!(ALL.words(32, 64).contains("batch_size=16 accumulate=4 "));
+        // A divisor of the update, if not of the batch.
+        assert!(ALL.words(9, 18).contains("batch_size=3 accumulate=6 "));
+        assert!(ALL.words(5, 10).contains("batch_size=2 accumulate=5 "));
+        let one = "these need less: model.gradient_checkpointing=true, precision=bf16, a smaller \
+                   max_length";
+        assert_eq!(ALL.words(1, 32), one);
+        let nothing = Remedies { auto: false, checkpointing: false, bf16: false };
+        assert_eq!(nothing.words(1, 1), "these need less: a smaller max_length");
+    }
+
+    #[test]
+    fn an_error_of_memory_knows_its_pass_and_others_do_not() {
+        let ids = Tensor::zeros([3, 7], (Kind::Int64, Device::Cpu));
+        let pass = Pass::of(&[ids]);
+        let full = pass.blame(anyhow!("CUDA out of memory").context("loss")).context("step");
+        assert_eq!(full.downcast_ref(), Some(&Pass { rows: 3, tokens: 7 }));
+        assert!(format!("{full:#}").contains("in a pass of 3 rows of 7 tokens: loss: CUDA out of"));
+        assert_eq!(pass.blame(anyhow!("no kernel image")).downcast_ref::<Pass>(), None);
     }
 }

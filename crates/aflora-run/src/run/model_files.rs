@@ -24,6 +24,8 @@ pub struct ModelFiles {
     pub folder: PathBuf,
     /// What others find it by: the repository that it came from, or the folder.
     pub base: BaseModel,
+    /// Whether a run would fetch what is not there.
+    pub on_hub: bool,
 }
 
 impl ModelFiles {
@@ -31,7 +33,7 @@ impl ModelFiles {
     fn of_folder(folder: PathBuf) -> Self {
         let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
         let base = BaseModel::from(whole.to_string_lossy().as_ref());
-        ModelFiles { config: folder.join(CONFIG), folder, base }
+        ModelFiles { config: folder.join(CONFIG), folder, base, on_hub: false }
     }
 }
 
@@ -81,15 +83,16 @@ pub fn find(
     }
     places.extend(model.path.as_ref().map(|path| resolved.project.join(path)));
     places.extend(used.map(Path::to_path_buf));
-    if !runs {
-        places.extend(shipped(resolved));
-    }
+    let shipped = shipped(resolved).filter(|_| !runs);
+    places.extend(shipped.clone());
     let mut seen = HashSet::new();
     // An absolute path is the same below any folder.
     for folder in places.into_iter().filter(|folder| seen.insert(folder.clone())) {
         let config = folder.join(CONFIG);
         if config.is_file() {
-            return Ok(ModelFiles::of_folder(folder));
+            // A run does not read those that ship with the project: it goes on to the hub.
+            let on_hub = model.repo.is_some() && shipped.as_ref() == Some(&folder);
+            return Ok(ModelFiles { on_hub, ..ModelFiles::of_folder(folder) });
         }
         tried.push_str(&format!("\n  {}", config.display()));
     }
@@ -101,7 +104,7 @@ pub fn find(
             Ok(config) => {
                 let folder = config.parent().unwrap_or(Path::new(".")).to_path_buf();
                 let base = BaseModel { name: repo.repo, revision: Some(repo.revision) };
-                return Ok(ModelFiles { config, folder, base });
+                return Ok(ModelFiles { config, folder, base, on_hub: true });
             }
             Err(error) => tried.push_str(&format!("\n  {error}")),
         }

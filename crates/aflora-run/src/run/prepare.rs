@@ -77,21 +77,23 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     }
     let locator = locator(resolved);
     let files = model_files::find(resolved, &locator, None, true, progress)?;
-    check::model(resolved, &files)?.accept()?;
+    let method = resolved.method.build()?;
+    let shapes = check::model(resolved, &files)?;
+    let work = precision::rows_times_weights(shapes.backbone(), config.batch_size);
+    shapes.accept(resolved, method.as_ref())?;
     let data = Data::load(resolved.task, &locator, &config, progress)?;
 
     tch::manual_seed(config.seed as i64);
-    let method = resolved.method.build()?;
-    let base = base_kind(resolved, &files, method.as_ref(), device)?;
+    let base = base_kind(resolved, method.as_ref(), device, || Ok(work))?;
     if resolved.model.weights == WeightsFrom::Pretrained {
         weights::check_size(&files.folder, &files.config)?;
     }
     let backbone = build_model(resolved, &files, device, base)?;
     let loaded = match resolved.model.weights {
         WeightsFrom::Pretrained => {
-            let classes = resolved.task.labels().map(TaskSpec::class_names).unwrap_or_default();
-            let classes: Vec<&[&str]> = classes.iter().map(|names| &names[..]).collect();
-            let report = weights::load_for(backbone.as_ref(), &files.folder, &classes)?;
+            let report = resolved.task.with_class_names(|classes| {
+                weights::load_for(backbone.as_ref(), &files.folder, classes)
+            })?;
             weights::initialise(backbone.as_ref(), &report.new, config.seed);
             report
         }
@@ -141,6 +143,11 @@ pub fn build_model(
     Ok(aflora_models::build(kind, &files.config, resolved.task.head(), &options)?)
 }
 
+/// The [model](build_model) without its weights: it can be looked at alone.
+pub fn build_shapes(resolved: &Resolved, files: &ModelFiles) -> Result<Box<dyn Backbone>> {
+    aflora_models::shapes_only(|| build_model(resolved, files, Device::Cpu, Kind::Float))
+}
+
 /// Whether the method trains weights of the model itself.
 pub fn trains_weights(method: &dyn Method) -> bool {
     ["layer.weight", "layer.bias"].iter().any(|name| method.trains(name))
@@ -162,24 +169,21 @@ pub(crate) fn check_precision(resolved: &Resolved, method: &dyn Method) -> Resul
 }
 
 /// The frozen weights' kind, as the run has it. A method that trains the model's own weights has
-/// them in single precision.
+/// them in single precision; for others `work` may be asked for the size of the model's products
+/// ([`precision::choose`]).
 ///
 /// # Errors
-/// As [`check_precision`]; or the model cannot be built from its config.json.
+/// As [`check_precision`], and those of `work`.
 pub(crate) fn base_kind(
     resolved: &Resolved,
-    files: &ModelFiles,
     method: &dyn Method,
     device: Device,
+    work: impl FnOnce() -> Result<f64>,
 ) -> Result<Kind> {
     check_precision(resolved, method)?;
     match resolved.run.precision.as_str() {
         "auto" if trains_weights(method) => Ok(Kind::Float),
-        asked => precision::choose(asked, device, || {
-            let build = || build_model(resolved, files, Device::Cpu, Kind::Float);
-            let shapes = aflora_models::shapes_only(build)?;
-            Ok(precision::rows_times_weights(shapes.as_ref(), resolved.run.batch_size))
-        }),
+        asked => precision::choose(asked, device, work),
     }
 }
 

@@ -45,7 +45,10 @@ pub fn train(
     let flops_at_start = run.model.flops_per_token();
     let Start { mut recorder, course, saved } = start::start(resolved, run, &mut tuner, folder)?;
     if let Some(remark) = tuner.remark() {
-        tracing::info!("{remark}");
+        match resolved.own_spans {
+            true => tracing::warn!("{remark}"),
+            false => tracing::info!("{remark}"),
+        }
     }
     interrupt::listen().context("signals cannot be caught")?;
     if saved.is_none() {
@@ -154,7 +157,7 @@ impl Loop<'_> {
         for update in updates.iter().skip(done as usize) {
             interrupt::check()?;
             let step = memory::guarded(|| self.step(update));
-            let step = step.map_err(|e| memory::explain(e, self.run, update))?;
+            let step = step.map_err(|e| memory::explain(e, self.resolved, self.run))?;
             self.after_step(&step)?;
             let completed = self.tuner.completed();
             progress.update(completed - epoch * length, &self.note());

@@ -6,6 +6,7 @@
 //! items of the whole update. So an update is the same however it is cut, up to rounding (and to
 //! dropout, which draws anew in every pass).
 
+use super::memory::{self, Pass};
 use super::objective::Objective;
 use aflora_core::Tuner;
 use aflora_cuda::StepGraphs;
@@ -48,7 +49,7 @@ impl Update {
     /// on the device.
     ///
     /// # Errors
-    /// The model fails.
+    /// The model fails. Where the memory ran out, the error holds the [`Pass`] that was too large.
     pub fn accumulate(
         &self,
         objective: &dyn Objective,
@@ -61,7 +62,8 @@ impl Update {
         for rows in &self.passes {
             let batch = objective.batch(rows);
             let sum = |batch: &[Tensor]| objective.loss(model, batch);
-            let part = graphs.accumulate(tuner, &batch, items, sum)?;
+            let part = memory::guarded(|| graphs.accumulate(tuner, &batch, items, sum))
+                .map_err(|error| Pass::of(&batch).blame(error))?;
             mean = Some(match mean {
                 Some(mean) => mean + part,
                 // A recorded loss holds its value until the next is made.

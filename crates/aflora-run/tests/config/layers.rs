@@ -60,12 +60,39 @@ fn a_run_file_elsewhere_in_the_project_finds_the_shipped_blocks() {
 }
 
 #[test]
+fn whoever_wrote_the_spans_of_freezing_is_known() {
+    let own = |overrides: &[&str]| good(overrides).own_spans;
+    assert!(!own(&[]) && !own(&["method=aflora-rank"]), "the shipped methods'");
+    assert!(own(&["method.freeze.t_i=1 epoch"]), "typed, though it is the default");
+    assert!(!own(&["method.freeze.t_i=10%", "method.freeze.t_f=20%"]), "shares never give way");
+    assert!(!own(&["method.freeze.t_f=20%"]), "what gives way is the shipped t_i");
+    assert!(!own(&["method=lora"]));
+
+    let project = TempDir::new().unwrap();
+    let configs = project.path().join("configs");
+    copy_blocks(&configs);
+    let mine = project.path().join("mine");
+    fs::create_dir_all(mine.join("methods")).unwrap();
+    let path = mine.join("run.yaml");
+    let of_file = |text: &str| {
+        fs::write(&path, format!("task: reviews\n{text}")).unwrap();
+        load(&path, &[]).unwrap().own_spans
+    };
+    assert!(!of_file("method: aflora\n"));
+    assert!(of_file("method: {method: aflora, freeze: {t_i: 2 epochs}}\n"));
+    assert!(!of_file("method: {method: aflora}\n"), "a built-in default");
+    fs::write(mine.join("methods/late.yaml"), "method: aflora\nfreeze: {t_i: 9 epochs}\n").unwrap();
+    assert!(of_file("method: late\n"), "a method beside the run file");
+}
+
+#[test]
 fn what_was_resolved_can_be_loaded_again_from_the_runs_own_folder() {
     let project = TempDir::new().unwrap();
     let (configs, run) = (project.path().join("configs"), project.path().join("runs/one"));
     copy_blocks(&configs);
     fs::create_dir_all(&run).unwrap();
     fs::write(configs.join("experiment.yaml"), "task: reviews\n").unwrap();
+    fs::write(run.join("provenance.json"), "{}").unwrap();
     let path = run.join("config.yaml");
     for overrides in [
         &["method=aflora-text", "method.freeze.t_i=100 steps", "adamw.eps=1e-12"][..],
@@ -76,8 +103,8 @@ fn what_was_resolved_can_be_loaded_again_from_the_runs_own_folder() {
         let overrides: Vec<String> = overrides.iter().map(|o| o.to_string()).collect();
         let mut first = load(&configs.join("experiment.yaml"), &overrides).unwrap();
         fs::write(&path, first.to_yaml().unwrap()).unwrap();
-        // Written down, places mean the same from everywhere.
-        first.run.run_dir = first.run.run_dir.map(|path| std::path::absolute(path).unwrap());
+        // It is of the run that it lies with, and does not say who wrote what.
+        (first.run.run_dir, first.own_spans) = (Some(run.clone()), false);
         let again = load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(again, first, "{}", first.to_yaml().unwrap());
         assert_eq!(again.name(), first.name());

@@ -70,7 +70,7 @@ impl SelfAttention {
         let key = split(self.key_proj.forward(x));
         let value = split(self.value_proj.forward(x));
         let bias = match self.position_scores(&query, &key, shared) {
-            Some(scores) => scores + &shared.mask,
+            Some(scores) => self.kept_apart(scores + &shared.mask, x, shared.train),
             None => shared.mask.expand([batch, self.heads, length, length], false),
         };
         let dropout = if shared.train { self.dropout } else { 0.0 };
@@ -86,6 +86,21 @@ impl SelfAttention {
         )
         .transpose(1, 2)
         .reshape([batch, length, hidden])
+    }
+
+    /// `bias`, marked where it has a gradient in training. libtorch's attention takes another kernel
+    /// then, whose last digits differ: so must the first run of a checkpointed block, which makes
+    /// no graph, lest it give another output than the second.
+    fn kept_apart(&self, bias: Tensor, x: &Tensor, train: bool) -> Tensor {
+        let own = [&self.pos_key_proj, &self.pos_query_proj].into_iter().flatten();
+        let trains = || {
+            let mut layers = [&self.query_proj, &self.key_proj].into_iter().chain(own);
+            x.requires_grad() || layers.any(nn::Linear::trains)
+        };
+        match train && !bias.requires_grad() && trains() {
+            true => bias.set_requires_grad(true),
+            false => bias,
+        }
     }
 
     /// [`forward`](Self::forward) in kernels of our own, where there are some. Tokens and the

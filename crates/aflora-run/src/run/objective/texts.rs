@@ -30,8 +30,6 @@ pub struct Texts {
     pub(super) config: TaskConfig,
     /// How texts are written: as the task says, else as the model's files have it.
     pub(super) generation: GenerationConfig,
-    /// What the model's files ask for and is not built.
-    pub(super) not_built: Vec<String>,
     pub(super) tokens: SpecialTokens,
     eos: i64,
     pad: i64,
@@ -125,7 +123,6 @@ impl Texts {
             form,
             config: config.clone(),
             generation,
-            not_built: model.not_built,
             tokens: tokens.clone(),
             eos,
             max_length,

@@ -192,7 +192,7 @@ impl Objective for Write {
     }
 
     fn remarks(&self) -> Vec<String> {
-        let mut remarks = self.texts.not_built.clone();
+        let mut remarks = Vec::new();
         let cut = self.used.iter().filter(|&&row| self.train.has(row, TRUNCATED)).count();
         if cut > 0 {
             let length = self.texts.max_length;
