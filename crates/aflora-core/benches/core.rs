@@ -93,7 +93,10 @@ fn freezing(c: &mut Criterion) {
     // Steps 1 to 9 of a window of ten only average; step 10 closes it, smooths, and tests.
     scores.bench_function("a step", |b| b.iter(|| controller.observe(1, group, gradient)));
     scores.bench_function("a step with a test", |b| {
-        b.iter(|| controller.observe(10, group, gradient))
+        b.iter(|| {
+            controller.observe(10, group, gradient);
+            controller.test(10, group)
+        })
     });
     let parts: Vec<Tensor> = group.slices(gradient).map(|g| g.copy()).collect();
     let mut windows: Vec<Tensor> = parts.iter().map(Tensor::zeros_like).collect();

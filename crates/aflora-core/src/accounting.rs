@@ -4,20 +4,20 @@
 //! task head is not counted, neither there nor here. The count of a step is taken after that
 //! step's freezes, since a matrix that freezes at a step is not updated by it.
 
-use crate::state::misfit;
+use crate::error::misfit;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 
 /// Trainable adapter parameters over the steps of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accounting {
-    /// Before the first step.
+    /// How many trained before the first step.
     pub at_start: i64,
-    /// After the last step so far.
+    /// How many train since the last step so far.
     pub at_end: i64,
-    /// Steps counted.
+    /// Steps counted so far.
     pub steps: u64,
-    /// Σ over steps.
+    /// The counts of all steps, added up.
     sum: i128,
     /// Steps after which each matrix stood still: (name, completed steps when it froze).
     pub frozen_at: Vec<(String, u64)>,

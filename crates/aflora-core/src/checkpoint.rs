@@ -22,7 +22,7 @@
 //! # Ok::<(), aflora_core::Error>(())
 //! ```
 
-use crate::Result;
+use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 type Segment = Box<dyn Fn(&Tensor) -> Tensor>;
@@ -37,7 +37,11 @@ struct Checkpoint {
 
 /// The checkpointed segments of one forward pass, in order, each reading what the one before
 /// it gave.
+///
+/// A loss behind them has its gradient by them alone: whoever drops them, or takes those of
+/// another pass, would leave the segments' parameters without one.
 #[derive(Default)]
+#[must_use]
 pub struct Checkpoints {
     /// What the first segment read, where something that trains was before it: its graph goes on
     /// from here.
@@ -69,8 +73,8 @@ impl Checkpoints {
         self.passed.is_empty()
     }
 
-    /// Runs `segment` on `x`, keeping `x` alone. `x` is the model's input to its first segment,
-    /// which may come of what trains, then what the segment before gave.
+    /// What `segment` makes of `x`, `[..]` to `[..]`, of which `x` alone is kept. `x` is the model's
+    /// input to its first segment, which may come of what trains, then what the segment before gave.
     pub fn run(&mut self, x: &Tensor, segment: impl Fn(&Tensor) -> Tensor + 'static) -> Tensor {
         let seed = self.seed.map(|seed| seed + self.passed.len() as i64);
         let output = tch::no_grad(|| seeded(seed, x, &segment));
@@ -88,11 +92,13 @@ impl Checkpoints {
         handle
     }
 
-    /// d loss / d leaf for every leaf, through the segments; an undefined tensor where the loss
-    /// does not depend on a leaf. `loss` is made of what the last segment gave.
+    /// d loss / d leaf for every leaf, in the shape of the leaf, through the segments; an undefined
+    /// tensor where the loss does not depend on a leaf. `loss`, `[]`, is made of what the last
+    /// segment gave.
     ///
     /// # Errors
-    /// libtorch refuses the backward pass: the loss has no graph, or a leaf needs no gradient.
+    /// The loss is made of another forward pass than these segments are of; or libtorch refuses
+    /// the backward pass: the loss has no graph, or a leaf needs no gradient.
     pub fn gradients(self, loss: &Tensor, leaves: &[&Tensor]) -> Result<Vec<Tensor>> {
         let Some(last) = self.passed.last() else {
             return Ok(Tensor::f_run_backward(&[loss], leaves, false, false)?);
@@ -100,7 +106,10 @@ impl Checkpoints {
         let mut wanted = leaves.to_vec();
         wanted.push(&last.output);
         let mut sums = Tensor::f_run_backward(&[loss], &wanted, false, false)?;
-        let mut flowing = sums.pop();
+        let mut flowing = sums.pop().filter(Tensor::defined);
+        if flowing.is_none() {
+            return Err(Error::Checkpoints { segments: self.passed.len() });
+        }
         let first = self.passed.len() - 1;
         for (i, checkpoint) in self.passed.into_iter().rev().enumerate() {
             // Nothing that follows depends on this segment: nor on those before it.

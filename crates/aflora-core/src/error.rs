@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use tch::TchError;
 
 /// The result of a fallible operation of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of the core.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub enum Error {
     #[error("there is nothing to train: no adapter and no head parameter is trainable")]
     NothingToTrain,
     /// An update before any gradient.
-    #[error("there is no gradient to update with: `accumulate` a loss first")]
+    #[error("there is no gradient to update with: call `backward` on a loss first")]
     NoGradient,
     /// A tensor cannot be trained as it is.
     #[error("`{name}` cannot be trained: it has kind {kind:?} (leaf: {leaf}, requires_grad: {requires_grad}); a trained parameter is a Float leaf that requires a gradient")]
@@ -81,6 +81,12 @@ pub enum Error {
         /// As it is here.
         expected: String,
     },
+    /// A loss and checkpointed segments are of two forward passes.
+    #[error("the loss does not depend on what the last of its {segments} checkpointed segments gave: they are of another forward pass")]
+    Checkpoints {
+        /// How many segments there are.
+        segments: usize,
+    },
     /// libtorch refused an operation.
     #[error(transparent)]
     Torch(#[from] TchError),
@@ -97,4 +103,13 @@ pub(crate) fn check<V: std::fmt::Display>(
         return Ok(());
     }
     Err(Error::Setting { field, value: value.to_string(), expected: expected.into() })
+}
+
+/// That a state, or a number in one, is not what it should be here: an [`Error::State`].
+pub(crate) fn misfit(
+    what: impl Into<String>,
+    found: impl ToString,
+    expected: impl ToString,
+) -> Error {
+    Error::State { what: what.into(), found: found.to_string(), expected: expected.to_string() }
 }

@@ -17,21 +17,20 @@
 //!
 //! The last row is what freezing A saves: the gradient of d alone is a sum over tokens.
 
-use crate::Adapter;
 use serde::{Deserialize, Serialize};
 use std::ops::{Add, AddAssign};
 
 /// Operations of the forward and of the backward pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flops {
-    /// Forward.
+    /// Those of the forward pass.
     pub forward: i64,
-    /// Backward.
+    /// Those of the backward pass.
     pub backward: i64,
 }
 
 impl Flops {
-    /// Both passes.
+    /// Those of both passes.
     pub fn total(self) -> i64 {
         self.forward + self.backward
     }
@@ -53,19 +52,19 @@ impl AddAssign for Flops {
 /// Which weight gradients the backward pass computes as matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Products {
-    /// Of the down-projection.
+    /// The gradient of the down-projection.
     pub down: bool,
-    /// Of the up-projection.
+    /// The gradient of the up-projection.
     pub up: bool,
 }
 
-/// The frozen weight of a layer on `tokens` tokens.
+/// Operations of the frozen weight of a layer `from` → `to` on `tokens` tokens.
 pub fn frozen_weight(from: i64, to: i64, tokens: i64, input_gradient: bool) -> Flops {
     let forward = 2 * tokens * from * to;
     Flops { forward, backward: if input_gradient { forward } else { 0 } }
 }
 
-/// A low-rank path on `tokens` tokens.
+/// Operations of a low-rank path beside a layer `from` → `to` on `tokens` tokens.
 pub fn path(
     (from, to): (i64, i64),
     rank: i64,
@@ -82,11 +81,4 @@ pub fn path(
             + if_so(products.up, up)
             + if_so(products.down, down),
     }
-}
-
-/// An adapter's path as it stands now, per token, its input having a gradient (as all but the
-/// first layers' have).
-pub fn per_token(adapter: &dyn Adapter) -> Flops {
-    let site = adapter.site();
-    path((site.in_features, site.out_features), adapter.rank(), adapter.products(), 1, true)
 }

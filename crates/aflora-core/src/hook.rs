@@ -1,8 +1,8 @@
 //! What a method does during training, beside the gradient step.
 //!
 //! AFLoRA freezes matrices, AdaLoRA keeps a budget, SoRA shrinks its gates. Each is a [`Hook`]:
-//! the [`Tuner`](crate::Tuner) makes it from the method and calls it at fixed places of every
-//! step, knowing no method by name.
+//! the [`Tuner`](crate::Tuner) has it from the method and calls it at fixed places of every step,
+//! knowing no method by name.
 
 use crate::freeze::FreezeCheck;
 use crate::optim::{Arena, Gradients};
@@ -11,26 +11,32 @@ use crate::Result;
 use std::fmt::Debug;
 use tch::Tensor;
 
-/// The length of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunLength {
-    /// Optimiser steps an epoch.
-    pub steps_per_epoch: u64,
-    /// Optimiser steps in all.
-    pub total_steps: u64,
-}
-
-/// A method's part in a training step. `step` counts completed optimiser steps, from 0.
+/// A method's part in a training step, in the order of the step. `step` counts completed optimiser
+/// steps, from 0.
 pub trait Hook: Debug {
-    /// Something to add to the loss of an update before its backward pass, one number; once an
-    /// update, however many pieces its loss comes in.
+    /// Something to add to the loss of an update before its backward pass, `[]`; once an update,
+    /// however many batches it has.
+    ///
+    /// # Errors
+    /// libtorch refuses an operation; as everywhere below.
     fn penalty(&self, _arena: &Arena) -> Result<Option<Tensor>> {
         Ok(None)
     }
 
-    /// Sees the gradients as the backward pass left them, before clipping; may take parameters
-    /// out of the arena, which the update then leaves alone.
-    fn after_backward(
+    /// Takes in the gradients as the backward pass left them, before clipping.
+    ///
+    /// # Errors
+    /// As [`penalty`](Self::penalty).
+    fn score(&mut self, _step: u64, _arena: &mut Arena, _gradients: &Gradients) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes parameters out of the arena where a test of their scores says so; this step's update
+    /// already leaves them alone. Gives the test, if one was due.
+    ///
+    /// # Errors
+    /// As [`penalty`](Self::penalty).
+    fn freeze(
         &mut self,
         _step: u64,
         _arena: &mut Arena,
@@ -40,6 +46,9 @@ pub trait Hook: Debug {
     }
 
     /// Sees the updated parameters and the (clipped) gradients that moved them.
+    ///
+    /// # Errors
+    /// As [`penalty`](Self::penalty).
     fn after_update(
         &mut self,
         _step: u64,
@@ -49,8 +58,9 @@ pub trait Hook: Debug {
         Ok(())
     }
 
-    /// Adapter parameters that lie in the arena but are held where they are.
-    fn held(&self) -> i64 {
+    /// How many adapter parameters are frozen within tensors that still train: they lie in the
+    /// arena, and every update puts them back.
+    fn frozen_in_place(&self) -> i64 {
         0
     }
 
@@ -78,3 +88,9 @@ pub trait Hook: Debug {
         Ok(())
     }
 }
+
+/// What a method has that does nothing beside the update.
+#[derive(Debug)]
+pub(crate) struct NoHook;
+
+impl Hook for NoHook {}

@@ -11,19 +11,20 @@
 //! (Eq. 2-4) and a cubic schedule (Eq. 5) then decide which projection matrices `A` and `B`
 //! freeze, until only `d` and `b` train.
 //!
-//! The crate reads in the order in which a step runs:
+//! A step of training reads as the paper has it, in `tuner/step.rs`: forward, loss, backward,
+//! guard, score, freeze, clip, update. What it is made of:
 //!
 //! * [`adapter`]: the modules that run beside a frozen linear layer
+//! * [`Tuner`]: trains them over one run, step by step; [`StepGraphs`] records passes on a GPU,
+//!   [`Checkpoints`] spares the memory of deep models
 //! * [`optim`]: the [arena](optim::Arena) that holds every trained parameter in a few flat
-//!   buffers, AdamW, clipping and the learning-rate schedule
+//!   buffers, the guard against what is not finite, clipping, AdamW, the learning-rate schedule
 //! * [`freeze`]: scores, schedule, rules and the controller that freezes matrices
 //! * [`Hook`]: what a method does during training beside the update
-//! * [`Checkpoints`]: gradient checkpointing, for models too deep for the memory
-//! * [`Tuner`]: one training step: backward, clip, score, freeze, update
-//! * [`fused`]: a door for kernels that compute a path in one go
-//! * [`flops`]: what a layer costs, and what a freeze saves
-//! * [`state`]: all of that, to stop and to go on
-//! * [`accounting`]: how many parameters trained, and when each matrix froze
+//! * [`kernels`]: the one door to what a GPU computes in one go
+//! * [`state`]: all that changes in a run, to stop and to go on
+//! * [`accounting`] and [`flops`]: how many parameters trained, when each matrix froze, what a
+//!   layer costs and what a freeze saves
 //!
 //! `cargo run --example wrap_linear` shows all of it on plain [`tch::nn::Linear`] layers.
 
@@ -35,10 +36,9 @@ mod checkpoint;
 mod error;
 pub mod flops;
 pub mod freeze;
-pub mod fused;
 mod hook;
+pub mod kernels;
 pub mod optim;
-mod product;
 mod span;
 pub mod state;
 mod tuner;
@@ -46,7 +46,7 @@ mod tuner;
 pub use adapter::{AdaptedLinear, Adapter, Block, Method, Site};
 pub use checkpoint::Checkpoints;
 pub use error::{Error, Result};
-pub use hook::{Hook, RunLength};
-pub use span::{Ends, Span};
+pub use hook::Hook;
+pub use span::{Ends, RunLength, Span};
 pub use state::TunerState;
-pub use tuner::{StepReport, Tuner, TunerConfig};
+pub use tuner::{Loss, MapTensors, StepGraphs, StepReport, Tuner, TunerConfig};

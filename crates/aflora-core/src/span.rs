@@ -9,11 +9,11 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Span {
-    /// So many epochs; fractions are allowed.
+    /// A number of epochs; fractions are allowed.
     Epochs(f64),
     /// A share of the whole run, 0 to 1.
     Share(f64),
-    /// So many optimiser steps.
+    /// A number of optimiser steps.
     Steps(u64),
 }
 
@@ -30,6 +30,15 @@ impl Span {
             Span::Steps(n) => n,
         }
     }
+}
+
+/// The length of a run, by which spans become steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunLength {
+    /// Optimiser steps an epoch.
+    pub steps_per_epoch: u64,
+    /// Optimiser steps in all.
+    pub total_steps: u64,
 }
 
 /// The spans at the beginning and at the end of a run, in optimiser steps.

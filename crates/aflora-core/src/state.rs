@@ -9,7 +9,8 @@
 
 use crate::accounting::Accounting;
 use crate::adapter::Role;
-use crate::{Error, Result};
+use crate::error::misfit;
+use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -64,7 +65,7 @@ impl Position {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupPosition {
-    /// Which group.
+    /// The group's role.
     pub role: Role,
     /// Its parameters, in buffer order.
     pub members: Vec<MemberPosition>,
@@ -76,9 +77,9 @@ pub struct GroupPosition {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemberPosition {
-    /// Its name.
+    /// The parameter's name.
     pub name: String,
-    /// Its shape.
+    /// The parameter's shape.
     pub shape: Vec<i64>,
     /// Whether it trains: not frozen.
     pub live: bool,
@@ -106,7 +107,7 @@ impl HookState {
         }
     }
 
-    /// A mask that may be there, of `n` elements if it is.
+    /// A mask that may be there, `[n]` if it is.
     ///
     /// # Errors
     /// It has another shape.
@@ -130,14 +131,6 @@ pub(crate) fn hook_key(what: &str) -> String {
 /// The values of a group, among its tensors.
 pub(crate) const VALUES: &str = "values";
 
-pub(crate) fn misfit(
-    what: impl Into<String>,
-    found: impl ToString,
-    expected: impl ToString,
-) -> Error {
-    Error::State { what: what.into(), found: found.to_string(), expected: expected.to_string() }
-}
-
 pub(crate) fn fits(what: &str, tensor: &Tensor, shape: &[i64]) -> Result<()> {
     match tensor.size() == shape {
         true => Ok(()),
@@ -153,7 +146,7 @@ impl TunerState {
         Ok(tensor)
     }
 
-    /// The hook's part.
+    /// The part of it that the method's hook keeps.
     pub(crate) fn hook(&self) -> HookState {
         let of_hook = |(name, tensor): (&String, &Tensor)| {
             Some((name.strip_prefix("hook.")?.to_string(), tensor.shallow_clone()))

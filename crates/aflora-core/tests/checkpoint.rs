@@ -96,3 +96,16 @@ fn a_leaf_that_is_not_reached_has_no_gradient() {
     let found = checkpoints.gradients(&loss, &leaves).unwrap();
     assert!(found[0].defined() && !found[1].defined());
 }
+
+#[test]
+fn a_loss_of_another_pass_than_its_checkpoints_is_refused() {
+    let _alone = alone();
+    let model = Model::new(0.0);
+    let x = Tensor::randn([5, 8], KIND);
+    let (mut first, mut second) = (Checkpoints::new(false), Checkpoints::new(false));
+    let loss = model.forward(&x, Some(&mut first));
+    let _ = model.forward(&x, Some(&mut second));
+    let error = second.gradients(&loss, &model.leaves()).unwrap_err();
+    assert!(error.to_string().contains("are of another forward pass"), "{error}");
+    assert_eq!(first.gradients(&loss, &model.leaves()).unwrap().len(), 5);
+}

@@ -1,8 +1,8 @@
 //! One suite over every method that puts adapters on layers, on every shape of layer.
 
 use aflora_core::adapter::{
-    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, EloraConfig, LoraConfig, MethodConfig,
-    Plain, PmTrainable, SoraConfig,
+    normal, shapes_only, AdaLoraConfig, AfloraConfig, AfloraRankConfig, EloraConfig, LoraConfig,
+    MethodConfig, Plain, PmTrainable, SoraConfig,
 };
 use aflora_core::freeze::FreezeConfig;
 use aflora_core::optim::Parameter;
@@ -265,7 +265,7 @@ fn training_lowers_the_loss_moves_what_trains_and_nothing_else() {
         let mut tuner =
             Tuner::new(config.clone(), method.as_ref(), parameters(&layers), 10, 60).unwrap();
         for step in 0..60 {
-            tuner.step(&loss(&layers)).unwrap();
+            tuner.step(loss(&layers)).unwrap();
             if step == 9 {
                 assert_eq!(tuner.unmoved().unwrap(), Vec::<String>::new(), "{name}");
             }
@@ -291,7 +291,7 @@ fn ranks_fall_to_their_budget_and_what_is_saved_is_slim_and_the_same() {
         let at_start = tuner.rank_in_use().unwrap();
         assert_eq!(at_start, 16, "{name}");
         for _ in 0..60 {
-            tuner.step(&loss(&layers)).unwrap();
+            tuner.step(loss(&layers)).unwrap();
         }
         let mut rank = 0;
         for (layer, (from, ..)) in layers.iter().zip(SHAPES) {
@@ -334,7 +334,7 @@ fn components_that_froze_never_move_again() {
     let mut partly = false;
     for _ in 0..60 {
         let now: Vec<Vec<_>> = (0..4).map(|i| (0..4).map(|k| component(i, k)).collect()).collect();
-        let report = tuner.step(&loss(&layers)).unwrap();
+        let report = tuner.step(loss(&layers)).unwrap();
         for name in report.check.iter().flat_map(|c| c.frozen()) {
             let (site, k) = name.split_once(".component").unwrap();
             let (i, k): (usize, i64) = (site[5..].parse().unwrap(), k.parse().unwrap());
@@ -362,7 +362,7 @@ fn an_adapter_that_the_model_goes_around_is_named() {
             for layer in &layers[..3] {
                 x = layer.forward(&x).tanh();
             }
-            tuner.step(&x.square().mean(Kind::Float)).unwrap();
+            tuner.step(x.square().mean(Kind::Float)).unwrap();
         }
         let unmoved = tuner.unmoved().unwrap();
         let penalised = ["adalora", "sora"].contains(&name);
@@ -444,4 +444,33 @@ fn every_method_reads_back_as_it_is_written() {
     }
     let vera: MethodConfig = serde_json::from_str(r#"{"method": "vera", "rank": 2}"#).unwrap();
     assert_eq!(vera.build().unwrap().name(), "elora");
+}
+
+#[test]
+fn adapters_of_shapes_alone_are_those_that_are_drawn_and_take_no_memory() {
+    let site = |in_features, out_features| Site {
+        name: "layer".into(),
+        in_features,
+        out_features,
+        block: Block::Ffn,
+    };
+    type About = Vec<(&'static str, Vec<i64>, bool)>;
+    let about = |method: &dyn Method, site: Site| -> About {
+        let adapters = method.attach(&[site], 1, Device::Cpu).unwrap();
+        let tensors = adapters[0].tensors();
+        tensors.into_iter().map(|t| (t.name, t.tensor.size(), t.trainable)).collect()
+    };
+    for (name, method) in methods() {
+        let method = method.as_ref();
+        let drawn = about(method, site(12, 20));
+        assert_eq!(shapes_only(|| about(method, site(12, 20))), drawn, "{name}");
+        // More numbers than any machine holds.
+        let wide = shapes_only(|| about(method, site(1 << 44, 1 << 45)));
+        assert_eq!(wide.len(), drawn.len(), "{name}");
+        assert!(wide.iter().any(|(_, shape, _)| shape.contains(&(1 << 45))), "{name}: {wide:?}");
+    }
+    // And no longer than that, even where the making panics.
+    let panicked = std::panic::catch_unwind(|| shapes_only(|| panic!("on purpose")));
+    assert!(panicked.is_err());
+    assert_ne!(normal(&[4], 1.0, 1, "w").abs().sum(Kind::Float).double_value(&[]), 0.0);
 }

@@ -80,6 +80,9 @@ impl Graph {
     }
 
     /// Runs the recorded work; returns as soon as it is launched.
+    ///
+    /// # Errors
+    /// CUDA does not launch it.
     pub fn replay(&self) -> Result<(), Error> {
         let shim = shim()?;
         // SAFETY: a whole graph: `capture` gives no other.

@@ -5,17 +5,15 @@
 //! then on libtorch sees the GPU. Where the driver or CUDA's own libraries are missing, it says
 //! so and the program goes on with the CPU.
 //!
-//! With it comes what tch lacks on a GPU: [graphs](Graph), whole [training steps](StepGraphs) in
-//! them, [fused operations](ops), TF32, libtorch's own counts of memory, and a profile of what
-//! ran.
+//! With it comes what tch lacks on a GPU: [graphs](Graph), [fused operations](ops), TF32,
+//! libtorch's own counts of memory, and a profile of what ran. The crate knows tensors and nothing
+//! of what is trained with them.
 
 mod graph;
 pub mod ops;
 mod shim;
-mod step;
 
 pub use graph::{Graph, Pool};
-pub use step::StepGraphs;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::ffi::{c_char, c_int, CStr, CString};
@@ -41,8 +39,8 @@ pub enum Error {
 
 /// Makes libtorch's CUDA kernels available to this process; later calls give the first result.
 ///
-/// Must run before the process makes its first tensor. From then on aflora-core's paths run in
-/// [fused operations](ops) on a GPU.
+/// Must run before the process makes its first tensor. From then on [fused operations](ops) take
+/// tensors on a GPU.
 ///
 /// # Errors
 /// There is no driver, or the CUDA part of libtorch cannot be loaded.
@@ -52,11 +50,7 @@ pub fn load() -> Result<(), Error> {
         .get_or_init(|| {
             open("libcuda.so.1").map_err(Error::Driver)?;
             open("libtorch_cuda.so").map_err(Error::Libtorch)?;
-            let opened = shim::open();
-            if opened.is_ok() {
-                aflora_core::fused::install(&ops::Kernels);
-            }
-            let _ = SHIM.set(opened);
+            let _ = SHIM.set(shim::open());
             Ok(())
         })
         .clone()

@@ -2,11 +2,11 @@
 //! node of libtorch's graph with a gradient of its own (shim/*.h, kernels/*.cu).
 //!
 //! Each gives `None` where it does not take what it is given (another device, another kind, a
-//! shape that does not divide by eight): the caller then composes libtorch's operations.
+//! shape that does not divide by eight): the caller then composes libtorch's operations. That
+//! choice is made in one place, aflora-core's `kernels`.
 
 use crate::shim::{Out, Raw, Shim};
 use crate::{shim, Error};
-use aflora_core::fused::{Fused, LowRankPath};
 use std::ffi::c_int;
 use std::sync::OnceLock;
 use tch::Tensor;
@@ -18,40 +18,54 @@ pub fn failure() -> Option<&'static Error> {
     FAILURE.get()
 }
 
-/// aflora-core's door to these operations.
-#[derive(Debug)]
-pub(crate) struct Kernels;
+/// A path y += scale · b ⊙ up (d ⊙ (down x)).
+#[derive(Debug, Clone, Copy)]
+pub struct LowRankPath<'a> {
+    /// A, `[rank, in_features]`, fp32.
+    pub down: &'a Tensor,
+    /// d, `[rank]`, fp32; all ones if not given.
+    pub d: Option<&'a Tensor>,
+    /// B, `[out_features, rank]`, fp32.
+    pub up: &'a Tensor,
+    /// b, `[out_features]`, fp32; all ones if not given.
+    pub b: Option<&'a Tensor>,
+    /// A factor on the whole path.
+    pub scale: f64,
+}
 
-impl Fused for Kernels {
-    fn low_rank(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: Option<&Tensor>,
-        path: &LowRankPath,
-    ) -> Option<Tensor> {
-        let LowRankPath { down, d, up, b, scale } = *path;
-        run(x, |shim, out| {
-            // SAFETY: tensors that live through the call.
-            unsafe {
-                (shim.low_rank)(
-                    out,
-                    x.as_ptr(),
-                    weight.as_ptr(),
-                    raw(bias),
-                    down.as_ptr(),
-                    raw(d),
-                    up.as_ptr(),
-                    raw(b),
-                    scale,
-                )
-            }
-        })
-    }
+/// `W0 x + bias` and the path beside it, in the kind of `x`.
+///
+/// `x`: `[.., in_features]`, `weight` (frozen): `[out_features, in_features]`, `bias` (frozen):
+/// `[out_features]`; gives `[.., out_features]`.
+pub fn low_rank(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    path: &LowRankPath,
+) -> Option<Tensor> {
+    let LowRankPath { down, d, up, b, scale } = *path;
+    run(x, |shim, out| {
+        // SAFETY: tensors that live through the call.
+        unsafe {
+            (shim.low_rank)(
+                out,
+                x.as_ptr(),
+                weight.as_ptr(),
+                raw(bias),
+                down.as_ptr(),
+                raw(d),
+                up.as_ptr(),
+                raw(b),
+                scale,
+            )
+        }
+    })
 }
 
 /// LayerNorm(dropout(x) + residual) over the last dimension with a frozen `gamma` and `beta`, in
-/// the kind of `x`; sums in fp32. `dropout` is 0 outside training.
+/// the kind of `x`; sums in fp32. `dropout` is the share of `x` that is dropped, 0 outside training.
+///
+/// `x` and `residual`: `[.., features]`, `gamma` and `beta`: `[features]`; gives `[.., features]`.
 pub fn add_layer_norm(
     x: &Tensor,
     residual: &Tensor,
@@ -75,7 +89,7 @@ pub struct Disentangled<'a> {
     /// Projected tokens, `[tokens, hidden]`. Further rows are positions projected as queries, as
     /// in `pos_query`: one product for both.
     pub query: &'a Tensor,
-    /// As `query`; further rows as in `pos_key`.
+    /// As `query`, `[tokens, hidden]`; further rows as in `pos_key`.
     pub key: &'a Tensor,
     /// Projected tokens, `[tokens, hidden]`.
     pub value: &'a Tensor,
@@ -83,11 +97,11 @@ pub struct Disentangled<'a> {
     /// i - j = length - 1 - t. Without it and without further rows, there are no
     /// content-to-position scores.
     pub pos_key: Option<&'a Tensor>,
-    /// The same positions projected as queries.
+    /// The same positions projected as queries, `[width, hidden]`.
     pub pos_query: Option<&'a Tensor>,
     /// Added to every score of a key, `[batch, length]`.
     pub mask: &'a Tensor,
-    /// Attention heads.
+    /// How many attention heads there are.
     pub heads: i64,
     /// Multiplies every score.
     pub scale: f64,
@@ -95,7 +109,8 @@ pub struct Disentangled<'a> {
     pub dropout: f64,
 }
 
-/// Softmax attention over disentangled scores, `[batch, length, hidden]`.
+/// Softmax attention over disentangled scores (He et al. 2021), `[batch, length, hidden]` in the
+/// kind of [`value`](Disentangled::value).
 pub fn disentangled(of: &Disentangled) -> Option<Tensor> {
     run(of.value, |shim, out| {
         // SAFETY: tensors that live through the call.
@@ -116,8 +131,9 @@ pub fn disentangled(of: &Disentangled) -> Option<Tensor> {
     })
 }
 
-/// A copy of a host tensor on a GPU, for which the host does not wait.
-pub(crate) fn to_gpu(t: &Tensor, index: usize) -> Option<Tensor> {
+/// A copy of a host tensor, `[..]` of any kind, on the GPU `index`, by way of pinned memory: the
+/// host does not wait for it. None where CUDA is not loaded.
+pub fn to_gpu(t: &Tensor, index: usize) -> Option<Tensor> {
     let (shim, mut out) = (shim().ok()?, std::ptr::null_mut());
     // SAFETY: a tensor that lives through the call.
     shim.check(unsafe { (shim.to_gpu)(&mut out, t.as_ptr(), c_int::try_from(index).ok()?) })
@@ -126,8 +142,9 @@ pub(crate) fn to_gpu(t: &Tensor, index: usize) -> Option<Tensor> {
     Some(unsafe { Tensor::from_ptr(out) })
 }
 
-/// Whether operations on `x` may be fused at all.
-pub fn usable(x: &Tensor) -> bool {
+/// Whether operations on `x`, of any shape `[..]`, may be fused at all: it lies on a GPU, and no
+/// kernel has failed.
+pub fn fuses(x: &Tensor) -> bool {
     let gpu = matches!(x.device(), tch::Device::Cuda(_));
     gpu && FAILURE.get().is_none() && shim().is_ok()
 }
@@ -138,7 +155,7 @@ fn raw(tensor: Option<&Tensor>) -> Raw {
 
 /// Runs an operation on tensors that lie where `x` lies.
 fn run(x: &Tensor, operation: impl FnOnce(&Shim, Out) -> c_int) -> Option<Tensor> {
-    if !usable(x) {
+    if !fuses(x) {
         return None;
     }
     let shim = shim().ok()?;

@@ -63,6 +63,9 @@ impl Shim {
     }
 
     /// What a function returned, as a result.
+    ///
+    /// # Errors
+    /// It failed; the error has its words.
     pub fn check(&self, returned: c_int) -> Result<(), Error> {
         if returned == 0 {
             return Ok(());

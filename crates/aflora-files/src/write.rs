@@ -2,13 +2,10 @@
 //! link that somebody laid.
 //!
 //! The temporary file or folder is created anew, under a name that nobody can foretell, beside its
-//! target, so that the last step is a rename. Two kinds of target differ:
-//!
-//! * one of *ours*, in a run's folder, a cache, among results: [`write`](fn@write), [`write_with`],
-//!   [`replace_folder`]. A link of that name is replaced, never followed, since a folder from
-//!   elsewhere may hold one; a device or pipe is refused.
-//! * one that a *user* named on the command line: [`write_output`]. A link is followed to its file,
-//!   and a device or pipe (`/dev/stdout`, a FIFO) is written to as it stands.
+//! target, so that the last step is a rename. The targets are *ours*, in a run's folder, a cache,
+//! among results: a link of that name is replaced, never followed, since a folder from elsewhere
+//! may hold one; a device or pipe is refused. What a *user* names on the command line is an
+//! [`Output`](crate::Output).
 
 use crate::read;
 use rustix::fs::{renameat_with, RenameFlags, CWD};
@@ -16,7 +13,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tempfile::Builder;
+use tempfile::{Builder, NamedTempFile};
 
 /// The end of every temporary name; the name begins with a dot.
 const SUFFIX: &str = ".tmp";
@@ -55,33 +52,6 @@ pub fn write_with<E: From<io::Error>>(
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => replace(target, None, fill),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Writes what a user named as an output, as `fill` does: a file appears whole or not at all,
-/// through a link too; a device or pipe gets everything as it comes.
-///
-/// # Errors
-/// Those of `fill`; or it cannot be written, or is a folder.
-pub fn write_output<E: From<io::Error>>(
-    target: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
-) -> Result<(), E> {
-    match fs::metadata(target) {
-        Ok(about) if about.is_file() => {
-            replace(&fs::canonicalize(target)?, Some(about.permissions()), fill)
-        }
-        Ok(about) if about.is_dir() => Err(read::check(&about).expect_err("a folder").into()),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-        // There is nothing yet.
-        Err(_) if target.symlink_metadata().is_err() => replace(target, None, fill),
-        // A device or pipe, or a link to what does not exist yet.
-        _ => {
-            let file = File::options().write(true).create(true).truncate(true).open(target)?;
-            let mut file = BufWriter::new(file);
-            fill(&mut file)?;
-            Ok(file.flush()?)
-        }
     }
 }
 
@@ -180,19 +150,31 @@ fn replace<E: From<io::Error>>(
     permissions: Option<Permissions>,
     fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
 ) -> Result<(), E> {
-    let parent = parent(target);
-    let temporary = builder(target, 0o666, |builder| builder.tempfile_in(parent))?;
-    // The bare file, whose errors do not name it.
-    let mut buffered = BufWriter::new(temporary.as_file());
+    let temporary = beside(target)?;
+    fill_file(temporary.as_file(), permissions, fill)?;
+    temporary.persist(target).map_err(|failed| failed.error)?;
+    Ok(sync(parent(target))?)
+}
+
+/// A temporary file beside `target`.
+pub(crate) fn beside(target: &Path) -> io::Result<NamedTempFile> {
+    builder(target, 0o666, |builder| builder.tempfile_in(parent(target)))
+}
+
+/// Fills a bare file, whose errors do not name it, up to the disk.
+pub(crate) fn fill_file<E: From<io::Error>>(
+    file: &File,
+    permissions: Option<Permissions>,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut buffered = BufWriter::new(file);
     fill(&mut buffered)?;
     buffered.flush()?;
     drop(buffered);
     if let Some(permissions) = permissions {
-        temporary.as_file().set_permissions(permissions)?;
+        file.set_permissions(permissions)?;
     }
-    temporary.as_file().sync_all()?;
-    temporary.persist(target).map_err(|failed| failed.error)?;
-    Ok(sync(parent)?)
+    Ok(file.sync_all()?)
 }
 
 /// Makes something temporary beside `target`, with the permissions that a plain file or folder gets.
@@ -221,7 +203,7 @@ fn nameless(error: io::Error) -> io::Error {
     }
 }
 
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -232,7 +214,6 @@ fn parent(path: &Path) -> &Path {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
-    use std::process::Command;
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
@@ -256,9 +237,7 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         write(&path, b"two").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
-        for write in [write_with::<io::Error>, write_output::<io::Error>] {
-            write(&path, fails).unwrap_err();
-        }
+        write_with(&path, fails).unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(names(folder.path()), ["file"]);
     }
@@ -278,7 +257,7 @@ mod tests {
         let none = "No such file or directory (os error 2)";
         for error in [
             write(&nowhere, b"").unwrap_err(),
-            write_output::<io::Error>(&nowhere, |_| Ok(())).unwrap_err(),
+            crate::Output::open(&nowhere).unwrap_err(),
             replace_folder::<io::Error>(Path::new("/proc/folder"), |_| Ok(())).unwrap_err(),
             check_makeable(Path::new("/proc/folder")).unwrap_err(),
         ] {
@@ -328,45 +307,6 @@ mod tests {
         replace_folder::<io::Error>(&folder.path().join("out"), |_| Ok(())).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"kept");
         assert!(folder.path().join("out.tmp").is_dir());
-    }
-
-    #[test]
-    fn a_users_link_is_followed_to_its_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
-        fs::write(&file, "old").unwrap();
-        symlink("file", &link).unwrap();
-        let content = |to: &mut dyn Write| to.write_all(b"new");
-        write_output::<io::Error>(&link, content).unwrap();
-        assert!(link.is_symlink());
-        assert_eq!(fs::read(&file).unwrap(), b"new");
-
-        let dangling = folder.path().join("dangling");
-        symlink("later", &dangling).unwrap();
-        write_output::<io::Error>(&dangling, content).unwrap();
-        assert!(dangling.is_symlink());
-        assert_eq!(fs::read(folder.path().join("later")).unwrap(), b"new");
-    }
-
-    #[test]
-    fn a_device_or_pipe_is_written_to_and_stays_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("pipe");
-        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let reader = std::thread::spawn({
-            let pipe = pipe.clone();
-            move || fs::read(pipe).unwrap()
-        });
-        write_output::<io::Error>(&pipe, |to| to.write_all(b"through")).unwrap();
-        assert_eq!(reader.join().unwrap(), b"through");
-        assert!(!fs::metadata(&pipe).unwrap().is_file());
-        write_output::<io::Error>(Path::new("/dev/null"), |to| to.write_all(b"x")).unwrap();
-        assert!(!fs::metadata("/dev/null").unwrap().is_file());
-
-        let error = write(&pipe, b"x").unwrap_err().to_string();
-        assert_eq!(error, "it is a pipe or device, no file");
-        let error = write_output(folder.path(), fails).unwrap_err().to_string();
-        assert_eq!(error, "it is a folder, not a file");
     }
 
     #[test]

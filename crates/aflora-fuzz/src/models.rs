@@ -36,13 +36,15 @@ pub fn safetensors(bytes: &[u8]) {
 }
 
 pub fn safetensors_seeds() -> Vec<Vec<u8>> {
-    [
+    // And a type of a later version of the format.
+    let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F9","shape":[2],"data_offsets":[4,6]}}"#;
+    let later = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 6]].concat();
+    let fixtures = [
         "checkpoints/tensors.safetensors",
         "checkpoints/extras.safetensors",
         "peft/lora/adapter_model.safetensors",
-    ]
-    .map(fixture)
-    .to_vec()
+    ];
+    fixtures.map(fixture).into_iter().chain([later]).collect()
 }
 
 pub fn pickle(bytes: &[u8]) {

@@ -154,7 +154,7 @@ impl AdaptedModel {
         for adapter in self.adapters() {
             let site = adapter.site();
             frozen += flops::frozen_weight(site.in_features, site.out_features, 1, true);
-            paths += flops::per_token(adapter.as_ref());
+            paths += adapter.flops_per_token();
         }
         (frozen, paths)
     }

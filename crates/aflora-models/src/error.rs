@@ -85,7 +85,17 @@ pub enum Error {
     /// A model has nothing that can be exported.
     #[error("nothing to export: {0}")]
     Export(String),
-    /// A tokenizer is missing or damaged.
+    /// A folder holds no tokenizer.
+    #[error(
+        "{path}: no tokenizer here: expected `tokenizer.json`, a SentencePiece `spm.model` or \
+         `tokenizer.model`, `vocab.json` with `merges.txt`, or a WordPiece `vocab.txt`",
+        path = path.display()
+    )]
+    NoTokenizer {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A tokenizer is damaged.
     #[error("{path}: {problem}", path = path.display())]
     Tokenizer {
         /// The file or folder.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use aflora_models::{build, weights, Backbone, Batch, Options};
+use aflora_models::{build, shapes_only, weights, Backbone, Batch, Head, Options};
 use common::{batch, cpu, fixture, head, loss, relative, tensors};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -241,5 +241,37 @@ fn a_bf16_base_stays_near_single_precision() {
         println!("{name}: bf16 {error:.1e}");
         // 2⁻⁹ a rounding, some hundred of them one after the other.
         assert!(error > 0.0 && error < 0.08, "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_model_of_shapes_alone_is_the_model_and_its_large_weights_take_no_memory() {
+    let of = |kind: &str, folder: &str| -> BTreeMap<String, Tensor> {
+        let config = fixture(folder).join("config.json");
+        let head = match folder.starts_with("writers") {
+            true => Head::Language,
+            false => Head::Classes(2),
+        };
+        let model = build(kind, &config, head, &cpu());
+        model.unwrap().var_store().variables().into_iter().collect()
+    };
+    for (kind, folder) in [
+        ("bert", "bert_classes"),
+        ("deberta-v2", "models/deberta_v3"),
+        ("llama", "writers/llama"),
+        ("gpt2", "writers/gpt2"),
+        ("bart", "writers/bart"),
+        ("llama", "models/llama"),
+    ] {
+        let (whole, shapes) = (of(kind, folder), shapes_only(|| of(kind, folder)));
+        let sizes = |model: &BTreeMap<String, Tensor>| -> Vec<(String, Vec<i64>)> {
+            model.iter().map(|(name, t)| (name.clone(), t.size())).collect()
+        };
+        assert_eq!(sizes(&shapes), sizes(&whole), "{kind}");
+        // One row stands for all of them.
+        let large = shapes.iter().filter(|(_, t)| t.dim() == 2 && t.size()[0] > 1);
+        for (name, weight) in large {
+            assert_eq!(weight.stride()[0], 0, "{kind}: {name}");
+        }
     }
 }

@@ -19,8 +19,7 @@
 
 use aflora_core::adapter::{AfloraConfig, MethodConfig, PmTrainable};
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
-use aflora_core::{Span, Tuner, TunerConfig};
-use aflora_cuda::StepGraphs;
+use aflora_core::{Loss, MapTensors, Span, StepGraphs, Tuner, TunerConfig};
 use aflora_models::{build, check_kind, AdaptedModel, Backbone, Batch, Forward, Head};
 use aflora_models::{Options, Pattern, Targets};
 use aflora_run::device::{choose, peak_memory, synchronize};
@@ -93,7 +92,8 @@ impl Work {
         graphs: &mut StepGraphs,
     ) -> anyhow::Result<()> {
         let items = self.0[2].numel() as f64;
-        let _ = graphs.accumulate(tuner, &self.0, items, |tensors| -> anyhow::Result<_> {
+        let batch = self.0.map_tensors(&mut Tensor::shallow_clone);
+        tuner.forward_backward([batch], items, graphs, |tensors| -> anyhow::Result<_> {
             let decoder_input_ids = tensors.get(3).map(Tensor::shallow_clone);
             let batch = Batch::new(tensors[0].shallow_clone(), tensors[1].shallow_clone());
             let batch = Batch { decoder_input_ids, ..batch };
@@ -106,7 +106,7 @@ impl Work {
                 -100,
                 0.0,
             );
-            Ok((loss, checkpoints))
+            Ok(Loss { value: loss, checkpoints })
         })?;
         tuner.update()?;
         Ok(())

@@ -19,14 +19,31 @@ use tch::Kind;
 #[derive(Default)]
 struct Checks {
     problems: Vec<Problem>,
+    usage: bool,
     unseen: Vec<String>,
 }
 
 impl Checks {
     /// Keeps a result, or notes what is wrong.
     fn take<T>(&mut self, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.problems.push(problem(&error))).ok()
+        result.map_err(|error| self.refuse(&error)).ok()
     }
+
+    fn refuse(&mut self, error: &anyhow::Error) {
+        self.usage |= is_usage(error);
+        self.problems.push(problem(error));
+    }
+}
+
+/// All that would end a run before it trains.
+#[derive(Debug, thiserror::Error)]
+#[error("{problems}")]
+pub struct Refused {
+    /// What it is.
+    problems: ConfigErrors,
+    /// Whether some of it is a wrong call, a wrong configuration or missing data: all else is only
+    /// found where those are not.
+    pub(crate) usage: bool,
 }
 
 fn problem(error: &anyhow::Error) -> Problem {
@@ -123,7 +140,7 @@ fn shapes(resolved: &Resolved, files: &ModelFiles) -> Result<(Box<dyn Backbone>,
 ///
 /// # Errors
 /// Everything that would end the run before it begins.
-pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<String>, ConfigErrors> {
+pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<String>, Refused> {
     let mut checks = Checks::default();
     let kind = aflora_models::check_kind(&resolved.model.backbone, resolved.task.head());
     let kind = checks.take(kind.map_err(Into::into));
@@ -148,6 +165,7 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
             files.on_hub &= fetches;
             let shapes = checks.take(model(resolved, &files));
             let backbone = shapes.map(|Shapes { backbone, problems }| {
+                checks.usage |= !problems.is_empty();
                 checks.problems.extend(problems);
                 backbone
             });
@@ -161,7 +179,7 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
         Err(_) if fetches && resolved.model.repo.is_some() => {
             checks.unseen.push(format!("the model `{name}`, which is still on the hub"));
         }
-        Err(error) => checks.problems.push(problem(&error)),
+        Err(error) => checks.refuse(&error),
     }
 
     match Data::load(resolved.task, &locator, &resolved.run, progress) {
@@ -178,12 +196,12 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
                 let task = resolved.task.name();
                 checks.unseen.push(format!("the data of `{task}`, which are still on the hub"));
             }
-            _ => checks.problems.push(problem(&error)),
+            _ => checks.refuse(&error),
         },
     }
     match checks.problems.is_empty() {
         true => Ok(checks.unseen),
-        false => Err(ConfigErrors(checks.problems)),
+        false => Err(Refused { problems: ConfigErrors(checks.problems), usage: checks.usage }),
     }
 }
 

@@ -35,40 +35,8 @@ pub mod run;
 pub mod saved;
 pub mod threads;
 pub mod ui;
+mod usage;
 pub mod watch;
 
-/// A wrong call: what was asked for cannot be done as asked. The command ends with code 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(pub String);
-
-/// Whether an error is a wrong call, a wrong configuration or missing data, and not the run's own
-/// failure: the command ends with code 2 then.
-pub fn is_usage(error: &anyhow::Error) -> bool {
-    use aflora_models::Error as ModelError;
-    error.is::<config::ConfigErrors>()
-        || error.is::<UsageError>()
-        || matches!(error.downcast_ref(), Some(aflora_core::Error::Setting { .. }))
-        || matches!(error.downcast_ref(), Some(data::DataError::NotFound { .. }))
-        || matches!(
-            error.downcast_ref(),
-            Some(
-                ModelError::Targets(_)
-                    | ModelError::TrainModules(_)
-                    | ModelError::Export(_)
-                    | ModelError::UnknownBackbone { .. }
-                    | ModelError::NoLanguageHead { .. }
-                    | ModelError::Unbuilt(_)
-                    | ModelError::Precision { .. }
-                    | ModelError::Core(aflora_core::Error::Setting { .. })
-            )
-        )
-}
-
-/// Ends the function with a [`UsageError`].
-macro_rules! usage {
-    ($($words:tt)*) => {
-        return Err($crate::UsageError(format!($($words)*)).into())
-    };
-}
-pub(crate) use usage;
+pub(crate) use usage::usage;
+pub use usage::{check_makeable, is_usage, UsageError};

@@ -52,7 +52,9 @@ pub struct Settings<'a> {
 /// `text_b`, or the task's own column names). Its line is the row, each value as it stood there,
 /// with `label` and `scores` (the probability of each class) added, classes by the names that
 /// they have on the hub, `score` for a regression, or `prediction` for a task that asks for text.
-/// Where the rows have one of these names themselves, ours begin with `predicted_`.
+/// Where the first row has one of these names itself, ours begin with `predicted_`, and have a
+/// number behind where it has those too, as the rows of a former prediction do. A later row that
+/// has one of ours gets its answers under the next names that are free in it, and is told.
 ///
 /// # Errors
 /// The input cannot be read, a row is not as it should be, or the output cannot be written.
@@ -95,13 +97,19 @@ pub fn predict(
         names: None,
         empty: Lines::default(),
         cut: Lines::default(),
+        renamed: Lines::default(),
     };
     progress.begin("predict (kB)", bytes / UNIT);
     let done = predictor.all(&mut rows, output, progress);
     progress.end();
     if done.is_ok() {
-        predictor.empty.tell("empty");
-        predictor.cut.tell("longer than the model reads here, and cut");
+        predictor.empty.tell("text is empty", "texts are empty");
+        let cut = "longer than the model reads here, and cut";
+        predictor.cut.tell(&format!("text is {cut}"), &format!("texts are {cut}"));
+        predictor.renamed.tell(
+            "row has a name itself that the answers have, and its answers the next one",
+            "rows have a name themselves that the answers have, and their answers the next one",
+        );
     }
     done
 }
@@ -142,6 +150,7 @@ enum Answer {
 struct Asked {
     row: Row,
     texts: (String, Option<String>),
+    names: Vec<String>,
     answers: Vec<Value>,
 }
 
@@ -163,15 +172,15 @@ impl Lines {
         }
     }
 
-    fn tell(&mut self, what: &str) {
+    fn tell(&mut self, one: &str, several: &str) {
         self.first.sort_unstable();
         let lines: Vec<String> = self.first.iter().map(usize::to_string).collect();
         let lines = lines.join(", ");
         match (self.count, self.count - self.first.len()) {
             (0, _) => {}
-            (1, _) => tracing::warn!("1 text is {what}: line {lines}"),
-            (n, 0) => tracing::warn!("{n} texts are {what}: lines {lines}"),
-            (n, more) => tracing::warn!("{n} texts are {what}: lines {lines} and {more} more"),
+            (1, _) => tracing::warn!("1 {one}: line {lines}"),
+            (n, 0) => tracing::warn!("{n} {several}: lines {lines}"),
+            (n, more) => tracing::warn!("{n} {several}: lines {lines} and {more} more"),
         }
     }
 }
@@ -187,6 +196,8 @@ struct Predictor {
     names: Option<Names>,
     empty: Lines,
     cut: Lines,
+    /// Rows that have a name of their own which the first row had not.
+    renamed: Lines,
 }
 
 impl Predictor {
@@ -213,12 +224,15 @@ impl Predictor {
         let line = row.line;
         let texts = texts(self.task, &row).map_err(|problem| (line, problem))?;
         let names = self.names.get_or_insert_with(|| Names::beside(self.task, &row));
-        names.check(&row).map_err(|problem| (line, problem))?;
+        let (names, renamed) = names.of(&row);
+        if renamed {
+            self.renamed.add(line);
+        }
         let blank = |text: &String| text.trim().is_empty();
         if blank(&texts.0) || texts.1.as_ref().is_some_and(blank) {
             self.empty.add(line);
         }
-        Ok(Asked { row, texts, answers: Vec::new() })
+        Ok(Asked { row, texts, names, answers: Vec::new() })
     }
 
     /// Predicts for the rows that were gathered, and writes them.
@@ -241,8 +255,7 @@ impl Predictor {
                 }
             }
         }
-        for Asked { row, answers, .. } in &rows {
-            let names = self.names.as_ref().map_or(&[][..], Names::all);
+        for Asked { row, names, answers, .. } in &rows {
             let line = serde_json::to_string(&Output { row, names, answers })?;
             writeln!(output, "{}", aflora_files::printable_json(&line))
                 .context("the predictions cannot be written")?;

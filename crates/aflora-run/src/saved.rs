@@ -2,7 +2,7 @@
 
 use crate::config::{self, Resolved, WeightsFrom};
 use crate::data::Task;
-use crate::run::folder::{ADAPTER, CONFIG, METRICS};
+use crate::run::folder::{holds, ADAPTER, CONFIG, METRICS};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::objective::texts::Texts;
 use crate::run::prepare::{base_kind, build_model, build_shapes, texts};
@@ -33,7 +33,7 @@ impl SavedRun {
         data: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<SavedRun> {
-        if !folder.join(METRICS).is_file() {
+        if !holds(folder, METRICS)? {
             usage!(
                 "{} is no finished run: it holds no {METRICS}; `aflora ls` lists those that are",
                 folder.display()

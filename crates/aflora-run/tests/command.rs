@@ -180,7 +180,7 @@ fn damaged_files_are_refused_with_their_place() {
     ] {
         let place = workplace();
         fs::remove_file(place.path().join(file)).unwrap();
-        refused(&run(place.path(), &["task=mrpc", "run_dir=out"]), 1, words);
+        refused(&run(place.path(), &["task=mrpc", "run_dir=out"]), 2, words);
     }
 }
 
@@ -188,8 +188,14 @@ fn damaged_files_are_refused_with_their_place() {
 fn a_folder_that_cannot_be_written_ends_the_run_in_words() {
     let place = workplace();
     fs::write(place.path().join("file"), "").unwrap();
-    refused(&run(place.path(), &["task=mrpc", "run_dir=file/out"]), 1, "cannot be");
-    refused(&run(place.path(), &["task=mrpc", "run_dir=/proc/aflora"]), 1, "cannot be made");
+    refused(&run(place.path(), &["task=mrpc", "run_dir=file/out"]), 2, "cannot be");
+    refused(&run(place.path(), &["task=mrpc", "run_dir=/proc/aflora"]), 2, "cannot be made");
+    fs::write(place.path().join("runs"), "").unwrap();
+    refused(
+        &run(place.path(), &["task=mrpc", "data=none"]),
+        2,
+        "the run folder runs cannot be made",
+    );
 }
 
 #[test]

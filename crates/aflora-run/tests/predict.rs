@@ -49,11 +49,34 @@ fn a_row_keeps_its_own_columns_and_every_digit() {
     for part in ["{\"label\":\"mine\",", "\"n\":\"1.50\",", "\"predicted_label\":"] {
         assert!(found.contains(part), "{part} is missing in {found}");
     }
-    // Names are those of the first row, so a later one may not take them.
+}
+
+/// A late `label` ended the file, and so did the output of a prediction with labels.
+#[test]
+fn a_late_label_and_the_output_of_a_prediction_are_rows_like_others() {
+    let place = finished();
     let mixed = "{\"text_a\": \"a\", \"text_b\": \"b\"}\n\
-                 {\"text_a\": \"a\", \"text_b\": \"b\", \"label\": 1}\n";
+                 {\"text_a\": \"a\", \"text_b\": \"b\", \"label\": 1, \"x\": NaN}\n\
+                 {\"text_a\": \"a\", \"text_b\": \"b\"}\n";
     let output = predict(place.path(), "mixed.jsonl", mixed.as_bytes(), &[]);
-    refused(&output, 1, "mixed.jsonl, line 2: the row has a `label` of its own");
+    let found = lines(&output);
+    assert!(found[1].contains("\"label\":1,\"x\":null,\"predicted_label\":\""), "{}", found[1]);
+    assert!(found[1].contains("\"predicted_scores\":{"), "{}", found[1]);
+    assert!(found[0].contains("\"b\",\"label\":\"") && found[0] == found[2], "{}", found[2]);
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("1 row has a name itself that the answers have") && told.contains("line 2")
+    );
+
+    // Back in, again and again.
+    let mut rows = found[0].clone() + "\n";
+    for named in ["predicted_label", "predicted_label_2", "predicted_label_3"] {
+        let output = predict(place.path(), "again.jsonl", rows.as_bytes(), &[]);
+        let found = lines(&output);
+        let start = rows.strip_suffix("}\n").unwrap();
+        assert!(found[0].starts_with(&format!("{start},\"{named}\":\"")), "{}", found[0]);
+        rows = found[0].clone() + "\n";
+    }
 }
 
 #[test]
@@ -188,9 +211,116 @@ fn an_output_that_is_a_device_a_pipe_or_a_link_stays_one() {
         let _ = std::os::unix::fs::symlink("nowhere", place.path().join("dangling"));
         refused(&aflora(place.path(), arguments), 2, words);
     }
-    refused(&run(place.path(), &["task=mrpc", "run_dir=device"]), 1, "device cannot be made");
-    let report = aflora(place.path(), &["report", ".", "--out", "device"]);
-    assert!(!report.status.success(), "{}", text(&report.stdout));
+    refused(&run(place.path(), &["task=mrpc", "run_dir=device"]), 2, "device cannot be made");
+    let results = common::root().join("experiments/results").display().to_string();
+    let report = aflora(place.path(), &["report", &results, "--out", "device"]);
+    refused(&report, 2, "device cannot be made");
     assert!(!is_file("device") && !is_file("pipe") && !is_file("dangling"));
     assert!(!place.path().join("nowhere").exists());
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_refused_before_anything_is_done() {
+    let place = workplace();
+    fs::write(place.path().join("file"), "").unwrap();
+    let experiment = common::root().join("experiments/table4.yaml").display().to_string();
+    let results = common::root().join("experiments/results").display().to_string();
+    // There is no such run: nobody looks for it.
+    for (arguments, words) in [
+        (
+            &["predict", "none", "new.csv", "--output", "new/"][..],
+            "new/ cannot be written: it ends",
+        ),
+        (
+            &["predict", "none", "new.csv", "--output", "glue"],
+            "glue cannot be written: it is a folder",
+        ),
+        (
+            &["predict", "none", "new.csv", "--output", "none/new"],
+            "none/new cannot be written: No such",
+        ),
+        (&["merge", "none", "file/new"], "the folder file/new cannot be made"),
+        (&["export", "none", "/proc/new"], "the folder /proc/new cannot be made"),
+        (&["report", &results, "--out", "file"], "the folder file cannot be made"),
+        (
+            &["experiment", &experiment, "--out", "file/new"],
+            "the folder of results file/new cannot",
+        ),
+        (&["experiment", &experiment, "--runs", "file/new"], "the folder of runs "),
+    ] {
+        refused(&aflora(place.path(), arguments), 2, words);
+    }
+    assert!(!place.path().join("new").exists());
+}
+
+#[test]
+fn a_file_that_cannot_be_replaced_is_written_where_it_stands() {
+    let place = finished();
+    // Mounts of our own: one file in a folder that is mounted for reading alone, and one that is
+    // mounted itself, so that another cannot take its name.
+    let script = "set -e
+        mkdir sealed; : > sealed/file; : > file
+        mount --bind sealed sealed; mount -o remount,bind,ro sealed
+        mount --bind inner sealed/file; mount --bind outer file
+        for output in sealed/file file; do
+            \"$0\" predict out new.csv --data . --output $output
+        done";
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount"]).current_dir(place.path());
+        command
+    };
+    if !unshare().arg("true").status().is_ok_and(|status| status.success()) {
+        return eprintln!("skipped: no mounts of our own can be made here");
+    }
+    let old = "old ".repeat(1000);
+    for name in ["inner", "outer"] {
+        fs::write(place.path().join(name), &old).unwrap();
+    }
+    fs::write(place.path().join("new.csv"), "text_a,text_b\na,b\n").unwrap();
+    let mut command = unshare();
+    command.args(["sh", "-c", script, env!("CARGO_BIN_EXE_aflora")]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for name in ["inner", "outer"] {
+        let written = fs::read_to_string(place.path().join(name)).unwrap();
+        assert!(
+            written.starts_with("{\"text_a\":\"a\"") && written.lines().count() == 1,
+            "{written}"
+        );
+    }
+}
+
+#[test]
+fn an_output_called_as_standard_output_goes_there() {
+    let place = finished();
+    fs::write(place.path().join("new.csv"), "text_a,text_b\na,b\n").unwrap();
+    let log = place.path().join("log");
+    fs::write(&log, "before\n").unwrap();
+    for name in ["-", "/dev/stdout"] {
+        let append = fs::File::options().append(true).open(&log).unwrap();
+        let arguments = ["predict", "out", "new.csv", "--data", ".", "--output", name];
+        let status = command(place.path(), &arguments).stdout(append).status().unwrap();
+        assert!(status.success());
+    }
+    let log = fs::read_to_string(&log).unwrap();
+    assert!(log.starts_with("before\n{") && log.lines().count() == 3, "{log}");
+    assert!(!place.path().join("-").exists());
+}
+
+/// Each was told to be missing.
+#[test]
+fn what_stands_in_the_place_of_a_run_s_file_is_told() {
+    let place = workplace();
+    let path = |name: &str| place.path().join("out").join(name);
+    fs::create_dir_all(path("config.yaml")).unwrap();
+    refused(&run(place.path(), &["task=mrpc", "run_dir=out"]), 2, "config.yaml: it is a folder");
+    refused(&aflora(place.path(), &["watch", "out"]), 2, "config.yaml: it is a folder");
+    let predict = || aflora(place.path(), &["predict", "out", "new.csv"]);
+    refused(&predict(), 2, "out is no finished run: it holds no metrics.json");
+    fs::create_dir(path("metrics.json")).unwrap();
+    refused(&predict(), 2, "out/metrics.json: it is a folder, not a file");
+    fs::remove_dir(path("metrics.json")).unwrap();
+    assert!(Command::new("mkfifo").arg(path("metrics.json")).status().unwrap().success());
+    refused(&predict(), 2, "out/metrics.json: it is a pipe or device, no file");
 }

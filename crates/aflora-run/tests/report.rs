@@ -398,24 +398,24 @@ fn empty_results_still_make_a_report() {
 /// What could end an element, an attribute, a table or a field, or name another file.
 const NASTY: &str = "<img src=x>&\"|'`*_/../ü\n";
 
-#[test]
-fn names_are_text_wherever_they_stand() {
+/// Results with `part` in each of their texts.
+fn with_everywhere(part: &str) -> Results {
     let mut results = results();
-    let nasty = |name: &str| format!("{name}{NASTY}");
+    let nasty = |name: &str| format!("{name}{part}");
     for cell in &mut results.cells {
         cell.model = nasty("m");
         cell.task = nasty(&cell.task);
         cell.method = nasty(&cell.method);
         if let Outcome::Done(f) = &mut cell.outcome {
             f.device = nasty("cpu");
-            f.settings = json!({ (NASTY): cell.method });
-            f.provenance = json!({ "environment": { "commit": NASTY } });
+            f.settings = json!({ (part): cell.method });
+            f.provenance = json!({ "environment": { "commit": part } });
         }
     }
     *outcome(&mut results, &nasty("rte"), &nasty("lora"), 1) = Outcome::Failed { error: nasty("") };
     let layout = &mut results.layout;
     layout.title = nasty("title");
-    layout.about = format!("About {NASTY}");
+    layout.about = format!("About {part}");
     for task in &mut layout.tasks {
         task.name = nasty(&task.name);
         task.label = nasty("task");
@@ -425,8 +425,41 @@ fn names_are_text_wherever_they_stand() {
         method.label = nasty(&method.label);
     }
     layout.reference = Some(nasty("lora"));
-    layout.claims[0] = Claim { says: NASTY.into(), order: vec![nasty("lora"), nasty("ours")] };
+    layout.claims[0] = Claim { says: part.into(), order: vec![nasty("lora"), nasty("ours")] };
+    results
+}
 
+#[test]
+fn what_acts_on_a_terminal_or_a_reader_reaches_no_file_of_a_report() {
+    let results = with_everywhere("\u{1b}[2J\r\u{202e}\u{feff}\u{ffff}");
+    let name = "a\u{1b}[2J\u{202e}%".to_string();
+    let report = Report::of(&Named { name, results: results.clone() });
+    let markdown = markdown::render(&report);
+    assert!(markdown.contains("](<a%1B%5B2J%E2%80%AE%25-heatmap-"), "{markdown}");
+    let mut files =
+        vec![csv::render(&results).unwrap(), html::render(std::slice::from_ref(&report))];
+    files.extend(report.chart_files().map(|(_, chart)| html::chart_file(chart)));
+    assert!(files[1..].iter().all(|file| !file.contains('\u{ffff}')), "XML has no such character");
+    files.push(markdown);
+    for file in files {
+        assert!(!file.contains(['\u{1b}', '\r', '\u{202e}', '\u{feff}']), "{file:?}");
+        assert!(file.contains("u{202e}"), "{file:?}");
+    }
+}
+
+#[test]
+fn a_description_of_lines_with_carriage_returns_keeps_its_paragraphs() {
+    let mut results = results();
+    results.layout.about = "one\r\ntwo\r\n\r\nthree\r\n".into();
+    let report = of(&results);
+    assert!(markdown::render(&report).contains("\n\none\ntwo\n\nthree\n\n"));
+    assert!(html::render(&[report]).contains("<p>one\ntwo</p>\n<p>three</p>"));
+}
+
+#[test]
+fn names_are_text_wherever_they_stand() {
+    let results = with_everywhere(NASTY);
+    let nasty = |name: &str| format!("{name}{NASTY}");
     let report = of(&results);
     let page = html::render(std::slice::from_ref(&report));
     assert!(page.contains("&lt;img src=x&gt;&amp;&quot;|&#39;"));

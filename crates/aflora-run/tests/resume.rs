@@ -422,12 +422,12 @@ fn a_batch_size_of_auto_is_a_number_in_the_end() {
 fn a_folder_that_cannot_be_written_is_told_before_anything_is_lost() {
     let place = workplace();
     fs::write(place.path().join("file"), "").unwrap();
-    refused(&run(place.path(), &["task=mrpc", "run_dir=file/out"]), 1, "cannot be made");
+    refused(&run(place.path(), &["task=mrpc", "run_dir=file/out"]), 2, "cannot be made");
     refused(&run(place.path(), &["task=mrpc", "run_dir=file"]), 2, "name a folder");
     // Before anything is read: there are no data of this name.
     for folder in ["/proc/nope", "/dev/null"] {
         let given = format!("run_dir={folder}");
-        refused(&run(place.path(), &["task=mrpc", "data=none", &given]), 1, "cannot be made");
+        refused(&run(place.path(), &["task=mrpc", "data=none", &given]), 2, "cannot be made");
     }
     // A finished run is told wherever it lies.
     let short = ["task=mrpc", "method=head", "epochs=1", "run_dir=out"];

@@ -3,8 +3,7 @@
 
 mod common;
 
-use aflora_core::Checkpoints;
-use aflora_cuda::StepGraphs;
+use aflora_core::{Loss, StepGraphs};
 use aflora_models::AdaptedModel;
 use aflora_run::config;
 use aflora_run::run::memory::Pass;
@@ -61,7 +60,8 @@ fn updates(run: &Prepared, cut: (usize, usize)) -> Vec<(Vec<usize>, f64, Tensor)
     let objective = run.objective.as_ref();
     let epochs = (0..3).flat_map(|epoch| Update::epoch(objective, cut, 7, epoch));
     let made = epochs.map(|update| {
-        let loss = update.accumulate(objective, &run.model, &mut tuner, &mut graphs).unwrap();
+        update.forward_backward(objective, &run.model, &mut tuner, &mut graphs).unwrap();
+        let loss = tuner.loss().unwrap().shallow_clone();
         let gradient = tuner.gradients().flat().copy();
         // Nothing moves: every cut sees the same weights.
         tuner.discard();
@@ -207,11 +207,7 @@ impl Objective for Small<'_> {
     fn items(&self, rows: &[usize]) -> usize {
         self.0.items(rows)
     }
-    fn loss(
-        &self,
-        model: &AdaptedModel,
-        batch: &[Tensor],
-    ) -> anyhow::Result<(Tensor, Checkpoints)> {
+    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> anyhow::Result<Loss> {
         if batch[0].size()[0] as usize > self.1 {
             // More than any machine has: tch's operators panic of it.
             drop(Tensor::zeros([1 << 50], (Kind::Float, Device::Cpu)));
@@ -245,7 +241,7 @@ fn an_update_for_which_the_memory_is_too_small_names_the_pass_that_failed() {
         let updates = Update::epoch(&objective, cut, 7, 0);
         let made = updates.iter().map(|update| {
             let mut graphs = StepGraphs::off(run.device);
-            let made = update.accumulate(&objective, &run.model, &mut tuner, &mut graphs);
+            let made = update.forward_backward(&objective, &run.model, &mut tuner, &mut graphs);
             tuner.discard();
             made.err().map(|error| *error.downcast_ref::<Pass>().expect("a pass is named"))
         });

@@ -63,7 +63,7 @@ fn a_model_its_files_and_its_spans_are_checked_without_a_run() {
     // No folder that was named, and no file in one that is there.
     refused(&also(&["model=deberta-v3-small"]), 2, "the model `deberta-v3-small` was not found");
     fs::write(place.path().join("glue/MRPC/dev.tsv"), "Quality\n").unwrap();
-    refused(&also(&[]), 2, "dev.tsv, line 1: no column `#1 String`");
+    refused(&also(&[]), 1, "dev.tsv, line 1: no column `#1 String`");
     fs::remove_file(place.path().join("minilm/model.safetensors")).unwrap();
     fs::remove_file(place.path().join("minilm/tokenizer.json")).unwrap();
     let output = also(&[]);
@@ -280,4 +280,37 @@ fn a_fresh_clone_has_no_runs_and_runs_that_differ_in_settings_are_told_apart() {
     assert!(line("mrpc-minilm-aflora-seed42-2").ends_with("  lr=0.002"), "{told}");
     let mine = line("mine");
     assert!(mine.ends_with("  mrpc-minilm-aflora-seed7 lr=0.002 seed=7"), "{told}");
+}
+
+/// Missing files ended a run with 1 and its check with 2, and so did a bad label.
+#[test]
+fn a_run_and_its_check_end_with_the_same_code() {
+    const LABEL: &str = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n9\t1\t2\ta\tb\n";
+    let missing: Option<&str> = None;
+    let dev = "glue/MRPC/dev.tsv";
+    for (file, content, more, code, words) in [
+        (dev, missing, "seed=1", 2, "neither dev.tsv nor"),
+        (dev, Some(LABEL), "seed=1", 1, "dev.tsv, line 2: the label is `9`"),
+        // What is told first to one who wants to run is told with the rest to one who checks.
+        (dev, Some(LABEL), "method.freeze.t_i=60%", 2, "freeze.t_i + freeze.t_f"),
+        (dev, Some(LABEL), "max_length=128", 2, "reads at most 64"),
+        (dev, Some(LABEL), "run_dir=glue/MRPC/dev.tsv/out", 2, "cannot be made"),
+        ("minilm/model.safetensors", missing, "seed=1", 2, "no weights here"),
+        ("minilm/model.safetensors", Some("{}"), "seed=1", 1, "not a readable safetensors"),
+        ("minilm/tokenizer.json", missing, "seed=1", 2, "no tokenizer here"),
+        ("minilm/tokenizer.json", Some("{"), "seed=1", 1, "damaged tokenizer"),
+        ("minilm/config.json", missing, "seed=1", 2, "was not found"),
+        ("minilm/config.json", Some("[]"), "seed=1", 1, "not a Hugging Face config.json"),
+        ("glue", missing, "seed=1", 2, "the data of task `mrpc` were not found"),
+    ] {
+        let place = workplace();
+        let path = place.path().join(file);
+        match content {
+            Some(content) => fs::write(path, content).unwrap(),
+            None => aflora_files::write::remove(&path).unwrap(),
+        }
+        let fits = ["task=mrpc", "max_length=32", more];
+        refused(&validate(place.path(), &fits), code, words);
+        refused(&run(place.path(), &fits), code, words);
+    }
 }

@@ -16,8 +16,9 @@ use super::{
 };
 use crate::error::check;
 use crate::freeze::Smoothed;
-use crate::hook::{Hook, RunLength};
+use crate::hook::Hook;
 use crate::optim::{Arena, Gradients, Parameter};
+use crate::span::RunLength;
 use crate::state::HookState;
 use crate::{Result, Span};
 use serde::{Deserialize, Serialize};

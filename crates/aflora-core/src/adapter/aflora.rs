@@ -1,20 +1,18 @@
 //! AFLoRA's module: y = W0 x + b ⊙ B (d ⊙ (A x)) (Eq. 1).
 //!
-//! The hot path uses the folded form, y = W0 x + B' (A' x) with A' = d ⊙ A and B' = b ⊙ B (rows
-//! scaled): two skinny products, the second accumulated into y. Once A no longer trains, d
-//! leaves the fold: (A x) ⊙ d gives the same numbers, and the gradient of d becomes a reduction
-//! over tokens × rank instead of a product as wide as the layer.
+//! How it is computed, fused or folded, is for [`low_rank`](crate::kernels::low_rank) to choose.
 
 use super::init::{constant, kaiming_uniform};
 use super::{
-    check_dropout, check_sites, flat, Adapter, AdapterTensor, Block, LowRank, Method, Role, Site,
+    check_dropout, check_sites, Adapter, AdapterTensor, Block, LowRank, Method, Role, Site,
 };
 use crate::error::check;
 use crate::flops::Products;
 use crate::freeze::{FreezeConfig, FreezeController, FreezeMode};
-use crate::fused::{self, LowRankPath};
-use crate::hook::{Hook, RunLength};
+use crate::hook::Hook;
+use crate::kernels::{self, LowRankPath};
 use crate::optim::Parameter;
+use crate::span::RunLength;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -179,18 +177,6 @@ impl AfloraAdapter {
         }
     }
 
-    /// B' = scale · b ⊙ B, rows scaled, `[out_features, rank]`.
-    fn folded_up(&self) -> Tensor {
-        let b_vec = self.b_vec.unsqueeze(1);
-        // The scale goes onto the vector: out_features numbers instead of out_features × rank.
-        &self.b * if self.scale == 1.0 { b_vec } else { b_vec * self.scale }
-    }
-
-    /// A' = d ⊙ A, rows scaled, `[rank, in_features]`.
-    fn folded_down(&self) -> Tensor {
-        &self.a * self.d.unsqueeze(1)
-    }
-
     /// Makes room for `rank` components.
     pub(super) fn set_component_count(&mut self, rank: i64) {
         let Site { in_features, out_features, .. } = self.site;
@@ -202,16 +188,6 @@ impl AfloraAdapter {
         self.b = room(&self.b, &[out_features, rank]);
         self.d = room(&self.d, &[rank]);
     }
-
-    /// d ⊙ (A x) for `x` of `[tokens, in_features]`, `[tokens, rank]`.
-    fn down(&self, x: &Tensor) -> Tensor {
-        let kind = x.kind();
-        if self.a.requires_grad() {
-            x.linear(&self.folded_down().to_kind(kind), None::<Tensor>)
-        } else {
-            x.linear(&self.a.to_kind(kind), None::<Tensor>) * self.d.to_kind(kind)
-        }
-    }
 }
 
 impl Adapter for AfloraAdapter {
@@ -220,18 +196,16 @@ impl Adapter for AfloraAdapter {
     }
 
     fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let dropout = self.training.then_some(self.dropout);
         let (d, b) = (Some(&self.d), Some(&self.b_vec));
         let path = LowRankPath { down: &self.a, d, up: &self.b, b, scale: self.scale };
-        if let Some(y) = fused::low_rank(x, weight, bias, dropout, path) {
-            return y;
-        }
-        let (x2, dropped) = flat(x, &self.site, dropout);
-        super::wrap::accumulate(x, &x2, weight, bias, &self.down(&dropped), &self.folded_up())
+        kernels::low_rank(x, weight, bias, &path, self.training.then_some(self.dropout))
     }
 
     fn folded(&self) -> LowRank {
-        LowRank { down: self.folded_down(), up: self.folded_up() }
+        // The scale goes onto the vector: out_features numbers instead of out_features × rank.
+        let b_vec = self.b_vec.unsqueeze(1);
+        let b_vec = if self.scale == 1.0 { b_vec } else { b_vec * self.scale };
+        LowRank { down: &self.a * self.d.unsqueeze(1), up: &self.b * b_vec }
     }
 
     fn tensors(&self) -> Vec<AdapterTensor> {

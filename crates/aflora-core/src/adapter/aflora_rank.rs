@@ -19,12 +19,13 @@ use super::{
     component_means, components_in_use, select_components, Adapter, AdapterTensor, AfloraConfig,
     LowRank, Method, PmTrainable, Role, Site,
 };
-use crate::error::check;
+use crate::error::{check, misfit};
 use crate::flops::Products;
 use crate::freeze::{FreezeCheck, FreezeConfig, FreezeMode, MatrixScore, Schedule, Smoothed};
-use crate::hook::{Hook, RunLength};
+use crate::hook::Hook;
 use crate::optim::{Arena, Gradients, Group, Parameter};
-use crate::state::{misfit, HookState};
+use crate::span::RunLength;
+use crate::state::HookState;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -203,18 +204,10 @@ struct Components {
 }
 
 impl Components {
-    /// Takes I of a step in and gives s.
-    fn score(&self, group: &mut Group, now: &Tensor) -> Tensor {
-        self.smoothed.observe(group, now);
-        self.smoothed.score(group)
-    }
-
     /// Freezes the lowest components until the schedule is met.
-    fn freeze(&mut self, step: u64, arena: &mut Arena, scores: &Tensor) -> Result<FreezeCheck> {
-        let Some(group) = arena.group_mut(Role::Projection) else {
-            return Ok(FreezeCheck { step, ratio: 0.0, threshold: None, matrices: Vec::new() });
-        };
-        let means = component_means(group, scores);
+    fn test(&mut self, step: u64, group: &mut Group) -> Result<FreezeCheck> {
+        let scores = self.smoothed.score(group);
+        let means = component_means(group, &scores);
         let flat: Vec<Tensor> = means.values().map(Tensor::shallow_clone).collect();
         // The one host read of a test.
         let values = Vec::<f64>::try_from(Tensor::cat(&flat, 0).to_kind(Kind::Double))?;
@@ -276,7 +269,7 @@ impl Components {
     }
 
     /// Zeroes the elements of d with the lowest scores until the budget is met.
-    fn leave(&mut self, step: u64, arena: &mut Arena, scores: &Tensor) {
+    fn leave(&mut self, step: u64, arena: &mut Arena) {
         let Some(group) = arena.group_mut(Role::Vector) else { return };
         let is_d: Vec<Tensor> = group
             .leaves()
@@ -291,6 +284,7 @@ impl Components {
             return;
         }
         // What left already has the lowest score of all: it never comes back.
+        let scores = self.smoothed.score(group);
         let mut ranked = scores.masked_fill(&is_d.logical_not(), f64::INFINITY);
         if let Some(gone) = &self.gone {
             ranked = ranked.masked_fill(gone, -1.0);
@@ -307,33 +301,39 @@ impl Hook for Components {
         self.remark.as_deref()
     }
 
-    fn after_backward(
+    fn score(&mut self, _: u64, arena: &mut Arena, gradients: &Gradients) -> Result<()> {
+        tch::no_grad(|| {
+            let vectors = (arena.group_mut(Role::Vector), gradients.get(Role::Vector));
+            if let (Some(group), Some(gradient)) = vectors {
+                let now = (group.values() * gradient).abs_();
+                self.smoothed.observe(group, &now);
+            }
+            let matrices = (arena.group_mut(Role::Projection), gradients.get(Role::Projection));
+            if let (Some(group), Some(gradient)) = matrices {
+                if !group.is_empty() {
+                    self.smoothed.observe(group, &gradient.abs());
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn freeze(
         &mut self,
         step: u64,
         arena: &mut Arena,
         gradients: &mut Gradients,
     ) -> Result<Option<FreezeCheck>> {
         tch::no_grad(|| {
-            if let Some(gradient) = gradients.get(Role::Vector) {
-                if let Some(group) = arena.group_mut(Role::Vector) {
-                    let now = (group.values() * gradient).abs_();
-                    let scores = self.score(group, &now);
-                    if step.is_multiple_of(self.interval) {
-                        self.leave(step, arena, &scores);
-                    }
-                }
+            if step.is_multiple_of(self.interval) {
+                self.leave(step, arena);
             }
-            let Some(gradient) = gradients.get(Role::Projection) else { return Ok(None) };
             let Some(group) = arena.group_mut(Role::Projection) else { return Ok(None) };
-            if group.is_empty() {
-                return Ok(None);
-            }
-            let scores = self.score(group, &gradient.abs());
             let due = step.is_multiple_of(self.interval) || step >= self.schedule.saturation;
-            if !self.freezes || !due || self.schedule.ratio(step) <= 0.0 {
+            if group.is_empty() || !self.freezes || !due || self.schedule.ratio(step) <= 0.0 {
                 return Ok(None);
             }
-            let check = self.freeze(step, arena, &scores)?;
+            let check = self.test(step, group)?;
             if self.frozen.values().flatten().all(|f| *f) {
                 let members = arena.group(Role::Projection).map_or(0, |g| g.leaves().count());
                 arena.freeze(Role::Projection, &vec![true; members], gradients);
@@ -363,7 +363,7 @@ impl Hook for Components {
         })
     }
 
-    fn held(&self) -> i64 {
+    fn frozen_in_place(&self) -> i64 {
         self.held + (self.start - self.in_use)
     }
 

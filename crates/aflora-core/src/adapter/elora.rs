@@ -6,12 +6,10 @@
 //! to the last bit.
 
 use super::init::{constant, kaiming_uniform, torch_uniform};
-use super::{
-    check_dropout, check_sites, flat, wrap, Adapter, AdapterTensor, LowRank, Method, Role, Site,
-};
+use super::{check_dropout, check_sites, Adapter, AdapterTensor, LowRank, Method, Role, Site};
 use crate::error::check;
 use crate::flops::Products;
-use crate::product::product;
+use crate::kernels::{add_path, by_token, product, shaped};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -140,7 +138,7 @@ impl Adapter for EloraAdapter {
     }
 
     fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let (x2, dropped) = flat(x, &self.site, self.training.then_some(self.dropout));
+        let (tokens, dropped) = by_token(x, self.training.then_some(self.dropout));
         // d stays outside the product: its gradient is then a sum over tokens.
         let h = product(&dropped, &self.a().to_kind(x.kind()), None) * self.d.to_kind(x.kind());
         if x.device() == Device::Cpu {
@@ -148,10 +146,10 @@ impl Adapter for EloraAdapter {
             // than the product with h that b ⊙ B would ask for. (A GPU: the same, and memory.)
             let up = self.b.narrow(0, 0, self.site.out_features).to_kind(x.kind());
             let path = product(&h, &up, None);
-            let y = product(&x2, weight, bias).addcmul(&path, &self.b_vec.to_kind(x.kind()));
-            return wrap::shaped(y, x);
+            let y = product(&tokens, weight, bias).addcmul(&path, &self.b_vec.to_kind(x.kind()));
+            return shaped(y, x);
         }
-        wrap::accumulate(x, &x2, weight, bias, &h, &self.up())
+        add_path(x, &tokens, weight, bias, &h, &self.up())
     }
 
     fn folded(&self) -> LowRank {

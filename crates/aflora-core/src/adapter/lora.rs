@@ -2,11 +2,9 @@
 //! s = alpha / rank, or alpha / √rank as rsLoRA has it (Kalajdzievski 2023).
 
 use super::init::{constant, lora_uniform};
-use super::{
-    check_dropout, check_sites, folded_forward, Adapter, AdapterTensor, LowRank, Method, Role, Site,
-};
+use super::{check_dropout, check_sites, Adapter, AdapterTensor, LowRank, Method, Role, Site};
 use crate::error::check;
-use crate::fused::{self, LowRankPath};
+use crate::kernels::{self, LowRankPath};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -91,31 +89,21 @@ struct LoraAdapter {
     training: bool,
 }
 
-impl LoraAdapter {
-    /// A with the scale on it: the smaller matrix of most layers.
-    fn down(&self) -> Tensor {
-        &self.a * self.config.scale(self.rank())
-    }
-}
-
 impl Adapter for LoraAdapter {
     fn site(&self) -> &Site {
         &self.site
     }
 
     fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let dropout = self.training.then_some(self.config.dropout);
-        // The kernels put the scale on by themselves.
         let scale = self.config.scale(self.rank());
         let path = LowRankPath { down: &self.a, d: None, up: &self.b, b: None, scale };
-        if let Some(y) = fused::low_rank(x, weight, bias, dropout, path) {
-            return y;
-        }
-        folded_forward(self, x, weight, bias, dropout)
+        let dropout = self.training.then_some(self.config.dropout);
+        kernels::low_rank(x, weight, bias, &path, dropout)
     }
 
     fn folded(&self) -> LowRank {
-        LowRank { down: self.down(), up: self.b.shallow_clone() }
+        let down = &self.a * self.config.scale(self.rank());
+        LowRank { down, up: self.b.shallow_clone() }
     }
 
     fn tensors(&self) -> Vec<AdapterTensor> {

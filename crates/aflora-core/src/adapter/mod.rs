@@ -36,10 +36,11 @@ pub use plain::Plain;
 pub use sora::{Sora, SoraConfig};
 pub use wrap::AdaptedLinear;
 
-use crate::flops::Products;
-use crate::fused::{self, LowRankPath};
-use crate::hook::{Hook, RunLength};
+use crate::flops::{self, Flops, Products};
+use crate::hook::Hook;
+use crate::kernels::{self, LowRankPath};
 use crate::optim::{Group, Parameter};
+use crate::span::RunLength;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -197,6 +198,13 @@ pub trait Adapter: Debug + Send {
         Products { down: true, up: true }
     }
 
+    /// Operations of the path as it stands now, for a token whose input has a gradient (as those of
+    /// all but the first layers have).
+    fn flops_per_token(&self) -> Flops {
+        let Site { in_features, out_features, .. } = *self.site();
+        flops::path((in_features, out_features), self.rank(), self.products(), 1, true)
+    }
+
     /// The tensors as an adapter folder holds them: those of [`tensors`](Self::tensors), without
     /// the rank components that contribute nothing (a gate or singular value of exactly zero).
     /// The output of the path is the same with them; [`set_rank`](Self::set_rank) makes room.
@@ -316,16 +324,6 @@ fn check_dropout(dropout: f64) -> Result<()> {
     crate::error::check("dropout", dropout, ok, "at least 0 and below 1")
 }
 
-/// `x` as `[tokens, in_features]`, as it is and dropped out if a rate is given.
-fn flat(x: &Tensor, site: &Site, dropout: Option<f64>) -> (Tensor, Tensor) {
-    let plain = x.reshape([-1, site.in_features]);
-    let dropped = match dropout {
-        Some(p) if p > 0.0 => plain.dropout(p, true),
-        _ => plain.shallow_clone(),
-    };
-    (plain, dropped)
-}
-
 /// The forward pass of a path that computes with its folded pair.
 fn folded_forward(
     adapter: &dyn Adapter,
@@ -336,10 +334,5 @@ fn folded_forward(
 ) -> Tensor {
     let LowRank { down, up } = adapter.folded();
     let path = LowRankPath { down: &down, d: None, up: &up, b: None, scale: 1.0 };
-    if let Some(y) = fused::low_rank(x, weight, bias, dropout, path) {
-        return y;
-    }
-    let (x2, dropped) = flat(x, adapter.site(), dropout);
-    let h = dropped.linear(&down.to_kind(x.kind()), None::<Tensor>);
-    wrap::accumulate(x, &x2, weight, bias, &h, &up)
+    kernels::low_rank(x, weight, bias, &path, dropout)
 }

@@ -12,8 +12,9 @@ use super::{
     AdapterTensor, LowRank, Method, Role, Site,
 };
 use crate::error::check;
-use crate::hook::{Hook, RunLength};
+use crate::hook::Hook;
 use crate::optim::{Arena, Gradients, Parameter};
+use crate::span::RunLength;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};

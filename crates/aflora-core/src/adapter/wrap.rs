@@ -1,7 +1,6 @@
 //! A frozen linear layer with an adapter beside it, for models built from `tch::nn` modules.
 
 use super::{Adapter, Method, Site};
-use crate::product::product_and;
 use crate::{Block, Error, Result};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{nn, Tensor};
@@ -109,29 +108,4 @@ impl nn::Module for AdaptedLinear {
             None => self.adapter().forward(x, &self.weight, self.bias.as_ref()),
         }
     }
-}
-
-/// `W0 x + bias + up h`, in the shape of `x`.
-///
-/// `x2` is `x` as `[tokens, in_features]`, `h` is `[tokens, rank]`, `up` is
-/// `[out_features, rank]`.
-pub(super) fn accumulate(
-    x: &Tensor,
-    x2: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    h: &Tensor,
-    up: &Tensor,
-) -> Tensor {
-    let y = product_and(x2, weight, bias, h, &up.to_kind(h.kind()));
-    shaped(y, x)
-}
-
-/// `[tokens, features]` in the shape of `x` but for its features.
-pub(super) fn shaped(y: Tensor, x: &Tensor) -> Tensor {
-    let mut shape = x.size();
-    if let Some(last) = shape.last_mut() {
-        *last = y.size()[1];
-    }
-    y.view(shape.as_slice())
 }

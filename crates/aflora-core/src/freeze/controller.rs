@@ -3,72 +3,21 @@
 //! The state lives in the arena's projection group, aligned element by element with the
 //! parameters. Tests look at those that still train.
 
-use super::rule::{element_quantile, matrix_rank, Rule, Verdict};
+use super::check::{FreezeCheck, MatrixScore};
+use super::rule::{element_quantile, matrix_rank, Decision, Rule};
+use super::schedule::Schedule;
 use super::score::Smoothed;
-use super::{FreezeConfig, Schedule};
+use super::FreezeConfig;
 use crate::adapter::Role;
-use crate::hook::{Hook, RunLength};
+use crate::hook::Hook;
 use crate::optim::{Arena, Gradients, Group};
+use crate::span::RunLength;
 use crate::Result;
-use serde::Serialize;
 use tch::{Kind, Tensor};
 
 // Names of the state buffers.
 const WINDOW: &str = "freeze.window_mean";
 const SMOOTHED: [&str; 2] = ["freeze.sensitivity", "freeze.uncertainty"];
-
-/// A matrix and its score at a test.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct MatrixScore {
-    /// The parameter's name.
-    pub name: String,
-    /// Mean of its elements' scores s(t).
-    pub score: f64,
-    /// Whether it freezes now.
-    pub frozen: bool,
-}
-
-/// A test of which matrices freeze.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FreezeCheck {
-    /// Completed optimiser steps before this one.
-    pub step: u64,
-    /// r(t).
-    pub ratio: f64,
-    /// The score that decided, where one did.
-    pub threshold: Option<f64>,
-    /// Every matrix that trained up to now.
-    pub matrices: Vec<MatrixScore>,
-}
-
-impl FreezeCheck {
-    /// The names of the matrices that freeze now.
-    pub fn frozen(&self) -> impl Iterator<Item = &str> {
-        self.matrices.iter().filter(|m| m.frozen).map(|m| m.name.as_str())
-    }
-}
-
-impl Hook for FreezeController {
-    fn after_backward(
-        &mut self,
-        step: u64,
-        arena: &mut Arena,
-        gradients: &mut Gradients,
-    ) -> Result<Option<FreezeCheck>> {
-        let Some(group) = arena.group_mut(Role::Projection) else { return Ok(None) };
-        let Some(gradient) = gradients.get(Role::Projection) else { return Ok(None) };
-        let check = self.observe(step, group, gradient)?;
-        let leave: Vec<bool> = check.iter().flat_map(|c| &c.matrices).map(|m| m.frozen).collect();
-        if leave.contains(&true) {
-            arena.freeze(Role::Projection, &leave, gradients);
-        }
-        Ok(check)
-    }
-
-    fn remark(&self) -> Option<&str> {
-        self.remark.as_deref()
-    }
-}
 
 /// Decides, after each backward pass, which projection matrices freeze.
 #[derive(Debug)]
@@ -102,27 +51,26 @@ impl FreezeController {
         &self.schedule
     }
 
-    /// Takes in the gradient of step `t` (completed optimiser steps before it) and, when a
-    /// test is due, decides.
+    /// Takes the gradient of step `t` (completed optimiser steps before it) into the scores.
     ///
-    /// `gradient` is the group's flat gradient as the backward pass left it, before clipping.
-    /// The caller freezes the matrices that the check names, before it updates parameters.
-    pub fn observe(
-        &self,
-        t: u64,
-        group: &mut Group,
-        gradient: &Tensor,
-    ) -> Result<Option<FreezeCheck>> {
-        if group.is_empty() {
+    /// `gradient` is that of the matrices in `group`, laid out like its values, `[n]`, as the
+    /// backward pass left it, before clipping.
+    pub fn observe(&self, t: u64, group: &mut Group, gradient: &Tensor) {
+        if !group.is_empty() {
+            tch::no_grad(|| self.update_scores(t, group, gradient));
+        }
+    }
+
+    /// Decides which matrices of `group` freeze at step `t`, when a test is due. The caller
+    /// freezes those that the check names, before it updates parameters.
+    ///
+    /// # Errors
+    /// libtorch cannot read the scores.
+    pub fn test(&self, t: u64, group: &mut Group) -> Result<Option<FreezeCheck>> {
+        if group.is_empty() || !self.is_due(t) {
             return Ok(None);
         }
-        tch::no_grad(|| {
-            self.update_scores(t, group, gradient);
-            if !self.is_due(t) {
-                return Ok(None);
-            }
-            self.test(t, group).map(Some)
-        })
+        tch::no_grad(|| self.decide(t, group).map(Some))
     }
 
     fn update_scores(&self, t: u64, group: &mut Group, gradient: &Tensor) {
@@ -165,13 +113,13 @@ impl FreezeController {
         }
     }
 
-    fn test(&self, t: u64, group: &mut Group) -> Result<FreezeCheck> {
+    fn decide(&self, t: u64, group: &mut Group) -> Result<FreezeCheck> {
         let all = self.smoothed().score(group);
         // One host read for all matrices: the only one that freezing needs.
         let means: Vec<Tensor> = group.slices(&all).map(|slice| slice.mean(Kind::Float)).collect();
         let means = Vec::<f64>::try_from(Tensor::stack(&means, 0).to_kind(Kind::Double))?;
         let ratio = self.schedule.ratio(t);
-        let Verdict { threshold, freeze } = match self.config.rule {
+        let Decision { threshold, freeze } = match self.config.rule {
             Rule::ElementQuantile => element_quantile(&group.gather(&all), &means, ratio),
             Rule::MatrixRank => matrix_rank(&means, self.candidates, ratio),
         };
@@ -182,5 +130,34 @@ impl FreezeController {
             .map(|((name, score), frozen)| MatrixScore { name: name.to_string(), score, frozen })
             .collect();
         Ok(FreezeCheck { step: t, ratio, threshold, matrices })
+    }
+}
+
+impl Hook for FreezeController {
+    fn score(&mut self, step: u64, arena: &mut Arena, gradients: &Gradients) -> Result<()> {
+        let matrices = (arena.group_mut(Role::Projection), gradients.get(Role::Projection));
+        if let (Some(group), Some(gradient)) = matrices {
+            self.observe(step, group, gradient);
+        }
+        Ok(())
+    }
+
+    fn freeze(
+        &mut self,
+        step: u64,
+        arena: &mut Arena,
+        gradients: &mut Gradients,
+    ) -> Result<Option<FreezeCheck>> {
+        let Some(group) = arena.group_mut(Role::Projection) else { return Ok(None) };
+        let check = self.test(step, group)?;
+        let freeze: Vec<bool> = check.iter().flat_map(|c| &c.matrices).map(|m| m.frozen).collect();
+        if freeze.contains(&true) {
+            arena.freeze(Role::Projection, &freeze, gradients);
+        }
+        Ok(check)
+    }
+
+    fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
     }
 }

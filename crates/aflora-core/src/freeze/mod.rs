@@ -7,20 +7,21 @@
 //!
 //! Every ambiguity of the paper is decided in one place: `docs/method.md` lists the decisions.
 
+mod check;
 pub mod controller;
 pub mod rule;
 pub mod schedule;
 pub mod score;
 
-pub use controller::{FreezeCheck, FreezeController, MatrixScore};
+pub use check::{FreezeCheck, MatrixScore};
+pub use controller::FreezeController;
 pub use rule::Rule;
 pub use schedule::{Curve, Schedule};
 pub use score::Score;
 pub(crate) use score::Smoothed;
 
 use crate::error::check;
-use crate::hook::RunLength;
-use crate::span::Ends;
+use crate::span::{Ends, RunLength};
 use crate::{Result, Span};
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,9 @@ impl Default for FreezeConfig {
 
 impl FreezeConfig {
     /// Checks every range.
+    ///
+    /// # Errors
+    /// A setting is out of its range: which, and what it must be.
     pub fn validate(&self) -> Result<()> {
         let unit = |field, beta: f64| {
             check(field, beta, (0.0..1.0).contains(&beta), "at least 0 and below 1")

@@ -29,7 +29,7 @@ pub enum Rule {
 
 /// What a rule decided at one step.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Verdict {
+pub(super) struct Decision {
     /// The score below which (`element_quantile`) or up to which (`matrix_rank`) a matrix freezes.
     pub threshold: Option<f64>,
     /// Whether each matrix freezes, in the order given.
@@ -41,22 +41,22 @@ pub(super) struct Verdict {
 /// k = 0 freezes nothing. At r = 1 everything left freezes: the strict comparison alone would
 /// keep a matrix whose element scores all equal the largest that is left, such as the 0 of
 /// matrices that never had a gradient.
-pub(super) fn element_quantile(elements: &Tensor, means: &[f64], ratio: f64) -> Verdict {
+pub(super) fn element_quantile(elements: &Tensor, means: &[f64], ratio: f64) -> Decision {
     let k = (elements.numel() as f64 * ratio) as i64;
     if k == 0 {
-        return Verdict { threshold: None, freeze: vec![false; means.len()] };
+        return Decision { threshold: None, freeze: vec![false; means.len()] };
     }
     // Not by `kthvalue`: on a GPU it searches with a single block of threads.
     let (smallest, _) = elements.topk(k, 0, false, false);
     let threshold = smallest.max().to_kind(Kind::Double).double_value(&[]);
     let freeze = means.iter().map(|&mean| ratio >= 1.0 || mean < threshold).collect();
-    Verdict { threshold: Some(threshold), freeze }
+    Decision { threshold: Some(threshold), freeze }
 }
 
 /// The text's test: freezes the lowest means until ⌊r · candidates⌋ are frozen in all.
 ///
 /// Equal means go in the order given. The floor forgives rounding: 0.6 · 5 is 3.
-pub(super) fn matrix_rank(means: &[f64], candidates: usize, ratio: f64) -> Verdict {
+pub(super) fn matrix_rank(means: &[f64], candidates: usize, ratio: f64) -> Decision {
     let wanted = (candidates as f64 * ratio + 1e-9).floor() as usize;
     let already = candidates - means.len();
     let now = wanted.saturating_sub(already).min(means.len());
@@ -68,5 +68,5 @@ pub(super) fn matrix_rank(means: &[f64], candidates: usize, ratio: f64) -> Verdi
         freeze[i] = true;
     }
     let threshold = now.checked_sub(1).map(|last| means[order[last]]);
-    Verdict { threshold, freeze }
+    Decision { threshold, freeze }
 }

@@ -18,9 +18,9 @@ use tch::Tensor;
 pub(crate) struct Smoothed {
     /// The names of the buffers of Ī and Ū.
     pub names: [&'static str; 2],
-    /// β₁.
+    /// β₁, which smooths Ī.
     pub beta1: f64,
-    /// β₂.
+    /// β₂, which smooths Ū.
     pub beta2: f64,
     /// Whether U compares with the Ī that already holds this I (the released code, AdaLoRA), or
     /// with the one before (the paper's text).
@@ -28,7 +28,7 @@ pub(crate) struct Smoothed {
 }
 
 impl Smoothed {
-    /// Takes I of a step (or of a window of steps) in.
+    /// Takes in I of a step (or of a window of steps), laid out like the group's values, `[n]`.
     pub fn observe(&self, group: &mut Group, now: &Tensor) {
         let mut smooth = group.state(self.names[0]);
         let mut uncertainty = group.state(self.names[1]);
@@ -38,7 +38,7 @@ impl Smoothed {
         let _ = uncertainty.lerp_(&deviation, 1.0 - self.beta2);
     }
 
-    /// s = Ī ⊙ Ū.
+    /// s = Ī ⊙ Ū of every element, laid out like the group's values, `[n]`.
     pub fn score(&self, group: &mut Group) -> Tensor {
         group.state(self.names[0]) * group.state(self.names[1])
     }

@@ -54,7 +54,10 @@ struct Run {
 pub struct AdamW(AdamWConfig);
 
 impl AdamW {
-    /// Checks the constants.
+    /// An optimiser with these constants.
+    ///
+    /// # Errors
+    /// A constant is out of its range: which, and what it must be.
     pub fn new(config: AdamWConfig) -> Result<Self> {
         let unit = |field, beta: f64| {
             check(field, beta, (0.0..1.0).contains(&beta), "at least 0 and below 1")
@@ -65,12 +68,13 @@ impl AdamW {
         Ok(AdamW(config))
     }
 
-    /// The first moment of everything in `group`, laid out like its values.
+    /// The first moment of everything in `group`, laid out like its values, `[n]`.
     pub fn first_moment(&self, group: &mut Group) -> Tensor {
         group.state(FIRST)
     }
 
-    /// Updates `group` with its flat `gradient`; `t` counts updates from 1.
+    /// Updates what trains of `group` with its `gradient`, laid out like its values, `[n]`; `t`
+    /// counts updates from 1.
     pub fn update(&self, group: &mut Group, gradient: &Tensor, t: u64, lr: f64, decay: f64) {
         if group.is_empty() {
             return;

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Groups begin at multiples of so many numbers, for kernels that read several at once.
+/// Groups begin at multiples of this many numbers, for kernels that read several at once.
 const ALIGNMENT: i64 = 4;
 
 /// A tensor to train.
@@ -41,12 +41,12 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// A group's part, laid out like its values.
+    /// A group's part, laid out like its values, `[n]`.
     pub fn get(&self, role: Role) -> Option<&Tensor> {
         self.groups.get(&role)
     }
 
-    /// All groups', end to end.
+    /// Those of all groups, end to end, `[numbers of all groups]`; between groups lie zeros.
     pub fn flat(&self) -> &Tensor {
         &self.flat
     }
@@ -116,18 +116,20 @@ impl Group {
         self.live_members().map(|m| m.parameter.name.as_str())
     }
 
-    /// The names and leaves of the parameters that train, in buffer order.
+    /// The names and leaves of the parameters that train, in buffer order; a leaf has its own
+    /// shape, such as `[rank, in_features]`.
     pub fn leaves(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.live_members().map(|m| (m.parameter.name.as_str(), &m.parameter.leaf))
     }
 
-    /// A buffer that goes with the values, zero at first; a handle to it, not a copy.
+    /// A buffer that goes with the values, `[n]`, zero at first; a handle to it, not a copy.
     pub fn state(&mut self, name: &'static str) -> Tensor {
         let values = &self.values;
         self.state.entry(name.into()).or_insert_with(|| values.zeros_like()).shallow_clone()
     }
 
-    /// Views of each training parameter's part of `flat`, which is laid out like the values.
+    /// Views of each training parameter's part, `[its numbers]`, of `flat`, which is laid out like
+    /// the values, `[n]`.
     pub fn slices<'a>(&'a self, flat: &'a Tensor) -> impl Iterator<Item = Tensor> + 'a {
         self.live_members().map(|m| part(flat, &m.place))
     }
@@ -137,8 +139,8 @@ impl Group {
         &self.live
     }
 
-    /// What trains of `flat`, which is laid out like the values, end to end; no copy where
-    /// nothing is frozen.
+    /// What trains of `flat`, which is laid out like the values, `[n]`: end to end, `[numbers that
+    /// train]`. No copy where nothing is frozen.
     pub fn gather(&self, flat: &Tensor) -> Tensor {
         match &self.live[..] {
             [run] => part(flat, run),
@@ -250,7 +252,7 @@ impl Arena {
         self.groups.iter_mut().map(|(role, group)| (*role, group))
     }
 
-    /// Where everything lies.
+    /// The device on which everything lies.
     pub fn device(&self) -> Device {
         self.flat.device()
     }
@@ -280,7 +282,7 @@ impl Arena {
         Gradients { flat, groups, empty: true }
     }
 
-    /// d loss / d parameter for everything that trains.
+    /// d loss / d parameter for everything that trains; `loss` is one number, `[]`.
     ///
     /// A parameter that the loss does not reach has gradient zero.
     ///
@@ -292,7 +294,11 @@ impl Arena {
         Ok(gradients)
     }
 
-    /// Adds the [`gradients`](Self::gradients) of a loss behind checkpointed segments to `sum`.
+    /// Adds the [`gradients`](Self::gradients) of a loss, `[]`, behind checkpointed segments to
+    /// `sum`.
+    ///
+    /// # Errors
+    /// The loss is not one number that depends on the parameters, or is none of these segments'.
     pub fn add_gradients(
         &self,
         loss: &Tensor,

@@ -4,39 +4,37 @@
 //! gradient becomes zero where it lies, before scores and moments see it, and the count of such
 //! steps stays on the device until somebody asks.
 
+use super::clip::joint_norm;
 use super::Gradients;
 use crate::Result;
 use tch::{Device, Kind, Tensor};
 
-/// What was found of one step.
+/// What the guard found of one step.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct Guarded {
     /// Joint norm of the gradients as they came, `[]`.
     pub norm: Tensor,
-    /// The same, zero where the step is bad: for clipping.
-    pub clip: Tensor,
-    /// Whether loss or gradient is not finite, `[]`, on the device.
+    /// The same, but zero where the step is bad; `[]`.
+    pub finite_norm: Tensor,
+    /// Whether loss or gradient is not finite; `[]`, Bool, on the device.
     pub bad: Tensor,
-    /// The step is known to be bad: leave it out.
+    /// Whether the step is known to be bad, and to be left out.
     pub leave_out: bool,
 }
 
-/// Looks at a step before anything else does, and makes its gradient harmless if need be.
-pub fn guard(gradients: &mut Gradients, loss: Option<&Tensor>) -> Verdict {
+/// Looks at a step before anything else does, and makes its gradient harmless if need be; `loss`
+/// is one number, `[]`.
+pub fn guard(gradients: &mut Gradients, loss: &Tensor) -> Guarded {
     tch::no_grad(|| {
-        let norm = gradients.flat().norm();
+        let norm = joint_norm(gradients);
         // Infinity and NaN times zero are NaN, which differs from zero.
-        let bad = match loss {
-            Some(loss) => &norm + loss.detach().reshape([0i64; 0]),
-            None => norm.shallow_clone(),
-        };
-        let bad = (bad * 0.0).ne(0.0);
+        let bad = ((&norm + loss.detach().reshape([0i64; 0])) * 0.0).ne(0.0);
         if norm.device() == Device::Cpu {
             let leave_out = bad.int64_value(&[]) != 0;
-            return Verdict { clip: norm.shallow_clone(), norm, bad, leave_out };
+            return Guarded { finite_norm: norm.shallow_clone(), norm, bad, leave_out };
         }
         let _ = gradients.flat().shallow_clone().masked_fill_(&bad, 0.0);
-        Verdict { clip: norm.masked_fill(&bad, 0.0), norm, bad, leave_out: false }
+        Guarded { finite_norm: norm.masked_fill(&bad, 0.0), norm, bad, leave_out: false }
     })
 }
 
@@ -48,13 +46,13 @@ pub struct Skipped {
 }
 
 impl Skipped {
-    /// So many.
+    /// Counts on from these numbers.
     pub fn new(total: u64, in_a_row: u64, device: Device) -> Self {
         let count = |n: u64| Tensor::full([], n as i64, (Kind::Int64, device));
         Skipped { total: count(total), in_a_row: count(in_a_row) }
     }
 
-    /// Takes a step in.
+    /// Counts a step, which is bad or not; `[]`, Bool.
     pub fn count(&mut self, bad: &Tensor) {
         tch::no_grad(|| {
             let _ = self.total.g_add_(bad);
@@ -62,7 +60,10 @@ impl Skipped {
         });
     }
 
-    /// In all, and in a row. Waits for the device.
+    /// In all, and in a row up to now. Waits for the device.
+    ///
+    /// # Errors
+    /// libtorch cannot read them.
     pub fn read(&self) -> Result<(u64, u64)> {
         let both = Vec::<i64>::try_from(Tensor::stack(&[&self.total, &self.in_a_row], 0))?;
         Ok((both[0] as u64, both[1] as u64))

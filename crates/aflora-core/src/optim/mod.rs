@@ -10,6 +10,6 @@ mod state;
 pub use adamw::{AdamW, AdamWConfig};
 pub use arena::{Arena, Gradients, Group, Parameter};
 pub use clip::clip_global_norm;
-pub(crate) use clip::clip_to;
-pub(crate) use guard::{guard, Skipped, Verdict};
+pub(crate) use clip::{clip_to, joint_norm};
+pub(crate) use guard::{guard, Skipped};
 pub use schedule::LinearWarmup;

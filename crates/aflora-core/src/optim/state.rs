@@ -2,7 +2,8 @@
 
 use super::Group;
 use crate::adapter::Role;
-use crate::state::{key, misfit, GroupPosition, MemberPosition, TunerState, VALUES};
+use crate::error::misfit;
+use crate::state::{key, GroupPosition, MemberPosition, TunerState, VALUES};
 use crate::Result;
 use std::collections::BTreeMap;
 use tch::Tensor;

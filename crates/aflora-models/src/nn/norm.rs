@@ -1,9 +1,8 @@
 //! Normalisations.
 
-use super::linear::dropout;
-use aflora_cuda::ops;
+use aflora_core::kernels;
 use tch::Tensor;
-use tch_facade::nn::{LayerNorm, Module};
+use tch_facade::nn::LayerNorm;
 
 /// The end of a post-norm sub-block: LayerNorm(dropout(out) + what went in).
 #[derive(Debug)]
@@ -18,10 +17,7 @@ impl AddNorm {
     pub fn forward(&self, out: Tensor, x: &Tensor, train: bool) -> Tensor {
         let p = if train { self.dropout } else { 0.0 };
         let (gamma, beta) = (self.norm.ws.as_ref(), self.norm.bs.as_ref());
-        match ops::add_layer_norm(&out, x, gamma, beta, self.eps, p) {
-            Some(y) => y,
-            None => self.norm.forward(&(dropout(out, p, train) + x)),
-        }
+        kernels::add_layer_norm(out, x, gamma, beta, self.eps, p)
     }
 }
 

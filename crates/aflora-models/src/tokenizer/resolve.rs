@@ -46,13 +46,7 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, Settings)> {
         let class = settings.class.filter(|&class| class == Class::Mpnet);
         (word_piece(&words, &settings)?, class.unwrap_or(Class::Bert), false)
     } else {
-        return Err(Error::Tokenizer {
-            path: folder.to_path_buf(),
-            problem:
-                "no tokenizer here: expected `tokenizer.json`, a SentencePiece `spm.model` or \
-                 `tokenizer.model`, `vocab.json` with `merges.txt`, or a WordPiece `vocab.txt`"
-                    .into(),
-        });
+        return Err(Error::NoTokenizer { path: folder.to_path_buf() });
     };
     let file = [json, spm, llama, bpe, words].into_iter().find(|path| path.is_file());
     let mut made =

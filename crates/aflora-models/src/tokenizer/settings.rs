@@ -274,13 +274,22 @@ fn token(value: &Value, special: bool) -> Option<AddedToken> {
     )
 }
 
+/// The class by its name in transformers, which has several for some.
 fn class_of(name: &str) -> Class {
     match name {
-        "BertTokenizer" | "DistilBertTokenizer" | "ElectraTokenizer" | "MobileBertTokenizer" => {
-            Class::Bert
-        }
+        "BertTokenizer"
+        | "DistilBertTokenizer"
+        | "ElectraTokenizer"
+        | "LayoutLMTokenizer"
+        | "LxmertTokenizer"
+        | "MobileBertTokenizer"
+        | "SqueezeBertTokenizer" => Class::Bert,
         "MPNetTokenizer" => Class::Mpnet,
-        "RobertaTokenizer" | "BartTokenizer" => Class::Roberta,
+        "RobertaTokenizer"
+        | "BartTokenizer"
+        | "LEDTokenizer"
+        | "LongformerTokenizer"
+        | "MvpTokenizer" => Class::Roberta,
         "GPT2Tokenizer" => Class::Gpt2,
         "LlamaTokenizer" => Class::Llama,
         "DebertaV2Tokenizer" => Class::Deberta,

@@ -9,7 +9,7 @@ use aflora_run::experiment::slurm::{self, Asked};
 use aflora_run::interrupt::{self, Interrupted};
 use aflora_run::report;
 use aflora_run::ui::{counted, shown, Progress};
-use aflora_run::UsageError;
+use aflora_run::{check_makeable, UsageError};
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -108,6 +108,9 @@ impl Experiment {
             print!("{}", listed(&plan, &place));
             return Ok(());
         }
+        if self.cell.is_none() {
+            check_makeable("the folder of results", &self.out)?;
+        }
         let outcome = runner::run(&plan, &place, progress)?;
         // A cell of an array is no experiment: whoever started the array collects.
         if self.cell.is_none() {
@@ -152,7 +155,7 @@ fn listed(plan: &Plan, place: &Place) -> String {
     let cells: String = plan.cells.iter().enumerate().map(line).collect();
     let title = printable_line(&plan.layout.title);
     let n = counted(plan.cells.len(), "cell");
-    format!("{title}\n{n}, profile {}\n{cells}", plan.profile)
+    format!("{title}\n{n}, profile {}\n{cells}", printable_line(&plan.profile))
 }
 
 /// Writes the results file whole or not at all.

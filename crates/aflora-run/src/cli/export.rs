@@ -31,8 +31,8 @@ impl Export {
     /// The run cannot be opened, the folder exists, or it cannot be written.
     pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
         let Export { saved, target, form: _ } = self;
-        let run = saved.open(progress)?;
         new_folder(&target)?;
+        let run = saved.open(progress)?;
         run.export_lora(&target)?;
         println!("{}", shown(&target));
         Ok(())

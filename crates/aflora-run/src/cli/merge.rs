@@ -27,8 +27,8 @@ impl Merge {
     /// # Errors
     /// The run cannot be opened, the folder exists, or it cannot be written.
     pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
-        let run = self.saved.open(progress)?;
         new_folder(&self.target)?;
+        let run = self.saved.open(progress)?;
         run.merge(&self.target)?;
         println!("{}", shown(&self.target));
         Ok(())

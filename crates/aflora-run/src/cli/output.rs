@@ -1,18 +1,25 @@
 //! Where commands write to.
 
-use aflora_run::UsageError;
+use aflora_run::{check_makeable, UsageError};
 use anyhow::{Context, Result};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Refuses to write over something that is there, be it a link that leads nowhere.
+/// Refuses to write over something that is there, be it a link that leads nowhere, and to begin
+/// what cannot be written.
 pub fn new_folder(path: &Path) -> Result<()> {
     if path.symlink_metadata().is_ok() {
         let problem = format!("{} exists already; name a new folder", path.display());
         return Err(UsageError(problem).into());
     }
-    Ok(())
+    check_makeable("the folder", path)
 }
+
+/// What names standard output: written through its own descriptor, which may append to a file.
+const STDOUT: [&str; 2] = ["-", "/dev/stdout"];
+
+/// Standard output, or a file that can be written.
+pub struct Output(Option<(PathBuf, aflora_files::Output)>);
 
 /// Why an output was not written.
 enum Failure {
@@ -28,21 +35,41 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Writes to standard output, or to the path that was named.
-pub fn write_to(
-    path: Option<&Path>,
-    write: impl FnOnce(&mut dyn Write) -> Result<()>,
-) -> Result<()> {
-    let Some(path) = path else {
-        let mut output = io::BufWriter::new(io::stdout().lock());
-        write(&mut output)?;
-        return output.flush().context("standard output cannot be written");
-    };
-    let written = aflora_files::write_output(path, |to| write(to).map_err(Failure::Content));
-    written.map_err(|failure| match failure {
-        Failure::Content(error) => error,
-        Failure::Output(error) => {
-            anyhow::Error::new(error).context(format!("{} cannot be written", path.display()))
+impl Output {
+    /// Finds out whether it can be written, before anything is done for it.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn open(path: Option<&Path>) -> Result<Output> {
+        let Some(path) = path.filter(|path| !STDOUT.iter().any(|name| *path == Path::new(name)))
+        else {
+            return Ok(Output(None));
+        };
+        match aflora_files::Output::open(path) {
+            Ok(file) => Ok(Output(Some((path.to_path_buf(), file)))),
+            Err(error) => {
+                let problem = format!("{} cannot be written: {error}", path.display());
+                Err(UsageError(problem).into())
+            }
         }
-    })
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of `write`; or it fails.
+    pub fn write(self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+        let Some((path, file)) = self.0 else {
+            let mut output = io::BufWriter::new(io::stdout().lock());
+            write(&mut output)?;
+            return output.flush().context("standard output cannot be written");
+        };
+        let written = file.write(|to| write(to).map_err(Failure::Content));
+        written.map_err(|failure| match failure {
+            Failure::Content(error) => error,
+            Failure::Output(error) => {
+                anyhow::Error::new(error).context(format!("{} cannot be written", path.display()))
+            }
+        })
+    }
 }

@@ -1,6 +1,6 @@
 //! `aflora predict`: a finished run's answers to the rows of a file.
 
-use super::output::write_to;
+use super::output::Output;
 use super::saved::Saved;
 use aflora_run::data::table::Format;
 use aflora_run::predict::{self, Settings};
@@ -19,7 +19,7 @@ pub struct Predict {
     /// The input's form, where its name does not tell it: csv, tsv or jsonl.
     #[arg(long, value_name = "FORM", value_parser = form)]
     format: Option<Format>,
-    /// Where to write; standard output if not given.
+    /// The file to write; standard output if not given, or `-`.
     #[arg(long)]
     output: Option<PathBuf>,
     /// auto, cpu, cuda or cuda:N.
@@ -38,15 +38,17 @@ pub const HELP: &str = "\
 Rows hold `text`, or `text_a` and `text_b` for tasks on pairs, or the names that the task's own
 files have (`sentence1`, `#1 String`). Each comes back as a line of JSON, its values as they stood,
 with `label` and `scores` added, `score` for a regression, or `prediction` where the task asks for
-text. Classes go by the names that `aflora merge` writes (`equivalent`, not `1`). Where the first row has such a name itself, ours are `predicted_label`, `predicted_scores`,
-`predicted_score` or `predicted_text`; a later row that has one of ours is an error.
+text. Classes go by the names that `aflora merge` writes (`equivalent`, not `1`). 
+Where the first row has such a name itself, ours are `predicted_label`, `predicted_scores`,
+`predicted_score` or `predicted_text`, and `predicted_label_2` and so on where it has these too; a
+later row that has one of ours is told, and only its answers go by the next free name.
 
 A .csv file is read by RFC 4180; in a .tsv file, as in GLUE's, a quote is a character like any
-other. Standard input, pipes and other endings are JSON objects, one a line, unless --format says
+other. NaN and Infinity, which Python writes into JSON, are read as null. Standard input, pipes and other endings are JSON objects, one a line, unless --format says
 otherwise. Texts that are empty, or longer than the run reads, are told by their lines.
 
 --output takes a device or a pipe as it stands and writes through a link; a file appears whole or
-not at all.
+not at all, and one whose folder takes no new file is written where it stands once all is ready.
 
 Examples:
   aflora predict runs/reviews-minilm-aflora-seed42 new.csv --output judged.jsonl
@@ -67,6 +69,7 @@ impl Predict {
     /// # Errors
     /// The run cannot be opened, a row is not as it should be, or the output cannot be written.
     pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
+        let output = Output::open(self.output.as_deref())?;
         let run = self.saved.open(progress)?;
         let settings = Settings {
             device: &self.device,
@@ -74,7 +77,7 @@ impl Predict {
             batch_size: self.batch_size,
             format: self.format,
         };
-        write_to(self.output.as_deref(), |to| {
+        output.write(|to| {
             let rows = predict::predict(&run, &self.input, to, &settings, progress)?;
             tracing::info!("{rows} rows");
             Ok(())

@@ -1,6 +1,5 @@
 //! `aflora replay`: when a recorded run's matrices would have frozen by another rule.
 
-use aflora_files::printable;
 use aflora_run::replay;
 use anyhow::Result;
 use clap::Args;
@@ -34,7 +33,7 @@ impl Replay {
         let freeze = replay::settings(&self.overrides)?;
         match self.overrides.is_empty() {
             true => print!("{}", replay::compare(&self.run, &freeze)?),
-            false => print!("{}", printable(&replay::replay(&self.run, &freeze)?.csv()?)),
+            false => print!("{}", replay::replay(&self.run, &freeze)?.csv()?),
         }
         Ok(())
     }

@@ -41,6 +41,14 @@ pub enum DataError {
         /// What was found, and what would be right.
         problem: String,
     },
+    /// A task's folder lacks one of its files.
+    #[error("{path}: {problem}", path = path.display())]
+    Incomplete {
+        /// The folder.
+        path: PathBuf,
+        /// What is not in it.
+        problem: String,
+    },
     /// There are no examples.
     #[error("{place}: there are no examples in it")]
     Empty {
@@ -83,6 +91,11 @@ impl DataError {
     /// An [`DataError::Io`] at `path`, for `map_err`.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> DataError + '_ {
         move |source| DataError::Io { path: path.to_path_buf(), source }
+    }
+
+    /// A [`DataError::Incomplete`].
+    pub(crate) fn incomplete(path: &Path, problem: impl Into<String>) -> DataError {
+        DataError::Incomplete { path: path.to_path_buf(), problem: problem.into() }
     }
 
     /// A [`DataError::File`].

@@ -269,7 +269,7 @@ fn load_folder(folder: &Path, spec: &TaskSpec) -> Result<Dataset, DataError> {
                 "the task's folder is here, but neither {tsv_name}.tsv nor {hub_name}-00000-of-00001.parquet lies in it; it holds {}",
                 held(folder)
             );
-            Err(DataError::file(folder, missing))
+            Err(DataError::incomplete(folder, missing))
         }
     })
 }

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | CSV | cells between commas, under a header; in quotes a cell may hold commas, line ends and doubled quotes (RFC 4180) |
 //! | TSV | as GLUE's: cells between tabs, one row a line; a quote is a character like any other |
-//! | JSONL | an object a line |
+//! | JSONL | an object a line; `NaN` and `Infinity`, which Python writes and JSON has not, are null |
 
 use super::bounded::Bounded;
 use super::error::short;
@@ -250,7 +250,10 @@ impl<R: Read> Table<R> {
         self.lines.end_row();
         // Files that were put together have a mark where the second begins.
         let text = text.trim_start_matches(BYTE_ORDER_MARK);
-        let Fields(names, cells) = serde_json::from_str(text).map_err(|error| {
+        let parsed = serde_json::from_str(text);
+        // What is wrong is told of the line as it stands.
+        let parsed = parsed.or_else(|error| serde_json::from_str(&standard(text)).or(Err(error)));
+        let Fields(names, cells) = parsed.map_err(|error| {
             // The line that the parser would tell is always the first.
             let words = error.to_string();
             let words = words.split(" at line ").next().unwrap_or_default();
@@ -285,6 +288,26 @@ impl<R: Read> Table<R> {
         self.lines.end_row();
         Ok(Some((number, cells)))
     }
+}
+
+/// JSON without the numbers that Python writes and JSON has not: null in place of each.
+fn standard(json: &str) -> String {
+    const WORDS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
+    let mut out = String::with_capacity(json.len());
+    let (mut rest, mut quoted) = (json, false);
+    while let Some(c) = rest.chars().next() {
+        let word = WORDS.iter().find(|word| !quoted && rest.starts_with(**word));
+        let length = match (word, c) {
+            (Some(word), _) => word.len(),
+            // An escape and the character that it is of.
+            (None, '\\') => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            (None, c) => c.len_utf8(),
+        };
+        quoted ^= c == '"';
+        out.push_str(if word.is_some() { "null" } else { &rest[..length] });
+        rest = &rest[length..];
+    }
+    out
 }
 
 /// The first that comes a second time.
@@ -436,6 +459,17 @@ mod tests {
             "\u{feff}{\"n\": 12345678901234567890123, \"x\": 0.1000000000000000000001}\r\n";
         let expected = "n=12345678901234567890123 x=0.1000000000000000000001";
         assert_eq!(rows(Format::Jsonl, content).unwrap(), [(1, expected.to_string())]);
+    }
+
+    #[test]
+    fn what_python_writes_for_numbers_that_json_has_not_is_null() {
+        let content = r#"{"NaN": [NaN, -Infinity], "a\"NaN": "NaN \\", "x": {"y": Infinity}}"#;
+        let expected = r#"NaN=[null, null] a"NaN="NaN \\" x={"y": null}"#;
+        assert_eq!(rows(Format::Jsonl, content).unwrap(), [(1, expected.to_string())]);
+        for wrong in [r#"{"x": NaNs}"#, r#"{"x": nan}"#, r#"{"x": +Infinity}"#, r#"{"x": NaN, "\"#]
+        {
+            rows(Format::Jsonl, wrong).unwrap_err();
+        }
     }
 
     #[test]

@@ -124,7 +124,7 @@ pub fn load(
                     let missing = format!(
                         "the training split is here, but neither {jsonl} nor {eval}.parquet"
                     );
-                    DataError::file(&place, missing)
+                    DataError::incomplete(&place, missing)
                 })?;
                 return read(spec, &[train], &[eval]);
             }

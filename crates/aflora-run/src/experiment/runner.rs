@@ -8,6 +8,7 @@
 
 use super::collect::is_done;
 use super::grid::{Plan, Planned};
+use crate::check_makeable;
 use crate::interrupt;
 use crate::run::lock::Lock;
 use crate::ui::{seconds, Progress};
@@ -199,8 +200,6 @@ pub fn gpus() -> Vec<usize> {
 /// # Errors
 /// Nothing can be written in the folder of runs, or the program cannot be started.
 pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Outcome> {
-    fs::create_dir_all(&place.runs)
-        .with_context(|| format!("the folder {} cannot be made", place.runs.display()))?;
     let done = |cell: &&Planned| is_done(cell, &place.runs.join(cell.folder()));
     let (before, open): (Vec<&Planned>, Vec<&Planned>) = plan.cells.iter().partition(done);
     let mut outcome = Outcome { skipped: before.len(), ..Outcome::default() };
@@ -209,6 +208,12 @@ pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Ou
     let mut waiting: VecDeque<&Planned> =
         open.into_iter().filter(|cell| asked.insert(&cell.digest)).collect();
     let total = waiting.len();
+    // A folder of finished runs may be one that nobody writes to any more.
+    if total > 0 {
+        check_makeable("the folder of runs", &place.runs)?;
+        fs::create_dir_all(&place.runs)
+            .with_context(|| format!("the folder {} cannot be made", place.runs.display()))?;
+    }
     if outcome.skipped > 0 {
         tracing::info!("{} of {} cells are there already", outcome.skipped, plan.cells.len());
     }

@@ -5,47 +5,58 @@ use crate::data::Task;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
+use std::collections::HashSet;
 
-/// The names of what is added.
+/// The names of what is added to the rows of a file.
 #[derive(Debug)]
-pub struct Names(&'static [&'static str]);
+pub struct Names {
+    short: &'static [&'static str],
+    long: &'static [&'static str],
+    /// How far on they are: the short ones, the long ones, the long ones with a number.
+    file: usize,
+}
 
 impl Names {
-    /// Those that stand free in `row`: the short ones, or with `predicted_` before each.
+    /// The first that stand free in `row`, the file's first.
     pub fn beside(task: Task, row: &Row) -> Names {
         let (short, long): (&[&str], &[&str]) = match task {
             Task::Labels(spec) if spec.is_regression() => (&["score"], &["predicted_score"]),
             Task::Labels(_) => (&["label", "scores"], &["predicted_label", "predicted_scores"]),
             Task::Text(_) => (&["prediction"], &["predicted_text"]),
         };
-        let taken = short.iter().any(|name| row.has(name));
-        Names(if taken { long } else { short })
+        let mut names = Names { short, long, file: 0 };
+        names.file = names.free(row);
+        names
     }
 
-    /// Whether they are free in a further row.
-    ///
-    /// # Errors
-    /// One is taken.
-    pub fn check(&self, row: &Row) -> Result<(), String> {
-        match self.0.iter().find(|name| row.has(name)) {
-            None => Ok(()),
-            Some(name) => Err(format!(
-                "the row has a `{name}` of its own, where the prediction's would stand; rename it, \
-                 or let the first row have it too"
-            )),
+    /// Those for a row: the file's, unless it has one of them itself; then the next that are free,
+    /// and true.
+    pub fn of(&self, row: &Row) -> (Vec<String>, bool) {
+        let own = self.free(row);
+        (self.at(own), own != self.file)
+    }
+
+    /// How far on the first names are, from the file's, of which the row has none.
+    fn free(&self, row: &Row) -> usize {
+        let taken: HashSet<&str> = row.cells().map(|(name, _)| name).collect();
+        let free = |&at: &usize| self.at(at).iter().all(|name| !taken.contains(name.as_str()));
+        // Some are, among one more than the row has names.
+        (self.file..).find(free).unwrap_or(self.file)
+    }
+
+    fn at(&self, at: usize) -> Vec<String> {
+        match at {
+            0 => self.short.iter().map(ToString::to_string).collect(),
+            1 => self.long.iter().map(ToString::to_string).collect(),
+            n => self.long.iter().map(|name| format!("{name}_{n}")).collect(),
         }
-    }
-
-    /// All of them.
-    pub fn all(&self) -> &'static [&'static str] {
-        self.0
     }
 }
 
 /// A row with what is added to it.
 pub struct Output<'a> {
     pub row: &'a Row,
-    pub names: &'a [&'a str],
+    pub names: &'a [String],
     pub answers: &'a [Value],
 }
 

@@ -2,6 +2,7 @@
 
 use super::grid::metric;
 use crate::experiment::results::{Cell, Finding, Outcome, Results, TaskColumn};
+use aflora_files::printable;
 use anyhow::{Context, Result};
 use std::collections::HashMap;
 
@@ -87,14 +88,15 @@ fn found(finding: &Finding, task: Option<&TaskColumn>) -> [String; 16] {
     ]
 }
 
-/// A cell that no spreadsheet takes for a formula: one that begins like a formula, and is no
-/// number, gets an apostrophe before it.
+/// A cell that does nothing to a terminal, and that no spreadsheet takes for a formula: one that
+/// begins like a formula, and is no number, gets an apostrophe before it.
 pub(crate) fn harmless(cell: &str) -> String {
+    let cell = printable(cell);
     let digits = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
     let number = cell.chars().all(digits) && cell.parse::<f64>().is_ok();
-    match cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && !number {
+    match cell.starts_with(['=', '+', '-', '@', '\t']) && !number {
         true => format!("'{cell}"),
-        false => cell.to_string(),
+        false => cell.into_owned(),
     }
 }
 
@@ -104,9 +106,12 @@ mod tests {
 
     #[test]
     fn a_cell_is_no_formula_and_a_number_stays_one() {
-        for cell in ["=1+1", "+1+1", "-2+cmd|'/c calc'!A0", "@SUM(A1)", "\t=1", "\r=1", "-", "-inf"]
-        {
+        for cell in ["=1+1", "+1+1", "-2+cmd|'/c calc'!A0", "@SUM(A1)", "\t=1", "-", "-inf"] {
             assert_eq!(harmless(cell), format!("'{cell}"));
+        }
+        // What a spreadsheet passes over before a formula is written out, so that none begins.
+        for (cell, written) in [("\r=1", "\\r=1"), ("\u{feff}=1", "\\u{feff}=1")] {
+            assert_eq!(harmless(cell), written);
         }
         for plain in ["", "-1", "+0.5", "-1.5e-7", "a=b", "mrpc", "–"] {
             assert_eq!(harmless(plain), plain);

@@ -2,7 +2,7 @@
 
 use super::{csv, html, markdown, Named, Report};
 use crate::experiment::results::Results;
-use crate::{ui, usage};
+use crate::{check_makeable, ui, usage};
 use anyhow::{bail, Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,7 @@ pub fn report(source: &Path, out: Option<&Path>) -> Result<Written> {
         false => source.parent().unwrap_or(Path::new("")),
     };
     let target = out.unwrap_or(beside);
+    check_makeable("the folder", target)?;
     let mut written = Written::default();
     let mut all = Vec::new();
     for path in files {

@@ -8,7 +8,6 @@ use super::charts::canvas::escape;
 /// Paragraphs.
 pub fn paragraphs(markdown: &str) -> String {
     markdown
-        .replace("\r\n", "\n")
         .split("\n\n")
         .map(str::trim)
         .filter(|paragraph| !paragraph.is_empty())

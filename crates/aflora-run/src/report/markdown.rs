@@ -3,13 +3,15 @@
 use super::document::{Block, Chart, Section, Table, Tone};
 use super::files::PAGE;
 use super::Report;
+use aflora_files::printable;
+use std::fmt::Write;
 
 /// The whole file.
 pub fn render(report: &Report) -> String {
     let mut out = format!("# {}\n\n", escape(&report.title));
     if !report.about.trim().is_empty() {
         // Markdown already, by whoever wrote the experiment.
-        out += &format!("{}\n\n", report.about.trim());
+        out += &format!("{}\n\n", printable(report.about.trim()));
     }
     for section in &report.sections {
         render_section(section, &mut out);
@@ -77,19 +79,30 @@ fn render_chart(chart: &Chart, out: &mut String) {
     }
 }
 
+/// A file's name as an address, each byte of what an address or the brackets cannot hold encoded.
 fn link(file: &str) -> String {
-    format!("<{}>", file.replace(['<', '>', '\n'], "-"))
+    let mut address = String::from("<");
+    for c in file.chars() {
+        match c.is_alphanumeric() || "-_. ".contains(c) {
+            true => address.push(c),
+            false => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| {
+                // Writing to a string cannot fail.
+                let _ = write!(address, "%{byte:02X}");
+            }),
+        }
+    }
+    address + ">"
 }
 
-/// Text that Markdown takes as it is, in a table too.
+/// Text that Markdown takes as it is, in a table too, and that does nothing to a terminal.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in printable(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
-            '\n' | '\r' => out.push(' '),
+            '\n' => out.push(' '),
             '|' | '*' | '_' | '`' | '[' | ']' | '\\' | '~' => out.extend(['\\', c]),
             c => out.push(c),
         }

@@ -70,7 +70,7 @@ impl Report {
         let mut report = Report {
             name: short(&named.name, 150),
             title: layout.title.clone(),
-            about: layout.about.clone(),
+            about: layout.about.replace("\r\n", "\n"),
             answers,
             sections,
         };

@@ -14,6 +14,7 @@
 //! Which folder a run gets is decided in [`place`](super::place).
 
 use super::lock::Lock;
+use crate::usage;
 use aflora_files::write::{is_leftover, remove};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -98,6 +99,19 @@ impl RunFolder {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a run's folder holds the file of that name.
+///
+/// # Errors
+/// Something else stands there, such as a pipe, or it cannot be opened.
+pub fn holds(folder: &Path, name: &str) -> Result<bool> {
+    let path = folder.join(name);
+    match aflora_files::open(&path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => usage!("{}: {error}", path.display()),
     }
 }
 

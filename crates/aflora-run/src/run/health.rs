@@ -52,7 +52,7 @@ pub fn check_finite(tuner: &Tuner, run: &Prepared, step: &Step, known: u64) -> R
         (enough && 2 * total > completed).then(|| format!("{total} of {completed} steps"))
     };
     if let Some(too_many) = too_many {
-        let loss = step.loss.double_value(&[]);
+        let loss = step.report.loss.double_value(&[]);
         let norm = step.report.grad_norm.double_value(&[]);
         let rows: Vec<String> = step.update.rows().take(ROWS).map(|row| row.to_string()).collect();
         let more = step.update.rows().count().saturating_sub(ROWS);

@@ -23,8 +23,7 @@ pub fn fit(resolved: &mut Resolved, run: &mut Prepared, tuner: &mut Tuner) -> Re
     let mut fits = |size: usize| {
         let batch = run.objective.batch(&run.objective.longest(size));
         let batch: Vec<Tensor> = batch.iter().map(|t| t.to_device(run.device)).collect();
-        let (loss, checkpoints) = run.objective.loss(&run.model, &batch)?;
-        let tried = tuner.accumulate_through(&loss, checkpoints);
+        let tried = tuner.backward(run.objective.loss(&run.model, &batch)?);
         tuner.discard();
         crate::device::synchronize(run.device);
         Ok(tried?)

@@ -1,12 +1,12 @@
 //! Which folder a run gets: a new one, or one in which the same run was begun.
 
 use super::checkpoint;
-use super::folder::{read_json, RunFolder, CONFIG, CONFIG_DIGEST, METRICS, PROVENANCE};
+use super::folder::{holds, read_json, RunFolder, CONFIG, CONFIG_DIGEST, METRICS, PROVENANCE};
 use super::lock::{self, Lock};
 use super::summary::Summary;
 use crate::config::{self, Resolved};
 use crate::provenance::sha256;
-use crate::usage;
+use crate::{check_makeable, usage};
 use aflora_files::write::is_leftover;
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 
 /// Where the numbered folders lie.
 const RUNS: &str = "runs";
+
+/// What errors call one.
+const FOLDER: &str = "the run folder";
 
 /// Where a run's files will be.
 #[derive(Debug)]
@@ -52,11 +55,10 @@ impl Place {
             usage!("run_dir {} is a file; name a folder", path.display());
         }
         if is_new(path)? {
-            aflora_files::write::check_makeable(path)
-                .with_context(|| format!("the run folder {} cannot be made", path.display()))?;
+            check_makeable(FOLDER, path)?;
             return Ok(true);
         }
-        if !path.join(CONFIG).is_file() {
+        if !holds(path, CONFIG)? {
             usage!(
                 "run_dir {} already holds something, but no run; name another one or remove it",
                 path.display()
@@ -95,6 +97,7 @@ impl Place {
 
     /// The newest folder of that name is taken up again if it can be; else a new number.
     fn numbered(resolved: &mut Resolved) -> Result<Place> {
+        check_makeable(FOLDER, Path::new(RUNS))?;
         let name = resolved.name();
         let exists = |n: &u32| candidate(&name, *n).exists();
         if let Some(last) = (1..).take_while(exists).last() {
@@ -116,7 +119,7 @@ impl Place {
     pub fn open(self) -> Result<RunFolder> {
         let make = |path: &Path| {
             fs::create_dir_all(path)
-                .with_context(|| format!("the run folder {} cannot be made", path.display()))
+                .with_context(|| format!("{FOLDER} {} cannot be made", path.display()))
         };
         match self {
             Place::Begun(folder) => Ok(folder),
@@ -133,7 +136,7 @@ impl Place {
                         Ok(()) => return RunFolder::take(&path),
                         Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
                         Err(e) => {
-                            let words = format!("the run folder {} cannot be made", path.display());
+                            let words = format!("{FOLDER} {} cannot be made", path.display());
                             return Err(e).context(words);
                         }
                     }

@@ -1,4 +1,4 @@
-//! The training loop: forward, loss, backward, score, freeze, update; evaluation each epoch.
+//! The training loop: step after step (`aflora_core`'s `tuner/step.rs`), evaluation each epoch.
 //!
 //! Where a run stands is how many steps it has done and what it has found ([`Course`]): the order
 //! of the rows, dropout and the learning rate follow from the seed and the step. So a run that
@@ -22,8 +22,7 @@ use crate::device;
 use crate::interrupt::{self, Interrupted};
 use crate::ui::{thousands, Progress};
 use aflora_core::flops::Flops;
-use aflora_core::{RunLength, StepReport, Tuner};
-use aflora_cuda::StepGraphs;
+use aflora_core::{RunLength, StepGraphs, StepReport, Tuner};
 use aflora_models::adapter_folder::{self, Description, TaskType};
 use anyhow::{Context, Result};
 use std::time::Instant;
@@ -102,8 +101,6 @@ pub fn train(
 pub struct Step<'a> {
     /// What it was made from.
     pub update: &'a Update,
-    /// Its mean loss, on the device.
-    pub loss: Tensor,
     /// What it did.
     pub report: StepReport,
 }
@@ -186,15 +183,15 @@ impl Loop<'_> {
         tch::manual_seed(seed::of_step(run.config.seed, self.tuner.completed()));
         let objective = run.objective.as_ref();
         let (tuner, graphs) = (&mut self.tuner, &mut self.graphs);
-        let loss = update.accumulate(objective, &run.model, tuner, graphs)?;
+        update.forward_backward(objective, &run.model, tuner, graphs)?;
         if let Some(reason) = self.graphs.remark() {
             tracing::warn!("steps run operation by operation, which is slower: {reason}");
         }
         if let Some(log) = &mut self.gradients {
             log.step(&self.tuner)?;
         }
-        let report = self.tuner.update_of(Some(&loss))?;
-        let _ = self.loss_sum.g_add_(&loss.masked_fill(&report.skipped, 0.0));
+        let report = self.tuner.update()?;
+        let _ = self.loss_sum.g_add_(&report.loss.masked_fill(&report.skipped, 0.0));
         self.course.steps_in_sum += 1;
         // Nothing to wait for on a CPU; on a GPU the step is only queued, and the queue's own
         // limits make these times right on average.
@@ -206,7 +203,7 @@ impl Loop<'_> {
                 words.say();
             }
         }
-        Ok(Step { update, loss, report })
+        Ok(Step { update, report })
     }
 
     fn after_step(&mut self, step: &Step) -> Result<()> {
@@ -221,7 +218,7 @@ impl Loop<'_> {
         }
         // Until one is good, nothing has moved: this waits for the device at the first step alone.
         if self.course.start.is_none() {
-            self.course.start = Some(step.loss.double_value(&[])).filter(|loss| loss.is_finite());
+            self.course.start = Some(report.loss.double_value(&[])).filter(|loss| loss.is_finite());
         }
         let config = &self.run.config;
         let record =

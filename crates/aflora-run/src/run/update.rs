@@ -2,17 +2,16 @@
 //!
 //! The loss of an update is a mean over all its items: rows with a label, tokens to be written.
 //! Passes have unequal numbers of them, so a mean of their means would be another loss, and the
-//! more passes the more so. Here, and nowhere else, the sum of a pass is divided by the number of
-//! items of the whole update. So an update is the same however it is cut, up to rounding (and to
+//! more passes the more so. So a pass gives the sum over its items, and the tuner divides it by the
+//! number of items of the whole update. An update is the same however it is cut, up to rounding (and to
 //! dropout, which draws anew in every pass).
 
 use super::memory::{self, Pass};
 use super::objective::Objective;
-use aflora_core::Tuner;
-use aflora_cuda::StepGraphs;
+use aflora_core::{StepGraphs, Tuner};
 use aflora_models::AdaptedModel;
-use anyhow::{Context, Result};
-use tch::Tensor;
+use anyhow::Result;
+use std::cell::Cell;
 
 /// The rows of one update.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,32 +44,32 @@ impl Update {
         self.passes.iter().map(|rows| objective.items(rows)).sum()
     }
 
-    /// Adds the gradient of the update's mean loss to `tuner`'s next update, and gives that loss,
-    /// on the device.
+    /// The first half of the update's step: forward, loss and backward of every pass. `tuner` has
+    /// the gradient of the update's mean loss then, and that loss.
     ///
     /// # Errors
     /// The model fails. Where the memory ran out, the error holds the [`Pass`] that was too large.
-    pub fn accumulate(
+    pub fn forward_backward(
         &self,
         objective: &dyn Objective,
         model: &AdaptedModel,
         tuner: &mut Tuner,
         graphs: &mut StepGraphs,
-    ) -> Result<Tensor> {
+    ) -> Result<()> {
         let items = self.items(objective) as f64;
-        let mut mean: Option<Tensor> = None;
-        for rows in &self.passes {
+        // The pass that is under way.
+        let pass = Cell::new(None);
+        let batches = self.passes.iter().map(|rows| {
             let batch = objective.batch(rows);
-            let sum = |batch: &[Tensor]| objective.loss(model, batch);
-            let part = memory::guarded(|| graphs.accumulate(tuner, &batch, items, sum))
-                .map_err(|error| Pass::of(&batch).blame(error))?;
-            mean = Some(match mean {
-                Some(mean) => mean + part,
-                // A recorded loss holds its value until the next is made.
-                None if self.passes.len() > 1 => part.copy(),
-                None => part,
-            });
-        }
-        mean.context("an update has no rows")
+            pass.set(Some(Pass::of(&batch)));
+            batch
+        });
+        memory::guarded(|| {
+            tuner.forward_backward(batches, items, graphs, |batch| objective.loss(model, batch))
+        })
+        .map_err(|error| match pass.get() {
+            Some(pass) => pass.blame(error),
+            None => error,
+        })
     }
 }

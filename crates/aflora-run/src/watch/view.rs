@@ -3,7 +3,7 @@
 use super::pace::Pace;
 use super::state::State;
 use super::tail::{News, Tail};
-use crate::run::folder::{read_json, CONFIG, METRICS, PROVENANCE};
+use crate::run::folder::{holds, read_json, CONFIG, METRICS, PROVENANCE};
 use crate::usage;
 use aflora_files::printable_line;
 use anyhow::{Context, Result};
@@ -66,7 +66,7 @@ impl Watched {
         let mut entries = std::fs::read_dir(folder)
             .with_context(|| format!("the folder {} cannot be read", folder.display()))?;
         // A run that only just began has an empty folder.
-        if !folder.join(CONFIG).is_file() && entries.next().is_some() {
+        if !holds(folder, CONFIG)? && entries.next().is_some() {
             usage!(
                 "{}: no run's folder, it has no {CONFIG}; `aflora ls` lists runs",
                 folder.display()

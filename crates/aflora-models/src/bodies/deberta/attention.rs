@@ -6,8 +6,7 @@ use super::config::DebertaConfig;
 use super::position::{skew, Rows};
 use crate::nn::linear::dropout;
 use crate::nn::scope::Scope;
-use aflora_core::Block;
-use aflora_cuda::ops;
+use aflora_core::{kernels, Block};
 use tch::Tensor;
 use tch_facade::nn::{self, Module};
 
@@ -106,7 +105,7 @@ impl SelfAttention {
     /// [`forward`](Self::forward) in kernels of our own, where there are some. Tokens and the
     /// positions that share their projections go through them together.
     fn fused(&self, x: &Tensor, shared: &Shared) -> Option<Tensor> {
-        if !ops::usable(x) {
+        if !kernels::fuses(x) {
             return None;
         }
         let x = x.flatten(0, 1);
@@ -126,7 +125,7 @@ impl SelfAttention {
         let own =
             |project: &Option<nn::Linear>| Some(project.as_ref()?.forward(positions.as_ref()?));
         let dropout = if shared.train { self.dropout } else { 0.0 };
-        ops::disentangled(&ops::Disentangled {
+        kernels::disentangled(&kernels::Disentangled {
             query: &self.query_proj.forward(rows(join_query)),
             key: &self.key_proj.forward(rows(join_key)),
             value: &self.value_proj.forward(&x),

@@ -1,5 +1,6 @@
 //! SVG elements one after the other.
 
+use aflora_files::printable;
 use std::fmt::Write;
 
 /// Elements of a drawing.
@@ -8,18 +9,18 @@ pub struct Canvas {
     svg: String,
 }
 
-/// Text for SVG, HTML and XML attributes.
+/// Text for SVG, HTML and XML attributes, which shows in the order that it has.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in printable(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // XML has no other control characters, not even escaped ones.
-            c if c.is_control() && !matches!(c, '\n' | '\t') => out.push('\u{fffd}'),
+            // No characters of XML, not even escaped.
+            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }

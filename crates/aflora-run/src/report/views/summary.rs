@@ -54,11 +54,12 @@ pub fn answers(grid: &Grid, sections: &[Section]) -> Vec<[Entry; 2]> {
 
 /// What an experiment asks: the first sentence of its description.
 fn asked(grid: &Grid) -> String {
-    let about = grid.results.layout.about.trim();
-    let paragraph = about.split("\n\n").next().unwrap_or_default();
+    let about = grid.results.layout.about.trim().lines();
+    let paragraph: Vec<&str> = about.take_while(|line| !line.is_empty()).collect();
+    let paragraph = paragraph.join("\n");
     match paragraph.split_once(". ") {
         Some((first, _)) => format!("{first}."),
-        None => paragraph.to_string(),
+        None => paragraph,
     }
 }
 

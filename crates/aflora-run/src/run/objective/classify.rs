@@ -7,7 +7,7 @@ use crate::run::batches::{width_for, EncodedSet};
 use crate::run::chance;
 use crate::run::passes::Passes;
 use crate::ui::Progress;
-use aflora_core::Checkpoints;
+use aflora_core::Loss;
 use aflora_models::{AdaptedModel, Batch, Forward};
 use anyhow::{bail, Result};
 use std::collections::BTreeMap;
@@ -49,10 +49,10 @@ impl Objective for Classify {
         rows.len()
     }
 
-    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<(Tensor, Checkpoints)> {
+    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Loss> {
         let (batch, labels) = on_device(batch)?;
         let Forward { logits, checkpoints } = model.forward(&batch, true)?;
-        Ok((self.loss_of(&logits, &labels)?, checkpoints))
+        Ok(Loss { value: self.loss_of(&logits, &labels)?, checkpoints })
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {

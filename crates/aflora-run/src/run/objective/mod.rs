@@ -9,7 +9,7 @@ pub mod texts;
 pub mod write;
 
 use crate::ui::Progress;
-use aflora_core::Checkpoints;
+use aflora_core::Loss;
 use aflora_models::AdaptedModel;
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub trait Objective: std::fmt::Debug {
     /// Loss of such a batch, summed over its items, on the model's device, and what its backward
     /// pass goes through. Everything in it is launched and nothing read, so that it can be
     /// recorded. [`Update`](super::update::Update) makes a mean of it.
-    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<(Tensor, Checkpoints)>;
+    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Loss>;
 
     /// Evaluates the model on every evaluation split; nothing of the model changes.
     ///

@@ -8,7 +8,7 @@ use crate::run::chance;
 use crate::run::passes::Passes;
 use crate::run::tokens::{Tokens, EMPTY, TRUNCATED};
 use crate::ui::Progress;
-use aflora_core::Checkpoints;
+use aflora_core::Loss;
 use aflora_models::{AdaptedModel, Forward};
 use anyhow::Result;
 use serde_json::json;
@@ -135,10 +135,10 @@ impl Objective for Write {
         wanted(&self.train, &rows)
     }
 
-    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<(Tensor, Checkpoints)> {
+    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Loss> {
         let (batch, labels) = on_device(batch)?;
         let Forward { logits, checkpoints } = model.forward(&batch, true)?;
-        Ok((self.texts.cross_entropy(&logits, &labels)?, checkpoints))
+        Ok(Loss { value: self.texts.cross_entropy(&logits, &labels)?, checkpoints })
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {

@@ -7,10 +7,11 @@
 use std::sync::OnceLock;
 use tch::{Device, Kind, Tensor};
 
-/// Below so many inputs libtorch does not take oneDNN for a convolution.
+/// libtorch takes oneDNN for a convolution only of more inputs than this.
 const LEAST: usize = 20_480;
 
-/// `x Wᵀ + bias`, for `x` of `[tokens, in_features]`.
+/// `x Wᵀ + bias`, for `x` of `[tokens, in_features]` and a frozen `weight` of
+/// `[out_features, in_features]`: `[tokens, out_features]`.
 pub(crate) fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     match convolves(x, weight) {
         true => by_convolution(x, weight, bias),

@@ -1,10 +1,10 @@
-//! Training steps that are recorded once for each shape of batch and replayed from then on.
+//! Passes that are recorded once for each shape of batch and replayed from then on.
 //!
-//! What is recorded is everything that takes long to launch: forward, loss, backward, and the
-//! gathering of all gradients in the tuner's flat buffer. Scores, clipping and the update are a
-//! few kernels over flat buffers; they are launched while the GPU is still busy with the graph,
-//! so they cost the device their own time and nothing else, and the learning rate, the step
-//! count and a method's decisions stay plain numbers on the host.
+//! A pass is forward, loss and backward of one batch, with the gathering of all gradients in the
+//! tuner's flat buffer: everything that takes long to launch. Scores, clipping and the update are
+//! a few kernels over flat buffers; they are launched while the GPU is still busy with the graph,
+//! so they cost the device their own time and nothing else, and the learning rate, the step count
+//! and a method's decisions stay plain numbers on the host.
 //!
 //! A shape's first batch runs operation by operation: libraries make their handles and choose
 //! their kernels. Its second is recorded. What cannot be recorded runs operation by operation
@@ -15,31 +15,58 @@
 //! # let mut tuner: aflora_core::Tuner = todo!();
 //! # let model = |x: &tch::Tensor| x.shallow_clone();
 //! # let batches: Vec<[tch::Tensor; 2]> = vec![];
-//! use aflora_core::Checkpoints;
+//! use aflora_core::{Loss, StepGraphs};
 //!
-//! let mut graphs = aflora_cuda::StepGraphs::new(tch::Device::Cuda(0));
+//! let mut graphs = StepGraphs::new(tch::Device::Cuda(0));
 //! for batch in batches {
 //!     let rows = batch[0].size()[0] as f64;
-//!     let loss = graphs.accumulate(&mut tuner, &batch, rows, |batch| {
-//!         let logits = model(&batch[0]);
+//!     tuner.forward_backward([batch], rows, &mut graphs, |[x, labels]| {
 //!         let none = None::<tch::Tensor>;
-//!         let loss = logits.cross_entropy_loss(&batch[1], none, tch::Reduction::Sum, -100, 0.0);
-//!         Ok::<_, aflora_core::Error>((loss, Checkpoints::default()))
+//!         let sum = model(x).cross_entropy_loss(labels, none, tch::Reduction::Sum, -100, 0.0);
+//!         Ok::<_, aflora_core::Error>(Loss::from(sum))
 //!     })?;
 //!     tuner.update()?;
 //! }
 //! # Ok(()) }
 //! ```
 
-use crate::{ops, shim, Error, Graph, Pool};
-use aflora_core::adapter::Role;
-use aflora_core::optim::Group;
-use aflora_core::{Checkpoints, Tuner};
+use super::Tuner;
+use crate::adapter::Role;
+use crate::optim::Group;
+use aflora_cuda::{ops, Error, Graph, Pool};
 use std::collections::{HashMap, HashSet};
 use tch::{Device, Kind, Tensor};
 
 /// Graphs to hold at most: each takes some megabytes of its own, besides the memory they share.
 const MOST: usize = 64;
+
+/// Something that is made of tensors, such as a batch: what it takes to bring it to a device, and
+/// to record work on it.
+pub trait MapTensors: Sized {
+    /// The same with what `map` makes of each tensor in its place: all of them, always in the same
+    /// order.
+    fn map_tensors(&self, map: &mut dyn FnMut(&Tensor) -> Tensor) -> Self;
+}
+
+impl MapTensors for Vec<Tensor> {
+    fn map_tensors(&self, map: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
+        self.iter().map(map).collect()
+    }
+}
+
+impl<const N: usize> MapTensors for [Tensor; N] {
+    fn map_tensors(&self, map: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
+        self.each_ref().map(map)
+    }
+}
+
+/// What a pass gave to whoever launched it.
+pub(super) struct Passed {
+    /// Its part of the step's loss, `[]`, detached.
+    pub loss: Tensor,
+    /// Whether segments of it were run a second time.
+    pub checkpointed: bool,
+}
 
 /// The shapes and kinds of a batch, and whether it is the first of its update: that one
 /// overwrites the gradient, the others add to it.
@@ -55,14 +82,14 @@ struct Recorded {
     /// Where the graph reads its batch.
     inputs: Vec<Tensor>,
     /// Where it reads what the loss is divided by, and what stands there.
-    divisor: (Tensor, f64),
+    items: (Tensor, f64),
     loss: Tensor,
     /// Parameters that were frozen, and matrices that trained, when it was recorded.
     frozen: usize,
     matrices: usize,
 }
 
-/// The recorded steps of one training run.
+/// The recorded passes of one training run.
 #[derive(Debug)]
 pub struct StepGraphs {
     device: Device,
@@ -75,7 +102,7 @@ pub struct StepGraphs {
 }
 
 impl StepGraphs {
-    /// None yet. On a device other than a GPU, steps run operation by operation.
+    /// None yet. On a device other than a GPU, passes run operation by operation.
     pub fn new(device: Device) -> Self {
         let on_gpu = matches!(device, Device::Cuda(_));
         let off = match (on_gpu, Pool::new()) {
@@ -87,12 +114,12 @@ impl StepGraphs {
         StepGraphs { device, told: !on_gpu, off, pool: None, seen, recorded }
     }
 
-    /// As [`new`](Self::new), but steps always run operation by operation.
+    /// As [`new`](Self::new), but passes always run operation by operation.
     pub fn off(device: Device) -> Self {
         StepGraphs { told: true, off: Some(String::new()), ..Self::new(device) }
     }
 
-    /// Why steps run operation by operation on a GPU, once it is known; each reason once.
+    /// Why passes run operation by operation on a GPU, once it is known; each reason once.
     pub fn remark(&mut self) -> Option<String> {
         let reason = self.off.clone().filter(|_| !self.told)?;
         self.told = true;
@@ -109,44 +136,33 @@ impl StepGraphs {
         self.recorded.is_empty()
     }
 
-    /// Adds the gradient of the loss of `inputs`, divided by `divisor`, to the tuner's next update
-    /// and gives that quotient, detached; it holds its value until the next call.
+    /// Makes a pass over `batch` and gives its loss, `[]`, which holds its value until the next
+    /// call. `items` is what the pass divides its loss by: a graph reads it from the device at
+    /// every replay, as it reads its batch.
     ///
-    /// Where `loss` is a sum over rows or tokens, and `divisor` how many of them the whole update
-    /// has, the pieces of an update add up to its mean, however it is cut. A graph reads the
-    /// divisor from the device at every replay, as it reads its batch.
-    ///
-    /// `inputs` may lie on the host: they are copied to the device without waiting. `loss` takes
-    /// them there. While it is recorded it must only launch: what it makes of anything but
-    /// `inputs` and the parameters stays as it was then.
+    /// `batch` may lie on the host: it is copied to the device without waiting.
     ///
     /// # Errors
-    /// The loss or its gradient fails by itself. Where only the recording fails, there is none.
-    pub fn accumulate<E: From<aflora_core::Error>>(
+    /// The pass fails by itself. Where only its recording fails, there is no error.
+    pub(super) fn run<B: MapTensors, E>(
         &mut self,
         tuner: &mut Tuner,
-        inputs: &[Tensor],
-        divisor: f64,
-        loss: impl Fn(&[Tensor]) -> Result<(Tensor, Checkpoints), E>,
+        batch: &B,
+        items: f64,
+        pass: impl Fn(&mut Tuner, &B, &Tensor) -> Result<Passed, E>,
     ) -> Result<Tensor, E> {
-        let launch = |tuner: &mut Tuner, inputs: &[Tensor], divisor: &Tensor| {
-            let (loss, checkpoints) = loss(inputs)?;
-            let loss = loss / divisor;
-            let checkpointed = !checkpoints.is_empty();
-            tuner.accumulate_through(&loss, checkpoints)?;
-            Ok::<_, E>((loss.detach(), checkpointed))
-        };
-        let key = Key {
-            inputs: inputs.iter().map(|t| (t.size(), t.kind())).collect(),
-            first: tuner.gradients().is_empty(),
-        };
-        if self.off.is_none() && !self.seen.insert(key.clone()) {
-            if let Some(loss) = self.replay(tuner, inputs, divisor, &key, &launch) {
-                return Ok(loss);
+        if self.off.is_none() {
+            let key = Key {
+                inputs: tensors(batch).iter().map(|t| (t.size(), t.kind())).collect(),
+                first: tuner.gradients().is_empty(),
+            };
+            if !self.seen.insert(key.clone()) {
+                if let Some(loss) = self.replay(tuner, batch, items, &key, &pass) {
+                    return Ok(loss);
+                }
             }
         }
-        let staged: Vec<Tensor> = inputs.iter().map(|t| stage(t, self.device)).collect();
-        let (loss, checkpointed) = launch(tuner, &staged, &self.number(divisor))?;
+        let Passed { loss, checkpointed } = pass(tuner, &self.staged(batch), &self.number(items))?;
         if checkpointed && self.off.is_none() {
             self.give_up("checkpointed blocks seed their second run, which no graph can".into());
         }
@@ -155,13 +171,13 @@ impl StepGraphs {
 
     /// The loss by the shape's graph, which is recorded if it is missing or too old; `None` if it
     /// cannot be.
-    fn replay<E>(
+    fn replay<B: MapTensors, E>(
         &mut self,
         tuner: &mut Tuner,
-        inputs: &[Tensor],
-        divisor: f64,
+        batch: &B,
+        items: f64,
         key: &Key,
-        launch: &impl Fn(&mut Tuner, &[Tensor], &Tensor) -> Result<(Tensor, bool), E>,
+        pass: &impl Fn(&mut Tuner, &B, &Tensor) -> Result<Passed, E>,
     ) -> Option<Tensor> {
         let old = self.recorded.get(key).is_some_and(|recorded| {
             // Matrices that froze since are computed in vain. A new recording takes the time of
@@ -176,7 +192,7 @@ impl StepGraphs {
             if self.recorded.len() >= MOST {
                 return None;
             }
-            match self.record(tuner, inputs, divisor, launch) {
+            match self.record(tuner, batch, items, pass) {
                 Ok(recorded) => drop(self.recorded.insert(key.clone(), recorded)),
                 Err(error) => {
                     if key.first {
@@ -188,44 +204,44 @@ impl StepGraphs {
             }
         }
         let recorded = self.recorded.get_mut(key)?;
-        if recorded.divisor.1 != divisor {
+        if recorded.items.1 != items {
             // Its value goes along with the launch: nothing is copied or waited for.
-            let _ = recorded.divisor.0.fill_(divisor);
-            recorded.divisor.1 = divisor;
+            let _ = recorded.items.0.fill_(items);
+            recorded.items.1 = items;
         }
         let recorded = &*recorded;
-        for (place, input) in recorded.inputs.iter().zip(inputs) {
-            place.shallow_clone().copy_(&stage(input, self.device));
+        for (place, input) in recorded.inputs.iter().zip(tensors(batch)) {
+            place.shallow_clone().copy_(&stage(&input, self.device));
         }
         if let Err(error) = recorded.graph.replay() {
             self.give_up(error.to_string());
             return None;
         }
-        tuner.accumulate_replayed(recorded.frozen);
+        tuner.gradients_replayed(recorded.frozen);
         Some(recorded.loss.shallow_clone())
     }
 
-    fn record<E>(
+    fn record<B: MapTensors, E>(
         &mut self,
         tuner: &mut Tuner,
-        inputs: &[Tensor],
-        divisor: f64,
-        launch: &impl Fn(&mut Tuner, &[Tensor], &Tensor) -> Result<(Tensor, bool), E>,
+        batch: &B,
+        items: f64,
+        pass: &impl Fn(&mut Tuner, &B, &Tensor) -> Result<Passed, E>,
     ) -> Result<Recorded, Error> {
         let pool = match self.pool {
             Some(pool) => pool,
             None => *self.pool.insert(Pool::new()?),
         };
-        let inputs: Vec<Tensor> = inputs.iter().map(|t| stage(t, self.device)).collect();
-        let divisor = (self.number(divisor), divisor);
+        let batch = self.staged(batch);
+        let items = (self.number(items), items);
         let (frozen, matrices) = (tuner.arena().frozen(), matrices(tuner));
         // What the steps before used and left is given back: graphs have memory of their own.
-        shim()?.empty_cache();
-        let (graph, made) = Graph::capture(&pool, || launch(tuner, &inputs, &divisor.0))?;
-        let Ok((loss, _)) = made else {
+        aflora_cuda::release_unused();
+        let (graph, made) = Graph::capture(&pool, || pass(tuner, &batch, &items.0))?;
+        let Ok(Passed { loss, .. }) = made else {
             return Err(Error::Capture("the loss fails while it is recorded".into()));
         };
-        Ok(Recorded { graph, inputs, divisor, loss, frozen, matrices })
+        Ok(Recorded { graph, inputs: tensors(&batch), items, loss, frozen, matrices })
     }
 
     fn give_up(&mut self, reason: String) {
@@ -234,10 +250,37 @@ impl StepGraphs {
         self.seen.clear();
     }
 
-    /// A number on the device.
+    /// The batch with all its tensors on the device.
+    fn staged<B: MapTensors>(&self, batch: &B) -> B {
+        batch.map_tensors(&mut |t| stage(t, self.device))
+    }
+
+    /// A number on the device, `[]`.
     fn number(&self, value: f64) -> Tensor {
         Tensor::full([0i64; 0], value, (Kind::Float, self.device))
     }
+}
+
+impl Tuner {
+    /// Takes it that recorded work has just run, which writes to the gradients. `frozen` is how
+    /// many parameters were frozen when it was recorded: work from before a freeze goes on to
+    /// write the frozen matrices' gradients, and they are zeroed.
+    fn gradients_replayed(&mut self, frozen: usize) {
+        if frozen < self.arena.frozen() {
+            self.arena.clear_frozen(&mut self.gradients);
+        }
+        self.gradients.mark_written();
+    }
+}
+
+/// Handles to the tensors of a batch, in their order.
+fn tensors<B: MapTensors>(batch: &B) -> Vec<Tensor> {
+    let mut found = Vec::new();
+    let _ = batch.map_tensors(&mut |t| {
+        found.push(t.shallow_clone());
+        t.shallow_clone()
+    });
+    found
 }
 
 /// A tensor on the device; from the host through pinned memory, without waiting.

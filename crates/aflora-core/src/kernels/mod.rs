@@ -1,0 +1,21 @@
+//! The one door to kernels: what adapters and models compute that a GPU does better in one go.
+//!
+//! Each function takes tensors and chooses: on a GPU, where [`aflora_cuda`] is loaded and takes
+//! the tensors, its fused kernel; everywhere else libtorch's own operations. Both are nodes of
+//! libtorch's graph, and the caller need not know which it was.
+//!
+//! | function | computes |
+//! |---|---|
+//! | [`low_rank`] | a frozen linear layer with a low-rank path beside it |
+//! | [`add_layer_norm`] | LayerNorm of a sum, after dropout |
+//! | [`disentangled`] | DeBERTa's attention, fused or not at all |
+
+mod add_norm;
+mod low_rank;
+mod product;
+
+pub use add_norm::add_layer_norm;
+pub use aflora_cuda::ops::{disentangled, fuses, Disentangled};
+pub(crate) use low_rank::{add_path, by_token, shaped};
+pub use low_rank::{low_rank, LowRankPath};
+pub(crate) use product::product;

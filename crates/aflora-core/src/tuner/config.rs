@@ -1,0 +1,77 @@
+//! What an update is set to.
+
+use crate::adapter::Role;
+use crate::error::check;
+use crate::optim::{AdamW, AdamWConfig};
+use crate::{Result, Span};
+use serde::{Deserialize, Serialize};
+
+/// Settings of the update; the defaults are the paper's GLUE settings for MRPC.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TunerConfig {
+    /// Peak learning rate of projection matrices and vectors.
+    pub lr: f64,
+    /// Peak learning rate of the vectors, where it should differ.
+    pub vector_lr: Option<f64>,
+    /// Peak learning rate of the task head.
+    pub head_lr: f64,
+    /// Decoupled weight decay of projection matrices and vectors.
+    pub weight_decay: f64,
+    /// Decoupled weight decay of the head's weights (its biases have none).
+    pub head_weight_decay: f64,
+    /// Joint norm to which gradients are clipped; none for no clipping.
+    pub max_grad_norm: Option<f64>,
+    /// Linear warm-up at the start of the run.
+    pub warmup: Span,
+    /// AdamW's constants.
+    pub adamw: AdamWConfig,
+}
+
+impl Default for TunerConfig {
+    fn default() -> Self {
+        TunerConfig {
+            lr: 1e-2,
+            vector_lr: None,
+            head_lr: 8e-2,
+            weight_decay: 0.1,
+            head_weight_decay: 0.1,
+            max_grad_norm: Some(0.1),
+            warmup: Span::Share(0.06),
+            adamw: AdamWConfig::default(),
+        }
+    }
+}
+
+impl TunerConfig {
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// A setting is out of its range: which, and what it must be.
+    pub fn validate(&self) -> Result<()> {
+        let rate = |field, lr: f64| {
+            check(field, lr, lr.is_finite() && lr >= 0.0, "a finite number, at least 0")
+        };
+        rate("lr", self.lr)?;
+        rate("vector_lr", self.vector_lr.unwrap_or(0.0))?;
+        rate("head_lr", self.head_lr)?;
+        rate("weight_decay", self.weight_decay)?;
+        rate("head_weight_decay", self.head_weight_decay)?;
+        if let Some(norm) = self.max_grad_norm {
+            check("max_grad_norm", norm, norm > 0.0, "positive, or null for no clipping")?;
+        }
+        AdamW::new(self.adamw).map(|_| ())
+    }
+
+    /// Peak rate and weight decay of a group.
+    pub(super) fn rates(&self, role: Role) -> (f64, f64) {
+        match role {
+            Role::Projection => (self.lr, self.weight_decay),
+            Role::Vector => (self.vector_lr.unwrap_or(self.lr), self.weight_decay),
+            Role::SingularValue | Role::Weight => (self.lr, self.weight_decay),
+            Role::Gate | Role::WeightBias => (self.lr, 0.0),
+            Role::Head => (self.head_lr, self.head_weight_decay),
+            Role::HeadBias => (self.head_lr, 0.0),
+        }
+    }
+}
