@@ -71,7 +71,7 @@ impl State {
         let mut all = Vec::new();
         for (role, group) in self.arena.groups() {
             let gradients = group.slices(self.gradients.get(role).unwrap());
-            let leaves = group.leaves().map(|(_, leaf)| leaf.detach().copy());
+            let leaves = group.parameters().map(|p| p.leaf.detach().copy());
             all.extend(leaves.zip(gradients).map(|(leaf, g)| {
                 let g = g.copy().view_as(&leaf);
                 (leaf, g)

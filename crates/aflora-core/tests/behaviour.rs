@@ -1,7 +1,7 @@
 //! What holds for every run, whatever the numbers.
 
 use aflora_core::adapter::{
-    normal, AdaLoraConfig, Aflora, AfloraConfig, Lora, LoraConfig, Method, MethodConfig,
+    normal, AdaLoraConfig, Aflora, AfloraConfig, Layer, Lora, LoraConfig, Method, MethodConfig,
     PmTrainable, Role, SoraConfig,
 };
 use aflora_core::freeze::{FreezeConfig, FreezeController, FreezeMode, Rule};
@@ -61,7 +61,7 @@ impl Toy {
         for layer in &self.layers {
             let adapter = layer.adapter();
             for t in adapter.tensors() {
-                all.push((format!("{}.{}", adapter.site().name, t.name), t.tensor.copy()));
+                all.push((format!("{}.{}", adapter.site().name, t.spec.name), t.tensor.copy()));
             }
         }
         all
@@ -144,7 +144,7 @@ fn a_fresh_adapter_changes_nothing_and_only_b_has_a_gradient() {
     y.square().sum(Kind::Float).backward();
     for t in adapted.adapter().tensors() {
         let moved = t.tensor.grad().abs().max().double_value(&[]) > 0.0;
-        assert_eq!(moved, t.name == "aflora_b", "{}", t.name);
+        assert_eq!(moved, t.spec.name == "aflora_b", "{}", t.spec.name);
     }
 }
 
@@ -152,8 +152,8 @@ fn a_fresh_adapter_changes_nothing_and_only_b_has_a_gradient() {
 fn initial_values_depend_on_seed_and_name_alone() {
     let method = aflora(FreezeConfig::default());
     let a = |name: &str, seed| {
-        let site = Site { name: name.into(), in_features: 24, out_features: 8, block: Block::Ffn };
-        method.attach(&[site], seed, Device::Cpu).unwrap()[0].tensors()[0].tensor.copy()
+        let layer = Layer::shape_only(Site::new(name, 24, 8, Block::Ffn));
+        method.attach(&[layer], seed, Device::Cpu).unwrap()[0].tensors()[0].tensor.copy()
     };
     assert_eq!(a("x", 1), a("x", 1));
     assert_ne!(a("x", 1), a("x", 2));
@@ -183,7 +183,7 @@ fn dropout_acts_in_training_only() {
 #[test]
 fn counts_are_the_papers() {
     // DeBERTaV3-base: 12 layers of q, k, v, attention output, intermediate, output.
-    let mut sites = Vec::new();
+    let mut layers = Vec::new();
     for layer in 0..12 {
         for (name, from, to, block) in [
             ("q", 768, 768, Block::Attention),
@@ -194,14 +194,14 @@ fn counts_are_the_papers() {
             ("output", 3072, 768, Block::Ffn),
         ] {
             let name = format!("{layer}.{name}");
-            sites.push(Site { name, in_features: from, out_features: to, block });
+            layers.push(Layer::shape_only(Site::new(name, from, to, block)));
         }
     }
     let count = |method: &dyn Method| {
-        let formula: i64 = sites.iter().map(|s| method.trainable_count(s)).sum();
-        let real: i64 = sites
+        let formula: i64 = layers.iter().map(|l| method.trainable_count(&l.site)).sum();
+        let real: i64 = layers
             .iter()
-            .flat_map(|s| method.attach(std::slice::from_ref(s), 0, Device::Cpu).unwrap())
+            .flat_map(|l| method.attach(std::slice::from_ref(l), 0, Device::Cpu).unwrap())
             .flat_map(|a| a.parameters())
             .map(|p| p.leaf.numel() as i64)
             .sum();
@@ -281,8 +281,7 @@ fn the_same_seed_gives_the_same_bits() {
 #[test]
 fn what_cannot_be_trained_is_refused_in_words() {
     let leaf = |kind| Tensor::zeros([2], (kind, Device::Cpu));
-    let parameter =
-        |name: &str, leaf: Tensor| Parameter { name: name.into(), role: Role::Head, leaf };
+    let parameter = |name: &str, leaf: Tensor| Parameter::of_model(name, Role::Head, leaf);
     let text = |parameters| Arena::new(parameters).unwrap_err().to_string();
     assert!(text(vec![]).contains("nothing to train"));
     assert!(text(vec![parameter("w", leaf(Kind::Float))]).contains("`w` cannot be trained"));
@@ -323,10 +322,9 @@ fn freezes(
     matrices: usize,
     seed: u64,
 ) -> Vec<(u64, String)> {
-    let parameters = (0..matrices).map(|i| Parameter {
-        name: i.to_string(),
-        role: Role::Projection,
-        leaf: normal(&[2, 3], 1.0, seed, &i.to_string()).set_requires_grad(true),
+    let parameters = (0..matrices).map(|i| {
+        let leaf = normal(&[2, 3], 1.0, seed, &i.to_string()).set_requires_grad(true);
+        Parameter::of_model(i.to_string(), Role::Projection, leaf)
     });
     let mut arena = Arena::new(parameters.collect()).unwrap();
     let config = FreezeConfig { rule, interval: 3, ..steps(t_i, t_f) };

@@ -107,5 +107,4 @@ fn a_loss_of_another_pass_than_its_checkpoints_is_refused() {
     let _ = model.forward(&x, Some(&mut second));
     let error = second.gradients(&loss, &model.leaves()).unwrap_err();
     assert!(error.to_string().contains("are of another forward pass"), "{error}");
-    assert_eq!(first.gradients(&loss, &model.leaves()).unwrap().len(), 5);
 }

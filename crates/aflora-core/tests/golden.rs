@@ -1,7 +1,7 @@
 //! Values that PyTorch made; the scripts lie beside them in `fixtures/`.
 
 use aflora_core::adapter::{
-    AdaLora, AdaLoraConfig, Aflora, AfloraConfig, Elora, EloraConfig, PmTrainable, Role,
+    AdaLora, AdaLoraConfig, Aflora, AfloraConfig, Elora, EloraConfig, Layer, PmTrainable, Role,
 };
 use aflora_core::freeze::{Curve, FreezeConfig, FreezeController, Rule, Score};
 use aflora_core::optim::{clip_global_norm, AdamW, AdamWConfig, Arena, LinearWarmup, Parameter};
@@ -29,12 +29,12 @@ fn relative(found: &Tensor, expected: &Tensor) -> f64 {
 fn the_module_is_equation_1_with_its_gradients_and_merges_exactly() {
     let t = tensors("module.safetensors");
     let float = |name: &str| t[name].to_kind(Kind::Float);
-    let site = Site { name: "m".into(), in_features: 5, out_features: 7, block: Block::Ffn };
+    let layer = Layer::shape_only(Site::new("m", 5, 7, Block::Ffn));
     for pm_trainable in [PmTrainable::Ffn, PmTrainable::None] {
         let config = AfloraConfig { rank: 3, pm_trainable, ..Default::default() };
         let adapter = Aflora::new(config)
             .unwrap()
-            .attach(std::slice::from_ref(&site), 0, Device::Cpu)
+            .attach(std::slice::from_ref(&layer), 0, Device::Cpu)
             .unwrap();
         let adapter = &adapter[0];
         let names = BTreeMap::from([
@@ -44,7 +44,7 @@ fn the_module_is_equation_1_with_its_gradients_and_merges_exactly() {
             ("aflora_b", "b_vec"),
         ]);
         for mut own in adapter.tensors() {
-            tch::no_grad(|| own.tensor.copy_(&float(names[own.name])));
+            tch::no_grad(|| own.tensor.copy_(&float(names[own.spec.name])));
         }
         let x = float("x").set_requires_grad(true);
         let y = adapter.forward(&x, &float("weight"), Some(&float("bias")));
@@ -53,13 +53,13 @@ fn the_module_is_equation_1_with_its_gradients_and_merges_exactly() {
         assert!(relative(&x.grad(), &t["grad.x"]) < 1e-5);
         for own in adapter.tensors() {
             if own.trainable {
-                let expected = &t[&format!("grad.{}", names[own.name])];
-                assert!(relative(&own.tensor.grad(), expected) < 1e-5, "{}", own.name);
+                let expected = &t[&format!("grad.{}", names[own.spec.name])];
+                assert!(relative(&own.tensor.grad(), expected) < 1e-5, "{}", own.spec.name);
             } else {
-                assert!(!own.tensor.grad().defined(), "{} is frozen", own.name);
+                assert!(!own.tensor.grad().defined(), "{} is frozen", own.spec.name);
             }
         }
-        let merged = float("weight") + adapter.delta();
+        let merged = adapter.merged(&float("weight"));
         assert!(relative(&merged, &t["merged"]) < 1e-5);
     }
 }
@@ -72,10 +72,9 @@ fn the_update_is_pytorchs_adamw_with_clipping_and_warm_up() {
         ("vector", Role::Vector, 2e-2, 0.1),
         ("head", Role::Head, 5e-2, 0.3),
     ];
-    let parameters = groups.iter().map(|&(name, role, ..)| Parameter {
-        name: name.into(),
-        role,
-        leaf: t[&format!("{name}.start")].copy().set_requires_grad(true),
+    let parameters = groups.iter().map(|&(name, role, ..)| {
+        let leaf = t[&format!("{name}.start")].copy().set_requires_grad(true);
+        Parameter::of_model(name, role, leaf)
     });
     let mut arena = Arena::new(parameters.collect()).unwrap();
     let adamw = AdamW::new(AdamWConfig::default()).unwrap();
@@ -110,10 +109,9 @@ fn replay(rule: Rule, score: Score, expected: &Value) -> (Vec<Option<u64>>, Vec<
         .map(|s| s[0].as_i64().unwrap() * s[1].as_i64().unwrap())
         .collect();
     let values = t["values"].split_with_sizes(&sizes, 0);
-    let parameters = values.iter().enumerate().map(|(i, value)| Parameter {
-        name: i.to_string(),
-        role: Role::Projection,
-        leaf: value.copy().set_requires_grad(true),
+    let parameters = values.iter().enumerate().map(|(i, value)| {
+        let leaf = value.copy().set_requires_grad(true);
+        Parameter::of_model(i.to_string(), Role::Projection, leaf)
     });
     let mut arena = Arena::new(parameters.collect()).unwrap();
     let config = FreezeConfig {
@@ -189,17 +187,12 @@ fn both_rules_freeze_what_the_reference_freezes_when_it_does() {
 fn the_shared_pair_of_elora_is_pefts_to_the_bit() {
     let golden = tensors("vera.safetensors");
     let config = EloraConfig { rank: 6, projection_seed: 7, ..Default::default() };
-    let site = |name: &str, in_features, out_features| Site {
-        name: name.into(),
-        in_features,
-        out_features,
-        block: Block::Ffn,
-    };
-    let sites = [site("a", 20, 24), site("b", 16, 8)];
-    let adapters = Elora::new(config).unwrap().attach(&sites, 0, Device::Cpu).unwrap();
+    let layer = |name, from, to| Layer::shape_only(Site::new(name, from, to, Block::Ffn));
+    let layers = [layer("a", 20, 24), layer("b", 16, 8)];
+    let adapters = Elora::new(config).unwrap().attach(&layers, 0, Device::Cpu).unwrap();
     for adapter in &adapters {
-        for t in adapter.tensors().into_iter().filter(|t| t.shared) {
-            assert_eq!(t.tensor, golden[t.name], "{}", t.name);
+        for t in adapter.tensors().into_iter().filter(|t| t.spec.shared) {
+            assert_eq!(t.tensor, golden[t.spec.name], "{}", t.spec.name);
         }
     }
 }
@@ -230,7 +223,7 @@ fn adalora_scores_allocates_and_updates_as_peft_does() {
         for layer in &layers {
             let adapter = layer.adapter();
             for t in adapter.tensors() {
-                visit(format!("{}.{}", adapter.site().name, t.name), t.tensor);
+                visit(format!("{}.{}", adapter.site().name, t.spec.name), t.tensor);
             }
         }
     };

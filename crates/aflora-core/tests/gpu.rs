@@ -195,7 +195,7 @@ fn every_cut_of_an_update_has_its_loss_and_its_gradient_in_replays_too() {
     let Some(_turn) = gpu() else { return };
     let method = Aflora::new(AfloraConfig::default()).unwrap();
     let w = normal(&[24, 5], 0.3, 1, "w").to_device(GPU).set_requires_grad(true);
-    let parameter = Parameter { name: "w".into(), role: Role::Head, leaf: w.shallow_clone() };
+    let parameter = Parameter::of_model("w", Role::Head, w.shallow_clone());
     // Nothing moves: what differs between updates is how they are cut, and their labels.
     let config = TunerConfig { lr: 0.0, head_lr: 0.0, ..Default::default() };
     let mut tuner = Tuner::new(config, &method, vec![parameter], 64, 64).unwrap();
@@ -238,7 +238,7 @@ fn every_cut_of_an_update_has_its_loss_and_its_gradient_in_replays_too() {
 fn a_loss_that_reads_from_the_device_trains_operation_by_operation() {
     let Some(_turn) = gpu() else { return };
     let w = Tensor::ones([4], (Kind::Float, GPU)).set_requires_grad(true);
-    let parameter = Parameter { name: "w".into(), role: Role::Head, leaf: w.shallow_clone() };
+    let parameter = Parameter::of_model("w", Role::Head, w.shallow_clone());
     let method = Aflora::new(AfloraConfig::default()).unwrap();
     let config = TunerConfig { warmup: Span::Steps(0), ..Default::default() };
     let mut tuner = Tuner::new(config, &method, vec![parameter], 4, 4).unwrap();
@@ -264,7 +264,7 @@ fn a_loss_that_reads_from_the_device_trains_operation_by_operation() {
 fn a_step_that_is_not_finite_leaves_nothing_behind_and_is_counted() {
     let Some(_turn) = gpu() else { return };
     let w = Tensor::ones([4], (Kind::Float, GPU)).set_requires_grad(true);
-    let parameter = Parameter { name: "w".into(), role: Role::Head, leaf: w.shallow_clone() };
+    let parameter = Parameter::of_model("w", Role::Head, w.shallow_clone());
     let method = Aflora::new(AfloraConfig::default()).unwrap();
     let config = TunerConfig { warmup: Span::Steps(0), ..Default::default() };
     let mut tuner = Tuner::new(config, &method, vec![parameter], 8, 8).unwrap();

@@ -2,8 +2,8 @@
 //! and a step that is not finite moves nothing.
 
 use aflora_core::adapter::{
-    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, EloraConfig, LoraConfig, MethodConfig,
-    PmTrainable, Role, SoraConfig,
+    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, DoraConfig, EloraConfig, LoraConfig,
+    MethodConfig, PmTrainable, Role, SoraConfig,
 };
 use aflora_core::freeze::{FreezeConfig, Rule};
 use aflora_core::optim::Parameter;
@@ -43,6 +43,7 @@ fn configs() -> Vec<(&'static str, MethodConfig)> {
         ("aflora", aflora(Rule::ElementQuantile)),
         ("aflora by the text", aflora(Rule::MatrixRank)),
         ("lora", MethodConfig::Lora(LoraConfig { rank: 3, ..Default::default() })),
+        ("dora", MethodConfig::Dora(DoraConfig { rank: 3, ..Default::default() })),
         ("elora", MethodConfig::Elora(EloraConfig { rank: 6, ..Default::default() })),
         ("adalora", MethodConfig::AdaLora(adalora)),
         ("sora", MethodConfig::Sora(SoraConfig { rank: 4, threshold: 1e-2, ..Default::default() })),
@@ -74,7 +75,7 @@ impl Run {
         let mut parameters: Vec<Parameter> =
             layers.iter().flat_map(|layer| layer.adapter().parameters()).collect();
         let leaf = head.shallow_clone();
-        parameters.push(Parameter { name: "head.weight".into(), role: Role::Head, leaf });
+        parameters.push(Parameter::of_model("head.weight", Role::Head, leaf));
         let config = TunerConfig { lr: 5e-2, max_grad_norm: Some(1.0), ..Default::default() };
         let tuner = Tuner::new(config, method, parameters, 6, STEPS).unwrap();
         Run { layers, head, tuner }
@@ -158,7 +159,7 @@ fn what_was_frozen_is_frozen_again_and_has_no_gradient() {
 #[test]
 fn a_state_of_something_else_is_refused_and_changes_nothing() {
     let build = |i: usize| configs()[i].1.build().unwrap();
-    let (aflora, lora, adalora) = (build(0), build(2), build(4));
+    let (aflora, lora, adalora) = (build(0), build(2), build(5));
     let mut run = Run::new(aflora.as_ref());
     run.train(3);
     let good = run.tuner.state().unwrap();

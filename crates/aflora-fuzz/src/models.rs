@@ -133,7 +133,7 @@ pub fn adapter_folder(bytes: &[u8]) {
 }
 
 pub fn adapter_folder_seeds() -> Vec<Vec<u8>> {
-    ["lora", "rslora", "vera", "adalora", "adalora_zero", "pooler"]
+    ["lora", "rslora", "dora", "vera", "adalora", "adalora_zero", "pooler"]
         .map(|name| {
             let file = |file: &str| fixture(&format!("peft/{name}/{file}"));
             files::join(&[file("adapter_config.json"), file("adapter_model.safetensors")])

@@ -79,11 +79,8 @@ pub fn experiment_seeds() -> Vec<Vec<u8>> {
 /// `target_modules`, `exclude_modules` and `layers`, as JSON.
 pub fn targets(bytes: &[u8]) {
     let Ok(targets) = serde_json::from_slice::<Targets>(bytes) else { return };
-    let site = |i: i64, tail: &str, block| Site {
-        name: format!("bert.encoder.layer.{i}.{tail}"),
-        in_features: 4,
-        out_features: 4,
-        block,
+    let site = |i: i64, tail: &str, block| {
+        Site::new(format!("bert.encoder.layer.{i}.{tail}"), 4, 4, block)
     };
     let sites: Vec<Site> = (0..3)
         .flat_map(|i| {

@@ -6,7 +6,7 @@ use crate::generate::{self, GenerationConfig};
 use crate::targets::Targets;
 use crate::weights::in_module;
 use crate::{Error, Result};
-use aflora_core::adapter::Role;
+use aflora_core::adapter::{Layer, Role};
 use aflora_core::flops::{self, Flops, Products};
 use aflora_core::optim::Parameter;
 use aflora_core::{Adapter, Method, Site};
@@ -46,15 +46,17 @@ impl AdaptedModel {
         let mut adapters = Vec::new();
         if method.adapts() {
             let device = backbone.var_store().device();
-            let sites: Vec<_> = backbone.linears().iter().map(|l| &l.site).collect();
+            let sites: Vec<&Site> = backbone.linears().iter().map(|l| l.site.as_ref()).collect();
             let chosen = targets.select(&sites)?;
-            let sites: Vec<Site> = chosen.iter().map(|&i| sites[i].clone()).collect();
-            for (i, adapter) in chosen.into_iter().zip(method.attach(&sites, seed, device)?) {
+            let chosen: Vec<_> = chosen.into_iter().map(|i| &backbone.linears()[i]).collect();
+            let layers: Vec<Layer> = chosen.iter().map(|linear| linear.as_layer()).collect();
+            for (linear, adapter) in chosen.into_iter().zip(method.attach(&layers, seed, device)?) {
                 let shared: SharedAdapter = Arc::new(Mutex::new(adapter));
                 let hook = shared.clone();
-                backbone.linears()[i]
-                    .layer
-                    .set(Box::new(move |x, weight, bias| lock(&hook).forward(x, weight, bias)));
+                let forward = move |x: &Tensor, weight: &Tensor, bias: Option<&Tensor>| {
+                    lock(&hook).forward(x, weight, bias)
+                };
+                linear.layer.set(Box::new(forward));
                 adapters.push(shared);
             }
         }
@@ -216,7 +218,7 @@ impl AdaptedModel {
                 (false, true) => Role::HeadBias,
                 (false, false) => Role::Head,
             };
-            Parameter { role, name, leaf }
+            Parameter::of_model(name, role, leaf)
         });
         adapters.chain(head).collect()
     }

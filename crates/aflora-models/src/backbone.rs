@@ -4,7 +4,9 @@ use crate::batch::Batch;
 use crate::generate::Writer;
 use crate::heads::Head;
 use crate::Result;
+use aflora_core::adapter::Layer;
 use aflora_core::{Block, Checkpoints, Site};
+use std::sync::Arc;
 use tch::Tensor;
 use tch_facade::{nn, CapturedLinear};
 
@@ -12,7 +14,7 @@ use tch_facade::{nn, CapturedLinear};
 #[derive(Debug)]
 pub struct InjectableLinear {
     /// Name, shape and block.
-    pub site: Site,
+    pub site: Arc<Site>,
     /// The layer.
     pub layer: CapturedLinear,
 }
@@ -23,7 +25,19 @@ impl InjectableLinear {
         let size = layer.ws.size();
         let (out_features, in_features) =
             if layer.transposed { (size[1], size[0]) } else { (size[0], size[1]) };
-        InjectableLinear { site: Site { name, in_features, out_features, block }, layer }
+        let site = Arc::new(Site::new(name, in_features, out_features, block));
+        InjectableLinear { site, layer }
+    }
+
+    /// The layer as a method sees it that puts an adapter on it.
+    pub(crate) fn as_layer(&self) -> Layer {
+        let CapturedLinear { ws, bs, transposed, shape_only, .. } = &self.layer;
+        if *shape_only {
+            return Layer::shape_only(self.site.clone());
+        }
+        let weight = if *transposed { ws.tr() } else { ws.shallow_clone() };
+        let bias = bs.as_ref().map(Tensor::shallow_clone);
+        Layer { site: self.site.clone(), weight: Some(weight), bias }
     }
 }
 

@@ -82,9 +82,6 @@ pub enum Error {
     /// A module that is to train in full is none of the model's.
     #[error("train_modules: {0}")]
     TrainModules(String),
-    /// A model has nothing that can be exported.
-    #[error("nothing to export: {0}")]
-    Export(String),
     /// A folder holds no tokenizer.
     #[error(
         "{path}: no tokenizer here: expected `tokenizer.json`, a SentencePiece `spm.model` or \

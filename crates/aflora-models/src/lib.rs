@@ -41,6 +41,7 @@ mod said;
 pub mod targets;
 pub mod tokenizer;
 pub mod weights;
+mod written;
 
 pub use adapted::AdaptedModel;
 pub use backbone::{shapes_only, About, Backbone, Forward, Frame, InjectableLinear};

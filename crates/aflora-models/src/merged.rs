@@ -4,8 +4,8 @@
 //! sequence-to-sequence models), rust-bert with the model's own type; neither needs to know of adapters.
 
 use crate::adapted::AdaptedModel;
-use crate::adapter_folder::{write_safetensors, write_whole};
 use crate::registry::class_in_transformers;
+use crate::written::{write_safetensors, write_whole};
 use crate::{companions, json, Error, Result};
 use serde_json::{json, Map, Value};
 use std::collections::BTreeMap;
@@ -92,7 +92,7 @@ fn describe_labels(keys: &mut Map<String, Value>, labels: &[&str]) {
     keys.insert("problem_type".into(), json!(kind));
 }
 
-/// Every weight of the model, adapted layers with their delta on them.
+/// Every weight of the model, those of adapted layers as their adapters make them.
 fn weights(model: &AdaptedModel) -> BTreeMap<String, Tensor> {
     tch::no_grad(|| {
         let mut weights: BTreeMap<String, Tensor> = model
@@ -105,12 +105,11 @@ fn weights(model: &AdaptedModel) -> BTreeMap<String, Tensor> {
         for adapter in model.adapters() {
             let site = &adapter.site().name;
             let layer = model.backbone().linears().iter().find(|l| l.site.name == *site);
-            let delta = match layer.is_some_and(|l| l.layer.transposed) {
-                true => adapter.delta().tr(),
-                false => adapter.delta(),
-            };
             if let Some(weight) = weights.get_mut(&format!("{site}.weight")) {
-                *weight = &*weight + delta;
+                *weight = match layer.is_some_and(|l| l.layer.transposed) {
+                    true => adapter.merged(&weight.tr()).tr(),
+                    false => adapter.merged(weight),
+                };
             }
         }
         weights

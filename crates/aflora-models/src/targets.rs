@@ -19,6 +19,23 @@ pub enum Pattern {
     Names(Vec<String>),
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Pattern {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Pattern".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "oneOf": [
+                { "type": "string", "format": "regex" },
+                { "type": "array", "items": { "type": "string" } },
+            ],
+            "takes": "regex, [names]",
+        })
+    }
+}
+
 impl Default for Pattern {
     fn default() -> Self {
         Pattern::Names(Vec::new())
@@ -44,27 +61,26 @@ impl Targets {
     /// A pattern is malformed or matches nothing (the nearest names are told), a layer number
     /// does not occur, or nothing is left.
     pub fn select(&self, sites: &[&Site]) -> Result<Vec<usize>> {
-        let names: Vec<&str> = sites.iter().map(|s| s.name.as_str()).collect();
-        let mut chosen = matches(&self.target_modules, &names, "target_modules")?;
+        let mut chosen = matches(&self.target_modules, sites, "target_modules")?;
         for (choice, out) in
-            chosen.iter_mut().zip(matches(&self.exclude_modules, &names, "exclude_modules")?)
+            chosen.iter_mut().zip(matches(&self.exclude_modules, sites, "exclude_modules")?)
         {
             *choice &= !out;
         }
         if let Some(layers) = &self.layers {
             if let Some(absent) =
-                layers.iter().find(|&&l| !names.iter().any(|n| layer_of(n) == Some(l)))
+                layers.iter().find(|&&l| !sites.iter().any(|site| site.layer == Some(l)))
             {
-                let last = names.iter().filter_map(|n| layer_of(n)).max().unwrap_or(-1);
+                let last = sites.iter().filter_map(|site| site.layer).max().unwrap_or(-1);
                 return Err(Error::Targets(format!(
                     "there is no layer {absent}; the layers are 0 to {last}"
                 )));
             }
-            for (choice, name) in chosen.iter_mut().zip(&names) {
-                *choice &= layer_of(name).is_some_and(|l| layers.contains(&l));
+            for (choice, site) in chosen.iter_mut().zip(sites) {
+                *choice &= site.layer.is_some_and(|l| layers.contains(&l));
             }
         }
-        let picked: Vec<usize> = (0..names.len()).filter(|&i| chosen[i]).collect();
+        let picked: Vec<usize> = (0..sites.len()).filter(|&i| chosen[i]).collect();
         if picked.is_empty() {
             return Err(Error::Targets(format!(
                 "nothing is left to adapt: targets {}, excludes {}, layers {:?}",
@@ -84,32 +100,32 @@ fn describe(pattern: &Pattern) -> String {
     }
 }
 
-fn matches(pattern: &Pattern, names: &[&str], key: &str) -> Result<Vec<bool>> {
+fn matches(pattern: &Pattern, sites: &[&Site], key: &str) -> Result<Vec<bool>> {
     match pattern {
         Pattern::Regex(text) => {
             // By itself first: `a)|(b` is one only between brackets that are not its own.
             let regex = Regex::new(text)
                 .and_then(|_| Regex::new(&format!("^(?:{text})$")))
                 .map_err(|e| Error::Targets(format!("{key} is no regular expression: {e}")))?;
-            let hits: Vec<bool> = names.iter().map(|n| regex.is_match(n)).collect();
+            let hits: Vec<bool> = sites.iter().map(|site| regex.is_match(&site.name)).collect();
             if !hits.contains(&true) {
-                return Err(nothing(key, text, names));
+                return Err(nothing(key, text, sites));
             }
             Ok(hits)
         }
         Pattern::Names(list) => {
-            let mut hits = vec![false; names.len()];
+            let mut hits = vec![false; sites.len()];
             for want in list {
                 let suffix = format!(".{want}");
                 let mut any = false;
-                for (hit, name) in hits.iter_mut().zip(names) {
-                    if name == want || name.ends_with(&suffix) {
+                for (hit, site) in hits.iter_mut().zip(sites) {
+                    if site.name == *want || site.name.ends_with(&suffix) {
                         *hit = true;
                         any = true;
                     }
                 }
                 if !any {
-                    return Err(nothing(key, want, names));
+                    return Err(nothing(key, want, sites));
                 }
             }
             Ok(hits)
@@ -117,28 +133,18 @@ fn matches(pattern: &Pattern, names: &[&str], key: &str) -> Result<Vec<bool>> {
     }
 }
 
-fn nothing(key: &str, pattern: &str, names: &[&str]) -> Error {
-    // Layers repeat: compare with the part after the layer's number, each form once.
-    let mut tails: Vec<&str> = names.iter().map(|n| tail_of(n)).collect();
-    tails.sort_unstable();
-    tails.dedup();
-    let near = |t: &str| (strsim::jaro_winkler(pattern, t) * -1e6) as i64;
-    tails.sort_by_key(|t| near(t));
-    tails.truncate(6);
+fn nothing(key: &str, pattern: &str, sites: &[&Site]) -> Error {
+    // Blocks repeat: compare with the names within them, each once.
+    let mut modules: Vec<&str> = sites.iter().map(|site| site.module.as_str()).collect();
+    modules.sort_unstable();
+    modules.dedup();
+    let near = |module: &str| (strsim::jaro_winkler(pattern, module) * -1e6) as i64;
+    modules.sort_by_key(|module| near(module));
+    modules.truncate(6);
     Error::Targets(format!(
         "`{pattern}` in {key} matches no linear layer; the nearest are: {}",
-        tails.join(", ")
+        modules.join(", ")
     ))
-}
-
-/// The number in `….layer.3.…` or `….h.3.…`.
-fn layer_of(name: &str) -> Option<i64> {
-    name.split('.').find_map(|part| part.parse().ok())
-}
-
-fn tail_of(name: &str) -> &str {
-    let number = name.split('.').find(|part| part.parse::<i64>().is_ok());
-    number.and_then(|n| name.split_once(&format!(".{n}."))).map_or(name, |(_, tail)| tail)
 }
 
 #[cfg(test)]
@@ -156,8 +162,7 @@ mod tests {
                 ("intermediate.dense", Block::Ffn),
                 ("output.dense", Block::Ffn),
             ] {
-                let name = format!("bert.encoder.layer.{layer}.{tail}");
-                sites.push(Site { name, in_features: 4, out_features: 4, block });
+                sites.push(Site::new(format!("bert.encoder.layer.{layer}.{tail}"), 4, 4, block));
             }
         }
         sites

@@ -93,8 +93,9 @@ fn any_adapter_exports_as_plain_lora() {
     let folder = place.path().join("lora");
     for config in methods() {
         let model = trained(&config);
-        let exported = adapter_folder::export_lora(
+        let exported = adapter_folder::export(
             &model,
+            &config,
             Some("tiny".into()),
             &fixture("bert_classes"),
             &folder,
@@ -106,6 +107,8 @@ fn any_adapter_exports_as_plain_lora() {
         exported.unwrap();
         let text = std::fs::read_to_string(folder.join("adapter_config.json")).unwrap();
         assert!(text.contains("\"peft_type\": \"LORA\""), "{text}");
+        let dora = matches!(config, MethodConfig::Dora(_));
+        assert_eq!(text.contains("\"use_dora\": true"), dora, "{text}");
         let error = relative(&logits(&opened(&folder).unwrap()), &logits(&model));
         assert!(error < 1e-5, "{config:?}: {error:e}");
     }
@@ -114,7 +117,7 @@ fn any_adapter_exports_as_plain_lora() {
 #[test]
 fn gpt2_folders_made_by_peft_give_pefts_logits() {
     let golden = tensors("peft_gpt2/logits.safetensors");
-    assert_eq!(golden.len(), 3);
+    assert_eq!(golden.len(), 4);
     for (name, expected) in golden {
         let (backbone, io) = writers::load("gpt2", "gpt2", &cpu());
         let folder = AdapterFolder::open(&fixture("peft_gpt2").join(&name)).unwrap();
@@ -138,7 +141,7 @@ fn a_layer_of_rank_0_is_saved_exported_and_opened_again() {
     let method = config.description().method.clone();
     adapter_folder::save(&model, &folder, &describe(&method, &model)).unwrap();
     assert_eq!(logits(&opened(&folder).unwrap()), expected);
-    adapter_folder::export_lora(&model, None, &fixture("bert_classes"), &folder).unwrap();
+    adapter_folder::export(&model, &method, None, &fixture("bert_classes"), &folder).unwrap();
     assert!(relative(&logits(&opened(&folder).unwrap()), &expected) < 1e-5);
 }
 
@@ -165,7 +168,7 @@ fn folders_that_would_be_read_wrongly_are_refused_in_words() {
         ("lora", json!({ "peft_type": "IA3" }), "peft_type is `IA3`"),
         ("lora", json!({ "r": 5 }), "has rank 4 there, 5 by adapter_config.json"),
         ("lora", json!({ "lora_alpha": "six" }), "`lora_alpha` is \"six\", no number"),
-        ("vera", json!({ "r": 7 }), "has shape [6]"),
+        ("vera", json!({ "r": 7 }), "has rank 6 there, 7 by adapter_config.json"),
     ] {
         let (_place, folder) = changed(name, changes);
         let error = opened(&folder).unwrap_err();
@@ -207,7 +210,6 @@ fn a_pissa_adapter_is_refused_by_name() {
 #[test]
 fn whatever_is_switched_on_and_not_built_is_refused_by_name() {
     for (name, key, value) in [
-        ("lora", "use_dora", json!(true)),
         ("lora", "bias", json!("all")),
         ("lora", "bias", json!("lora_only")),
         ("lora", "lora_bias", json!(true)),
@@ -332,15 +334,16 @@ fn peft_opens_our_folders_and_gives_our_logits() {
         let model = trained(config);
         let folder = place.path().join(i.to_string());
         match config {
-            MethodConfig::Lora(_) | MethodConfig::AdaLora(_) => {
+            MethodConfig::Lora(_) | MethodConfig::Dora(_) | MethodConfig::AdaLora(_) => {
                 adapter_folder::save(&model, &folder, &describe(config, &model)).unwrap();
             }
             MethodConfig::Elora(elora) if elora.shared => {
                 adapter_folder::save(&model, &folder, &describe(config, &model)).unwrap();
             }
             other if other.build().unwrap().adapts() => {
-                adapter_folder::export_lora(
+                adapter_folder::export(
                     &model,
+                    config,
                     Some("tiny".into()),
                     &fixture("bert_classes"),
                     &folder,

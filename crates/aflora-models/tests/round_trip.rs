@@ -93,7 +93,7 @@ impl Tiny {
 
         if method.build().unwrap().adapts() {
             let folder = place.join("exported");
-            adapter_folder::export_lora(&model, None, &self.source, &folder).unwrap();
+            adapter_folder::export(&model, method, None, &self.source, &folder).unwrap();
             same(opened(&folder), "exported");
         }
     }

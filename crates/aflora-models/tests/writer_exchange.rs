@@ -108,7 +108,7 @@ fn peft_and_transformers_give_our_logits() {
         let model = trained(name, kind, &aflora());
         let (adapter, plain) = (place.path().join("adapter"), place.path().join("plain"));
         let source = fixture("writers").join(name);
-        adapter_folder::export_lora(&model, Some("tiny".into()), &source, &adapter).unwrap();
+        adapter_folder::export(&model, &aflora(), Some("tiny".into()), &source, &adapter).unwrap();
         merged::save(&model, kind, &source, &plain, Answers::Text).unwrap();
         let (_, io) = load(name, kind, &cpu());
         let given = batch(&io, "right");

@@ -22,8 +22,10 @@ use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::{Loss, MapTensors, Span, StepGraphs, Tuner, TunerConfig};
 use aflora_models::{build, check_kind, AdaptedModel, Backbone, Batch, Forward, Head};
 use aflora_models::{Options, Pattern, Targets};
+use aflora_run::config::Precision;
 use aflora_run::device::{choose, peak_memory, synchronize};
 use aflora_run::precision;
+use clap::ValueEnum;
 use std::path::Path;
 use std::time::Instant;
 use tch::{Device, Kind, Reduction, Tensor};
@@ -141,9 +143,10 @@ fn main() -> anyhow::Result<()> {
     if let Some(threads) = option("threads") {
         tch::set_num_threads(threads.parse()?);
     }
-    let device = choose(option("device").unwrap_or("auto"))?;
+    let device = choose(option("device").unwrap_or("auto").parse()?)?;
     let asked = option("precision").unwrap_or("auto");
-    let base = precision::choose(asked, device, || Ok(f64::INFINITY))?;
+    let precision = Precision::from_str(asked, false).map_err(anyhow::Error::msg)?;
+    let base = precision::choose(precision, device, || Ok(f64::INFINITY))?;
     let steps: usize = option("steps").unwrap_or("30").parse()?;
     anyhow::ensure!(steps > 0, "steps=0 measures nothing");
     let (batch, length): (i64, i64) = (batch.parse()?, length.parse()?);

@@ -144,7 +144,7 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
     let mut checks = Checks::default();
     let kind = aflora_models::check_kind(&resolved.model.backbone, resolved.task.head());
     let kind = checks.take(kind.map_err(Into::into));
-    checks.take(device::choose(&resolved.run.device));
+    checks.take(device::choose(resolved.run.device));
     let method = checks.take(resolved.method.build().map_err(Into::into));
     if let Some(method) = &method {
         checks.take(check_precision(resolved, method.as_ref()));

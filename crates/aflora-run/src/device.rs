@@ -1,26 +1,23 @@
 //! Where a run computes.
 
+use crate::config::DeviceChoice;
 use crate::{allocator, usage};
 use aflora_cuda as cuda;
 use tch::Device;
 
-/// A device by its name in a configuration: `auto`, `cpu`, `cuda` or `cuda:N`.
+/// The device of a configuration.
 ///
 /// `auto` takes the first GPU where there is one, and the CPU otherwise. Must be called before
 /// the first tensor is made.
 ///
 /// # Errors
 /// A GPU was asked for and there is none, or not so many.
-pub fn choose(name: &str) -> anyhow::Result<Device> {
+pub fn choose(choice: DeviceChoice) -> anyhow::Result<Device> {
     allocator::keep_freed_memory();
-    let (wanted, index) = match name {
-        "cpu" => return Ok(Device::Cpu),
-        "auto" => (false, 0),
-        "cuda" => (true, 0),
-        other => match other.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
-            Some(index) => (true, index),
-            None => usage!("device `{other}` is unknown: auto, cpu, cuda or cuda:N"),
-        },
+    let (wanted, index) = match choice {
+        DeviceChoice::Cpu => return Ok(Device::Cpu),
+        DeviceChoice::Auto => (false, 0),
+        DeviceChoice::Cuda(index) => (true, index.unwrap_or(0) as usize),
     };
     let count = match cuda::load() {
         Ok(()) => tch::Cuda::device_count(),
@@ -29,12 +26,12 @@ pub fn choose(name: &str) -> anyhow::Result<Device> {
             tracing::warn!("training on the CPU: {e}");
             return Ok(Device::Cpu);
         }
-        Err(e) => usage!("device `{name}`: {e}"),
+        Err(e) => usage!("device `{choice}`: {e}"),
     };
     if (index as i64) < count {
         Ok(Device::Cuda(index))
     } else if wanted {
-        usage!("device `{name}`: libtorch sees {count} GPUs")
+        usage!("device `{choice}`: libtorch sees {count} GPUs")
     } else {
         Ok(Device::Cpu)
     }

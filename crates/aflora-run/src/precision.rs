@@ -1,6 +1,6 @@
 //! What numbers the frozen weights are held in.
 
-use crate::usage;
+use crate::config::Precision;
 use aflora_cuda as cuda;
 use aflora_models::Backbone;
 use anyhow::Result;
@@ -11,24 +11,27 @@ use tch::{Device, Kind};
 /// keeps a kernel for each shape in memory (docs/performance.md has the measurements).
 const PAYS: f64 = (1 << 21) as f64;
 
-/// The kind of the frozen weights for a `precision` of a configuration: `auto`, `fp32`, `tf32` or
-/// `bf16`. With `tf32`, a GPU's fp32 products take the tensor cores from now on.
+/// The kind of the frozen weights for a precision of a configuration. With `tf32`, a GPU's fp32
+/// products take the tensor cores from now on.
 ///
 /// `auto` is bf16 on a GPU. On a CPU it is bf16 where the processor multiplies it and where it
 /// pays, which is for `work` to tell: [`rows_times_weights`] of the run.
 ///
 /// # Errors
-/// The precision is unknown, or those of `work`.
-pub fn choose(precision: &str, device: Device, work: impl FnOnce() -> Result<f64>) -> Result<Kind> {
+/// Those of `work`.
+pub fn choose(
+    precision: Precision,
+    device: Device,
+    work: impl FnOnce() -> Result<f64>,
+) -> Result<Kind> {
     let kind = match precision {
-        "fp32" | "tf32" => Kind::Float,
-        "bf16" => Kind::BFloat16,
-        "auto" if device != Device::Cpu => Kind::BFloat16,
-        "auto" if multiplies_bf16() && work()? >= PAYS => Kind::BFloat16,
-        "auto" => Kind::Float,
-        other => usage!("precision `{other}` is unknown: auto, fp32, tf32 or bf16"),
+        Precision::Fp32 | Precision::Tf32 => Kind::Float,
+        Precision::Bf16 => Kind::BFloat16,
+        Precision::Auto if device != Device::Cpu => Kind::BFloat16,
+        Precision::Auto if multiplies_bf16() && work()? >= PAYS => Kind::BFloat16,
+        Precision::Auto => Kind::Float,
     };
-    cuda::allow_tf32(precision == "tf32");
+    cuda::allow_tf32(precision == Precision::Tf32);
     Ok(kind)
 }
 
@@ -54,13 +57,11 @@ mod tests {
 
     #[test]
     fn on_a_cpu_bf16_is_for_products_that_are_large_enough() {
-        let auto = |work| choose("auto", Device::Cpu, || Ok(work)).unwrap();
+        let auto = |work| choose(Precision::Auto, Device::Cpu, || Ok(work)).unwrap();
         assert_eq!(auto(PAYS / 2.0), Kind::Float);
         assert_eq!(auto(PAYS) == Kind::BFloat16, multiplies_bf16());
         let never = || unreachable!("the size of products decides nothing here");
-        assert_eq!(choose("bf16", Device::Cpu, never).unwrap(), Kind::BFloat16);
-        assert_eq!(choose("auto", Device::Cuda(0), never).unwrap(), Kind::BFloat16);
-        let error = choose("fp8", Device::Cpu, never).unwrap_err().to_string();
-        assert!(error.contains("`fp8` is unknown"), "{error}");
+        assert_eq!(choose(Precision::Bf16, Device::Cpu, never).unwrap(), Kind::BFloat16);
+        assert_eq!(choose(Precision::Auto, Device::Cuda(0), never).unwrap(), Kind::BFloat16);
     }
 }

@@ -5,6 +5,7 @@
 
 mod answers;
 
+use crate::config::{DeviceChoice, Precision};
 use crate::data::bounded::Bounded;
 use crate::data::table::{Format, Row, Table};
 use crate::data::{Labels, Task, TaskSpec};
@@ -34,11 +35,11 @@ pub const STDIN: &str = "-";
 
 /// How to predict.
 #[derive(Debug)]
-pub struct Settings<'a> {
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
-    pub device: &'a str,
-    /// `auto`, `fp32` or `bf16`.
-    pub precision: &'a str,
+pub struct Settings {
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// Of the frozen weights; `auto`: as the run trained.
+    pub precision: Precision,
     /// Rows at once.
     pub batch_size: usize,
     /// The input's form; by its name's ending if not given.

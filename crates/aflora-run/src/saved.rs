@@ -1,8 +1,7 @@
 //! A finished run, opened again: its model with its adapter, to predict with, merge or export.
 
-use crate::config::{self, Resolved, WeightsFrom};
+use crate::config::{self, DeviceChoice, Precision, Resolved, WeightsFrom};
 use crate::data::Task;
-use crate::run::folder::{holds, ADAPTER, CONFIG, METRICS};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::objective::texts::Texts;
 use crate::run::prepare::{base_kind, build_model, build_shapes, texts};
@@ -11,6 +10,7 @@ use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::merged::{self, Answers};
 use aflora_models::{weights, AdaptedModel, TextEncoder};
+use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
 use std::path::Path;
 use tch::{Device, Kind};
@@ -75,14 +75,15 @@ impl SavedRun {
         Ok(merged::save(&model, kind, &self.files.folder, target, self.answers())?)
     }
 
-    /// Writes the adapter to `target` as plain LoRA.
+    /// Writes the adapter to `target` as PEFT opens it: plain LoRA, where it folds into one.
     ///
     /// # Errors
     /// As [`merge`](Self::merge); or the method has no adapters.
-    pub fn export_lora(&self, target: &Path) -> Result<()> {
+    pub fn export(&self, target: &Path) -> Result<()> {
         let model = self.model(Device::Cpu, Kind::Float)?;
         let base = Some(self.files.base.clone());
-        Ok(adapter_folder::export_lora(&model, base, &self.files.folder, target)?)
+        let method = &self.adapter.description().method;
+        Ok(adapter_folder::export(&model, method, base, &self.files.folder, target)?)
     }
 
     /// The model with its adapter.
@@ -117,13 +118,13 @@ impl SavedRun {
         texts(&self.resolved, &self.files, model.backbone())
     }
 
-    /// The device that `name` asks for, and the precision for it.
-    pub fn place(&self, name: &str, precision: &str) -> Result<(Device, Kind)> {
-        let device = device::choose(name)?;
+    /// The device that was chosen, and the precision for it.
+    pub fn place(&self, device: DeviceChoice, precision: Precision) -> Result<(Device, Kind)> {
+        let device = device::choose(device)?;
         let method = self.resolved.method.build()?;
         // Unless asked otherwise, in what it trained in.
         let base = match precision {
-            "auto" => base_kind(&self.resolved, method.as_ref(), device, || {
+            Precision::Auto => base_kind(&self.resolved, method.as_ref(), device, || {
                 let shapes = build_shapes(&self.resolved, &self.files)?;
                 let rows = self.resolved.run.batch_size;
                 Ok(precision::rows_times_weights(shapes.as_ref(), rows))

@@ -122,7 +122,9 @@ fn data_or_models_that_are_nowhere_are_told_quickly_with_a_remedy() {
     let output = run(place.path(), &["task=rte", "run_dir=out"]);
     refused(&output, 2, "no RTE/ in it");
     refused(&output, 2, "AFLORA_DATA");
-    assert!(started.elapsed() < Duration::from_secs(4), "two seconds each");
+    // Within moments, where a lookup that waits would take its connection's time-out; a busy machine
+    // has its time, too.
+    assert!(started.elapsed() < Duration::from_secs(20), "it waited for something");
     assert!(!place.path().join("out").exists(), "nothing is written");
 }
 

@@ -50,7 +50,9 @@ impl Linear {
     pub fn slot(&self) -> CapturedLinear {
         CapturedLinear {
             ws: self.ws.shallow_clone(),
+            bs: self.bs.as_ref().map(Tensor::shallow_clone),
             transposed: self.transposed,
+            shape_only: without_weights_now(),
             slot: self.slot.clone(),
         }
     }
@@ -60,8 +62,12 @@ impl Linear {
 pub struct CapturedLinear {
     /// The layer's weight as stored: a handle, not a copy.
     pub ws: Tensor,
-    /// Whether it is stored as `[in, out]`.
+    /// The bias, `[out]`: a handle, too.
+    pub bs: Option<Tensor>,
+    /// Whether the weight is stored as `[in, out]`.
     pub transposed: bool,
+    /// Whether both have a shape and no values: see [`without_weights`].
+    pub shape_only: bool,
     slot: Slot,
 }
 

@@ -9,11 +9,15 @@
 //!
 //! The arithmetic is PEFT's (0.21), which is the authors': tests hold it to its numbers.
 
+use super::checks::{check_dropout, check_layers};
+use super::components;
+use super::factored::Factored;
 use super::init::{constant, normal};
-use super::{
-    check_dropout, check_sites, component_means, components_in_use, folded_forward,
-    select_components, Adapter, AdapterTensor, LowRank, Method, Role, Site,
-};
+use super::lora::STARTS;
+use super::peft::{Allowed, Peft, PeftSetting, PeftType, PeftValue, Written};
+use super::site::{Layer, Site};
+use super::tensor::{Role, TensorSpec};
+use super::traits::{Adapter, Method, MethodSettings};
 use crate::error::check;
 use crate::freeze::Smoothed;
 use crate::hook::Hook;
@@ -28,29 +32,43 @@ use tch::{Device, Kind, Tensor};
 // Names of the state buffers.
 const SMOOTHED: [&str; 2] = ["adalora.sensitivity", "adalora.uncertainty"];
 
+/// A, B and the singular values λ, `[rank, 1]`.
+const TENSORS: [TensorSpec; 3] = [
+    TensorSpec::new("lora_A", "lora_A", Role::Projection, Some(0)),
+    TensorSpec::new("lora_B", "lora_B", Role::Projection, Some(1)),
+    TensorSpec::new("lora_E", "lora_E", Role::SingularValue, Some(0)),
+];
+
 /// AdaLoRA's settings; rank 12 to 8 is the paper's 1.27M on DeBERTaV3-base.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AdaLoraConfig {
     /// Rank of every layer at the start.
     pub rank: i64,
-    /// Average rank at the end.
+    /// Rank at the end, on average over the layers: fewer cost less, and may learn less.
     pub target_rank: i64,
-    /// The path is scaled by `alpha / (rank + 1e-5)`.
+    /// The path is scaled by alpha / rank: more acts like a higher rate.
+    ///
+    /// By `alpha / (rank + 1e-5)`, as released.
     pub alpha: f64,
-    /// Dropout on the adapter's input.
+    /// Share of the adapter's input that is dropped out: against overfitting, at the cost of speed.
     pub dropout: f64,
-    /// Weight of the orthogonality penalty.
+    /// Weight of the penalty that holds A and B near orthogonal.
     pub orthogonal: f64,
-    /// The budget stays whole during this span at the start.
+    /// In this first span the budget stays whole.
     pub t_i: Span,
-    /// The budget stays at its target during this span at the end.
+    /// In this last span the budget is at its target, and the choice is final.
     pub t_f: Span,
     /// Steps between two allocations while the budget falls.
     pub interval: u64,
-    /// β₁, smoothing of the sensitivity.
+    /// Smoothing of the sensitivity: more is steadier, and later.
+    ///
+    /// β₁.
     pub beta1: f64,
-    /// β₂, smoothing of the uncertainty.
+    /// Smoothing of the uncertainty: more is steadier, and later.
+    ///
+    /// β₂.
     pub beta2: f64,
 }
 
@@ -71,12 +89,76 @@ impl Default for AdaLoraConfig {
     }
 }
 
+impl AdaLoraConfig {
+    /// The first and the last span in steps.
+    fn ends(&self, length: RunLength) -> [u64; 2] {
+        let RunLength { steps_per_epoch, total_steps } = length;
+        [self.t_i, self.t_f].map(|span| span.steps(steps_per_epoch, total_steps))
+    }
+}
+
+impl MethodSettings for AdaLoraConfig {
+    fn build(&self) -> Result<Box<dyn Method>> {
+        Ok(Box::new(AdaLora::new(self.clone())?))
+    }
+
+    fn rank(&self) -> Option<i64> {
+        Some(self.rank)
+    }
+
+    fn peft(&self) -> Option<&'static Peft> {
+        Some(&PEFT)
+    }
+
+    fn peft_of_run(&self, written: Written<'_>) -> Vec<(&'static str, PeftValue)> {
+        let total = written.length.map_or(1, |length| length.total_steps as i64);
+        let values_left = |(site, left): &(String, i64)| {
+            (format!("{site}.lora_E"), (0..self.rank).map(|i| i < *left).collect())
+        };
+        let pattern = written.ranks.iter().map(values_left).collect();
+        vec![("total_step", PeftValue::Whole(total)), ("rank_pattern", PeftValue::Flags(pattern))]
+    }
+}
+
+/// AdaLoRA as PEFT has it: there, it is a LoRA with more settings.
+const PEFT: Peft = Peft {
+    peft_type: "ADALORA",
+    switches: &[],
+    settings: &[
+        PeftSetting::new("init_r", "rank", PeftType::Whole(12)),
+        PeftSetting::new("target_r", "target_rank", PeftType::Whole(8)),
+        PeftSetting::new("lora_alpha", "alpha", PeftType::Number(8.0)),
+        PeftSetting::new("lora_dropout", "dropout", PeftType::Number(0.0)),
+        PeftSetting::new("orth_reg_weight", "orthogonal", PeftType::Number(0.5)),
+        PeftSetting::new("tinit", "t_i", PeftType::Steps),
+        PeftSetting::new("tfinal", "t_f", PeftType::Steps),
+        PeftSetting::new("deltaT", "interval", PeftType::AtLeast(1)),
+        PeftSetting::new("beta1", "beta1", PeftType::Number(0.85)),
+        PeftSetting::new("beta2", "beta2", PeftType::Number(0.85)),
+    ],
+    fixed: &[],
+    written: &[("bias", PeftValue::Text("none"))],
+    allowed: &[
+        &[
+            ("total_step", Allowed::Anything),
+            // The tensors' own shapes say the same.
+            ("rank_pattern", Allowed::Anything),
+            ("r", Allowed::Anything),
+            ("use_rslora", Allowed::EITHER_WAY),
+        ],
+        STARTS,
+    ],
+};
+
 /// The method: puts AdaLoRA paths on layers.
 #[derive(Debug, Clone)]
 pub struct AdaLora(AdaLoraConfig);
 
 impl AdaLora {
-    /// Checks the settings.
+    /// The method with these settings.
+    ///
+    /// # Errors
+    /// A setting is out of its range: which, and what it must be.
     pub fn new(config: AdaLoraConfig) -> Result<Self> {
         let AdaLoraConfig { rank, target_rank, alpha, orthogonal, beta1, beta2, .. } = config;
         check("rank", rank, rank > 0, "a positive number")?;
@@ -99,25 +181,24 @@ impl Method for AdaLora {
         "adalora"
     }
 
-    fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
-        let rank = self.0.rank;
-        check_sites(sites, rank, 1)?;
-        let adapter = |site: &Site| -> Box<dyn Adapter> {
-            let draw = |shape, which: &str| {
-                let name = format!("{}.{which}", site.name);
-                normal(shape, 0.02, seed, &name).to_device(device).set_requires_grad(true)
+    fn attach(&self, layers: &[Layer], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
+        let AdaLoraConfig { rank, alpha, dropout, .. } = self.0;
+        check_layers(layers, rank, 1)?;
+        let scale = alpha / (rank as f64 + 1e-5);
+        let adapter = |Layer { site, .. }: &Layer| -> Box<dyn Adapter> {
+            let draw = |shape: [i64; 2], which: &str| {
+                normal(&shape, 0.02, seed, &format!("{}.{which}", site.name)).to_device(device)
             };
-            Box::new(AdaLoraAdapter {
-                site: site.clone(),
-                a: draw(&[rank, site.in_features], "lora_A"),
-                b: draw(&[site.out_features, rank], "lora_B"),
-                e: constant([rank, 1], 0.0, device).set_requires_grad(true),
-                scale: self.0.alpha / (rank as f64 + 1e-5),
-                dropout: self.0.dropout,
-                training: false,
-            })
+            let a = draw([rank, site.in_features], "lora_A");
+            let b = draw([site.out_features, rank], "lora_B");
+            let values = constant([rank, 1], 0.0, device);
+            Box::new(Factored::new(site, &TENSORS, [a, b], Some(values), scale, dropout))
         };
-        Ok(sites.iter().map(adapter).collect())
+        Ok(layers.iter().map(adapter).collect())
+    }
+
+    fn tensors(&self) -> &'static [TensorSpec] {
+        &TENSORS
     }
 
     fn trainable_count(&self, site: &Site) -> i64 {
@@ -125,8 +206,7 @@ impl Method for AdaLora {
     }
 
     fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
-        let steps = |span: Span| span.steps(length.steps_per_epoch, length.total_steps);
-        let (t_i, t_f) = (steps(self.0.t_i), steps(self.0.t_f));
+        let [t_i, t_f] = self.0.ends(length);
         check(
             "t_i + t_f",
             format!("{t_i} + {t_f} steps"),
@@ -144,77 +224,6 @@ impl Method for AdaLora {
             masked: None,
             config: self.0.clone(),
         })))
-    }
-}
-
-/// One AdaLoRA path.
-#[derive(Debug)]
-struct AdaLoraAdapter {
-    site: Site,
-    /// `[rank, in_features]`
-    a: Tensor,
-    /// `[out_features, rank]`
-    b: Tensor,
-    /// Singular values, `[rank, 1]`.
-    e: Tensor,
-    /// Of the rank at the start, whatever is left of it.
-    scale: f64,
-    dropout: f64,
-    training: bool,
-}
-
-impl AdaLoraAdapter {
-    /// scale · λ ⊙ A, rows scaled.
-    fn down(&self) -> Tensor {
-        &self.a * (&self.e * self.scale)
-    }
-}
-
-impl Adapter for AdaLoraAdapter {
-    fn site(&self) -> &Site {
-        &self.site
-    }
-
-    fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        folded_forward(self, x, weight, bias, self.training.then_some(self.dropout))
-    }
-
-    fn folded(&self) -> LowRank {
-        LowRank { down: self.down(), up: self.b.shallow_clone() }
-    }
-
-    fn tensors(&self) -> Vec<AdapterTensor> {
-        vec![
-            AdapterTensor::new("lora_A", "lora_A", Role::Projection, &self.a),
-            AdapterTensor::new("lora_B", "lora_B", Role::Projection, &self.b),
-            AdapterTensor::new("lora_E", "lora_E", Role::SingularValue, &self.e),
-        ]
-    }
-
-    fn set_training(&mut self, on: bool) {
-        self.training = on;
-    }
-
-    fn rank(&self) -> i64 {
-        self.a.size()[0]
-    }
-
-    fn saved(&self) -> Vec<AdapterTensor> {
-        let kept = components_in_use(&self.e);
-        let along = |name: &str| Some(if name == "lora_B" { 1 } else { 0 });
-        select_components(self.tensors(), &kept, along)
-    }
-
-    fn set_rank(&mut self, rank: i64) -> Result<()> {
-        let Site { in_features, out_features, .. } = self.site;
-        for (tensor, shape) in [
-            (&mut self.a, [rank, in_features]),
-            (&mut self.b, [out_features, rank]),
-            (&mut self.e, [rank, 1]),
-        ] {
-            *tensor = constant(shape, 0.0, tensor.device()).set_requires_grad(true);
-        }
-        Ok(())
     }
 }
 
@@ -256,11 +265,11 @@ impl Allocator {
         let smoothed = self.smoothed();
         let of_matrices = smoothed.score(arena.group_mut(Role::Projection)?);
         let of_values = smoothed.score(arena.group_mut(Role::SingularValue)?);
-        let mut sides = component_means(arena.group(Role::Projection)?, &of_matrices);
+        let mut sides = components::means(arena.group(Role::Projection)?, &of_matrices);
         let by_layer: Option<Vec<Tensor>> = arena
             .group(Role::SingularValue)?
-            .leaves()
-            .map(|(name, _)| sides.remove(name.rsplit_once('.')?.0))
+            .parameters()
+            .map(|values| sides.remove(&values.components()?.0.name))
             .collect();
         let scores = of_values + Tensor::cat(&by_layer?, 0);
         let k = self.start - budget;
@@ -281,8 +290,9 @@ impl Hook for Allocator {
         };
         // Matrices of one shape go through one batched product.
         let mut by_shape: BTreeMap<Vec<i64>, Vec<Tensor>> = BTreeMap::new();
-        for (name, leaf) in group.leaves() {
-            let rows = if name.ends_with("lora_A") { leaf.shallow_clone() } else { leaf.tr() };
+        for parameter in group.parameters() {
+            let Some((_, rank_dim)) = parameter.components() else { continue };
+            let rows = parameter.leaf.transpose(0, rank_dim);
             by_shape.entry(rows.size()).or_default().push(rows);
         }
         let norms: Vec<Tensor> = by_shape

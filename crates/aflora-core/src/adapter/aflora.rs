@@ -2,10 +2,11 @@
 //!
 //! How it is computed, fused or folded, is for [`low_rank`](crate::kernels::low_rank) to choose.
 
+use super::checks::{check_dropout, check_layers};
 use super::init::{constant, kaiming_uniform};
-use super::{
-    check_dropout, check_sites, Adapter, AdapterTensor, Block, LowRank, Method, Role, Site,
-};
+use super::site::{Block, Layer, Site};
+use super::tensor::{AdapterTensor, Role, TensorSpec};
+use super::traits::{Adapter, LowRank, Method, MethodSettings};
 use crate::error::check;
 use crate::flops::Products;
 use crate::freeze::{FreezeConfig, FreezeController, FreezeMode};
@@ -15,10 +16,20 @@ use crate::optim::Parameter;
 use crate::span::RunLength;
 use crate::Result;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tch::{Device, Tensor};
+
+/// A, B and the vectors d and b.
+pub(super) const TENSORS: [TensorSpec; 4] = [
+    TensorSpec::new("lora_A", "lora_A.weight", Role::Projection, Some(0)),
+    TensorSpec::new("lora_B", "lora_B.weight", Role::Projection, Some(1)),
+    TensorSpec::new("aflora_d", "aflora_d", Role::Vector, Some(0)),
+    TensorSpec::new("aflora_b", "aflora_b", Role::Vector, None),
+];
 
 /// Which blocks' projection matrices train at the start (Table 5); the others stay random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PmTrainable {
     /// Feed-forward layers, the paper's choice.
@@ -45,17 +56,18 @@ impl PmTrainable {
 
 /// AFLoRA's settings; the defaults are the paper's for GLUE.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AfloraConfig {
-    /// Rank of A and B.
+    /// Of A and B: more can learn more, and is more to train and to store.
     pub rank: i64,
-    /// Scales the path by `alpha / rank`; without it by 1, as in Eq. 1 and in the GLUE code.
+    /// Scales the path by alpha / rank; null: by 1, as in Eq. 1 and in the GLUE code.
     pub alpha: Option<f64>,
-    /// Initial value of every element of d. (b starts at 0, so the model is unchanged.)
+    /// Every element of d at the start; b starts at 0, so that the model is unchanged.
     pub d_initial: f64,
-    /// Dropout on the adapter's input.
+    /// Share of the adapter's input that is dropped out: against overfitting, at the cost of speed.
     pub dropout: f64,
-    /// Which projection matrices train at the start.
+    /// Whose projection matrices train at the start; the others stay as they were drawn.
     pub pm_trainable: PmTrainable,
     /// How they freeze.
     pub freeze: FreezeConfig,
@@ -74,12 +86,29 @@ impl Default for AfloraConfig {
     }
 }
 
+impl MethodSettings for AfloraConfig {
+    fn build(&self) -> Result<Box<dyn Method>> {
+        Ok(Box::new(Aflora::new(self.clone())?))
+    }
+
+    fn rank(&self) -> Option<i64> {
+        Some(self.rank)
+    }
+
+    fn freezing(&self) -> Option<&FreezeConfig> {
+        (self.pm_trainable != PmTrainable::None).then_some(&self.freeze)
+    }
+}
+
 /// The method: puts AFLoRA paths on layers.
 #[derive(Debug, Clone)]
 pub struct Aflora(AfloraConfig);
 
 impl Aflora {
-    /// Checks the settings.
+    /// The method with these settings.
+    ///
+    /// # Errors
+    /// A setting is out of its range: which, and what it must be.
     pub fn new(config: AfloraConfig) -> Result<Self> {
         check("rank", config.rank, config.rank > 0, "a positive number")?;
         check_dropout(config.dropout)?;
@@ -93,12 +122,13 @@ impl Aflora {
 
     pub(super) fn adapters(
         &self,
-        sites: &[Site],
+        layers: &[Layer],
         seed: u64,
         device: Device,
     ) -> Result<Vec<AfloraAdapter>> {
-        check_sites(sites, self.0.rank, 1)?;
-        Ok(sites.iter().map(|site| AfloraAdapter::new(self, site, seed, device)).collect())
+        check_layers(layers, self.0.rank, 1)?;
+        let adapter = |layer: &Layer| AfloraAdapter::new(self, &layer.site, seed, device);
+        Ok(layers.iter().map(adapter).collect())
     }
 
     /// Whether the projection matrices on `site` train at the start.
@@ -112,9 +142,13 @@ impl Method for Aflora {
         "aflora"
     }
 
-    fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
-        let adapters = self.adapters(sites, seed, device)?;
+    fn attach(&self, layers: &[Layer], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
+        let adapters = self.adapters(layers, seed, device)?;
         Ok(adapters.into_iter().map(|a| Box::new(a) as _).collect())
+    }
+
+    fn tensors(&self) -> &'static [TensorSpec] {
+        &TENSORS
     }
 
     fn trainable_count(&self, site: &Site) -> i64 {
@@ -142,7 +176,7 @@ impl Method for Aflora {
 /// One AFLoRA path.
 #[derive(Debug)]
 pub struct AfloraAdapter {
-    site: Site,
+    site: Arc<Site>,
     /// Down-projection A, `[rank, in_features]`.
     a: Tensor,
     /// Up-projection B, `[out_features, rank]`.
@@ -157,7 +191,7 @@ pub struct AfloraAdapter {
 }
 
 impl AfloraAdapter {
-    fn new(method: &Aflora, site: &Site, seed: u64, device: Device) -> Self {
+    fn new(method: &Aflora, site: &Arc<Site>, seed: u64, device: Device) -> Self {
         let config = &method.0;
         let trains = method.trains_projections(site);
         let draw = |shape, which: &str| {
@@ -177,9 +211,21 @@ impl AfloraAdapter {
         }
     }
 
+    fn pair(&self) -> LowRank {
+        // The scale goes onto the vector: out_features numbers instead of out_features × rank.
+        let b_vec = self.b_vec.unsqueeze(1);
+        let b_vec = if self.scale == 1.0 { b_vec } else { b_vec * self.scale };
+        LowRank { down: &self.a * self.d.unsqueeze(1), up: &self.b * b_vec }
+    }
+
+    /// d, `[rank]`.
+    pub(super) fn d(&self) -> &Tensor {
+        &self.d
+    }
+
     /// Makes room for `rank` components.
     pub(super) fn set_component_count(&mut self, rank: i64) {
-        let Site { in_features, out_features, .. } = self.site;
+        let Site { in_features, out_features, .. } = *self.site;
         let room = |t: &Tensor, shape: &[i64]| {
             let options = (tch::Kind::Float, t.device());
             Tensor::zeros(shape, options).set_requires_grad(t.requires_grad())
@@ -191,7 +237,7 @@ impl AfloraAdapter {
 }
 
 impl Adapter for AfloraAdapter {
-    fn site(&self) -> &Site {
+    fn site(&self) -> &Arc<Site> {
         &self.site
     }
 
@@ -201,20 +247,17 @@ impl Adapter for AfloraAdapter {
         kernels::low_rank(x, weight, bias, &path, self.training.then_some(self.dropout))
     }
 
-    fn folded(&self) -> LowRank {
-        // The scale goes onto the vector: out_features numbers instead of out_features × rank.
-        let b_vec = self.b_vec.unsqueeze(1);
-        let b_vec = if self.scale == 1.0 { b_vec } else { b_vec * self.scale };
-        LowRank { down: &self.a * self.d.unsqueeze(1), up: &self.b * b_vec }
+    fn low_rank(&self) -> Option<LowRank> {
+        Some(self.pair())
+    }
+
+    fn merged(&self, weight: &Tensor) -> Tensor {
+        self.pair().merged(weight)
     }
 
     fn tensors(&self) -> Vec<AdapterTensor> {
-        vec![
-            AdapterTensor::new("lora_A", "lora_A.weight", Role::Projection, &self.a),
-            AdapterTensor::new("lora_B", "lora_B.weight", Role::Projection, &self.b),
-            AdapterTensor::new("aflora_d", "aflora_d", Role::Vector, &self.d),
-            AdapterTensor::new("aflora_b", "aflora_b", Role::Vector, &self.b_vec),
-        ]
+        let tensors = [&self.a, &self.b, &self.d, &self.b_vec];
+        TENSORS.iter().zip(tensors).map(|(spec, t)| AdapterTensor::new(*spec, t)).collect()
     }
 
     fn set_training(&mut self, on: bool) {

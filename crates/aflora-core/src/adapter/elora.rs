@@ -5,32 +5,50 @@
 //! it, from PyTorch's CPU generator: PEFT's `projection_prng_key` 0 is `projection_seed` 0 here,
 //! to the last bit.
 
+use super::checks::{check_dropout, check_layers};
 use super::init::{constant, kaiming_uniform, torch_uniform};
-use super::{check_dropout, check_sites, Adapter, AdapterTensor, LowRank, Method, Role, Site};
+use super::peft::{Allowed, Peft, PeftSetting, PeftType, PeftValue};
+use super::site::{Layer, Site};
+use super::tensor::{AdapterTensor, Role, TensorSpec};
+use super::traits::{Adapter, LowRank, Method, MethodSettings};
 use crate::error::check;
 use crate::flops::Products;
 use crate::kernels::{add_path, by_token, product, shaped};
 use crate::Result;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tch::{Device, Tensor};
 
 /// A random pair may be wider than its layers (1,024 in the paper's comparison, on any model); sixteen
 /// times their features is beyond every use.
 const WIDTHS: i64 = 16;
 
+/// A and B, of each layer's own, and the vectors d and b.
+const OWN: [TensorSpec; 4] = [
+    TensorSpec::new("vera_A", "vera_A", Role::Projection, Some(0)),
+    TensorSpec::new("vera_B", "vera_B", Role::Projection, Some(1)),
+    TensorSpec::new("vera_lambda_d", "vera_lambda_d", Role::Vector, Some(0)),
+    TensorSpec::new("vera_lambda_b", "vera_lambda_b", Role::Vector, None),
+];
+
+/// The same with one pair for all layers.
+const SHARED: [TensorSpec; 4] =
+    [TensorSpec { shared: true, ..OWN[0] }, TensorSpec { shared: true, ..OWN[1] }, OWN[2], OWN[3]];
+
 /// ELoRA's settings; the rank is that of the AFLoRA paper's comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct EloraConfig {
-    /// Rank of A and B.
+    /// Of A and B: more directions to choose from, and more arithmetic.
     pub rank: i64,
-    /// Initial value of every element of d. (b starts at 0, so the model is unchanged.)
+    /// Every element of d at the start; b starts at 0, so that the model is unchanged.
     pub d_initial: f64,
-    /// Dropout on the adapter's input.
+    /// Share of the adapter's input that is dropped out: against overfitting, at the cost of speed.
     pub dropout: f64,
-    /// One pair A, B for all layers; otherwise each layer has its own.
+    /// One pair A, B for all layers, as published; else each layer has its own.
     pub shared: bool,
-    /// Seed of the shared pair.
+    /// Draws the shared pair, to the bit as PEFT's projection_prng_key does.
     pub projection_seed: u64,
 }
 
@@ -40,12 +58,48 @@ impl Default for EloraConfig {
     }
 }
 
+impl MethodSettings for EloraConfig {
+    fn build(&self) -> Result<Box<dyn Method>> {
+        Ok(Box::new(Elora::new(self.clone())?))
+    }
+
+    fn rank(&self) -> Option<i64> {
+        Some(self.rank)
+    }
+
+    fn peft(&self) -> Option<&'static Peft> {
+        Some(&PEFT)
+    }
+}
+
+/// ELoRA as PEFT has it, which knows it as VeRA and always shares one pair.
+const PEFT: Peft = Peft {
+    peft_type: "VERA",
+    switches: &[],
+    settings: &[
+        PeftSetting::new("r", "rank", PeftType::Whole(256)),
+        PeftSetting::new("vera_dropout", "dropout", PeftType::Number(0.0)),
+        PeftSetting::new("d_initial", "d_initial", PeftType::Number(0.1)),
+        PeftSetting::new("projection_prng_key", "projection_seed", PeftType::Seed(0)),
+    ],
+    fixed: &[("shared", PeftValue::Flag(true))],
+    written: &[
+        ("save_projection", PeftValue::Flag(true)),
+        ("bias", PeftValue::Text("none")),
+        ("fan_in_fan_out", PeftValue::Flag(false)),
+    ],
+    allowed: &[&[("save_projection", Allowed::EITHER_WAY), ("init_weights", Allowed::EITHER_WAY)]],
+};
+
 /// The method: puts ELoRA paths on layers.
 #[derive(Debug, Clone)]
 pub struct Elora(EloraConfig);
 
 impl Elora {
-    /// Checks the settings.
+    /// The method with these settings.
+    ///
+    /// # Errors
+    /// A setting is out of its range: which, and what it must be.
     pub fn new(config: EloraConfig) -> Result<Self> {
         check("rank", config.rank, config.rank > 0, "a positive number")?;
         check("d_initial", config.d_initial, config.d_initial.is_finite(), "a finite number")?;
@@ -54,10 +108,10 @@ impl Elora {
     }
 
     /// A `[rank, widest input]`, then B `[widest output, rank]`, from one generator.
-    fn shared_pair(&self, sites: &[Site], device: Device) -> (Tensor, Tensor) {
+    fn shared_pair(&self, layers: &[Layer], device: Device) -> (Tensor, Tensor) {
         let rank = self.0.rank;
-        let widest_in = sites.iter().map(|s| s.in_features).max().unwrap_or(0);
-        let widest_out = sites.iter().map(|s| s.out_features).max().unwrap_or(0);
+        let widest_in = layers.iter().map(|l| l.site.in_features).max().unwrap_or(0);
+        let widest_out = layers.iter().map(|l| l.site.out_features).max().unwrap_or(0);
         // Kaiming-uniform with the gain of a ReLU: √3 · √2 / √fan_in.
         let bound = |fan_in: i64| 3f64.sqrt() * (2f64.sqrt() / (fan_in as f64).sqrt());
         let shapes = [([rank, widest_in], bound(widest_in)), ([widest_out, rank], bound(rank))];
@@ -71,11 +125,11 @@ impl Method for Elora {
         "elora"
     }
 
-    fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
+    fn attach(&self, layers: &[Layer], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
         let config = &self.0;
-        check_sites(sites, config.rank, WIDTHS)?;
-        let shared = config.shared.then(|| self.shared_pair(sites, device));
-        let adapter = |site: &Site| -> Box<dyn Adapter> {
+        check_layers(layers, config.rank, WIDTHS)?;
+        let shared = config.shared.then(|| self.shared_pair(layers, device));
+        let adapter = |Layer { site, .. }: &Layer| -> Box<dyn Adapter> {
             let (a, b) = match &shared {
                 Some((a, b)) => (a.shallow_clone(), b.shallow_clone()),
                 None => {
@@ -92,12 +146,20 @@ impl Method for Elora {
                 b,
                 d: constant([config.rank], config.d_initial, device).set_requires_grad(true),
                 b_vec: constant([site.out_features], 0.0, device).set_requires_grad(true),
-                shared: config.shared,
+                specs: self.tensors(),
                 dropout: config.dropout,
                 training: false,
             })
         };
-        Ok(sites.iter().map(adapter).collect())
+        Ok(layers.iter().map(adapter).collect())
+    }
+
+    fn tensors(&self) -> &'static [TensorSpec] {
+        if self.0.shared {
+            &SHARED
+        } else {
+            &OWN
+        }
     }
 
     fn trainable_count(&self, site: &Site) -> i64 {
@@ -108,14 +170,14 @@ impl Method for Elora {
 /// One ELoRA path.
 #[derive(Debug)]
 struct EloraAdapter {
-    site: Site,
+    site: Arc<Site>,
+    specs: &'static [TensorSpec],
     /// Down-projection, `[rank, at least in_features]`.
     a: Tensor,
     /// Up-projection, `[at least out_features, rank]`.
     b: Tensor,
     d: Tensor,
     b_vec: Tensor,
-    shared: bool,
     dropout: f64,
     training: bool,
 }
@@ -130,10 +192,14 @@ impl EloraAdapter {
     fn up(&self) -> Tensor {
         self.b.narrow(0, 0, self.site.out_features) * self.b_vec.unsqueeze(1)
     }
+
+    fn pair(&self) -> LowRank {
+        LowRank { down: self.a() * self.d.unsqueeze(1), up: self.up() }
+    }
 }
 
 impl Adapter for EloraAdapter {
-    fn site(&self) -> &Site {
+    fn site(&self) -> &Arc<Site> {
         &self.site
     }
 
@@ -152,21 +218,17 @@ impl Adapter for EloraAdapter {
         add_path(x, &tokens, weight, bias, &h, &self.up())
     }
 
-    fn folded(&self) -> LowRank {
-        LowRank { down: self.a() * self.d.unsqueeze(1), up: self.up() }
+    fn low_rank(&self) -> Option<LowRank> {
+        Some(self.pair())
+    }
+
+    fn merged(&self, weight: &Tensor) -> Tensor {
+        self.pair().merged(weight)
     }
 
     fn tensors(&self) -> Vec<AdapterTensor> {
-        let pair = |name, tensor| AdapterTensor {
-            shared: self.shared,
-            ..AdapterTensor::new(name, name, Role::Projection, tensor)
-        };
-        vec![
-            pair("vera_A", &self.a),
-            pair("vera_B", &self.b),
-            AdapterTensor::new("vera_lambda_d", "vera_lambda_d", Role::Vector, &self.d),
-            AdapterTensor::new("vera_lambda_b", "vera_lambda_b", Role::Vector, &self.b_vec),
-        ]
+        let tensors = [&self.a, &self.b, &self.d, &self.b_vec];
+        self.specs.iter().zip(tensors).map(|(spec, t)| AdapterTensor::new(*spec, t)).collect()
     }
 
     fn set_training(&mut self, on: bool) {

@@ -43,7 +43,8 @@ pub(super) fn kaiming_uniform(shape: [i64; 2], seed: u64, name: &str, device: De
         .to_device(device)
 }
 
-/// Normal values with mean 0, fp32 on the CPU, for the new weights of a task head.
+/// Normal values with mean 0, of a `shape` such as `[rows, columns]`, fp32 on the CPU: for the new
+/// weights of a task head.
 pub fn normal(shape: &[i64], std: f64, seed: u64, name: &str) -> Tensor {
     // Box and Muller; 1 - u lies in (0, 1], where the logarithm is finite.
     let draw = |random: &mut SplitMix64| {

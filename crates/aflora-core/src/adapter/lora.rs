@@ -1,25 +1,38 @@
 //! LoRA (Hu et al. 2022), the reference of every comparison: y = W0 x + s · B (A x), with
 //! s = alpha / rank, or alpha / √rank as rsLoRA has it (Kalajdzievski 2023).
 
+use super::checks::{check_dropout, check_layers};
+use super::factored::Factored;
 use super::init::{constant, lora_uniform};
-use super::{check_dropout, check_sites, Adapter, AdapterTensor, LowRank, Method, Role, Site};
+use super::peft::{Allowed, AllowedKeys, Peft, PeftSetting, PeftType, PeftValue};
+use super::site::{Layer, Site};
+use super::tensor::{Role, TensorSpec};
+use super::traits::{Adapter, Method, MethodSettings};
 use crate::error::check;
-use crate::kernels::{self, LowRankPath};
 use crate::Result;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Device;
+
+/// A and B.
+pub(super) const TENSORS: [TensorSpec; 2] = [
+    TensorSpec::new("lora_A", "lora_A.weight", Role::Projection, Some(0)),
+    TensorSpec::new("lora_B", "lora_B.weight", Role::Projection, Some(1)),
+];
 
 /// LoRA's settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
-    /// Rank of A and B.
+    /// Of A and B: more can learn more, and is more to train and to store.
     pub rank: i64,
-    /// The path is scaled by `alpha / rank`.
+    /// The path is scaled by alpha / rank: more acts like a higher rate.
     pub alpha: f64,
-    /// Scales by `alpha / √rank` instead (rsLoRA).
+    /// Scales by alpha / √rank instead, which lets high ranks learn.
+    ///
+    /// rsLoRA.
     pub rslora: bool,
-    /// Dropout on the adapter's input.
+    /// Share of the adapter's input that is dropped out: against overfitting, at the cost of speed.
     pub dropout: f64,
 }
 
@@ -30,17 +43,78 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
-    fn scale(&self, rank: i64) -> f64 {
-        self.alpha / if self.rslora { (rank as f64).sqrt() } else { rank as f64 }
+    /// s.
+    pub(super) fn scale(&self) -> f64 {
+        let rank = self.rank as f64;
+        self.alpha / if self.rslora { rank.sqrt() } else { rank }
     }
 }
+
+impl MethodSettings for LoraConfig {
+    fn build(&self) -> Result<Box<dyn Method>> {
+        Ok(Box::new(Lora::new(self.clone())?))
+    }
+
+    fn rank(&self) -> Option<i64> {
+        Some(self.rank)
+    }
+
+    fn peft(&self) -> Option<&'static Peft> {
+        Some(&PEFT)
+    }
+}
+
+/// LoRA as PEFT has it.
+pub(super) const PEFT: Peft = Peft {
+    peft_type: "LORA",
+    switches: &[],
+    settings: &[
+        PeftSetting::new("r", "rank", PeftType::Whole(8)),
+        PeftSetting::new("lora_alpha", "alpha", PeftType::Number(8.0)),
+        PeftSetting::new("lora_dropout", "dropout", PeftType::Number(0.0)),
+        PeftSetting::new("use_rslora", "rslora", PeftType::Switch),
+    ],
+    fixed: &[],
+    written: &[
+        ("bias", PeftValue::Text("none")),
+        ("fan_in_fan_out", PeftValue::Flag(false)),
+        ("init_lora_weights", PeftValue::Flag(true)),
+    ],
+    allowed: &[STARTS],
+};
+
+/// What folders of LoRA and of what PEFT derives from it may say beside their settings.
+pub(super) const STARTS: AllowedKeys = &[
+    ("rank_pattern", Allowed::Values(&["{}"])),
+    ("alpha_pattern", Allowed::Values(&["{}"])),
+    // Those that leave the base model's weights alone: the file's own values replace the start.
+    (
+        "init_lora_weights",
+        Allowed::Unless(
+            &["true", r#""gaussian""#, r#""eva""#, r#""orthogonal""#, r#""mica""#],
+            "which changes the base model's weights when the adapter is attached; PEFT's \
+             `save_pretrained(…, path_initial_model_for_weight_conversion=…)` makes plain LoRA of it",
+        ),
+    ),
+    // Settings of a start: they count where `init_lora_weights` asks for it.
+    ("loftq_config", Allowed::Anything),
+    ("eva_config", Allowed::Anything),
+    ("corda_config", Allowed::Anything),
+    ("lora_ga_config", Allowed::Anything),
+    // Settings of switches that must be off: `megatron_config`, `use_qalora`.
+    ("megatron_core", Allowed::Anything),
+    ("qalora_group_size", Allowed::Anything),
+];
 
 /// The method: puts LoRA paths on layers.
 #[derive(Debug, Clone)]
 pub struct Lora(LoraConfig);
 
 impl Lora {
-    /// Checks the settings.
+    /// The method with these settings.
+    ///
+    /// # Errors
+    /// A setting is out of its range: which, and what it must be.
     pub fn new(config: LoraConfig) -> Result<Self> {
         let LoraConfig { rank, alpha, dropout, .. } = config;
         check("rank", rank, rank > 0, "a positive number")?;
@@ -55,69 +129,22 @@ impl Method for Lora {
         "lora"
     }
 
-    fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
-        let rank = self.0.rank;
-        check_sites(sites, rank, 1)?;
-        let adapter = |site: &Site| -> Box<dyn Adapter> {
+    fn attach(&self, layers: &[Layer], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
+        let LoraConfig { rank, dropout, .. } = self.0;
+        check_layers(layers, rank, 1)?;
+        let adapter = |Layer { site, .. }: &Layer| -> Box<dyn Adapter> {
             let a = lora_uniform([rank, site.in_features], seed, &site.name, device);
             let b = constant([site.out_features, rank], 0.0, device);
-            Box::new(LoraAdapter {
-                site: site.clone(),
-                a: a.set_requires_grad(true),
-                b: b.set_requires_grad(true),
-                config: self.0.clone(),
-                training: false,
-            })
+            Box::new(Factored::new(site, &TENSORS, [a, b], None, self.0.scale(), dropout))
         };
-        Ok(sites.iter().map(adapter).collect())
+        Ok(layers.iter().map(adapter).collect())
+    }
+
+    fn tensors(&self) -> &'static [TensorSpec] {
+        &TENSORS
     }
 
     fn trainable_count(&self, site: &Site) -> i64 {
         self.0.rank * (site.in_features + site.out_features)
-    }
-}
-
-/// One LoRA path.
-#[derive(Debug)]
-struct LoraAdapter {
-    site: Site,
-    /// Down-projection A, `[rank, in_features]`.
-    a: Tensor,
-    /// Up-projection B, `[out_features, rank]`.
-    b: Tensor,
-    config: LoraConfig,
-    training: bool,
-}
-
-impl Adapter for LoraAdapter {
-    fn site(&self) -> &Site {
-        &self.site
-    }
-
-    fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let scale = self.config.scale(self.rank());
-        let path = LowRankPath { down: &self.a, d: None, up: &self.b, b: None, scale };
-        let dropout = self.training.then_some(self.config.dropout);
-        kernels::low_rank(x, weight, bias, &path, dropout)
-    }
-
-    fn folded(&self) -> LowRank {
-        let down = &self.a * self.config.scale(self.rank());
-        LowRank { down, up: self.b.shallow_clone() }
-    }
-
-    fn tensors(&self) -> Vec<AdapterTensor> {
-        vec![
-            AdapterTensor::new("lora_A", "lora_A.weight", Role::Projection, &self.a),
-            AdapterTensor::new("lora_B", "lora_B.weight", Role::Projection, &self.b),
-        ]
-    }
-
-    fn set_training(&mut self, on: bool) {
-        self.training = on;
-    }
-
-    fn rank(&self) -> i64 {
-        self.a.size()[0]
     }
 }

@@ -1,58 +1,84 @@
-//! Every method by its name, with its settings: what configuration files and adapter folders say.
+//! The table of all methods: what configuration files and adapter folders call them, and the
+//! settings of each, whose file says all else.
 
-use super::{
-    AdaLora, AdaLoraConfig, Aflora, AfloraConfig, AfloraRank, AfloraRankConfig, Elora, EloraConfig,
-    Lora, LoraConfig, Method, Plain, Sora, SoraConfig,
-};
+use super::traits::{Method, MethodSettings};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 
-/// A method and its settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "method", rename_all = "snake_case")]
-pub enum MethodConfig {
+/// Makes the table of the methods' names, further names after `|`, and settings.
+macro_rules! methods {
+    ($(
+        #[doc = $about:literal]
+        $name:literal $(| $also:literal)* => $variant:ident($settings:ty),
+    )*) => {
+        /// A method and its settings.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        #[serde(tag = "method")]
+        pub enum MethodConfig {
+            $(
+                #[doc = $about]
+                #[serde(rename = $name $(, alias = $also)*)]
+                $variant($settings),
+            )*
+        }
+
+        impl MethodConfig {
+            /// The names of all methods.
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+            /// The method of that name with its defaults.
+            pub fn defaults(name: &str) -> Option<MethodConfig> {
+                match name {
+                    $( $name $(| $also)* => Some(MethodConfig::$variant(Default::default())), )*
+                    _ => None,
+                }
+            }
+
+            /// Its name.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $( MethodConfig::$variant(_) => $name, )*
+                }
+            }
+
+            /// Its settings.
+            pub fn settings(&self) -> &dyn MethodSettings {
+                match self {
+                    $( MethodConfig::$variant(settings) => settings, )*
+                }
+            }
+        }
+    };
+}
+
+methods! {
     /// Adaptive freezing of low-rank adaptation.
-    Aflora(AfloraConfig),
+    "aflora" => Aflora(super::aflora::AfloraConfig),
     /// Low-rank adaptation.
-    Lora(LoraConfig),
+    "lora" => Lora(super::lora::LoraConfig),
+    /// LoRA that turns the rows of a weight, and a vector of their lengths.
+    "dora" => Dora(super::dora::DoraConfig),
     /// Vectors beside one shared random pair.
-    #[serde(alias = "vera")]
-    Elora(EloraConfig),
+    "elora" | "vera" => Elora(super::elora::EloraConfig),
     /// A singular value decomposition, to a rank budget.
-    #[serde(rename = "adalora")]
-    AdaLora(AdaLoraConfig),
+    "adalora" => AdaLora(super::adalora::AdaLoraConfig),
     /// Low-rank matrices behind a sparse gate.
-    Sora(SoraConfig),
+    "sora" => Sora(super::sora::SoraConfig),
     /// AFLoRA by components, to a rank budget.
-    AfloraRank(AfloraRankConfig),
+    "aflora_rank" => AfloraRank(super::aflora_rank::AfloraRankConfig),
     /// All of the model's weights.
-    Full {},
+    "full" => Full(super::plain::FullConfig),
     /// The model's biases.
-    #[serde(rename = "bitfit")]
-    BitFit {},
+    "bitfit" => BitFit(super::plain::BitFitConfig),
     /// Only the head trains.
-    Head {},
+    "head" => Head(super::plain::HeadConfig),
 }
 
 impl MethodConfig {
-    /// The names of all methods.
-    pub const NAMES: [&'static str; 9] =
-        ["aflora", "lora", "elora", "adalora", "sora", "aflora_rank", "full", "bitfit", "head"];
-
-    /// The method of that name with its defaults.
-    pub fn defaults(name: &str) -> Option<MethodConfig> {
-        Some(match name {
-            "aflora" => MethodConfig::Aflora(AfloraConfig::default()),
-            "lora" => MethodConfig::Lora(LoraConfig::default()),
-            "elora" | "vera" => MethodConfig::Elora(EloraConfig::default()),
-            "adalora" => MethodConfig::AdaLora(AdaLoraConfig::default()),
-            "sora" => MethodConfig::Sora(SoraConfig::default()),
-            "aflora_rank" => MethodConfig::AfloraRank(AfloraRankConfig::default()),
-            "full" => MethodConfig::Full {},
-            "bitfit" => MethodConfig::BitFit {},
-            "head" => MethodConfig::Head {},
-            _ => return None,
-        })
+    /// All methods, with their defaults.
+    pub fn all() -> impl Iterator<Item = MethodConfig> {
+        Self::NAMES.iter().filter_map(|name| Self::defaults(name))
     }
 
     /// The method.
@@ -60,16 +86,6 @@ impl MethodConfig {
     /// # Errors
     /// A setting is out of range.
     pub fn build(&self) -> Result<Box<dyn Method>> {
-        Ok(match self.clone() {
-            MethodConfig::Aflora(config) => Box::new(Aflora::new(config)?),
-            MethodConfig::Lora(config) => Box::new(Lora::new(config)?),
-            MethodConfig::Elora(config) => Box::new(Elora::new(config)?),
-            MethodConfig::AdaLora(config) => Box::new(AdaLora::new(config)?),
-            MethodConfig::Sora(config) => Box::new(Sora::new(config)?),
-            MethodConfig::AfloraRank(config) => Box::new(AfloraRank::new(config)?),
-            MethodConfig::Full {} => Box::new(Plain::Full),
-            MethodConfig::BitFit {} => Box::new(Plain::BitFit),
-            MethodConfig::Head {} => Box::new(Plain::Head),
-        })
+        self.settings().build()
     }
 }

@@ -1,9 +1,43 @@
 //! Methods without adapters: all weights (`full`), the biases (`bitfit`, Ben Zaken et al. 2022),
 //! or nothing but the task head (`head`).
 
-use super::{Adapter, Method, Site};
+use super::site::{Layer, Site};
+use super::tensor::TensorSpec;
+use super::traits::{Adapter, Method, MethodSettings};
 use crate::Result;
+use serde::{Deserialize, Serialize};
 use tch::Device;
+
+/// Full fine-tuning has no settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct FullConfig {}
+
+/// BitFit has no settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BitFitConfig {}
+
+/// Training the head alone has no settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct HeadConfig {}
+
+/// Settings of which there are none.
+macro_rules! plain {
+    ($($settings:ty => $method:expr),*) => {
+        $( impl MethodSettings for $settings {
+            fn build(&self) -> Result<Box<dyn Method>> {
+                Ok(Box::new($method))
+            }
+        } )*
+    };
+}
+
+plain!(FullConfig => Plain::Full, BitFitConfig => Plain::BitFit, HeadConfig => Plain::Head);
 
 /// Which of the model's own weights train, beside the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +59,12 @@ impl Method for Plain {
         }
     }
 
-    fn attach(&self, _: &[Site], _: u64, _: Device) -> Result<Vec<Box<dyn Adapter>>> {
+    fn attach(&self, _: &[Layer], _: u64, _: Device) -> Result<Vec<Box<dyn Adapter>>> {
         Ok(Vec::new())
+    }
+
+    fn tensors(&self) -> &'static [TensorSpec] {
+        &[]
     }
 
     fn trainable_count(&self, _: &Site) -> i64 {

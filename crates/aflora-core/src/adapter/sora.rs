@@ -6,11 +6,12 @@
 //! ξ is not scaled by the learning rate, as in the authors' code; its second cut, of what is
 //! left below ξ after shrinking, is not taken over.
 
+use super::checks::{check_dropout, check_layers};
+use super::factored::Factored;
 use super::init::{constant, lora_uniform, normal};
-use super::{
-    check_dropout, check_sites, components_in_use, folded_forward, select_components, Adapter,
-    AdapterTensor, LowRank, Method, Role, Site,
-};
+use super::site::{Layer, Site};
+use super::tensor::{Role, TensorSpec};
+use super::traits::{Adapter, Method, MethodSettings};
 use crate::error::check;
 use crate::hook::Hook;
 use crate::optim::{Arena, Gradients, Parameter};
@@ -19,19 +20,31 @@ use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+/// A, B and the gate g, `[1, rank]`, as in the authors' code.
+const TENSORS: [TensorSpec; 3] = [
+    TensorSpec::new("lora_A", "lora_A.weight", Role::Projection, Some(0)),
+    TensorSpec::new("lora_B", "lora_B.weight", Role::Projection, Some(1)),
+    TensorSpec::new("gate", "gate", Role::Gate, Some(1)),
+];
+
 /// SoRA's settings; the defaults are those of the authors' STS-B script.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct SoraConfig {
     /// Rank at the start; gates at zero lower it.
     pub rank: i64,
-    /// The path is scaled by `alpha / rank`.
+    /// The path is scaled by alpha / rank: more acts like a higher rate.
     pub alpha: f64,
-    /// Dropout on the adapter's input.
+    /// Share of the adapter's input that is dropped out: against overfitting, at the cost of speed.
     pub dropout: f64,
-    /// λ, weight of the gates' mean size in the loss.
+    /// Weight of the gates' mean size in the loss: more means more zeros.
+    ///
+    /// λ.
     pub sparse_lambda: f64,
-    /// ξ, what a gate shrinks by after each update.
+    /// What a gate shrinks by after each update: more means more zeros.
+    ///
+    /// ξ.
     pub threshold: f64,
 }
 
@@ -41,12 +54,25 @@ impl Default for SoraConfig {
     }
 }
 
+impl MethodSettings for SoraConfig {
+    fn build(&self) -> Result<Box<dyn Method>> {
+        Ok(Box::new(Sora::new(self.clone())?))
+    }
+
+    fn rank(&self) -> Option<i64> {
+        Some(self.rank)
+    }
+}
+
 /// The method: puts gated low-rank paths on layers.
 #[derive(Debug, Clone)]
 pub struct Sora(SoraConfig);
 
 impl Sora {
-    /// Checks the settings.
+    /// The method with these settings.
+    ///
+    /// # Errors
+    /// A setting is out of its range: which, and what it must be.
     pub fn new(config: SoraConfig) -> Result<Self> {
         let SoraConfig { rank, alpha, dropout, sparse_lambda, threshold } = config;
         check("rank", rank, rank > 0, "a positive number")?;
@@ -64,24 +90,22 @@ impl Method for Sora {
         "sora"
     }
 
-    fn attach(&self, sites: &[Site], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
-        let rank = self.0.rank;
-        check_sites(sites, rank, 1)?;
-        let adapter = |site: &Site| -> Box<dyn Adapter> {
+    fn attach(&self, layers: &[Layer], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
+        let SoraConfig { rank, alpha, dropout, .. } = self.0;
+        check_layers(layers, rank, 1)?;
+        let scale = alpha / rank as f64;
+        let adapter = |Layer { site, .. }: &Layer| -> Box<dyn Adapter> {
             let a = lora_uniform([rank, site.in_features], seed, &site.name, device);
+            let b = constant([site.out_features, rank], 0.0, device);
             let gate = normal(&[1, rank], 1.0, seed, &format!("{}.gate", site.name));
-            Box::new(SoraAdapter {
-                site: site.clone(),
-                a: a.set_requires_grad(true),
-                b: constant([site.out_features, rank], 0.0, device).set_requires_grad(true),
-                gate: gate.to_device(device).set_requires_grad(true),
-                // Of the rank at the start, whatever is left of it.
-                scale: self.0.alpha / rank as f64,
-                dropout: self.0.dropout,
-                training: false,
-            })
+            let gate = Some(gate.to_device(device));
+            Box::new(Factored::new(site, &TENSORS, [a, b], gate, scale, dropout))
         };
-        Ok(sites.iter().map(adapter).collect())
+        Ok(layers.iter().map(adapter).collect())
+    }
+
+    fn tensors(&self) -> &'static [TensorSpec] {
+        &TENSORS
     }
 
     fn trainable_count(&self, site: &Site) -> i64 {
@@ -90,74 +114,6 @@ impl Method for Sora {
 
     fn hook(&self, _: RunLength, _: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
         Ok(Some(Box::new(Shrink { config: self.0.clone() })))
-    }
-}
-
-/// One SoRA path.
-#[derive(Debug)]
-struct SoraAdapter {
-    site: Site,
-    a: Tensor,
-    b: Tensor,
-    /// `[1, rank]`, as in the authors' code.
-    gate: Tensor,
-    scale: f64,
-    dropout: f64,
-    training: bool,
-}
-
-impl SoraAdapter {
-    /// scale · gᵀ ⊙ A, rows scaled.
-    fn down(&self) -> Tensor {
-        &self.a * (self.gate.tr() * self.scale)
-    }
-}
-
-impl Adapter for SoraAdapter {
-    fn site(&self) -> &Site {
-        &self.site
-    }
-
-    fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        folded_forward(self, x, weight, bias, self.training.then_some(self.dropout))
-    }
-
-    fn folded(&self) -> LowRank {
-        LowRank { down: self.down(), up: self.b.shallow_clone() }
-    }
-
-    fn tensors(&self) -> Vec<AdapterTensor> {
-        vec![
-            AdapterTensor::new("lora_A", "lora_A.weight", Role::Projection, &self.a),
-            AdapterTensor::new("lora_B", "lora_B.weight", Role::Projection, &self.b),
-            AdapterTensor::new("gate", "gate", Role::Gate, &self.gate),
-        ]
-    }
-
-    fn set_training(&mut self, on: bool) {
-        self.training = on;
-    }
-
-    fn rank(&self) -> i64 {
-        self.a.size()[0]
-    }
-
-    fn saved(&self) -> Vec<AdapterTensor> {
-        let kept = components_in_use(&self.gate);
-        let along = |name: &str| Some(if name == "lora_A" { 0 } else { 1 });
-        select_components(self.tensors(), &kept, along)
-    }
-
-    fn set_rank(&mut self, rank: i64) -> Result<()> {
-        let Site { in_features, out_features, .. } = self.site;
-        for (tensor, shape) in [
-            (&mut self.a, [rank, in_features]),
-            (&mut self.b, [out_features, rank]),
-            (&mut self.gate, [1, rank]),
-        ] {
-            *tensor = constant(shape, 0.0, tensor.device()).set_requires_grad(true);
-        }
-        Ok(())
     }
 }
 
@@ -173,7 +129,7 @@ impl Hook for Shrink {
         else {
             return Ok(None);
         };
-        let flat: Vec<Tensor> = gates.leaves().map(|(_, leaf)| leaf.reshape([-1])).collect();
+        let flat: Vec<Tensor> = gates.parameters().map(|gate| gate.leaf.reshape([-1])).collect();
         Ok(Some(Tensor::cat(&flat, 0).abs().mean(Kind::Float) * self.config.sparse_lambda))
     }
 

@@ -1,18 +1,19 @@
 //! A frozen linear layer with an adapter beside it, for models built from `tch::nn` modules.
 
-use super::{Adapter, Method, Site};
-use crate::{Block, Error, Result};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use super::site::{Block, Layer, Site};
+use super::traits::{Adapter, Method};
+use crate::{Error, Result};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::{nn, Tensor};
 
-/// A frozen [`nn::Linear`] and the low-rank path beside it.
+/// A frozen [`nn::Linear`] and the adapter beside it.
 #[derive(Debug)]
 pub struct AdaptedLinear {
     weight: Tensor,
     bias: Option<Tensor>,
     // Behind a lock because `nn::Module` wants shared references while training is switched.
     adapter: Mutex<Box<dyn Adapter>>,
-    /// W0 + delta, while merged.
+    /// The adapter's weight for both, while merged.
     merged: Mutex<Option<Tensor>>,
 }
 
@@ -37,6 +38,9 @@ impl AdaptedLinear {
 
     /// [`wrap`](Self::wrap) for several layers at once, as methods need that share something
     /// between layers (ELoRA's random pair).
+    ///
+    /// # Errors
+    /// As [`wrap`](Self::wrap), of any of the layers; or two of them share a name.
     pub fn wrap_all(
         layers: Vec<(&str, nn::Linear, Block)>,
         method: &dyn Method,
@@ -45,9 +49,11 @@ impl AdaptedLinear {
         if !method.adapts() {
             return Err(Error::NoAdapters(method.name()));
         }
-        let sites = layers.iter().map(|(name, linear, block)| match linear.ws.size()[..] {
+        let seen = layers.iter().map(|(name, linear, block)| match linear.ws.size()[..] {
             [out_features, in_features] => {
-                Ok(Site { name: name.to_string(), in_features, out_features, block: *block })
+                let site = Arc::new(Site::new(*name, in_features, out_features, *block));
+                let bias = linear.bs.as_ref().map(Tensor::shallow_clone);
+                Ok(Layer { site, weight: Some(linear.ws.shallow_clone()), bias })
             }
             _ => Err(Error::Shape {
                 site: name.to_string(),
@@ -56,9 +62,9 @@ impl AdaptedLinear {
                 expected: vec![-1, -1],
             }),
         });
-        let sites: Vec<Site> = sites.collect::<Result<_>>()?;
+        let seen: Vec<Layer> = seen.collect::<Result<_>>()?;
         let device = layers.first().map_or(tch::Device::Cpu, |(_, linear, _)| linear.ws.device());
-        let adapters = method.attach(&sites, seed, device)?;
+        let adapters = method.attach(&seen, seed, device)?;
         let wrap = |((_, linear, _), adapter): ((&str, nn::Linear, Block), _)| AdaptedLinear {
             weight: linear.ws.set_requires_grad(false),
             bias: linear.bs.map(|b| b.set_requires_grad(false)),
@@ -74,7 +80,7 @@ impl AdaptedLinear {
         self.adapter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Computes with W0 + delta in one product from now on, for inference without the path's
+    /// Computes with one merged weight from now on, for inference without the path's
     /// cost. What the adapter learns afterwards has no effect until it is merged again.
     pub fn merge(&self) {
         let merged = self.merged_weight();
@@ -91,13 +97,9 @@ impl AdaptedLinear {
         nn::Linear { ws: self.merged_weight(), bs: self.bias.as_ref().map(Tensor::copy) }
     }
 
-    /// W0 + delta, rounded once to the kind of W0.
+    /// The merged weight, rounded once to the kind of W0.
     fn merged_weight(&self) -> Tensor {
-        tch::no_grad(|| {
-            let delta = self.adapter().delta();
-            let sum = self.weight.to_kind(delta.kind()) + delta;
-            sum.to_kind(self.weight.kind())
-        })
+        tch::no_grad(|| self.adapter().merged(&self.weight).to_kind(self.weight.kind()))
     }
 }
 

@@ -124,10 +124,10 @@ impl FreezeController {
             Rule::MatrixRank => matrix_rank(&means, self.candidates, ratio),
         };
         let matrices = group
-            .names()
+            .parameters()
             .zip(means)
             .zip(freeze)
-            .map(|((name, score), frozen)| MatrixScore { name: name.to_string(), score, frozen })
+            .map(|((p, score), frozen)| MatrixScore { name: p.name.clone(), score, frozen })
             .collect();
         Ok(FreezeCheck { step: t, ratio, threshold, matrices })
     }

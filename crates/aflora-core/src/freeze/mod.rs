@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 /// When projection matrices freeze (Table 4's three rows).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FreezeMode {
     /// By score and schedule, during training.
@@ -40,27 +41,37 @@ pub enum FreezeMode {
 
 /// Settings of adaptive freezing; the defaults are those of the released GLUE code.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct FreezeConfig {
-    /// Whether and when to freeze.
+    /// Whether and when projection matrices freeze: by score and schedule, never, or before the
+    /// first step.
     pub mode: FreezeMode,
-    /// From scores to the matrices that freeze.
+    /// From scores to what freezes: the released code's rule, which is quick, or the text's, which
+    /// is gradual.
     pub rule: Rule,
-    /// What the score looks at.
+    /// What an element's score looks at: |g|, the paper's; |p·g|; or |g/p|.
     pub score: Score,
-    /// β₁, smoothing of the sensitivity Ī (Eq. 3).
+    /// Smoothing of the sensitivity (Eq. 3): more is steadier, and later.
+    ///
+    /// β₁ of Ī.
     pub beta1: f64,
-    /// β₂, smoothing of the uncertainty Ū (Eq. 4).
+    /// Smoothing of the uncertainty (Eq. 4): more is steadier, and later.
+    ///
+    /// β₂ of Ū.
     pub beta2: f64,
-    /// Nothing freezes before the end of this initial span.
+    /// Nothing freezes in this first span: longer trains further; less in a short run.
     pub t_i: Span,
-    /// Everything is frozen during this final span.
+    /// Everything is frozen in this last span: longer is cheaper.
     pub t_f: Span,
-    /// ΔT: steps between two tests (and the averaging window) of `element_quantile`.
+    /// Steps between two tests, and the window of the score.
+    ///
+    /// ΔT of `element_quantile`.
     pub interval: u64,
-    /// The shape of r(t) between both ends.
+    /// The shape of r(t) between both ends (Eq. 5): 1 - (1 - x)^exponent, most at first; or
+    /// x^exponent, few at first.
     pub curve: Curve,
-    /// The curve's exponent.
+    /// The curve's exponent: more freezes earlier (ease_out), or later (ease_in).
     pub exponent: f64,
 }
 

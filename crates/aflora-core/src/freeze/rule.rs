@@ -14,6 +14,7 @@ use tch::{Kind, Tensor};
 
 /// How scores become freezes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// The released code. I is the mean |g| over a window of ΔT steps; Ī and Ū move once a

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 /// How r(t) rises from 0 to 1; x is the progress between both ends, e the exponent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Curve {
     /// 1 - (1 - x)^e: fast first. The paper's Eq. 5 with e = 3.

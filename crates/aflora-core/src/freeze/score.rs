@@ -49,6 +49,7 @@ impl Smoothed {
 /// An element that is exactly zero has sensitivity zero under all three: |p·g| says so, the
 /// released code's |sign(p)·g| does too, and |g / p| has no better value there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Score {
     /// |g|, the paper's choice.

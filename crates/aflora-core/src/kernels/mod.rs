@@ -1,7 +1,7 @@
 //! The one door to kernels: what adapters and models compute that a GPU does better in one go.
 //!
-//! Each function takes tensors and chooses: on a GPU, where [`aflora_cuda`] is loaded and takes
-//! the tensors, its fused kernel; everywhere else libtorch's own operations. Both are nodes of
+//! A function takes tensors and chooses: on a GPU, where [`aflora_cuda`] is loaded and takes the
+//! tensors, its fused kernel; everywhere else libtorch's own operations. Both are nodes of
 //! libtorch's graph, and the caller need not know which it was.
 //!
 //! | function | computes |
@@ -9,6 +9,9 @@
 //! | [`low_rank`] | a frozen linear layer with a low-rank path beside it |
 //! | [`add_layer_norm`] | LayerNorm of a sum, after dropout |
 //! | [`disentangled`] | DeBERTa's attention, fused or not at all |
+//!
+//! The last is an exception: fused, tokens and positions are projected in one product, so the
+//! model has to know before it projects anything, and asks [`fuses`].
 
 mod add_norm;
 mod low_rank;

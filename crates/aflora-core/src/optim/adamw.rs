@@ -22,6 +22,7 @@ const SECOND: &str = "adamw.exp_avg_sq";
 
 /// AdamW's constants; the rate and decay are each group's own.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWConfig {
     /// Decay of the first moment.
@@ -39,7 +40,7 @@ impl Default for AdamWConfig {
 }
 
 /// A stretch of a group that still trains, and what its update needs.
-struct Run {
+struct Stretch {
     values: Tensor,
     first: Tensor,
     second: Tensor,
@@ -81,9 +82,9 @@ impl AdamW {
         }
         tch::no_grad(|| {
             let (first, second) = (group.state(FIRST), group.state(SECOND));
-            for run in group.live() {
-                let part = |t: &Tensor| t.narrow(0, run.start, run.end - run.start);
-                self.update_run(Run {
+            for live in group.live() {
+                let part = |t: &Tensor| t.narrow(0, live.start, live.end - live.start);
+                self.update_stretch(Stretch {
                     values: part(group.values()),
                     first: part(&first),
                     second: part(&second),
@@ -96,9 +97,9 @@ impl AdamW {
         });
     }
 
-    fn update_run(&self, run: Run) {
+    fn update_stretch(&self, stretch: Stretch) {
         let AdamWConfig { beta1, beta2, eps } = self.0;
-        let Run { mut values, mut first, mut second, gradient, t, lr, decay } = run;
+        let Stretch { mut values, mut first, mut second, gradient, t, lr, decay } = stretch;
         let _ = first.lerp_(&gradient, 1.0 - beta1);
         let _ = second.g_mul_scalar_(beta2);
         let _ = second.addcmul_(&(&gradient * (1.0 - beta2)), &gradient);

@@ -9,6 +9,7 @@
 //! over [`Group::live`] stretches alone, so a frozen matrix cannot move again, by construction
 //! and not by a mask. State that only frozen parameters had is given back.
 
+use super::parameter::Parameter;
 use crate::adapter::Role;
 use crate::{Checkpoints, Error, Result};
 use std::borrow::Cow;
@@ -18,17 +19,6 @@ use tch::{Device, Kind, Tensor};
 
 /// Groups begin at multiples of this many numbers, for kernels that read several at once.
 const ALIGNMENT: i64 = 4;
-
-/// A tensor to train.
-#[derive(Debug)]
-pub struct Parameter {
-    /// Its full name, unique in the model.
-    pub name: String,
-    /// Its optimiser group.
-    pub role: Role,
-    /// The leaf; fp32.
-    pub leaf: Tensor,
-}
 
 /// The gradients of one step in one flat buffer, laid out like the arena's values; zero where
 /// a parameter is frozen.
@@ -111,15 +101,10 @@ impl Group {
         self.members.iter().filter(|m| m.live)
     }
 
-    /// The names of the parameters that train, in buffer order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.live_members().map(|m| m.parameter.name.as_str())
-    }
-
-    /// The names and leaves of the parameters that train, in buffer order; a leaf has its own
-    /// shape, such as `[rank, in_features]`.
-    pub fn leaves(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.live_members().map(|m| (m.parameter.name.as_str(), &m.parameter.leaf))
+    /// The parameters that train, in buffer order; a leaf has its own shape, such as
+    /// `[rank, in_features]`.
+    pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+        self.live_members().map(|m| &m.parameter)
     }
 
     /// A buffer that goes with the values, `[n]`, zero at first; a handle to it, not a copy.
@@ -309,13 +294,13 @@ impl Arena {
             return Err(Error::Loss { shape: loss.size(), requires_grad: loss.requires_grad() });
         }
         let leaves: Vec<&Tensor> =
-            self.groups.values().flat_map(Group::leaves).map(|(_, leaf)| leaf).collect();
+            self.groups.values().flat_map(Group::parameters).map(|p| &p.leaf).collect();
         let mut gradients = checkpoints.gradients(loss, &leaves)?.into_iter();
         tch::no_grad(|| {
             for (role, group) in &self.groups {
                 let Some(buffer) = sum.groups.get(role) else { continue };
-                let mut found = group.leaves().zip(&mut gradients).map(|((_, leaf), gradient)| {
-                    let gradient = if gradient.defined() { gradient } else { leaf.zeros_like() };
+                let mut found = group.parameters().zip(&mut gradients).map(|(p, gradient)| {
+                    let gradient = if gradient.defined() { gradient } else { p.leaf.zeros_like() };
                     gradient.reshape([-1])
                 });
                 for run in &group.live {

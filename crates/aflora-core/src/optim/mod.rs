@@ -4,12 +4,14 @@ mod adamw;
 mod arena;
 mod clip;
 mod guard;
+mod parameter;
 mod schedule;
 mod state;
 
 pub use adamw::{AdamW, AdamWConfig};
-pub use arena::{Arena, Gradients, Group, Parameter};
+pub use arena::{Arena, Gradients, Group};
 pub use clip::clip_global_norm;
 pub(crate) use clip::{clip_to, joint_norm};
 pub(crate) use guard::{guard, Skipped};
+pub use parameter::Parameter;
 pub use schedule::LinearWarmup;

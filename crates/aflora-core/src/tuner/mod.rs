@@ -161,8 +161,8 @@ impl Tuner {
             let moments = self.optimiser.first_moment(group);
             let largest: Vec<Tensor> = group.slices(&moments).map(|m| m.abs().max()).collect();
             let largest = Vec::<f64>::try_from(Tensor::stack(&largest, 0).to_kind(Kind::Double))?;
-            let still = group.names().zip(largest).filter(|(_, largest)| *largest == 0.0);
-            names.extend(still.map(|(name, _)| name.to_string()));
+            let still = group.parameters().zip(largest).filter(|(_, largest)| *largest == 0.0);
+            names.extend(still.map(|(parameter, _)| parameter.name.clone()));
         }
         Ok(names)
     }

@@ -1,122 +1,45 @@
-//! What an `adapter_config.json` may say: a list of the keys that may be switched on, and with
-//! which values.
-//!
-//! PEFT gains switches with every version, and most change what an adapter computes, or even the
-//! weights that it is attached to. So whatever is not listed here must be off: a known switch that
-//! is not built, one of a later version, or a slip of the pen.
+//! What an `adapter_config.json` may say: the keys of every method, and those that the method
+//! itself lists ([`Peft`]). All else must be off: a known switch that is not built, one of a later
+//! version of PEFT, or a slip of the pen.
 
+use aflora_core::adapter::peft::{Allowed, AllowedKeys, Peft, PeftType};
 use serde_json::{Map, Value};
 
-/// What a key may hold beside what is off.
-enum Allowed {
-    /// Anything: it is read elsewhere here, or says nothing about a trained adapter.
-    Anything,
-    /// One of these values, as JSON.
-    Values(&'static [&'static str]),
-    /// One of these values, as JSON, and why no other.
-    Unless(&'static [&'static str], &'static str),
-}
-
-use Allowed::{Anything, Unless, Values};
-
-/// A switch that is built, or that says nothing about a trained adapter.
-const EITHER_WAY: Allowed = Values(&["true"]);
-
-type Keys = &'static [(&'static str, Allowed)];
-
 /// Of every method, PEFT's and ours.
-const COMMON: Keys = &[
-    ("peft_type", Anything),
-    ("task_type", Values(&[r#""SEQ_CLS""#, r#""CAUSAL_LM""#, r#""SEQ_2_SEQ_LM""#])),
+const COMMON: AllowedKeys = &[
+    ("peft_type", Allowed::Anything),
+    ("task_type", Allowed::Values(&[r#""SEQ_CLS""#, r#""CAUSAL_LM""#, r#""SEQ_2_SEQ_LM""#])),
     // Where it comes from.
-    ("peft_version", Anything),
-    ("base_model_name_or_path", Anything),
-    ("revision", Anything),
-    ("auto_mapping", Anything),
-    ("inference_mode", EITHER_WAY),
+    ("peft_version", Allowed::Anything),
+    ("base_model_name_or_path", Allowed::Anything),
+    ("revision", Allowed::Anything),
+    ("auto_mapping", Allowed::Anything),
+    ("inference_mode", Allowed::EITHER_WAY),
     // Which layers: those that have tensors in the file count.
-    ("target_modules", Anything),
-    ("exclude_modules", Anything),
-    ("layers_to_transform", Anything),
-    ("layers_pattern", Anything),
-    ("modules_to_save", Anything),
+    ("target_modules", Allowed::Anything),
+    ("exclude_modules", Allowed::Anything),
+    ("layers_to_transform", Allowed::Anything),
+    ("layers_pattern", Allowed::Anything),
+    ("modules_to_save", Allowed::Anything),
     // How the weights lie is the layers' own affair, as PEFT has it too.
-    ("fan_in_fan_out", EITHER_WAY),
-    ("bias", Values(&[r#""none""#])),
-];
-
-const LORA: Keys = &[
-    ("r", Anything),
-    ("lora_alpha", Anything),
-    ("lora_dropout", Anything),
-    ("use_rslora", EITHER_WAY),
-    ("rank_pattern", Values(&["{}"])),
-    ("alpha_pattern", Values(&["{}"])),
-    // Those that leave the base model's weights alone: the file's own values replace the start.
-    (
-        "init_lora_weights",
-        Unless(
-            &["true", r#""gaussian""#, r#""eva""#, r#""orthogonal""#, r#""mica""#],
-            "which changes the base model's weights when the adapter is attached; PEFT's \
-             `save_pretrained(…, path_initial_model_for_weight_conversion=…)` makes plain LoRA of it",
-        ),
-    ),
-    // Settings of a start: they count where `init_lora_weights` asks for it.
-    ("loftq_config", Anything),
-    ("eva_config", Anything),
-    ("corda_config", Anything),
-    ("lora_ga_config", Anything),
-    // Settings of switches that must be off: `megatron_config`, `use_qalora`.
-    ("megatron_core", Anything),
-    ("qalora_group_size", Anything),
-];
-
-const ADALORA: Keys = &[
-    ("init_r", Anything),
-    ("target_r", Anything),
-    ("tinit", Anything),
-    ("tfinal", Anything),
-    ("deltaT", Anything),
-    ("beta1", Anything),
-    ("beta2", Anything),
-    ("orth_reg_weight", Anything),
-    ("total_step", Anything),
-    // The tensors' own shapes say the same.
-    ("rank_pattern", Anything),
-];
-
-const VERA: Keys = &[
-    ("r", Anything),
-    ("vera_dropout", Anything),
-    ("d_initial", Anything),
-    ("projection_prng_key", Anything),
-    ("save_projection", EITHER_WAY),
-    ("init_weights", EITHER_WAY),
+    ("fan_in_fan_out", Allowed::EITHER_WAY),
+    ("bias", Allowed::Values(&[r#""none""#])),
 ];
 
 /// Of the methods that PEFT does not know.
-const OURS: Keys = &[("aflora", Anything)];
+const OURS: AllowedKeys = &[("aflora", Allowed::Anything)];
 
-/// Refuses the first key that is switched on and may not be.
+/// Refuses the first key that is switched on and may not be, in the configuration of a method
+/// of PEFT's, or of one that only we have.
 ///
 /// # Errors
 /// The key with its value, and what it may be.
-pub(super) fn check(kind: &str, keys: &Map<String, Value>) -> Result<(), String> {
-    let own: &[Keys] = match kind {
-        "LORA" => &[LORA],
-        "ADALORA" => &[ADALORA, LORA],
-        "VERA" => &[VERA],
-        _ => &[OURS],
-    };
-    let listed = |key: &str| {
-        let mut lists = std::iter::once(&COMMON).chain(own);
-        lists.find_map(|list| list.iter().find(|(name, _)| *name == key)).map(|(_, may)| may)
-    };
+pub(super) fn check(peft: Option<&Peft>, keys: &Map<String, Value>) -> Result<(), String> {
     for (key, value) in keys.iter().filter(|(_, value)| !is_off(value)) {
-        let (values, why) = match listed(key) {
-            Some(Anything) => continue,
-            Some(Values(values)) => (*values, "which is not built"),
-            Some(Unless(values, why)) => (*values, *why),
+        let (values, why) = match listed(peft, key) {
+            Some(Allowed::Anything) => continue,
+            Some(Allowed::Values(values)) => (values, "which is not built"),
+            Some(Allowed::Unless(values, why)) => (values, why),
             None => (&[][..], "which is not built"),
         };
         let text = value.to_string();
@@ -126,6 +49,23 @@ pub(super) fn check(kind: &str, keys: &Map<String, Value>) -> Result<(), String>
         }
     }
     Ok(())
+}
+
+/// What a key may hold, if it is listed.
+fn listed(peft: Option<&Peft>, key: &str) -> Option<Allowed> {
+    let further = peft.map_or(&[OURS][..], |peft| peft.allowed);
+    let mut lists = std::iter::once(&COMMON).chain(further);
+    let found = lists.find_map(|list| list.iter().find(|(name, _)| *name == key));
+    found.map(|(_, allowed)| *allowed).or_else(|| {
+        let peft = peft?;
+        let setting = peft.settings.iter().find(|setting| setting.theirs == key);
+        // A switch is one of both; a number is read, and refused if it is none.
+        let kind = setting.map(|setting| match setting.kind {
+            PeftType::Switch => Allowed::EITHER_WAY,
+            _ => Allowed::Anything,
+        });
+        kind.or(peft.switches.contains(&key).then_some(Allowed::EITHER_WAY))
+    })
 }
 
 /// Whether PEFT takes a value for none. An empty object is one: it stands for a switch with all its

@@ -1,11 +1,12 @@
 //! `adapter_config.json`: PEFT's settings of a method, and ours.
 //!
-//! LoRA, VeRA and AdaLoRA are written as PEFT writes them and read from what it writes. Methods
-//! that PEFT does not know (AFLoRA and others) carry their settings under the key `aflora`.
+//! Methods that PEFT knows are written as PEFT writes them and read from what it writes, by what
+//! their own files say of them ([`Peft`]). Others carry their settings under the key `aflora`.
 
 use super::allowed;
 use crate::backbone::Backbone;
-use aflora_core::adapter::{AdaLoraConfig, EloraConfig, LoraConfig, MethodConfig};
+use aflora_core::adapter::peft::{Peft, PeftType, PeftValue, Written};
+use aflora_core::adapter::MethodConfig;
 use aflora_core::{RunLength, Span};
 use serde_json::{json, Map, Value};
 
@@ -82,21 +83,18 @@ impl TaskType {
 }
 
 impl Description {
-    /// The file's content for an adapter on `sites`; `ranks` are the components of each site that
-    /// are left.
-    pub(super) fn to_json(&self, sites: &[String], ranks: &[i64]) -> Map<String, Value> {
-        let mut keys = match &self.method {
-            MethodConfig::Lora(config) => lora(config),
-            MethodConfig::Elora(config) if config.shared => vera(config),
-            MethodConfig::AdaLora(config) => self.adalora(config, sites, ranks),
-            own => {
-                let settings = serde_json::to_value(own).unwrap_or_default();
-                let name = settings["method"].as_str().unwrap_or_default().to_uppercase();
-                json!({ "peft_type": name, "aflora": settings })
+    /// The file's content for an adapter on layers with so many components left.
+    pub(super) fn to_json(&self, ranks: &[(String, i64)]) -> Map<String, Value> {
+        let settings = to_object(&self.method);
+        let mut all = match self.peft() {
+            Some(peft) => self.as_peft(peft, &settings, ranks),
+            None => {
+                let peft_type = self.method.name().to_uppercase();
+                to_object(&json!({ "peft_type": peft_type, "aflora": settings }))
             }
         };
-        let mut all = keys.as_object_mut().map(std::mem::take).unwrap_or_default();
         // Whole names, so that no other module of the model ends the same way.
+        let sites: Vec<&str> = ranks.iter().map(|(site, _)| site.as_str()).collect();
         all.insert("target_modules".into(), sites.into());
         all.insert("modules_to_save".into(), self.modules_to_save.clone().into());
         let base = self.base_model.as_ref();
@@ -107,42 +105,50 @@ impl Description {
         all
     }
 
-    fn adalora(&self, config: &AdaLoraConfig, sites: &[String], ranks: &[i64]) -> Value {
-        let (t_i, t_f, total) = match self.length {
-            Some(RunLength { steps_per_epoch, total_steps }) => {
-                let steps = |span: Span| span.steps(steps_per_epoch, total_steps);
-                (steps(config.t_i), steps(config.t_f), total_steps)
-            }
-            None => (0, 0, 1),
-        };
-        let pattern: Map<String, Value> = sites
-            .iter()
-            .zip(ranks)
-            .map(|(site, &rank)| {
-                let kept: Vec<bool> = (0..config.rank).map(|i| i < rank).collect();
-                (format!("{site}.lora_E"), kept.into())
-            })
-            .collect();
-        json!({
-            "peft_type": "ADALORA", "init_r": config.rank, "target_r": config.target_rank,
-            "lora_alpha": config.alpha, "lora_dropout": config.dropout,
-            "orth_reg_weight": config.orthogonal, "tinit": t_i, "tfinal": t_f,
-            "deltaT": config.interval, "beta1": config.beta1, "beta2": config.beta2,
-            "total_step": total, "rank_pattern": pattern, "bias": "none",
-        })
+    /// Whether PEFT has the method with these settings.
+    pub(super) fn is_pefts(&self) -> bool {
+        self.peft().is_some()
     }
 
-    /// The rank that the adapters are made with.
-    pub(super) fn rank(&self) -> Option<i64> {
-        match &self.method {
-            MethodConfig::Aflora(config) => Some(config.rank),
-            MethodConfig::Lora(config) => Some(config.rank),
-            MethodConfig::Elora(config) => Some(config.rank),
-            MethodConfig::AdaLora(config) => Some(config.rank),
-            MethodConfig::Sora(config) => Some(config.rank),
-            MethodConfig::AfloraRank(config) => Some(config.rank),
-            MethodConfig::Full {} | MethodConfig::BitFit {} | MethodConfig::Head {} => None,
+    /// The method in PEFT, if it has it with these settings.
+    fn peft(&self) -> Option<&'static Peft> {
+        let settings = to_object(&self.method);
+        let is = |(name, value): &(&str, PeftValue)| settings[*name] == to_value(value);
+        self.method.settings().peft().filter(|peft| peft.fixed.iter().all(is))
+    }
+
+    /// The method as PEFT writes it.
+    fn as_peft(
+        &self,
+        peft: &Peft,
+        settings: &Map<String, Value>,
+        ranks: &[(String, i64)],
+    ) -> Map<String, Value> {
+        let mut keys = to_object(&json!({ "peft_type": peft.peft_type }));
+        keys.extend(peft.switches.iter().map(|switch| (switch.to_string(), true.into())));
+        for setting in peft.settings {
+            let ours = settings[setting.ours].clone();
+            let value = match setting.kind {
+                PeftType::Steps => self.in_steps(ours).into(),
+                _ => ours,
+            };
+            keys.insert(setting.theirs.into(), value);
         }
+        let written = Written { length: self.length, ranks };
+        let of_run = self.method.settings().peft_of_run(written);
+        for (key, value) in of_run.iter().chain(peft.written) {
+            keys.insert(key.to_string(), to_value(value));
+        }
+        keys
+    }
+
+    /// A span in steps of the run; 0 where that is not known.
+    fn in_steps(&self, span: Value) -> u64 {
+        let span = serde_json::from_value::<Span>(span).ok();
+        let steps = |(span, RunLength { steps_per_epoch, total_steps }): (Span, RunLength)| {
+            span.steps(steps_per_epoch, total_steps)
+        };
+        span.zip(self.length).map_or(0, steps)
     }
 
     /// Of the file's keys.
@@ -166,35 +172,42 @@ impl Description {
     }
 }
 
-fn lora(config: &LoraConfig) -> Value {
-    json!({
-        "peft_type": "LORA", "r": config.rank, "lora_alpha": config.alpha,
-        "lora_dropout": config.dropout, "use_rslora": config.rslora, "bias": "none",
-        "fan_in_fan_out": false, "init_lora_weights": true,
-    })
-}
-
-fn vera(config: &EloraConfig) -> Value {
-    json!({
-        "peft_type": "VERA", "r": config.rank, "vera_dropout": config.dropout,
-        "d_initial": config.d_initial, "projection_prng_key": config.projection_seed,
-        "save_projection": true, "bias": "none", "fan_in_fan_out": false,
-    })
-}
-
 /// The method with its settings.
 fn read_method(keys: &Map<String, Value>) -> std::result::Result<MethodConfig, String> {
-    let kind = keys.get("peft_type").and_then(Value::as_str).unwrap_or_default();
-    let own = keys.get("aflora");
-    if own.is_none() && !["LORA", "VERA", "ADALORA"].contains(&kind) {
-        return Err(format!("peft_type is `{kind}`; LORA, VERA and ADALORA are read, and ours"));
+    let peft_type = keys.get("peft_type").and_then(Value::as_str).unwrap_or_default();
+    let known: Vec<(MethodConfig, &Peft)> =
+        MethodConfig::all().filter_map(|m| m.settings().peft().map(|peft| (m, peft))).collect();
+    let is_on = |switch: &&str| keys.get(*switch).is_some_and(|value| *value == true);
+    // Of several of one type, the one that has the most of its switches on.
+    let found = known
+        .iter()
+        .filter(|(_, peft)| peft.peft_type == peft_type && peft.switches.iter().all(is_on))
+        .max_by_key(|(_, peft)| peft.switches.len());
+    match (found, keys.get("aflora")) {
+        (Some((method, peft)), _) => {
+            allowed::check(Some(peft), keys)?;
+            read_settings(method, peft, keys)
+        }
+        (None, Some(settings)) => {
+            allowed::check(None, keys)?;
+            serde_json::from_value(settings.clone())
+                .map_err(|e| format!("its `aflora` settings: {e}"))
+        }
+        (None, None) => {
+            let mut types: Vec<&str> = known.iter().map(|(_, peft)| peft.peft_type).collect();
+            types.dedup();
+            let types = types.join(", ");
+            Err(format!("peft_type is `{peft_type}`; {types} are read, and ours"))
+        }
     }
-    allowed::check(kind, keys)?;
-    if let Some(settings) = own {
-        return serde_json::from_value(settings.clone())
-            .map_err(|e| format!("its `aflora` settings: {e}"));
-    }
-    // What a file leaves out has PEFT's default.
+}
+
+/// The settings of a method of PEFT's. What a file leaves out has PEFT's default.
+fn read_settings(
+    method: &MethodConfig,
+    peft: &Peft,
+    keys: &Map<String, Value>,
+) -> std::result::Result<MethodConfig, String> {
     let number = |key: &str, default: f64| match keys.get(key) {
         None => Ok(default),
         Some(value) => value.as_f64().ok_or_else(|| format!("`{key}` is {value}, no number")),
@@ -203,32 +216,30 @@ fn read_method(keys: &Map<String, Value>) -> std::result::Result<MethodConfig, S
         None => Ok(default),
         Some(value) => value.as_i64().ok_or_else(|| format!("`{key}` is {value}, no whole number")),
     };
-    match kind {
-        "LORA" => Ok(MethodConfig::Lora(LoraConfig {
-            rank: whole("r", 8)?,
-            alpha: number("lora_alpha", 8.0)?,
-            // `allowed` lets nothing but true and what is off pass.
-            rslora: keys.get("use_rslora").is_some_and(|value| value == true),
-            dropout: number("lora_dropout", 0.0)?,
-        })),
-        "VERA" => Ok(MethodConfig::Elora(EloraConfig {
-            rank: whole("r", 256)?,
-            d_initial: number("d_initial", 0.1)?,
-            dropout: number("vera_dropout", 0.0)?,
-            shared: true,
-            projection_seed: whole("projection_prng_key", 0)? as u64,
-        })),
-        _ => Ok(MethodConfig::AdaLora(AdaLoraConfig {
-            rank: whole("init_r", 12)?,
-            target_rank: whole("target_r", 8)?,
-            alpha: number("lora_alpha", 8.0)?,
-            dropout: number("lora_dropout", 0.0)?,
-            orthogonal: number("orth_reg_weight", 0.5)?,
-            t_i: Span::Steps(whole("tinit", 0)?.max(0) as u64),
-            t_f: Span::Steps(whole("tfinal", 0)?.max(0) as u64),
-            interval: whole("deltaT", 1)?.max(1) as u64,
-            beta1: number("beta1", 0.85)?,
-            beta2: number("beta2", 0.85)?,
-        })),
+    let mut settings = to_object(method);
+    for setting in peft.settings {
+        let key = setting.theirs;
+        let value = match setting.kind {
+            PeftType::Whole(default) => whole(key, default)?.into(),
+            PeftType::AtLeast(least) => whole(key, least)?.max(least).into(),
+            PeftType::Seed(default) => (whole(key, default)? as u64).into(),
+            PeftType::Number(default) => number(key, default)?.into(),
+            PeftType::Switch => keys.get(key).is_some_and(|value| *value == true).into(),
+            PeftType::Steps => to_value(&Span::Steps(whole(key, 0)?.max(0) as u64)),
+        };
+        settings.insert(setting.ours.into(), value);
+    }
+    settings.extend(peft.fixed.iter().map(|(name, value)| (name.to_string(), to_value(value))));
+    serde_json::from_value(settings.into()).map_err(|e| format!("its settings: {e}"))
+}
+
+fn to_value(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+fn to_object(value: &impl serde::Serialize) -> Map<String, Value> {
+    match to_value(value) {
+        Value::Object(keys) => keys,
+        _ => Map::new(),
     }
 }

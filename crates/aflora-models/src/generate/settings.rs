@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// When a search with several beams ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EarlyStopping {
     /// When no running beam would beat a finished one at its present length.
@@ -50,19 +51,25 @@ impl Default for GenerationConfig {
 
 /// How text is written, as far as a file says: [`GenerationConfig`] without what is not said.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerationSettings {
-    /// See [`GenerationConfig::max_new_tokens`].
+    /// The most tokens that are written; null: the model's own, else 128.
     pub max_new_tokens: Option<usize>,
-    /// See [`GenerationConfig::min_new_tokens`].
+    /// The fewest: a text cannot end before; null: the model's own, else 0.
     pub min_new_tokens: Option<usize>,
-    /// See [`GenerationConfig::num_beams`].
+    /// Texts that compete, 1 takes the likeliest token each time; null: the model's own, else 1.
     pub num_beams: Option<usize>,
+    /// Above 0 favours long texts among beams; null: the model's own, else 1.
+    ///
     /// See [`GenerationConfig::length_penalty`].
     pub length_penalty: Option<f64>,
-    /// See [`GenerationConfig::early_stopping`].
+    /// When the search ends: full, with as many texts as beams; null: the model's own, else
+    /// heuristic.
+    ///
+    /// See [`EarlyStopping`].
     pub early_stopping: Option<EarlyStopping>,
-    /// See [`GenerationConfig::no_repeat_ngram_size`].
+    /// Runs of so many tokens come once at most, 0: no such rule; null: the model's own, else 0.
     pub no_repeat_ngram_size: Option<usize>,
 }
 

@@ -1,8 +1,8 @@
 //! Named fp32 tensors as one safetensors file, whatever they are: what a run keeps to go on.
 
 use super::Checkpoint;
-use crate::adapter_folder::write_safetensors;
 use crate::error::Lines;
+use crate::written::write_safetensors;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Adapters of every method, away from their start.
 
 use aflora_core::adapter::{
-    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, EloraConfig, LoraConfig, MethodConfig,
-    SoraConfig,
+    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, BitFitConfig, DoraConfig, EloraConfig,
+    FullConfig, HeadConfig, LoraConfig, MethodConfig, SoraConfig,
 };
 use aflora_models::adapter_folder::{Description, TaskType};
 use aflora_models::{AdaptedModel, Backbone, Pattern, Targets};
@@ -15,14 +15,15 @@ pub fn methods() -> Vec<MethodConfig> {
         MethodConfig::Aflora(AfloraConfig { alpha: Some(16.0), ..Default::default() }),
         MethodConfig::Lora(LoraConfig { rank: 3, alpha: 5.0, ..Default::default() }),
         MethodConfig::Lora(LoraConfig { rslora: true, ..Default::default() }),
+        MethodConfig::Dora(DoraConfig { rank: 3, alpha: 5.0, ..Default::default() }),
         MethodConfig::Elora(EloraConfig { rank: 16, projection_seed: 3, ..Default::default() }),
         MethodConfig::Elora(EloraConfig { rank: 5, shared: false, ..Default::default() }),
         MethodConfig::AdaLora(AdaLoraConfig { rank: 4, target_rank: 2, ..Default::default() }),
         MethodConfig::Sora(SoraConfig::default()),
         MethodConfig::AfloraRank(AfloraRankConfig::default()),
-        MethodConfig::BitFit {},
-        MethodConfig::Full {},
-        MethodConfig::Head {},
+        MethodConfig::BitFit(BitFitConfig {}),
+        MethodConfig::Full(FullConfig {}),
+        MethodConfig::Head(HeadConfig {}),
     ]
 }
 
@@ -39,10 +40,10 @@ pub fn trained(
     tch::no_grad(|| {
         for (i, adapter) in model.adapters().enumerate() {
             for mut t in adapter.tensors().into_iter().filter(|t| t.trainable) {
-                let noise = normal(&t.tensor.size(), 0.2, i as u64, t.name);
+                let noise = normal(&t.tensor.size(), 0.2, i as u64, t.spec.name);
                 let _ = t.tensor.g_add_(&noise);
-                if ["lora_E", "gate"].contains(&t.name)
-                    || (t.name == "aflora_d" && method.name() == "aflora_rank")
+                if ["lora_E", "gate"].contains(&t.spec.name)
+                    || (t.spec.name == "aflora_d" && method.name() == "aflora_rank")
                 {
                     // Of the first layer none is left, of the others the first one goes.
                     let gone = if i == 0 { t.tensor.numel() as i64 } else { 1 };

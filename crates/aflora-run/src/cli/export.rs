@@ -14,7 +14,7 @@ pub struct Export {
     saved: Saved,
     /// The folder to write.
     target: PathBuf,
-    /// The form: lora, which every method's adapter folds into.
+    /// The form: lora, which adapters fold into; those that do not stay PEFT's own method.
     #[arg(long = "as", value_parser = ["lora"], default_value = "lora")]
     form: String,
 }
@@ -33,7 +33,7 @@ impl Export {
         let Export { saved, target, form: _ } = self;
         new_folder(&target)?;
         let run = saved.open(progress)?;
-        run.export_lora(&target)?;
+        run.export(&target)?;
         println!("{}", shown(&target));
         Ok(())
     }

@@ -75,7 +75,7 @@ pub enum Command {
     #[command(after_help = replay::HELP)]
     Replay(replay::Replay),
     /// List every key that can be set, with what it takes, its default and what it does.
-    Keys,
+    Keys(keys::Keys),
     /// List runs with their results.
     Ls(ls::Ls),
     /// Make tables, charts and a page from what experiments found.
@@ -107,8 +107,8 @@ impl Command {
             Command::Export(export) => export.run(progress),
             Command::Experiment(experiment) => experiment.run(progress),
             Command::Replay(replay) => replay.run(),
-            Command::Keys => {
-                keys::keys();
+            Command::Keys(keys) => {
+                keys.run();
                 Ok(())
             }
             Command::Ls(ls) => ls.run(),

@@ -2,6 +2,7 @@
 
 use super::output::Output;
 use super::saved::Saved;
+use aflora_run::config::{DeviceChoice, Precision};
 use aflora_run::data::table::Format;
 use aflora_run::predict::{self, Settings};
 use aflora_run::ui::Progress;
@@ -23,11 +24,11 @@ pub struct Predict {
     #[arg(long)]
     output: Option<PathBuf>,
     /// auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[arg(long, default_value_t = DeviceChoice::Auto)]
+    device: DeviceChoice,
     /// Of the frozen weights: auto (as the run trained), fp32, tf32, bf16.
-    #[arg(long, default_value = "auto")]
-    precision: String,
+    #[arg(long, value_enum, default_value_t = Precision::Auto)]
+    precision: Precision,
     /// Rows at once.
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
@@ -72,8 +73,8 @@ impl Predict {
         let output = Output::open(self.output.as_deref())?;
         let run = self.saved.open(progress)?;
         let settings = Settings {
-            device: &self.device,
-            precision: &self.precision,
+            device: self.device,
+            precision: self.precision,
             batch_size: self.batch_size,
             format: self.format,
         };

@@ -2,6 +2,7 @@
 
 use super::model_folder;
 use super::problem::{instead, Place, Problem, COMMAND_LINE};
+use super::schema::{Key, Range};
 use super::tree::{self, Setting};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,23 @@ const BLOCK_OF_FOLDERS: &str = "model";
 
 /// The keys that name a block.
 pub const BLOCKS: [&str; 3] = ["task", "model", "method"];
+
+/// [`BLOCKS`] as keys.
+pub(super) fn keys() -> Vec<Key> {
+    let key = |name: &str, takes: &str, about: &str| Key {
+        name: name.into(),
+        takes: takes.into(),
+        about: about.into(),
+        default: Value::Null,
+        section: None,
+        range: Range::default(),
+    };
+    vec![
+        key("task", "name, file", "What to learn: a file of tasks/"),
+        key("model", "name, file", "What to adapt: a file of models/, or the folder of a model"),
+        key("method", "name, file", "How: a file of methods/"),
+    ]
+}
 
 /// What the run file and the command line say.
 #[derive(Debug)]

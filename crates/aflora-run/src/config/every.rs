@@ -38,6 +38,17 @@ impl Every {
     }
 }
 
+impl schemars::JsonSchema for Every {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Every".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let examples = ["5 minutes", "200 steps", "1 epoch", "never"];
+        schemars::json_schema!({ "type": "string", "examples": examples })
+    }
+}
+
 impl fmt::Display for Every {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words = |n: &dyn fmt::Display, one: bool, unit: &str| {

@@ -22,7 +22,8 @@
 //!
 //! Every problem in all of these is collected and told at once, with its place.
 //!
-//! * [`settings`]: what can be set, with defaults and ranges; [`keys`] has a line of help for each
+//! * [`run_settings`], [`settings`], `choice`, `every`: what can be set, each declared once, with its
+//!   words, default and range; [`schema`] reads them off, [`keys`] lists all, [`help`] makes texts
 //! * `yaml`, `tree`: YAML, and what it sets: a list of settings that know where they stand
 //! * `blocks`: finding and reading blocks
 //! * `model_folder`: a model that is named by the folder of its files
@@ -32,19 +33,25 @@
 //! * [`problem`], `words`: what is wrong, shown and said
 
 mod blocks;
+mod choice;
 mod difference;
 mod every;
+pub mod help;
 pub mod keys;
 mod layers;
 mod model_folder;
 pub mod problem;
 pub mod resolve;
+pub mod run_settings;
+pub mod schema;
 pub mod settings;
 pub(crate) mod tree;
 pub(crate) mod words;
 mod yaml;
 
+pub use choice::{DeviceChoice, Precision};
 pub use every::Every;
 pub use problem::{ConfigErrors, Problem};
 pub use resolve::{load, Resolved};
-pub use settings::{ModelConfig, RunSettings, TaskConfig, WeightsFrom, INPUT};
+pub use run_settings::RunSettings;
+pub use settings::{ModelConfig, TaskConfig, WeightsFrom, INPUT};

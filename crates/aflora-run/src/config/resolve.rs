@@ -1,17 +1,19 @@
 //! From a run file and overrides to a resolved configuration, or all that is wrong with them.
 
 use super::blocks::{Block, Finder, Own, BLOCKS};
-use super::keys::{Key, KEYS};
+use super::keys::KEYS;
 use super::layers::{lay, place_of};
 use super::problem::{instead, ConfigErrors, Place, Problem, COMMAND_LINE};
-use super::settings::{is_name, ModelConfig, RunSettings, TaskConfig, NAME};
+use super::run_settings::RunSettings;
+use super::schema;
+use super::settings::{is_name, ModelConfig, TaskConfig, NAME};
 use super::tree::Setting;
 use crate::data::Task;
-use crate::run::folder::{CONFIG, PROVENANCE};
 use aflora_core::adapter::MethodConfig;
-use aflora_core::adapter::PmTrainable;
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::Span;
+use aflora_record::names::{CONFIG, PROVENANCE};
+use aflora_record::settings::run_name;
 use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -159,7 +161,7 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     settings.extend(run_for);
     settings.extend(method_run);
     settings.extend(own.cloned());
-    let typed: Vec<String> = KEYS.iter().map(Key::typed).collect();
+    let typed: Vec<String> = KEYS.iter().map(schema::Key::typed).collect();
     let also: Vec<&str> = BLOCKS.into_iter().chain(typed.iter().map(String::as_str)).collect();
     // `batch_size: auto` starts from the number that it stands over.
     let is_auto = |s: &Setting| s.path == ["batch_size"] && s.value == "auto";
@@ -231,7 +233,7 @@ fn method_of(block: &Block, problems: &mut Vec<Problem>) -> Option<(String, Meth
     let name = kind.value.as_str().unwrap_or_default();
     let Some(defaults) = MethodConfig::defaults(name) else {
         let problem = Problem::at(kind.place.clone(), format!("there is no method `{name}`"));
-        problems.push(problem.help(instead(name, &MethodConfig::NAMES)));
+        problems.push(problem.help(instead(name, MethodConfig::NAMES)));
         return None;
     };
     let also = [&TARGETS[..], &["run", "name"]].concat();
@@ -282,11 +284,7 @@ fn check_run_for(
 
 /// The keys of the method's spans that are no shares of the run, and give way in a short one.
 fn yielding(method: &MethodConfig) -> Vec<&'static str> {
-    let freeze = match method {
-        MethodConfig::Aflora(config) => &config.freeze,
-        MethodConfig::AfloraRank(config) => &config.freeze,
-        _ => return Vec::new(),
-    };
+    let Some(freeze) = method.settings().freezing() else { return Vec::new() };
     let spans = [("freeze.t_i", freeze.t_i), ("freeze.t_f", freeze.t_f)];
     let fixed = spans.into_iter().filter(|(_, span)| !matches!(span, Span::Share(_)));
     fixed.map(|(key, _)| key).collect()
@@ -295,14 +293,7 @@ fn yielding(method: &MethodConfig) -> Vec<&'static str> {
 /// What is wrong if the spans in which nothing and everything is frozen overlap in a run of any
 /// length. Spans in epochs and steps give way in a short one.
 fn overlap(method: &MethodConfig) -> Option<String> {
-    let (freeze, pm_trainable) = match method {
-        MethodConfig::Aflora(config) => (&config.freeze, config.pm_trainable),
-        MethodConfig::AfloraRank(config) => (&config.freeze, config.pm_trainable),
-        _ => return None,
-    };
-    if freeze.mode != FreezeMode::Adaptive || pm_trainable == PmTrainable::None {
-        return None;
-    }
+    let freeze = method.settings().freezing().filter(|f| f.mode == FreezeMode::Adaptive)?;
     let FreezeConfig { t_i: t_i @ Span::Share(first), t_f: t_f @ Span::Share(last), .. } = freeze
     else {
         return None;
@@ -316,7 +307,7 @@ impl Resolved {
     /// The run's name: `<task>-<model>-<method>-seed<seed>`.
     pub fn name(&self) -> String {
         let Resolved { task, model, method_name, run, .. } = self;
-        format!("{}-{}-{method_name}-seed{}", task.name(), model.model, run.seed)
+        run_name(task.name(), &model.model, method_name, run.seed)
     }
 
     /// As one YAML file that [`load`] takes again, from any working folder.

@@ -5,7 +5,7 @@ use rougers::{RougeScorer, RougeType, Tokenizer};
 use serde::{Deserialize, Serialize};
 
 /// How good written texts are; higher is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum TextMetric {
     /// Share of texts that are the wanted one, white space at the ends apart.
     #[serde(rename = "exact_match")]

@@ -2,8 +2,8 @@
 
 use super::course::Course;
 use super::prepare::Prepared;
-use super::train::Step;
-use crate::config::RunSettings;
+use super::update::Step;
+use crate::config::{Precision, RunSettings};
 use aflora_core::Tuner;
 use anyhow::{bail, Result};
 
@@ -87,7 +87,7 @@ fn cure(bad: u64, steps: u64, config: &RunSettings) -> String {
         config.lr,
         config.head_lr,
         config.warmup,
-        if config.precision == "fp32" { "" } else { ", or precision=fp32" }
+        if config.precision == Precision::Fp32 { "" } else { ", or precision=fp32" }
     )
 }
 

@@ -8,7 +8,7 @@ use super::objective::write::Write;
 use super::objective::Objective;
 use super::passes::Passes;
 use super::rows;
-use crate::config::{Resolved, RunSettings, WeightsFrom};
+use crate::config::{Precision, Resolved, RunSettings, WeightsFrom};
 use crate::data::{check_training, Dataset, Example, Locator, Source, Task, TaskSpec, TextDataset};
 use crate::provenance::sha256;
 use crate::ui::Progress;
@@ -71,7 +71,7 @@ impl Prepared {
 pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepared> {
     aflora_models::check_kind(&resolved.model.backbone, resolved.task.head())?;
     let config = resolved.run.clone();
-    let device = device::choose(&config.device)?;
+    let device = device::choose(config.device)?;
     if let Some(wanted) = config.threads {
         tch::set_num_threads(i32::try_from(threads::bounded(wanted)).context("threads")?);
     }
@@ -158,7 +158,7 @@ pub fn trains_weights(method: &dyn Method) -> bool {
 /// # Errors
 /// The method trains the model's own weights, and bf16 is asked for.
 pub(crate) fn check_precision(resolved: &Resolved, method: &dyn Method) -> Result<()> {
-    if trains_weights(method) && resolved.run.precision == "bf16" {
+    if trains_weights(method) && resolved.run.precision == Precision::Bf16 {
         usage!(
             "the method `{}` trains the model's own weights, whose updates bf16 would round away; \
              set precision=fp32, or leave it out",
@@ -181,8 +181,8 @@ pub(crate) fn base_kind(
     work: impl FnOnce() -> Result<f64>,
 ) -> Result<Kind> {
     check_precision(resolved, method)?;
-    match resolved.run.precision.as_str() {
-        "auto" if trains_weights(method) => Ok(Kind::Float),
+    match resolved.run.precision {
+        Precision::Auto if trains_weights(method) => Ok(Kind::Float),
         asked => precision::choose(asked, device, work),
     }
 }

@@ -68,7 +68,7 @@ fn mistakes_are_told_with_what_would_be_right() {
         ("epochs=three", ["the text \"three\"", "a whole number"]),
         ("lr=.inf", ["infinite", "command line:1:4"]),
         ("warmup=0.06", ["`0.06` is no span", "`70%`"]),
-        ("device=gpu", ["`device` is gpu", "`cuda:N`"]),
+        ("device=gpu", ["`device`: `gpu` is no device", "`cuda:N`"]),
         ("task=mrcp", ["there is no task `mrcp`", "did you mean `mrpc`?"]),
         ("task=[mrpc]", ["`task` must be the name", "command line:1:6"]),
         ("method=lora.yaml", ["there is no file lora.yaml", "command line:1:8"]),

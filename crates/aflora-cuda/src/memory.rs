@@ -1,0 +1,68 @@
+//! A GPU's memory: what libtorch's allocator holds of it, and what is left.
+
+use crate::shim;
+use libloading::os::unix::Library;
+use std::ffi::c_int;
+
+/// What libtorch's allocator says of a GPU, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Of tensors that live now.
+    pub allocated: u64,
+    /// Of tensors, at most so far.
+    pub peak_allocated: u64,
+    /// Taken from the driver, at most so far.
+    pub peak_reserved: u64,
+}
+
+/// This process's memory on a GPU; `None` before [`load`].
+pub fn memory(device: usize) -> Option<Memory> {
+    let shim = shim().ok()?;
+    let mut bytes = [0; 3];
+    // SAFETY: three words are written.
+    shim.check(unsafe { (shim.memory)(c_int::try_from(device).ok()?, bytes.as_mut_ptr()) }).ok()?;
+    let [allocated, peak_allocated, peak_reserved] = bytes;
+    Some(Memory { allocated, peak_allocated, peak_reserved })
+}
+
+/// Gives back to the driver what libtorch's allocator holds and nothing uses: cuBLAS and cuDNN ask
+/// the driver themselves, and would find nothing left. Without CUDA there is nothing to give.
+pub fn release_unused() {
+    if let Ok(shim) = shim() {
+        shim.empty_cache();
+    }
+}
+
+/// Bytes in use on a GPU, by every process; `None` before [`load`] or where CUDA does not say.
+///
+/// libtorch's allocator gives nothing back, so after a run this is the most that it needed, with
+/// the few hundred megabytes that CUDA itself takes.
+pub fn memory_in_use(device: usize) -> Option<u64> {
+    free_and_total(device).map(|(free, total)| total.saturating_sub(free) as u64)
+}
+
+/// Bytes of a GPU that no process has taken; `None` before [`load`] or where CUDA does not say.
+pub fn memory_free(device: usize) -> Option<u64> {
+    free_and_total(device).map(|(free, _)| free as u64)
+}
+
+fn free_and_total(device: usize) -> Option<(usize, usize)> {
+    type Device = unsafe extern "C" fn(*mut c_int) -> c_int;
+    type SetDevice = unsafe extern "C" fn(c_int) -> c_int;
+    type MemGetInfo = unsafe extern "C" fn(*mut usize, *mut usize) -> c_int;
+    const SUCCESS: c_int = 0;
+    let process = Library::this();
+    let (mut before, mut free, mut total) = (0, 0, 0);
+    // SAFETY: the functions have these signatures in every version of CUDA's runtime; they write
+    // to the places given and nowhere else. The thread's current device is put back.
+    unsafe {
+        let get_device = process.get::<Device>(b"cudaGetDevice\0").ok()?;
+        let set_device = process.get::<SetDevice>(b"cudaSetDevice\0").ok()?;
+        let mem_get_info = process.get::<MemGetInfo>(b"cudaMemGetInfo\0").ok()?;
+        if get_device(&mut before) != SUCCESS || set_device(device as c_int) != SUCCESS {
+            return None;
+        }
+        let asked = mem_get_info(&mut free, &mut total);
+        (set_device(before) == SUCCESS && asked == SUCCESS).then_some((free, total))
+    }
+}

@@ -1,0 +1,16 @@
+//! What tensors are called in an adapter folder.
+
+use aflora_core::adapter::TensorSpec;
+
+/// The weights' file; older folders have a PyTorch file instead.
+pub(super) const WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+/// Before the names of the model's own layers.
+pub(super) const ROOT: &str = "base_model.model.";
+
+/// The tensor's key for the adapter on `site`.
+pub(super) fn key(site: &str, spec: &TensorSpec) -> String {
+    match spec.shared {
+        true => format!("base_model.{}", spec.key),
+        false => format!("{ROOT}{site}.{}", spec.key),
+    }
+}

@@ -1,0 +1,202 @@
+//! Adapter folders, opened.
+
+use super::layers::Layers;
+use super::names::{key, ROOT, WEIGHTS};
+use super::peft::{self, Description};
+use crate::adapted::AdaptedModel;
+use crate::backbone::Backbone;
+use crate::error::Lines;
+use crate::targets::{Pattern, Targets};
+use crate::weights::{in_module, Checkpoint};
+use crate::{json, Error, Result};
+use aflora_core::adapter::TensorSpec;
+use aflora_core::{Adapter, Method};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor};
+
+/// An open adapter folder.
+#[derive(Debug)]
+pub struct AdapterFolder {
+    path: PathBuf,
+    file: Checkpoint,
+    description: Description,
+    layers: Layers,
+}
+
+impl AdapterFolder {
+    /// Opens a folder of ours or of PEFT's.
+    ///
+    /// # Errors
+    /// A file is missing or damaged, or the adapter is of a kind that is not built.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join(peft::FILE);
+        let problem = |problem: String| Error::Config { path: path.clone(), problem };
+        let keys = json::read_tidy(&path, "an adapter's configuration")?;
+        let description = Description::from_keys(&keys).map_err(problem)?;
+        let layers = Layers::of(&keys);
+        let found = WEIGHTS.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+        let path = found.ok_or_else(|| Error::NoWeights {
+            path: folder.to_path_buf(),
+            looked_for: WEIGHTS.join(", "),
+        })?;
+        let file = Checkpoint::open(&path)?;
+        let adapter = AdapterFolder { path, file, description, layers };
+        let unread = adapter.file.unread();
+        let unread: Vec<String> =
+            unread.map(|(name, what)| format!("`{name}` is {what}")).collect();
+        match unread.is_empty() {
+            true => Ok(adapter),
+            false => Err(adapter.unfit(unread)),
+        }
+    }
+
+    /// What describes the adapter.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Puts the folder's adapters into `backbone`, whose weights are loaded.
+    ///
+    /// # Errors
+    /// The folder is of another model: a layer or a shape differs. All that does is named.
+    pub fn attach(&self, backbone: Box<dyn Backbone>, base: Kind) -> Result<AdaptedModel> {
+        let method = self.description.method.build()?;
+        let sites = self.sites(method.as_ref(), backbone.as_ref());
+        let unknown: Vec<String> = sites
+            .iter()
+            .filter(|site| !backbone.linears().iter().any(|l| l.site.name == **site))
+            .map(|site| format!("the model has no adaptable layer `{site}`"))
+            .collect();
+        let left_out = sites.iter().filter_map(|site| {
+            let key = self.layers.leave_out(site)?;
+            Some(format!("`{site}` has tensors in it, but `{key}` of {} leaves it out", peft::FILE))
+        });
+        let problems: Vec<String> = unknown.into_iter().chain(left_out).collect();
+        if !problems.is_empty() {
+            return Err(self.unfit(problems));
+        }
+        self.check_rank()?;
+        let targets = Targets { target_modules: Pattern::Names(sites), ..Default::default() };
+        let modules = self.trained_modules(backbone.as_ref());
+        let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &modules, base, 0)?;
+        for mut adapter in model.adapters() {
+            let Some(rank) = self.rank_of(adapter.as_ref()) else { continue };
+            let (site, made) = (adapter.site().name.clone(), adapter.rank());
+            adapter.set_rank(rank).map_err(|_| {
+                let file = peft::FILE;
+                self.unfit(vec![format!("`{site}` has rank {rank} there, {made} by {file}")])
+            })?;
+        }
+        self.load(&model)?;
+        Ok(model)
+    }
+
+    /// The rank of an adapter by the shapes in the file, where it is another.
+    fn rank_of(&self, adapter: &dyn Adapter) -> Option<i64> {
+        let tensors = adapter.tensors();
+        let (t, dim) = tensors.iter().find_map(|t| Some((t, t.spec.rank_dim?)))?;
+        let wanted = key(&adapter.site().name, &t.spec);
+        let (_, shape) = self.file.shapes().find(|(name, _)| *name == wanted)?;
+        let rank = *shape.get(dim as usize).filter(|_| shape.len() == t.tensor.dim())?;
+        (rank != adapter.rank()).then_some(rank)
+    }
+
+    /// Refuses a rank of which the file has no tensor: matrices of that size would be made before
+    /// they are found to be missing.
+    fn check_rank(&self) -> Result<()> {
+        let Some(rank) = self.description.method.settings().rank() else { return Ok(()) };
+        let sizes = self.file.shapes().flat_map(|(_, shape)| shape.iter().copied());
+        match sizes.max() {
+            Some(largest) if largest >= rank => Ok(()),
+            largest => Err(self.unfit(vec![format!(
+                "{} gives the rank {rank}, but no size there is above {}",
+                peft::FILE,
+                largest.unwrap_or(0)
+            )])),
+        }
+    }
+
+    /// The modules that trained in full beside the head, by their whole names. PEFT takes a name
+    /// for every module whose own ends with it, at a dot or not; its list also has names that only
+    /// other models have, ours also those of what is saved without having trained.
+    fn trained_modules(&self, backbone: &dyn Backbone) -> Vec<String> {
+        let variables = backbone.var_store().variables();
+        let modules: BTreeSet<&str> = variables
+            .keys()
+            .flat_map(|name| name.match_indices('.').map(|(dot, _)| &name[..dot]))
+            .collect();
+        let own = [backbone.about().head_modules, backbone.about().new_modules].concat();
+        let named = |module: &&str| {
+            self.description.modules_to_save.iter().any(|name| module.ends_with(name.as_str()))
+        };
+        let new = |module: &&str| !own.iter().any(|own| in_module(module, own));
+        modules.into_iter().filter(named).filter(new).map(String::from).collect()
+    }
+
+    /// The layers that have a tensor in the file.
+    fn sites(&self, method: &dyn Method, backbone: &dyn Backbone) -> Vec<String> {
+        let heads = backbone.about().new_modules;
+        // All else is a module that was saved whole.
+        let site = |name: &str| {
+            let name = name.strip_prefix(ROOT)?;
+            let site = |spec: &TensorSpec| name.strip_suffix(spec.key)?.strip_suffix('.');
+            let site = method.tensors().iter().filter(|spec| !spec.shared).find_map(site)?;
+            (!heads.contains(&site)).then(|| site.to_string())
+        };
+        let names: BTreeSet<String> =
+            self.file.shapes().filter_map(|(name, _)| site(name)).collect();
+        names.into_iter().collect()
+    }
+
+    /// Loads the folder's tensors into `model`, whose adapters are of the same method, layers
+    /// and ranks.
+    ///
+    /// # Errors
+    /// A tensor is missing, unexpected or of another shape; nothing is changed then.
+    pub fn load(&self, model: &AdaptedModel) -> Result<()> {
+        let mut wanted = BTreeMap::new();
+        let mut optional = BTreeSet::new();
+        for adapter in model.adapters() {
+            for t in adapter.tensors() {
+                let name = key(&adapter.site().name, &t.spec);
+                // PEFT leaves the shared pair out if told to; its seed gives it back.
+                if t.spec.shared {
+                    optional.insert(name.clone());
+                }
+                wanted.insert(name, t.tensor);
+            }
+        }
+        let bare = model.saved_weights();
+        for (name, tensor) in &bare {
+            wanted.insert(format!("{ROOT}{name}"), tensor.shallow_clone());
+            // A pooler that came with the model's own weights need not be here.
+            if !model.trained_weights().iter().any(|(trained, _)| trained == name) {
+                optional.insert(format!("{ROOT}{name}"));
+            }
+        }
+        let mut in_file: BTreeMap<&str, &[i64]> = self.file.shapes().collect();
+        let mut problems = Vec::new();
+        let mut loads = Vec::new();
+        for (name, tensor) in wanted {
+            match in_file.remove(name.as_str()) {
+                None if optional.contains(&name) => {}
+                None => problems.push(format!("`{name}` is missing from it")),
+                Some(_) => match self.file.misfit(&name, &tensor.size()) {
+                    Some(misfit) => problems.push(misfit),
+                    None => loads.push((name, tensor)),
+                },
+            }
+        }
+        problems.extend(in_file.keys().map(|name| format!("`{name}` has no place in the model")));
+        if !problems.is_empty() {
+            return Err(self.unfit(problems));
+        }
+        let copy = |(name, mut t): (String, Tensor)| self.file.copy_to(&name, &mut t);
+        tch::no_grad(|| loads.into_iter().try_for_each(copy))
+    }
+
+    fn unfit(&self, problems: Vec<String>) -> Error {
+        Error::Weights { path: self.path.clone(), problems: Lines(problems) }
+    }
+}

@@ -1,0 +1,146 @@
+//! Adapter folders, written.
+
+use super::names::{key, ROOT, WEIGHTS};
+use super::peft::{self, BaseModel, Description, TaskType};
+use crate::adapted::AdaptedModel;
+use crate::written::{write_safetensors, write_whole};
+use crate::{companions, Error, Result};
+use aflora_core::adapter::{AdapterTensor, LoraConfig, LowRank, MethodConfig};
+use aflora_core::Adapter;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use tch::Tensor;
+
+/// What the two files of a folder hold.
+struct Content {
+    config: Map<String, Value>,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Content {
+    /// Adapters as their method has them, and the saved modules beside them.
+    fn of(model: &AdaptedModel, description: &Description) -> Self {
+        let mut tensors = BTreeMap::new();
+        let mut ranks = Vec::new();
+        for adapter in model.adapters() {
+            let site = &adapter.site().name;
+            let saved = adapter.saved();
+            let left = saved.iter().find_map(AdapterTensor::components);
+            ranks.push((site.clone(), left.unwrap_or(adapter.rank())));
+            tensors.extend(saved.into_iter().map(|t| (key(site, &t.spec), t.tensor)));
+        }
+        Content::new(model, description, &ranks, tensors)
+    }
+
+    /// Adapters as plain LoRA, whatever their method: every vector, gate and scale folded into A
+    /// and B.
+    fn of_pairs(
+        model: &AdaptedModel,
+        description: Description,
+        pairs: Vec<(String, LowRank)>,
+    ) -> Self {
+        // Plain LoRA has one rank, and none of 0.
+        let ranks = pairs.iter().map(|(_, pair)| pair.down.size()[0]);
+        let rank = ranks.max().unwrap_or(0).max(1);
+        // A scale of alpha / rank = 1.
+        let lora = LoraConfig { rank, alpha: rank as f64, ..LoraConfig::default() };
+        let description = Description { method: MethodConfig::Lora(lora), ..description };
+        let mut tensors = BTreeMap::new();
+        for (site, LowRank { down, up }) in &pairs {
+            // Layers of lower rank are filled up with components of zero.
+            let missing = rank - down.size()[0];
+            let (down, up) =
+                (down.constant_pad_nd([0, 0, 0, missing]), up.constant_pad_nd([0, missing]));
+            tensors.insert(format!("{ROOT}{site}.lora_A.weight"), down);
+            tensors.insert(format!("{ROOT}{site}.lora_B.weight"), up);
+        }
+        let ranks: Vec<_> = pairs.into_iter().map(|(site, _)| (site, rank)).collect();
+        Content::new(model, &description, &ranks, tensors)
+    }
+
+    /// The adapters' tensors, with the saved modules beside them.
+    fn new(
+        model: &AdaptedModel,
+        description: &Description,
+        ranks: &[(String, i64)],
+        mut tensors: BTreeMap<String, Tensor>,
+    ) -> Self {
+        let mut config = description.to_json(ranks);
+        mark_transposed(model, &mut config);
+        for (name, tensor) in model.saved_weights() {
+            tensors.insert(format!("{ROOT}{name}"), tensor);
+        }
+        Content { config, tensors }
+    }
+
+    fn write(self, folder: &Path) -> Result<()> {
+        let path = folder.join(peft::FILE);
+        let text = serde_json::to_string_pretty(&self.config).unwrap_or_default();
+        fs::write(&path, text + "\n").map_err(Error::io(&path))?;
+        write_safetensors(&folder.join(WEIGHTS[0]), self.tensors)
+    }
+}
+
+/// Writes the adapters and the saved modules of `model` to `folder`.
+///
+/// The folder appears whole or not at all; one that was there is replaced.
+///
+/// # Errors
+/// It cannot be written.
+pub fn save(model: &AdaptedModel, folder: &Path, description: &Description) -> Result<()> {
+    let content = Content::of(model, description);
+    write_whole(folder, |folder| content.write(folder))
+}
+
+/// Writes the adapters of `model`, which are of `method`, to `folder` so that PEFT opens them: as
+/// plain LoRA, with every vector, gate and scale folded into A and B, or, where they are none, as
+/// PEFT has the method. The tokenizer goes with them, from the model's own folder `source`.
+///
+/// # Errors
+/// The model has no adapters, they are neither, or the folder cannot be written.
+pub fn export(
+    model: &AdaptedModel,
+    method: &MethodConfig,
+    base_model: Option<BaseModel>,
+    source: &Path,
+    folder: &Path,
+) -> Result<()> {
+    let pair = |adapter: &dyn Adapter| Some((adapter.site().name.clone(), adapter.low_rank()?));
+    let pairs: Option<Vec<(String, LowRank)>> =
+        tch::no_grad(|| model.adapters().map(|adapter| pair(adapter.as_ref())).collect());
+    let description = Description {
+        method: method.clone(),
+        base_model,
+        length: None,
+        modules_to_save: model.saved_modules(),
+        task_type: TaskType::of(model.backbone()),
+    };
+    let content = match pairs {
+        Some(pairs) if pairs.is_empty() => {
+            let problem = "the model has no adapters: there is nothing to export";
+            return Err(Error::Unbuilt(problem.into()));
+        }
+        Some(pairs) => Content::of_pairs(model, description, pairs),
+        None if description.is_pefts() => Content::of(model, &description),
+        None => {
+            let name = method.name();
+            let problem =
+                format!("PEFT has no adapters of the method `{name}`; merge them instead");
+            return Err(Error::Unbuilt(problem));
+        }
+    };
+    write_whole(folder, |folder| {
+        content.write(folder)?;
+        companions::copy_tokenizer(source, folder)
+    })
+}
+
+/// Tells PEFT that the weights lie transposed, as GPT-2's do.
+fn mark_transposed(model: &AdaptedModel, config: &mut Map<String, Value>) {
+    let linears = model.backbone().linears();
+    if linears.iter().any(|linear| linear.layer.transposed) {
+        config.insert("fan_in_fan_out".into(), true.into());
+    }
+}

@@ -1,0 +1,180 @@
+//! The settings of a run itself: each key declared once, with its words, default and range.
+//!
+//! The first paragraph of a field's documentation is what `aflora keys` and the commented run
+//! file say of it; [`schema`](super::schema) reads all of it from the type.
+
+use super::choice::{DeviceChoice, Precision};
+use super::every::Every;
+use super::layers::{core_problem, Group};
+use super::schema::{self, MOST};
+use aflora_core::optim::AdamWConfig;
+use aflora_core::{Span, TunerConfig};
+use aflora_models::tokenizer::SHORTEST;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// The keys that every run knows, in the order of the commented run file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunSettings {
+    /// Decides initial values, data order and dropout: one seed, one result, on one machine.
+    #[schemars(extend("section" = "Repeating a run"))]
+    pub seed: u64,
+
+    /// A folder with data and models, looked at before all other places.
+    #[schemars(extend("section" = "Where", "takes" = "folder"))]
+    pub data: Option<PathBuf>,
+    /// Where paths of models start, and where .assets lies; null: the run file's project.
+    #[schemars(extend("takes" = "folder"))]
+    pub project: Option<PathBuf>,
+    /// Where the run is written, or goes on; null: a numbered folder of runs/.
+    #[schemars(extend("takes" = "folder"))]
+    pub run_dir: Option<PathBuf>,
+    /// Tokens of large tasks are kept here for later runs, 16 GiB at most; null: nowhere.
+    #[schemars(extend("takes" = "folder, null"))]
+    pub token_cache: Option<PathBuf>,
+    /// Where to compute; auto is the first GPU, or else the CPU.
+    pub device: DeviceChoice,
+    /// Of the frozen weights: bf16 is fastest, fp32 exact, tf32 between them on a GPU; auto is
+    /// bf16 where it pays.
+    pub precision: Precision,
+    /// On a GPU: record a training step of each shape once and replay it.
+    pub cuda_graphs: bool,
+    /// On the CPU; null: as many as there are cores. Fewer leave room for others.
+    #[schemars(range(min = 1, max = 1024))]
+    pub threads: Option<usize>,
+
+    /// Passes over the training rows: more learn more and cost as much more.
+    #[schemars(range(min = 1, max = MOST), extend("section" = "How long"))]
+    pub epochs: usize,
+    /// Training rows to use, drawn with the seed: fewer are quicker, and learn less.
+    #[schemars(range(min = 1, max = MOST))]
+    pub limit: Option<usize>,
+    /// Rows of each evaluation split to use: fewer are quicker, and judge less exactly.
+    #[schemars(range(min = 1, max = MOST))]
+    pub eval_limit: Option<usize>,
+    /// Share of the training rows to evaluate on in place of dev: to choose settings without a
+    /// look at it.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
+    pub holdout: Option<f64>,
+    /// Tokens to which a text or pair is cut: less is quicker, and cuts long texts.
+    #[schemars(range(min = SHORTEST, max = MOST))]
+    pub max_length: usize,
+
+    /// Rows at once: more are quicker a row, need memory, and mean fewer updates; auto: as many of
+    /// them as fit into a GPU, and accumulate for the rest.
+    #[schemars(
+        range(min = 1, max = MOST),
+        extend("section" = "How much at once", "takes" = "number, auto")
+    )]
+    pub batch_size: usize,
+    /// `batch_size: auto`: as many of them as fit into a GPU's memory. What was found is written
+    /// down as numbers, so this is no key of its own.
+    #[serde(skip)]
+    pub fit_batch: bool,
+    /// Passes to an update: that of batch_size × accumulate rows, without their memory.
+    ///
+    /// The update's loss is a mean over the rows or tokens of all of them.
+    #[schemars(range(min = 1, max = MOST))]
+    pub accumulate: usize,
+    /// Rows of an evaluation pass: without gradients, so there is room for more; fewer where they
+    /// do not fit.
+    #[schemars(range(min = 1, max = MOST))]
+    pub eval_batch_size: usize,
+
+    /// Peak rate of projection matrices and vectors: higher is quicker until it diverges.
+    #[schemars(extend("section" = "The update"))]
+    pub lr: f64,
+    /// Peak rate of the vectors alone, where they should move at another pace.
+    pub vector_lr: Option<f64>,
+    /// Peak rate of the task head, which starts from nothing.
+    pub head_lr: f64,
+    /// Decoupled decay of matrices and vectors: more holds them nearer to zero.
+    pub weight_decay: f64,
+    /// Decoupled decay of the head's weights.
+    pub head_weight_decay: f64,
+    /// Gradients are clipped to this joint norm: less is steadier and slower; null: off.
+    pub max_grad_norm: Option<f64>,
+    /// The rates rise over this span: longer is steadier, and later.
+    pub warmup: Span,
+    /// AdamW's constants.
+    pub adamw: AdamWConfig,
+
+    /// Steps between two recorded losses; each makes a GPU wait.
+    #[schemars(range(min = 1, max = MOST), extend("section" = "What is written"))]
+    pub log_every: u64,
+    /// Write the matrices' gradients of every step, for aflora replay.
+    pub record_gradients: bool,
+
+    /// How often the run is saved, to go on from there: what an interruption costs at most.
+    #[schemars(extend("section" = "If it is interrupted"))]
+    pub checkpoint_every: Every,
+    /// Steps in a row without a finite loss and gradient, after which the run ends.
+    #[schemars(range(min = 1, max = MOST))]
+    pub max_bad_steps: u64,
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        let tuner = TunerConfig::default();
+        RunSettings {
+            seed: 42,
+            data: None,
+            project: None,
+            run_dir: None,
+            token_cache: Some(".cache/tokens".into()),
+            device: DeviceChoice::Auto,
+            precision: Precision::Auto,
+            cuda_graphs: true,
+            threads: None,
+            epochs: 20,
+            limit: None,
+            eval_limit: None,
+            holdout: None,
+            max_length: 256,
+            batch_size: 64,
+            fit_batch: false,
+            accumulate: 1,
+            eval_batch_size: 64,
+            lr: tuner.lr,
+            vector_lr: tuner.vector_lr,
+            head_lr: tuner.head_lr,
+            weight_decay: tuner.weight_decay,
+            head_weight_decay: tuner.head_weight_decay,
+            max_grad_norm: tuner.max_grad_norm,
+            warmup: tuner.warmup,
+            adamw: tuner.adamw,
+            log_every: 10,
+            record_gradients: false,
+            checkpoint_every: Every::Minutes(5.0),
+            max_bad_steps: 10,
+        }
+    }
+}
+
+impl RunSettings {
+    /// The part that the core's [`Tuner`](aflora_core::Tuner) takes.
+    pub fn tuner(&self) -> TunerConfig {
+        TunerConfig {
+            lr: self.lr,
+            vector_lr: self.vector_lr,
+            head_lr: self.head_lr,
+            weight_decay: self.weight_decay,
+            head_weight_decay: self.head_weight_decay,
+            max_grad_norm: self.max_grad_norm,
+            warmup: self.warmup,
+            adamw: self.adamw,
+        }
+    }
+}
+
+impl Group for RunSettings {
+    fn problems(&self) -> Vec<(String, String)> {
+        static KEYS: LazyLock<Vec<schema::Key>> = LazyLock::new(schema::of::<RunSettings>);
+        let mut problems = schema::out_of_range(&KEYS, self);
+        problems.extend(self.tuner().validate().err().map(core_problem));
+        problems
+    }
+}
