@@ -137,10 +137,10 @@ fn what_stands_before_the_blocks_trains_through_checkpoints_too() {
     for model in MODELS {
         // LLaMA has no biases.
         let methods = match model.1 {
-            "llama" => vec![MethodConfig::Full {}],
-            _ => vec![MethodConfig::Full {}, MethodConfig::BitFit {}],
+            "llama" => &["full"][..],
+            _ => &["full", "bitfit"],
         };
-        for method in methods {
+        for method in methods.iter().map(|name| MethodConfig::defaults(name).unwrap()) {
             let gradients = |checkpointing| {
                 let tiny = Tiny::new(model, &method, &Options { checkpointing, ..cpu() });
                 tiny.step().1.flat().shallow_clone()
