@@ -50,6 +50,7 @@ pub const TARGETS: &[Target] = &[
     target("events", runs::events, runs::events_seeds),
     target("state", runs::state, runs::state_seeds),
     target("gradients", runs::gradients, runs::gradients_seeds),
+    target("run_folder", runs::run_folder, runs::run_folder_seeds),
     target("results", runs::results, runs::results_seeds),
     target("hub", network::hub, network::hub_seeds),
     target("tokenizer_settings", models::tokenizer_settings, models::tokenizer_settings_seeds),

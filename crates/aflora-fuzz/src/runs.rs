@@ -3,27 +3,31 @@
 use crate::files;
 use aflora_core::accounting::Accounting;
 use aflora_core::state::Position;
-use aflora_run::experiment::results::Results;
-use aflora_run::report::{csv, html, markdown, Named, Report};
-use aflora_run::run::checkpoint::Moment;
+use aflora_record::gradients::GradientReader;
+use aflora_record::recorder::Lengths;
+use aflora_record::results::Finding;
+use aflora_record::{freezes, names, Evaluation, History, Results};
+use aflora_report::list::list;
+use aflora_report::report::{csv, html, markdown, NamedResults, Report};
+use aflora_report::watch::snapshot::{Phase, Snapshot, Watched};
+use aflora_report::watch::text::summary;
+use aflora_run::run::checkpoint::{Id, Moment};
 use aflora_run::run::course::Course;
-use aflora_run::run::gradient_log::{self, GradientReader};
-use aflora_run::run::recorder::{Evaluation, Lengths};
-use aflora_run::watch::state::State;
-use aflora_run::watch::text::summary;
-use aflora_run::watch::view::{Phase, View};
 use serde_json::Value;
 use std::fs;
 
 /// A run's `events.jsonl`, and what `watch` says of it.
 pub fn events(bytes: &[u8]) {
-    let mut state = State::default();
-    String::from_utf8_lossy(bytes).lines().for_each(|line| state.read(line));
-    let steps = state.loss.points.iter().map(|(step, _)| *step);
+    let mut history = History::default();
+    String::from_utf8_lossy(bytes).lines().for_each(|line| history.read_line(line));
+    let steps = history.points.iter().map(|point| point.step);
     assert!(steps.clone().zip(steps.skip(1)).all(|(a, b)| a < b));
-    let phase = state.failed.clone().map_or(Phase::Running, Phase::Failed);
+    let phase = history.failed.clone().map_or(Phase::Running, Phase::Failed);
     let (name, pace, silence) = ("run".into(), Some(4.0), None);
-    let words = summary(&View { name, phase, state, pace, silence, seconds: None });
+    harmless(&summary(&Snapshot { name, phase, history, pace, silence, seconds: None }));
+}
+
+fn harmless(words: &str) {
     assert!(!words.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')), "{words:?}");
 }
 
@@ -49,7 +53,7 @@ pub fn state(bytes: &[u8]) {
     accounting.step(5);
     course.clock.add(0.1);
     course.curve.stands_still(0.5, 50);
-    let _ = (accounting.time_average(), course.clock.median(), course.id(position.step, 6));
+    let _ = (accounting.time_average(), course.clock.median(), Id::of(&course, position.step, 6));
 }
 
 /// Behind the seventh step, where an epoch has six.
@@ -92,7 +96,7 @@ pub fn state_seeds() -> Vec<Vec<u8>> {
 
 /// A run's `gradients.bin`.
 pub fn gradients(bytes: &[u8]) {
-    let folder = files::folder("gradients", &[(gradient_log::FILE, bytes)]);
+    let folder = files::folder("gradients", &[(names::GRADIENTS, bytes)]);
     let Ok(mut log) = GradientReader::open(&folder) else { return };
     assert!(log.header().step_bytes() <= bytes.len() as u64);
     while let Ok(Some(_)) = log.step() {}
@@ -103,10 +107,49 @@ pub fn gradients_seeds() -> Vec<Vec<u8>> {
     vec![[&header[..], b"\n", &[0x3f; 144]].concat()]
 }
 
+/// A finished run's other files: its metrics, table of freezes, provenance and configuration, as
+/// `ls`, `watch` and results read them.
+pub fn run_folder(bytes: &[u8]) {
+    let parts: [&[u8]; 4] = files::split(bytes);
+    let others = [(names::EVENTS, &b""[..])];
+    let all: Vec<(&str, &[u8])> = FILES.into_iter().zip(parts).chain(others).collect();
+    let folder = files::folder("runs/run", &all);
+    let _ = (freezes::read(&folder), Finding::read(&folder));
+    harmless(&list(&files::scratch().join("runs")).unwrap_or_default());
+    if let Ok(mut watched) = Watched::open(&folder) {
+        let _ = watched.look();
+        harmless(&summary(&watched.snapshot()));
+    }
+}
+
+/// The files of a run, in the order of an input's parts.
+const FILES: [&str; 4] = [names::METRICS, names::FREEZES, names::PROVENANCE, names::CONFIG];
+
+pub fn run_folder_seeds() -> Vec<Vec<u8>> {
+    let evaluation = r#"{"step":6,"epoch":1.0,"metrics":{"f1":0.5},"loss":0.5,"seconds":1.0}"#;
+    let flops = r#"{"forward":6,"backward":12}"#;
+    let metrics = format!(
+        r#"{{"task":"mrpc","model":"tiny","method":"lora","seed":1,"selection":"f1",
+        "best":{evaluation},"last":{evaluation},"evaluations":[{evaluation}],
+        "parameters":{{"at_start":9,"at_end":9,"time_average":9.0,"head":2}},"steps":6,
+        "flops_per_token":{{"frozen_weights":{flops},"paths_at_start":{flops},
+        "paths_at_end":{flops}}},"device":"cpu","seconds":{{"training":1.0,"evaluation":1.0,
+        "median_step":0.1}},"tokens_per_second":100.0,"peak_memory":null}}"#
+    );
+    let table = "matrix,block,elements,frozen_at_step\nh.0.mlp.lora_A,ffn,6,3\n";
+    let provenance = r#"{"environment":{"aflora":"0.1.0","command":["aflora"],"started_unix":1},
+        "data":[{"split":"train","path":"/a/train.tsv","sha256":"00","rows":6,"skipped":0}],
+        "weights":[{"path":"/a/model.safetensors","sha256":"00"}],"resumed":[]}"#;
+    let config = "task: {task: mrpc}\nmodel: {model: tiny}\nmethod: {name: lora}\nseed: 1\n";
+    vec![files::join(
+        &[metrics, table.into(), provenance.into(), config.into()].map(String::into_bytes),
+    )]
+}
+
 /// A file of results, in all forms of its report.
 pub fn results(bytes: &[u8]) {
     let Ok(results) = serde_json::from_slice::<Results>(bytes) else { return };
-    let named = Named { name: "results".into(), results };
+    let named = NamedResults { name: "results".into(), results };
     let report = Report::of(&named);
     let _ = (markdown::render(&report), csv::render(&named.results), html::render(&[report]));
 }

@@ -47,6 +47,7 @@ macro_rules! replays {
 
 replays! {
     config experiment targets tsv jsonl csv parquet safetensors pickle weight_index model_config
-    adapter_folder tokenizer_json sentencepiece vocabulary events state gradients results hub
+    adapter_folder tokenizer_json sentencepiece vocabulary events state gradients run_folder
+    results hub
     tokenizer_settings generation_config
 }

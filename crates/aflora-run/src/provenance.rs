@@ -1,6 +1,6 @@
 //! Where a result comes from: what ran, on what, from which files.
 
-use serde::Serialize;
+use aflora_record::provenance::Environment;
 use sha2::{Digest, Sha256};
 use std::io;
 use std::path::Path;
@@ -12,41 +12,18 @@ pub fn sha256(path: &Path) -> io::Result<String> {
     Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The program and the machine.
-#[derive(Debug, Serialize)]
-pub struct Environment {
-    /// Version of aflora.
-    pub aflora: &'static str,
-    /// Commit that it was built from, where it was built in a repository.
-    pub commit: Option<&'static str>,
-    /// Version of libtorch that tch is made for.
-    pub libtorch: &'static str,
-    /// The command line.
-    pub command: Vec<String>,
-    /// Operating system and processor family.
-    pub platform: String,
-    /// The processor's name, where the system tells it.
-    pub processor: Option<String>,
-    /// Processors that the process may use.
-    pub processors: usize,
-    /// Seconds since 1970 at the start.
-    pub started_unix: u64,
-}
-
-impl Environment {
-    /// The environment of this process.
-    pub fn current() -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Environment {
-            aflora: env!("CARGO_PKG_VERSION"),
-            commit: option_env!("AFLORA_COMMIT"),
-            libtorch: "2.11.0",
-            command: std::env::args().collect(),
-            platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            processor: processor(),
-            processors: std::thread::available_parallelism().map_or(1, |n| n.get()),
-            started_unix: now.map_or(0, |d| d.as_secs()),
-        }
+/// The program and the machine of this process.
+pub fn environment() -> Environment {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Environment {
+        aflora: env!("CARGO_PKG_VERSION").into(),
+        commit: option_env!("AFLORA_COMMIT").map(String::from),
+        libtorch: "2.11.0".into(),
+        command: std::env::args().collect(),
+        platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        processor: processor(),
+        processors: std::thread::available_parallelism().map_or(1, |n| n.get()),
+        started_unix: now.map_or(0, |d| d.as_secs()),
     }
 }
 

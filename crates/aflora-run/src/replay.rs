@@ -7,13 +7,15 @@
 //! what the rule says of that run.
 
 use crate::config;
-use crate::report::csv::harmless;
-use crate::run::folder::CONFIG;
-use crate::run::gradient_log::GradientReader;
+use crate::ui::{thousands, words};
 use crate::usage;
 use aflora_core::adapter::Role;
 use aflora_core::freeze::{FreezeCheck, FreezeConfig, FreezeController, FreezeMode, Rule, Score};
 use aflora_core::optim::{Arena, Parameter};
+use aflora_record::freezes::{self, Matrix};
+use aflora_record::gradients::GradientReader;
+use aflora_record::names::{CONFIG, GRADIENTS};
+use aflora_record::Error;
 use anyhow::Result;
 use serde_json::Value;
 use std::path::Path;
@@ -24,8 +26,8 @@ use tch::{Device, Kind, Tensor};
 pub struct Replay {
     /// The settings.
     pub freeze: FreezeConfig,
-    /// Every matrix: its name, its elements, and the step at which it froze, if it did.
-    pub matrices: Vec<(String, i64, Option<u64>)>,
+    /// Every matrix.
+    pub matrices: Vec<Matrix>,
     /// Steps that were recorded.
     pub steps: u64,
 }
@@ -35,28 +37,19 @@ impl Replay {
     pub fn time_average(&self) -> f64 {
         let steps = self.steps.max(1) as f64;
         let share = |frozen: &Option<u64>| frozen.map_or(1.0, |step| step as f64 / steps);
-        self.matrices.iter().map(|(_, n, frozen)| *n as f64 * share(frozen)).sum()
+        self.matrices.iter().map(|m| m.elements as f64 * share(&m.frozen_at)).sum()
     }
 
     /// The steps at which matrices froze, in order.
     fn frozen(&self) -> Vec<u64> {
-        let mut steps: Vec<u64> = self.matrices.iter().filter_map(|m| m.2).collect();
+        let mut steps: Vec<u64> = self.matrices.iter().filter_map(|m| m.frozen_at).collect();
         steps.sort_unstable();
         steps
     }
 
-    /// As `freeze.csv` has it.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn csv(&self) -> Result<String> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        writer.write_record(["matrix", "elements", "frozen_at_step"])?;
-        for (name, elements, step) in &self.matrices {
-            let step = step.map_or(String::new(), |step| step.to_string());
-            writer.write_record([&harmless(name), &elements.to_string(), &step])?;
-        }
-        Ok(String::from_utf8(writer.into_inner()?)?)
+    /// As `freeze.csv` has it; a record of gradients does not know the blocks.
+    pub fn csv(&self) -> String {
+        freezes::to_csv(&self.matrices)
     }
 }
 
@@ -65,7 +58,15 @@ impl Replay {
 /// # Errors
 /// The run recorded nothing, froze matrices itself, or no run is long enough for the schedule.
 pub fn replay(run: &Path, freeze: &FreezeConfig) -> Result<Replay> {
-    let mut log = GradientReader::open(run)?;
+    let mut log = match GradientReader::open(run) {
+        Err(error) if error.is_missing() => usage!(
+            "{} is not there; record it with record_gradients=true, on a run whose matrices never \
+             freeze (method=aflora-trainable)",
+            run.join(GRADIENTS).display()
+        ),
+        Err(error @ Error::Read { .. }) => usage!("{}", words(&error.into())),
+        opened => opened?,
+    };
     refuse_frozen(run)?;
     let header = log.header().clone();
     let leaf = |[rows, columns]: [i64; 2]| {
@@ -79,16 +80,22 @@ pub fn replay(run: &Path, freeze: &FreezeConfig) -> Result<Replay> {
     let mut unused = arena.buffer();
     let (per_epoch, total) = (header.steps_per_epoch, header.total_steps);
     let controller = FreezeController::new(freeze, header.matrices.len(), per_epoch, total)?;
-    let sizes = header.matrices.iter().map(|(name, [r, c])| (name.clone(), r * c, None));
-    let mut found = Replay { freeze: freeze.clone(), matrices: sizes.collect(), steps: 0 };
-    while let Some([gradient, values]) = log.step()? {
+    let matrices = header.matrices.iter().map(|(name, [rows, columns])| Matrix {
+        name: name.clone(),
+        block: String::new(),
+        elements: rows * columns,
+        frozen_at: None,
+    });
+    let mut found = Replay { freeze: freeze.clone(), matrices: matrices.collect(), steps: 0 };
+    while let Some(numbers) = log.step()? {
+        let [gradient, values] = numbers.map(|numbers| Tensor::from_slice(&numbers));
         let Some(group) = arena.group_mut(Role::Projection) else { break };
         tch::no_grad(|| group.values().shallow_clone().copy_(&values));
         controller.observe(found.steps, group, &gradient);
         let check = controller.test(found.steps, group)?;
         for name in check.iter().flat_map(FreezeCheck::frozen) {
-            if let Some(matrix) = found.matrices.iter_mut().find(|(other, ..)| other == name) {
-                matrix.2 = Some(found.steps);
+            if let Some(matrix) = found.matrices.iter_mut().find(|matrix| matrix.name == name) {
+                matrix.frozen_at = Some(found.steps);
             }
         }
         let leave: Vec<bool> = check.iter().flat_map(|c| &c.matrices).map(|m| m.frozen).collect();
@@ -163,7 +170,7 @@ pub fn compare(run: &Path, base: &FreezeConfig) -> Result<String> {
                 at(steps.len() / 2),
                 at(steps.len().saturating_sub(1)),
                 format!("{}/{}", steps.len(), found.matrices.len()),
-                crate::ui::thousands(found.time_average().round() as i64),
+                thousands(found.time_average().round() as i64),
             );
         }
     }

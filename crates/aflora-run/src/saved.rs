@@ -2,7 +2,6 @@
 
 use crate::config::{self, DeviceChoice, Precision, Resolved, WeightsFrom};
 use crate::data::Task;
-use crate::run::folder::{holds, ADAPTER, CONFIG, METRICS};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::objective::texts::Texts;
 use crate::run::prepare::{base_kind, build_model, build_shapes, texts};
@@ -11,6 +10,7 @@ use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::merged::{self, Answers};
 use aflora_models::{weights, AdaptedModel, TextEncoder};
+use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
 use std::path::Path;
 use tch::{Device, Kind};

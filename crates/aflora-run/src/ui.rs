@@ -5,9 +5,10 @@
 
 use aflora_files::{printable, printable_line};
 use aflora_models::foreign::without_stack;
+use aflora_report::words::each_once;
+pub use aflora_report::words::{counted, seconds, shown, thousands};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Shows how far long work is.
@@ -105,46 +106,6 @@ impl Progress for Lines {
     }
 }
 
-/// A duration as people say it.
-pub fn seconds(seconds: f64) -> String {
-    let s = seconds.round() as u64;
-    match s {
-        0..=99 => format!("{s} s"),
-        100..=5999 => format!("{} min {:02} s", s / 60, s % 60),
-        _ => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
-    }
-}
-
-/// A count with thousands apart.
-pub fn thousands(n: i64) -> String {
-    let digits = n.abs().to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    if n < 0 {
-        out.insert(0, '-');
-    }
-    out
-}
-
-/// How many there are of `what`: `1 cell`, `2 cells`.
-pub fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-/// A path for standard output: safe to look at on a terminal, and as it is for a program.
-pub fn shown(path: &Path) -> String {
-    let path = path.display().to_string();
-    match std::io::stdout().is_terminal() {
-        true => printable_line(&path).into_owned(),
-        false => path,
-    }
-}
-
 /// Where log lines go: standard error, above the bar if there is one. They hold names and errors
 /// from anywhere, and come out printable.
 #[derive(Clone)]
@@ -169,33 +130,14 @@ impl Write for LogSink {
     }
 }
 
-/// An error with its causes, each told once: many an error's own words hold those of its cause.
+/// An error with its causes, each told once, without libtorch's stack.
 pub fn words(error: &anyhow::Error) -> String {
-    let mut words = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        let cause = without_stack(&cause);
-        if words.is_empty() {
-            words = cause.to_string();
-        } else if !words.contains(cause) {
-            words = format!("{words}: {cause}");
-        }
-    }
-    words
+    each_once(error.chain().map(|cause| without_stack(&cause.to_string()).to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_and_durations_read_well() {
-        assert_eq!(thousands(1_327_104), "1,327,104");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(-1000), "-1,000");
-        assert_eq!(seconds(42.4), "42 s");
-        assert_eq!(seconds(327.0), "5 min 27 s");
-        assert_eq!(seconds(7500.0), "2 h 05 min");
-    }
 
     #[test]
     fn each_cause_is_told_once_and_without_libtorch_s_stack() {

@@ -17,6 +17,8 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
     checked.is_some_and(|refused| refused.usage)
         || error.is::<config::ConfigErrors>()
         || error.is::<UsageError>()
+        || error.downcast_ref().is_some_and(aflora_record::Error::is_usage)
+        || error.downcast_ref().is_some_and(aflora_report::Error::is_usage)
         || matches!(error.downcast_ref(), Some(aflora_core::Error::Setting { .. }))
         || matches!(
             error.downcast_ref(),

@@ -2,8 +2,9 @@
 
 mod common;
 
-use aflora_run::experiment::results::{Outcome, Results};
+use aflora_record::results::{Outcome, Results};
 use common::*;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -72,7 +73,11 @@ fn an_experiment_runs_its_cells_once_and_reports_them() {
     let adaptive = first.cells.iter().find(|c| c.method == "aflora").unwrap();
     let Outcome::Done(finding) = &adaptive.outcome else { panic!("{adaptive:?}") };
     assert!(!finding.curve.is_empty() && finding.matrices.iter().all(|m| m.frozen_at.is_some()));
-    assert!(finding.provenance["weights"][0]["sha256"].is_string());
+    assert_eq!(finding.provenance.weights[0].sha256.len(), 64);
+    // The record's plain settings are those that the cell was planned with, to the letter.
+    let settings = Sha256::digest(finding.settings.to_string().as_bytes());
+    let digest: String = settings.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digest, adaptive.digest);
     let whole = fs::read_to_string(place.path().join("runs/results/small-paper.json")).unwrap();
     assert!(!whole.contains(&place.path().display().to_string()), "a place of this machine");
     let report = fs::read_to_string(place.path().join("runs/results/small-paper.md")).unwrap();

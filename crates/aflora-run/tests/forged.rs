@@ -187,7 +187,11 @@ fn a_pipe_or_device_in_a_run_folder_is_told_and_not_waited_for() {
     symlink("/dev/zero", place.path().join("run/metrics.json")).unwrap();
     refused(&bounded(place.path(), &["watch", "run"]), 1, none);
     let listed = bounded(place.path(), &["ls", "."]);
-    assert!(text(&listed.stdout).contains("run  undefined"), "{}", text(&listed.stdout));
+    assert!(
+        text(&listed.stdout).contains("run  its metrics.json is damaged"),
+        "{}",
+        text(&listed.stdout)
+    );
 
     pipe("piped/config.yaml");
     pipe("piped/events.jsonl");
@@ -261,10 +265,18 @@ fn escape_sequences_of_names_and_errors_do_not_reach_the_terminal() {
     let watched = aflora(&place.path().join("runs"), &["watch", &name]);
     let said = quiet(&watched);
     assert_eq!(said.matches("\\u{1b}[2J\\u{202e}").count(), 3, "{said}");
-    let metrics = format!(
-        r#"{{"selection":{escaped},"best":{{"metrics":{{{escaped}:0.5}},"epoch":1}},"device":{escaped}}}"#
-    );
-    fs::write(folder.join("metrics.json"), metrics).unwrap();
+    let best = json!({"step": 4, "epoch": 1, "metrics": {ESCAPE: 0.5}, "loss": 1, "seconds": 1});
+    let none = json!({"forward": 0, "backward": 0});
+    let metrics = json!({
+        "task": "mrpc", "model": "minilm", "method": "lora", "seed": 1, "selection": ESCAPE,
+        "best": best, "last": best, "evaluations": [],
+        "parameters": {"at_start": 1, "at_end": 1, "time_average": 1, "head": 1}, "steps": 4,
+        "flops_per_token":
+            {"frozen_weights": none, "paths_at_start": none, "paths_at_end": none},
+        "device": ESCAPE, "seconds": {"training": 1, "evaluation": 1, "median_step": 1},
+        "tokens_per_second": 1,
+    });
+    fs::write(folder.join("metrics.json"), metrics.to_string()).unwrap();
     let said = quiet(&aflora(place.path(), &["ls"]));
     assert_eq!(said.matches("\\u{1b}[2J\\u{202e}").count(), 3, "{said}");
 

@@ -158,7 +158,7 @@ fn what_is_wrong_with_the_call_ends_with_2_and_with_the_rows_with_1() {
         (&["new.parquet"], "predict reads .csv, .tsv and .jsonl files"),
         (&["new.csv", "--format", "xls"], "it must be csv, tsv or jsonl"),
         (&["new.csv", "--batch-size", "0"], "--batch-size is 0"),
-        (&["new.csv", "--device", "gpu"], "device `gpu` is unknown"),
+        (&["new.csv", "--device", "gpu"], "`gpu` is no device"),
         (&["new.csv", "--precision", "fp8"], "precision `fp8` is unknown"),
     ] {
         fs::write(place.path().join("new.csv"), "text_a,text_b\na,b\n").unwrap();

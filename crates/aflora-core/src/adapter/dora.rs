@@ -4,7 +4,8 @@
 //!
 //! The norm counts as a constant in the gradient (section 4.3 of the paper, and PEFT). Dropout acts
 //! on the input of the low-rank path alone, where PEFT has it on that of W0 ⊙ (m / ‖·‖ - 1), too,
-//! for one more product with W0.
+//! for one more product with W0. The norms ask for B A once a pass, 2 · r · in · out operations
+//! whatever the number of tokens; operations a token do not count them.
 
 use super::checks::check_layers;
 use super::factored::Factored;

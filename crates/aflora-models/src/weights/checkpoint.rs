@@ -3,6 +3,7 @@
 //! Files are mapped into memory. A tensor is copied once, from the mapped file to its place in
 //! the model, on whatever device that is.
 
+use super::place::{Contents, Place};
 use super::{pickle, safetensors_file, view};
 use crate::error::{cut, Lines};
 use crate::foreign_file;
@@ -20,43 +21,6 @@ pub const FILES: [&str; 4] = [
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 ];
-
-/// Where a tensor lies in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    /// Elements in each dimension.
-    pub shape: Vec<i64>,
-    /// Elements from one to the next in each dimension.
-    pub stride: Vec<i64>,
-    pub kind: Kind,
-    /// Bytes from the start of the file.
-    pub offset: usize,
-}
-
-impl Place {
-    /// Bytes from the first element to the end of the last; `None` if no machine has so many.
-    pub(super) fn extent(&self) -> Option<usize> {
-        if self.shape.contains(&0) {
-            return Some(0);
-        }
-        let mut last = 0usize;
-        for (&n, &step) in self.shape.iter().zip(&self.stride) {
-            let steps = usize::try_from(n - 1).ok()?;
-            last = last.checked_add(steps.checked_mul(usize::try_from(step).ok()?)?)?;
-        }
-        last.checked_add(1)?.checked_mul(self.kind.elt_size_in_bytes())
-    }
-}
-
-/// What a file holds.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
-    /// Where its tensors lie.
-    pub places: BTreeMap<String, Place>,
-    /// What else it has, by name, and what that is: numbers of a type that is not read, things
-    /// that are no tensors. Nobody may need it.
-    pub unread: BTreeMap<String, String>,
-}
 
 /// An open checkpoint.
 #[derive(Debug)]
@@ -288,15 +252,6 @@ fn find(folder: &Path) -> Result<PathBuf> {
         path: folder.to_path_buf(),
         looked_for: FILES.join(", "),
     })
-}
-
-/// The steps of a tensor whose elements lie one after the other.
-pub(super) fn contiguous(shape: &[i64]) -> Vec<i64> {
-    let mut stride = vec![1; shape.len()];
-    for i in (1..shape.len()).rev() {
-        stride[i - 1] = i64::saturating_mul(stride[i], shape[i].max(1));
-    }
-    stride
 }
 
 #[cfg(test)]

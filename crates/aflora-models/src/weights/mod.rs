@@ -5,6 +5,7 @@ mod head;
 mod load;
 mod names;
 mod pickle;
+mod place;
 mod plan;
 mod safetensors_file;
 mod sound;

@@ -1,6 +1,6 @@
 //! The tensors of a safetensors file.
 
-use super::checkpoint::{contiguous, Contents, Place};
+use super::place::{contiguous, Contents, Place};
 use crate::error::cut;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};

@@ -1,7 +1,7 @@
 //! A tensor of a mapped file, copied to its place in a model. Unsafe code: libtorch is given a
 //! pointer into the map.
 
-use super::checkpoint::Place;
+use super::place::Place;
 use crate::Result;
 use tch::{Device, Tensor};
 

@@ -1,6 +1,7 @@
 //! Arguments that cannot be understood.
 
-use aflora_run::config::keys::{Key, KEYS};
+use aflora_run::config::keys::KEYS;
+use aflora_run::config::schema::Key;
 use aflora_run::experiment::grid::VARIED;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::Error;

@@ -1,18 +1,17 @@
 //! `aflora experiment`: a grid of runs, from its file to its report.
 
 use aflora_files::{printable, printable_line};
-use aflora_run::experiment::collect::{collect, is_done};
+use aflora_report::report;
+use aflora_run::experiment::collect::collect;
 use aflora_run::experiment::grid::{Choice, Plan, Planned};
-use aflora_run::experiment::results::Results;
-use aflora_run::experiment::runner::{self, Place};
+use aflora_run::experiment::runner::{self, Runner};
 use aflora_run::experiment::slurm::{self, Asked};
 use aflora_run::interrupt::{self, Interrupted};
-use aflora_run::report;
 use aflora_run::ui::{counted, shown, Progress};
 use aflora_run::{check_makeable, UsageError};
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What the command takes.
 #[derive(Args)]
@@ -83,12 +82,12 @@ impl Experiment {
         let gpus = runner::gpus();
         let jobs = self.jobs.map_or(gpus.len().max(1), usize::from);
         let program = std::env::current_exe().context("where this program lies")?;
-        let place = Place { runs: runner::absolute(&self.runs), program, jobs, gpus };
+        let runner = Runner { runs: runner::absolute(&self.runs), program, jobs, gpus };
         if self.slurm {
             let given: Vec<String> = self.filter.iter().map(|f| format!("--filter={f}")).collect();
             let given = [given, self.overrides.clone()].concat();
             let asked = Asked {
-                program: &place.program,
+                program: &runner.program,
                 file: &self.file,
                 runs: &self.runs,
                 jobs: self.jobs,
@@ -105,26 +104,26 @@ impl Experiment {
             plan.cells = vec![plan.cells.swap_remove(number)];
         }
         if self.dry_run {
-            print!("{}", listed(&plan, &place));
+            print!("{}", listed(&plan, &runner));
             return Ok(());
         }
         if self.cell.is_none() {
             check_makeable("the folder of results", &self.out)?;
         }
-        let outcome = runner::run(&plan, &place, progress)?;
+        let tally = runner::run(&plan, &runner, progress)?;
         // A cell of an array is no experiment: whoever started the array collects.
         if self.cell.is_none() {
-            let results = collect(&plan, &place.runs, &outcome.failures);
-            let written = write(&results, plan.partial, &self.out)?;
+            let results = collect(&plan, &runner.runs, &tally.failures);
+            let written = results.write(&self.out, plan.partial)?;
             println!("{}", shown(&written));
             report::command(&self.out, None)?;
         }
-        if !outcome.failures.is_empty() {
-            let n = counted(outcome.failures.len(), "cell");
-            bail!("{n} failed\n{}", runner::failures(&outcome));
+        if !tally.failures.is_empty() {
+            let n = counted(tally.failures.len(), "cell");
+            bail!("{n} failed\n{}", runner::failures(&tally));
         }
         interrupt::check()?;
-        match outcome.interrupted {
+        match tally.interrupted {
             true => Err(Interrupted(SIGINT).into()),
             false => Ok(()),
         }
@@ -132,11 +131,11 @@ impl Experiment {
 }
 
 /// The cells with what is done of them; why those failed that did stands below them.
-fn listed(plan: &Plan, place: &Place) -> String {
+fn listed(plan: &Plan, runner: &Runner) -> String {
     let line = |(i, cell): (usize, &Planned)| {
-        let folder = place.runs.join(cell.folder());
-        let failure = place.failure(cell);
-        let state = match (is_done(cell, &folder), &failure, folder.exists()) {
+        let folder = runner.runs.join(cell.folder());
+        let failure = runner.failure(cell);
+        let state = match (cell.is_done(&folder), &failure, folder.exists()) {
             (true, ..) => "done",
             (false, Some(_), _) => "failed",
             (false, None, true) => "begun",
@@ -156,19 +155,4 @@ fn listed(plan: &Plan, place: &Place) -> String {
     let title = printable_line(&plan.layout.title);
     let n = counted(plan.cells.len(), "cell");
     format!("{title}\n{n}, profile {}\n{cells}", printable_line(&plan.profile))
-}
-
-/// Writes the results file whole or not at all.
-///
-/// A part of a grid, or one with other settings, does not take the name of the whole.
-fn write(results: &Results, partial: bool, out: &Path) -> Result<PathBuf> {
-    let part = if partial { "-part" } else { "" };
-    let name = format!("{}-{}{part}.json", results.experiment, results.profile);
-    let path = out.join(&name);
-    let failed = || format!("{} cannot be written", path.display());
-    std::fs::create_dir_all(out).with_context(failed)?;
-    let mut text = serde_json::to_string(results)?;
-    text.push('\n');
-    aflora_files::write(&path, text.as_bytes()).with_context(failed)?;
-    Ok(path)
 }

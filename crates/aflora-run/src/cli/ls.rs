@@ -1,6 +1,6 @@
 //! `aflora ls`: the runs in a folder.
 
-use aflora_run::list;
+use aflora_report::list;
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;

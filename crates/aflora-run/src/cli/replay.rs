@@ -33,7 +33,7 @@ impl Replay {
         let freeze = replay::settings(&self.overrides)?;
         match self.overrides.is_empty() {
             true => print!("{}", replay::compare(&self.run, &freeze)?),
-            false => print!("{}", replay::replay(&self.run, &freeze)?.csv()?),
+            false => print!("{}", replay::replay(&self.run, &freeze)?.csv()),
         }
         Ok(())
     }

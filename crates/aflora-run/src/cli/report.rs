@@ -1,6 +1,6 @@
 //! `aflora report`: tables, charts and a page from results files.
 
-use aflora_run::report;
+use aflora_report::report;
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -31,6 +31,6 @@ impl Report {
     /// # Errors
     /// A results file is damaged, or the folder cannot be written.
     pub fn run(self) -> Result<()> {
-        report::command(&self.results, self.out.as_deref())
+        Ok(report::command(&self.results, self.out.as_deref())?)
     }
 }

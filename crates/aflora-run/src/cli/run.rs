@@ -2,10 +2,11 @@
 
 use super::target::Target;
 use aflora_files::printable_line;
+use aflora_record::Summary;
 use aflora_run::config;
 use aflora_run::run::model_files::environment_data;
 use aflora_run::run::place::Place;
-use aflora_run::run::{memory, prepare, rows::HOLDOUT, summary::Summary, train};
+use aflora_run::run::{memory, prepare, rows::HOLDOUT, train};
 use aflora_run::ui::{self, thousands, Progress};
 use anyhow::Result;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! `aflora watch`: a run under way.
 
-use aflora_run::watch;
+use aflora_report::watch;
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -27,6 +27,6 @@ impl Watch {
     /// # Errors
     /// There is no run.
     pub fn run(self) -> Result<()> {
-        watch::watch(&self.run)
+        Ok(watch::watch(&self.run)?)
     }
 }

@@ -1,8 +1,8 @@
 //! The blocks of a run: the task, the model and the method that a run file names.
 
-use super::keys::{Key, Range};
 use super::model_folder;
 use super::problem::{instead, Place, Problem, COMMAND_LINE};
+use super::schema::{Key, Range};
 use super::tree::{self, Setting};
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! The texts that follow from the [keys](super::keys): the table of `aflora keys`, and the
 //! commented run file.
 
-use super::keys::{Key, KEYS};
+use super::keys::KEYS;
+use super::schema::Key;
 use serde_json::Value;
 use std::fmt::Write;
 

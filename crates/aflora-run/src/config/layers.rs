@@ -14,6 +14,15 @@ pub trait Group: Serialize + DeserializeOwned + Clone {
     fn problems(&self) -> Vec<(String, String)>;
 }
 
+/// The key and the words of a setting that the core refused.
+pub(super) fn core_problem(error: aflora_core::Error) -> (String, String) {
+    let key = match &error {
+        aflora_core::Error::Setting { field, .. } => field.to_string(),
+        _ => String::new(),
+    };
+    (key, error.to_string())
+}
+
 /// Lays `settings` over `defaults`, later ones winning; what is wrong goes to `problems`.
 ///
 /// A setting is tried alone on top of the defaults, so that a mistake is told where it stands

@@ -23,7 +23,7 @@
 //! Every problem in all of these is collected and told at once, with its place.
 //!
 //! * [`run_settings`], [`settings`], `choice`, `every`: what can be set, each declared once, with its
-//!   words, default and range; [`keys`] reads them off, [`help`] makes texts of them
+//!   words, default and range; [`schema`] reads them off, [`keys`] lists all, [`help`] makes texts
 //! * `yaml`, `tree`: YAML, and what it sets: a list of settings that know where they stand
 //! * `blocks`: finding and reading blocks
 //! * `model_folder`: a model that is named by the folder of its files
@@ -43,6 +43,7 @@ mod model_folder;
 pub mod problem;
 pub mod resolve;
 pub mod run_settings;
+pub mod schema;
 pub mod settings;
 pub(crate) mod tree;
 pub(crate) mod words;

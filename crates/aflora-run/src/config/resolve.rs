@@ -1,17 +1,19 @@
 //! From a run file and overrides to a resolved configuration, or all that is wrong with them.
 
 use super::blocks::{Block, Finder, Own, BLOCKS};
-use super::keys::{Key, KEYS};
+use super::keys::KEYS;
 use super::layers::{lay, place_of};
 use super::problem::{instead, ConfigErrors, Place, Problem, COMMAND_LINE};
 use super::run_settings::RunSettings;
+use super::schema;
 use super::settings::{is_name, ModelConfig, TaskConfig, NAME};
 use super::tree::Setting;
 use crate::data::Task;
-use crate::run::folder::{CONFIG, PROVENANCE};
 use aflora_core::adapter::MethodConfig;
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::Span;
+use aflora_record::names::{CONFIG, PROVENANCE};
+use aflora_record::settings::run_name;
 use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -159,7 +161,7 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     settings.extend(run_for);
     settings.extend(method_run);
     settings.extend(own.cloned());
-    let typed: Vec<String> = KEYS.iter().map(Key::typed).collect();
+    let typed: Vec<String> = KEYS.iter().map(schema::Key::typed).collect();
     let also: Vec<&str> = BLOCKS.into_iter().chain(typed.iter().map(String::as_str)).collect();
     // `batch_size: auto` starts from the number that it stands over.
     let is_auto = |s: &Setting| s.path == ["batch_size"] && s.value == "auto";
@@ -305,7 +307,7 @@ impl Resolved {
     /// The run's name: `<task>-<model>-<method>-seed<seed>`.
     pub fn name(&self) -> String {
         let Resolved { task, model, method_name, run, .. } = self;
-        format!("{}-{}-{method_name}-seed{}", task.name(), model.model, run.seed)
+        run_name(task.name(), &model.model, method_name, run.seed)
     }
 
     /// As one YAML file that [`load`] takes again, from any working folder.

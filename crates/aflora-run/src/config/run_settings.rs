@@ -1,13 +1,12 @@
 //! The settings of a run itself: each key declared once, with its words, default and range.
 //!
 //! The first paragraph of a field's documentation is what `aflora keys` and the commented run
-//! file say of it; [`keys`](super::keys) reads all of it from the type's schema.
+//! file say of it; [`schema`](super::schema) reads all of it from the type.
 
 use super::choice::{DeviceChoice, Precision};
 use super::every::Every;
-use super::keys;
-use super::layers::Group;
-use super::settings::core_problem;
+use super::layers::{core_problem, Group};
+use super::schema::{self, MOST};
 use aflora_core::optim::AdamWConfig;
 use aflora_core::{Span, TunerConfig};
 use aflora_models::tokenizer::SHORTEST;
@@ -15,9 +14,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::LazyLock;
-
-/// The most of anything that is counted: keeps products of two counts far from overflow.
-pub(super) const MOST: usize = 1_000_000_000;
 
 /// The keys that every run knows, in the order of the commented run file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -176,8 +172,8 @@ impl RunSettings {
 
 impl Group for RunSettings {
     fn problems(&self) -> Vec<(String, String)> {
-        static KEYS: LazyLock<Vec<keys::Key>> = LazyLock::new(keys::of::<RunSettings>);
-        let mut problems = keys::out_of_range(&KEYS, self);
+        static KEYS: LazyLock<Vec<schema::Key>> = LazyLock::new(schema::of::<RunSettings>);
+        let mut problems = schema::out_of_range(&KEYS, self);
         problems.extend(self.tuner().validate().err().map(core_problem));
         problems
     }

@@ -1,9 +1,8 @@
 //! The settings of the task and of the model; as for [those of the run](super::run_settings), a
 //! field declares its key.
 
-use super::keys;
-use super::layers::Group;
-use super::run_settings::MOST;
+use super::layers::{core_problem, Group};
+use super::schema::{self, MOST};
 use crate::data::Task;
 use crate::hub::{is_repo, is_revision};
 use crate::metrics::TextMetric;
@@ -23,15 +22,6 @@ pub(super) const NAME: &str = "a name: no `/`, no `\\`, no leading dot";
 pub(super) fn is_name(text: &str) -> bool {
     let odd = |c: char| matches!(c, '/' | '\\') || c.is_control();
     !text.trim().is_empty() && !text.starts_with('.') && !text.contains(odd)
-}
-
-/// The key and the words of a setting that the core refused.
-pub(super) fn core_problem(error: aflora_core::Error) -> (String, String) {
-    let key = match &error {
-        aflora_core::Error::Setting { field, .. } => field.to_string(),
-        _ => String::new(),
-    };
-    (key, error.to_string())
 }
 
 /// A task block.
@@ -122,15 +112,15 @@ impl Group for TaskConfig {
         }
         let mut need = |ok: bool, key: &str, value: &dyn Display, right: &str| {
             if !ok {
-                problems.push((key.to_string(), keys::out_of_range_words(key, value, right)));
+                problems.push((key.to_string(), schema::out_of_range_words(key, value, right)));
             }
         };
         let holds = self.prompt.contains(INPUT);
         let right = "a text with `{input}` in it, where the example's input comes";
         need(holds, "prompt", &format!("{:?}", self.prompt), right);
         need(!self.metrics.is_empty(), "metrics", &"empty", "a list with at least one metric");
-        static KEYS: LazyLock<Vec<keys::Key>> = LazyLock::new(keys::of::<TaskConfig>);
-        problems.extend(keys::out_of_range(&KEYS, self));
+        static KEYS: LazyLock<Vec<schema::Key>> = LazyLock::new(schema::of::<TaskConfig>);
+        problems.extend(schema::out_of_range(&KEYS, self));
         if let Err(error) = self.generation.validate() {
             let (key, message) = core_problem(error);
             problems.push((format!("generation.{key}"), message));

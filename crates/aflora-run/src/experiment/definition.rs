@@ -17,9 +17,9 @@
 //!
 //! All that is wrong in either is collected and told at once, as in a configuration.
 
-use super::fields;
-use super::results::{Claim, View};
+use super::fields::{self, said};
 use crate::config::Problem;
+use aflora_record::results::{Claim, View, PAPER};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
@@ -33,9 +33,6 @@ const MOST_METHODS: usize = 10_000;
 
 /// Lists that lay out cells, of an experiment file and of a profile.
 const LISTS: [&str; 3] = ["models", "tasks", "seeds"];
-
-/// The profile that changes nothing.
-pub const PAPER: &str = "paper";
 
 /// An experiment file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -246,19 +243,6 @@ fn too_many(methods: &[Entry]) -> Option<String> {
          be laid out; sweep fewer settings at once",
         all.map_or("more than can be counted".into(), |all| all.to_string())
     ))
-}
-
-/// A value as it is written on the command line.
-pub fn said(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => match number.as_f64() {
-            // 0.0005 reads better as 5e-4.
-            Some(x) if x != 0.0 && x.abs() < 0.01 => format!("{x:e}"),
-            _ => number.to_string(),
-        },
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,13 @@
 //! The keys of an experiment file and of its entries, each tried alone, so that a mistake is told
 //! where it stands and hides no other.
 
-use super::definition::said;
 use crate::config::problem::{instead, Place, Problem};
 use crate::config::tree::{self, Setting};
 use crate::config::words::explain;
+use aflora_record::results::twice;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::collections::HashSet;
-use std::hash::Hash;
 use std::path::Path;
 
 /// A key with its value.
@@ -59,10 +57,17 @@ pub fn repeated(fields: &[Field], lists: &[&str]) -> Vec<Problem> {
     lists.filter_map(say).collect()
 }
 
-/// The first item that stands there for the second time.
-pub fn twice<T: Eq + Hash + Clone>(items: impl IntoIterator<Item = T>) -> Option<T> {
-    let mut seen = HashSet::new();
-    items.into_iter().find(|item| !seen.insert(item.clone()))
+/// A value as it is written on the command line.
+pub fn said(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => match number.as_f64() {
+            // 0.0005 reads better as 5e-4.
+            Some(x) if x != 0.0 && x.abs() < 0.01 => format!("{x:e}"),
+            _ => number.to_string(),
+        },
+        other => other.to_string(),
+    }
 }
 
 fn put(at: &mut Value, path: &[String], value: Value) {

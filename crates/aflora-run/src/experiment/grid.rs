@@ -3,12 +3,15 @@
 //! A cell's folder is named after its settings, not after its experiment: experiments that ask for
 //! the same run share it, and a changed setting makes another folder.
 
-use super::definition::{said, Definition, Profile, Set};
-use super::fields::twice;
-use super::results::{Layout, MethodRow, TaskColumn};
+use super::definition::{Definition, Profile, Set};
+use super::fields::said;
 use crate::config::{self, ConfigErrors, Problem, Resolved};
+use crate::run::place;
 use crate::ui::counted;
 use crate::usage;
+use aflora_record::results::{twice, Layout, MethodRow, TaskColumn};
+use aflora_record::settings::run_name;
+use aflora_record::Summary;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -33,7 +36,14 @@ impl Planned {
     /// What people call it: `mrpc-minilm-aflora-seed0`, with the row's name for the method.
     pub fn name(&self) -> String {
         let Resolved { task, model, run, .. } = &self.resolved;
-        format!("{}-{}-{}-seed{}", task.name(), model.model, self.method, run.seed)
+        run_name(task.name(), &model.model, &self.method, run.seed)
+    }
+
+    /// Whether the run in `folder` ended well with just these settings, as a run that would go on
+    /// there asks.
+    pub fn is_done(&self, folder: &Path) -> bool {
+        let same = || place::differences(folder, &mut self.resolved.clone());
+        Summary::read(folder).is_ok() && same().is_ok_and(|differences| differences.is_empty())
     }
 
     /// The name of its folder: the same for the same settings, whatever the experiment.

@@ -3,13 +3,11 @@
 //! * [`definition`]: an experiment file and its profiles, read key by key (`fields`)
 //! * [`grid`]: from these to cells, one run each
 //! * [`runner`]: runs the cells that have not finished; [`slurm`] lets a cluster do it
-//! * [`collect`]: what the cells found, from their folders
-//! * [`results`]: the file of it, the source of every report
+//! * [`collect`]: what the cells found, from their folders, for [`aflora_record::results`]
 
 pub mod collect;
 pub mod definition;
 mod fields;
 pub mod grid;
-pub mod results;
 pub mod runner;
 pub mod slurm;

@@ -6,7 +6,6 @@
 //! checkpoints; a cell that another process is at is waited for. Why a cell failed stands in a file
 //! beside its folder until it is started again, so that any later command can tell.
 
-use super::collect::is_done;
 use super::grid::{Plan, Planned};
 use crate::check_makeable;
 use crate::interrupt;
@@ -34,9 +33,9 @@ const WORDS: u64 = 64 << 10;
 /// Characters of a failed cell's last words that are told; its log has them all.
 const TOLD: usize = 2_000;
 
-/// Where and how cells run.
+/// Runs cells: where, and how.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Runner {
     /// The folder that holds the cells' folders.
     pub runs: PathBuf,
     /// The `aflora` program.
@@ -47,9 +46,9 @@ pub struct Place {
     pub gpus: Vec<usize>,
 }
 
-/// What became of the cells.
+/// What became of the cells, counted.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct Tally {
     /// Finished before.
     pub skipped: usize,
     /// Finished now.
@@ -79,7 +78,7 @@ struct Running<'a> {
     log_from: u64,
 }
 
-impl Place {
+impl Runner {
     /// What runs a cell, as people would type it.
     pub fn command(&self, plan: &Plan, cell: &Planned) -> Vec<String> {
         let mut words = vec![self.program.display().to_string(), "run".to_string()];
@@ -155,7 +154,7 @@ impl Place {
     }
 }
 
-/// The end of what a log holds from a place on.
+/// The end of what a log holds from a byte on.
 fn output(log: &Path, from: u64) -> std::io::Result<String> {
     let mut file = aflora_files::open(log)?;
     let length = file.metadata()?.len();
@@ -199,10 +198,10 @@ pub fn gpus() -> Vec<usize> {
 ///
 /// # Errors
 /// Nothing can be written in the folder of runs, or the program cannot be started.
-pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Outcome> {
-    let done = |cell: &&Planned| is_done(cell, &place.runs.join(cell.folder()));
+pub fn run(plan: &Plan, runner: &Runner, progress: &mut dyn Progress) -> Result<Tally> {
+    let done = |cell: &&Planned| cell.is_done(&runner.runs.join(cell.folder()));
     let (before, open): (Vec<&Planned>, Vec<&Planned>) = plan.cells.iter().partition(done);
-    let mut outcome = Outcome { skipped: before.len(), ..Outcome::default() };
+    let mut tally = Tally { skipped: before.len(), ..Tally::default() };
     // Rows that ask for one and the same run wait for it together.
     let mut asked = HashSet::new();
     let mut waiting: VecDeque<&Planned> =
@@ -210,29 +209,29 @@ pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Ou
     let total = waiting.len();
     // A folder of finished runs may be one that nobody writes to any more.
     if total > 0 {
-        check_makeable("the folder of runs", &place.runs)?;
-        fs::create_dir_all(&place.runs)
-            .with_context(|| format!("the folder {} cannot be made", place.runs.display()))?;
+        check_makeable("the folder of runs", &runner.runs)?;
+        fs::create_dir_all(&runner.runs)
+            .with_context(|| format!("the folder {} cannot be made", runner.runs.display()))?;
     }
-    if outcome.skipped > 0 {
-        tracing::info!("{} of {} cells are there already", outcome.skipped, plan.cells.len());
+    if tally.skipped > 0 {
+        tracing::info!("{} of {} cells are there already", tally.skipped, plan.cells.len());
     }
     interrupt::listen().context("signals cannot be caught")?;
     progress.begin("cells", total as u64);
     let mut running: Vec<Running> = Vec::new();
     let mut told = BTreeSet::new();
     let mut begun = 0;
-    while !running.is_empty() || !(waiting.is_empty() || outcome.interrupted) {
-        if interrupt::check().is_err() && !outcome.interrupted {
-            outcome.interrupted = true;
+    while !running.is_empty() || !(waiting.is_empty() || tally.interrupted) {
+        if interrupt::check().is_err() && !tally.interrupted {
+            tally.interrupted = true;
             running.iter().for_each(|r| stop(&r.child));
         }
         for _ in 0..waiting.len() {
-            if running.len() >= place.jobs || outcome.interrupted {
+            if running.len() >= runner.jobs || tally.interrupted {
                 break;
             }
             let Some(cell) = waiting.pop_front() else { break };
-            if let Some(other) = holder(&place.runs.join(cell.folder())) {
+            if let Some(other) = holder(&runner.runs.join(cell.folder())) {
                 if told.insert(cell.folder()) {
                     tracing::info!("{}: waiting for {other}, which runs it", cell.name());
                 }
@@ -240,12 +239,12 @@ pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Ou
                 continue;
             }
             let taken = |slot: &usize| running.iter().any(|r| r.slot == *slot);
-            let slot = (0..place.jobs).find(|slot| !taken(slot)).unwrap_or(0);
-            match place.start(plan, cell, slot) {
+            let slot = (0..runner.jobs).find(|slot| !taken(slot)).unwrap_or(0);
+            match runner.start(plan, cell, slot) {
                 Ok(started) => {
                     // Cells can take hours: whoever reads along sees that they run, and where.
                     begun += 1;
-                    let log = place.log(cell);
+                    let log = runner.log(cell);
                     tracing::info!(
                         "{} ({begun} of {total}) begins: {}",
                         cell.name(),
@@ -270,17 +269,17 @@ pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Ou
             let name = cell.name();
             let took = seconds(started.elapsed().as_secs_f64());
             if status.success() && done(&cell) {
-                outcome.finished += 1;
+                tally.finished += 1;
                 tracing::info!("{name}: done in {took}");
             } else if status.code().is_some_and(|code| INTERRUPTED.contains(&code)) {
-                outcome.interrupted = true;
+                tally.interrupted = true;
             } else {
-                let failure = place.fail(cell, log_from, status.code());
+                let failure = runner.fail(cell, log_from, status.code());
                 tracing::warn!("{name}: failed after {took}: {}", failure.why);
-                outcome.failures.insert(name, failure);
+                tally.failures.insert(name, failure);
             }
-            let ended = outcome.finished + outcome.failures.len();
-            let note = match outcome.failures.len() {
+            let ended = tally.finished + tally.failures.len();
+            let note = match tally.failures.len() {
                 0 => format!("{} running", running.len()),
                 n => format!("{} running, {n} failed", running.len()),
             };
@@ -288,7 +287,7 @@ pub fn run(plan: &Plan, place: &Place, progress: &mut dyn Progress) -> Result<Ou
         }
     }
     progress.end();
-    Ok(outcome)
+    Ok(tally)
 }
 
 /// Asks a cell to stop where nothing is lost.
@@ -306,8 +305,8 @@ fn holder(folder: &Path) -> Option<String> {
 }
 
 /// What to say of the cells that failed, each with the file that has all of its output.
-pub fn failures(outcome: &Outcome) -> String {
-    let each = outcome.failures.iter();
+pub fn failures(tally: &Tally) -> String {
+    let each = tally.failures.iter();
     each.map(|(name, Failure { why, log })| {
         format!("{name}: {why}\n  all of it: {}", log.display())
     })
@@ -315,7 +314,7 @@ pub fn failures(outcome: &Outcome) -> String {
     .join("\n")
 }
 
-/// The place's folder of runs, as an absolute path where it can be told.
+/// The folder of runs, as an absolute path where it can be told.
 pub fn absolute(runs: &Path) -> PathBuf {
     std::path::absolute(runs).unwrap_or_else(|_| runs.to_path_buf())
 }

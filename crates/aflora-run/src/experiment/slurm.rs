@@ -118,7 +118,7 @@ fn refuse_control(what: &str, word: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::results::Layout;
+    use aflora_record::results::Layout;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;

@@ -9,7 +9,7 @@
 
 use super::address::is_part;
 use super::promise::is_hex;
-use super::Repo;
+use super::repo::Repo;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{symlink, MetadataExt};

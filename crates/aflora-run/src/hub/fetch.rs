@@ -6,7 +6,7 @@ use super::client::{body, Answer, Client, Failure};
 use super::download::{receive, Broken, Wanted};
 use super::limits::{most, room, Limits, Patience, MOST_UNTOLD};
 use super::promise::Promise;
-use super::Repo;
+use super::repo::Repo;
 use std::path::{Path, PathBuf};
 use ureq::http::Response;
 

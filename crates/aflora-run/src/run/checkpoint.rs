@@ -15,23 +15,22 @@
 //! order by the seed and the epoch.
 
 use super::course::Course;
-use super::folder::{indented, read_json, RunFolder, ADAPTER};
-use super::recorder::Lengths;
+use super::folder::RunFolder;
 use crate::provenance::sha256;
 use crate::usage;
 use aflora_core::state::Position;
 use aflora_core::TunerState;
 use aflora_files::write::{is_leftover, remove};
 use aflora_models::weights::{read_tensors, write_tensors};
+use aflora_record::json::{self, indented};
+use aflora_record::names::{ADAPTER, CHECKPOINTS};
+use aflora_record::recorder::Lengths;
 use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// The folder that holds them.
-pub const FOLDER: &str = "checkpoint";
 
 const TENSORS: &str = "state.safetensors";
 const STATE: &str = "state.json";
@@ -78,6 +77,12 @@ impl std::fmt::Display for Id {
 }
 
 impl Id {
+    /// What a checkpoint behind `step` steps is called, where the run has found `course`.
+    pub fn of(course: &Course, step: u64, steps_per_epoch: u64) -> Id {
+        let epochs = course.evaluations.len() as u64;
+        Id { step, evaluated: epochs > 0 && step == epochs.saturating_mul(steps_per_epoch) }
+    }
+
     fn parse(name: &str) -> Option<Id> {
         let rest = name.strip_prefix("step-")?;
         let (number, evaluated) = match rest.strip_suffix("-evaluated") {
@@ -132,7 +137,7 @@ pub fn load(
         let path = parent.join(id.to_string());
         let read = || -> Result<_> {
             check(&path)?;
-            let moment: Moment = read_json(&path.join(STATE)).context(STATE)?;
+            let moment: Moment = json::read(&path.join(STATE), "state of a run")?;
             fits(id, &moment).context(STATE)?;
             let tensors = read_tensors(&path.join(TENSORS))?;
             let state = TunerState { position: moment.position.clone(), tensors };
@@ -170,7 +175,7 @@ fn tidy(parent: &Path, last: Id) {
 /// It cannot be written.
 pub fn restore_adapter(folder: &RunFolder, id: Id) -> Result<()> {
     let place = folder.path().join(ADAPTER);
-    let kept = folder.path().join(FOLDER).join(id.to_string()).join(ADAPTER);
+    let kept = folder.path().join(CHECKPOINTS).join(id.to_string()).join(ADAPTER);
     let restore = || -> io::Result<()> {
         if !is_own_folder(&kept) {
             return remove(&place);
@@ -182,8 +187,8 @@ pub fn restore_adapter(folder: &RunFolder, id: Id) -> Result<()> {
 
 /// Removes a finished run's checkpoints: `adapter/` holds what was learnt.
 pub fn discard(folder: &Path) {
-    if let Err(error) = remove(&folder.join(FOLDER)) {
-        tracing::warn!("{} cannot be removed: {error}", folder.join(FOLDER).display());
+    if let Err(error) = remove(&folder.join(CHECKPOINTS)) {
+        tracing::warn!("{} cannot be removed: {error}", folder.join(CHECKPOINTS).display());
     }
 }
 
@@ -192,7 +197,7 @@ pub fn discard(folder: &Path) {
 /// # Errors
 /// It is a link: what is written and removed there would be somebody else's.
 fn place(folder: &RunFolder) -> Result<PathBuf> {
-    let path = folder.path().join(FOLDER);
+    let path = folder.path().join(CHECKPOINTS);
     if path.is_symlink() {
         usage!(
             "{} is a link, and a run writes and removes in its own folder alone; put the folder \
@@ -219,7 +224,7 @@ fn list(parent: &Path) -> Vec<Id> {
 
 /// Fails unless every file is there and is what it was.
 fn check(path: &Path) -> Result<()> {
-    let manifest: Manifest = read_json(&path.join(MANIFEST)).context(MANIFEST)?;
+    let manifest: Manifest = json::read(&path.join(MANIFEST), "manifest of a checkpoint")?;
     if manifest.format != FORMAT {
         usage!(
             "{} has format {}, and this program reads {FORMAT}; go on with the version of aflora \
@@ -276,4 +281,28 @@ fn link_files(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aflora_record::Evaluation;
+
+    #[test]
+    fn a_checkpoint_s_name_tells_whether_its_epoch_is_evaluated() {
+        let evaluation = |step| Evaluation {
+            step,
+            epoch: step as f64 / 3.0,
+            metrics: BTreeMap::new(),
+            loss: 0.5,
+            seconds: 1.0,
+        };
+        let course =
+            Course { evaluations: vec![evaluation(3), evaluation(6)], ..Course::default() };
+        for (step, name) in [(7, "step-7"), (6, "step-6-evaluated")] {
+            let id = Id::of(&course, step, 3);
+            assert_eq!((id.to_string().as_str(), Id::parse(name)), (name, Some(id)));
+        }
+        assert_eq!(Id::of(&Course::default(), 0, 3).to_string(), "step-0");
+    }
 }

@@ -1,11 +1,11 @@
 //! What a run has found so far, beside what it trained: kept in checkpoints, told at the end.
 
-use super::checkpoint::Id;
 use super::pace::StepClock;
-use super::recorder::Evaluation;
 use aflora_core::state::Position;
+use aflora_record::json::null_is_nan;
+use aflora_record::Evaluation;
 use anyhow::{ensure, Result};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 /// The course of a run up to now.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,20 +31,14 @@ pub struct Course {
     #[serde(deserialize_with = "null_is_nan")]
     pub last_loss: f64,
     /// How the recorded losses went.
-    pub curve: Curve,
+    pub curve: LossTrend,
     /// How the losses of evaluations went, which have no dropout in them.
-    pub eval_curve: Curve,
+    pub eval_curve: LossTrend,
     /// Why the best evaluation's result is no better than a guess, where it is not.
     pub doubts: Vec<String>,
 }
 
 impl Course {
-    /// What a checkpoint of this moment, behind `step` steps, is called.
-    pub fn id(&self, step: u64, steps_per_epoch: u64) -> Id {
-        let epochs = self.evaluations.len() as u64;
-        Id { step, evaluated: epochs > 0 && step == epochs.saturating_mul(steps_per_epoch) }
-    }
-
     /// Whether a run can have found this at `position`: it may come out of a file.
     ///
     /// # Errors
@@ -75,7 +69,7 @@ impl Course {
 
     /// The training loss before anything moved, and the last that was recorded.
     pub fn ends(&self) -> Option<(f64, f64)> {
-        let Curve { recorded, first, last, .. } = self.curve;
+        let LossTrend { recorded, first, last, .. } = self.curve;
         (recorded > 0).then(|| (self.start.unwrap_or(first), last))
     }
 
@@ -84,7 +78,7 @@ impl Course {
     pub fn rose(&self) -> bool {
         let dev = self.evaluations.last().map(|evaluation| evaluation.loss);
         let diverged = self.ends().is_some_and(|(start, last)| {
-            let most = Curve::DIVERGED * start;
+            let most = LossTrend::DIVERGED * start;
             last > most && dev.is_none_or(|dev| dev.is_nan() || dev > most)
         });
         diverged || self.curve.rose()
@@ -95,22 +89,22 @@ impl Course {
     pub fn fell(&self) -> Option<(f64, f64)> {
         let (start, last) = self.ends()?;
         let first = self.curve.first;
-        let from = (last < Curve::FELL * first).then_some(first);
-        from.or((last < start / Curve::DIVERGED).then_some(start)).map(|from| (from, last))
+        let from = (last < LossTrend::FELL * first).then_some(first);
+        from.or((last < start / LossTrend::DIVERGED).then_some(start)).map(|from| (from, last))
     }
 
     /// Whether the training loss ends clearly above the lowest that it was.
     pub fn turned(&self) -> bool {
         let least = |start: f64| start.min(self.curve.least);
-        self.ends().is_some_and(|(start, last)| last > Curve::TURNED * least(start))
+        self.ends().is_some_and(|(start, last)| last > LossTrend::TURNED * least(start))
     }
 
     /// The highest recorded loss, where training went the wrong way for a while: where that is far
     /// above the beginning, or the last above the first that was recorded.
     pub fn detour(&self) -> Option<f64> {
         let (start, last) = self.ends()?;
-        let Curve { first, most, .. } = self.curve;
-        (most > Curve::DIVERGED * start || last > Curve::ROSE * first).then_some(most)
+        let LossTrend { first, most, .. } = self.curve;
+        (most > LossTrend::DIVERGED * start || last > LossTrend::ROSE * first).then_some(most)
     }
 }
 
@@ -126,22 +120,17 @@ impl Default for Course {
             skipped_before: 0,
             start: None,
             last_loss: f64::NAN,
-            curve: Curve::default(),
-            eval_curve: Curve::default(),
+            curve: LossTrend::default(),
+            eval_curve: LossTrend::default(),
             doubts: Vec::new(),
         }
     }
 }
 
-/// JSON has no number that is none: it is written as null.
-pub fn null_is_nan<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
-}
-
 /// How recorded losses went: one that does not move learns nothing, nor does one that rises.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Curve {
+pub struct LossTrend {
     recorded: u64,
     first: f64,
     last: f64,
@@ -150,7 +139,7 @@ pub struct Curve {
     told: bool,
 }
 
-impl Curve {
+impl LossTrend {
     /// Recorded losses to see before anything is said.
     pub const STEPS: u64 = 50;
     /// Evaluations to see before anything is said.
@@ -170,7 +159,7 @@ impl Curve {
 
     /// Whether the loss only rose, or ended far above the first that was recorded.
     fn rose(&self) -> bool {
-        let Curve { recorded, first, last, least, .. } = *self;
+        let LossTrend { recorded, first, last, least, .. } = *self;
         let only = least >= first && last > Self::ROSE * first;
         recorded >= Self::RISE && (only || last > Self::DIVERGED * first)
     }
@@ -202,7 +191,7 @@ mod tests {
     #[test]
     fn a_loss_that_stands_still_is_told_once_and_one_that_moves_never() {
         let said = |losses: &dyn Fn(u64) -> f64| {
-            let mut curve = Curve::default();
+            let mut curve = LossTrend::default();
             (0..200).filter(|&i| curve.stands_still(losses(i), 50)).count()
         };
         assert_eq!(said(&|_| 0.65), 1);
@@ -248,8 +237,6 @@ mod tests {
     fn a_course_with_numbers_that_no_run_has_is_refused() {
         let (good, position) = seven();
         good.check(&position, 3).unwrap();
-        assert_eq!(good.id(7, 3).to_string(), "step-7");
-        assert_eq!(good.id(6, 3).to_string(), "step-6-evaluated");
         let refused = |change: &dyn Fn(&mut Course), words: &str| {
             let mut course = good.clone();
             change(&mut course);
@@ -279,7 +266,7 @@ mod tests {
     #[test]
     fn a_loss_that_only_rose_or_ends_far_above_its_beginning_is_no_noise() {
         let rose = |losses: &[f64]| {
-            let mut curve = Curve::default();
+            let mut curve = LossTrend::default();
             for &loss in losses {
                 let _ = curve.stands_still(loss, 50);
             }
@@ -300,7 +287,7 @@ mod tests {
         let rose = |start: f64, losses: &[f64], dev: f64| {
             let (mut course, _) = seven();
             course.evaluations[1].loss = dev;
-            (course.start, course.curve) = (Some(start), Curve::default());
+            (course.start, course.curve) = (Some(start), LossTrend::default());
             for &loss in losses {
                 let _ = course.curve.stands_still(loss, 50);
             }

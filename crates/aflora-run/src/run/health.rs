@@ -2,7 +2,7 @@
 
 use super::course::Course;
 use super::prepare::Prepared;
-use super::train::Step;
+use super::update::Step;
 use crate::config::{Precision, RunSettings};
 use aflora_core::Tuner;
 use anyhow::{bail, Result};

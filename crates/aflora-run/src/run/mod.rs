@@ -1,8 +1,8 @@
 //! One run: from a resolved configuration to a finished run folder.
 //!
 //! [`place`] finds the folder, [`prepare`] looks everything up and refuses what cannot work, both
-//! before anything is written; [`train`] is the loop; [`folder`] says what a run leaves behind,
-//! [`checkpoint`] what it takes to go on with it.
+//! before anything is written; [`train`] is the loop; [`aflora_record`] says what a run
+//! leaves behind, [`checkpoint`] what it takes to go on with it.
 
 pub mod batches;
 mod chance;
@@ -19,12 +19,10 @@ mod pace;
 pub mod passes;
 pub mod place;
 pub mod prepare;
-pub mod recorder;
 pub mod rows;
 mod seed;
 mod start;
 pub mod summary;
-pub mod tensorboard;
 pub mod token_cache;
 pub mod tokens;
 pub mod train;

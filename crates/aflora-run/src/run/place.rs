@@ -1,15 +1,15 @@
 //! Which folder a run gets: a new one, or one in which the same run was begun.
 
 use super::checkpoint;
-use super::folder::{holds, read_json, RunFolder, CONFIG, CONFIG_DIGEST, METRICS, PROVENANCE};
+use super::folder::RunFolder;
 use super::lock::{self, Lock};
-use super::summary::Summary;
 use crate::config::{self, Resolved};
 use crate::provenance::sha256;
 use crate::{check_makeable, usage};
 use aflora_files::write::is_leftover;
+use aflora_record::names::{holds, CHECKPOINTS, CONFIG, METRICS};
+use aflora_record::{Provenance, Summary};
 use anyhow::{Context, Result};
-use serde_json::Value;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,7 @@ impl Place {
         match finished(path)? {
             Some(summary) => {
                 // A run that was killed when all was done but this.
-                if path.join(checkpoint::FOLDER).exists() {
+                if path.join(CHECKPOINTS).exists() {
                     if let Ok(Ok(_lock)) = Lock::try_take(path) {
                         checkpoint::discard(path);
                     }
@@ -190,18 +190,15 @@ pub(crate) fn differences(path: &Path, resolved: &mut Resolved) -> Result<Vec<St
 
 /// Refuses a run whose own configuration was edited: what it says is not what the run did.
 fn check_unchanged(path: &Path) -> Result<()> {
-    let provenance = path.join(PROVENANCE);
-    // Without one, the run ended before it did anything.
-    let there: Value = match read_json(&provenance) {
+    let there = match Provenance::read(path) {
         Ok(there) => there,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(e) => {
-            return Err(e).with_context(|| format!("{} cannot be read", provenance.display()))
-        }
+        // Without one, the run ended before it did anything.
+        Err(error) if error.is_missing() => return Ok(()),
+        Err(error) => return Err(error.into()),
     };
     let config = path.join(CONFIG);
     let now = sha256(&config).with_context(|| config.display().to_string())?;
-    match there[CONFIG_DIGEST].as_str() {
+    match there.config_sha256 {
         Some(before) if before != now => usage!(
             "{} was changed since the run there began; put it back, or run it with another \
              run_dir=FOLDER",
@@ -213,12 +210,10 @@ fn check_unchanged(path: &Path) -> Result<()> {
 
 /// The summary of a finished run.
 fn finished(path: &Path) -> Result<Option<Summary>> {
-    let path = path.join(METRICS);
-    let unreadable =
-        || format!("{} cannot be read; remove the folder to run it again", path.display());
-    match read_json(&path) {
+    match Summary::read(path) {
         Ok(summary) => Ok(Some(summary)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e).with_context(unreadable),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error)
+            .with_context(|| format!("{}: remove the folder to run it again", path.display())),
     }
 }

@@ -2,15 +2,16 @@
 
 use super::checkpoint::{self, Id, Moment};
 use super::course::Course;
-use super::folder::{read_json, RunFolder, CONFIG, CONFIG_DIGEST, PROVENANCE};
+use super::folder::RunFolder;
 use super::prepare::Prepared;
-use super::recorder::Recorder;
 use crate::config::Resolved;
-use crate::provenance::{sha256, Environment};
+use crate::provenance::{environment, sha256};
 use crate::{device, usage};
 use aflora_core::Tuner;
+use aflora_record::names::CONFIG;
+use aflora_record::provenance::{DataFile, Provenance, Resumed, WeightFile};
+use aflora_record::Recorder;
 use anyhow::{ensure, Context, Result};
-use serde_json::{json, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -38,7 +39,7 @@ pub fn start(
     let found = checkpoint::load(folder, |id, moment| {
         check_inputs(moment, run)?;
         check_numbers(id, moment, run)?;
-        moment.lengths.check(folder)
+        Ok(moment.lengths.check(folder.path())?)
     })?;
     let Some((id, moment, state)) = found else {
         if begun {
@@ -50,14 +51,14 @@ pub fn start(
         folder.clear()?;
         // First: whoever finds this file finds a run, and may start it anew.
         folder.write(CONFIG, resolved.to_yaml()?.as_bytes())?;
-        folder.write_json(PROVENANCE, &provenance(run, folder)?)?;
-        let recorder = Recorder::create(folder)?;
+        provenance(run, folder)?.write(folder.path())?;
+        let recorder = Recorder::create(folder.path())?;
         return Ok(Start { recorder, course: Course::default(), saved: None });
     };
     tuner.restore(&state)?;
     folder.tidy();
     checkpoint::restore_adapter(folder, id)?;
-    let recorder = Recorder::go_on(folder, &moment.lengths)?;
+    let recorder = Recorder::go_on(folder.path(), &moment.lengths)?;
     add_to_provenance(run, folder, id.step)?;
     tracing::info!(
         "{}: goes on behind step {} of {}",
@@ -105,41 +106,46 @@ fn check_inputs(moment: &Moment, run: &Prepared) -> Result<()> {
 fn check_numbers(id: Id, moment: &Moment, run: &Prepared) -> Result<()> {
     moment.position.check(run.total_steps())?;
     moment.course.check(&moment.position, run.steps_per_epoch)?;
-    let here = moment.course.id(moment.position.step, run.steps_per_epoch);
+    let here = Id::of(&moment.course, moment.position.step, run.steps_per_epoch);
     ensure!(id == here, "it is called {id} and is of {here}");
     Ok(())
 }
 
-fn provenance(run: &Prepared, folder: &RunFolder) -> Result<Value> {
-    let weights = run.weights.iter();
+fn provenance(run: &Prepared, folder: &RunFolder) -> Result<Provenance> {
     let config = sha256(&folder.path().join(CONFIG)).context(CONFIG)?;
-    Ok(json!({
-        "environment": Environment::current(),
-        CONFIG_DIGEST: config,
-        "device": device::describe(run.device),
-        "data": run.sources,
-        "weights": weights.map(|(path, sha256)| json!({ "path": path, "sha256": sha256 }))
-            .collect::<Vec<_>>(),
-        "resumed": [],
-    }))
+    let data = run.sources.iter().map(|source| DataFile {
+        split: source.split.clone(),
+        path: source.path.clone(),
+        sha256: source.sha256.clone(),
+        rows: source.rows,
+        skipped: source.skipped,
+    });
+    let weights = run.weights.iter();
+    Ok(Provenance {
+        environment: environment(),
+        config_sha256: Some(config),
+        device: device::describe(run.device),
+        data: data.collect(),
+        weights: weights
+            .map(|(path, sha256)| WeightFile { path: path.clone(), sha256: sha256.clone() })
+            .collect(),
+        resumed: Some(Vec::new()),
+        ..Provenance::default()
+    })
 }
 
 /// Every start of a run is told, and one on another device said.
 fn add_to_provenance(run: &Prepared, folder: &RunFolder, step: u64) -> Result<()> {
-    let path = folder.path().join(PROVENANCE);
-    let unreadable = || format!("{} cannot be read", path.display());
-    let mut whole: Value = read_json(&path).with_context(unreadable)?;
+    let mut whole = Provenance::read(folder.path())?;
     let device = device::describe(run.device);
-    if let Some(before) = whole["device"].as_str().filter(|before| *before != device) {
+    if whole.device != device {
         tracing::warn!(
-            "the run began on {before} and goes on on {device}: it will not be to the bit what it \
-             would have been"
+            "the run began on {} and goes on on {device}: it will not be to the bit what it \
+             would have been",
+            whole.device
         );
     }
-    let entry = json!({ "step": step, "device": device, "environment": Environment::current() });
-    match whole["resumed"].as_array_mut() {
-        Some(entries) => entries.push(entry),
-        None => whole["resumed"] = json!([entry]),
-    }
-    folder.write_json(PROVENANCE, &whole)
+    let again = Resumed { step, device, environment: environment() };
+    whole.resumed.get_or_insert_default().push(again);
+    Ok(whole.write(folder.path())?)
 }

@@ -5,25 +5,28 @@
 //! goes on from a checkpoint is the same loop, entered further down.
 
 use super::checkpoint::{self, Id, Moment};
-use super::course::{Course, Curve};
-use super::folder::{RunFolder, ADAPTER, METRICS};
+use super::course::{Course, LossTrend};
+use super::folder::RunFolder;
 use super::gradient_log::GradientLog;
 use super::health;
 use super::memory;
 use super::pace::Forecast;
 use super::prepare::Prepared;
-use super::recorder::{Evaluation, Event, Recorder};
 use super::seed;
 use super::start::{self, Start};
-use super::summary::{freeze_table, Summary};
-use super::update::Update;
+use super::summary::{frozen, summary};
+use super::update::{Step, Update};
 use crate::config::Resolved;
 use crate::device;
 use crate::interrupt::{self, Interrupted};
 use crate::ui::{thousands, Progress};
 use aflora_core::flops::Flops;
+use aflora_core::freeze::FreezeCheck;
 use aflora_core::{RunLength, StepGraphs, StepReport, Tuner};
 use aflora_models::adapter_folder::{self, Description, TaskType};
+use aflora_record::event::{self, Event, FreezeTest, MatrixScore};
+use aflora_record::names::{self, ADAPTER};
+use aflora_record::{freezes, Evaluation, Recorder, Summary};
 use anyhow::{Context, Result};
 use std::time::Instant;
 use tch::Tensor;
@@ -54,11 +57,11 @@ pub fn train(
         recorder.record(&Event::Begin {
             total_steps: run.total_steps(),
             steps_per_epoch: run.steps_per_epoch,
-            selection: run.objective.selection(),
+            selection: Some(run.objective.selection()),
         })?;
     }
     let gradients = match run.config.record_gradients {
-        true => Some(GradientLog::open(folder, run, &tuner)?),
+        true => Some(GradientLog::open(folder.path(), run, &tuner)?),
         false => None,
     };
     let device = run.device;
@@ -95,14 +98,6 @@ pub fn train(
             Err(error)
         }
     }
-}
-
-/// One update that was made.
-pub struct Step<'a> {
-    /// What it was made from.
-    pub update: &'a Update,
-    /// What it did.
-    pub report: StepReport,
 }
 
 struct Loop<'a> {
@@ -154,8 +149,8 @@ impl Loop<'_> {
         for update in updates.iter().skip(done as usize) {
             interrupt::check()?;
             let step = memory::guarded(|| self.step(update));
-            let step = step.map_err(|e| memory::explain(e, self.resolved, self.run))?;
-            self.after_step(&step)?;
+            let mut step = step.map_err(|e| memory::explain(e, self.resolved, self.run))?;
+            self.after_step(&mut step)?;
             let completed = self.tuner.completed();
             progress.update(completed - epoch * length, &self.note());
             if config.checkpoint_every.due_after_step(completed, self.saved_at.elapsed()) {
@@ -206,19 +201,19 @@ impl Loop<'_> {
         Ok(Step { update, report })
     }
 
-    fn after_step(&mut self, step: &Step) -> Result<()> {
+    fn after_step(&mut self, step: &mut Step) -> Result<()> {
         let completed = self.tuner.completed();
-        let report = &step.report;
-        if let Some(check) = &report.check {
-            self.recorder.record(&Event::Freeze(check))?;
+        if let Some(check) = step.report.check.take() {
             let frozen: Vec<&str> = check.frozen().collect();
             if !frozen.is_empty() {
-                tracing::debug!("step {}: {} freeze", report.step, frozen.join(", "));
+                tracing::debug!("step {}: {} freeze", check.step, frozen.join(", "));
             }
+            self.recorder.record(&Event::Freeze(freeze_test(check)))?;
         }
         // Until one is good, nothing has moved: this waits for the device at the first step alone.
         if self.course.start.is_none() {
-            self.course.start = Some(report.loss.double_value(&[])).filter(|loss| loss.is_finite());
+            let loss = step.report.loss.double_value(&[]);
+            self.course.start = Some(loss).filter(|loss| loss.is_finite());
         }
         let config = &self.run.config;
         let record =
@@ -229,7 +224,7 @@ impl Loop<'_> {
         }
         health::check_moved(&mut self.tuner)?;
         if record {
-            self.record_step(report)?;
+            self.record_step(&step.report)?;
         }
         Ok(())
     }
@@ -242,18 +237,19 @@ impl Loop<'_> {
         let _ = self.loss_sum.zero_();
         (course.steps_in_sum, course.skipped_before) = (0, self.skipped);
         let an_epoch = self.run.steps_per_epoch.div_ceil(self.run.config.log_every);
-        if course.curve.stands_still(course.last_loss, Curve::STEPS.max(an_epoch)) {
+        if course.curve.stands_still(course.last_loss, LossTrend::STEPS.max(an_epoch)) {
             let bad = (self.skipped, completed);
             health::tell_still("loss", course.last_loss, bad, &self.run.config);
         }
-        self.recorder.record(&Event::Step {
+        let recorded = self.recorder.record(&Event::Step(event::Step {
             step: completed,
             loss: course.last_loss,
             lr: report.lr,
             grad_norm: report.grad_norm.double_value(&[]),
             trainable: report.trainable,
             rank: self.tuner.rank_in_use(),
-        })
+        }));
+        Ok(recorded?)
     }
 
     fn note(&self) -> String {
@@ -269,7 +265,7 @@ impl Loop<'_> {
 
     /// Writes a checkpoint, unless the last is of this very moment.
     fn checkpoint(&mut self) -> Result<()> {
-        let id = self.course.id(self.tuner.completed(), self.run.steps_per_epoch);
+        let id = Id::of(&self.course, self.tuner.completed(), self.run.steps_per_epoch);
         if self.saved == Some(id) {
             return Ok(());
         }
@@ -310,7 +306,7 @@ impl Loop<'_> {
         let found = memory::guarded(|| self.run.objective.evaluate(&self.run.model, progress))?;
         let seconds = started.elapsed().as_secs_f64();
         for (split, lines) in &found.predictions {
-            self.folder.write(&format!("predictions-{split}-epoch{epoch}.jsonl"), lines)?;
+            self.folder.write(&names::predictions(split, epoch), lines)?;
         }
         let evaluation = Evaluation {
             step,
@@ -319,7 +315,7 @@ impl Loop<'_> {
             loss: found.loss,
             seconds,
         };
-        self.recorder.record(&Event::Evaluation(&evaluation))?;
+        self.recorder.record(&Event::Evaluation(evaluation.clone()))?;
         let metrics: Vec<String> = evaluation
             .metrics
             .iter()
@@ -334,16 +330,15 @@ impl Loop<'_> {
         };
         let words =
             format!("epoch {epoch}: {loss}dev loss {:.4}, {}", evaluation.loss, metrics.join(", "));
-        if self.course.eval_curve.stands_still(evaluation.loss, Curve::EVALUATIONS) {
+        if self.course.eval_curve.stands_still(evaluation.loss, LossTrend::EVALUATIONS) {
             let bad = (self.skipped, step);
             health::tell_still("dev loss", evaluation.loss, bad, &self.run.config);
         }
         self.course.evaluations.push(evaluation);
         let index = self.course.evaluations.len() - 1;
-        let better = match self.course.best {
-            None => true,
-            Some(best) => self.selection(index) > self.selection(best),
-        };
+        let (all, selection) = (&self.course.evaluations, self.run.objective.selection());
+        let better =
+            self.course.best.is_none_or(|best| all[index].is_better_than(&all[best], &selection));
         if better {
             self.save_adapter()?;
             self.course.best = Some(index);
@@ -351,17 +346,6 @@ impl Loop<'_> {
         }
         tracing::info!("{words}{}", if better { " (best so far)" } else { "" });
         Ok(())
-    }
-
-    /// The deciding metric, where undefined counts lowest; of equals, the lower loss.
-    fn selection(&self, index: usize) -> (f64, f64) {
-        let name = self.run.objective.selection();
-        let evaluation = &self.course.evaluations[index];
-        let lowest = |value: Option<f64>| {
-            value.filter(|value| value.is_finite()).unwrap_or(f64::NEG_INFINITY)
-        };
-        let metric = evaluation.metrics.get(&name).copied().flatten();
-        (lowest(metric), lowest(Some(-evaluation.loss)))
     }
 
     fn save_adapter(&self) -> Result<()> {
@@ -387,11 +371,17 @@ impl Loop<'_> {
         let bad = (self.tuner.skipped()?.0, self.tuner.completed());
         health::sum_up(&self.course, bad, &self.run.config);
         let counts = self.tuner.accounting();
-        self.folder.write("freeze.csv", freeze_table(self.run, counts).as_bytes())?;
+        freezes::write(self.folder.path(), &frozen(self.run, counts))?;
         let summary =
-            Summary::of(self.resolved, self.run, &self.tuner, self.flops_at_start, self.course)?;
-        self.folder.write_json(METRICS, &summary)?;
+            summary(self.resolved, self.run, &self.tuner, self.flops_at_start, self.course)?;
+        summary.write(self.folder.path())?;
         checkpoint::discard(self.folder.path());
         Ok(summary)
     }
+}
+
+fn freeze_test(FreezeCheck { step, ratio, threshold, matrices }: FreezeCheck) -> FreezeTest {
+    let matrices = matrices.into_iter();
+    let matrices = matrices.map(|m| MatrixScore { name: m.name, score: m.score, frozen: m.frozen });
+    FreezeTest { step, ratio, threshold, matrices: matrices.collect() }
 }

@@ -8,10 +8,18 @@
 
 use super::memory::{self, Pass};
 use super::objective::Objective;
-use aflora_core::{Loss, StepGraphs, Tuner};
+use aflora_core::{Loss, StepGraphs, StepReport, Tuner};
 use aflora_models::AdaptedModel;
 use anyhow::Result;
 use std::cell::Cell;
+
+/// One update that was made.
+pub struct Step<'a> {
+    /// What it was made from.
+    pub update: &'a Update,
+    /// What it did.
+    pub report: StepReport,
+}
 
 /// The rows of one update.
 #[derive(Debug, Clone, PartialEq, Eq)]

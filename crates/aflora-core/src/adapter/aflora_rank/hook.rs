@@ -32,21 +32,29 @@ fn rank_of(group: &Group, name: &str) -> Option<usize> {
     })
 }
 
-/// Which components train, rest and stay.
+/// Which components of all layers together still train, and which have left.
 #[derive(Debug)]
 pub(super) struct Components {
     smoothed: Smoothed,
+    /// Steps between two tests.
     interval: u64,
+    /// Whether components freeze at all; they leave in any case.
     freezes: bool,
     schedule: Schedule,
     remark: Option<String>,
+    /// Components at the start.
     start: i64,
+    /// Components at the end.
     target: i64,
-    /// Elements of the vector group that are zero for good, `[n]`.
-    gone: Option<Tensor>,
+    /// Components that have not left.
     in_use: i64,
-    /// By layer: which components of its candidate matrices rest.
+    /// The elements of the vector group that are zero for good, those of d whose components left,
+    /// `[n]`.
+    gone: Option<Tensor>,
+    /// By layer: which components of its candidate matrices are frozen.
     frozen: BTreeMap<String, Vec<bool>>,
+    /// Elements of the arena that are put back after each update, since their component is frozen
+    /// and others of its matrix are not.
     held: i64,
 }
 
@@ -66,8 +74,8 @@ impl Components {
             remark: freeze.remark(length),
             start,
             target,
-            gone: None,
             in_use: start,
+            gone: None,
             frozen: BTreeMap::new(),
             held: 0,
         })

@@ -4,11 +4,13 @@
 //! Tuples, lists and dicts lie side by side in the machine, and values name them by number. So a
 //! pickle may nest them as deeply as it likes, or put one into itself: nothing here recurses.
 
-use super::Outcome;
 use crate::error::cut;
 use std::collections::HashMap;
 use std::rc::Rc;
 use tch::Kind;
+
+/// What was made of a pickle, or why it is refused.
+pub(super) type Outcome<T> = Result<T, String>;
 
 #[derive(Debug, Clone)]
 pub(super) struct Storage {

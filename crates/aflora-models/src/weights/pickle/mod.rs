@@ -14,13 +14,11 @@
 
 mod machine;
 
-use super::checkpoint::{Contents, Place};
+use super::place::{Contents, Place};
 use crate::error::cut;
-use machine::{Held, Machine, TensorValue, Value};
+use machine::{Held, Machine, Outcome, TensorValue, Value};
 use std::collections::HashMap;
 use std::io::Cursor;
-
-type Outcome<T> = Result<T, String>;
 
 /// What a state dict is called in a dict of more.
 const WRAPS: [&str; 4] = ["state_dict", "model", "model_state_dict", "module"];

@@ -1,0 +1,86 @@
+//! Evaluations, and the one rule which of them is the best.
+
+use crate::json::null_is_nan;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The result of an evaluation on the held-out examples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Completed optimiser steps.
+    pub step: u64,
+    /// Epochs completed, as a fraction within one.
+    pub epoch: f64,
+    /// Metric values by name; `null` where undefined.
+    pub metrics: BTreeMap<String, Option<f64>>,
+    /// Mean loss over the examples of the first split.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub loss: f64,
+    /// Seconds that it took.
+    pub seconds: f64,
+}
+
+impl Evaluation {
+    /// The value of a metric, where it is defined.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        self.metrics.get(name).copied().flatten()
+    }
+
+    /// Whether it is better than `other`: by the metric `selection`, where undefined counts lowest;
+    /// of equals by the lower loss, where one that is not finite counts highest.
+    pub fn is_better_than(&self, other: &Evaluation, selection: &str) -> bool {
+        self.rank(selection) > other.rank(selection)
+    }
+
+    fn rank(&self, selection: &str) -> (f64, f64) {
+        let lowest = |value: Option<f64>| {
+            value.filter(|value| value.is_finite()).unwrap_or(f64::NEG_INFINITY)
+        };
+        (lowest(self.metric(selection)), lowest(Some(-self.loss)))
+    }
+}
+
+/// Which evaluation is the best: of equals the first.
+pub fn best(evaluations: &[Evaluation], selection: &str) -> Option<usize> {
+    let better = |best: Option<usize>, i: usize| match best {
+        Some(best) if !evaluations[i].is_better_than(&evaluations[best], selection) => Some(best),
+        _ => Some(i),
+    };
+    (0..evaluations.len()).fold(None, better)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluations(each: &[(Option<f64>, f64)]) -> Vec<Evaluation> {
+        let of = |(i, (value, loss)): (usize, &(Option<f64>, f64))| Evaluation {
+            step: 10 * (i as u64 + 1),
+            epoch: i as f64 + 1.0,
+            metrics: [("f1".to_string(), *value)].into(),
+            loss: *loss,
+            seconds: 1.0,
+        };
+        each.iter().enumerate().map(of).collect()
+    }
+
+    #[test]
+    fn the_best_has_the_highest_metric_then_the_lowest_loss_then_comes_first() {
+        let best = |each: &[(Option<f64>, f64)]| best(&evaluations(each), "f1");
+        assert_eq!(best(&[]), None);
+        assert_eq!(best(&[(Some(0.7), 0.1), (None, 0.0), (Some(0.8), 0.9)]), Some(2));
+        assert_eq!(best(&[(Some(0.8), 0.5), (Some(0.8), 0.4), (Some(0.8), 0.4)]), Some(1));
+        assert_eq!(best(&[(None, 0.5), (Some(f64::NAN), 0.4)]), Some(1));
+    }
+
+    /// Training and `aflora watch` chose different epochs here.
+    #[test]
+    fn of_equal_metrics_a_loss_that_is_no_number_counts_highest() {
+        let nan = (Some(0.5), f64::NAN);
+        let best = |each: &[(Option<f64>, f64)]| best(&evaluations(each), "f1");
+        assert_eq!(best(&[nan, nan]), Some(0));
+        assert_eq!(best(&[nan, (Some(0.5), 3.0)]), Some(1));
+        assert_eq!(best(&[(Some(0.5), 3.0), nan]), Some(0));
+        assert_eq!(best(&[(Some(0.5), f64::INFINITY), nan]), Some(0));
+    }
+}

@@ -1,0 +1,129 @@
+//! What a finished run is judged by: `metrics.json`.
+
+use crate::error::Result;
+use crate::evaluation::Evaluation;
+use crate::names::METRICS;
+use crate::{json, provenance};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The content of `metrics.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The task's name.
+    pub task: String,
+    /// The model's name.
+    pub model: String,
+    /// The method block's name.
+    pub method: String,
+    /// The seed.
+    pub seed: u64,
+    /// The metric that decides which epoch was best.
+    pub selection: String,
+    /// The best epoch's evaluation; `adapter/` holds its weights.
+    pub best: Evaluation,
+    /// The last epoch's evaluation.
+    pub last: Evaluation,
+    /// All evaluations.
+    pub evaluations: Vec<Evaluation>,
+    /// Adapter parameters that trained (the head is not counted).
+    pub parameters: Parameters,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Those of them that moved nothing, since loss or gradient was not finite.
+    #[serde(default)]
+    pub skipped_steps: u64,
+    /// Matrix products a token in the adapted layers.
+    pub flops_per_token: FlopsPerToken,
+    /// Where it ran.
+    pub device: String,
+    /// Seconds of wall time.
+    pub seconds: Times,
+    /// Tokens trained on a second of training, padding not counted.
+    pub tokens_per_second: f64,
+    /// The most memory in use, in bytes.
+    pub peak_memory: Option<u64>,
+}
+
+/// Parameter counts, as the paper takes them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Parameters {
+    /// Trainable at the first step.
+    pub at_start: i64,
+    /// Trainable at the last step.
+    pub at_end: i64,
+    /// Average over all steps.
+    pub time_average: f64,
+    /// Of the task head, on top of these.
+    pub head: i64,
+}
+
+/// Floating-point operations a token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlopsPerToken {
+    /// Of the frozen weights of the adapted layers.
+    pub frozen_weights: Operations,
+    /// Of the paths beside them, at the first step.
+    pub paths_at_start: Operations,
+    /// Of the paths at the last step.
+    pub paths_at_end: Operations,
+}
+
+impl FlopsPerToken {
+    /// Frozen weights and paths together, at the first step.
+    pub fn at_start(&self) -> i64 {
+        self.frozen_weights.total().saturating_add(self.paths_at_start.total())
+    }
+
+    /// Frozen weights and paths together, at the last step.
+    pub fn at_end(&self) -> i64 {
+        self.frozen_weights.total().saturating_add(self.paths_at_end.total())
+    }
+}
+
+/// Operations of the forward and of the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operations {
+    /// Operations of the forward pass.
+    pub forward: i64,
+    /// Operations of the backward pass.
+    pub backward: i64,
+}
+
+impl Operations {
+    /// Those of both passes.
+    pub fn total(self) -> i64 {
+        self.forward.saturating_add(self.backward)
+    }
+}
+
+/// Where the time went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Times {
+    /// Training steps.
+    pub training: f64,
+    /// Evaluations.
+    pub evaluation: f64,
+    /// Median of a training step; on a GPU, where steps are only queued, the mean.
+    pub median_step: f64,
+}
+
+impl Summary {
+    /// Reads that of the finished run in `folder`.
+    ///
+    /// # Errors
+    /// The run did not finish ([`Error::is_missing`](crate::Error::is_missing)), or its summary is
+    /// damaged.
+    pub fn read(folder: &Path) -> Result<Summary> {
+        let read = json::read(&folder.join(METRICS), "summary of a run");
+        read.map_err(|error| error.with_writer(provenance::writer(folder)))
+    }
+
+    /// Writes it, and so says that the run in `folder` ended well.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        json::write(&folder.join(METRICS), self)
+    }
+}

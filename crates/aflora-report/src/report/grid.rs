@@ -1,0 +1,184 @@
+//! Questions to a results file: which runs there are of a method on a task, and what they scored.
+//!
+//! Reports ask for each method, task and seed, so a grid looks its cells through once and keeps
+//! them where they will be asked for: a report takes time in proportion to its cells.
+
+use aflora_record::results::PAPER;
+use aflora_record::results::{Cell, Finding, MethodRow, Outcome, Results, TaskColumn};
+use std::collections::{BTreeSet, HashMap};
+
+/// The results of one model.
+#[derive(Debug)]
+pub struct Grid<'a> {
+    /// All results.
+    pub results: &'a Results,
+    /// The model.
+    pub model: &'a str,
+    /// Its cells, in the order of the file.
+    pub cells: Vec<&'a Cell>,
+    /// All seeds of its cells, in order.
+    pub seeds: Vec<u64>,
+    /// The cells of each method, by task.
+    groups: HashMap<&'a str, HashMap<&'a str, Group<'a>>>,
+    /// A word on evaluations that left rows out: their scores compare with no others.
+    pub cut: Option<&'static str>,
+    /// What people read of each method.
+    labels: HashMap<&'a str, &'a str>,
+}
+
+/// The cells of a method on a task.
+#[derive(Debug, Default)]
+struct Group<'a> {
+    cells: Vec<&'a Cell>,
+    /// Those that ended well, with their seeds.
+    findings: Vec<(u64, &'a Finding)>,
+    by_seed: HashMap<u64, &'a Finding>,
+}
+
+impl<'a> Grid<'a> {
+    /// A grid for each model, in the order of the file.
+    pub fn of(results: &'a Results) -> Vec<Grid<'a>> {
+        let mut grids: Vec<Grid> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for cell in &results.cells {
+            let place = *places.entry(&cell.model).or_insert(grids.len());
+            if place == grids.len() {
+                grids.push(Grid::new(results, &cell.model));
+            }
+            grids[place].take(cell);
+        }
+        for grid in &mut grids {
+            let seeds: BTreeSet<u64> = grid.cells.iter().map(|cell| cell.seed).collect();
+            grid.seeds = seeds.into_iter().collect();
+            grid.cut = cut(&grid.cells);
+        }
+        grids
+    }
+
+    fn new(results: &'a Results, model: &'a str) -> Self {
+        let rows = results.layout.methods.iter().rev();
+        Grid {
+            results,
+            model,
+            cells: Vec::new(),
+            seeds: Vec::new(),
+            groups: HashMap::new(),
+            cut: None,
+            labels: rows.map(|row| (row.name.as_str(), row.label.as_str())).collect(),
+        }
+    }
+
+    fn take(&mut self, cell: &'a Cell) {
+        self.cells.push(cell);
+        let tasks = self.groups.entry(&cell.method).or_default();
+        let group = tasks.entry(&cell.task).or_default();
+        group.cells.push(cell);
+        if let Outcome::Done(finding) = &cell.outcome {
+            group.findings.push((cell.seed, finding));
+            group.by_seed.entry(cell.seed).or_insert(finding);
+        }
+    }
+
+    /// Rows of tables.
+    pub fn methods(&self) -> &'a [MethodRow] {
+        &self.results.layout.methods
+    }
+
+    /// Columns of tables.
+    pub fn tasks(&self) -> &'a [TaskColumn] {
+        &self.results.layout.tasks
+    }
+
+    /// What people read of a method.
+    pub fn label(&self, method: &str) -> String {
+        self.labels.get(method).unwrap_or(&method).to_string()
+    }
+
+    fn group(&self, method: &str, task: &str) -> Option<&Group<'a>> {
+        self.groups.get(method)?.get(task)
+    }
+
+    /// The cells of a method on a task.
+    pub fn cells(&self, method: &str, task: &str) -> &[&'a Cell] {
+        self.group(method, task).map_or(&[], |group| &group.cells)
+    }
+
+    /// The runs of a method on a task that ended well, with their seeds.
+    pub fn findings(&self, method: &str, task: &str) -> &[(u64, &'a Finding)] {
+        self.group(method, task).map_or(&[], |group| &group.findings)
+    }
+
+    /// The best epoch's value of a task's metric, in points, for one seed.
+    pub fn score(&self, method: &str, task: &TaskColumn, seed: u64) -> Option<f64> {
+        let group = self.group(method, &task.name)?;
+        points(group.by_seed.get(&seed)?, task)
+    }
+
+    /// The average over all tasks of one seed's scores; none if a task is not there.
+    pub fn average(&self, method: &str, seed: u64) -> Option<f64> {
+        let scores: Option<Vec<f64>> =
+            self.tasks().iter().map(|task| self.score(method, task, seed)).collect();
+        let scores = scores?;
+        (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+    }
+
+    /// For each seed that both methods have, how far `method` is above `reference` on a task.
+    pub fn paired(&self, method: &str, reference: &str, task: &TaskColumn) -> Vec<f64> {
+        self.both(|seed| self.score(method, task, seed), |s| self.score(reference, task, s))
+    }
+
+    /// The same for the average over all tasks, of the seeds that have all of them.
+    pub fn paired_average(&self, method: &str, reference: &str) -> Vec<f64> {
+        self.both(|seed| self.average(method, seed), |seed| self.average(reference, seed))
+    }
+
+    fn both(
+        &self,
+        of: impl Fn(u64) -> Option<f64>,
+        against: impl Fn(u64) -> Option<f64>,
+    ) -> Vec<f64> {
+        self.seeds.iter().filter_map(|&seed| Some(of(seed)? - against(seed)?)).collect()
+    }
+
+    /// Whether the paper's values are of this model, on all of the rows: only then a difference
+    /// from them says something.
+    pub fn compares_with_paper(&self) -> bool {
+        let layout = &self.results.layout;
+        let same_model = match &layout.paper_models {
+            Some(models) => models.iter().any(|model| model == self.model),
+            // From before models were kept: a profile puts others in place.
+            None => self.results.profile == PAPER,
+        };
+        same_model && self.cut.is_none()
+    }
+}
+
+fn cut(cells: &[&Cell]) -> Option<&'static str> {
+    let limited = |key: &'static str| {
+        cells.iter().any(|cell| match &cell.outcome {
+            Outcome::Done(finding) => !finding.settings[key].is_null(),
+            _ => false,
+        })
+    };
+    match (limited("eval_limit"), limited("holdout")) {
+        (true, _) => Some(
+            "Evaluated on a part of the rows (eval_limit): not to be compared with the paper's \
+             values or other reports.",
+        ),
+        (_, true) => Some(
+            "Evaluated on rows held out of the training split (holdout), not on the dev split.",
+        ),
+        _ => None,
+    }
+}
+
+/// The name of the metric that a task's column shows.
+pub fn metric<'a>(finding: &'a Finding, task: &'a TaskColumn) -> &'a str {
+    task.metric.as_deref().unwrap_or(&finding.selection)
+}
+
+/// The best epoch's value in points; none where undefined or not finite.
+pub fn points(finding: &Finding, task: &TaskColumn) -> Option<f64> {
+    let value = finding.best.metrics.get(metric(finding, task)).copied().flatten()?;
+    value.is_finite().then_some(100.0 * value)
+}
