@@ -3,12 +3,13 @@
 //! read.
 
 use crate::config::{ConfigErrors, Problem, Resolved, WeightsFrom};
-use crate::data::{DataError, Task};
 use crate::device;
+use crate::feed::DataError;
 use crate::is_usage;
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::place::Place;
-use crate::run::prepare::{build_shapes, check_precision, steps_per_epoch, texts, Data};
+use crate::run::prepare::{build_shapes, check_precision, load_examples, steps_per_epoch, texts};
+use crate::task::Kind as TaskKind;
 use crate::ui::{words, Progress};
 use aflora_core::{Method, RunLength};
 use aflora_models::{shapes_only, tokenizer, weights, AdaptedModel, Backbone, TextEncoder};
@@ -108,7 +109,7 @@ pub fn model(resolved: &Resolved, files: &ModelFiles) -> Result<Shapes> {
         );
         problems.push(Problem::at(None, message));
     }
-    let target = resolved.task_config.max_target_length;
+    let target = resolved.task.max_target_length;
     let decodes = backbone.writer().is_some_and(|writer| writer.tokens().decoder_start.is_some());
     if decodes && target as i64 > positions {
         let name = &resolved.model.model;
@@ -142,7 +143,7 @@ fn shapes(resolved: &Resolved, files: &ModelFiles) -> Result<(Box<dyn Backbone>,
 /// Everything that would end the run before it begins.
 pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<String>, Refused> {
     let mut checks = Checks::default();
-    let kind = aflora_models::check_kind(&resolved.model.backbone, resolved.task.purpose());
+    let kind = aflora_models::check_kind(&resolved.model.backbone, resolved.task.kind.purpose());
     let kind = checks.take(kind.map_err(Into::into));
     checks.take(device::choose(resolved.run.device));
     let method = checks.take(resolved.method.build().map_err(Into::into));
@@ -182,9 +183,9 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
         Err(error) => checks.refuse(&error),
     }
 
-    match Data::load(resolved.task, &locator, &resolved.run, progress) {
-        Ok(data) => {
-            let steps_per_epoch = steps_per_epoch(data.training_rows(), &resolved.run);
+    match load_examples(&resolved.task, &locator, &resolved.run, progress) {
+        Ok(dataset) => {
+            let steps_per_epoch = steps_per_epoch(dataset.train.len(), &resolved.run);
             let total_steps = steps_per_epoch * resolved.run.epochs as u64;
             let length = RunLength { steps_per_epoch, total_steps };
             if let (Some(method), Some(parameters)) = (method, parameters) {
@@ -192,7 +193,7 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
             }
         }
         Err(error) => match error.downcast_ref() {
-            Some(DataError::NotFound { .. }) if fetches && resolved.task.is_on_hub() => {
+            Some(DataError::NotFound { .. }) if fetches && resolved.task.dataset.is_on_hub() => {
                 let task = resolved.task.name();
                 checks.unseen.push(format!("the data of `{task}`, which are still on the hub"));
             }
@@ -240,11 +241,9 @@ fn fit(resolved: &Resolved, files: &ModelFiles, backbone: Option<&dyn Backbone>)
 
 /// Whether the tokenizer can be read, and belongs to the model.
 fn tokens(resolved: &Resolved, files: &ModelFiles, backbone: &dyn Backbone) -> Result<()> {
-    let known = match resolved.task {
-        Task::Labels(_) => {
-            TextEncoder::from_folder(&files.folder, resolved.run.max_length)?.vocab_size()
-        }
-        Task::Text(_) => texts(resolved, files, backbone)?.vocab_size(),
+    let known = match resolved.task.kind {
+        TaskKind::Write => texts(resolved, files, backbone)?.vocab_size(),
+        _ => TextEncoder::from_folder(&files.folder, resolved.run.max_length)?.vocab_size(),
     };
     vocabulary_fits(files, known, backbone)
 }

@@ -1,7 +1,8 @@
 //! Fine-tuning experiments with AFLoRA: the library behind the `aflora` command.
 //!
 //! * [`config`]: what to run
-//! * [`data`], [`metrics`], [`hub`]: tasks, their examples, and how answers are judged
+//! * [`task`], [`feed`], [`metrics`], [`hub`]: tasks, the files of their examples, and how answers
+//!   are judged
 //! * [`experiment`]: grids of runs, and what they found
 //! * [`run`]: one run, from a configuration to a finished folder
 //! * [`check`], [`inspect`]: whether a configuration can run, and what it would train
@@ -17,9 +18,9 @@
 mod allocator;
 pub mod check;
 pub mod config;
-pub mod data;
 pub mod device;
 pub mod experiment;
+pub mod feed;
 pub mod hub;
 pub mod inspect;
 pub mod interrupt;
@@ -31,6 +32,7 @@ pub mod provenance;
 pub mod replay;
 pub mod run;
 pub mod saved;
+pub mod task;
 pub mod threads;
 pub mod ui;
 mod usage;

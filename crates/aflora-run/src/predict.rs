@@ -6,23 +6,26 @@
 mod answers;
 
 use crate::config::{DeviceChoice, Precision};
-use crate::data::bounded::Bounded;
-use crate::data::table::{Format, Row, Table};
-use crate::data::{Labels, Task, TaskSpec};
-use crate::run::batches::{width_for, EncodedSet};
+use crate::feed::bounded::Bounded;
+use crate::feed::table::{Format, Row, Table};
+use crate::metrics::Answer;
+use crate::run::batches::EncodedSet;
+use crate::run::objective::labeller::Labeller;
 use crate::run::objective::texts::Texts;
 use crate::run::passes::Passes;
 use crate::saved::SavedRun;
+use crate::task::{Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
 use crate::usage;
-use aflora_models::{AdaptedModel, Batch, TextEncoder};
+use aflora_models::{AdaptedModel, TextEncoder};
 use answers::{Names, Output};
 use anyhow::{Context, Result};
 use serde_json::{json, Map, Value};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use tch::{Device, Kind};
+use std::sync::Arc;
+use tch::Device;
 
 /// Rows that are held and sorted by length at once, in passes.
 const WINDOW: usize = 32;
@@ -77,21 +80,25 @@ pub fn predict(
         let mut names = names.iter().flatten();
         // A TSV file of the task's own may have none.
         format == Format::Csv
-            || run.task().labels().is_none_or(|spec| spec.header)
+            || run.task().dataset.sources.iter().all(|(_, source)| source.header)
             || names.any(|name| cells.iter().any(|cell| cell.trim() == *name))
     };
     // Before the model is loaded, which takes longer.
     let mut rows = Table::new(Bounded::new(from), called, format, known)?;
     let (device, base) = run.place(settings.device, settings.precision)?;
     let model = run.model(device, base)?;
-    let answer = match run.task() {
-        Task::Labels(spec) => Answer::Labels(Box::new(run.encoder()?), spec),
-        Task::Text(_) => Answer::Text(Box::new(run.texts(&model)?)),
+    let by = match run.task().kind {
+        TaskKind::Write => Answers::Texts(Box::new(run.texts(&model)?)),
+        _ => {
+            let encoder = run.encoder()?;
+            let labeller = run.labeller(&encoder, device);
+            Answers::Labels(Box::new(encoder), labeller)
+        }
     };
     let mut predictor = Predictor {
         model,
-        answer,
-        task: run.task(),
+        by,
+        task: run.task().clone(),
         device,
         window: WINDOW * settings.batch_size,
         passes: Passes::new(settings.batch_size),
@@ -142,9 +149,9 @@ fn open(input: &Path, format: Option<Format>) -> Result<(Box<dyn Read>, u64)> {
 }
 
 /// What the model answers, with what makes tokens of the question.
-enum Answer {
-    Labels(Box<TextEncoder>, &'static TaskSpec),
-    Text(Box<Texts>),
+enum Answers {
+    Labels(Box<TextEncoder>, Labeller),
+    Texts(Box<Texts>),
 }
 
 /// A row with its text or texts, and what is added to it.
@@ -188,8 +195,8 @@ impl Lines {
 
 struct Predictor {
     model: AdaptedModel,
-    answer: Answer,
-    task: Task,
+    by: Answers,
+    task: Arc<TaskSpec>,
     device: Device,
     window: usize,
     passes: Passes,
@@ -223,8 +230,8 @@ impl Predictor {
     /// A row's texts; or its line and what is wrong with it.
     fn ask(&mut self, row: Row) -> std::result::Result<Asked, (usize, String)> {
         let line = row.line;
-        let texts = texts(self.task, &row).map_err(|problem| (line, problem))?;
-        let names = self.names.get_or_insert_with(|| Names::beside(self.task, &row));
+        let texts = texts(&self.task, &row).map_err(|problem| (line, problem))?;
+        let names = self.names.get_or_insert_with(|| Names::beside(&self.task, &row));
         let (names, renamed) = names.of(&row);
         if renamed {
             self.renamed.add(line);
@@ -239,12 +246,12 @@ impl Predictor {
     /// Predicts for the rows that were gathered, and writes them.
     fn flush(&mut self, window: &mut Vec<Asked>, output: &mut dyn Write) -> Result<u64> {
         let mut rows = std::mem::take(window);
-        match &self.answer {
-            Answer::Labels(encoder, spec) => {
-                let cut = label(self, encoder, spec, &mut rows)?;
+        match &self.by {
+            Answers::Labels(encoder, labeller) => {
+                let cut = label(self, encoder, labeller, &mut rows)?;
                 cut.into_iter().for_each(|row| self.cut.add(rows[row].row.line));
             }
-            Answer::Text(by) => {
+            Answers::Texts(by) => {
                 let inputs: Vec<&str> = rows.iter().map(|asked| asked.texts.0.as_str()).collect();
                 let written =
                     by.write(&self.model, &inputs, &self.passes, self.device, &mut |_| {})?;
@@ -266,7 +273,7 @@ impl Predictor {
 }
 
 /// The text or texts of a row.
-fn texts(task: Task, row: &Row) -> std::result::Result<(String, Option<String>), String> {
+fn texts(task: &TaskSpec, row: &Row) -> std::result::Result<(String, Option<String>), String> {
     let mut found = Vec::new();
     let names = task.input_names();
     for names in &names {
@@ -301,38 +308,27 @@ fn texts(task: Task, row: &Row) -> std::result::Result<(String, Option<String>),
 fn label(
     predictor: &Predictor,
     encoder: &TextEncoder,
-    spec: &TaskSpec,
+    labeller: &Labeller,
     rows: &mut [Asked],
 ) -> Result<Vec<usize>> {
-    let Predictor { model, device, passes, .. } = predictor;
+    let names = labeller.task.class_names();
     let texts: Vec<(&str, Option<&str>)> =
         rows.iter().map(|asked| (asked.texts.0.as_str(), asked.texts.1.as_deref())).collect();
     let set = EncodedSet::unlabelled(encoder, &texts)?;
-    let _no_grad = tch::no_grad_guard();
-    let most = usize::try_from(model.backbone().max_positions()).unwrap_or(usize::MAX);
-    passes.each(&set.longest_first(), |batch_rows| {
-        let width = width_for(set.longest(batch_rows), most, *device);
-        let tensors = set.collate(batch_rows, width, encoder.pad_id());
-        let [ids, mask, types] = tensors.map(|t| t.to_device(*device));
-        let batch = Batch { token_type_ids: Some(types), ..Batch::new(ids, mask) };
-        let logits = model.forward(&batch, false)?;
-        let scores = match spec.labels {
-            Labels::Classes(_) => logits.softmax(1, Kind::Float),
-            Labels::Score(..) => logits,
-        };
-        let scores = scores.to_kind(Kind::Double).to_device(Device::Cpu);
-        let scores = Vec::<Vec<f64>>::try_from(scores)?;
-        for (&row, scores) in batch_rows.iter().zip(scores) {
-            let answers = &mut rows[row].answers;
-            if spec.is_regression() {
-                answers.push(json!(scores[0]));
-                continue;
+    labeller.each(&predictor.model, &set, &predictor.passes, |batch_rows, logits| {
+        let answers = labeller.answers(logits)?;
+        let shares = labeller.probabilities(logits)?;
+        for ((&row, answer), shares) in batch_rows.iter().zip(answers).zip(shares) {
+            let values = &mut rows[row].answers;
+            match answer {
+                Answer::Class(class) => {
+                    values.push(json!(usize::try_from(class).ok().and_then(|i| names.get(i))));
+                    let by_name = names.iter().zip(shares).map(|(n, s)| (n.to_string(), s.into()));
+                    values.push(by_name.collect::<Map<String, Value>>().into());
+                }
+                Answer::Score(score) => values.push(score.into()),
+                Answer::Text(text) => values.push(text.into()),
             }
-            let names = spec.names;
-            let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-            answers.push(json!(best.map(|i| names[i])));
-            let by_name = names.iter().zip(scores).map(|(n, s)| (n.to_string(), s.into()));
-            answers.push(by_name.collect::<Map<String, Value>>().into());
         }
         Ok(())
     })?;

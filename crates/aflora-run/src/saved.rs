@@ -1,10 +1,11 @@
 //! A finished run, opened again: its model with its adapter, to predict with, merge or export.
 
 use crate::config::{self, DeviceChoice, Precision, Resolved, WeightsFrom};
-use crate::data::Task;
 use crate::run::model_files::{self, locator, ModelFiles};
+use crate::run::objective::labeller::Labeller;
 use crate::run::objective::texts::Texts;
 use crate::run::prepare::{base_kind, build_model, build_shapes, texts};
+use crate::task::{Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
 use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
@@ -13,6 +14,7 @@ use aflora_models::{weights, AdaptedModel, TextEncoder};
 use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
 use std::path::Path;
+use std::sync::Arc;
 use tch::{Device, Kind};
 
 /// A run's folder and what it says.
@@ -51,17 +53,8 @@ impl SavedRun {
     }
 
     /// The task that it was trained on.
-    pub fn task(&self) -> Task {
-        self.resolved.task
-    }
-
-    /// What the model answers with; classes by the names that they have on the hub.
-    fn answers(&self) -> Answers<'static> {
-        match self.task() {
-            Task::Labels(spec) if spec.is_regression() => Answers::Score,
-            Task::Labels(spec) => Answers::Classes(spec.names),
-            Task::Text(_) => Answers::Text,
-        }
+    pub fn task(&self) -> &Arc<TaskSpec> {
+        &self.resolved.task
     }
 
     /// Writes the model with the adapter merged into it to `target`.
@@ -72,7 +65,13 @@ impl SavedRun {
         // In single precision, whatever it was trained beside.
         let model = self.model(Device::Cpu, Kind::Float)?;
         let kind = &self.resolved.model.backbone;
-        Ok(merged::save(&model, kind, &self.files.folder, target, self.answers())?)
+        let names = self.task().class_names();
+        let answers = match self.task().kind {
+            TaskKind::Classify => Answers::Classes(&names),
+            TaskKind::Score => Answers::Score,
+            TaskKind::Write => Answers::Text,
+        };
+        Ok(merged::save(&model, kind, &self.files.folder, target, answers)?)
     }
 
     /// Writes the adapter to `target` as PEFT opens it: plain LoRA, where it folds into one.
@@ -108,6 +107,12 @@ impl SavedRun {
     /// The tokenizer, with the length that the run cut texts to.
     pub fn encoder(&self) -> Result<TextEncoder> {
         Ok(TextEncoder::from_folder(&self.files.folder, self.resolved.run.max_length)?)
+    }
+
+    /// What makes batches of texts as `encoder` has them, and answers of the model's logits.
+    pub fn labeller(&self, encoder: &TextEncoder, device: Device) -> Labeller {
+        let (task, pad_id) = (self.resolved.task.clone(), encoder.pad_id());
+        Labeller { task, pad_id, max_length: self.resolved.run.max_length, device }
     }
 
     /// What makes tokens of a text task's examples, and text of tokens.

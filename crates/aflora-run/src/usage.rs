@@ -1,6 +1,6 @@
 //! Which errors are the caller's: the command ends with code 2 then, and with 1 where a run failed.
 
-use crate::{check, config, data};
+use crate::{check, config, feed};
 use aflora_models::Error as ModelError;
 use anyhow::Result;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
         || matches!(error.downcast_ref(), Some(aflora_core::Error::Setting { .. }))
         || matches!(
             error.downcast_ref(),
-            Some(data::DataError::NotFound { .. } | data::DataError::Incomplete { .. })
+            Some(feed::DataError::NotFound { .. } | feed::DataError::Incomplete { .. })
         )
         || matches!(
             error.downcast_ref(),

@@ -1,9 +1,14 @@
 //! Finding and reading data: GLUE's own layout, the hub's, and the embedded reviews.
 
-use aflora_run::data::{DataError, Dataset, Example, Locator, Task};
+use aflora_run::config;
+use aflora_run::feed::{DataError, Dataset, Locator};
 use aflora_run::hub::Hub;
+use aflora_run::metrics::Answer;
+use aflora_run::task::{Example, TaskSpec};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
@@ -13,13 +18,39 @@ fn fixtures() -> PathBuf {
 fn locator(named: &Path, cache: &Path) -> Locator {
     let named = vec![("data".to_string(), named.to_path_buf())];
     let hub = Hub::at("http://127.0.0.1:1", cache);
-    let project = cache.join("no project");
-    Locator { named, assets: project.join(".assets"), project, hub }
+    Locator { named, project: cache.join("no project"), hub }
 }
 
-fn load(task: &str, named: &Path, cache: &Path) -> Result<Dataset, DataError> {
-    let task: Task = task.parse().unwrap();
-    locator(named, cache).load(task.labels().unwrap(), &mut |_, _| {})
+/// A task of `configs/tasks`.
+fn task(name: &str) -> Arc<TaskSpec> {
+    let run_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/experiment.yaml");
+    config::load(&run_file, &[format!("task={name}")]).unwrap().task
+}
+
+fn load(name: &str, named: &Path, cache: &Path) -> Result<Dataset<Example>, DataError> {
+    task(name).load(&locator(named, cache), &mut |_, _| {})
+}
+
+/// The rows of a file `name` of a task, which is its training and its evaluation split at once; or
+/// what is wrong with it.
+fn rows(name: &str, file: &str, content: &[u8]) -> Result<(Vec<Example>, usize), String> {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join(name);
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join(file), content).unwrap();
+    if file == "train.tsv" {
+        fs::write(folder.join("dev.tsv"), content).unwrap();
+    }
+    let clean =
+        |e: DataError| e.to_string().replace(&folder.join(file).display().to_string(), "FILE");
+    let dataset = load(name, place.path(), place.path()).map_err(clean)?;
+    Ok((dataset.train, dataset.files[0].skipped))
+}
+
+/// The texts of pairs, and their classes.
+fn example(text_a: &str, text_b: Option<&str>, class: i64) -> Example {
+    let (text_a, text_b) = (text_a.to_string(), text_b.map(str::to_string));
+    Example { text_a, text_b, right: Answer::Class(class) }
 }
 
 #[test]
@@ -37,15 +68,15 @@ fn the_hubs_parquet_is_read_from_a_named_folder_and_from_the_cache() {
         load("mrpc", &fixtures().join("hub"), &nowhere).unwrap(),
         load("mrpc", &nowhere, cache.path()).unwrap(),
     ] {
-        let example =
-            |a: &str, b: &str, label| Example { text_a: a.into(), text_b: Some(b.into()), label };
-        assert_eq!(dataset.train, [example("a train", "b", 1.0), example("q\"uote", "ü", 0.0)]);
+        let expected = [example("a train", Some("b"), 1), example("q\"uote", Some("ü"), 0)];
+        assert_eq!(dataset.train, expected);
         assert_eq!(dataset.evals[0].0, "dev");
         assert_eq!(dataset.evals[0].1[0].text_a, "a validation");
-        assert_eq!(dataset.sources.len(), 2);
+        assert_eq!(dataset.files.len(), 2);
     }
     let scores = load("stsb", &fixtures().join("hub"), &nowhere).unwrap();
-    assert_eq!(scores.train.iter().map(|e| e.label).collect::<Vec<_>>(), [4.5, 0.0]);
+    let right: Vec<Answer> = scores.train.into_iter().map(|example| example.right).collect();
+    assert_eq!(right, [Answer::Score(4.5), Answer::Score(0.0)]);
     let mnli = load("mnli", &fixtures().join("hub"), &nowhere).unwrap();
     let splits: Vec<&str> = mnli.evals.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(splits, ["matched", "mismatched"]);
@@ -75,6 +106,7 @@ fn a_damaged_parquet_file_is_refused() {
     let folder = place.path().join("mrpc");
     fs::create_dir_all(&folder).unwrap();
     let whole = fs::read(fixtures().join("hub/mrpc/train-00000-of-00001.parquet")).unwrap();
+    fs::write(folder.join("validation-00000-of-00001.parquet"), &whole).unwrap();
     for bytes in [&whole[..whole.len() / 2], b"PAR1", b""] {
         fs::write(folder.join("train-00000-of-00001.parquet"), bytes).unwrap();
         let error = load("mrpc", place.path(), place.path()).unwrap_err().to_string();
@@ -100,15 +132,13 @@ fn a_label_that_is_none_is_told_with_its_file_and_row_in_parquet_and_jsonl_too()
     fs::create_dir(&lines).unwrap();
     let good = "{\"input\": \"a\", \"target\": \"b\"}\r\n";
     fs::write(lines.join("dev.jsonl"), good).unwrap();
-    let Task::Text(spec) = "lines".parse().unwrap() else { panic!("it asks for text") };
     for (row, words) in [
         ("{\"input\": \"a\", \"target\": 3}", "line 3: `target` is 3, but must be a text"),
         ("{\"input\": \"a\"}", "line 3: there is no `target`, only [\"input\"]"),
         ("{\"input\": \"a\", \"target\": nul}", "line 3: no JSON object, column 29: expected"),
     ] {
         fs::write(lines.join("train.jsonl"), format!("{good}\r\n{row}\r\n")).unwrap();
-        let locator = locator(place.path(), place.path());
-        let error = locator.load_text(spec, &mut |_, _| {}).unwrap_err().to_string();
+        let error = load("lines", place.path(), place.path()).unwrap_err().to_string();
         assert!(error.contains(&format!("train.jsonl, {words}")), "{error}");
     }
 }
@@ -120,19 +150,13 @@ fn the_embedded_reviews_are_split_as_documented() {
     let nowhere = tempfile::tempdir().unwrap();
     let hub = Hub::at("http://127.0.0.1:1", nowhere.path());
     let project = assets.join("..");
-    let locator = Locator { named: Vec::new(), assets, project, hub };
-    let reviews = "reviews".parse::<Task>().unwrap().labels().unwrap();
-    let dataset = locator.load(reviews, &mut |_, _| {}).unwrap();
-    let fresh = |rows: &[Example]| rows.iter().filter(|e| e.label == 1.0).count();
+    let locator = Locator { named: Vec::new(), project, hub };
+    let dataset = task("reviews").load(&locator, &mut |_, _| {}).unwrap();
+    let is_fresh = |e: &&Example| e.right == Answer::Class(1);
+    let fresh = |rows: &[Example]| rows.iter().filter(is_fresh).count();
     let dev = &dataset.evals[0].1;
     assert_eq!((dataset.train.len(), dev.len()), (10_220, 2_532));
     assert_eq!(fresh(&dataset.train) + fresh(dev), 7_368, "of 12,752");
-}
-
-#[test]
-fn an_unknown_task_is_told_with_the_nearest() {
-    let error = "mpc".parse::<Task>().unwrap_err().to_string();
-    assert!(error.contains("did you mean `mrpc`?"), "{error}");
 }
 
 #[test]
@@ -145,16 +169,137 @@ fn a_split_in_several_parquet_files_is_read_from_the_hubs_cache_as_one() {
     for file in fs::read_dir(fixtures().join("hub/cnn_dailymail/3.0.0")).unwrap().flatten() {
         fs::copy(file.path(), snapshot.join(file.file_name())).unwrap();
     }
-    let Task::Text(spec) = "cnn_dailymail".parse().unwrap() else { panic!("it asks for text") };
     let nowhere = cache.path().join("nowhere");
-    let load = || locator(&nowhere, cache.path()).load_text(spec, &mut |_, _| {});
+    let load = || load("cnn_dailymail", &nowhere, cache.path());
     let dataset = load().unwrap();
-    let inputs: Vec<&str> = dataset.train.iter().map(|pair| pair.input.as_str()).collect();
+    let inputs: Vec<&str> = dataset.train.iter().map(|example| example.text_a.as_str()).collect();
     assert_eq!(inputs, ["train 0", "ü", "train 1", "ü", "train 2", "ü"]);
-    assert_eq!(dataset.train[0].target, "one\ntwo");
-    assert_eq!((dataset.eval.0.as_str(), dataset.eval.1.len()), ("validation", 2));
-    assert_eq!(dataset.sources.len(), 4);
+    assert_eq!(dataset.train[0].right, Answer::Text("one\ntwo".into()));
+    assert_eq!((dataset.evals[0].0.as_str(), dataset.evals[0].1.len()), ("validation", 2));
+    assert_eq!(dataset.files.len(), 4);
     fs::remove_file(snapshot.join("train-00001-of-00003.parquet")).unwrap();
     let error = load().unwrap_err().to_string();
     assert!(error.contains("train-00001-of-00003.parquet"), "{error}");
+}
+
+const MRPC: &str = "\u{feff}Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n";
+
+#[test]
+fn quotes_are_characters_and_a_byte_order_mark_is_none() {
+    let content = format!("{MRPC}1\t1\t2\t\"A\t\"B\" said\"\n0\t1\t2\ta\tb\n");
+    let (found, _) = rows("mrpc", "train.tsv", content.as_bytes()).unwrap();
+    assert_eq!(found[0], example("\"A", Some("\"B\" said\""), 1));
+}
+
+#[test]
+fn columns_without_a_header_go_by_their_numbers() {
+    let content = b"gj04\t1\t\tWe sail.\ngj04\t0\t*\tSail we.\r\n";
+    let (found, _) = rows("cola", "train.tsv", content).unwrap();
+    assert_eq!(found, [example("We sail.", None, 1), example("Sail we.", None, 0)]);
+}
+
+#[test]
+fn broken_rows_are_errors_with_a_place() {
+    for (task, content, expected) in [
+        ("mrpc", format!("{MRPC}1\t1\t2\ta\tb\n1\t1\t2\ta\n"), "FILE, line 3: 4 columns"),
+        ("mrpc", format!("{MRPC}2\t1\t2\ta\tb\n"), "FILE, line 2: the label is `2`"),
+        ("mrpc", "a\tb\n".into(), "FILE, line 1: no column `Quality`"),
+        ("cola", "a\tb\n".into(), "FILE, line 1: the first line has 2 columns, but column 4"),
+        ("mrpc", MRPC.into(), "FILE: there are no examples"),
+        ("rte", String::new(), "FILE: there are no examples"),
+        (
+            "stsb",
+            "sentence1\tsentence2\tscore\na\tb\tNaN\n".into(),
+            "FILE, line 2: the score is `NaN`, but must be between 0 and 5",
+        ),
+        ("stsb", "sentence1\tsentence2\tscore\na\tb\t5.5\n".into(), "the score is `5.5`"),
+        (
+            "rte",
+            "sentence1\tsentence2\tlabel\na\tb\tentailment\n".into(),
+            "all 1 examples have the label entailment; there is nothing to learn",
+        ),
+    ] {
+        let error = rows(task, "train.tsv", content.as_bytes()).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = rows("sst2", "train.tsv", b"sentence\tlabel\nok\t1\n\xff\t0\n").unwrap_err();
+    assert!(error.contains("line 3"), "{error}");
+}
+
+#[test]
+fn a_label_of_a_megabyte_is_told_by_its_start() {
+    let long = "x".repeat(1 << 20);
+    let content = format!("sentence1\tsentence2\tlabel\na\tb\t{long}\n");
+    let error = rows("rte", "train.tsv", content.as_bytes()).unwrap_err();
+    assert!(error.contains("xxx…`, but must be one of") && error.len() < 300, "{error}");
+}
+
+/// Rows of the published QQP, of which some are broken.
+fn qqp(good: usize, broken: usize) -> String {
+    let header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n".to_string();
+    let rows: String = (0..good).map(|i| format!("1\t2\t3\ta\tb\t{}\n", i % 2)).collect();
+    header + &rows + &"1\t2\ta\n".repeat(broken)
+}
+
+#[test]
+fn the_known_broken_rows_of_qqp_are_counted() {
+    let (found, skipped) = rows("qqp", "train.tsv", qqp(198, 2).as_bytes()).unwrap();
+    assert_eq!((found.len(), skipped), (198, 2));
+}
+
+#[test]
+fn a_file_of_mostly_broken_rows_is_refused() {
+    let error = rows("qqp", "train.tsv", qqp(3, 37).as_bytes()).unwrap_err();
+    assert_eq!(
+        error,
+        "FILE, line 5: 3 columns, but the first line has 6; 37 of 40 rows are broken like \
+         that, and at most 1 in 100 is passed over"
+    );
+    let error = rows("qqp", "train.tsv", qqp(0, 3).as_bytes()).unwrap_err();
+    assert!(error.contains("3 of 3 rows"), "{error}");
+}
+
+#[test]
+fn a_label_that_is_none_is_an_error_where_broken_rows_are_forgiven() {
+    let text = qqp(300, 0) + "1\t2\t3\ta\tb\tduplicate\n";
+    let error = rows("qqp", "train.tsv", text.as_bytes()).unwrap_err();
+    assert!(error.starts_with("FILE, line 302: the label is `duplicate`, but"), "{error}");
+}
+
+const REVIEWS: &str = "rotten_tomatoes_corpus_full.csv";
+
+#[test]
+fn plots_and_repeated_texts_are_dropped_and_films_stay_together() {
+    let mut content = "category,text,movie_name,has_plot_and_reviews\n".to_string();
+    for film in 0..200 {
+        content += &format!("plot,story {film},film{film},True\n");
+        content += &format!("fresh,\"good, {film}\",film{film},True\n");
+        content += &format!("rotten,bad {film},film{film},True\nfresh,again,film{film},True\n");
+    }
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join(REVIEWS), content).unwrap();
+    let dataset = load("reviews", place.path(), place.path()).unwrap();
+    let (train, dev) = (&dataset.train, &dataset.evals[0].1);
+    assert_eq!(train.len() + dev.len(), 401, "two a film, and `again` once");
+    let number = |e: &Example| e.text_a.split(' ').nth(1).map(str::to_string);
+    let films: HashSet<_> = train.iter().filter_map(number).collect();
+    assert!(dev.iter().filter_map(number).all(|film| !films.contains(&film)));
+    assert!((20..60).contains(&(dev.len() / 2)), "about a fifth is held out: {}", dev.len());
+    let files: Vec<(&str, usize)> =
+        dataset.files.iter().map(|file| (file.split.as_str(), file.rows)).collect();
+    assert_eq!(files, [("train", train.len()), ("dev", dev.len())]);
+}
+
+#[test]
+fn a_category_that_is_none_is_told_with_its_line() {
+    let content = b"category,text,movie_name\r\nfresh,a,x\r\nstale,b,y\r\n";
+    let error = rows("reviews", REVIEWS, content).unwrap_err();
+    assert!(error.contains("line 3: the label is `stale`, but must be one of"), "{error}");
+}
+
+#[test]
+fn a_file_of_another_kind_is_refused() {
+    assert!(rows("reviews", &format!("{REVIEWS}.bz2"), b"no bzip2").is_err());
+    let error = rows("reviews", REVIEWS, b"a,b\n1,2\n").unwrap_err();
+    assert!(error.contains("no column `category`"), "{error}");
 }

@@ -56,6 +56,25 @@ fn a_finished_run_is_used_from_any_folder_and_after_it_was_moved() {
     refused(&again, 2, "config.yaml was changed since the run there began");
 }
 
+/// Runs of earlier versions wrote down the task's name, and not what it is.
+#[test]
+fn a_run_that_only_names_its_task_is_used_with_the_project_s_file_of_that_name() {
+    let (place, other) = (workplace(), elsewhere());
+    run(place.path(), &["data=.", "run_dir=out"]);
+    fs::rename(place.path().join("out"), other.path().join("moved")).unwrap();
+    let first = ok(&aflora(other.path(), &["predict", "moved", "new.jsonl"]), "whole");
+    let config = other.path().join("moved/config.yaml");
+    let whole = fs::read_to_string(&config).unwrap();
+    let (_, rest) = whole.split_once("\nmodel:").unwrap();
+    fs::write(&config, format!("task:\n  task: mrpc\nmodel:{rest}")).unwrap();
+    assert_eq!(ok(&aflora(other.path(), &["predict", "moved", "new.jsonl"]), "named"), first);
+    ok(&aflora(other.path(), &["merge", "moved", "merged"]), "merge");
+    fs::write(&config, format!("task:\n  task: mrcp\nmodel:{rest}")).unwrap();
+    let output = aflora(other.path(), &["predict", "moved", "new.jsonl"]);
+    refused(&output, 2, "there is no task `mrcp`");
+    refused(&output, 2, "did you mean `mrpc`?");
+}
+
 #[test]
 fn a_run_that_did_not_finish_goes_on_in_the_folder_of_its_configuration() {
     let (place, other) = (workplace(), elsewhere());

@@ -10,6 +10,7 @@ use aflora_run::run::memory::Pass;
 use aflora_run::run::objective::{Evaluated, Objective};
 use aflora_run::run::prepare::{prepare, Prepared};
 use aflora_run::run::update::Update;
+use aflora_run::task::Examples;
 use aflora_run::ui::{for_stderr, Progress};
 use common::{json, workplace};
 use serde_json::{json, Value};
@@ -131,7 +132,8 @@ fn the_denominator_is_what_has_a_label() {
     let run = prepared(place.path(), &["task=lines", "model=tiny-llama", "max_length=48"]);
     let items: Vec<usize> = (0..11).map(|row| run.objective.items(&[row])).collect();
     let batch = run.objective.batch(&(0..11).collect::<Vec<_>>());
-    let labelled = batch[2].ne(-100).sum_dim_intlist([1i64].as_slice(), false, tch::Kind::Int64);
+    let labelled =
+        batch.labels.ne(-100).sum_dim_intlist([1i64].as_slice(), false, tch::Kind::Int64);
     assert_eq!(
         items.iter().map(|&n| n as i64).collect::<Vec<_>>(),
         Vec::<i64>::try_from(labelled).unwrap()
@@ -201,18 +203,18 @@ impl Objective for Small<'_> {
     fn longest(&self, n: usize) -> Vec<usize> {
         self.0.longest(n)
     }
-    fn batch(&self, rows: &[usize]) -> Vec<Tensor> {
+    fn batch(&self, rows: &[usize]) -> Examples {
         self.0.batch(rows)
     }
     fn items(&self, rows: &[usize]) -> usize {
         self.0.items(rows)
     }
-    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> anyhow::Result<Tensor> {
-        if batch[0].size()[0] as usize > self.1 {
+    fn loss(&self, model: &AdaptedModel, examples: &Examples) -> anyhow::Result<Tensor> {
+        if examples.batch.input_ids.size()[0] as usize > self.1 {
             // More than any machine has: tch's operators panic of it.
             drop(Tensor::zeros([1 << 50], (Kind::Float, Device::Cpu)));
         }
-        self.0.loss(model, batch)
+        self.0.loss(model, examples)
     }
     fn evaluate(&self, model: &AdaptedModel, to: &mut dyn Progress) -> anyhow::Result<Evaluated> {
         self.0.evaluate(model, to)

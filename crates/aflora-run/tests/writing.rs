@@ -306,7 +306,11 @@ fn what_cannot_work_is_said_before_anything_is_written() {
     refused(&run(&["task=mrpc", "task.prompt=x {input}"]), 2, "`prompt` has no say in the task");
 
     lines("train.jsonl", "{\"input\": \"a\", \"target\": \"b\"}\n");
-    refused(&run(&["task=lines", "data=."]), 1, "neither dev.jsonl nor dev.parquet");
+    refused(
+        &run(&["task=lines", "data=."]),
+        1,
+        "neither dev.jsonl, dev.parquet, dev.tsv nor dev.csv lies in it",
+    );
     lines("dev.jsonl", "\n");
     refused(&run(&["task=lines", "data=."]), 1, "there are no examples in it");
     lines("dev.jsonl", "{\"input\": \"a\"}\n");

@@ -3,7 +3,7 @@
 use super::output::Output;
 use super::saved::Saved;
 use aflora_run::config::{DeviceChoice, Precision};
-use aflora_run::data::table::Format;
+use aflora_run::feed::table::Format;
 use aflora_run::predict::{self, Settings};
 use aflora_run::ui::Progress;
 use anyhow::Result;

@@ -78,7 +78,7 @@ fn undeclared(run: &prepare::Prepared) -> Option<(&Path, PathBuf)> {
     let folder = environment_data()?;
     let below = |path: &Path, folder: &Path| path.starts_with(folder);
     let declared = |path: &Path| run.config.data.as_ref().is_some_and(|data| below(path, data));
-    let data = run.sources.iter().map(|source| &source.path);
+    let data = run.data.iter().map(|source| &source.path);
     let mut files = data.chain(run.weights.iter().map(|(path, _)| path)).map(PathBuf::as_path);
     let found = files.find(|path| below(path, &folder) && !declared(path))?;
     Some((found, folder))
@@ -86,7 +86,7 @@ fn undeclared(run: &prepare::Prepared) -> Option<(&Path, PathBuf)> {
 
 fn describe(run: &prepare::Prepared) {
     let used = |split: &str| run.config.holdout.is_none() || split == "train";
-    for source in run.sources.iter().filter(|source| used(&source.split)) {
+    for source in run.data.iter().filter(|source| used(&source.split)) {
         let (split, rows, path) = (&source.split, source.rows, source.path.display());
         let skipped = match source.skipped {
             0 => String::new(),

@@ -68,6 +68,11 @@ impl Own {
         Own { settings, whole }
     }
 
+    /// What is said of `key` last.
+    pub fn last(&self, key: &str) -> Option<&Setting> {
+        self.settings.iter().rev().find(|s| s.path == [key])
+    }
+
     /// Whether a block of that kind is named or written out.
     pub fn names(&self, kind: &str) -> bool {
         self.settings.iter().any(|s| s.path[0] == kind && !s.value.is_null())
@@ -112,7 +117,7 @@ impl Finder<'_> {
         problems: &mut Vec<Problem>,
     ) -> Option<Block> {
         let inline: Vec<Setting> = self.own.settings.iter().filter_map(|s| s.below(kind)).collect();
-        let named = self.own.settings.iter().rev().find(|s| s.path == [kind]);
+        let named = self.own.last(kind);
         // `model:` with nothing behind it names none.
         let named = named.filter(|s| !s.value.is_null());
         let (name, origin) = match (named, default) {
@@ -208,6 +213,22 @@ impl Finder<'_> {
             self.folders.iter().map(|f| f.join(format!("{kind}s")).display().to_string()).collect();
         let message = format!("there is no {kind} `{name}` in {}", folders.join(" or "));
         Err(Problem::at(place, message).help(instead(name, &names)))
+    }
+
+    /// The settings in the file of the block of that name; a missing one is told.
+    pub fn read(
+        &self,
+        kind: &str,
+        name: &str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Vec<Setting>> {
+        match self.path(kind, name, None) {
+            Ok(path) => tree::read(&path, problems),
+            Err(problem) => {
+                problems.push(problem);
+                None
+            }
+        }
     }
 
     /// The names of all blocks of that kind.

@@ -48,6 +48,7 @@ fn default_of(key: &Key) -> Option<String> {
         Value::Null => None,
         Value::String(text) => (!text.is_empty()).then(|| text.clone()),
         Value::Array(items) if items.is_empty() => None,
+        Value::Object(group) if group.is_empty() => None,
         other => Some(other.to_string()),
     }
 }

@@ -6,7 +6,9 @@
 use super::blocks;
 use super::run_settings::RunSettings;
 use super::schema::{of, of_variants, Key};
-use super::settings::{ModelConfig, TaskConfig};
+use super::settings::ModelConfig;
+use crate::feed::Source;
+use crate::task::TaskSpec;
 use aflora_core::adapter::MethodConfig;
 use std::sync::LazyLock;
 
@@ -23,7 +25,8 @@ pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
     };
     let mut keys = blocks::keys();
     keys.extend(of::<RunSettings>());
-    keys.extend(below("task.", of::<TaskConfig>()));
+    keys.extend(below("task.", of::<TaskSpec>()));
+    keys.extend(below("task.dataset.sources.NAME.", of::<Source>()));
     keys.extend(below("model.", of::<ModelConfig>()));
     keys.extend(below("method.", of_variants::<MethodConfig>("method", method)));
     keys

@@ -12,6 +12,12 @@ use std::collections::BTreeSet;
 pub trait Group: Serialize + DeserializeOwned + Clone {
     /// Every value out of range: the key with dots, and what is wrong.
     fn problems(&self) -> Vec<(String, String)>;
+
+    /// What stands below a key of any name in the group at `path`; `None` for a group whose keys
+    /// are those of the defaults.
+    fn chosen_names(_path: &[String]) -> Option<Value> {
+        None
+    }
 }
 
 /// The key and the words of a setting that the core refused.
@@ -41,7 +47,7 @@ pub fn lay<T: Group>(
     let mut told = BTreeSet::new();
     for setting in settings {
         match alone::<T>(&base, setting, also) {
-            Ok(Some(value)) => put(&mut merged, &setting.path, value),
+            Ok(Some(value)) => put::<T>(&mut merged, &setting.path, value),
             Ok(None) => {}
             Err(problem) => {
                 told.insert(setting.name());
@@ -74,19 +80,21 @@ fn alone<T: Group>(
 ) -> Result<Option<Value>, Problem> {
     let name = setting.name();
     let Setting { value, place, .. } = setting;
-    let default = known(base, setting, also)?;
-    if let Value::Object(group) = default {
+    if let Value::Object(group) = known::<T>(base, setting, also)? {
         let keys: Vec<&str> = group.keys().map(String::as_str).collect();
+        let help = match keys.is_empty() {
+            true => format!("write `{name}: {{name: value}}`"),
+            false => format!("set one of them: {}", keys.join(", ")),
+        };
         return match value {
             Value::Null => Ok(None),
             Value::Object(empty) if empty.is_empty() => Ok(None),
-            _ => Err(Problem::at(place.clone(), format!("`{name}` is a group of keys"))
-                .help(format!("set one of them: {}", keys.join(", ")))),
+            _ => Err(Problem::at(place.clone(), format!("`{name}` is a group of keys")).help(help)),
         };
     }
     let attempt = |value: &Value| -> Result<T, serde_json::Error> {
         let mut root = base.clone();
-        put(&mut root, &setting.path, value.clone());
+        put::<T>(&mut root, &setting.path, value.clone());
         serde_json::from_value(root)
     };
     let mut value = value.clone();
@@ -109,16 +117,17 @@ fn alone<T: Group>(
 }
 
 /// The default of a setting, which must exist.
-fn known<'a>(base: &'a Value, setting: &Setting, also: &[&str]) -> Result<&'a Value, Problem> {
-    let mut at = base;
+fn known<T: Group>(base: &Value, setting: &Setting, also: &[&str]) -> Result<Value, Problem> {
+    let mut at = base.clone();
     for (depth, key) in setting.path.iter().enumerate() {
-        let Value::Object(map) = at else {
+        let Value::Object(mut map) = at else {
             let parent = setting.path[..depth].join(".");
             let place = setting.keys[depth].clone();
             let problem = Problem::at(place, format!("`{parent}` has no keys below"));
             return Err(problem.help(format!("write `{parent}: value`")));
         };
-        at = match map.get(key) {
+        let chosen = || T::chosen_names(&setting.path[..depth]);
+        at = match map.swap_remove(key).or_else(chosen) {
             Some(value) => value,
             None => {
                 let mut keys: Vec<&str> = map.keys().map(String::as_str).collect();
@@ -140,15 +149,20 @@ fn known<'a>(base: &'a Value, setting: &Setting, also: &[&str]) -> Result<&'a Va
     Ok(at)
 }
 
-/// Replaces the value at a path that is known to exist.
-fn put(root: &mut Value, path: &[String], value: Value) {
-    let slot = path.iter().try_fold(root, |at, key| at.get_mut(key));
-    if let Some(slot) = slot {
-        *slot = value;
+/// Replaces the value at a path that is known to exist, or adds one under a chosen name.
+fn put<T: Group>(root: &mut Value, path: &[String], value: Value) {
+    let mut at = root;
+    for (depth, key) in path.iter().enumerate() {
+        let Value::Object(map) = at else { return };
+        let chosen = || T::chosen_names(&path[..depth]).unwrap_or_default();
+        at = map.entry(key.clone()).or_insert_with(chosen);
     }
+    *at = value;
 }
 
-/// The place of the last setting of `key` (with dots), if any.
+/// The place of the last setting of `key` (with dots), or else of the first below it, if any.
 pub fn place_of(settings: &[Setting], key: &str) -> Option<Place> {
-    settings.iter().rev().find(|s| s.name() == key).map(|s| s.place.clone())
+    let below = format!("{key}.");
+    let own = settings.iter().rev().find(|s| s.name() == key);
+    own.or_else(|| settings.iter().find(|s| s.name().starts_with(&below))).map(|s| s.place.clone())
 }

@@ -54,4 +54,4 @@ pub use every::Every;
 pub use problem::{ConfigErrors, Problem};
 pub use resolve::{load, Resolved};
 pub use run_settings::RunSettings;
-pub use settings::{ModelConfig, TaskConfig, WeightsFrom, INPUT};
+pub use settings::{ModelConfig, WeightsFrom};

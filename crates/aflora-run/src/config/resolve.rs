@@ -6,25 +6,23 @@ use super::layers::{lay, place_of};
 use super::problem::{instead, ConfigErrors, Place, Problem, COMMAND_LINE};
 use super::run_settings::RunSettings;
 use super::schema;
-use super::settings::{is_name, ModelConfig, TaskConfig, NAME};
+use super::settings::{is_name, ModelConfig, NAME};
 use super::tree::Setting;
-use crate::data::Task;
+use crate::task::{Kind, TaskSpec};
 use aflora_core::adapter::MethodConfig;
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::Span;
 use aflora_record::names::{CONFIG, PROVENANCE};
 use aflora_record::settings::run_name;
 use serde::Serialize;
-use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A configuration with every choice made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
     /// The task.
-    pub task: Task,
-    /// Its settings.
-    pub task_config: TaskConfig,
+    pub task: Arc<TaskSpec>,
     /// The model.
     pub model: ModelConfig,
     /// The method.
@@ -62,12 +60,14 @@ pub fn load(run_file: &Path, overrides: &[String]) -> Result<Resolved, ConfigErr
     if shared.canonicalize().ok() != folders[0].canonicalize().ok() {
         folders.push(shared);
     }
+    // A run that was moved tells where its blocks are.
+    let named =
+        own.last("project").and_then(|s| s.value.as_str()).map(|p| Path::new(p).join("configs"));
+    folders.extend(named.filter(|folder| folder.is_dir() && !folders.contains(folder)));
     let finder = Finder { folders, own: &own };
     let found = resolve(&finder, &mut problems);
     match found {
-        Some(((task, task_config), model, (method_name, method, spans), mut run))
-            if problems.is_empty() =>
-        {
+        Some((task, model, (method_name, method, spans), mut run)) if problems.is_empty() => {
             let own_spans = spans.iter().any(|place| is_own(place, run_file, &finder));
             let typed = |key: &str| {
                 overrides.iter().any(|o| o.split('=').next().map(str::trim) == Some(key))
@@ -81,7 +81,8 @@ pub fn load(run_file: &Path, overrides: &[String]) -> Result<Resolved, ConfigErr
             run.project = Some(project.clone());
             run.data = run.data.map(absolute);
             run.token_cache = run.token_cache.map(absolute);
-            Ok(Resolved { task, task_config, model, method, method_name, run, own_spans, project })
+            let task = Arc::new(task);
+            Ok(Resolved { task, model, method, method_name, run, own_spans, project })
         }
         _ => Err(ConfigErrors::new(problems, run_file)),
     }
@@ -117,27 +118,29 @@ fn is_own(place: &Place, run_file: &Path, finder: &Finder<'_>) -> bool {
         return true;
     }
     let file = Path::new(&place.source.name).canonicalize().unwrap_or_default();
-    let shared = finder.folders.last().and_then(|configs| configs.canonicalize().ok());
-    let shipped = shared.is_some_and(|configs| file.starts_with(configs.join("methods")));
+    // All but the run file's own folder, unless that is the project's.
+    let shared = &finder.folders[finder.folders.len().min(2) - 1..];
+    let mut shared = shared.iter().filter_map(|configs| configs.canonicalize().ok());
+    let shipped = shared.any(|configs| file.starts_with(configs.join("methods")));
     !shipped && own_folder(run_file).is_none()
 }
 
 /// With the method come the places of its spans.
-type Parts = ((Task, TaskConfig), ModelConfig, (String, MethodConfig, Vec<Place>), RunSettings);
+type Parts = (TaskSpec, ModelConfig, (String, MethodConfig, Vec<Place>), RunSettings);
 
 fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
-    let task_block = finder.block("task", None, problems);
-    let task_config = task_block.as_ref().filter(|b| b.whole).map(|block| {
-        let settings = keys_of(block, &LAYERS);
-        lay(&TaskConfig::default(), &settings, &LAYERS, block.origin.as_ref(), problems)
-    });
-    let model_block = match &task_config {
+    let mut task_block = finder.block("task", None, problems);
+    if let Some(block) = &mut task_block {
+        fill_in(finder, block, problems);
+    }
+    let task = task_block.as_ref().filter(|b| b.whole).map(|block| task_of(block, problems));
+    let model_block = match &task {
         Some(task) => finder.block("model", task.model.as_deref(), problems),
         // A task that could not be read may have named a model: none is missed then.
         None if finder.own.names("model") => finder.block("model", None, problems),
         None => None,
     };
-    let usual = task_config.as_ref().and_then(|task| task.method.as_deref()).unwrap_or("aflora");
+    let usual = task.as_ref().and_then(|task| task.method.as_deref()).unwrap_or("aflora");
     let method_block = finder.block("method", Some(usual), problems);
 
     let model = model_block.as_ref().filter(|b| b.whole).map(|block| {
@@ -173,8 +176,7 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
 
     let (model, (method_name, method)) = (model?, method?);
     // Whom it names has been asked.
-    let task_config = TaskConfig { model: None, method: None, ..task_config? };
-    let task = task_config.task.parse().ok()?;
+    let task = TaskSpec { model: None, method: None, ..task? };
     if let Some(message) = overlap(&method) {
         let place = method_block.as_ref().and_then(|b| place_of(&b.settings, "freeze.t_i"));
         let help = "shorten `method.freeze.t_i` or `method.freeze.t_f`";
@@ -188,7 +190,46 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     }
     let settings = method_block.as_ref().map(|b| &b.settings[..]).unwrap_or_default();
     let spans = yielding(&method).into_iter().filter_map(|key| place_of(settings, key)).collect();
-    Some(((task, task_config), model, (method_name, method, spans), run))
+    Some((task, model, (method_name, method, spans), run))
+}
+
+/// The task of a block; named like its file where it does not name itself.
+fn task_of(block: &Block, problems: &mut Vec<Problem>) -> TaskSpec {
+    let before = problems.len();
+    let settings = keys_of(block, &LAYERS);
+    let says = |key: &str| settings.iter().any(|s| s.path == [key]);
+    if !says("kind") {
+        let message = format!("the task `{}` does not say of which kind it is", block.name);
+        let help = format!("write `kind: name`, one of: {}", Kind::NAMES.join(", "));
+        problems.push(Problem::at(block.origin.clone(), message).help(help));
+    }
+    let name = if says("task") { String::new() } else { block.name.clone() };
+    let defaults = TaskSpec { task: name, ..TaskSpec::default() };
+    let task = lay(&defaults, &settings, &LAYERS, block.origin.as_ref(), problems);
+    // What follows from another mistake is none.
+    if problems.len() == before {
+        let place = |key: &str| place_of(&settings, key).or(block.origin.clone());
+        let conflicts = task.conflicts().into_iter();
+        problems.extend(conflicts.map(|(key, message)| Problem::at(place(&key), message)));
+    }
+    task
+}
+
+/// Adds what a task is to a block that only names it, from the file of that name: runs of earlier
+/// versions wrote no more down, and a file with settings for a task of the project need not say it.
+fn fill_in(finder: &Finder<'_>, block: &mut Block, problems: &mut Vec<Problem>) {
+    let last = |key: &str| block.settings.iter().rev().find(|s| s.path == [key]);
+    let (None, Some(name)) = (last("kind"), last("task").and_then(|s| s.value.as_str())) else {
+        return;
+    };
+    let mut missing = Vec::new();
+    let settings = finder.read("task", name, &mut missing);
+    // That a file does not say its kind is told anyway.
+    problems.extend(missing.into_iter().filter(|_| block.origin.is_none()));
+    let shared = [&LAYERS[..], &["model", "method"]].concat();
+    let of_task = |s: &Setting| !shared.contains(&s.path[0].as_str());
+    let task: Vec<Setting> = settings.into_iter().flatten().filter(of_task).collect();
+    block.settings.splice(0..0, task);
 }
 
 /// The block's own settings: not those below `others`.
@@ -319,20 +360,15 @@ impl Resolved {
 
     /// All settings in the form of a run file.
     pub(super) fn file(&self) -> File<'_> {
-        // A task that asks for labels has no further settings.
-        let task = match self.task {
-            Task::Labels(spec) => json!({ "task": spec.name }),
-            Task::Text(_) => serde_json::to_value(&self.task_config).unwrap_or_default(),
-        };
         let method = Method { name: &self.method_name, config: &self.method };
-        File { task, model: &self.model, method, run: &self.run }
+        File { task: &self.task, model: &self.model, method, run: &self.run }
     }
 }
 
 /// A resolved configuration as it is written.
 #[derive(Serialize)]
 pub(super) struct File<'a> {
-    task: serde_json::Value,
+    task: &'a TaskSpec,
     model: &'a ModelConfig,
     method: Method<'a>,
     #[serde(flatten)]

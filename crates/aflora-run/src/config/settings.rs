@@ -2,16 +2,15 @@
 //! field declares its key.
 
 use super::layers::{core_problem, Group};
-use super::schema::{self, MOST};
-use crate::data::Task;
+use super::schema;
+use crate::feed::Source;
 use crate::hub::{is_repo, is_revision};
-use crate::metrics::TextMetric;
+use crate::task::TaskSpec;
 use aflora_core::adapter::MethodConfig;
-use aflora_models::generate::GenerationSettings;
 use aflora_models::{kinds, Pattern, Purpose, Targets};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fmt::Display;
+use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -24,108 +23,26 @@ pub(super) fn is_name(text: &str) -> bool {
     !text.trim().is_empty() && !text.starts_with('.') && !text.contains(odd)
 }
 
-/// A task block.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct TaskConfig {
-    /// Which of the built-in tasks.
-    #[schemars(extend("takes" = "name"))]
-    pub task: String,
-    /// The model where none is named.
-    #[schemars(extend("takes" = "name"))]
-    pub model: Option<String>,
-    /// The method where none is named; else aflora.
-    #[schemars(extend("takes" = "name"))]
-    pub method: Option<String>,
-    /// What the model is given; {input} is the example's input.
-    pub prompt: String,
-    /// Whether a decoder learns the prompt, too.
-    pub train_on_inputs: bool,
-    /// Tokens to which what an encoder-decoder should write is cut.
-    #[schemars(range(min = 2, max = MOST))]
-    pub max_target_length: usize,
-    /// Share of the target's probability that is spread over all tokens.
-    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1.0))]
-    pub label_smoothing: f64,
-    /// What written texts are judged by; the first decides which epoch was best.
-    pub metrics: Vec<TextMetric>,
-    /// How texts are written; what is not said here is as the model's files have it.
-    pub generation: GenerationSettings,
-}
-
-impl Default for TaskConfig {
-    fn default() -> Self {
-        TaskConfig {
-            task: String::new(),
-            model: None,
-            method: None,
-            prompt: INPUT.into(),
-            train_on_inputs: false,
-            max_target_length: 128,
-            label_smoothing: 0.0,
-            metrics: vec![TextMetric::ExactMatch],
-            generation: GenerationSettings::default(),
-        }
-    }
-}
-
-/// What stands for an example's input in a prompt.
-pub const INPUT: &str = "{input}";
-
-impl TaskConfig {
-    /// The keys that say something other than the default, for a task that they mean nothing to.
-    fn text_settings(&self) -> Vec<&'static str> {
-        let plain = TaskConfig::default();
-        let as_value = |config| serde_json::to_value(config).unwrap_or_default();
-        let (own, plain) = (as_value(self), as_value(&plain));
-        let keys = [
-            "prompt",
-            "train_on_inputs",
-            "max_target_length",
-            "label_smoothing",
-            "metrics",
-            "generation",
-        ];
-        keys.into_iter().filter(|key| own[*key] != plain[*key]).collect()
-    }
-}
-
-impl Group for TaskConfig {
+impl Group for TaskSpec {
     fn problems(&self) -> Vec<(String, String)> {
-        let mut problems = Vec::new();
-        if self.task.is_empty() {
-            problems.push(("task".into(), "the task block has no `task`".into()));
-        } else {
-            match self.task.parse::<Task>() {
-                Err(unknown) => problems.push(("task".into(), unknown.to_string())),
-                Ok(Task::Labels(spec)) => {
-                    for key in self.text_settings() {
-                        let words = format!(
-                            "`{key}` has no say in the task `{}`, which asks for labels",
-                            spec.name
-                        );
-                        problems.push((key.into(), words));
-                    }
-                }
-                Ok(Task::Text(_)) => {}
-            }
-        }
-        let mut need = |ok: bool, key: &str, value: &dyn Display, right: &str| {
-            if !ok {
-                problems.push((key.to_string(), schema::out_of_range_words(key, value, right)));
-            }
-        };
-        let holds = self.prompt.contains(INPUT);
-        let right = "a text with `{input}` in it, where the example's input comes";
-        need(holds, "prompt", &format!("{:?}", self.prompt), right);
-        need(!self.metrics.is_empty(), "metrics", &"empty", "a list with at least one metric");
-        static KEYS: LazyLock<Vec<schema::Key>> = LazyLock::new(schema::of::<TaskConfig>);
+        static KEYS: LazyLock<Vec<schema::Key>> = LazyLock::new(schema::of::<TaskSpec>);
+        let mut problems = TaskSpec::problems(self);
         problems.extend(schema::out_of_range(&KEYS, self));
-        if let Err(error) = self.generation.validate() {
-            let (key, message) = core_problem(error);
-            problems.push((format!("generation.{key}"), message));
+        // It becomes a part of the run's name.
+        if !self.task.is_empty() && !is_name(&self.task) {
+            let message = format!("`task` is {:?}, but must be {NAME}", self.task);
+            problems.push(("task".into(), message));
         }
         problems
+    }
+
+    fn chosen_names(path: &[String]) -> Option<Value> {
+        let as_value = |source: Source| serde_json::to_value(source).unwrap_or_default();
+        match path.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["dataset", "sources"] => Some(as_value(Source::default())),
+            ["dataset", "sources", _, "files" | "columns" | "skip"] => Some(Value::Null),
+            _ => None,
+        }
     }
 }
 

@@ -309,8 +309,7 @@ fn digest(resolved: &Resolved) -> String {
 fn layout(definition: Definition, cells: &[Planned], paper_models: Vec<String>) -> Layout {
     let label = |task: &str| {
         let of = cells.iter().find(|cell| cell.resolved.task.name() == task);
-        let spec = of.and_then(|cell| cell.resolved.task.labels());
-        spec.map_or(task, |spec| spec.folder).to_string()
+        of.map_or(task, |cell| cell.resolved.task.title()).to_string()
     };
     let metric = |task: &String| definition.metrics.get(task).cloned();
     let tasks = definition.tasks.iter();

@@ -1,11 +1,9 @@
 //! F1 of class 1: 2 TP / (2 TP + FP + FN), and 0 where nothing is positive.
 
-use super::Predictions;
-
-pub(super) fn f1(p: &Predictions) -> f64 {
+pub(super) fn f1(answers: &[i64], right: &[i64]) -> f64 {
     let (mut hits, mut wrong) = (0u64, 0u64);
-    for (predicted, expected) in p.pairs() {
-        match (predicted == 1.0, expected == 1.0) {
+    for (answer, right) in answers.iter().zip(right) {
+        match (*answer == 1, *right == 1) {
             (true, true) => hits += 1,
             (false, false) => {}
             _ => wrong += 1,

@@ -1,6 +1,7 @@
 //! Pearson correlation; undefined where either side is constant.
 
-pub(super) fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
+/// The correlation of two sides of the same length, `None` where it is undefined.
+pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     if x.len() < 2 {
         return None;
     }

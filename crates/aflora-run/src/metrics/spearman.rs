@@ -1,13 +1,12 @@
 //! Spearman rank correlation: Pearson of the ranks, ties sharing their average rank.
 
 use super::pearson::pearson;
-use super::Predictions;
 
-pub(super) fn spearman(p: &Predictions) -> Option<f64> {
-    if p.pairs().any(|(x, y)| x.is_nan() || y.is_nan()) {
+pub(super) fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
+    if x.iter().chain(y).any(|value| value.is_nan()) {
         return None;
     }
-    pearson(&ranks(&p.predicted), &ranks(&p.expected))
+    pearson(&ranks(x), &ranks(y))
 }
 
 fn ranks(values: &[f64]) -> Vec<f64> {

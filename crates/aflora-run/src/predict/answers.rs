@@ -1,7 +1,7 @@
 //! What is added to a row, under names that the row has not.
 
-use crate::data::table::Row;
-use crate::data::Task;
+use crate::feed::table::Row;
+use crate::task::{Kind, TaskSpec};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -18,11 +18,11 @@ pub struct Names {
 
 impl Names {
     /// The first that stand free in `row`, the file's first.
-    pub fn beside(task: Task, row: &Row) -> Names {
-        let (short, long): (&[&str], &[&str]) = match task {
-            Task::Labels(spec) if spec.is_regression() => (&["score"], &["predicted_score"]),
-            Task::Labels(_) => (&["label", "scores"], &["predicted_label", "predicted_scores"]),
-            Task::Text(_) => (&["prediction"], &["predicted_text"]),
+    pub fn beside(task: &TaskSpec, row: &Row) -> Names {
+        let (short, long): (&[&str], &[&str]) = match task.kind {
+            Kind::Score => (&["score"], &["predicted_score"]),
+            Kind::Classify => (&["label", "scores"], &["predicted_label", "predicted_scores"]),
+            Kind::Write => (&["prediction"], &["predicted_text"]),
         };
         let mut names = Names { short, long, file: 0 };
         names.file = names.free(row);

@@ -5,6 +5,7 @@
 //! them sorted by length and cut into batches, and the batches shuffled again.
 
 use super::tokens::{Key, Tokens, Writer, TRUNCATED};
+use crate::metrics::Answers;
 use crate::ui::Progress;
 use aflora_models::TextEncoder;
 use anyhow::Result;
@@ -30,8 +31,8 @@ const TYPES: usize = 1;
 #[derive(Debug)]
 pub struct EncodedSet {
     tokens: Tokens,
-    /// The class's number, or the score of a regression.
-    pub labels: Vec<f64>,
+    /// What is right for each; none for texts to predict for.
+    pub right: Answers,
 }
 
 impl EncodedSet {
@@ -42,7 +43,7 @@ impl EncodedSet {
     pub fn new(
         encoder: &TextEncoder,
         texts: &[(&str, Option<&str>)],
-        labels: Vec<f64>,
+        right: Answers,
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Self> {
@@ -60,16 +61,21 @@ impl EncodedSet {
             progress.end();
             Ok(())
         })?;
-        Ok(EncodedSet { tokens, labels })
+        Ok(EncodedSet { tokens, right })
     }
 
-    /// Texts to predict for: their labels are all 0.
+    /// Texts to predict for.
     ///
     /// # Errors
     /// A text cannot be encoded.
     pub fn unlabelled(encoder: &TextEncoder, texts: &[(&str, Option<&str>)]) -> Result<Self> {
         let tokens = Tokens::held(2, |writer| tokenise(encoder, texts, writer))?;
-        Ok(EncodedSet { tokens, labels: vec![0.0; texts.len()] })
+        Ok(EncodedSet { tokens, right: Answers::Classes(Vec::new()) })
+    }
+
+    /// How many texts there are.
+    pub fn rows(&self) -> usize {
+        self.tokens.rows()
     }
 
     /// How many texts were cut to the maximum length.
@@ -127,11 +133,16 @@ impl EncodedSet {
         [ids, mask, types].map(|values| Tensor::from_slice(&values).view(shape))
     }
 
-    /// The labels of these rows: Int64 classes, or fp32 scores.
-    pub fn labels(&self, rows: &[usize], regression: bool) -> Tensor {
-        let labels: Vec<f64> = rows.iter().map(|&row| self.labels[row]).collect();
-        let kind = if regression { Kind::Float } else { Kind::Int64 };
-        Tensor::from_slice(&labels).to_kind(kind)
+    /// What is right for these rows: classes, Int64, or scores, fp32.
+    pub fn labels(&self, rows: &[usize]) -> Tensor {
+        fn of<T: Copy>(all: &[T], rows: &[usize]) -> Vec<T> {
+            rows.iter().map(|&row| all[row]).collect()
+        }
+        match &self.right {
+            Answers::Classes(classes) => Tensor::from_slice(&of(classes, rows)),
+            Answers::Scores(scores) => Tensor::from_slice(&of(scores, rows)).to_kind(Kind::Float),
+            Answers::Texts(_) => Tensor::from_slice::<i64>(&[]),
+        }
     }
 }
 
@@ -196,7 +207,8 @@ mod tests {
             let mut push = |&n: &usize| writer.push(&[&vec![7; n], &vec![0; n]], 0);
             Ok(lengths.iter().try_for_each(&mut push)?)
         };
-        EncodedSet { tokens: Tokens::held(2, fill).unwrap(), labels: vec![1.0; lengths.len()] }
+        let right = Answers::Classes(vec![1; lengths.len()]);
+        EncodedSet { tokens: Tokens::held(2, fill).unwrap(), right }
     }
 
     proptest! {
@@ -229,7 +241,7 @@ mod tests {
         let rows = |t: &Tensor| Vec::<Vec<i64>>::try_from(t).unwrap();
         assert_eq!(rows(&ids), [[7, 7, 7, 9], [7, 9, 9, 9]]);
         assert_eq!(rows(&mask), [[1, 1, 1, 0], [1, 0, 0, 0]]);
-        assert_eq!(set.labels(&[0, 1], false).kind(), Kind::Int64);
+        assert_eq!(set.labels(&[0, 1]).kind(), Kind::Int64);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Whether what a model answers is any better than a guess that looks at no text.
 
-use crate::metrics::{Metric, Predictions};
+use crate::metrics::correlation;
 use std::collections::BTreeMap;
 
 /// Where all rows get one class, or no more are right than if all got the commonest: what that is
 /// in words.
-pub fn of_classes(names: &[&str], answers: &Predictions) -> Option<String> {
+pub fn of_classes(names: &[&str], answers: &[i64], right: &[i64]) -> Option<String> {
     let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
-    for &expected in &answers.expected {
-        *counts.entry(expected as i64).or_default() += 1;
+    for &class in right {
+        *counts.entry(class).or_default() += 1;
     }
     // Where there is one class, nothing better can be asked for.
     let (&commonest, &most) =
@@ -17,10 +17,11 @@ pub fn of_classes(names: &[&str], answers: &Predictions) -> Option<String> {
         let name = usize::try_from(class).ok().and_then(|class| names.get(class));
         name.map_or_else(|| class.to_string(), |name| name.to_string())
     };
-    let share = most as f64 / answers.expected.len() as f64;
-    let accuracy = Metric::Accuracy.compute(answers)?;
-    if let Some(only) = only(&answers.predicted) {
-        let only = name(*only as i64);
+    let share = most as f64 / right.len() as f64;
+    let hits = answers.iter().zip(right).filter(|(answer, right)| answer == right).count();
+    let accuracy = hits as f64 / right.len() as f64;
+    if let Some(only) = only(answers) {
+        let only = name(*only);
         return Some(format!(
             "every row gets the label `{only}`, so its accuracy of {accuracy:.4} is that label's \
              share of the rows"
@@ -37,22 +38,22 @@ pub fn of_classes(names: &[&str], answers: &Predictions) -> Option<String> {
 
 /// Where all rows get one score, or scores that do not go with the right ones: what that is in
 /// words.
-pub fn of_scores(answers: &Predictions) -> Option<String> {
-    if answers.expected.len() < 2 || only(&answers.expected).is_some() {
+pub fn of_scores(answers: &[f64], right: &[f64]) -> Option<String> {
+    if right.len() < 2 || only(right).is_some() {
         return None;
     }
-    if let Some(score) = only(&answers.predicted) {
+    if let Some(score) = only(answers) {
         return Some(format!("every row gets the score {score:.4}"));
     }
-    let r = Metric::Pearson.compute(answers).filter(|r| *r <= 0.0)?;
+    let r = correlation(answers, right).filter(|r| *r <= 0.0)?;
     Some(format!("its scores do not rise with the right ones (a correlation of {r:.4})"))
 }
 
 /// Where all rows get one text, or none has any of what the deciding metric (its name and the rows'
 /// scores) looks for: what that is in words.
-pub fn of_texts(written: &[&str], deciding: Option<(&str, &[f64])>) -> Option<String> {
+pub fn of_texts(written: &[String], deciding: Option<(&str, &[f64])>) -> Option<String> {
     match (only(written), deciding) {
-        (Some(&""), _) => Some("nothing is written for any row".to_string()),
+        (Some(text), _) if text.is_empty() => Some("nothing is written for any row".to_string()),
         (Some(_), _) => Some("the same text is written for every row".to_string()),
         (None, Some((name, scores))) => {
             only(scores).filter(|score| **score == 0.0)?;
@@ -72,43 +73,42 @@ fn only<T: PartialEq>(values: &[T]) -> Option<&T> {
 mod tests {
     use super::*;
 
-    fn answers(predicted: &[f64], expected: &[f64]) -> Predictions {
-        Predictions { predicted: predicted.to_vec(), expected: expected.to_vec() }
-    }
-
     #[test]
     fn one_label_for_all_rows_and_an_accuracy_below_the_commonest_are_told() {
-        let expected = [0.0, 1.0, 1.0, 1.0];
-        let told = |predicted: &[f64]| of_classes(&["bad", "good"], &answers(predicted, &expected));
-        let words = told(&[1.0; 4]).unwrap();
+        let told = |answers: &[i64]| of_classes(&["bad", "good"], answers, &[0, 1, 1, 1]);
+        let words = told(&[1; 4]).unwrap();
         assert!(words.contains("every row gets the label `good`"), "{words}");
         assert!(words.contains("0.7500"), "{words}");
-        let words = told(&[0.0, 1.0, 1.0, 0.0]).unwrap();
+        let words = told(&[0, 1, 1, 0]).unwrap();
         assert!(words.contains("0.7500 is no better than 0.7500"), "{words}");
-        assert_eq!(told(&[0.0, 1.0, 1.0, 1.0]), None);
+        assert_eq!(told(&[0, 1, 1, 1]), None);
         // Of rows of one class, no answer is a guess.
-        assert_eq!(of_classes(&["bad"], &answers(&[0.0; 3], &[0.0; 3])), None);
+        assert_eq!(of_classes(&["bad"], &[0; 3], &[0; 3]), None);
     }
 
     #[test]
     fn scores_that_say_nothing_are_told() {
         let expected = [1.0, 2.0, 3.0];
-        assert!(of_scores(&answers(&[2.0; 3], &expected)).unwrap().contains("the score 2.0000"));
-        assert!(of_scores(&answers(&[3.0, 2.0, 1.0], &expected)).unwrap().contains("-1.0000"));
-        assert_eq!(of_scores(&answers(&[0.1, 0.2, 0.25], &expected)), None);
+        assert!(of_scores(&[2.0; 3], &expected).unwrap().contains("the score 2.0000"));
+        assert!(of_scores(&[3.0, 2.0, 1.0], &expected).unwrap().contains("-1.0000"));
+        assert_eq!(of_scores(&[0.1, 0.2, 0.25], &expected), None);
     }
 
     #[test]
     fn one_text_for_all_rows_is_told() {
-        assert!(of_texts(&["a", "a"], None).unwrap().contains("the same text"));
-        assert!(of_texts(&["", ""], None).unwrap().contains("nothing is written"));
-        assert_eq!(of_texts(&["a", "b"], None), None);
-        assert_eq!(of_texts(&["a"], None), None);
+        let told = |texts: &[&str]| {
+            of_texts(&texts.iter().map(ToString::to_string).collect::<Vec<_>>(), None)
+        };
+        assert!(told(&["a", "a"]).unwrap().contains("the same text"));
+        assert!(told(&["", ""]).unwrap().contains("nothing is written"));
+        assert_eq!(told(&["a", "b"]), None);
+        assert_eq!(told(&["a"]), None);
     }
 
     #[test]
     fn texts_of_which_none_has_anything_right_are_told() {
-        let told = |scores: &[f64]| of_texts(&["a", "b"], Some(("exact_match", scores)));
+        let texts = ["a".to_string(), "b".to_string()];
+        let told = |scores: &[f64]| of_texts(&texts, Some(("exact_match", scores)));
         assert!(told(&[0.0, 0.0]).unwrap().contains("exact_match is 0 on every row"));
         assert_eq!(told(&[0.0, 0.5]), None);
         assert_eq!(told(&[1.0, 1.0]), None);

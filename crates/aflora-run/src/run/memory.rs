@@ -22,8 +22,7 @@ pub fn fit(resolved: &mut Resolved, run: &mut Prepared, tuner: &mut Tuner) -> Re
     let wanted = run.config.batch_size;
     let mut fits = |size: usize| {
         let batch = run.objective.batch(&run.objective.longest(size));
-        let batch: Vec<Tensor> = batch.iter().map(|t| t.to_device(run.device)).collect();
-        let loss = run.objective.loss(&run.model, &batch)?;
+        let loss = run.objective.loss(&run.model, &batch.to_device(run.device))?;
         let tried = tuner.backward(Loss { value: loss, checkpoints: run.model.take_checkpoints() });
         tuner.discard();
         crate::device::synchronize(run.device);
@@ -125,9 +124,9 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// That of a batch, whose first tensor is `[rows, tokens]`.
-    pub fn of(batch: &[Tensor]) -> Pass {
-        let size = batch.first().map(Tensor::size).unwrap_or_default();
+    /// That of a batch of these token ids, `[rows, tokens]`.
+    pub fn of(input_ids: &Tensor) -> Pass {
+        let size = input_ids.size();
         let along = |dim: usize| size.get(dim).map_or(0, |&n| n as usize);
         Pass { rows: along(0), tokens: along(1) }
     }
@@ -325,7 +324,7 @@ mod tests {
     #[test]
     fn an_error_of_memory_knows_its_pass_and_others_do_not() {
         let ids = Tensor::zeros([3, 7], (Kind::Int64, Device::Cpu));
-        let pass = Pass::of(&[ids]);
+        let pass = Pass::of(&ids);
         let full = pass.blame(anyhow!("CUDA out of memory").context("loss")).context("step");
         assert_eq!(full.downcast_ref(), Some(&Pass { rows: 3, tokens: 7 }));
         assert!(format!("{full:#}").contains("in a pass of 3 rows of 7 tokens: loss: CUDA out of"));

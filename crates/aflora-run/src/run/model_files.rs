@@ -2,7 +2,7 @@
 //! hub's cache, on the hub.
 
 use crate::config::{Resolved, WeightsFrom};
-use crate::data::Locator;
+use crate::feed::Locator;
 use crate::hub::{Hub, HubError, Repo};
 use crate::ui::Progress;
 use crate::usage;
@@ -57,7 +57,7 @@ pub fn locator(resolved: &Resolved) -> Locator {
     }
     named.extend(environment.map(|folder| (VARIABLE.to_string(), folder)));
     let project = resolved.project.clone();
-    Locator { named, assets: project.join(".assets"), project, hub: Hub::from_env() }
+    Locator { named, project, hub: Hub::from_env() }
 }
 
 /// The model's files; only its config.json unless it `runs`. For its shapes, the one that ships with

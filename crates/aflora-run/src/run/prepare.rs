@@ -2,21 +2,24 @@
 
 use super::batches::EncodedSet;
 use super::model_files::{self, byte_progress, locator, ModelFiles};
-use super::objective::classify::Classify;
+use super::objective::labeller::Labeller;
+use super::objective::labels::Labels;
 use super::objective::texts::Texts;
 use super::objective::write::Write;
 use super::objective::Objective;
 use super::passes::Passes;
 use super::rows;
 use crate::config::{Precision, Resolved, RunSettings, WeightsFrom};
-use crate::data::{check_training, Dataset, Example, Locator, Source, Task, TaskSpec, TextDataset};
+use crate::feed::{Dataset, Locator};
 use crate::provenance::sha256;
+use crate::task::{Example, Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
 use crate::{check, device, precision, threads, usage};
 use aflora_core::{Method, Tuner};
 use aflora_models::adapter_folder::BaseModel;
 use aflora_models::weights::{self, LoadReport};
 use aflora_models::{AdaptedModel, Backbone, TextEncoder, WriterOptions};
+use aflora_record::provenance::DataFile;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use tch::{Device, Kind};
@@ -35,7 +38,7 @@ pub struct Prepared {
     /// Where it computes.
     pub device: Device,
     /// Where the examples came from.
-    pub sources: Vec<Source>,
+    pub data: Vec<DataFile>,
     /// The model that the adapters belong to, as others find it.
     pub base_model: BaseModel,
     /// The weights' files with their digests; none for random weights.
@@ -69,7 +72,7 @@ impl Prepared {
 
 /// Looks up, checks and loads everything that `resolved` asks for.
 pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepared> {
-    aflora_models::check_kind(&resolved.model.backbone, resolved.task.purpose())?;
+    aflora_models::check_kind(&resolved.model.backbone, resolved.task.kind.purpose())?;
     let config = resolved.run.clone();
     let device = device::choose(config.device)?;
     if let Some(wanted) = config.threads {
@@ -81,7 +84,7 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     let shapes = check::model(resolved, &files)?;
     let work = precision::rows_times_weights(shapes.backbone(), config.batch_size);
     shapes.accept(resolved, method.as_ref())?;
-    let data = Data::load(resolved.task, &locator, &config, progress)?;
+    let dataset = load_examples(&resolved.task, &locator, &config, progress)?;
 
     tch::manual_seed(config.seed as i64);
     let base = base_kind(resolved, method.as_ref(), device, || Ok(work))?;
@@ -99,8 +102,9 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
         }
         WeightsFrom::Random => weights::initialise_all(backbone.as_ref(), config.seed),
     };
-    let (objective, vocab_size, sources) =
-        data.encode(resolved, &files, backbone.as_ref(), device, progress)?;
+    let data = dataset.files.clone();
+    let (objective, vocab_size) =
+        encode(dataset, resolved, &files, backbone.as_ref(), device, progress)?;
     check::vocabulary_fits(&files, vocab_size, backbone.as_ref())?;
     let targets = resolved.model.targets();
     let modules = &resolved.model.train_modules;
@@ -113,7 +117,7 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
         model,
         objective,
         device,
-        sources,
+        data,
         base_model: files.base,
         weights: digests.context("reading the weights for their digests")?,
         loaded,
@@ -135,15 +139,15 @@ pub fn build_model(
 ) -> Result<Box<dyn Backbone>> {
     let kind = &resolved.model.backbone;
     let checkpointing = resolved.model.gradient_checkpointing;
-    Ok(match resolved.task {
-        Task::Text(_) => {
+    Ok(match resolved.task.kind {
+        TaskKind::Write => {
             let options = WriterOptions { device, base, checkpointing };
             aflora_models::build_writer(kind, &files.config, &options)?
         }
-        Task::Labels(_) if checkpointing => usage!(
+        _ if checkpointing => usage!(
             "model.gradient_checkpointing is built for models that write; `{kind}` classifies"
         ),
-        Task::Labels(spec) => aflora_models::build(kind, &files.config, spec.outputs(), device)?,
+        _ => aflora_models::build(kind, &files.config, resolved.task.outputs(), device)?,
     })
 }
 
@@ -191,95 +195,65 @@ pub(crate) fn base_kind(
     }
 }
 
-/// A task's examples, as they were read.
-pub(crate) enum Data {
-    Labels(&'static TaskSpec, Dataset),
-    Text(TextDataset),
+/// The examples that a run uses.
+///
+/// # Errors
+/// They are nowhere, incomplete or damaged, or nothing can be learned from those that are left.
+pub(crate) fn load_examples(
+    task: &TaskSpec,
+    locator: &Locator,
+    config: &RunSettings,
+    progress: &mut dyn Progress,
+) -> Result<Dataset<Example>> {
+    let mut dataset = task.load(locator, &mut byte_progress(progress, "data"))?;
+    rows::choose(&mut dataset.train, &mut dataset.evals, config);
+    task.check_training(&dataset.train, "the rows that `limit` and `holdout` leave")?;
+    Ok(dataset)
 }
 
-impl Data {
-    pub(crate) fn load(
-        task: Task,
-        locator: &Locator,
-        config: &RunSettings,
-        progress: &mut dyn Progress,
-    ) -> Result<Self> {
-        let mut bytes = byte_progress(progress, "data");
-        Ok(match task {
-            Task::Labels(spec) => {
-                let mut dataset = locator.load(spec, &mut bytes)?;
-                rows::choose(&mut dataset.train, &mut dataset.evals, config);
-                check_training(&dataset.train, "the rows that `limit` and `holdout` leave")?;
-                Data::Labels(spec, dataset)
-            }
-            Task::Text(spec) => {
-                let mut dataset = locator.load_text(spec, &mut bytes)?;
-                let mut evals = vec![dataset.eval];
-                rows::choose(&mut dataset.train, &mut evals, config);
-                // One came, so one is there.
-                dataset.eval = evals.swap_remove(0);
-                Data::Text(dataset)
-            }
-        })
+/// The examples as tokens of the model's tokenizer, whose size is given too.
+fn encode(
+    dataset: Dataset<Example>,
+    resolved: &Resolved,
+    files: &ModelFiles,
+    backbone: &dyn Backbone,
+    device: Device,
+    progress: &mut dyn Progress,
+) -> Result<(Box<dyn Objective>, i64)> {
+    let RunSettings { max_length, eval_batch_size, .. } = resolved.run;
+    let cache = resolved.run.token_cache.as_deref();
+    let Dataset { train, mut evals, .. } = dataset;
+    if resolved.task.kind == TaskKind::Write {
+        let texts = texts(resolved, files, backbone)?;
+        let vocab_size = texts.vocab_size();
+        // One came, so one is there.
+        let eval = evals.swap_remove(0);
+        let objective = Write::new(texts, &train, eval, eval_batch_size, device, cache, progress)?;
+        return Ok((Box::new(objective), vocab_size));
     }
-
-    pub(crate) fn training_rows(&self) -> usize {
-        match self {
-            Data::Labels(_, dataset) => dataset.train.len(),
-            Data::Text(dataset) => dataset.train.len(),
-        }
-    }
-
-    /// The examples as tokens of the model's tokenizer, whose size is given too.
-    fn encode(
-        self,
-        resolved: &Resolved,
-        files: &ModelFiles,
-        backbone: &dyn Backbone,
-        device: Device,
-        progress: &mut dyn Progress,
-    ) -> Result<(Box<dyn Objective>, i64, Vec<Source>)> {
-        let RunSettings { max_length, eval_batch_size, .. } = resolved.run;
-        let cache = resolved.run.token_cache.as_deref();
-        match self {
-            Data::Labels(task, Dataset { train, evals, sources }) => {
-                let encoder = TextEncoder::from_folder(&files.folder, max_length)?;
-                let mut encode = |rows: &[Example]| {
-                    let texts: Vec<(&str, Option<&str>)> = rows
-                        .iter()
-                        .map(|row| (row.text_a.as_str(), row.text_b.as_deref()))
-                        .collect();
-                    let labels = rows.iter().map(|row| row.label).collect();
-                    EncodedSet::new(&encoder, &texts, labels, cache, progress)
-                };
-                let train = encode(&train)?;
-                let evals = evals.into_iter().map(|(name, rows)| Ok((name, encode(&rows)?)));
-                let objective = Classify {
-                    task,
-                    train,
-                    evals: evals.collect::<Result<_>>()?,
-                    pad_id: encoder.pad_id(),
-                    passes: Passes::new(eval_batch_size),
-                    max_length,
-                    device,
-                };
-                Ok((Box::new(objective), encoder.vocab_size(), sources))
-            }
-            Data::Text(TextDataset { train, eval, sources }) => {
-                let texts = texts(resolved, files, backbone)?;
-                let vocab_size = texts.vocab_size();
-                let objective =
-                    Write::new(texts, &train, eval, eval_batch_size, device, cache, progress)?;
-                Ok((Box::new(objective), vocab_size, sources))
-            }
-        }
-    }
+    let encoder = TextEncoder::from_folder(&files.folder, max_length)?;
+    let mut encode = |rows: &[Example]| {
+        let texts: Vec<(&str, Option<&str>)> =
+            rows.iter().map(|row| (row.text_a.as_str(), row.text_b.as_deref())).collect();
+        let right = rows.iter().map(|row| row.right.clone()).collect();
+        EncodedSet::new(&encoder, &texts, right, cache, progress)
+    };
+    let train = encode(&train)?;
+    let evals = evals.into_iter().map(|(name, rows)| Ok((name, encode(&rows)?)));
+    let (task, pad_id) = (resolved.task.clone(), encoder.pad_id());
+    let objective = Labels {
+        labeller: Labeller { task, pad_id, max_length, device },
+        train,
+        evals: evals.collect::<Result<_>>()?,
+        passes: Passes::new(eval_batch_size),
+    };
+    Ok((Box::new(objective), encoder.vocab_size()))
 }
 
 /// What makes tokens of a text task's examples.
 pub fn texts(resolved: &Resolved, files: &ModelFiles, backbone: &dyn Backbone) -> Result<Texts> {
     let writer = backbone.writer().context("the model does not write")?;
-    let (config, tokens) = (&resolved.task_config, writer.tokens());
+    let (task, tokens) = (&resolved.task, writer.tokens());
     let (length, positions) = (resolved.run.max_length, backbone.max_positions());
-    Texts::new(&files.folder, config, tokens, length, positions)
+    Texts::new(&files.folder, task, tokens, length, positions)
 }

@@ -9,7 +9,7 @@ use crate::provenance::{environment, sha256};
 use crate::{device, usage};
 use aflora_core::Tuner;
 use aflora_record::names::CONFIG;
-use aflora_record::provenance::{DataFile, Provenance, Resumed, WeightFile};
+use aflora_record::provenance::{Provenance, Resumed, WeightFile};
 use aflora_record::Recorder;
 use anyhow::{ensure, Context, Result};
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ pub fn inputs(run: &Prepared) -> BTreeMap<String, String> {
         let number = (1..).find(|n| !inputs.contains_key(&format!("{name} ({n})")));
         inputs.insert(format!("{name} ({})", number.unwrap_or(1)), sha256.clone());
     };
-    run.sources.iter().for_each(|source| add(format!("data {}", source.split), &source.sha256));
+    run.data.iter().for_each(|source| add(format!("data {}", source.split), &source.sha256));
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     run.weights.iter().for_each(|(path, sha256)| add(format!("weights {}", name(path)), sha256));
     inputs
@@ -89,7 +89,7 @@ fn check_inputs(moment: &Moment, run: &Prepared) -> Result<()> {
     let differ: Vec<&String> = keys.filter(|k| moment.inputs.get(*k) != here.get(*k)).collect();
     if let Some(first) = differ.first() {
         let mut read: Vec<String> =
-            run.sources.iter().map(|source| source.path.display().to_string()).collect();
+            run.data.iter().map(|source| source.path.display().to_string()).collect();
         read.extend(run.weights.iter().map(|(path, _)| path.display().to_string()));
         read.dedup();
         usage!(
@@ -113,19 +113,12 @@ fn check_numbers(id: Id, moment: &Moment, run: &Prepared) -> Result<()> {
 
 fn provenance(run: &Prepared, folder: &RunFolder) -> Result<Provenance> {
     let config = sha256(&folder.path().join(CONFIG)).context(CONFIG)?;
-    let data = run.sources.iter().map(|source| DataFile {
-        split: source.split.clone(),
-        path: source.path.clone(),
-        sha256: source.sha256.clone(),
-        rows: source.rows,
-        skipped: source.skipped,
-    });
     let weights = run.weights.iter();
     Ok(Provenance {
         environment: environment(),
         config_sha256: Some(config),
         device: device::describe(run.device),
-        data: data.collect(),
+        data: run.data.clone(),
         weights: weights
             .map(|(path, sha256)| WeightFile { path: path.clone(), sha256: sha256.clone() })
             .collect(),

@@ -69,7 +69,7 @@ impl Update {
         let pass = Cell::new(None);
         let batches = self.passes.iter().map(|rows| {
             let batch = objective.batch(rows);
-            pass.set(Some(Pass::of(&batch)));
+            pass.set(Some(Pass::of(&batch.batch.input_ids)));
             batch
         });
         memory::guarded(|| {

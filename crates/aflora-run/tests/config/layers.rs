@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// Settings of its own for a task of the project.
 const TASK: &str = "task: mrpc\nmodel: minilm\nrun: {epochs: 21, lr: 0.1, seed: 1}\n\
                     run_for:\n  minilm: {epochs: 22, lr: 0.2}\n  deberta-v3-base: {seed: 5}\n";
 
@@ -11,7 +12,7 @@ fn later_layers_win() {
         ("models/minilm.yaml", "model: minilm\nbackbone: bert\nrun: {epochs: 20, eval_limit: 9}\n");
     let method = ("methods/aflora.yaml", "method: aflora\nrun: {lr: 0.3}\n");
     let (_keep, path) =
-        folder("task: mrpc\nlog_every: 7\n", &[("tasks/mrpc.yaml", TASK), model, method]);
+        folder("task: own\nlog_every: 7\n", &[("tasks/own.yaml", TASK), model, method]);
     let run = load(&path, &["log_every=8".into()]).unwrap().run;
     assert_eq!(run.eval_limit, Some(9), "the model's");
     assert_eq!(run.seed, 1, "the task's");

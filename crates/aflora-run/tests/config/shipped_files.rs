@@ -96,8 +96,8 @@ fn the_papers_generation_tasks_have_its_models_and_settings() {
     assert_eq!(run.name(), "gsm8k-llama-7b-aflora-gsm8k-seed42");
     assert_eq!((run.run.epochs, run.run.batch_size, run.run.max_length), (3, 1, 256));
     assert_eq!((run.run.lr, run.run.warmup), (2e-3, Span::Steps(100)));
-    assert!(run.task_config.train_on_inputs);
-    assert_eq!(run.task_config.generation.num_beams, Some(4));
+    assert!(run.task.train_on_inputs);
+    assert_eq!(run.task.generation.num_beams, Some(4));
     let MethodConfig::Aflora(config) = run.method else { panic!("{:?}", run.method) };
     assert_eq!((config.rank, config.alpha, config.dropout), (32, Some(64.0), 0.05));
     let freeze = config.freeze;
@@ -105,7 +105,7 @@ fn the_papers_generation_tasks_have_its_models_and_settings() {
     assert_eq!(freeze.exponent, 2.0);
     let run = good(&["task=cnn_dailymail"]);
     assert_eq!(run.model.model, "bart-large");
-    assert_eq!((run.run.max_length, run.task_config.max_target_length), (1024, 160));
+    assert_eq!((run.run.max_length, run.task.max_target_length), (1024, 160));
 }
 
 #[test]
@@ -124,13 +124,6 @@ fn every_cell_of_every_experiment_resolves_in_every_profile() {
             assert!(models.clone().all(|model| small(model) == (profile == "small")));
         }
     }
-}
-
-#[test]
-fn every_built_in_task_has_one_file() {
-    let mut known = aflora_run::data::Task::names();
-    known.sort_unstable();
-    assert_eq!(names("tasks"), known);
 }
 
 #[test]

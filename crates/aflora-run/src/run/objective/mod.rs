@@ -1,13 +1,19 @@
 //! What a task asks of a model: its rows as batches, the loss, the evaluation.
 //!
-//! [`classify`] has labels for texts, [`mod@write`] texts for texts. To the training loop both are
-//! an [`Objective`].
+//! * [`labels`]: labels for texts, by the [`labeller`] that predictions use, too
+//! * [`mod@write`]: texts for texts, by the [`texts`] that predictions use, too
+//! * `judge`: how good answers are
+//!
+//! To the training loop both are an [`Objective`].
 
-pub mod classify;
+mod judge;
+pub mod labeller;
+pub mod labels;
 mod prompt;
 pub mod texts;
 pub mod write;
 
+use crate::task::Examples;
 use crate::ui::Progress;
 use aflora_models::AdaptedModel;
 use anyhow::Result;
@@ -22,8 +28,8 @@ pub trait Objective: std::fmt::Debug {
     /// The `n` longest training rows, or all if there are fewer.
     fn longest(&self, n: usize) -> Vec<usize>;
 
-    /// These training rows as tensors on the host, in an order of the task's own.
-    fn batch(&self, rows: &[usize]) -> Vec<Tensor>;
+    /// These training rows as a batch on the host.
+    fn batch(&self, rows: &[usize]) -> Examples;
 
     /// What the loss of these training rows is a mean over, counted: rows with a label, or tokens
     /// to be written.
@@ -32,7 +38,7 @@ pub trait Objective: std::fmt::Debug {
     /// Loss of such a batch, summed over its items, on the model's device. Everything in it is
     /// launched and nothing read, so that it can be recorded. [`Update`](super::update::Update)
     /// makes a mean of it.
-    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Tensor>;
+    fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Tensor>;
 
     /// Evaluates the model on every evaluation split; nothing of the model changes.
     ///

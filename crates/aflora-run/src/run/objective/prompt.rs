@@ -13,7 +13,7 @@
 //!   behind one (`[SEP]`, or an end token by `add_eos_token`) would end the text before it begins:
 //!   the target's end token is the model's.
 
-use crate::config::INPUT;
+use crate::task::INPUT;
 use aflora_models::TextEncoder;
 use anyhow::Result;
 

@@ -5,16 +5,17 @@
 //! prompt and writes the target. Texts are written with the prompt alone, as after training.
 
 use super::prompt::{Prompts, Row};
-use crate::config::{TaskConfig, INPUT};
-use crate::data::Pair;
+use crate::metrics::Answer;
 use crate::run::batches::{width_for, CHUNK};
 use crate::run::passes::Passes;
 use crate::run::tokens::{Key, Tokens, Writer, EMPTY, TRUNCATED};
+use crate::task::{Example, Examples, TaskSpec, INPUT};
 use crate::ui::Progress;
 use aflora_models::generate::{GenerationConfig, ModelSettings, SpecialTokens};
 use aflora_models::{AdaptedModel, Batch, TextEncoder};
 use anyhow::{bail, Result};
 use std::path::Path;
+use std::sync::Arc;
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// What a label says where there is nothing to learn.
@@ -27,7 +28,7 @@ const SLICE: i64 = 1 << 24;
 #[derive(Debug)]
 pub struct Texts {
     form: Form,
-    pub(super) config: TaskConfig,
+    pub(super) task: Arc<TaskSpec>,
     /// How texts are written: as the task says, else as the model's files have it.
     pub(super) generation: GenerationConfig,
     pub(super) tokens: SpecialTokens,
@@ -75,7 +76,7 @@ impl Texts {
     /// positions for what should be written.
     pub fn new(
         folder: &Path,
-        config: &TaskConfig,
+        task: &Arc<TaskSpec>,
         tokens: &SpecialTokens,
         max_length: usize,
         max_positions: i64,
@@ -91,7 +92,7 @@ impl Texts {
         let positions = usize::try_from(max_positions).unwrap_or(usize::MAX);
         let model =
             ModelSettings::read(&folder.join("config.json"), tokens.decoder_start.is_some())?;
-        let generation = config.generation.over(&model.settings);
+        let generation = task.generation.over(&model.settings);
         generation.validate()?;
         let new = generation.max_new_tokens;
         let room = match tokens.decoder_start {
@@ -107,21 +108,21 @@ impl Texts {
         }
         let (form, longest_prompt) = match tokens.decoder_start {
             Some(_) => {
-                let longest = config.max_target_length.max(aflora_models::tokenizer::SHORTEST);
+                let longest = task.max_target_length.max(aflora_models::tokenizer::SHORTEST);
                 let source = Box::new(TextEncoder::from_folder(folder, max_length)?);
                 let target = Box::new(TextEncoder::from_folder(folder, longest)?);
                 (Form::EncoderDecoder { source, target }, max_length)
             }
             None => {
                 let encoder = TextEncoder::from_folder(folder, 1 << 30)?;
-                let prompts = Prompts::new(encoder, &config.prompt, eos)?;
+                let prompts = Prompts::new(encoder, &task.prompt, eos)?;
                 (Form::Decoder(Box::new(prompts)), positions - new)
             }
         };
         Ok(Texts {
             pad: tokens.pad.unwrap_or(form.encoder().pad_id()),
             form,
-            config: config.clone(),
+            task: task.clone(),
             generation,
             tokens: tokens.clone(),
             eos,
@@ -142,7 +143,7 @@ impl Texts {
                 Ok(prompts.alone(inputs)?.into_iter().map(|ids| (ids, false)).collect())
             }
             Form::EncoderDecoder { source, .. } => {
-                let texts = inputs.iter().map(|input| self.config.prompt.replace(INPUT, input));
+                let texts = inputs.iter().map(|input| self.task.prompt.replace(INPUT, input));
                 let texts: Vec<String> = texts.collect();
                 tokens(source, texts.iter().map(String::as_str))
             }
@@ -152,34 +153,34 @@ impl Texts {
     /// The pairs as tokens, or what an earlier run left of them in `cache`.
     pub(super) fn encode(
         &self,
-        pairs: &[Pair],
+        examples: &[Example],
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Tokens> {
-        let Texts { config, tokens, eos, max_length, longest_prompt, .. } = self;
+        let Texts { task, tokens, eos, max_length, longest_prompt, .. } = self;
         let settings = (
-            (&config.prompt, config.train_on_inputs, config.max_target_length),
+            (&task.prompt, task.train_on_inputs, task.max_target_length),
             (tokens.decoder_start.is_some(), eos, max_length, longest_prompt),
             // How prompt and target meet.
             "prompt apart",
         );
         let mut key = Key::new(&self.form.encoder().fingerprint()?, &settings);
-        for Pair { input, target, .. } in pairs {
-            key.add(Some(input));
-            key.add(Some(target));
+        for example in examples {
+            key.add(Some(&example.text_a));
+            key.add(Some(target_of(example)));
         }
         Tokens::cached(cache, key, 3, |writer| {
-            progress.begin("tokens", pairs.len() as u64);
-            for (done, chunk) in (1..).zip(pairs.chunks(CHUNK)) {
+            progress.begin("tokens", examples.len() as u64);
+            for (done, chunk) in (1..).zip(examples.chunks(CHUNK)) {
                 self.tokenise(chunk, writer)?;
-                progress.update((done * CHUNK).min(pairs.len()) as u64, "");
+                progress.update((done * CHUNK).min(examples.len()) as u64, "");
             }
             progress.end();
             Ok(())
         })
     }
 
-    fn tokenise(&self, pairs: &[Pair], writer: &mut Writer) -> Result<()> {
+    fn tokenise(&self, examples: &[Example], writer: &mut Writer) -> Result<()> {
         let mut push = |ids: &[i64], labels: &[i64], prompt: &[i64], truncated: bool| {
             let empty = labels.iter().all(|&label| label == NONE);
             let flags = [(truncated, TRUNCATED), (empty, EMPTY)];
@@ -189,8 +190,8 @@ impl Texts {
         let prompts = match &self.form {
             Form::Decoder(prompts) => prompts,
             Form::EncoderDecoder { target, .. } => {
-                let inputs: Vec<&str> = pairs.iter().map(|pair| pair.input.as_str()).collect();
-                let targets = tokens(target, pairs.iter().map(|p| p.target.as_str()))?;
+                let inputs: Vec<&str> = examples.iter().map(|e| e.text_a.as_str()).collect();
+                let targets = tokens(target, examples.iter().map(target_of))?;
                 for ((ids, cut), (labels, target_cut)) in
                     self.begin(&inputs)?.into_iter().zip(targets)
                 {
@@ -201,10 +202,10 @@ impl Texts {
             }
         };
         let pairs: Vec<(&str, &str)> =
-            pairs.iter().map(|pair| (pair.input.as_str(), pair.target.as_str())).collect();
+            examples.iter().map(|e| (e.text_a.as_str(), target_of(e))).collect();
         for Row { mut ids, prompt } in prompts.with_targets(&pairs)? {
             let alone = self.fitting(ids[..prompt].to_vec());
-            let first = if self.config.train_on_inputs { 1 } else { prompt };
+            let first = if self.task.train_on_inputs { 1 } else { prompt };
             let truncated = ids.len() > self.max_length;
             ids.truncate(self.max_length);
             let next = |i: usize| ids.get(i + 1).filter(|_| i + 1 >= first).copied();
@@ -297,7 +298,7 @@ impl Texts {
     /// Summed over the tokens that are wanted; `logits` is `[batch, length, vocabulary]`.
     pub(super) fn cross_entropy(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let (logits, labels) = (logits.flatten(0, 1), labels.flatten(0, 1));
-        let smoothing = self.config.label_smoothing;
+        let smoothing = self.task.label_smoothing;
         let none = None::<&Tensor>;
         Ok(logits.f_cross_entropy_loss(&labels, none, Reduction::Sum, NONE, smoothing)?)
     }
@@ -315,9 +316,9 @@ impl Texts {
         Ok(total)
     }
 
-    /// A batch to learn from, on the host: token ids, mask, labels, and for an encoder-decoder
-    /// what its decoder reads. `device` is where it will go.
-    pub(super) fn collate(&self, table: &Tokens, rows: &[usize], device: Device) -> Vec<Tensor> {
+    /// A batch to learn from, on the host; with what its decoder reads for an encoder-decoder.
+    /// `device` is where it will go.
+    pub(super) fn collate(&self, table: &Tokens, rows: &[usize], device: Device) -> Examples {
         let column = |column: usize| -> Vec<Vec<i64>> {
             rows.iter().map(|&row| table.get(row, column).collect()).collect()
         };
@@ -325,18 +326,28 @@ impl Texts {
         let (ids, labels) = (column(IDS), column(LABELS));
         let width = width_for(longest(&ids), self.max_length, device);
         let (input_ids, mask) = padded(&ids, width, self.pad, false);
+        let batch = Batch::new(input_ids, mask);
         match self.tokens.decoder_start {
-            None => vec![input_ids, mask, padded(&labels, width, NONE, false).0],
+            None => Examples { batch, labels: padded(&labels, width, NONE, false).0 },
             Some(start) => {
-                let width = width_for(longest(&labels), self.config.max_target_length, device);
+                let width = width_for(longest(&labels), self.task.max_target_length, device);
                 let shifted = labels.iter().map(|labels| {
                     std::iter::once(start).chain(labels.iter().copied()).take(labels.len())
                 });
                 let shifted: Vec<Vec<i64>> = shifted.map(Iterator::collect).collect();
                 let read = padded(&shifted, width, self.pad, false).0;
-                vec![input_ids, mask, padded(&labels, width, NONE, false).0, read]
+                let batch = Batch { decoder_input_ids: Some(read), ..batch };
+                Examples { batch, labels: padded(&labels, width, NONE, false).0 }
             }
         }
+    }
+}
+
+/// The text that an example wants.
+pub(super) fn target_of(example: &Example) -> &str {
+    match &example.right {
+        Answer::Text(text) => text,
+        _ => "",
     }
 }
 
@@ -355,16 +366,6 @@ fn with_end(mut ids: Vec<i64>, eos: i64, cut: bool) -> Vec<i64> {
         ids.push(eos);
     }
     ids
-}
-
-/// A batch and its labels, of what [`Texts::collate`] made.
-pub(super) fn on_device(tensors: &[Tensor]) -> Result<(Batch, Tensor)> {
-    let [ids, mask, labels, read @ ..] = tensors else {
-        bail!("a batch of texts to write has three tensors or four");
-    };
-    let decoder_input_ids = read.first().map(Tensor::shallow_clone);
-    let batch = Batch::new(ids.shallow_clone(), mask.shallow_clone());
-    Ok((Batch { decoder_input_ids, ..batch }, labels.shallow_clone()))
 }
 
 /// Rows as one tensor and its mask, filled up with `fill` before or behind.

@@ -1,17 +1,17 @@
 //! Texts for texts: the loss of every token to be written, and what the model writes itself.
 
-use super::texts::{on_device, Texts, IDS, LABELS, NONE, PROMPT};
+use super::judge::{judge, Judged};
+use super::texts::{target_of, Texts, IDS, LABELS, NONE, PROMPT};
 use super::{Evaluated, Objective};
-use crate::data::Pair;
+use crate::metrics::{Answers, Value};
 use crate::run::batches::shuffled_by_length;
-use crate::run::chance;
 use crate::run::passes::Passes;
 use crate::run::tokens::{Tokens, EMPTY, TRUNCATED};
+use crate::task::{Example, Examples};
 use crate::ui::Progress;
 use aflora_models::AdaptedModel;
 use anyhow::Result;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Tensor};
 
@@ -24,7 +24,9 @@ pub struct Write {
     used: Vec<usize>,
     eval_split: String,
     eval: Tokens,
-    eval_pairs: Vec<Pair>,
+    eval_examples: Vec<Example>,
+    /// Their targets.
+    right: Answers,
     /// What is taken at once for the loss of an evaluation, and to write.
     loss_passes: Passes,
     write_passes: Passes,
@@ -38,8 +40,8 @@ impl Write {
     /// A text cannot be encoded, or no training row has a target within the maximum length.
     pub fn new(
         texts: Texts,
-        train: &[Pair],
-        (eval_split, eval_pairs): (String, Vec<Pair>),
+        train: &[Example],
+        (eval_split, eval_examples): (String, Vec<Example>),
         eval_batch_size: usize,
         device: Device,
         cache: Option<&Path>,
@@ -54,7 +56,8 @@ impl Write {
                 texts.max_length
             );
         }
-        let eval = texts.encode(&eval_pairs, cache, progress)?;
+        let eval = texts.encode(&eval_examples, cache, progress)?;
+        let right = eval_examples.iter().map(|e| e.right.clone()).collect();
         let [loss_passes, write_passes] = [(), ()].map(|()| Passes::new(eval_batch_size));
         Ok(Write {
             texts,
@@ -62,7 +65,8 @@ impl Write {
             used,
             eval_split,
             eval,
-            eval_pairs,
+            eval_examples,
+            right,
             loss_passes,
             write_passes,
             device,
@@ -76,11 +80,28 @@ impl Write {
 
     /// The sum of the loss over all wanted tokens, and how many there are.
     fn total_loss(&self, model: &AdaptedModel, rows: &[usize]) -> Result<(f64, f64)> {
-        let tensors = self.texts.collate(&self.eval, rows, self.device);
-        let tensors: Vec<Tensor> = tensors.iter().map(|t| t.to_device(self.device)).collect();
-        let (batch, labels) = on_device(&tensors)?;
+        let Examples { batch, labels } =
+            self.texts.collate(&self.eval, rows, self.device).to_device(self.device);
         let sum = self.texts.cross_entropy_in_slices(&model.forward(&batch, false)?, &labels)?;
         Ok((sum, wanted(&self.eval, rows) as f64))
+    }
+
+    /// What was written for each row beside what should be, with its metrics: a line of JSON each.
+    fn told(&self, answers: &Answers, metrics: &[(&str, Value)]) -> Result<Vec<u8>> {
+        let Answers::Texts(written) = answers else { return Ok(Vec::new()) };
+        let mut lines = Vec::new();
+        for (row, (written, example)) in written.iter().zip(&self.eval_examples).enumerate() {
+            let (input, target) = (&example.text_a, target_of(example));
+            let mut line = json!({ "input": input, "target": target, "prediction": written });
+            for (name, of) in metrics {
+                if let Some(rows) = &of.rows {
+                    line[*name] = rows[row].into();
+                }
+            }
+            serde_json::to_writer(&mut lines, &line)?;
+            lines.push(b'\n');
+        }
+        Ok(lines)
     }
 
     /// The mean loss over all tokens to be written.
@@ -123,7 +144,7 @@ impl Objective for Write {
         rows
     }
 
-    fn batch(&self, rows: &[usize]) -> Vec<Tensor> {
+    fn batch(&self, rows: &[usize]) -> Examples {
         let rows: Vec<usize> = rows.iter().map(|&row| self.used[row]).collect();
         self.texts.collate(&self.train, &rows, self.device)
     }
@@ -133,9 +154,8 @@ impl Objective for Write {
         wanted(&self.train, &rows)
     }
 
-    fn loss(&self, model: &AdaptedModel, batch: &[Tensor]) -> Result<Tensor> {
-        let (batch, labels) = on_device(batch)?;
-        self.texts.cross_entropy(&model.forward(&batch, true)?, &labels)
+    fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Tensor> {
+        self.texts.cross_entropy(&model.forward(&examples.batch, true)?, &examples.labels)
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {
@@ -148,33 +168,21 @@ impl Objective for Write {
         let written =
             self.texts.write_after(model, &prompts, &self.write_passes, self.device, &mut done)?;
         progress.end();
-        let pairs: Vec<(String, String)> =
-            written.into_iter().zip(&self.eval_pairs).map(|(w, p)| (w, p.target.clone())).collect();
-        let mut metrics = BTreeMap::new();
-        let mut by_row: Vec<(&str, Vec<f64>)> = Vec::new();
-        for metric in &self.texts.config.metrics {
-            metrics.insert(metric.name().to_string(), metric.compute(&pairs));
-            by_row.push((metric.name(), metric.scores(&pairs)));
-        }
-        let mut lines = Vec::new();
-        for (row, ((written, target), pair)) in pairs.iter().zip(&self.eval_pairs).enumerate() {
-            let mut line = json!({ "input": pair.input, "target": target, "prediction": written });
-            for (name, scores) in &by_row {
-                line[*name] = scores[row].into();
-            }
-            serde_json::to_writer(&mut lines, &line)?;
-            lines.push(b'\n');
-        }
-        let predictions = vec![(self.eval_split.clone(), lines)];
-        let written: Vec<&str> = pairs.iter().map(|(written, _)| written.as_str()).collect();
-        let deciding = by_row.first().map(|(name, scores)| (*name, &scores[..]));
-        let guessed = chance::of_texts(&written, deciding);
-        let doubts = guessed.map(|words| format!("{}: {words}", self.eval_split));
-        Ok(Evaluated { metrics, loss, doubts: doubts.into_iter().collect(), predictions })
+        let answers = Answers::Texts(written);
+        let Judged { metrics, doubt } = judge(&self.texts.task, &answers, &self.right);
+        let lines = self.told(&answers, &metrics)?;
+        let metrics = metrics.into_iter().map(|(name, of)| (name.to_string(), of.value));
+        let doubts = doubt.map(|words| format!("{}: {words}", self.eval_split));
+        Ok(Evaluated {
+            metrics: metrics.collect(),
+            loss,
+            doubts: doubts.into_iter().collect(),
+            predictions: vec![(self.eval_split.clone(), lines)],
+        })
     }
 
     fn selection(&self) -> String {
-        self.texts.config.metrics.first().map_or(String::new(), |m| m.name().to_string())
+        self.texts.task.metrics.first().map_or(String::new(), |m| m.name().to_string())
     }
 
     fn rows(&self, split: &str) -> usize {
@@ -197,7 +205,7 @@ impl Objective for Write {
                 None => format!("{cut} training texts are longer than {length} tokens: cut"),
                 Some(_) => format!(
                     "{cut} training texts are longer than {length} tokens, or their targets than {}: cut",
-                    self.texts.config.max_target_length
+                    self.texts.task.max_target_length
                 ),
             });
         }

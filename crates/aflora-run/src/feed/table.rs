@@ -63,6 +63,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row of a table with these names.
+    pub(super) fn new(line: usize, names: Arc<[String]>, cells: Vec<Cell>) -> Self {
+        Row { line, names, cells }
+    }
+
     /// The names and values, in the file's order.
     pub fn cells(&self) -> impl Iterator<Item = (&str, &Cell)> {
         self.names.iter().map(String::as_str).zip(&self.cells)
@@ -98,11 +103,17 @@ impl Row {
         self.find(name)?.ok_or_else(missing)
     }
 
-    /// Takes the text of a column of a CSV or TSV file; empty for what is none.
-    pub(super) fn take(&mut self, column: usize) -> String {
-        match self.cells.get_mut(column) {
-            Some(Cell::Text(text)) => std::mem::take(text),
-            _ => String::new(),
+    /// The text of that name, or its number as it stood in the file.
+    ///
+    /// # Errors
+    /// There is none, or it is neither.
+    pub fn label(&self, name: &str) -> Result<String, String> {
+        let cell = self.names.iter().zip(&self.cells).find(|(n, _)| n.trim() == name);
+        match cell {
+            Some((_, Cell::Json(value))) if value.get().starts_with(plain_json) => {
+                Ok(value.get().to_string())
+            }
+            _ => Ok(self.text(name)?.trim().to_string()),
         }
     }
 
@@ -121,6 +132,11 @@ impl Row {
             (found, wanted) => Err(format!("{found} columns, but the first line has {wanted}")),
         }
     }
+}
+
+/// How a number, `true` or `false` begins.
+fn plain_json(first: char) -> bool {
+    first.is_ascii_digit() || matches!(first, '-' | 't' | 'f')
 }
 
 /// A file's rows, one after another.
@@ -199,24 +215,21 @@ impl<R: Read> Table<R> {
         }))
     }
 
-    /// A column's index by its name, or by its number where there is no header.
+    /// Checks that a CSV or TSV file has a column of that name, or number where there is no header.
     ///
     /// # Errors
     /// There is none.
-    pub(super) fn column(&self, name: &str) -> Result<usize, DataError> {
-        let found = self.names.iter().position(|n| n.trim() == name);
-        found.ok_or_else(|| {
-            let problem = if self.header {
-                format!(
-                    "no column `{name}`; the header has {}",
-                    short(&format!("{:?}", self.names))
-                )
-            } else {
-                let n = self.names.len();
-                format!("the first line has {n} columns, but column {name} is needed")
-            };
-            self.problem(1, problem)
-        })
+    pub(super) fn check_column(&self, name: &str) -> Result<(), DataError> {
+        if self.names.iter().any(|n| n.trim() == name) {
+            return Ok(());
+        }
+        let problem = if self.header {
+            format!("no column `{name}`; the header has {}", short(&format!("{:?}", self.names)))
+        } else {
+            let n = self.names.len();
+            format!("the first line has {n} columns, but column {name} is needed")
+        };
+        Err(self.problem(1, problem))
     }
 
     /// Bytes read so far.

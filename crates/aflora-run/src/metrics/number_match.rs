@@ -1,8 +1,13 @@
-//! The usual rule for GSM8K: the last number of what was written against the answer.
+//! The usual rule for GSM8K: the share of texts whose last number is the right text's answer.
+
+pub(super) fn number_match(answers: &[String], right: &[String]) -> Vec<f64> {
+    let same = |(answer, right): (&String, &String)| f64::from(same_number(answer, right));
+    answers.iter().zip(right).map(same).collect()
+}
 
 /// Whether the last number in `written` is the answer of `wanted`: what follows its last `####`,
 /// or else its own last number.
-pub fn same_number(written: &str, wanted: &str) -> bool {
+fn same_number(written: &str, wanted: &str) -> bool {
     let answer = wanted.rsplit_once("####").map_or(wanted, |(_, answer)| answer);
     match (last_number(written), last_number(answer)) {
         (Some(found), Some(right)) => (found - right).abs() < 1e-6 * right.abs().max(1.0),

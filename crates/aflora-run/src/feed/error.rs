@@ -5,16 +5,6 @@ use std::path::{Path, PathBuf};
 /// An error about a task's data.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// No task of that name.
-    #[error("there is no task `{name}`; did you mean `{nearest}`? The tasks are: {all}")]
-    UnknownTask {
-        /// What was asked for.
-        name: String,
-        /// The most similar name.
-        nearest: String,
-        /// All names.
-        all: String,
-    },
     /// A file cannot be read.
     #[error("{path}: {source}", path = path.display())]
     Io {
@@ -61,7 +51,7 @@ pub enum DataError {
         /// The file or split.
         place: String,
         /// The label.
-        label: f64,
+        label: String,
         /// How many examples.
         rows: usize,
     },
@@ -69,7 +59,7 @@ pub enum DataError {
     #[error("the data of task `{task}` were not found. Tried:{tried}\n{remedy}")]
     NotFound {
         /// The task.
-        task: &'static str,
+        task: String,
         /// One line each.
         tried: String,
         /// How to provide them.
@@ -78,7 +68,7 @@ pub enum DataError {
 }
 
 /// The start of what was found: a cell may be as long as its file.
-pub(super) fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     const SHOWN: usize = 80;
     let mut start: String = text.chars().take(SHOWN).collect();
     if start.len() < text.len() {

@@ -1,0 +1,86 @@
+//! The hub's files: parquet tables.
+
+use super::table::{Cell, Row};
+use super::DataError;
+use aflora_files as files;
+use aflora_models::foreign;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row as Record};
+use serde_json::{value::to_raw_value, Value};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a small file may come to: a run of equal rows takes a few bytes there.
+const UNPACKED: usize = 1 << 28;
+
+/// What a byte of a file may come to beyond that.
+const RATIO: usize = 256;
+
+/// Gives every row to `take`.
+///
+/// # Errors
+/// The file is no parquet, `take` refuses a row, or the rows are out of all proportion to the
+/// file.
+pub(super) fn each(
+    path: &Path,
+    take: &mut dyn FnMut(&Row) -> Result<(), String>,
+) -> Result<(), DataError> {
+    let file = files::open(path).map_err(DataError::io(path))?;
+    let length = file.metadata().map_or(0, |m| m.len());
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let mut left = UNPACKED.saturating_add(length.saturating_mul(RATIO));
+    let broken = |problem: String| {
+        DataError::file(path, format!("not a readable parquet file ({problem}); get it again"))
+    };
+    let read = foreign::held(|| {
+        let words = |e: parquet::errors::ParquetError| broken(e.to_string());
+        let reader = SerializedFileReader::new(file).map_err(words)?;
+        let mut names: Option<Arc<[String]>> = None;
+        for (line, record) in (1..).zip(reader.get_row_iter(None).map_err(words)?) {
+            let record = record.map_err(words)?;
+            left = left.checked_sub(size(&record)).ok_or_else(|| {
+                broken(format!("it is {length} bytes long and unpacks to far more than that"))
+            })?;
+            let names = names.get_or_insert_with(|| {
+                record.get_column_iter().map(|(name, _)| name.clone()).collect()
+            });
+            let refused = |problem| DataError::Row { path: path.to_path_buf(), line, problem };
+            let cells = record.get_column_iter().map(|(_, field)| cell(field));
+            let cells: Result<_, String> = cells.collect();
+            take(&Row::new(line, names.clone(), cells.map_err(refused)?)).map_err(refused)?;
+        }
+        Ok(())
+    });
+    read.unwrap_or_else(|problem| Err(broken(problem)))
+}
+
+/// About what a row takes in memory.
+fn size(row: &Record) -> usize {
+    let text = |field: &Field| match field {
+        Field::Str(text) => text.len(),
+        _ => 0,
+    };
+    64 + row.get_column_iter().map(|(_, field)| 32 + text(field)).sum::<usize>()
+}
+
+/// A field as a JSON file would hold it.
+fn cell(field: &Field) -> Result<Cell, String> {
+    let json: Value = match field {
+        Field::Str(text) => return Ok(Cell::Text(text.clone())),
+        Field::Null => Value::Null,
+        Field::Bool(truth) => (*truth).into(),
+        Field::Byte(n) => (*n).into(),
+        Field::Short(n) => (*n).into(),
+        Field::Int(n) => (*n).into(),
+        Field::Long(n) => (*n).into(),
+        Field::UByte(n) => (*n).into(),
+        Field::UShort(n) => (*n).into(),
+        Field::UInt(n) => (*n).into(),
+        Field::ULong(n) => (*n).into(),
+        Field::Float(x) => f64::from(*x).into(),
+        Field::Double(x) => (*x).into(),
+        // What no column of a task holds is shown where it is asked for.
+        other => Value::Array(vec![other.to_string().into()]),
+    };
+    to_raw_value(&json).map(Cell::Json).map_err(|error| error.to_string())
+}

@@ -1,0 +1,124 @@
+//! The rows of a file, whatever its form: those that its source leaves out are left out, and the
+//! columns that it names are there.
+
+use super::bounded::Bounded;
+use super::source::{is_packed, HoldOut, Source};
+use super::table::{Format, Row, Table};
+use super::{parquet, DataError};
+use aflora_files as files;
+use bzip2::read::BzDecoder;
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+/// The share of broken rows that is passed over: one in so many. Of the published QQP, 1 in
+/// 17,000 is broken.
+const FORGIVEN: usize = 100;
+
+/// The most bytes that a packed file may unpack to.
+const MOST: u64 = 1 << 28;
+
+/// What a file held.
+#[derive(Debug)]
+pub struct Part<T> {
+    /// In file order.
+    pub rows: Vec<T>,
+    /// Those that the source holds out.
+    pub held_out: Vec<T>,
+    /// Broken rows that were passed over.
+    pub skipped: usize,
+}
+
+/// Reads a file of `source`; `parse` makes an example of a row, or says what is wrong with it.
+///
+/// # Errors
+/// The file is unreadable, empty, of another form than its name says, lacks a column, or a row is
+/// broken; in a source whose published files hold broken rows, more than one in a hundred, or one
+/// that `parse` refuses.
+pub fn read<T>(
+    path: &Path,
+    source: &Source,
+    parse: impl Fn(&Row) -> Result<T, String>,
+) -> Result<Part<T>, DataError> {
+    let mut found = Part { rows: Vec::new(), held_out: Vec::new(), skipped: 0 };
+    let mut seen = HashSet::new();
+    let mut take = |row: &Row| {
+        for (column, values) in &source.skip {
+            if values.contains(&row.text(column)?) {
+                return Ok(());
+            }
+        }
+        if let Some(column) = &source.unique {
+            if !seen.insert(row.text(column)?) {
+                return Ok(());
+            }
+        }
+        let side = match is_held_out(&source.hold_out, row)? {
+            true => &mut found.held_out,
+            false => &mut found.rows,
+        };
+        side.push(parse(row)?);
+        Ok(())
+    };
+    if path.extension().is_some_and(|ending| ending == "parquet") {
+        parquet::each(path, &mut take)?;
+    } else {
+        found.skipped = each_of_table(path, source, &mut take)?;
+    }
+    if found.rows.is_empty() || (source.hold_out.by.is_some() && found.held_out.is_empty()) {
+        return Err(DataError::Empty { place: path.display().to_string() });
+    }
+    Ok(found)
+}
+
+/// Gives every row of a CSV, TSV or JSONL file to `take`; counts those that were passed over.
+fn each_of_table(
+    path: &Path,
+    source: &Source,
+    take: &mut dyn FnMut(&Row) -> Result<(), String>,
+) -> Result<usize, DataError> {
+    let file = files::open(path).map_err(DataError::io(path))?;
+    let (reader, format): (Bounded<Box<dyn Read>>, _) = match is_packed(path) {
+        true => {
+            let unpacked = BzDecoder::new(BufReader::new(file));
+            (Bounded::with_most(Box::new(unpacked), MOST), Format::of(&path.with_extension("")))
+        }
+        false => (Bounded::new(Box::new(file)), Format::of(path)),
+    };
+    let mut table = Table::new(reader, path, format, |_| source.header)?;
+    if format != Format::Jsonl {
+        source.read_columns().try_for_each(|name| table.check_column(name))?;
+    }
+    let (mut all, mut skipped, mut first_broken) = (0, 0, None);
+    while let Some(row) = table.read_of_any_width()? {
+        all += 1;
+        // A row of another width may have anything in the label's column; one of the right width
+        // with a label that is none tells of another file than this task's.
+        match row.whole() {
+            Ok(()) => take(&row).map_err(|problem| table.problem(row.line, problem))?,
+            Err(problem) if source.forgive_broken_rows => {
+                skipped += 1;
+                first_broken.get_or_insert((row.line, problem));
+            }
+            Err(problem) => return Err(table.problem(row.line, problem)),
+        }
+    }
+    match first_broken {
+        Some((line, problem)) if skipped * FORGIVEN > all => {
+            let problem = format!(
+                "{problem}; {skipped} of {all} rows are broken like that, and at most 1 in \
+                 {FORGIVEN} is passed over"
+            );
+            Err(table.problem(line, problem))
+        }
+        _ => Ok(skipped),
+    }
+}
+
+fn is_held_out(hold_out: &HoldOut, row: &Row) -> Result<bool, String> {
+    let Some(column) = &hold_out.by else { return Ok(false) };
+    let digest = Sha256::digest(row.text(column)?.as_bytes());
+    let number = digest.iter().take(8).fold(0u64, |n, &byte| n << 8 | u64::from(byte));
+    Ok(number % 100 < hold_out.percent)
+}

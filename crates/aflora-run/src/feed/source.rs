@@ -1,0 +1,267 @@
+//! Where a task's rows lie and what their columns are called, as the task's file says it.
+
+use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The split that is trained on.
+pub const TRAIN: &str = "train";
+
+/// What stands for the folder that the user named, among [`DatasetSpec::folders`].
+pub const ITSELF: &str = ".";
+
+/// Where a task's splits are looked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatasetSpec {
+    /// The splits that are evaluated on; the first decides which epoch was best.
+    #[schemars(extend("takes" = "[splits]"))]
+    pub evaluate_on: Vec<String>,
+    /// Names, beside the task's own, of the folder with its files in the one that data names; with
+    /// a dot, that may hold them itself.
+    #[schemars(extend("takes" = "[names]"))]
+    pub folders: Vec<String>,
+    /// Folders of the one that data names in which those may lie, too.
+    #[schemars(extend("takes" = "[names]"))]
+    pub below: Vec<String>,
+    /// The forms in which the rows are published, the preferred first.
+    pub sources: Sources,
+}
+
+impl Default for DatasetSpec {
+    fn default() -> Self {
+        DatasetSpec {
+            evaluate_on: vec!["dev".into()],
+            folders: Vec::new(),
+            below: Vec::new(),
+            sources: Sources::default(),
+        }
+    }
+}
+
+impl DatasetSpec {
+    /// Every split: the one that is trained on, then those that are evaluated on.
+    pub fn splits(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(TRAIN).chain(self.evaluate_on.iter().map(String::as_str))
+    }
+
+    /// Whether the rows can be fetched.
+    pub fn is_on_hub(&self) -> bool {
+        self.sources.iter().any(|(_, source)| source.repo.is_some())
+    }
+}
+
+/// One form in which a task's rows are published: files, and the columns in them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Source {
+    /// The folder of the files that comes with the project, seen from the project's.
+    #[schemars(extend("takes" = "folder, null"))]
+    pub place: Option<PathBuf>,
+    /// Whether what lies there is an example, and left alone where data names a folder.
+    pub example: bool,
+    /// The data set on the hub that holds the files.
+    #[schemars(extend("takes" = "owner/name, null"))]
+    pub repo: Option<String>,
+    /// What to take from the hub.
+    #[schemars(extend("takes" = "commit, null"))]
+    pub revision: Option<String>,
+    /// The files of each split, train and those that are evaluated on.
+    #[schemars(extend("takes" = "{split: file or [files]}"))]
+    pub files: BTreeMap<String, Files>,
+    /// The column of each of the texts, and of what is right for them.
+    #[schemars(extend("takes" = "{text, label}, {text_a, text_b, label}, {input, target}"))]
+    pub columns: BTreeMap<String, String>,
+    /// Whether the first line of a table names its columns; they have numbers from 1 if not.
+    pub header: bool,
+    /// Whether labels are the numbers of classes, from 0, and not the task's own values.
+    pub numbered_labels: bool,
+    /// Whether the published tables hold rows of another width, which are passed over.
+    pub forgive_broken_rows: bool,
+    /// Rows with one of these values in this column are left out.
+    #[schemars(extend("takes" = "{column: [values]}"))]
+    pub skip: BTreeMap<String, Vec<String>>,
+    /// The column whose values come once: later rows are left out.
+    #[schemars(extend("takes" = "column, null"))]
+    pub unique: Option<String>,
+    /// How the first evaluation split is drawn, where the training split's file holds it.
+    pub hold_out: HoldOut,
+    /// How to get the files.
+    pub hint: Option<String>,
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Source {
+            place: None,
+            example: false,
+            repo: None,
+            revision: None,
+            files: BTreeMap::new(),
+            columns: BTreeMap::new(),
+            header: true,
+            numbered_labels: false,
+            forgive_broken_rows: false,
+            skip: BTreeMap::new(),
+            unique: None,
+            hold_out: HoldOut::default(),
+            hint: None,
+        }
+    }
+}
+
+impl Source {
+    /// The files of a split; none if there are none of that split.
+    pub fn files(&self, split: &str) -> &[String] {
+        self.files.get(split).map_or(&[], |files| &files.0)
+    }
+
+    /// Every column that is read.
+    pub(super) fn read_columns(&self) -> impl Iterator<Item = &String> {
+        let drawn = self.unique.iter().chain(&self.hold_out.by);
+        self.columns.values().chain(self.skip.keys()).chain(drawn)
+    }
+}
+
+/// Rows held out by the value of a column: rows with one value are all on one side.
+///
+/// A value is held out if the first eight bytes of its SHA-256, as a big-endian number, leave a
+/// remainder below `percent` when divided by 100.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HoldOut {
+    /// The column by whose values rows are held out; nothing is without one.
+    #[schemars(extend("takes" = "column, null"))]
+    pub by: Option<String>,
+    /// About how many of 100 values are held out.
+    pub percent: u64,
+}
+
+/// A split's files, in their order: in YAML one name, or a list of them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Files(pub Vec<String>);
+
+impl Serialize for Files {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0[..] {
+            [one] => one.serialize(serializer),
+            several => several.serialize(serializer),
+        }
+    }
+}
+
+impl JsonSchema for Files {
+    fn schema_name() -> Cow<'static, str> {
+        "Files".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "array"], "takes": "file, [files]" })
+    }
+}
+
+impl<'de> Deserialize<'de> for Files {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = Files;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a file, or a list of files")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Files, E> {
+                Ok(Files(vec![name.to_string()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Files, A::Error> {
+                let mut files = Vec::new();
+                while let Some(file) = seq.next_element()? {
+                    files.push(file);
+                }
+                Ok(Files(files))
+            }
+        }
+        deserializer.deserialize_any(OneOrMore)
+    }
+}
+
+/// Sources by their names, in the order in which they stand in the file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sources(Vec<(String, Source)>);
+
+impl Sources {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Source)> {
+        self.0.iter().map(|(name, source)| (name.as_str(), source))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Sources {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl JsonSchema for Sources {
+    fn schema_name() -> Cow<'static, str> {
+        "Sources".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "takes": "{name: source}" })
+    }
+}
+
+impl<'de> Deserialize<'de> for Sources {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ByName;
+        impl<'de> Visitor<'de> for ByName {
+            type Value = Sources;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("sources by their names")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sources, A::Error> {
+                let mut sources = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    sources.push(entry);
+                }
+                Ok(Sources(sources))
+            }
+        }
+        deserializer.deserialize_map(ByName)
+    }
+}
+
+/// The endings of files that can be read, the preferred first.
+const ENDINGS: [&str; 4] = ["jsonl", "parquet", "tsv", "csv"];
+
+/// The ending of a packed file.
+const PACKED: &str = "bz2";
+
+/// Whether a file is packed.
+pub(super) fn is_packed(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == PACKED)
+}
+
+/// What a file that is called `name` may be called: itself; unpacked; and where the name has no
+/// ending, that of each form.
+pub(super) fn candidates(name: &str) -> Vec<String> {
+    let ending = Path::new(name).extension().and_then(|ending| ending.to_str());
+    match ending {
+        Some(PACKED) => vec![name.into(), name.trim_end_matches(".bz2").into()],
+        Some(ending) if ENDINGS.contains(&ending) => vec![name.into()],
+        _ => ENDINGS.iter().map(|ending| format!("{name}.{ending}")).collect(),
+    }
+}

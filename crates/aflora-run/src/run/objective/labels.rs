@@ -1,0 +1,128 @@
+//! Labels for texts: classes by cross entropy, scores by squared error.
+
+use super::judge::judge;
+use super::labeller::Labeller;
+use super::{Evaluated, Objective};
+use crate::metrics::Answers;
+use crate::run::batches::EncodedSet;
+use crate::run::passes::Passes;
+use crate::task::Examples;
+use crate::ui::Progress;
+use aflora_models::AdaptedModel;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use tch::Tensor;
+
+/// A task that asks for labels.
+#[derive(Debug)]
+pub struct Labels {
+    /// What makes batches and answers.
+    pub labeller: Labeller,
+    /// Training rows.
+    pub train: EncodedSet,
+    /// Evaluation rows by split.
+    pub evals: Vec<(String, EncodedSet)>,
+    /// What an evaluation takes at once.
+    pub passes: Passes,
+}
+
+impl Objective for Labels {
+    fn training_batches(&self, size: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+        self.train.training_batches(size, seed, epoch)
+    }
+
+    fn longest(&self, n: usize) -> Vec<usize> {
+        self.train.longest_first().into_iter().take(n).collect()
+    }
+
+    fn batch(&self, rows: &[usize]) -> Examples {
+        self.labeller.examples(&self.train, rows)
+    }
+
+    fn items(&self, rows: &[usize]) -> usize {
+        rows.len()
+    }
+
+    fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Tensor> {
+        self.labeller.loss(&model.forward(&examples.batch, true)?, &examples.labels)
+    }
+
+    fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {
+        let mut metrics = BTreeMap::new();
+        let mut first_loss = None;
+        let mut doubts = Vec::new();
+        for (split, set) in &self.evals {
+            let (answers, mean_loss) = self.answer(model, split, set, progress)?;
+            first_loss.get_or_insert(mean_loss);
+            let judged = judge(&self.labeller.task, &answers, &set.right);
+            doubts.extend(judged.doubt.map(|words| format!("{split}: {words}")));
+            let values = judged.metrics.into_iter();
+            metrics.extend(values.map(|(name, of)| (self.name(name, split), of.value)));
+        }
+        let loss = first_loss.unwrap_or(f64::NAN);
+        Ok(Evaluated { metrics, loss, doubts, predictions: Vec::new() })
+    }
+
+    /// The task's first metric, on its first split.
+    fn selection(&self) -> String {
+        let split = self.evals.first().map_or("", |(name, _)| name);
+        let first = self.labeller.task.metrics.first();
+        first.map_or(String::new(), |metric| self.name(metric.name(), split))
+    }
+
+    fn rows(&self, split: &str) -> usize {
+        match split {
+            "train" => self.train.rows(),
+            _ => self.evals.iter().find(|(n, _)| n == split).map_or(0, |(_, set)| set.rows()),
+        }
+    }
+
+    fn tokens(&self) -> usize {
+        self.train.tokens()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let cut = self.train.truncated();
+        let length = self.labeller.max_length;
+        let words = format!("{cut} training texts are longer than {length} tokens: cut");
+        (cut > 0).then_some(words).into_iter().collect()
+    }
+}
+
+impl Labels {
+    /// A metric's name on a split, which only several splits need.
+    fn name(&self, metric: &str, split: &str) -> String {
+        match self.evals.len() {
+            1 => metric.to_string(),
+            _ => format!("{metric}_{split}"),
+        }
+    }
+
+    /// Answers in row order and the mean loss.
+    fn answer(
+        &self,
+        model: &AdaptedModel,
+        split: &str,
+        set: &EncodedSet,
+        progress: &mut dyn Progress,
+    ) -> Result<(Answers, f64)> {
+        let mut answers = vec![None; set.rows()];
+        let (mut total, mut done) = (0.0, 0);
+        progress.begin(&format!("eval {split}"), set.rows() as u64);
+        self.labeller.each(model, set, &self.passes, |rows, logits| {
+            let labels = set.labels(rows).to_device(self.labeller.device);
+            let sum = self.labeller.loss(logits, &labels)?.double_value(&[]);
+            for (&row, answer) in rows.iter().zip(self.labeller.answers(logits)?) {
+                answers[row] = Some(answer);
+            }
+            total += sum;
+            done += rows.len() as u64;
+            progress.update(done, "");
+            Ok(())
+        })?;
+        progress.end();
+        let answers: Option<Answers> = answers.into_iter().collect();
+        let answers = answers.context("a row was passed over")?;
+        Ok((answers, total / set.rows().max(1) as f64))
+    }
+}

@@ -1,0 +1,198 @@
+//! What can be wrong with a task's file.
+
+use super::spec::Label;
+use super::{Kind, TaskSpec, INPUT};
+use crate::feed::TRAIN;
+use crate::hub::{is_repo, is_revision};
+use crate::metrics::{Metric, Sort};
+use std::fmt::Display;
+
+/// Keys with dots, and what is wrong with their values.
+pub type Problems = Vec<(String, String)>;
+
+impl TaskSpec {
+    /// Every value out of range.
+    pub fn problems(&self) -> Problems {
+        let mut problems = Vec::new();
+        if self.task.is_empty() {
+            problems.push(("task".into(), "the task block has no `task`".into()));
+        }
+        let mut need = |ok: bool, key: &str, value: &dyn Display, right: &str| {
+            if !ok {
+                let message = format!("`{key}` is {value}, but must be {right}");
+                problems.push((key.to_string(), message));
+            }
+        };
+        let holds = self.prompt.contains(INPUT);
+        let right = "a text with `{input}` in it, where the example's input comes";
+        need(holds, "prompt", &format!("{:?}", self.prompt), right);
+        if let Err(error) = self.generation.validate() {
+            let key = match &error {
+                aflora_core::Error::Setting { field, .. } => field.to_string(),
+                _ => String::new(),
+            };
+            problems.push((format!("generation.{key}"), error.to_string()));
+        }
+        problems
+    }
+
+    /// Everything that does not go together, or is missing.
+    pub fn conflicts(&self) -> Problems {
+        let mut problems = Vec::new();
+        for key in self.idle_keys() {
+            let (task, asks) = (&self.task, self.kind.asks_for());
+            let words = format!("`{key}` has no say in the task `{task}`, which {asks}");
+            problems.push((key.into(), words));
+        }
+        self.check_answers(&mut problems);
+        self.check_dataset(&mut problems);
+        problems
+    }
+
+    /// The keys that say something other than the default, and mean nothing to this kind.
+    fn idle_keys(&self) -> Vec<&'static str> {
+        const WRITING: [&str; 5] =
+            ["prompt", "train_on_inputs", "max_target_length", "label_smoothing", "generation"];
+        let idle: &[&[&str]] = match self.kind {
+            Kind::Classify => &[&["range"], &WRITING],
+            Kind::Score => &[&["labels", "label_names"], &WRITING],
+            Kind::Write => &[&["labels", "label_names", "range"]],
+        };
+        let as_value = |spec: &TaskSpec| serde_json::to_value(spec).unwrap_or_default();
+        let (own, plain) = (as_value(self), as_value(&TaskSpec::default()));
+        idle.iter().copied().flatten().copied().filter(|key| own[*key] != plain[*key]).collect()
+    }
+
+    fn check_answers(&self, problems: &mut Problems) {
+        let mut tell = |key: &str, words: String| problems.push((key.to_string(), words));
+        if self.kind == Kind::Classify {
+            if self.labels.len() < 2 {
+                let n = self.labels.len();
+                tell("labels", format!("`labels` has {n} classes, but must have at least two"));
+            }
+            let names = self.class_names();
+            let twice = |names: &[&str]| {
+                names
+                    .iter()
+                    .enumerate()
+                    .find(|(i, name)| names[..*i].contains(name))
+                    .map(|(_, n)| n.to_string())
+            };
+            let own: Vec<&str> = self.labels.iter().map(Label::as_str).collect();
+            for (key, names) in [("labels", &own), ("label_names", &names)] {
+                if let Some(name) = twice(names) {
+                    tell(key, format!("`{key}` has `{name}` twice"));
+                }
+            }
+            if names.len() != own.len() {
+                let (n, all) = (names.len(), own.len());
+                tell("label_names", format!("`label_names` has {n} names for {all} labels"));
+            }
+        }
+        if let Some([low, high]) = self.range.filter(|[low, high]| !(low < high)) {
+            tell("range", format!("`range` is {low} to {high}, but must rise"));
+        }
+        if self.metrics.is_empty() {
+            let known = Metric::names().iter().filter_map(|name| Metric::named(name));
+            let known = known.filter(|metric| metric.judges() == self.kind.answers());
+            let known: Vec<&str> = known.map(Metric::name).collect();
+            let known = known.join(", ");
+            tell("metrics", format!("`metrics` is empty, but must have at least one of: {known}"));
+        }
+        for metric in self.metrics.iter().filter(|metric| metric.judges() != self.kind.answers()) {
+            let judged = match metric.judges() {
+                Sort::Class => "classes",
+                Sort::Score => "scores",
+                Sort::Text => "texts",
+            };
+            let (name, asks) = (metric.name(), self.kind.asks_for());
+            tell("metrics", format!("`{name}` judges {judged}, but the task {asks}"));
+        }
+    }
+
+    fn check_dataset(&self, problems: &mut Problems) {
+        let dataset = &self.dataset;
+        let mut tell =
+            |key: String, words: String| problems.push((format!("dataset.{key}"), words));
+        match &dataset.evaluate_on[..] {
+            [] => tell("evaluate_on".into(), "`dataset.evaluate_on` is empty".into()),
+            splits if splits.iter().any(|split| !is_file_name(split) || split == TRAIN) => {
+                let words = "`dataset.evaluate_on` must hold names other than `train`, no `/`";
+                tell("evaluate_on".into(), words.into());
+            }
+            _ => {}
+        }
+        if dataset.sources.is_empty() {
+            tell(
+                "sources".into(),
+                "the task does not say where its rows lie (`dataset.sources`)".into(),
+            );
+        }
+        for (name, source) in dataset.sources.iter() {
+            let mut tell = |key: &str, words: String| {
+                let words = format!("`dataset.sources.{name}.{key}` {words}");
+                tell(format!("sources.{name}.{key}"), words);
+            };
+            let is_list = |roles: &&[&str]| roles.iter().all(|r| source.columns.contains_key(*r));
+            let texts = self.kind.texts();
+            let right = self.kind.right();
+            let used = texts.iter().copied().find(is_list);
+            let known =
+                |role: &String| role == right || used.is_some_and(|u| u.contains(&role.as_str()));
+            if used.is_none()
+                || !source.columns.contains_key(right)
+                || !source.columns.keys().all(known)
+            {
+                let forms: Vec<String> = texts
+                    .iter()
+                    .map(|roles| format!("{{{}: …, {right}: …}}", roles.join(": …, ")))
+                    .collect();
+                tell("columns", format!("must be {}", forms.join(" or ")));
+            }
+            let drawn = source.hold_out.by.is_some();
+            for split in dataset.splits().take(if drawn { 1 } else { usize::MAX }) {
+                if source.files(split).is_empty() {
+                    tell("files", format!("has none for the split `{split}`"));
+                }
+            }
+            for split in source.files.keys().filter(|key| !dataset.splits().any(|s| s == *key)) {
+                let words = "is of no split: neither `train` nor one of `dataset.evaluate_on`";
+                tell(&format!("files.{split}"), words.into());
+            }
+            if drawn
+                && (dataset.evaluate_on.len() > 1
+                    || source.hold_out.percent == 0
+                    || source.hold_out.percent > 99)
+            {
+                tell("hold_out", "draws one evaluation split, of 1 to 99 percent".into());
+            }
+            // They become parts of paths and addresses.
+            if source.files.values().flat_map(|files| &files.0).any(|file| !is_below(file)) {
+                tell(
+                    "files",
+                    "must hold paths below the source's folder: no `..`, no leading `/`".into(),
+                );
+            }
+            if source.repo.as_deref().is_some_and(|repo| !is_repo(repo)) {
+                tell("repo", "must be `owner/name` on the hub".into());
+            }
+            if source.repo.is_some() != source.revision.is_some()
+                || source.revision.as_deref().is_some_and(|revision| !is_revision(revision))
+            {
+                tell("revision", "must be a commit of the hub's, beside `repo`".into());
+            }
+        }
+    }
+}
+
+/// Whether a text can be part of a file's name.
+fn is_file_name(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('.') && !text.contains(['/', '\\'])
+}
+
+/// Whether a path leads to nothing but what is below a folder.
+fn is_below(path: &str) -> bool {
+    !path.is_empty()
+        && !path.contains('\\')
+        && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+}

@@ -1,0 +1,39 @@
+//! A batch to learn from.
+
+use aflora_core::MapTensors;
+use aflora_models::Batch;
+use tch::{Device, Tensor};
+
+/// Rows as a model reads them, with what is right for them.
+#[derive(Debug)]
+pub struct Examples {
+    /// What the model reads.
+    pub batch: Batch,
+    /// What is right: of each row its class, `[batch]`, Int64, or its score, `[batch]`, fp32; of a
+    /// task that writes the token wanted at each place, `[batch, length]`, Int64.
+    pub labels: Tensor,
+}
+
+impl Examples {
+    /// The same on a device.
+    pub fn to_device(&self, device: Device) -> Self {
+        self.map_tensors(&mut |tensor| tensor.to_device(device))
+    }
+}
+
+impl MapTensors for Examples {
+    fn map_tensors(&self, map: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
+        let Batch { input_ids, attention_mask, token_type_ids, decoder_input_ids, left_padded } =
+            &self.batch;
+        Examples {
+            batch: Batch {
+                input_ids: map(input_ids),
+                attention_mask: map(attention_mask),
+                token_type_ids: token_type_ids.as_ref().map(&mut *map),
+                decoder_input_ids: decoder_input_ids.as_ref().map(&mut *map),
+                left_padded: *left_padded,
+            },
+            labels: map(&self.labels),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! A task: all that its YAML file says of it.
+
+use super::Kind;
+use crate::feed::DatasetSpec;
+use crate::metrics::Metric;
+use aflora_models::generate::GenerationSettings;
+use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
+use serde::de::{Deserializer, Visitor};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::fmt;
+
+/// A task block.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TaskSpec {
+    /// The task's name in runs and reports; else its file's.
+    #[schemars(extend("takes" = "name"))]
+    pub task: String,
+    /// What tables call it; its name if not given.
+    pub title: Option<String>,
+    /// What it asks of a model.
+    pub kind: Kind,
+    /// The model where none is named.
+    #[schemars(extend("takes" = "name"))]
+    pub model: Option<String>,
+    /// The method where none is named; else aflora.
+    #[schemars(extend("takes" = "name"))]
+    pub method: Option<String>,
+    /// The classes as the task's own files have them, in the order of their numbers.
+    #[schemars(extend("takes" = "[values]"))]
+    pub labels: Vec<Label>,
+    /// What predictions and merged models call the classes, in the same order; as the files do if
+    /// not given.
+    #[schemars(extend("takes" = "[names]"))]
+    pub label_names: Vec<String>,
+    /// The least and the greatest score; any if not given.
+    #[schemars(extend("takes" = "[least, greatest], null"))]
+    pub range: Option<[f64; 2]>,
+    /// What is reported; the first decides which epoch was best.
+    pub metrics: Vec<Metric>,
+    /// What the model is given; {input} is the example's input.
+    pub prompt: String,
+    /// Whether a mere decoder also learns to write the prompt.
+    pub train_on_inputs: bool,
+    /// Tokens to which what an encoder-decoder should write is cut.
+    #[schemars(range(min = 2, max = MOST))]
+    pub max_target_length: usize,
+    /// Share of the target's probability that is spread over all tokens.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1.0))]
+    pub label_smoothing: f64,
+    /// How texts are written; what is not said here is as the model's files have it.
+    pub generation: GenerationSettings,
+    /// Where the rows lie.
+    pub dataset: DatasetSpec,
+}
+
+/// The most tokens of a target.
+const MOST: usize = 1_000_000_000;
+
+/// What stands for an example's input in a prompt.
+pub const INPUT: &str = "{input}";
+
+impl Default for TaskSpec {
+    fn default() -> Self {
+        TaskSpec {
+            task: String::new(),
+            title: None,
+            kind: Kind::default(),
+            model: None,
+            method: None,
+            labels: Vec::new(),
+            label_names: Vec::new(),
+            range: None,
+            metrics: Vec::new(),
+            prompt: INPUT.into(),
+            train_on_inputs: false,
+            max_target_length: 128,
+            label_smoothing: 0.0,
+            generation: GenerationSettings::default(),
+            dataset: DatasetSpec::default(),
+        }
+    }
+}
+
+/// A class as files have it: in YAML a text, or a whole number.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Label(String);
+
+impl Label {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl JsonSchema for Label {
+    fn schema_name() -> Cow<'static, str> {
+        "Label".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"] })
+    }
+}
+
+impl<'de> Deserialize<'de> for Label {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrNumber;
+        impl Visitor<'_> for TextOrNumber {
+            type Value = Label;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, in quotes where it looks like something else")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Label, E> {
+                Ok(Label(text.to_string()))
+            }
+
+            fn visit_i64<E>(self, n: i64) -> Result<Label, E> {
+                Ok(Label(n.to_string()))
+            }
+
+            fn visit_u64<E>(self, n: u64) -> Result<Label, E> {
+                Ok(Label(n.to_string()))
+            }
+        }
+        deserializer.deserialize_any(TextOrNumber)
+    }
+}
+
+impl TaskSpec {
+    /// The name in runs and reports.
+    pub fn name(&self) -> &str {
+        &self.task
+    }
+
+    /// The name in tables.
+    pub fn title(&self) -> &str {
+        self.title.as_deref().unwrap_or(&self.task)
+    }
+
+    /// How many logits the model needs for a row.
+    pub fn outputs(&self) -> i64 {
+        match self.kind {
+            Kind::Classify => self.labels.len() as i64,
+            Kind::Score | Kind::Write => 1,
+        }
+    }
+
+    /// A class as the task's own files have it.
+    pub(super) fn label(&self, class: i64) -> &str {
+        let label = usize::try_from(class).ok().and_then(|class| self.labels.get(class));
+        label.map_or("", Label::as_str)
+    }
+
+    /// What predictions call the classes, in the order of their numbers.
+    pub fn class_names(&self) -> Vec<&str> {
+        let own = self.labels.iter().map(Label::as_str);
+        let names = self.label_names.iter().map(String::as_str);
+        if self.label_names.is_empty() {
+            own.collect()
+        } else {
+            names.collect()
+        }
+    }
+
+    /// What `take` makes of the names that each class goes by, in the order of their numbers; of
+    /// none for a task without classes.
+    pub fn with_class_names<T>(&self, take: impl FnOnce(&[&[&str]]) -> T) -> T {
+        let own = self.labels.iter().map(Label::as_str);
+        let names: Vec<[&str; 2]> =
+            own.zip(self.class_names()).map(|(own, name)| [own, name]).collect();
+        take(&names.iter().map(|names| &names[..]).collect::<Vec<_>>())
+    }
+
+    /// The names that a row's text may have, best first, for each of the task's texts: what the
+    /// columns are for, then the columns of its sources.
+    pub fn input_names(&self) -> Vec<Vec<&str>> {
+        let columns = |role: &str| -> Vec<&str> {
+            let sources = self.dataset.sources.iter();
+            sources.filter_map(|(_, source)| source.columns.get(role)).map(String::as_str).collect()
+        };
+        let is_used = |roles: &&[&str]| roles.iter().all(|role| !columns(role).is_empty());
+        let roles = self.kind.texts().iter().copied().find(is_used).unwrap_or(&["text"]);
+        let names = |(i, role): (usize, &&'static str)| {
+            let mut names = vec![*role];
+            names.extend(columns(role));
+            match (i, *role) {
+                (0, "text") => names.push("text_a"),
+                (0, _) => names.push("text"),
+                _ => {}
+            }
+            names
+        };
+        roles.iter().enumerate().map(names).collect()
+    }
+}
