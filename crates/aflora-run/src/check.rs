@@ -1,20 +1,21 @@
-//! What can be checked of a run before it trains: [`all`] for `aflora validate`, which finds
-//! everything at once and fetches nothing; [`model`] for every run, too, before its weights are
-//! read.
+//! What can be checked of a run before it trains, for `aflora validate`: everything at once, and
+//! nothing is fetched.
 
 use crate::config::{ConfigErrors, Problem, Resolved, WeightsFrom};
 use crate::device;
 use crate::feed::DataError;
 use crate::is_usage;
+use crate::refused::Refused;
+use crate::run::fits::{self, adapted, problem, Shapes};
+use crate::run::model::{check_precision, texts};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::place::Place;
-use crate::run::prepare::{build_shapes, check_precision, load_examples, steps_per_epoch, texts};
+use crate::run::prepare::{load_examples, steps_per_epoch};
 use crate::task::Kind as TaskKind;
-use crate::ui::{words, Progress};
-use aflora_core::{Method, RunLength};
-use aflora_models::{shapes_only, tokenizer, weights, AdaptedModel, Backbone, TextEncoder};
+use crate::ui::Progress;
+use aflora_core::RunLength;
+use aflora_models::{tokenizer, weights, Backbone, TextEncoder};
 use anyhow::Result;
-use tch::Kind;
 
 /// What was found.
 #[derive(Default)]
@@ -33,106 +34,6 @@ impl Checks {
     fn refuse(&mut self, error: &anyhow::Error) {
         self.usage |= is_usage(error);
         self.problems.push(problem(error));
-    }
-}
-
-/// All that would end a run before it trains.
-#[derive(Debug, thiserror::Error)]
-#[error("{problems}")]
-pub struct Refused {
-    /// What it is.
-    problems: ConfigErrors,
-    /// Whether some of it is a wrong call, a wrong configuration or missing data: all else is only
-    /// found where those are not.
-    pub(crate) usage: bool,
-}
-
-fn problem(error: &anyhow::Error) -> Problem {
-    Problem::at(None, words(error))
-}
-
-/// A model of which only the shapes are there, built once for all that looks at it.
-#[derive(Debug)]
-pub struct Shapes {
-    backbone: Box<dyn Backbone>,
-    problems: Vec<Problem>,
-}
-
-impl Shapes {
-    /// The model.
-    pub fn backbone(&self) -> &dyn Backbone {
-        self.backbone.as_ref()
-    }
-
-    /// Refuses what does not go together: of the model, and of it with its adapters.
-    ///
-    /// # Errors
-    /// All of it.
-    pub fn accept(self, resolved: &Resolved, method: &dyn Method) -> Result<()> {
-        let Shapes { backbone, mut problems } = self;
-        match adapted(backbone, resolved, method) {
-            Err(error) if is_usage(&error) => problems.push(problem(&error)),
-            made => drop(made?),
-        }
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(ConfigErrors(problems).into()),
-        }
-    }
-}
-
-/// The model with the shapes of its adapters where they are wanted.
-fn adapted(
-    backbone: Box<dyn Backbone>,
-    resolved: &Resolved,
-    method: &dyn Method,
-) -> Result<AdaptedModel> {
-    let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
-    let seed = resolved.run.seed;
-    let make = || AdaptedModel::new(backbone, method, &targets, modules, Kind::Float, seed);
-    Ok(shapes_only(make)?)
-}
-
-/// Whether the model can do what is asked of it: checkpoint its layers, read and write texts of
-/// that length. Its weights are not needed.
-///
-/// # Errors
-/// The model's config.json is damaged, or describes a model that is not built.
-pub fn model(resolved: &Resolved, files: &ModelFiles) -> Result<Shapes> {
-    let (backbone, mut problems) = shapes(resolved, files)?;
-    let (length, positions) = (resolved.run.max_length, backbone.about().max_positions);
-    if length as i64 > positions {
-        let name = &resolved.model.model;
-        let message = format!(
-            "max_length is {length}, but the model `{name}` reads at most {positions} tokens; set \
-             max_length={positions}"
-        );
-        problems.push(Problem::at(None, message));
-    }
-    let target = resolved.task.max_target_length;
-    let decodes = backbone.writer().is_some_and(|writer| writer.tokens().decoder_start.is_some());
-    if decodes && target as i64 > positions {
-        let name = &resolved.model.model;
-        let message = format!(
-            "task.max_target_length is {target}, but the model `{name}` writes at most {positions} \
-             tokens; set task.max_target_length={positions}"
-        );
-        problems.push(Problem::at(None, message));
-    }
-    Ok(Shapes { backbone, problems })
-}
-
-/// The model without its weights. One that is not built as it is asked for is looked at as it is
-/// built.
-fn shapes(resolved: &Resolved, files: &ModelFiles) -> Result<(Box<dyn Backbone>, Vec<Problem>)> {
-    match build_shapes(resolved, files) {
-        Ok(backbone) => Ok((backbone, Vec::new())),
-        Err(error) if resolved.model.gradient_checkpointing && is_usage(&error) => {
-            let mut plain = resolved.clone();
-            plain.model.gradient_checkpointing = false;
-            Ok((build_shapes(&plain, files)?, vec![problem(&error)]))
-        }
-        Err(error) => Err(error),
     }
 }
 
@@ -164,7 +65,7 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
     match find(true).or_else(|_| find(false)) {
         Ok(mut files) if kind.is_some() => {
             files.on_hub &= fetches;
-            let shapes = checks.take(model(resolved, &files));
+            let shapes = checks.take(fits::model(resolved, &files));
             let backbone = shapes.map(|Shapes { backbone, problems }| {
                 checks.usage |= !problems.is_empty();
                 checks.problems.extend(problems);
@@ -245,21 +146,5 @@ fn tokens(resolved: &Resolved, files: &ModelFiles, backbone: &dyn Backbone) -> R
         TaskKind::Write => texts(resolved, files, backbone)?.vocab_size(),
         _ => TextEncoder::from_folder(&files.folder, resolved.run.max_length)?.vocab_size(),
     };
-    vocabulary_fits(files, known, backbone)
-}
-
-/// Refuses a tokenizer that knows more tokens than the model.
-///
-/// # Errors
-/// It does.
-pub fn vocabulary_fits(files: &ModelFiles, known: i64, backbone: &dyn Backbone) -> Result<()> {
-    if known > backbone.about().vocab_size {
-        anyhow::bail!(
-            "{}: its tokenizer knows {known} tokens, but the model has embeddings for {}; they are \
-             not of one model",
-            files.folder.display(),
-            backbone.about().vocab_size
-        );
-    }
-    Ok(())
+    fits::vocabulary(files, known, backbone)
 }

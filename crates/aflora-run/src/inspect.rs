@@ -1,8 +1,8 @@
 //! What a configuration would train: matched layers, shapes, counts against closed formulas.
 
 use crate::config::Resolved;
+use crate::run::model::build_shapes;
 use crate::run::model_files::{self, locator};
-use crate::run::prepare::build_shapes;
 use crate::ui::{thousands, Progress};
 use aflora_core::adapter::Role;
 use aflora_core::flops::Flops;

@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod precision;
 pub mod predict;
 pub mod provenance;
+mod refused;
 pub mod replay;
 pub mod run;
 pub mod saved;
@@ -36,6 +37,8 @@ pub mod task;
 pub mod threads;
 pub mod ui;
 mod usage;
+mod verdict;
 
 pub(crate) use usage::usage;
-pub use usage::{check_makeable, is_usage, UsageError};
+pub use usage::{check_makeable, UsageError};
+pub use verdict::is_usage;

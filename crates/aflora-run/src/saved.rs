@@ -1,16 +1,16 @@
 //! A finished run, opened again: its model with its adapter, to predict with, merge or export.
 
-use crate::config::{self, DeviceChoice, Precision, Resolved, WeightsFrom};
+use crate::config::{self, DeviceChoice, Precision, Resolved};
+use crate::run::model::{base_kind, build_shapes, load_model, texts};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::objective::labeller::Labeller;
 use crate::run::objective::texts::Texts;
-use crate::run::prepare::{base_kind, build_model, build_shapes, texts};
 use crate::task::{Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
 use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::merged::{self, Answers};
-use aflora_models::{weights, AdaptedModel, TextEncoder};
+use aflora_models::{AdaptedModel, TextEncoder};
 use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
 use std::path::Path;
@@ -87,20 +87,7 @@ impl SavedRun {
 
     /// The model with its adapter.
     pub fn model(&self, device: Device, base: Kind) -> Result<AdaptedModel> {
-        if self.resolved.model.weights == WeightsFrom::Pretrained {
-            weights::check_size(&self.files.folder, &self.files.config)?;
-        }
-        let backbone = build_model(&self.resolved, &self.files, device, base)?;
-        let seed = self.resolved.run.seed;
-        match self.resolved.model.weights {
-            WeightsFrom::Pretrained => {
-                let report = weights::load(backbone.as_ref(), &self.files.folder)?;
-                weights::initialise(backbone.as_ref(), &report.new, seed);
-            }
-            WeightsFrom::Random => {
-                weights::initialise_all(backbone.as_ref(), seed);
-            }
-        }
+        let (backbone, _) = load_model(&self.resolved, &self.files, device, base, false)?;
         Ok(self.adapter.attach(backbone, base)?)
     }
 

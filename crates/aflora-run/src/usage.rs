@@ -1,7 +1,5 @@
-//! Which errors are the caller's: the command ends with code 2 then, and with 1 where a run failed.
+//! Wrong calls.
 
-use crate::{check, config, feed};
-use aflora_models::Error as ModelError;
 use anyhow::Result;
 use std::path::Path;
 
@@ -9,36 +7,6 @@ use std::path::Path;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
-
-/// Whether an error is a wrong call, a wrong configuration or missing data, and not the run's own
-/// failure or a damaged file.
-pub fn is_usage(error: &anyhow::Error) -> bool {
-    let checked = error.downcast_ref::<check::Refused>();
-    checked.is_some_and(|refused| refused.usage)
-        || error.is::<config::ConfigErrors>()
-        || error.is::<UsageError>()
-        || error.downcast_ref().is_some_and(aflora_record::Error::is_usage)
-        || error.downcast_ref().is_some_and(aflora_report::Error::is_usage)
-        || matches!(error.downcast_ref(), Some(aflora_core::Error::Setting { .. }))
-        || matches!(
-            error.downcast_ref(),
-            Some(feed::DataError::NotFound { .. } | feed::DataError::Incomplete { .. })
-        )
-        || matches!(
-            error.downcast_ref(),
-            Some(
-                ModelError::Targets(_)
-                    | ModelError::TrainModules(_)
-                    | ModelError::UnknownBackbone { .. }
-                    | ModelError::NoLanguageHead { .. }
-                    | ModelError::Unbuilt(_)
-                    | ModelError::Precision { .. }
-                    | ModelError::NoWeights { .. }
-                    | ModelError::NoTokenizer { .. }
-                    | ModelError::Core(aflora_core::Error::Setting { .. })
-            )
-        )
-}
 
 /// Refuses a folder to write to that cannot be made, before anything is done for it.
 ///

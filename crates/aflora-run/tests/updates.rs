@@ -6,7 +6,7 @@ mod common;
 use aflora_core::{Loss, StepGraphs};
 use aflora_models::AdaptedModel;
 use aflora_run::config;
-use aflora_run::run::memory::Pass;
+use aflora_run::run::failure::Pass;
 use aflora_run::run::objective::{Evaluated, Objective};
 use aflora_run::run::prepare::{prepare, Prepared};
 use aflora_run::run::update::Update;

@@ -307,7 +307,7 @@ fn what_cannot_work_is_said_before_anything_is_written() {
     lines("train.jsonl", "{\"input\": \"a\", \"target\": \"b\"}\n");
     refused(
         &run(&["task=lines", "data=."]),
-        1,
+        2,
         "neither dev.jsonl, dev.parquet, dev.tsv nor dev.csv lies in it",
     );
     lines("dev.jsonl", "\n");

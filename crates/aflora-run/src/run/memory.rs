@@ -1,13 +1,12 @@
-//! Memory: the batch that fits into a GPU's, and what to do when one does not fit; and other
-//! failures of libtorch, which tch's operators make panics of.
+//! The batch that fits into a GPU's memory, and what to do when one does not fit.
 
-use super::prepare::{trains_weights, Prepared};
+use super::failure::{guarded, is_out_of_memory, Pass, BF16, SHORTER};
+use super::model::trains_weights;
+use super::prepare::Prepared;
 use crate::config::Resolved;
 use aflora_core::Tuner;
-use aflora_models::foreign::caught;
-use anyhow::{anyhow, bail, Result};
-use std::fmt;
-use tch::{Device, Kind, Tensor};
+use anyhow::{bail, Result};
+use tch::{Device, Kind};
 
 /// Finds the batch size that `batch_size: auto` asks for, and sets it: the configured one, or
 /// the largest part of it of which a forward and backward pass over the longest rows fits; with
@@ -69,84 +68,6 @@ fn smaller(size: usize, whole: usize) -> Option<usize> {
     (1..=size / 2).rev().find(|part| whole.is_multiple_of(*part))
 }
 
-/// What `work` gives. Where libtorch fails in one of tch's operators, which panic, that is an
-/// error like any other.
-///
-/// # Errors
-/// Those of `work`, and what libtorch says.
-pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let given = caught(work).unwrap_or_else(|words| Err(anyhow!("libtorch failed: {words}")));
-    given.map_err(|error| {
-        let error = told_as_memory(error, free);
-        if is_out_of_memory(&error) {
-            // Whoever tries again with less finds what was taken in vain.
-            aflora_cuda::release_unused();
-        }
-        error
-    })
-}
-
-/// Bytes that cuBLAS and cuDNN take from the driver themselves, for kernels and workspaces.
-const THEIR_OWN: u64 = 256 << 20;
-
-/// An error of cuBLAS or cuDNN that comes of a full GPU, told as that: where no memory is left to
-/// load a kernel into, they speak of an internal error. `free` gives the bytes left.
-fn told_as_memory(error: anyhow::Error, free: impl Fn() -> Option<u64>) -> anyhow::Error {
-    let words = format!("{error:#}");
-    let vague = ["_STATUS_INTERNAL_ERROR", "_STATUS_NOT_INITIALIZED", "_STATUS_EXECUTION_FAILED"];
-    // One that was told already may come by again.
-    if is_out_of_memory(&error) || !vague.iter().any(|sign| words.contains(sign)) {
-        return error;
-    }
-    match free() {
-        Some(free) if free < THEIR_OWN => {
-            error.context(format!("out of memory, {} MB are left on the GPU", free >> 20))
-        }
-        _ => error,
-    }
-}
-
-/// Bytes left on the fullest of the GPUs that this process uses. Others are not asked: that alone
-/// would take memory there.
-fn free() -> Option<u64> {
-    let used = |device: &usize| aflora_cuda::memory(*device).is_some_and(|m| m.peak_reserved > 0);
-    let devices = 0..usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
-    devices.filter(used).filter_map(aflora_cuda::memory_free).min()
-}
-
-/// The size of a pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pass {
-    /// Rows computed at once.
-    pub rows: usize,
-    /// Tokens of the longest, to which the others are filled up.
-    pub tokens: usize,
-}
-
-impl Pass {
-    /// That of a batch of these token ids, `[rows, tokens]`.
-    pub fn of(input_ids: &Tensor) -> Pass {
-        let size = input_ids.size();
-        let along = |dim: usize| size.get(dim).map_or(0, |&n| n as usize);
-        Pass { rows: along(0), tokens: along(1) }
-    }
-
-    /// The error with this pass in it, if the memory ran out.
-    pub fn blame(self, error: anyhow::Error) -> anyhow::Error {
-        match is_out_of_memory(&error) {
-            true => error.context(self),
-            false => error,
-        }
-    }
-}
-
-impl fmt::Display for Pass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = if self.rows == 1 { "one row".into() } else { format!("{} rows", self.rows) };
-        write!(f, "in a pass of {rows} of {} tokens", self.tokens)
-    }
-}
-
 /// An error of a step with words on what to do, where the memory was too small.
 pub fn explain(error: anyhow::Error, resolved: &Resolved, run: &Prepared) -> anyhow::Error {
     if !is_out_of_memory(&error) {
@@ -161,17 +82,6 @@ pub fn explain(error: anyhow::Error, resolved: &Resolved, run: &Prepared) -> any
         Remedies::of(resolved, run).words(rows, whole)
     ))
 }
-
-/// An error of an evaluation of one row with words on what to do.
-pub fn explain_evaluation(error: anyhow::Error) -> anyhow::Error {
-    error.context(format!(
-        "the memory is too small to evaluate, not even one row at once fits; these need less: \
-         {BF16}, {SHORTER}"
-    ))
-}
-
-const BF16: &str = "precision=bf16";
-const SHORTER: &str = "a smaller max_length";
 
 /// What a run can still do about its memory.
 #[derive(Debug, Clone, Copy)]
@@ -212,18 +122,10 @@ impl Remedies {
     }
 }
 
-/// Whether libtorch ran out of memory, a GPU's or the host's: it says so in words alone, cuBLAS and
-/// cuDNN in theirs.
-pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
-    let words = format!("{error:#}").to_lowercase();
-    ["out of memory", "can't allocate memory", "not enough memory", "_status_alloc_failed"]
-        .iter()
-        .any(|sign| words.contains(sign))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anyhow::anyhow;
     use proptest::prelude::*;
 
     /// What is tried, and what comes of it, on a device that holds `room` rows.
@@ -248,30 +150,6 @@ mod tests {
         assert_eq!(search(48, 1), (Some(1), vec![48, 24, 12, 6, 3, 1]));
         assert_eq!(search(21, 20), (Some(7), vec![21, 7]));
         assert_eq!(search(4, 0), (None, vec![4, 2, 1]));
-    }
-
-    #[test]
-    fn the_host_s_memory_runs_out_in_words_too() {
-        // More than any process can address.
-        let take = || Ok(Tensor::zeros([1 << 50], (Kind::Float, Device::Cpu)));
-        let error = guarded(take).unwrap_err();
-        assert!(is_out_of_memory(&error.context("dev loss")));
-        let cublas = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`";
-        assert!(is_out_of_memory(&anyhow!(cublas)));
-        assert!(!is_out_of_memory(&anyhow!("The size of tensor a must match")));
-    }
-
-    #[test]
-    fn an_internal_error_on_a_full_gpu_is_one_of_memory() {
-        let cublas = || anyhow!("CUDA error: CUBLAS_STATUS_INTERNAL_ERROR when calling `gemm`");
-        let told = |free: Option<u64>| told_as_memory(cublas(), || free);
-        let full = told(Some(3 << 20));
-        assert!(is_out_of_memory(&full), "{full:#}");
-        assert!(format!("{full:#}").contains("CUBLAS_STATUS_INTERNAL_ERROR"));
-        let again = told_as_memory(full, || Some(2 << 20));
-        assert_eq!(format!("{again:#}").matches("are left on the GPU").count(), 1, "{again:#}");
-        assert!(!is_out_of_memory(&told(Some(40 << 30))));
-        assert!(!is_out_of_memory(&told(None)), "there is no GPU");
     }
 
     #[test]
@@ -319,15 +197,5 @@ mod tests {
         assert_eq!(ALL.words(1, 32), one);
         let nothing = Remedies { auto: false, checkpointing: false, bf16: false };
         assert_eq!(nothing.words(1, 1), "these need less: a smaller max_length");
-    }
-
-    #[test]
-    fn an_error_of_memory_knows_its_pass_and_others_do_not() {
-        let ids = Tensor::zeros([3, 7], (Kind::Int64, Device::Cpu));
-        let pass = Pass::of(&ids);
-        let full = pass.blame(anyhow!("CUDA out of memory").context("loss")).context("step");
-        assert_eq!(full.downcast_ref(), Some(&Pass { rows: 3, tokens: 7 }));
-        assert!(format!("{full:#}").contains("in a pass of 3 rows of 7 tokens: loss: CUDA out of"));
-        assert_eq!(pass.blame(anyhow!("no kernel image")).downcast_ref::<Pass>(), None);
     }
 }

@@ -5,7 +5,7 @@
 //! beforehand (a vocabulary of logits for every token) is cut before it is tried, since on a CPU
 //! the system may end a process that takes too much without asking.
 
-use super::memory;
+use super::failure;
 use crate::interrupt;
 use anyhow::Result;
 use std::cell::Cell;
@@ -57,10 +57,10 @@ impl Passes {
                 self.tell(n, "the logits of more take over 512 MB");
             }
             let (now, later) = left.split_at(n);
-            match memory::guarded(|| work(now)) {
+            match failure::guarded(|| work(now)) {
                 Ok(()) => left = later,
-                Err(error) if !memory::is_out_of_memory(&error) => return Err(error),
-                Err(error) if n == 1 => return Err(memory::explain_evaluation(error)),
+                Err(error) if !failure::is_out_of_memory(&error) => return Err(error),
+                Err(error) if n == 1 => return Err(failure::explain_evaluation(error)),
                 Err(_) => {
                     self.rows.set(n.div_ceil(2));
                     self.tell(n.div_ceil(2), "more do not fit into memory");

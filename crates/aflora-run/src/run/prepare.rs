@@ -1,28 +1,29 @@
 //! Everything that a run needs, looked up and loaded before anything is written.
 
 use super::batches::EncodedSet;
+use super::fits;
+use super::model::{base_kind, load_model, texts};
 use super::model_files::{self, byte_progress, locator, ModelFiles};
 use super::objective::labeller::Labeller;
 use super::objective::labels::Labels;
-use super::objective::texts::Texts;
 use super::objective::write::Write;
 use super::objective::Objective;
 use super::passes::Passes;
 use super::rows;
-use crate::config::{Precision, Resolved, RunSettings, WeightsFrom};
+use crate::config::{Resolved, RunSettings};
 use crate::feed::{Dataset, Locator};
 use crate::provenance::sha256;
 use crate::task::{Example, Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
-use crate::{check, device, precision, threads, usage};
+use crate::{device, precision, threads};
 use aflora_core::{Method, Tuner};
 use aflora_models::adapter_folder::BaseModel;
-use aflora_models::weights::{self, LoadReport};
-use aflora_models::{AdaptedModel, Backbone, Options, TextEncoder};
+use aflora_models::weights::LoadReport;
+use aflora_models::{AdaptedModel, Backbone, TextEncoder};
 use aflora_record::provenance::DataFile;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
-use tch::{Device, Kind};
+use tch::Device;
 
 /// A run that can start.
 #[derive(Debug)]
@@ -81,31 +82,18 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     let locator = locator(resolved);
     let files = model_files::find(resolved, &locator, None, true, progress)?;
     let method = resolved.method.build()?;
-    let shapes = check::model(resolved, &files)?;
-    let work = precision::rows_times_weights(shapes.backbone(), config.batch_size);
+    let shapes = fits::model(resolved, &files)?;
+    let work = precision::rows_times_weights(shapes.backbone.as_ref(), config.batch_size);
     shapes.accept(resolved, method.as_ref())?;
     let dataset = load_examples(&resolved.task, &locator, &config, progress)?;
 
     tch::manual_seed(config.seed as i64);
     let base = base_kind(resolved, method.as_ref(), device, || Ok(work))?;
-    if resolved.model.weights == WeightsFrom::Pretrained {
-        weights::check_size(&files.folder, &files.config)?;
-    }
-    let backbone = build_model(resolved, &files, device, base)?;
-    let loaded = match resolved.model.weights {
-        WeightsFrom::Pretrained => {
-            let report = resolved.task.with_class_names(|classes| {
-                weights::load_for(backbone.as_ref(), &files.folder, classes)
-            })?;
-            weights::initialise(backbone.as_ref(), &report.new, config.seed);
-            report
-        }
-        WeightsFrom::Random => weights::initialise_all(backbone.as_ref(), config.seed),
-    };
+    let (backbone, loaded) = load_model(resolved, &files, device, base, true)?;
     let data = dataset.files.clone();
     let (objective, vocab_size) =
         encode(dataset, resolved, &files, backbone.as_ref(), device, progress)?;
-    check::vocabulary_fits(&files, vocab_size, backbone.as_ref())?;
+    fits::vocabulary(&files, vocab_size, backbone.as_ref())?;
     let targets = resolved.model.targets();
     let modules = &resolved.model.train_modules;
     let model = AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base, config.seed)?;
@@ -128,67 +116,6 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
 /// Updates an epoch over so many rows.
 pub(crate) fn steps_per_epoch(rows: usize, config: &RunSettings) -> u64 {
     rows.div_ceil(config.batch_size).div_ceil(config.accumulate) as u64
-}
-
-/// The model of a configuration, its weights neither loaded nor initialised.
-pub fn build_model(
-    resolved: &Resolved,
-    files: &ModelFiles,
-    device: Device,
-    base: Kind,
-) -> Result<Box<dyn Backbone>> {
-    let options = Options {
-        device,
-        base,
-        train_modules: resolved.model.train_modules.clone(),
-        checkpointing: resolved.model.gradient_checkpointing,
-    };
-    let kind = &resolved.model.backbone;
-    Ok(aflora_models::build(kind, &files.config, resolved.task.head(), &options)?)
-}
-
-/// The [model](build_model) without its weights: it can be looked at alone.
-pub fn build_shapes(resolved: &Resolved, files: &ModelFiles) -> Result<Box<dyn Backbone>> {
-    aflora_models::shapes_only(|| build_model(resolved, files, Device::Cpu, Kind::Float))
-}
-
-/// Whether the method trains weights of the model itself.
-pub fn trains_weights(method: &dyn Method) -> bool {
-    ["layer.weight", "layer.bias"].iter().any(|name| method.trains(name))
-}
-
-/// Refuses a precision that the method cannot train in.
-///
-/// # Errors
-/// The method trains the model's own weights, and bf16 is asked for.
-pub(crate) fn check_precision(resolved: &Resolved, method: &dyn Method) -> Result<()> {
-    if trains_weights(method) && resolved.run.precision == Precision::Bf16 {
-        usage!(
-            "the method `{}` trains the model's own weights, whose updates bf16 would round away; \
-             set precision=fp32, or leave it out",
-            method.name()
-        );
-    }
-    Ok(())
-}
-
-/// The frozen weights' kind, as the run has it. A method that trains the model's own weights has
-/// them in single precision; for others `work` may be asked for the size of the model's products
-/// ([`precision::choose`]).
-///
-/// # Errors
-/// As [`check_precision`], and those of `work`.
-pub(crate) fn base_kind(
-    resolved: &Resolved,
-    method: &dyn Method,
-    device: Device,
-    work: impl FnOnce() -> Result<f64>,
-) -> Result<Kind> {
-    check_precision(resolved, method)?;
-    match resolved.run.precision {
-        Precision::Auto if trains_weights(method) => Ok(Kind::Float),
-        asked => precision::choose(asked, device, work),
-    }
 }
 
 /// The examples that a run uses.
@@ -244,12 +171,4 @@ fn encode(
         passes: Passes::new(eval_batch_size),
     };
     Ok((Box::new(objective), encoder.vocab_size()))
-}
-
-/// What makes tokens of a text task's examples.
-pub fn texts(resolved: &Resolved, files: &ModelFiles, backbone: &dyn Backbone) -> Result<Texts> {
-    let writer = backbone.writer().context("the model does not write")?;
-    let (task, tokens) = (&resolved.task, writer.tokens());
-    let (length, positions) = (resolved.run.max_length, backbone.about().max_positions);
-    Texts::new(&files.folder, task, tokens, length, positions)
 }

@@ -6,6 +6,7 @@
 
 use super::checkpoint::{self, Id, Moment};
 use super::course::{Course, LossTrend};
+use super::failure;
 use super::folder::RunFolder;
 use super::gradient_log::GradientLog;
 use super::health;
@@ -148,7 +149,7 @@ impl Loop<'_> {
         self.clock_at = Some(Instant::now());
         for update in updates.iter().skip(done as usize) {
             interrupt::check()?;
-            let step = memory::guarded(|| self.step(update));
+            let step = failure::guarded(|| self.step(update));
             let mut step = step.map_err(|e| memory::explain(e, self.resolved, self.run))?;
             self.after_step(&mut step)?;
             let completed = self.tuner.completed();
@@ -303,7 +304,7 @@ impl Loop<'_> {
     fn evaluate(&mut self, epoch: u64, progress: &mut dyn Progress) -> Result<()> {
         let step = self.tuner.completed();
         let started = Instant::now();
-        let found = memory::guarded(|| self.run.objective.evaluate(&self.run.model, progress))?;
+        let found = failure::guarded(|| self.run.objective.evaluate(&self.run.model, progress))?;
         let seconds = started.elapsed().as_secs_f64();
         for (split, lines) in &found.predictions {
             self.folder.write(&names::predictions(split, epoch), lines)?;

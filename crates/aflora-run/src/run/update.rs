@@ -6,7 +6,7 @@
 //! number of items of the whole update. An update is the same however it is cut, up to rounding (and to
 //! dropout, which draws anew in every pass).
 
-use super::memory::{self, Pass};
+use super::failure::{self, Pass};
 use super::objective::Objective;
 use aflora_core::{StepGraphs, StepReport, Tuner};
 use aflora_models::AdaptedModel;
@@ -72,7 +72,7 @@ impl Update {
             pass.set(Some(Pass::of(&batch.batch.input_ids)));
             batch
         });
-        memory::guarded(|| {
+        failure::guarded(|| {
             tuner.forward_backward(batches, items, graphs, |batch| objective.loss(model, batch))
         })
         .map_err(|error| match pass.get() {

@@ -170,11 +170,11 @@ impl TaskSpec {
                 tell("hold_out", "draws one evaluation split, of 1 to 99 percent".into());
             }
             // They become parts of paths and addresses.
-            if source.files.values().flat_map(|files| &files.0).any(|file| !is_below(file)) {
-                tell(
-                    "files",
-                    "must hold paths below the source's folder: no `..`, no leading `/`".into(),
-                );
+            for (split, files) in &source.files {
+                if !files.0.iter().all(|file| is_below(file)) {
+                    let words = "must lie below the source's folder: no `..`, no leading `/`";
+                    tell(&format!("files.{split}"), words.into());
+                }
             }
             if source.repo.as_deref().is_some_and(|repo| !is_repo(repo)) {
                 tell("repo", "must be `owner/name` on the hub".into());

@@ -1,0 +1,115 @@
+//! The model of a configuration: built, loaded, and what makes tokens of its texts.
+
+use super::model_files::ModelFiles;
+use super::objective::texts::Texts;
+use crate::config::{Precision, Resolved, WeightsFrom};
+use crate::{precision, usage};
+use aflora_core::Method;
+use aflora_models::weights::{self, LoadReport};
+use aflora_models::{Backbone, Options};
+use anyhow::{Context, Result};
+use tch::{Device, Kind};
+
+/// The model of a configuration, its weights neither loaded nor initialised.
+pub fn build_model(
+    resolved: &Resolved,
+    files: &ModelFiles,
+    device: Device,
+    base: Kind,
+) -> Result<Box<dyn Backbone>> {
+    let options = Options {
+        device,
+        base,
+        train_modules: resolved.model.train_modules.clone(),
+        checkpointing: resolved.model.gradient_checkpointing,
+    };
+    let kind = &resolved.model.backbone;
+    Ok(aflora_models::build(kind, &files.config, resolved.task.head(), &options)?)
+}
+
+/// The [model](build_model) without its weights: it can be looked at alone.
+pub fn build_shapes(resolved: &Resolved, files: &ModelFiles) -> Result<Box<dyn Backbone>> {
+    aflora_models::shapes_only(|| build_model(resolved, files, Device::Cpu, Kind::Float))
+}
+
+/// The model of a configuration with its weights, those of its checkpoint or random ones, and what
+/// loading them did. In a `fresh` one the head's classes are the task's, by their names; else a
+/// head is to come that was trained.
+///
+/// # Errors
+/// The model cannot be built, or its weights are missing, damaged, or another model's.
+pub fn load_model(
+    resolved: &Resolved,
+    files: &ModelFiles,
+    device: Device,
+    base: Kind,
+    fresh: bool,
+) -> Result<(Box<dyn Backbone>, LoadReport)> {
+    let (from, seed) = (resolved.model.weights, resolved.run.seed);
+    if from == WeightsFrom::Pretrained {
+        weights::check_size(&files.folder, &files.config)?;
+    }
+    let backbone = build_model(resolved, files, device, base)?;
+    let report = match from {
+        WeightsFrom::Pretrained => {
+            let (model, folder) = (backbone.as_ref(), &files.folder);
+            let report = match fresh {
+                true => resolved
+                    .task
+                    .with_class_names(|classes| weights::load_for(model, folder, classes))?,
+                false => weights::load(model, folder)?,
+            };
+            weights::initialise(model, &report.new, seed);
+            report
+        }
+        WeightsFrom::Random => weights::initialise_all(backbone.as_ref(), seed),
+    };
+    Ok((backbone, report))
+}
+
+/// Whether the method trains weights of the model itself.
+pub fn trains_weights(method: &dyn Method) -> bool {
+    ["layer.weight", "layer.bias"].iter().any(|name| method.trains(name))
+}
+
+/// Refuses a precision that the method cannot train in.
+///
+/// # Errors
+/// The method trains the model's own weights, and bf16 is asked for.
+pub fn check_precision(resolved: &Resolved, method: &dyn Method) -> Result<()> {
+    if trains_weights(method) && resolved.run.precision == Precision::Bf16 {
+        usage!(
+            "the method `{}` trains the model's own weights, whose updates bf16 would round away; \
+             set precision=fp32, or leave it out",
+            method.name()
+        );
+    }
+    Ok(())
+}
+
+/// The frozen weights' kind, as the run has it. A method that trains the model's own weights has
+/// them in single precision; for others `work` may be asked for the size of the model's products
+/// ([`precision::choose`]).
+///
+/// # Errors
+/// As [`check_precision`], and those of `work`.
+pub fn base_kind(
+    resolved: &Resolved,
+    method: &dyn Method,
+    device: Device,
+    work: impl FnOnce() -> Result<f64>,
+) -> Result<Kind> {
+    check_precision(resolved, method)?;
+    match resolved.run.precision {
+        Precision::Auto if trains_weights(method) => Ok(Kind::Float),
+        asked => precision::choose(asked, device, work),
+    }
+}
+
+/// What makes tokens of a text task's examples.
+pub fn texts(resolved: &Resolved, files: &ModelFiles, backbone: &dyn Backbone) -> Result<Texts> {
+    let writer = backbone.writer().context("the model does not write")?;
+    let (task, tokens) = (&resolved.task, writer.tokens());
+    let (length, positions) = (resolved.run.max_length, backbone.about().max_positions);
+    Texts::new(&files.folder, task, tokens, length, positions)
+}
