@@ -43,6 +43,9 @@ struct Checkpoint {
 #[derive(Default)]
 #[must_use]
 pub struct Checkpoints {
+    /// What the first segment read, where something that trains was before it: its graph goes on
+    /// from here.
+    source: Option<Tensor>,
     passed: Vec<Checkpoint>,
     /// Of the next segment's dropout; none where nothing is random.
     seed: Option<i64>,
@@ -62,7 +65,7 @@ impl Checkpoints {
             let drawn = Tensor::randint(i64::MAX / 2, [1], (Kind::Int64, Device::Cpu));
             drawn.int64_value(&[0])
         });
-        Checkpoints { passed: Vec::new(), seed }
+        Checkpoints { source: None, passed: Vec::new(), seed }
     }
 
     /// Whether there are none.
@@ -71,12 +74,15 @@ impl Checkpoints {
     }
 
     /// What `segment` makes of `x`, `[..]` to `[..]`, of which `x` alone is kept. `x` is the model's
-    /// input to its first segment, then what the segment before gave.
+    /// input to its first segment, which may come of what trains, then what the segment before gave.
     pub fn run(&mut self, x: &Tensor, segment: impl Fn(&Tensor) -> Tensor + 'static) -> Tensor {
         let seed = self.seed.map(|seed| seed + self.passed.len() as i64);
         let output = tch::no_grad(|| seeded(seed, x, &segment));
         let output = output.detach().set_requires_grad(true);
         let handle = output.shallow_clone();
+        if self.passed.is_empty() && x.requires_grad() {
+            self.source = Some(x.shallow_clone());
+        }
         self.passed.push(Checkpoint {
             input: x.detach(),
             output,
@@ -108,8 +114,9 @@ impl Checkpoints {
         for (i, checkpoint) in self.passed.into_iter().rev().enumerate() {
             // Nothing that follows depends on this segment: nor on those before it.
             let Some(gradient) = flowing.take().filter(Tensor::defined) else { break };
-            // Of the first segment's input no gradient is wanted: it is the frozen embeddings.
-            let input = checkpoint.input.set_requires_grad(i < first);
+            // Before the first segment, mostly, are frozen embeddings.
+            let flows = i < first || self.source.is_some();
+            let input = checkpoint.input.set_requires_grad(flows);
             let output =
                 tch::with_grad(|| seeded(checkpoint.seed, &input, checkpoint.segment.as_ref()));
             if !output.requires_grad() {
@@ -118,16 +125,15 @@ impl Checkpoints {
             // Its gradient is that of the output, times what flows into it: the chain rule.
             let root = output * gradient;
             let mut wanted = leaves.to_vec();
-            if i < first {
+            if flows {
                 wanted.push(&input);
             }
             let mut found = Tensor::f_run_backward(&[&root], &wanted, false, false)?;
-            flowing = if i < first { found.pop() } else { None };
-            tch::no_grad(|| {
-                for (sum, part) in sums.iter_mut().zip(found).filter(|(_, part)| part.defined()) {
-                    *sum = if sum.defined() { &*sum + part } else { part };
-                }
-            });
+            flowing = if flows { found.pop() } else { None };
+            add(&mut sums, found);
+        }
+        if let (Some(source), Some(gradient)) = (self.source, flowing.filter(Tensor::defined)) {
+            add(&mut sums, Tensor::f_run_backward(&[source * gradient], leaves, false, false)?);
         }
         Ok(sums)
     }
@@ -138,4 +144,13 @@ fn seeded(seed: Option<i64>, x: &Tensor, segment: &dyn Fn(&Tensor) -> Tensor) ->
         tch::manual_seed(seed);
     }
     segment(x)
+}
+
+/// Adds `found` to the gradients of the same leaves so far; undefined ones are none.
+fn add(sums: &mut [Tensor], found: Vec<Tensor>) {
+    tch::no_grad(|| {
+        for (sum, part) in sums.iter_mut().zip(found).filter(|(_, part)| part.defined()) {
+            *sum = if sum.defined() { &*sum + part } else { part };
+        }
+    });
 }

@@ -4,7 +4,7 @@ use crate::files;
 use aflora_models::adapter_folder::AdapterFolder;
 use aflora_models::generate::{GenerationSettings, ModelSettings, GENERATION_CONFIG};
 use aflora_models::weights::Checkpoint;
-use aflora_models::{shapes_only, TextEncoder, WriterOptions};
+use aflora_models::{shapes_only, Head, Options, TextEncoder};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -87,19 +87,17 @@ pub fn weight_index_seeds() -> Vec<Vec<u8>> {
     vec![files::join(&[index.to_vec(), tensors])]
 }
 
-/// A config.json, for its kind of model.
+/// A config.json, for its kind of model, with every head.
 pub fn model_config(bytes: &[u8]) {
     let folder = files::folder("model_config", &[("config.json", bytes)]);
     let path = folder.join("config.json");
     let kind = aflora_models::kind_of(&path).map_or("bert", |usual| usual.kind);
-    let built = shapes_only(|| match kind {
-        "bart" | "gpt2" | "gpt_neo" | "gptj" | "llama" => {
-            aflora_models::build_writer(kind, &path, &WriterOptions::new(Device::Cpu))
+    for head in [Head::Classes(2), Head::Score, Head::Language] {
+        let options = Options::new(Device::Cpu);
+        let built = shapes_only(|| aflora_models::build(kind, &path, head, &options));
+        if let Err(error) = built {
+            assert!(!error.to_string().is_empty());
         }
-        _ => aflora_models::build(kind, &path, 2, Device::Cpu),
-    });
-    if let Err(error) = built {
-        assert!(!error.to_string().is_empty());
     }
 }
 
@@ -126,7 +124,9 @@ pub fn adapter_folder(bytes: &[u8]) {
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
     let config = files::project().join("crates").join(FIXTURES).join("bert_classes/config.json");
-    let Ok(backbone) = aflora_models::build("bert", &config, 2, Device::Cpu) else { return };
+    let options = Options::new(Device::Cpu);
+    let built = aflora_models::build("bert", &config, Head::Classes(2), &options);
+    let Ok(backbone) = built else { return };
     if let Err(error) = adapter.attach(backbone, Kind::Float) {
         assert!(!error.to_string().is_empty());
     }
@@ -285,8 +285,9 @@ pub fn generation_config(bytes: &[u8]) {
             let settings = GenerationSettings::default().over(&said.settings);
             assert!(settings.validate().is_ok(), "{settings:?}");
         });
-        let options = WriterOptions::new(Device::Cpu);
-        let built = shapes_only(|| aflora_models::build_writer(kind, &path, &options).map(drop));
+        let options = Options::new(Device::Cpu);
+        let built = || aflora_models::build(kind, &path, Head::Language, &options).map(drop);
+        let built = shapes_only(built);
         for error in [read.err(), built.err()].into_iter().flatten() {
             assert!(!error.to_string().is_empty());
         }

@@ -1,6 +1,7 @@
 //! A backbone with adapters in it.
 
-use crate::backbone::{Backbone, Batch};
+use crate::backbone::{Backbone, Forward};
+use crate::batch::Batch;
 use crate::generate::{self, GenerationConfig};
 use crate::targets::Targets;
 use crate::weights::in_module;
@@ -8,7 +9,7 @@ use crate::{Error, Result};
 use aflora_core::adapter::{Layer, Role};
 use aflora_core::flops::{self, Flops, Products};
 use aflora_core::optim::Parameter;
-use aflora_core::{Adapter, Checkpoints, Method, Site};
+use aflora_core::{Adapter, Method, Site};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::{Kind, Tensor};
 
@@ -66,7 +67,7 @@ impl AdaptedModel {
             return Err(Error::Precision { method: method.name(), base });
         }
         let mut trained_modules: Vec<String> =
-            backbone.head().iter().map(|h| h.to_string()).collect();
+            backbone.about().head_modules.iter().map(|m| m.to_string()).collect();
         trained_modules.extend_from_slice(train_modules);
         let model = AdaptedModel { backbone, adapters, own_weights, trained_modules };
         model.check_train_modules(train_modules)?;
@@ -78,8 +79,8 @@ impl AdaptedModel {
         let names = self.backbone.var_store().variables();
         for module in modules {
             if !names.keys().any(|name| in_module(name, module)) {
-                let problem = format!("`{module}` in train_modules names no module of the model");
-                return Err(Error::Targets(problem));
+                let problem = format!("`{module}` names no module of the model");
+                return Err(Error::TrainModules(problem));
             }
         }
         Ok(())
@@ -107,18 +108,16 @@ impl AdaptedModel {
         in_modules || self.own_weights.iter().any(|own| own == name)
     }
 
-    /// Logits, fp32 (see [`Backbone::forward`]); `train` switches all dropout on.
-    pub fn forward(&self, batch: &Batch, train: bool) -> Result<Tensor> {
+    /// The logits of a batch, and what the backward pass goes through; `train` switches all dropout
+    /// on.
+    ///
+    /// # Errors
+    /// As [`Backbone::forward`].
+    pub fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
         for adapter in &self.adapters {
             lock(adapter).set_training(train);
         }
         self.backbone.forward(batch, train)
-    }
-
-    /// Checkpoints of the last training pass, for
-    /// the [`Loss`](aflora_core::Loss).
-    pub fn take_checkpoints(&self) -> Checkpoints {
-        self.backbone.take_checkpoints()
     }
 
     /// Writes on after each text of `batch`; gives the new tokens, without the end token.
@@ -129,8 +128,7 @@ impl AdaptedModel {
         for adapter in &self.adapters {
             lock(adapter).set_training(false);
         }
-        let writer = self.backbone.writer();
-        let writer = writer.ok_or_else(|| Error::Unbuilt("this model does not write".into()))?;
+        let writer = self.backbone.writer().ok_or_else(Error::does_not_write)?;
         generate::write(writer, batch, config)
     }
 
@@ -179,7 +177,7 @@ impl AdaptedModel {
     /// those that a checkpoint of the bare encoder lacks, which start at random.
     pub fn saved_modules(&self) -> Vec<String> {
         let mut modules = self.trained_modules.clone();
-        for module in self.backbone.new_modules() {
+        for module in self.backbone.about().new_modules {
             if !modules.iter().any(|m| m == module) {
                 modules.push(module.to_string());
             }

@@ -32,15 +32,13 @@ pub enum Error {
         /// What there is.
         known: String,
     },
-    /// A model does something else than the task wants.
-    #[error("models of the kind `{name}` {does}, but the task wants one that {wanted}: {known}")]
-    Purpose {
+    /// A model does not write, but the task wants text.
+    #[error(
+        "models of the kind `{name}` classify, but the task wants one that writes text: {known}"
+    )]
+    NoLanguageHead {
         /// The kind.
         name: String,
-        /// What its models do.
-        does: &'static str,
-        /// What the task wants.
-        wanted: &'static str,
         /// The kinds that do.
         known: String,
     },
@@ -81,6 +79,9 @@ pub enum Error {
     /// A target pattern selects nothing, or is no pattern.
     #[error("target modules: {0}")]
     Targets(String),
+    /// A module that is to train in full is none of the model's.
+    #[error("train_modules: {0}")]
+    TrainModules(String),
     /// A folder holds no tokenizer.
     #[error(
         "{path}: no tokenizer here: expected `tokenizer.json`, a SentencePiece `spm.model` or \
@@ -105,6 +106,12 @@ pub enum Error {
     /// Something is asked of a model that is not built for it.
     #[error("{0}")]
     Unbuilt(String),
+    /// A text, or one to be written, has more tokens than the model has positions.
+    #[error("{0}")]
+    Length(String),
+    /// The search for a text cannot be made.
+    #[error("generation: {0}")]
+    Generation(String),
     /// The model's forward pass failed.
     #[error("forward pass: {0}")]
     Forward(String),
@@ -117,6 +124,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Text is asked of a model without a language head.
+    pub(crate) fn does_not_write() -> Error {
+        Error::Unbuilt("this model does not write".into())
+    }
+
     /// An [`Error::Io`] at `path`, for `map_err`.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
         move |source| Error::Io { path: path.to_path_buf(), source }

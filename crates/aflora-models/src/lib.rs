@@ -1,10 +1,10 @@
 //! Backbones, and the injection of adapters into them.
 //!
-//! * [`backbone`]: what a model must tell and do to be fine-tuned
-//! * [`deberta`]: DeBERTa-v2 and v3, ours
-//! * [`llama`], [`gpt`]: decoders, ours, on what `causal` shares
-//! * [`bart`]: an encoder-decoder, ours
-//! * [`rust_bert`]: rust-bert's models as backbones, a wrapper of a few lines each
+//! * [`backbone`]: what a model must tell and do to be fine-tuned; `registry`: the kinds there are
+//! * `bodies`: the networks: DeBERTa-v2 and v3, decoders, an encoder-decoder, all ours; rust-bert's
+//!   models, a wrapper of a few lines each
+//! * `heads`: what makes answers of a body's hidden states
+//! * `nn`: parts that bodies of several kinds are made of
 //! * [`generate`]: writing text, a token at a time
 //! * [`targets`]: which linear layers get an adapter
 //! * [`adapted`]: a backbone with adapters in it
@@ -17,28 +17,26 @@
 
 #![deny(unsafe_code)]
 
-mod activation;
 pub mod adapted;
 pub mod adapter_folder;
 pub mod backbone;
-pub mod bart;
-mod causal;
+mod batch;
+mod bodies;
 mod claims;
 mod companions;
 mod config_file;
-pub mod deberta;
 mod error;
 pub mod foreign;
 mod foreign_file;
 pub mod generate;
-pub mod gpt;
+mod heads;
 mod json;
-mod layers;
-pub mod llama;
 #[allow(unsafe_code)]
 pub mod mapped;
 pub mod merged;
-pub mod rust_bert;
+mod nn;
+mod options;
+mod registry;
 mod said;
 pub mod targets;
 pub mod tokenizer;
@@ -46,10 +44,11 @@ pub mod weights;
 mod written;
 
 pub use adapted::AdaptedModel;
-pub use backbone::{
-    build, build_writer, check_kind, kind_of, kinds, shapes_only, Backbone, Batch,
-    InjectableLinear, Purpose, Usual, WriterOptions,
-};
+pub use backbone::{shapes_only, About, Backbone, Forward, Frame, InjectableLinear};
+pub use batch::Batch;
 pub use error::{Error, Result};
+pub use heads::Head;
+pub use options::Options;
+pub use registry::{build, check_kind, kind_of, kinds, Usual};
 pub use targets::{Pattern, Targets};
 pub use tokenizer::TextEncoder;

@@ -4,6 +4,7 @@
 //! sequence-to-sequence models), rust-bert with the model's own type; neither needs to know of adapters.
 
 use crate::adapted::AdaptedModel;
+use crate::registry::class_in_transformers;
 use crate::written::{write_safetensors, write_whole};
 use crate::{companions, json, Error, Result};
 use serde_json::{json, Map, Value};
@@ -22,24 +23,6 @@ pub enum Answers<'a> {
     /// Text.
     Text,
 }
-
-/// The class of transformers that a model is opened with, by its `model_type`: of models that
-/// classify, and of those that write.
-const CLASSES: [(&str, &str); 13] = [
-    ("albert", "AlbertForSequenceClassification"),
-    ("bart", "BartForConditionalGeneration"),
-    ("bert", "BertForSequenceClassification"),
-    ("camembert", "CamembertForSequenceClassification"),
-    ("deberta-v2", "DebertaV2ForSequenceClassification"),
-    ("distilbert", "DistilBertForSequenceClassification"),
-    ("electra", "ElectraForSequenceClassification"),
-    ("gpt2", "GPT2LMHeadModel"),
-    ("gpt_neo", "GPTNeoForCausalLM"),
-    ("gptj", "GPTJForCausalLM"),
-    ("llama", "LlamaForCausalLM"),
-    ("roberta", "RobertaForSequenceClassification"),
-    ("xlm-roberta", "XLMRobertaForSequenceClassification"),
-];
 
 /// Keys of a config.json that tell of the folder it came from: the version that wrote that one,
 /// its name, and code beside it, which is not copied.
@@ -68,8 +51,9 @@ pub fn save(
     keys.retain(|key, _| !ELSEWHERE.contains(&key.as_str()));
     // Without it nobody knows what the folder holds.
     let model_type = keys.entry("model_type").or_insert_with(|| kind.into()).clone();
-    match CLASSES.iter().find(|(name, _)| model_type == *name) {
-        Some((_, class)) => keys.insert("architectures".into(), json!([class])),
+    let model_type = model_type.as_str().unwrap_or_default();
+    match class_in_transformers(model_type, model.backbone().about().head) {
+        Some(class) => keys.insert("architectures".into(), json!([class])),
         None => keys.remove("architectures"),
     };
     for key in ["dtype", "torch_dtype"] {
@@ -80,7 +64,7 @@ pub fn save(
     let mut weights = weights(model);
     // A reader that is told that they are not one starts those anew that it does not find.
     if keys.get("tie_word_embeddings") == Some(&json!(false)) {
-        for (name, others) in model.backbone().tied() {
+        for (name, others) in model.backbone().about().tied {
             for other in *others {
                 let shared = weights[*name].shallow_clone();
                 weights.entry(other.to_string()).or_insert(shared);
@@ -130,17 +114,4 @@ fn weights(model: &AdaptedModel) -> BTreeMap<String, Tensor> {
         }
         weights
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{kinds, Purpose};
-
-    #[test]
-    fn every_kind_has_its_class_in_transformers() {
-        for kind in [kinds(Purpose::Classify), kinds(Purpose::Write)].concat() {
-            assert!(CLASSES.iter().any(|(name, _)| *name == kind), "{kind}");
-        }
-    }
 }

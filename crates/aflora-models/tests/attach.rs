@@ -4,8 +4,8 @@ mod common;
 
 use aflora_core::adapter::{Layer, MethodConfig, TensorSpec};
 use aflora_core::{Adapter, Method, Site};
-use aflora_models::{shapes_only, AdaptedModel, Backbone, Pattern, Targets};
-use common::{fixture, writers};
+use aflora_models::{shapes_only, AdaptedModel, Backbone, Head, Pattern, Targets};
+use common::{cpu, fixture, writers};
 use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
@@ -56,7 +56,7 @@ fn seen(backbone: Box<dyn Backbone>) -> Vec<Layer> {
 
 #[test]
 fn a_method_sees_weights_and_biases_however_they_are_stored() {
-    let (backbone, _) = writers::load("gpt2", "gpt2", &writers::cpu());
+    let (backbone, _) = writers::load("gpt2", "gpt2", &cpu());
     let stored = backbone.var_store().variables();
     let layers = seen(backbone);
     assert!(layers.len() > 4);
@@ -73,7 +73,7 @@ fn a_method_sees_weights_and_biases_however_they_are_stored() {
 #[test]
 fn of_a_model_of_shapes_a_method_sees_no_values() {
     let config = fixture("writers/gpt2/config.json");
-    let build = || aflora_models::build_writer("gpt2", &config, &writers::cpu()).unwrap();
+    let build = || aflora_models::build("gpt2", &config, Head::Language, &cpu()).unwrap();
     let layers = seen(shapes_only(build));
     assert!(layers.len() > 4);
     assert!(layers.iter().all(|layer| layer.weight.is_none() && layer.bias.is_none()));

@@ -2,16 +2,21 @@
 
 mod common;
 
-use aflora_models::{build, build_writer, shapes_only, weights, Backbone, WriterOptions};
-use common::{batch, fixture, loss, relative, tensors};
+use aflora_models::{build, shapes_only, weights, Backbone, Batch, Head, Options};
+use common::{batch, cpu, fixture, head, loss, relative, tensors};
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 const LIMIT: f64 = 1e-5;
 
-fn load(name: &str, kind: &str, labels: i64) -> (Box<dyn Backbone>, BTreeMap<String, Tensor>) {
+fn load(
+    name: &str,
+    kind: &str,
+    labels: i64,
+    options: &Options,
+) -> (Box<dyn Backbone>, BTreeMap<String, Tensor>) {
     let folder = fixture("models").join(name);
-    let model = build(kind, &folder.join("config.json"), labels, Device::Cpu).unwrap();
+    let model = build(kind, &folder.join("config.json"), head(labels), options).unwrap();
     let report = weights::load(model.as_ref(), &folder).unwrap();
     assert_eq!((report.new.len(), report.unused.len()), (0, 0), "{report:?}");
     (model, tensors(&format!("models/{name}/io.safetensors")))
@@ -19,10 +24,10 @@ fn load(name: &str, kind: &str, labels: i64) -> (Box<dyn Backbone>, BTreeMap<Str
 
 /// The largest relative errors of the logits and of the gradients.
 fn compare(name: &str, kind: &str, labels: i64) -> (f64, f64) {
-    let (model, io) = load(name, kind, labels);
+    let (model, io) = load(name, kind, labels, &cpu());
     let mut of_logits: f64 = 0.0;
     for i in 0..3 {
-        let logits = model.forward(&batch(&io, i), false).unwrap();
+        let logits = model.forward(&batch(&io, i), false).unwrap().logits;
         of_logits = of_logits.max(relative(&logits, &io[&format!("batch{i}.logits")]));
         let loss = loss(&logits, &io[&format!("batch{i}.labels")]);
         of_logits = of_logits.max(relative(&loss, &io[&format!("batch{i}.loss")]));
@@ -31,7 +36,7 @@ fn compare(name: &str, kind: &str, labels: i64) -> (f64, f64) {
     for variable in variables.values() {
         let _ = variable.set_requires_grad(true);
     }
-    let logits = model.forward(&batch(&io, 2), false).unwrap();
+    let logits = model.forward(&batch(&io, 2), false).unwrap().logits;
     loss(&logits, &io["batch2.labels"]).backward();
     let golden: Vec<(&str, &Tensor)> =
         io.iter().filter_map(|(key, t)| Some((key.strip_prefix("grad.")?, t))).collect();
@@ -104,20 +109,133 @@ fn albert_agrees_with_its_shared_block() {
     agrees("albert", "albert", 1);
 }
 
+const DECODERS: [(&str, i64); 4] = [("llama", 3), ("gpt2", 2), ("gpt_neo", 1), ("gptj", 2)];
+
+#[test]
+fn decoders_classify_by_the_last_token_that_is_no_padding() {
+    for (name, labels) in DECODERS {
+        agrees(name, name, labels);
+    }
+}
+
+#[test]
+fn decoders_classify_texts_that_are_padded_on_the_left() {
+    for (name, labels) in DECODERS {
+        let (model, io) = load(name, name, labels, &cpu());
+        let get = |key: &str| io[&format!("left.{key}")].shallow_clone();
+        let batch = Batch::new(get("input_ids"), get("attention_mask"));
+        let logits = model.forward(&Batch { left_padded: true, ..batch }, false).unwrap().logits;
+        let error = relative(&logits, &get("logits"));
+        assert!(error < LIMIT, "{name}: {error:e}");
+    }
+}
+
+#[test]
+fn bart_classifies_by_its_last_end_token() {
+    agrees("bart", "bart", 3);
+}
+
+#[test]
+fn a_text_without_an_end_token_is_classified_by_its_last_token() {
+    let (model, io) = load("bart", "bart", 3, &cpu());
+    let given = batch(&io, 1);
+    let plain = Tensor::full_like(&given.input_ids, 7);
+    let without = given.input_ids.where_self(&given.input_ids.ne(2), &plain);
+    let logits = |ids: &Tensor, mask: &Tensor| {
+        let batch = Batch::new(ids.shallow_clone(), mask.shallow_clone());
+        model.forward(&batch, false).unwrap().logits
+    };
+    let together = logits(&without, &given.attention_mask);
+    for row in 0..3 {
+        let length = given.attention_mask.get(row).sum(Kind::Int64).int64_value(&[]);
+        let alone = without.get(row).narrow(0, 0, length).unsqueeze(0);
+        let alone = logits(&alone, &alone.ones_like());
+        assert!(relative(&together.get(row), &alone.get(0)) < LIMIT, "row {row}");
+    }
+    assert!(relative(&together, &logits(&given.input_ids, &given.attention_mask)) > 0.01);
+}
+
+/// Every model with a head for labels, with the logits that it gives.
+const CLASSIFIERS: [(&str, &str, i64); 11] = [
+    ("albert", "albert", 1),
+    ("bart", "bart", 3),
+    ("bert_eps", "bert", 2),
+    ("deberta_v3", "deberta-v2", 2),
+    ("distilbert", "distilbert", 3),
+    ("electra", "electra", 2),
+    ("roberta", "roberta", 2),
+    ("llama", "llama", 3),
+    ("gpt2", "gpt2", 2),
+    ("gpt_neo", "gpt_neo", 1),
+    ("gptj", "gptj", 2),
+];
+
+#[test]
+fn a_bf16_base_is_made_in_bf16_with_its_head_in_single_precision() {
+    for (name, kind, labels) in CLASSIFIERS {
+        let options =
+            Options { base: Kind::BFloat16, train_modules: vec!["no_such_module".into()], ..cpu() };
+        let (model, io) = load(name, kind, labels, &options);
+        let heads = model.about().head_modules;
+        assert!(!heads.is_empty(), "{name}");
+        // The same as what was loaded whole, and cast.
+        let (whole, _) = load(name, kind, labels, &cpu());
+        let whole = whole.var_store().variables();
+        for (weight, found) in model.var_store().variables() {
+            let head = heads.iter().any(|module| weights::in_module(&weight, module));
+            let kind = if head { Kind::Float } else { Kind::BFloat16 };
+            assert_eq!(found, whole[&weight].to_kind(kind), "{name}: {weight}");
+            assert_eq!(found.kind(), kind, "{name}: {weight}");
+        }
+        let logits = model.forward(&batch(&io, 0), false).unwrap().logits;
+        assert_eq!(logits.kind(), Kind::Float, "{name}");
+        let error = relative(&logits, &io["batch0.logits"]);
+        assert!(error < 0.1, "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_module_that_trains_is_made_in_single_precision() {
+    let train_modules = vec!["bert.pooler".to_string()];
+    let options = Options { base: Kind::BFloat16, train_modules, ..cpu() };
+    let (model, _) = load("bert_eps", "bert", 2, &options);
+    for (weight, found) in model.var_store().variables() {
+        let trains = weight.starts_with("bert.pooler.") || weight.starts_with("classifier.");
+        assert_eq!(found.kind() == Kind::Float, trains, "{weight}");
+    }
+}
+
+#[test]
+fn what_cannot_checkpoint_its_blocks_is_named() {
+    for (name, kind, labels) in CLASSIFIERS {
+        let config = fixture("models").join(name).join("config.json");
+        let options = Options { checkpointing: true, ..cpu() };
+        match build(kind, &config, head(labels), &options) {
+            Ok(model) => assert!(model.about().checkpoints, "{name}"),
+            Err(error) => {
+                let model = build(kind, &config, head(labels), &cpu()).unwrap();
+                assert!(!model.about().checkpoints, "{name}");
+                let error = error.to_string();
+                assert!(error.contains(&format!("is not built for `{kind}`")), "{error}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_bf16_base_stays_near_single_precision() {
     for (name, kind) in
         [("deberta_v3", "deberta-v2"), ("roberta", "roberta"), ("electra", "electra")]
     {
-        let (model, io) = load(name, kind, 2);
-        let exact = model.forward(&batch(&io, 0), false).unwrap();
+        let (model, io) = load(name, kind, 2, &cpu());
+        let exact = model.forward(&batch(&io, 0), false).unwrap().logits;
         tch::no_grad(|| {
             for variable in model.var_store().variables().into_values() {
                 let mut variable = variable;
                 variable.set_data(&variable.to_kind(Kind::BFloat16));
             }
         });
-        let rough = model.forward(&batch(&io, 0), false).unwrap();
+        let rough = model.forward(&batch(&io, 0), false).unwrap().logits;
         assert_eq!(rough.kind(), Kind::Float);
         let error = relative(&rough, &exact);
         println!("{name}: bf16 {error:.1e}");
@@ -130,11 +248,11 @@ fn a_bf16_base_stays_near_single_precision() {
 fn a_model_of_shapes_alone_is_the_model_and_its_large_weights_take_no_memory() {
     let of = |kind: &str, folder: &str| -> BTreeMap<String, Tensor> {
         let config = fixture(folder).join("config.json");
-        let options = WriterOptions::new(Device::Cpu);
-        let model = match folder.starts_with("writers") {
-            true => build_writer(kind, &config, &options),
-            false => build(kind, &config, 2, Device::Cpu),
+        let head = match folder.starts_with("writers") {
+            true => Head::Language,
+            false => Head::Classes(2),
         };
+        let model = build(kind, &config, head, &cpu());
         model.unwrap().var_store().variables().into_iter().collect()
     };
     for (kind, folder) in [
@@ -143,6 +261,7 @@ fn a_model_of_shapes_alone_is_the_model_and_its_large_weights_take_no_memory() {
         ("llama", "writers/llama"),
         ("gpt2", "writers/gpt2"),
         ("bart", "writers/bart"),
+        ("llama", "models/llama"),
     ] {
         let (whole, shapes) = (of(kind, folder), shapes_only(|| of(kind, folder)));
         let sizes = |model: &BTreeMap<String, Tensor>| -> Vec<(String, Vec<i64>)> {

@@ -1,12 +1,14 @@
-//! Checkpointed blocks of a decoder with adapters train as plain ones do.
+//! Checkpointed blocks, of decoders and of encoders, with adapters train as plain ones do.
 
 mod common;
 
 use aflora_core::adapter::MethodConfig;
 use aflora_core::optim::Gradients;
 use aflora_core::{Tuner, TunerConfig};
-use aflora_models::{AdaptedModel, Pattern, Targets, WriterOptions};
-use common::writers::{batch, cpu, load, loss, Io};
+use aflora_models::{build, weights, AdaptedModel, Batch, Head, Options, Pattern, Targets};
+use common::{cpu, fixture, head, tensors, writers};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Kind, Tensor};
 
@@ -16,68 +18,167 @@ fn alone() -> MutexGuard<'static, ()> {
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn adapted(options: &WriterOptions, dropout: f64) -> (AdaptedModel, Tuner, Io) {
-    let (model, io) = load("llama", "llama", options);
-    let names = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"].map(String::from);
-    let targets = Targets { target_modules: Pattern::Names(names.to_vec()), ..Default::default() };
+/// A model of `fixtures`, without dropout of its own, whose adapters are away from their start.
+struct Tiny {
+    model: AdaptedModel,
+    tuner: Tuner,
+    io: BTreeMap<String, Tensor>,
+    head: Head,
+}
+
+impl Tiny {
+    fn new((folder, kind): (&str, &str), method: &MethodConfig, options: &Options) -> Self {
+        let io = tensors(&format!("{folder}/io.safetensors"));
+        let head = match io.get("batch0.logits") {
+            Some(logits) => head(logits.size()[1]),
+            None => Head::Language,
+        };
+        let place = tempfile::tempdir().unwrap();
+        let config = place.path().join("config.json");
+        std::fs::write(&config, without_dropout(folder)).unwrap();
+        let backbone = build(kind, &config, head, options).unwrap();
+        weights::load(backbone.as_ref(), &fixture(folder)).unwrap();
+        let target_modules = Pattern::Regex(".*".into());
+        let targets = Targets { target_modules, ..Default::default() };
+        let method = method.build().unwrap();
+        let base = options.base;
+        let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &[], base, 3).unwrap();
+        // Away from the start, where B is zero and so is A's gradient.
+        for (i, parameter) in model.parameters().iter().enumerate() {
+            if method.adapts() {
+                tch::manual_seed(i as i64);
+                let mut leaf = parameter.leaf.detach();
+                let _ = leaf.normal_(0.0, 0.1);
+            }
+        }
+        let config = TunerConfig::default();
+        let tuner = Tuner::new(config, method.as_ref(), model.parameters(), 10, 10).unwrap();
+        Tiny { model, tuner, io, head }
+    }
+
+    fn batch(&self) -> Batch {
+        match self.head {
+            Head::Language => writers::batch(&self.io, "right"),
+            _ => common::batch(&self.io, 1),
+        }
+    }
+
+    /// A training pass's loss and gradients, and whether they went through checkpoints.
+    fn step(&self) -> (Tensor, Gradients, bool) {
+        let pass = self.model.forward(&self.batch(), true).unwrap();
+        let loss = match self.head {
+            Head::Language => writers::loss(&pass.logits, &self.io),
+            _ => common::loss(&pass.logits, &self.io["batch1.labels"]),
+        };
+        let checkpointed = !pass.checkpoints.is_empty();
+        let mut gradients = self.tuner.arena().buffer();
+        self.tuner.arena().add_gradients(&loss, pass.checkpoints, &mut gradients).unwrap();
+        (loss, gradients, checkpointed)
+    }
+}
+
+/// The config.json of a fixture with every dropout off.
+fn without_dropout(folder: &str) -> String {
+    let text = std::fs::read(fixture(folder).join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_slice(&text).unwrap();
+    for (key, value) in config.as_object_mut().unwrap() {
+        if key.contains("dropout") || key.ends_with("_pdrop") {
+            *value = 0.0.into();
+        }
+    }
+    for key in ["hidden_dropout_prob", "embd_pdrop", "attn_pdrop", "resid_pdrop"] {
+        config[key] = 0.0.into();
+    }
+    config.to_string()
+}
+
+/// LoRA with a dropout of its own.
+fn lora(dropout: f64) -> MethodConfig {
     let mut method = MethodConfig::defaults("lora").unwrap();
     if let MethodConfig::Lora(lora) = &mut method {
         lora.dropout = dropout;
     }
-    let method = method.build().unwrap();
-    let model = AdaptedModel::new(model, method.as_ref(), &targets, &[], options.base, 3).unwrap();
-    let tuner =
-        Tuner::new(TunerConfig::default(), method.as_ref(), model.parameters(), 10, 10).unwrap();
-    // Away from the start, where B is zero and so is A's gradient.
-    for (i, parameter) in model.parameters().iter().enumerate() {
-        tch::manual_seed(i as i64);
-        let mut leaf = parameter.leaf.detach();
-        let _ = leaf.normal_(0.0, 0.1);
-    }
-    (model, tuner, io)
+    method
 }
+
+const MODELS: [(&str, &str); 9] = [
+    ("writers/llama", "llama"),
+    ("writers/gpt_neo", "gpt_neo"),
+    ("models/llama", "llama"),
+    ("models/gpt2", "gpt2"),
+    ("models/deberta_v3", "deberta-v2"),
+    ("models/deberta_v2_conv", "deberta-v2"),
+    ("models/deberta_own_projections", "deberta-v2"),
+    ("models/deberta_c2p", "deberta-v2"),
+    ("models/deberta_absolute", "deberta-v2"),
+];
 
 #[test]
 fn checkpointed_blocks_give_the_very_gradients() {
     let _alone = alone();
-    let gradients = |checkpointing| {
-        let (model, tuner, io) = adapted(&WriterOptions { checkpointing, ..cpu() }, 0.0);
-        let loss = loss(&model.forward(&batch(&io, "right"), true).unwrap(), &io);
-        let checkpoints = model.take_checkpoints();
-        assert_eq!(checkpoints.is_empty(), !checkpointing);
-        let mut gradients = tuner.arena().buffer();
-        tuner.arena().add_gradients(&loss, checkpoints, &mut gradients).unwrap();
-        (gradients.flat().shallow_clone(), loss)
-    };
-    assert_eq!(gradients(true), gradients(false));
+    for model in MODELS {
+        let gradients = |checkpointing, base| {
+            let options = Options { checkpointing, base, ..cpu() };
+            let (loss, gradients, checkpointed) = Tiny::new(model, &lora(0.0), &options).step();
+            assert_eq!(checkpointed, checkpointing, "{model:?}");
+            (gradients.flat().shallow_clone(), loss)
+        };
+        for base in [Kind::Float, Kind::BFloat16] {
+            let plain = gradients(false, base);
+            assert!(plain.0.abs().sum(Kind::Double).double_value(&[]) > 0.0, "{model:?}");
+            assert_eq!(gradients(true, base), plain, "{model:?}, {base:?}");
+        }
+    }
+}
+
+#[test]
+fn what_stands_before_the_blocks_trains_through_checkpoints_too() {
+    let _alone = alone();
+    for model in MODELS {
+        // LLaMA has no biases.
+        let methods = match model.1 {
+            "llama" => &["full"][..],
+            _ => &["full", "bitfit"],
+        };
+        for method in methods.iter().map(|name| MethodConfig::defaults(name).unwrap()) {
+            let gradients = |checkpointing| {
+                let tiny = Tiny::new(model, &method, &Options { checkpointing, ..cpu() });
+                tiny.step().1.flat().shallow_clone()
+            };
+            let (plain, found) = (gradients(false), gradients(true));
+            // What all blocks share has a gradient of several terms: their order differs.
+            let error = common::relative(&found, &plain);
+            assert!(error < 1e-6, "{model:?}, {method:?}: {error:e}");
+        }
+    }
 }
 
 #[test]
 fn checkpointed_blocks_draw_the_adapters_dropout_once() {
     let _alone = alone();
     // A dropped input has a gradient of zero in A: the same ones in both runs of a block.
-    let options = WriterOptions { checkpointing: true, ..cpu() };
-    let (model, tuner, io) = adapted(&options, 0.5);
-    let step = |seed| {
-        tch::manual_seed(seed);
-        let loss = loss(&model.forward(&batch(&io, "right"), true).unwrap(), &io);
-        let mut gradients = tuner.arena().buffer();
-        let checkpoints = model.take_checkpoints();
-        tuner.arena().add_gradients(&loss, checkpoints, &mut gradients).unwrap();
-        (loss, gradients)
-    };
-    let of = |(loss, gradients): (Tensor, Gradients)| (loss, gradients.flat().shallow_clone());
-    assert_eq!(of(step(5)), of(step(5)));
-    assert_ne!(step(5).0, step(6).0);
-    // The gradient is the loss's: a small step along it lowers the same draw's loss.
-    let (before, gradients) = step(5);
-    tch::no_grad(|| {
-        for (role, group) in tuner.arena().groups() {
-            let mut values = group.values().shallow_clone();
-            values -= gradients.get(role).unwrap() * 1e-4;
-        }
-    });
-    let norm = gradients.flat().square().sum(Kind::Double).double_value(&[]);
-    let fell = before.double_value(&[]) - step(5).0.double_value(&[]);
-    assert!((fell / (1e-4 * norm) - 1.0).abs() < 0.05, "{fell} against {}", 1e-4 * norm);
+    let options = Options { checkpointing: true, ..cpu() };
+    for model in [("writers/llama", "llama"), ("models/deberta_v3", "deberta-v2")] {
+        let tiny = Tiny::new(model, &lora(0.5), &options);
+        let step = |seed| {
+            tch::manual_seed(seed);
+            let (loss, gradients, _) = tiny.step();
+            (loss, gradients)
+        };
+        let of = |(loss, gradients): (Tensor, Gradients)| (loss, gradients.flat().shallow_clone());
+        assert_eq!(of(step(5)), of(step(5)));
+        assert_ne!(step(5).0, step(6).0);
+        // The gradient is the loss's: a small step along it lowers the same draw's loss.
+        let (before, gradients) = step(5);
+        let norm = gradients.flat().square().sum(Kind::Double).double_value(&[]);
+        let rate = 1e-3 / norm;
+        tch::no_grad(|| {
+            for (role, group) in tiny.tuner.arena().groups() {
+                let mut values = group.values().shallow_clone();
+                values -= gradients.get(role).unwrap() * rate;
+            }
+        });
+        let fell = before.double_value(&[]) - step(5).0.double_value(&[]);
+        assert!((fell / (rate * norm) - 1.0).abs() < 0.05, "{fell} against {}", rate * norm);
+    }
 }

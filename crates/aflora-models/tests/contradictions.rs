@@ -6,11 +6,11 @@ mod common;
 use aflora_core::adapter::{LoraConfig, MethodConfig};
 use aflora_models::merged::{self, Answers};
 use aflora_models::weights::{self, LoadReport};
-use aflora_models::{build, build_writer, shapes_only, Backbone, Pattern};
+use aflora_models::{build, shapes_only, Backbone, Head, Pattern};
 use common::adapters::trained;
 use common::log::logged;
-use common::writers::{batch, cpu, load};
-use common::{fixture, relative, tensors};
+use common::writers::{batch, load};
+use common::{cpu, fixture, relative, tensors};
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,7 +37,8 @@ fn changed(from: &str, keys: Value, change: impl FnOnce(&mut Tensors)) -> TempDi
 }
 
 fn writer(kind: &str, folder: &Path) -> (Box<dyn Backbone>, Result<LoadReport, String>) {
-    let build = || build_writer(kind, &folder.join("config.json"), &cpu()).unwrap();
+    let config = folder.join("config.json");
+    let build = || build(kind, &config, Head::Language, &cpu()).unwrap();
     let model = build();
     let report = weights::load(model.as_ref(), folder).map_err(|error| error.to_string());
     let checked = weights::check_for(shapes_only(build).as_ref(), folder, &[]);
@@ -47,7 +48,8 @@ fn writer(kind: &str, folder: &Path) -> (Box<dyn Backbone>, Result<LoadReport, S
 }
 
 fn classifier(folder: &Path, classes: &[&[&str]]) -> (Box<dyn Backbone>, LoadReport) {
-    let build = || build("bert", &folder.join("config.json"), 2, Device::Cpu).unwrap();
+    let config = folder.join("config.json");
+    let build = || build("bert", &config, Head::Classes(2), &cpu()).unwrap();
     let model = build();
     let report = weights::load_for(model.as_ref(), folder, classes).unwrap();
     weights::check_for(shapes_only(build).as_ref(), folder, classes).unwrap();
@@ -66,7 +68,7 @@ fn words_and_a_head_of_other_values_are_kept_apart_as_in_transformers() {
     let io = tensors("writers/llama/io.safetensors");
     let right = batch(&io, "right");
     let mask = right.attention_mask.unsqueeze(2);
-    let logits = model.forward(&right, false).unwrap();
+    let logits = model.forward(&right, false).unwrap().logits;
     assert!(relative(&(logits * &mask), &(&io["right.logits"] * &mask)) < 1e-5);
     assert!(!model.var_store().variables()["lm_head.weight"].requires_grad());
 
@@ -85,8 +87,11 @@ fn words_and_a_head_of_other_values_are_kept_apart_as_in_transformers() {
         let right = batch(&io, "right");
         let bias = plain.var_store().variables().get("final_logits_bias").map(Tensor::copy);
         let bias = bias.unwrap_or_else(|| Tensor::zeros([1], (Kind::Float, Device::Cpu)));
-        let expected = (plain.forward(&right, false).unwrap() - &bias) * 2.0 + bias;
-        assert!(relative(&model.forward(&right, false).unwrap(), &expected) < 1e-5, "{name}");
+        let expected = (plain.forward(&right, false).unwrap().logits - &bias) * 2.0 + bias;
+        assert!(
+            relative(&model.forward(&right, false).unwrap().logits, &expected) < 1e-5,
+            "{name}"
+        );
     }
     // The same values again are no contradiction.
     let same = |weights: &mut Tensors| {
@@ -109,8 +114,8 @@ fn a_head_that_is_not_tied_is_read_and_missed() {
     assert_eq!(report.unwrap().unused, [""; 0]);
     let (plain, io) = load("gpt2", "gpt2", &cpu());
     let right = batch(&io, "right");
-    let expected = plain.forward(&right, false).unwrap() * 0.5;
-    assert!(relative(&model.forward(&right, false).unwrap(), &expected) < 1e-5);
+    let expected = plain.forward(&right, false).unwrap().logits * 0.5;
+    assert!(relative(&model.forward(&right, false).unwrap().logits, &expected) < 1e-5);
     let (_, report) = writer("gpt2", changed("writers/gpt2", untied, |_| {}).path());
     assert!(report.unwrap_err().contains("`lm_head.weight` is missing"));
 }
@@ -194,7 +199,7 @@ fn of_an_old_and_a_new_key_the_one_counts_that_counts_in_transformers() {
     let logits = |keys: Value| {
         let folder = changed("writers/llama", keys, |_| {});
         let io = tensors("writers/llama/io.safetensors");
-        writer("llama", folder.path()).0.forward(&batch(&io, "right"), false).unwrap()
+        writer("llama", folder.path()).0.forward(&batch(&io, "right"), false).unwrap().logits
     };
     let two = logits(json!({ "rope_parameters": linear(2.0) }));
     let log = logged(|| {
@@ -281,7 +286,7 @@ fn a_head_in_another_order_of_labels_is_put_into_the_tasks_by_name() {
     let logits = |zero: &str, one: &str| {
         let folder = changed("bert_classes", labels(zero, one), |_| {});
         let (model, report) = classifier(folder.path(), classes);
-        (model.forward(&common::batch(&io, 0), false).unwrap(), report)
+        (model.forward(&common::batch(&io, 0), false).unwrap().logits, report)
     };
     let (same, _) = logits("NEGATIVE", "POSITIVE");
     assert!(relative(&same, golden) < 1e-5);
@@ -314,7 +319,8 @@ fn names_behind_a_wrapper_are_read_and_foreign_ones_told() {
     let (_, report) = classifier(averaged.path(), &[]);
     assert_eq!((report.loaded, report.unused), (41, vec!["n_averaged".to_string()]));
     let folder = renamed(&|name| format!("student.{name}"));
-    let model = build("bert", &folder.path().join("config.json"), 2, Device::Cpu).unwrap();
+    let model =
+        build("bert", &folder.path().join("config.json"), Head::Classes(2), &cpu()).unwrap();
     let error = weights::load(model.as_ref(), folder.path()).unwrap_err().to_string();
     let expected =
         "its tensors have other names: it has `student.bert.embeddings.LayerNorm.bias`, ";
@@ -330,18 +336,21 @@ fn a_special_id_that_is_no_token_is_none_or_refused_by_name() {
     assert_eq!((tokens.pad, &tokens.eos[..]), (None, &[2][..]));
     let beyond = json!({ "pad_token_id": 80, "eos_token_id": [2, 81] });
     let folder = changed("writers/llama", beyond, |_| {});
-    let words = logged(|| drop(build_writer("llama", &folder.path().join("config.json"), &cpu())));
+    let words =
+        logged(|| drop(build("llama", &folder.path().join("config.json"), Head::Language, &cpu())));
     for told in ["config.json: `pad_token_id` is 80", "config.json: `eos_token_id` is 81"] {
         let expected = format!("{told}, which is not among the model's 80 tokens: it is left out");
         assert!(words.contains(&expected), "{words}");
     }
     let key = "decoder_start_token_id";
     let folder = changed("writers/bart", json!({ key: 80 }), |_| {});
-    let error = build_writer("bart", &folder.path().join("config.json"), &cpu()).unwrap_err();
+    let error =
+        build("bart", &folder.path().join("config.json"), Head::Language, &cpu()).unwrap_err();
     let expected = format!("`{key}` is 80, which is not among the model's 80 tokens");
     assert!(error.to_string().contains(&expected), "{error}");
     let folder = changed("writers/bart", json!({ "decoder_start_token_id": -1 }), |_| {});
-    let error = build_writer("bart", &folder.path().join("config.json"), &cpu()).unwrap_err();
+    let error =
+        build("bart", &folder.path().join("config.json"), Head::Language, &cpu()).unwrap_err();
     assert!(error.to_string().contains("`decoder_start_token_id` is missing"), "{error}");
 }
 
@@ -354,12 +363,12 @@ fn numbers_that_python_reads_in_a_config_are_read() {
     let odd = floats.replacen('{', "\u{feff}{\"limit\": -Infinity, \"mean\": [NaN],", 1);
     assert!(floats != text && odd != floats);
     fs::write(&path, odd).unwrap();
-    let model = build("bert", &path, 2, Device::Cpu).unwrap();
+    let model = build("bert", &path, Head::Classes(2), &cpu()).unwrap();
     assert_eq!(model.linears()[0].site.in_features, 32);
     for (value, expected) in [("32.5", "`hidden_size` must be a positive"), ("NaN", "must be")] {
         let broken = text.replace("\"hidden_size\": 32", &format!("\"hidden_size\": {value}"));
         fs::write(&path, broken).unwrap();
-        let error = build("bert", &path, 2, Device::Cpu).unwrap_err().to_string();
+        let error = build("bert", &path, Head::Classes(2), &cpu()).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
     let deberta = fixture("models/deberta_v3/config.json");
@@ -369,5 +378,5 @@ fn numbers_that_python_reads_in_a_config_are_read() {
         1,
     );
     fs::write(&path, text).unwrap();
-    build("deberta-v2", &path, 2, Device::Cpu).unwrap();
+    build("deberta-v2", &path, Head::Classes(2), &cpu()).unwrap();
 }

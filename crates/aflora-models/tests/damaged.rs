@@ -5,8 +5,8 @@ mod common;
 
 use aflora_models::adapter_folder::AdapterFolder;
 use aflora_models::weights::Checkpoint;
-use aflora_models::{build, build_writer, TextEncoder, WriterOptions};
-use common::{bert, fixture};
+use aflora_models::{build, Head, Options, TextEncoder};
+use common::{bert, cpu, fixture};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -126,14 +126,15 @@ fn a_config_that_claims_more_than_any_model_is_refused() {
         ("intermediate_size", i64::MAX, "no model has so many"),
     ] {
         changed("bert_classes/config.json", key, value.into());
-        let error = build("bert", &path, 2, Device::Cpu).map(drop).unwrap_err().to_string();
+        let error =
+            build("bert", &path, Head::Classes(2), &cpu()).map(drop).unwrap_err().to_string();
         assert!(error.contains(expected), "{key}: {error}");
     }
     changed("bert_classes/config.json", "vocab_size", serde_json::json!(1e30));
-    assert!(build("bert", &path, 2, Device::Cpu).is_err());
+    assert!(build("bert", &path, Head::Classes(2), &cpu()).is_err());
     changed("writers/llama/config.json", "num_hidden_layers", 1_000_000_000.into());
-    let options = WriterOptions::new(Device::Cpu);
-    let error = build_writer("llama", &path, &options).map(drop).unwrap_err().to_string();
+    let options = Options::new(Device::Cpu);
+    let error = build("llama", &path, Head::Language, &options).map(drop).unwrap_err().to_string();
     assert!(error.contains("`num_hidden_layers` is 1000000000; no model"), "{error}");
 }
 
@@ -313,7 +314,7 @@ fn folders_and_pipes_are_no_files_and_nothing_waits_for_them() {
     let made = std::process::Command::new("mkfifo").arg(folder.path().join("config.json")).status();
     assert!(made.unwrap().success());
     let pipe = folder.path().join("config.json");
-    let error = build("bert", &pipe, 2, Device::Cpu).map(drop).unwrap_err().to_string();
+    let error = build("bert", &pipe, Head::Classes(2), &cpu()).map(drop).unwrap_err().to_string();
     assert!(error.contains("a pipe or device"), "{error}");
     for path in [&pipe, Path::new("/dev/zero")] {
         let error = Checkpoint::open(path).map(drop).unwrap_err().to_string();

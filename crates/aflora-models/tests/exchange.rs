@@ -4,9 +4,9 @@ mod common;
 
 use aflora_core::adapter::{normal, LoraConfig, MethodConfig};
 use aflora_models::adapter_folder::{self, AdapterFolder};
-use aflora_models::{AdaptedModel, Pattern, Targets};
+use aflora_models::{AdaptedModel, Head, Pattern, Targets};
 use common::adapters::{self, describe, methods};
-use common::{batch, bert, fixture, relative, tensors, writers};
+use common::{batch, bert, cpu, fixture, relative, tensors, writers};
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +19,7 @@ fn opened(folder: &Path) -> Result<AdaptedModel, String> {
 
 fn logits(model: &AdaptedModel) -> Tensor {
     let io = tensors("bert_classes/io.safetensors");
-    tch::no_grad(|| model.forward(&batch(&io, 1), false).unwrap())
+    tch::no_grad(|| model.forward(&batch(&io, 1), false).unwrap().logits)
 }
 
 #[test]
@@ -119,12 +119,12 @@ fn gpt2_folders_made_by_peft_give_pefts_logits() {
     let golden = tensors("peft_gpt2/logits.safetensors");
     assert_eq!(golden.len(), 4);
     for (name, expected) in golden {
-        let (backbone, io) = writers::load("gpt2", "gpt2", &writers::cpu());
+        let (backbone, io) = writers::load("gpt2", "gpt2", &cpu());
         let folder = AdapterFolder::open(&fixture("peft_gpt2").join(&name)).unwrap();
         let model = folder.attach(backbone, Kind::Float).unwrap();
         let mut given = writers::batch(&io, "right");
         given.attention_mask = given.attention_mask.ones_like();
-        let found = tch::no_grad(|| model.forward(&given, false).unwrap());
+        let found = tch::no_grad(|| model.forward(&given, false).unwrap().logits);
         let error = relative(&found, &expected);
         assert!(error < 1e-5, "{name}: {error:e}");
     }
@@ -305,7 +305,7 @@ fn a_folder_for_another_model_is_refused_with_what_differs() {
     let wide = text.replace("\"intermediate_size\": 64", "\"intermediate_size\": 80");
     std::fs::write(&config, wide).unwrap();
     let folder = AdapterFolder::open(&fixture("peft/lora")).unwrap();
-    let build = || aflora_models::build("bert", &config, 2, tch::Device::Cpu).unwrap();
+    let build = || aflora_models::build("bert", &config, Head::Classes(2), &cpu()).unwrap();
     let error = folder.attach(build(), Kind::Float).unwrap_err().to_string();
     assert!(
         error.contains("intermediate.dense.lora_B.weight` has shape [64, 4] there, [80, 4] in"),

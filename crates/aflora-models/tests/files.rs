@@ -3,8 +3,8 @@
 mod common;
 
 use aflora_core::adapter::Plain;
-use aflora_models::{build, weights, AdaptedModel, Targets};
-use common::{bert, fixture, tensors};
+use aflora_models::{build, weights, AdaptedModel, Head, Targets};
+use common::{bert, cpu, fixture, tensors};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -18,7 +18,7 @@ fn checkpoint() -> Vec<(String, Tensor)> {
 
 fn load(path: &Path) -> Result<weights::LoadReport, String> {
     let config = fixture("bert_classes/config.json");
-    let model = build("bert", &config, 2, Device::Cpu).unwrap();
+    let model = build("bert", &config, Head::Classes(2), &cpu()).unwrap();
     weights::load(model.as_ref(), path).map_err(|e| e.to_string())
 }
 
@@ -67,7 +67,7 @@ fn every_tensor_that_does_not_fit_is_named_and_nothing_is_loaded() {
     }
     write(&path, &broken);
     let config = fixture("bert_classes/config.json");
-    let model = build("bert", &config, 2, Device::Cpu).unwrap();
+    let model = build("bert", &config, Head::Classes(2), &cpu()).unwrap();
     let word = || model.var_store().variables()["bert.embeddings.word_embeddings.weight"].copy();
     let before = word();
     let error = weights::load(model.as_ref(), &path).unwrap_err().to_string();
@@ -89,7 +89,7 @@ fn a_weight_of_whole_numbers_is_named_before_anything_is_loaded() {
     }
     write(&path, &broken);
     let config = fixture("bert_classes/config.json");
-    let model = build("bert", &config, 2, Device::Cpu).unwrap();
+    let model = build("bert", &config, Head::Classes(2), &cpu()).unwrap();
     let word = || model.var_store().variables()["bert.embeddings.word_embeddings.weight"].copy();
     let before = word();
     let error = weights::load(model.as_ref(), &path).unwrap_err().to_string();
@@ -100,7 +100,7 @@ fn a_weight_of_whole_numbers_is_named_before_anything_is_loaded() {
 #[test]
 fn a_head_for_other_labels_is_new() {
     let config = fixture("bert_classes/config.json");
-    let model = build("bert", &config, 3, Device::Cpu).unwrap();
+    let model = build("bert", &config, Head::Classes(3), &cpu()).unwrap();
     let path = fixture("bert_classes/model.safetensors");
     let report = weights::load_for(model.as_ref(), &path, &[]).unwrap();
     assert_eq!(report.new, ["classifier.bias", "classifier.weight"]);
@@ -142,10 +142,10 @@ fn a_config_that_would_be_built_wrongly_is_refused() {
     ] {
         assert!(text.contains(from), "{from}");
         std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
-        let error = build("bert", &path, 2, Device::Cpu).unwrap_err().to_string();
+        let error = build("bert", &path, Head::Classes(2), &cpu()).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
-    let error = build("t5", &path, 2, Device::Cpu).unwrap_err().to_string();
+    let error = build("t5", &path, Head::Classes(2), &cpu()).unwrap_err().to_string();
     assert!(error.contains("`t5` are not built"), "{error}");
 }
 
@@ -161,7 +161,7 @@ fn module_names_that_match_nothing_are_refused() {
         1,
     );
     let error = model.unwrap_err().to_string();
-    assert!(error.contains("`pooler` in train_modules names no module"), "{error}");
+    assert!(error.contains("train_modules: `pooler` names no module"), "{error}");
     let modules = ["bert.pooler".to_string()];
     let model = AdaptedModel::new(
         bert("bert_classes", 2),

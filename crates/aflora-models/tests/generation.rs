@@ -4,10 +4,10 @@
 mod common;
 
 use aflora_models::generate::{write, EarlyStopping, GenerationSettings, ModelSettings};
-use aflora_models::{build_writer, weights, Backbone, Batch, Result};
+use aflora_models::{weights, Backbone, Batch, Head, Result};
 use common::log::logged;
-use common::writers::{batch, cpu};
-use common::{fixture, tensors};
+use common::writers::batch;
+use common::{cpu, fixture, tensors};
 use serde_json::{json, Value};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -31,7 +31,8 @@ fn folder(model: &str, config: &Value, generation: &Value) -> TempDir {
 }
 
 fn build(kind: &str, folder: &Path) -> Result<Box<dyn Backbone>> {
-    build_writer(kind.trim_end_matches("_forced"), &folder.join("config.json"), &cpu())
+    let kind = kind.trim_end_matches("_forced");
+    aflora_models::build(kind, &folder.join("config.json"), Head::Language, &cpu())
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn bert_agrees_with_transformers_in_logits_losses_and_every_gradient() {
         let model = bert(folder, labels);
         let io = tensors(&format!("{folder}/io.safetensors"));
         for i in 0..3 {
-            let logits = model.forward(&batch(&io, i), false).unwrap();
+            let logits = model.forward(&batch(&io, i), false).unwrap().logits;
             let error = relative(&logits, &io[&format!("batch{i}.logits")]);
             assert!(error < LIMIT, "{folder}, batch {i}: logits {error:e}");
             let loss = loss(&logits, &io[&format!("batch{i}.labels")]);
@@ -25,7 +25,7 @@ fn bert_agrees_with_transformers_in_logits_losses_and_every_gradient() {
         for variable in model.var_store().variables().values() {
             let _ = variable.set_requires_grad(true);
         }
-        let logits = model.forward(&batch(&io, 1), false).unwrap();
+        let logits = model.forward(&batch(&io, 1), false).unwrap().logits;
         loss(&logits, &io["batch1.labels"]).backward();
         let mut compared = 0;
         for (name, variable) in model.var_store().variables() {
@@ -69,7 +69,7 @@ fn injected_adapters_give_the_logits_and_gradients_of_wrapped_python_modules() {
     let model = adapted(Kind::Float);
     let golden = tensors("bert_classes/adapted.safetensors");
     let io = tensors("bert_classes/io.safetensors");
-    let logits = model.forward(&batch(&io, 1), false).unwrap();
+    let logits = model.forward(&batch(&io, 1), false).unwrap().logits;
     assert!(relative(&logits, &golden["logits"]) < LIMIT);
     loss(&logits, &io["batch1.labels"]).backward();
     let parameters = model.parameters();
@@ -89,7 +89,7 @@ fn a_bf16_base_stays_near_the_fp32_one_and_trains_in_fp32() {
     let io = tensors("bert_classes/io.safetensors");
     let run = |base| {
         let model = adapted(base);
-        let logits = model.forward(&batch(&io, 1), false).unwrap();
+        let logits = model.forward(&batch(&io, 1), false).unwrap().logits;
         loss(&logits, &io["batch1.labels"]).backward();
         (model, logits)
     };
@@ -114,7 +114,7 @@ fn a_bf16_base_stays_near_the_fp32_one_and_trains_in_fp32() {
 fn dropout_acts_in_training_only() {
     let model = adapted(Kind::Float);
     let io = tensors("bert_classes/io.safetensors");
-    let logits = |train| model.forward(&batch(&io, 0), train).unwrap();
+    let logits = |train| model.forward(&batch(&io, 0), train).unwrap().logits;
     assert_eq!(logits(false), logits(false));
     assert_ne!(logits(true), logits(true));
 }

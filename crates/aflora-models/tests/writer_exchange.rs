@@ -5,10 +5,10 @@ mod common;
 use aflora_core::adapter::{AfloraConfig, LoraConfig, MethodConfig};
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::merged::{self, Answers};
-use aflora_models::{AdaptedModel, Pattern};
+use aflora_models::{AdaptedModel, Head, Pattern};
 use common::adapters::{self, describe};
-use common::writers::{batch, cpu, load};
-use common::{fixture, relative};
+use common::writers::{batch, load};
+use common::{cpu, fixture, relative};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -40,7 +40,7 @@ fn logits(model: &AdaptedModel, name: &str, kind: &str) -> Tensor {
     if kind != "bart" {
         given.attention_mask = given.attention_mask.ones_like();
     }
-    tch::no_grad(|| model.forward(&given, false).unwrap())
+    tch::no_grad(|| model.forward(&given, false).unwrap().logits)
 }
 
 #[test]
@@ -59,14 +59,14 @@ fn an_adapter_comes_back_and_a_merged_model_is_the_same_model() {
         let source = fixture("writers").join(name);
         merged::save(&model, kind, &source, &plain, Answers::Text).unwrap();
         let config = plain.join("config.json");
-        let backbone = aflora_models::build_writer(kind, &config, &cpu()).unwrap();
+        let backbone = aflora_models::build(kind, &config, Head::Language, &cpu()).unwrap();
         aflora_models::weights::load(backbone.as_ref(), &plain).unwrap();
         let (_, io) = load(name, kind, &cpu());
         let mut given = batch(&io, "right");
         if kind != "bart" {
             given.attention_mask = given.attention_mask.ones_like();
         }
-        let found = tch::no_grad(|| backbone.forward(&given, false).unwrap());
+        let found = tch::no_grad(|| backbone.forward(&given, false).unwrap().logits);
         let error = relative(&found, &expected);
         assert!(error < 1e-5, "{name}: {error:e}");
     }
@@ -112,7 +112,7 @@ fn peft_and_transformers_give_our_logits() {
         merged::save(&model, kind, &source, &plain, Answers::Text).unwrap();
         let (_, io) = load(name, kind, &cpu());
         let given = batch(&io, "right");
-        let ours = tch::no_grad(|| model.forward(&given, false).unwrap());
+        let ours = tch::no_grad(|| model.forward(&given, false).unwrap().logits);
         // Only tokens: transformers sees padding where we do not.
         let mask = match &given.decoder_input_ids {
             None => given.attention_mask.shallow_clone(),

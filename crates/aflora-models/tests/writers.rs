@@ -4,9 +4,9 @@
 mod common;
 
 use aflora_models::generate::{write, GenerationConfig};
-use aflora_models::{build_writer, Backbone, Batch, Purpose, WriterOptions};
-use common::writers::{batch, cpu, load, loss, Io};
-use common::{fixture, relative};
+use aflora_models::{build, Backbone, Batch, Head, Options};
+use common::writers::{batch, load, loss, Io};
+use common::{cpu, fixture, relative};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -29,7 +29,7 @@ fn agrees(name: &str, kind: &str) {
         let _ = variable.set_requires_grad(true);
     }
     let right = batch(&io, "right");
-    let logits = model.forward(&right, false).unwrap();
+    let logits = model.forward(&right, false).unwrap().logits;
     // Transformers sees padding where we do not: only tokens are compared.
     let mask = right.decoder_input_ids.as_ref().map_or_else(
         || right.attention_mask.shallow_clone(),
@@ -67,7 +67,7 @@ fn agrees(name: &str, kind: &str) {
     if let Some(expected) = io.get("left.logits") {
         let left = Batch { left_padded: true, ..batch(&io, "left") };
         let mask = left.attention_mask.unsqueeze(2);
-        let found = model.forward(&left, false).unwrap() * &mask;
+        let found = model.forward(&left, false).unwrap().logits * &mask;
         let error = relative(&found, &(expected * &mask));
         assert!(error < LIMIT, "{name}: padded on the left {error:e}");
     }
@@ -179,12 +179,14 @@ fn a_bf16_base_is_made_in_bf16_and_stays_near_single_precision() {
     for (name, kind) in [("llama3", "llama"), ("gpt2", "gpt2"), ("gptj", "gptj"), ("bart", "bart")]
     {
         let (exact, io) = load(name, kind, &cpu());
-        let options = WriterOptions { base: Kind::BFloat16, ..cpu() };
+        let options = Options { base: Kind::BFloat16, ..cpu() };
         let (rough, _) = load(name, kind, &options);
         assert!(rough.var_store().variables().values().all(|t| t.kind() == Kind::BFloat16));
         let right = batch(&io, "right");
-        let (exact, rough) =
-            (exact.forward(&right, false).unwrap(), rough.forward(&right, false).unwrap());
+        let (exact, rough) = (
+            exact.forward(&right, false).unwrap().logits,
+            rough.forward(&right, false).unwrap().logits,
+        );
         assert_eq!(rough.kind(), Kind::Float);
         let error = relative(&rough, &exact);
         assert!(error > 0.0 && error < 0.05, "{name}: {error}");
@@ -193,24 +195,26 @@ fn a_bf16_base_is_made_in_bf16_and_stays_near_single_precision() {
 
 #[test]
 fn checkpointing_of_an_encoder_decoder_is_refused() {
-    let options = WriterOptions { checkpointing: true, ..cpu() };
+    let options = Options { checkpointing: true, ..cpu() };
     let folder = fixture("writers/bart");
-    let error = build_writer("bart", &folder.join("config.json"), &options).unwrap_err();
-    assert!(error.to_string().contains("built for decoders"), "{error}");
+    let error = build("bart", &folder.join("config.json"), Head::Language, &options).unwrap_err();
+    assert!(error.to_string().contains("is not built for `bart`"), "{error}");
 }
 
 #[test]
 fn far_positions_are_told_apart_in_bf16() {
     // 257 and 258 are one number in bf16: the angles are not computed in it.
     for (name, kind) in [("llama", "llama"), ("gptj", "gptj")] {
-        let options = WriterOptions { base: Kind::BFloat16, ..cpu() };
+        let options = Options { base: Kind::BFloat16, ..cpu() };
         let (exact, _) = load(name, kind, &cpu());
         let (rough, _) = load(name, kind, &options);
         tch::manual_seed(1);
         let ids = Tensor::randint_low(5, 80, [1, 400], (Kind::Int64, Device::Cpu));
         let long = Batch::new(ids.shallow_clone(), ids.ones_like());
-        let (exact, rough) =
-            (exact.forward(&long, false).unwrap(), rough.forward(&long, false).unwrap());
+        let (exact, rough) = (
+            exact.forward(&long, false).unwrap().logits,
+            rough.forward(&long, false).unwrap().logits,
+        );
         let error = relative(&rough.narrow(1, 300, 100), &exact.narrow(1, 300, 100));
         assert!(error < 0.1, "{name}: {error}");
     }
@@ -228,9 +232,13 @@ fn a_text_longer_than_the_positions_is_refused_and_not_written() {
 }
 
 #[test]
-fn a_kind_for_another_purpose_is_named_as_such() {
-    let words = |kind, purpose| aflora_models::check_kind(kind, purpose).unwrap_err().to_string();
-    assert!(words("llama", Purpose::Classify).contains("write text, but the task wants"));
-    assert!(words("bert", Purpose::Write).contains("bart, gpt2, gpt_neo, gptj, llama"));
-    assert!(words("t5", Purpose::Write).contains("are not built"));
+fn a_kind_that_does_not_write_is_named_as_such() {
+    let words = |kind, head| aflora_models::check_kind(kind, head).unwrap_err().to_string();
+    assert!(words("bert", Head::Language).contains("bart, gpt2, gpt_neo, gptj, llama"));
+    assert!(words("t5", Head::Language).contains("are not built"));
+    for kind in ["llama", "bart"] {
+        for head in [Head::Classes(3), Head::Score, Head::Language] {
+            aflora_models::check_kind(kind, head).unwrap();
+        }
+    }
 }

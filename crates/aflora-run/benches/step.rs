@@ -20,8 +20,8 @@
 use aflora_core::adapter::{AfloraConfig, MethodConfig, PmTrainable};
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::{Loss, MapTensors, Span, StepGraphs, Tuner, TunerConfig};
-use aflora_models::{build, build_writer, kinds, AdaptedModel, Backbone, Batch, Pattern};
-use aflora_models::{Purpose, Targets, WriterOptions};
+use aflora_models::{build, check_kind, AdaptedModel, Backbone, Batch, Forward, Head};
+use aflora_models::{Options, Pattern, Targets};
 use aflora_run::config::Precision;
 use aflora_run::device::{choose, peak_memory, synchronize};
 use aflora_run::precision;
@@ -69,7 +69,7 @@ struct Work(Vec<Tensor>);
 impl Work {
     fn new(model: &dyn Backbone, batch: i64, length: i64, device: Device) -> Work {
         let whole = (Kind::Int64, device);
-        let tokens = |n| Tensor::randint(model.vocab_size().min(30_000), [batch, n], whole);
+        let tokens = |n| Tensor::randint(model.about().vocab_size.min(30_000), [batch, n], whole);
         let ids = tokens(length);
         let mask = Tensor::ones([batch, length], whole);
         Work(match model.writer().map(|writer| writer.tokens().decoder_start) {
@@ -98,7 +98,8 @@ impl Work {
         tuner.forward_backward([batch], items, graphs, |tensors| -> anyhow::Result<_> {
             let decoder_input_ids = tensors.get(3).map(Tensor::shallow_clone);
             let batch = Batch::new(tensors[0].shallow_clone(), tensors[1].shallow_clone());
-            let logits = model.forward(&Batch { decoder_input_ids, ..batch }, true)?;
+            let batch = Batch { decoder_input_ids, ..batch };
+            let Forward { logits, checkpoints } = model.forward(&batch, true)?;
             let width = logits.size()[logits.dim() - 1];
             let loss = logits.view([-1, width]).cross_entropy_loss(
                 &tensors[2].view([-1]),
@@ -107,7 +108,7 @@ impl Work {
                 -100,
                 0.0,
             );
-            Ok(Loss { value: loss, checkpoints: model.take_checkpoints() })
+            Ok(Loss { value: loss, checkpoints })
         })?;
         tuner.update()?;
         Ok(())
@@ -156,10 +157,12 @@ fn main() -> anyhow::Result<()> {
         _ => (kind.as_str(), false),
     };
     let config = Path::new(config);
-    let backbone = match kinds(Purpose::Write).contains(&kind) {
-        true => build_writer(kind, config, &WriterOptions { device, base, checkpointing })?,
-        false => build(kind, config, 2, device)?,
+    let head = match check_kind(kind, Head::Language) {
+        Ok(()) => Head::Language,
+        Err(_) => Head::Classes(2),
     };
+    let options = Options { base, checkpointing, ..Options::new(device) };
+    let backbone = build(kind, config, head, &options)?;
     initialise(backbone.as_ref());
     // All linear layers of a block, however the model names them; of LLaMA those of the paper.
     let target_modules = Pattern::Regex(match (option("modules"), kind) {

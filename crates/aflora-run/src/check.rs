@@ -44,7 +44,7 @@ impl Checks {
 /// Everything that would end the run before it begins.
 pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<String>, Refused> {
     let mut checks = Checks::default();
-    let kind = aflora_models::check_kind(&resolved.model.backbone, resolved.task.kind.purpose());
+    let kind = aflora_models::check_kind(&resolved.model.backbone, resolved.task.head());
     let kind = checks.take(kind.map_err(Into::into));
     checks.take(device::choose(resolved.run.device));
     let method = checks.take(resolved.method.build().map_err(Into::into));

@@ -19,7 +19,7 @@ use tch::Kind;
 /// The model's config.json is nowhere, the targets match nothing, or a count differs from its
 /// formula.
 pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<String> {
-    aflora_models::check_kind(&resolved.model.backbone, resolved.task.kind.purpose())?;
+    aflora_models::check_kind(&resolved.model.backbone, resolved.task.head())?;
     let files = model_files::find(resolved, &locator(resolved), None, false, progress)?;
     let method = resolved.method.build()?;
     // Only shapes count: a model larger than the memory can be looked at.

@@ -25,7 +25,8 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
             Some(
                 ModelError::Targets(_)
                     | ModelError::UnknownBackbone { .. }
-                    | ModelError::Purpose { .. }
+                    | ModelError::TrainModules(_)
+                    | ModelError::NoLanguageHead { .. }
                     | ModelError::Unbuilt(_)
                     | ModelError::Precision { .. }
                     | ModelError::NoWeights { .. }

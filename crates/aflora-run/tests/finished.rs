@@ -209,9 +209,9 @@ fn merging_and_exporting_keep_what_the_model_came_with() {
     }
 }
 
-/// From the run to predictions, a merged model and an exported adapter, by every method.
-fn every_method(place: &Path, model: &str, task: &str) {
-    for name in METHODS {
+/// From the run to predictions, a merged model and an exported adapter, by each of `methods`.
+fn goes_round(place: &Path, model: &str, task: &str, methods: &[&str]) {
+    for &name in methods {
         // A model that writes has no head of its own.
         if name == "head" && task == "lines" {
             continue;
@@ -279,13 +279,13 @@ fn every_method_goes_from_the_run_to_an_exported_adapter_on_gpt2() {
     let mut config = json(&fixtures.join("writers/gpt2/config.json"));
     config["vocab_size"] = json!(1024);
     let place = writing("tiny-llama", "gpt2", Some(config));
-    every_method(place.path(), "tiny", "lines");
+    goes_round(place.path(), "tiny", "lines", &METHODS);
 }
 
 #[test]
 fn every_method_goes_from_the_run_to_an_exported_adapter_on_bart() {
     let place = writing("tiny-bart", "bart", None);
-    every_method(place.path(), "tiny", "lines");
+    goes_round(place.path(), "tiny", "lines", &METHODS);
 }
 
 #[test]
@@ -293,5 +293,36 @@ fn every_method_goes_from_the_run_to_an_exported_adapter_on_bert() {
     let place = workplace();
     let pair = json!({ "text_a": "the film is good", "text_b": "it was very bad" });
     fs::write(place.path().join("pairs.jsonl"), format!("{pair}\n{pair}\n")).unwrap();
-    every_method(place.path(), "minilm", "mrpc");
+    goes_round(place.path(), "minilm", "mrpc", &METHODS);
+}
+
+#[test]
+fn decoders_and_bart_go_from_labels_to_an_exported_adapter() {
+    let fixtures = root().join("crates/aflora-models/tests/fixtures");
+    for (shipped, kind, module, class) in [
+        ("tiny-llama", "llama", "score", "LlamaForSequenceClassification"),
+        ("tiny-llama", "gpt2", "score", "GPT2ForSequenceClassification"),
+        ("tiny-bart", "bart", "classification_head", "BartForSequenceClassification"),
+    ] {
+        let config = (kind == "gpt2").then(|| {
+            let mut config = json(&fixtures.join("models/gpt2/config.json"));
+            (config["vocab_size"], config["pad_token_id"]) = (json!(1024), json!(null));
+            config
+        });
+        let place = writing(shipped, kind, config);
+        let pair = json!({ "text_a": "the film is good", "text_b": "it was very bad" });
+        fs::write(place.path().join("pairs.jsonl"), format!("{pair}\n{pair}\n")).unwrap();
+        goes_round(place.path(), "tiny", "mrpc", &["aflora", "head"]);
+        let read = |path: &str| json(&place.path().join(path));
+        let merged = read("merged-aflora/config.json");
+        assert_eq!(merged["architectures"], json!([class]));
+        assert_eq!(merged["id2label"], json!({ "0": "not_equivalent", "1": "equivalent" }));
+        for folder in ["out-aflora/adapter", "exported-aflora"] {
+            let adapter = read(&format!("{folder}/adapter_config.json"));
+            assert_eq!(adapter["task_type"], "SEQ_CLS", "{kind}");
+            assert_eq!(adapter["modules_to_save"], json!([module]), "{kind}");
+        }
+        goes_round(place.path(), "tiny", "stsb", &["lora"]);
+        assert_eq!(read("merged-lora/config.json")["problem_type"], "regression", "{kind}");
+    }
 }

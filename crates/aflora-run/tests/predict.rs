@@ -159,7 +159,7 @@ fn what_is_wrong_with_the_call_ends_with_2_and_with_the_rows_with_1() {
         (&["new.csv", "--format", "xls"], "it must be csv, tsv or jsonl"),
         (&["new.csv", "--batch-size", "0"], "--batch-size is 0"),
         (&["new.csv", "--device", "gpu"], "`gpu` is no device"),
-        (&["new.csv", "--precision", "fp8"], "precision `fp8` is unknown"),
+        (&["new.csv", "--precision", "fp8"], "[possible values: auto, fp32, tf32, bf16]"),
     ] {
         fs::write(place.path().join("new.csv"), "text_a,text_b\na,b\n").unwrap();
         let all = [&["predict", "out", "--data", "."], arguments].concat();

@@ -3,7 +3,7 @@
 
 mod common;
 
-use aflora_core::StepGraphs;
+use aflora_core::{Loss, StepGraphs};
 use aflora_models::AdaptedModel;
 use aflora_run::config;
 use aflora_run::run::failure::Pass;
@@ -209,7 +209,7 @@ impl Objective for Small<'_> {
     fn items(&self, rows: &[usize]) -> usize {
         self.0.items(rows)
     }
-    fn loss(&self, model: &AdaptedModel, examples: &Examples) -> anyhow::Result<Tensor> {
+    fn loss(&self, model: &AdaptedModel, examples: &Examples) -> anyhow::Result<Loss> {
         if examples.batch.input_ids.size()[0] as usize > self.1 {
             // More than any machine has: tch's operators panic of it.
             drop(Tensor::zeros([1 << 50], (Kind::Float, Device::Cpu)));

@@ -30,7 +30,7 @@ fn everything_that_would_end_the_run_at_once_is_told_together() {
         "the configuration has 5 problems",
         "the model `minilm` reads at most 64 tokens; set max_length=64",
         "target modules: ",
-        "gradient_checkpointing is built for models that write",
+        "gradient checkpointing is not built for `bert`",
         "the data of task `rte` were not found",
         "no RTE/ in it",
         "run_dir taken already holds something, but no run",

@@ -37,7 +37,28 @@ impl fmt::Debug for Linear {
     }
 }
 
-/// A layer that was made during a [`capture`].
+impl Linear {
+    /// Whether its output has a gradient: something computes it in its place, or its own weights
+    /// train.
+    pub fn trains(&self) -> bool {
+        let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = || [Some(&self.ws), self.bs.as_ref()].into_iter().flatten();
+        slot.is_some() || own().any(Tensor::requires_grad)
+    }
+
+    /// A handle that sets what computes the layer.
+    pub fn slot(&self) -> CapturedLinear {
+        CapturedLinear {
+            ws: self.ws.shallow_clone(),
+            bs: self.bs.as_ref().map(Tensor::shallow_clone),
+            transposed: self.transposed,
+            shape_only: without_weights_now(),
+            slot: self.slot.clone(),
+        }
+    }
+}
+
+/// A handle to a layer, such as one that was made during a [`capture`].
 pub struct CapturedLinear {
     /// The layer's weight as stored: a handle, not a copy.
     pub ws: Tensor,
@@ -117,19 +138,13 @@ pub fn conv1d_linear<'a, T: Borrow<Path<'a>>>(vs: T, in_dim: i64, out_dim: i64) 
 }
 
 fn slotted(ws: Tensor, bs: Option<Tensor>, transposed: bool) -> Linear {
-    let slot = Slot::default();
+    let layer = Linear { ws, bs, transposed, slot: Slot::default() };
     CAPTURES.with(|c| {
         if let Some(list) = c.borrow_mut().last_mut() {
-            list.push(CapturedLinear {
-                ws: ws.shallow_clone(),
-                bs: bs.as_ref().map(Tensor::shallow_clone),
-                transposed,
-                shape_only: without_weights_now(),
-                slot: slot.clone(),
-            });
+            list.push(layer.slot());
         }
     });
-    Linear { ws, bs, transposed, slot }
+    layer
 }
 
 impl Module for Linear {

@@ -126,7 +126,7 @@ impl AdapterFolder {
             .keys()
             .flat_map(|name| name.match_indices('.').map(|(dot, _)| &name[..dot]))
             .collect();
-        let own = [backbone.head(), backbone.new_modules()].concat();
+        let own = [backbone.about().head_modules, backbone.about().new_modules].concat();
         let named = |module: &&str| {
             self.description.modules_to_save.iter().any(|name| module.ends_with(name.as_str()))
         };
@@ -136,7 +136,7 @@ impl AdapterFolder {
 
     /// The layers that have a tensor in the file.
     fn sites(&self, method: &dyn Method, backbone: &dyn Backbone) -> Vec<String> {
-        let heads = backbone.new_modules();
+        let heads = backbone.about().new_modules;
         // All else is a module that was saved whole.
         let site = |name: &str| {
             let name = name.strip_prefix(ROOT)?;

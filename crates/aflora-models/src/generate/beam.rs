@@ -6,7 +6,7 @@
 
 use super::rules::Rules;
 use super::{EarlyStopping, GenerationConfig, SpecialTokens, Writer};
-use crate::backbone::Batch;
+use crate::batch::Batch;
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -28,7 +28,7 @@ pub fn write(
     let (mut logits, mut writing) = writer.start(batch, config.max_new_tokens as i64)?;
     let vocabulary = logits.size()[1];
     if let Some(id) = tokens.eos.iter().find(|id| !(0..vocabulary).contains(id)) {
-        return Err(Error::Forward(format!(
+        return Err(Error::Generation(format!(
             "the end token {id} is not among the model's {vocabulary} tokens"
         )));
     }

@@ -14,7 +14,7 @@ pub use beam::write;
 pub use file::ModelSettings;
 pub use settings::{EarlyStopping, GenerationConfig, GenerationSettings};
 
-use crate::backbone::Batch;
+use crate::batch::Batch;
 use crate::Result;
 use tch::Tensor;
 

@@ -56,8 +56,11 @@ impl TextEncoder {
     /// The folder holds none of them, or a damaged one, or `max_length` is below [`SHORTEST`].
     pub fn from_folder(folder: &Path, max_length: usize) -> Result<Self> {
         if max_length < SHORTEST {
-            let problem = format!("max_length is {max_length}, but must be at least {SHORTEST}");
-            return Err(Error::Encode(problem));
+            return Err(Error::Core(aflora_core::Error::Setting {
+                field: "max_length",
+                value: max_length.to_string(),
+                expected: format!("at least {SHORTEST}").into(),
+            }));
         }
         foreign::held(|| Self::open(folder, max_length))
             .unwrap_or_else(|problem| Err(damaged(folder, &problem)))

@@ -82,7 +82,8 @@ impl Checkpoint {
             return Ok(false);
         }
         let [one, other] = [one, other].map(|(file, place)| {
-            let tensor = view::owned(&self.files[*file].1, place)?;
+            let (path, bytes) = &self.files[*file];
+            let tensor = view::owned(path, bytes, place)?;
             Ok::<_, Error>(if one.1.kind == other.1.kind {
                 tensor
             } else {
@@ -133,8 +134,8 @@ impl Checkpoint {
     /// `target`.
     pub(crate) fn copy_to(&self, name: &str, target: &mut Tensor) -> Result<()> {
         let (file, place) = &self.places[name];
-        let (_, bytes) = &self.files[*file];
-        view::copy(bytes, place, target)
+        let (path, bytes) = &self.files[*file];
+        view::copy(path, bytes, place, target)
     }
 
     /// Maps a file and gives what it holds, all inside it.

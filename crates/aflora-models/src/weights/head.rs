@@ -25,20 +25,18 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// For a task with `classes`, each by the names that it goes by.
+    /// Of the head's last layer `layer`, for a task with `classes`, each by the names that it goes
+    /// by.
     ///
     /// As transformers' own example for GLUE does it: labels that nobody named (`LABEL_0`) are
     /// taken by number, others by name, whatever their case. Where the names are other ones, that
     /// example goes by number still; here the head is new, since its rows mean something else.
     pub(super) fn of_head(
+        layer: Option<&'static str>,
         config: Option<&ConfigFile>,
         classes: &[&[&str]],
-        variables: &BTreeMap<String, Tensor>,
         warnings: &mut Vec<String>,
     ) -> Rows {
-        let is_there = |layer: &&str| variables.contains_key(&format!("{layer}.weight"));
-        // RoBERTa's and ELECTRA's heads have two layers.
-        let layer = ["classifier.out_proj", "classifier"].into_iter().find(is_there);
         let (Some(layer), Some(config), false) = (layer, config, classes.is_empty()) else {
             return Rows { layer: "", order: Order::AsTheyAre };
         };

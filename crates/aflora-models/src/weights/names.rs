@@ -81,7 +81,7 @@ impl<'a> Names<'a> {
         let strip = |name: &str| name.strip_prefix(self.prefix).unwrap_or(name).to_string();
         let parts: Vec<String> = known.iter().map(|name| part(&strip(name))).collect();
         let left = self.left.iter().filter(|(name, _)| {
-            let head = backbone.new_modules().iter().any(|module| in_module(name, module));
+            let head = backbone.about().new_modules.iter().any(|module| in_module(name, module));
             !head && !is_buffer(name) && !is_ignored(name) && parts.contains(&part(&strip(name)))
         });
         // One word for each reason, with the number of weights that it holds for.

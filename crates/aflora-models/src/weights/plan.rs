@@ -46,19 +46,23 @@ impl<'a> Plan<'a> {
         let config = ConfigFile::open(&folder.join("config.json")).ok();
         let variables: BTreeMap<String, Tensor> =
             backbone.var_store().variables().into_iter().collect();
-        let mut names = Names::new(checkpoint, backbone.prefix());
+        let mut names = Names::new(checkpoint, backbone.about().prefix);
         let (mut new, mut warnings) = (Vec::new(), Vec::new());
         let untied = config.as_ref().and_then(|config| config.keys().get("tie_word_embeddings"));
         let untied = untied.is_some_and(|tied| tied == false);
-        let head =
-            Rows::of_head(config.as_ref(), classes.unwrap_or(&[]), &variables, &mut warnings);
+        let head = Rows::of_head(
+            backbone.about().class_rows,
+            config.as_ref(),
+            classes.unwrap_or(&[]),
+            &mut warnings,
+        );
 
         let (mut problems, mut missing) = (Vec::new(), 0);
         let (mut loads, mut zeros, mut apart) = (Vec::new(), Vec::new(), Vec::new());
         let mut lent = Vec::new();
         for (name, variable) in &variables {
             let mut found = names.take(name);
-            let tied = backbone.tied().iter().find(|(tied, _)| tied == name);
+            let tied = backbone.about().tied.iter().find(|(tied, _)| tied == name);
             for other in tied.iter().flat_map(|(_, others)| others.iter()) {
                 match (found, names.take(other)) {
                     (Some(one), Some(copy)) if !checkpoint.same(one, copy)? => {
@@ -72,13 +76,14 @@ impl<'a> Plan<'a> {
                     (one, copy) => found = one.or(copy),
                 }
             }
-            let may_be_new = backbone.new_modules().iter().any(|module| in_module(name, module));
+            let may_be_new =
+                backbone.about().new_modules.iter().any(|module| in_module(name, module));
             match found {
                 None if names.unread(name).is_some() => {
                     problems.push(checkpoint.missing(names.unread(name).unwrap_or(name)));
                 }
                 None if may_be_new => new.push(name.clone()),
-                None if backbone.optional().contains(&name.as_str()) => {
+                None if backbone.about().optional.contains(&name.as_str()) => {
                     zeros.push(variable.shallow_clone());
                 }
                 None => {

@@ -2,18 +2,20 @@
 //! pointer into the map.
 
 use super::place::Place;
-use crate::Result;
+use crate::{Error, Result};
+use std::path::Path;
 use tch::{Device, Tensor};
 
-/// Copies the tensor that lies at `place` of `bytes` to `target`. Outside `bytes` it would be
-/// refused.
-pub(super) fn copy(bytes: &[u8], place: &Place, target: &mut Tensor) -> Result<()> {
+/// Copies the tensor that lies at `place` of the file `path`, whose content is `bytes`, to `target`.
+/// Outside it would be refused.
+pub(super) fn copy(path: &Path, bytes: &[u8], place: &Place, target: &mut Tensor) -> Result<()> {
     let extent = place.extent().and_then(|extent| {
         let end = extent.checked_add(place.offset)?;
         bytes.get(place.offset..end)
     });
     let Some(own) = extent else {
-        return Err(crate::Error::Unbuilt("a tensor outside its file".into()));
+        let problem = "a tensor lies outside it".into();
+        return Err(Error::Damaged { path: path.to_path_buf(), format: "checkpoint", problem });
     };
     // u64s are aligned for every kind.
     let mut aligned: Vec<u64> = Vec::new();
@@ -37,9 +39,9 @@ pub(super) fn copy(bytes: &[u8], place: &Place, target: &mut Tensor) -> Result<(
     Ok(())
 }
 
-/// The tensor that lies at `place` of `bytes`, in the kind that it has there.
-pub(super) fn owned(bytes: &[u8], place: &Place) -> Result<Tensor> {
+/// The tensor that lies at `place` of a file, in the kind that it has there.
+pub(super) fn owned(path: &Path, bytes: &[u8], place: &Place) -> Result<Tensor> {
     let mut owned = Tensor::f_empty(&place.shape, (place.kind, Device::Cpu))?;
-    copy(bytes, place, &mut owned)?;
+    copy(path, bytes, place, &mut owned)?;
     Ok(owned)
 }

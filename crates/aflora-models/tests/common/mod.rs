@@ -5,7 +5,7 @@ pub mod adapters;
 pub mod log;
 pub mod writers;
 
-use aflora_models::{build, weights, Backbone, Batch};
+use aflora_models::{build, weights, Backbone, Batch, Head, Options};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::{Device, Kind, Reduction, Tensor};
@@ -18,9 +18,23 @@ pub fn tensors(name: &str) -> BTreeMap<String, Tensor> {
     Tensor::read_safetensors(fixture(name)).unwrap().into_iter().collect()
 }
 
+/// Single precision on the host.
+pub fn cpu() -> Options {
+    Options::new(Device::Cpu)
+}
+
+/// The head with so many logits.
+pub fn head(labels: i64) -> Head {
+    match labels {
+        1 => Head::Score,
+        n => Head::Classes(n),
+    }
+}
+
 /// The tiny BERT of `folder` with its weights.
 pub fn bert(folder: &str, labels: i64) -> Box<dyn Backbone> {
-    let model = build("bert", &fixture(folder).join("config.json"), labels, Device::Cpu).unwrap();
+    let config = fixture(folder).join("config.json");
+    let model = build("bert", &config, head(labels), &cpu()).unwrap();
     weights::load(model.as_ref(), &fixture(folder).join("model.safetensors")).unwrap();
     model
 }

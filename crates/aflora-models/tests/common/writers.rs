@@ -1,22 +1,18 @@
 //! The tiny models that write, of `fixtures/writers`.
 
 use super::{fixture, tensors};
-use aflora_models::{build_writer, weights, Backbone, Batch, WriterOptions};
+use aflora_models::{build, weights, Backbone, Batch, Head, Options};
 use std::collections::BTreeMap;
-use tch::{Device, Reduction, Tensor};
+use tch::{Reduction, Tensor};
 
 pub type Io = BTreeMap<String, Tensor>;
 
-pub fn load(name: &str, kind: &str, options: &WriterOptions) -> (Box<dyn Backbone>, Io) {
+pub fn load(name: &str, kind: &str, options: &Options) -> (Box<dyn Backbone>, Io) {
     let folder = fixture("writers").join(name);
-    let model = build_writer(kind, &folder.join("config.json"), options).unwrap();
+    let model = build(kind, &folder.join("config.json"), Head::Language, options).unwrap();
     let report = weights::load(model.as_ref(), &folder).unwrap();
     assert_eq!((report.new.len(), report.unused.len()), (0, 0), "{report:?}");
     (model, tensors(&format!("writers/{name}/io.safetensors")))
-}
-
-pub fn cpu() -> WriterOptions {
-    WriterOptions::new(Device::Cpu)
 }
 
 pub fn batch(io: &Io, side: &str) -> Batch {

@@ -7,7 +7,7 @@ use crate::feed::Source;
 use crate::hub::{is_repo, is_revision};
 use crate::task::TaskSpec;
 use aflora_core::adapter::MethodConfig;
-use aflora_models::{kinds, Pattern, Purpose, Targets};
+use aflora_models::{kinds, Pattern, Targets};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -108,8 +108,7 @@ impl Group for ModelConfig {
         let missing = needed.iter().filter(|(_, value)| value.trim().is_empty());
         let choices = |key: &str| match key {
             "backbone" => {
-                let kinds = [kinds(Purpose::Classify), kinds(Purpose::Write)].concat();
-                format!("; write `backbone: kind`, one of: {}", kinds.join(", "))
+                format!("; write `backbone: kind`, one of: {}", kinds().join(", "))
             }
             _ => String::new(),
         };

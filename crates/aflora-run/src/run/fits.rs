@@ -64,7 +64,7 @@ pub fn adapted(
 /// The model's config.json is damaged, or describes a model that is not built.
 pub fn model(resolved: &Resolved, files: &ModelFiles) -> Result<Shapes> {
     let (backbone, mut problems) = shapes(resolved, files)?;
-    let (length, positions) = (resolved.run.max_length, backbone.max_positions());
+    let (length, positions) = (resolved.run.max_length, backbone.about().max_positions);
     if length as i64 > positions {
         let name = &resolved.model.model;
         let message = format!(
@@ -105,12 +105,12 @@ fn shapes(resolved: &Resolved, files: &ModelFiles) -> Result<(Box<dyn Backbone>,
 /// # Errors
 /// It does.
 pub fn vocabulary(files: &ModelFiles, known: i64, backbone: &dyn Backbone) -> Result<()> {
-    if known > backbone.vocab_size() {
+    if known > backbone.about().vocab_size {
         anyhow::bail!(
             "{}: its tokenizer knows {known} tokens, but the model has embeddings for {}; they are \
              not of one model",
             files.folder.display(),
-            backbone.vocab_size()
+            backbone.about().vocab_size
         );
     }
     Ok(())

@@ -4,7 +4,7 @@ use super::failure::{guarded, is_out_of_memory, Pass, BF16, SHORTER};
 use super::model::trains_weights;
 use super::prepare::Prepared;
 use crate::config::Resolved;
-use aflora_core::{Loss, Tuner};
+use aflora_core::Tuner;
 use anyhow::{bail, Result};
 use tch::{Device, Kind};
 
@@ -22,7 +22,7 @@ pub fn fit(resolved: &mut Resolved, run: &mut Prepared, tuner: &mut Tuner) -> Re
     let mut fits = |size: usize| {
         let batch = run.objective.batch(&run.objective.longest(size));
         let loss = run.objective.loss(&run.model, &batch.to_device(run.device))?;
-        let tried = tuner.backward(Loss { value: loss, checkpoints: run.model.take_checkpoints() });
+        let tried = tuner.backward(loss);
         tuner.discard();
         crate::device::synchronize(run.device);
         Ok(tried?)
@@ -101,7 +101,7 @@ impl Remedies {
         let is_bf16 = weights.values().any(|weight| weight.kind() == Kind::BFloat16);
         Remedies {
             auto: run.device != Device::Cpu && !resolved.run.fit_batch,
-            checkpointing: backbone.writer().is_some() && !resolved.model.gradient_checkpointing,
+            checkpointing: backbone.about().checkpoints && !resolved.model.gradient_checkpointing,
             bf16: !is_bf16 && !trains_weights(run.method.as_ref()),
         }
     }

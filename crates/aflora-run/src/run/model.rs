@@ -3,11 +3,10 @@
 use super::model_files::ModelFiles;
 use super::objective::texts::Texts;
 use crate::config::{Precision, Resolved, WeightsFrom};
-use crate::task::Kind as TaskKind;
 use crate::{precision, usage};
 use aflora_core::Method;
 use aflora_models::weights::{self, LoadReport};
-use aflora_models::{Backbone, WriterOptions};
+use aflora_models::{Backbone, Options};
 use anyhow::{Context, Result};
 use tch::{Device, Kind};
 
@@ -18,18 +17,14 @@ pub fn build_model(
     device: Device,
     base: Kind,
 ) -> Result<Box<dyn Backbone>> {
+    let options = Options {
+        device,
+        base,
+        train_modules: resolved.model.train_modules.clone(),
+        checkpointing: resolved.model.gradient_checkpointing,
+    };
     let kind = &resolved.model.backbone;
-    let checkpointing = resolved.model.gradient_checkpointing;
-    Ok(match resolved.task.kind {
-        TaskKind::Write => {
-            let options = WriterOptions { device, base, checkpointing };
-            aflora_models::build_writer(kind, &files.config, &options)?
-        }
-        _ if checkpointing => usage!(
-            "model.gradient_checkpointing is built for models that write; `{kind}` classifies"
-        ),
-        _ => aflora_models::build(kind, &files.config, resolved.task.outputs(), device)?,
-    })
+    Ok(aflora_models::build(kind, &files.config, resolved.task.head(), &options)?)
 }
 
 /// The [model](build_model) without its weights: it can be looked at alone.
@@ -115,6 +110,6 @@ pub fn base_kind(
 pub fn texts(resolved: &Resolved, files: &ModelFiles, backbone: &dyn Backbone) -> Result<Texts> {
     let writer = backbone.writer().context("the model does not write")?;
     let (task, tokens) = (&resolved.task, writer.tokens());
-    let (length, positions) = (resolved.run.max_length, backbone.max_positions());
+    let (length, positions) = (resolved.run.max_length, backbone.about().max_positions);
     Texts::new(&files.folder, task, tokens, length, positions)
 }

@@ -73,7 +73,7 @@ impl Prepared {
 
 /// Looks up, checks and loads everything that `resolved` asks for.
 pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepared> {
-    aflora_models::check_kind(&resolved.model.backbone, resolved.task.kind.purpose())?;
+    aflora_models::check_kind(&resolved.model.backbone, resolved.task.head())?;
     let config = resolved.run.clone();
     let device = device::choose(config.device)?;
     if let Some(wanted) = config.threads {

@@ -8,7 +8,7 @@
 
 use super::failure::{self, Pass};
 use super::objective::Objective;
-use aflora_core::{Loss, StepGraphs, StepReport, Tuner};
+use aflora_core::{StepGraphs, StepReport, Tuner};
 use aflora_models::AdaptedModel;
 use anyhow::Result;
 use std::cell::Cell;
@@ -73,10 +73,7 @@ impl Update {
             batch
         });
         failure::guarded(|| {
-            tuner.forward_backward(batches, items, graphs, |batch| {
-                let value = objective.loss(model, batch)?;
-                Ok(Loss { value, checkpoints: model.take_checkpoints() })
-            })
+            tuner.forward_backward(batches, items, graphs, |batch| objective.loss(model, batch))
         })
         .map_err(|error| match pass.get() {
             Some(pass) => pass.blame(error),

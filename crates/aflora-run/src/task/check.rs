@@ -5,6 +5,7 @@ use super::{Kind, TaskSpec, INPUT};
 use crate::feed::TRAIN;
 use crate::hub::{is_repo, is_revision};
 use crate::metrics::{Metric, Sort};
+use std::cmp::Ordering;
 use std::fmt::Display;
 
 /// Keys with dots, and what is wrong with their values.
@@ -89,7 +90,9 @@ impl TaskSpec {
                 tell("label_names", format!("`label_names` has {n} names for {all} labels"));
             }
         }
-        if let Some([low, high]) = self.range.filter(|[low, high]| !(low < high)) {
+        if let Some([low, high]) =
+            self.range.filter(|[low, high]| low.partial_cmp(high) != Some(Ordering::Less))
+        {
             tell("range", format!("`range` is {low} to {high}, but must rise"));
         }
         if self.metrics.is_empty() {

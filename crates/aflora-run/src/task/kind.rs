@@ -1,7 +1,6 @@
 //! The kinds of tasks: what they read, what they answer with.
 
 use crate::metrics::Sort;
-use aflora_models::Purpose;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -53,14 +52,6 @@ impl Kind {
             Kind::Classify => "asks for labels",
             Kind::Score => "asks for a score",
             Kind::Write => "asks for text",
-        }
-    }
-
-    /// What a model for it must do.
-    pub fn purpose(self) -> Purpose {
-        match self {
-            Kind::Classify | Kind::Score => Purpose::Classify,
-            Kind::Write => Purpose::Write,
         }
     }
 }

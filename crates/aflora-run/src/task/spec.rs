@@ -4,6 +4,7 @@ use super::Kind;
 use crate::feed::DatasetSpec;
 use crate::metrics::Metric;
 use aflora_models::generate::GenerationSettings;
+use aflora_models::Head;
 use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
@@ -148,11 +149,12 @@ impl TaskSpec {
         self.title.as_deref().unwrap_or(&self.task)
     }
 
-    /// How many logits the model needs for a row.
-    pub fn outputs(&self) -> i64 {
+    /// What a model for it answers with.
+    pub fn head(&self) -> Head {
         match self.kind {
-            Kind::Classify => self.labels.len() as i64,
-            Kind::Score | Kind::Write => 1,
+            Kind::Classify => Head::Classes(self.labels.len() as i64),
+            Kind::Score => Head::Score,
+            Kind::Write => Head::Language,
         }
     }
 

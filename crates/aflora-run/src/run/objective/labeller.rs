@@ -91,7 +91,7 @@ impl Labeller {
             let to = |tensor: &Tensor| tensor.to_device(self.device);
             let token_type_ids = token_type_ids.as_ref().map(to);
             let batch = Batch::new(to(&input_ids), to(&attention_mask));
-            take(rows, &model.forward(&Batch { token_type_ids, ..batch }, false)?)
+            take(rows, &model.forward(&Batch { token_type_ids, ..batch }, false)?.logits)
         })
     }
 }

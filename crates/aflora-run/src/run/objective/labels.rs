@@ -8,10 +8,10 @@ use crate::run::batches::EncodedSet;
 use crate::run::passes::Passes;
 use crate::task::Examples;
 use crate::ui::Progress;
-use aflora_models::AdaptedModel;
+use aflora_core::Loss;
+use aflora_models::{AdaptedModel, Forward};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
-use tch::Tensor;
 
 /// A task that asks for labels.
 #[derive(Debug)]
@@ -43,8 +43,9 @@ impl Objective for Labels {
         rows.len()
     }
 
-    fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Tensor> {
-        self.labeller.loss(&model.forward(&examples.batch, true)?, &examples.labels)
+    fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Loss> {
+        let Forward { logits, checkpoints } = model.forward(&examples.batch, true)?;
+        Ok(Loss { value: self.labeller.loss(&logits, &examples.labels)?, checkpoints })
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {

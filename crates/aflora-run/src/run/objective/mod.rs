@@ -15,10 +15,10 @@ pub mod write;
 
 use crate::task::Examples;
 use crate::ui::Progress;
+use aflora_core::Loss;
 use aflora_models::AdaptedModel;
 use anyhow::Result;
 use std::collections::BTreeMap;
-use tch::Tensor;
 
 /// A task with its rows, encoded for one model.
 pub trait Objective: std::fmt::Debug {
@@ -35,10 +35,10 @@ pub trait Objective: std::fmt::Debug {
     /// to be written.
     fn items(&self, rows: &[usize]) -> usize;
 
-    /// Loss of such a batch, summed over its items, on the model's device. Everything in it is
-    /// launched and nothing read, so that it can be recorded. [`Update`](super::update::Update)
-    /// makes a mean of it.
-    fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Tensor>;
+    /// Loss of such a batch, summed over its items, on the model's device, and what its backward
+    /// pass goes through. Everything in it is launched and nothing read, so that it can be
+    /// recorded. [`Update`](super::update::Update) makes a mean of it.
+    fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Loss>;
 
     /// Evaluates the model on every evaluation split; nothing of the model changes.
     ///

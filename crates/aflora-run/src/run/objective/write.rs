@@ -9,11 +9,12 @@ use crate::run::passes::Passes;
 use crate::run::tokens::{Tokens, EMPTY, TRUNCATED};
 use crate::task::{Example, Examples};
 use crate::ui::Progress;
-use aflora_models::AdaptedModel;
+use aflora_core::Loss;
+use aflora_models::{AdaptedModel, Forward};
 use anyhow::Result;
 use serde_json::json;
 use std::path::Path;
-use tch::{Device, Tensor};
+use tch::Device;
 
 /// A task that asks for text.
 #[derive(Debug)]
@@ -82,7 +83,8 @@ impl Write {
     fn total_loss(&self, model: &AdaptedModel, rows: &[usize]) -> Result<(f64, f64)> {
         let Examples { batch, labels } =
             self.texts.collate(&self.eval, rows, self.device).to_device(self.device);
-        let sum = self.texts.cross_entropy_in_slices(&model.forward(&batch, false)?, &labels)?;
+        let logits = model.forward(&batch, false)?.logits;
+        let sum = self.texts.cross_entropy_in_slices(&logits, &labels)?;
         Ok((sum, wanted(&self.eval, rows) as f64))
     }
 
@@ -111,7 +113,7 @@ impl Write {
         order.sort_by_key(|&row| std::cmp::Reverse(self.eval.length(row, IDS)));
         progress.begin(&format!("loss {}", self.eval_split), order.len() as u64);
         let _no_grad = tch::no_grad_guard();
-        let vocabulary = usize::try_from(model.backbone().vocab_size())?;
+        let vocabulary = usize::try_from(model.backbone().about().vocab_size)?;
         let width = |row: usize| self.eval.length(row, LABELS) * vocabulary;
         let (mut total, mut count, mut done) = (0.0, 0.0, 0);
         self.loss_passes.each_of_size(&order, width, |rows| {
@@ -154,8 +156,10 @@ impl Objective for Write {
         wanted(&self.train, &rows)
     }
 
-    fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Tensor> {
-        self.texts.cross_entropy(&model.forward(&examples.batch, true)?, &examples.labels)
+    fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Loss> {
+        let Forward { logits, checkpoints } = model.forward(&examples.batch, true)?;
+        let value = self.texts.cross_entropy(&logits, &examples.labels)?;
+        Ok(Loss { value, checkpoints })
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {

@@ -1,0 +1,37 @@
+//! What a model reads.
+
+use tch::Tensor;
+
+/// One batch of token sequences, padded to a common length.
+#[derive(Debug)]
+pub struct Batch {
+    /// Token ids, `[batch, length]`, Int64.
+    pub input_ids: Tensor,
+    /// 1 for a token, 0 for padding, `[batch, length]`, Int64.
+    pub attention_mask: Tensor,
+    /// 0 for the first text, 1 for the second, `[batch, length]`, Int64; all 0 if not given.
+    pub token_type_ids: Option<Tensor>,
+    /// What the decoder of an encoder-decoder reads, `[batch, target length]`, Int64.
+    pub decoder_input_ids: Option<Tensor>,
+    /// Whether padding stands before the texts, as decoding wants it, and not behind them.
+    pub left_padded: bool,
+}
+
+impl Batch {
+    /// A batch of single texts, padded on the right.
+    pub fn new(input_ids: Tensor, attention_mask: Tensor) -> Self {
+        Batch {
+            input_ids,
+            attention_mask,
+            token_type_ids: None,
+            decoder_input_ids: None,
+            left_padded: false,
+        }
+    }
+
+    /// The token types, zeros if there are none.
+    pub(crate) fn types(&self) -> Tensor {
+        let types = self.token_type_ids.as_ref();
+        types.map_or_else(|| self.input_ids.zeros_like(), Tensor::shallow_clone)
+    }
+}

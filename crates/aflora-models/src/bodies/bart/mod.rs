@@ -1,0 +1,177 @@
+//! BART: text from text, or a class or score for one.
+//!
+//! Ours, and not rust-bert's, which agrees with the released models in single precision, but
+//! counts out its causal mask in the precision of the weights, copies keys and values for a cache
+//! in training too, and does not fuse attention: a step of BART-large took longer than PEFT's and
+//! twice its memory (`bench/README.md`).
+
+mod config;
+mod head;
+mod layers;
+mod network;
+mod writing;
+
+use crate::backbone::{About, Backbone, Forward, Frame, Tied};
+use crate::batch::Batch;
+use crate::config_file::ConfigFile;
+use crate::generate::{SpecialTokens, Writer, Writing};
+use crate::heads::Head;
+use crate::nn::scope;
+use crate::options::Options;
+use crate::{Error, Result};
+use aflora_core::Checkpoints;
+use config::BartConfig;
+use head::{EndOfText, NextToken};
+use network::{of_source, of_target, Network};
+use std::path::Path;
+use tch::Tensor;
+
+/// Keys that transformers reads as others.
+const ALIASES: &[(&str, &str)] = &[
+    ("hidden_size", "d_model"),
+    ("num_attention_heads", "encoder_attention_heads"),
+    ("num_hidden_layers", "encoder_layers"),
+];
+
+/// The word embeddings' further names, of which the last is the language head's.
+const WORDS: &[&str] =
+    &["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"];
+const TIED: [&[Tied]; 2] =
+    [&[("model.shared.weight", WORDS)], &[("model.shared.weight", WORDS.split_at(2).0)]];
+
+/// BART from its `config.json`. Weights are zero until loaded or initialised.
+pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    if options.checkpointing {
+        return Err(Error::Unbuilt(
+            "gradient checkpointing is not built for `bart`, whose blocks are no chain: its \
+             decoder reads its encoder in every one"
+                .into(),
+        ));
+    }
+    let file = ConfigFile::read(path, "bart", &["bart"])?.rename(ALIASES);
+    let config = BartConfig::read(&file)?;
+    let tokens = SpecialTokens::read(path, file.keys(), config.vocab_size, true)?;
+    let Some(start) = tokens.decoder_start else {
+        return Err(file.problem("`decoder_start_token_id` is missing".into()));
+    };
+    let end = match head {
+        Head::Language => None,
+        _ => Some(file.integer("eos_token_id", 2)?),
+    };
+    let mut vs = options.var_store();
+    let ((network, answers), linears) = scope::build(&mut vs, |root| {
+        let network = Network::new(&root, &config);
+        let answers = match (head.labels(), end) {
+            (Some(labels), Some(end)) => {
+                Answers::Labels(EndOfText::new(&root, &config, labels, [start, end]))
+            }
+            _ => Answers::Text(NextToken::new(&root, network.shared())),
+        };
+        (network, answers)
+    });
+    let labels = head != Head::Language;
+    let modules: &[_] = if labels { &["classification_head"] } else { &[] };
+    let about = About {
+        head,
+        prefix: "model.",
+        head_modules: modules,
+        new_modules: modules,
+        class_rows: labels.then_some("classification_head.out_proj"),
+        tied: TIED[usize::from(labels)],
+        optional: if labels { &[] } else { &["final_logits_bias"] },
+        max_positions: config.max_positions,
+        vocab_size: config.vocab_size,
+        checkpoints: false,
+    };
+    Ok(Box::new(Bart { frame: Frame { vs, linears, about }, network, answers, tokens }))
+}
+
+/// A BART.
+#[derive(Debug)]
+struct Bart {
+    frame: Frame,
+    network: Network,
+    answers: Answers,
+    tokens: SpecialTokens,
+}
+
+/// Its head.
+#[derive(Debug)]
+enum Answers {
+    Labels(EndOfText),
+    Text(NextToken),
+}
+
+impl Bart {
+    /// What the decoder begins with.
+    fn begun<'a>(&self, batch: &'a Batch) -> Result<&'a Tensor> {
+        let ids = batch.decoder_input_ids.as_ref();
+        let ids = ids.ok_or_else(|| {
+            Error::Forward("an encoder-decoder needs what its decoder reads".into())
+        })?;
+        self.check_length(ids.size()[1])?;
+        Ok(ids)
+    }
+
+    fn check_length(&self, length: i64) -> Result<()> {
+        let most = self.frame.about.max_positions;
+        if length > most {
+            let words = format!("{length} tokens are more than the model's {most} positions");
+            return Err(Error::Length(words));
+        }
+        Ok(())
+    }
+}
+
+impl Backbone for Bart {
+    fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
+        self.check_length(batch.input_ids.size()[1])?;
+        let hidden = |ids: &Tensor| {
+            let (own, of_source) = (of_target(train), of_source(&batch.attention_mask, train));
+            let encoded = self.network.encode(&batch.input_ids, &of_source);
+            self.network.decode(ids, &encoded, &own, &of_source)
+        };
+        let logits = match &self.answers {
+            Answers::Text(head) => head.forward(&hidden(self.begun(batch)?)),
+            Answers::Labels(head) => {
+                head.forward(&hidden(&head.read(&batch.input_ids)), batch, train)
+            }
+        };
+        Ok(Forward::new(logits, Checkpoints::default()))
+    }
+
+    fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    fn writer(&self) -> Option<&dyn Writer> {
+        match &self.answers {
+            Answers::Text(_) => Some(self),
+            Answers::Labels(_) => None,
+        }
+    }
+
+    fn untie(&self, name: &str) -> Option<Tensor> {
+        let root = self.frame.vs.root();
+        match (name, &self.answers) {
+            ("lm_head.weight", Answers::Text(head)) => head.untie(root),
+            _ => self.network.untie(root, name),
+        }
+    }
+}
+
+impl Writer for Bart {
+    fn tokens(&self) -> &SpecialTokens {
+        &self.tokens
+    }
+
+    fn start<'a>(&'a self, batch: &Batch, room: i64) -> Result<(Tensor, Box<dyn Writing + 'a>)> {
+        self.check_length(batch.input_ids.size()[1])?;
+        let ids = self.begun(batch)?;
+        let capacity = ids.size()[1] + room;
+        self.check_length(capacity)?;
+        let Answers::Text(head) = &self.answers else { return Err(Error::does_not_write()) };
+        let (logits, texts) = writing::start(&self.network, head, batch, ids, capacity);
+        Ok((logits, Box::new(texts)))
+    }
+}

@@ -1,0 +1,127 @@
+//! BART's encoder and decoder.
+
+use super::config::BartConfig;
+use super::layers::{DecoderLayer, EncoderLayer, EPS};
+use crate::nn::attention::{Seen, View};
+use crate::nn::linear::dropout;
+use crate::nn::scope::Scope;
+use crate::nn::words::Words;
+use tch::{Kind, Tensor};
+use tch_facade::nn::{self, Module};
+
+/// Positions are numbered from here: the first rows of the table stand for nothing.
+const FIRST_POSITION: i64 = 2;
+
+#[derive(Debug)]
+pub(super) struct Network {
+    shared: nn::Embedding,
+    encoder_input: Input,
+    encoder: Vec<EncoderLayer>,
+    decoder_input: Input,
+    decoder: Vec<DecoderLayer>,
+}
+
+/// What makes a first block's input.
+#[derive(Debug)]
+struct Input {
+    words: Words,
+    /// What words are multiplied by.
+    scale: f64,
+    positions: nn::Embedding,
+    norm: nn::LayerNorm,
+    dropout: f64,
+}
+
+impl Input {
+    fn new(scope: &Scope, shared: &nn::Embedding, config: &BartConfig) -> Self {
+        let rows = config.max_positions + FIRST_POSITION;
+        Input {
+            words: Words::of(shared),
+            scale: config.scale,
+            positions: scope.embedding("embed_positions", rows, config.hidden),
+            norm: scope.layer_norm("layernorm_embedding", config.hidden, EPS),
+            dropout: config.dropout,
+        }
+    }
+
+    /// `ids`, `[batch, length]`, stand at the positions from `start` on. Gives
+    /// `[batch, length, hidden]`.
+    fn forward(&self, ids: &Tensor, start: i64, train: bool) -> Tensor {
+        let mut words = self.words.forward(ids);
+        if self.scale != 1.0 {
+            words *= self.scale;
+        }
+        let positions = self.positions.ws.narrow(0, start + FIRST_POSITION, ids.size()[1]);
+        dropout(self.norm.forward(&(words + positions)), self.dropout, train)
+    }
+}
+
+impl Network {
+    pub fn new(root: &Scope, config: &BartConfig) -> Self {
+        let model = root / "model";
+        let (encoder, decoder) = (&model / "encoder", &model / "decoder");
+        let (lower, upper) = (&encoder / "layers", &decoder / "layers");
+        let encoder_layer = |i: i64| EncoderLayer::new(&lower / i, config.encoder, config);
+        let decoder_layer = |i: i64| DecoderLayer::new(&upper / i, config.decoder, config);
+        let shared = model.embedding("shared", config.vocab_size, config.hidden);
+        Network {
+            encoder_input: Input::new(&encoder, &shared, config),
+            encoder: (0..config.encoder.layers).map(encoder_layer).collect(),
+            decoder_input: Input::new(&decoder, &shared, config),
+            decoder: (0..config.decoder.layers).map(decoder_layer).collect(),
+            shared,
+        }
+    }
+
+    /// The word embeddings.
+    pub fn shared(&self) -> &nn::Embedding {
+        &self.shared
+    }
+
+    /// The decoder's blocks.
+    pub fn decoder(&self) -> &[DecoderLayer] {
+        &self.decoder
+    }
+
+    /// The source's states, `[batch, length, hidden]`, of its ids `[batch, length]`.
+    pub fn encode(&self, ids: &Tensor, view: &View) -> Tensor {
+        let x = self.encoder_input.forward(ids, 0, view.train);
+        self.encoder.iter().fold(x, |x, layer| layer.forward(&x, view))
+    }
+
+    /// The decoder's input of `ids` at the positions from `start` on.
+    pub fn to_decoder(&self, ids: &Tensor, start: i64, train: bool) -> Tensor {
+        self.decoder_input.forward(ids, start, train)
+    }
+
+    /// The decoder's states, `[batch, target length, hidden]`, of the ids that it reads and what
+    /// the encoder gave; `own` says which target tokens are seen, `of_source` which source tokens.
+    pub fn decode(&self, ids: &Tensor, encoded: &Tensor, own: &View, of_source: &View) -> Tensor {
+        let x = self.to_decoder(ids, 0, own.train);
+        let block = |x, layer: &DecoderLayer| {
+            layer.forward(&x, layer.source(encoded), own, of_source, None)
+        };
+        self.decoder.iter().fold(x, block)
+    }
+
+    /// Gives one side, by the name of its words, a table of its own.
+    pub fn untie(&self, root: nn::Path, name: &str) -> Option<Tensor> {
+        let (side, input) = match name {
+            "model.encoder.embed_tokens.weight" => ("encoder", &self.encoder_input),
+            "model.decoder.embed_tokens.weight" => ("decoder", &self.decoder_input),
+            _ => return None,
+        };
+        input.words.untie(root / "model" / side / "embed_tokens")
+    }
+}
+
+/// What is seen of the source: its tokens, not its padding.
+pub(super) fn of_source(attention_mask: &Tensor, train: bool) -> View {
+    let mask = attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
+    View { rotation: None, seen: Seen::All(Some(mask)), train }
+}
+
+/// What is seen of the target: the tokens before.
+pub(super) fn of_target(train: bool) -> View {
+    View { rotation: None, seen: Seen::Causal(None), train }
+}

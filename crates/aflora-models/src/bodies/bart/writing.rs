@@ -1,0 +1,78 @@
+//! BART writing, a token at a time.
+
+use super::head::NextToken;
+use super::layers::Source;
+use super::network::{of_source, of_target, Network};
+use crate::batch::Batch;
+use crate::generate::Writing;
+use crate::nn::attention::{KeyValues, View};
+use crate::Result;
+use tch::Tensor;
+
+/// Texts being written.
+#[derive(Debug)]
+pub(super) struct Texts<'a> {
+    network: &'a Network,
+    head: &'a NextToken,
+    /// What each block sees of the encoder's output.
+    sources: Vec<Source>,
+    of_source: View,
+    keys: Vec<KeyValues>,
+    length: i64,
+}
+
+/// Reads the source in `batch` and what its targets begin with, `ids`, `[batch, length]`; gives
+/// the next token's logits, `[batch, vocabulary]`. There is room for `capacity` tokens in all.
+pub(super) fn start<'a>(
+    network: &'a Network,
+    head: &'a NextToken,
+    batch: &Batch,
+    ids: &Tensor,
+    capacity: i64,
+) -> (Tensor, Texts<'a>) {
+    let of_source = of_source(&batch.attention_mask, false);
+    let encoded = network.encode(&batch.input_ids, &of_source);
+    let decoder = network.decoder();
+    let mut texts = Texts {
+        network,
+        head,
+        sources: decoder.iter().map(|layer| layer.source(&encoded)).collect(),
+        of_source,
+        keys: decoder.iter().map(|_| KeyValues::new(capacity)).collect(),
+        length: 0,
+    };
+    let logits = texts.advance(ids);
+    (logits, texts)
+}
+
+impl Texts<'_> {
+    fn advance(&mut self, ids: &Tensor) -> Tensor {
+        let network = self.network;
+        let own = of_target(false);
+        let mut x = network.to_decoder(ids, self.length, false);
+        let blocks = network.decoder().iter().zip(&self.sources).zip(&mut self.keys);
+        for ((layer, source), keys) in blocks {
+            let source = [0, 1].map(|i: usize| source[i].shallow_clone());
+            x = layer.forward(&x, source, &own, &self.of_source, Some(keys));
+        }
+        let read = ids.size()[1];
+        self.length += read;
+        self.head.forward(&x.narrow(1, read - 1, 1)).squeeze_dim(1)
+    }
+}
+
+impl Writing for Texts<'_> {
+    fn step(&mut self, tokens: &Tensor) -> Result<Tensor> {
+        Ok(self.advance(&tokens.unsqueeze(1)))
+    }
+
+    fn select(&mut self, rows: &Tensor) {
+        for keys in &mut self.keys {
+            keys.select(rows);
+        }
+        let mask = self.of_source.seen.mask_mut();
+        for per_row in self.sources.iter_mut().flatten().chain(mask) {
+            *per_row = per_row.index_select(0, rows);
+        }
+    }
+}

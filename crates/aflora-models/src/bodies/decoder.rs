@@ -1,0 +1,292 @@
+//! What decoders of ours share: GPT-2, GPT-Neo, GPT-J and LLaMA are a [`Network`] each, everything else is here.
+//!
+//! A forward pass runs embeddings, blocks and head. In training, blocks can be checkpointed; in
+//! decoding, every block keeps its keys and values, so that a step reads one token a text.
+//! Texts of a batch are padded on the right for training, where the causal mask alone hides the
+//! padding from every token, and on the left for decoding, where all texts end together.
+
+use crate::backbone::{About, Backbone, Forward, Frame, Tied};
+use crate::batch::Batch;
+use crate::config_file::ConfigFile;
+use crate::generate::{SpecialTokens, Writer, Writing};
+use crate::heads::language::{LanguageHead, NAME};
+use crate::heads::last_token::{LastToken, SCORE};
+use crate::heads::Head;
+use crate::nn::attention::{KeyValues, Seen, View};
+use crate::nn::chain::chain;
+use crate::nn::scope::{self, Scope};
+use crate::options::Options;
+use crate::{Error, Result};
+use std::path::Path;
+use std::rc::Rc;
+use tch::{Kind, Tensor};
+use tch_facade::nn;
+
+/// One block: what it adds to the residual stream is in its output.
+pub(crate) trait Block: std::fmt::Debug {
+    /// `x` is `[batch, length, hidden]`; with `keys`, its keys and values are kept there, and
+    /// those already there are seen.
+    fn forward(&self, x: &Tensor, view: &View, keys: Option<&mut KeyValues>) -> Tensor;
+}
+
+/// A decoder's body: what differs from one to another.
+pub(crate) trait Network: std::fmt::Debug {
+    /// The input of the first block.
+    fn embed(&self, ids: &Tensor, positions: &Tensor, train: bool) -> Tensor;
+    fn blocks(&self) -> &[Rc<dyn Block>];
+    /// The last block's output, normalised: hidden states.
+    fn norm(&self, x: &Tensor) -> Tensor;
+    /// Cosines and sines of positions `[batch or 1, length]`, in `kind`.
+    fn rotation(&self, positions: &Tensor, kind: Kind) -> Option<(Tensor, Tensor)>;
+    /// The word embeddings.
+    fn words(&self) -> &nn::Embedding;
+}
+
+/// What a kind of decoder tells of its models.
+pub(crate) struct Kindred {
+    pub prefix: &'static str,
+    pub hidden: i64,
+    pub max_positions: i64,
+    pub vocab_size: i64,
+    pub lm_head: LmHead,
+}
+
+/// Where the weight of a language head comes from.
+pub(crate) enum LmHead {
+    /// The word embeddings, of this name: it is one weight, whatever names a file has for it.
+    Tied(&'static [Tied]),
+    /// Its own.
+    Own { bias: bool },
+}
+
+/// Builds the decoder of the config.json `file`, at `path`, whose body `network` makes. Weights
+/// are zero until loaded or initialised.
+pub(crate) fn build<N: Network + 'static>(
+    (path, file): (&Path, &ConfigFile),
+    head: Head,
+    options: &Options,
+    kindred: Kindred,
+    network: impl FnOnce(&Scope) -> N,
+) -> Result<Box<dyn Backbone>> {
+    let Kindred { prefix, hidden, max_positions, vocab_size, lm_head } = kindred;
+    let pad = Some(file.integer("pad_token_id", -1)?).filter(|&pad| pad >= 0);
+    let writes = head == Head::Language;
+    let tokens = match writes {
+        true => SpecialTokens::read(path, file.keys(), vocab_size, false)?,
+        false => SpecialTokens::default(),
+    };
+    let tied = match lm_head {
+        LmHead::Tied(tied) if writes => tied,
+        _ => &[],
+    };
+    let score = if writes { &[] } else { SCORE };
+    let about = About {
+        head,
+        prefix,
+        head_modules: score,
+        new_modules: score,
+        class_rows: score.first().copied(),
+        tied,
+        optional: &[],
+        max_positions,
+        vocab_size,
+        checkpoints: true,
+    };
+    let mut vs = options.var_store();
+    let ((network, answers), linears) = scope::build(&mut vs, |root| {
+        let network = network(&root);
+        let answers = match head.labels() {
+            Some(labels) => Answers::Labels(LastToken::new(&root, hidden, labels, pad)),
+            None => {
+                let own = match lm_head {
+                    LmHead::Tied(_) => None,
+                    LmHead::Own { bias: true } => Some(root.linear(NAME, hidden, vocab_size)),
+                    LmHead::Own { bias: false } => Some(root.bare_linear(NAME, hidden, vocab_size)),
+                };
+                Answers::Text(LanguageHead::new(network.words(), own))
+            }
+        };
+        (network, answers)
+    });
+    let frame = Frame { vs, linears, about };
+    let checkpointing = options.checkpointing;
+    Ok(Box::new(Decoder { frame, network, answers, tokens, checkpointing }))
+}
+
+/// A decoder of ours.
+#[derive(Debug)]
+struct Decoder<N> {
+    frame: Frame,
+    network: N,
+    answers: Answers,
+    tokens: SpecialTokens,
+    checkpointing: bool,
+}
+
+/// A decoder's head.
+#[derive(Debug)]
+enum Answers {
+    Labels(LastToken),
+    Text(LanguageHead),
+}
+
+impl<N: Network> Decoder<N> {
+    fn range(&self, from: i64, to: i64) -> Tensor {
+        Tensor::arange_start(from, to, (Kind::Int64, self.frame.vs.device())).unsqueeze(0)
+    }
+
+    /// What the blocks see of a batch, and the positions of its tokens.
+    fn view(&self, batch: &Batch) -> (Seen, Tensor) {
+        let (_, length) = sizes(&batch.input_ids);
+        if !batch.left_padded {
+            return (Seen::Causal(None), self.range(0, length));
+        }
+        let real = batch.attention_mask.to_kind(Kind::Bool);
+        let seen = Seen::Causal(Some(causal_mask(&real, length)));
+        (seen, left_padded_positions(&batch.attention_mask))
+    }
+}
+
+impl<N: Network> Backbone for Decoder<N> {
+    fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
+        let (seen, positions) = self.view(batch);
+        let x = self.network.embed(&batch.input_ids, &positions, train);
+        let rotation = self.network.rotation(&positions, x.kind());
+        let view = Rc::new(View { rotation, seen, train });
+        let blocks = self.network.blocks().iter().map(|block| {
+            let (block, view) = (block.clone(), view.clone());
+            move |x: &Tensor| block.forward(x, &view, None)
+        });
+        let (x, checkpoints) = chain(x, blocks, train && self.checkpointing);
+        let hidden = self.network.norm(&x);
+        let logits = match &self.answers {
+            Answers::Labels(head) => head.forward(&hidden, batch),
+            Answers::Text(head) => head.forward(&hidden),
+        };
+        Ok(Forward::new(logits, checkpoints))
+    }
+
+    fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    fn writer(&self) -> Option<&dyn Writer> {
+        match &self.answers {
+            Answers::Text(_) => Some(self),
+            Answers::Labels(_) => None,
+        }
+    }
+
+    fn untie(&self, _name: &str) -> Option<Tensor> {
+        match &self.answers {
+            Answers::Text(head) => head.untie(self.frame.vs.root()),
+            Answers::Labels(_) => None,
+        }
+    }
+}
+
+impl<N: Network> Writer for Decoder<N> {
+    fn tokens(&self) -> &SpecialTokens {
+        &self.tokens
+    }
+
+    fn start<'a>(&'a self, batch: &Batch, room: i64) -> Result<(Tensor, Box<dyn Writing + 'a>)> {
+        let (_, length) = sizes(&batch.input_ids);
+        let most = self.frame.about.max_positions;
+        if length + room > most {
+            return Err(Error::Length(format!(
+                "a prompt of {length} tokens and {room} new ones are more than the model's {most} \
+                 positions"
+            )));
+        }
+        let Answers::Text(head) = &self.answers else { return Err(Error::does_not_write()) };
+        let blocks = self.network.blocks().len();
+        let (seen, positions) = self.view(batch);
+        let mut state = State {
+            model: self,
+            head,
+            keys: (0..blocks).map(|_| KeyValues::new(length + room)).collect(),
+            real: batch.left_padded.then(|| batch.attention_mask.to_kind(Kind::Bool)),
+            positions: batch.left_padded.then(|| positions.narrow(1, length - 1, 1)),
+            length: 0,
+        };
+        let logits = state.advance(&batch.input_ids, &positions, seen);
+        Ok((logits, Box::new(state)))
+    }
+}
+
+/// Texts being written: the keys and values of every block.
+#[derive(Debug)]
+struct State<'a, N> {
+    model: &'a Decoder<N>,
+    head: &'a LanguageHead,
+    keys: Vec<KeyValues>,
+    /// Which of the keys are tokens, not padding, `[batch, keys]`; none where all are.
+    real: Option<Tensor>,
+    /// The last token's position, `[batch, 1]`, where texts differ in it.
+    positions: Option<Tensor>,
+    length: i64,
+}
+
+impl<N: Network> State<'_, N> {
+    fn advance(&mut self, ids: &Tensor, positions: &Tensor, seen: Seen) -> Tensor {
+        let network = &self.model.network;
+        let mut x = network.embed(ids, positions, false);
+        let rotation = network.rotation(positions, x.kind());
+        let view = View { rotation, seen, train: false };
+        for (block, keys) in network.blocks().iter().zip(&mut self.keys) {
+            x = block.forward(&x, &view, Some(keys));
+        }
+        let (_, read) = sizes(ids);
+        self.length += read;
+        // Only the last token's logits are wanted: the head is the largest product of all.
+        let hidden = network.norm(&x.narrow(1, read - 1, 1));
+        self.head.forward(&hidden).squeeze_dim(1).to_kind(Kind::Float)
+    }
+}
+
+impl<N: Network> Writing for State<'_, N> {
+    fn step(&mut self, tokens: &Tensor) -> Result<Tensor> {
+        if self.length == self.model.frame.about.max_positions {
+            return Err(Error::Length("there is no position left".into()));
+        }
+        let (positions, seen) = match (&mut self.positions, &mut self.real) {
+            (Some(last), Some(real)) => {
+                *last += 1;
+                *real = Tensor::cat(&[&*real, &last.ones_like().to_kind(Kind::Bool)], 1);
+                (last.shallow_clone(), Seen::Causal(Some(real.unsqueeze(1).unsqueeze(1))))
+            }
+            _ => (self.model.range(self.length, self.length + 1), Seen::Causal(None)),
+        };
+        Ok(self.advance(&tokens.unsqueeze(1), &positions, seen))
+    }
+
+    fn select(&mut self, rows: &Tensor) {
+        for keys in &mut self.keys {
+            keys.select(rows);
+        }
+        for per_row in [&mut self.real, &mut self.positions].into_iter().flatten() {
+            *per_row = per_row.index_select(0, rows);
+        }
+    }
+}
+
+fn sizes(ids: &Tensor) -> (i64, i64) {
+    let size = ids.size();
+    (size[0], size[1])
+}
+
+/// Positions that count tokens only: 0 at the first token after the padding.
+fn left_padded_positions(attention_mask: &Tensor) -> Tensor {
+    (attention_mask.cumsum(1, Kind::Int64) - 1).clamp_min(0)
+}
+
+/// What each query may see, `[batch, 1, length, length]`: itself and the tokens before it.
+/// Padding sees itself, so that no row is empty.
+fn causal_mask(real: &Tensor, length: i64) -> Tensor {
+    let square = (Kind::Bool, real.device());
+    let itself = Tensor::eye(length, square);
+    let causal = Tensor::ones([length, length], square).tril(0);
+    let seen = real.unsqueeze(1).logical_and(&causal).logical_or(&itself);
+    seen.unsqueeze(1)
+}

@@ -1,0 +1,101 @@
+//! What stands before and behind a GPT's blocks.
+
+use super::sizes::Sizes;
+use crate::backbone::Backbone;
+use crate::bodies::decoder::{self, Block, Kindred, LmHead, Network};
+use crate::config_file::ConfigFile;
+use crate::heads::Head;
+use crate::nn::linear::dropout;
+use crate::nn::rotary::Rotary;
+use crate::nn::scope::Scope;
+use crate::options::Options;
+use crate::Result;
+use std::path::Path;
+use std::rc::Rc;
+use tch::{Kind, Tensor};
+use tch_facade::nn::{self, Module};
+
+/// What a GPT has beside its blocks.
+pub(super) struct Around {
+    /// Learned positions, added to the words.
+    pub positions: bool,
+    /// Positions by which blocks turn queries and keys.
+    pub rotary: Option<Rotary>,
+    pub lm_head: LmHead,
+}
+
+/// The head that `tie_word_embeddings` asks for, which is `true` if not given.
+pub(super) fn lm_head(file: &ConfigFile) -> Result<LmHead> {
+    Ok(match file.flag("tie_word_embeddings", true)? {
+        true => LmHead::Tied(&[("transformer.wte.weight", &["lm_head.weight"])]),
+        false => LmHead::Own { bias: false },
+    })
+}
+
+/// A GPT whose blocks `block` makes, by their number.
+pub(super) fn build<B: Block + 'static>(
+    (path, file): (&Path, &ConfigFile),
+    head: Head,
+    options: &Options,
+    sizes: Sizes,
+    Around { positions, rotary, lm_head }: Around,
+    block: impl Fn(Scope, usize) -> B,
+) -> Result<Box<dyn Backbone>> {
+    let kindred = Kindred {
+        prefix: "transformer.",
+        hidden: sizes.hidden,
+        max_positions: sizes.max_positions,
+        vocab_size: sizes.vocab_size,
+        lm_head,
+    };
+    decoder::build((path, file), head, options, kindred, |root| {
+        let model = root / "transformer";
+        let blocks = &model / "h";
+        let block = |i: i64| Rc::new(block(&blocks / i, i as usize)) as Rc<dyn Block>;
+        let table = |name: &str, rows| model.embedding(name, rows, sizes.hidden);
+        Gpt {
+            words: table("wte", sizes.vocab_size),
+            positions: positions.then(|| table("wpe", sizes.max_positions)),
+            blocks: (0..sizes.layers).map(block).collect(),
+            norm: model.layer_norm("ln_f", sizes.hidden, sizes.eps),
+            rotary,
+            dropout: sizes.embedding_dropout,
+        }
+    })
+}
+
+#[derive(Debug)]
+struct Gpt {
+    words: nn::Embedding,
+    positions: Option<nn::Embedding>,
+    blocks: Vec<Rc<dyn Block>>,
+    norm: nn::LayerNorm,
+    rotary: Option<Rotary>,
+    dropout: f64,
+}
+
+impl Network for Gpt {
+    fn embed(&self, ids: &Tensor, positions: &Tensor, train: bool) -> Tensor {
+        let mut x = self.words.forward(ids);
+        if let Some(table) = &self.positions {
+            x += table.forward(positions);
+        }
+        dropout(x, self.dropout, train)
+    }
+
+    fn blocks(&self) -> &[Rc<dyn Block>] {
+        &self.blocks
+    }
+
+    fn norm(&self, x: &Tensor) -> Tensor {
+        self.norm.forward(x)
+    }
+
+    fn rotation(&self, positions: &Tensor, kind: Kind) -> Option<(Tensor, Tensor)> {
+        self.rotary.as_ref().map(|rotary| rotary.at(positions, kind))
+    }
+
+    fn words(&self) -> &nn::Embedding {
+        &self.words
+    }
+}

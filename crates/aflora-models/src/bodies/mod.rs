@@ -1,0 +1,8 @@
+//! The networks.
+
+pub(crate) mod bart;
+pub(crate) mod deberta;
+pub(crate) mod decoder;
+pub(crate) mod gpt;
+pub(crate) mod llama;
+pub(crate) mod rust_bert;

@@ -1,0 +1,44 @@
+//! The next token: a product with the word embeddings themselves, or with a weight of its own.
+
+use crate::nn::linear::{with_bias, zeros};
+use std::cell::OnceCell;
+use tch::Tensor;
+use tch_facade::nn::{self, Embedding, Linear, Module};
+
+/// The module's name in checkpoints.
+pub(crate) const NAME: &str = "lm_head";
+
+/// Logits of the next token from each token's hidden state.
+#[derive(Debug)]
+pub(crate) struct LanguageHead {
+    /// The word embeddings, `[vocabulary, hidden]`.
+    words: Tensor,
+    /// Empty where the words are the head too.
+    own: OnceCell<Linear>,
+}
+
+impl LanguageHead {
+    /// A head whose weight is `words`, or `own` where there is one.
+    pub fn new(words: &Embedding, own: Option<Linear>) -> Self {
+        let own = own.map_or_else(OnceCell::new, OnceCell::from);
+        LanguageHead { words: words.ws.shallow_clone(), own }
+    }
+
+    /// `[.., hidden]` to `[.., vocabulary]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        match self.own.get() {
+            Some(own) => own.forward(x),
+            None => x.linear(&self.words, None::<&Tensor>),
+        }
+    }
+
+    /// Gives a head whose weight is the words one of its own, frozen, at the model's `root`; gives
+    /// its weight. None if it has one.
+    pub fn untie(&self, root: nn::Path) -> Option<Tensor> {
+        let (vocabulary, hidden) = self.words.size2().ok()?;
+        let own = nn::linear(root / NAME, hidden, vocabulary, with_bias(zeros(), false));
+        let weight = own.ws.set_requires_grad(false);
+        self.own.set(own).ok()?;
+        Some(weight)
+    }
+}

@@ -1,0 +1,180 @@
+//! Attention through libtorch's fused kernels, with a cache of keys and values.
+
+use tch::{Device, Kind, Tensor};
+
+/// Which keys a query sees.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// All of them; with a mask, those that are true in it, `[batch, 1, 1, keys]`.
+    All(Option<Tensor>),
+    /// Its own token's and those before. Where padding stands before a text, a mask says so of
+    /// every query: it is true where a key is seen, `[batch, 1, queries, keys]`.
+    Causal(Option<Tensor>),
+}
+
+impl Seen {
+    fn mask(&self) -> Option<&Tensor> {
+        match self {
+            Seen::All(mask) | Seen::Causal(mask) => mask.as_ref(),
+        }
+    }
+
+    /// The mask, to be changed.
+    pub fn mask_mut(&mut self) -> Option<&mut Tensor> {
+        match self {
+            Seen::All(mask) | Seen::Causal(mask) => mask.as_mut(),
+        }
+    }
+}
+
+/// What every block of one forward pass reads beside its input.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Cosines and sines of the tokens' positions, where the network rotates by them.
+    pub rotation: Option<(Tensor, Tensor)>,
+    pub seen: Seen,
+    pub train: bool,
+}
+
+/// The keys and values of one block for the tokens read so far.
+///
+/// The buffers have room for the whole text from the start: a step writes one column.
+#[derive(Debug)]
+pub(crate) struct KeyValues {
+    /// Keys and values, `[batch, heads, capacity, head size]`; made at the first write.
+    buffers: Option<[Tensor; 2]>,
+    capacity: i64,
+    length: i64,
+}
+
+impl KeyValues {
+    pub(crate) fn new(capacity: i64) -> Self {
+        KeyValues { buffers: None, capacity, length: 0 }
+    }
+
+    /// Adds keys and values, and gives all there are.
+    fn extend(&mut self, new: [&Tensor; 2]) -> [Tensor; 2] {
+        let size = new[0].size();
+        let (batch, heads, added, head) = (size[0], size[1], size[2], size[3]);
+        let capacity = self.capacity;
+        let buffers = self.buffers.get_or_insert_with(|| {
+            let like = (new[0].kind(), new[0].device());
+            [(); 2].map(|()| Tensor::empty([batch, heads, capacity, head], like))
+        });
+        for (buffer, new) in buffers.iter().zip(new) {
+            buffer.narrow(2, self.length, added).copy_(new);
+        }
+        self.length += added;
+        let length = self.length;
+        [0, 1].map(|i| buffers[i].narrow(2, 0, length))
+    }
+
+    /// Keeps, repeats and reorders texts.
+    pub(crate) fn select(&mut self, rows: &Tensor) {
+        for buffer in self.buffers.iter_mut().flatten() {
+            let mut size = buffer.size();
+            size[0] = rows.size()[0];
+            let chosen = Tensor::empty(&size[..], (buffer.kind(), buffer.device()));
+            let used = buffer.narrow(2, 0, self.length).index_select(0, rows);
+            chosen.narrow(2, 0, self.length).copy_(&used);
+            *buffer = chosen;
+        }
+    }
+}
+
+/// `[batch, length, heads · size]` as `[batch, heads, length, size]`.
+pub(crate) fn split_heads(x: &Tensor, heads: i64) -> Tensor {
+    let size = x.size();
+    x.view([size[0], size[1], heads, size[2] / heads]).transpose(1, 2)
+}
+
+/// How scores become weights.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Attention {
+    pub dropout: f64,
+    /// What scores are multiplied by; 1 / √size if not given.
+    pub scale: Option<f64>,
+    /// How many tokens a causal query sees, itself included; all before it if not given.
+    pub window: Option<i64>,
+}
+
+impl Attention {
+    /// softmax(scale · q kᵀ) v over the keys that the view lets each query see, heads put
+    /// together again: `[batch, length, heads · size]`.
+    ///
+    /// `key` and `value` may have fewer heads than `query`; each serves as many queries.
+    pub(crate) fn attend(
+        &self,
+        query: &Tensor,
+        key: Tensor,
+        value: Tensor,
+        view: &View,
+        keys: Option<&mut KeyValues>,
+    ) -> Tensor {
+        let [key, value] = match keys {
+            Some(keys) => keys.extend([&key, &value]),
+            None => [key, value],
+        };
+        let (queries, seen) = (query.size()[2], key.size()[2]);
+        let windowed;
+        let mask = match (&view.seen, self.window) {
+            (Seen::Causal(mask), Some(window)) if seen > window => {
+                windowed = band(queries, seen, window, mask.as_ref(), query.device());
+                Some(&windowed)
+            }
+            (all, _) => all.mask(),
+        };
+        if queries == 1 && !view.train {
+            return self.attend_once(query, &key, &value, mask);
+        }
+        // The kernels' own causal mask is of a text from its beginning; later queries come alone,
+        // and see all that was before.
+        let causal = matches!(view.seen, Seen::Causal(_)) && mask.is_none() && queries > 1;
+        debug_assert!(!causal || queries == seen, "several queries begin a text");
+        let grouped = query.size()[1] != key.size()[1];
+        let dropout = if view.train { self.dropout } else { 0.0 };
+        let out = Tensor::scaled_dot_product_attention(
+            query, &key, &value, mask, dropout, causal, self.scale, grouped,
+        );
+        let size = out.size();
+        out.transpose(1, 2).reshape([size[0], size[2], size[1] * size[3]])
+    }
+}
+
+impl Attention {
+    /// [`attend`](Self::attend) of one query a text, the step of decoding: two small products.
+    ///
+    /// Not by the fused kernels: libtorch may choose cuDNN's in bf16, which plans anew for every
+    /// number of keys, and every step has another (66 ms a step on an H200, against 4).
+    fn attend_once(
+        &self,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        mask: Option<&Tensor>,
+    ) -> Tensor {
+        let (heads, size) = (query.size()[1], query.size()[3]);
+        let (batch, shared) = (key.size()[0], key.size()[1]);
+        let scale = self.scale.unwrap_or(1.0 / (size as f64).sqrt());
+        // Queries that share a key are rows of one product.
+        let query = query.reshape([batch, shared, heads / shared, size]) * scale;
+        let mut scores = query.matmul(&key.transpose(2, 3));
+        if let Some(mask) = mask {
+            scores = scores.masked_fill(&mask.logical_not(), f64::NEG_INFINITY);
+        }
+        let weights = scores.softmax(-1, Kind::Float).to_kind(value.kind());
+        weights.matmul(value).reshape([batch, 1, heads * size])
+    }
+}
+
+/// True where one of the last `queries` tokens may see one of `seen` keys: itself and the
+/// `window - 1` before it, as far as `mask` lets it.
+fn band(queries: i64, seen: i64, window: i64, mask: Option<&Tensor>, device: Device) -> Tensor {
+    let ones = Tensor::ones([queries, seen], (Kind::Bool, device));
+    let before = seen - queries;
+    let band = ones.tril(before).logical_and(&ones.triu(before - window + 1));
+    match mask {
+        Some(mask) => band.logical_and(mask),
+        None => band.unsqueeze(0).unsqueeze(0),
+    }
+}

@@ -1,0 +1,17 @@
+//! Parts that bodies of several kinds are made of.
+//!
+//! * `scope`: where layers are made, named, and noted as places for adapters
+//! * `linear`, `norm`, `mlp`, `activation`: layers
+//! * `words`: embeddings that may be shared
+//! * `attention`, `rotary`: attention through libtorch's fused kernels, and positions as angles
+//! * `chain`: blocks one after the other, checkpointed or not
+
+pub(crate) mod activation;
+pub(crate) mod attention;
+pub(crate) mod chain;
+pub(crate) mod linear;
+pub(crate) mod mlp;
+pub(crate) mod norm;
+pub(crate) mod rotary;
+pub(crate) mod scope;
+pub(crate) mod words;

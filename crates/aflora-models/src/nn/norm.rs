@@ -1,0 +1,36 @@
+//! Normalisations.
+
+use aflora_core::kernels;
+use tch::Tensor;
+use tch_facade::nn::LayerNorm;
+
+/// The end of a post-norm sub-block: LayerNorm(dropout(out) + what went in).
+#[derive(Debug)]
+pub(crate) struct AddNorm {
+    pub norm: LayerNorm,
+    pub eps: f64,
+    pub dropout: f64,
+}
+
+impl AddNorm {
+    /// `out` and `x` `[batch, length, hidden]` to the same.
+    pub fn forward(&self, out: Tensor, x: &Tensor, train: bool) -> Tensor {
+        let p = if train { self.dropout } else { 0.0 };
+        let (gamma, beta) = (self.norm.ws.as_ref(), self.norm.bs.as_ref());
+        kernels::add_layer_norm(out, x, gamma, beta, self.eps, p)
+    }
+}
+
+/// x / √(mean x² + ε) times a scale.
+#[derive(Debug)]
+pub(crate) struct RmsNorm {
+    pub scale: Tensor,
+    pub eps: f64,
+}
+
+impl RmsNorm {
+    /// `[.., hidden]` to the same.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.rms_norm(self.scale.size(), Some(&self.scale), self.eps)
+    }
+}

@@ -1,0 +1,106 @@
+//! Where a model of ours makes its layers: a path among its weights, and the list of the layers
+//! that take an adapter, each noted with its name and its part of a block as it is made.
+
+use super::linear::{with_bias, zeros};
+use super::norm::{AddNorm, RmsNorm};
+use crate::backbone::InjectableLinear;
+use aflora_core::Block;
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::ops::Div;
+use tch_facade::nn;
+
+/// A path among a model's weights. Weights start at zero, scales of norms at one.
+#[derive(Debug)]
+pub(crate) struct Scope<'a> {
+    path: nn::Path<'a>,
+    adaptable: &'a RefCell<Vec<InjectableLinear>>,
+}
+
+/// Makes a network in `vs`, frozen; gives with it the layers that take an adapter, in the order
+/// in which they were made.
+pub(crate) fn build<N>(
+    vs: &mut nn::VarStore,
+    network: impl FnOnce(Scope) -> N,
+) -> (N, Vec<InjectableLinear>) {
+    let adaptable = RefCell::default();
+    let network = network(Scope { path: vs.root(), adaptable: &adaptable });
+    vs.freeze();
+    (network, adaptable.into_inner())
+}
+
+impl<'a, T: Display> Div<T> for &Scope<'a> {
+    type Output = Scope<'a>;
+
+    fn div(self, name: T) -> Scope<'a> {
+        Scope { path: self.path.sub(name), adaptable: self.adaptable }
+    }
+}
+
+impl<'a, T: Display> Div<T> for Scope<'a> {
+    type Output = Scope<'a>;
+
+    fn div(self, name: T) -> Scope<'a> {
+        &self / name
+    }
+}
+
+impl<'a> Scope<'a> {
+    /// The path itself, for what is made in no other way.
+    pub fn path(&self) -> &nn::Path<'a> {
+        &self.path
+    }
+
+    /// A linear layer that takes an adapter, `[from]` to `[to]`.
+    pub fn adaptable(
+        &self,
+        block: Block,
+        name: &str,
+        (from, to): (i64, i64),
+        bias: bool,
+    ) -> nn::Linear {
+        let config = with_bias(zeros(), bias);
+        self.noted(block, name, nn::linear(self.path.sub(name), from, to, config))
+    }
+
+    /// As [`adaptable`](Self::adaptable), with a bias, and a weight that lies transposed.
+    pub fn transposed(&self, block: Block, name: &str, (from, to): (i64, i64)) -> nn::Linear {
+        self.noted(block, name, nn::conv1d_linear(self.path.sub(name), from, to))
+    }
+
+    fn noted(&self, block: Block, name: &str, layer: nn::Linear) -> nn::Linear {
+        let place = InjectableLinear::new(self.path.path(name), block, layer.slot());
+        self.adaptable.borrow_mut().push(place);
+        layer
+    }
+
+    /// A linear layer that takes none.
+    pub fn linear(&self, name: &str, from: i64, to: i64) -> nn::Linear {
+        nn::linear(self.path.sub(name), from, to, zeros())
+    }
+
+    /// One without a bias.
+    pub fn bare_linear(&self, name: &str, from: i64, to: i64) -> nn::Linear {
+        nn::linear(self.path.sub(name), from, to, with_bias(zeros(), false))
+    }
+
+    /// A table of `rows` vectors.
+    pub fn embedding(&self, name: &str, rows: i64, size: i64) -> nn::Embedding {
+        let config = nn::EmbeddingConfig { ws_init: nn::Init::Const(0.0), ..Default::default() };
+        nn::embedding(self.path.sub(name), rows, size, config)
+    }
+
+    pub fn layer_norm(&self, name: &str, size: i64, eps: f64) -> nn::LayerNorm {
+        let config = nn::LayerNormConfig { eps, ..Default::default() };
+        nn::layer_norm(self.path.sub(name), vec![size], config)
+    }
+
+    pub fn add_norm(&self, name: &str, size: i64, eps: f64, dropout: f64) -> AddNorm {
+        AddNorm { norm: self.layer_norm(name, size, eps), eps, dropout }
+    }
+
+    pub fn rms_norm(&self, name: &str, size: i64, eps: f64) -> RmsNorm {
+        let scale = self.path.sub(name).var("weight", &[size], nn::Init::Const(1.0));
+        RmsNorm { scale, eps }
+    }
+}

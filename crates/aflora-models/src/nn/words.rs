@@ -1,0 +1,40 @@
+//! Word embeddings that read another table until a checkpoint brings one of their own.
+
+use super::linear::zeros;
+use std::cell::OnceCell;
+use tch::Tensor;
+use tch_facade::nn::{self, Embedding, Module};
+
+/// One side's word embeddings.
+#[derive(Debug)]
+pub(crate) struct Words {
+    /// The model's, `[vocabulary, hidden]`.
+    shared: Tensor,
+    /// Empty where they are read.
+    own: OnceCell<Embedding>,
+}
+
+impl Words {
+    /// Embeddings that read `shared`.
+    pub fn of(shared: &Embedding) -> Self {
+        Words { shared: shared.ws.shallow_clone(), own: OnceCell::new() }
+    }
+
+    /// Ids `[batch, length]` to `[batch, length, hidden]`.
+    pub fn forward(&self, ids: &Tensor) -> Tensor {
+        match self.own.get() {
+            Some(own) => own.forward(ids),
+            None => Tensor::embedding(&self.shared, ids, -1, false, false),
+        }
+    }
+
+    /// Gives them a table of their own, at `path`, frozen; gives its weight. None if they have one.
+    pub fn untie(&self, path: nn::Path) -> Option<Tensor> {
+        let (vocabulary, hidden) = self.shared.size2().ok()?;
+        let config = nn::EmbeddingConfig { ws_init: zeros().ws_init, ..Default::default() };
+        let own = nn::embedding(path, vocabulary, hidden, config);
+        let weight = own.ws.set_requires_grad(false);
+        self.own.set(own).ok()?;
+        Some(weight)
+    }
+}

@@ -1,0 +1,225 @@
+//! The kinds of models that are built, each in one line: its names, its code, its usual targets.
+
+use crate::backbone::Backbone;
+use crate::bodies::gpt::{gpt2, gpt_j, gpt_neo};
+use crate::bodies::rust_bert::{albert, bert, distilbert, electra, roberta};
+use crate::bodies::{bart, deberta, llama};
+use crate::config_file::ConfigFile;
+use crate::heads::Head;
+use crate::options::Options;
+use crate::{claims, foreign, Error, Result};
+use serde_json::Value;
+use std::path::Path;
+
+type Build = fn(&Path, Head, &Options) -> Result<Box<dyn Backbone>>;
+
+/// A kind of model.
+struct Entry {
+    /// The kind's name, which is the `model_type` of its config.json, and further ones of the same
+    /// network; each with what the names of its classes in transformers begin with.
+    types: &'static [(&'static str, &'static str)],
+    /// The class of transformers with a language head, without that beginning; none of a model
+    /// that does not write.
+    writes: Option<&'static str>,
+    build: Build,
+    /// The layers that get an adapter where nobody says which: those of the shipped configurations.
+    targets: &'static [&'static str],
+}
+
+impl Entry {
+    fn name(&self) -> &'static str {
+        self.types[0].0
+    }
+
+    fn has(&self, head: Head) -> bool {
+        head != Head::Language || self.writes.is_some()
+    }
+}
+
+/// The linear layers of a block of BERT's names.
+const BERT_LAYERS: &[&str] = &["query", "key", "value", "intermediate.dense", "output.dense"];
+
+const KINDS: [Entry; 11] = [
+    Entry {
+        types: &[("albert", "Albert")],
+        writes: None,
+        build: albert::build,
+        targets: &["query", "key", "value", "ffn", "ffn_output"],
+    },
+    Entry {
+        types: &[("bart", "Bart")],
+        writes: Some("ForConditionalGeneration"),
+        build: bart::build,
+        targets: &["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
+    },
+    Entry { types: &[("bert", "Bert")], writes: None, build: bert::build, targets: BERT_LAYERS },
+    Entry {
+        types: &[("deberta-v2", "DebertaV2")],
+        writes: None,
+        build: deberta::build,
+        targets: &["query_proj", "key_proj", "value_proj", "intermediate.dense", "output.dense"],
+    },
+    Entry {
+        types: &[("distilbert", "DistilBert")],
+        writes: None,
+        build: distilbert::build,
+        targets: &["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"],
+    },
+    Entry {
+        types: &[("electra", "Electra")],
+        writes: None,
+        build: electra::build,
+        targets: BERT_LAYERS,
+    },
+    Entry {
+        types: &[("gpt2", "GPT2")],
+        writes: Some("LMHeadModel"),
+        build: gpt2::build,
+        targets: &["c_attn", "c_proj", "c_fc"],
+    },
+    Entry {
+        types: &[("gpt_neo", "GPTNeo")],
+        writes: Some("ForCausalLM"),
+        build: gpt_neo::build,
+        targets: &["q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"],
+    },
+    Entry {
+        types: &[("gptj", "GPTJ")],
+        writes: Some("ForCausalLM"),
+        build: gpt_j::build,
+        targets: &["q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"],
+    },
+    Entry {
+        types: &[("llama", "Llama")],
+        writes: Some("ForCausalLM"),
+        build: llama::build,
+        targets: &["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"],
+    },
+    Entry {
+        types: &[("roberta", "Roberta"), ("xlm-roberta", "XLMRoberta"), ("camembert", "Camembert")],
+        writes: None,
+        build: roberta::build,
+        targets: BERT_LAYERS,
+    },
+];
+
+/// The names of all kinds.
+pub fn kinds() -> Vec<&'static str> {
+    KINDS.iter().map(Entry::name).collect()
+}
+
+/// The kind `name`, which has such a head.
+fn entry(name: &str, head: Head) -> Result<&'static Entry> {
+    let known = |entries: &mut dyn Iterator<Item = &Entry>| {
+        entries.map(Entry::name).collect::<Vec<_>>().join(", ")
+    };
+    let Some(entry) = KINDS.iter().find(|entry| entry.name() == name) else {
+        let known = known(&mut KINDS.iter());
+        return Err(Error::UnknownBackbone { name: name.into(), known });
+    };
+    if !entry.has(head) {
+        let known = known(&mut KINDS.iter().filter(|entry| entry.has(head)));
+        return Err(Error::NoLanguageHead { name: name.into(), known });
+    }
+    Ok(entry)
+}
+
+/// Refuses a kind that is not built, or not with such a head, before anything is fetched for it.
+///
+/// # Errors
+/// It is not, with the names of those that are.
+pub fn check_kind(kind: &str, head: Head) -> Result<()> {
+    entry(kind, head).map(drop)
+}
+
+/// A kind with the layers of it that get an adapter where nobody says which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usual {
+    /// The kind's name.
+    pub kind: &'static str,
+    /// Names, for [`Pattern::Names`](crate::Pattern::Names).
+    pub targets: &'static [&'static str],
+}
+
+/// The entry of a `model_type`, and how the names of its classes begin.
+fn of_type(model_type: &str) -> Option<(&'static Entry, &'static str)> {
+    KINDS.iter().find_map(|entry| {
+        let (_, class) = entry.types.iter().find(|(name, _)| *name == model_type)?;
+        Some((entry, *class))
+    })
+}
+
+/// The kind that runs the model of a `config.json`, by its `model_type`.
+///
+/// # Errors
+/// The file cannot be read, names no `model_type`, or one that is not built.
+pub fn kind_of(config: &Path) -> Result<Usual> {
+    let file = ConfigFile::open(config)?;
+    let every = kinds().join(", ");
+    let Some(name) = file.keys().get("model_type").and_then(Value::as_str) else {
+        let problem = format!("it names no `model_type`, which would be one of: {every}");
+        return Err(file.problem(problem));
+    };
+    match of_type(name) {
+        Some((entry, _)) => Ok(Usual { kind: entry.name(), targets: entry.targets }),
+        None => {
+            Err(file
+                .problem(format!("models of the type `{name}` are not built; there are: {every}")))
+        }
+    }
+}
+
+/// The class of transformers that opens a model of this `model_type` with such a head.
+pub(crate) fn class_in_transformers(model_type: &str, head: Head) -> Option<String> {
+    let (entry, class) = of_type(model_type)?;
+    Some(match head {
+        Head::Language => format!("{class}{}", entry.writes?),
+        Head::Classes(_) | Head::Score => format!("{class}ForSequenceClassification"),
+    })
+}
+
+/// Builds the model of the kind `kind` that a Hugging Face `config.json` describes, with `head`.
+/// Its weights hold nothing of use until they are loaded
+/// ([`weights::load`](crate::weights::load)) or initialised.
+///
+/// # Errors
+/// The file is unreadable, describes another architecture than `kind`, or one that is not built;
+/// `kind` is not built with such a head, or not as `options` ask for; the machine has not the
+/// memory.
+pub fn build(
+    kind: &str,
+    config: &Path,
+    head: Head,
+    options: &Options,
+) -> Result<Box<dyn Backbone>> {
+    let entry = entry(kind, head)?;
+    claims::check(config)?;
+    let built = foreign::held(|| (entry.build)(config, head, options));
+    let model = built.unwrap_or_else(|problem| {
+        let problem = format!("the model that it describes cannot be built: {problem}");
+        Err(Error::Config { path: config.to_path_buf(), problem })
+    })?;
+    options.widen(model.var_store(), model.about().head_modules);
+    Ok(model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_have_the_names_of_transformers() {
+        for (model_type, head, expected) in [
+            ("llama", Head::Language, "LlamaForCausalLM"),
+            ("llama", Head::Score, "LlamaForSequenceClassification"),
+            ("gpt2", Head::Language, "GPT2LMHeadModel"),
+            ("gptj", Head::Classes(2), "GPTJForSequenceClassification"),
+            ("bart", Head::Language, "BartForConditionalGeneration"),
+            ("xlm-roberta", Head::Classes(2), "XLMRobertaForSequenceClassification"),
+        ] {
+            assert_eq!(class_in_transformers(model_type, head).as_deref(), Some(expected));
+        }
+        assert_eq!(class_in_transformers("bert", Head::Language), None);
+        assert_eq!(class_in_transformers("t5", Head::Score), None);
+    }
+}
