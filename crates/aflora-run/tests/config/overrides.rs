@@ -84,7 +84,7 @@ fn mistakes_are_told_with_what_would_be_right() {
         ("model.target_modules=[[a]]", ["`target_modules` is neither", "regular expression"]),
         (
             "model.backbone=''",
-            ["no `backbone`; write `backbone: kind`, one of: albert, bert, deb", "llama"],
+            ["no `backbone`; write `backbone: kind`, one of: albert, bart, bert, deb", "llama"],
         ),
         ("model={model: ../../mine, backbone: bert}", ["`model` is \"../../mine\"", "no `/`"]),
         ("method.name=a/b", ["`name` is \"a/b\"", "command line:1:13"]),
