@@ -1,7 +1,7 @@
 //! The settings of a run itself: each key declared once, with its words, default and range.
 //!
 //! The first paragraph of a field's documentation is what `aflora keys` and the commented run
-//! file say of it; [`schema`](super::schema) reads all of it from the type.
+//! file say of it; [the schema](super::schema) reads all of it from the type.
 
 use super::choice::{DeviceChoice, Precision};
 use super::every::Every;

@@ -4,7 +4,7 @@
 //! A metric that its definition leaves open (a correlation with a constant) is `None`, never
 //! NaN, so that it cannot win a comparison by accident.
 //!
-//! A new one is a file with a function of a form of [`Measure`], and a line of [`METRICS`].
+//! A new one is a file with a function of a form of `Measure`, and a line of `METRICS`.
 
 mod accuracy;
 mod answers;
