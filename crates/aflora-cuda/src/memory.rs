@@ -15,7 +15,7 @@ pub struct Memory {
     pub peak_reserved: u64,
 }
 
-/// This process's memory on a GPU; `None` before [`load`].
+/// This process's memory on a GPU; `None` before [`load`](crate::load).
 pub fn memory(device: usize) -> Option<Memory> {
     let shim = shim().ok()?;
     let mut bytes = [0; 3];
@@ -33,7 +33,7 @@ pub fn release_unused() {
     }
 }
 
-/// Bytes in use on a GPU, by every process; `None` before [`load`] or where CUDA does not say.
+/// Bytes in use on a GPU, by every process; `None` before [`load`](crate::load) or where CUDA does not say.
 ///
 /// libtorch's allocator gives nothing back, so after a run this is the most that it needed, with
 /// the few hundred megabytes that CUDA itself takes.
@@ -41,7 +41,7 @@ pub fn memory_in_use(device: usize) -> Option<u64> {
     free_and_total(device).map(|(free, total)| total.saturating_sub(free) as u64)
 }
 
-/// Bytes of a GPU that no process has taken; `None` before [`load`] or where CUDA does not say.
+/// Bytes of a GPU that no process has taken; `None` before [`load`](crate::load) or where CUDA does not say.
 pub fn memory_free(device: usize) -> Option<u64> {
     free_and_total(device).map(|(free, _)| free as u64)
 }

@@ -66,7 +66,7 @@ pub struct CapturedLinear {
     pub bs: Option<Tensor>,
     /// Whether the weight is stored as `[in, out]`.
     pub transposed: bool,
-    /// Whether both have a shape and no values: see [`without_weights`].
+    /// Whether both have a shape and no values: see [`without_weights`](crate::without_weights).
     pub shape_only: bool,
     slot: Slot,
 }
