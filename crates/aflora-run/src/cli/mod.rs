@@ -20,32 +20,52 @@ pub mod target;
 pub mod validate;
 pub mod watch;
 
+use aflora_run::config::keys::KEYS;
 use aflora_run::ui::Progress;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Fine-tune pretrained models with adaptive freezing of low-rank adaptation (AFLoRA).
 #[derive(Parser)]
-#[command(version, after_help = HELP)]
+#[command(version, after_help = help())]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
 
-const HELP: &str = "\
-Keys that every run knows:
-  task=NAME        cola sst2 mrpc qnli stsb rte mnli qqp reviews gsm8k cnn_dailymail lines
-  model=NAME       a file of configs/models        method=NAME  a file of configs/methods
-  seed=N           initial values, order, dropout  data=FOLDER  where data and models lie
-  epochs=N  batch_size=N  lr=X  head_lr=X  max_length=N
-  limit=N          training rows to use            eval_limit=N evaluation rows to use
-  run_dir=FOLDER   where to write                  device=auto|cpu|cuda:N  precision=auto|fp32|bf16
-Keys of blocks are dotted: method.rank=8  method.freeze.rule=matrix_rank  model.layers='[0, 1]'
-`aflora keys` lists all of them.
+/// The settings that most runs touch; what each takes is said by its declaration.
+const COMMON: [&str; 15] = [
+    "task",
+    "model",
+    "method",
+    "seed",
+    "data",
+    "run_dir",
+    "epochs",
+    "batch_size",
+    "max_length",
+    "lr",
+    "head_lr",
+    "limit",
+    "eval_limit",
+    "device",
+    "precision",
+];
 
-Exit codes: 0 done, 1 the run failed, 2 wrong usage, configuration, or data not found,
-130 and 143 stopped by a signal: the same command goes on.
-AFLORA_LOG=debug shows more, AFLORA_LOG=warn less.";
+fn help() -> String {
+    let common = COMMON.iter().filter_map(|name| KEYS.iter().find(|key| key.name == *name));
+    let lines: Vec<String> = common.map(|key| format!("  {:12} {}", key.name, key.takes)).collect();
+    format!(
+        "Settings that most runs touch, written key=value:\n{}\n\
+         Keys of blocks are dotted: method.rank=8  method.freeze.rule=matrix_rank  \
+         model.layers='[0, 1]'\n\
+         `aflora keys` lists all of them, and says what each does.\n\n\
+         Exit codes: 0 done, 1 the run failed, 2 wrong usage, configuration, or data not found,\n\
+         130 and 143 stopped by a signal: the same command goes on.\n\
+         AFLORA_LOG=debug shows more, AFLORA_LOG=warn less.",
+        lines.join("\n")
+    )
+}
 
 /// What can be asked for.
 #[derive(Subcommand)]
