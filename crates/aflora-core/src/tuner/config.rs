@@ -8,21 +8,27 @@ use serde::{Deserialize, Serialize};
 
 /// Settings of the update; the defaults are the paper's GLUE settings for MRPC.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TunerConfig {
-    /// Peak learning rate of projection matrices and vectors.
+    /// Peak rate of projection matrices and vectors: higher is quicker until it diverges.
+    #[cfg_attr(feature = "schema", schemars(extend("section" = "The update")))]
     pub lr: f64,
-    /// Peak learning rate of the vectors, where it should differ.
+    /// Peak rate of the vectors alone, where they should move at another pace.
     pub vector_lr: Option<f64>,
-    /// Peak learning rate of the task head.
+    /// Peak rate of the task head, which starts from nothing.
     pub head_lr: f64,
-    /// Decoupled weight decay of projection matrices and vectors.
+    /// Decoupled decay of matrices and vectors: more holds them nearer to zero.
     pub weight_decay: f64,
-    /// Decoupled weight decay of the head's weights (its biases have none).
+    /// Decoupled decay of the head's weights.
+    ///
+    /// Its biases have none.
     pub head_weight_decay: f64,
-    /// Joint norm to which gradients are clipped; none for no clipping.
+    /// Gradients are clipped to this joint norm: less is steadier and slower; null: off.
     pub max_grad_norm: Option<f64>,
-    /// Linear warm-up at the start of the run.
+    /// The rates rise over this span: longer is steadier, and later.
+    ///
+    /// Linearly; then they fall to zero at the end of the run.
     pub warmup: Span,
     /// AdamW's constants.
     pub adamw: AdamWConfig,

@@ -7,8 +7,7 @@ use super::choice::{DeviceChoice, Precision};
 use super::every::Every;
 use super::layers::{core_problem, Group};
 use super::schema::{self, MOST};
-use aflora_core::optim::AdamWConfig;
-use aflora_core::{Span, TunerConfig};
+use aflora_core::TunerConfig;
 use aflora_models::tokenizer::SHORTEST;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,7 +16,7 @@ use std::sync::LazyLock;
 
 /// The keys that every run knows, in the order of the commented run file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct RunSettings {
     /// Decides initial values, data order and dropout: one seed, one result, on one machine.
     #[schemars(extend("section" = "Repeating a run"))]
@@ -84,24 +83,6 @@ pub struct RunSettings {
     #[schemars(range(min = 1, max = MOST))]
     pub eval_batch_size: usize,
 
-    /// Peak rate of projection matrices and vectors: higher is quicker until it diverges.
-    #[schemars(extend("section" = "The update"))]
-    pub lr: f64,
-    /// Peak rate of the vectors alone, where they should move at another pace.
-    pub vector_lr: Option<f64>,
-    /// Peak rate of the task head, which starts from nothing.
-    pub head_lr: f64,
-    /// Decoupled decay of matrices and vectors: more holds them nearer to zero.
-    pub weight_decay: f64,
-    /// Decoupled decay of the head's weights.
-    pub head_weight_decay: f64,
-    /// Gradients are clipped to this joint norm: less is steadier and slower; null: off.
-    pub max_grad_norm: Option<f64>,
-    /// The rates rise over this span: longer is steadier, and later.
-    pub warmup: Span,
-    /// AdamW's constants.
-    pub adamw: AdamWConfig,
-
     /// Steps between two recorded losses; each makes a GPU wait.
     #[schemars(range(min = 1, max = MOST), extend("section" = "What is written"))]
     pub log_every: u64,
@@ -114,11 +95,14 @@ pub struct RunSettings {
     /// Steps in a row without a finite loss and gradient, after which the run ends.
     #[schemars(range(min = 1, max = MOST))]
     pub max_bad_steps: u64,
+
+    /// The update, as the core declares it: `lr`, `weight_decay` and so on.
+    #[serde(flatten)]
+    pub update: TunerConfig,
 }
 
 impl Default for RunSettings {
     fn default() -> Self {
-        let tuner = TunerConfig::default();
         RunSettings {
             seed: 42,
             data: None,
@@ -138,34 +122,11 @@ impl Default for RunSettings {
             fit_batch: false,
             accumulate: 1,
             eval_batch_size: 64,
-            lr: tuner.lr,
-            vector_lr: tuner.vector_lr,
-            head_lr: tuner.head_lr,
-            weight_decay: tuner.weight_decay,
-            head_weight_decay: tuner.head_weight_decay,
-            max_grad_norm: tuner.max_grad_norm,
-            warmup: tuner.warmup,
-            adamw: tuner.adamw,
             log_every: 10,
             record_gradients: false,
             checkpoint_every: Every::Minutes(5.0),
             max_bad_steps: 10,
-        }
-    }
-}
-
-impl RunSettings {
-    /// The part that the core's [`Tuner`](aflora_core::Tuner) takes.
-    pub fn tuner(&self) -> TunerConfig {
-        TunerConfig {
-            lr: self.lr,
-            vector_lr: self.vector_lr,
-            head_lr: self.head_lr,
-            weight_decay: self.weight_decay,
-            head_weight_decay: self.head_weight_decay,
-            max_grad_norm: self.max_grad_norm,
-            warmup: self.warmup,
-            adamw: self.adamw,
+            update: TunerConfig::default(),
         }
     }
 }
@@ -174,7 +135,7 @@ impl Group for RunSettings {
     fn problems(&self) -> Vec<(String, String)> {
         static KEYS: LazyLock<Vec<schema::Key>> = LazyLock::new(schema::of::<RunSettings>);
         let mut problems = schema::out_of_range(&KEYS, self);
-        problems.extend(self.tuner().validate().err().map(core_problem));
+        problems.extend(self.update.validate().err().map(core_problem));
         problems
     }
 }

@@ -84,9 +84,9 @@ fn cure(bad: u64, steps: u64, config: &RunSettings) -> String {
     }
     format!(
         "A smaller lr (it is {:?}) or head_lr ({:?}), or a longer warmup ({}) may help{}",
-        config.lr,
-        config.head_lr,
-        config.warmup,
+        config.update.lr,
+        config.update.head_lr,
+        config.update.warmup,
         if config.precision == Precision::Fp32 { "" } else { ", or precision=fp32" }
     )
 }
@@ -104,9 +104,9 @@ pub fn tell_still(which: &str, loss: f64, (bad, steps): (u64, u64), config: &Run
     tracing::warn!(
         "{stood}. lr={:?} or head_lr={:?} may be too small, a max_grad_norm of {} too tight, or the \
          labels may have nothing to do with the texts",
-        config.lr,
-        config.head_lr,
-        config.max_grad_norm.map_or("null".into(), |norm| norm.to_string()),
+        config.update.lr,
+        config.update.head_lr,
+        config.update.max_grad_norm.map_or("null".into(), |norm| norm.to_string()),
     );
 }
 
@@ -131,7 +131,7 @@ fn findings(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) -> 
         words.push(format!(
             "the training loss rose, from {first:.4} at first to {last:.4} at last: lr={:?} or \
              head_lr={:?} is too large, or a warmup of {} too short",
-            config.lr, config.head_lr, config.warmup
+            config.update.lr, config.update.head_lr, config.update.warmup
         ));
     }
     let best = course.best.and_then(|best| course.evaluations.get(best));
@@ -143,7 +143,7 @@ fn findings(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) -> 
         (Some(((first, last), most)), _) => format!(
             "The training loss rose at first, from {first:.4} to {most:.4}, and ended at {last:.4}: \
              a smaller lr (it is {:?}) or head_lr ({:?}), or a longer warmup ({}) may help",
-            config.lr, config.head_lr, config.warmup
+            config.update.lr, config.update.head_lr, config.update.warmup
         ),
         (None, Some((first, last))) => format!(
             "The training loss did fall, from {first:.4} to {last:.4}: what was learnt of the \
@@ -156,7 +156,7 @@ fn findings(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) -> 
             config.epochs,
             // No larger one where it fell and rose again.
             if course.turned() { "other" } else { "larger" },
-            config.lr, config.head_lr
+            config.update.lr, config.update.head_lr
         ),
     };
     let doubts = course.doubts.iter();

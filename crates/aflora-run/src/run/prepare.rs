@@ -62,7 +62,7 @@ impl Prepared {
     /// The settings do not fit the length of the run.
     pub fn tuner(&self) -> aflora_core::Result<Tuner> {
         Tuner::new(
-            self.config.tuner(),
+            self.config.update.clone(),
             self.method.as_ref(),
             self.model.parameters(),
             self.steps_per_epoch,

@@ -17,7 +17,7 @@ fn later_layers_win() {
     assert_eq!(run.eval_limit, Some(9), "the model's");
     assert_eq!(run.seed, 1, "the task's");
     assert_eq!(run.epochs, 22, "the task's for this model");
-    assert_eq!(run.lr, 0.3, "the method's");
+    assert_eq!(run.update.lr, 0.3, "the method's");
     assert_eq!(run.log_every, 8, "the command line's");
     assert_eq!(load(&path, &[]).unwrap().run.log_every, 7, "the run file's");
 }

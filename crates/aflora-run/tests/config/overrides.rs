@@ -5,8 +5,8 @@ use super::*;
 #[test]
 fn the_command_line_wins_and_its_last_word_most() {
     let run = good(&["epochs=8", "lr=1e-3", "epochs=9", "max_grad_norm=null", "warmup=10%"]);
-    assert_eq!((run.run.epochs, run.run.lr), (9, 1e-3));
-    assert_eq!((run.run.max_grad_norm, run.run.warmup), (None, Span::Share(0.1)));
+    assert_eq!((run.run.epochs, run.run.update.lr), (9, 1e-3));
+    assert_eq!((run.run.update.max_grad_norm, run.run.update.warmup), (None, Span::Share(0.1)));
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn deep_keys_lists_and_groups_can_be_set() {
     assert_eq!((config.freeze.rule, config.freeze.t_f), (Rule::MatrixRank, Span::Share(0.6)));
     assert_eq!(run.model.target_modules, Pattern::Names(vec!["query".into()]));
     assert_eq!(run.model.layers, Some(vec![0, 1]));
-    let adamw = run.run.adamw;
+    let adamw = run.run.update.adamw;
     assert_eq!((adamw.beta1, adamw.beta2, adamw.eps), (0.8, 0.999, 1e-6));
 }
 

@@ -57,8 +57,11 @@ fn a_glue_task_runs_on_the_papers_model_with_the_papers_settings() {
     assert_eq!(run.name(), "rte-deberta-v3-base-aflora-seed42");
     let r = &run.run;
     assert_eq!((r.epochs, r.batch_size, r.accumulate, r.max_length), (20, 64, 1, 256));
-    assert_eq!((r.lr, r.head_lr, r.weight_decay, r.max_grad_norm), (1e-2, 4e-2, 0.1, Some(0.1)));
-    assert_eq!(r.warmup, Span::Share(0.06));
+    assert_eq!(
+        (r.update.lr, r.update.head_lr, r.update.weight_decay, r.update.max_grad_norm),
+        (1e-2, 4e-2, 0.1, Some(0.1))
+    );
+    assert_eq!(r.update.warmup, Span::Share(0.06));
 }
 
 #[test]
@@ -73,7 +76,7 @@ fn the_paper_updates_with_256_rows_where_it_used_four_gpus() {
 fn mrpc_on_minilm_is_the_reference_run() {
     let run = good(&["task=mrpc", "model=minilm"]).run;
     assert_eq!((run.epochs, run.batch_size, run.accumulate, run.max_length), (8, 32, 1, 128));
-    assert_eq!((run.lr, run.head_lr), (1e-2, 2e-3));
+    assert_eq!((run.update.lr, run.update.head_lr), (1e-2, 2e-3));
 }
 
 #[test]
@@ -95,7 +98,7 @@ fn the_papers_generation_tasks_have_its_models_and_settings() {
     let run = good(&["task=gsm8k"]);
     assert_eq!(run.name(), "gsm8k-llama-7b-aflora-gsm8k-seed42");
     assert_eq!((run.run.epochs, run.run.batch_size, run.run.max_length), (3, 1, 256));
-    assert_eq!((run.run.lr, run.run.warmup), (2e-3, Span::Steps(100)));
+    assert_eq!((run.run.update.lr, run.run.update.warmup), (2e-3, Span::Steps(100)));
     assert!(run.task.train_on_inputs);
     assert_eq!(run.task.generation.num_beams, Some(4));
     let MethodConfig::Aflora(config) = run.method else { panic!("{:?}", run.method) };
