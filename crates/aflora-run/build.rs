@@ -11,6 +11,7 @@ fn main() {
     if let Some(libtorch) = libtorch() {
         println!("cargo:rustc-link-arg-bins=-Wl,-rpath,{}", libtorch.join("lib").display());
     }
+    shipped_tasks();
     // Every commit and checkout adds a line to this log; HEAD itself only names a branch.
     if let Some(log) = output("git", &["rev-parse", "--git-path", "logs/HEAD"]) {
         println!("cargo:rerun-if-changed={log}");
@@ -21,6 +22,24 @@ fn main() {
         let mark = if changed.is_some_and(|files| !files.is_empty()) { "-dirty" } else { "" };
         println!("cargo:rustc-env=AFLORA_COMMIT={commit}{mark}");
     }
+}
+
+/// Writes a table of the project's tasks, for runs of earlier versions, which named theirs and no
+/// more: `(name, text)` of each file of configs/tasks, none where the crate lies alone.
+fn shipped_tasks() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../configs/tasks");
+    println!("cargo:rerun-if-changed={}", folder.display());
+    let files = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|file| file.path());
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")).collect();
+    files.sort();
+    let entry = |path: &PathBuf| {
+        let name = path.file_stem().unwrap_or_default();
+        format!("({name:?}, include_str!({path:?})),\n")
+    };
+    let entries: String = files.iter().map(entry).collect();
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
+    std::fs::write(out.join("shipped_tasks.rs"), format!("&[\n{entries}]")).expect("OUT_DIR");
 }
 
 /// The folder that torch-sys links to, by its own rules: a Python's torch first.

@@ -291,14 +291,13 @@ fn texts(task: &TaskSpec, row: &Row) -> std::result::Result<(String, Option<Stri
         (Ok([a, b]), 2) => Ok((a, Some(b))),
         (Err(mut one), 1) if one.len() == 1 => Ok((one.remove(0), None)),
         _ => {
-            let own = |names: &[&str]| names.get(1).copied().unwrap_or_default().to_string();
-            let wanted = match &names[..] {
-                [a, b] => {
-                    format!("`{}` and `{}` (or `{}` and `{}`)", a[0], b[0], own(a), own(b))
-                }
-                [a, ..] => format!("`{}` (or `{}`)", a[0], own(a)),
-                [] => String::new(),
+            let ways = names.iter().map(Vec::len).min().unwrap_or(0);
+            let way = |i: usize| {
+                let texts: Vec<String> =
+                    names.iter().map(|names| format!("`{}`", names[i])).collect();
+                texts.join(" and ")
             };
+            let wanted = (0..ways).map(way).collect::<Vec<_>>().join(", or ");
             Err(format!("the row has {}; `{}` wants {wanted}", row.shown(), task.name()))
         }
     }

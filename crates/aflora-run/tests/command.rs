@@ -356,7 +356,7 @@ fn a_finished_run_predicts_what_it_was_evaluated_to() {
 
     for (name, content, expected) in [
         ("bad.jsonl", "{\"text_a\": \"x\", \"text_b\": \"y\"}\n{oops\n", "bad.jsonl, line 2"),
-        ("keys.jsonl", "{\"text\": \"x\"}\n", "`mrpc` wants `text_a` and `text_b`"),
+        ("keys.jsonl", "{\"text\": \"x\"}\n", "`mrpc` wants `#1 String` and `#2 String`, or `sentence1` and `sentence2`, or `text_a` and `text_b`"),
         ("bad.csv", "text_a,text_b\n1,2\n3\n", "bad.csv"),
     ] {
         fs::write(place.path().join(name), content).unwrap();

@@ -58,7 +58,7 @@ fn a_finished_run_is_used_from_any_folder_and_after_it_was_moved() {
 
 /// Runs of earlier versions wrote down the task's name, and not what it is.
 #[test]
-fn a_run_that_only_names_its_task_is_used_with_the_project_s_file_of_that_name() {
+fn a_run_that_only_names_its_task_is_used_with_the_file_of_that_name() {
     let (place, other) = (workplace(), elsewhere());
     run(place.path(), &["data=.", "run_dir=out"]);
     fs::rename(place.path().join("out"), other.path().join("moved")).unwrap();
@@ -69,6 +69,19 @@ fn a_run_that_only_names_its_task_is_used_with_the_project_s_file_of_that_name()
     fs::write(&config, format!("task:\n  task: mrpc\nmodel:{rest}")).unwrap();
     assert_eq!(ok(&aflora(other.path(), &["predict", "moved", "new.jsonl"]), "named"), first);
     ok(&aflora(other.path(), &["merge", "moved", "merged"]), "merge");
+    // Where the project is gone, or of an earlier version, too: its tasks said less.
+    let at = |line: &str, project: &str| match line.starts_with("project:") {
+        true => format!("project: {project}\n"),
+        false => format!("{line}\n"),
+    };
+    let old = other.path().join("old/configs/tasks");
+    fs::create_dir_all(&old).unwrap();
+    fs::write(old.join("mrpc.yaml"), "task: mrpc\nmodel: deberta-v3-base\n").unwrap();
+    for project in ["/nowhere", other.path().join("old").to_str().unwrap()] {
+        let rest: String = rest.lines().map(|line| at(line, project)).collect();
+        fs::write(&config, format!("task:\n  task: mrpc\nmodel:{rest}")).unwrap();
+        assert_eq!(ok(&aflora(other.path(), &["predict", "moved", "new.jsonl"]), project), first);
+    }
     fs::write(&config, format!("task:\n  task: mrcp\nmodel:{rest}")).unwrap();
     let output = aflora(other.path(), &["predict", "moved", "new.jsonl"]);
     refused(&output, 2, "there is no task `mrcp`");

@@ -82,6 +82,22 @@ fn a_task_is_trained_evaluated_and_predicted_by_a_file_alone() {
     refused(&run(place.path(), &more[..1]), 2, "there is no task `teams`");
 }
 
+#[test]
+fn a_row_s_text_is_in_the_column_that_the_task_was_trained_on() {
+    let place = teams();
+    ok(&run(place.path(), &["task=teams", "run_dir=out"]));
+    let answer = |row: &str| {
+        write(place.path(), "new.jsonl", row);
+        let line = ok(&aflora(place.path(), &["predict", "out", "new.jsonl"]));
+        serde_json::from_str::<Value>(&line).unwrap()["scores"].clone()
+    };
+    let right = answer("{\"message\": \"the film is very\"}\n");
+    let other = answer("{\"message\": \"bad bad bad\"}\n");
+    assert_ne!(right, other);
+    let both = "{\"text\": \"bad bad bad\", \"message\": \"the film is very\"}\n";
+    assert_eq!(answer(both), right);
+}
+
 /// A file beside the run file, named by its path; it goes by its own name.
 #[test]
 fn a_task_may_be_named_by_the_path_of_its_file() {

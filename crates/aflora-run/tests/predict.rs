@@ -166,7 +166,7 @@ fn what_is_wrong_with_the_call_ends_with_2_and_with_the_rows_with_1() {
         refused(&aflora(place.path(), &all), 2, words);
     }
     let output = predict(place.path(), "keys.csv", b"text\nx\n", &[]);
-    refused(&output, 1, "keys.csv, line 2: the row has [\"text\"]; `mrpc` wants `text_a` and");
+    refused(&output, 1, "keys.csv, line 2: the row has [\"text\"]; `mrpc` wants `#1 String` and");
     refused(&predict(place.path(), "empty.csv", b"", &[]), 1, "there are no examples in it");
 }
 

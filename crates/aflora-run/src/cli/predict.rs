@@ -36,8 +36,8 @@ pub struct Predict {
 
 /// Words for `--help`.
 pub const HELP: &str = "\
-Rows hold `text`, or `text_a` and `text_b` for tasks on pairs, or the names that the task's own
-files have (`sentence1`, `#1 String`). Each comes back as a line of JSON, its values as they stood,
+Rows have their texts under the names of the task's own columns (`sentence1`, `#1 String`); where a
+row has none of these, under `text`, or `text_a` and `text_b` for tasks on pairs. Each comes back as a line of JSON, its values as they stood,
 with `label` and `scores` added, `score` for a regression, or `prediction` where the task asks for
 text. Classes go by the names that `aflora merge` writes (`equivalent`, not `1`). 
 Where the first row has such a name itself, ours are `predicted_label`, `predicted_scores`,

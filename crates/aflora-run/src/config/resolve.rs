@@ -7,7 +7,7 @@ use super::problem::{instead, ConfigErrors, Place, Problem, COMMAND_LINE};
 use super::run_settings::RunSettings;
 use super::schema;
 use super::settings::{is_name, ModelConfig, NAME};
-use super::tree::Setting;
+use super::tree::{self, Setting};
 use crate::task::{Kind, TaskSpec};
 use aflora_core::adapter::MethodConfig;
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
@@ -215,15 +215,28 @@ fn task_of(block: &Block, problems: &mut Vec<Problem>) -> TaskSpec {
     task
 }
 
+/// The project's tasks as they were when this program was built: names and files.
+const SHIPPED_TASKS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/shipped_tasks.rs"));
+
 /// Adds what a task is to a block that only names it, from the file of that name: runs of earlier
 /// versions wrote no more down, and a file with settings for a task of the project need not say it.
+/// Where there is no such file, or one of an earlier version, the one that this program was built
+/// with stands in.
 fn fill_in(finder: &Finder<'_>, block: &mut Block, problems: &mut Vec<Problem>) {
     let last = |key: &str| block.settings.iter().rev().find(|s| s.path == [key]);
     let (None, Some(name)) = (last("kind"), last("task").and_then(|s| s.value.as_str())) else {
         return;
     };
     let mut missing = Vec::new();
-    let settings = finder.read("task", name, &mut missing);
+    let mut settings = finder.read("task", name, &mut missing);
+    let says_its_kind = |settings: &Vec<Setting>| settings.iter().any(|s| s.path == ["kind"]);
+    if let (None, Some((_, text))) = (
+        settings.as_ref().filter(|settings| says_its_kind(settings)),
+        SHIPPED_TASKS.iter().find(|(shipped, _)| *shipped == name),
+    ) {
+        missing.clear();
+        settings = tree::read_text(format!("the built-in task {name}"), text.to_string(), problems);
+    }
     // That a file does not say its kind is told anyway.
     problems.extend(missing.into_iter().filter(|_| block.origin.is_none()));
     let shared = [&LAYERS[..], &["model", "method"]].concat();

@@ -46,15 +46,18 @@ const MOST: u64 = 1 << 20;
 pub fn read(path: &Path, problems: &mut Vec<Problem>) -> Option<Vec<Setting>> {
     let name = path.display().to_string();
     match aflora_files::read_text_at_most(path, MOST) {
-        Ok(text) => {
-            let source = Arc::new(Source { name, text });
-            Reader { source: &source, from: 0, problems, settings: Vec::new() }.read(&[])
-        }
+        Ok(text) => read_text(name, text, problems),
         Err(error) => {
             problems.push(Problem::at(None, format!("cannot read {name}: {error}")));
             None
         }
     }
+}
+
+/// [`read`] of a text that is at hand.
+pub fn read_text(name: String, text: String, problems: &mut Vec<Problem>) -> Option<Vec<Setting>> {
+    let source = Arc::new(Source { name, text });
+    Reader { source: &source, from: 0, problems, settings: Vec::new() }.read(&[])
 }
 
 /// Reads an override as typed: `key.path=value`, the value in YAML.

@@ -184,8 +184,8 @@ impl TaskSpec {
         take(&names.iter().map(|names| &names[..]).collect::<Vec<_>>())
     }
 
-    /// The names that a row's text may have, best first, for each of the task's texts: what the
-    /// columns are for, then the columns of its sources.
+    /// The names that a row's text may have, best first, for each of the task's texts: the columns
+    /// of its sources, for those it was trained on; then what the columns are for.
     pub fn input_names(&self) -> Vec<Vec<&str>> {
         let columns = |role: &str| -> Vec<&str> {
             let sources = self.dataset.sources.iter();
@@ -194,12 +194,16 @@ impl TaskSpec {
         let is_used = |roles: &&[&str]| roles.iter().all(|role| !columns(role).is_empty());
         let roles = self.kind.texts().iter().copied().find(is_used).unwrap_or(&["text"]);
         let names = |(i, role): (usize, &&'static str)| {
-            let mut names = vec![*role];
-            names.extend(columns(role));
-            match (i, *role) {
-                (0, "text") => names.push("text_a"),
-                (0, _) => names.push("text"),
-                _ => {}
+            let further = match (i, *role) {
+                (0, "text") => Some("text_a"),
+                (0, _) => Some("text"),
+                _ => None,
+            };
+            let mut names: Vec<&str> = Vec::new();
+            for name in columns(role).into_iter().chain([*role]).chain(further) {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
             }
             names
         };
