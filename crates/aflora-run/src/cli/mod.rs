@@ -93,7 +93,7 @@ impl Command {
         matches!(self, Run(_) | Predict(_) | Merge(_) | Experiment(_))
     }
 
-    /// Does it.
+    /// Runs the command.
     ///
     /// # Errors
     /// Those of each command.
