@@ -27,7 +27,7 @@ use tch::{Device, Kind, Tensor};
 
 type Segment = Box<dyn Fn(&Tensor) -> Tensor>;
 
-struct Checkpoint {
+struct CheckpointedSegment {
     input: Tensor,
     /// What the segment gave, as a leaf: the graph of what follows ends here.
     output: Tensor,
@@ -46,7 +46,7 @@ pub struct Checkpoints {
     /// What the first segment read, where something that trains was before it: its graph goes on
     /// from here.
     source: Option<Tensor>,
-    passed: Vec<Checkpoint>,
+    passed: Vec<CheckpointedSegment>,
     /// Of the next segment's dropout; none where nothing is random.
     seed: Option<i64>,
 }
@@ -83,7 +83,7 @@ impl Checkpoints {
         if self.passed.is_empty() && x.requires_grad() {
             self.source = Some(x.shallow_clone());
         }
-        self.passed.push(Checkpoint {
+        self.passed.push(CheckpointedSegment {
             input: x.detach(),
             output,
             segment: Box::new(segment),

@@ -76,9 +76,9 @@ pub enum Error {
     State {
         /// What differs.
         what: String,
-        /// As it is in the state.
+        /// Its value in the state.
         found: String,
-        /// As it is here.
+        /// Its value in the tuner that was to be restored.
         expected: String,
     },
     /// A loss and checkpointed segments are of two forward passes.

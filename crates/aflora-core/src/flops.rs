@@ -23,14 +23,14 @@ use std::ops::{Add, AddAssign};
 /// Operations of the forward and of the backward pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flops {
-    /// Those of the forward pass.
+    /// Operations of the forward pass.
     pub forward: i64,
-    /// Those of the backward pass.
+    /// Operations of the backward pass.
     pub backward: i64,
 }
 
 impl Flops {
-    /// Those of both passes.
+    /// Operations of both passes together.
     pub fn total(self) -> i64 {
         self.forward + self.backward
     }

@@ -32,7 +32,7 @@ pub struct Position {
     pub step: u64,
     /// Steps whose gradient was not finite, which moved nothing.
     pub skipped: u64,
-    /// Those of them in a row up to now.
+    /// How many of the latest steps were skipped without a good one between.
     pub skipped_in_a_row: u64,
     /// How many parameters trained so far.
     pub accounting: Accounting,

@@ -7,11 +7,11 @@ use std::ffi::c_int;
 /// What libtorch's allocator says of a GPU, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Of tensors that live now.
+    /// Bytes of the tensors that live now.
     pub allocated: u64,
-    /// Of tensors, at most so far.
+    /// The most bytes that tensors took at once so far.
     pub peak_allocated: u64,
-    /// Taken from the driver, at most so far.
+    /// The most bytes that the allocator held of the driver at once so far, tensors and caches.
     pub peak_reserved: u64,
 }
 

@@ -30,7 +30,7 @@ const fn target(name: &'static str, run: fn(&[u8]), seeds: fn() -> Vec<Vec<u8>>)
     Target { name, run, seeds }
 }
 
-/// All of them.
+/// All fuzz targets, a reader of files each.
 pub const TARGETS: &[Target] = &[
     target("config", settings::config, settings::config_seeds),
     target("experiment", settings::experiment, settings::experiment_seeds),

@@ -11,8 +11,8 @@ use aflora_report::list::list;
 use aflora_report::report::{csv, html, markdown, NamedResults, Report};
 use aflora_report::watch::snapshot::{Phase, Snapshot, Watched};
 use aflora_report::watch::text::summary;
-use aflora_run::run::checkpoint::{Id, Moment};
-use aflora_run::run::course::Course;
+use aflora_run::run::checkpoint::{Id, ResumePoint};
+use aflora_run::run::loop_state::LoopState;
 use serde_json::Value;
 use std::fs;
 
@@ -45,15 +45,21 @@ pub fn events_seeds() -> Vec<Vec<u8>> {
 
 /// The `state.json` of a checkpoint: what passes its checks is gone on from.
 pub fn state(bytes: &[u8]) {
-    let Ok(Moment { position, mut course, .. }) = serde_json::from_slice(bytes) else { return };
-    if position.check(96).is_err() || course.check(&position, 6).is_err() {
+    let Ok(ResumePoint { position, mut loop_state, .. }) = serde_json::from_slice(bytes) else {
+        return;
+    };
+    if position.check(96).is_err() || loop_state.check(&position, 6).is_err() {
         return;
     }
     let mut accounting = position.accounting.clone();
     accounting.step(5);
-    course.clock.add(0.1);
-    course.curve.stands_still(0.5, 50);
-    let _ = (accounting.time_average(), course.clock.median(), Id::of(&course, position.step, 6));
+    loop_state.clock.add(0.1);
+    loop_state.curve.stands_still(0.5, 50);
+    let _ = (
+        accounting.time_average(),
+        loop_state.clock.median(),
+        Id::of(&loop_state, position.step, 6),
+    );
 }
 
 /// Behind the seventh step, where an epoch has six.
@@ -66,18 +72,18 @@ pub fn state_seeds() -> Vec<Vec<u8>> {
         loss: 0.5,
         seconds: 1.0,
     };
-    let mut course = Course {
+    let mut loop_state = LoopState {
         evaluations: vec![evaluation],
         best: Some(0),
         loss_sum: 0.5,
         steps_in_sum: 1,
         start: Some(0.7),
-        ..Course::default()
+        ..LoopState::default()
     };
     for _ in 0..7 {
         accounting.step(5);
-        course.clock.add(0.1);
-        course.curve.stands_still(0.5, 50);
+        loop_state.clock.add(0.1);
+        loop_state.curve.stands_still(0.5, 50);
     }
     let counts = [("in_use".to_string(), 3)].into();
     let position = Position {
@@ -90,8 +96,8 @@ pub fn state_seeds() -> Vec<Vec<u8>> {
     };
     let scalars_file = "events.out.tfevents.1.aflora".into();
     let lengths = Lengths { events: 1, scalars_file, scalars: 1 };
-    let moment = Moment { position, course, lengths, inputs: [].into() };
-    vec![serde_json::to_vec(&moment).unwrap_or_default()]
+    let resume_point = ResumePoint { position, loop_state, lengths, inputs: [].into() };
+    vec![serde_json::to_vec(&resume_point).unwrap_or_default()]
 }
 
 /// A run's `gradients.bin`.

@@ -128,8 +128,8 @@ impl AdaptedModel {
         for adapter in &self.adapters {
             lock(adapter).set_training(false);
         }
-        let writer = self.backbone.writer().ok_or_else(Error::does_not_write)?;
-        generate::write(writer, batch, config)
+        let generator = self.backbone.text_generator().ok_or_else(Error::does_not_write)?;
+        generate::write(generator, batch, config)
     }
 
     /// The backbone.
@@ -142,7 +142,8 @@ impl AdaptedModel {
         self.adapters.iter().map(lock)
     }
 
-    /// Weights of the model that train: of the head, of further modules, of the method; by name.
+    /// The model's weights that train (those of the head, of `train_modules`, of the method), sorted
+    /// by name, each in its own shape: the tensors themselves, not copies.
     pub fn trained_weights(&self) -> Vec<(String, Tensor)> {
         self.weights(|name| self.is_trained(name))
     }
@@ -185,7 +186,8 @@ impl AdaptedModel {
         modules
     }
 
-    /// Weights of the [saved modules](Self::saved_modules) and those that the method trains.
+    /// Weights of the [saved modules](Self::saved_modules) and those that the method trains, sorted
+    /// by name, each in its own shape: the tensors themselves, not copies.
     pub fn saved_weights(&self) -> Vec<(String, Tensor)> {
         let modules = self.saved_modules();
         self.weights(|name| {

@@ -1,7 +1,7 @@
 //! What a model must tell and do to be fine-tuned.
 
 use crate::batch::Batch;
-use crate::generate::Writer;
+use crate::generate::TextGenerator;
 use crate::heads::Head;
 use crate::Result;
 use aflora_core::adapter::Layer;
@@ -111,7 +111,7 @@ pub trait Backbone: std::fmt::Debug {
     fn frame(&self) -> &Frame;
 
     /// The model as one that writes, if its head does.
-    fn writer(&self) -> Option<&dyn Writer> {
+    fn text_generator(&self) -> Option<&dyn TextGenerator> {
         None
     }
 

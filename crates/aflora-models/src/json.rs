@@ -40,7 +40,7 @@ pub(crate) fn read_object(path: &Path, what: &str) -> Result<Map<String, Value>>
 /// [`read_object`], [tidied](tidy).
 ///
 /// # Errors
-/// As there.
+/// Those of [`read_object`].
 pub(crate) fn read_tidy(path: &Path, what: &str) -> Result<Map<String, Value>> {
     let mut keys = read_object(path, what)?;
     keys.values_mut().for_each(tidy);

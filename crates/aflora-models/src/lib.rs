@@ -12,7 +12,7 @@
 //! * [`merged`]: a fine-tuned model as a plain model folder
 //! * [`weights`]: pretrained weights by name
 //! * [`tokenizer`]: text to token ids
-//! * [`mapped`], [`foreign`]: files mapped into memory; libraries that panic
+//! * [`mapped`], [`panics`]: files mapped into memory; libraries that panic
 //!   on damaged files
 
 #![deny(unsafe_code)]
@@ -26,7 +26,6 @@ mod claims;
 mod companions;
 mod config_file;
 mod error;
-pub mod foreign;
 mod foreign_file;
 pub mod generate;
 mod heads;
@@ -36,6 +35,7 @@ pub mod mapped;
 pub mod merged;
 mod nn;
 mod options;
+pub mod panics;
 mod registry;
 mod said;
 pub mod targets;

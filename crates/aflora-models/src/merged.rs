@@ -15,7 +15,7 @@ use tch::{Kind, Tensor};
 
 /// What a model answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answers<'a> {
+pub enum OutputKind<'a> {
     /// One of these classes.
     Classes(&'a [&'a str]),
     /// One score.
@@ -26,7 +26,7 @@ pub enum Answers<'a> {
 
 /// Keys of a config.json that tell of the folder it came from: the version that wrote that one,
 /// its name, and code beside it, which is not copied.
-const ELSEWHERE: [&str; 3] = ["transformers_version", "_name_or_path", "auto_map"];
+const NOT_COPIED: [&str; 3] = ["transformers_version", "_name_or_path", "auto_map"];
 
 /// Writes `model`, of the kind `kind` and made of the files in `source`, to `folder`, in single
 /// precision, with its tokenizer, its generation settings and its licence.
@@ -39,16 +39,16 @@ pub fn save(
     kind: &str,
     source: &Path,
     folder: &Path,
-    answers: Answers<'_>,
+    answers: OutputKind<'_>,
 ) -> Result<()> {
     let config = source.join("config.json");
     let mut keys = json::read_object(&config, "a Hugging Face config.json")?;
     match answers {
-        Answers::Classes(names) => describe_labels(&mut keys, names),
-        Answers::Score => describe_labels(&mut keys, &[]),
-        Answers::Text => {}
+        OutputKind::Classes(names) => describe_labels(&mut keys, names),
+        OutputKind::Score => describe_labels(&mut keys, &[]),
+        OutputKind::Text => {}
     }
-    keys.retain(|key, _| !ELSEWHERE.contains(&key.as_str()));
+    keys.retain(|key, _| !NOT_COPIED.contains(&key.as_str()));
     // Without it nobody knows what the folder holds.
     let model_type = keys.entry("model_type").or_insert_with(|| kind.into()).clone();
     let model_type = model_type.as_str().unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::bodies::{bart, deberta, llama};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::options::Options;
-use crate::{claims, foreign, Error, Result};
+use crate::{claims, panics, Error, Result};
 use serde_json::Value;
 use std::path::Path;
 
@@ -194,7 +194,7 @@ pub fn build(
 ) -> Result<Box<dyn Backbone>> {
     let entry = entry(kind, head)?;
     claims::check(config)?;
-    let built = foreign::held(|| (entry.build)(config, head, options));
+    let built = panics::catch_reading(|| (entry.build)(config, head, options));
     let model = built.unwrap_or_else(|problem| {
         let problem = format!("the model that it describes cannot be built: {problem}");
         Err(Error::Config { path: config.to_path_buf(), problem })

@@ -4,7 +4,7 @@
 mod common;
 
 use aflora_core::adapter::{LoraConfig, MethodConfig};
-use aflora_models::merged::{self, Answers};
+use aflora_models::merged::{self, OutputKind};
 use aflora_models::weights::{self, LoadReport};
 use aflora_models::{build, shapes_only, Backbone, Head, Pattern};
 use common::adapters::trained;
@@ -158,7 +158,7 @@ fn a_merged_model_whose_tables_are_said_to_be_apart_has_them_all() {
     let method = MethodConfig::Lora(LoraConfig::default());
     let model = trained(&method, model, Pattern::Regex(".*".into()));
     let merged = folder.path().join("merged");
-    merged::save(&model, "bart", folder.path(), &merged, Answers::Text).unwrap();
+    merged::save(&model, "bart", folder.path(), &merged, OutputKind::Text).unwrap();
     let stored = weights::read_tensors(&merged.join("model.safetensors")).unwrap();
     let table = |name: &str| &stored[name];
     let shared = table("model.shared.weight");
@@ -332,7 +332,7 @@ fn names_behind_a_wrapper_are_read_and_foreign_ones_told() {
 fn a_special_id_that_is_no_token_is_none_or_refused_by_name() {
     let keys = json!({ "pad_token_id": -1, "eos_token_id": [2, -1], "bos_token_id": 500 });
     let (model, _) = writer("llama", changed("writers/llama", keys, |_| {}).path());
-    let tokens = model.writer().unwrap().tokens();
+    let tokens = model.text_generator().unwrap().tokens();
     assert_eq!((tokens.pad, &tokens.eos[..]), (None, &[2][..]));
     let beyond = json!({ "pad_token_id": 80, "eos_token_id": [2, 81] });
     let folder = changed("writers/llama", beyond, |_| {});

@@ -45,8 +45,8 @@ fn a_model_writes_as_its_generation_config_says() {
         let place = folder(name, &case["config"], &case["generation_config"]);
         let model = build(name, place.path()).unwrap();
         weights::load(model.as_ref(), place.path()).unwrap();
-        let writer = model.writer().unwrap();
-        let start = writer.tokens().decoder_start;
+        let generator = model.text_generator().unwrap();
+        let start = generator.tokens().decoder_start;
         let said = ModelSettings::read(&place.path().join("config.json"), start.is_some()).unwrap();
         assert!(said.not_built.is_empty(), "{said:?}");
         let io = tensors(&format!("writers/{name}/io.safetensors"));
@@ -55,7 +55,7 @@ fn a_model_writes_as_its_generation_config_says() {
         let first = start.map(|id| Tensor::full([rows, 1], id, (Kind::Int64, Device::Cpu)));
         let given = Batch { left_padded: start.is_none(), decoder_input_ids: first, ..given };
         let found =
-            write(writer, &given, &GenerationSettings::default().over(&said.settings)).unwrap();
+            write(generator, &given, &GenerationSettings::default().over(&said.settings)).unwrap();
         assert_eq!(serde_json::to_value(found).unwrap(), case["texts"], "{case}");
     }
 }
@@ -116,7 +116,7 @@ fn what_a_generation_config_asks_for_and_is_not_built_is_said() {
 fn an_end_token_that_generation_config_leaves_out_is_config_json_s() {
     let place = folder("llama", &json!({ "eos_token_id": [7, 8] }), &json!({ "pad_token_id": 3 }));
     let model = build("llama", place.path()).unwrap();
-    let tokens = model.writer().unwrap().tokens().clone();
+    let tokens = model.text_generator().unwrap().tokens().clone();
     assert_eq!((tokens.eos, tokens.pad), (vec![7, 8], Some(3)));
 }
 
@@ -142,7 +142,7 @@ fn a_special_id_that_is_no_token_is_told_before_libtorch_sees_it() {
     let none = json!({ "pad_token_id": -1, "forced_bos_token_id": -1, "eos_token_id": [-1, 2] });
     let tokens = |config: &Value| {
         let model = build("bart", folder("bart", config, &Value::Null).path()).unwrap();
-        model.writer().unwrap().tokens().clone()
+        model.text_generator().unwrap().tokens().clone()
     };
     let found = tokens(&none);
     assert_eq!((found.eos, found.pad, found.forced_bos), (vec![2], None, None));
@@ -154,7 +154,7 @@ fn a_special_id_that_is_no_token_is_told_before_libtorch_sees_it() {
 fn an_end_token_beyond_the_vocabulary_never_comes_and_is_no_error() {
     let tokens = |config: Value, generation: Value| {
         let model = build("llama", folder("llama", &config, &generation).path()).unwrap();
-        model.writer().unwrap().tokens().clone()
+        model.text_generator().unwrap().tokens().clone()
     };
     let none = json!({ "eos_token_id": null });
     assert!(tokens(none.clone(), json!({ "eos_token_id": 50256 })).eos.is_empty());
@@ -171,7 +171,8 @@ fn an_end_token_beyond_the_vocabulary_never_comes_and_is_no_error() {
     for beams in [1, 3] {
         let task = GenerationSettings { num_beams: Some(beams), ..Default::default() };
         let given = Batch { left_padded: true, ..batch(&io, "left") };
-        let texts = write(model.writer().unwrap(), &given, &task.over(&said.settings)).unwrap();
+        let texts =
+            write(model.text_generator().unwrap(), &given, &task.over(&said.settings)).unwrap();
         assert!(texts.iter().all(|text| text.len() == 5), "to the longest: {texts:?}");
     }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use aflora_core::adapter::MethodConfig;
 use aflora_models::adapter_folder::{self, AdapterFolder};
-use aflora_models::merged::{self, Answers};
+use aflora_models::merged::{self, OutputKind};
 use aflora_models::{build, kinds, weights, Backbone, Batch, Head, Pattern};
 use common::adapters::{describe, methods, trained};
 use common::{cpu, fixture, head, relative, tensors, writers};
@@ -59,11 +59,11 @@ impl Tiny {
         backbone
     }
 
-    fn answers<'a>(&self, names: &'a [&'a str]) -> Answers<'a> {
+    fn answers<'a>(&self, names: &'a [&'a str]) -> OutputKind<'a> {
         match self.head {
-            Head::Score => Answers::Score,
-            Head::Classes(n) => Answers::Classes(&names[..n as usize]),
-            Head::Language => Answers::Text,
+            Head::Score => OutputKind::Score,
+            Head::Classes(n) => OutputKind::Classes(&names[..n as usize]),
+            Head::Language => OutputKind::Text,
         }
     }
 

@@ -4,7 +4,7 @@ mod common;
 
 use aflora_core::adapter::{AfloraConfig, LoraConfig, MethodConfig};
 use aflora_models::adapter_folder::{self, AdapterFolder};
-use aflora_models::merged::{self, Answers};
+use aflora_models::merged::{self, OutputKind};
 use aflora_models::{AdaptedModel, Head, Pattern};
 use common::adapters::{self, describe};
 use common::writers::{batch, load};
@@ -57,7 +57,7 @@ fn an_adapter_comes_back_and_a_merged_model_is_the_same_model() {
 
         let plain = place.path().join("plain");
         let source = fixture("writers").join(name);
-        merged::save(&model, kind, &source, &plain, Answers::Text).unwrap();
+        merged::save(&model, kind, &source, &plain, OutputKind::Text).unwrap();
         let config = plain.join("config.json");
         let backbone = aflora_models::build(kind, &config, Head::Language, &cpu()).unwrap();
         aflora_models::weights::load(backbone.as_ref(), &plain).unwrap();
@@ -109,7 +109,7 @@ fn peft_and_transformers_give_our_logits() {
         let (adapter, plain) = (place.path().join("adapter"), place.path().join("plain"));
         let source = fixture("writers").join(name);
         adapter_folder::export(&model, &aflora(), Some("tiny".into()), &source, &adapter).unwrap();
-        merged::save(&model, kind, &source, &plain, Answers::Text).unwrap();
+        merged::save(&model, kind, &source, &plain, OutputKind::Text).unwrap();
         let (_, io) = load(name, kind, &cpu());
         let given = batch(&io, "right");
         let ours = tch::no_grad(|| model.forward(&given, false).unwrap().logits);

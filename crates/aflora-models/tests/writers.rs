@@ -120,7 +120,7 @@ fn bart_with_words_of_encoder_decoder_and_head_in_a_table_each_agrees() {
 /// What a batch begins with for writing.
 fn beginning(model: &dyn Backbone, io: &Io) -> Batch {
     let given = batch(io, "left");
-    match model.writer().unwrap().tokens().decoder_start {
+    match model.text_generator().unwrap().tokens().decoder_start {
         None => Batch { left_padded: true, ..given },
         Some(start) => {
             let rows = given.input_ids.size()[0];
@@ -147,7 +147,7 @@ fn every_search_writes_what_transformers_writes() {
             };
             settings["early_stopping"] = early.into();
             let config: GenerationConfig = serde_json::from_value(settings).unwrap();
-            let found = write(model.writer().unwrap(), &batch, &config).unwrap();
+            let found = write(model.text_generator().unwrap(), &batch, &config).unwrap();
             let texts: Vec<Vec<i64>> =
                 serde_json::from_value(golden["texts"][search].clone()).unwrap();
             assert_eq!(found, texts, "{name}, {search}");
@@ -162,15 +162,15 @@ fn a_text_is_written_alike_alone_and_in_a_batch() {
     let (model, io) = load("llama", "llama", &cpu());
     let together = beginning(model.as_ref(), &io);
     let config = GenerationConfig { max_new_tokens: 20, num_beams: 3, ..Default::default() };
-    let writer = model.writer().unwrap();
-    let all = write(writer, &together, &config).unwrap();
+    let generator = model.text_generator().unwrap();
+    let all = write(generator, &together, &config).unwrap();
     for (row, expected) in all.iter().enumerate() {
         let mask = together.attention_mask.get(row as i64);
         let length = mask.sum(Kind::Int64).int64_value(&[]);
         let ids = together.input_ids.get(row as i64);
         let ids = ids.narrow(0, ids.size()[0] - length, length).unsqueeze(0);
         let alone = Batch::new(ids.shallow_clone(), ids.ones_like());
-        assert_eq!(write(writer, &alone, &config).unwrap(), std::slice::from_ref(expected));
+        assert_eq!(write(generator, &alone, &config).unwrap(), std::slice::from_ref(expected));
     }
 }
 
@@ -225,7 +225,8 @@ fn a_text_longer_than_the_positions_is_refused_and_not_written() {
     for (name, kind) in [("llama", "llama"), ("gpt_neo", "gpt_neo")] {
         let (model, io) = load(name, kind, &cpu());
         let config = GenerationConfig { max_new_tokens: 120, ..Default::default() };
-        let error = write(model.writer().unwrap(), &beginning(model.as_ref(), &io), &config);
+        let error =
+            write(model.text_generator().unwrap(), &beginning(model.as_ref(), &io), &config);
         let words = error.unwrap_err().to_string();
         assert!(words.contains("more than the model's 128 positions"), "{words}");
     }

@@ -18,7 +18,7 @@ pub struct Lengths {
     pub events: u64,
     /// The file for TensorBoard.
     pub scalars_file: String,
-    /// How many bytes of that file.
+    /// How many bytes of the file for TensorBoard count.
     pub scalars: u64,
 }
 

@@ -63,9 +63,9 @@ pub struct Parameters {
 pub struct FlopsPerToken {
     /// Of the frozen weights of the adapted layers.
     pub frozen_weights: Operations,
-    /// Of the paths beside them, at the first step.
+    /// Operations of the paths beside them, at the first step.
     pub paths_at_start: Operations,
-    /// Of the paths at the last step.
+    /// Operations of the paths beside them, at the last step.
     pub paths_at_end: Operations,
 }
 
@@ -91,7 +91,7 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// Those of both passes.
+    /// Operations of the forward and the backward pass together.
     pub fn total(self) -> i64 {
         self.forward.saturating_add(self.backward)
     }

@@ -21,6 +21,9 @@ pub struct ScalarWriter {
 
 impl ScalarWriter {
     /// Starts an event file in `folder`.
+    ///
+    /// # Errors
+    /// The file cannot be made or written.
     pub fn create(folder: &Path) -> io::Result<Self> {
         let name = format!("{PREFIX}{:010}.aflora", now() as u64);
         let file = BufWriter::new(own::create(&folder.join(&name))?);
@@ -32,6 +35,9 @@ impl ScalarWriter {
     }
 
     /// Goes on with the file `name` in `folder`, behind its first `length` bytes.
+    ///
+    /// # Errors
+    /// The name is no file's name, or the file is missing, shorter than that, or cannot be written.
     pub fn go_on(folder: &Path, name: &str, length: u64) -> io::Result<Self> {
         let file = BufWriter::new(open_at(&place(folder, name)?, length)?);
         Ok(ScalarWriter { name: name.to_string(), file })
@@ -42,14 +48,20 @@ impl ScalarWriter {
         &self.name
     }
 
-    /// Writes everything to the disk, and tells how many bytes there are.
+    /// Writes everything to the disk, and tells how many bytes the file has then.
+    ///
+    /// # Errors
+    /// The disk is full or fails.
     pub fn sync(&mut self) -> io::Result<u64> {
         self.file.flush()?;
         self.file.get_ref().sync_all()?;
         self.file.stream_position()
     }
 
-    /// One value of the series `tag` at `step`.
+    /// Adds one value of the series `tag` at `step`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> io::Result<()> {
         let mut entry = Vec::new();
         bytes_field(&mut entry, 1, tag.as_bytes());
@@ -65,6 +77,9 @@ impl ScalarWriter {
     }
 
     /// Hands everything to the operating system.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }

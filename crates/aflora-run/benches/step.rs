@@ -72,7 +72,7 @@ impl Work {
         let tokens = |n| Tensor::randint(model.about().vocab_size.min(30_000), [batch, n], whole);
         let ids = tokens(length);
         let mask = Tensor::ones([batch, length], whole);
-        Work(match model.writer().map(|writer| writer.tokens().decoder_start) {
+        Work(match model.text_generator().map(|generator| generator.tokens().decoder_start) {
             None => vec![ids, mask, Tensor::arange(batch, whole).remainder(2)],
             Some(None) => {
                 let next = ids.roll([-1], [1]);

@@ -7,9 +7,9 @@ use crate::feed::DataError;
 use crate::is_usage;
 use crate::refused::Refused;
 use crate::run::fits::{self, adapted, problem, Shapes};
+use crate::run::location::RunLocation;
 use crate::run::model::{check_precision, texts};
 use crate::run::model_files::{self, locator, ModelFiles};
-use crate::run::place::Place;
 use crate::run::prepare::{load_examples, steps_per_epoch};
 use crate::task::Kind as TaskKind;
 use crate::ui::Progress;
@@ -52,7 +52,7 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
         checks.take(check_precision(resolved, method.as_ref()));
     }
     if let Some(folder) = &resolved.run.run_dir {
-        checks.take(Place::check(folder, &mut resolved.clone()));
+        checks.take(RunLocation::check(folder, &mut resolved.clone()));
     }
 
     let mut locator = locator(resolved);

@@ -41,7 +41,7 @@ pub fn listen() -> io::Result<()> {
 /// Ends what can be ended here if a signal came.
 ///
 /// # Errors
-/// One did.
+/// A signal came.
 pub fn check() -> Result<(), Interrupted> {
     match CAME.get().map_or(0, |came| came.load(Ordering::Relaxed)) {
         0 => Ok(()),

@@ -12,7 +12,7 @@ use crate::feed::table::{Format, Table};
 use crate::metrics::Answer;
 use crate::run::batches::EncodedSet;
 use crate::run::objective::labeller::Labeller;
-use crate::run::objective::texts::Texts;
+use crate::run::objective::texts::TextPairs;
 use crate::run::passes::Passes;
 use crate::saved::SavedRun;
 use crate::task::{Kind as TaskKind, TaskSpec};
@@ -86,14 +86,14 @@ pub fn predict(
     };
     // Before the model is loaded, which takes longer.
     let mut rows = Table::new(Bounded::new(from), called, format, known)?;
-    let (device, base) = run.place(settings.device, settings.precision)?;
+    let (device, base) = run.device_and_precision(settings.device, settings.precision)?;
     let model = run.model(device, base)?;
     let by = match run.task().kind {
-        TaskKind::Write => Answers::Texts(Box::new(run.texts(&model)?)),
+        TaskKind::Write => PredictionTask::Texts(Box::new(run.texts(&model)?)),
         _ => {
             let encoder = run.encoder()?;
             let labeller = run.labeller(&encoder, device);
-            Answers::Labels(Box::new(encoder), labeller)
+            PredictionTask::Labels(Box::new(encoder), labeller)
         }
     };
     let mut predictor = Predictor {
@@ -104,9 +104,9 @@ pub fn predict(
         window: WINDOW * settings.batch_size,
         passes: Passes::new(settings.batch_size),
         names: None,
-        empty: Lines::default(),
-        cut: Lines::default(),
-        renamed: Lines::default(),
+        empty: NotedLines::default(),
+        cut: NotedLines::default(),
+        renamed: NotedLines::default(),
     };
     progress.begin("predict (kB)", bytes / UNIT);
     let done = predictor.all(&mut rows, output, progress);
@@ -149,29 +149,29 @@ fn open(input: &Path, format: Option<Format>) -> Result<(Box<dyn Read>, u64)> {
     }
 }
 
-/// What the model answers, with what makes tokens of the question.
-enum Answers {
+/// What is predicted, with what makes tokens of a row and an answer of the model's output.
+enum PredictionTask {
     Labels(Box<TextEncoder>, Labeller),
-    Texts(Box<Texts>),
+    Texts(Box<TextPairs>),
 }
 
 /// A row with its text or texts, and what is added to it.
-struct Asked {
+struct PredictionRow {
     row: Row,
     texts: (String, Option<String>),
     names: Vec<String>,
     answers: Vec<Value>,
 }
 
-/// Lines that something is to be said about.
+/// Lines of the input that a warning at the end will name.
 #[derive(Debug, Default)]
-struct Lines {
+struct NotedLines {
     first: Vec<usize>,
     count: usize,
 }
 
-impl Lines {
-    /// How many are told by their numbers.
+impl NotedLines {
+    /// How many lines a message names; of the others it gives the count.
     const TOLD: usize = 10;
 
     fn add(&mut self, line: usize) {
@@ -196,17 +196,17 @@ impl Lines {
 
 struct Predictor {
     model: AdaptedModel,
-    by: Answers,
+    by: PredictionTask,
     task: Arc<TaskSpec>,
     device: Device,
     window: usize,
     passes: Passes,
     /// Of what is added, which the first row decides.
     names: Option<Names>,
-    empty: Lines,
-    cut: Lines,
+    empty: NotedLines,
+    cut: NotedLines,
     /// Rows that have a name of their own which the first row had not.
-    renamed: Lines,
+    renamed: NotedLines,
 }
 
 impl Predictor {
@@ -229,7 +229,7 @@ impl Predictor {
     }
 
     /// A row's texts; or its line and what is wrong with it.
-    fn ask(&mut self, row: Row) -> std::result::Result<Asked, (usize, String)> {
+    fn ask(&mut self, row: Row) -> std::result::Result<PredictionRow, (usize, String)> {
         let line = row.line;
         let texts = texts(&self.task, &row).map_err(|problem| (line, problem))?;
         let names = self.names.get_or_insert_with(|| Names::beside(&self.task, &row));
@@ -241,18 +241,18 @@ impl Predictor {
         if blank(&texts.0) || texts.1.as_ref().is_some_and(blank) {
             self.empty.add(line);
         }
-        Ok(Asked { row, texts, names, answers: Vec::new() })
+        Ok(PredictionRow { row, texts, names, answers: Vec::new() })
     }
 
     /// Predicts for the rows that were gathered, and writes them.
-    fn flush(&mut self, window: &mut Vec<Asked>, output: &mut dyn Write) -> Result<u64> {
+    fn flush(&mut self, window: &mut Vec<PredictionRow>, output: &mut dyn Write) -> Result<u64> {
         let mut rows = std::mem::take(window);
         match &self.by {
-            Answers::Labels(encoder, labeller) => {
+            PredictionTask::Labels(encoder, labeller) => {
                 let cut = label(self, encoder, labeller, &mut rows)?;
                 cut.into_iter().for_each(|row| self.cut.add(rows[row].row.line));
             }
-            Answers::Texts(by) => {
+            PredictionTask::Texts(by) => {
                 let inputs: Vec<&str> = rows.iter().map(|asked| asked.texts.0.as_str()).collect();
                 let written =
                     by.write(&self.model, &inputs, &self.passes, self.device, &mut |_| {})?;
@@ -264,7 +264,7 @@ impl Predictor {
                 }
             }
         }
-        for Asked { row, names, answers, .. } in &rows {
+        for PredictionRow { row, names, answers, .. } in &rows {
             let line = serde_json::to_string(&Output { row, names, answers })?;
             writeln!(output, "{}", aflora_files::printable_json(&line))
                 .context("the predictions cannot be written")?;
@@ -309,7 +309,7 @@ fn label(
     predictor: &Predictor,
     encoder: &TextEncoder,
     labeller: &Labeller,
-    rows: &mut [Asked],
+    rows: &mut [PredictionRow],
 ) -> Result<Vec<usize>> {
     let names = labeller.task.class_names();
     let texts: Vec<(&str, Option<&str>)> =

@@ -6,6 +6,9 @@ use std::io;
 use std::path::Path;
 
 /// The SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// The file cannot be read.
 pub fn sha256(path: &Path) -> io::Result<String> {
     let mut digest = Sha256::new();
     io::copy(&mut aflora_files::open(path)?, &mut digest)?;

@@ -4,12 +4,12 @@ use crate::config::{self, DeviceChoice, Precision, Resolved};
 use crate::run::model::{base_kind, build_shapes, load_model, texts};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::objective::labeller::Labeller;
-use crate::run::objective::texts::Texts;
+use crate::run::objective::texts::TextPairs;
 use crate::task::{Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
 use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
-use aflora_models::merged::{self, Answers};
+use aflora_models::merged::{self, OutputKind};
 use aflora_models::{AdaptedModel, TextEncoder};
 use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
@@ -67,9 +67,9 @@ impl SavedRun {
         let kind = &self.resolved.model.backbone;
         let names = self.task().class_names();
         let answers = match self.task().kind {
-            TaskKind::Classify => Answers::Classes(&names),
-            TaskKind::Score => Answers::Score,
-            TaskKind::Write => Answers::Text,
+            TaskKind::Classify => OutputKind::Classes(&names),
+            TaskKind::Score => OutputKind::Score,
+            TaskKind::Write => OutputKind::Text,
         };
         Ok(merged::save(&model, kind, &self.files.folder, target, answers)?)
     }
@@ -86,12 +86,18 @@ impl SavedRun {
     }
 
     /// The model with its adapter.
+    ///
+    /// # Errors
+    /// The model's weights or the adapter are missing, damaged, or of another model.
     pub fn model(&self, device: Device, base: Kind) -> Result<AdaptedModel> {
         let (backbone, _) = load_model(&self.resolved, &self.files, device, base, false)?;
         Ok(self.adapter.attach(backbone, base)?)
     }
 
     /// The tokenizer, with the length that the run cut texts to.
+    ///
+    /// # Errors
+    /// The tokenizer is missing or damaged.
     pub fn encoder(&self) -> Result<TextEncoder> {
         Ok(TextEncoder::from_folder(&self.files.folder, self.resolved.run.max_length)?)
     }
@@ -106,15 +112,22 @@ impl SavedRun {
     ///
     /// # Errors
     /// The model does not write, or its tokenizer is missing.
-    pub fn texts(&self, model: &AdaptedModel) -> Result<Texts> {
+    pub fn texts(&self, model: &AdaptedModel) -> Result<TextPairs> {
         texts(&self.resolved, &self.files, model.backbone())
     }
 
-    /// The device that was chosen, and the precision for it.
-    pub fn place(&self, device: DeviceChoice, precision: Precision) -> Result<(Device, Kind)> {
+    /// The device that was chosen, and the precision of the frozen weights on it.
+    ///
+    /// # Errors
+    /// The device is not there, or cannot compute in that precision.
+    pub fn device_and_precision(
+        &self,
+        device: DeviceChoice,
+        precision: Precision,
+    ) -> Result<(Device, Kind)> {
         let device = device::choose(device)?;
         let method = self.resolved.method.build()?;
-        // Unless asked otherwise, in what it trained in.
+        // Unless the user asks for another precision, it is the one that the run trained in.
         let base = match precision {
             Precision::Auto => base_kind(&self.resolved, method.as_ref(), device, || {
                 let shapes = build_shapes(&self.resolved, &self.files)?;

@@ -4,7 +4,7 @@
 //! above the bar instead of through it.
 
 use aflora_files::{printable, printable_line};
-use aflora_models::foreign::without_stack;
+use aflora_models::panics::without_stack;
 use aflora_report::words::each_once;
 pub use aflora_report::words::{counted, seconds, shown, thousands};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};

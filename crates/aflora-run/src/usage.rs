@@ -1,4 +1,4 @@
-//! Wrong calls.
+//! Errors of usage: what the user typed is wrong, and the program ends with code 2.
 
 use anyhow::Result;
 use std::path::Path;

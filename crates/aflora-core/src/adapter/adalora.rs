@@ -14,7 +14,7 @@ use super::components;
 use super::factored::Factored;
 use super::init::{constant, normal};
 use super::lora::STARTS;
-use super::peft::{Allowed, Peft, PeftSetting, PeftType, PeftValue, Written};
+use super::peft::{Allowed, Peft, PeftSetting, PeftType, PeftValue, WrittenAdapters};
 use super::site::{Layer, Site};
 use super::tensor::{Role, TensorSpec};
 use super::traits::{Adapter, Method, MethodSettings};
@@ -110,7 +110,7 @@ impl MethodSettings for AdaLoraConfig {
         Some(&PEFT)
     }
 
-    fn peft_of_run(&self, written: Written<'_>) -> Vec<(&'static str, PeftValue)> {
+    fn peft_of_run(&self, written: WrittenAdapters<'_>) -> Vec<(&'static str, PeftValue)> {
         let total = written.length.map_or(1, |length| length.total_steps as i64);
         let values_left = |(site, left): &(String, i64)| {
             (format!("{site}.lora_E"), (0..self.rank).map(|i| i < *left).collect())

@@ -12,7 +12,7 @@ use crate::Result;
 use std::sync::Arc;
 use tch::Tensor;
 
-/// One such path.
+/// A low-rank path of A, a middle and B, as LoRA, AdaLoRA and SoRA have it.
 #[derive(Debug)]
 pub(super) struct Factored {
     site: Arc<Site>,

@@ -60,7 +60,7 @@ pub(super) fn lora_uniform(shape: [i64; 2], seed: u64, site: &str, device: Devic
     values(&shape, || kaiming_uniform(shape, seed, &name, device) / 6f64.sqrt()).to_device(device)
 }
 
-/// One value throughout.
+/// A tensor of `shape`, fp32, whose elements are all `value`.
 pub(super) fn constant<const N: usize>(shape: [i64; N], value: f64, device: Device) -> Tensor {
     values(&shape, || Tensor::full(shape, value, (Kind::Float, device))).to_device(device)
 }

@@ -43,7 +43,7 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
-    /// s.
+    /// s, by which the product B A x is multiplied: α / r, or α / √r with `rslora`.
     pub(super) fn scale(&self) -> f64 {
         let rank = self.rank as f64;
         self.alpha / if self.rslora { rank.sqrt() } else { rank }

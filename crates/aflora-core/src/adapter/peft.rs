@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum PeftValue {
-    /// A switch.
+    /// A boolean.
     Flag(bool),
     /// A whole number.
     Whole(i64),
-    /// A name.
+    /// A string.
     Text(&'static str),
-    /// Switches by name.
+    /// Lists of booleans by name.
     Flags(BTreeMap<String, Vec<bool>>),
 }
 
@@ -29,9 +29,9 @@ pub enum PeftType {
     AtLeast(i64),
     /// A seed, of which PyTorch takes negative ones, too.
     Seed(i64),
-    /// A number.
+    /// A floating-point number.
     Number(f64),
-    /// A switch, off by default.
+    /// A boolean, `false` by default.
     Switch,
     /// A [span](crate::Span), in steps; none by default.
     Steps,
@@ -40,16 +40,16 @@ pub enum PeftType {
 /// A setting that PEFT has, too.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PeftSetting {
-    /// Its key there.
+    /// The setting's key in PEFT's configuration.
     pub theirs: &'static str,
-    /// Its name here.
+    /// The setting's name in the method's own settings here.
     pub ours: &'static str,
-    /// Its type there.
+    /// Its type in PEFT's configuration, with PEFT's default.
     pub kind: PeftType,
 }
 
 impl PeftSetting {
-    /// The setting `ours`, which is `theirs` there.
+    /// The setting `ours`, which PEFT calls `theirs`.
     pub const fn new(theirs: &'static str, ours: &'static str, kind: PeftType) -> Self {
         PeftSetting { theirs, ours, kind }
     }
@@ -95,9 +95,9 @@ pub struct Peft {
     pub allowed: &'static [AllowedKeys],
 }
 
-/// Adapters that are being written.
+/// What is known of the adapters that an adapter folder is written for.
 #[derive(Debug, Clone, Copy)]
-pub struct Written<'a> {
+pub struct WrittenAdapters<'a> {
     /// The run that made them, where it is known.
     pub length: Option<RunLength>,
     /// The names of their layers, with the components of each that are left.

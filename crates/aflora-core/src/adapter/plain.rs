@@ -44,9 +44,9 @@ plain!(FullConfig => Plain::Full, BitFitConfig => Plain::BitFit, HeadConfig => P
 pub enum Plain {
     /// Every one: the classical fine-tuning.
     Full,
-    /// The biases.
+    /// The biases alone (Ben Zaken et al. 2022).
     BitFit,
-    /// None.
+    /// None of the model's weights: the head alone trains.
     Head,
 }
 

@@ -84,7 +84,7 @@ impl TensorSpec {
 /// One tensor of an adapter.
 #[derive(Debug)]
 pub struct AdapterTensor {
-    /// Which it is.
+    /// Which of the adapter's tensors it is.
     pub spec: TensorSpec,
     /// The tensor: a leaf that the adapter computes with, not a copy.
     pub tensor: Tensor,

@@ -1,6 +1,6 @@
 //! What an adapter and a method must do.
 
-use super::peft::{Peft, PeftValue, Written};
+use super::peft::{Peft, PeftValue, WrittenAdapters};
 use super::site::{Layer, Site};
 use super::tensor::{AdapterTensor, TensorSpec};
 use crate::error::check;
@@ -145,7 +145,7 @@ pub trait MethodSettings: Debug {
     /// Checks the settings and makes the method.
     ///
     /// # Errors
-    /// One is out of range.
+    /// A setting is out of its range; the error names it.
     fn build(&self) -> Result<Box<dyn Method>>;
 
     /// The rank that adapters are made with.
@@ -164,7 +164,7 @@ pub trait MethodSettings: Debug {
     }
 
     /// What PEFT writes down of adapters beside the settings.
-    fn peft_of_run(&self, _written: Written<'_>) -> Vec<(&'static str, PeftValue)> {
+    fn peft_of_run(&self, _written: WrittenAdapters<'_>) -> Vec<(&'static str, PeftValue)> {
         Vec::new()
     }
 }

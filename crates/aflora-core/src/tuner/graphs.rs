@@ -61,7 +61,7 @@ impl<const N: usize> MapTensors for [Tensor; N] {
 }
 
 /// What a pass gave to whoever launched it.
-pub(super) struct Passed {
+pub(super) struct PassOutput {
     /// Its part of the step's loss, `[]`, detached.
     pub loss: Tensor,
     /// Whether segments of it were run a second time.
@@ -71,7 +71,7 @@ pub(super) struct Passed {
 /// The shapes and kinds of a batch, and whether it is the first of its update: that one
 /// overwrites the gradient, the others add to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+struct GraphKey {
     inputs: Vec<(Vec<i64>, Kind)>,
     first: bool,
 }
@@ -97,8 +97,8 @@ pub struct StepGraphs {
     off: Option<String>,
     told: bool,
     pool: Option<Pool>,
-    seen: HashSet<Key>,
-    recorded: HashMap<Key, Recorded>,
+    seen: HashSet<GraphKey>,
+    recorded: HashMap<GraphKey, Recorded>,
 }
 
 impl StepGraphs {
@@ -149,10 +149,10 @@ impl StepGraphs {
         tuner: &mut Tuner,
         batch: &B,
         items: f64,
-        pass: impl Fn(&mut Tuner, &B, &Tensor) -> Result<Passed, E>,
+        pass: impl Fn(&mut Tuner, &B, &Tensor) -> Result<PassOutput, E>,
     ) -> Result<Tensor, E> {
         if self.off.is_none() {
-            let key = Key {
+            let key = GraphKey {
                 inputs: tensors(batch).iter().map(|t| (t.size(), t.kind())).collect(),
                 first: tuner.gradients().is_empty(),
             };
@@ -162,7 +162,8 @@ impl StepGraphs {
                 }
             }
         }
-        let Passed { loss, checkpointed } = pass(tuner, &self.staged(batch), &self.number(items))?;
+        let PassOutput { loss, checkpointed } =
+            pass(tuner, &self.staged(batch), &self.number(items))?;
         if checkpointed && self.off.is_none() {
             self.give_up("checkpointed blocks seed their second run, which no graph can".into());
         }
@@ -176,8 +177,8 @@ impl StepGraphs {
         tuner: &mut Tuner,
         batch: &B,
         items: f64,
-        key: &Key,
-        pass: &impl Fn(&mut Tuner, &B, &Tensor) -> Result<Passed, E>,
+        key: &GraphKey,
+        pass: &impl Fn(&mut Tuner, &B, &Tensor) -> Result<PassOutput, E>,
     ) -> Option<Tensor> {
         let old = self.recorded.get(key).is_some_and(|recorded| {
             // Matrices that froze since are computed in vain. A new recording takes the time of
@@ -226,7 +227,7 @@ impl StepGraphs {
         tuner: &mut Tuner,
         batch: &B,
         items: f64,
-        pass: &impl Fn(&mut Tuner, &B, &Tensor) -> Result<Passed, E>,
+        pass: &impl Fn(&mut Tuner, &B, &Tensor) -> Result<PassOutput, E>,
     ) -> Result<Recorded, Error> {
         let pool = match self.pool {
             Some(pool) => pool,
@@ -238,7 +239,7 @@ impl StepGraphs {
         // What the steps before used and left is given back: graphs have memory of their own.
         aflora_cuda::release_unused();
         let (graph, made) = Graph::capture(&pool, || pass(tuner, &batch, &items.0))?;
-        let Ok(Passed { loss, .. }) = made else {
+        let Ok(PassOutput { loss, .. }) = made else {
             return Err(Error::Capture("the loss fails while it is recorded".into()));
         };
         Ok(Recorded { graph, inputs: tensors(&batch), items, loss, frozen, matrices })

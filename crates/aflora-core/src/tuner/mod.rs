@@ -94,7 +94,7 @@ impl Tuner {
         self.loss.as_ref()
     }
 
-    /// Forgets what was accumulated.
+    /// Drops the gradients and the loss that were accumulated since the last update.
     pub fn discard(&mut self) {
         self.gradients.clear();
         self.loss = None;

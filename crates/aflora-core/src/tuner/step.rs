@@ -7,7 +7,7 @@
 //! graph ([`StepGraphs`]), and one of a run that was taken up again are all made here. Who wants
 //! to look on, to log gradients for one, does so between the two.
 
-use super::graphs::{Passed, StepGraphs};
+use super::graphs::{PassOutput, StepGraphs};
 use super::Tuner;
 use crate::freeze::FreezeCheck;
 use crate::optim::{clip_to, guard, joint_norm};
@@ -100,7 +100,7 @@ impl Tuner {
                 // Backward: into the sum of this step's gradients.
                 let checkpointed = !checkpoints.is_empty();
                 tuner.differentiate(&loss, checkpoints)?;
-                Ok::<_, E>(Passed { loss: loss.detach(), checkpointed })
+                Ok::<_, E>(PassOutput { loss: loss.detach(), checkpointed })
             })?;
             self.add_loss(loss);
         }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 const COMMON: AllowedKeys = &[
     ("peft_type", Allowed::Anything),
     ("task_type", Allowed::Values(&[r#""SEQ_CLS""#, r#""CAUSAL_LM""#, r#""SEQ_2_SEQ_LM""#])),
-    // Where it comes from.
+    // These say where an adapter comes from, not what it computes.
     ("peft_version", Allowed::Anything),
     ("base_model_name_or_path", Allowed::Anything),
     ("revision", Allowed::Anything),
@@ -68,8 +68,8 @@ fn listed(peft: Option<&Peft>, key: &str) -> Option<Allowed> {
     })
 }
 
-/// Whether PEFT takes a value for none. An empty object is one: it stands for a switch with all its
-/// defaults.
+/// Whether PEFT takes a value for none. An empty object does not count as none: it stands for a
+/// switch with all its defaults.
 fn is_off(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

@@ -23,7 +23,7 @@ pub(super) struct Layers {
 enum Choice {
     /// Whole names, or endings after a dot.
     Names(Vec<String>),
-    /// For the whole name.
+    /// A regular expression that must match the whole name.
     Pattern(Regex),
     /// Not given; or a regular expression that only Python reads, such as one that looks ahead.
     Unknown,

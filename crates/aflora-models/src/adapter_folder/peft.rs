@@ -5,7 +5,7 @@
 
 use super::allowed;
 use crate::backbone::Backbone;
-use aflora_core::adapter::peft::{Peft, PeftType, PeftValue, Written};
+use aflora_core::adapter::peft::{Peft, PeftType, PeftValue, WrittenAdapters};
 use aflora_core::adapter::MethodConfig;
 use aflora_core::{RunLength, Span};
 use serde_json::{json, Map, Value};
@@ -56,9 +56,9 @@ pub enum TaskType {
 }
 
 impl TaskType {
-    /// Of a backbone.
+    /// The task type of a backbone, by what its head gives.
     pub fn of(backbone: &dyn Backbone) -> Self {
-        match backbone.writer().map(|writer| writer.tokens().decoder_start) {
+        match backbone.text_generator().map(|generator| generator.tokens().decoder_start) {
             None => TaskType::SequenceClassification,
             Some(None) => TaskType::CausalLm,
             Some(Some(_)) => TaskType::Seq2SeqLm,
@@ -134,7 +134,7 @@ impl Description {
             };
             keys.insert(setting.theirs.into(), value);
         }
-        let written = Written { length: self.length, ranks };
+        let written = WrittenAdapters { length: self.length, ranks };
         let of_run = self.method.settings().peft_of_run(written);
         for (key, value) in of_run.iter().chain(peft.written) {
             keys.insert(key.to_string(), to_value(value));
@@ -151,7 +151,7 @@ impl Description {
         span.zip(self.length).map_or(0, steps)
     }
 
-    /// Of the file's keys.
+    /// Reads the method from the keys of an adapter_config.json.
     ///
     /// # Errors
     /// They are of a method that is not built, or have a switch on that is not.

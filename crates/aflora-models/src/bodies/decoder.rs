@@ -8,11 +8,11 @@
 use crate::backbone::{About, Backbone, Forward, Frame, Tied};
 use crate::batch::Batch;
 use crate::config_file::ConfigFile;
-use crate::generate::{SpecialTokens, Writer, Writing};
+use crate::generate::{DecodingState, SpecialTokens, TextGenerator};
 use crate::heads::language::{LanguageHead, NAME};
 use crate::heads::last_token::{LastToken, SCORE};
 use crate::heads::Head;
-use crate::nn::attention::{KeyValues, Seen, View};
+use crate::nn::attention::{ForwardContext, KeyValues, Seen};
 use crate::nn::chain::chain;
 use crate::nn::scope::{self, Scope};
 use crate::options::Options;
@@ -23,17 +23,18 @@ use tch::{Kind, Tensor};
 use tch_facade::nn;
 
 /// One block: what it adds to the residual stream is in its output.
-pub(crate) trait Block: std::fmt::Debug {
+pub(crate) trait DecoderBlock: std::fmt::Debug {
     /// `x` is `[batch, length, hidden]`; with `keys`, its keys and values are kept there, and
     /// those already there are seen.
-    fn forward(&self, x: &Tensor, view: &View, keys: Option<&mut KeyValues>) -> Tensor;
+    fn forward(&self, x: &Tensor, context: &ForwardContext, keys: Option<&mut KeyValues>)
+        -> Tensor;
 }
 
-/// A decoder's body: what differs from one to another.
+/// A decoder's body: what differs from one kind of decoder to another.
 pub(crate) trait Network: std::fmt::Debug {
     /// The input of the first block.
     fn embed(&self, ids: &Tensor, positions: &Tensor, train: bool) -> Tensor;
-    fn blocks(&self) -> &[Rc<dyn Block>];
+    fn blocks(&self) -> &[Rc<dyn DecoderBlock>];
     /// The last block's output, normalised: hidden states.
     fn norm(&self, x: &Tensor) -> Tensor;
     /// Cosines and sines of positions `[batch or 1, length]`, in `kind`.
@@ -42,8 +43,8 @@ pub(crate) trait Network: std::fmt::Debug {
     fn words(&self) -> &nn::Embedding;
 }
 
-/// What a kind of decoder tells of its models.
-pub(crate) struct Kindred {
+/// What all models of one kind of decoder have in common beside their bodies.
+pub(crate) struct DecoderSpec {
     pub prefix: &'static str,
     pub hidden: i64,
     pub max_positions: i64,
@@ -55,8 +56,8 @@ pub(crate) struct Kindred {
 pub(crate) enum LmHead {
     /// The word embeddings, of this name: it is one weight, whatever names a file has for it.
     Tied(&'static [Tied]),
-    /// Its own.
-    Own { bias: bool },
+    /// A weight of its own, with a bias where `bias` says so.
+    Untied { bias: bool },
 }
 
 /// Builds the decoder of the config.json `file`, at `path`, whose body `network` makes. Weights
@@ -65,10 +66,10 @@ pub(crate) fn build<N: Network + 'static>(
     (path, file): (&Path, &ConfigFile),
     head: Head,
     options: &Options,
-    kindred: Kindred,
+    spec: DecoderSpec,
     network: impl FnOnce(&Scope) -> N,
 ) -> Result<Box<dyn Backbone>> {
-    let Kindred { prefix, hidden, max_positions, vocab_size, lm_head } = kindred;
+    let DecoderSpec { prefix, hidden, max_positions, vocab_size, lm_head } = spec;
     let pad = Some(file.integer("pad_token_id", -1)?).filter(|&pad| pad >= 0);
     let writes = head == Head::Language;
     let tokens = match writes {
@@ -93,24 +94,26 @@ pub(crate) fn build<N: Network + 'static>(
         checkpoints: true,
     };
     let mut vs = options.var_store();
-    let ((network, answers), linears) = scope::build(&mut vs, |root| {
+    let ((network, output_head), linears) = scope::build(&mut vs, |root| {
         let network = network(&root);
-        let answers = match head.labels() {
-            Some(labels) => Answers::Labels(LastToken::new(&root, hidden, labels, pad)),
+        let output_head = match head.labels() {
+            Some(labels) => OutputHead::Labels(LastToken::new(&root, hidden, labels, pad)),
             None => {
                 let own = match lm_head {
                     LmHead::Tied(_) => None,
-                    LmHead::Own { bias: true } => Some(root.linear(NAME, hidden, vocab_size)),
-                    LmHead::Own { bias: false } => Some(root.bare_linear(NAME, hidden, vocab_size)),
+                    LmHead::Untied { bias: true } => Some(root.linear(NAME, hidden, vocab_size)),
+                    LmHead::Untied { bias: false } => {
+                        Some(root.bare_linear(NAME, hidden, vocab_size))
+                    }
                 };
-                Answers::Text(LanguageHead::new(network.words(), own))
+                OutputHead::Text(LanguageHead::new(network.words(), own))
             }
         };
-        (network, answers)
+        (network, output_head)
     });
     let frame = Frame { vs, linears, about };
     let checkpointing = options.checkpointing;
-    Ok(Box::new(Decoder { frame, network, answers, tokens, checkpointing }))
+    Ok(Box::new(Decoder { frame, network, output_head, tokens, checkpointing }))
 }
 
 /// A decoder of ours.
@@ -118,14 +121,14 @@ pub(crate) fn build<N: Network + 'static>(
 struct Decoder<N> {
     frame: Frame,
     network: N,
-    answers: Answers,
+    output_head: OutputHead,
     tokens: SpecialTokens,
     checkpointing: bool,
 }
 
-/// A decoder's head.
+/// A decoder's head: what is computed from its hidden states.
 #[derive(Debug)]
-enum Answers {
+enum OutputHead {
     Labels(LastToken),
     Text(LanguageHead),
 }
@@ -136,7 +139,7 @@ impl<N: Network> Decoder<N> {
     }
 
     /// What the blocks see of a batch, and the positions of its tokens.
-    fn view(&self, batch: &Batch) -> (Seen, Tensor) {
+    fn mask_and_positions(&self, batch: &Batch) -> (Seen, Tensor) {
         let (_, length) = sizes(&batch.input_ids);
         if !batch.left_padded {
             return (Seen::Causal(None), self.range(0, length));
@@ -149,19 +152,19 @@ impl<N: Network> Decoder<N> {
 
 impl<N: Network> Backbone for Decoder<N> {
     fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
-        let (seen, positions) = self.view(batch);
+        let (seen, positions) = self.mask_and_positions(batch);
         let x = self.network.embed(&batch.input_ids, &positions, train);
         let rotation = self.network.rotation(&positions, x.kind());
-        let view = Rc::new(View { rotation, seen, train });
+        let context = Rc::new(ForwardContext { rotation, seen, train });
         let blocks = self.network.blocks().iter().map(|block| {
-            let (block, view) = (block.clone(), view.clone());
-            move |x: &Tensor| block.forward(x, &view, None)
+            let (block, context) = (block.clone(), context.clone());
+            move |x: &Tensor| block.forward(x, &context, None)
         });
         let (x, checkpoints) = chain(x, blocks, train && self.checkpointing);
         let hidden = self.network.norm(&x);
-        let logits = match &self.answers {
-            Answers::Labels(head) => head.forward(&hidden, batch),
-            Answers::Text(head) => head.forward(&hidden),
+        let logits = match &self.output_head {
+            OutputHead::Labels(head) => head.forward(&hidden, batch),
+            OutputHead::Text(head) => head.forward(&hidden),
         };
         Ok(Forward::new(logits, checkpoints))
     }
@@ -170,27 +173,31 @@ impl<N: Network> Backbone for Decoder<N> {
         &self.frame
     }
 
-    fn writer(&self) -> Option<&dyn Writer> {
-        match &self.answers {
-            Answers::Text(_) => Some(self),
-            Answers::Labels(_) => None,
+    fn text_generator(&self) -> Option<&dyn TextGenerator> {
+        match &self.output_head {
+            OutputHead::Text(_) => Some(self),
+            OutputHead::Labels(_) => None,
         }
     }
 
     fn untie(&self, _name: &str) -> Option<Tensor> {
-        match &self.answers {
-            Answers::Text(head) => head.untie(self.frame.vs.root()),
-            Answers::Labels(_) => None,
+        match &self.output_head {
+            OutputHead::Text(head) => head.untie(self.frame.vs.root()),
+            OutputHead::Labels(_) => None,
         }
     }
 }
 
-impl<N: Network> Writer for Decoder<N> {
+impl<N: Network> TextGenerator for Decoder<N> {
     fn tokens(&self) -> &SpecialTokens {
         &self.tokens
     }
 
-    fn start<'a>(&'a self, batch: &Batch, room: i64) -> Result<(Tensor, Box<dyn Writing + 'a>)> {
+    fn start<'a>(
+        &'a self,
+        batch: &Batch,
+        room: i64,
+    ) -> Result<(Tensor, Box<dyn DecodingState + 'a>)> {
         let (_, length) = sizes(&batch.input_ids);
         let most = self.frame.about.max_positions;
         if length + room > most {
@@ -199,10 +206,10 @@ impl<N: Network> Writer for Decoder<N> {
                  positions"
             )));
         }
-        let Answers::Text(head) = &self.answers else { return Err(Error::does_not_write()) };
+        let OutputHead::Text(head) = &self.output_head else { return Err(Error::does_not_write()) };
         let blocks = self.network.blocks().len();
-        let (seen, positions) = self.view(batch);
-        let mut state = State {
+        let (seen, positions) = self.mask_and_positions(batch);
+        let mut state = CausalDecodingState {
             model: self,
             head,
             keys: (0..blocks).map(|_| KeyValues::new(length + room)).collect(),
@@ -215,9 +222,9 @@ impl<N: Network> Writer for Decoder<N> {
     }
 }
 
-/// Texts being written: the keys and values of every block.
+/// The state of decoding a batch of texts: the cached keys and values of every block.
 #[derive(Debug)]
-struct State<'a, N> {
+struct CausalDecodingState<'a, N> {
     model: &'a Decoder<N>,
     head: &'a LanguageHead,
     keys: Vec<KeyValues>,
@@ -228,14 +235,14 @@ struct State<'a, N> {
     length: i64,
 }
 
-impl<N: Network> State<'_, N> {
+impl<N: Network> CausalDecodingState<'_, N> {
     fn advance(&mut self, ids: &Tensor, positions: &Tensor, seen: Seen) -> Tensor {
         let network = &self.model.network;
         let mut x = network.embed(ids, positions, false);
         let rotation = network.rotation(positions, x.kind());
-        let view = View { rotation, seen, train: false };
+        let context = ForwardContext { rotation, seen, train: false };
         for (block, keys) in network.blocks().iter().zip(&mut self.keys) {
-            x = block.forward(&x, &view, Some(keys));
+            x = block.forward(&x, &context, Some(keys));
         }
         let (_, read) = sizes(ids);
         self.length += read;
@@ -245,7 +252,7 @@ impl<N: Network> State<'_, N> {
     }
 }
 
-impl<N: Network> Writing for State<'_, N> {
+impl<N: Network> DecodingState for CausalDecodingState<'_, N> {
     fn step(&mut self, tokens: &Tensor) -> Result<Tensor> {
         if self.length == self.model.frame.about.max_positions {
             return Err(Error::Length("there is no position left".into()));

@@ -5,7 +5,7 @@
 //! text, come to the host. A text that is done leaves the batch.
 
 use super::rules::Rules;
-use super::{EarlyStopping, GenerationConfig, SpecialTokens, Writer};
+use super::{EarlyStopping, GenerationConfig, SpecialTokens, TextGenerator};
 use crate::batch::Batch;
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
@@ -15,17 +15,17 @@ use tch::{Device, Kind, Tensor};
 /// # Errors
 /// A setting is out of range, the model knows no end token, or its positions do not suffice.
 pub fn write(
-    writer: &dyn Writer,
+    generator: &dyn TextGenerator,
     batch: &Batch,
     config: &GenerationConfig,
 ) -> Result<Vec<Vec<i64>>> {
     config.validate()?;
     let _no_grad = tch::no_grad_guard();
-    let tokens = writer.tokens();
+    let tokens = generator.tokens();
     let begun = batch.decoder_input_ids.as_ref().unwrap_or(&batch.input_ids);
     let prompts = Vec::<Vec<i64>>::try_from(begun.to_device(Device::Cpu))?;
     let device = begun.device();
-    let (mut logits, mut writing) = writer.start(batch, config.max_new_tokens as i64)?;
+    let (mut logits, mut state) = generator.start(batch, config.max_new_tokens as i64)?;
     let vocabulary = logits.size()[1];
     if let Some(id) = tokens.eos.iter().find(|id| !(0..vocabulary).contains(id)) {
         return Err(Error::Generation(format!(
@@ -43,7 +43,7 @@ pub fn write(
         }
         if written > 0 {
             let last: Vec<i64> = history.iter().filter_map(|h| h.last().copied()).collect();
-            logits = writing.step(&Tensor::from_slice(&last).to_device(device))?;
+            logits = state.step(&Tensor::from_slice(&last).to_device(device))?;
         }
         let scores = rules.apply(logits.log_softmax(1, Kind::Float), &history, written);
         let keep = (kept(config, tokens) as i64).min(vocabulary);
@@ -62,7 +62,7 @@ pub fn write(
             rows.extend(parents.into_iter().map(|parent| (first + parent) as i64));
         }
         if !rows.iter().copied().eq(0..row as i64) {
-            writing.select(&Tensor::from_slice(&rows).to_device(device));
+            state.select(&Tensor::from_slice(&rows).to_device(device));
         }
     }
     Ok(texts.into_iter().map(|text| text.best(&tokens.eos)).collect())

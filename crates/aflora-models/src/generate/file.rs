@@ -45,7 +45,7 @@ impl ModelSettings {
     /// # Errors
     /// A file cannot be read, or a setting in it has a value that it cannot have.
     pub fn read(config: &Path, encoder_decoder: bool) -> Result<Self> {
-        let source = Source::beside(config, None)?;
+        let source = GenerationFile::beside(config, None)?;
         let mut settings = GenerationSettings {
             max_new_tokens: source.get("max_new_tokens")?,
             min_new_tokens: source.get("min_new_tokens")?,
@@ -90,33 +90,34 @@ impl ModelSettings {
     }
 }
 
-/// The file that says how a model writes, and its keys.
-pub(super) struct Source {
+/// The file that says how a model generates text, and its keys: generation_config.json, or
+/// config.json in models that are older than it.
+pub(super) struct GenerationFile {
     path: PathBuf,
     keys: Map<String, Value>,
 }
 
-impl Source {
+impl GenerationFile {
     /// generation_config.json beside `config`; where there is none, `config` itself, whose keys
     /// these are if they are known.
     pub(super) fn beside(config: &Path, keys: Option<&Map<String, Value>>) -> Result<Self> {
         let path = config.with_file_name(GENERATION_CONFIG);
         match (path.is_file(), keys) {
-            (true, _) => Source::open(path),
-            (false, Some(keys)) => Ok(Source::of(config, keys)),
-            (false, None) => Source::open(config.to_path_buf()),
+            (true, _) => GenerationFile::open(path),
+            (false, Some(keys)) => Ok(GenerationFile::of(config, keys)),
+            (false, None) => GenerationFile::open(config.to_path_buf()),
         }
     }
 
     /// The keys of this file.
     pub(super) fn of(path: &Path, keys: &Map<String, Value>) -> Self {
-        Source { path: path.to_path_buf(), keys: keys.clone() }
+        GenerationFile { path: path.to_path_buf(), keys: keys.clone() }
     }
 
     fn open(path: PathBuf) -> Result<Self> {
         let mut keys = json::read_object(&path, "a JSON object")?;
         keys.values_mut().for_each(json::tidy);
-        Ok(Source { path, keys })
+        Ok(GenerationFile { path, keys })
     }
 
     pub(super) fn problem(&self, problem: String) -> Error {
@@ -217,15 +218,15 @@ impl SpecialTokens {
         vocabulary: i64,
         encoder_decoder: bool,
     ) -> Result<Self> {
-        let source = Source::beside(config, Some(keys))?;
-        let own = Source::of(config, keys);
+        let source = GenerationFile::beside(config, Some(keys))?;
+        let own = GenerationFile::of(config, keys);
         let eos = match source.awaited("eos_token_id", vocabulary)? {
             none if none.is_empty() && source.path != own.path => {
                 own.awaited("eos_token_id", vocabulary)?
             }
             some => some,
         };
-        let start = |from: &Source| from.fed("decoder_start_token_id", vocabulary);
+        let start = |from: &GenerationFile| from.fed("decoder_start_token_id", vocabulary);
         let decoder_start = match encoder_decoder {
             true => match start(&source)? {
                 None => start(&own)?,

@@ -1,6 +1,6 @@
 //! Writing text, a token at a time.
 //!
-//! * [`Writer`], [`Writing`]: what a model must do for it
+//! * [`TextGenerator`], [`DecodingState`]: what a model must do for it
 //! * [`GenerationConfig`]: how to choose tokens; [`ModelSettings`]: what the model's files say of it
 //! * [`write()`]: the search, which is greedy with one beam
 //! * `rules`: what a text may not do, such as repeating itself
@@ -21,23 +21,35 @@ use tch::Tensor;
 /// The file beside a model's weights that says how its authors have it write.
 pub const GENERATION_CONFIG: &str = "generation_config.json";
 
-/// A model that writes text.
-pub trait Writer {
+/// A model that generates text, token by token.
+pub trait TextGenerator {
     /// The token ids with a meaning of their own.
     fn tokens(&self) -> &SpecialTokens;
 
     /// Reads what the texts begin with (`batch.input_ids` of a decoder, padded on the left, or
     /// `batch.decoder_input_ids` beside the source of an encoder-decoder), and gives the next
     /// token's logits, `[batch, vocabulary]` in fp32. At most `room` tokens will follow.
-    fn start<'a>(&'a self, batch: &Batch, room: i64) -> Result<(Tensor, Box<dyn Writing + 'a>)>;
+    ///
+    /// # Errors
+    /// The batch lacks what the model reads, the texts would be longer than the model's positions,
+    /// or the model's head gives labels and no text.
+    fn start<'a>(
+        &'a self,
+        batch: &Batch,
+        room: i64,
+    ) -> Result<(Tensor, Box<dyn DecodingState + 'a>)>;
 }
 
-/// Texts being written: what the model remembers of them.
-pub trait Writing {
-    /// Reads one token a text, `[batch]`, and gives the next token's logits.
+/// The state of decoding a batch of texts: what the model keeps of the tokens that it has read.
+pub trait DecodingState {
+    /// Reads one token a text, `[batch]`, and gives the next token's logits, `[batch, vocabulary]`.
+    ///
+    /// # Errors
+    /// The model has no position left for the token.
     fn step(&mut self, tokens: &Tensor) -> Result<Tensor>;
 
-    /// Goes on with these texts, `[any number]`, in this order.
+    /// Goes on with the texts that `rows`, `[any number]`, names by their row, in that order: beam
+    /// search drops some and repeats others.
     fn select(&mut self, rows: &Tensor);
 }
 

@@ -105,7 +105,7 @@ impl GenerationSettings {
     /// Checks the range of all that is said.
     ///
     /// # Errors
-    /// One is out of its range.
+    /// A setting is out of its range; the error names it.
     pub fn validate(&self) -> Result<()> {
         let mut config = self.over(&GenerationSettings::default());
         if self.max_new_tokens.is_none() {
@@ -117,6 +117,9 @@ impl GenerationSettings {
 
 impl GenerationConfig {
     /// Checks every range.
+    ///
+    /// # Errors
+    /// A setting is out of its range; the error names it.
     pub fn validate(&self) -> Result<()> {
         let check = |field: &'static str, value: String, ok: bool, expected: &'static str| {
             if ok {

@@ -32,8 +32,8 @@ impl LanguageHead {
         }
     }
 
-    /// Gives a head whose weight is the words one of its own, frozen, at the model's `root`; gives
-    /// its weight. None if it has one.
+    /// Gives a head that is tied to the word embeddings a weight of its own, frozen, at the model's
+    /// `root`, and gives that weight, `[vocabulary, hidden]`. None if the head has one.
     pub fn untie(&self, root: nn::Path) -> Option<Tensor> {
         let (vocabulary, hidden) = self.words.size2().ok()?;
         let own = nn::linear(root / NAME, hidden, vocabulary, with_bias(zeros(), false));

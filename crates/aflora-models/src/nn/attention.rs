@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// Which keys a query sees.
+/// The attention mask: which keys a query sees.
 #[derive(Debug)]
 pub(crate) enum Seen {
     /// All of them; with a mask, those that are true in it, `[batch, 1, 1, keys]`.
@@ -19,7 +19,7 @@ impl Seen {
         }
     }
 
-    /// The mask, to be changed.
+    /// The mask, in the shape that its variant says, to be reordered with the texts.
     pub fn mask_mut(&mut self) -> Option<&mut Tensor> {
         match self {
             Seen::All(mask) | Seen::Causal(mask) => mask.as_mut(),
@@ -27,9 +27,9 @@ impl Seen {
     }
 }
 
-/// What every block of one forward pass reads beside its input.
+/// What every block of one forward pass reads beside its input: positions, mask and mode.
 #[derive(Debug)]
-pub(crate) struct View {
+pub(crate) struct ForwardContext {
     /// Cosines and sines of the tokens' positions, where the network rotates by them.
     pub rotation: Option<(Tensor, Tensor)>,
     pub seen: Seen,
@@ -99,7 +99,7 @@ pub(crate) struct Attention {
 }
 
 impl Attention {
-    /// softmax(scale · q kᵀ) v over the keys that the view lets each query see, heads put
+    /// softmax(scale · q kᵀ) v over the keys that the context lets each query see, heads put
     /// together again: `[batch, length, heads · size]`.
     ///
     /// `key` and `value` may have fewer heads than `query`; each serves as many queries.
@@ -108,7 +108,7 @@ impl Attention {
         query: &Tensor,
         key: Tensor,
         value: Tensor,
-        view: &View,
+        context: &ForwardContext,
         keys: Option<&mut KeyValues>,
     ) -> Tensor {
         let [key, value] = match keys {
@@ -117,22 +117,22 @@ impl Attention {
         };
         let (queries, seen) = (query.size()[2], key.size()[2]);
         let windowed;
-        let mask = match (&view.seen, self.window) {
+        let mask = match (&context.seen, self.window) {
             (Seen::Causal(mask), Some(window)) if seen > window => {
                 windowed = band(queries, seen, window, mask.as_ref(), query.device());
                 Some(&windowed)
             }
             (all, _) => all.mask(),
         };
-        if queries == 1 && !view.train {
+        if queries == 1 && !context.train {
             return self.attend_once(query, &key, &value, mask);
         }
         // The kernels' own causal mask is of a text from its beginning; later queries come alone,
         // and see all that was before.
-        let causal = matches!(view.seen, Seen::Causal(_)) && mask.is_none() && queries > 1;
+        let causal = matches!(context.seen, Seen::Causal(_)) && mask.is_none() && queries > 1;
         debug_assert!(!causal || queries == seen, "several queries begin a text");
         let grouped = query.size()[1] != key.size()[1];
-        let dropout = if view.train { self.dropout } else { 0.0 };
+        let dropout = if context.train { self.dropout } else { 0.0 };
         let out = Tensor::scaled_dot_product_attention(
             query, &key, &value, mask, dropout, causal, self.scale, grouped,
         );

@@ -27,15 +27,16 @@ impl Rotary {
     }
 }
 
-/// Turns `x`, `[batch, heads, length, size]`: element i with element i + size/2.
+/// Rotates `x`, `[batch, heads, length, size]`, by the angles of its positions, element i with
+/// element i + size/2, as LLaMA does.
 pub(crate) fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
     let half = x.size()[3] / 2;
     let (a, b) = (x.narrow(3, 0, half), x.narrow(3, half, half));
     Tensor::cat(&[&a * cos - &b * sin, b * cos + a * sin], 3)
 }
 
-/// Turns `x` as [`rotate`] does, but element 2i with element 2i + 1.
-pub(crate) fn turn_pairs(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
+/// Rotates `x` as [`rotate`] does, but element 2i with element 2i + 1, as GPT-J does.
+pub(crate) fn rotate_interleaved(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
     let (a, b) = (x.slice(3, 0, None, 2), x.slice(3, 1, None, 2));
     Tensor::stack(&[&a * cos - &b * sin, b * cos + a * sin], -1).flatten(3, 4)
 }

@@ -74,12 +74,12 @@ impl<'a> Scope<'a> {
         layer
     }
 
-    /// A linear layer that takes none.
+    /// A linear layer that takes no adapter, its weight zero until loaded or initialised.
     pub fn linear(&self, name: &str, from: i64, to: i64) -> nn::Linear {
         nn::linear(self.path.sub(name), from, to, zeros())
     }
 
-    /// One without a bias.
+    /// A linear layer without a bias, its weight zero until loaded or initialised.
     pub fn bare_linear(&self, name: &str, from: i64, to: i64) -> nn::Linear {
         nn::linear(self.path.sub(name), from, to, with_bias(zeros(), false))
     }

@@ -5,19 +5,19 @@ use std::cell::OnceCell;
 use tch::Tensor;
 use tch_facade::nn::{self, Embedding, Module};
 
-/// One side's word embeddings.
+/// The word embeddings of one side, encoder or decoder.
 #[derive(Debug)]
-pub(crate) struct Words {
-    /// The model's, `[vocabulary, hidden]`.
+pub(crate) struct WordEmbeddings {
+    /// The table that both sides share, `[vocabulary, hidden]`.
     shared: Tensor,
-    /// Empty where they are read.
+    /// This side's own table; empty while it reads the shared one.
     own: OnceCell<Embedding>,
 }
 
-impl Words {
+impl WordEmbeddings {
     /// Embeddings that read `shared`.
     pub fn of(shared: &Embedding) -> Self {
-        Words { shared: shared.ws.shallow_clone(), own: OnceCell::new() }
+        WordEmbeddings { shared: shared.ws.shallow_clone(), own: OnceCell::new() }
     }
 
     /// Ids `[batch, length]` to `[batch, length, hidden]`.
@@ -28,7 +28,8 @@ impl Words {
         }
     }
 
-    /// Gives them a table of their own, at `path`, frozen; gives its weight. None if they have one.
+    /// Gives them a table of their own, at `path`, frozen, and gives its weight,
+    /// `[vocabulary, hidden]`. None if they have one.
     pub fn untie(&self, path: nn::Path) -> Option<Tensor> {
         let (vocabulary, hidden) = self.shared.size2().ok()?;
         let config = nn::EmbeddingConfig { ws_init: zeros().ws_init, ..Default::default() };

@@ -105,7 +105,7 @@ pub(super) fn check_model(path: &Path, model: &ModelWrapper) -> Result<()> {
 /// Checks the pieces of a SentencePiece model.
 ///
 /// # Errors
-/// One is too long.
+/// A piece is too long.
 pub(super) fn check_pieces<'a>(
     path: &Path,
     mut pieces: impl Iterator<Item = &'a str>,

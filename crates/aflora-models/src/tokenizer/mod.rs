@@ -10,7 +10,7 @@ mod settings;
 mod spm_file;
 mod unmet;
 
-use crate::{foreign, Error, Result};
+use crate::{panics, Error, Result};
 use std::path::Path;
 use tokenizers::parallelism::*;
 use tokenizers::{
@@ -62,7 +62,7 @@ impl TextEncoder {
                 expected: format!("at least {SHORTEST}").into(),
             }));
         }
-        foreign::held(|| Self::open(folder, max_length))
+        panics::catch_reading(|| Self::open(folder, max_length))
             .unwrap_or_else(|problem| Err(damaged(folder, &problem)))
     }
 
@@ -93,6 +93,9 @@ impl TextEncoder {
     }
 
     /// Encodes texts or pairs of texts, on all cores.
+    ///
+    /// # Errors
+    /// The tokenizer refuses a text, or panics on one.
     pub fn encode(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<Encoded>> {
         Ok(self
             .encodings(texts.to_vec(), true)?
@@ -133,9 +136,11 @@ impl TextEncoder {
         special: bool,
     ) -> Result<Vec<(Encoding, bool)>> {
         let each = |input| self.encoding(input, special);
-        foreign::held(|| inputs.into_maybe_par_iter().map(each).collect::<tokenizers::Result<_>>())
-            .map_err(Error::Encode)?
-            .map_err(|e| Error::Encode(e.to_string()))
+        panics::catch_reading(|| {
+            inputs.into_maybe_par_iter().map(each).collect::<tokenizers::Result<_>>()
+        })
+        .map_err(Error::Encode)?
+        .map_err(|e| Error::Encode(e.to_string()))
     }
 
     fn encoding(
@@ -170,7 +175,7 @@ impl TextEncoder {
     /// # Errors
     /// A part of the tokenizer cannot be written down.
     pub fn fingerprint(&self) -> Result<Vec<u8>> {
-        let words = foreign::held(|| self.tokenizer.to_string(false))
+        let words = panics::catch_reading(|| self.tokenizer.to_string(false))
             .map_err(Error::Encode)?
             .map_err(|e| Error::Encode(e.to_string()))?;
         // What is not written down there.
@@ -185,7 +190,7 @@ impl TextEncoder {
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
         let ids: std::result::Result<Vec<u32>, _> = ids.iter().map(|&id| id.try_into()).collect();
         let ids = ids.map_err(|_| Error::Encode("a token id is negative or too large".into()))?;
-        foreign::held(|| self.tokenizer.decode(&ids, true))
+        panics::catch_reading(|| self.tokenizer.decode(&ids, true))
             .map_err(Error::Encode)?
             .map_err(|e| Error::Encode(e.to_string()))
     }

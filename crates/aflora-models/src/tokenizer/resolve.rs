@@ -68,7 +68,7 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, Settings)> {
 fn fits(class: Class, tokenizer: &Tokenizer) -> bool {
     let pre = tokenizer.get_pre_tokenizer();
     let byte_level = pre.is_some_and(|pre| {
-        // In whatever sequence it stands.
+        // It may stand alone or in a sequence of pre-tokenizers, nested at will.
         serde_json::to_string(pre).is_ok_and(|text| text.contains("\"ByteLevel\""))
     });
     match (class, tokenizer.get_model()) {
@@ -162,7 +162,7 @@ impl Made<'_> {
     fn around(&mut self, class: Class) -> Result<()> {
         let names = match class {
             Class::Bert | Class::Deberta => [("cls_token", "[CLS]"), ("sep_token", "[SEP]")],
-            // Its own where the file has none.
+            // ALBERT's special tokens are put there only where the file has no post-processor.
             Class::Albert if self.tokenizer.get_post_processor().is_none() => {
                 [("cls_token", "[CLS]"), ("sep_token", "[SEP]")]
             }

@@ -77,7 +77,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Reads them.
+    /// Reads the tokenizer's settings from the files in `folder`.
     ///
     /// # Errors
     /// A file is damaged, or a setting has a value that it cannot have.

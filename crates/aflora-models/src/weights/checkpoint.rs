@@ -3,7 +3,7 @@
 //! Files are mapped into memory. A tensor is copied once, from the mapped file to its place in
 //! the model, on whatever device that is.
 
-use super::place::{Contents, Place};
+use super::contents::{Contents, TensorEntry};
 use super::{pickle, safetensors_file, view};
 use crate::error::{cut, Lines};
 use crate::foreign_file;
@@ -26,7 +26,7 @@ pub const FILES: [&str; 4] = [
 #[derive(Debug)]
 pub struct Checkpoint {
     files: Vec<(PathBuf, Mapped)>,
-    places: BTreeMap<String, (usize, Place)>,
+    tensors: BTreeMap<String, (usize, TensorEntry)>,
     unread: BTreeMap<String, String>,
 }
 
@@ -39,13 +39,13 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self> {
         let path = if path.is_dir() { &find(path)? } else { path };
         let mut checkpoint =
-            Checkpoint { files: Vec::new(), places: BTreeMap::new(), unread: BTreeMap::new() };
+            Checkpoint { files: Vec::new(), tensors: BTreeMap::new(), unread: BTreeMap::new() };
         if path.extension().is_some_and(|e| e == "json") {
             checkpoint.add_shards(path)?;
         } else {
-            let Contents { places, unread } = checkpoint.add_file(path)?;
-            checkpoint.places =
-                places.into_iter().map(|(name, place)| (name, (0, place))).collect();
+            let Contents { tensors, unread } = checkpoint.add_file(path)?;
+            checkpoint.tensors =
+                tensors.into_iter().map(|(name, entry)| (name, (0, entry))).collect();
             checkpoint.unread = unread;
         }
         Ok(checkpoint)
@@ -58,12 +58,12 @@ impl Checkpoint {
 
     /// The tensors' names with their shapes.
     pub fn shapes(&self) -> impl Iterator<Item = (&str, &[i64])> {
-        self.places.iter().map(|(name, (_, place))| (name.as_str(), place.shape.as_slice()))
+        self.tensors.iter().map(|(name, (_, entry))| (name.as_str(), entry.shape.as_slice()))
     }
 
     /// The shape of the tensor `name`, which must be there.
     pub(crate) fn shape(&self, name: &str) -> &[i64] {
-        &self.places[name].1.shape
+        &self.tensors[name].1.shape
     }
 
     /// What it holds beside its tensors, by name: what is of a type that is not read, and what is
@@ -74,16 +74,16 @@ impl Checkpoint {
 
     /// Whether two tensors, which must be there, have the same numbers.
     pub(crate) fn same(&self, one: &str, other: &str) -> Result<bool> {
-        let (one, other) = (&self.places[one], &self.places[other]);
+        let (one, other) = (&self.tensors[one], &self.tensors[other]);
         if one == other {
             return Ok(true);
         }
         if one.1.shape != other.1.shape {
             return Ok(false);
         }
-        let [one, other] = [one, other].map(|(file, place)| {
+        let [one, other] = [one, other].map(|(file, entry)| {
             let (path, bytes) = &self.files[*file];
-            let tensor = view::owned(path, bytes, place)?;
+            let tensor = view::owned(path, bytes, entry)?;
             Ok::<_, Error>(if one.1.kind == other.1.kind {
                 tensor
             } else {
@@ -95,7 +95,7 @@ impl Checkpoint {
 
     /// What is wrong with the tensor `name`, which must be there, for a place of `wanted` shape.
     pub(crate) fn misfit(&self, name: &str, wanted: &[i64]) -> Option<String> {
-        let (_, Place { shape, kind, .. }) = &self.places[name];
+        let (_, TensorEntry { shape, kind, .. }) = &self.tensors[name];
         if shape != wanted {
             Some(format!("`{name}` has shape {shape:?} there, {wanted:?} in the model"))
         } else if !matches!(kind, Kind::Float | Kind::Half | Kind::BFloat16 | Kind::Double) {
@@ -111,9 +111,9 @@ impl Checkpoint {
     /// It is not there, or `target` has another shape.
     pub fn copy(&self, name: &str, target: &mut Tensor) -> Result<()> {
         let wanted = target.size();
-        let problem = match self.places.get(name) {
+        let problem = match self.tensors.get(name) {
             None => self.missing(name),
-            Some((_, Place { shape, .. })) if *shape != wanted => {
+            Some((_, TensorEntry { shape, .. })) if *shape != wanted => {
                 format!("`{name}` has shape {shape:?} there, not {wanted:?}")
             }
             Some(_) => return self.copy_to(name, target),
@@ -133,9 +133,9 @@ impl Checkpoint {
     /// Copies the tensor `name`, which must be there and have no [`misfit`](Self::misfit), to
     /// `target`.
     pub(crate) fn copy_to(&self, name: &str, target: &mut Tensor) -> Result<()> {
-        let (file, place) = &self.places[name];
+        let (file, entry) = &self.tensors[name];
         let (path, bytes) = &self.files[*file];
-        view::copy(path, bytes, place, target)
+        view::copy(path, bytes, entry, target)
     }
 
     /// Maps a file and gives what it holds, all inside it.
@@ -150,8 +150,8 @@ impl Checkpoint {
         }
         let read = if safetensors { safetensors_file::read } else { pickle::read };
         let contents = read(&bytes).map_err(&damaged)?;
-        for (name, place) in &contents.places {
-            let end = place.extent().and_then(|extent| extent.checked_add(place.offset));
+        for (name, entry) in &contents.tensors {
+            let end = entry.extent().and_then(|extent| extent.checked_add(entry.offset));
             if end.is_none_or(|end| end > bytes.len()) {
                 return Err(damaged(cut(format!("the data of `{name}` end after the file"))));
             }
@@ -179,10 +179,10 @@ impl Checkpoint {
         }
         for (file, names) in names_by_file {
             let number = self.files.len();
-            let Contents { mut places, mut unread } = self.add_file(&folder.join(file))?;
+            let Contents { mut tensors, mut unread } = self.add_file(&folder.join(file))?;
             for name in names {
-                if let Some(place) = places.remove(name) {
-                    self.places.insert(name.to_string(), (number, place));
+                if let Some(entry) = tensors.remove(name) {
+                    self.tensors.insert(name.to_string(), (number, entry));
                 } else if let Some(what) = unread.remove(name) {
                     self.unread.insert(name.to_string(), what);
                 } else {

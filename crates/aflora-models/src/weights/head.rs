@@ -10,21 +10,21 @@ use tch::Tensor;
 /// What becomes of the rows of a head's last layer.
 #[derive(Debug, PartialEq, Eq)]
 enum Order {
-    /// As they stand in the file.
+    /// They are taken in the file's order.
     AsTheyAre,
     /// For each class of the task, its row in the file.
     ByName(Vec<i64>),
-    /// They are for other classes.
+    /// The file's rows are for other classes: the head is initialised anew.
     New,
 }
 
 /// The rows of a head's last layer, and its name.
-pub(super) struct Rows {
+pub(super) struct ClassRows {
     layer: &'static str,
     order: Order,
 }
 
-impl Rows {
+impl ClassRows {
     /// Of the head's last layer `layer`, for a task with `classes`, each by the names that it goes
     /// by.
     ///
@@ -36,13 +36,13 @@ impl Rows {
         config: Option<&ConfigFile>,
         classes: &[&[&str]],
         warnings: &mut Vec<String>,
-    ) -> Rows {
+    ) -> ClassRows {
         let (Some(layer), Some(config), false) = (layer, config, classes.is_empty()) else {
-            return Rows { layer: "", order: Order::AsTheyAre };
+            return ClassRows { layer: "", order: Order::AsTheyAre };
         };
         let (order, problem) = order(config, classes);
         warnings.extend(problem);
-        Rows { layer, order }
+        ClassRows { layer, order }
     }
 
     fn has(&self, name: &str) -> bool {

@@ -1,11 +1,11 @@
 //! Pretrained weights, by name, from every file format that real checkpoints come in.
 
 mod checkpoint;
+mod contents;
 mod head;
 mod load;
 mod names;
 mod pickle;
-mod place;
 mod plan;
 mod safetensors_file;
 mod sound;

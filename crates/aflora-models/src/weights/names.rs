@@ -16,8 +16,8 @@ const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "base_model.model."];
 /// Names that a message shows.
 const SHOWN: usize = 6;
 
-/// The tensors that nobody has asked for yet.
-pub(super) struct Names<'a> {
+/// The tensors of a checkpoint that no part of the model has claimed yet.
+pub(super) struct UnclaimedTensors<'a> {
     prefix: &'static str,
     /// Names in the model, or without its prefix, to names in the file.
     left: BTreeMap<String, &'a str>,
@@ -25,7 +25,7 @@ pub(super) struct Names<'a> {
     all: Vec<&'a str>,
 }
 
-impl<'a> Names<'a> {
+impl<'a> UnclaimedTensors<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint, prefix: &'static str) -> Self {
         let all: Vec<&str> = checkpoint.shapes().map(|(name, _)| name).collect();
         // A wrapper's own tensors, such as the count of averaged models, are single numbers.
@@ -34,7 +34,7 @@ impl<'a> Names<'a> {
         let own = |name: &'a str| (modern(name.strip_prefix(wrapper).unwrap_or(name)), name);
         let left = all.iter().map(|name| own(name)).collect();
         let unread = checkpoint.unread().map(|(name, _)| own(name)).collect();
-        Names { prefix, left, unread, all }
+        UnclaimedTensors { prefix, left, unread, all }
     }
 
     /// The file's name of the tensor `name`, once.

@@ -1,8 +1,8 @@
 //! Which tensor of a checkpoint is which weight of the model, by names and shapes, and what to say
 //! where the two do not agree.
 
-use super::head::Rows;
-use super::names::Names;
+use super::head::ClassRows;
+use super::names::UnclaimedTensors;
 use super::{in_module, Checkpoint};
 use crate::backbone::Backbone;
 use crate::config_file::ConfigFile;
@@ -19,7 +19,7 @@ pub(super) struct Plan<'a> {
     /// Weights that the file leaves out, and that are zero then.
     pub zeros: Vec<Tensor>,
     /// The order of the head's rows.
-    pub head: Rows,
+    pub head: ClassRows,
     /// Tensors of the head that the file has not, or has for other labels.
     pub new: Vec<String>,
     /// Tensors of the file that the model has no place for.
@@ -46,11 +46,11 @@ impl<'a> Plan<'a> {
         let config = ConfigFile::open(&folder.join("config.json")).ok();
         let variables: BTreeMap<String, Tensor> =
             backbone.var_store().variables().into_iter().collect();
-        let mut names = Names::new(checkpoint, backbone.about().prefix);
+        let mut names = UnclaimedTensors::new(checkpoint, backbone.about().prefix);
         let (mut new, mut warnings) = (Vec::new(), Vec::new());
         let untied = config.as_ref().and_then(|config| config.keys().get("tie_word_embeddings"));
         let untied = untied.is_some_and(|tied| tied == false);
-        let head = Rows::of_head(
+        let head = ClassRows::of_head(
             backbone.about().class_rows,
             config.as_ref(),
             classes.unwrap_or(&[]),

@@ -1,6 +1,6 @@
 //! The tensors of a safetensors file.
 
-use super::place::{contiguous, Contents, Place};
+use super::contents::{contiguous, Contents, TensorEntry};
 use crate::error::cut;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
@@ -24,7 +24,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, String> {
                 let shape: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();
                 let stride = contiguous(&shape);
                 let offset = LENGTH + length + info.data_offsets.0;
-                contents.places.insert(name, Place { shape, stride, kind, offset });
+                contents.tensors.insert(name, TensorEntry { shape, stride, kind, offset });
             }
             Err(dtype) => {
                 contents.unread.insert(name, format!("a tensor of the type {dtype}"));
@@ -50,7 +50,7 @@ fn header(bytes: &[u8]) -> Result<(usize, Metadata, Later), SafeTensorError> {
 
 /// A tensor of any version of the format.
 #[derive(Deserialize)]
-struct Described {
+struct TensorHeader {
     dtype: String,
     shape: Vec<usize>,
     data_offsets: (usize, usize),
@@ -61,7 +61,7 @@ struct Header {
     #[serde(rename = "__metadata__")]
     metadata: Option<HashMap<String, String>>,
     #[serde(flatten)]
-    tensors: HashMap<String, Described>,
+    tensors: HashMap<String, TensorHeader>,
 }
 
 /// A header that has only types against it which came with a later version of the format; the crate
@@ -72,7 +72,7 @@ fn later_header(bytes: &[u8]) -> Option<Result<(usize, Metadata, Later), SafeTen
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
     let Header { metadata, tensors } = serde_json::from_slice(rest.get(..length)?).ok()?;
     let mut later = Later::new();
-    let info = |(name, Described { dtype, shape, data_offsets }): (String, Described)| {
+    let info = |(name, TensorHeader { dtype, shape, data_offsets }): (String, TensorHeader)| {
         let known = serde_json::from_value(dtype.as_str().into());
         let (dtype, shape) = known.map(|known| (known, shape)).unwrap_or_else(|_| {
             later.insert(name.clone(), dtype.chars().take(40).collect());
@@ -138,8 +138,8 @@ mod tests {
         let header = with(r#"{"dtype": "F9_NEW", "shape": [3], "data_offsets": [0, 2]}"#);
         let contents = read(&file(&header, 6)).unwrap();
         let offset = LENGTH + header.len() + 2;
-        let place = Place { shape: vec![1], stride: vec![1], kind: Kind::Float, offset };
-        assert_eq!(contents.places, BTreeMap::from([("a".to_string(), place)]));
+        let entry = TensorEntry { shape: vec![1], stride: vec![1], kind: Kind::Float, offset };
+        assert_eq!(contents.tensors, BTreeMap::from([("a".to_string(), entry)]));
         assert_eq!(contents.unread["b"], "a tensor of the type F9_NEW");
     }
 

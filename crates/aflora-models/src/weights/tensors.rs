@@ -16,7 +16,8 @@ pub fn write_tensors(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<(
     write_safetensors(path, tensors)
 }
 
-/// All tensors of a file, in single precision, on the host.
+/// All tensors of a file by name, each in the shape that it has there, in single precision, on the
+/// host.
 ///
 /// # Errors
 /// The file is missing or damaged, or holds something else beside.

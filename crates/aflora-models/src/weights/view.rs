@@ -1,17 +1,22 @@
 //! A tensor of a mapped file, copied to its place in a model. Unsafe code: libtorch is given a
 //! pointer into the map.
 
-use super::place::Place;
+use super::contents::TensorEntry;
 use crate::{Error, Result};
 use std::path::Path;
 use tch::{Device, Tensor};
 
-/// Copies the tensor that lies at `place` of the file `path`, whose content is `bytes`, to `target`.
+/// Copies the tensor that lies at `entry` of the file `path`, whose content is `bytes`, to `target`.
 /// Outside it would be refused.
-pub(super) fn copy(path: &Path, bytes: &[u8], place: &Place, target: &mut Tensor) -> Result<()> {
-    let extent = place.extent().and_then(|extent| {
-        let end = extent.checked_add(place.offset)?;
-        bytes.get(place.offset..end)
+pub(super) fn copy(
+    path: &Path,
+    bytes: &[u8],
+    entry: &TensorEntry,
+    target: &mut Tensor,
+) -> Result<()> {
+    let extent = entry.extent().and_then(|extent| {
+        let end = extent.checked_add(entry.offset)?;
+        bytes.get(entry.offset..end)
     });
     let Some(own) = extent else {
         let problem = "a tensor lies outside it".into();
@@ -19,7 +24,7 @@ pub(super) fn copy(path: &Path, bytes: &[u8], place: &Place, target: &mut Tensor
     };
     // u64s are aligned for every kind.
     let mut aligned: Vec<u64> = Vec::new();
-    let start = if own.as_ptr().align_offset(place.kind.elt_size_in_bytes()) == 0 {
+    let start = if own.as_ptr().align_offset(entry.kind.elt_size_in_bytes()) == 0 {
         own.as_ptr()
     } else {
         let word = |chunk: &[u8]| {
@@ -33,15 +38,15 @@ pub(super) fn copy(path: &Path, bytes: &[u8], place: &Place, target: &mut Tensor
     // SAFETY: from `start` on lie the bytes of `own` or a copy of them, as many as shape and
     // strides reach, aligned for the kind; both outlive the view, which is only read.
     let view = unsafe {
-        Tensor::f_from_blob(start, &place.shape, &place.stride, place.kind, Device::Cpu)?
+        Tensor::f_from_blob(start, &entry.shape, &entry.stride, entry.kind, Device::Cpu)?
     };
     target.f_copy_(&view)?;
     Ok(())
 }
 
-/// The tensor that lies at `place` of a file, in the kind that it has there.
-pub(super) fn owned(path: &Path, bytes: &[u8], place: &Place) -> Result<Tensor> {
-    let mut owned = Tensor::f_empty(&place.shape, (place.kind, Device::Cpu))?;
-    copy(path, bytes, place, &mut owned)?;
+/// The tensor that lies at `entry` of a file, in the kind that it has there.
+pub(super) fn owned(path: &Path, bytes: &[u8], entry: &TensorEntry) -> Result<Tensor> {
+    let mut owned = Tensor::f_empty(&entry.shape, (entry.kind, Device::Cpu))?;
+    copy(path, bytes, entry, &mut owned)?;
     Ok(owned)
 }

@@ -9,12 +9,12 @@ pub struct Section {
     /// The heading.
     pub title: String,
     /// What follows it.
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<DocumentBlock>,
 }
 
 /// A piece of a section.
 #[derive(Debug, Clone)]
-pub enum Block {
+pub enum DocumentBlock {
     /// A paragraph.
     Text(String),
     /// Statements, one below the other.
@@ -30,10 +30,10 @@ pub enum Block {
     Charts(Vec<Chart>),
 }
 
-impl Block {
+impl DocumentBlock {
     /// A table in plain sight.
     pub fn table(table: Table) -> Self {
-        Block::Table { table, folded: false }
+        DocumentBlock::Table { table, folded: false }
     }
 }
 
@@ -68,7 +68,7 @@ pub struct Entry {
 /// How an entry is set. Tones repeat what the text says, so that nothing is told by looks alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Tone {
-    /// As it is.
+    /// Set as all other text.
     #[default]
     Plain,
     /// The best of its column.
@@ -82,7 +82,7 @@ pub enum Tone {
 }
 
 impl Entry {
-    /// Text alone.
+    /// An entry that is text alone.
     pub fn new(text: impl Into<String>) -> Self {
         Entry { text: text.into(), ..Entry::default() }
     }
@@ -92,13 +92,13 @@ impl Entry {
         Entry { text: "–".into(), title: why.into(), tone: Tone::Muted, ..Entry::default() }
     }
 
-    /// With a second line.
+    /// Adds smaller lines below the text.
     pub fn noted(mut self, note: impl Into<String>) -> Self {
         self.note = note.into();
         self
     }
 
-    /// With an explanation.
+    /// Adds an explanation, shown on asking.
     pub fn titled(mut self, title: impl Into<String>) -> Self {
         self.title = title.into();
         self

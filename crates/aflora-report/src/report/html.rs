@@ -2,7 +2,7 @@
 
 use super::charts::canvas::escape;
 use super::charts::STYLE as CHARTS;
-use super::document::{Block, Chart, Drawing, Entry, Section, Table, Tone};
+use super::document::{Chart, DocumentBlock, Drawing, Entry, Section, Table, Tone};
 use super::{inline, Report};
 use std::fmt::Write;
 
@@ -126,19 +126,19 @@ impl Page {
         let _ = write!(self.out, "<section id=\"{id}\">\n<h{level}>{title}</h{level}>\n");
         for block in &section.blocks {
             match block {
-                Block::Text(text) => {
+                DocumentBlock::Text(text) => {
                     let _ = writeln!(self.out, "<p>{}</p>", escape(text));
                 }
-                Block::List(items) => {
+                DocumentBlock::List(items) => {
                     self.out.push_str("<ul>\n");
                     for item in items {
                         let _ = writeln!(self.out, "<li>{}</li>", escape(item));
                     }
                     self.out.push_str("</ul>\n");
                 }
-                Block::Table { table, folded: false } => self.table(table),
-                Block::Table { table, folded: true } => self.folded(&table.caption, table),
-                Block::Charts(charts) => {
+                DocumentBlock::Table { table, folded: false } => self.table(table),
+                DocumentBlock::Table { table, folded: true } => self.folded(&table.caption, table),
+                DocumentBlock::Charts(charts) => {
                     let wide = charts.len() == 1 || charts.iter().any(|c| c.drawing.width > LARGE);
                     let small = charts.iter().all(|c| c.drawing.width < SMALL);
                     let class = match (wide, small) {

@@ -1,6 +1,6 @@
 //! A report as Markdown, as GitHub shows it: tables, and where the charts are.
 
-use super::document::{Block, Chart, Section, Table, Tone};
+use super::document::{Chart, DocumentBlock, Section, Table, Tone};
 use super::html::PAGE;
 use super::Report;
 use aflora_files::printable;
@@ -24,15 +24,15 @@ fn render_section(section: &Section, out: &mut String) {
     *out += &format!("## {}\n\n", escape(&section.title));
     for block in &section.blocks {
         match block {
-            Block::Text(text) => *out += &format!("{}\n\n", escape(text)),
-            Block::List(items) => {
+            DocumentBlock::Text(text) => *out += &format!("{}\n\n", escape(text)),
+            DocumentBlock::List(items) => {
                 for item in items {
                     *out += &format!("- {}\n", escape(item));
                 }
                 *out += "\n";
             }
-            Block::Table { table, .. } => render_table(table, out),
-            Block::Charts(charts) => {
+            DocumentBlock::Table { table, .. } => render_table(table, out),
+            DocumentBlock::Charts(charts) => {
                 for chart in charts {
                     render_chart(chart, out);
                 }

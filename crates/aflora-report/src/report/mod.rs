@@ -22,7 +22,7 @@ mod views;
 pub use files::{command, report};
 
 use aflora_record::Results;
-use document::{Block, Chart, Entry, Section};
+use document::{Chart, DocumentBlock, Entry, Section};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 
@@ -82,7 +82,7 @@ impl Report {
     fn name_files(&mut self) {
         let mut taken: HashSet<String> = HashSet::new();
         for block in self.sections.iter_mut().flat_map(|s| &mut s.blocks) {
-            let Block::Charts(charts) = block else { continue };
+            let DocumentBlock::Charts(charts) = block else { continue };
             for file in charts.iter_mut().filter_map(|c| c.file.as_mut()) {
                 let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
                 let fit: String = file.chars().map(|c| if plain(c) { c } else { '-' }).collect();
@@ -103,7 +103,7 @@ impl Report {
     pub fn chart_files(&self) -> impl Iterator<Item = (&str, &Chart)> {
         let blocks = self.sections.iter().flat_map(|s| &s.blocks);
         let charts = blocks.flat_map(|block| match block {
-            Block::Charts(charts) => charts.as_slice(),
+            DocumentBlock::Charts(charts) => charts.as_slice(),
             _ => &[],
         });
         charts.filter_map(|chart| Some((chart.file.as_deref()?, chart)))

@@ -13,7 +13,7 @@ pub struct Mean {
     pub mean: f64,
     /// The sample standard deviation (n − 1), where there are two values at least.
     pub std: Option<f64>,
-    /// How many values.
+    /// How many values the mean is of.
     pub n: usize,
 }
 
@@ -39,7 +39,7 @@ pub struct Difference {
     pub mean: f64,
     /// The ends of the interval.
     pub interval: Option<(f64, f64)>,
-    /// How many pairs.
+    /// How many pairs the mean difference is of.
     pub n: usize,
 }
 
@@ -57,7 +57,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// In words.
+    /// The verdict as a report states it.
     pub fn words(self) -> &'static str {
         match self {
             Verdict::Higher => "higher",

@@ -5,7 +5,7 @@ use aflora_report::report;
 use aflora_run::experiment::collect::collect;
 use aflora_run::experiment::grid::{Choice, Plan, Planned};
 use aflora_run::experiment::runner::{self, Runner};
-use aflora_run::experiment::slurm::{self, Asked};
+use aflora_run::experiment::slurm::{self, SlurmRequest};
 use aflora_run::interrupt::{self, Interrupted};
 use aflora_run::ui::{counted, shown, Progress};
 use aflora_run::{check_makeable, UsageError};
@@ -68,7 +68,7 @@ Exit codes: 0 all cells done, 1 some failed, 2 wrong usage, 130 or 143 interrupt
 const SIGINT: i32 = 2;
 
 impl Experiment {
-    /// Runs it.
+    /// Runs the experiment's cells, or does what was asked for in their place.
     ///
     /// # Errors
     /// What was asked for is wrong, cells failed, or a signal came.
@@ -86,14 +86,14 @@ impl Experiment {
         if self.slurm {
             let given: Vec<String> = self.filter.iter().map(|f| format!("--filter={f}")).collect();
             let given = [given, self.overrides.clone()].concat();
-            let asked = Asked {
+            let request = SlurmRequest {
                 program: &runner.program,
                 file: &self.file,
                 runs: &self.runs,
                 jobs: self.jobs,
                 given: &given,
             };
-            print!("{}", slurm::script(&plan, &asked)?);
+            print!("{}", slurm::script(&plan, &request)?);
             return Ok(());
         }
         if let Some(number) = self.cell {

@@ -113,7 +113,7 @@ impl Command {
         matches!(self, Run(_) | Predict(_) | Merge(_) | Experiment(_))
     }
 
-    /// Does it.
+    /// Runs the command.
     ///
     /// # Errors
     /// Those of each command.

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// Refuses to write over something that is there, be it a link that leads nowhere, and to begin
 /// what cannot be written.
+///
+/// # Errors
+/// Something is there already, or no folder can be made there.
 pub fn new_folder(path: &Path) -> Result<()> {
     if path.symlink_metadata().is_ok() {
         let problem = format!("{} exists already; name a new folder", path.display());
@@ -36,10 +39,11 @@ impl From<io::Error> for Failure {
 }
 
 impl Output {
-    /// Finds out whether it can be written, before anything is done for it.
+    /// Opens the output before anything is computed for it, so that no work is lost on a file that
+    /// cannot be written.
     ///
     /// # Errors
-    /// It cannot.
+    /// The file cannot be written.
     pub fn open(path: Option<&Path>) -> Result<Output> {
         let Some(path) = path.filter(|path| !STDOUT.iter().any(|name| *path == Path::new(name)))
         else {
@@ -54,10 +58,10 @@ impl Output {
         }
     }
 
-    /// Writes it.
+    /// Fills the output with what `write` gives.
     ///
     /// # Errors
-    /// Those of `write`; or it fails.
+    /// `write` fails, or what it gives cannot be written.
     pub fn write(self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         let Some((path, file)) = self.0 else {
             let mut output = io::BufWriter::new(io::stdout().lock());

@@ -26,7 +26,7 @@ Example:
   aflora report experiments/results --out report";
 
 impl Report {
-    /// Writes them.
+    /// Writes the reports.
     ///
     /// # Errors
     /// A results file is damaged, or the folder cannot be written.

@@ -4,8 +4,8 @@ use super::target::Target;
 use aflora_files::printable_line;
 use aflora_record::Summary;
 use aflora_run::config;
+use aflora_run::run::location::RunLocation;
 use aflora_run::run::model_files::environment_data;
-use aflora_run::run::place::Place;
 use aflora_run::run::{memory, prepare, rows::HOLDOUT, train};
 use aflora_run::ui::{self, thousands, Progress};
 use anyhow::Result;
@@ -24,8 +24,8 @@ pub fn run(target: &Target, progress: &mut dyn Progress) -> Result<()> {
     // The run writes down what it was, and the environment is not written down.
     resolved.run.data = resolved.run.data.take().or_else(environment_data);
     // Before anything is read: whether there is something to do.
-    let place = Place::find(&mut resolved)?;
-    if let Place::Finished(path, summary) = &place {
+    let location = RunLocation::find(&mut resolved)?;
+    if let RunLocation::Finished(path, summary) = &location {
         tracing::info!("this run is finished already");
         print_result(path, summary);
         return Ok(());
@@ -35,7 +35,7 @@ pub fn run(target: &Target, progress: &mut dyn Progress) -> Result<()> {
     describe(&prepared);
     let mut tuner = prepared.tuner()?;
     memory::fit(&mut resolved, &mut prepared, &mut tuner)?;
-    let folder = place.open()?;
+    let folder = location.open()?;
     let summary = train::train(&resolved, &prepared, tuner, &folder, progress)?;
     print_result(folder.path(), &summary);
     Ok(())

@@ -17,7 +17,7 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// Opens it.
+    /// Opens the finished run.
     ///
     /// # Errors
     /// There is no finished run, or its model is not found.

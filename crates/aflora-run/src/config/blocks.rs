@@ -1,7 +1,7 @@
 //! The blocks of a run: the task, the model and the method that a run file names.
 
 use super::model_folder;
-use super::problem::{instead, Place, Problem, COMMAND_LINE};
+use super::problem::{instead, Problem, SourceSpan, COMMAND_LINE};
 use super::schema::{Key, Range};
 use super::tree::{self, Setting};
 use serde_json::Value;
@@ -30,18 +30,22 @@ pub(super) fn keys() -> Vec<Key> {
     ]
 }
 
-/// What the run file and the command line say.
+/// The settings that the user gives: what the run file and the command line say.
 #[derive(Debug)]
-pub struct Own {
+pub struct UserSettings {
     /// Their settings, later ones winning.
     pub settings: Vec<Setting>,
     /// Whether all of it could be read: if not, what seems to be missing may be there.
     pub whole: bool,
 }
 
-impl Own {
+impl UserSettings {
     /// Reads a run file, and overrides on top of it.
-    pub fn read(run_file: &Path, overrides: &[String], problems: &mut Vec<Problem>) -> Own {
+    pub fn read(
+        run_file: &Path,
+        overrides: &[String],
+        problems: &mut Vec<Problem>,
+    ) -> UserSettings {
         let file = tree::read(run_file, problems);
         if let (false, Some(problem)) = (run_file.exists(), problems.last_mut()) {
             let names = names_in(run_file.parent().unwrap_or(Path::new("")), "");
@@ -65,7 +69,7 @@ impl Own {
             typed.extend(read);
         }
         settings.extend(typed);
-        Own { settings, whole }
+        UserSettings { settings, whole }
     }
 
     /// What is said of `key` last.
@@ -79,20 +83,20 @@ impl Own {
     }
 }
 
-/// A block with its settings.
+/// A block of a configuration (a task, a model or a method) with its settings.
 #[derive(Debug, Default)]
-pub struct Block {
+pub struct ConfigBlock {
     /// The file's name without `.yaml`.
     pub name: String,
     /// The file's settings, then what the run file and the command line say about the block.
     pub settings: Vec<Setting>,
     /// Where it was named.
-    pub origin: Option<Place>,
+    pub origin: Option<SourceSpan>,
     /// Whether it was found and read.
     pub whole: bool,
 }
 
-impl Block {
+impl ConfigBlock {
     /// The settings that stand below `key`.
     pub fn below(&self, key: &str) -> Vec<Setting> {
         self.settings.iter().filter_map(|s| s.below(key)).collect()
@@ -105,7 +109,7 @@ pub struct Finder<'a> {
     /// The run file's folder, then the project's `configs`.
     pub folders: Vec<PathBuf>,
     /// The run file and the command line.
-    pub own: &'a Own,
+    pub user: &'a UserSettings,
 }
 
 impl Finder<'_> {
@@ -115,9 +119,10 @@ impl Finder<'_> {
         kind: &str,
         default: Option<&str>,
         problems: &mut Vec<Problem>,
-    ) -> Option<Block> {
-        let inline: Vec<Setting> = self.own.settings.iter().filter_map(|s| s.below(kind)).collect();
-        let named = self.own.last(kind);
+    ) -> Option<ConfigBlock> {
+        let inline: Vec<Setting> =
+            self.user.settings.iter().filter_map(|s| s.below(kind)).collect();
+        let named = self.user.last(kind);
         // `model:` with nothing behind it names none.
         let named = named.filter(|s| !s.value.is_null());
         let (name, origin) = match (named, default) {
@@ -132,11 +137,11 @@ impl Finder<'_> {
             (None, _) if inline.iter().any(|s| s.path == [kind]) => {
                 let name = inline.iter().rev().find(|s| s.path == [kind]);
                 let name = name.and_then(|s| s.value.as_str()).unwrap_or_default().to_string();
-                return Some(Block { name, settings: inline, origin: None, whole: true });
+                return Some(ConfigBlock { name, settings: inline, origin: None, whole: true });
             }
             (None, Some(name)) => (name.to_string(), None),
             (None, None) => {
-                if self.own.whole {
+                if self.user.whole {
                     let problem = Problem::at(None, format!("no {kind} is named"));
                     let names = self.names(kind).join(", ");
                     problems.push(problem.help(format!("write `{kind}: name`, one of: {names}")));
@@ -144,7 +149,8 @@ impl Finder<'_> {
                 return None;
             }
         };
-        let mut block = Block { origin: origin.map(|s| s.place.clone()), name, ..Block::default() };
+        let mut block =
+            ConfigBlock { origin: origin.map(|s| s.place.clone()), name, ..ConfigBlock::default() };
         if let (BLOCK_OF_FOLDERS, Some(origin)) = (kind, origin) {
             if let Some(folder) = self.folder(&block.name, origin) {
                 match model_folder::settings(&folder, &origin.place) {
@@ -166,7 +172,7 @@ impl Finder<'_> {
                 block.settings = read.unwrap_or_default();
             }
             // A default is not missed where another one may have been named.
-            Err(_) if origin.is_none() && !self.own.whole => return None,
+            Err(_) if origin.is_none() && !self.user.whole => return None,
             Err(problem) => problems.push(problem),
         }
         if is_path(&block.name) {
@@ -179,14 +185,14 @@ impl Finder<'_> {
 
     /// The folder that a model is named by, if it is one: a path, not a name.
     fn folder(&self, name: &str, origin: &Setting) -> Option<PathBuf> {
-        let folder = self.place(name, origin);
+        let folder = self.path_of(name, origin);
         let is_name = !name.contains(['/', '\\']) && !matches!(name, "." | "..");
         (!is_name && folder.is_dir()).then_some(folder)
     }
 
-    /// The place of a path: in a file, relative to that file; on the command line, to the working
+    /// What a path leads to: in a file, relative to that file; on the command line, to the working
     /// folder.
-    fn place(&self, name: &str, origin: &Setting) -> PathBuf {
+    fn path_of(&self, name: &str, origin: &Setting) -> PathBuf {
         let typed = origin.place.source.name == COMMAND_LINE;
         let folder = self.folders.first().filter(|_| !typed);
         folder.map_or_else(|| PathBuf::from(name), |f| f.join(name))
@@ -196,7 +202,7 @@ impl Finder<'_> {
     fn path(&self, kind: &str, name: &str, origin: Option<&Setting>) -> Result<PathBuf, Problem> {
         let place = origin.map(|s| s.place.clone());
         if is_path(name) {
-            let path = origin.map_or_else(|| PathBuf::from(name), |s| self.place(name, s));
+            let path = origin.map_or_else(|| PathBuf::from(name), |s| self.path_of(name, s));
             let missing = || Problem::at(place, format!("there is no file {}", path.display()));
             return if path.is_file() { Ok(path.clone()) } else { Err(missing()) };
         }

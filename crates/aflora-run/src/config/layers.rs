@@ -1,6 +1,6 @@
-//! Laying settings over defaults, one by one, so that each mistake is known by its place.
+//! Settings overlaid on defaults, one by one, so that each mistake is told where it stands.
 
-use super::problem::{instead, Place, Problem};
+use super::problem::{instead, Problem, SourceSpan};
 use super::tree::Setting;
 use super::words::explain;
 use serde::de::DeserializeOwned;
@@ -29,17 +29,17 @@ pub(super) fn core_problem(error: aflora_core::Error) -> (String, String) {
     (key, error.to_string())
 }
 
-/// Lays `settings` over `defaults`, later ones winning; what is wrong goes to `problems`.
+/// Overlays `settings` on `defaults`, later ones winning; what is wrong goes to `problems`.
 ///
 /// A setting is tried alone on top of the defaults, so that a mistake is told where it stands
 /// and hides no other. `also` are keys that stand elsewhere: beside these ones, or with
 /// dots below other groups. What is wrong with no setting of its
 /// own, such as a missing one, is told at `origin`.
-pub fn lay<T: Group>(
+pub fn overlay<T: Group>(
     defaults: &T,
     settings: &[Setting],
     also: &[&str],
-    origin: Option<&Place>,
+    origin: Option<&SourceSpan>,
     problems: &mut Vec<Problem>,
 ) -> T {
     let base = serde_json::to_value(defaults).unwrap_or_default();
@@ -65,7 +65,7 @@ pub fn lay<T: Group>(
     };
     for (key, message) in laid.problems() {
         if !told.contains(&key) {
-            let place = place_of(settings, &key).or(origin.cloned());
+            let place = span_of(settings, &key).or(origin.cloned());
             problems.push(Problem::at(place, message));
         }
     }
@@ -161,7 +161,7 @@ fn put<T: Group>(root: &mut Value, path: &[String], value: Value) {
 }
 
 /// The place of the last setting of `key` (with dots), or else of the first below it, if any.
-pub fn place_of(settings: &[Setting], key: &str) -> Option<Place> {
+pub fn span_of(settings: &[Setting], key: &str) -> Option<SourceSpan> {
     let below = format!("{key}.");
     let own = settings.iter().rev().find(|s| s.name() == key);
     own.or_else(|| settings.iter().find(|s| s.name().starts_with(&below))).map(|s| s.place.clone())

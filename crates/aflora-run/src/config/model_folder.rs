@@ -1,7 +1,7 @@
 //! A model that is named by the folder of its files, as Hugging Face lays them out: its config.json
 //! says all that a block of `configs/models` would.
 
-use super::problem::{Place, Problem};
+use super::problem::{Problem, SourceSpan};
 use super::tree::Setting;
 use serde_json::{json, Value};
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// It holds no config.json, or one of a model that is not built.
-pub(super) fn settings(folder: &Path, place: &Place) -> Result<Vec<Setting>, Problem> {
+pub(super) fn settings(folder: &Path, place: &SourceSpan) -> Result<Vec<Setting>, Problem> {
     let problem = |message: String| Problem::at(Some(place.clone()), message);
     // With its own name, even if it was named as `.`.
     let whole = folder.canonicalize();

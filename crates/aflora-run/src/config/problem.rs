@@ -11,30 +11,30 @@ pub const COMMAND_LINE: &str = "command line";
 
 /// A text that settings came from: a file, or an argument of the command line.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct SourceText {
     /// What people call it: a file's path, or `command line`.
     pub name: String,
-    /// All of it.
+    /// The whole text.
     pub text: String,
 }
 
-/// A stretch of a [`Source`].
+/// A span of a [`SourceText`]: where a key or a value stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Where the stretch lies.
-    pub source: Arc<Source>,
-    /// Its bytes.
+pub struct SourceSpan {
+    /// The text that the span is of.
+    pub source: Arc<SourceText>,
+    /// The bytes of the text that it covers.
     pub bytes: Range<usize>,
 }
 
-impl Place {
+impl SourceSpan {
     /// The stretch `bytes` of `source`, cut to what the text holds.
-    pub fn new(source: &Arc<Source>, bytes: Range<usize>) -> Self {
+    pub fn new(source: &Arc<SourceText>, bytes: Range<usize>) -> Self {
         let text = &source.text;
         let boundary = |at: usize| (at..text.len()).find(|&i| text.is_char_boundary(i));
         let start = boundary(bytes.start).unwrap_or(text.len());
         let end = boundary(bytes.end).unwrap_or(text.len()).max(start);
-        Place { source: source.clone(), bytes: start..end }
+        SourceSpan { source: source.clone(), bytes: start..end }
     }
 
     /// What stands there.
@@ -58,12 +58,12 @@ pub struct Problem {
     /// What would be right.
     pub help: Option<String>,
     /// Where it stands, if in one place.
-    pub place: Option<Place>,
+    pub place: Option<SourceSpan>,
 }
 
 impl Problem {
     /// A problem at `place`.
-    pub fn at(place: impl Into<Option<Place>>, message: impl Into<String>) -> Self {
+    pub fn at(place: impl Into<Option<SourceSpan>>, message: impl Into<String>) -> Self {
         Problem { message: message.into(), help: None, place: place.into() }
     }
 
@@ -100,7 +100,7 @@ impl ConfigErrors {
     /// The problems in the order in which they stand, each once: those of the run file, of the
     /// blocks, of the command line.
     pub fn new(problems: Vec<Problem>, run_file: &Path) -> Self {
-        let mut sources: Vec<(Option<Arc<Source>>, Vec<Problem>)> = Vec::new();
+        let mut sources: Vec<(Option<Arc<SourceText>>, Vec<Problem>)> = Vec::new();
         for problem in problems {
             let source = problem.place.as_ref().map(|place| place.source.clone());
             match sources.iter_mut().find(|(other, _)| *other == source) {

@@ -1,9 +1,9 @@
 //! From a run file and overrides to a resolved configuration, or all that is wrong with them.
 
-use super::blocks::{Block, Finder, Own, BLOCKS};
+use super::blocks::{ConfigBlock, Finder, UserSettings, BLOCKS};
 use super::keys::KEYS;
-use super::layers::{lay, place_of};
-use super::problem::{instead, ConfigErrors, Place, Problem, COMMAND_LINE};
+use super::layers::{overlay, span_of};
+use super::problem::{instead, ConfigErrors, Problem, SourceSpan, COMMAND_LINE};
 use super::run_settings::RunSettings;
 use super::schema;
 use super::settings::{is_name, ModelConfig, NAME};
@@ -49,7 +49,7 @@ const TARGETS: [&str; 3] = ["target_modules", "exclude_modules", "layers"];
 /// Everything that is wrong in the run file, in the blocks that it names and in the overrides.
 pub fn load(run_file: &Path, overrides: &[String]) -> Result<Resolved, ConfigErrors> {
     let mut problems = Vec::new();
-    let own = Own::read(run_file, overrides, &mut problems);
+    let user = UserSettings::read(run_file, overrides, &mut problems);
     let folder = match run_file.parent() {
         Some(folder) if folder != Path::new("") => folder.to_path_buf(),
         _ => PathBuf::from("."),
@@ -62,9 +62,9 @@ pub fn load(run_file: &Path, overrides: &[String]) -> Result<Resolved, ConfigErr
     }
     // A run that was moved tells where its blocks are.
     let named =
-        own.last("project").and_then(|s| s.value.as_str()).map(|p| Path::new(p).join("configs"));
+        user.last("project").and_then(|s| s.value.as_str()).map(|p| Path::new(p).join("configs"));
     folders.extend(named.filter(|folder| folder.is_dir() && !folders.contains(folder)));
-    let finder = Finder { folders, own: &own };
+    let finder = Finder { folders, user: &user };
     let found = resolve(&finder, &mut problems);
     match found {
         Some((task, model, (method_name, method, spans), mut run)) if problems.is_empty() => {
@@ -113,7 +113,7 @@ fn absolute(path: PathBuf) -> PathBuf {
 
 /// Whether the user wrote what stands there for this very run: on the command line, in the run
 /// file, in a method of his own. What a run wrote down of its settings does not say who did.
-fn is_own(place: &Place, run_file: &Path, finder: &Finder<'_>) -> bool {
+fn is_own(place: &SourceSpan, run_file: &Path, finder: &Finder<'_>) -> bool {
     if place.source.name == COMMAND_LINE {
         return true;
     }
@@ -126,7 +126,7 @@ fn is_own(place: &Place, run_file: &Path, finder: &Finder<'_>) -> bool {
 }
 
 /// With the method come the places of its spans.
-type Parts = (TaskSpec, ModelConfig, (String, MethodConfig, Vec<Place>), RunSettings);
+type Parts = (TaskSpec, ModelConfig, (String, MethodConfig, Vec<SourceSpan>), RunSettings);
 
 fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let mut task_block = finder.block("task", None, problems);
@@ -137,7 +137,7 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let model_block = match &task {
         Some(task) => finder.block("model", task.model.as_deref(), problems),
         // A task that could not be read may have named a model: none is missed then.
-        None if finder.own.names("model") => finder.block("model", None, problems),
+        None if finder.user.names("model") => finder.block("model", None, problems),
         None => None,
     };
     let usual = task.as_ref().and_then(|task| task.method.as_deref()).unwrap_or("aflora");
@@ -146,7 +146,7 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let model = model_block.as_ref().filter(|b| b.whole).map(|block| {
         let mut settings = keys_of(block, &LAYERS[..1]);
         settings.extend(method_block.iter().flat_map(targets_of));
-        lay(&ModelConfig::default(), &settings, &LAYERS[..1], block.origin.as_ref(), problems)
+        overlay(&ModelConfig::default(), &settings, &LAYERS[..1], block.origin.as_ref(), problems)
     });
     let method = method_block.as_ref().and_then(|block| method_of(block, problems));
 
@@ -159,7 +159,7 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let run_for = task_block.as_ref().map(|b| b.below("run_for")).unwrap_or_default();
     check_run_for(finder, name, &run_for, problems);
     let run_for = run_for.iter().filter_map(|s| s.below(name));
-    let own = finder.own.settings.iter().filter(|s| !BLOCKS.contains(&s.path[0].as_str()));
+    let own = finder.user.settings.iter().filter(|s| !BLOCKS.contains(&s.path[0].as_str()));
     let mut settings = [model_run, task_run].concat();
     settings.extend(run_for);
     settings.extend(method_run);
@@ -171,30 +171,30 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let last = settings.iter().rfind(|s| s.path == ["batch_size"]);
     let fit_batch = last.is_some_and(is_auto);
     settings.retain(|s| !is_auto(s));
-    let run = lay(&RunSettings::default(), &settings, &also, None, problems);
+    let run = overlay(&RunSettings::default(), &settings, &also, None, problems);
     let run = RunSettings { fit_batch, ..run };
 
     let (model, (method_name, method)) = (model?, method?);
     // Whom it names has been asked.
     let task = TaskSpec { model: None, method: None, ..task? };
     if let Some(message) = overlap(&method) {
-        let place = method_block.as_ref().and_then(|b| place_of(&b.settings, "freeze.t_i"));
+        let place = method_block.as_ref().and_then(|b| span_of(&b.settings, "freeze.t_i"));
         let help = "shorten `method.freeze.t_i` or `method.freeze.t_f`";
         problems.push(Problem::at(place, message).help(help));
     }
     if run.record_gradients && method.build().is_ok_and(|method| method.freezes()) {
         let message = "`record_gradients` needs matrices that never freeze: what does has no \
                        gradients from then on";
-        let place = place_of(&settings, "record_gradients");
+        let place = span_of(&settings, "record_gradients");
         problems.push(Problem::at(place, message).help("write `method=aflora-trainable`"));
     }
     let settings = method_block.as_ref().map(|b| &b.settings[..]).unwrap_or_default();
-    let spans = yielding(&method).into_iter().filter_map(|key| place_of(settings, key)).collect();
+    let spans = yielding(&method).into_iter().filter_map(|key| span_of(settings, key)).collect();
     Some((task, model, (method_name, method, spans), run))
 }
 
 /// The task of a block; named like its file where it does not name itself.
-fn task_of(block: &Block, problems: &mut Vec<Problem>) -> TaskSpec {
+fn task_of(block: &ConfigBlock, problems: &mut Vec<Problem>) -> TaskSpec {
     let before = problems.len();
     let settings = keys_of(block, &LAYERS);
     let says = |key: &str| settings.iter().any(|s| s.path == [key]);
@@ -205,10 +205,10 @@ fn task_of(block: &Block, problems: &mut Vec<Problem>) -> TaskSpec {
     }
     let name = if says("task") { String::new() } else { block.name.clone() };
     let defaults = TaskSpec { task: name, ..TaskSpec::default() };
-    let task = lay(&defaults, &settings, &LAYERS, block.origin.as_ref(), problems);
+    let task = overlay(&defaults, &settings, &LAYERS, block.origin.as_ref(), problems);
     // What follows from another mistake is none.
     if problems.len() == before {
-        let place = |key: &str| place_of(&settings, key).or(block.origin.clone());
+        let place = |key: &str| span_of(&settings, key).or(block.origin.clone());
         let conflicts = task.conflicts().into_iter();
         problems.extend(conflicts.map(|(key, message)| Problem::at(place(&key), message)));
     }
@@ -222,7 +222,7 @@ const SHIPPED_TASKS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/shipp
 /// versions wrote no more down, and a file with settings for a task of the project need not say it.
 /// Where there is no such file, or one of an earlier version, the one that this program was built
 /// with stands in.
-fn fill_in(finder: &Finder<'_>, block: &mut Block, problems: &mut Vec<Problem>) {
+fn fill_in(finder: &Finder<'_>, block: &mut ConfigBlock, problems: &mut Vec<Problem>) {
     let last = |key: &str| block.settings.iter().rev().find(|s| s.path == [key]);
     let (None, Some(name)) = (last("kind"), last("task").and_then(|s| s.value.as_str())) else {
         return;
@@ -246,17 +246,17 @@ fn fill_in(finder: &Finder<'_>, block: &mut Block, problems: &mut Vec<Problem>) 
 }
 
 /// The block's own settings: not those below `others`.
-fn keys_of(block: &Block, others: &[&str]) -> Vec<Setting> {
+fn keys_of(block: &ConfigBlock, others: &[&str]) -> Vec<Setting> {
     let own = |s: &&Setting| !others.contains(&s.path[0].as_str());
     block.settings.iter().filter(own).cloned().collect()
 }
 
-fn targets_of(block: &Block) -> impl Iterator<Item = Setting> + '_ {
+fn targets_of(block: &ConfigBlock) -> impl Iterator<Item = Setting> + '_ {
     block.settings.iter().filter(|s| TARGETS.contains(&s.path[0].as_str())).cloned()
 }
 
 /// The method and the name of its block.
-fn method_of(block: &Block, problems: &mut Vec<Problem>) -> Option<(String, MethodConfig)> {
+fn method_of(block: &ConfigBlock, problems: &mut Vec<Problem>) -> Option<(String, MethodConfig)> {
     let mut settings = keys_of(block, &[&LAYERS[..1], &TARGETS[..]].concat());
     // `freeze: never` is short for `freeze: {mode: never}`.
     for setting in &mut settings {
@@ -291,12 +291,12 @@ fn method_of(block: &Block, problems: &mut Vec<Problem>) -> Option<(String, Meth
         return None;
     };
     let also = [&TARGETS[..], &["run", "name"]].concat();
-    let config = lay(&defaults, &settings, &also, block.origin.as_ref(), problems);
+    let config = overlay(&defaults, &settings, &also, block.origin.as_ref(), problems);
     Some((block_name, config))
 }
 
 /// `run` and `run_for` hold keys; as values they would say nothing.
-fn check_layers(block: &Block, problems: &mut Vec<Problem>) {
+fn check_layers(block: &ConfigBlock, problems: &mut Vec<Problem>) {
     let value =
         |s: &&Setting| !s.value.is_null() && !s.value.as_object().is_some_and(|o| o.is_empty());
     for setting in block.settings.iter().filter(value) {
@@ -333,7 +333,7 @@ fn check_run_for(
         }
     }
     let settings: Vec<Setting> = others.filter_map(|s| s.below(&s.path[0])).collect();
-    lay(&RunSettings::default(), &settings, &[], None, problems);
+    overlay(&RunSettings::default(), &settings, &[], None, problems);
 }
 
 /// The keys of the method's spans that are no shares of the run, and give way in a short one.
@@ -365,6 +365,9 @@ impl Resolved {
     }
 
     /// As one YAML file that [`load`] takes again, from any working folder.
+    ///
+    /// # Errors
+    /// A setting cannot be written as YAML.
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
         let mut placed = self.clone();
         placed.run.run_dir = placed.run.run_dir.map(absolute);

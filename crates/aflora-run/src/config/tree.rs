@@ -1,7 +1,7 @@
 //! YAML as a flat list of settings, each with its path of keys, its value and its place.
 
-use super::problem::{Place, Problem, Source, COMMAND_LINE};
-use super::yaml::{self, Entry, Node};
+use super::problem::{Problem, SourceSpan, SourceText, COMMAND_LINE};
+use super::yaml::{self, KeyValue, Node};
 use serde_json::Value;
 use serde_saphyr::Location;
 use std::collections::HashMap;
@@ -14,11 +14,11 @@ pub struct Setting {
     /// The keys from the root.
     pub path: Vec<String>,
     /// Where each of the keys stands.
-    pub keys: Vec<Place>,
+    pub keys: Vec<SourceSpan>,
     /// The value: anything but a mapping with keys in it.
     pub value: Value,
     /// Where the value stands.
-    pub place: Place,
+    pub place: SourceSpan,
 }
 
 impl Setting {
@@ -56,37 +56,37 @@ pub fn read(path: &Path, problems: &mut Vec<Problem>) -> Option<Vec<Setting>> {
 
 /// [`read`] of a text that is at hand.
 pub fn read_text(name: String, text: String, problems: &mut Vec<Problem>) -> Option<Vec<Setting>> {
-    let source = Arc::new(Source { name, text });
+    let source = Arc::new(SourceText { name, text });
     Reader { source: &source, from: 0, problems, settings: Vec::new() }.read(&[])
 }
 
 /// Reads an override as typed: `key.path=value`, the value in YAML.
 pub fn read_override(typed: &str, problems: &mut Vec<Problem>) -> Option<Vec<Setting>> {
-    let source = Arc::new(Source { name: COMMAND_LINE.into(), text: typed.to_string() });
+    let source = Arc::new(SourceText { name: COMMAND_LINE.into(), text: typed.to_string() });
     let Some((keys, _)) = typed.split_once('=') else {
-        let problem = Problem::at(Place::new(&source, 0..typed.len()), "this sets nothing");
+        let problem = Problem::at(SourceSpan::new(&source, 0..typed.len()), "this sets nothing");
         problems.push(problem.help("write `key=value`, such as `epochs=3`"));
         return None;
     };
     let mut path = Vec::new();
     let mut start = 0;
     for key in keys.split('.') {
-        path.push((key.trim().to_string(), Place::new(&source, start..start + key.len())));
+        path.push((key.trim().to_string(), SourceSpan::new(&source, start..start + key.len())));
         start += key.len() + 1;
     }
     if path.iter().any(|(key, _)| key.is_empty()) {
-        let problem = Problem::at(Place::new(&source, 0..keys.len()), "a key is empty");
+        let problem = Problem::at(SourceSpan::new(&source, 0..keys.len()), "a key is empty");
         problems.push(problem.help("write `key=value` or `block.key=value`"));
         return None;
     }
     Reader { source: &source, from: start, problems, settings: Vec::new() }.read(&path)
 }
 
-/// A key with its place.
-type Step = (String, Place);
+/// A key of a setting's path, with where it stands.
+type PathKey = (String, SourceSpan);
 
 struct Reader<'a> {
-    source: &'a Arc<Source>,
+    source: &'a Arc<SourceText>,
     /// Where the YAML starts in the source.
     from: usize,
     problems: &'a mut Vec<Problem>,
@@ -95,13 +95,13 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// The settings of the source, all below `path`.
-    fn read(mut self, path: &[Step]) -> Option<Vec<Setting>> {
-        let end = Place::new(self.source, self.from..self.source.text.len());
+    fn read(mut self, path: &[PathKey]) -> Option<Vec<Setting>> {
+        let end = SourceSpan::new(self.source, self.from..self.source.text.len());
         let (node, place) = match yaml::parse(&self.source.text[self.from..]) {
             Ok(None) => (Node::Value(Value::Null), end),
-            Ok(Some(root)) => (root.value, self.place(&root.referenced)),
+            Ok(Some(root)) => (root.value, self.span(&root.referenced)),
             Err(error) => {
-                let place = error.location().map_or(end, |at| self.place(&at));
+                let place = error.location().map_or(end, |at| self.span(&at));
                 let message = format!("this cannot be read as YAML: {}", yaml::cause(&error));
                 let problem = Problem::at(place, message);
                 self.problems.push(problem.help("nothing else in this text was checked"));
@@ -120,7 +120,7 @@ impl Reader<'_> {
         Some(self.settings)
     }
 
-    fn place(&self, at: &Location) -> Place {
+    fn span(&self, at: &Location) -> SourceSpan {
         let yaml = &self.source.text[self.from..];
         let start = match at.span().byte_offset() {
             Some(offset) => offset as usize,
@@ -137,13 +137,13 @@ impl Reader<'_> {
         let line = yaml.get(start..).and_then(|rest| rest.lines().next());
         let start = self.from + start;
         // A list or mapping over several lines is shown by its first.
-        Place::new(self.source, start..start + length.min(line.map_or(0, str::len)).max(1))
+        SourceSpan::new(self.source, start..start + length.min(line.map_or(0, str::len)).max(1))
     }
 
-    fn entries(&mut self, path: &[Step], entries: Vec<Entry>) {
+    fn entries(&mut self, path: &[PathKey], entries: Vec<KeyValue>) {
         let mut seen: HashMap<String, usize> = HashMap::new();
         for (key, node) in entries {
-            let (key_place, place) = (self.place(&key.referenced), self.place(&node.referenced));
+            let (key_place, place) = (self.span(&key.referenced), self.span(&node.referenced));
             let name = key.value;
             let (line, _) = key_place.line_column();
             if let Some(first) = seen.insert(name.clone(), line) {
@@ -156,7 +156,7 @@ impl Reader<'_> {
         }
     }
 
-    fn setting(&mut self, path: Vec<Step>, place: Place, node: Node) {
+    fn setting(&mut self, path: Vec<PathKey>, place: SourceSpan, node: Node) {
         match node {
             Node::Map(entries) if !entries.is_empty() => self.entries(&path, entries),
             node => match node.into_value() {

@@ -1,9 +1,14 @@
 //! Serde's error messages in the words of someone who writes YAML.
 
-use super::problem::{instead, Place, Problem};
+use super::problem::{instead, Problem, SourceSpan};
 
 /// The problem that a setting's value has, from what serde says about it.
-pub fn explain(key: &str, error: &str, is_list: bool, place: impl Into<Option<Place>>) -> Problem {
+pub fn explain(
+    key: &str,
+    error: &str,
+    is_list: bool,
+    place: impl Into<Option<SourceSpan>>,
+) -> Problem {
     let place = place.into();
     let problem = |message: String| Problem::at(place.clone(), message);
     let mismatch = error.strip_prefix("invalid type: ").or(error.strip_prefix("invalid value: "));

@@ -10,6 +10,9 @@ use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy, Spanned};
 use std::fmt;
 
 /// Reads one YAML document; `None` if the text is empty.
+///
+/// # Errors
+/// The text is no YAML, holds a second document, or is nested too deeply.
 pub fn parse(text: &str) -> Result<Option<Spanned<Node>>, serde_saphyr::Error> {
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
@@ -31,13 +34,13 @@ pub fn cause(error: &serde_saphyr::Error) -> String {
     }
 }
 
-/// A key and its value, each with its place.
-pub type Entry = (Spanned<String>, Spanned<Node>);
+/// A key and its value, each with where it stands in the text.
+pub type KeyValue = (Spanned<String>, Spanned<Node>);
 
 /// Any YAML.
 pub enum Node {
     /// A mapping; keys may stand twice.
-    Map(Vec<Entry>),
+    Map(Vec<KeyValue>),
     /// A list.
     List(Vec<Node>),
     /// Anything else.
@@ -47,7 +50,10 @@ pub enum Node {
 }
 
 impl Node {
-    /// The value without places, or why no setting can have it.
+    /// The value, without where it stands in the text.
+    ///
+    /// # Errors
+    /// A value in it is one that no setting can have; the error says why.
     pub fn into_value(self) -> Result<Value, &'static str> {
         match self {
             Node::Value(value) => Ok(value),

@@ -123,7 +123,7 @@ impl Definition {
         let methods: Vec<Entry> =
             fields::items(&mut fields, "methods", &["method"], path, problems);
         let claims = fields::items(&mut fields, "claims", &["says", "order"], path, problems);
-        let mut definition: Definition = fields::lay(fields, &[], problems);
+        let mut definition: Definition = fields::overlay(fields, &[], problems);
         let too_many = too_many(&methods);
         if too_many.is_none() {
             definition.methods = methods.iter().flat_map(Entry::variants).collect();
@@ -191,7 +191,7 @@ impl Definition {
         }
         let fields = fields::of_file(&file, problems);
         problems.extend(fields::repeated(&fields, &LISTS));
-        fields::lay(fields, &[], problems)
+        fields::overlay(fields, &[], problems)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The keys of an experiment file and of its entries, each tried alone, so that a mistake is told
 //! where it stands and hides no other.
 
-use crate::config::problem::{instead, Place, Problem};
+use crate::config::problem::{instead, Problem, SourceSpan};
 use crate::config::tree::{self, Setting};
 use crate::config::words::explain;
 use aflora_record::results::twice;
@@ -15,7 +15,7 @@ pub struct Field {
     key: String,
     value: Value,
     /// Where the key and the value stand; unknown within a list.
-    places: Option<(Place, Place)>,
+    places: Option<(SourceSpan, SourceSpan)>,
 }
 
 impl Field {
@@ -105,7 +105,7 @@ pub fn items<T: Serialize + DeserializeOwned + Default>(
         match item {
             Value::Object(map) => {
                 let fields = map.into_iter().map(|(key, value)| Field { key, value, places: None });
-                read.push(lay(fields.collect(), required, &mut found));
+                read.push(overlay(fields.collect(), required, &mut found));
             }
             _ => found.push(Problem::at(None, "it must be a group of keys")),
         }
@@ -117,8 +117,8 @@ pub fn items<T: Serialize + DeserializeOwned + Default>(
     read
 }
 
-/// Lays fields over the defaults of `T`; those that are wrong, or missing, go to `problems`.
-pub fn lay<T: Serialize + DeserializeOwned + Default>(
+/// Overlays fields on the defaults of `T`; those that are wrong, or missing, go to `problems`.
+pub fn overlay<T: Serialize + DeserializeOwned + Default>(
     fields: Vec<Field>,
     required: &[&str],
     problems: &mut Vec<Problem>,

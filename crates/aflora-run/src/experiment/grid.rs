@@ -6,7 +6,7 @@
 use super::definition::{Definition, Profile, Set};
 use super::fields::said;
 use crate::config::{self, ConfigErrors, Problem, Resolved};
-use crate::run::place;
+use crate::run::location;
 use crate::ui::counted;
 use crate::usage;
 use aflora_record::results::{twice, Layout, MethodRow, TaskColumn};
@@ -42,7 +42,7 @@ impl Planned {
     /// Whether the run in `folder` ended well with just these settings, as a run that would go on
     /// there asks.
     pub fn is_done(&self, folder: &Path) -> bool {
-        let same = || place::differences(folder, &mut self.resolved.clone());
+        let same = || location::differences(folder, &mut self.resolved.clone());
         Summary::read(folder).is_ok() && same().is_ok_and(|differences| differences.is_empty())
     }
 

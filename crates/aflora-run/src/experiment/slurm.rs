@@ -8,9 +8,9 @@ use aflora_files::printable_line;
 use anyhow::Result;
 use std::path::Path;
 
-/// What a script runs, with the paths as the user typed them.
+/// What an sbatch script is asked to run, with the paths as the user typed them.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct SlurmRequest<'a> {
     /// The `aflora` program.
     pub program: &'a Path,
     /// The experiment file.
@@ -28,8 +28,8 @@ pub struct Asked<'a> {
 /// # Errors
 /// Something that the script says holds a control character, with which a line could end and
 /// another command begin, or a path that no script can hold.
-pub fn script(plan: &Plan, asked: &Asked) -> Result<String> {
-    let Asked { program, file, runs, jobs, given } = *asked;
+pub fn script(plan: &Plan, request: &SlurmRequest) -> Result<String> {
+    let SlurmRequest { program, file, runs, jobs, given } = *request;
     let last = plan.cells.len().saturating_sub(1);
     let limit = jobs.map_or(String::new(), |jobs| format!("%{jobs}"));
     let here = std::env::current_dir().unwrap_or_default();
@@ -161,9 +161,9 @@ mod tests {
         let file = folder.path().join(format!("{HOSTILE}.yaml"));
         let given = [format!("--filter={HOSTILE}"), format!("data={HOSTILE}"), "lr='$x'".into()];
         let plan = plan(HOSTILE, HOSTILE, HOSTILE);
-        let asked =
-            Asked { program: &stub, file: &file, runs: &runs, jobs: Some(2), given: &given };
-        let text = script(&plan, &asked).unwrap();
+        let request =
+            SlurmRequest { program: &stub, file: &file, runs: &runs, jobs: Some(2), given: &given };
+        let text = script(&plan, &request).unwrap();
 
         let path = folder.path().join("array.sh");
         fs::write(&path, &text).unwrap();
@@ -205,8 +205,8 @@ mod tests {
             let shown = format!(": {bad}");
             let said = |plan: &Plan, runs: &Path, file: &Path, given: &[String]| {
                 let program = Path::new("/bin/aflora");
-                let asked = Asked { program, file, runs, jobs: None, given };
-                let error = script(plan, &asked).unwrap_err();
+                let request = SlurmRequest { program, file, runs, jobs: None, given };
+                let error = script(plan, &request).unwrap_err();
                 assert!(error.is::<crate::UsageError>());
                 error.to_string()
             };

@@ -51,18 +51,18 @@ impl Locator {
         parse: impl Fn(&Row, &Source) -> Result<T, String>,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<Dataset<T>, DataError> {
-        let mut passed = Passed::default();
+        let mut skipped = SkippedFolders::default();
         for (how, folder) in &self.named {
             if let Some(place) = folder_in(folder, task, spec) {
                 return assemble(spec, files_of(&place, spec)?, parse);
             }
-            passed.over(how, folder, || missing(task, spec));
+            skipped.over(how, folder, || missing(task, spec));
         }
-        let mut tried = passed.to_string();
+        let mut tried = skipped.to_string();
         for (_, source) in spec.sources.iter() {
             if let Some(found) = self.elsewhere(source, spec, &mut tried, progress) {
                 let dataset = assemble(spec, found, parse)?;
-                passed.tell(task, &dataset.files);
+                skipped.tell(task, &dataset.files);
                 return Ok(dataset);
             }
         }
@@ -194,8 +194,8 @@ fn files_of<'a>(folder: &Path, spec: &'a DatasetSpec) -> Result<Vec<Found<'a>>, 
                 }
                 None => format!("the task's file names none for `{split}`"),
             };
-            let held = held(folder);
-            let problem = format!("the task's folder is here, but {missing}; it holds {held}");
+            let names = names_in_folder(folder);
+            let problem = format!("the task's folder is here, but {missing}; it holds {names}");
             return Err(DataError::incomplete(folder, problem));
         };
         let drawn = files.source.hold_out.by.is_some();
@@ -238,7 +238,7 @@ fn shown(files: &[String]) -> String {
 }
 
 /// The first names in a folder, for a message.
-fn held(folder: &Path) -> String {
+fn names_in_folder(folder: &Path) -> String {
     const SHOWN: usize = 6;
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> =
@@ -298,9 +298,9 @@ fn remedy(task: &str, spec: &DatasetSpec) -> String {
 
 /// Folders that the user named and that hold no data of the task, and why they do not.
 #[derive(Debug, Default)]
-struct Passed(Vec<String>);
+struct SkippedFolders(Vec<String>);
 
-impl Passed {
+impl SkippedFolders {
     /// Passes over `folder`; `missing` says what is not in it.
     fn over(&mut self, how: &str, folder: &Path, missing: impl FnOnce() -> String) {
         let why = if folder.is_dir() { missing() } else { "no such folder".into() };
@@ -319,7 +319,7 @@ impl Passed {
 }
 
 /// A line each, as in [`DataError::NotFound`].
-impl std::fmt::Display for Passed {
+impl std::fmt::Display for SkippedFolders {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }

@@ -3,7 +3,7 @@
 use super::row::{Cell, Row};
 use super::DataError;
 use aflora_files as files;
-use aflora_models::foreign;
+use aflora_models::panics;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row as Record};
 use serde_json::{value::to_raw_value, Value};
@@ -32,7 +32,7 @@ pub(super) fn each(
     let broken = |problem: String| {
         DataError::file(path, format!("not a readable parquet file ({problem}); get it again"))
     };
-    let read = foreign::held(|| {
+    let read = panics::catch_reading(|| {
         let words = |e: parquet::errors::ParquetError| broken(e.to_string());
         let reader = SerializedFileReader::new(file).map_err(words)?;
         let mut names: Option<Arc<[String]>> = None;

@@ -23,9 +23,9 @@ const MOST: u64 = 1 << 28;
 /// What a file held.
 #[derive(Debug)]
 pub struct Part<T> {
-    /// In file order.
+    /// The rows that are not held out, in file order.
     pub rows: Vec<T>,
-    /// Those that the source holds out.
+    /// The rows that the source holds out, in file order.
     pub held_out: Vec<T>,
     /// Broken rows that were passed over.
     pub skipped: usize,

@@ -195,7 +195,7 @@ impl<'de> Deserialize<'de> for Files {
 pub struct Sources(Vec<(String, Source)>);
 
 impl Sources {
-    /// All of them.
+    /// Every source with its name, in the order in which they stand in the file.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Source)> {
         self.0.iter().map(|(name, source)| (name.as_str(), source))
     }

@@ -194,7 +194,7 @@ impl<R: Read> Table<R> {
             loop {
                 let (content, end) = split_end(&line);
                 record.read(content);
-                if record.state != State::Quoted {
+                if record.state != CellState::Quoted {
                     break record.finish();
                 }
                 record.cell.push_str(end);
@@ -236,7 +236,7 @@ fn repeated(names: &[String]) -> Option<&str> {
 
 /// Where in a CSV cell the next character stands.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum CellState {
     /// At its start.
     #[default]
     Start,
@@ -253,26 +253,26 @@ enum State {
 struct Record {
     cells: Vec<String>,
     cell: String,
-    state: State,
+    state: CellState,
 }
 
 impl Record {
     fn read(&mut self, line: &str) {
         for c in line.chars() {
             self.state = match (self.state, c) {
-                (State::Start, '"') => State::Quoted,
-                (State::Quoted, '"') => State::Closed,
-                (State::Start | State::Plain | State::Closed, ',') => {
+                (CellState::Start, '"') => CellState::Quoted,
+                (CellState::Quoted, '"') => CellState::Closed,
+                (CellState::Start | CellState::Plain | CellState::Closed, ',') => {
                     self.cells.push(std::mem::take(&mut self.cell));
-                    State::Start
+                    CellState::Start
                 }
-                (State::Quoted, c) | (State::Closed, c @ '"') => {
+                (CellState::Quoted, c) | (CellState::Closed, c @ '"') => {
                     self.cell.push(c);
-                    State::Quoted
+                    CellState::Quoted
                 }
                 (_, c) => {
                     self.cell.push(c);
-                    State::Plain
+                    CellState::Plain
                 }
             };
         }

@@ -114,12 +114,12 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// A part of a file that is being fetched, beside its place; one process writes it at a time.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct PartialDownload {
     pub(super) file: File,
     path: PathBuf,
 }
 
-impl Part {
+impl PartialDownload {
     /// The part of `blob` that came before, or an empty one; waits until no other process has it.
     pub(super) fn open(blob: &Path) -> io::Result<Self> {
         if let Some(folder) = blob.parent() {
@@ -138,28 +138,28 @@ impl Part {
             // Whoever had it may have finished it or given it up.
             let (ours, there) = (file.metadata()?, fs::symlink_metadata(&path));
             if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
-                return Ok(Part { file, path });
+                return Ok(PartialDownload { file, path });
             }
         }
     }
 
-    /// Where it lies.
+    /// The file's path, until it is whole.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes that are there.
+    /// How many bytes have come so far.
     pub(super) fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
-    /// It is whole: gives it its place.
+    /// Gives a download that is whole its final name, `blob`.
     pub(super) fn finish(self, blob: &Path) -> io::Result<()> {
         self.file.sync_all()?;
         fs::rename(&self.path, blob)
     }
 
-    /// Removes it.
+    /// Removes the file: what came is of no use.
     pub(super) fn remove(self) {
         let _ = fs::remove_file(&self.path);
     }

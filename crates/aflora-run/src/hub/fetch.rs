@@ -1,7 +1,7 @@
 //! One file, from the question to its place in the cache.
 
 use super::address::{host, is_part};
-use super::cache::{is_commit, Cache, Part};
+use super::cache::{is_commit, Cache, PartialDownload};
 use super::client::{body, Answer, Client, Failure};
 use super::download::{receive, Broken, Wanted};
 use super::limits::{most, room, Limits, Patience, MOST_UNTOLD};
@@ -133,7 +133,7 @@ impl Fetch<'_> {
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<(), Failure> {
         let disk = |source| Failure::Disk { path: blob.to_path_buf(), source };
-        let mut part = Part::open(blob).map_err(disk)?;
+        let mut part = PartialDownload::open(blob).map_err(disk)?;
         if blob.is_file() {
             // Another process was at it.
             part.remove();
@@ -163,7 +163,7 @@ impl Fetch<'_> {
     fn append(
         &self,
         answer: Answer,
-        part: &mut Part,
+        part: &mut PartialDownload,
         size: Option<u64>,
         most: u64,
         progress: &mut dyn FnMut(u64, Option<u64>),

@@ -28,11 +28,11 @@ use std::fmt;
 /// How answers are judged, by what they are: answers first, then what is right.
 #[derive(Clone, Copy)]
 enum Measure {
-    /// Of all rows' classes.
+    /// Compares the classes of all rows.
     Classes(fn(&[i64], &[i64]) -> f64),
-    /// Of all rows' scores; `None` where it is undefined.
+    /// Compares the scores of all rows; `None` where the metric is undefined.
     Scores(fn(&[f64], &[f64]) -> Option<f64>),
-    /// Of each row's text, 0 to 1; the metric is their mean.
+    /// Compares the texts row by row, 0 to 1; the metric is their mean.
     Texts(fn(&[String], &[String]) -> Vec<f64>),
 }
 

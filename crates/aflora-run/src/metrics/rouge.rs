@@ -3,12 +3,12 @@
 
 use rougers::{RougeScorer, RougeType, Tokenizer};
 
-/// Of words.
+/// ROUGE-1: the overlap of single words.
 pub(super) fn rouge1(answers: &[String], right: &[String]) -> Vec<f64> {
     rouge(RougeType::N(1), answers, right)
 }
 
-/// Of pairs of words.
+/// ROUGE-2: the overlap of pairs of words that follow each other.
 pub(super) fn rouge2(answers: &[String], right: &[String]) -> Vec<f64> {
     rouge(RougeType::N(2), answers, right)
 }

@@ -4,7 +4,7 @@
 //! goes into padding. The order is random all the same: rows are shuffled, long stretches of
 //! them sorted by length and cut into batches, and the batches shuffled again.
 
-use super::tokens::{Key, Tokens, Writer, TRUNCATED};
+use super::tokens::{CacheKey, TableWriter, Tokens, TRUNCATED};
 use crate::metrics::Answers;
 use crate::ui::Progress;
 use aflora_models::TextEncoder;
@@ -47,7 +47,7 @@ impl EncodedSet {
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Self> {
-        let mut key = Key::new(&encoder.fingerprint()?, &"texts with labels");
+        let mut key = CacheKey::new(&encoder.fingerprint()?, &"texts with labels");
         for &(a, b) in texts {
             key.add(Some(a));
             key.add(b);
@@ -69,7 +69,7 @@ impl EncodedSet {
     /// # Errors
     /// A text cannot be encoded.
     pub fn unlabelled(encoder: &TextEncoder, texts: &[(&str, Option<&str>)]) -> Result<Self> {
-        let tokens = Tokens::held(2, |writer| tokenise(encoder, texts, writer))?;
+        let tokens = Tokens::in_memory(2, |writer| tokenise(encoder, texts, writer))?;
         Ok(EncodedSet { tokens, right: Answers::Classes(Vec::new()) })
     }
 
@@ -116,7 +116,8 @@ impl EncodedSet {
         rows.iter().map(|&row| self.tokens.length(row, IDS)).max().unwrap_or(0)
     }
 
-    /// Token ids, mask and token types of these rows, each filled up to `width`, on the host.
+    /// Token ids, mask and token types of these rows, each `[rows, width]`, Int64, on the host. Rows
+    /// are filled up with `pad_id`; none may be longer than `width`.
     pub fn collate(&self, rows: &[usize], width: usize, pad_id: i64) -> [Tensor; 3] {
         let (mut ids, mut mask, mut types) = (Vec::new(), Vec::new(), Vec::new());
         for &row in rows {
@@ -133,7 +134,8 @@ impl EncodedSet {
         [ids, mask, types].map(|values| Tensor::from_slice(&values).view(shape))
     }
 
-    /// What is right for these rows: classes, Int64, or scores, fp32.
+    /// What is right for these rows, `[rows]`: classes, Int64, or scores, fp32. Rows whose answers are
+    /// texts have no labels here: `[0]`.
     pub fn labels(&self, rows: &[usize]) -> Tensor {
         fn of<T: Copy>(all: &[T], rows: &[usize]) -> Vec<T> {
             rows.iter().map(|&row| all[row]).collect()
@@ -149,7 +151,7 @@ impl EncodedSet {
 fn tokenise(
     encoder: &TextEncoder,
     texts: &[(&str, Option<&str>)],
-    writer: &mut Writer,
+    writer: &mut TableWriter,
 ) -> Result<()> {
     for text in encoder.encode(texts)? {
         let flags = if text.truncated { TRUNCATED } else { 0 };
@@ -203,12 +205,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn set(lengths: &[usize]) -> EncodedSet {
-        let fill = |writer: &mut Writer| {
+        let fill = |writer: &mut TableWriter| {
             let mut push = |&n: &usize| writer.push(&[&vec![7; n], &vec![0; n]], 0);
             Ok(lengths.iter().try_for_each(&mut push)?)
         };
         let right = Answers::Classes(vec![1; lengths.len()]);
-        EncodedSet { tokens: Tokens::held(2, fill).unwrap(), right }
+        EncodedSet { tokens: Tokens::in_memory(2, fill).unwrap(), right }
     }
 
     proptest! {

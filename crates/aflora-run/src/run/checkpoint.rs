@@ -14,8 +14,8 @@
 //! state is in it: each step's dropout is seeded by the run's seed and the step, each epoch's
 //! order by the seed and the epoch.
 
-use super::course::Course;
 use super::folder::RunFolder;
+use super::loop_state::LoopState;
 use crate::provenance::sha256;
 use crate::usage;
 use aflora_core::state::Position;
@@ -36,20 +36,22 @@ const TENSORS: &str = "state.safetensors";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
 
-/// How many are kept.
+/// How many checkpoints are kept: the last, and the one before should the last be damaged.
 const KEPT: usize = 2;
-/// Of what a checkpoint holds; another one cannot be read.
+/// The version of a checkpoint's layout. One of another version cannot be read.
 const FORMAT: u32 = 2;
 
-/// A run at a moment, but for the tensors.
+/// What a run goes on from, all but the tensors: `state.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Moment {
-    /// Of the tuner.
+pub struct ResumePoint {
+    /// Where the tuner stands: steps, the frozen set, counts.
     pub position: Position,
-    /// Of the loop.
-    pub course: Course,
-    /// What the logs held then.
+    /// What the training loop has found so far. Files keep its older name, so that runs begun
+    /// before can go on.
+    #[serde(rename = "course")]
+    pub loop_state: LoopState,
+    /// How long each log was then: what was written later is cut off before the run goes on.
     pub lengths: Lengths,
     /// Digests of data and weights.
     pub inputs: BTreeMap<String, String>,
@@ -77,9 +79,9 @@ impl std::fmt::Display for Id {
 }
 
 impl Id {
-    /// What a checkpoint behind `step` steps is called, where the run has found `course`.
-    pub fn of(course: &Course, step: u64, steps_per_epoch: u64) -> Id {
-        let epochs = course.evaluations.len() as u64;
+    /// What a checkpoint behind `step` steps is called, where the run has found `loop_state`.
+    pub fn of(loop_state: &LoopState, step: u64, steps_per_epoch: u64) -> Id {
+        let epochs = loop_state.evaluations.len() as u64;
         Id { step, evaluated: epochs > 0 && step == epochs.saturating_mul(steps_per_epoch) }
     }
 
@@ -100,15 +102,15 @@ impl Id {
 pub fn save(
     folder: &RunFolder,
     id: Id,
-    moment: &Moment,
+    resume_point: &ResumePoint,
     tensors: BTreeMap<String, tch::Tensor>,
 ) -> Result<()> {
-    let parent = place(folder)?;
+    let parent = checkpoints_folder(folder)?;
     let target = parent.join(id.to_string());
     let written = aflora_files::replace_folder(&target, |new| -> Result<()> {
         write_tensors(&new.join(TENSORS), tensors)?;
-        fs::write(new.join(STATE), indented(moment)?)?;
-        if moment.course.best.is_some() {
+        fs::write(new.join(STATE), indented(resume_point)?)?;
+        if resume_point.loop_state.best.is_some() {
             fs::create_dir(new.join(ADAPTER))?;
             link_files(&folder.path().join(ADAPTER), &new.join(ADAPTER))?;
         }
@@ -130,18 +132,18 @@ pub fn save(
 /// One was written in a form that this program does not know, or their folder is a link.
 pub fn load(
     folder: &RunFolder,
-    fits: impl Fn(Id, &Moment) -> Result<()>,
-) -> Result<Option<(Id, Moment, TunerState)>> {
-    let parent = place(folder)?;
+    fits: impl Fn(Id, &ResumePoint) -> Result<()>,
+) -> Result<Option<(Id, ResumePoint, TunerState)>> {
+    let parent = checkpoints_folder(folder)?;
     for id in list(&parent) {
         let path = parent.join(id.to_string());
         let read = || -> Result<_> {
             check(&path)?;
-            let moment: Moment = json::read(&path.join(STATE), "state of a run")?;
-            fits(id, &moment).context(STATE)?;
+            let resume_point: ResumePoint = json::read(&path.join(STATE), "state of a run")?;
+            fits(id, &resume_point).context(STATE)?;
             let tensors = read_tensors(&path.join(TENSORS))?;
-            let state = TunerState { position: moment.position.clone(), tensors };
-            Ok((id, moment, state))
+            let state = TunerState { position: resume_point.position.clone(), tensors };
+            Ok((id, resume_point, state))
         };
         match read() {
             Ok(found) => {
@@ -196,7 +198,7 @@ pub fn discard(folder: &Path) {
 ///
 /// # Errors
 /// It is a link: what is written and removed there would be somebody else's.
-fn place(folder: &RunFolder) -> Result<PathBuf> {
+fn checkpoints_folder(folder: &RunFolder) -> Result<PathBuf> {
     let path = folder.path().join(CHECKPOINTS);
     if path.is_symlink() {
         usage!(
@@ -297,12 +299,12 @@ mod tests {
             loss: 0.5,
             seconds: 1.0,
         };
-        let course =
-            Course { evaluations: vec![evaluation(3), evaluation(6)], ..Course::default() };
+        let loop_state =
+            LoopState { evaluations: vec![evaluation(3), evaluation(6)], ..LoopState::default() };
         for (step, name) in [(7, "step-7"), (6, "step-6-evaluated")] {
-            let id = Id::of(&course, step, 3);
+            let id = Id::of(&loop_state, step, 3);
             assert_eq!((id.to_string().as_str(), Id::parse(name)), (name, Some(id)));
         }
-        assert_eq!(Id::of(&Course::default(), 0, 3).to_string(), "step-0");
+        assert_eq!(Id::of(&LoopState::default(), 0, 3).to_string(), "step-0");
     }
 }

@@ -1,6 +1,6 @@
 //! Failures of libtorch, which tch's operators make panics of: most of all, memory that runs out.
 
-use aflora_models::foreign::caught;
+use aflora_models::panics;
 use anyhow::{anyhow, Result};
 use std::fmt;
 use tch::Tensor;
@@ -11,7 +11,8 @@ use tch::Tensor;
 /// # Errors
 /// Those of `work`, and what libtorch says.
 pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let given = caught(work).unwrap_or_else(|words| Err(anyhow!("libtorch failed: {words}")));
+    let given =
+        panics::catch(work).unwrap_or_else(|words| Err(anyhow!("libtorch failed: {words}")));
     given.map_err(|error| {
         let error = told_as_memory(error, free);
         if is_out_of_memory(&error) {

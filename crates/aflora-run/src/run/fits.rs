@@ -28,7 +28,7 @@ impl Shapes {
     /// Refuses what does not go together: of the model, and of it with its adapters.
     ///
     /// # Errors
-    /// All of it.
+    /// Everything that does not go together, in one error.
     pub fn accept(self, resolved: &Resolved, method: &dyn Method) -> Result<()> {
         let Shapes { backbone, mut problems } = self;
         match adapted(backbone, resolved, method) {
@@ -74,7 +74,9 @@ pub fn model(resolved: &Resolved, files: &ModelFiles) -> Result<Shapes> {
         problems.push(Problem::at(None, message));
     }
     let target = resolved.task.max_target_length;
-    let decodes = backbone.writer().is_some_and(|writer| writer.tokens().decoder_start.is_some());
+    let decodes = backbone
+        .text_generator()
+        .is_some_and(|generator| generator.tokens().decoder_start.is_some());
     if decodes && target as i64 > positions {
         let name = &resolved.model.model;
         let message = format!(

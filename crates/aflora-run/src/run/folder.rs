@@ -2,7 +2,7 @@
 //!
 //! [`aflora_record`] has its files; `checkpoint/` is [`checkpoint`](super::checkpoint)'s.
 //!
-//! Which folder a run gets is decided in [`place`](super::place).
+//! Which folder a run gets is decided in [`location`](super::location).
 
 use super::lock::Lock;
 use aflora_files::write::{is_leftover, remove};
@@ -32,12 +32,15 @@ impl RunFolder {
         RunFolder { path: path.to_path_buf(), _lock: lock }
     }
 
-    /// Where it lies.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Writes a file that appears whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written; one of that name that was there before stays as it was.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
         let path = self.path.join(name);
         aflora_files::write(&path, content)
@@ -58,7 +61,7 @@ impl RunFolder {
     /// Removes what a run that starts anew will write, or would not.
     ///
     /// # Errors
-    /// Something cannot be removed.
+    /// The folder cannot be read, or something in it cannot be removed.
     pub fn clear(&self) -> Result<()> {
         let failed = || format!("{} cannot be cleared", self.path.display());
         for entry in fs::read_dir(&self.path).with_context(failed)? {

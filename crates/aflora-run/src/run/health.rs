@@ -1,6 +1,6 @@
 //! What goes wrong in training without an error: told by name, or ended before it costs more.
 
-use super::course::Course;
+use super::loop_state::LoopState;
 use super::prepare::Prepared;
 use super::update::Step;
 use crate::config::{Precision, RunSettings};
@@ -16,7 +16,10 @@ const ROWS: usize = 32;
 /// One bad step in so many is told again at the end.
 const TOLD: u64 = 100;
 
-/// Names what should train and does not, once.
+/// Warns once, behind step `GUARD_STEP`, of tensors that should train and never had a gradient.
+///
+/// # Errors
+/// What the device holds of the gradients cannot be read.
 pub fn check_moved(tuner: &mut Tuner) -> Result<()> {
     if tuner.completed() != GUARD_STEP {
         return Ok(());
@@ -91,8 +94,8 @@ fn cure(bad: u64, steps: u64, config: &RunSettings) -> String {
     )
 }
 
-/// Says that a loss does not move, in a run of which `bad` of `steps` steps were not finite.
-pub fn tell_still(which: &str, loss: f64, (bad, steps): (u64, u64), config: &RunSettings) {
+/// Warns that a loss does not move, in a run of which `bad` of `steps` steps were not finite.
+pub fn warn_of_flat_loss(which: &str, loss: f64, (bad, steps): (u64, u64), config: &RunSettings) {
     let stood = format!("the {which} has stood at {loss:.4} from the start: nothing is learnt");
     if bad > 0 {
         tracing::warn!(
@@ -112,13 +115,13 @@ pub fn tell_still(which: &str, loss: f64, (bad, steps): (u64, u64), config: &Run
 
 /// Says at the end of a run of `steps` steps, of which `bad` were not finite, what its result is
 /// worth where it is worth little.
-pub fn sum_up(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) {
-    for words in findings(course, (bad, steps), config) {
+pub fn sum_up(loop_state: &LoopState, (bad, steps): (u64, u64), config: &RunSettings) {
+    for words in findings(loop_state, (bad, steps), config) {
         tracing::warn!("{words}");
     }
 }
 
-fn findings(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) -> Vec<String> {
+fn findings(loop_state: &LoopState, (bad, steps): (u64, u64), config: &RunSettings) -> Vec<String> {
     let mut words = Vec::new();
     if bad * TOLD > steps {
         words.push(format!(
@@ -126,19 +129,19 @@ fn findings(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) -> 
             cure(bad, steps, config)
         ));
     }
-    let ends = course.ends();
-    if let Some((first, last)) = ends.filter(|_| course.rose()) {
+    let ends = loop_state.ends();
+    if let Some((first, last)) = ends.filter(|_| loop_state.rose()) {
         words.push(format!(
             "the training loss rose, from {first:.4} at first to {last:.4} at last: lr={:?} or \
              head_lr={:?} is too large, or a warmup of {} too short",
             config.update.lr, config.update.head_lr, config.update.warmup
         ));
     }
-    let best = course.best.and_then(|best| course.evaluations.get(best));
+    let best = loop_state.best.and_then(|best| loop_state.evaluations.get(best));
     if let Some(best) = best.filter(|best| !best.loss.is_finite()) {
         words.push(format!("the best epoch's dev loss is {}: its answers say nothing", best.loss));
     }
-    let why = match (ends.zip(course.detour()), course.fell()) {
+    let why = match (ends.zip(loop_state.detour()), loop_state.fell()) {
         _ if !words.is_empty() => "Training went wrong, as said above".to_string(),
         (Some(((first, last), most)), _) => format!(
             "The training loss rose at first, from {first:.4} to {most:.4}, and ended at {last:.4}: \
@@ -155,11 +158,11 @@ fn findings(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) -> 
              head_lr={:?}) may help, if the labels have to do with the texts",
             config.epochs,
             // No larger one where it fell and rose again.
-            if course.turned() { "other" } else { "larger" },
+            if loop_state.turned() { "other" } else { "larger" },
             config.update.lr, config.update.head_lr
         ),
     };
-    let doubts = course.doubts.iter();
+    let doubts = loop_state.doubts.iter();
     words.extend(doubts.map(|doubt| format!("no better than a guess: {doubt}. {why}")));
     words
 }
@@ -168,17 +171,17 @@ fn findings(course: &Course, (bad, steps): (u64, u64), config: &RunSettings) -> 
 mod tests {
     use super::*;
 
-    fn course(losses: &[f64], doubts: &[&str]) -> Course {
+    fn loop_state(losses: &[f64], doubts: &[&str]) -> LoopState {
         let doubts = doubts.iter().map(|doubt| doubt.to_string()).collect();
-        let mut course = Course { doubts, start: Some(0.7), ..Course::default() };
+        let mut loop_state = LoopState { doubts, start: Some(0.7), ..LoopState::default() };
         for &loss in losses {
-            let _ = course.curve.stands_still(loss, 50);
+            let _ = loop_state.curve.stands_still(loss, 50);
         }
-        course
+        loop_state
     }
 
     fn found(losses: &[f64], doubts: &[&str], bad: u64) -> String {
-        findings(&course(losses, doubts), (bad, 100), &RunSettings::default()).join("\n")
+        findings(&loop_state(losses, doubts), (bad, 100), &RunSettings::default()).join("\n")
     }
 
     #[test]

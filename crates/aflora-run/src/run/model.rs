@@ -1,7 +1,7 @@
 //! The model of a configuration: built, loaded, and what makes tokens of its texts.
 
 use super::model_files::ModelFiles;
-use super::objective::texts::Texts;
+use super::objective::texts::TextPairs;
 use crate::config::{Precision, Resolved, WeightsFrom};
 use crate::{precision, usage};
 use aflora_core::Method;
@@ -11,6 +11,10 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind};
 
 /// The model of a configuration, its weights neither loaded nor initialised.
+///
+/// # Errors
+/// The model's config.json is missing, damaged or of a kind that is not built, or no module has a
+/// name that `train_modules` gives.
 pub fn build_model(
     resolved: &Resolved,
     files: &ModelFiles,
@@ -27,7 +31,11 @@ pub fn build_model(
     Ok(aflora_models::build(kind, &files.config, resolved.task.head(), &options)?)
 }
 
-/// The [model](build_model) without its weights: it can be looked at alone.
+/// The [model](build_model) without its weights: its tensors have shapes and no memory, so that it
+/// can be inspected and not run.
+///
+/// # Errors
+/// Those of [`build_model`].
 pub fn build_shapes(resolved: &Resolved, files: &ModelFiles) -> Result<Box<dyn Backbone>> {
     aflora_models::shapes_only(|| build_model(resolved, files, Device::Cpu, Kind::Float))
 }
@@ -107,9 +115,16 @@ pub fn base_kind(
 }
 
 /// What makes tokens of a text task's examples.
-pub fn texts(resolved: &Resolved, files: &ModelFiles, backbone: &dyn Backbone) -> Result<Texts> {
-    let writer = backbone.writer().context("the model does not write")?;
-    let (task, tokens) = (&resolved.task, writer.tokens());
+///
+/// # Errors
+/// The model does not write, or its tokenizer is missing or damaged.
+pub fn texts(
+    resolved: &Resolved,
+    files: &ModelFiles,
+    backbone: &dyn Backbone,
+) -> Result<TextPairs> {
+    let generator = backbone.text_generator().context("the model does not write")?;
+    let (task, tokens) = (&resolved.task, generator.tokens());
     let (length, positions) = (resolved.run.max_length, backbone.about().max_positions);
-    Texts::new(&files.folder, task, tokens, length, positions)
+    TextPairs::new(&files.folder, task, tokens, length, positions)
 }

@@ -92,7 +92,7 @@ impl Forecast {
     const WORTH: f64 = 15.0;
 
     /// Takes a step in, with so many `left`; gives the words to say of these, if there are any.
-    pub fn step(&mut self, seconds: f64, left: u64) -> Option<Words> {
+    pub fn step(&mut self, seconds: f64, left: u64) -> Option<ForecastMessage> {
         self.steps += 1;
         self.seconds += seconds;
         if !self.steps.is_power_of_two() {
@@ -124,21 +124,21 @@ impl Forecast {
         if long {
             text += ". A GPU, or `limit=`, `epochs=` and `max_length=`, shorten it.";
         }
-        Some(Words { text, long })
+        Some(ForecastMessage { text, long })
     }
 }
 
-/// What a forecast says.
+/// What is said of how long the run will take.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Words {
-    /// In a line.
+pub struct ForecastMessage {
+    /// The message, in one line.
     pub text: String,
-    /// Whether that is long, for a CPU.
+    /// Whether the run will be long for a CPU.
     pub long: bool,
 }
 
-impl Words {
-    /// Says it.
+impl ForecastMessage {
+    /// Logs the message: as a warning where the run will be long for a CPU.
     pub fn say(&self) {
         match self.long {
             true => tracing::warn!("{}", self.text),
@@ -164,7 +164,7 @@ mod tests {
 
     /// What is said of a run whose `n`-th step takes so many seconds, each with the number of the
     /// step after which it is said.
-    fn said(total: u64, seconds: impl Fn(u64) -> f64) -> Vec<(u64, Words)> {
+    fn said(total: u64, seconds: impl Fn(u64) -> f64) -> Vec<(u64, ForecastMessage)> {
         let mut forecast = Forecast::default();
         let step = |n| Some((n, forecast.step(seconds(n), total - n)?));
         (1..=total).filter_map(step).collect()

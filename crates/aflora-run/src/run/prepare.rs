@@ -72,6 +72,9 @@ impl Prepared {
 }
 
 /// Looks up, checks and loads everything that `resolved` asks for.
+///
+/// # Errors
+/// Data, weights or a device are missing or damaged, or the settings do not fit them.
 pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepared> {
     aflora_models::check_kind(&resolved.model.backbone, resolved.task.head())?;
     let config = resolved.run.clone();

@@ -1,8 +1,8 @@
 //! The start of a run in its folder: from nothing, or from the last checkpoint that is whole.
 
-use super::checkpoint::{self, Id, Moment};
-use super::course::Course;
+use super::checkpoint::{self, Id, ResumePoint};
 use super::folder::RunFolder;
+use super::loop_state::LoopState;
 use super::prepare::Prepared;
 use crate::config::Resolved;
 use crate::provenance::{environment, sha256};
@@ -20,7 +20,7 @@ pub struct Start {
     /// Its logs.
     pub recorder: Recorder,
     /// What it has found before.
-    pub course: Course,
+    pub loop_state: LoopState,
     /// The checkpoint that it goes on from.
     pub saved: Option<Id>,
 }
@@ -36,12 +36,12 @@ pub fn start(
     folder: &RunFolder,
 ) -> Result<Start> {
     let begun = folder.path().join(CONFIG).is_file();
-    let found = checkpoint::load(folder, |id, moment| {
-        check_inputs(moment, run)?;
-        check_numbers(id, moment, run)?;
-        Ok(moment.lengths.check(folder.path())?)
+    let found = checkpoint::load(folder, |id, resume_point| {
+        check_inputs(resume_point, run)?;
+        check_numbers(id, resume_point, run)?;
+        Ok(resume_point.lengths.check(folder.path())?)
     })?;
-    let Some((id, moment, state)) = found else {
+    let Some((id, resume_point, state)) = found else {
         if begun {
             tracing::warn!(
                 "{}: the run there left no checkpoint to go on from; it starts anew",
@@ -53,12 +53,12 @@ pub fn start(
         folder.write(CONFIG, resolved.to_yaml()?.as_bytes())?;
         provenance(run, folder)?.write(folder.path())?;
         let recorder = Recorder::create(folder.path())?;
-        return Ok(Start { recorder, course: Course::default(), saved: None });
+        return Ok(Start { recorder, loop_state: LoopState::default(), saved: None });
     };
     tuner.restore(&state)?;
     folder.tidy();
     checkpoint::restore_adapter(folder, id)?;
-    let recorder = Recorder::go_on(folder.path(), &moment.lengths)?;
+    let recorder = Recorder::go_on(folder.path(), &resume_point.lengths)?;
     add_to_provenance(run, folder, id.step)?;
     tracing::info!(
         "{}: goes on behind step {} of {}",
@@ -66,7 +66,7 @@ pub fn start(
         id.step,
         run.total_steps()
     );
-    Ok(Start { recorder, course: moment.course, saved: Some(id) })
+    Ok(Start { recorder, loop_state: resume_point.loop_state, saved: Some(id) })
 }
 
 /// Digests of everything that was read, by what it is: the same wherever it lies.
@@ -83,10 +83,11 @@ pub fn inputs(run: &Prepared) -> BTreeMap<String, String> {
 }
 
 /// A run does not go on with other data or weights than it began with.
-fn check_inputs(moment: &Moment, run: &Prepared) -> Result<()> {
+fn check_inputs(resume_point: &ResumePoint, run: &Prepared) -> Result<()> {
     let here = inputs(run);
-    let keys = moment.inputs.keys().chain(here.keys());
-    let differ: Vec<&String> = keys.filter(|k| moment.inputs.get(*k) != here.get(*k)).collect();
+    let keys = resume_point.inputs.keys().chain(here.keys());
+    let differ: Vec<&String> =
+        keys.filter(|k| resume_point.inputs.get(*k) != here.get(*k)).collect();
     if let Some(first) = differ.first() {
         let mut read: Vec<String> =
             run.data.iter().map(|source| source.path.display().to_string()).collect();
@@ -103,10 +104,10 @@ fn check_inputs(moment: &Moment, run: &Prepared) -> Result<()> {
 }
 
 /// A checkpoint whose numbers are those of no moment of this run is not gone on from.
-fn check_numbers(id: Id, moment: &Moment, run: &Prepared) -> Result<()> {
-    moment.position.check(run.total_steps())?;
-    moment.course.check(&moment.position, run.steps_per_epoch)?;
-    let here = Id::of(&moment.course, moment.position.step, run.steps_per_epoch);
+fn check_numbers(id: Id, resume_point: &ResumePoint, run: &Prepared) -> Result<()> {
+    resume_point.position.check(run.total_steps())?;
+    resume_point.loop_state.check(&resume_point.position, run.steps_per_epoch)?;
+    let here = Id::of(&resume_point.loop_state, resume_point.position.step, run.steps_per_epoch);
     ensure!(id == here, "it is called {id} and is of {here}");
     Ok(())
 }

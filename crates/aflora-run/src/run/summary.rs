@@ -1,6 +1,6 @@
-//! What a finished run is judged by, of its tuner and its course.
+//! What a finished run is judged by, made of its tuner and its loop's state.
 
-use super::course::Course;
+use super::loop_state::LoopState;
 use super::prepare::Prepared;
 use crate::config::Resolved;
 use crate::device;
@@ -21,9 +21,9 @@ pub fn summary(
     run: &Prepared,
     tuner: &Tuner,
     (frozen_weights, paths_at_start): (Flops, Flops),
-    course: Course,
+    loop_state: LoopState,
 ) -> Result<Summary> {
-    let Course { evaluations, best, training_seconds, clock, .. } = course;
+    let LoopState { evaluations, best, training_seconds, clock, .. } = loop_state;
     let counts = tuner.accounting();
     let head = run.model.parameters();
     let head = head.iter().filter(|p| matches!(p.role, Role::Head | Role::HeadBias));

@@ -30,16 +30,16 @@ pub const EMPTY: u8 = 2;
 
 /// A digest of everything that decides a table of tokens.
 #[derive(Debug, Clone)]
-pub struct Key {
+pub struct CacheKey {
     digest: Sha256,
     bytes: usize,
 }
 
-impl Key {
+impl CacheKey {
     /// Of a tokenizer's [fingerprint](aflora_models::TextEncoder::fingerprint), and the settings
     /// that matter beside it.
     pub fn new(tokenizer: &[u8], settings: &impl std::fmt::Debug) -> Self {
-        let mut key = Key { digest: Sha256::new(), bytes: 0 };
+        let mut key = CacheKey { digest: Sha256::new(), bytes: 0 };
         key.part(FORMAT);
         key.part(tokenizer);
         key.part(format!("{settings:?}").as_bytes());
@@ -80,7 +80,7 @@ pub struct Tokens {
 #[derive(Debug)]
 enum Bytes {
     Mapped(Mapped),
-    Held(Vec<u8>),
+    InMemory(Vec<u8>),
 }
 
 impl Deref for Bytes {
@@ -89,7 +89,7 @@ impl Deref for Bytes {
     fn deref(&self) -> &[u8] {
         match self {
             Bytes::Mapped(map) => map,
-            Bytes::Held(bytes) => bytes,
+            Bytes::InMemory(bytes) => bytes,
         }
     }
 }
@@ -104,9 +104,9 @@ impl Tokens {
     /// Those of `fill`.
     pub fn cached(
         cache: Option<&Path>,
-        key: Key,
+        key: CacheKey,
         columns: usize,
-        mut fill: impl FnMut(&mut Writer) -> Result<()>,
+        mut fill: impl FnMut(&mut TableWriter) -> Result<()>,
     ) -> Result<Tokens> {
         if let Some(folder) = cache.filter(|_| key.bytes >= WORTH) {
             let path = folder.join(key.name());
@@ -132,31 +132,34 @@ impl Tokens {
                 },
             }
         }
-        Tokens::held(columns, fill)
+        Tokens::in_memory(columns, fill)
     }
 
-    /// A table in memory.
+    /// A table that is kept in memory, without a file.
     ///
     /// # Errors
     /// Those of `fill`.
-    pub fn held(columns: usize, mut fill: impl FnMut(&mut Writer) -> Result<()>) -> Result<Tokens> {
+    pub fn in_memory(
+        columns: usize,
+        mut fill: impl FnMut(&mut TableWriter) -> Result<()>,
+    ) -> Result<Tokens> {
         let mut bytes = Vec::new();
-        let mut writer = Writer::new(&mut bytes, columns);
+        let mut writer = TableWriter::new(&mut bytes, columns);
         fill(&mut writer)?;
         writer.finish()?;
-        Ok(Tokens::of(Bytes::Held(bytes), columns)?)
+        Ok(Tokens::of(Bytes::InMemory(bytes), columns)?)
     }
 
     fn create(
         path: &Path,
         columns: usize,
-        fill: &mut impl FnMut(&mut Writer) -> Result<()>,
+        fill: &mut impl FnMut(&mut TableWriter) -> Result<()>,
     ) -> Result<Tokens> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
         aflora_files::write_with(path, |file| -> Result<()> {
-            let mut writer = Writer::new(file, columns);
+            let mut writer = TableWriter::new(file, columns);
             fill(&mut writer)?;
             Ok(writer.finish()?)
         })?;
@@ -250,7 +253,7 @@ fn damaged(words: &str) -> io::Error {
 }
 
 /// Writes a table row by row.
-pub struct Writer<'a> {
+pub struct TableWriter<'a> {
     out: &'a mut dyn Write,
     sum: u32,
     columns: usize,
@@ -259,9 +262,9 @@ pub struct Writer<'a> {
     flags: Vec<u8>,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> TableWriter<'a> {
     fn new(out: &'a mut dyn Write, columns: usize) -> Self {
-        Writer { out, sum: 0, columns, elements: 0, ends: Vec::new(), flags: Vec::new() }
+        TableWriter { out, sum: 0, columns, elements: 0, ends: Vec::new(), flags: Vec::new() }
     }
 
     /// Adds a row.
@@ -306,7 +309,7 @@ mod tests {
 
     type Row = (Vec<i64>, Vec<i64>, u8);
 
-    fn fill(rows: &[Row]) -> impl FnMut(&mut Writer) -> Result<()> + '_ {
+    fn fill(rows: &[Row]) -> impl FnMut(&mut TableWriter) -> Result<()> + '_ {
         |writer| Ok(rows.iter().try_for_each(|(a, b, flags)| writer.push(&[a, b], *flags))?)
     }
 
@@ -317,8 +320,8 @@ mod tests {
     }
 
     /// A key of enough text for a file, and one letter.
-    fn key(letter: &str) -> Key {
-        let mut key = Key::new(b"tokenizer", &"settings");
+    fn key(letter: &str) -> CacheKey {
+        let mut key = CacheKey::new(b"tokenizer", &"settings");
         key.add(Some(&"x".repeat(WORTH)));
         key.add(Some(letter));
         key
@@ -336,7 +339,7 @@ mod tests {
         )) {
             let folder = tempfile::tempdir().unwrap();
             for tokens in [
-                Tokens::held(2, fill(&rows)).unwrap(),
+                Tokens::in_memory(2, fill(&rows)).unwrap(),
                 Tokens::cached(Some(folder.path()), key("a"), 2, fill(&rows)).unwrap(),
                 Tokens::cached(Some(folder.path()), key("a"), 2, |_| panic!("it is there")).unwrap(),
             ] {
@@ -357,7 +360,7 @@ mod tests {
         }
         assert_eq!(files(folder.path()).len(), 2);
         let name = |parts: &[Option<&str>]| {
-            let mut key = Key::new(b"", &());
+            let mut key = CacheKey::new(b"", &());
             parts.iter().for_each(|part| key.add(*part));
             key.name()
         };

@@ -1,15 +1,15 @@
 //! The training loop: step after step (`aflora_core`'s `tuner/step.rs`), evaluation each epoch.
 //!
-//! Where a run stands is how many steps it has done and what it has found ([`Course`]): the order
+//! Where a run stands is how many steps it has done and what it has found ([`LoopState`]): the order
 //! of the rows, dropout and the learning rate follow from the seed and the step. So a run that
 //! goes on from a checkpoint is the same loop, entered further down.
 
-use super::checkpoint::{self, Id, Moment};
-use super::course::{Course, LossTrend};
+use super::checkpoint::{self, Id, ResumePoint};
 use super::failure;
 use super::folder::RunFolder;
 use super::gradient_log::GradientLog;
 use super::health;
+use super::loop_state::{LoopState, LossTrend};
 use super::memory;
 use super::pace::Forecast;
 use super::prepare::Prepared;
@@ -46,7 +46,8 @@ pub fn train(
 ) -> Result<Summary> {
     // Before anything is frozen again.
     let flops_at_start = run.model.flops_per_token();
-    let Start { mut recorder, course, saved } = start::start(resolved, run, &mut tuner, folder)?;
+    let Start { mut recorder, loop_state, saved } =
+        start::start(resolved, run, &mut tuner, folder)?;
     if let Some(remark) = tuner.remark() {
         match resolved.own_spans {
             true => tracing::warn!("{remark}"),
@@ -77,9 +78,9 @@ pub fn train(
             false => StepGraphs::off(device),
         },
         flops_at_start,
-        loss_sum: Tensor::from(course.loss_sum as f32).to_device(device),
-        skipped: course.skipped_before,
-        course,
+        loss_sum: Tensor::from(loop_state.loss_sum as f32).to_device(device),
+        skipped: loop_state.skipped_before,
+        loop_state,
         saved,
         saved_at: Instant::now(),
         clock_at: None,
@@ -112,8 +113,8 @@ struct Loop<'a> {
     graphs: StepGraphs,
     /// Of the frozen weights and of the paths, a token.
     flops_at_start: (Flops, Flops),
-    course: Course,
-    /// As `course.loss_sum`: losses stay on the device until one is recorded.
+    loop_state: LoopState,
+    /// As `loop_state.loss_sum`: losses stay on the device until one is recorded.
     loss_sum: Tensor,
     /// Bad steps that were told.
     skipped: u64,
@@ -128,7 +129,7 @@ struct Loop<'a> {
 
 impl Loop<'_> {
     fn run(&mut self, progress: &mut dyn Progress) -> Result<()> {
-        for epoch in self.course.evaluations.len() as u64..self.run.config.epochs as u64 {
+        for epoch in self.loop_state.evaluations.len() as u64..self.run.config.epochs as u64 {
             self.epoch(epoch, progress)?;
             self.evaluate(epoch + 1, progress)?;
             let every = self.run.config.checkpoint_every;
@@ -168,7 +169,7 @@ impl Loop<'_> {
     /// Counts the time since the clock was started as training.
     fn stop_clock(&mut self) {
         if let Some(since) = self.clock_at.take() {
-            self.course.training_seconds += since.elapsed().as_secs_f64();
+            self.loop_state.training_seconds += since.elapsed().as_secs_f64();
         }
     }
 
@@ -188,11 +189,11 @@ impl Loop<'_> {
         }
         let report = self.tuner.update()?;
         let _ = self.loss_sum.g_add_(&report.loss.masked_fill(&report.skipped, 0.0));
-        self.course.steps_in_sum += 1;
+        self.loop_state.steps_in_sum += 1;
         // Nothing to wait for on a CPU; on a GPU the step is only queued, and the queue's own
         // limits make these times right on average.
         let took = started.elapsed().as_secs_f64();
-        self.course.clock.add(took);
+        self.loop_state.clock.add(took);
         if run.device == tch::Device::Cpu {
             let left = run.total_steps() - self.tuner.completed();
             if let Some(words) = self.forecast.step(took, left) {
@@ -212,9 +213,9 @@ impl Loop<'_> {
             self.recorder.record(&Event::Freeze(freeze_test(check)))?;
         }
         // Until one is good, nothing has moved: this waits for the device at the first step alone.
-        if self.course.start.is_none() {
+        if self.loop_state.start.is_none() {
             let loss = step.report.loss.double_value(&[]);
-            self.course.start = Some(loss).filter(|loss| loss.is_finite());
+            self.loop_state.start = Some(loss).filter(|loss| loss.is_finite());
         }
         let config = &self.run.config;
         let record =
@@ -232,19 +233,19 @@ impl Loop<'_> {
 
     fn record_step(&mut self, report: &StepReport) -> Result<()> {
         let completed = self.tuner.completed();
-        let course = &mut self.course;
-        let good = course.steps_in_sum - (self.skipped - course.skipped_before);
-        course.last_loss = self.loss_sum.double_value(&[]) / good as f64;
+        let loop_state = &mut self.loop_state;
+        let good = loop_state.steps_in_sum - (self.skipped - loop_state.skipped_before);
+        loop_state.last_loss = self.loss_sum.double_value(&[]) / good as f64;
         let _ = self.loss_sum.zero_();
-        (course.steps_in_sum, course.skipped_before) = (0, self.skipped);
+        (loop_state.steps_in_sum, loop_state.skipped_before) = (0, self.skipped);
         let an_epoch = self.run.steps_per_epoch.div_ceil(self.run.config.log_every);
-        if course.curve.stands_still(course.last_loss, LossTrend::STEPS.max(an_epoch)) {
+        if loop_state.curve.stands_still(loop_state.last_loss, LossTrend::STEPS.max(an_epoch)) {
             let bad = (self.skipped, completed);
-            health::tell_still("loss", course.last_loss, bad, &self.run.config);
+            health::warn_of_flat_loss("loss", loop_state.last_loss, bad, &self.run.config);
         }
         let recorded = self.recorder.record(&Event::Step(event::Step {
             step: completed,
-            loss: course.last_loss,
+            loss: loop_state.last_loss,
             lr: report.lr,
             grad_norm: report.grad_norm.double_value(&[]),
             trainable: report.trainable,
@@ -255,18 +256,18 @@ impl Loop<'_> {
 
     fn note(&self) -> String {
         let config = &self.run.config;
-        let rate = (config.batch_size * config.accumulate) as f64 / self.course.clock.mean();
+        let rate = (config.batch_size * config.accumulate) as f64 / self.loop_state.clock.mean();
         let trainable = thousands(self.tuner.arena().trainable(false));
-        let loss = match self.course.last_loss.is_nan() {
+        let loss = match self.loop_state.last_loss.is_nan() {
             true => "–".to_string(), // none read from the device yet
-            false => format!("{:.4}", self.course.last_loss),
+            false => format!("{:.4}", self.loop_state.last_loss),
         };
         format!("loss {loss}  {rate:.0} rows/s  {trainable} trainable")
     }
 
-    /// Writes a checkpoint, unless the last is of this very moment.
+    /// Writes a checkpoint, unless the last is of this very step.
     fn checkpoint(&mut self) -> Result<()> {
-        let id = Id::of(&self.course, self.tuner.completed(), self.run.steps_per_epoch);
+        let id = Id::of(&self.loop_state, self.tuner.completed(), self.run.steps_per_epoch);
         if self.saved == Some(id) {
             return Ok(());
         }
@@ -275,15 +276,15 @@ impl Loop<'_> {
         }
         let running = self.clock_at.is_some();
         self.stop_clock();
-        self.course.loss_sum = self.loss_sum.double_value(&[]);
+        self.loop_state.loss_sum = self.loss_sum.double_value(&[]);
         let state = self.tuner.state()?;
-        let moment = Moment {
+        let resume_point = ResumePoint {
             position: state.position,
-            course: self.course.clone(),
+            loop_state: self.loop_state.clone(),
             lengths: self.recorder.sync()?,
             inputs: start::inputs(self.run),
         };
-        let saved = checkpoint::save(self.folder, id, &moment, state.tensors);
+        let saved = checkpoint::save(self.folder, id, &resume_point, state.tensors);
         // One that failed is tried again when the next is due, not at every step.
         self.saved_at = Instant::now();
         self.clock_at = running.then(Instant::now);
@@ -325,25 +326,27 @@ impl Loop<'_> {
                 None => format!("{name} undefined"),
             })
             .collect();
-        let loss = match self.course.last_loss.is_nan() {
+        let loss = match self.loop_state.last_loss.is_nan() {
             true => String::new(), // none is recorded yet
-            false => format!("loss {:.4}, ", self.course.last_loss),
+            false => format!("loss {:.4}, ", self.loop_state.last_loss),
         };
         let words =
             format!("epoch {epoch}: {loss}dev loss {:.4}, {}", evaluation.loss, metrics.join(", "));
-        if self.course.eval_curve.stands_still(evaluation.loss, LossTrend::EVALUATIONS) {
+        if self.loop_state.eval_curve.stands_still(evaluation.loss, LossTrend::EVALUATIONS) {
             let bad = (self.skipped, step);
-            health::tell_still("dev loss", evaluation.loss, bad, &self.run.config);
+            health::warn_of_flat_loss("dev loss", evaluation.loss, bad, &self.run.config);
         }
-        self.course.evaluations.push(evaluation);
-        let index = self.course.evaluations.len() - 1;
-        let (all, selection) = (&self.course.evaluations, self.run.objective.selection());
-        let better =
-            self.course.best.is_none_or(|best| all[index].is_better_than(&all[best], &selection));
+        self.loop_state.evaluations.push(evaluation);
+        let index = self.loop_state.evaluations.len() - 1;
+        let (all, selection) = (&self.loop_state.evaluations, self.run.objective.selection());
+        let better = self
+            .loop_state
+            .best
+            .is_none_or(|best| all[index].is_better_than(&all[best], &selection));
         if better {
             self.save_adapter()?;
-            self.course.best = Some(index);
-            self.course.doubts = found.doubts;
+            self.loop_state.best = Some(index);
+            self.loop_state.doubts = found.doubts;
         }
         tracing::info!("{words}{}", if better { " (best so far)" } else { "" });
         Ok(())
@@ -370,11 +373,11 @@ impl Loop<'_> {
             log.flush()?;
         }
         let bad = (self.tuner.skipped()?.0, self.tuner.completed());
-        health::sum_up(&self.course, bad, &self.run.config);
+        health::sum_up(&self.loop_state, bad, &self.run.config);
         let counts = self.tuner.accounting();
         freezes::write(self.folder.path(), &frozen(self.run, counts))?;
         let summary =
-            summary(self.resolved, self.run, &self.tuner, self.flops_at_start, self.course)?;
+            summary(self.resolved, self.run, &self.tuner, self.flops_at_start, self.loop_state)?;
         summary.write(self.folder.path())?;
         checkpoint::discard(self.folder.path());
         Ok(summary)

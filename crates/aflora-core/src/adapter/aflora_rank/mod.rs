@@ -79,7 +79,7 @@ impl MethodSettings for AfloraRankConfig {
     }
 }
 
-/// The method.
+/// AFLoRA with ranks that shrink, as a [`Method`].
 #[derive(Debug, Clone)]
 pub struct AfloraRank {
     aflora: Aflora,

@@ -18,7 +18,7 @@ pub(super) struct BartConfig {
     pub dropout: f64,
     pub attention_dropout: f64,
     pub activation_dropout: f64,
-    /// Of the classification head.
+    /// The dropout of the classification head.
     pub classifier_dropout: f64,
 }
 

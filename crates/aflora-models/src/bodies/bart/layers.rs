@@ -3,7 +3,7 @@
 
 use super::config::{BartConfig, Side};
 use crate::nn::activation::Activation;
-use crate::nn::attention::{split_heads, Attention, KeyValues, View};
+use crate::nn::attention::{split_heads, Attention, ForwardContext, KeyValues};
 use crate::nn::linear::dropout;
 use crate::nn::norm::AddNorm;
 use crate::nn::scope::Scope;
@@ -15,7 +15,7 @@ use tch_facade::nn::{self, Module};
 pub(super) const EPS: f64 = 1e-5;
 
 /// Keys and values of what the encoder gave, for one block.
-pub(super) type Source = [Tensor; 2];
+pub(super) type CrossKeyValues = [Tensor; 2];
 
 #[derive(Debug)]
 struct MultiHead {
@@ -41,19 +41,19 @@ impl MultiHead {
         }
     }
 
-    fn keys_and_values(&self, x: &Tensor) -> Source {
+    fn keys_and_values(&self, x: &Tensor) -> CrossKeyValues {
         [&self.k_proj, &self.v_proj].map(|p| split_heads(&p.forward(x), self.heads))
     }
 
     fn forward(
         &self,
         x: &Tensor,
-        [key, value]: Source,
-        view: &View,
+        [key, value]: CrossKeyValues,
+        context: &ForwardContext,
         keys: Option<&mut KeyValues>,
     ) -> Tensor {
         let query = split_heads(&self.q_proj.forward(x), self.heads);
-        self.out_proj.forward(&self.attention.attend(&query, key, value, view, keys))
+        self.out_proj.forward(&self.attention.attend(&query, key, value, context, keys))
     }
 }
 
@@ -104,10 +104,10 @@ impl EncoderLayer {
         }
     }
 
-    pub(super) fn forward(&self, x: &Tensor, view: &View) -> Tensor {
-        let attended = self.own.forward(x, self.own.keys_and_values(x), view, None);
-        let x = self.after_own.forward(attended, x, view.train);
-        self.feed_forward.forward(&x, view.train)
+    pub(super) fn forward(&self, x: &Tensor, context: &ForwardContext) -> Tensor {
+        let attended = self.own.forward(x, self.own.keys_and_values(x), context, None);
+        let x = self.after_own.forward(attended, x, context.train);
+        self.feed_forward.forward(&x, context.train)
     }
 }
 
@@ -132,7 +132,7 @@ impl DecoderLayer {
     }
 
     /// What this block sees of the encoder's output.
-    pub(super) fn source(&self, encoded: &Tensor) -> Source {
+    pub(super) fn source(&self, encoded: &Tensor) -> CrossKeyValues {
         self.cross.keys_and_values(encoded)
     }
 
@@ -140,9 +140,9 @@ impl DecoderLayer {
     pub(super) fn forward(
         &self,
         x: &Tensor,
-        source: Source,
-        own: &View,
-        of_source: &View,
+        source: CrossKeyValues,
+        own: &ForwardContext,
+        of_source: &ForwardContext,
         keys: Option<&mut KeyValues>,
     ) -> Tensor {
         let attended = self.own.forward(x, self.own.keys_and_values(x), own, keys);

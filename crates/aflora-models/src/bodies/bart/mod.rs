@@ -14,7 +14,7 @@ mod writing;
 use crate::backbone::{About, Backbone, Forward, Frame, Tied};
 use crate::batch::Batch;
 use crate::config_file::ConfigFile;
-use crate::generate::{SpecialTokens, Writer, Writing};
+use crate::generate::{DecodingState, SpecialTokens, TextGenerator};
 use crate::heads::Head;
 use crate::nn::scope;
 use crate::options::Options;
@@ -59,15 +59,15 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
         _ => Some(file.integer("eos_token_id", 2)?),
     };
     let mut vs = options.var_store();
-    let ((network, answers), linears) = scope::build(&mut vs, |root| {
+    let ((network, output_head), linears) = scope::build(&mut vs, |root| {
         let network = Network::new(&root, &config);
-        let answers = match (head.labels(), end) {
+        let output_head = match (head.labels(), end) {
             (Some(labels), Some(end)) => {
-                Answers::Labels(EndOfText::new(&root, &config, labels, [start, end]))
+                OutputHead::Labels(EndOfText::new(&root, &config, labels, [start, end]))
             }
-            _ => Answers::Text(NextToken::new(&root, network.shared())),
+            _ => OutputHead::Text(NextToken::new(&root, network.shared())),
         };
-        (network, answers)
+        (network, output_head)
     });
     let labels = head != Head::Language;
     let modules: &[_] = if labels { &["classification_head"] } else { &[] };
@@ -83,7 +83,7 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
         vocab_size: config.vocab_size,
         checkpoints: false,
     };
-    Ok(Box::new(Bart { frame: Frame { vs, linears, about }, network, answers, tokens }))
+    Ok(Box::new(Bart { frame: Frame { vs, linears, about }, network, output_head, tokens }))
 }
 
 /// A BART.
@@ -91,13 +91,13 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
 struct Bart {
     frame: Frame,
     network: Network,
-    answers: Answers,
+    output_head: OutputHead,
     tokens: SpecialTokens,
 }
 
-/// Its head.
+/// BART's head: what is computed from the decoder's hidden states.
 #[derive(Debug)]
-enum Answers {
+enum OutputHead {
     Labels(EndOfText),
     Text(NextToken),
 }
@@ -131,9 +131,9 @@ impl Backbone for Bart {
             let encoded = self.network.encode(&batch.input_ids, &of_source);
             self.network.decode(ids, &encoded, &own, &of_source)
         };
-        let logits = match &self.answers {
-            Answers::Text(head) => head.forward(&hidden(self.begun(batch)?)),
-            Answers::Labels(head) => {
+        let logits = match &self.output_head {
+            OutputHead::Text(head) => head.forward(&hidden(self.begun(batch)?)),
+            OutputHead::Labels(head) => {
                 head.forward(&hidden(&head.read(&batch.input_ids)), batch, train)
             }
         };
@@ -144,33 +144,37 @@ impl Backbone for Bart {
         &self.frame
     }
 
-    fn writer(&self) -> Option<&dyn Writer> {
-        match &self.answers {
-            Answers::Text(_) => Some(self),
-            Answers::Labels(_) => None,
+    fn text_generator(&self) -> Option<&dyn TextGenerator> {
+        match &self.output_head {
+            OutputHead::Text(_) => Some(self),
+            OutputHead::Labels(_) => None,
         }
     }
 
     fn untie(&self, name: &str) -> Option<Tensor> {
         let root = self.frame.vs.root();
-        match (name, &self.answers) {
-            ("lm_head.weight", Answers::Text(head)) => head.untie(root),
+        match (name, &self.output_head) {
+            ("lm_head.weight", OutputHead::Text(head)) => head.untie(root),
             _ => self.network.untie(root, name),
         }
     }
 }
 
-impl Writer for Bart {
+impl TextGenerator for Bart {
     fn tokens(&self) -> &SpecialTokens {
         &self.tokens
     }
 
-    fn start<'a>(&'a self, batch: &Batch, room: i64) -> Result<(Tensor, Box<dyn Writing + 'a>)> {
+    fn start<'a>(
+        &'a self,
+        batch: &Batch,
+        room: i64,
+    ) -> Result<(Tensor, Box<dyn DecodingState + 'a>)> {
         self.check_length(batch.input_ids.size()[1])?;
         let ids = self.begun(batch)?;
         let capacity = ids.size()[1] + room;
         self.check_length(capacity)?;
-        let Answers::Text(head) = &self.answers else { return Err(Error::does_not_write()) };
+        let OutputHead::Text(head) = &self.output_head else { return Err(Error::does_not_write()) };
         let (logits, texts) = writing::start(&self.network, head, batch, ids, capacity);
         Ok((logits, Box::new(texts)))
     }

@@ -2,10 +2,10 @@
 
 use super::config::BartConfig;
 use super::layers::{DecoderLayer, EncoderLayer, EPS};
-use crate::nn::attention::{Seen, View};
+use crate::nn::attention::{ForwardContext, Seen};
 use crate::nn::linear::dropout;
 use crate::nn::scope::Scope;
-use crate::nn::words::Words;
+use crate::nn::words::WordEmbeddings;
 use tch::{Kind, Tensor};
 use tch_facade::nn::{self, Module};
 
@@ -24,7 +24,7 @@ pub(super) struct Network {
 /// What makes a first block's input.
 #[derive(Debug)]
 struct Input {
-    words: Words,
+    words: WordEmbeddings,
     /// What words are multiplied by.
     scale: f64,
     positions: nn::Embedding,
@@ -36,7 +36,7 @@ impl Input {
     fn new(scope: &Scope, shared: &nn::Embedding, config: &BartConfig) -> Self {
         let rows = config.max_positions + FIRST_POSITION;
         Input {
-            words: Words::of(shared),
+            words: WordEmbeddings::of(shared),
             scale: config.scale,
             positions: scope.embedding("embed_positions", rows, config.hidden),
             norm: scope.layer_norm("layernorm_embedding", config.hidden, EPS),
@@ -84,19 +84,26 @@ impl Network {
     }
 
     /// The source's states, `[batch, length, hidden]`, of its ids `[batch, length]`.
-    pub fn encode(&self, ids: &Tensor, view: &View) -> Tensor {
-        let x = self.encoder_input.forward(ids, 0, view.train);
-        self.encoder.iter().fold(x, |x, layer| layer.forward(&x, view))
+    pub fn encode(&self, ids: &Tensor, context: &ForwardContext) -> Tensor {
+        let x = self.encoder_input.forward(ids, 0, context.train);
+        self.encoder.iter().fold(x, |x, layer| layer.forward(&x, context))
     }
 
-    /// The decoder's input of `ids` at the positions from `start` on.
+    /// The decoder's input, `[batch, length, hidden]`, of `ids`, `[batch, length]`, whose first token
+    /// has the position `start`.
     pub fn to_decoder(&self, ids: &Tensor, start: i64, train: bool) -> Tensor {
         self.decoder_input.forward(ids, start, train)
     }
 
     /// The decoder's states, `[batch, target length, hidden]`, of the ids that it reads and what
     /// the encoder gave; `own` says which target tokens are seen, `of_source` which source tokens.
-    pub fn decode(&self, ids: &Tensor, encoded: &Tensor, own: &View, of_source: &View) -> Tensor {
+    pub fn decode(
+        &self,
+        ids: &Tensor,
+        encoded: &Tensor,
+        own: &ForwardContext,
+        of_source: &ForwardContext,
+    ) -> Tensor {
         let x = self.to_decoder(ids, 0, own.train);
         let block = |x, layer: &DecoderLayer| {
             layer.forward(&x, layer.source(encoded), own, of_source, None)
@@ -104,7 +111,8 @@ impl Network {
         self.decoder.iter().fold(x, block)
     }
 
-    /// Gives one side, by the name of its words, a table of its own.
+    /// Gives one side, by the name of its word embeddings, a table of its own, and gives that table's
+    /// weight, `[vocabulary, hidden]`. None if there is no such side, or it has one.
     pub fn untie(&self, root: nn::Path, name: &str) -> Option<Tensor> {
         let (side, input) = match name {
             "model.encoder.embed_tokens.weight" => ("encoder", &self.encoder_input),
@@ -116,12 +124,12 @@ impl Network {
 }
 
 /// What is seen of the source: its tokens, not its padding.
-pub(super) fn of_source(attention_mask: &Tensor, train: bool) -> View {
+pub(super) fn of_source(attention_mask: &Tensor, train: bool) -> ForwardContext {
     let mask = attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
-    View { rotation: None, seen: Seen::All(Some(mask)), train }
+    ForwardContext { rotation: None, seen: Seen::All(Some(mask)), train }
 }
 
 /// What is seen of the target: the tokens before.
-pub(super) fn of_target(train: bool) -> View {
-    View { rotation: None, seen: Seen::Causal(None), train }
+pub(super) fn of_target(train: bool) -> ForwardContext {
+    ForwardContext { rotation: None, seen: Seen::Causal(None), train }
 }

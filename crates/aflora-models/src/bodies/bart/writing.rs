@@ -1,22 +1,23 @@
 //! BART writing, a token at a time.
 
 use super::head::NextToken;
-use super::layers::Source;
+use super::layers::CrossKeyValues;
 use super::network::{of_source, of_target, Network};
 use crate::batch::Batch;
-use crate::generate::Writing;
-use crate::nn::attention::{KeyValues, View};
+use crate::generate::DecodingState;
+use crate::nn::attention::{ForwardContext, KeyValues};
 use crate::Result;
 use tch::Tensor;
 
-/// Texts being written.
+/// The state of decoding a batch of texts: the cached keys and values of every block, and what the
+/// blocks see of the source.
 #[derive(Debug)]
-pub(super) struct Texts<'a> {
+pub(super) struct BartDecodingState<'a> {
     network: &'a Network,
     head: &'a NextToken,
     /// What each block sees of the encoder's output.
-    sources: Vec<Source>,
-    of_source: View,
+    sources: Vec<CrossKeyValues>,
+    of_source: ForwardContext,
     keys: Vec<KeyValues>,
     length: i64,
 }
@@ -29,11 +30,11 @@ pub(super) fn start<'a>(
     batch: &Batch,
     ids: &Tensor,
     capacity: i64,
-) -> (Tensor, Texts<'a>) {
+) -> (Tensor, BartDecodingState<'a>) {
     let of_source = of_source(&batch.attention_mask, false);
     let encoded = network.encode(&batch.input_ids, &of_source);
     let decoder = network.decoder();
-    let mut texts = Texts {
+    let mut texts = BartDecodingState {
         network,
         head,
         sources: decoder.iter().map(|layer| layer.source(&encoded)).collect(),
@@ -45,7 +46,7 @@ pub(super) fn start<'a>(
     (logits, texts)
 }
 
-impl Texts<'_> {
+impl BartDecodingState<'_> {
     fn advance(&mut self, ids: &Tensor) -> Tensor {
         let network = self.network;
         let own = of_target(false);
@@ -61,7 +62,7 @@ impl Texts<'_> {
     }
 }
 
-impl Writing for Texts<'_> {
+impl DecodingState for BartDecodingState<'_> {
     fn step(&mut self, tokens: &Tensor) -> Result<Tensor> {
         Ok(self.advance(&tokens.unsqueeze(1)))
     }

@@ -3,7 +3,7 @@
 //! §3.1, with the one scale 1 / √(d · kinds) of the released models.
 
 use super::config::DebertaConfig;
-use super::position::{skew, Rows};
+use super::position::{skew, DistanceRows};
 use crate::nn::linear::dropout;
 use crate::nn::scope::Scope;
 use aflora_core::{kernels, Block};
@@ -32,7 +32,7 @@ pub(super) struct Shared {
     /// 0 where a key is a token, very low where it is padding, `[batch, 1, 1, length]`.
     pub mask: Tensor,
     /// The table of relative positions, `[2 span, hidden]`, and its rows by distance.
-    pub positions: Option<(Tensor, Rows)>,
+    pub positions: Option<(Tensor, DistanceRows)>,
     pub train: bool,
 }
 

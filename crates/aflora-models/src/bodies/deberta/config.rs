@@ -85,6 +85,9 @@ impl Default for DebertaConfig {
 
 impl DebertaConfig {
     /// Reads and checks a config.json.
+    ///
+    /// # Errors
+    /// The file is missing or damaged, or says something that is not built.
     pub fn read(path: &Path) -> Result<Self> {
         let file = ConfigFile::read(path, "deberta-v2", &["deberta-v2"])?;
         let config: DebertaConfig = file.parse()?;

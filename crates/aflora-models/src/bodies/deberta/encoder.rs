@@ -3,7 +3,7 @@
 
 use super::attention::{SelfAttention, Shared};
 use super::config::DebertaConfig;
-use super::position::{Positions, Rows};
+use super::position::{DistanceRows, Positions};
 use crate::nn::activation::Activation;
 use crate::nn::chain::chain;
 use crate::nn::linear::dropout;
@@ -149,7 +149,7 @@ struct Input {
     /// 1 for a token and 0 for padding, `[batch, length]`.
     tokens: Tensor,
     /// Of the table by distance, where there is one.
-    rows: Option<Rows>,
+    rows: Option<DistanceRows>,
     train: bool,
 }
 
@@ -196,7 +196,7 @@ impl Encoder {
 impl Stack {
     fn shared(&self, input: &Input) -> Shared {
         let table = self.table.as_ref().map(Table::forward);
-        let rows = input.rows.as_ref().map(Rows::shallow_clone);
+        let rows = input.rows.as_ref().map(DistanceRows::shallow_clone);
         Shared {
             mask: ((&input.tokens - 1.0) * -MASKED).unsqueeze(1).unsqueeze(1),
             positions: table.zip(rows),

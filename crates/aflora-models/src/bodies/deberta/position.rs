@@ -14,27 +14,27 @@ use tch::{Device, Kind, Tensor};
 
 /// Rows of the table by distance, for one length.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(super) struct DistanceRows {
     /// `[width]`; entry t is for i - j = L - 1 - t.
     pub falling: Tensor,
     /// `[width]`; entry t is for i - j = t - (L - 1).
     pub rising: Tensor,
 }
 
-impl Rows {
+impl DistanceRows {
     pub fn shallow_clone(&self) -> Self {
-        Rows { falling: self.falling.shallow_clone(), rising: self.rising.shallow_clone() }
+        DistanceRows { falling: self.falling.shallow_clone(), rising: self.rising.shallow_clone() }
     }
 }
 
-/// Makes [`Rows`], once a length.
+/// Makes [`DistanceRows`], once a length.
 #[derive(Debug)]
 pub(super) struct Positions {
     buckets: i64,
     max_distance: i64,
     span: i64,
     device: Device,
-    rows: Mutex<HashMap<i64, Rows>>,
+    rows: Mutex<HashMap<i64, DistanceRows>>,
 }
 
 impl Positions {
@@ -49,12 +49,12 @@ impl Positions {
     }
 
     /// The rows for texts of `length` tokens.
-    pub fn rows(&self, length: i64) -> Rows {
+    pub fn rows(&self, length: i64) -> DistanceRows {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         rows.entry(length).or_insert_with(|| self.make(length)).shallow_clone()
     }
 
-    fn make(&self, length: i64) -> Rows {
+    fn make(&self, length: i64) -> DistanceRows {
         let distances = Tensor::arange_start(1 - length, length, (Kind::Int64, Device::Cpu));
         let bucket = if self.buckets > 0 {
             log_bucket(&distances, self.buckets, self.max_distance)
@@ -67,7 +67,7 @@ impl Positions {
         let pad = |rows: Tensor| {
             rows.constant_pad_nd([0, padded(2 * length - 1) - (2 * length - 1)]).to(self.device)
         };
-        Rows { falling: pad(falling), rising: pad(rising) }
+        DistanceRows { falling: pad(falling), rising: pad(rising) }
     }
 }
 

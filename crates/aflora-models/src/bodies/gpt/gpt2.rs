@@ -5,13 +5,13 @@
 //! whole model. Here they are adaptable layers whose weight lies transposed, as checkpoints have
 //! it; attention is fused, and decoding keeps keys and values.
 
-use super::network::{self, lm_head, Around};
+use super::network::{self, lm_head, GptVariant};
 use super::sizes::{Sizes, ALIASES};
 use crate::backbone::Backbone;
-use crate::bodies::decoder::Block;
+use crate::bodies::decoder::DecoderBlock;
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
-use crate::nn::attention::{split_heads, Attention, KeyValues, View};
+use crate::nn::attention::{split_heads, Attention, ForwardContext, KeyValues};
 use crate::nn::linear::dropout;
 use crate::nn::mlp::Mlp;
 use crate::nn::scope::Scope;
@@ -31,8 +31,8 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
         }
     }
     let sizes = Sizes::read(&file, 0.1)?;
-    let around = Around { positions: true, rotary: None, lm_head: lm_head(&file)? };
-    network::build((path, &file), head, options, sizes, around, |scope, _| {
+    let variant = GptVariant { positions: true, rotary: None, lm_head: lm_head(&file)? };
+    network::build((path, &file), head, options, sizes, variant, |scope, _| {
         Layer::new(scope, &sizes)
     })
 }
@@ -71,12 +71,17 @@ impl Layer {
     }
 }
 
-impl Block for Layer {
-    fn forward(&self, x: &Tensor, view: &View, keys: Option<&mut KeyValues>) -> Tensor {
-        let residual = |out: Tensor| dropout(out, self.residual_dropout, view.train);
+impl DecoderBlock for Layer {
+    fn forward(
+        &self,
+        x: &Tensor,
+        context: &ForwardContext,
+        keys: Option<&mut KeyValues>,
+    ) -> Tensor {
+        let residual = |out: Tensor| dropout(out, self.residual_dropout, context.train);
         let together = self.c_attn.forward(&self.ln_1.forward(x)).chunk(3, 2);
         let [query, key, value] = [0, 1, 2].map(|i| split_heads(&together[i], self.heads));
-        let attended = self.attention.attend(&query, key, value, view, keys);
+        let attended = self.attention.attend(&query, key, value, context, keys);
         let x = x + residual(self.c_proj.forward(&attended));
         let wide = self.mlp.forward(&self.ln_2.forward(&x));
         x + residual(wide)

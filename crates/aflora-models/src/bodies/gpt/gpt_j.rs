@@ -3,16 +3,16 @@
 //! Ours, and not rust-bert's, which computes rotary angles in the precision of the weights: in
 //! bf16, the usual one for a model of this size, most of them are off (see `docs/backbones.md`).
 
-use super::network::{self, Around};
+use super::network::{self, GptVariant};
 use super::sizes::{Sizes, ALIASES};
 use crate::backbone::Backbone;
-use crate::bodies::decoder::{Block, LmHead};
+use crate::bodies::decoder::{DecoderBlock, LmHead};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
-use crate::nn::attention::{split_heads, Attention, KeyValues, View};
+use crate::nn::attention::{split_heads, Attention, ForwardContext, KeyValues};
 use crate::nn::linear::dropout;
 use crate::nn::mlp::Mlp;
-use crate::nn::rotary::{turn_pairs, Rotary};
+use crate::nn::rotary::{rotate_interleaved, Rotary};
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
@@ -29,19 +29,19 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
     }
     let sizes = Sizes::read(&file, 0.0)?;
     let size = sizes.hidden / sizes.heads;
-    // Elements of a head that turn with the position.
-    let turning = file.integer("rotary_dim", size)?;
-    if turning < 2 || turning % 2 != 0 || turning > size {
+    // Elements of a head that are rotated by their position.
+    let rotary_dim = file.integer("rotary_dim", size)?;
+    if rotary_dim < 2 || rotary_dim % 2 != 0 || rotary_dim > size {
         return Err(file.problem(format!(
-            "`rotary_dim` is {turning}, but must be even and at most the size of a head, {size}"
+            "`rotary_dim` is {rotary_dim}, but must be even and at most the size of a head, {size}"
         )));
     }
-    let frequency = |i: i64| 10_000f64.powf(-2.0 * i as f64 / turning as f64);
-    let frequencies: Vec<f64> = (0..turning / 2).map(frequency).collect();
+    let frequency = |i: i64| 10_000f64.powf(-2.0 * i as f64 / rotary_dim as f64);
+    let frequencies: Vec<f64> = (0..rotary_dim / 2).map(frequency).collect();
     let rotary = Some(Rotary::new(&frequencies, options.device));
-    let around = Around { positions: false, rotary, lm_head: LmHead::Own { bias: true } };
-    network::build((path, &file), head, options, sizes, around, |scope, _| {
-        Layer::new(scope, &sizes, turning)
+    let variant = GptVariant { positions: false, rotary, lm_head: LmHead::Untied { bias: true } };
+    network::build((path, &file), head, options, sizes, variant, |scope, _| {
+        Layer::new(scope, &sizes, rotary_dim)
     })
 }
 
@@ -55,14 +55,14 @@ struct Layer {
     out_proj: nn::Linear,
     mlp: Mlp,
     heads: i64,
-    /// Elements of a head that turn with the position.
-    turning: i64,
+    /// Elements of a head that are rotated by their position.
+    rotary_dim: i64,
     attention: Attention,
     residual_dropout: f64,
 }
 
 impl Layer {
-    fn new(scope: Scope, sizes: &Sizes, turning: i64) -> Self {
+    fn new(scope: Scope, sizes: &Sizes, rotary_dim: i64) -> Self {
         let (hidden, wide) = (sizes.hidden, sizes.wide);
         let (attn, mlp) = (&scope / "attn", &scope / "mlp");
         let projection = |name| attn.adaptable(InAttention, name, (hidden, hidden), false);
@@ -78,32 +78,37 @@ impl Layer {
                 activation: sizes.activation,
             },
             heads: sizes.heads,
-            turning,
+            rotary_dim,
             attention: Attention { dropout: sizes.attention_dropout, ..Default::default() },
             residual_dropout: sizes.residual_dropout,
         }
     }
 
-    /// The first elements of every head turned by their position.
-    fn turned(&self, x: Tensor, view: &View) -> Tensor {
-        let Some(rotation) = &view.rotation else { return x };
-        let rest = x.size()[3] - self.turning;
-        let turned = turn_pairs(&x.narrow(3, 0, self.turning), rotation);
+    /// The first elements of every head, rotated by their position, beside the rest as they are.
+    fn rotated(&self, x: Tensor, context: &ForwardContext) -> Tensor {
+        let Some(rotation) = &context.rotation else { return x };
+        let rest = x.size()[3] - self.rotary_dim;
+        let rotated = rotate_interleaved(&x.narrow(3, 0, self.rotary_dim), rotation);
         match rest {
-            0 => turned,
-            _ => Tensor::cat(&[turned, x.narrow(3, self.turning, rest)], 3),
+            0 => rotated,
+            _ => Tensor::cat(&[rotated, x.narrow(3, self.rotary_dim, rest)], 3),
         }
     }
 }
 
-impl Block for Layer {
-    fn forward(&self, x: &Tensor, view: &View, keys: Option<&mut KeyValues>) -> Tensor {
-        let residual = |out: Tensor| dropout(out, self.residual_dropout, view.train);
+impl DecoderBlock for Layer {
+    fn forward(
+        &self,
+        x: &Tensor,
+        context: &ForwardContext,
+        keys: Option<&mut KeyValues>,
+    ) -> Tensor {
+        let residual = |out: Tensor| dropout(out, self.residual_dropout, context.train);
         let normed = self.ln_1.forward(x);
         let [query, key, value] = [&self.q_proj, &self.k_proj, &self.v_proj]
             .map(|projection| split_heads(&projection.forward(&normed), self.heads));
-        let (query, key) = (self.turned(query, view), self.turned(key, view));
-        let attended = self.attention.attend(&query, key, value, view, keys);
+        let (query, key) = (self.rotated(query, context), self.rotated(key, context));
+        let attended = self.attention.attend(&query, key, value, context, keys);
         let attended = residual(self.out_proj.forward(&attended));
         attended + residual(self.mlp.forward(&normed)) + x
     }

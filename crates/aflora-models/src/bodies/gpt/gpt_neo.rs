@@ -4,14 +4,14 @@
 //! width (256 tokens) on, its answers are others than the released models' (see
 //! `docs/backbones.md`).
 
-use super::network::{self, lm_head, Around};
+use super::network::{self, lm_head, GptVariant};
 use super::sizes::Sizes;
 use crate::backbone::Backbone;
-use crate::bodies::decoder::Block;
+use crate::bodies::decoder::DecoderBlock;
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::nn::activation::Activation;
-use crate::nn::attention::{split_heads, Attention, KeyValues, View};
+use crate::nn::attention::{split_heads, Attention, ForwardContext, KeyValues};
 use crate::nn::linear::dropout;
 use crate::nn::mlp::Mlp;
 use crate::nn::scope::Scope;
@@ -46,8 +46,8 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
     .checked(&file)?;
     let local = local_layers(&file, sizes.layers)?;
     let window = file.integer("window_size", 256)?;
-    let around = Around { positions: true, rotary: None, lm_head: lm_head(&file)? };
-    network::build((path, &file), head, options, sizes, around, |scope, i| {
+    let variant = GptVariant { positions: true, rotary: None, lm_head: lm_head(&file)? };
+    network::build((path, &file), head, options, sizes, variant, |scope, i| {
         Layer::new(scope, &sizes, local[i].then_some(window))
     })
 }
@@ -113,13 +113,18 @@ impl Layer {
     }
 }
 
-impl Block for Layer {
-    fn forward(&self, x: &Tensor, view: &View, keys: Option<&mut KeyValues>) -> Tensor {
-        let residual = |out: Tensor| dropout(out, self.residual_dropout, view.train);
+impl DecoderBlock for Layer {
+    fn forward(
+        &self,
+        x: &Tensor,
+        context: &ForwardContext,
+        keys: Option<&mut KeyValues>,
+    ) -> Tensor {
+        let residual = |out: Tensor| dropout(out, self.residual_dropout, context.train);
         let normed = self.ln_1.forward(x);
         let [query, key, value] = [&self.q_proj, &self.k_proj, &self.v_proj]
             .map(|projection| split_heads(&projection.forward(&normed), self.heads));
-        let attended = self.attention.attend(&query, key, value, view, keys);
+        let attended = self.attention.attend(&query, key, value, context, keys);
         let x = x + residual(self.out_proj.forward(&attended));
         let wide = self.mlp.forward(&self.ln_2.forward(&x));
         x + residual(wide)

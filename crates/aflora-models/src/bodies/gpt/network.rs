@@ -2,7 +2,7 @@
 
 use super::sizes::Sizes;
 use crate::backbone::Backbone;
-use crate::bodies::decoder::{self, Block, Kindred, LmHead, Network};
+use crate::bodies::decoder::{self, DecoderBlock, DecoderSpec, LmHead, Network};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::nn::linear::dropout;
@@ -15,8 +15,8 @@ use std::rc::Rc;
 use tch::{Kind, Tensor};
 use tch_facade::nn::{self, Module};
 
-/// What a GPT has beside its blocks.
-pub(super) struct Around {
+/// How one kind of GPT differs from another outside its blocks.
+pub(super) struct GptVariant {
     /// Learned positions, added to the words.
     pub positions: bool,
     /// Positions by which blocks turn queries and keys.
@@ -28,30 +28,30 @@ pub(super) struct Around {
 pub(super) fn lm_head(file: &ConfigFile) -> Result<LmHead> {
     Ok(match file.flag("tie_word_embeddings", true)? {
         true => LmHead::Tied(&[("transformer.wte.weight", &["lm_head.weight"])]),
-        false => LmHead::Own { bias: false },
+        false => LmHead::Untied { bias: false },
     })
 }
 
 /// A GPT whose blocks `block` makes, by their number.
-pub(super) fn build<B: Block + 'static>(
+pub(super) fn build<B: DecoderBlock + 'static>(
     (path, file): (&Path, &ConfigFile),
     head: Head,
     options: &Options,
     sizes: Sizes,
-    Around { positions, rotary, lm_head }: Around,
+    GptVariant { positions, rotary, lm_head }: GptVariant,
     block: impl Fn(Scope, usize) -> B,
 ) -> Result<Box<dyn Backbone>> {
-    let kindred = Kindred {
+    let spec = DecoderSpec {
         prefix: "transformer.",
         hidden: sizes.hidden,
         max_positions: sizes.max_positions,
         vocab_size: sizes.vocab_size,
         lm_head,
     };
-    decoder::build((path, file), head, options, kindred, |root| {
+    decoder::build((path, file), head, options, spec, |root| {
         let model = root / "transformer";
         let blocks = &model / "h";
-        let block = |i: i64| Rc::new(block(&blocks / i, i as usize)) as Rc<dyn Block>;
+        let block = |i: i64| Rc::new(block(&blocks / i, i as usize)) as Rc<dyn DecoderBlock>;
         let table = |name: &str, rows| model.embedding(name, rows, sizes.hidden);
         Gpt {
             words: table("wte", sizes.vocab_size),
@@ -68,7 +68,7 @@ pub(super) fn build<B: Block + 'static>(
 struct Gpt {
     words: nn::Embedding,
     positions: Option<nn::Embedding>,
-    blocks: Vec<Rc<dyn Block>>,
+    blocks: Vec<Rc<dyn DecoderBlock>>,
     norm: nn::LayerNorm,
     rotary: Option<Rotary>,
     dropout: f64,
@@ -83,7 +83,7 @@ impl Network for Gpt {
         dropout(x, self.dropout, train)
     }
 
-    fn blocks(&self) -> &[Rc<dyn Block>] {
+    fn blocks(&self) -> &[Rc<dyn DecoderBlock>] {
         &self.blocks
     }
 

@@ -29,7 +29,10 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// From the keys of GPT-2 and GPT-J, whose dropouts are this if not given.
+    /// From the keys of GPT-2 and GPT-J, whose dropouts are `usual_dropout` if not given.
+    ///
+    /// # Errors
+    /// A key is missing or of another type, or the sizes do not fit each other.
     pub fn read(file: &ConfigFile, usual_dropout: f64) -> Result<Self> {
         let hidden = file.size("n_embd")?;
         Sizes {
@@ -48,6 +51,10 @@ impl Sizes {
         .checked(file)
     }
 
+    /// The sizes, once they are known to fit each other.
+    ///
+    /// # Errors
+    /// The hidden size cannot be split into that many heads.
     pub fn checked(self, file: &ConfigFile) -> Result<Self> {
         let Sizes { hidden, heads, .. } = self;
         if hidden % heads != 0 {

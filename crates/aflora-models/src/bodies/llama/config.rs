@@ -23,7 +23,7 @@ pub(super) struct LlamaConfig {
     pub attention_bias: bool,
     pub mlp_bias: bool,
     pub attention_dropout: f64,
-    /// Of the rotary angles.
+    /// The frequencies of the rotary angles, half as many as a head has elements.
     pub frequencies: Vec<f64>,
 }
 

@@ -7,10 +7,10 @@
 mod config;
 
 use crate::backbone::Backbone;
-use crate::bodies::decoder::{self, Block, Kindred, LmHead, Network};
+use crate::bodies::decoder::{self, DecoderBlock, DecoderSpec, LmHead, Network};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
-use crate::nn::attention::{split_heads, Attention, KeyValues, View};
+use crate::nn::attention::{split_heads, Attention, ForwardContext, KeyValues};
 use crate::nn::mlp::GatedMlp;
 use crate::nn::norm::RmsNorm;
 use crate::nn::rotary::{rotate, Rotary};
@@ -28,23 +28,23 @@ use tch_facade::nn::{self, Module};
 pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let file = ConfigFile::read(path, "llama", &["llama"])?;
     let config = LlamaConfig::read(&file)?;
-    let kindred = Kindred {
+    let spec = DecoderSpec {
         prefix: "model.",
         hidden: config.hidden_size,
         max_positions: config.max_positions,
         vocab_size: config.vocab_size,
         lm_head: match config.tied {
             true => LmHead::Tied(&[("model.embed_tokens.weight", &["lm_head.weight"])]),
-            false => LmHead::Own { bias: false },
+            false => LmHead::Untied { bias: false },
         },
     };
-    decoder::build((path, &file), head, options, kindred, |root| Llama::new(root, &config))
+    decoder::build((path, &file), head, options, spec, |root| Llama::new(root, &config))
 }
 
 #[derive(Debug)]
 struct Llama {
     embeddings: nn::Embedding,
-    layers: Vec<Rc<dyn Block>>,
+    layers: Vec<Rc<dyn DecoderBlock>>,
     norm: RmsNorm,
     rotary: Rotary,
 }
@@ -54,7 +54,7 @@ impl Llama {
         let model = root / "model";
         let hidden = config.hidden_size;
         let layers = &model / "layers";
-        let layer = |i| Rc::new(Layer::new(&layers / i, config)) as Rc<dyn Block>;
+        let layer = |i| Rc::new(Layer::new(&layers / i, config)) as Rc<dyn DecoderBlock>;
         Llama {
             embeddings: model.embedding("embed_tokens", config.vocab_size, hidden),
             layers: (0..config.layers).map(layer).collect(),
@@ -69,7 +69,7 @@ impl Network for Llama {
         self.embeddings.forward(ids)
     }
 
-    fn blocks(&self) -> &[Rc<dyn Block>] {
+    fn blocks(&self) -> &[Rc<dyn DecoderBlock>] {
         &self.layers
     }
 
@@ -106,9 +106,14 @@ impl Layer {
     }
 }
 
-impl Block for Layer {
-    fn forward(&self, x: &Tensor, view: &View, keys: Option<&mut KeyValues>) -> Tensor {
-        let x = x + self.attention.forward(&self.input_norm.forward(x), view, keys);
+impl DecoderBlock for Layer {
+    fn forward(
+        &self,
+        x: &Tensor,
+        context: &ForwardContext,
+        keys: Option<&mut KeyValues>,
+    ) -> Tensor {
+        let x = x + self.attention.forward(&self.input_norm.forward(x), context, keys);
         let wide = self.mlp.forward(&self.post_attention_norm.forward(&x));
         x + wide
     }
@@ -141,15 +146,20 @@ impl SelfAttention {
         }
     }
 
-    fn forward(&self, x: &Tensor, view: &View, keys: Option<&mut KeyValues>) -> Tensor {
+    fn forward(
+        &self,
+        x: &Tensor,
+        context: &ForwardContext,
+        keys: Option<&mut KeyValues>,
+    ) -> Tensor {
         let query = split_heads(&self.q_proj.forward(x), self.heads);
         let key = split_heads(&self.k_proj.forward(x), self.key_value_heads);
         let value = split_heads(&self.v_proj.forward(x), self.key_value_heads);
-        let (query, key) = match &view.rotation {
+        let (query, key) = match &context.rotation {
             Some(rotation) => (rotate(&query, rotation), rotate(&key, rotation)),
             None => (query, key),
         };
-        self.o_proj.forward(&self.attention.attend(&query, key, value, view, keys))
+        self.o_proj.forward(&self.attention.attend(&query, key, value, context, keys))
     }
 }
 

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use tch::Kind;
 
-/// What was made of a pickle, or why it is refused.
-pub(super) type Outcome<T> = Result<T, String>;
+/// What was made of a pickle, or why the pickle is refused.
+pub(super) type PickleResult<T> = Result<T, String>;
 
 #[derive(Debug, Clone)]
 pub(super) struct Storage {
@@ -61,7 +61,7 @@ const UNREAD: &str = "a tensor of a type that is not read";
 
 impl Function {
     /// The functions are those that `torch.load(…, weights_only=True)` knows.
-    fn named(module: &str, name: &str) -> Outcome<Self> {
+    fn named(module: &str, name: &str) -> PickleResult<Self> {
         let storage = |kind| Ok(Function::StorageOf(Element::Of(kind)));
         let other = |words| Ok(Function::Other(words));
         match (module, name) {
@@ -124,7 +124,7 @@ const DIMENSIONS: usize = 64;
 
 /// The number of a tuple, list or dict in the machine.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Held(usize);
+pub(super) struct ContainerId(usize);
 
 #[derive(Debug, Clone)]
 pub(super) enum Value {
@@ -135,10 +135,10 @@ pub(super) enum Value {
     Long(Rc<[u8]>),
     Float,
     Text(Rc<str>),
-    Tuple(Held),
-    List(Held),
+    Tuple(ContainerId),
+    List(ContainerId),
     /// Keys and values in turn.
-    Dict(Held),
+    Dict(ContainerId),
     Function(Function),
     Storage(Storage),
     Tensor(Rc<TensorValue>),
@@ -164,7 +164,7 @@ impl Value {
         }
     }
 
-    fn integer(&self) -> Outcome<i64> {
+    fn integer(&self) -> PickleResult<i64> {
         match self {
             Value::Int(n) => Ok(*n),
             other => Err(format!("its pickle has {} for a whole number", other.what())),
@@ -180,7 +180,7 @@ pub(super) struct Machine<'a> {
     stack: Vec<Value>,
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
-    held: Vec<Vec<Value>>,
+    containers: Vec<Vec<Value>>,
     /// The storages that were named.
     pub storages: HashMap<Rc<str>, Element>,
 }
@@ -193,26 +193,26 @@ impl<'a> Machine<'a> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
-            held: Vec::new(),
+            containers: Vec::new(),
             storages: HashMap::new(),
         }
     }
 
     /// What a tuple, list or dict holds.
-    pub fn items(&self, held: Held) -> &[Value] {
-        &self.held[held.0]
+    pub fn items(&self, container: ContainerId) -> &[Value] {
+        &self.containers[container.0]
     }
 
-    fn hold(&mut self, items: Vec<Value>) -> Held {
-        self.held.push(items);
-        Held(self.held.len() - 1)
+    fn add_container(&mut self, items: Vec<Value>) -> ContainerId {
+        self.containers.push(items);
+        ContainerId(self.containers.len() - 1)
     }
 
-    fn integers(&self, value: &Value) -> Outcome<Vec<i64>> {
-        let Value::Tuple(held) = value else {
+    fn integers(&self, value: &Value) -> PickleResult<Vec<i64>> {
+        let Value::Tuple(container) = value else {
             return Err(format!("its pickle has {} for a shape", value.what()));
         };
-        let items = self.items(*held);
+        let items = self.items(*container);
         if items.len() > DIMENSIONS {
             return Err(format!("its pickle has a tensor of {} dimensions", items.len()));
         }
@@ -220,7 +220,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Runs one pickle to its end and gives its value.
-    pub fn run(&mut self) -> Outcome<Value> {
+    pub fn run(&mut self) -> PickleResult<Value> {
         self.stack.clear();
         self.marks.clear();
         self.memo.clear();
@@ -250,16 +250,16 @@ impl<'a> Machine<'a> {
                 b'\x87' => self.tuple(3)?,
                 b't' => {
                     let items = self.pop_mark()?;
-                    let held = self.hold(items);
-                    self.stack.push(Value::Tuple(held));
+                    let container = self.add_container(items);
+                    self.stack.push(Value::Tuple(container));
                 }
                 b']' => {
-                    let held = self.hold(Vec::new());
-                    self.stack.push(Value::List(held));
+                    let container = self.add_container(Vec::new());
+                    self.stack.push(Value::List(container));
                 }
                 b'}' => {
-                    let held = self.hold(Vec::new());
-                    self.stack.push(Value::Dict(held));
+                    let container = self.add_container(Vec::new());
+                    self.stack.push(Value::Dict(container));
                 }
                 b'a' => {
                     let item = self.pop()?;
@@ -325,7 +325,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    pub fn take(&mut self, n: usize) -> Outcome<&'a [u8]> {
+    pub fn take(&mut self, n: usize) -> PickleResult<&'a [u8]> {
         let end = self.position.checked_add(n);
         let taken = end.and_then(|end| self.bytes.get(self.position..end));
         let taken = taken.ok_or_else(|| cut("it ends in the middle".into()))?;
@@ -333,12 +333,12 @@ impl<'a> Machine<'a> {
         Ok(taken)
     }
 
-    pub fn array<const N: usize>(&mut self) -> Outcome<[u8; N]> {
+    pub fn array<const N: usize>(&mut self) -> PickleResult<[u8; N]> {
         let taken = self.take(N)?;
         taken.try_into().map_err(|_| cut("it ends in the middle".into()))
     }
 
-    fn line(&mut self) -> Outcome<String> {
+    fn line(&mut self) -> PickleResult<String> {
         let rest = &self.bytes[self.position..];
         let length = rest.iter().position(|&b| b == b'\n');
         let length = length.ok_or_else(|| cut("it ends in the middle".into()))?;
@@ -347,19 +347,19 @@ impl<'a> Machine<'a> {
         Ok(String::from_utf8_lossy(line).into_owned())
     }
 
-    fn pop(&mut self) -> Outcome<Value> {
+    fn pop(&mut self) -> PickleResult<Value> {
         if self.marks.last().is_some_and(|&mark| mark >= self.stack.len()) {
             return Err("its pickle takes more than it has".into());
         }
         self.stack.pop().ok_or_else(|| "its pickle takes more than it has".into())
     }
 
-    fn pop_mark(&mut self) -> Outcome<Vec<Value>> {
+    fn pop_mark(&mut self) -> PickleResult<Vec<Value>> {
         let mark = self.marks.pop().ok_or("its pickle takes more than it has")?;
         Ok(self.stack.split_off(mark))
     }
 
-    fn integer<const N: usize>(&mut self, signed: bool) -> Outcome<()> {
+    fn integer<const N: usize>(&mut self, signed: bool) -> PickleResult<()> {
         let mut wide = [0; 8];
         wide[..N].copy_from_slice(&self.array::<N>()?);
         if signed && wide[N - 1] & 0x80 != 0 {
@@ -369,7 +369,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn long(&mut self) -> Outcome<()> {
+    fn long(&mut self) -> PickleResult<()> {
         let length = usize::from(self.array::<1>()?[0]);
         let bytes = self.take(length)?;
         self.stack.push(if length <= 8 {
@@ -383,7 +383,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn text<const N: usize>(&mut self) -> Outcome<()> {
+    fn text<const N: usize>(&mut self) -> PickleResult<()> {
         let mut wide = [0; 8];
         wide[..N].copy_from_slice(&self.array::<N>()?);
         let length = u64::from_le_bytes(wide) as usize;
@@ -393,56 +393,56 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn tuple(&mut self, n: usize) -> Outcome<()> {
-        let mut items = (0..n).map(|_| self.pop()).collect::<Outcome<Vec<_>>>()?;
+    fn tuple(&mut self, n: usize) -> PickleResult<()> {
+        let mut items = (0..n).map(|_| self.pop()).collect::<PickleResult<Vec<_>>>()?;
         items.reverse();
-        let held = self.hold(items);
-        self.stack.push(Value::Tuple(held));
+        let container = self.add_container(items);
+        self.stack.push(Value::Tuple(container));
         Ok(())
     }
 
-    fn append(&mut self, items: Vec<Value>) -> Outcome<()> {
+    fn append(&mut self, items: Vec<Value>) -> PickleResult<()> {
         match self.stack.last() {
-            Some(Value::List(held)) => {
-                self.held[held.0].extend(items);
+            Some(Value::List(container)) => {
+                self.containers[container.0].extend(items);
                 Ok(())
             }
             _ => Err("its pickle appends to something that is no list".into()),
         }
     }
 
-    fn set(&mut self, items: Vec<Value>) -> Outcome<()> {
-        let Some(Value::Dict(held)) = self.stack.last() else {
+    fn set(&mut self, items: Vec<Value>) -> PickleResult<()> {
+        let Some(Value::Dict(container)) = self.stack.last() else {
             return Err("its pickle sets an item of something that is no dict".into());
         };
         if !items.len().is_multiple_of(2) {
             return Err("its pickle sets a key of a dict to nothing".into());
         }
-        self.held[held.0].extend(items);
+        self.containers[container.0].extend(items);
         Ok(())
     }
 
-    fn remember(&mut self, slot: u32) -> Outcome<()> {
+    fn remember(&mut self, slot: u32) -> PickleResult<()> {
         let value = self.stack.last().ok_or("its pickle remembers nothing")?.clone();
         self.memo.insert(slot, value);
         Ok(())
     }
 
-    fn recall(&mut self, slot: u32) -> Outcome<()> {
+    fn recall(&mut self, slot: u32) -> PickleResult<()> {
         let value = self.memo.get(&slot).ok_or("its pickle recalls what it never saw")?;
         self.stack.push(value.clone());
         Ok(())
     }
 
     /// `("storage", type, key, location, elements, ..)` names a storage.
-    fn persistent(&mut self) -> Outcome<()> {
+    fn persistent(&mut self) -> PickleResult<()> {
         let id = self.pop()?;
-        if let Value::Tuple(held) = id {
+        if let Value::Tuple(container) = id {
             if let [Value::Text(tag), Value::Function(Function::StorageOf(element)), Value::Text(key), _, Value::Int(_), ..] =
-                self.items(held)
+                self.items(container)
             {
                 // A last item that is not None is a view of another storage, of torch < 0.4.
-                let view = self.items(held).get(5).is_some_and(|v| !matches!(v, Value::None));
+                let view = self.items(container).get(5).is_some_and(|v| !matches!(v, Value::None));
                 if &**tag == "storage" && !view {
                     let storage = Storage { key: key.clone(), element: *element };
                     self.storages.insert(storage.key.clone(), storage.element);
@@ -454,13 +454,13 @@ impl<'a> Machine<'a> {
         Err("its pickle has a storage of an unknown form".into())
     }
 
-    fn call(&mut self) -> Outcome<()> {
+    fn call(&mut self) -> PickleResult<()> {
         let (arguments, function) = (self.pop()?, self.pop()?);
         let (Value::Function(function), Value::Tuple(arguments)) = (&function, &arguments) else {
             return Err(format!("its pickle calls {}: refused", function.what()));
         };
         let made = match (function, self.items(*arguments)) {
-            (Function::OrderedDict, []) => Value::Dict(self.hold(Vec::new())),
+            (Function::OrderedDict, []) => Value::Dict(self.add_container(Vec::new())),
             (Function::RebuildTensor, [Value::Storage(storage), offset, shape, stride, ..]) => {
                 match storage.element {
                     Element::Of(kind) => Value::Tensor(Rc::new(TensorValue {

@@ -14,9 +14,9 @@
 
 mod machine;
 
-use super::place::{Contents, Place};
+use super::contents::{Contents, TensorEntry};
 use crate::error::cut;
-use machine::{Held, Machine, Outcome, TensorValue, Value};
+use machine::{ContainerId, Machine, PickleResult, TensorValue, Value};
 use std::collections::HashMap;
 use std::io::Cursor;
 
@@ -24,7 +24,7 @@ use std::io::Cursor;
 const WRAPS: [&str; 4] = ["state_dict", "model", "model_state_dict", "module"];
 
 /// The tensors of the state dict in `bytes`.
-pub(super) fn read(bytes: &[u8]) -> Outcome<Contents> {
+pub(super) fn read(bytes: &[u8]) -> PickleResult<Contents> {
     let (machine, state, storages) =
         if bytes.starts_with(b"PK\x03\x04") { read_archive(bytes)? } else { read_stream(bytes)? };
     let Value::Dict(outer) = state else {
@@ -35,7 +35,7 @@ pub(super) fn read(bytes: &[u8]) -> Outcome<Contents> {
     for (key, value) in entries(&machine, dict) {
         match (key, value) {
             (Value::Text(name), Value::Tensor(tensor)) => {
-                contents.places.insert(name.to_string(), place(name, tensor, &storages)?);
+                contents.tensors.insert(name.to_string(), tensor_entry(name, tensor, &storages)?);
             }
             (Value::Text(name), other) => {
                 contents.unread.insert(name.to_string(), other.what().to_string());
@@ -46,7 +46,7 @@ pub(super) fn read(bytes: &[u8]) -> Outcome<Contents> {
             }
         }
     }
-    if contents.places.is_empty() && !contents.unread.is_empty() {
+    if contents.tensors.is_empty() && !contents.unread.is_empty() {
         let found = contents.unread.iter().take(10).map(|(name, what)| format!("`{name}`: {what}"));
         let found = found.collect::<Vec<_>>().join(", ");
         return Err(format!("it holds a dict without a tensor by name; it has {found}"));
@@ -57,15 +57,16 @@ pub(super) fn read(bytes: &[u8]) -> Outcome<Contents> {
 /// The keys of a dict with their values.
 fn entries<'m>(
     machine: &'m Machine<'_>,
-    dict: Held,
+    dict: ContainerId,
 ) -> impl Iterator<Item = (&'m Value, &'m Value)> {
     machine.items(dict).chunks_exact(2).map(|item| (&item[0], &item[1]))
 }
 
 /// The dict of tensors in a dict that has none of its own.
-fn wrapped(machine: &Machine<'_>, outer: Held) -> Option<Held> {
-    let has_tensors =
-        |dict: Held| entries(machine, dict).any(|(_, value)| matches!(value, Value::Tensor(_)));
+fn wrapped(machine: &Machine<'_>, outer: ContainerId) -> Option<ContainerId> {
+    let has_tensors = |dict: ContainerId| {
+        entries(machine, dict).any(|(_, value)| matches!(value, Value::Tensor(_)))
+    };
     if has_tensors(outer) {
         return None;
     }
@@ -78,10 +79,14 @@ fn wrapped(machine: &Machine<'_>, outer: Held) -> Option<Held> {
     WRAPS.iter().filter_map(|wrap| under(wrap)).find(|&inner| has_tensors(inner))
 }
 
-/// Bytes from the start of the file, and bytes of a storage.
+/// By a storage's name: the bytes before it in the file, and the bytes that it has.
 type Storages = HashMap<String, (usize, usize)>;
 
-fn place(name: &str, tensor: &TensorValue, storages: &Storages) -> Outcome<Place> {
+fn tensor_entry(
+    name: &str,
+    tensor: &TensorValue,
+    storages: &Storages,
+) -> PickleResult<TensorEntry> {
     let TensorValue { storage, kind, offset, shape, stride } = tensor;
     let &(start, bytes) = storages
         .get(&**storage)
@@ -101,7 +106,7 @@ fn place(name: &str, tensor: &TensorValue, storages: &Storages) -> Outcome<Place
     if end > bytes {
         return Err(wrong());
     }
-    Ok(Place {
+    Ok(TensorEntry {
         shape: shape.clone(),
         stride: stride.clone(),
         kind: *kind,
@@ -110,10 +115,10 @@ fn place(name: &str, tensor: &TensorValue, storages: &Storages) -> Outcome<Place
 }
 
 /// The machine that ran the pickle, what it gave, and where the storages lie.
-type State<'a> = (Machine<'a>, Value, Storages);
+type Unpickled<'a> = (Machine<'a>, Value, Storages);
 
-fn read_archive(bytes: &[u8]) -> Outcome<State<'_>> {
-    // Its directory is its end.
+fn read_archive(bytes: &[u8]) -> PickleResult<Unpickled<'_>> {
+    // A zip archive's directory stands at its end, so that a file that was cut off has none.
     let words = |e: zip::result::ZipError| cut(e.to_string());
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(words)?;
     let mut storages = HashMap::new();
@@ -150,7 +155,7 @@ fn read_archive(bytes: &[u8]) -> Outcome<State<'_>> {
 /// The first number of a file of torch < 1.6, little-endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-fn read_stream(bytes: &[u8]) -> Outcome<State<'_>> {
+fn read_stream(bytes: &[u8]) -> PickleResult<Unpickled<'_>> {
     let mut machine = Machine::new(bytes);
     match machine.run() {
         Ok(Value::Long(magic)) if *magic == MAGIC => {}

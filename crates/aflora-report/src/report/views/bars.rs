@@ -1,7 +1,7 @@
 //! Cost as shares of the largest method's, averaged over tasks, as the paper's Figure 3.
 
 use crate::report::charts::bars::{draw, Bar};
-use crate::report::document::{Block, Chart, Entry, Section, Table};
+use crate::report::document::{Chart, DocumentBlock, Entry, Section, Table};
 use crate::report::grid::Grid;
 use crate::report::numbers::{count, fixed, significant, Mean};
 use aflora_record::results::{Finding, MethodRow, TaskColumn};
@@ -51,7 +51,7 @@ pub fn section(grid: &Grid) -> Section {
         title: "Cost".into(),
         blocks: match charts.is_empty() {
             true => Vec::new(),
-            false => vec![Block::Text(text), Block::Charts(charts)],
+            false => vec![DocumentBlock::Text(text), DocumentBlock::Charts(charts)],
         },
     }
 }

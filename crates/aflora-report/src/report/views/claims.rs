@@ -1,6 +1,6 @@
 //! Orderings that the paper states, held against our averages.
 
-use crate::report::document::{Block, Entry, Table, Tone};
+use crate::report::document::{DocumentBlock, Entry, Table, Tone};
 use crate::report::grid::Grid;
 use crate::report::numbers::{signed, Difference, Verdict};
 use aflora_record::results::Claim;
@@ -40,7 +40,7 @@ impl Standing {
         }
     }
 
-    /// In words.
+    /// How a report states it.
     pub fn words(self) -> &'static str {
         match self {
             Standing::Agrees => "agrees",
@@ -109,7 +109,7 @@ pub fn whole(pairs: &[Pair]) -> Standing {
 }
 
 /// The claims as a table, a row for each and one for each pair of neighbours.
-pub fn blocks(grid: &Grid) -> Vec<Block> {
+pub fn blocks(grid: &Grid) -> Vec<DocumentBlock> {
     let claims = &grid.results.layout.claims;
     if claims.is_empty() {
         return Vec::new();
@@ -134,7 +134,7 @@ pub fn blocks(grid: &Grid) -> Vec<Block> {
             table.rows.push(pair(grid, low, high, difference.as_ref()));
         }
     }
-    vec![Block::table(table)]
+    vec![DocumentBlock::table(table)]
 }
 
 fn pair(grid: &Grid, low: &str, high: &str, difference: Option<&Difference>) -> Vec<Entry> {

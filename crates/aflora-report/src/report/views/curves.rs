@@ -2,7 +2,7 @@
 
 use super::steps::{by_method, data, over_seeds};
 use crate::report::charts::lines::{draw, Axes, Series};
-use crate::report::document::{Block, Chart, Section};
+use crate::report::document::{Chart, DocumentBlock, Section};
 use crate::report::grid::{metric, Grid};
 use crate::report::numbers::{fixed, significant};
 use aflora_record::results::TaskColumn;
@@ -14,10 +14,10 @@ pub fn section(grid: &Grid) -> Section {
         charts.extend(dev(grid, task));
         charts.extend(loss(grid, task));
     }
-    let mut blocks = vec![Block::Charts(charts)];
+    let mut blocks = vec![DocumentBlock::Charts(charts)];
     if grid.seeds.len() > 1 {
         let text = "Lines are means over seeds, bands go from the least seed to the greatest.";
-        blocks.insert(0, Block::Text(text.into()));
+        blocks.insert(0, DocumentBlock::Text(text.into()));
     }
     Section { title: "Curves".into(), blocks }
 }

@@ -2,7 +2,7 @@
 
 use super::claims;
 use crate::report::charts::forest;
-use crate::report::document::{Block, Chart, Entry, Section, Table, Tone};
+use crate::report::document::{Chart, DocumentBlock, Entry, Section, Table, Tone};
 use crate::report::grid::Grid;
 use crate::report::numbers::{fixed, signed, Difference, Verdict};
 
@@ -11,7 +11,7 @@ pub fn section(grid: &Grid) -> Section {
     let mut blocks = Vec::new();
     if let Some(reference) = &grid.results.layout.reference {
         let table = table(grid, reference);
-        blocks.push(Block::Text(format!(
+        blocks.push(DocumentBlock::Text(format!(
             "Points above or below {}, as the mean over the seeds that both have, with a 95 % \
              interval (Student t on paired differences, not corrected for the number of \
              comparisons). A difference counts as higher or lower only where its interval leaves \
@@ -19,8 +19,8 @@ pub fn section(grid: &Grid) -> Section {
             grid.label(reference),
             grid.seeds.len()
         )));
-        blocks.push(Block::Charts(chart(grid, reference).into_iter().collect()));
-        blocks.push(Block::table(table));
+        blocks.push(DocumentBlock::Charts(chart(grid, reference).into_iter().collect()));
+        blocks.push(DocumentBlock::table(table));
     }
     blocks.extend(claims::blocks(grid));
     Section { title: "Differences".into(), blocks }

@@ -2,7 +2,7 @@
 
 use super::super::matrices::MatrixPlace;
 use crate::report::charts::heat::{draw, HeatCell};
-use crate::report::document::{Block, Chart, Section, Table};
+use crate::report::document::{Chart, DocumentBlock, Section, Table};
 use crate::report::grid::Grid;
 use crate::report::numbers::{fixed, Mean};
 use aflora_record::results::{Finding, MethodRow, TaskColumn};
@@ -28,7 +28,7 @@ pub fn section(grid: &Grid) -> Section {
         title: "When matrices froze".into(),
         blocks: match charts.is_empty() {
             true => Vec::new(),
-            false => vec![Block::Text(text.into()), Block::Charts(charts)],
+            false => vec![DocumentBlock::Text(text.into()), DocumentBlock::Charts(charts)],
         },
     }
 }

@@ -1,6 +1,6 @@
 //! Ways of showing results, one a file: each makes a section of a report.
 
-use super::document::{Block, Entry, Section};
+use super::document::{DocumentBlock, Entry, Section};
 use super::grid::Grid;
 use aflora_record::results::{Results, View};
 
@@ -28,7 +28,7 @@ pub fn sections(results: &Results) -> (Vec<Section>, Vec<[Entry; 2]>) {
             if grids.len() > 1 {
                 section.title = format!("{}: {model}", section.title);
                 for block in &mut section.blocks {
-                    let Block::Charts(charts) = block else { continue };
+                    let DocumentBlock::Charts(charts) = block else { continue };
                     for file in charts.iter_mut().filter_map(|c| c.file.as_mut()) {
                         *file += &format!("-{model}");
                     }
@@ -61,10 +61,13 @@ fn section(view: View, grid: &Grid) -> Section {
         View::Threshold => threshold::section(grid),
         View::Bars => bars::section(grid),
     };
-    let empty = |block: &Block| matches!(block, Block::Charts(charts) if charts.is_empty());
+    let empty =
+        |block: &DocumentBlock| matches!(block, DocumentBlock::Charts(charts) if charts.is_empty());
     section.blocks.retain(|block| !empty(block));
     if section.blocks.is_empty() {
-        section.blocks.push(Block::Text("No finished run has anything to show here.".into()));
+        section
+            .blocks
+            .push(DocumentBlock::Text("No finished run has anything to show here.".into()));
     }
     section
 }

@@ -1,7 +1,7 @@
 //! Where results come from: code, machine, seeds, dates, what failed, settings.
 
 use super::settings;
-use crate::report::document::{Block, Entry, Section, Table};
+use crate::report::document::{DocumentBlock, Entry, Section, Table};
 use aflora_record::provenance::Environment;
 use aflora_record::results::{Finding, Outcome, Results};
 use std::collections::BTreeSet;
@@ -19,10 +19,10 @@ pub fn section(results: &Results) -> Section {
             _ => None,
         })
         .collect();
-    let mut blocks = vec![Block::table(origin(results, &findings))];
-    blocks.extend(failures(results).map(|table| Block::Table { table, folded: false }));
+    let mut blocks = vec![DocumentBlock::table(origin(results, &findings))];
+    blocks.extend(failures(results).map(|table| DocumentBlock::Table { table, folded: false }));
     for table in [settings::shared(results), settings::table(results)] {
-        blocks.extend(table.map(|table| Block::Table { table, folded: true }));
+        blocks.extend(table.map(|table| DocumentBlock::Table { table, folded: true }));
     }
     Section { title: "Where it comes from".into(), blocks }
 }

@@ -2,7 +2,7 @@
 //! and the same in short, for a page over several reports.
 
 use super::{claims, differences, table};
-use crate::report::document::{Block, Chart, Entry, Section};
+use crate::report::document::{Chart, DocumentBlock, Entry, Section};
 use crate::report::grid::Grid;
 use crate::report::numbers::{count, fixed};
 use crate::words::counted;
@@ -18,7 +18,7 @@ pub fn section(grid: &Grid) -> Section {
         let says = claim.says.trim_end_matches('.');
         lines.push(format!("The paper says: {says}. Our result {}.", standing.words()));
     }
-    Section { title: "In short".into(), blocks: vec![Block::List(lines)] }
+    Section { title: "In short".into(), blocks: vec![DocumentBlock::List(lines)] }
 }
 
 /// What was asked, and what came out: a pair of entries for each claim of the paper's; of an
@@ -67,8 +67,8 @@ fn asked(grid: &Grid) -> String {
 fn first_chart(sections: &[Section]) -> Option<String> {
     let mut blocks = sections.iter().flat_map(|section| &section.blocks);
     blocks.find_map(|block| match block {
-        Block::Charts(charts) => Some(charts.first().map(in_words)),
-        Block::Table { .. } => Some(None),
+        DocumentBlock::Charts(charts) => Some(charts.first().map(in_words)),
+        DocumentBlock::Table { .. } => Some(None),
         _ => None,
     })?
 }

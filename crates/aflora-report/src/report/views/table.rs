@@ -1,14 +1,14 @@
 //! Methods by tasks: mean ± standard deviation over seeds, beside the paper's values.
 
-use crate::report::document::{Block, Entry, Section, Table, Tone};
+use crate::report::document::{DocumentBlock, Entry, Section, Table, Tone};
 use crate::report::grid::{points, Grid};
 use crate::report::numbers::{count, fixed, signed, Mean};
 use aflora_record::results::{MethodRow, Outcome, TaskColumn};
 
 /// The section with the table of scores.
 pub fn section(grid: &Grid) -> Section {
-    let mut blocks = vec![Block::table(table(grid))];
-    blocks.push(Block::Text(legend(grid)));
+    let mut blocks = vec![DocumentBlock::table(table(grid))];
+    blocks.push(DocumentBlock::Text(legend(grid)));
     Section { title: "Results".into(), blocks }
 }
 

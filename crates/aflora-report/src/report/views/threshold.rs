@@ -2,7 +2,7 @@
 
 use super::steps::data;
 use crate::report::charts::lines::{draw, Axes, Sample, Series};
-use crate::report::document::{Block, Chart, Section};
+use crate::report::document::{Chart, DocumentBlock, Section};
 use crate::report::grid::Grid;
 use crate::report::numbers::{fixed, significant};
 use aflora_record::history::FreezePoint;
@@ -29,7 +29,7 @@ pub fn section(grid: &Grid) -> Section {
         title: "Threshold and scores".into(),
         blocks: match charts.is_empty() {
             true => Vec::new(),
-            false => vec![Block::Text(text.into()), Block::Charts(charts)],
+            false => vec![DocumentBlock::Text(text.into()), DocumentBlock::Charts(charts)],
         },
     }
 }

@@ -2,7 +2,7 @@
 
 use super::steps::{by_method, data, over_seeds};
 use crate::report::charts::lines::{draw, Axes, Series};
-use crate::report::document::{Block, Chart, Section};
+use crate::report::document::{Chart, DocumentBlock, Section};
 use crate::report::grid::Grid;
 use crate::report::numbers::count;
 use aflora_record::results::TaskColumn;
@@ -13,7 +13,7 @@ const WIDE: f64 = 20.0;
 /// The section on how many parameters train.
 pub fn section(grid: &Grid) -> Section {
     let charts = grid.tasks().iter().filter_map(|task| chart(grid, task)).collect();
-    Section { title: "Trainable parameters".into(), blocks: vec![Block::Charts(charts)] }
+    Section { title: "Trainable parameters".into(), blocks: vec![DocumentBlock::Charts(charts)] }
 }
 
 fn chart(grid: &Grid, task: &TaskColumn) -> Option<Chart> {

@@ -17,9 +17,9 @@ pub struct Labeller {
     pub task: Arc<TaskSpec>,
     /// The token that fills batches up.
     pub pad_id: i64,
-    /// Tokens to which texts were cut.
+    /// The most tokens of a text: longer ones were cut.
     pub max_length: usize,
-    /// Where it computes.
+    /// The device on which the model computes.
     pub device: Device,
 }
 
@@ -74,7 +74,7 @@ impl Labeller {
     }
 
     /// Gives the logits of all rows to `take`, some rows at a time and the longest first, without
-    /// a gradient; with them comes the batch on the device.
+    /// a gradient: the numbers of the rows, and their logits, `[rows, labels]`, on the device.
     ///
     /// # Errors
     /// The model or `take` fails, or a [signal](crate::interrupt) came meanwhile.

@@ -8,7 +8,7 @@ use super::prompt::{Prompts, Row};
 use crate::metrics::Answer;
 use crate::run::batches::{width_for, CHUNK};
 use crate::run::passes::Passes;
-use crate::run::tokens::{Key, Tokens, Writer, EMPTY, TRUNCATED};
+use crate::run::tokens::{CacheKey, TableWriter, Tokens, EMPTY, TRUNCATED};
 use crate::task::{Example, Examples, TaskSpec, INPUT};
 use crate::ui::Progress;
 use aflora_models::generate::{GenerationConfig, ModelSettings, SpecialTokens};
@@ -24,9 +24,9 @@ pub(super) const NONE: i64 = -100;
 /// Logits whose loss is taken at once in an evaluation, 64 MB of them.
 const SLICE: i64 = 1 << 24;
 
-/// Pairs of texts and what makes tokens of them.
+/// How a task whose examples are pairs of texts, input and target, makes tokens of them.
 #[derive(Debug)]
-pub struct Texts {
+pub struct TextPairs {
     form: Form,
     pub(super) task: Arc<TaskSpec>,
     /// How texts are written: as the task says, else as the model's files have it.
@@ -67,7 +67,7 @@ pub(super) const LABELS: usize = 1;
 /// What a decoder reads to write on; an encoder-decoder reads [`IDS`].
 pub(super) const PROMPT: usize = 2;
 
-impl Texts {
+impl TextPairs {
     /// Tokens as `folder`'s tokenizer makes them, for a model with these special tokens and
     /// positions.
     ///
@@ -119,7 +119,7 @@ impl Texts {
                 (Form::Decoder(Box::new(prompts)), positions - new)
             }
         };
-        Ok(Texts {
+        Ok(TextPairs {
             pad: tokens.pad.unwrap_or(form.encoder().pad_id()),
             form,
             task: task.clone(),
@@ -157,14 +157,14 @@ impl Texts {
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Tokens> {
-        let Texts { task, tokens, eos, max_length, longest_prompt, .. } = self;
+        let TextPairs { task, tokens, eos, max_length, longest_prompt, .. } = self;
         let settings = (
             (&task.prompt, task.train_on_inputs, task.max_target_length),
             (tokens.decoder_start.is_some(), eos, max_length, longest_prompt),
             // How prompt and target meet.
             "prompt apart",
         );
-        let mut key = Key::new(&self.form.encoder().fingerprint()?, &settings);
+        let mut key = CacheKey::new(&self.form.encoder().fingerprint()?, &settings);
         for example in examples {
             key.add(Some(&example.text_a));
             key.add(Some(target_of(example)));
@@ -180,7 +180,7 @@ impl Texts {
         })
     }
 
-    fn tokenise(&self, examples: &[Example], writer: &mut Writer) -> Result<()> {
+    fn tokenise(&self, examples: &[Example], writer: &mut TableWriter) -> Result<()> {
         let mut push = |ids: &[i64], labels: &[i64], prompt: &[i64], truncated: bool| {
             let empty = labels.iter().all(|&label| label == NONE);
             let flags = [(truncated, TRUNCATED), (empty, EMPTY)];

@@ -1,7 +1,7 @@
 //! Texts for texts: the loss of every token to be written, and what the model writes itself.
 
 use super::judge::{judge, Judged};
-use super::texts::{target_of, Texts, IDS, LABELS, NONE, PROMPT};
+use super::texts::{target_of, TextPairs, IDS, LABELS, NONE, PROMPT};
 use super::{Evaluated, Objective};
 use crate::metrics::{Answers, Value};
 use crate::run::batches::shuffled_by_length;
@@ -19,7 +19,7 @@ use tch::Device;
 /// A task that asks for text.
 #[derive(Debug)]
 pub struct Write {
-    texts: Texts,
+    texts: TextPairs,
     train: Tokens,
     /// Rows of `train` with something to learn; the others' targets are cut off whole.
     used: Vec<usize>,
@@ -40,7 +40,7 @@ impl Write {
     /// # Errors
     /// A text cannot be encoded, or no training row has a target within the maximum length.
     pub fn new(
-        texts: Texts,
+        texts: TextPairs,
         train: &[Example],
         (eval_split, eval_examples): (String, Vec<Example>),
         eval_batch_size: usize,

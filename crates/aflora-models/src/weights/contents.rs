@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use tch::Kind;
 
-/// Where a tensor lies in a file.
+/// Where a tensor lies in a file, and how its elements are laid out there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct TensorEntry {
     /// Elements in each dimension.
     pub shape: Vec<i64>,
     /// Elements from one to the next in each dimension.
@@ -15,7 +15,7 @@ pub(super) struct Place {
     pub offset: usize,
 }
 
-impl Place {
+impl TensorEntry {
     /// Bytes from the first element to the end of the last; `None` if no machine has so many.
     pub(super) fn extent(&self) -> Option<usize> {
         if self.shape.contains(&0) {
@@ -33,8 +33,8 @@ impl Place {
 /// What a file holds.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    /// Where its tensors lie.
-    pub places: BTreeMap<String, Place>,
+    /// Where each of its tensors lies, by name.
+    pub tensors: BTreeMap<String, TensorEntry>,
     /// What else it has, by name, and what that is: numbers of a type that is not read, things
     /// that are no tensors. Nobody may need it.
     pub unread: BTreeMap<String, String>,

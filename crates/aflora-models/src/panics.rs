@@ -10,36 +10,36 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
-    static HELD: Cell<bool> = const { Cell::new(false) };
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `read` gives; in words, where it panics.
+/// What `read` gives; where it panics, an error that says that a reader gave up, and why.
 ///
 /// # Errors
-/// It panics.
-pub fn held<T>(read: impl FnOnce() -> T) -> Result<T, String> {
-    caught(read).map_err(|words| format!("its reader gave up: {words}"))
+/// `read` panics.
+pub fn catch_reading<T>(read: impl FnOnce() -> T) -> Result<T, String> {
+    catch(read).map_err(|words| format!("its reader gave up: {words}"))
 }
 
 /// What `work` gives; the panic's words, where it panics. What it was about to change must be
 /// dropped or read no more, so that half a change does no harm.
 ///
 /// # Errors
-/// It panics.
-pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+/// `work` panics.
+pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     // A panic that is caught should not be printed; all others as before.
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |about| {
-            if !HELD.get() {
+            if !CATCHING.get() {
                 before(about);
             }
         }));
     });
-    let outer = HELD.replace(true);
+    let outer = CATCHING.replace(true);
     let given = catch_unwind(AssertUnwindSafe(work));
-    HELD.set(outer);
+    CATCHING.set(outer);
     given.map_err(|panic| {
         let words = words(panic.as_ref());
         let words = without_stack(words).rsplit("value: Torch(\"").next().unwrap_or_default();
@@ -71,16 +71,16 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_with_its_words() {
-        assert_eq!(held(|| 1), Ok(1));
+        assert_eq!(catch_reading(|| 1), Ok(1));
         let nothing: Vec<i32> = Vec::new();
-        let error = held(|| nothing[3]).unwrap_err();
+        let error = catch_reading(|| nothing[3]).unwrap_err();
         assert!(error.contains("gave up: index out of bounds"), "{error}");
     }
 
     #[test]
     fn what_libtorch_says_comes_without_its_stack() {
         let [a, b] = [2, 3].map(|n| tch::Tensor::zeros([n], (tch::Kind::Float, tch::Device::Cpu)));
-        let error = caught(|| &a + &b).unwrap_err();
+        let error = catch(|| &a + &b).unwrap_err();
         assert!(error.starts_with("The size of tensor a"), "{error}");
         assert!(!error.contains("frame #"), "{error}");
     }

@@ -7,21 +7,21 @@ use aflora_record::Evaluation;
 use anyhow::{ensure, Result};
 use serde::{Deserialize, Serialize};
 
-/// The course of a run up to now.
+/// What the training loop has found up to now.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Course {
-    /// One an epoch.
+pub struct LoopState {
+    /// The evaluations so far, one for each completed epoch.
     pub evaluations: Vec<Evaluation>,
-    /// Which of them is the best.
+    /// The index of the best evaluation.
     pub best: Option<usize>,
     /// Seconds spent in training.
     pub training_seconds: f64,
-    /// What steps took.
+    /// How long steps took.
     pub clock: StepClock,
     /// Sum of the losses since the last that was recorded, bad steps left out.
     pub loss_sum: f64,
-    /// Steps in it, bad ones counted.
+    /// How many steps `loss_sum` spans, bad ones counted.
     pub steps_in_sum: u64,
     /// Bad steps up to the last recorded loss.
     pub skipped_before: u64,
@@ -38,7 +38,7 @@ pub struct Course {
     pub doubts: Vec<String>,
 }
 
-impl Course {
+impl LoopState {
     /// Whether a run can have found this at `position`: it may come out of a file.
     ///
     /// # Errors
@@ -108,9 +108,9 @@ impl Course {
     }
 }
 
-impl Default for Course {
+impl Default for LoopState {
     fn default() -> Self {
-        Course {
+        LoopState {
             evaluations: Vec::new(),
             best: None,
             training_seconds: 0.0,
@@ -200,7 +200,7 @@ mod tests {
     }
 
     /// Behind the seventh step of three epochs of three.
-    fn seven() -> (Course, Position) {
+    fn seven() -> (LoopState, Position) {
         let evaluation = |step| Evaluation {
             step,
             epoch: step as f64 / 3.0,
@@ -208,17 +208,17 @@ mod tests {
             loss: 0.5,
             seconds: 1.0,
         };
-        let mut course = Course {
+        let mut loop_state = LoopState {
             evaluations: vec![evaluation(3), evaluation(6)],
             best: Some(1),
             loss_sum: 0.5,
             steps_in_sum: 1,
             start: Some(0.7),
-            ..Course::default()
+            ..LoopState::default()
         };
         for _ in 0..7 {
-            course.clock.add(0.1);
-            course.curve.stands_still(0.5, 9);
+            loop_state.clock.add(0.1);
+            loop_state.curve.stands_still(0.5, 9);
         }
         let mut accounting = aflora_core::accounting::Accounting::new(5);
         (0..7).for_each(|_| accounting.step(5));
@@ -230,17 +230,17 @@ mod tests {
             groups: Vec::new(),
             counts: [].into(),
         };
-        (course, position)
+        (loop_state, position)
     }
 
     #[test]
-    fn a_course_with_numbers_that_no_run_has_is_refused() {
+    fn a_loop_state_with_numbers_that_no_run_has_is_refused() {
         let (good, position) = seven();
         good.check(&position, 3).unwrap();
-        let refused = |change: &dyn Fn(&mut Course), words: &str| {
-            let mut course = good.clone();
-            change(&mut course);
-            let error = course.check(&position, 3).unwrap_err().to_string();
+        let refused = |change: &dyn Fn(&mut LoopState), words: &str| {
+            let mut loop_state = good.clone();
+            change(&mut loop_state);
+            let error = loop_state.check(&position, 3).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         };
         refused(&|c| drop(c.evaluations.pop()), "position.step is 7, not 3 to 6");
@@ -255,7 +255,7 @@ mod tests {
         refused(&|c| c.curve.recorded = u64::MAX, "curve.recorded");
         let clock = |text: &str| {
             let clock: StepClock = serde_json::from_str(text).unwrap();
-            move |c: &mut Course| c.clock = clock.clone()
+            move |c: &mut LoopState| c.clock = clock.clone()
         };
         refused(&clock(r#"{"steps":8,"seconds":1,"sample":[],"k":0}"#), "clock.steps is 8");
         refused(&clock(r#"{"steps":7,"seconds":1,"sample":[],"k":63}"#), "clock.k is 63");
@@ -285,13 +285,13 @@ mod tests {
     #[test]
     fn a_rise_shows_against_the_first_step_however_few_losses_are_recorded() {
         let rose = |start: f64, losses: &[f64], dev: f64| {
-            let (mut course, _) = seven();
-            course.evaluations[1].loss = dev;
-            (course.start, course.curve) = (Some(start), LossTrend::default());
+            let (mut loop_state, _) = seven();
+            loop_state.evaluations[1].loss = dev;
+            (loop_state.start, loop_state.curve) = (Some(start), LossTrend::default());
             for &loss in losses {
-                let _ = course.curve.stands_still(loss, 50);
+                let _ = loop_state.curve.stands_still(loss, 50);
             }
-            (course.rose(), course.detour())
+            (loop_state.rose(), loop_state.detour())
         };
         assert_eq!(rose(5.6, &[1_168_948.0], 1_177_092.0), (true, Some(1_168_948.0)));
         assert!(rose(5.6, &[1_168_948.0], f64::NAN).0);
@@ -302,11 +302,11 @@ mod tests {
     }
 
     #[test]
-    fn a_course_comes_back_bit_for_bit() {
-        let course = Course { loss_sum: f64::from(0.1f32) / 3.0, ..Course::default() };
-        let text = serde_json::to_string(&course).unwrap();
-        let back: Course = serde_json::from_str(&text).unwrap();
+    fn a_loop_state_comes_back_bit_for_bit() {
+        let loop_state = LoopState { loss_sum: f64::from(0.1f32) / 3.0, ..LoopState::default() };
+        let text = serde_json::to_string(&loop_state).unwrap();
+        let back: LoopState = serde_json::from_str(&text).unwrap();
         assert!(back.last_loss.is_nan());
-        assert_eq!(back.loss_sum.to_bits(), course.loss_sum.to_bits());
+        assert_eq!(back.loss_sum.to_bits(), loop_state.loss_sum.to_bits());
     }
 }

@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 /// Where the numbered folders lie.
 const RUNS: &str = "runs";
 
-/// What errors call one.
+/// What errors call a run's folder.
 const FOLDER: &str = "the run folder";
 
-/// Where a run's files will be.
+/// Where a run's files will be, and what is there already.
 #[derive(Debug)]
-pub enum Place {
+pub enum RunLocation {
     /// A folder that is still to be made, or an empty one.
     New(PathBuf),
     /// The first number that is free when it is made.
@@ -33,12 +33,12 @@ pub enum Place {
     Finished(PathBuf, Box<Summary>),
 }
 
-impl Place {
-    /// The place of the run that `resolved` asks for. Nothing is made yet.
+impl RunLocation {
+    /// The location of the run that `resolved` asks for. Nothing is made yet.
     ///
     /// # Errors
     /// The folder that the user named holds something else, or another process writes it.
-    pub fn find(resolved: &mut Resolved) -> Result<Place> {
+    pub fn find(resolved: &mut Resolved) -> Result<RunLocation> {
         match resolved.run.run_dir.clone() {
             Some(path) => Self::named(&path, resolved),
             None => Self::numbered(resolved),
@@ -76,9 +76,9 @@ impl Place {
         Ok(false)
     }
 
-    fn named(path: &Path, resolved: &mut Resolved) -> Result<Place> {
+    fn named(path: &Path, resolved: &mut Resolved) -> Result<RunLocation> {
         if Self::check(path, resolved)? {
-            return Ok(Place::New(path.to_path_buf()));
+            return Ok(RunLocation::New(path.to_path_buf()));
         }
         check_unchanged(path)?;
         match finished(path)? {
@@ -89,14 +89,14 @@ impl Place {
                         checkpoint::discard(path);
                     }
                 }
-                Ok(Place::Finished(path.to_path_buf(), Box::new(summary)))
+                Ok(RunLocation::Finished(path.to_path_buf(), Box::new(summary)))
             }
-            None => Ok(Place::Begun(RunFolder::take(path)?)),
+            None => Ok(RunLocation::Begun(RunFolder::take(path)?)),
         }
     }
 
     /// The newest folder of that name is taken up again if it can be; else a new number.
-    fn numbered(resolved: &mut Resolved) -> Result<Place> {
+    fn numbered(resolved: &mut Resolved) -> Result<RunLocation> {
         check_makeable(FOLDER, Path::new(RUNS))?;
         let name = resolved.name();
         let exists = |n: &u32| candidate(&name, *n).exists();
@@ -105,11 +105,11 @@ impl Place {
             let mut same = || differences(&path, resolved).is_ok_and(|d| d.is_empty());
             if path.join(CONFIG).is_file() && !path.join(METRICS).exists() && same() {
                 if let Ok(Ok(lock)) = Lock::try_take(&path) {
-                    return Ok(Place::Begun(RunFolder::with(&path, lock)));
+                    return Ok(RunLocation::Begun(RunFolder::with(&path, lock)));
                 }
             }
         }
-        Ok(Place::Numbered(name))
+        Ok(RunLocation::Numbered(name))
     }
 
     /// The folder, made if it has to be, and locked.
@@ -122,12 +122,12 @@ impl Place {
                 .with_context(|| format!("{FOLDER} {} cannot be made", path.display()))
         };
         match self {
-            Place::Begun(folder) => Ok(folder),
-            Place::New(path) | Place::Finished(path, _) => {
+            RunLocation::Begun(folder) => Ok(folder),
+            RunLocation::New(path) | RunLocation::Finished(path, _) => {
                 make(&path)?;
                 RunFolder::take(&path)
             }
-            Place::Numbered(name) => {
+            RunLocation::Numbered(name) => {
                 make(Path::new(RUNS))?;
                 for number in 1.. {
                     let path = candidate(&name, number);
