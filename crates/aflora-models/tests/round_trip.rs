@@ -61,8 +61,8 @@ impl Tiny {
 
     fn answers<'a>(&self, names: &'a [&'a str]) -> OutputKind<'a> {
         match self.head {
-            Head::Score => OutputKind::Score,
-            Head::Classes(n) => OutputKind::Classes(&names[..n as usize]),
+            Head::Scores(n) => OutputKind::Scores(n as usize),
+            Head::Classes(n) => OutputKind::Classes(names[..n as usize].to_vec()),
             Head::Language => OutputKind::Text,
         }
     }
