@@ -14,7 +14,7 @@ use std::path::Path;
 type Build = fn(&Path, Head, &Options) -> Result<Box<dyn Backbone>>;
 
 /// A kind of model.
-struct Entry {
+struct ModelKind {
     /// The kind's name, which is the `model_type` of its config.json, and further ones of the same
     /// network; each with what the names of its classes in transformers begin with.
     types: &'static [(&'static str, &'static str)],
@@ -26,7 +26,7 @@ struct Entry {
     targets: &'static [&'static str],
 }
 
-impl Entry {
+impl ModelKind {
     fn name(&self) -> &'static str {
         self.types[0].0
     }
@@ -39,63 +39,68 @@ impl Entry {
 /// The linear layers of a block of BERT's names.
 const BERT_LAYERS: &[&str] = &["query", "key", "value", "intermediate.dense", "output.dense"];
 
-const KINDS: [Entry; 11] = [
-    Entry {
+const KINDS: [ModelKind; 11] = [
+    ModelKind {
         types: &[("albert", "Albert")],
         writes: None,
         build: albert::build,
         targets: &["query", "key", "value", "ffn", "ffn_output"],
     },
-    Entry {
+    ModelKind {
         types: &[("bart", "Bart")],
         writes: Some("ForConditionalGeneration"),
         build: bart::build,
         targets: &["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
     },
-    Entry { types: &[("bert", "Bert")], writes: None, build: bert::build, targets: BERT_LAYERS },
-    Entry {
+    ModelKind {
+        types: &[("bert", "Bert")],
+        writes: None,
+        build: bert::build,
+        targets: BERT_LAYERS,
+    },
+    ModelKind {
         types: &[("deberta-v2", "DebertaV2")],
         writes: None,
         build: deberta::build,
         targets: &["query_proj", "key_proj", "value_proj", "intermediate.dense", "output.dense"],
     },
-    Entry {
+    ModelKind {
         types: &[("distilbert", "DistilBert")],
         writes: None,
         build: distilbert::build,
         targets: &["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"],
     },
-    Entry {
+    ModelKind {
         types: &[("electra", "Electra")],
         writes: None,
         build: electra::build,
         targets: BERT_LAYERS,
     },
-    Entry {
+    ModelKind {
         types: &[("gpt2", "GPT2")],
         writes: Some("LMHeadModel"),
         build: gpt2::build,
         targets: &["c_attn", "c_proj", "c_fc"],
     },
-    Entry {
+    ModelKind {
         types: &[("gpt_neo", "GPTNeo")],
         writes: Some("ForCausalLM"),
         build: gpt_neo::build,
         targets: &["q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"],
     },
-    Entry {
+    ModelKind {
         types: &[("gptj", "GPTJ")],
         writes: Some("ForCausalLM"),
         build: gpt_j::build,
         targets: &["q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"],
     },
-    Entry {
+    ModelKind {
         types: &[("llama", "Llama")],
         writes: Some("ForCausalLM"),
         build: llama::build,
         targets: &["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"],
     },
-    Entry {
+    ModelKind {
         types: &[("roberta", "Roberta"), ("xlm-roberta", "XLMRoberta"), ("camembert", "Camembert")],
         writes: None,
         build: roberta::build,
@@ -105,13 +110,13 @@ const KINDS: [Entry; 11] = [
 
 /// The names of all kinds.
 pub fn kinds() -> Vec<&'static str> {
-    KINDS.iter().map(Entry::name).collect()
+    KINDS.iter().map(ModelKind::name).collect()
 }
 
 /// The kind `name`, which has such a head.
-fn entry(name: &str, head: Head) -> Result<&'static Entry> {
-    let known = |entries: &mut dyn Iterator<Item = &Entry>| {
-        entries.map(Entry::name).collect::<Vec<_>>().join(", ")
+fn entry(name: &str, head: Head) -> Result<&'static ModelKind> {
+    let known = |entries: &mut dyn Iterator<Item = &ModelKind>| {
+        entries.map(ModelKind::name).collect::<Vec<_>>().join(", ")
     };
     let Some(entry) = KINDS.iter().find(|entry| entry.name() == name) else {
         let known = known(&mut KINDS.iter());
@@ -142,7 +147,7 @@ pub struct Usual {
 }
 
 /// The entry of a `model_type`, and how the names of its classes begin.
-fn of_type(model_type: &str) -> Option<(&'static Entry, &'static str)> {
+fn of_type(model_type: &str) -> Option<(&'static ModelKind, &'static str)> {
     KINDS.iter().find_map(|entry| {
         let (_, class) = entry.types.iter().find(|(name, _)| *name == model_type)?;
         Some((entry, *class))

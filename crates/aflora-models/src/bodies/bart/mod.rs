@@ -22,7 +22,7 @@ use crate::{Error, Result};
 use aflora_core::Checkpoints;
 use config::BartConfig;
 use head::{EndOfText, NextToken};
-use network::{of_source, of_target, Network};
+use network::{of_source, of_target, BartBody};
 use std::path::Path;
 use tch::Tensor;
 
@@ -60,7 +60,7 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
     };
     let mut vs = options.var_store();
     let ((network, output_head), linears) = scope::build(&mut vs, |root| {
-        let network = Network::new(&root, &config);
+        let network = BartBody::new(&root, &config);
         let output_head = match (head.labels(), end) {
             (Some(labels), Some(end)) => {
                 OutputHead::Labels(EndOfText::new(&root, &config, labels, [start, end]))
@@ -90,7 +90,7 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
 #[derive(Debug)]
 struct Bart {
     frame: Frame,
-    network: Network,
+    network: BartBody,
     output_head: OutputHead,
     tokens: SpecialTokens,
 }

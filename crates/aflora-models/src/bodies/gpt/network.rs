@@ -2,7 +2,7 @@
 
 use super::sizes::Sizes;
 use crate::backbone::Backbone;
-use crate::bodies::decoder::{self, DecoderBlock, DecoderSpec, LmHead, Network};
+use crate::bodies::decoder::{self, DecoderBlock, DecoderBody, DecoderSpec, LmHead};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::nn::linear::dropout;
@@ -74,7 +74,7 @@ struct Gpt {
     dropout: f64,
 }
 
-impl Network for Gpt {
+impl DecoderBody for Gpt {
     fn embed(&self, ids: &Tensor, positions: &Tensor, train: bool) -> Tensor {
         let mut x = self.words.forward(ids);
         if let Some(table) = &self.positions {

@@ -7,7 +7,7 @@
 mod config;
 
 use crate::backbone::Backbone;
-use crate::bodies::decoder::{self, DecoderBlock, DecoderSpec, LmHead, Network};
+use crate::bodies::decoder::{self, DecoderBlock, DecoderBody, DecoderSpec, LmHead};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::nn::attention::{split_heads, Attention, ForwardContext, KeyValues};
@@ -64,7 +64,7 @@ impl Llama {
     }
 }
 
-impl Network for Llama {
+impl DecoderBody for Llama {
     fn embed(&self, ids: &Tensor, _positions: &Tensor, _train: bool) -> Tensor {
         self.embeddings.forward(ids)
     }
