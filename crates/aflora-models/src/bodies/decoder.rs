@@ -17,7 +17,6 @@ use crate::nn::chain::chain;
 use crate::nn::scope::{self, Scope};
 use crate::options::Options;
 use crate::{Error, Result};
-use std::path::Path;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
 use tch_facade::nn;
@@ -60,10 +59,10 @@ pub(crate) enum LmHead {
     Untied { bias: bool },
 }
 
-/// Builds the decoder of the config.json `file`, at `path`, whose body `network` makes. Weights
+/// Builds the decoder of the config.json `file` whose body `network` makes. Weights
 /// are zero until loaded or initialised.
 pub(crate) fn build<N: DecoderBody + 'static>(
-    (path, file): (&Path, &ConfigFile),
+    file: &ConfigFile,
     head: Head,
     options: &Options,
     spec: DecoderSpec,
@@ -73,7 +72,7 @@ pub(crate) fn build<N: DecoderBody + 'static>(
     let pad = Some(file.integer("pad_token_id", -1)?).filter(|&pad| pad >= 0);
     let writes = head == Head::Language;
     let tokens = match writes {
-        true => SpecialTokens::read(path, file.keys(), vocab_size, false)?,
+        true => SpecialTokens::read(file.path(), file.keys(), vocab_size, false)?,
         false => SpecialTokens::default(),
     };
     let tied = match lm_head {

@@ -23,7 +23,6 @@ use aflora_core::Checkpoints;
 use config::BartConfig;
 use head::{EndOfText, NextToken};
 use network::{of_source, of_target, BartBody};
-use std::path::Path;
 use tch::Tensor;
 
 /// Keys that transformers reads as others.
@@ -40,7 +39,7 @@ const TIED: [&[Tied]; 2] =
     [&[("model.shared.weight", WORDS)], &[("model.shared.weight", WORDS.split_at(2).0)]];
 
 /// BART from its `config.json`. Weights are zero until loaded or initialised.
-pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     if options.checkpointing {
         return Err(Error::Unbuilt(
             "gradient checkpointing is not built for `bart`, whose blocks are no chain: its \
@@ -48,9 +47,9 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
                 .into(),
         ));
     }
-    let file = ConfigFile::read(path, "bart", &["bart"])?.rename(ALIASES);
+    let file = file.rename(ALIASES);
     let config = BartConfig::read(&file)?;
-    let tokens = SpecialTokens::read(path, file.keys(), config.vocab_size, true)?;
+    let tokens = SpecialTokens::read(file.path(), file.keys(), config.vocab_size, true)?;
     let Some(start) = tokens.decoder_start else {
         return Err(file.problem("`decoder_start_token_id` is missing".into()));
     };

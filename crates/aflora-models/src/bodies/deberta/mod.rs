@@ -14,6 +14,7 @@ mod position;
 
 use crate::backbone::{About, Backbone, Forward, Frame};
 use crate::batch::Batch;
+use crate::config_file::ConfigFile;
 use crate::heads::dense::DenseHead;
 use crate::heads::Head;
 use crate::nn::scope::{self, Scope};
@@ -22,11 +23,10 @@ use crate::{Error, Result};
 use config::DebertaConfig;
 use embeddings::Embeddings;
 use encoder::Encoder;
-use std::path::Path;
 
 /// DeBERTa-v2 or v3 from its `config.json`. Weights are zero until loaded or initialised.
-pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
-    let config = DebertaConfig::read(path)?;
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let config = DebertaConfig::read(&file)?;
     let labels = head.labels().ok_or_else(Error::does_not_write)?;
     let mut vs = options.var_store();
     let (network, linears) = scope::build(&mut vs, |root| DebertaBody::new(&root, &config, labels));
