@@ -5,7 +5,7 @@
 
 use super::choice::{DeviceChoice, Precision};
 use super::every::Every;
-use super::layers::{core_problem, Group};
+use super::layers::{core_problem, SettingsGroup};
 use super::schema::{self, MOST};
 use aflora_core::optim::LrSchedule;
 use aflora_core::TunerConfig;
@@ -155,7 +155,7 @@ impl RunSettings {
     }
 }
 
-impl Group for RunSettings {
+impl SettingsGroup for RunSettings {
     fn problems(&self) -> Vec<(String, String)> {
         static KEYS: LazyLock<Vec<schema::Key>> = LazyLock::new(schema::of::<RunSettings>);
         let mut problems = schema::out_of_range(&KEYS, self);

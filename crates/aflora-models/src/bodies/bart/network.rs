@@ -13,7 +13,7 @@ use tch_facade::nn::{self, Module};
 const FIRST_POSITION: i64 = 2;
 
 #[derive(Debug)]
-pub(super) struct Network {
+pub(super) struct BartBody {
     shared: nn::Embedding,
     encoder_input: Input,
     encoder: Vec<EncoderLayer>,
@@ -56,7 +56,7 @@ impl Input {
     }
 }
 
-impl Network {
+impl BartBody {
     pub fn new(root: &Scope, config: &BartConfig) -> Self {
         let model = root / "model";
         let (encoder, decoder) = (&model / "encoder", &model / "decoder");
@@ -64,7 +64,7 @@ impl Network {
         let encoder_layer = |i: i64| EncoderLayer::new(&lower / i, config.encoder, config);
         let decoder_layer = |i: i64| DecoderLayer::new(&upper / i, config.decoder, config);
         let shared = model.embedding("shared", config.vocab_size, config.hidden);
-        Network {
+        BartBody {
             encoder_input: Input::new(&encoder, &shared, config),
             encoder: (0..config.encoder.layers).map(encoder_layer).collect(),
             decoder_input: Input::new(&decoder, &shared, config),
