@@ -2,7 +2,7 @@
 
 use crate::backbone::{Backbone, Forward};
 use crate::batch::Batch;
-use crate::generate::{self, GenerationConfig};
+use crate::generate::{self, GenerationConfig, TextGenerator};
 use crate::targets::Targets;
 use crate::weights::in_module;
 use crate::{Error, Result};
@@ -125,11 +125,18 @@ impl AdaptedModel {
     /// # Errors
     /// The model does not write, or its positions do not suffice.
     pub fn write(&self, batch: &Batch, config: &GenerationConfig) -> Result<Vec<Vec<i64>>> {
+        generate::write(self.writer()?, batch, config)
+    }
+
+    /// What writes, with the adapters as they are after training.
+    ///
+    /// # Errors
+    /// The model does not write.
+    pub fn writer(&self) -> Result<&dyn TextGenerator> {
         for adapter in &self.adapters {
             lock(adapter).set_training(false);
         }
-        let generator = self.backbone.text_generator().ok_or_else(Error::does_not_write)?;
-        generate::write(generator, batch, config)
+        self.backbone.text_generator().ok_or_else(Error::does_not_write)
     }
 
     /// The backbone.

@@ -4,6 +4,7 @@
 //! sequence-to-sequence models), rust-bert with the model's own type; neither needs to know of adapters.
 
 use crate::adapted::AdaptedModel;
+use crate::generate::{write_config, GenerationSettings};
 use crate::registry::class_in_transformers;
 use crate::written::{write_safetensors, write_whole};
 use crate::{companions, json, Error, Result};
@@ -14,14 +15,14 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// What a model answers with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum OutputKind<'a> {
     /// One of these classes.
     Classes(Vec<&'a str>),
     /// So many scores.
     Scores(usize),
-    /// Text.
-    Text,
+    /// Text, written so.
+    Text(GenerationSettings),
 }
 
 /// Keys of a config.json that tell of the folder it came from: the version that wrote that one,
@@ -29,7 +30,7 @@ pub enum OutputKind<'a> {
 const NOT_COPIED: [&str; 3] = ["transformers_version", "_name_or_path", "auto_map"];
 
 /// Writes `model`, of the kind `kind` and made of the files in `source`, to `folder`, in single
-/// precision, with its tokenizer, its generation settings and its licence.
+/// precision, with its tokenizer, its licence, and how it writes.
 ///
 /// # Errors
 /// The source's config.json cannot be read, or the folder cannot be written. The folder appears
@@ -43,16 +44,16 @@ pub fn save(
 ) -> Result<()> {
     let config = source.join("config.json");
     let mut keys = json::read_object(&config, "a Hugging Face config.json")?;
-    match answers {
+    match &answers {
         OutputKind::Classes(names) => {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             describe_labels(&mut keys, &names, "single_label_classification");
         }
         OutputKind::Scores(n) => {
-            let names: Vec<String> = (0..n).map(|i| format!("LABEL_{i}")).collect();
+            let names: Vec<String> = (0..*n).map(|i| format!("LABEL_{i}")).collect();
             describe_labels(&mut keys, &names, "regression");
         }
-        OutputKind::Text => {}
+        OutputKind::Text(_) => {}
     }
     keys.retain(|key, _| !NOT_COPIED.contains(&key.as_str()));
     // Without it nobody knows what the folder holds.
@@ -81,7 +82,13 @@ pub fn save(
         let path = folder.join("config.json");
         fs::write(&path, json::to_text(&keys) + "\n").map_err(Error::io(&path))?;
         write_safetensors(&folder.join("model.safetensors"), weights)?;
-        companions::copy_all(source, folder)
+        companions::copy_all(source, folder)?;
+        match (answers, model.backbone().text_generator()) {
+            (OutputKind::Text(settings), Some(writer)) => {
+                write_config(source, &settings, writer.tokens(), folder)
+            }
+            _ => Ok(()),
+        }
     })
 }
 

@@ -4,6 +4,7 @@
 mod common;
 
 use aflora_core::adapter::{LoraConfig, MethodConfig};
+use aflora_models::generate::GenerationSettings;
 use aflora_models::merged::{self, OutputKind};
 use aflora_models::weights::{self, LoadReport};
 use aflora_models::{build, shapes_only, Backbone, Head, Pattern};
@@ -158,7 +159,14 @@ fn a_merged_model_whose_tables_are_said_to_be_apart_has_them_all() {
     let method = MethodConfig::Lora(LoraConfig::default());
     let model = trained(&method, model, Pattern::Regex(".*".into()));
     let merged = folder.path().join("merged");
-    merged::save(&model, "bart", folder.path(), &merged, OutputKind::Text).unwrap();
+    merged::save(
+        &model,
+        "bart",
+        folder.path(),
+        &merged,
+        OutputKind::Text(GenerationSettings::default()),
+    )
+    .unwrap();
     let stored = weights::read_tensors(&merged.join("model.safetensors")).unwrap();
     let table = |name: &str| &stored[name];
     let shared = table("model.shared.weight");

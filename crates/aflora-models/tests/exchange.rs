@@ -4,6 +4,7 @@ mod common;
 
 use aflora_core::adapter::{normal, LoraConfig, MethodConfig};
 use aflora_models::adapter_folder::{self, AdapterFolder};
+use aflora_models::generate::GenerationSettings;
 use aflora_models::{AdaptedModel, Head, Pattern, Targets};
 use common::adapters::{self, describe, methods};
 use common::{batch, bert, cpu, fixture, relative, tensors, writers};
@@ -98,6 +99,7 @@ fn any_adapter_exports_as_plain_lora() {
             &config,
             Some("tiny".into()),
             &fixture("bert_classes"),
+            &GenerationSettings::default(),
             &folder,
         );
         if !config.build().unwrap().adapts() {
@@ -141,7 +143,15 @@ fn a_layer_of_rank_0_is_saved_exported_and_opened_again() {
     let method = config.description().method.clone();
     adapter_folder::save(&model, &folder, &describe(&method, &model)).unwrap();
     assert_eq!(logits(&opened(&folder).unwrap()), expected);
-    adapter_folder::export(&model, &method, None, &fixture("bert_classes"), &folder).unwrap();
+    adapter_folder::export(
+        &model,
+        &method,
+        None,
+        &fixture("bert_classes"),
+        &GenerationSettings::default(),
+        &folder,
+    )
+    .unwrap();
     assert!(relative(&logits(&opened(&folder).unwrap()), &expected) < 1e-5);
 }
 
@@ -346,6 +356,7 @@ fn peft_opens_our_folders_and_gives_our_logits() {
                     config,
                     Some("tiny".into()),
                     &fixture("bert_classes"),
+                    &GenerationSettings::default(),
                     &folder,
                 )
                 .unwrap();

@@ -3,12 +3,16 @@
 
 mod common;
 
-use aflora_models::generate::{write, EarlyStopping, GenerationSettings, ModelSettings};
+use aflora_models::generate::{
+    write, write_each, EarlyStopping, GenerationConfig, GenerationSettings, ModelSettings,
+    TextGenerator,
+};
 use aflora_models::{weights, Backbone, Batch, Head, Result};
 use common::log::logged;
 use common::writers::batch;
 use common::{cpu, fixture, tensors};
 use serde_json::{json, Value};
+use std::ops::ControlFlow;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
@@ -85,7 +89,7 @@ fn the_task_s_settings_come_first_and_then_the_model_s() {
 #[test]
 fn what_a_generation_config_asks_for_and_is_not_built_is_said() {
     let asks = json!({
-        "do_sample": true, "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.2, "max_length": 4096,
+        "do_sample": true, "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.2, "max_length": 4096, "top_k": -1,
         "encoder_no_repeat_ngram_size": 0, "bad_words_ids": null, "guidance_scale": 1.0,
         "suppress_tokens": (0..99).collect::<Vec<i32>>(), "transformers_version": "5.24.0",
     });
@@ -97,11 +101,17 @@ fn what_a_generation_config_asks_for_and_is_not_built_is_said() {
             said = ModelSettings::read(&config, false).unwrap();
         }
     });
-    assert_eq!(said.settings, GenerationSettings::default());
+    let expected = GenerationSettings {
+        repetition_penalty: Some(1.2),
+        temperature: Some(0.6),
+        top_p: Some(0.9),
+        ..Default::default()
+    };
+    assert_eq!(said.settings, expected);
     assert_eq!((said.not_built.len(), words.matches(" WARN ").count()), (4, 4), "{words}");
     for expected in [
-        "generation_config.json: `do_sample` is true; texts are not sampled",
-        "`repetition_penalty` is 1.2; this is not built",
+        "generation_config.json: `do_sample` is true; tokens are only drawn where task.generation",
+        "`top_k` is -1, which cannot be: it is left out",
         "`suppress_tokens` is [0,1,2",
         "`max_length` is 4096, which counts the prompt as well",
     ] {
@@ -191,5 +201,105 @@ fn a_setting_out_of_its_range_is_told_with_its_file() {
         let words = error.to_string();
         assert!(words.contains("generation_config.json: "), "{words}");
         assert!(words.contains(expected), "missing: {expected}\n{words}");
+    }
+}
+
+/// The model of `writers/llama`, and what it reads there.
+fn llama(read: impl FnOnce(&dyn TextGenerator, Batch)) {
+    let place = folder("llama", &json!({}), &Value::Null);
+    let model = build("llama", place.path()).unwrap();
+    weights::load(model.as_ref(), place.path()).unwrap();
+    let given = batch(&tensors("writers/llama/io.safetensors"), "left");
+    read(model.text_generator().unwrap(), Batch { left_padded: true, ..given });
+}
+
+fn sampling() -> GenerationConfig {
+    GenerationConfig { max_new_tokens: 12, do_sample: true, seed: 3, ..Default::default() }
+}
+
+fn go_on(_: usize, _: i64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+#[test]
+fn from_the_likeliest_token_alone_the_greedy_text_is_drawn() {
+    llama(|generator, given| {
+        let greedy = GenerationConfig { do_sample: false, ..sampling() };
+        let one = GenerationConfig { top_k: 1, ..sampling() };
+        let found = write(generator, &given, &one).unwrap();
+        assert_eq!(found, write(generator, &given, &greedy).unwrap());
+        assert_ne!(found, write(generator, &given, &sampling()).unwrap());
+    });
+}
+
+#[test]
+fn a_drawn_text_goes_by_its_number_and_not_by_its_batch() {
+    llama(|generator, given| {
+        let numbers: Vec<u64> = (0..given.input_ids.size()[0] as u64).map(|n| n + 40).collect();
+        let all = write_each(generator, &given, &sampling(), &numbers, &mut go_on).unwrap();
+        for (row, number) in numbers.iter().enumerate() {
+            let rows = |tensor: &Tensor| tensor.narrow(0, row as i64, 1);
+            let (ids, mask) = (rows(&given.input_ids), rows(&given.attention_mask));
+            let alone = Batch { left_padded: true, ..Batch::new(ids, mask) };
+            let found = write_each(generator, &alone, &sampling(), &[*number], &mut go_on).unwrap();
+            assert_eq!(found[0], all[row], "{row}");
+        }
+        let other = GenerationConfig { seed: 4, ..sampling() };
+        assert_ne!(all, write_each(generator, &given, &other, &numbers, &mut go_on).unwrap());
+    });
+}
+
+#[test]
+fn every_token_is_told_as_it_comes_and_the_search_can_be_ended() {
+    llama(|generator, given| {
+        let mut told = vec![Vec::new(); given.input_ids.size()[0] as usize];
+        let numbers: Vec<u64> = (0..told.len() as u64).collect();
+        let greedy = GenerationConfig { max_new_tokens: 24, ..Default::default() };
+        let texts = write_each(generator, &given, &greedy, &numbers, &mut |text, token| {
+            told[text].push(token);
+            ControlFlow::Continue(())
+        });
+        let texts = texts.unwrap();
+        assert_eq!(told, texts);
+        assert!(texts.iter().any(|text| text.len() < 24), "one ends by itself");
+
+        let mut steps = 0;
+        let begun = write_each(generator, &given, &greedy, &numbers, &mut |_, _| {
+            steps += 1;
+            if steps > 2 * told.len() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        for (begun, whole) in begun.unwrap().iter().zip(&texts) {
+            assert!(begun.len() <= 3 && whole.starts_with(begun), "{begun:?} {whole:?}");
+        }
+    });
+}
+
+#[test]
+fn settings_of_sampling_are_checked_and_come_from_the_model_only_where_a_task_draws() {
+    let model = GenerationSettings {
+        num_beams: Some(4),
+        do_sample: Some(true),
+        temperature: Some(0.6),
+        top_k: Some(7),
+        ..Default::default()
+    };
+    let searched = GenerationSettings::default().over(&model);
+    assert_eq!((searched.do_sample, searched.num_beams), (false, 4));
+    let drawn = GenerationSettings { do_sample: Some(true), ..Default::default() }.over(&model);
+    assert_eq!((drawn.num_beams, drawn.temperature, drawn.top_k), (1, 0.6, 7));
+    assert!(drawn.validate().is_ok());
+    for (wrong, field) in [
+        (GenerationConfig { temperature: 0.0, ..sampling() }, "temperature"),
+        (GenerationConfig { top_p: 1.5, ..sampling() }, "top_p"),
+        (GenerationConfig { min_p: -0.1, ..sampling() }, "min_p"),
+        (GenerationConfig { repetition_penalty: 0.0, ..sampling() }, "repetition_penalty"),
+        (GenerationConfig { num_beams: 2, ..sampling() }, "num_beams"),
+    ] {
+        let error = wrong.validate().unwrap_err().to_string();
+        assert!(error.contains(field), "{error}");
     }
 }

@@ -5,6 +5,7 @@ mod common;
 
 use aflora_core::adapter::MethodConfig;
 use aflora_models::adapter_folder::{self, AdapterFolder};
+use aflora_models::generate::GenerationSettings;
 use aflora_models::merged::{self, OutputKind};
 use aflora_models::{build, kinds, weights, Backbone, Head, Pattern};
 use common::adapters::{describe, methods, trained};
@@ -26,7 +27,7 @@ fn answers<'a>(head: Head, names: &'a [&'a str]) -> OutputKind<'a> {
     match head {
         Head::Scores(n) => OutputKind::Scores(n as usize),
         Head::Classes(n) => OutputKind::Classes(names[..n as usize].to_vec()),
-        Head::Language => OutputKind::Text,
+        Head::Language => OutputKind::Text(GenerationSettings::default()),
     }
 }
 
@@ -57,7 +58,15 @@ fn goes_round(tiny: &Tiny, method: &MethodConfig, place: &Path) {
 
     if method.build().unwrap().adapts() {
         let folder = place.join("exported");
-        adapter_folder::export(&model, method, None, &tiny.path(), &folder).unwrap();
+        adapter_folder::export(
+            &model,
+            method,
+            None,
+            &tiny.path(),
+            &GenerationSettings::default(),
+            &folder,
+        )
+        .unwrap();
         same(opened(&folder), "exported");
     }
 }

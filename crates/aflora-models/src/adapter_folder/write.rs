@@ -3,6 +3,7 @@
 use super::names::{key, ROOT, WEIGHTS};
 use super::peft::{self, BaseModel, Description, TaskType};
 use crate::adapted::AdaptedModel;
+use crate::generate::{write_config, GenerationSettings};
 use crate::written::{write_safetensors, write_whole};
 use crate::{companions, Error, Result};
 use aflora_core::adapter::{AdapterTensor, LoraConfig, LowRank, MethodConfig};
@@ -96,7 +97,8 @@ pub fn save(model: &AdaptedModel, folder: &Path, description: &Description) -> R
 
 /// Writes the adapters of `model`, which are of `method`, to `folder` so that PEFT opens them: as
 /// plain LoRA, with every vector, gate and scale folded into A and B, or, where they are none, as
-/// PEFT has the method. The tokenizer goes with them, from the model's own folder `source`.
+/// PEFT has the method. The tokenizer goes with them, from the model's own folder `source`, and how
+/// it writes, where it does.
 ///
 /// # Errors
 /// The model has no adapters, they are neither, or the folder cannot be written.
@@ -105,6 +107,7 @@ pub fn export(
     method: &MethodConfig,
     base_model: Option<BaseModel>,
     source: &Path,
+    generation: &GenerationSettings,
     folder: &Path,
 ) -> Result<()> {
     let pair = |adapter: &dyn Adapter| Some((adapter.site().name.clone(), adapter.low_rank()?));
@@ -133,7 +136,11 @@ pub fn export(
     };
     write_whole(folder, |folder| {
         content.write(folder)?;
-        companions::copy_tokenizer(source, folder)
+        companions::copy_tokenizer(source, folder)?;
+        match model.backbone().text_generator() {
+            Some(writer) => write_config(source, generation, writer.tokens(), folder),
+            None => Ok(()),
+        }
     })
 }
 

@@ -1,13 +1,15 @@
 //! Greedy and beam search, with the choices of transformers: which candidates run on, which
-//! finished texts are kept, when to stop.
+//! finished texts are kept, when to stop. With one beam a token may also be drawn (`sample`).
 //!
 //! Scores and caches stay on the device; of each step only the best candidates, a few numbers a
 //! text, come to the host. A text that is done leaves the batch.
 
 use super::rules::Rules;
+use super::sample::{filtered, Dice};
 use super::{EarlyStopping, GenerationConfig, SpecialTokens, TextGenerator};
 use crate::batch::Batch;
 use crate::{Error, Result};
+use std::ops::ControlFlow;
 use tch::{Device, Kind, Tensor};
 
 /// Writes on after each text of `batch`; gives the new tokens, without the end token.
@@ -18,6 +20,24 @@ pub fn write(
     generator: &dyn TextGenerator,
     batch: &Batch,
     config: &GenerationConfig,
+) -> Result<Vec<Vec<i64>>> {
+    let numbers: Vec<u64> = (0..batch.input_ids.size()[0] as u64).collect();
+    write_each(generator, batch, config, &numbers, &mut |_, _| ControlFlow::Continue(()))
+}
+
+/// [`write()`], of texts with these `numbers`, by which they have their share of chance where tokens
+/// are drawn. With one beam `each` is told every token as it is written, with its text's place in the
+/// batch, but for the end token; it may end the whole search, whose texts are then as far as they
+/// came.
+///
+/// # Errors
+/// As there; or the scores to draw by are no numbers.
+pub fn write_each(
+    generator: &dyn TextGenerator,
+    batch: &Batch,
+    config: &GenerationConfig,
+    numbers: &[u64],
+    each: &mut dyn FnMut(usize, i64) -> ControlFlow<()>,
 ) -> Result<Vec<Vec<i64>>> {
     config.validate()?;
     let _no_grad = tch::no_grad_guard();
@@ -33,11 +53,21 @@ pub fn write(
         )));
     }
     let rules = Rules { config, tokens };
-    let mut texts: Vec<Search> = prompts.into_iter().map(Search::new).collect();
-    for written in 0..config.max_new_tokens {
-        let open = texts.iter().filter(|text| !text.done);
-        let history: Vec<&[i64]> =
-            open.flat_map(|text| text.running.iter().map(|beam| beam.tokens.as_slice())).collect();
+    if numbers.len() != prompts.len() {
+        let (texts, numbers) = (prompts.len(), numbers.len());
+        return Err(Error::Generation(format!("{numbers} numbers of {texts} texts")));
+    }
+    let mut dice = config.do_sample.then(|| Dice::new(config.seed, numbers.iter().copied()));
+    let padding = padding(batch)?;
+    let mut texts: Vec<Search> = prompts.into_iter().zip(padding).map(Search::new).collect();
+    'steps: for written in 0..config.max_new_tokens {
+        let open: Vec<usize> = (0..texts.len()).filter(|&text| !texts[text].done).collect();
+        let running = || {
+            let open = open.iter().map(|&text| &texts[text]);
+            open.flat_map(|text| text.running.iter().map(|beam| (beam, text.padding)))
+        };
+        let history: Vec<&[i64]> = running().map(|(beam, _)| beam.tokens.as_slice()).collect();
+        let padding: Vec<usize> = running().map(|(_, padding)| padding).collect();
         if history.is_empty() {
             break;
         }
@@ -45,27 +75,59 @@ pub fn write(
             let last: Vec<i64> = history.iter().filter_map(|h| h.last().copied()).collect();
             logits = state.step(&Tensor::from_slice(&last).to_device(device))?;
         }
-        let scores = rules.apply(logits.log_softmax(1, Kind::Float), &history, written);
-        let keep = (kept(config, tokens) as i64).min(vocabulary);
-        let (best, ids) = scores.topk(keep, 1, true, true);
-        // One copy each; a table would else be fetched row by row.
-        let best = Vec::<Vec<f32>>::try_from(best.to_device(Device::Cpu))?;
-        let ids = Vec::<Vec<i64>>::try_from(ids.to_device(Device::Cpu))?;
+        // As in transformers: only beams are scored by what they add up, log-probabilities.
+        let scores = match config.num_beams {
+            1 => logits.to_kind(Kind::Float),
+            _ => logits.log_softmax(1, Kind::Float),
+        };
+        let scores = rules.apply(scores, &history, &padding, written);
+        let (best, ids) = match &mut dice {
+            Some(dice) => {
+                let drawn = dice.draw(&filtered(scores, config), open.iter().copied())?;
+                (vec![vec![0.0]; drawn.len()], drawn.into_iter().map(|id| vec![id]).collect())
+            }
+            None => {
+                let keep = (kept(config, tokens) as i64).min(vocabulary);
+                let (best, ids) = scores.topk(keep, 1, true, true);
+                // One copy each; a table would else be fetched row by row.
+                let best = Vec::<Vec<f32>>::try_from(best.to_device(Device::Cpu))?;
+                (best, Vec::<Vec<i64>>::try_from(ids.to_device(Device::Cpu))?)
+            }
+        };
 
         // Rows of the batch for the beams that run on.
         let (mut row, mut rows) = (0, Vec::new());
-        for text in texts.iter_mut().filter(|text| !text.done) {
+        for &place in &open {
+            let text = &mut texts[place];
             let first = row;
             row += text.running.len();
             let parents =
                 text.advance(&best[first..row], &ids[first..row], written, config, tokens);
             rows.extend(parents.into_iter().map(|parent| (first + parent) as i64));
         }
+        if config.num_beams == 1 {
+            let came = open.iter().zip(&ids).map(|(&text, ids)| (text, ids[0]));
+            for (text, id) in came.filter(|(_, id)| !tokens.eos.contains(id)) {
+                if each(text, id).is_break() {
+                    break 'steps;
+                }
+            }
+        }
         if !rows.iter().copied().eq(0..row as i64) {
             state.select(&Tensor::from_slice(&rows).to_device(device));
         }
     }
     Ok(texts.into_iter().map(|text| text.best(&tokens.eos)).collect())
+}
+
+/// The tokens before each text that only fill up the batch.
+fn padding(batch: &Batch) -> Result<Vec<usize>> {
+    if batch.decoder_input_ids.is_some() {
+        return Ok(vec![0; batch.input_ids.size()[0] as usize]);
+    }
+    let mask = batch.attention_mask.to_kind(Kind::Int64).to_device(Device::Cpu);
+    let mask = Vec::<Vec<i64>>::try_from(mask)?;
+    Ok(mask.iter().map(|row| row.iter().take_while(|&&seen| seen == 0).count()).collect())
 }
 
 /// Candidates a step: enough that as many beams run on even if every one could end.
@@ -88,6 +150,8 @@ struct Beam {
 #[derive(Debug)]
 struct Search {
     prompt: usize,
+    /// Tokens of the prompt that fill up the batch.
+    padding: usize,
     running: Vec<Beam>,
     /// The best finished ones, best first.
     finished: Vec<Beam>,
@@ -95,10 +159,10 @@ struct Search {
 }
 
 impl Search {
-    fn new(prompt: Vec<i64>) -> Self {
+    fn new((prompt, padding): (Vec<i64>, usize)) -> Self {
         let length = prompt.len();
         let running = vec![Beam { tokens: prompt, score: 0.0 }];
-        Search { prompt: length, running, finished: Vec::new(), done: false }
+        Search { prompt: length, padding, running, finished: Vec::new(), done: false }
     }
 
     /// One step from the best candidates of every running beam; gives the parent of each beam

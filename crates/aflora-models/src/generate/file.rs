@@ -1,17 +1,20 @@
 //! What a model's files say of how it writes: its generation_config.json, or its config.json where
 //! there is none, as transformers has it.
 
+use super::settings::FOR_SAMPLING;
 use super::{EarlyStopping, GenerationSettings, SpecialTokens, GENERATION_CONFIG};
 use crate::{json, said, Error, Result};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// Settings that change what is written and are not built, each with the number that changes
-/// nothing; null, false and an empty list never do. What only matters to sampling is not among
-/// them: `do_sample` is.
-const NOT_BUILT: [(&str, Option<f64>); 17] = [
+/// nothing; null, false and an empty list never do.
+const NOT_BUILT: [(&str, Option<f64>); 20] = [
     ("do_sample", None),
-    ("repetition_penalty", Some(1.0)),
+    ("typical_p", Some(1.0)),
+    ("top_h", None),
+    ("epsilon_cutoff", Some(0.0)),
+    ("eta_cutoff", Some(0.0)),
     ("encoder_repetition_penalty", Some(1.0)),
     ("encoder_no_repeat_ngram_size", Some(0.0)),
     ("num_beam_groups", Some(1.0)),
@@ -63,8 +66,11 @@ impl ModelSettings {
                 }
             },
             no_repeat_ngram_size: source.get("no_repeat_ngram_size")?,
+            repetition_penalty: source.get("repetition_penalty")?,
+            ..GenerationSettings::default()
         };
         let mut not_built = source.not_built();
+        source.sampling(&mut settings, &mut not_built);
         // They count what stands before the new tokens, too: one token in an encoder-decoder, the
         // prompt of a mere decoder, where they say nothing of the new tokens' number.
         for (name, new) in [
@@ -120,6 +126,11 @@ impl GenerationFile {
         Ok(GenerationFile { path, keys })
     }
 
+    /// The value of a key, null without it.
+    pub(super) fn key(&self, key: &str) -> Value {
+        self.keys.get(key).cloned().unwrap_or_default()
+    }
+
     pub(super) fn problem(&self, problem: String) -> Error {
         Error::Config { path: self.path.clone(), problem }
     }
@@ -129,6 +140,25 @@ impl GenerationFile {
             None | Some(Value::Null) => Ok(None),
             Some(value) => serde_json::from_value(value.clone())
                 .map_err(|e| self.problem(format!("`{key}` is {value}: {e}"))),
+        }
+    }
+
+    /// What counts where tokens are drawn. A file often has what it does not mean (a temperature of
+    /// 0 for none at all): such a value is left out and told.
+    fn sampling(&self, settings: &mut GenerationSettings, not_built: &mut Vec<String>) {
+        for key in FOR_SAMPLING {
+            let Some(value) = self.keys.get(key).filter(|value| !value.is_null()) else { continue };
+            let alone = Map::from_iter([(key.to_string(), value.clone())]);
+            let alone = serde_json::from_value::<GenerationSettings>(alone.into());
+            let Some(alone) = alone.ok().filter(|alone| alone.validate().is_ok()) else {
+                let value = shortened(&value.to_string());
+                not_built.push(format!("`{key}` is {value}, which cannot be: it is left out"));
+                continue;
+            };
+            settings.temperature = settings.temperature.or(alone.temperature);
+            settings.top_k = settings.top_k.or(alone.top_k);
+            settings.top_p = settings.top_p.or(alone.top_p);
+            settings.min_p = settings.min_p.or(alone.min_p);
         }
     }
 
@@ -185,7 +215,9 @@ impl GenerationFile {
         asked
             .map(|(name, value)| {
                 let instead = match *name {
-                    "do_sample" => "texts are not sampled: the likeliest is searched for",
+                    "do_sample" => {
+                        "tokens are only drawn where task.generation.do_sample says so, too"
+                    }
                     _ => "this is not built, and left out",
                 };
                 format!("`{name}` is {}; {instead}", shortened(&value.to_string()))

@@ -2,17 +2,21 @@
 //!
 //! * [`TextGenerator`], [`DecodingState`]: what a model must do for it
 //! * [`GenerationConfig`]: how to choose tokens; [`ModelSettings`]: what the model's files say of it
-//! * [`write()`]: the search, which is greedy with one beam
+//! * [`write()`]: the search, which is greedy with one beam; [`write_each`] tells each token as it comes
 //! * `rules`: what a text may not do, such as repeating itself
+//! * `sample`: tokens that are drawn, by their probability
 
 mod beam;
 mod file;
 mod rules;
+mod sample;
 mod settings;
+mod written;
 
-pub use beam::write;
+pub use beam::{write, write_each};
 pub use file::ModelSettings;
-pub use settings::{EarlyStopping, GenerationConfig, GenerationSettings};
+pub use settings::{EarlyStopping, GenerationConfig, GenerationSettings, FOR_SAMPLING};
+pub(crate) use written::write_config;
 
 use crate::batch::Batch;
 use crate::Result;

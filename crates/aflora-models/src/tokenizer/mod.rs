@@ -8,6 +8,7 @@ mod sentencepiece;
 mod sentencepiece_bpe;
 mod settings;
 mod spm_file;
+mod stream;
 mod unmet;
 
 use crate::{panics, Error, Result};
@@ -18,6 +19,8 @@ use tokenizers::{
     truncate_encodings, Encoding, PaddingParams, PostProcessor as _, Tokenizer, TruncationParams,
     TruncationStrategy,
 };
+
+pub use stream::TextStream;
 
 /// One encoded text or pair of texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,6 +197,20 @@ impl TextEncoder {
         panics::catch_reading(|| self.tokenizer.decode(&ids, true))
             .map_err(Error::Encode)?
             .map_err(|e| Error::Encode(e.to_string()))
+    }
+
+    /// The text of tokens that come one by one.
+    pub fn stream(&self) -> TextStream<'_> {
+        TextStream::new(self)
+    }
+
+    /// Whether a token is a byte, of which only several may be a character (`<0xE2>`).
+    fn is_byte(&self, id: i64) -> bool {
+        let token = u32::try_from(id).ok().and_then(|id| self.tokenizer.id_to_token(id));
+        token.is_some_and(|token| {
+            let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+            digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
+        })
     }
 
     /// The id that fills a batch up; 0 where the tokenizer has no padding token (it is masked).

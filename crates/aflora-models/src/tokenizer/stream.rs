@@ -1,0 +1,57 @@
+//! Text of tokens as they come: what is shown is never taken back.
+//!
+//! A token may end within a character, and one of a byte (`<0xE2>`) is text only with its
+//! neighbours: such tokens wait for the next. All pieces together are what
+//! [`decode`](TextEncoder::decode) gives for all tokens.
+
+use super::TextEncoder;
+use crate::Result;
+
+/// The text of tokens that come one by one.
+#[derive(Debug)]
+pub struct TextStream<'a> {
+    encoder: &'a TextEncoder,
+    /// The tokens of the last piece, which decide how the next begins, and those behind it.
+    window: Vec<i64>,
+    /// How many of them are of the last piece.
+    shown: usize,
+}
+
+impl<'a> TextStream<'a> {
+    pub(super) fn new(encoder: &'a TextEncoder) -> Self {
+        TextStream { encoder, window: Vec::new(), shown: 0 }
+    }
+
+    /// The text that is certain with this token, and was not before.
+    ///
+    /// # Errors
+    /// The id is none of the tokenizer's.
+    pub fn push(&mut self, id: i64) -> Result<String> {
+        self.window.push(id);
+        let text = self.encoder.decode(&self.window)?;
+        if text.ends_with(char::REPLACEMENT_CHARACTER) || self.encoder.is_byte(id) {
+            return Ok(String::new());
+        }
+        self.piece(&text)
+    }
+
+    /// What was held back, at the end.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn finish(mut self) -> Result<String> {
+        let text = self.encoder.decode(&self.window)?;
+        self.piece(&text)
+    }
+
+    fn piece(&mut self, text: &str) -> Result<String> {
+        let before = self.encoder.decode(&self.window[..self.shown])?;
+        let piece = text.strip_prefix(&before).unwrap_or_default().to_string();
+        // A piece without text says nothing of how the next begins.
+        if !piece.is_empty() {
+            self.window.drain(..self.shown);
+            self.shown = self.window.len();
+        }
+        Ok(piece)
+    }
+}
