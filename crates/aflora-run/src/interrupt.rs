@@ -1,7 +1,7 @@
 //! SIGINT and SIGTERM: the first asks a run to stop where nothing is lost, the second ends the
-//! process at once.
+//! process at once. And SIGPIPE, which says that nobody reads what is printed.
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGPIPE, SIGTERM};
 use signal_hook::flag;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -46,5 +46,40 @@ pub fn check() -> Result<(), Interrupted> {
     match CAME.get().map_or(0, |came| came.load(Ordering::Relaxed)) {
         0 => Ok(()),
         signal => Err(Interrupted(signal as i32)),
+    }
+}
+
+/// From now on the process ends quietly where it prints for a reader that is gone, as programs do
+/// that are not in Rust: `aflora predict … | head` is no error.
+///
+/// # Errors
+/// The system refuses.
+pub fn end_with_the_reader() -> io::Result<()> {
+    flag::register_conditional_default(SIGPIPE, Arc::new(AtomicBool::new(true))).map(drop)
+}
+
+/// SIGINT for those who go on after it: a conversation, whose answer alone ends.
+#[derive(Debug)]
+pub struct Interrupts(Arc<AtomicBool>);
+
+impl Interrupts {
+    /// From now on SIGINT does not end the process, but is kept here.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn listen() -> io::Result<Self> {
+        let came = Arc::new(AtomicBool::new(false));
+        flag::register(SIGINT, came.clone())?;
+        Ok(Interrupts(came))
+    }
+
+    /// Whether one came.
+    pub fn came(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Lets what came be.
+    pub fn forget(&self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }

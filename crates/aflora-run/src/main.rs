@@ -3,7 +3,7 @@
 mod cli;
 
 use aflora_files::printable;
-use aflora_run::interrupt::Interrupted;
+use aflora_run::interrupt::{self, Interrupted};
 use aflora_run::{logging, threads, ui};
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -13,6 +13,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return cli::arguments::refuse(error),
     };
+    if cli.command.only_prints() {
+        // Where it cannot be set, a write tells.
+        drop(interrupt::end_with_the_reader());
+    }
     if cli.command.computes() {
         threads::settle();
     }

@@ -1,15 +1,17 @@
 //! A finished run, opened again: its model with its adapter, to predict with, merge or export.
 
 use crate::config::{self, DeviceChoice, Precision, Resolved};
-use crate::kinds::Processor;
+use crate::kinds::{ModelContext, Processor};
 use crate::run::model::{base_kind, build_shapes, load_model, processor};
 use crate::run::model_files::{self, locator, ModelFiles};
+use crate::run::objective::texts::TextPairs;
 use crate::task::TaskSpec;
 use crate::ui::Progress;
 use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
+use aflora_models::generate::GenerationSettings;
 use aflora_models::merged;
-use aflora_models::AdaptedModel;
+use aflora_models::{AdaptedModel, ChatTemplate, Head};
 use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
 use std::path::Path;
@@ -76,7 +78,8 @@ impl SavedRun {
         let model = self.model(Device::Cpu, Kind::Float)?;
         let base = Some(self.files.base.clone());
         let method = &self.adapter.description().method;
-        Ok(adapter_folder::export(&model, method, base, &self.files.folder, target)?)
+        let (source, generation) = (&self.files.folder, &self.task().generation);
+        Ok(adapter_folder::export(&model, method, base, source, generation, target)?)
     }
 
     /// The model with its adapter.
@@ -94,6 +97,50 @@ impl SavedRun {
     /// The tokenizer is missing or damaged.
     pub fn processor(&self, model: &AdaptedModel, device: Device) -> Result<Box<dyn Processor>> {
         processor(&self.resolved, &self.files, model.backbone(), device)
+    }
+
+    /// Refuses a run whose model writes no text.
+    ///
+    /// # Errors
+    /// Its task asks for something else.
+    pub fn check_that_it_writes(&self) -> Result<()> {
+        if self.task().head() != Head::Language {
+            let (task, asks) = (self.task().name(), self.task().rules().asks_for());
+            usage!("the run's task `{task}` {asks}, and its model writes none; `aflora predict` answers with it");
+        }
+        Ok(())
+    }
+
+    /// What makes tokens of prompts and lets `model` write after them, as `generation` says, else as
+    /// the run's task does.
+    ///
+    /// # Errors
+    /// The tokenizer is missing or damaged, or the settings do not go together.
+    pub fn texts(
+        &self,
+        model: &AdaptedModel,
+        device: Device,
+        generation: &GenerationSettings,
+    ) -> Result<TextPairs> {
+        let mut task = TaskSpec::clone(self.task());
+        task.generation = generation.or(&task.generation);
+        let (folder, max_length) = (&self.files.folder, self.resolved.run.max_length);
+        let task = &Arc::new(task);
+        TextPairs::new(&ModelContext {
+            task,
+            folder,
+            backbone: model.backbone(),
+            max_length,
+            device,
+        })
+    }
+
+    /// How the model wants conversations written, if its files say it.
+    ///
+    /// # Errors
+    /// A file cannot be read, or its template is none.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
+        Ok(ChatTemplate::from_folder(&self.files.folder)?)
     }
 
     /// The device that was chosen, and the precision of the frozen weights on it.

@@ -150,7 +150,7 @@ fn a_run_warns_of_each_odd_setting_of_the_model_once() {
     let mut config: Value = serde_json::from_str(&config).unwrap();
     config["rope_parameters"] = json!({ "rope_type": "default", "rope_theta": 500.0 });
     fs::write(model.join("config.json"), config.to_string()).unwrap();
-    let asks = json!({ "do_sample": true, "repetition_penalty": 1.2, "max_new_tokens": 4 });
+    let asks = json!({ "do_sample": true, "suppress_tokens": [5], "max_new_tokens": 4 });
     fs::write(model.join("generation_config.json"), asks.to_string()).unwrap();
     let keys = json!({ "do_lower_case": true, "add_prefix_space": false });
     fs::write(model.join("tokenizer_config.json"), keys.to_string()).unwrap();
@@ -160,8 +160,8 @@ fn a_run_warns_of_each_odd_setting_of_the_model_once() {
     let log = text(&output.stderr);
     for once in [
         "config.json: `rope_theta` is 10000, but 500 within `rope_parameters`",
-        "generation_config.json: `do_sample` is true; texts are not sampled",
-        "generation_config.json: `repetition_penalty` is 1.2; this is not built",
+        "generation_config.json: `do_sample` is true; tokens are only drawn where",
+        "generation_config.json: `suppress_tokens` is [5]; this is not built",
         "tokenizer_config.json: `do_lower_case` is true, which does not count",
     ] {
         let lines: Vec<&str> = log.lines().filter(|line| line.contains(once)).collect();

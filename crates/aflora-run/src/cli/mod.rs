@@ -1,11 +1,13 @@
 //! The commands of `aflora`: one file each, with what it takes and what it does.
 //!
-//! [`target`] and [`saved`] are what several of them take, [`output`] is where they write to, and
-//! [`arguments`] answers what none of them takes.
+//! [`target`], [`saved`] and [`writing`] are what several of them take, [`output`] is where they write
+//! to, and [`arguments`] answers what none of them takes.
 
 pub mod arguments;
+pub mod chat;
 pub mod experiment;
 pub mod export;
+pub mod generate;
 pub mod inspect;
 pub mod keys;
 pub mod ls;
@@ -19,6 +21,7 @@ pub mod saved;
 pub mod target;
 pub mod validate;
 pub mod watch;
+pub mod writing;
 
 use aflora_run::config::keys::KEYS;
 use aflora_run::ui::Progress;
@@ -82,6 +85,12 @@ pub enum Command {
     /// Predict with a finished run for the texts in a CSV, TSV or JSONL file.
     #[command(after_help = predict::HELP)]
     Predict(predict::Predict),
+    /// Write on after a prompt with a finished run, token by token.
+    #[command(after_help = generate::HELP)]
+    Generate(generate::Generate),
+    /// Talk with a finished run's model at a terminal.
+    #[command(after_help = chat::HELP)]
+    Chat(chat::Chat),
     /// Write a finished run's model as a plain Hugging Face folder, the adapter merged into it.
     #[command(after_help = merge::HELP)]
     Merge(merge::Merge),
@@ -109,8 +118,21 @@ pub enum Command {
 impl Command {
     /// Whether libtorch will have work to do, here or in processes that this one starts.
     pub fn computes(&self) -> bool {
-        use Command::{Experiment, Merge, Predict, Run};
-        matches!(self, Run(_) | Predict(_) | Merge(_) | Experiment(_))
+        use Command::{Chat, Experiment, Generate, Merge, Predict, Run};
+        matches!(self, Run(_) | Predict(_) | Generate(_) | Chat(_) | Merge(_) | Experiment(_))
+    }
+
+    /// Whether all that it does is to print, so that it may end with who reads it. Others go on
+    /// without: a run trains whether or not its log is read.
+    pub fn only_prints(&self) -> bool {
+        use Command::{Chat, Generate, Inspect, Keys, Ls, Predict, Replay, Validate};
+        match self {
+            Predict(predict) => predict.prints(),
+            _ => matches!(
+                self,
+                Generate(_) | Chat(_) | Inspect(_) | Validate(_) | Keys(_) | Ls(_) | Replay(_)
+            ),
+        }
     }
 
     /// Runs the command.
@@ -123,6 +145,8 @@ impl Command {
             Command::Validate(target) => validate::validate(&target, progress),
             Command::Inspect(target) => inspect::inspect(&target, progress),
             Command::Predict(predict) => predict.run(progress),
+            Command::Generate(generate) => generate.run(progress),
+            Command::Chat(chat) => chat.run(progress),
             Command::Merge(merge) => merge.run(progress),
             Command::Export(export) => export.run(progress),
             Command::Experiment(experiment) => experiment.run(progress),

@@ -39,14 +39,18 @@ impl From<io::Error> for WriteFailure {
 }
 
 impl Output {
+    /// Whether an output of that name, or of none, is standard output.
+    pub fn is_stdout(path: Option<&Path>) -> bool {
+        path.is_none_or(|path| STDOUT.iter().any(|name| path == Path::new(name)))
+    }
+
     /// Opens the output before anything is computed for it, so that no work is lost on a file that
     /// cannot be written.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn open(path: Option<&Path>) -> Result<Output> {
-        let Some(path) = path.filter(|path| !STDOUT.iter().any(|name| *path == Path::new(name)))
-        else {
+        let Some(path) = path.filter(|path| !Output::is_stdout(Some(path))) else {
             return Ok(Output(None));
         };
         match aflora_files::Output::open(path) {

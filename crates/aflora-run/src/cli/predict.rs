@@ -65,6 +65,11 @@ fn form(text: &str) -> Result<Format, String> {
 }
 
 impl Predict {
+    /// Whether it writes to standard output.
+    pub fn prints(&self) -> bool {
+        Output::is_stdout(self.output.as_deref())
+    }
+
     /// Predicts.
     ///
     /// # Errors

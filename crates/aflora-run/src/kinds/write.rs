@@ -6,6 +6,7 @@ use crate::feed::Source;
 use crate::metrics::{Answer, Sort};
 use crate::run::objective::texts::TextPairs;
 use crate::task::TaskSpec;
+use aflora_models::generate::FOR_SAMPLING;
 use aflora_models::merged::OutputKind;
 use aflora_models::Head;
 use anyhow::Result;
@@ -23,7 +24,14 @@ impl TaskKind for Write {
         &["prompt", "train_on_inputs", "max_target_length", "label_smoothing", "generation"]
     }
 
-    fn check(&self, _: &TaskSpec, _: &mut dyn FnMut(&str, String)) {}
+    fn check(&self, task: &TaskSpec, tell: &mut dyn FnMut(&str, String)) {
+        let generation = serde_json::to_value(&task.generation).unwrap_or_default();
+        let idle = FOR_SAMPLING.into_iter().filter(|key| !generation[key].is_null());
+        for key in idle.filter(|_| task.generation.do_sample != Some(true)) {
+            let words = "counts where tokens are drawn alone: set `generation.do_sample: true`";
+            tell(&format!("generation.{key}"), format!("`generation.{key}` {words}"));
+        }
+    }
 
     fn inputs(&self) -> &'static [&'static [&'static str]] {
         &[&["input"]]
@@ -54,8 +62,8 @@ impl TaskKind for Write {
         Head::Language
     }
 
-    fn output<'a>(&self, _: &'a TaskSpec) -> OutputKind<'a> {
-        OutputKind::Text
+    fn output<'a>(&self, task: &'a TaskSpec) -> OutputKind<'a> {
+        OutputKind::Text(task.generation.clone())
     }
 
     fn names(&self) -> [&'static [&'static str]; 2] {

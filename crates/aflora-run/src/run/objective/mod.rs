@@ -2,6 +2,7 @@
 //!
 //! * [`labels`]: labels for texts, by the [`labeller`] that predictions use, too
 //! * [`mod@write`]: texts for texts, by the [`texts`] that predictions use, too
+//! * [`live`]: one text, told as it is written
 //! * `judge`: how good answers are
 //!
 //! To the training loop both are an [`Objective`].
@@ -9,6 +10,7 @@
 mod judge;
 pub mod labeller;
 pub mod labels;
+pub mod live;
 mod prompt;
 pub mod texts;
 pub mod write;

@@ -67,6 +67,14 @@ impl Prompts {
         Ok(ids.into_iter().map(|ids| self.begun(ids)).collect())
     }
 
+    /// The tokens of a text that no prompt goes around.
+    ///
+    /// # Errors
+    /// The text cannot be encoded.
+    pub(super) fn raw(&self, text: &str) -> Result<Vec<i64>> {
+        Ok(self.begun(self.encoder.encode_plain(&[text])?.concat()))
+    }
+
     /// The tokens to learn from, a pair of input and target each.
     ///
     /// # Errors

@@ -12,9 +12,10 @@ use crate::run::passes::Passes;
 use crate::run::tokens::{CacheKey, TableWriter, Tokens, EMPTY, TRUNCATED};
 use crate::task::{pair, Example, Examples, TaskSpec, INPUT};
 use crate::ui::Progress;
-use aflora_models::generate::{GenerationConfig, ModelSettings, SpecialTokens};
+use aflora_models::generate::{self, GenerationConfig, ModelSettings, SpecialTokens};
 use aflora_models::{AdaptedModel, Batch, TextEncoder};
 use anyhow::{bail, Context, Result};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind, Reduction, Tensor};
@@ -24,6 +25,15 @@ pub(super) const NONE: i64 = -100;
 
 /// Logits whose loss is taken at once in an evaluation, 64 MB of them.
 const SLICE: i64 = 1 << 24;
+
+/// The number of a text, by which it has its share of chance where tokens are drawn: its prompt's
+/// (FNV-1a), so that a row's text depends neither on the rows beside it nor on its place among them.
+pub(super) fn number(prompt: &[i64]) -> u64 {
+    let bytes = prompt.iter().flat_map(|id| id.to_le_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
 
 /// How a task whose examples are pairs of texts, input and target, makes tokens of them.
 #[derive(Debug)]
@@ -137,7 +147,7 @@ impl TextPairs {
     }
 
     /// The tokens of what is read to write on, an input each, and whether it was cut.
-    fn begin(&self, inputs: &[&str]) -> Result<Vec<(Vec<i64>, bool)>> {
+    pub(super) fn begin(&self, inputs: &[&str]) -> Result<Vec<(Vec<i64>, bool)>> {
         match &self.form {
             Form::Decoder(prompts) => {
                 Ok(prompts.alone(inputs)?.into_iter().map(|ids| (ids, false)).collect())
@@ -146,6 +156,16 @@ impl TextPairs {
                 let texts = inputs.iter().map(|input| self.task.prompt.replace(INPUT, input));
                 let texts: Vec<String> = texts.collect();
                 tokens(source, texts.iter().map(String::as_str))
+            }
+        }
+    }
+
+    /// The tokens of a text that no prompt goes around, and whether it was cut.
+    pub(super) fn begin_raw(&self, text: &str) -> Result<(Vec<i64>, bool)> {
+        match &self.form {
+            Form::Decoder(prompts) => Ok((prompts.raw(text)?, false)),
+            Form::EncoderDecoder { source, .. } => {
+                Ok(tokens(source, std::iter::once(text))?.remove(0))
             }
         }
     }
@@ -224,7 +244,7 @@ impl TextPairs {
     }
 
     /// The prompt's end, where it is too long, behind its first token.
-    fn fitting(&self, mut prompt: Vec<i64>) -> Vec<i64> {
+    pub(super) fn fitting(&self, mut prompt: Vec<i64>) -> Vec<i64> {
         let over = prompt.len().saturating_sub(self.longest_prompt);
         if over > 0 {
             prompt.drain(1..=over);
@@ -269,7 +289,12 @@ impl TextPairs {
         passes.each(&order, |rows| {
             let prompts: Vec<&[i64]> = rows.iter().map(|&row| prompts[row].as_slice()).collect();
             let batch = self.beginning(&prompts);
-            for (&row, ids) in rows.iter().zip(model.write(&batch, &self.generation)?) {
+            let numbers: Vec<u64> = prompts.iter().map(|prompt| number(prompt)).collect();
+            let mut go_on = |_, _| ControlFlow::Continue(());
+            let generation = &self.generation;
+            let texts =
+                generate::write_each(model.writer()?, &batch, generation, &numbers, &mut go_on)?;
+            for (&row, ids) in rows.iter().zip(texts) {
                 written[row] = self.encoder().decode(&ids)?.trim().to_string();
             }
             finished += rows.len();
@@ -280,7 +305,7 @@ impl TextPairs {
     }
 
     /// A batch to write on after.
-    fn beginning(&self, prompts: &[&[i64]]) -> Batch {
+    pub(super) fn beginning(&self, prompts: &[&[i64]]) -> Batch {
         let device = self.device;
         let left_padded = self.tokens.decoder_start.is_none();
         let width = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
