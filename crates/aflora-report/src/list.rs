@@ -127,7 +127,7 @@ fn results(summary: &Summary) -> [String; 5] {
     [
         best.metric(selection)
             .map_or("undefined".into(), |value| format!("{selection} {value:.4}")),
-        best.epoch.to_string(),
+        best.epochs(),
         thousands(parameters.time_average as i64),
         in_words(seconds.training),
         device.clone(),
