@@ -81,7 +81,7 @@ impl TaskSpec {
 
     /// A class by the value that the task's own files have for it.
     fn parse_label(&self, text: &str) -> Result<i64, String> {
-        match self.labels.iter().position(|label| label.as_str() == text) {
+        match self.class_of(text) {
             Some(class) => Ok(class as i64),
             None => {
                 Err(format!("the label is `{}`, but must be one of {:?}", short(text), self.labels))
