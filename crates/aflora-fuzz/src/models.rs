@@ -102,7 +102,16 @@ pub fn model_config(bytes: &[u8]) {
 }
 
 pub fn model_config_seeds() -> Vec<Vec<u8>> {
-    let encoders = ["albert", "deberta_v3", "deberta_v2_conv", "distilbert", "electra", "roberta"];
+    let encoders = [
+        "albert",
+        "albert_groups",
+        "bert_eps",
+        "deberta_v3",
+        "deberta_v2_conv",
+        "distilbert",
+        "electra",
+        "roberta",
+    ];
     let writers = ["bart", "gpt2", "gpt_neo", "gptj", "llama", "llama3"];
     let encoders = encoders.map(|name| fixture(&format!("models/{name}/config.json")));
     let writers = writers.map(|name| fixture(&format!("writers/{name}/config.json")));

@@ -105,8 +105,23 @@ fn electra_agrees_on_padded_batches() {
 }
 
 #[test]
-fn albert_agrees_with_its_shared_block() {
+fn albert_agrees_with_shared_blocks_in_one_group_and_in_several() {
     agrees("albert", "albert", 1);
+    agrees("albert_groups", "albert", 3);
+}
+
+#[test]
+fn a_text_that_is_longer_than_an_encoder_reads_is_refused() {
+    for (name, kind, most) in [("bert_eps", "bert", 64), ("roberta_pad", "roberta", 65)] {
+        let (model, _) = load(name, kind, 2, &cpu());
+        let of = |length| {
+            let ids = Tensor::full([1, length], 7, (Kind::Int64, tch::Device::Cpu));
+            model.forward(&Batch::new(ids.shallow_clone(), ids.ones_like()), false)
+        };
+        of(most).unwrap();
+        let error = of(most + 1).unwrap_err().to_string();
+        assert!(error.contains(&format!("{} tokens are more than the model's", most + 1)));
+    }
 }
 
 const DECODERS: [(&str, i64); 4] = [("llama", 3), ("gpt2", 2), ("gpt_neo", 1), ("gptj", 2)];

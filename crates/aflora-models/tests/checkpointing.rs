@@ -101,7 +101,13 @@ fn lora(dropout: f64) -> MethodConfig {
     method
 }
 
-const MODELS: [(&str, &str); 9] = [
+const MODELS: [(&str, &str); 15] = [
+    ("models/albert", "albert"),
+    ("models/albert_groups", "albert"),
+    ("models/bert_eps", "bert"),
+    ("models/distilbert", "distilbert"),
+    ("models/electra", "electra"),
+    ("models/roberta_pad", "roberta"),
     ("writers/llama", "llama"),
     ("writers/gpt_neo", "gpt_neo"),
     ("models/llama", "llama"),
