@@ -1,13 +1,13 @@
-//! rust-bert's models, whose layers are private, take adapters by the slots of the facade's
-//! linear layers.
+//! rust-bert's models, whose layers are private, take adapters by the slots of
+//! aflora-core's linear layers, which the facade gives them.
 
 mod common;
 
+use aflora_core::nn::{capture, VarStore};
 use common::{batch, fixture, relative, tensors};
 use rust_bert::bert::{BertConfig, BertForSequenceClassification};
 use serde_json::{json, Value};
 use tch::{Device, Kind, Tensor};
-use tch_facade::{capture, nn::VarStore};
 
 #[test]
 fn what_is_put_into_the_layers_of_rust_berts_bert_counts_as_in_the_weights() {

@@ -17,9 +17,9 @@ use crate::nn::chain::chain;
 use crate::nn::scope::{self, Scope};
 use crate::options::Options;
 use crate::{Error, Result};
+use aflora_core::nn;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
-use tch_facade::nn;
 
 /// One block: what it adds to the residual stream is in its output.
 pub(crate) trait DecoderBlock: std::fmt::Debug {

@@ -1,7 +1,7 @@
 //! The networks.
 
 pub(crate) mod bart;
-pub(crate) mod bert;
+pub(crate) mod bert_like;
 pub(crate) mod deberta;
 pub(crate) mod decoder;
 pub(crate) mod encoder;

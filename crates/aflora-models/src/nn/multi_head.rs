@@ -2,9 +2,9 @@
 
 use super::attention::{split_heads, Attention, ForwardContext, KeyValues};
 use super::scope::Scope;
+use aflora_core::nn::{Linear, Module};
 use aflora_core::Block;
 use tch::Tensor;
-use tch_facade::nn::{Linear, Module};
 
 /// Keys and values, `[batch, heads, keys, size]` each.
 pub(crate) type HeadKeyValues = [Tensor; 2];

@@ -7,9 +7,9 @@ use super::linear::dropout;
 use super::multi_head::MultiHead;
 use super::norm::AddNorm;
 use super::scope::Scope;
+use aflora_core::nn::{Linear, Module};
 use aflora_core::Block;
 use tch::Tensor;
-use tch_facade::nn::{Linear, Module};
 
 /// The names of a block's layers, below the block's own.
 #[derive(Debug)]

@@ -173,6 +173,8 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     settings.retain(|s| !is_auto(s));
     let run = overlay(&RunSettings::default(), &settings, &also, None, problems);
     let run = RunSettings { fit_batch, ..run };
+    let conflicts = run.conflicts().into_iter();
+    problems.extend(conflicts.map(|(key, words)| Problem::at(span_of(&settings, &key), words)));
 
     let (model, (method_name, method)) = (model?, method?);
     // Whom it names has been asked.

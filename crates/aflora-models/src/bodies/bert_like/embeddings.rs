@@ -6,8 +6,8 @@ use crate::config_file::ConfigFile;
 use crate::nn::linear::dropout;
 use crate::nn::scope::Scope;
 use crate::Result;
+use aflora_core::nn::{self, Module};
 use tch::{Kind, Tensor};
-use tch_facade::nn::{self, Module};
 
 /// The embeddings of one model.
 pub(super) struct EmbeddingsConfig {
