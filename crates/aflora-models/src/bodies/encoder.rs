@@ -65,7 +65,10 @@ pub(crate) fn build<B: EncoderBody + 'static>(
     spec: EncoderSpec,
     body: impl FnOnce(&Scope) -> B,
 ) -> Result<Box<dyn Backbone>> {
-    let labels = head.labels().ok_or_else(Error::does_not_write)?;
+    let labels = match head {
+        Head::Classes(n) | Head::Scores(n) => n,
+        Head::Language => return Err(Error::does_not_write()),
+    };
     let EncoderSpec { prefix, hidden, max_positions, vocab_size, head: text_head } = spec;
     let about = About {
         head,

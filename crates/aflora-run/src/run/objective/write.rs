@@ -1,20 +1,21 @@
 //! Texts for texts: the loss of every token to be written, and what the model writes itself.
 
-use super::judge::{judge, Judged};
-use super::texts::{target_of, TextPairs, IDS, LABELS, NONE, PROMPT};
+use super::judge::{judge, selection, Judged};
+use super::texts::{input_of, target_of, TextPairs, IDS, LABELS, NONE, PROMPT};
 use super::{Evaluated, Objective};
-use crate::metrics::{Answers, Value};
+use crate::kinds::{Prediction, Processor, Splits};
+use crate::metrics::{Answers, Judgement, Value};
 use crate::run::batches::shuffled_by_length;
 use crate::run::passes::Passes;
 use crate::run::tokens::{Tokens, EMPTY, TRUNCATED};
-use crate::task::{Example, Examples};
+use crate::task::{pair, Example, Examples};
 use crate::ui::Progress;
 use aflora_core::Loss;
 use aflora_models::{AdaptedModel, Forward};
+use aflora_record::Selection;
 use anyhow::Result;
 use serde_json::json;
 use std::path::Path;
-use tch::Device;
 
 /// A task that asks for text.
 #[derive(Debug)]
@@ -31,7 +32,6 @@ pub struct Write {
     /// What is taken at once for the loss of an evaluation, and to write.
     loss_passes: Passes,
     write_passes: Passes,
-    device: Device,
 }
 
 impl Write {
@@ -44,7 +44,6 @@ impl Write {
         train: &[Example],
         (eval_split, eval_examples): (String, Vec<Example>),
         eval_batch_size: usize,
-        device: Device,
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Self> {
@@ -70,7 +69,6 @@ impl Write {
             right,
             loss_passes,
             write_passes,
-            device,
         })
     }
 
@@ -79,13 +77,17 @@ impl Write {
         self.used.iter().map(|&row| self.train.length(row, IDS)).collect()
     }
 
-    /// The sum of the loss over all wanted tokens, and how many there are.
-    fn total_loss(&self, model: &AdaptedModel, rows: &[usize]) -> Result<(f64, f64)> {
+    /// The sums of the loss and of the loss without smoothing over all wanted tokens, and how many
+    /// there are.
+    fn total_losses(&self, model: &AdaptedModel, rows: &[usize]) -> Result<[f64; 3]> {
         let Examples { batch, labels } =
-            self.texts.collate(&self.eval, rows, self.device).to_device(self.device);
+            self.texts.collate(&self.eval, rows).to_device(self.texts.device);
         let logits = model.forward(&batch, false)?.logits;
-        let sum = self.texts.cross_entropy_in_slices(&logits, &labels)?;
-        Ok((sum, wanted(&self.eval, rows) as f64))
+        let smoothing = self.texts.task.label_smoothing;
+        let sum = |smoothing| self.texts.cross_entropy_in_slices(&logits, &labels, smoothing);
+        let loss = sum(smoothing)?;
+        let plain = if smoothing == 0.0 { loss } else { sum(0.0)? };
+        Ok([loss, plain, wanted(&self.eval, rows) as f64])
     }
 
     /// What was written for each row beside what should be, with its metrics: a line of JSON each.
@@ -93,7 +95,7 @@ impl Write {
         let Answers::Texts(written) = answers else { return Ok(Vec::new()) };
         let mut lines = Vec::new();
         for (row, (written, example)) in written.iter().zip(&self.eval_examples).enumerate() {
-            let (input, target) = (&example.text_a, target_of(example));
+            let (input, target) = (input_of(example), target_of(example));
             let mut line = json!({ "input": input, "target": target, "prediction": written });
             for (name, of) in metrics {
                 if let Some(rows) = &of.rows {
@@ -106,8 +108,8 @@ impl Write {
         Ok(lines)
     }
 
-    /// The mean loss over all tokens to be written.
-    fn mean_loss(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<f64> {
+    /// The mean loss over all tokens to be written, and that without smoothing.
+    fn mean_losses(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<(f64, f64)> {
         let mut order: Vec<usize> =
             (0..self.eval.rows()).filter(|&row| !self.eval.has(row, EMPTY)).collect();
         order.sort_by_key(|&row| std::cmp::Reverse(self.eval.length(row, IDS)));
@@ -115,15 +117,45 @@ impl Write {
         let _no_grad = tch::no_grad_guard();
         let vocabulary = usize::try_from(model.backbone().about().vocab_size)?;
         let width = |row: usize| self.eval.length(row, LABELS) * vocabulary;
-        let (mut total, mut count, mut done) = (0.0, 0.0, 0);
+        let (mut total, mut plain, mut count, mut done) = (0.0, 0.0, 0.0, 0);
         self.loss_passes.each_of_size(&order, width, |rows| {
-            let (sum, tokens) = self.total_loss(model, rows)?;
-            (total, count, done) = (total + sum, count + tokens, done + rows.len());
+            let [sum, sum_plain, tokens] = self.total_losses(model, rows)?;
+            (total, plain) = (total + sum, plain + sum_plain);
+            (count, done) = (count + tokens, done + rows.len());
             progress.update(done as u64, "");
             Ok(())
         })?;
         progress.end();
-        Ok(total / count)
+        Ok((total / count, plain / count))
+    }
+}
+
+impl Processor for TextPairs {
+    fn vocab_size(&self) -> i64 {
+        self.encoder().vocab_size()
+    }
+
+    fn objective(
+        self: Box<Self>,
+        mut rows: Splits,
+        eval_batch_size: usize,
+        cache: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<Box<dyn Objective>> {
+        // One came, so one is there.
+        let eval = rows.evals.swap_remove(0);
+        Ok(Box::new(Write::new(*self, &rows.train, eval, eval_batch_size, cache, progress)?))
+    }
+
+    fn predict(
+        &self,
+        model: &AdaptedModel,
+        rows: &[&[String]],
+        passes: &Passes,
+    ) -> Result<Vec<Prediction>> {
+        let inputs: Vec<&str> = rows.iter().map(|texts| pair(texts).0).collect();
+        let written = self.write(model, &inputs, passes)?.into_iter();
+        Ok(written.map(|(text, cut)| Prediction { values: vec![text.into()], cut }).collect())
     }
 }
 
@@ -148,7 +180,7 @@ impl Objective for Write {
 
     fn batch(&self, rows: &[usize]) -> Examples {
         let rows: Vec<usize> = rows.iter().map(|&row| self.used[row]).collect();
-        self.texts.collate(&self.train, &rows, self.device)
+        self.texts.collate(&self.train, &rows)
     }
 
     fn items(&self, rows: &[usize]) -> usize {
@@ -158,35 +190,37 @@ impl Objective for Write {
 
     fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Loss> {
         let Forward { logits, checkpoints } = model.forward(&examples.batch, true)?;
-        let value = self.texts.cross_entropy(&logits, &examples.labels)?;
+        let smoothing = self.texts.task.label_smoothing;
+        let value = self.texts.cross_entropy(&logits, &examples.labels, smoothing)?;
         Ok(Loss { value, checkpoints })
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {
-        let loss = self.mean_loss(model, progress)?;
+        let (loss, nll) = self.mean_losses(model, progress)?;
         progress.begin(&format!("write {}", self.eval_split), self.eval.rows() as u64);
         let column = self.texts.prompts();
         let prompts = (0..self.eval.rows()).map(|row| self.eval.get(row, column).collect());
         let prompts: Vec<Vec<i64>> = prompts.collect();
         let mut done = |n: usize| progress.update(n as u64, "");
-        let written =
-            self.texts.write_after(model, &prompts, &self.write_passes, self.device, &mut done)?;
+        let written = self.texts.write_after(model, &prompts, &self.write_passes, &mut done)?;
         progress.end();
         let answers = Answers::Texts(written);
-        let Judged { metrics, doubt } = judge(&self.texts.task, &answers, &self.right);
+        let given = Judgement { token_loss: Some(nll), ..Judgement::of(&answers, &self.right) };
+        let Judged { metrics, by_class, doubt } = judge(&self.texts.task, &self.eval_split, &given);
         let lines = self.told(&answers, &metrics)?;
         let metrics = metrics.into_iter().map(|(name, of)| (name.to_string(), of.value));
         let doubts = doubt.map(|words| format!("{}: {words}", self.eval_split));
         Ok(Evaluated {
             metrics: metrics.collect(),
+            by_class: by_class.into_iter().collect(),
             loss,
             doubts: doubts.into_iter().collect(),
             predictions: vec![(self.eval_split.clone(), lines)],
         })
     }
 
-    fn selection(&self) -> String {
-        self.texts.task.metrics.first().map_or(String::new(), |m| m.name().to_string())
+    fn selection(&self) -> Selection {
+        selection(&self.texts.task, &[&self.eval_split], |metric, _| metric.to_string())
     }
 
     fn rows(&self, split: &str) -> usize {
