@@ -87,11 +87,15 @@ impl Labelling for Classify {
         Ok(Vec::try_from(classes)?.into_iter().map(Answer::Class).collect())
     }
 
+    fn probabilities(&self, logits: &Tensor) -> Result<Vec<Vec<f64>>> {
+        let shares = logits.f_softmax(1, Kind::Float)?.to_kind(Kind::Double);
+        Ok(Vec::try_from(shares.to_device(Device::Cpu))?)
+    }
+
     /// The class's name, and the probability of each class.
     fn shown(&self, task: &TaskSpec, logits: &Tensor) -> Result<Vec<Vec<Value>>> {
         let names = task.class_names();
-        let shares = logits.f_softmax(1, Kind::Float)?.to_kind(Kind::Double);
-        let shares = Vec::<Vec<f64>>::try_from(shares.to_device(Device::Cpu))?;
+        let shares = self.probabilities(logits)?;
         let classes = Vec::<i64>::try_from(logits.f_argmax(1, false)?)?;
         let row = |(class, shares): (i64, Vec<f64>)| {
             let name = usize::try_from(class).ok().and_then(|i| names.get(i));
@@ -127,7 +131,7 @@ fn check_labels(task: &TaskSpec, least: usize, tell: &mut dyn FnMut(&str, String
 
 /// A class by the value that the task's own files have for it.
 fn by_name(task: &TaskSpec, text: &str) -> std::result::Result<i64, String> {
-    match task.labels.iter().position(|label| label.as_str() == text) {
+    match task.class_of(text) {
         Some(class) => Ok(class as i64),
         None => {
             Err(format!("the label is `{}`, but must be one of {:?}", short(text), task.labels))
