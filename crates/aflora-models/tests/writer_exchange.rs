@@ -148,23 +148,27 @@ fn transformers_writes_our_texts_from_a_merged_folder() {
         min_new_tokens: Some(5),
         ..greedy.clone()
     };
+    // One process for all: it takes seconds to start.
+    let mut asked = Command::new(&python);
+    asked.arg(fixture("generate_with_transformers.py")).env_remove("LD_LIBRARY_PATH");
+    let mut expected = Vec::new();
     for tiny in Tiny::writers() {
         let model = trained(&tiny, &aflora());
         for settings in [&greedy, &beams, &rarer] {
-            let folder = place.path().join("merged");
+            let folder = place.path().join(format!("merged{}", expected.len()));
             let answers = OutputKind::Text(settings.clone());
             merged::save(&model, tiny.kind, &tiny.path(), &folder, answers).unwrap();
-            let output = Command::new(&python)
-                .arg(fixture("generate_with_transformers.py"))
-                .args([std::ffi::OsStr::new(tiny.name()), folder.as_os_str()])
-                .env_remove("LD_LIBRARY_PATH")
-                .output()
-                .unwrap();
-            let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{}: {errors}", tiny.name());
-            let theirs: Vec<Vec<i64>> = serde_json::from_slice(&output.stdout).unwrap();
-            assert_eq!(written(&tiny, &model, settings), theirs, "{} {settings:?}", tiny.name());
+            asked.args([std::ffi::OsStr::new(tiny.name()), folder.as_os_str()]);
+            let what = format!("{} {settings:?}", tiny.name());
+            expected.push((what, written(&tiny, &model, settings)));
         }
+    }
+    let output = asked.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let theirs: Vec<Vec<Vec<i64>>> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(theirs.len(), expected.len());
+    for ((what, ours), theirs) in expected.into_iter().zip(theirs) {
+        assert_eq!(ours, theirs, "{what}");
     }
 }
 

@@ -6,7 +6,7 @@ use aflora_models::chat::message;
 use aflora_models::{Chat as Conversation, ChatTemplate};
 use aflora_run::interrupt::Interrupts;
 use aflora_run::run::objective::live::Prompt;
-use aflora_run::ui::Progress;
+use aflora_run::ui::{counted, Progress};
 use aflora_run::UsageError;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -95,12 +95,11 @@ impl Talk {
     /// Adds what was said, and the answer to it.
     fn turn(&mut self, said: &str) -> Result<()> {
         self.messages.push(message("user", said));
-        let Some(rendered) = self.fitting()? else {
+        let Some(ids) = self.fitting()? else {
             self.messages.pop();
             tracing::warn!("this alone is longer than the model reads; it is left out");
             return Ok(());
         };
-        let (ids, _) = self.writer.texts.prompt(Prompt::Rendered(&rendered))?;
         let (screen, interrupts) = (&self.screen, &self.interrupts);
         interrupts.forget();
         let mut shown = Ok(());
@@ -116,30 +115,37 @@ impl Talk {
         Ok(())
     }
 
-    /// The conversation as text, without its first turns where it would be longer than the model
+    /// The conversation as tokens, without its first turns where it would be longer than the model
     /// reads; none where the last alone is.
-    fn fitting(&mut self) -> Result<Option<String>> {
-        let first = usize::from(self.messages[0]["role"] == "system");
+    fn fitting(&mut self) -> Result<Option<Vec<i64>>> {
+        let mut messages = self.messages.clone();
+        let first = usize::from(messages[0]["role"] == "system");
         let mut left_out = 0;
         loop {
             let chat = Conversation {
-                messages: &self.messages,
+                messages: &messages,
                 add_generation_prompt: true,
                 ..Conversation::default()
             };
             let rendered = self.template.render(&chat);
             let rendered = rendered.map_err(|error| UsageError(error.to_string()))?.text;
-            if self.writer.texts.fits(Prompt::Rendered(&rendered))? {
+            let (ids, cut) = self.writer.texts.prompt(Prompt::Rendered(&rendered))?;
+            if !cut {
                 if left_out > 0 {
-                    tracing::warn!("the conversation is longer than the model reads: its first {left_out} turns are left out");
+                    let turns = counted(left_out, "turn");
+                    tracing::warn!(
+                        "the conversation is longer than the model reads: {turns} at its beginning \
+                         left out"
+                    );
                 }
-                return Ok(Some(rendered));
+                self.messages = messages;
+                return Ok(Some(ids));
             }
             // A turn is what was said and its answer.
-            if self.messages.len() < first + 3 {
+            if messages.len() < first + 3 {
                 return Ok(None);
             }
-            self.messages.drain(first..first + 2);
+            messages.drain(first..first + 2);
             left_out += 1;
         }
     }

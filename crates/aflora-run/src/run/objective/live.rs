@@ -23,20 +23,11 @@ impl TextPairs {
     /// # Errors
     /// The text cannot be encoded.
     pub fn prompt(&self, prompt: Prompt<'_>) -> Result<(Vec<i64>, bool)> {
-        let (ids, cut) = match prompt {
+        Ok(self.fitted(match prompt {
             Prompt::Input(text) => self.begin(&[text])?.remove(0),
             Prompt::Raw(text) => self.begin_raw(text)?,
             Prompt::Rendered(text) => (self.encoder().encode_plain(&[text])?.concat(), false),
-        };
-        let whole = ids.len();
-        let ids = self.fitting(ids);
-        let cut = cut || ids.len() < whole;
-        Ok((ids, cut))
-    }
-
-    /// Whether a prompt leaves room for what is written.
-    pub fn fits(&self, prompt: Prompt<'_>) -> Result<bool> {
-        self.prompt(prompt).map(|(_, cut)| !cut)
+        }))
     }
 
     /// What `model` writes after `prompt`. `each` gets it piece by piece, one for every token, and

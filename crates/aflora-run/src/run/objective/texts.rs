@@ -244,12 +244,20 @@ impl TextPairs {
     }
 
     /// The prompt's end, where it is too long, behind its first token.
-    pub(super) fn fitting(&self, mut prompt: Vec<i64>) -> Vec<i64> {
+    fn fitting(&self, mut prompt: Vec<i64>) -> Vec<i64> {
         let over = prompt.len().saturating_sub(self.longest_prompt);
         if over > 0 {
             prompt.drain(1..=over);
         }
         prompt
+    }
+
+    /// The same of a prompt that may have been cut before; and whether it was, then or now.
+    pub(super) fn fitted(&self, (prompt, cut): (Vec<i64>, bool)) -> (Vec<i64>, bool) {
+        let whole = prompt.len();
+        let prompt = self.fitting(prompt);
+        let cut = cut || prompt.len() < whole;
+        (prompt, cut)
     }
 
     /// What `model` writes for these inputs, so many at once as `passes` says, in their order,
@@ -263,14 +271,9 @@ impl TextPairs {
         inputs: &[&str],
         passes: &Passes,
     ) -> Result<Vec<(String, bool)>> {
-        let fitting = |(prompt, cut): (Vec<i64>, bool)| {
-            let whole = prompt.len();
-            let prompt = self.fitting(prompt);
-            let cut = cut || prompt.len() < whole;
-            (prompt, cut)
-        };
         let begun = self.begin(inputs)?.into_iter();
-        let (prompts, cut): (Vec<Vec<i64>>, Vec<bool>) = begun.map(fitting).unzip();
+        let (prompts, cut): (Vec<Vec<i64>>, Vec<bool>) =
+            begun.map(|begun| self.fitted(begun)).unzip();
         let written = self.write_after(model, &prompts, passes, &mut |_| {})?;
         Ok(written.into_iter().zip(cut).collect())
     }
