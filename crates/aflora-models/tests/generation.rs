@@ -84,6 +84,10 @@ fn the_task_s_settings_come_first_and_then_the_model_s() {
     assert_eq!((config.num_beams, config.no_repeat_ngram_size), (1, 2));
     assert_eq!((config.early_stopping, config.length_penalty), (EarlyStopping::Full, 1.0));
     assert!(config.validate().is_ok());
+    // So may a command's over a task's.
+    let command = GenerationSettings { max_new_tokens: Some(9), ..Default::default() };
+    assert_eq!(command.or(&model).min_new_tokens, Some(9));
+    assert_eq!(command.or(&task).or(&model).num_beams, Some(1));
 }
 
 #[test]

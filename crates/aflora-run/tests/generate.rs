@@ -37,6 +37,34 @@ fn command(arguments: &[&str], place: &Path) -> Command {
     command
 }
 
+/// A run that writes backwards, on the CPU.
+fn run(place: &Path, more: &[&str]) {
+    let all = [
+        "run",
+        "configs/experiment.yaml",
+        "device=cpu",
+        "threads=1",
+        "task=lines",
+        "data=.",
+        "task.prompt='{input} >'",
+        "task.generation.max_new_tokens=40",
+    ];
+    succeeded(&command(&[&all, more].concat(), place).output().unwrap());
+}
+
+/// What `aflora predict` says for these inputs, so many at once.
+fn predicted(run: &str, inputs: &[&str], batch_size: &str) -> Vec<String> {
+    let rows = inputs.iter().map(|input| json!({ "input": input }).to_string() + "\n");
+    let all = ["predict", run, "-", "--device", "cpu", "--batch-size", batch_size];
+    let mut child = command(&all, place());
+    let child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(rows.collect::<String>().as_bytes()).unwrap();
+    let lines = succeeded(&child.wait_with_output().unwrap());
+    let row = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    lines.lines().map(|line| row(line)["prediction"].as_str().unwrap().to_string()).collect()
+}
+
 /// A place with a run `out`, whose model has a chat template.
 fn place() -> &'static Path {
     static PLACE: OnceLock<TempDir> = OnceLock::new();
@@ -58,23 +86,8 @@ fn place() -> &'static Path {
                 let rows: String = (0..48).map(row).collect();
                 fs::write(place.join(format!("lines/{file}.jsonl")), rows).unwrap();
             }
-            let run = [
-                "run",
-                "configs/experiment.yaml",
-                "device=cpu",
-                "threads=1",
-                "task=lines",
-                "model=tiny-llama",
-                "method=full",
-                "data=.",
-                "epochs=8",
-                "lr=3e-3",
-                "task.prompt='{input} >'",
-                "task.generation.max_new_tokens=40",
-                "task.generation.min_new_tokens=3",
-                "run_dir=out",
-            ];
-            succeeded(&command(&run, place).output().unwrap());
+            let more = ["epochs=8", "lr=3e-3", "task.generation.min_new_tokens=3", "run_dir=out"];
+            run(place, &[&["model=tiny-llama", "method=full"], &more[..]].concat());
             folder
         })
         .path()
@@ -110,19 +123,8 @@ fn generate(arguments: &[&str]) -> String {
 #[test]
 fn generate_writes_what_predict_predicts() {
     let prompts = ["abab", "x", "hi j"];
-    let rows: String =
-        prompts.iter().map(|prompt| json!({ "input": prompt }).to_string() + "\n").collect();
-    let mut child = command(&["predict", "out", "-", "--device", "cpu"], place());
-    let child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = child.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(rows.as_bytes()).unwrap();
-    let predicted = succeeded(&child.wait_with_output().unwrap());
-    let predicted = predicted.lines().map(|line| {
-        let line: Value = serde_json::from_str(line).unwrap();
-        line["prediction"].as_str().unwrap().to_string() + "\n"
-    });
     let found = prompts.map(|prompt| generate(&["--prompt", prompt]));
-    assert_eq!(found.to_vec(), predicted.collect::<Vec<_>>());
+    assert_eq!(found.concat(), predicted("out", &prompts, "2").join("\n") + "\n");
     // Each line of standard input is a prompt, be the text told as it comes or as a whole.
     for beams in [&[][..], &["--beams", "2"]] {
         let one_by_one = prompts.map(|prompt| generate(&[&["--prompt", prompt], beams].concat()));
@@ -151,6 +153,24 @@ fn what_is_drawn_goes_by_its_seed() {
 }
 
 #[test]
+fn predict_draws_as_the_task_says_whatever_else_is_in_the_batch() {
+    let drawn = ["do_sample=true", "temperature=1.3", "seed=5"]
+        .map(|setting| format!("task.generation.{setting}"));
+    let drawn: Vec<&str> = drawn.iter().map(String::as_str).collect();
+    let more = ["model=tiny-llama", "method=full", "epochs=1", "limit=8", "run_dir=drawn"];
+    run(place(), &[&more[..], &drawn].concat());
+    let inputs = ["abab", "x", "a longer one", "hi j"];
+    let all = predicted("drawn", &inputs, "32");
+    assert_eq!(all, predicted("drawn", &inputs, "1"));
+    for (input, text) in inputs.iter().zip(&all) {
+        let arguments = ["generate", "drawn", "--device", "cpu", "--prompt", input];
+        let alone = succeeded(&command(&arguments, place()).output().unwrap());
+        assert_eq!(alone.strip_suffix('\n'), Some(text.as_str()));
+    }
+    assert!(all.iter().any(|text| !text.is_empty()), "{all:?}");
+}
+
+#[test]
 fn options_that_do_not_go_together_are_refused() {
     for (options, words) in [
         (&["--greedy", "--temperature", "2"][..], "ask for one"),
@@ -158,6 +178,7 @@ fn options_that_do_not_go_together_are_refused() {
         (&["--temperature", "0"], "temperature"),
         (&["--top-p", "1.5"], "top_p"),
         (&["--max-new-tokens", "100000"], "max_new_tokens"),
+        (&["--no-repeat-ngram", "10000000"], "no_repeat_ngram_size"),
         (&["--prompt-file", "nowhere.txt"], "there is no such file"),
     ] {
         let refused = with("generate", &[&["--prompt", "a"], options].concat(), "");
@@ -189,10 +210,10 @@ fn a_conversation_is_written_by_the_models_template() {
 
 #[test]
 fn a_conversation_that_becomes_too_long_loses_its_first_turns() {
-    let lines: String = (0..30).map(|n| format!("{n} {}\n", "word ".repeat(12))).collect();
+    let lines: String = (0..60).map(|n| format!("{n} {}\n", "word ".repeat(12))).collect();
     let output = with("chat", &["--max-new-tokens", "8"], &lines);
     let answers = succeeded(&output);
-    assert!(answers.lines().count() >= 30, "{answers}");
+    assert!(answers.lines().count() >= 60, "{answers}");
     let words = text(&output.stderr);
     assert!(words.contains("1 turn at its beginning left out"), "{words}");
     let output = with("chat", &[], &format!("{}\n", "word ".repeat(5000)));
@@ -223,20 +244,7 @@ fn ctrl_c_ends_an_answer_and_not_the_conversation() {
 fn a_model_without_a_template_does_not_chat() {
     let template = place().join("configs/models/tiny-bart");
     assert!(template.is_dir() && !template.join("chat_template.jinja").exists());
-    let run = [
-        "run",
-        "configs/experiment.yaml",
-        "device=cpu",
-        "threads=1",
-        "task=lines",
-        "data=.",
-        "epochs=1",
-        "limit=8",
-        "eval_limit=4",
-        "task.generation.max_new_tokens=4",
-        "run_dir=bart",
-    ];
-    succeeded(&command(&run, place()).output().unwrap());
+    run(place(), &["epochs=1", "limit=8", "eval_limit=4", "run_dir=bart"]);
     let refused = command(&["chat", "bart", "--device", "cpu"], place()).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     let words = text(&refused.stderr);

@@ -154,11 +154,14 @@ impl GenerationSettings {
         }
     }
 
-    /// What is said here, else in `other`.
+    /// What is said here, else in `other`, whose least number of tokens gives way to a smaller greatest
+    /// one that is said here.
     pub fn or(&self, other: &GenerationSettings) -> GenerationSettings {
+        let most = self.max_new_tokens.unwrap_or(usize::MAX);
+        let fewest = other.min_new_tokens.map(|fewest| fewest.min(most));
         GenerationSettings {
             max_new_tokens: self.max_new_tokens.or(other.max_new_tokens),
-            min_new_tokens: self.min_new_tokens.or(other.min_new_tokens),
+            min_new_tokens: self.min_new_tokens.or(fewest),
             num_beams: self.num_beams.or(other.num_beams),
             length_penalty: self.length_penalty.or(other.length_penalty),
             early_stopping: self.early_stopping.or(other.early_stopping),

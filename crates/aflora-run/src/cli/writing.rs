@@ -85,8 +85,6 @@ impl Writing {
         let one_way = drawn || self.greedy;
         let settings = GenerationSettings {
             max_new_tokens: self.max_new_tokens,
-            // The run's fewest would be more than a most that is asked for here.
-            min_new_tokens: self.max_new_tokens.map(|_| 0),
             num_beams: if one_way { Some(1) } else { self.beams },
             no_repeat_ngram_size: self.no_repeat_ngram,
             repetition_penalty: self.repetition_penalty,
