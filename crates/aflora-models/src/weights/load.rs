@@ -2,8 +2,9 @@
 
 use super::plan::LoadPlan;
 use super::{sound, Checkpoint};
-use crate::backbone::{shapes_only, Backbone};
+use crate::backbone::Backbone;
 use crate::{said, Error, Result};
+use aflora_core::shapes_only;
 use std::path::{Path, PathBuf};
 
 /// What loading did.

@@ -6,8 +6,8 @@ use crate::nn::attention::{ForwardContext, Seen};
 use crate::nn::linear::dropout;
 use crate::nn::scope::Scope;
 use crate::nn::words::WordEmbeddings;
+use aflora_core::nn::{self, Module};
 use tch::{Kind, Tensor};
-use tch_facade::nn::{self, Module};
 
 /// Positions are numbered from here: the first rows of the table stand for nothing.
 const FIRST_POSITION: i64 = 2;

@@ -9,10 +9,10 @@ use crate::nn::chain::chain;
 use crate::nn::linear::dropout;
 use crate::nn::norm::AddNorm;
 use crate::nn::scope::Scope;
+use aflora_core::nn::{self, Module};
 use aflora_core::{Block, Checkpoints};
 use std::rc::Rc;
 use tch::{Kind, Tensor};
-use tch_facade::nn::{self, Module};
 
 /// What is added to the score of a padding key: its weight is 0 in single precision and in
 /// bf16, and a row of nothing but padding stays finite.

@@ -16,9 +16,9 @@ use crate::nn::rotary::{rotate_interleaved, Rotary};
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
+use aflora_core::nn::{self, Module};
 use aflora_core::Block::{Attention as InAttention, Ffn};
 use tch::Tensor;
-use tch_facade::nn::{self, Module};
 
 /// GPT-J from its `config.json`.
 pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {

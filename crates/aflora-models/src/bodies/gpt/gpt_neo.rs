@@ -17,9 +17,9 @@ use crate::nn::mlp::Mlp;
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
+use aflora_core::nn::{self, Module};
 use aflora_core::Block::{Attention as InAttention, Ffn};
 use tch::Tensor;
-use tch_facade::nn::{self, Module};
 
 /// Keys that transformers reads as others.
 const ALIASES: &[(&str, &str)] =

@@ -10,9 +10,9 @@ use crate::nn::rotary::Rotary;
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
+use aflora_core::nn::{self, Module};
 use std::rc::Rc;
 use tch::{Kind, Tensor};
-use tch_facade::nn::{self, Module};
 
 /// How one kind of GPT differs from another outside its blocks.
 pub(super) struct GptVariant {

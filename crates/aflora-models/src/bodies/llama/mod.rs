@@ -17,11 +17,11 @@ use crate::nn::rotary::{rotate, Rotary};
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
+use aflora_core::nn::{self, Module};
 use aflora_core::Block::{Attention as InAttention, Ffn};
 use config::LlamaConfig;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
-use tch_facade::nn::{self, Module};
 
 /// LLaMA from its `config.json`.
 pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {

@@ -8,9 +8,9 @@ use crate::heads::Head;
 use crate::options::Options;
 use crate::Result;
 use ::rust_bert::albert::{AlbertConfig, AlbertForSequenceClassification};
+use aflora_core::nn;
 use aflora_core::Block;
 use tch::Tensor;
-use tch_facade::nn;
 
 /// ALBERT from its `config.json`.
 pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {

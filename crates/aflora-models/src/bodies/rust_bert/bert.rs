@@ -9,8 +9,8 @@ use crate::heads::Head;
 use crate::options::Options;
 use crate::Result;
 use ::rust_bert::bert::{BertConfig, BertForSequenceClassification};
+use aflora_core::nn;
 use tch::Tensor;
-use tch_facade::nn;
 
 /// BERT from its `config.json`.
 pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {

@@ -7,9 +7,9 @@ use crate::heads::Head;
 use crate::options::Options;
 use crate::{Error, Result};
 use ::rust_bert::distilbert::{DistilBertConfig, DistilBertModelClassifier};
+use aflora_core::nn;
 use aflora_core::Block;
 use tch::Tensor;
-use tch_facade::nn;
 
 /// Keys that transformers reads as others.
 const ALIASES: &[(&str, &str)] = &[

@@ -10,8 +10,8 @@ use crate::nn::activation::Activation;
 use crate::options::Options;
 use crate::{Error, Result};
 use ::rust_bert::electra::{ElectraConfig, ElectraModel};
+use aflora_core::nn;
 use tch::Tensor;
-use tch_facade::nn;
 
 struct Electra {
     encoder: ElectraModel,

@@ -8,8 +8,8 @@ use crate::heads::Head;
 use crate::options::Options;
 use crate::Result;
 use ::rust_bert::roberta::{RobertaConfig, RobertaForSequenceClassification};
+use aflora_core::nn;
 use tch::{Kind, Tensor};
-use tch_facade::nn;
 
 /// The padding token's id where the config has none.
 const PAD: i64 = 1;
