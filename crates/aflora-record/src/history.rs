@@ -4,7 +4,7 @@
 //! is forgotten when the step comes again, so curves never run backwards.
 
 use crate::error::{Error, Result};
-use crate::evaluation::{self, Evaluation};
+use crate::evaluation::{self, Evaluation, Selection};
 use crate::event::{Event, FreezeTest, Step};
 use crate::names::EVENTS;
 use aflora_files::lines::whole_lines;
@@ -79,8 +79,8 @@ pub struct History {
     pub total_steps: Option<u64>,
     /// Optimiser steps of an epoch.
     pub steps_per_epoch: Option<u64>,
-    /// The metric that decides.
-    pub selection: Option<String>,
+    /// What decides.
+    pub selection: Option<Selection>,
     /// Optimiser steps from one evaluation to the next, where it is not an epoch.
     pub eval_every: Option<u64>,
     /// Steps completed by now.
@@ -198,7 +198,7 @@ impl History {
 
     /// Which evaluation is best so far; none where it is not known what decides.
     pub fn best(&self) -> Option<usize> {
-        evaluation::best(&self.evaluations, self.selection.as_deref()?)
+        evaluation::best(&self.evaluations, self.selection.as_ref()?)
     }
 }
 

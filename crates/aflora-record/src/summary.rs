@@ -1,7 +1,8 @@
 //! What a finished run is judged by: `metrics.json`.
 
+use crate::by_class::ByClass;
 use crate::error::Result;
-use crate::evaluation::Evaluation;
+use crate::evaluation::{Evaluation, Selection};
 use crate::names::METRICS;
 use crate::{json, provenance};
 use serde::{Deserialize, Serialize};
@@ -18,10 +19,15 @@ pub struct Summary {
     pub method: String,
     /// The seed.
     pub seed: u64,
-    /// The metric that decides which epoch was best.
-    pub selection: String,
+    /// What decides which epoch was best.
+    #[serde(flatten)]
+    pub selection: Selection,
     /// The best epoch's evaluation; `adapter/` holds its weights.
     pub best: Evaluation,
+    /// The best evaluation's answers, class by class, of each split of a task with classes. Runs
+    /// from before this was kept have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_class: Vec<ByClass>,
     /// The last epoch's evaluation.
     pub last: Evaluation,
     /// All evaluations.

@@ -288,14 +288,14 @@ fn link_files(from: &Path, to: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aflora_record::Evaluation;
+    use aflora_record::evaluation::{Evaluation, Metrics};
 
     #[test]
     fn a_checkpoint_s_name_tells_whether_its_step_is_evaluated() {
         let evaluation = |step| Evaluation {
             step,
             epoch: step as f64 / 3.0,
-            metrics: BTreeMap::new(),
+            metrics: Metrics::new(),
             loss: 0.5,
             seconds: 1.0,
         };

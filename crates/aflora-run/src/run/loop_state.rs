@@ -4,7 +4,7 @@ use super::eval_points::EvalPoints;
 use super::pace::StepClock;
 use aflora_core::state::Position;
 use aflora_record::json::null_is_nan;
-use aflora_record::Evaluation;
+use aflora_record::{ByClass, Evaluation};
 use anyhow::{ensure, Result};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,9 @@ pub struct LoopState {
     pub curve: LossTrend,
     /// How the losses of evaluations went, which have no dropout in them.
     pub eval_curve: LossTrend,
+    /// The best evaluation's answers class by class, where there are classes.
+    #[serde(default)]
+    pub by_class: Vec<ByClass>,
     /// Why the best evaluation's result is no better than a guess, where it is not.
     pub doubts: Vec<String>,
 }
@@ -130,6 +133,7 @@ impl Default for LoopState {
             last_loss: f64::NAN,
             curve: LossTrend::default(),
             eval_curve: LossTrend::default(),
+            by_class: Vec::new(),
             doubts: Vec::new(),
         }
     }

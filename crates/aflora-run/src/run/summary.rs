@@ -23,7 +23,7 @@ pub fn summary(
     (frozen_weights, paths_at_start): (Flops, Flops),
     loop_state: LoopState,
 ) -> Result<Summary> {
-    let LoopState { evaluations, best, training_seconds, clock, .. } = loop_state;
+    let LoopState { evaluations, best, by_class, training_seconds, clock, .. } = loop_state;
     let counts = tuner.accounting();
     let head = run.model.parameters();
     let head = head.iter().filter(|p| matches!(p.role, Role::Head | Role::HeadBias));
@@ -38,6 +38,7 @@ pub fn summary(
         seed: run.config.seed,
         selection: run.objective.selection(),
         best: best.context("nothing was evaluated")?.clone(),
+        by_class,
         last: evaluations.last().context("nothing was evaluated")?.clone(),
         parameters: Parameters {
             at_start: counts.at_start,

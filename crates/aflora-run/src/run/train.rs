@@ -390,6 +390,7 @@ impl Loop<'_> {
         if better {
             self.save_adapter()?;
             self.loop_state.best = Some(index);
+            self.loop_state.by_class = found.by_class;
             self.loop_state.doubts = found.doubts;
         }
         tracing::info!("{words}{}", if better { " (best so far)" } else { "" });
