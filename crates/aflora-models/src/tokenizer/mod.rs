@@ -214,7 +214,7 @@ impl TextEncoder {
 /// # Errors
 /// A file of the tokenizer's settings is damaged.
 pub fn special_tokens(folder: &Path) -> Result<BTreeMap<String, String>> {
-    let settings = settings::Settings::read(folder)?;
+    let settings = settings::TokenizerSettings::read(folder)?;
     let usual = settings.class.map_or(&[][..], settings::Class::usual_tokens);
     let usual =
         usual.iter().filter_map(|&(name, token)| Some((name, settings.token(name, token)?)));

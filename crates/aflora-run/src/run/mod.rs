@@ -7,7 +7,7 @@
 pub mod batches;
 mod chance;
 pub mod checkpoint;
-mod eval_points;
+pub mod eval_points;
 pub mod failure;
 pub mod fits;
 pub mod folder;
