@@ -3,6 +3,7 @@
 use super::blocks::{ConfigBlock, Finder, UserSettings, BLOCKS};
 use super::keys::KEYS;
 use super::layers::{overlay, span_of};
+use super::own_data;
 use super::problem::{instead, ConfigErrors, Problem, SourceSpan, COMMAND_LINE};
 use super::run_settings::RunSettings;
 use super::schema;
@@ -48,8 +49,17 @@ const TARGETS: [&str; 3] = ["target_modules", "exclude_modules", "layers"];
 /// # Errors
 /// Everything that is wrong in the run file, in the blocks that it names and in the overrides.
 pub fn load(run_file: &Path, overrides: &[String]) -> Result<Resolved, ConfigErrors> {
+    load_all(Some(run_file), overrides)
+}
+
+/// As [`load`], without a run file where there is none: the overrides say it all then.
+///
+/// # Errors
+/// As those of [`load`].
+pub fn load_all(run_file: Option<&Path>, overrides: &[String]) -> Result<Resolved, ConfigErrors> {
     let mut problems = Vec::new();
     let user = UserSettings::read(run_file, overrides, &mut problems);
+    let run_file = run_file.unwrap_or(Path::new(""));
     let folder = match run_file.parent() {
         Some(folder) if folder != Path::new("") => folder.to_path_buf(),
         _ => PathBuf::from("."),
@@ -131,7 +141,10 @@ type Parts = (TaskSpec, ModelConfig, (String, MethodConfig, Vec<SourceSpan>), Ru
 fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let mut task_block = finder.block("task", None, problems);
     if let Some(block) = &mut task_block {
-        fill_in(finder, block, problems);
+        match own_data::is_in(&block.settings) {
+            true => own_data::write_out(block, problems),
+            false => fill_in(finder, block, problems),
+        }
     }
     let task = task_block.as_ref().filter(|b| b.whole).map(|block| task_of(block, problems));
     let model_block = match &task {

@@ -181,7 +181,7 @@ fn check_labels(task: &TaskSpec, least: usize, tell: &mut dyn FnMut(&str, String
 
 /// A class by the value that the task's own files have for it.
 fn by_name(task: &TaskSpec, text: &str) -> std::result::Result<i64, String> {
-    match task.labels.iter().position(|label| label.as_str() == text) {
+    match task.class_of(text) {
         Some(class) => Ok(class as i64),
         None => {
             Err(format!("the label is `{}`, but must be one of {:?}", short(text), task.labels))

@@ -133,7 +133,7 @@ impl TaskSpec {
                     .collect();
                 tell("columns", format!("must be {}", forms.join(" or ")));
             }
-            let drawn = source.hold_out.by.is_some();
+            let drawn = source.hold_out.is_some();
             for split in dataset.splits().take(if drawn { 1 } else { usize::MAX }) {
                 if source.files(split).is_empty() {
                     tell("files", format!("has none for the split `{split}`"));
@@ -153,8 +153,10 @@ impl TaskSpec {
             }
             // They become parts of paths and addresses.
             for (split, files) in &source.files {
-                if !files.0.iter().all(|file| is_below(file)) {
-                    let words = "must lie below the source's folder: no `..`, no leading `/`";
+                let whole = source.is_of_paths() && source.repo.is_none();
+                if !whole && !files.0.iter().all(|file| is_below(file)) {
+                    let words = "must lie below the source's folder (no `..`, no leading `/`), or \
+                                 all files be named by their whole paths";
                     tell(&format!("files.{split}"), words.into());
                 }
             }

@@ -222,6 +222,22 @@ impl TaskSpec {
         label.map_or("", Label::as_str)
     }
 
+    /// The class that files have as `text`: as the task has it; or the same number or truth value in
+    /// another form, such as `1.0` or `True`, which pandas writes.
+    pub fn class_of(&self, text: &str) -> Option<usize> {
+        let named = |name: &str| self.labels.iter().position(|label| label.as_str() == name);
+        named(text).or_else(|| {
+            let zeros = text.split_once('.').filter(|(_, end)| end.bytes().all(|c| c == b'0'));
+            match zeros {
+                Some((whole, _)) => named(whole),
+                None if text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false") => {
+                    self.labels.iter().position(|label| label.0.eq_ignore_ascii_case(text))
+                }
+                None => None,
+            }
+        })
+    }
+
     /// What predictions call the classes, in the order of their numbers.
     pub fn class_names(&self) -> Vec<&str> {
         let own = self.labels.iter().map(Label::as_str);
