@@ -139,6 +139,12 @@ impl AdaptedModel {
         self.backbone.text_generator().ok_or_else(Error::does_not_write)
     }
 
+    /// The backbone, to be adapted anew: its layers compute what the adapters make of them until
+    /// they get others.
+    pub fn into_backbone(self) -> Box<dyn Backbone> {
+        self.backbone
+    }
+
     /// The backbone.
     pub fn backbone(&self) -> &dyn Backbone {
         self.backbone.as_ref()
