@@ -150,7 +150,7 @@ impl Writer<'_> {
                 '\t' => self.text.push_str("\\t"),
                 '\u{8}' => self.text.push_str("\\b"),
                 '\u{c}' => self.text.push_str("\\f"),
-                c if c < ' ' || self.layout.ensure_ascii && !(' '..='~').contains(&c) => {
+                c if c < ' ' || (self.layout.ensure_ascii && !(' '..='~').contains(&c)) => {
                     let mut units = [0; 2];
                     for unit in c.encode_utf16(&mut units) {
                         self.text.push_str(&format!("\\u{unit:04x}"));
