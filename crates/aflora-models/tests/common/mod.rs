@@ -3,6 +3,7 @@
 
 pub mod adapters;
 pub mod log;
+pub mod tiny;
 pub mod writers;
 
 use aflora_models::{build, weights, Backbone, Batch, Head, Options};

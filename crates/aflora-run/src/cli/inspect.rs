@@ -1,6 +1,6 @@
 //! `aflora inspect`: what a configuration would train.
 
-use super::target::Target;
+use super::target::RunTarget;
 use aflora_files::printable;
 use aflora_run::ui::Progress;
 use aflora_run::{config, inspect};
@@ -13,7 +13,7 @@ pub const HELP: &str = "Needs the model's config.json, not its weights.";
 ///
 /// # Errors
 /// The configuration is wrong, or the model is not found.
-pub fn inspect(target: &Target, progress: &mut dyn Progress) -> Result<()> {
+pub fn inspect(target: &RunTarget, progress: &mut dyn Progress) -> Result<()> {
     let resolved = config::load(&target.config, &target.overrides)?;
     print!("{}", printable(&inspect::inspect(&resolved, progress)?));
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::claims;
 use crate::report::charts::forest;
-use crate::report::document::{Chart, DocumentBlock, Entry, Section, Table, Tone};
+use crate::report::document::{Chart, DocumentBlock, Section, Table, TableEntry, Tone};
 use crate::report::grid::Grid;
 use crate::report::numbers::{fixed, signed, Difference, Verdict};
 
@@ -42,7 +42,7 @@ fn table(grid: &Grid, reference: &str) -> Table {
     let rows =
         others(grid, reference)
             .map(|(_, method)| {
-                let mut row = vec![Entry::new(grid.label(method))];
+                let mut row = vec![TableEntry::new(grid.label(method))];
                 row.extend(grid.tasks().iter().map(|t| {
                     entry(grid.paired(method, reference, t), seeds, grid.is_lower_better(t))
                 }));
@@ -63,9 +63,9 @@ fn table(grid: &Grid, reference: &str) -> Table {
 
 /// A difference as an entry: the mean, the interval below, the verdict in words; set by whether
 /// lower is better.
-fn entry(differences: Vec<f64>, seeds: usize, lower_is_better: bool) -> Entry {
+fn entry(differences: Vec<f64>, seeds: usize, lower_is_better: bool) -> TableEntry {
     let Some(d) = Difference::of(differences) else {
-        return Entry::none("no seed has both");
+        return TableEntry::none("no seed has both");
     };
     let verdict = d.verdict();
     let note = match d.interval {
@@ -75,7 +75,7 @@ fn entry(differences: Vec<f64>, seeds: usize, lower_is_better: bool) -> Entry {
         }
         None => verdict.words().to_string(),
     };
-    Entry::new(signed(d.mean, 2)).noted(note).toned(match (verdict, lower_is_better) {
+    TableEntry::new(signed(d.mean, 2)).noted(note).toned(match (verdict, lower_is_better) {
         (Verdict::Higher, false) | (Verdict::Lower, true) => Tone::Good,
         (Verdict::Lower, false) | (Verdict::Higher, true) => Tone::Bad,
         (Verdict::Noise | Verdict::OneSeed, _) => Tone::Plain,
@@ -84,7 +84,7 @@ fn entry(differences: Vec<f64>, seeds: usize, lower_is_better: bool) -> Entry {
 
 /// The averages against the reference's, as a chart.
 pub fn chart(grid: &Grid, reference: &str) -> Option<Chart> {
-    let rows: Vec<forest::Row> = others(grid, reference)
+    let rows: Vec<forest::ForestRow> = others(grid, reference)
         .filter_map(|(i, method)| {
             let d = Difference::of(grid.paired_average(method, reference))?;
             Some((grid.label(method), i, d))

@@ -4,7 +4,7 @@
 //! (`prompt.rs`); its loss is on the target, or on the prompt too. An encoder-decoder reads the
 //! prompt and writes the target. Texts are written with the prompt alone, as after training.
 
-use super::prompt::{Prompts, Row};
+use super::prompt::{PromptTokens, Prompts};
 use crate::metrics::Answer;
 use crate::run::batches::{width_for, CHUNK};
 use crate::run::passes::Passes;
@@ -203,7 +203,7 @@ impl TextPairs {
         };
         let pairs: Vec<(&str, &str)> =
             examples.iter().map(|e| (e.text_a.as_str(), target_of(e))).collect();
-        for Row { mut ids, prompt } in prompts.with_targets(&pairs)? {
+        for PromptTokens { mut ids, prompt } in prompts.with_targets(&pairs)? {
             let alone = self.fitting(ids[..prompt].to_vec());
             let first = if self.task.train_on_inputs { 1 } else { prompt };
             let truncated = ids.len() > self.max_length;
