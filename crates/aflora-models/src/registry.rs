@@ -46,7 +46,10 @@ impl ModelKind {
     }
 
     fn has(&self, head: Head) -> bool {
-        head != Head::Language || self.writes.is_some()
+        match head {
+            Head::Classes(_) | Head::Scores(_) => true,
+            Head::Language => self.writes.is_some(),
+        }
     }
 }
 
@@ -204,7 +207,7 @@ pub(crate) fn class_in_transformers(model_type: &str, head: Head) -> Option<Stri
     let (entry, class) = of_type(model_type)?;
     Some(match head {
         Head::Language => format!("{class}{}", entry.writes?),
-        Head::Classes(_) | Head::Score => format!("{class}ForSequenceClassification"),
+        Head::Classes(_) | Head::Scores(_) => format!("{class}ForSequenceClassification"),
     })
 }
 
@@ -243,7 +246,7 @@ mod tests {
     fn classes_have_the_names_of_transformers() {
         for (model_type, head, expected) in [
             ("llama", Head::Language, "LlamaForCausalLM"),
-            ("llama", Head::Score, "LlamaForSequenceClassification"),
+            ("llama", Head::Scores(1), "LlamaForSequenceClassification"),
             ("gpt2", Head::Language, "GPT2LMHeadModel"),
             ("gptj", Head::Classes(2), "GPTJForSequenceClassification"),
             ("bart", Head::Language, "BartForConditionalGeneration"),
@@ -252,6 +255,6 @@ mod tests {
             assert_eq!(class_in_transformers(model_type, head).as_deref(), Some(expected));
         }
         assert_eq!(class_in_transformers("bert", Head::Language), None);
-        assert_eq!(class_in_transformers("t5", Head::Score), None);
+        assert_eq!(class_in_transformers("t5", Head::Scores(1)), None);
     }
 }

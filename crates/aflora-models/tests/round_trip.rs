@@ -24,8 +24,8 @@ fn backbone(tiny: &Tiny, folder: &Path) -> Box<dyn Backbone> {
 
 fn answers<'a>(head: Head, names: &'a [&'a str]) -> OutputKind<'a> {
     match head {
-        Head::Score => OutputKind::Score,
-        Head::Classes(n) => OutputKind::Classes(&names[..n as usize]),
+        Head::Scores(n) => OutputKind::Scores(n as usize),
+        Head::Classes(n) => OutputKind::Classes(names[..n as usize].to_vec()),
         Head::Language => OutputKind::Text,
     }
 }

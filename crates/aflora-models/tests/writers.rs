@@ -200,7 +200,7 @@ fn a_kind_that_does_not_write_is_named_as_such() {
     assert!(words("bert", Head::Language).contains("bart, gpt2, gpt_neo, gptj, llama"));
     assert!(words("t5", Head::Language).contains("are not built"));
     for kind in ["llama", "bart"] {
-        for head in [Head::Classes(3), Head::Score, Head::Language] {
+        for head in [Head::Classes(3), Head::Scores(1), Head::Language] {
             aflora_models::check_kind(kind, head).unwrap();
         }
     }

@@ -70,7 +70,10 @@ pub(crate) fn build<N: DecoderBody + 'static>(
 ) -> Result<Box<dyn Backbone>> {
     let DecoderSpec { prefix, hidden, max_positions, vocab_size, lm_head } = spec;
     let pad = Some(file.integer("pad_token_id", -1)?).filter(|&pad| pad >= 0);
-    let writes = head == Head::Language;
+    let writes = match head {
+        Head::Classes(_) | Head::Scores(_) => false,
+        Head::Language => true,
+    };
     let tokens = match writes {
         true => SpecialTokens::read(file.path(), file.keys(), vocab_size, false)?,
         false => SpecialTokens::default(),
@@ -95,9 +98,11 @@ pub(crate) fn build<N: DecoderBody + 'static>(
     let mut vs = options.var_store();
     let ((network, output_head), linears) = scope::build(&mut vs, |root| {
         let network = network(&root);
-        let output_head = match head.labels() {
-            Some(labels) => OutputHead::Labels(LastToken::new(&root, hidden, labels, pad)),
-            None => {
+        let output_head = match head {
+            Head::Classes(labels) | Head::Scores(labels) => {
+                OutputHead::Labels(LastToken::new(&root, hidden, labels, pad))
+            }
+            Head::Language => {
                 let own = match lm_head {
                     LmHead::Tied(_) => None,
                     LmHead::Untied { bias: true } => Some(root.linear(NAME, hidden, vocab_size)),

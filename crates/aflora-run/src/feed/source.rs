@@ -120,6 +120,11 @@ impl Source {
         self.files.get(split).map_or(&[], |files| &files.0)
     }
 
+    /// The name of the column that is for `role`; the role's own where it has none.
+    pub fn column<'a>(&'a self, role: &'a str) -> &'a str {
+        self.columns.get(role).map_or(role, String::as_str)
+    }
+
     /// Every column that is read.
     pub(super) fn read_columns(&self) -> impl Iterator<Item = &String> {
         let drawn = self.unique.iter().chain(&self.hold_out.by);

@@ -53,22 +53,24 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
     let Some(start) = tokens.decoder_start else {
         return Err(file.problem("`decoder_start_token_id` is missing".into()));
     };
-    let end = match head {
+    let labels = match head {
+        Head::Classes(labels) | Head::Scores(labels) => {
+            Some((labels, file.integer("eos_token_id", 2)?))
+        }
         Head::Language => None,
-        _ => Some(file.integer("eos_token_id", 2)?),
     };
     let mut vs = options.var_store();
     let ((network, output_head), linears) = scope::build(&mut vs, |root| {
         let network = BartBody::new(&root, &config);
-        let output_head = match (head.labels(), end) {
-            (Some(labels), Some(end)) => {
+        let output_head = match labels {
+            Some((labels, end)) => {
                 OutputHead::Labels(EndOfText::new(&root, &config, labels, [start, end]))
             }
-            _ => OutputHead::Text(NextToken::new(&root, network.shared())),
+            None => OutputHead::Text(NextToken::new(&root, network.shared())),
         };
         (network, output_head)
     });
-    let labels = head != Head::Language;
+    let labels = labels.is_some();
     let modules: &[_] = if labels { &["classification_head"] } else { &[] };
     let about = About {
         head,

@@ -27,7 +27,10 @@ use encoder::Encoder;
 /// DeBERTa-v2 or v3 from its `config.json`. Weights are zero until loaded or initialised.
 pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let config = DebertaConfig::read(&file)?;
-    let labels = head.labels().ok_or_else(Error::does_not_write)?;
+    let labels = match head {
+        Head::Classes(labels) | Head::Scores(labels) => labels,
+        Head::Language => return Err(Error::does_not_write()),
+    };
     let mut vs = options.var_store();
     let (network, linears) = scope::build(&mut vs, |root| DebertaBody::new(&root, &config, labels));
     let about = About {

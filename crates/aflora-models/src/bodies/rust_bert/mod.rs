@@ -106,7 +106,10 @@ fn labels(name: &str, head: Head, options: &Options) -> Result<i64> {
              can run its blocks one by one"
         )));
     }
-    head.labels().ok_or_else(Error::does_not_write)
+    match head {
+        Head::Classes(labels) | Head::Scores(labels) => Ok(labels),
+        Head::Language => Err(Error::does_not_write()),
+    }
 }
 
 /// Names the captured layers after the variables that hold their weights, and keeps those for

@@ -1,13 +1,14 @@
 //! Texts for texts: the loss of every token to be written, and what the model writes itself.
 
 use super::judge::{judge, selection, Judged};
-use super::texts::{target_of, TextPairs, IDS, LABELS, NONE, PROMPT};
+use super::texts::{input_of, target_of, TextPairs, IDS, LABELS, NONE, PROMPT};
 use super::{Evaluated, Objective};
+use crate::kinds::{Prediction, Processor, Splits};
 use crate::metrics::{Answers, Judgement, Value};
 use crate::run::batches::shuffled_by_length;
 use crate::run::passes::Passes;
 use crate::run::tokens::{Tokens, EMPTY, TRUNCATED};
-use crate::task::{Example, Examples};
+use crate::task::{pair, Example, Examples};
 use crate::ui::Progress;
 use aflora_core::Loss;
 use aflora_models::{AdaptedModel, Forward};
@@ -15,7 +16,6 @@ use aflora_record::Selection;
 use anyhow::Result;
 use serde_json::json;
 use std::path::Path;
-use tch::Device;
 
 /// A task that asks for text.
 #[derive(Debug)]
@@ -32,7 +32,6 @@ pub struct Write {
     /// What is taken at once for the loss of an evaluation, and to write.
     loss_passes: Passes,
     write_passes: Passes,
-    device: Device,
 }
 
 impl Write {
@@ -45,7 +44,6 @@ impl Write {
         train: &[Example],
         (eval_split, eval_examples): (String, Vec<Example>),
         eval_batch_size: usize,
-        device: Device,
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Self> {
@@ -71,7 +69,6 @@ impl Write {
             right,
             loss_passes,
             write_passes,
-            device,
         })
     }
 
@@ -84,7 +81,7 @@ impl Write {
     /// there are.
     fn total_losses(&self, model: &AdaptedModel, rows: &[usize]) -> Result<[f64; 3]> {
         let Examples { batch, labels } =
-            self.texts.collate(&self.eval, rows, self.device).to_device(self.device);
+            self.texts.collate(&self.eval, rows).to_device(self.texts.device);
         let logits = model.forward(&batch, false)?.logits;
         let smoothing = self.texts.task.label_smoothing;
         let sum = |smoothing| self.texts.cross_entropy_in_slices(&logits, &labels, smoothing);
@@ -98,7 +95,7 @@ impl Write {
         let Answers::Texts(written) = answers else { return Ok(Vec::new()) };
         let mut lines = Vec::new();
         for (row, (written, example)) in written.iter().zip(&self.eval_examples).enumerate() {
-            let (input, target) = (&example.text_a, target_of(example));
+            let (input, target) = (input_of(example), target_of(example));
             let mut line = json!({ "input": input, "target": target, "prediction": written });
             for (name, of) in metrics {
                 if let Some(rows) = &of.rows {
@@ -133,6 +130,35 @@ impl Write {
     }
 }
 
+impl Processor for TextPairs {
+    fn vocab_size(&self) -> i64 {
+        self.encoder().vocab_size()
+    }
+
+    fn objective(
+        self: Box<Self>,
+        mut rows: Splits,
+        eval_batch_size: usize,
+        cache: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<Box<dyn Objective>> {
+        // One came, so one is there.
+        let eval = rows.evals.swap_remove(0);
+        Ok(Box::new(Write::new(*self, &rows.train, eval, eval_batch_size, cache, progress)?))
+    }
+
+    fn predict(
+        &self,
+        model: &AdaptedModel,
+        rows: &[&[String]],
+        passes: &Passes,
+    ) -> Result<Vec<Prediction>> {
+        let inputs: Vec<&str> = rows.iter().map(|texts| pair(texts).0).collect();
+        let written = self.write(model, &inputs, passes)?.into_iter();
+        Ok(written.map(|(text, cut)| Prediction { values: vec![text.into()], cut }).collect())
+    }
+}
+
 /// Tokens of these rows that are to be written.
 fn wanted(table: &Tokens, rows: &[usize]) -> usize {
     let labels = rows.iter().flat_map(|&row| table.get(row, LABELS));
@@ -154,7 +180,7 @@ impl Objective for Write {
 
     fn batch(&self, rows: &[usize]) -> Examples {
         let rows: Vec<usize> = rows.iter().map(|&row| self.used[row]).collect();
-        self.texts.collate(&self.train, &rows, self.device)
+        self.texts.collate(&self.train, &rows)
     }
 
     fn items(&self, rows: &[usize]) -> usize {
@@ -176,8 +202,7 @@ impl Objective for Write {
         let prompts = (0..self.eval.rows()).map(|row| self.eval.get(row, column).collect());
         let prompts: Vec<Vec<i64>> = prompts.collect();
         let mut done = |n: usize| progress.update(n as u64, "");
-        let written =
-            self.texts.write_after(model, &prompts, &self.write_passes, self.device, &mut done)?;
+        let written = self.texts.write_after(model, &prompts, &self.write_passes, &mut done)?;
         progress.end();
         let answers = Answers::Texts(written);
         let given = Judgement { token_loss: Some(nll), ..Judgement::of(&answers, &self.right) };
