@@ -27,12 +27,13 @@ pub trait Labelling: Debug + Sync {
     /// They are of another shape.
     fn answers(&self, logits: &Tensor) -> Result<Vec<Answer>>;
 
-    /// The probability of each class that `logits` stand for, where they are of classes.
+    /// The probability of each class that `logits` stand for, row by row; none of a kind without
+    /// classes.
     ///
     /// # Errors
     /// They are of another shape.
-    fn probabilities(&self, _logits: &Tensor) -> Result<Vec<Vec<f64>>> {
-        Ok(Vec::new())
+    fn probabilities(&self, logits: &Tensor) -> Result<Vec<Vec<f64>>> {
+        Ok(vec![Vec::new(); logits.size()[0] as usize])
     }
 
     /// What predictions show of them, a value for each name of the kind.
@@ -94,8 +95,8 @@ impl Labeller {
         self.labelling.answers(logits)
     }
 
-    /// The probability of each class that `logits`, `[batch, labels]`, stand for, where they are of
-    /// classes.
+    /// The probability of each class that `logits`, `[batch, labels]`, stand for; none of a kind
+    /// without classes.
     ///
     /// # Errors
     /// They are of another shape.
