@@ -48,6 +48,22 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// When it was, in words: `epoch 2`, or within one `step 150, epoch 1.50`.
+    pub fn when(&self) -> String {
+        match self.epoch.fract() == 0.0 {
+            true => format!("epoch {}", self.epoch),
+            false => format!("step {}, epoch {:.2}", self.step, self.epoch),
+        }
+    }
+
+    /// Epochs completed, to two places where it was within one.
+    pub fn epochs(&self) -> String {
+        match self.epoch.fract() == 0.0 {
+            true => self.epoch.to_string(),
+            false => format!("{:.2}", self.epoch),
+        }
+    }
+
     /// The value of a metric, where it is defined.
     pub fn metric(&self, name: &str) -> Option<f64> {
         self.metrics.get(name).copied().flatten()

@@ -19,6 +19,9 @@ pub enum Event {
         /// What decides which epoch is best.
         #[serde(flatten)]
         selection: Option<Selection>,
+        /// Optimiser steps from one evaluation to the next; an epoch's where it does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        eval_every: Option<u64>,
     },
     /// Optimiser steps since the last such event.
     Step(Step),
@@ -26,6 +29,13 @@ pub enum Event {
     Freeze(FreezeTest),
     /// An evaluation.
     Evaluation(Evaluation),
+    /// The run ends before its last step, since evaluations became no better.
+    EarlyStop {
+        /// Completed optimiser steps.
+        step: u64,
+        /// Evaluations in a row that were no better than the best before them.
+        patience: u64,
+    },
     /// The run ended early.
     Failed {
         /// Why it did.

@@ -30,6 +30,7 @@ impl Finding {
             evaluations: summary.evaluations,
             parameters: summary.parameters,
             steps: summary.steps,
+            early_stop: summary.early_stop,
             flops_per_token: summary.flops_per_token,
             seconds: summary.seconds,
             tokens_per_second: summary.tokens_per_second,

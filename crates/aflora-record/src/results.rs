@@ -10,7 +10,7 @@ use crate::freezes::Matrix;
 use crate::history::{FreezePoint, StepPoint};
 use crate::provenance::{Environment, Provenance};
 use crate::settings::run_name;
-use crate::summary::{FlopsPerToken, Parameters, Times};
+use crate::summary::{EarlyStop, FlopsPerToken, Parameters, Times};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
@@ -215,6 +215,9 @@ pub struct Finding {
     pub parameters: Parameters,
     /// Optimiser steps.
     pub steps: u64,
+    /// Why there are no more of them, where the run ended early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<EarlyStop>,
     /// Matrix products a token in the adapted layers.
     pub flops_per_token: FlopsPerToken,
     /// Seconds of wall time.

@@ -36,6 +36,9 @@ pub struct Summary {
     pub parameters: Parameters,
     /// Optimiser steps.
     pub steps: u64,
+    /// Why there are no more of them, where the run ended early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<EarlyStop>,
     /// Those of them that moved nothing, since loss or gradient was not finite.
     #[serde(default)]
     pub skipped_steps: u64,
@@ -49,6 +52,15 @@ pub struct Summary {
     pub tokens_per_second: f64,
     /// The most memory in use, in bytes.
     pub peak_memory: Option<u64>,
+}
+
+/// A run that ended early, since evaluations became no better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlyStop {
+    /// Evaluations in a row that were no better than the best before them.
+    pub patience: u64,
+    /// Optimiser steps that the run would have had.
+    pub total_steps: u64,
 }
 
 /// Parameter counts, as the paper takes them.

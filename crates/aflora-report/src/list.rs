@@ -127,7 +127,7 @@ fn results(summary: &Summary) -> [String; 5] {
     [
         best.metric(&selection.metric)
             .map_or("undefined".into(), |value| format!("{} {value:.4}", selection.metric)),
-        best.epoch.to_string(),
+        best.epochs(),
         thousands(parameters.time_average as i64),
         in_words(seconds.training),
         device.clone(),

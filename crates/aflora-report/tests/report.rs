@@ -4,7 +4,7 @@ use aflora_record::freezes::Matrix;
 use aflora_record::history::{FreezePoint, StepPoint};
 use aflora_record::provenance::{Environment, Provenance};
 use aflora_record::results::*;
-use aflora_record::summary::{FlopsPerToken, Operations, Parameters, Times};
+use aflora_record::summary::{EarlyStop, FlopsPerToken, Operations, Parameters, Times};
 use aflora_record::{Evaluation, Selection};
 use aflora_report::report::{csv, html, markdown, report, NamedResults, Report};
 use aflora_report::words::causes;
@@ -57,6 +57,7 @@ fn finding(value: Option<f64>) -> Finding {
         evaluations: vec![evaluation(1, value.map(|v| v - 0.1)), evaluation(2, value)],
         parameters: Parameters { at_start: 400, at_end: 100, time_average: 250.0, head: 12 },
         steps: 80,
+        early_stop: None,
         flops_per_token: FlopsPerToken {
             frozen_weights: flops(1_000_000),
             paths_at_start: flops(500_000),
@@ -397,6 +398,16 @@ fn numbers_that_are_not_finite_never_reach_a_file() {
         }
     }
     assert_eq!(entries(&texts[1], "LoRA")[1], "undefined");
+}
+
+#[test]
+fn runs_that_ended_early_are_counted() {
+    let mut results = results();
+    assert!(!md(&results).contains("ended early"));
+    let mut early = finding(Some(0.5));
+    early.early_stop = Some(EarlyStop { patience: 3, total_steps: 400 });
+    results.cells.push(cell("m", "t", "x", 99, Outcome::Done(Box::new(early))));
+    assert!(md(&results).contains("1 ended early, since evaluations became no better"));
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use super::target::RunTarget;
 use aflora_files::printable_line;
+use aflora_record::summary::EarlyStop;
 use aflora_record::Summary;
 use aflora_run::config;
 use aflora_run::run::location::RunLocation;
 use aflora_run::run::model_files::environment_data;
 use aflora_run::run::{memory, prepare, rows::HOLDOUT, train};
-use aflora_run::ui::{self, thousands, Progress};
+use aflora_run::ui::{self, counted, thousands, Progress};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +48,16 @@ fn print_result(folder: &Path, summary: &Summary) {
     for (name, value) in &best.metrics {
         let name = printable_line(name);
         let value = value.map_or("undefined".into(), |v| format!("{v:.4}"));
-        println!("  {name:<12} {value}  (best epoch {} of {})", best.epoch, summary.last.epoch);
+        println!(
+            "  {name:<12} {value}  (best epoch {} of {})",
+            best.epochs(),
+            summary.last.epochs()
+        );
+    }
+    if let Some(EarlyStop { patience, total_steps }) = summary.early_stop {
+        let evaluations = counted(patience as usize, "evaluation");
+        let steps = summary.steps;
+        println!("  stopped      {evaluations} no better, at step {steps} of {total_steps}");
     }
     let counts = &summary.parameters;
     println!(

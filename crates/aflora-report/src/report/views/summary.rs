@@ -95,6 +95,10 @@ fn how_much(grid: &Grid) -> String {
             text += &format!(", {n} {what}");
         }
     }
+    let early = of(|o| matches!(o, Outcome::Done(found) if found.early_stop.is_some()));
+    if early > 0 {
+        text += &format!("; {early} ended early, since evaluations became no better");
+    }
     text + "."
 }
 
