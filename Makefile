@@ -5,6 +5,10 @@ MODEL  ?=
 METHOD ?=
 SEED   ?=
 DATA   ?=
+TRAIN  ?=
+DEV    ?=
+TEXT   ?=
+LABEL  ?=
 ARGS   ?=
 N      ?=
 PROFILE ?= small
@@ -26,16 +30,19 @@ export LD_LIBRARY_PATH := $(TORCH_LIB)$(if $(LD_LIBRARY_PATH),:$(LD_LIBRARY_PATH
 
 AFLORA := target/release/aflora
 # Only what was given is passed on.
-CHOICE := task=$(TASK) $(if $(MODEL),model=$(MODEL)) $(if $(METHOD),method=$(METHOD)) \
+OWN    := $(if $(TRAIN),"train=$(TRAIN)") $(if $(DEV),"dev=$(DEV)") $(if $(TEXT),"text=$(TEXT)") \
+          $(if $(LABEL),"label=$(LABEL)")
+CHOICE := $(if $(TRAIN),$(OWN),task=$(TASK)) $(if $(MODEL),model=$(MODEL)) $(if $(METHOD),method=$(METHOD)) \
           $(if $(SEED),seed=$(SEED)) $(if $(DATA),"data=$(DATA)") $(ARGS)
 # The embedded model or task is only fetched for a run that uses it.
-ASSETS := $(if $(filter reviews,$(TASK))$(filter minilm,$(MODEL)),assets)
+ASSETS := $(if $(if $(TRAIN),$(if $(MODEL),,minilm),$(filter reviews,$(TASK)))$(filter minilm,$(MODEL)),assets)
 
 .PHONY: help setup assets build experiment table figure inspect validate test lint docs fuzz deny bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
 	@echo '                  TASK=reviews|cola|sst2|mrpc|qnli|stsb|rte|mnli|qqp|gsm8k|cnn_dailymail|lines'
+	@echo '                  or your own rows: TRAIN=reviews.csv  DEV=file or 10%  TEXT=column  LABEL=column'
 	@echo '                  MODEL=  METHOD=  SEED='
 	@echo '                  DATA=folder of data and models   ARGS="key=value …"'
 	@echo 'make table N=4    a table of the paper: N=1 to 5, PROFILE=small|paper; runs that are done stay done'

@@ -1,8 +1,7 @@
 //! Backbones, and the injection of adapters into them.
 //!
 //! * [`backbone`]: what a model must tell and do to be fine-tuned; `registry`: the kinds there are
-//! * `bodies`: the networks: DeBERTa-v2 and v3, decoders, an encoder-decoder, all ours; rust-bert's
-//!   models, a wrapper of a few lines each
+//! * `bodies`: the networks: encoders, decoders, an encoder-decoder
 //! * `heads`: what makes answers of a body's hidden states
 //! * `nn`: parts that bodies of several kinds are made of
 //! * [`generate`]: writing text, a token at a time

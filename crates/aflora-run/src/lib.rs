@@ -3,6 +3,7 @@
 //! * [`config`]: what to run
 //! * [`task`], [`kinds`], [`feed`], [`metrics`], [`hub`]: tasks and their kinds, the files of their
 //!   examples, and how answers are judged
+//! * [`discover`]: what rows of the user's own ask for
 //! * [`experiment`]: grids of runs, and what they found
 //! * [`run`]: one run, from a configuration to a finished folder
 //! * [`check`], [`inspect`]: whether a configuration can run, and what it would train
@@ -19,6 +20,7 @@ mod allocator;
 pub mod check;
 pub mod config;
 pub mod device;
+pub mod discover;
 pub mod experiment;
 pub mod feed;
 pub mod hub;

@@ -2,8 +2,8 @@
 
 use super::target::RunTarget;
 use aflora_files::printable;
+use aflora_run::inspect;
 use aflora_run::ui::Progress;
-use aflora_run::{config, inspect};
 use anyhow::Result;
 
 /// Words for `--help`.
@@ -14,7 +14,7 @@ pub const HELP: &str = "Needs the model's config.json, not its weights.";
 /// # Errors
 /// The configuration is wrong, or the model is not found.
 pub fn inspect(target: &RunTarget, progress: &mut dyn Progress) -> Result<()> {
-    let resolved = config::load(&target.config, &target.overrides)?;
+    let resolved = target.load()?;
     print!("{}", printable(&inspect::inspect(&resolved, progress)?));
     Ok(())
 }

@@ -34,8 +34,12 @@ pub struct Cli {
 }
 
 /// The settings that most runs touch; what each takes is said by its declaration.
-const COMMON: [&str; 15] = [
+const COMMON: [&str; 19] = [
     "task",
+    "train",
+    "dev",
+    "text",
+    "label",
     "model",
     "method",
     "seed",
@@ -56,7 +60,10 @@ fn help() -> String {
     let common = COMMON.iter().filter_map(|name| KEYS.iter().find(|key| key.name == *name));
     let lines: Vec<String> = common.map(|key| format!("  {:12} {}", key.name, key.takes)).collect();
     format!(
-        "Settings that most runs touch, written key=value:\n{}\n\
+        "On data of your own, and predictions with what it came to:\n\
+           \x20 aflora run train=reviews.csv text=body label=stars model=minilm run_dir=runs/mine\n\
+           \x20 aflora predict runs/mine new.csv\n\n\
+         Settings that most runs touch, written key=value:\n{}\n\
          Keys of blocks are dotted: method.rank=8  method.freeze.rule=matrix_rank  \
          model.layers='[0, 1]'\n\
          `aflora keys` lists all of them, and says what each does.\n\n\

@@ -2,9 +2,8 @@
 
 use super::target::RunTarget;
 use aflora_files::printable_line;
-use aflora_record::summary::EarlyStop;
+use aflora_record::summary::{EarlyStop, Test};
 use aflora_record::Summary;
-use aflora_run::config;
 use aflora_run::run::location::RunLocation;
 use aflora_run::run::model_files::environment_data;
 use aflora_run::run::{memory, prepare, rows::HOLDOUT, train};
@@ -13,15 +12,24 @@ use anyhow::Result;
 use std::path::{Path, PathBuf};
 
 /// Words for `--help`.
-pub const HELP: &str =
-    "Example:\n  aflora run configs/experiment.yaml task=mrpc model=minilm data=../data lr=5e-3";
+pub const HELP: &str = "\
+Files of your own are a task: `train=FILE` with the columns `text` and `label` (`text=[a, b]` for
+pairs; `input` and `target` to write text). Whether classes or a score are asked for, and which
+classes, is found from the rows and told; `kind=` and `labels=` say it outright. Without `dev=` a
+tenth of each class is held out to evaluate on (`dev=20%` for another share). Read are .csv with any
+delimiter, .tsv, .jsonl, .json and .parquet, all but the last with .gz or .bz2 behind; several as
+`train='[a.csv, b.csv]'`.
+
+Examples:
+  aflora run train=reviews.csv dev=dev.csv text=body label=stars model=minilm run_dir=runs/mine
+  aflora run configs/experiment.yaml task=mrpc model=minilm data=../data lr=5e-3";
 
 /// Trains, evaluates, and prints the result.
 ///
 /// # Errors
 /// The configuration, the data or the model are wrong, the run failed, or a signal came.
 pub fn run(target: &RunTarget, progress: &mut dyn Progress) -> Result<()> {
-    let mut resolved = config::load(&target.config, &target.overrides)?;
+    let mut resolved = target.load()?;
     // The run writes down what it was, and the environment is not written down.
     resolved.run.data = resolved.run.data.take().or_else(environment_data);
     // Before anything is read: whether there is something to do.
@@ -37,7 +45,7 @@ pub fn run(target: &RunTarget, progress: &mut dyn Progress) -> Result<()> {
     let mut tuner = prepared.tuner()?;
     memory::fit(&mut resolved, &mut prepared, &mut tuner)?;
     let folder = location.open()?;
-    let summary = train::train(&resolved, &prepared, tuner, &folder, progress)?;
+    let summary = train::train(&resolved, prepared, tuner, &folder, progress)?;
     print_result(folder.path(), &summary);
     Ok(())
 }
@@ -53,6 +61,13 @@ fn print_result(folder: &Path, summary: &Summary) {
             best.epochs(),
             summary.last.epochs()
         );
+    }
+    if let Some(Test { split, evaluation, .. }) = &summary.test {
+        for (name, value) in &evaluation.metrics {
+            let name = format!("{}_{}", printable_line(split), printable_line(name));
+            let value = value.map_or("undefined".into(), |v| format!("{v:.4}"));
+            println!("  {name:<12} {value}  (judged once, with that adapter)");
+        }
     }
     if let Some(EarlyStop { patience, total_steps }) = summary.early_stop {
         let evaluations = counted(patience as usize, "evaluation");

@@ -2,8 +2,8 @@
 
 use super::target::RunTarget;
 use aflora_files::printable_line;
+use aflora_run::check;
 use aflora_run::ui::Progress;
-use aflora_run::{check, config};
 use anyhow::Result;
 
 /// Words for `--help`.
@@ -21,9 +21,9 @@ Example:
 /// All problems with the configuration; where it can be read, all that would end the run before
 /// it trains.
 pub fn validate(target: &RunTarget, progress: &mut dyn Progress) -> Result<()> {
-    let resolved = config::load(&target.config, &target.overrides)?;
+    let resolved = target.load()?;
     let unseen = check::all(&resolved, progress)?;
-    let words = format!("{}: fine, {}", target.config.display(), resolved.name());
+    let words = format!("{}: fine, {}", target.shown(), resolved.name());
     println!("{}", printable_line(&words));
     for what in unseen {
         println!("  not looked at: {}", printable_line(&what));

@@ -1,17 +1,20 @@
 //! The blocks of a run: the task, the model and the method that a run file names.
 
-use super::model_folder;
 use super::problem::{instead, Problem, SourceSpan, COMMAND_LINE};
 use super::schema::{Key, Range};
 use super::tree::{self, Setting};
+use super::{model_folder, own_data, shipped};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The kind of block that may be named by a folder: a model, by that of its files.
 const BLOCK_OF_FOLDERS: &str = "model";
 
+/// The kind of block that may be named by its files of rows.
+const TASK: &str = "task";
+
 /// The keys that name a block.
-pub const BLOCKS: [&str; 3] = ["task", "model", "method"];
+pub const BLOCKS: [&str; 3] = [TASK, "model", "method"];
 
 /// [`BLOCKS`] as keys.
 pub(super) fn keys() -> Vec<Key> {
@@ -40,14 +43,15 @@ pub struct UserSettings {
 }
 
 impl UserSettings {
-    /// Reads a run file, and overrides on top of it.
+    /// Reads a run file, if there is one, and overrides on top of it.
     pub fn read(
-        run_file: &Path,
+        run_file: Option<&Path>,
         overrides: &[String],
         problems: &mut Vec<Problem>,
     ) -> UserSettings {
-        let file = tree::read(run_file, problems);
-        if let (false, Some(problem)) = (run_file.exists(), problems.last_mut()) {
+        let file = run_file.map_or(Some(Vec::new()), |path| tree::read(path, problems));
+        let missing = run_file.filter(|path| !path.exists());
+        if let (Some(run_file), Some(problem)) = (missing, problems.last_mut()) {
             let names = names_in(run_file.parent().unwrap_or(Path::new("")), "");
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let name = run_file.file_name().unwrap_or_default().to_string_lossy();
@@ -55,6 +59,7 @@ impl UserSettings {
         }
         let mut whole = file.is_some();
         let mut settings = file.unwrap_or_default();
+        settings.iter_mut().for_each(of_task);
         let mut typed = Vec::new();
         for text in overrides {
             let Some(read) = tree::read_override(text, problems) else {
@@ -63,11 +68,13 @@ impl UserSettings {
             };
             // Naming a block anew drops what the file says about the old one.
             let key = text.split('=').next().unwrap_or_default().trim();
+            let key = if own_data::names_a_task(key) { TASK } else { key };
             if BLOCKS.contains(&key) {
                 settings.retain(|s| s.path[0] != key);
             }
             typed.extend(read);
         }
+        typed.iter_mut().for_each(of_task);
         settings.extend(typed);
         UserSettings { settings, whole }
     }
@@ -80,6 +87,14 @@ impl UserSettings {
     /// Whether a block of that kind is named or written out.
     pub fn names(&self, kind: &str) -> bool {
         self.settings.iter().any(|s| s.path[0] == kind && !s.value.is_null())
+    }
+}
+
+/// Puts a key that is short for the task's of that name below the task.
+fn of_task(setting: &mut Setting) {
+    if own_data::is_key(&setting.path[0]) {
+        setting.path.insert(0, TASK.into());
+        setting.keys.insert(0, setting.keys[0].clone());
     }
 }
 
@@ -134,7 +149,10 @@ impl Finder<'_> {
                     return None;
                 }
             },
-            (None, _) if inline.iter().any(|s| s.path == [kind]) => {
+            (None, _)
+                if inline.iter().any(|s| s.path == [kind])
+                    || (kind == TASK && own_data::is_in(&inline)) =>
+            {
                 let name = inline.iter().rev().find(|s| s.path == [kind]);
                 let name = name.and_then(|s| s.value.as_str()).unwrap_or_default().to_string();
                 return Some(ConfigBlock { name, settings: inline, origin: None, whole: true });
@@ -165,9 +183,9 @@ impl Finder<'_> {
                 return Some(block);
             }
         }
-        match self.path(kind, &block.name, origin) {
-            Ok(path) => {
-                let read = tree::read(&path, problems);
+        match self.file(kind, &block.name, origin) {
+            Ok(file) => {
+                let read = file.read(problems);
                 block.whole = read.is_some();
                 block.settings = read.unwrap_or_default();
             }
@@ -198,19 +216,26 @@ impl Finder<'_> {
         folder.map_or_else(|| PathBuf::from(name), |f| f.join(name))
     }
 
-    /// The file of a block: by its path if `name` ends in `.yaml`, else in one of the folders.
-    fn path(&self, kind: &str, name: &str, origin: Option<&Setting>) -> Result<PathBuf, Problem> {
+    /// The file of a block: by its path if `name` ends in `.yaml`, else in one of the folders, else
+    /// the one that the program was built with.
+    fn file(&self, kind: &str, name: &str, origin: Option<&Setting>) -> Result<BlockFile, Problem> {
         let span = origin.map(|s| s.span.clone());
         if is_path(name) {
             let path = origin.map_or_else(|| PathBuf::from(name), |s| self.path_of(name, s));
             let missing = || Problem::at(span, format!("there is no file {}", path.display()));
-            return if path.is_file() { Ok(path.clone()) } else { Err(missing()) };
+            return match path.is_file() {
+                true => Ok(BlockFile::Path(path)),
+                false => Err(missing()),
+            };
         }
         // A name is a name: it opens nothing outside the folder.
         if !name.contains(['/', '\\']) {
             let paths = self.folders.iter().map(|f| f.join(format!("{kind}s/{name}.yaml")));
             if let Some(path) = paths.into_iter().find(|path| path.is_file()) {
-                return Ok(path);
+                return Ok(BlockFile::Path(path));
+            }
+            if let Some(text) = shipped::text(kind, name) {
+                return Ok(BlockFile::Shipped(shipped::source(kind, name), text));
             }
         }
         let names = self.names(kind);
@@ -228,8 +253,8 @@ impl Finder<'_> {
         name: &str,
         problems: &mut Vec<Problem>,
     ) -> Option<Vec<Setting>> {
-        match self.path(kind, name, None) {
-            Ok(path) => tree::read(&path, problems),
+        match self.file(kind, name, None) {
+            Ok(file) => file.read(problems),
             Err(problem) => {
                 problems.push(problem);
                 None
@@ -237,13 +262,30 @@ impl Finder<'_> {
         }
     }
 
-    /// The names of all blocks of that kind.
+    /// The names of all blocks of that kind: in the folders, or built in.
     pub fn names(&self, kind: &str) -> Vec<String> {
         let folders = self.folders.iter().map(|f| f.join(format!("{kind}s")));
         let mut names: Vec<String> = folders.flat_map(|f| names_in(&f, ".yaml")).collect();
+        names.extend(shipped::names(kind).map(String::from));
         names.sort();
         names.dedup();
         names
+    }
+}
+
+/// Where a block was found.
+enum BlockFile {
+    Path(PathBuf),
+    /// In the program: what it is called, and its text.
+    Shipped(String, &'static str),
+}
+
+impl BlockFile {
+    fn read(self, problems: &mut Vec<Problem>) -> Option<Vec<Setting>> {
+        match self {
+            BlockFile::Path(path) => tree::read(&path, problems),
+            BlockFile::Shipped(name, text) => tree::read_text(name, text.to_string(), problems),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`help`](super::help) makes texts of this list.
 
 use super::blocks;
+use super::own_data::OwnData;
 use super::run_settings::RunSettings;
 use super::schema::{of, of_variants, Key};
 use super::settings::ModelConfig;
@@ -24,6 +25,7 @@ pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
         method.and_then(Result::ok).unwrap_or_default()
     };
     let mut keys = blocks::keys();
+    keys.extend(of::<OwnData>());
     keys.extend(of::<RunSettings>());
     keys.extend(below("task.", of::<TaskSpec>()));
     keys.extend(below("task.dataset.sources.NAME.", of::<Source>()));

@@ -26,6 +26,7 @@
 //!   words, default and range; [`schema`] reads them off, [`keys`] lists all, [`help`] makes texts
 //! * `yaml`, `tree`: YAML, and what it sets: a list of settings that know where they stand
 //! * `blocks`: finding and reading blocks
+//! * [`own_data`]: a task that is named by its files of rows
 //! * `model_folder`: a model that is named by the folder of its files
 //! * `layers`: laying settings over defaults, trying each
 //! * [`resolve`]: from a run file and overrides to a [`Resolved`] configuration
@@ -40,11 +41,13 @@ pub mod help;
 pub mod keys;
 mod layers;
 mod model_folder;
+pub mod own_data;
 pub mod problem;
 pub mod resolve;
 pub mod run_settings;
 pub mod schema;
 pub mod settings;
+mod shipped;
 pub(crate) mod tree;
 pub(crate) mod words;
 mod yaml;
@@ -52,6 +55,6 @@ mod yaml;
 pub use choice::{DeviceChoice, Precision};
 pub use every::Every;
 pub use problem::{ConfigErrors, Problem};
-pub use resolve::{load, Resolved};
+pub use resolve::{load, load_all, Resolved};
 pub use run_settings::RunSettings;
 pub use settings::{ModelConfig, WeightsFrom};

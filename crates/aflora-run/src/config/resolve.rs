@@ -3,10 +3,12 @@
 use super::blocks::{ConfigBlock, Finder, UserSettings, BLOCKS};
 use super::keys::KEYS;
 use super::layers::{overlay, span_of};
+use super::own_data;
 use super::problem::{instead, ConfigErrors, Problem, SourceSpan, COMMAND_LINE};
 use super::run_settings::RunSettings;
 use super::schema;
 use super::settings::{is_name, ModelConfig, NAME};
+use super::shipped;
 use super::tree::{self, Setting};
 use crate::task::{Kind, TaskSpec};
 use aflora_core::adapter::MethodConfig;
@@ -48,8 +50,17 @@ const TARGETS: [&str; 3] = ["target_modules", "exclude_modules", "layers"];
 /// # Errors
 /// Everything that is wrong in the run file, in the blocks that it names and in the overrides.
 pub fn load(run_file: &Path, overrides: &[String]) -> Result<Resolved, ConfigErrors> {
+    load_all(Some(run_file), overrides)
+}
+
+/// As [`load`], without a run file where there is none: the overrides say it all then.
+///
+/// # Errors
+/// As those of [`load`].
+pub fn load_all(run_file: Option<&Path>, overrides: &[String]) -> Result<Resolved, ConfigErrors> {
     let mut problems = Vec::new();
     let user = UserSettings::read(run_file, overrides, &mut problems);
+    let run_file = run_file.unwrap_or(Path::new(""));
     let folder = match run_file.parent() {
         Some(folder) if folder != Path::new("") => folder.to_path_buf(),
         _ => PathBuf::from("."),
@@ -117,6 +128,9 @@ fn is_own(span: &SourceSpan, run_file: &Path, finder: &Finder<'_>) -> bool {
     if span.source.name == COMMAND_LINE {
         return true;
     }
+    if shipped::is_source(&span.source.name) {
+        return false;
+    }
     let file = Path::new(&span.source.name).canonicalize().unwrap_or_default();
     // All but the run file's own folder, unless that is the project's.
     let shared = &finder.folders[finder.folders.len().min(2) - 1..];
@@ -131,7 +145,10 @@ type Parts = (TaskSpec, ModelConfig, (String, MethodConfig, Vec<SourceSpan>), Ru
 fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let mut task_block = finder.block("task", None, problems);
     if let Some(block) = &mut task_block {
-        fill_in(finder, block, problems);
+        match own_data::is_in(&block.settings) {
+            true => own_data::write_out(block, problems),
+            false => fill_in(finder, block, problems),
+        }
     }
     let task = task_block.as_ref().filter(|b| b.whole).map(|block| task_of(block, problems));
     let model_block = match &task {
@@ -217,9 +234,6 @@ fn task_of(block: &ConfigBlock, problems: &mut Vec<Problem>) -> TaskSpec {
     task
 }
 
-/// The project's tasks as they were when this program was built: names and files.
-const SHIPPED_TASKS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/shipped_tasks.rs"));
-
 /// Adds what a task is to a block that only names it, from the file of that name: runs of earlier
 /// versions wrote no more down, and a file with settings for a task of the project need not say it.
 /// Where there is no such file, or one of an earlier version, the one that this program was built
@@ -232,12 +246,11 @@ fn fill_in(finder: &Finder<'_>, block: &mut ConfigBlock, problems: &mut Vec<Prob
     let mut missing = Vec::new();
     let mut settings = finder.read("task", name, &mut missing);
     let says_its_kind = |settings: &Vec<Setting>| settings.iter().any(|s| s.path == ["kind"]);
-    if let (None, Some((_, text))) = (
-        settings.as_ref().filter(|settings| says_its_kind(settings)),
-        SHIPPED_TASKS.iter().find(|(shipped, _)| *shipped == name),
-    ) {
+    if let (None, Some(text)) =
+        (settings.as_ref().filter(|settings| says_its_kind(settings)), shipped::text("task", name))
+    {
         missing.clear();
-        settings = tree::read_text(format!("the built-in task {name}"), text.to_string(), problems);
+        settings = tree::read_text(shipped::source("task", name), text.to_string(), problems);
     }
     // That a file does not say its kind is told anyway.
     problems.extend(missing.into_iter().filter(|_| block.origin.is_none()));

@@ -30,12 +30,13 @@ impl<R: Read> Lines<R> {
         if self.from.read_until(b'\n', &mut bytes).map_err(|e| self.problem(e.to_string()))? == 0 {
             return Ok(None);
         }
-        let utf16 =
-            self.number == 1 && (bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff"));
-        let mut line = String::from_utf8(bytes).map_err(|_| {
-            let hint = if utf16 { "; it is UTF-16" } else { "" };
-            self.problem(format!("not UTF-8 text{hint}"))
+        let mut line = String::from_utf8(bytes).map_err(|error| {
+            let (bytes, valid) = (error.as_bytes(), error.utf8_error().valid_up_to());
+            self.problem(self.not_utf8(bytes, valid))
         })?;
+        if self.number == 1 && line.contains('\0') {
+            return Err(self.problem("it holds zero bytes; is it UTF-16? Write it as UTF-8".into()));
+        }
         if self.number == 1 && line.starts_with(BYTE_ORDER_MARK) {
             line.drain(..BYTE_ORDER_MARK.len_utf8());
         }
@@ -62,9 +63,27 @@ impl<R: Read> Lines<R> {
         &self.path
     }
 
+    /// What is wrong with a line of which so many bytes are UTF-8.
+    fn not_utf8(&self, line: &[u8], valid: usize) -> String {
+        if self.number == 1 && (line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff")) {
+            return "not UTF-8 text; it is UTF-16".into();
+        }
+        let column = String::from_utf8_lossy(&line[..valid]).chars().count() + 1;
+        let byte = line.get(valid).copied().unwrap_or_default();
+        format!(
+            "not UTF-8 text: the byte 0x{byte:02x} at character {column}; if it is Windows-1252, as \
+             Excel writes it, `iconv -f WINDOWS-1252 -t UTF-8` makes UTF-8 of it"
+        )
+    }
+
     /// What is wrong with the line that came last.
-    fn problem(&self, problem: String) -> DataError {
-        DataError::Row { path: self.path.clone(), line: self.number, problem }
+    pub fn problem(&self, problem: String) -> DataError {
+        self.problem_at(self.number, problem)
+    }
+
+    /// What is wrong with a line.
+    pub fn problem_at(&self, line: usize, problem: String) -> DataError {
+        DataError::Row { path: self.path.clone(), line, problem }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Where a task's rows are looked for: folders that the user named, what comes with the project,
 //! the hub's cache, the hub.
 
-use super::read::read;
+use super::draw::{self, Lot};
+use super::read::{read, Part};
 use super::row::Row;
 use super::source::{candidates, DatasetSpec, Source, ITSELF, TRAIN};
 use super::DataError;
@@ -17,6 +18,8 @@ pub struct Dataset<T> {
     pub train: Vec<T>,
     /// The evaluation splits by name.
     pub evals: Vec<(String, Vec<T>)>,
+    /// The split that is judged at the end, if there is one.
+    pub test: Option<(String, Vec<T>)>,
     /// Where they came from.
     pub files: Vec<DataFile>,
 }
@@ -51,6 +54,21 @@ impl Locator {
         parse: impl Fn(&Row, &Source) -> Result<T, String>,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<Dataset<T>, DataError> {
+        // Files that are named whole are meant, whatever else has their names.
+        let mut paths = String::new();
+        for (_, source) in spec.sources.iter().filter(|(_, source)| source.is_of_paths()) {
+            let splits = splits_of(source, spec).map(|split| {
+                let paths = in_folder(Path::new(""), source.files(split));
+                Some(Found { source, paths: paths? })
+            });
+            if let Some(found) = splits.collect() {
+                return assemble(spec, found, parse);
+            }
+            let files = source.files.values().flat_map(|files| &files.0);
+            for file in files.filter(|file| !Path::new(file).is_file()) {
+                paths.push_str(&format!("\n  {file}"));
+            }
+        }
         let mut skipped = SkippedFolders::default();
         for (how, folder) in &self.named {
             if let Some(place) = folder_in(folder, task, spec) {
@@ -58,7 +76,7 @@ impl Locator {
             }
             skipped.over(how, folder, || missing(task, spec));
         }
-        let mut tried = skipped.to_string();
+        let mut tried = format!("{paths}{skipped}");
         for (_, source) in spec.sources.iter() {
             if let Some(found) = self.elsewhere(source, spec, &mut tried, progress) {
                 let dataset = assemble(spec, found, parse)?;
@@ -113,7 +131,7 @@ impl Locator {
 
 /// The splits that have files of their own.
 fn splits_of<'a>(source: &'a Source, spec: &'a DatasetSpec) -> impl Iterator<Item = &'a str> {
-    let drawn = source.hold_out.by.is_some();
+    let drawn = source.hold_out.is_some();
     spec.splits().take(if drawn { 1 } else { usize::MAX })
 }
 
@@ -123,11 +141,18 @@ fn assemble<T>(
     found: Vec<Found<'_>>,
     parse: impl Fn(&Row, &Source) -> Result<T, String>,
 ) -> Result<Dataset<T>, DataError> {
-    let mut dataset = Dataset { train: Vec::new(), evals: Vec::new(), files: Vec::new() };
+    let mut dataset =
+        Dataset { train: Vec::new(), evals: Vec::new(), test: None, files: Vec::new() };
     for (split, Found { source, paths }) in spec.splits().zip(found) {
+        let mut parts = Vec::new();
+        for path in &paths {
+            parts.push(read(path, source, |row| parse(row, source))?);
+        }
+        if source.hold_out.is_drawn() && split == TRAIN {
+            draw(&mut parts, source.hold_out.percent);
+        }
         let (mut rows, mut held_out) = (Vec::new(), Vec::new());
-        for path in paths {
-            let part = read(&path, source, |row| parse(row, source))?;
+        for (path, part) in paths.into_iter().zip(parts) {
             let sha256 = sha256(&path).map_err(DataError::io(&path))?;
             let mut note = |split: &str, rows: usize| {
                 let (split, path, sha256) = (split.to_string(), path.clone(), sha256.clone());
@@ -143,13 +168,33 @@ fn assemble<T>(
         }
         match split {
             TRAIN => dataset.train = rows,
+            split if spec.test_on.as_deref() == Some(split) => {
+                dataset.test = Some((split.to_string(), rows));
+            }
             split => dataset.evals.push((split.to_string(), rows)),
         }
-        if let Some(drawn) = spec.evaluate_on.first().filter(|_| !held_out.is_empty()) {
+        if let Some(drawn) = spec.evaluate_on.first().filter(|_| source.hold_out.is_some()) {
+            if held_out.is_empty() {
+                return Err(DataError::Empty { place: format!("{drawn}, held out of {TRAIN},") });
+            }
             dataset.evals.push((drawn.clone(), held_out));
         }
     }
     Ok(dataset)
+}
+
+/// Holds out rows of the files of one split together.
+fn draw<T>(parts: &mut [Part<T>], percent: u64) {
+    let lots: Vec<Lot> = parts.iter_mut().flat_map(|part| part.lots.drain(..)).collect();
+    let mut out = draw::held_out(&lots, percent).into_iter();
+    for part in parts {
+        for row in std::mem::take(&mut part.rows) {
+            match out.next() {
+                Some(true) => part.held_out.push(row),
+                _ => part.rows.push(row),
+            }
+        }
+    }
 }
 
 /// The task's folder in or below `root`, which may also be it itself. One that holds files of the
@@ -198,7 +243,7 @@ fn files_of<'a>(folder: &Path, spec: &'a DatasetSpec) -> Result<Vec<Found<'a>>, 
             let problem = format!("the task's folder is here, but {missing}; it holds {names}");
             return Err(DataError::incomplete(folder, problem));
         };
-        let drawn = files.source.hold_out.by.is_some();
+        let drawn = files.source.hold_out.is_some();
         found.push(files);
         if drawn {
             break;

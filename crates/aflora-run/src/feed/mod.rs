@@ -5,11 +5,16 @@
 //! * [`mod@read`]: the rows of a file, whatever its form
 //! * [`row`]: a row
 //! * [`table`]: rows of CSV, TSV and JSONL files, for training and for `predict`
-//! * `parquet`, `lines`, [`bounded`]: the hub's tables; lines, and records of a size that a record
-//!   can have
+//! * `csv`, `json`, `parquet`: the forms of files
+//! * `lines`, [`bounded`]: lines, and records of a size that a record can have
+//! * `unpack`: packed files
+//! * `draw`: rows that are held out to evaluate on
 
 pub mod bounded;
+mod csv;
+mod draw;
 mod error;
+mod json;
 mod lines;
 pub mod locate;
 mod parquet;
@@ -17,8 +22,9 @@ pub mod read;
 pub mod row;
 pub mod source;
 pub mod table;
+mod unpack;
 
 pub(crate) use error::short;
 pub use error::DataError;
 pub use locate::{Dataset, Locator};
-pub use source::{DatasetSpec, Source, TRAIN};
+pub use source::{is_known_form, DatasetSpec, Source, TRAIN};

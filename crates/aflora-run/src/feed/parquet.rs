@@ -6,7 +6,7 @@ use aflora_files as files;
 use aflora_models::panics;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row as Record};
-use serde_json::{value::to_raw_value, Value};
+use serde_json::{json, value::to_raw_value, Value};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,17 +56,29 @@ pub(super) fn each(
 
 /// About what a row takes in memory.
 fn size(row: &Record) -> usize {
-    let text = |field: &Field| match field {
-        Field::Str(text) => text.len(),
-        _ => 0,
-    };
-    64 + row.get_column_iter().map(|(_, field)| 32 + text(field)).sum::<usize>()
+    fn of(field: &Field) -> usize {
+        32 + match field {
+            Field::Str(text) => text.len(),
+            Field::Bytes(bytes) => bytes.len(),
+            Field::ListInternal(list) => list.elements().iter().map(of).sum(),
+            Field::Group(group) => group.get_column_iter().map(|(_, field)| of(field)).sum(),
+            _ => 0,
+        }
+    }
+    64 + row.get_column_iter().map(|(_, field)| of(field)).sum::<usize>()
 }
 
-/// A field as a JSON file would hold it.
+/// A field as a JSON file would hold it: bytes that are UTF-8 as a text.
 fn cell(field: &Field) -> Result<Cell, String> {
-    let json: Value = match field {
-        Field::Str(text) => return Ok(Cell::Text(text.clone())),
+    match json(field) {
+        Value::String(text) => Ok(Cell::Text(text)),
+        value => to_raw_value(&value).map(Cell::Json).map_err(|error| error.to_string()),
+    }
+}
+
+fn json(field: &Field) -> Value {
+    match field {
+        Field::Str(text) => text.clone().into(),
         Field::Null => Value::Null,
         Field::Bool(truth) => (*truth).into(),
         Field::Byte(n) => (*n).into(),
@@ -79,8 +91,16 @@ fn cell(field: &Field) -> Result<Cell, String> {
         Field::ULong(n) => (*n).into(),
         Field::Float(x) => f64::from(*x).into(),
         Field::Double(x) => (*x).into(),
+        Field::Bytes(bytes) => match bytes.as_utf8() {
+            Ok(text) => text.into(),
+            // Shown where it is asked for: no text, and no number.
+            Err(_) => json!(["bytes that are no UTF-8"]),
+        },
+        Field::ListInternal(list) => list.elements().iter().map(json).collect(),
+        Field::Group(group) => {
+            group.get_column_iter().map(|(name, field)| (name.clone(), json(field))).collect()
+        }
         // What no column of a task holds is shown where it is asked for.
-        other => Value::Array(vec![other.to_string().into()]),
-    };
-    to_raw_value(&json).map(Cell::Json).map_err(|error| error.to_string())
+        other => json!([other.to_string()]),
+    }
 }

@@ -1,24 +1,18 @@
 //! The rows of a file, whatever its form: those that its source leaves out are left out, and the
 //! columns that it names are there.
 
-use super::bounded::Bounded;
+use super::draw::Lot;
 use super::row::Row;
-use super::source::{is_packed, HoldOut, Source};
+use super::source::{HoldOut, Source};
 use super::table::{Format, Table};
-use super::{parquet, DataError};
-use aflora_files as files;
-use bzip2::read::BzDecoder;
+use super::{parquet, unpack, DataError};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
-use std::io::{BufReader, Read};
 use std::path::Path;
 
 /// The share of broken rows that is passed over: one in so many. Of the published QQP, 1 in
 /// 17,000 is broken.
 const FORGIVEN: usize = 100;
-
-/// The most bytes that a packed file may unpack to.
-const MOST: u64 = 1 << 28;
 
 /// What a file held.
 #[derive(Debug)]
@@ -29,6 +23,8 @@ pub struct Part<T> {
     pub held_out: Vec<T>,
     /// Broken rows that were passed over.
     pub skipped: usize,
+    /// The parts of `rows` in the draw, where the source draws those that it holds out.
+    pub(super) lots: Vec<Lot>,
 }
 
 /// Reads a file of `source`; `parse` makes an example of a row, or says what is wrong with it.
@@ -42,7 +38,8 @@ pub fn read<T>(
     source: &Source,
     parse: impl Fn(&Row) -> Result<T, String>,
 ) -> Result<Part<T>, DataError> {
-    let mut found = Part { rows: Vec::new(), held_out: Vec::new(), skipped: 0 };
+    let mut found = Part { rows: Vec::new(), held_out: Vec::new(), skipped: 0, lots: Vec::new() };
+    let draws = source.hold_out.is_drawn();
     let mut seen = HashSet::new();
     let mut take = |row: &Row| {
         for (column, values) in &source.skip {
@@ -60,6 +57,9 @@ pub fn read<T>(
             false => &mut found.rows,
         };
         side.push(parse(row)?);
+        if draws {
+            found.lots.push(Lot::of(source, row)?);
+        }
         Ok(())
     };
     if path.extension().is_some_and(|ending| ending == "parquet") {
@@ -79,15 +79,14 @@ fn each_of_table(
     source: &Source,
     take: &mut dyn FnMut(&Row) -> Result<(), String>,
 ) -> Result<usize, DataError> {
-    let file = files::open(path).map_err(DataError::io(path))?;
-    let (reader, format): (Bounded<Box<dyn Read>>, _) = match is_packed(path) {
-        true => {
-            let unpacked = BzDecoder::new(BufReader::new(file));
-            (Bounded::with_most(Box::new(unpacked), MOST), Format::of(&path.with_extension("")))
-        }
-        false => (Bounded::new(Box::new(file)), Format::of(path)),
+    let format = match source.delimiter {
+        Some(_) => Format::Csv,
+        None => Format::of(path),
     };
-    let mut table = Table::new(reader, path, format, |_| source.header)?;
+    // What stands in the cells of a first row says little of what stands between them.
+    let delimiter = source.delimiter.or((!source.header).then_some(','));
+    let from = unpack::open(path)?;
+    let mut table = Table::delimited(from, path, format, delimiter, |_| source.header)?;
     if format != Format::Jsonl {
         source.read_columns().try_for_each(|name| table.check_column(name))?;
     }

@@ -40,13 +40,17 @@ impl Row {
         self.names.iter().any(|n| n == name)
     }
 
+    /// The value of that name, if there is one.
+    pub fn cell(&self, name: &str) -> Option<&Cell> {
+        self.cells.get(self.names.iter().position(|n| n.trim() == name)?)
+    }
+
     /// The text of that name, if there is one.
     ///
     /// # Errors
     /// There is a value, but no text.
     pub fn find(&self, name: &str) -> Result<Option<String>, String> {
-        let Some(at) = self.names.iter().position(|n| n.trim() == name) else { return Ok(None) };
-        match self.cells.get(at) {
+        match self.cell(name) {
             None => Ok(None),
             Some(Cell::Text(text)) => Ok(Some(text.clone())),
             Some(Cell::Json(value)) => match serde_json::from_str(value.get()) {
@@ -70,9 +74,8 @@ impl Row {
     /// # Errors
     /// There is none, or it is neither.
     pub fn label(&self, name: &str) -> Result<String, String> {
-        let cell = self.names.iter().zip(&self.cells).find(|(n, _)| n.trim() == name);
-        match cell {
-            Some((_, Cell::Json(value))) if value.get().starts_with(plain_json) => {
+        match self.cell(name) {
+            Some(Cell::Json(value)) if value.get().starts_with(plain_json) => {
                 Ok(value.get().to_string())
             }
             _ => Ok(self.text(name)?.trim().to_string()),

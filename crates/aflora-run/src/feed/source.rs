@@ -1,5 +1,6 @@
 //! Where a task's rows lie and what their columns are called, as the task's file says it.
 
+use super::unpack::{unpacked_name, Packing};
 use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -21,6 +22,9 @@ pub struct DatasetSpec {
     /// The splits that are evaluated on; the first decides which epoch was best.
     #[schemars(extend("takes" = "[splits]"))]
     pub evaluate_on: Vec<String>,
+    /// The split that is judged once, at the end, with the best adapter; none if not given.
+    #[schemars(extend("takes" = "split, null"))]
+    pub test_on: Option<String>,
     /// Names, beside the task's own, of the folder with its files in the one that data names; with
     /// a dot, that may hold them itself.
     #[schemars(extend("takes" = "[names]"))]
@@ -36,6 +40,7 @@ impl Default for DatasetSpec {
     fn default() -> Self {
         DatasetSpec {
             evaluate_on: vec!["dev".into()],
+            test_on: None,
             folders: Vec::new(),
             below: Vec::new(),
             sources: Sources::default(),
@@ -44,9 +49,11 @@ impl Default for DatasetSpec {
 }
 
 impl DatasetSpec {
-    /// Every split: the one that is trained on, then those that are evaluated on.
+    /// Every split: the one that is trained on, then those that are evaluated on, then the one that
+    /// is judged at the end.
     pub fn splits(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(TRAIN).chain(self.evaluate_on.iter().map(String::as_str))
+        let held_out = self.evaluate_on.iter().chain(&self.test_on);
+        std::iter::once(TRAIN).chain(held_out.map(String::as_str))
     }
 
     /// Whether the rows can be fetched.
@@ -70,12 +77,17 @@ pub struct Source {
     /// What to take from the hub.
     #[schemars(extend("takes" = "commit, null"))]
     pub revision: Option<String>,
-    /// The files of each split, train and those that are evaluated on.
+    /// The files of each split, train and those that are evaluated on; by their whole paths, they
+    /// are read where they lie.
     #[schemars(extend("takes" = "{split: file or [files]}"))]
     pub files: BTreeMap<String, Files>,
     /// The column of each of the texts, and of what is right for them.
     #[schemars(extend("takes" = "{text, label}, {text_a, text_b, label}, {input, target}"))]
     pub columns: BTreeMap<String, String>,
+    /// What stands between the cells of a line, which are quoted as in CSV; null: a tab in a .tsv
+    /// file, and in a .csv file what its header has most of.
+    #[schemars(extend("takes" = "character, null"))]
+    pub delimiter: Option<char>,
     /// Whether the first line of a table names its columns; they have numbers from 1 if not.
     pub header: bool,
     /// Whether labels are the numbers of classes, from 0, and not the task's own values.
@@ -103,6 +115,7 @@ impl Default for Source {
             revision: None,
             files: BTreeMap::new(),
             columns: BTreeMap::new(),
+            delimiter: None,
             header: true,
             numbered_labels: false,
             forgive_broken_rows: false,
@@ -125,25 +138,49 @@ impl Source {
         self.columns.get(role).map_or(role, String::as_str)
     }
 
+    /// Whether all files are named by their whole paths.
+    pub fn is_of_paths(&self) -> bool {
+        let mut files = self.files.values().flat_map(|files| &files.0).peekable();
+        files.peek().is_some() && files.all(|file| Path::new(file).is_absolute())
+    }
+
     /// Every column that is read.
     pub(super) fn read_columns(&self) -> impl Iterator<Item = &String> {
-        let drawn = self.unique.iter().chain(&self.hold_out.by);
+        let drawn = self.unique.iter().chain(&self.hold_out.by).chain(&self.hold_out.within);
         self.columns.values().chain(self.skip.keys()).chain(drawn)
     }
 }
 
-/// Rows held out by the value of a column: rows with one value are all on one side.
+/// Rows held out of the training split's files.
 ///
-/// A value is held out if the first eight bytes of its SHA-256, as a big-endian number, leave a
-/// remainder below `percent` when divided by 100.
+/// By the value of a column, rows with one value are all on one side: a value is held out if the
+/// first eight bytes of its SHA-256, as a big-endian number, leave a remainder below `percent` when
+/// divided by 100. Without one, the [draw](super::draw) is by the texts and `seed`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HoldOut {
-    /// The column by whose values rows are held out; nothing is without one.
+    /// The column by whose values rows are held out; null: they are drawn.
     #[schemars(extend("takes" = "column, null"))]
     pub by: Option<String>,
-    /// About how many of 100 values are held out.
+    /// About how many of 100 values, or exactly how many of 100 rows that are drawn; 0: none.
     pub percent: u64,
+    /// Decides which rows are drawn.
+    pub seed: u64,
+    /// The column of whose every value that share is drawn; null: of all rows together.
+    #[schemars(extend("takes" = "column, null"))]
+    pub within: Option<String>,
+}
+
+impl HoldOut {
+    /// Whether the first evaluation split comes out of the training split's files.
+    pub fn is_some(&self) -> bool {
+        self.by.is_some() || self.percent > 0
+    }
+
+    /// Whether the rows are drawn, when all are read.
+    pub(super) fn is_drawn(&self) -> bool {
+        self.by.is_none() && self.percent > 0
+    }
 }
 
 /// A split's files, in their order: in YAML one name, or a list of them.
@@ -252,12 +289,18 @@ impl<'de> Deserialize<'de> for Sources {
 /// The endings of files that can be read, the preferred first.
 const ENDINGS: [&str; 4] = ["jsonl", "parquet", "tsv", "csv"];
 
-/// The ending of a packed file.
-const PACKED: &str = "bz2";
-
-/// Whether a file is packed.
-pub(super) fn is_packed(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending == PACKED)
+/// Whether a file's name tells the form of its rows.
+pub fn is_known_form(path: &Path) -> bool {
+    let of = |path: &Path| {
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        ending.to_str().map(str::to_string).unwrap_or_default()
+    };
+    match of(path).as_str() {
+        "parquet" => true,
+        _ => {
+            matches!(of(&unpacked_name(path)).as_str(), "csv" | "tsv" | "jsonl" | "json" | "ndjson")
+        }
+    }
 }
 
 /// What a file that is called `name` may be called: itself; unpacked; and where the name has no
@@ -265,8 +308,11 @@ pub(super) fn is_packed(path: &Path) -> bool {
 pub(super) fn candidates(name: &str) -> Vec<String> {
     let ending = Path::new(name).extension().and_then(|ending| ending.to_str());
     match ending {
-        Some(PACKED) => vec![name.into(), name.trim_end_matches(".bz2").into()],
-        Some(ending) if ENDINGS.contains(&ending) => vec![name.into()],
+        Some(packed) if Packing::of(Path::new(name)).is_some() => {
+            let unpacked = &name[..name.len() - packed.len() - 1];
+            vec![name.into(), unpacked.into()]
+        }
+        _ if is_known_form(Path::new(name)) || Path::new(name).is_absolute() => vec![name.into()],
         _ => ENDINGS.iter().map(|ending| format!("{name}.{ending}")).collect(),
     }
 }

@@ -3,20 +3,19 @@
 //!
 //! | form | rows |
 //! |---|---|
-//! | CSV | cells between commas, under a header; in quotes a cell may hold commas, line ends and doubled quotes (RFC 4180) |
+//! | CSV | cells between commas (or semicolons, tabs, bars: what the header has most of), under a header; in quotes a cell may hold them, line ends and doubled quotes (RFC 4180) |
 //! | TSV | as GLUE's: cells between tabs, one row a line; a quote is a character like any other |
-//! | JSONL | an object a line; `NaN` and `Infinity`, which Python writes and JSON has not, are null |
+//! | JSONL | an object a line, or an array of them; `NaN` and `Infinity`, which Python writes and JSON has not, are null |
 
 use super::bounded::Bounded;
+use super::csv::{delimiter_of, Record};
 use super::error::short;
+use super::json::{self, Elements, Fields};
 use super::lines::{split_end, Lines, BYTE_ORDER_MARK};
 use super::row::{Cell, Row};
+use super::unpack::unpacked_name;
 use super::DataError;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use std::collections::HashSet;
-use std::fmt;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,13 +27,15 @@ pub enum Format {
     Csv,
     /// Tab-separated values.
     Tsv,
-    /// JSON objects, one a line.
+    /// JSON objects, one a line or in an array.
     Jsonl,
 }
 
 impl Format {
-    /// The form that a file's ending tells, in large letters or small; JSONL where it tells none.
+    /// The form that a file's ending tells, in large letters or small and before that of a packed
+    /// file; JSONL where it tells none.
     pub fn of(path: &Path) -> Format {
+        let path = unpacked_name(path);
         let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
         match ending.to_str() {
             Some("csv") => Format::Csv,
@@ -52,6 +53,10 @@ pub struct Table<R> {
     /// Of the columns of a CSV or TSV file.
     names: Arc<[String]>,
     header: bool,
+    /// Between the cells of a CSV file.
+    delimiter: char,
+    /// Where the objects are those of an array.
+    elements: Option<Elements>,
     /// The first line, where it is no header.
     first: Option<(usize, Vec<String>)>,
 }
@@ -70,15 +75,40 @@ impl<R: Read> Table<R> {
         format: Format,
         is_header: impl FnOnce(&[String]) -> bool,
     ) -> Result<Self, DataError> {
-        let lines = Lines::new(from, path);
-        let (names, header) = (Arc::from([]), false);
-        let mut table = Table { lines, format, names, header, first: None };
+        Self::delimited(from, path, format, None, is_header)
+    }
+
+    /// As [`new`](Self::new), with what stands between the cells of a CSV file; found from its
+    /// header if not given.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn delimited(
+        from: Bounded<R>,
+        path: &Path,
+        format: Format,
+        delimiter: Option<char>,
+        is_header: impl FnOnce(&[String]) -> bool,
+    ) -> Result<Self, DataError> {
+        let mut table = Table {
+            lines: Lines::new(from, path),
+            format,
+            names: Arc::from([]),
+            header: false,
+            delimiter: delimiter.unwrap_or(','),
+            elements: None,
+            first: None,
+        };
         if format == Format::Jsonl {
             return Ok(table);
         }
-        let Some((line, cells)) = table.cells()? else {
+        let Some((line, text)) = table.line()? else {
             return Err(DataError::Empty { place: path.display().to_string() });
         };
+        if delimiter.is_none() {
+            table.delimiter = delimiter_of(&text);
+        }
+        let cells = table.cells(line, text)?;
         table.header = is_header(&cells);
         if table.header {
             if let Some(name) = repeated(&cells) {
@@ -112,7 +142,10 @@ impl<R: Read> Table<R> {
         }
         let cells = match self.first.take() {
             Some(first) => Some(first),
-            None => self.cells()?,
+            None => match self.line()? {
+                Some((line, text)) => Some((line, self.cells(line, text)?)),
+                None => None,
+            },
         };
         Ok(cells.map(|(line, cells)| {
             let cells = cells.into_iter().map(Cell::Text).collect();
@@ -164,150 +197,55 @@ impl<R: Read> Table<R> {
     }
 
     fn object(&mut self) -> Result<Option<Row>, DataError> {
-        let Some((line, text)) = self.line()? else { return Ok(None) };
+        let found = match &mut self.elements {
+            Some(elements) => elements.next(&mut self.lines)?,
+            None => match self.line()? {
+                // The first of an array.
+                Some((1, text)) if text.trim_start().starts_with('[') => {
+                    self.elements = Elements::begun_by(&text);
+                    return self.object();
+                }
+                found => found,
+            },
+        };
+        let Some((line, text)) = found else { return Ok(None) };
         self.lines.end_row();
         // Files that were put together have a mark where the second begins.
         let text = text.trim_start_matches(BYTE_ORDER_MARK);
-        let parsed = serde_json::from_str(text);
-        // What is wrong is told of the line as it stands.
-        let parsed = parsed.or_else(|error| serde_json::from_str(&standard(text)).or(Err(error)));
-        let Fields(names, cells) = parsed.map_err(|error| {
-            // The line that the parser would tell is always the first.
-            let words = error.to_string();
-            let words = words.split(" at line ").next().unwrap_or_default();
-            let column = error.column();
-            self.problem(line, format!("no JSON object, column {column}: {}", short(words)))
-        })?;
+        let Fields(names, cells) = json::fields(text)
+            .map_err(|(further, problem)| self.problem(line + further, problem))?;
         if let Some(name) = repeated(&names) {
             return Err(self.problem(line, format!("`{}` stands twice", short(name))));
         }
         Ok(Some(Row::new(line, names.into(), cells)))
     }
 
-    /// The cells of the next row of a CSV or TSV file, and the line that it begins in.
-    fn cells(&mut self) -> Result<Option<(usize, Vec<String>)>, DataError> {
-        let Some((number, mut line)) = self.line()? else { return Ok(None) };
+    /// The cells of the row of a CSV or TSV file that begins in this line.
+    fn cells(&mut self, number: usize, mut line: String) -> Result<Vec<String>, DataError> {
         let cells = if self.format == Format::Tsv {
             split_end(&line).0.split('\t').map(String::from).collect()
         } else {
-            let mut record = Record::default();
+            let mut record = Record::new(self.delimiter);
             loop {
                 let (content, end) = split_end(&line);
                 record.read(content);
-                if record.state != CellState::Quoted {
+                if !record.goes_on(end) {
                     break record.finish();
                 }
-                record.cell.push_str(end);
                 line = self.lines.next()?.ok_or_else(|| {
                     self.problem(number, "a quote is opened in this row and never closed")
                 })?;
             }
         };
         self.lines.end_row();
-        Ok(Some((number, cells)))
+        Ok(cells)
     }
-}
-
-/// JSON without the numbers that Python writes and JSON has not: null in place of each.
-fn standard(json: &str) -> String {
-    const WORDS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
-    let mut out = String::with_capacity(json.len());
-    let (mut rest, mut quoted) = (json, false);
-    while let Some(c) = rest.chars().next() {
-        let word = WORDS.iter().find(|word| !quoted && rest.starts_with(**word));
-        let length = match (word, c) {
-            (Some(word), _) => word.len(),
-            // An escape and the character that it is of.
-            (None, '\\') => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
-            (None, c) => c.len_utf8(),
-        };
-        quoted ^= c == '"';
-        out.push_str(if word.is_some() { "null" } else { &rest[..length] });
-        rest = &rest[length..];
-    }
-    out
 }
 
 /// The first that comes a second time.
 fn repeated(names: &[String]) -> Option<&str> {
     let mut seen = HashSet::new();
     names.iter().map(|name| name.trim()).find(|name| !seen.insert(*name))
-}
-
-/// Where in a CSV cell the next character stands.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum CellState {
-    /// At its start.
-    #[default]
-    Start,
-    /// In one without quotes, or behind quoted text: a quote is a character there.
-    Plain,
-    /// Between quotes.
-    Quoted,
-    /// Behind a quote that ends the quoted text, or is the first of a doubled one.
-    Closed,
-}
-
-/// A CSV row that is being read.
-#[derive(Debug, Default)]
-struct Record {
-    cells: Vec<String>,
-    cell: String,
-    state: CellState,
-}
-
-impl Record {
-    fn read(&mut self, line: &str) {
-        for c in line.chars() {
-            self.state = match (self.state, c) {
-                (CellState::Start, '"') => CellState::Quoted,
-                (CellState::Quoted, '"') => CellState::Closed,
-                (CellState::Start | CellState::Plain | CellState::Closed, ',') => {
-                    self.cells.push(std::mem::take(&mut self.cell));
-                    CellState::Start
-                }
-                (CellState::Quoted, c) | (CellState::Closed, c @ '"') => {
-                    self.cell.push(c);
-                    CellState::Quoted
-                }
-                (_, c) => {
-                    self.cell.push(c);
-                    CellState::Plain
-                }
-            };
-        }
-    }
-
-    fn finish(mut self) -> Vec<String> {
-        self.cells.push(self.cell);
-        self.cells
-    }
-}
-
-/// The names and values of a JSON object, in its order.
-struct Fields(Vec<String>, Vec<Cell>);
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Fields;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let (mut names, mut cells) = (Vec::new(), Vec::new());
-                while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
-                    names.push(name);
-                    cells.push(Cell::Json(value));
-                }
-                Ok(Fields(names, cells))
-            }
-        }
-        deserializer.deserialize_map(Object)
-    }
 }
 
 #[cfg(test)]

@@ -96,6 +96,16 @@ impl TaskSpec {
             }
             _ => {}
         }
+        if let Some(test) = &dataset.test_on {
+            let taken = test == TRAIN || dataset.evaluate_on.contains(test);
+            if taken || !is_file_name(test) {
+                let right = "a name other than `train` and those of `evaluate_on`, no `/`";
+                tell(
+                    "test_on".into(),
+                    format!("`dataset.test_on` is {test:?}, but must be {right}"),
+                );
+            }
+        }
         if dataset.sources.is_empty() {
             tell(
                 "sources".into(),
@@ -123,18 +133,19 @@ impl TaskSpec {
                     .collect();
                 tell("columns", format!("must be {}", forms.join(" or ")));
             }
-            let drawn = source.hold_out.by.is_some();
+            let drawn = source.hold_out.is_some();
             for split in dataset.splits().take(if drawn { 1 } else { usize::MAX }) {
                 if source.files(split).is_empty() {
                     tell("files", format!("has none for the split `{split}`"));
                 }
             }
             for split in source.files.keys().filter(|key| !dataset.splits().any(|s| s == *key)) {
-                let words = "is of no split: neither `train` nor one of `dataset.evaluate_on`";
+                let words = "is of no split: neither `train` nor one of `dataset.evaluate_on`, nor `dataset.test_on`";
                 tell(&format!("files.{split}"), words.into());
             }
             if drawn
                 && (dataset.evaluate_on.len() > 1
+                    || dataset.test_on.is_some()
                     || source.hold_out.percent == 0
                     || source.hold_out.percent > 99)
             {
@@ -142,8 +153,10 @@ impl TaskSpec {
             }
             // They become parts of paths and addresses.
             for (split, files) in &source.files {
-                if !files.0.iter().all(|file| is_below(file)) {
-                    let words = "must lie below the source's folder: no `..`, no leading `/`";
+                let whole = source.is_of_paths() && source.repo.is_none();
+                if !whole && !files.0.iter().all(|file| is_below(file)) {
+                    let words = "must lie below the source's folder (no `..`, no leading `/`), or \
+                                 all files be named by their whole paths";
                     tell(&format!("files.{split}"), words.into());
                 }
             }

@@ -1,0 +1,200 @@
+//! Files of the user's own are a task: `train=reviews.csv text=body label=stars`.
+
+mod common;
+
+use common::{aflora, json, outcome, refused, text, workplace, CONFIG};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+/// Settings of a small run without a run file.
+const RUN: [&str; 10] = [
+    "run",
+    "model=minilm",
+    "data=.",
+    "device=cpu",
+    "max_length=32",
+    "epochs=2",
+    "batch_size=16",
+    "threads=1",
+    "precision=fp32",
+    "run_dir=out",
+];
+
+fn write(place: &Path, file: &str, content: impl AsRef<[u8]>) {
+    let path = place.join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+fn ok(output: &Output) -> String {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn run(place: &Path, more: &[&str]) -> Output {
+    aflora(place, &[&RUN[..], more].concat())
+}
+
+/// Rows of a film each, with stars as they may be written.
+fn reviews(stars: [&str; 3]) -> String {
+    let words = ["bad", "good", "very good"];
+    (0..90).fold("body,stars\n".into(), |rows, i| {
+        rows + &format!("\"film {i}, we saw, is {}\",{}\n", words[i % 3], stars[i % 3])
+    })
+}
+
+fn task(place: &Path) -> Value {
+    let config = fs::read_to_string(place.join("out/config.yaml")).unwrap();
+    serde_saphyr::from_str::<Value>(&config).unwrap()["task"].clone()
+}
+
+#[test]
+fn a_file_of_rows_is_trained_on_and_predicted_with_without_a_yaml_of_one_s_own() {
+    let place = workplace();
+    write(place.path(), "data/reviews.csv", reviews(["1", "3", "5"]));
+    write(place.path(), "data/check.csv", reviews(["1", "3", "5"]));
+    let keys = ["train=data/reviews.csv", "dev=data/check.csv", "text=body", "label=stars"];
+    let output = run(place.path(), &keys);
+    ok(&output);
+    let told = text(&output.stderr);
+    let words = "data/reviews.csv: `stars` holds 3 different whole numbers, few enough for \
+                 classes: 1, 3, 5 (kind=score asks for a number)";
+    assert!(told.contains(words), "{told}");
+
+    let task = task(place.path());
+    assert_eq!((&task["task"], &task["kind"]), (&"reviews".into(), &"classify".into()));
+    assert_eq!(task["labels"], serde_json::json!(["1", "3", "5"]));
+    let files = &task["dataset"]["sources"]["own"]["files"];
+    let whole = place.path().join("data/reviews.csv").canonicalize().unwrap();
+    assert_eq!(Path::new(files["train"].as_str().unwrap()).canonicalize().unwrap(), whole);
+
+    // The same command tells the result again, and so does the run's own configuration.
+    let result = ok(&run(place.path(), &keys));
+    assert!(result.contains("accuracy"), "{result}");
+    // What it takes to predict and merge is in the run.
+    fs::remove_dir_all(place.path().join("data")).unwrap();
+    assert_eq!(ok(&aflora(place.path(), &["run", "out/config.yaml"])), result);
+    write(place.path(), "new.csv", "body\na good film\n");
+    let answer = ok(&aflora(place.path(), &["predict", "out", "new.csv"]));
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let scores = answer["scores"].as_object().unwrap();
+    assert_eq!(scores.keys().collect::<Vec<_>>(), ["1", "3", "5"]);
+    ok(&aflora(place.path(), &["merge", "out", "merged"]));
+    let merged = json(&place.path().join("merged/config.json"));
+    assert_eq!(merged["id2label"]["1"], "3");
+}
+
+#[test]
+fn a_run_file_s_task_gives_way_to_the_files_and_its_yaml_may_name_them() {
+    let place = workplace();
+    write(place.path(), "data/reviews.csv", reviews(["low", "mid", "high"]));
+    let more = ["train=data/reviews.csv", "text=body", "label=stars"];
+    let arguments = [&["run", CONFIG], &RUN[1..], &more[..]].concat();
+    ok(&aflora(place.path(), &arguments));
+    let first = outcome(&place.path().join("out"));
+    fs::rename(place.path().join("out"), place.path().join("first")).unwrap();
+
+    // Seen from the file that names it.
+    let yaml = "train: reviews.csv\ntext: body\nlabel: stars\n";
+    write(place.path(), "data/mine.yaml", yaml);
+    ok(&aflora(place.path(), &[&["run", "data/mine.yaml"], &RUN[1..]].concat()));
+    common::assert_same(&first, &outcome(&place.path().join("out")), "the same run");
+    fs::remove_dir_all(place.path().join("out")).unwrap();
+
+    // As a task's file, whose settings can be set over.
+    ok(&run(place.path(), &["task=data/mine.yaml", "task.metrics=[matthews]", "task.task=film"]));
+    let metrics = json(&place.path().join("out/metrics.json"));
+    assert_eq!((&metrics["task"], &metrics["selection"]), (&"film".into(), &"matthews".into()));
+}
+
+#[test]
+fn without_a_dev_split_a_share_of_each_class_is_held_out() {
+    let place = workplace();
+    write(place.path(), "reviews.csv", reviews(["1", "3", "5"]));
+    let keys = ["train=reviews.csv", "text=body", "label=stars"];
+    let told = |more: &[&str]| {
+        let _ = fs::remove_dir_all(place.path().join("out"));
+        let output = run(place.path(), &[&keys[..], more].concat());
+        ok(&output);
+        text(&output.stderr)
+    };
+    let shown = told(&[]);
+    assert!(
+        shown.contains("train: 81 of 81 rows") && shown.contains("dev: 9 of 9 rows"),
+        "{shown}"
+    );
+    let shown = told(&["dev=20%"]);
+    assert!(shown.contains("train: 72 of 72 rows"), "{shown}");
+    // Every seed of the run is judged on the same rows; the draw has its own.
+    let digest = || json(&place.path().join("out/metrics.json"))["best"]["metrics"].clone();
+    let first = digest();
+    told(&["dev=20%"]);
+    assert_eq!(digest(), first);
+}
+
+#[test]
+fn scores_pairs_and_texts_are_told_by_columns_and_rows() {
+    let place = workplace();
+    write(place.path(), "reviews.csv", reviews(["1.5", "3.25", "5"]));
+    ok(&run(place.path(), &["train=reviews.csv", "text=body", "label=stars"]));
+    assert_eq!(task(place.path())["kind"], "score");
+    let validate = |more: &[&str]| {
+        let arguments = [&["validate", "model=minilm", "data=.", "max_length=32"], more].concat();
+        aflora(place.path(), &arguments)
+    };
+    let pairs = (0..40).map(|i| {
+        format!("{{\"a\": \"film {i}\", \"b\": \"it is good\", \"same\": {}}}\n", i % 2 == 0)
+    });
+    write(place.path(), "pairs.jsonl", pairs.collect::<String>());
+    let output = validate(&["train=pairs.jsonl", "text=[a, b]", "label=same"]);
+    assert!(ok(&output).contains("fine, pairs-minilm"));
+    assert!(text(&output.stderr).contains("each a class: false, true"));
+    // 1.0 is 1, and a number where it is said to be.
+    write(place.path(), "floats.csv", reviews(["0.0", "1.0", "2.0"]));
+    let floats = ["train=floats.csv", "text=body", "label=stars"];
+    assert!(text(&validate(&floats).stderr).contains("classes: 0, 1, 2"));
+    ok(&validate(&floats));
+    ok(&validate(&[&floats[..], &["kind=score"]].concat()));
+    ok(&validate(&[&floats[..], &["labels=[0, 1, 2, 3]"]].concat()));
+    refused(
+        &validate(&[&floats[..], &["labels=[0, 1]"]].concat()),
+        1,
+        "floats.csv, line 4: the label is `2.0`, but must be one of [\"0\", \"1\"]",
+    );
+    let models = format!("data={}", common::root().join("configs/models").display());
+    let writes = ["train=reviews.csv", "input=body", "target=stars", "model=tiny-bart", &models];
+    let writes = [&["inspect"], &writes[..]].concat();
+    assert!(ok(&aflora(place.path(), &writes)).contains("reviews-tiny-bart"));
+}
+
+#[test]
+fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
+    let place = workplace();
+    write(place.path(), "reviews.csv", reviews(["1", "3", "5"]));
+    let validate =
+        |more: &[&str]| aflora(place.path(), &[&["validate", "model=minilm"], more].concat());
+    let keys = ["train=reviews.csv", "text=body", "label=stars"];
+    for (more, words) in [
+        (&["train=revews.csv"][..], "there is no file revews.csv"),
+        (&["train=revews.csv"], ". holds reviews.csv"),
+        (&["train=configs"], "configs is a folder; name the files in it"),
+        (&["train=configs/experiment.yaml"], "does not tell its form"),
+        (&["label=stars"], "name them: `train=FILE`, in place of a task"),
+        (
+            &["train=reviews.csv", "text=body"],
+            "no column `label`; the header has [\"body\", \"stars\"]",
+        ),
+        (&["train=reviews.csv", "text=boddy", "label=stars"], "boddy"),
+        (&["train=reviews.csv", "text=[a, b, c]"], "`text` has 3 columns, but a pair has two"),
+        (&["train=reviews.csv", "text=body", "target=stars"], "`text` has no say here"),
+        (&["task=sst2", "train=reviews.csv"], "the task `sst2` says by itself where its rows lie"),
+        (&["trian=reviews.csv", "task=sst2"], "did you mean `train`?"),
+    ] {
+        refused(&validate(more), 2, words);
+    }
+    write(place.path(), "none.csv", "body,stars\na,1\nb,\n");
+    let output = validate(&[&["train=none.csv"], &keys[1..]].concat());
+    refused(&output, 2, "none.csv, line 3: there is no label in `stars`");
+}
