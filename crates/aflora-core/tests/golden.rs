@@ -152,8 +152,8 @@ fn a_ratio_of_rates_is_peft_s_lora_plus() {
     for step in 0..steps {
         let gradient = |name: &str| t[&format!("{name}.gradients")].get(step);
         let losses = leaves.iter().map(|(name, leaf)| (leaf * gradient(name)).sum(Kind::Float));
-        let loss: Tensor = losses.sum();
-        let _ = tuner.step(loss).unwrap();
+        let loss = Tensor::stack(&losses.collect::<Vec<_>>(), 0).sum(Kind::Float);
+        tuner.step(loss).unwrap();
         for (name, leaf) in &leaves {
             let expected = t[&format!("{name}.after")].get(step);
             let error = relative(leaf, &expected);

@@ -139,3 +139,24 @@ fn a_test_split_that_is_trained_or_evaluated_on_is_refused() {
         refused(&output, 2, "must be a name other than `train` and those of `evaluate_on`");
     }
 }
+
+#[test]
+fn a_test_split_has_all_its_rows_where_dev_is_held_out_of_the_training_rows() {
+    let place = workplace();
+    judged_task(place.path());
+    let task = fs::read_to_string(place.path().join("judged.yaml")).unwrap();
+    // All rows of one text are on one side.
+    let drawn =
+        task.replace("dev: dev.tsv, ", "") + "      hold_out: {by: '#2 String', percent: 50}\n";
+    fs::write(place.path().join("judged.yaml"), drawn).unwrap();
+    trained(place.path(), &["task=judged.yaml", "epochs=1", "run_dir=out"]);
+    let provenance = json(&place.path().join("out/provenance.json"));
+    let files = provenance["data"].as_array().unwrap();
+    let rows = |split: &str| -> Vec<u64> {
+        let of_split = files.iter().filter(|file| file["split"] == split);
+        of_split.map(|file| file["rows"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(rows("test"), [24], "{files:?}");
+    assert_eq!(rows("train")[0] + rows("dev")[0], 96, "{files:?}");
+    assert!(rows("train")[0] > 0 && rows("dev")[0] > 0, "{files:?}");
+}

@@ -56,6 +56,15 @@ impl DatasetSpec {
         std::iter::once(TRAIN).chain(held_out.map(String::as_str))
     }
 
+    /// The splits that have files of their own in `source`: all, but for one that is held out of the
+    /// training rows.
+    pub fn splits_of(&self, source: &Source) -> impl Iterator<Item = &str> {
+        let held_out = source.hold_out.is_some();
+        let evaluated = self.evaluate_on.iter().filter(move |_| !held_out);
+        let others = evaluated.chain(&self.test_on);
+        std::iter::once(TRAIN).chain(others.map(String::as_str))
+    }
+
     /// Whether the rows can be fetched.
     pub fn is_on_hub(&self) -> bool {
         self.sources.iter().any(|(_, source)| source.repo.is_some())

@@ -134,7 +134,7 @@ impl TaskSpec {
                 tell("columns", format!("must be {}", forms.join(" or ")));
             }
             let drawn = source.hold_out.is_some();
-            for split in dataset.splits().take(if drawn { 1 } else { usize::MAX }) {
+            for split in dataset.splits_of(source) {
                 if source.files(split).is_empty() {
                     tell("files", format!("has none for the split `{split}`"));
                 }
@@ -145,7 +145,6 @@ impl TaskSpec {
             }
             if drawn
                 && (dataset.evaluate_on.len() > 1
-                    || dataset.test_on.is_some()
                     || source.hold_out.percent == 0
                     || source.hold_out.percent > 99)
             {
