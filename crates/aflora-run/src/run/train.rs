@@ -5,6 +5,8 @@
 //! of the rows, dropout and the learning rate follow from the seed and the step. So a run that
 //! goes on from a checkpoint is the same loop, entered further down.
 
+mod evaluating;
+
 use super::checkpoint::{self, Id, ResumePoint};
 use super::failure;
 use super::folder::RunFolder;
@@ -22,14 +24,12 @@ use super::update::{Step, Update};
 use crate::config::{Every, Resolved};
 use crate::device;
 use crate::interrupt::{self, Interrupted};
-use crate::ui::{counted, thousands, Progress};
+use crate::ui::{thousands, Progress};
 use aflora_core::flops::Flops;
 use aflora_core::freeze::FreezeCheck;
-use aflora_core::{RunLength, StepGraphs, StepReport, Tuner};
-use aflora_models::adapter_folder::{self, Description, TaskType};
+use aflora_core::{StepGraphs, StepReport, Tuner};
 use aflora_record::event::{self, Event, FreezeTest, MatrixScore};
-use aflora_record::names::{self, ADAPTER};
-use aflora_record::{freezes, Evaluation, Recorder, Summary};
+use aflora_record::{freezes, Recorder, Summary};
 use anyhow::{Context, Result};
 use std::time::Instant;
 use tch::Tensor;
@@ -362,83 +362,6 @@ impl Loop<'_> {
         if let Err(error) = self.checkpoint() {
             tracing::warn!("no checkpoint: {error:#}");
         }
-    }
-
-    /// Evaluates where the run stands, if that is due and not done.
-    fn evaluate_if_due(&mut self, progress: &mut dyn Progress) -> Result<()> {
-        let step = self.tuner.completed();
-        let done = self.loop_state.evaluations.last().is_some_and(|last| last.step == step);
-        match self.run.eval_points().contains(step) && !done {
-            true => self.evaluate(step, progress),
-            false => Ok(()),
-        }
-    }
-
-    fn evaluate(&mut self, step: u64, progress: &mut dyn Progress) -> Result<()> {
-        let started = Instant::now();
-        let found = failure::guarded(|| self.run.objective.evaluate(&self.run.model, progress))?;
-        let seconds = started.elapsed().as_secs_f64();
-        let evaluation = Evaluation {
-            step,
-            epoch: step as f64 / self.run.steps_per_epoch as f64,
-            metrics: found.metrics,
-            loss: found.loss,
-            seconds,
-        };
-        for (split, lines) in &found.predictions {
-            self.folder.write(&names::predictions(split, &evaluation), lines)?;
-        }
-        self.recorder.record(&Event::Evaluation(evaluation.clone()))?;
-        let loss = match self.loop_state.last_loss.is_nan() {
-            true => String::new(), // none is recorded yet
-            false => format!("loss {:.4}, ", self.loop_state.last_loss),
-        };
-        let (when, dev) = (evaluation.when(), evaluation.loss);
-        let words = format!("{when}: {loss}dev loss {dev:.4}, {}", evaluation.in_words());
-        if self.loop_state.eval_curve.stands_still(evaluation.loss, LossTrend::EVALUATIONS) {
-            let bad = (self.skipped, step);
-            health::warn_of_flat_loss("dev loss", evaluation.loss, bad, &self.run.config);
-        }
-        self.loop_state.evaluations.push(evaluation);
-        let index = self.loop_state.evaluations.len() - 1;
-        let (all, selection) = (&self.loop_state.evaluations, self.run.objective.selection());
-        let better = self
-            .loop_state
-            .best
-            .is_none_or(|best| all[index].is_better_than(&all[best], &selection));
-        if better {
-            self.save_adapter()?;
-            self.loop_state.best = Some(index);
-            self.loop_state.by_class = found.by_class;
-            self.loop_state.doubts = found.doubts;
-        }
-        tracing::info!("{words}{}", if better { " (best so far)" } else { "" });
-        let ends = step < self.run.total_steps();
-        let patience = self.run.config.patience.filter(|_| ends);
-        if let Some(patience) = patience.filter(|patience| self.loop_state.is_out_of(*patience)) {
-            self.recorder.record(&Event::EarlyStop { step, patience })?;
-            tracing::info!(
-                "{} no better than the best: the run ends early, behind step {step} of {}",
-                counted(patience as usize, "evaluation"),
-                self.run.total_steps()
-            );
-        }
-        Ok(())
-    }
-
-    fn save_adapter(&self) -> Result<()> {
-        let description = Description {
-            method: self.resolved.method.clone(),
-            base_model: Some(self.run.base_model.clone()),
-            length: Some(RunLength {
-                steps_per_epoch: self.run.steps_per_epoch,
-                total_steps: self.run.total_steps(),
-            }),
-            modules_to_save: self.run.model.saved_modules(),
-            task_type: TaskType::of(self.run.model.backbone()),
-        };
-        let folder = self.folder.path().join(ADAPTER);
-        Ok(adapter_folder::save(&self.run.model, &folder, &description)?)
     }
 
     fn finish(mut self) -> Result<Summary> {

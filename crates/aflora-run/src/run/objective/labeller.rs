@@ -123,7 +123,7 @@ impl Labeller {
     }
 
     /// The loss of `logits`, `[batch, labels]`, summed over the rows, each as often as it
-    /// [weighs](Self::weight_of).
+    /// weighs.
     ///
     /// # Errors
     /// The shapes do not fit each other.
