@@ -57,6 +57,7 @@ fn finding(value: Option<f64>) -> Finding {
         evaluations: vec![evaluation(1, value.map(|v| v - 0.1)), evaluation(2, value)],
         parameters: Parameters { at_start: 400, at_end: 100, time_average: 250.0, head: 12 },
         steps: 80,
+        test: None,
         early_stop: None,
         flops_per_token: FlopsPerToken {
             frozen_weights: flops(1_000_000),

@@ -5,7 +5,7 @@ use aflora_record::freezes::harmless;
 use aflora_record::results::{Cell, Finding, Outcome, Results, TaskColumn};
 use std::collections::HashMap;
 
-const HEAD: [&str; 23] = [
+const HEAD: [&str; 24] = [
     "model",
     "task",
     "method",
@@ -14,6 +14,7 @@ const HEAD: [&str; 23] = [
     "error",
     "metric",
     "points",
+    "test_points",
     "best_epoch",
     "steps",
     "parameters_start",
@@ -63,14 +64,16 @@ fn row(cell: &Cell, task: Option<&TaskColumn>) -> Vec<String> {
     row.iter().map(|cell| harmless(cell)).collect()
 }
 
-fn found(finding: &Finding, task: Option<&TaskColumn>) -> [String; 16] {
+fn found(finding: &Finding, task: Option<&TaskColumn>) -> [String; 17] {
     let metric = task.map_or(finding.selection.metric.as_str(), |task| metric(finding, task));
     let value = finding.best.metrics.get(metric).copied().flatten();
+    let test = finding.test.as_ref().and_then(|test| test.evaluation.metric(metric));
     let number = |v: f64| if v.is_finite() { v.to_string() } else { String::new() };
     let flops = &finding.flops_per_token;
     [
         metric.to_string(),
         value.map_or(String::new(), |v| number(scale(finding, metric) * v)),
+        test.map_or(String::new(), |v| number(100.0 * v)),
         number(finding.best.epoch),
         finding.steps.to_string(),
         finding.parameters.at_start.to_string(),

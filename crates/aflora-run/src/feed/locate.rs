@@ -18,6 +18,8 @@ pub struct Dataset<T> {
     pub train: Vec<T>,
     /// The evaluation splits by name.
     pub evals: Vec<(String, Vec<T>)>,
+    /// The split that is judged at the end, if there is one.
+    pub test: Option<(String, Vec<T>)>,
     /// Where they came from.
     pub files: Vec<DataFile>,
 }
@@ -139,7 +141,8 @@ fn assemble<T>(
     found: Vec<Found<'_>>,
     parse: impl Fn(&Row, &Source) -> Result<T, String>,
 ) -> Result<Dataset<T>, DataError> {
-    let mut dataset = Dataset { train: Vec::new(), evals: Vec::new(), files: Vec::new() };
+    let mut dataset =
+        Dataset { train: Vec::new(), evals: Vec::new(), test: None, files: Vec::new() };
     for (split, Found { source, paths }) in spec.splits().zip(found) {
         let mut parts = Vec::new();
         for path in &paths {
@@ -165,6 +168,9 @@ fn assemble<T>(
         }
         match split {
             TRAIN => dataset.train = rows,
+            split if spec.test_on.as_deref() == Some(split) => {
+                dataset.test = Some((split.to_string(), rows));
+            }
             split => dataset.evals.push((split.to_string(), rows)),
         }
         if let Some(drawn) = spec.evaluate_on.first().filter(|_| source.hold_out.is_some()) {
