@@ -34,6 +34,9 @@ pub enum Error {
     /// Two parameters, or two layers, carry one name.
     #[error("the name `{0}` is used twice; every adapted layer and parameter needs its own")]
     DuplicateName(String),
+    /// A module that is to train in full is none of the model's.
+    #[error("`{0}` names no module of the model")]
+    NoModule(String),
     /// Nothing to train was given.
     #[error("there is nothing to train: no adapter and no head parameter is trainable")]
     NothingToTrain,

@@ -16,6 +16,7 @@
 //!
 //! * [`adapter`]: the modules that run beside a frozen linear layer
 //! * [`nn`]: layers as tch's, that take an adapter after they were made
+//! * [`Injection`]: the adapters of a model whose layers have such slots, and what trains beside them
 //! * [`Tuner`]: trains them over one run, step by step; [`StepGraphs`] records passes on a GPU,
 //!   [`Checkpoints`] spares the memory of deep models
 //! * [`optim`]: the [arena](optim::Arena) that holds every trained parameter in a few flat
@@ -38,6 +39,7 @@ mod error;
 pub mod flops;
 pub mod freeze;
 mod hook;
+mod injection;
 pub mod kernels;
 pub mod nn;
 pub mod optim;
@@ -49,7 +51,13 @@ pub use adapter::{AdaptedLinear, Adapter, Block, Method, Site};
 pub use checkpoint::Checkpoints;
 pub use error::{Error, Result};
 pub use hook::Hook;
+pub use injection::{Injected, Injection};
 pub use nn::shapes_only;
 pub use span::{Ends, RunLength, Span};
 pub use state::TunerState;
 pub use tuner::{Loss, MapTensors, StepGraphs, StepReport, Tuner, TunerConfig};
+
+/// The snippets of the README compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

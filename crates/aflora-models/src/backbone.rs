@@ -4,42 +4,9 @@ use crate::batch::Batch;
 use crate::generate::TextGenerator;
 use crate::heads::Head;
 use crate::Result;
-use aflora_core::adapter::Layer;
-use aflora_core::nn::{self, LinearHandle};
-use aflora_core::{Block, Checkpoints, Site};
-use std::sync::Arc;
+use aflora_core::nn::{self, NamedLinear};
+use aflora_core::Checkpoints;
 use tch::Tensor;
-
-/// A linear layer of a backbone, with its name and the slot for an adapter.
-#[derive(Debug)]
-pub struct InjectableLinear {
-    /// Name, shape and block.
-    pub site: Arc<Site>,
-    /// The layer.
-    pub layer: LinearHandle,
-}
-
-impl InjectableLinear {
-    /// The layer whose weight's name, without `.weight`, is `name`.
-    pub(crate) fn new(name: String, block: Block, layer: LinearHandle) -> Self {
-        let size = layer.ws.size();
-        let (out_features, in_features) =
-            if layer.transposed { (size[1], size[0]) } else { (size[0], size[1]) };
-        let site = Arc::new(Site::new(name, in_features, out_features, block));
-        InjectableLinear { site, layer }
-    }
-
-    /// The layer as a method sees it that puts an adapter on it.
-    pub(crate) fn as_layer(&self) -> Layer {
-        let LinearHandle { ws, bs, transposed, shape_only, .. } = &self.layer;
-        if *shape_only {
-            return Layer::shape_only(self.site.clone());
-        }
-        let weight = if *transposed { ws.tr() } else { ws.shallow_clone() };
-        let bias = bs.as_ref().map(Tensor::shallow_clone);
-        Layer { site: self.site.clone(), weight: Some(weight), bias }
-    }
-}
 
 /// The name of a weight, and its further names.
 pub type Tied = (&'static str, &'static [&'static str]);
@@ -77,7 +44,7 @@ pub struct Frame {
     /// All weights, under the names of Hugging Face checkpoints.
     pub(crate) vs: nn::VarStore,
     /// The linear layers that an adapter can be put on, in the order of the forward pass.
-    pub(crate) linears: Vec<InjectableLinear>,
+    pub(crate) linears: Vec<NamedLinear>,
     pub(crate) about: About,
 }
 
@@ -132,7 +99,7 @@ pub trait Backbone: std::fmt::Debug {
     }
 
     /// The linear layers that an adapter can be put on, in the order of the forward pass.
-    fn linears(&self) -> &[InjectableLinear] {
+    fn linears(&self) -> &[NamedLinear] {
         &self.frame().linears
     }
 }

@@ -7,7 +7,8 @@
 //! * [`generate`]: writing text, a token at a time
 //! * [`chat`]: conversations as text, by a model's own template
 //! * [`targets`]: which linear layers get an adapter
-//! * [`adapted`]: a backbone with adapters in it
+//! * [`adapted`]: a backbone with adapters in it, on the pieces by which any model of
+//!   [`aflora_core::nn`] takes adapters ([`aflora_core::Injection`])
 //! * [`adapter_folder`]: adapters on disk, in the layout of Hugging Face PEFT
 //! * [`merged`]: a fine-tuned model as a plain model folder
 //! * [`weights`]: pretrained weights by name
@@ -46,7 +47,7 @@ mod written;
 
 pub use adapted::AdaptedModel;
 pub use aflora_core::shapes_only;
-pub use backbone::{About, Backbone, Forward, Frame, InjectableLinear};
+pub use backbone::{About, Backbone, Forward, Frame};
 pub use batch::Batch;
 pub use chat::{Chat, ChatTemplate};
 pub use error::{Error, Result};
@@ -55,3 +56,8 @@ pub use options::Options;
 pub use registry::{build, check_kind, kind_of, kinds, Usual};
 pub use targets::{Pattern, Targets};
 pub use tokenizer::TextEncoder;
+
+/// The snippets of the README compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -9,10 +9,8 @@ use crate::registry::class_in_transformers;
 use crate::written::{write_safetensors, write_whole};
 use crate::{companions, json, Error, Result};
 use serde_json::{json, Map, Value};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use tch::{Kind, Tensor};
 
 /// What a model answers with.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +66,7 @@ pub fn save(
             *kind = json!("float32");
         }
     }
-    let mut weights = weights(model);
+    let mut weights = model.merged_weights();
     // A reader that is told that they are not one starts those anew that it does not find.
     if keys.get("tie_word_embeddings") == Some(&json!(false)) {
         for (name, others) in model.backbone().about().tied {
@@ -102,28 +100,4 @@ fn describe_labels(keys: &mut Map<String, Value>, names: &[String], problem_type
     keys.insert("label2id".into(), label2id.into());
     keys.remove("num_labels");
     keys.insert("problem_type".into(), json!(problem_type));
-}
-
-/// Every weight of the model, those of adapted layers as their adapters make them.
-fn weights(model: &AdaptedModel) -> BTreeMap<String, Tensor> {
-    tch::no_grad(|| {
-        let mut weights: BTreeMap<String, Tensor> = model
-            .backbone()
-            .var_store()
-            .variables()
-            .into_iter()
-            .map(|(name, t)| (name, t.detach().to_kind(Kind::Float)))
-            .collect();
-        for adapter in model.adapters() {
-            let site = &adapter.site().name;
-            let layer = model.backbone().linears().iter().find(|l| l.site.name == *site);
-            if let Some(weight) = weights.get_mut(&format!("{site}.weight")) {
-                *weight = match layer.is_some_and(|l| l.layer.transposed) {
-                    true => adapter.merged(&weight.tr()).tr(),
-                    false => adapter.merged(weight),
-                };
-            }
-        }
-        weights
-    })
 }

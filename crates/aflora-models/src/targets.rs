@@ -5,7 +5,8 @@
 //! something, so that a slip does not quietly train half a model.
 
 use crate::{Error, Result};
-use aflora_core::Site;
+use aflora_core::nn::{NamedLinear, VarStore};
+use aflora_core::{Block, Site};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,45 @@ pub struct Targets {
 }
 
 impl Targets {
+    /// The chosen ones of the `layers` that were captured while a model was built in `vs`
+    /// ([`capture_named`](aflora_core::nn::capture_named)).
+    ///
+    /// # Errors
+    /// As [`select`](Self::select); or a pattern means a matrix that no `nn::Linear` holds.
+    pub fn choose(&self, vs: &VarStore, layers: &[NamedLinear]) -> Result<Vec<NamedLinear>> {
+        self.chosen_of(layers).map_err(|error| {
+            let sites: Vec<&Site> = layers.iter().map(|layer| layer.site.as_ref()).collect();
+            self.without_a_slot(vs, &sites).unwrap_or(error)
+        })
+    }
+
+    /// The chosen ones of `layers`.
+    pub(crate) fn chosen_of(&self, layers: &[NamedLinear]) -> Result<Vec<NamedLinear>> {
+        let sites: Vec<&Site> = layers.iter().map(|layer| layer.site.as_ref()).collect();
+        Ok(self.select(&sites)?.into_iter().map(|i| layers[i].clone()).collect())
+    }
+
+    /// That the choice means matrices of the model, but of layers that take no adapter.
+    fn without_a_slot(&self, vs: &VarStore, layers: &[&Site]) -> Option<Error> {
+        let matrices = vs.variables().into_iter().filter(|(_, weight)| weight.dim() == 2);
+        let matrices = matrices.filter_map(|(name, weight)| {
+            let name = name.strip_suffix(".weight")?;
+            let size = weight.size();
+            Some(Site::new(name, size[1], size[0], Block::of_name(name)))
+        });
+        let mut matrices: Vec<Site> = matrices.collect();
+        matrices.retain(|site| !layers.iter().any(|layer| layer.name == site.name));
+        matrices.sort_by(|a, b| a.name.cmp(&b.name));
+        let all: Vec<&Site> = layers.iter().copied().chain(&matrices).collect();
+        let chosen = self.select(&all).ok()?;
+        let without = chosen.into_iter().find(|&i| i >= layers.len())?;
+        let name = &all[without].name;
+        Some(Error::Targets(format!(
+            "`{name}` is a weight of the model, but of none of its captured nn::Linear: a layer of a \
+             type of its own (as rust-bert's GPTConv1D, or an embedding) has no slot for an adapter"
+        )))
+    }
+
     /// The indices of the chosen sites.
     ///
     /// # Errors

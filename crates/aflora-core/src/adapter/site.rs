@@ -17,6 +17,19 @@ pub enum Block {
     Ffn,
 }
 
+impl Block {
+    /// The part of a block that a layer of this name is of: attention, where the name says
+    /// `attn` or `attention` (as in `h.0.attn.c_proj`, `block.1.layer.0.SelfAttention.q`), else
+    /// feed-forward.
+    pub fn of_name(name: &str) -> Self {
+        let name = name.to_lowercase();
+        match ["attn", "attention"].iter().any(|word| name.contains(word)) {
+            true => Block::Attention,
+            false => Block::Ffn,
+        }
+    }
+}
+
 /// A linear layer that an adapter is put on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
@@ -72,6 +85,16 @@ impl Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_tell_attention_from_the_rest() {
+        for name in ["layers.0.self_attn.q_proj", "h.3.attn.c_proj", "layer.0.EncDecAttention.k"] {
+            assert_eq!(Block::of_name(name), Block::Attention, "{name}");
+        }
+        for name in ["layers.0.fc1", "h.3.mlp.c_fc", "layer.1.DenseReluDense.wi", "classifier"] {
+            assert_eq!(Block::of_name(name), Block::Ffn, "{name}");
+        }
+    }
 
     #[test]
     fn a_layer_knows_its_block_and_its_name_there() {

@@ -71,6 +71,19 @@ pub struct LinearHandle {
     slot: Slot,
 }
 
+impl Clone for LinearHandle {
+    /// A further handle to the same layer.
+    fn clone(&self) -> Self {
+        LinearHandle {
+            ws: self.ws.shallow_clone(),
+            bs: self.bs.as_ref().map(Tensor::shallow_clone),
+            transposed: self.transposed,
+            shape_only: self.shape_only,
+            slot: self.slot.clone(),
+        }
+    }
+}
+
 impl LinearHandle {
     /// Lets `forward` compute the layer from now on.
     pub fn set(&self, forward: LinearForward) {

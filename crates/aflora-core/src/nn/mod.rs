@@ -17,14 +17,19 @@
 //! assert!(layer.forward(&x).allclose(&(plain + 1.0), 1e-6, 1e-6, false));
 //! ```
 //!
+//! [`capture_named`] gives them the names of the model's variables, for an
+//! [`Injection`](crate::Injection) to put adapters on those that were chosen.
+//!
 //! Everything else of `tch::nn` is passed on as it is.
 
 mod embedding;
 mod linear;
+mod named;
 mod shapes;
 
 pub use embedding::embedding;
 pub use linear::{capture, conv1d_linear, linear, Linear, LinearForward, LinearHandle};
+pub use named::{capture_named, in_module, NamedLinear};
 pub use shapes::shapes_only;
 pub(crate) use shapes::shapes_suffice;
 pub use tch::nn::*;

@@ -7,10 +7,11 @@ use crate::adapted::AdaptedModel;
 use crate::backbone::Backbone;
 use crate::error::Listing;
 use crate::targets::{Pattern, Targets};
-use crate::weights::{in_module, Checkpoint};
+use crate::weights::Checkpoint;
 use crate::{json, Error, Result};
 use aflora_core::adapter::TensorSpec;
-use aflora_core::{Adapter, Method};
+use aflora_core::nn::{in_module, NamedLinear, VarStore};
+use aflora_core::{Adapter, Injection, Method};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
@@ -61,11 +62,49 @@ impl AdapterFolder {
     /// # Errors
     /// The folder is of another model: a layer or a shape differs. All that does is named.
     pub fn attach(&self, backbone: Box<dyn Backbone>, base: Kind) -> Result<AdaptedModel> {
+        let about = backbone.about();
+        let own = [about.head_modules, about.new_modules].concat();
+        let mut modules = self.modules(backbone.var_store());
+        modules.retain(|module| !own.iter().any(|own| in_module(module, own)));
         let method = self.description.method.build()?;
-        let sites = self.sites(method.as_ref(), backbone.as_ref());
+        let targets = self.targets(method.as_ref(), backbone.linears(), about.new_modules)?;
+        let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &modules, base, 0)?;
+        self.fill(&model)?;
+        Ok(model)
+    }
+
+    /// Puts the folder's adapters into a model of one's own, whose `layers` were captured while it
+    /// was built in `vs` and whose weights are loaded. The modules that the folder names as saved
+    /// train beside them.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn inject(&self, vs: &VarStore, layers: &[NamedLinear]) -> Result<Injection> {
+        let modules = outermost(self.modules(vs));
+        let method = self.description.method.build()?;
+        let saved: Vec<&str> = modules.iter().map(String::as_str).collect();
+        let targets = self.targets(method.as_ref(), layers, &saved)?;
+        let chosen = match method.adapts() {
+            true => targets.choose(vs, layers)?,
+            false => Vec::new(),
+        };
+        let injection = Injection::new(vs, chosen, method.as_ref(), &modules, 0)?;
+        self.fill(&injection)?;
+        Ok(injection)
+    }
+
+    /// The layers that have a tensor in the file, all of them among `layers`. `saved` are modules
+    /// that are there whole.
+    fn targets(
+        &self,
+        method: &dyn Method,
+        layers: &[NamedLinear],
+        saved: &[&str],
+    ) -> Result<Targets> {
+        let sites = self.sites(method, saved);
         let unknown: Vec<String> = sites
             .iter()
-            .filter(|site| !backbone.linears().iter().any(|l| l.site.name == **site))
+            .filter(|site| !layers.iter().any(|l| l.site.name == **site))
             .map(|site| format!("the model has no adaptable layer `{site}`"))
             .collect();
         let left_out = sites.iter().filter_map(|site| {
@@ -77,9 +116,11 @@ impl AdapterFolder {
             return Err(self.unfit(problems));
         }
         self.check_rank()?;
-        let targets = Targets { target_modules: Pattern::Names(sites), ..Default::default() };
-        let modules = self.trained_modules(backbone.as_ref());
-        let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &modules, base, 0)?;
+        Ok(Targets { target_modules: Pattern::Names(sites), ..Default::default() })
+    }
+
+    /// Makes room for the ranks of the file and loads its tensors.
+    fn fill(&self, model: &Injection) -> Result<()> {
         for mut adapter in model.adapters() {
             let Some(rank) = self.rank_of(adapter.as_ref()) else { continue };
             let (site, made) = (adapter.site().name.clone(), adapter.rank());
@@ -88,8 +129,7 @@ impl AdapterFolder {
                 self.unfit(vec![format!("`{site}` has rank {rank} there, {made} by {file}")])
             })?;
         }
-        self.load(&model)?;
-        Ok(model)
+        self.load(model)
     }
 
     /// The rank of an adapter by the shapes in the file, where it is another.
@@ -117,32 +157,29 @@ impl AdapterFolder {
         }
     }
 
-    /// The modules that trained in full beside the head, by their whole names. PEFT takes a name
+    /// The model's modules that the folder's list means, by their whole names. PEFT takes a name
     /// for every module whose own ends with it, at a dot or not; its list also has names that only
     /// other models have, ours also those of what is saved without having trained.
-    fn trained_modules(&self, backbone: &dyn Backbone) -> Vec<String> {
-        let variables = backbone.var_store().variables();
+    fn modules(&self, vs: &VarStore) -> Vec<String> {
+        let variables = vs.variables();
         let modules: BTreeSet<&str> = variables
             .keys()
             .flat_map(|name| name.match_indices('.').map(|(dot, _)| &name[..dot]))
             .collect();
-        let own = [backbone.about().head_modules, backbone.about().new_modules].concat();
         let named = |module: &&str| {
             self.description.modules_to_save.iter().any(|name| module.ends_with(name.as_str()))
         };
-        let new = |module: &&str| !own.iter().any(|own| in_module(module, own));
-        modules.into_iter().filter(named).filter(new).map(String::from).collect()
+        modules.into_iter().filter(named).map(String::from).collect()
     }
 
-    /// The layers that have a tensor in the file.
-    fn sites(&self, method: &dyn Method, backbone: &dyn Backbone) -> Vec<String> {
-        let heads = backbone.about().new_modules;
-        // All else is a module that was saved whole.
+    /// The layers that have a tensor in the file. All else is a module that was saved whole, as
+    /// those of `saved` are.
+    fn sites(&self, method: &dyn Method, saved: &[&str]) -> Vec<String> {
         let site = |name: &str| {
             let name = name.strip_prefix(ROOT)?;
             let site = |spec: &TensorSpec| name.strip_suffix(spec.key)?.strip_suffix('.');
             let site = method.tensors().iter().filter(|spec| !spec.shared).find_map(site)?;
-            (!heads.contains(&site)).then(|| site.to_string())
+            (!saved.contains(&site)).then(|| site.to_string())
         };
         let names: BTreeSet<String> =
             self.file.shapes().filter_map(|(name, _)| site(name)).collect();
@@ -154,7 +191,7 @@ impl AdapterFolder {
     ///
     /// # Errors
     /// A tensor is missing, unexpected or of another shape; nothing is changed then.
-    pub fn load(&self, model: &AdaptedModel) -> Result<()> {
+    pub fn load(&self, model: &Injection) -> Result<()> {
         let mut wanted = BTreeMap::new();
         let mut optional = BTreeSet::new();
         for adapter in model.adapters() {
@@ -199,4 +236,11 @@ impl AdapterFolder {
     fn unfit(&self, problems: Vec<String>) -> Error {
         Error::Weights { path: self.path.clone(), problems: Listing(problems) }
     }
+}
+
+/// Without the modules that lie in others of the list, which is sorted.
+fn outermost(mut modules: Vec<String>) -> Vec<String> {
+    let all = modules.clone();
+    modules.retain(|module| !all.iter().any(|other| other != module && in_module(module, other)));
+    modules
 }

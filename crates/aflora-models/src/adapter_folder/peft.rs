@@ -8,7 +8,7 @@ use crate::backbone::Backbone;
 use crate::heads::Head;
 use aflora_core::adapter::peft::{Peft, PeftType, PeftValue, WrittenAdapters};
 use aflora_core::adapter::MethodConfig;
-use aflora_core::{RunLength, Span};
+use aflora_core::{Injection, RunLength, Span};
 use serde_json::{json, Map, Value};
 
 /// The file's name.
@@ -87,6 +87,18 @@ impl TaskType {
 }
 
 impl Description {
+    /// What describes the adapters of `method` in `model`, of no base model with a name, and with
+    /// the task type of classes.
+    pub fn new(method: MethodConfig, model: &Injection) -> Self {
+        Description {
+            method,
+            base_model: None,
+            length: None,
+            modules_to_save: model.saved_modules(),
+            task_type: TaskType::default(),
+        }
+    }
+
     /// The file's content for an adapter on layers with so many components left.
     pub(super) fn to_json(&self, ranks: &[(String, i64)]) -> Map<String, Value> {
         let settings = to_object(&self.method);

@@ -7,7 +7,7 @@ use crate::generate::{write_config, GenerationSettings};
 use crate::written::{write_safetensors, write_whole};
 use crate::{companions, Error, Result};
 use aflora_core::adapter::{AdapterTensor, LoraConfig, LowRank, MethodConfig};
-use aflora_core::Adapter;
+use aflora_core::{Adapter, Injection};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ struct Content {
 
 impl Content {
     /// Adapters as their method has them, and the saved modules beside them.
-    fn of(model: &AdaptedModel, description: &Description) -> Self {
+    fn of(model: &Injection, description: &Description) -> Self {
         let mut tensors = BTreeMap::new();
         let mut ranks = Vec::new();
         for adapter in model.adapters() {
@@ -38,7 +38,7 @@ impl Content {
     /// Adapters as plain LoRA, whatever their method: every vector, gate and scale folded into A
     /// and B.
     fn of_pairs(
-        model: &AdaptedModel,
+        model: &Injection,
         description: Description,
         pairs: Vec<(String, LowRank)>,
     ) -> Self {
@@ -63,7 +63,7 @@ impl Content {
 
     /// The adapters' tensors, with the saved modules beside them.
     fn new(
-        model: &AdaptedModel,
+        model: &Injection,
         description: &Description,
         ranks: &[(String, i64)],
         mut tensors: BTreeMap<String, Tensor>,
@@ -84,13 +84,14 @@ impl Content {
     }
 }
 
-/// Writes the adapters and the saved modules of `model` to `folder`.
+/// Writes the adapters and the saved modules of `model` (an [`AdaptedModel`] is one, too) to
+/// `folder`.
 ///
 /// The folder appears whole or not at all; one that was there is replaced.
 ///
 /// # Errors
 /// It cannot be written.
-pub fn save(model: &AdaptedModel, folder: &Path, description: &Description) -> Result<()> {
+pub fn save(model: &Injection, folder: &Path, description: &Description) -> Result<()> {
     let content = Content::of(model, description);
     write_whole(folder, |folder| content.write(folder))
 }
@@ -145,9 +146,8 @@ pub fn export(
 }
 
 /// Tells PEFT that the weights lie transposed, as GPT-2's do.
-fn mark_transposed(model: &AdaptedModel, config: &mut Map<String, Value>) {
-    let linears = model.backbone().linears();
-    if linears.iter().any(|linear| linear.layer.transposed) {
+fn mark_transposed(model: &Injection, config: &mut Map<String, Value>) {
+    if model.injected().iter().any(|injected| injected.linear().layer.transposed) {
         config.insert("fan_in_fan_out".into(), true.into());
     }
 }

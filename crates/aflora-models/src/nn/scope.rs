@@ -3,8 +3,7 @@
 
 use super::linear::{with_bias, zeros};
 use super::norm::{AddNorm, RmsNorm};
-use crate::backbone::InjectableLinear;
-use aflora_core::nn;
+use aflora_core::nn::{self, NamedLinear};
 use aflora_core::Block;
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -14,7 +13,7 @@ use std::ops::Div;
 #[derive(Debug)]
 pub(crate) struct Scope<'a> {
     path: nn::Path<'a>,
-    adaptable: &'a RefCell<Vec<InjectableLinear>>,
+    adaptable: &'a RefCell<Vec<NamedLinear>>,
 }
 
 /// Makes a network in `vs`, frozen; gives with it the layers that take an adapter, in the order
@@ -22,7 +21,7 @@ pub(crate) struct Scope<'a> {
 pub(crate) fn build<N>(
     vs: &mut nn::VarStore,
     network: impl FnOnce(Scope) -> N,
-) -> (N, Vec<InjectableLinear>) {
+) -> (N, Vec<NamedLinear>) {
     let adaptable = RefCell::default();
     let network = network(Scope { path: vs.root(), adaptable: &adaptable });
     vs.freeze();
@@ -76,7 +75,7 @@ impl<'a> Scope<'a> {
     fn noted(&self, block: Block, name: &str, layer: nn::Linear) -> nn::Linear {
         let weight = (self / name).path.path("weight");
         let name = weight.strip_suffix(".weight").unwrap_or(&weight).to_string();
-        self.adaptable.borrow_mut().push(InjectableLinear::new(name, block, layer.slot()));
+        self.adaptable.borrow_mut().push(NamedLinear::new(name, block, layer.slot()));
         layer
     }
 

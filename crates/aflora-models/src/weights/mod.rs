@@ -81,8 +81,3 @@ fn is_scale(name: &str) -> bool {
         plain.ends_with("norm") || plain.contains("layernorm") || layer.starts_with("ln_")
     })
 }
-
-/// Whether the parameter `name` belongs to `module` or to something inside it.
-pub fn in_module(name: &str, module: &str) -> bool {
-    name.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}

@@ -4,10 +4,11 @@
 //! (`bert.`); early ones say `gamma` and `beta` for the weight and bias of a LayerNorm; and one
 //! that was saved out of a wrapper bears the wrapper's name in front of every tensor but its own numbers.
 
-use super::{in_module, Checkpoint};
+use super::Checkpoint;
 use crate::backbone::Backbone;
 use crate::claims;
 use crate::config_file::ConfigFile;
+use aflora_core::nn::in_module;
 use std::collections::BTreeMap;
 
 /// What wrappers put in front of every name: data-parallel training, averaging, `torch.compile`, PEFT.

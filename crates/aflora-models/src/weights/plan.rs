@@ -3,11 +3,12 @@
 
 use super::head::ClassRows;
 use super::names::UnclaimedTensors;
-use super::{in_module, Checkpoint};
+use super::Checkpoint;
 use crate::backbone::Backbone;
 use crate::config_file::ConfigFile;
 use crate::error::Listing;
 use crate::{Error, Result};
+use aflora_core::nn::in_module;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::Tensor;
