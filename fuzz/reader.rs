@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;
 
-static TARGET: OnceLock<&'static aflora_fuzz::Target> = OnceLock::new();
+static TARGET: OnceLock<&'static aflora_fuzz::FuzzTarget> = OnceLock::new();
 
 fuzz_target!(
     init: {

@@ -15,6 +15,7 @@
 //! guard, score, freeze, clip, update. What it is made of:
 //!
 //! * [`adapter`]: the modules that run beside a frozen linear layer
+//! * [`nn`]: layers as tch's, that take an adapter after they were made
 //! * [`Tuner`]: trains them over one run, step by step; [`StepGraphs`] records passes on a GPU,
 //!   [`Checkpoints`] spares the memory of deep models
 //! * [`optim`]: the [arena](optim::Arena) that holds every trained parameter in a few flat
@@ -38,6 +39,7 @@ pub mod flops;
 pub mod freeze;
 mod hook;
 pub mod kernels;
+pub mod nn;
 pub mod optim;
 mod span;
 pub mod state;
@@ -47,6 +49,7 @@ pub use adapter::{AdaptedLinear, Adapter, Block, Method, Site};
 pub use checkpoint::Checkpoints;
 pub use error::{Error, Result};
 pub use hook::Hook;
+pub use nn::shapes_only;
 pub use span::{Ends, RunLength, Span};
 pub use state::TunerState;
 pub use tuner::{Loss, MapTensors, StepGraphs, StepReport, Tuner, TunerConfig};

@@ -4,7 +4,9 @@ use aflora_core::adapter::{
     AdaLora, AdaLoraConfig, Aflora, AfloraConfig, Elora, EloraConfig, Layer, PmTrainable, Role,
 };
 use aflora_core::freeze::{Curve, FreezeConfig, FreezeController, Rule, Score};
-use aflora_core::optim::{clip_global_norm, AdamW, AdamWConfig, Arena, LinearWarmup, Parameter};
+use aflora_core::optim::{
+    clip_global_norm, AdamW, AdamWConfig, Arena, LrSchedule, Parameter, Schedule,
+};
 use aflora_core::{flops, AdaptedLinear, Block, Method, Site, Span, Tuner, TunerConfig};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -78,7 +80,7 @@ fn the_update_is_pytorchs_adamw_with_clipping_and_warm_up() {
     });
     let mut arena = Arena::new(parameters.collect()).unwrap();
     let adamw = AdamW::new(AdamWConfig::default()).unwrap();
-    let schedule = LinearWarmup { warmup: 4, total: 30 };
+    let schedule = Schedule::linear(4, 30);
     let mut gradients = arena.buffer();
     for step in 0..30u64 {
         for (name, role, ..) in groups {
@@ -95,6 +97,30 @@ fn the_update_is_pytorchs_adamw_with_clipping_and_warm_up() {
             assert!(error < 2e-6, "{name} after step {step}: {error:e}");
         }
     }
+}
+
+#[test]
+fn every_schedule_is_the_one_of_its_name_in_transformers() {
+    let cases: Vec<Value> =
+        serde_json::from_str(&std::fs::read_to_string(fixture("schedules.json")).unwrap()).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for case in &cases {
+        let number = |key: &str| case[key].as_f64().unwrap();
+        let decay: LrSchedule = serde_json::from_value(case["schedule"].clone()).unwrap();
+        seen.insert(decay.name());
+        let schedule = Schedule {
+            decay,
+            warmup: number("warmup") as u64,
+            total: number("total") as u64,
+            power: number("power"),
+            least: number("least"),
+        };
+        for (t, expected) in case["factors"].as_array().unwrap().iter().enumerate() {
+            let (found, expected) = (schedule.factor(t as u64), expected.as_f64().unwrap());
+            assert!((found - expected).abs() < 1e-14, "{case}: step {t} has {found}");
+        }
+    }
+    assert_eq!(seen.len(), 5, "{seen:?}");
 }
 
 /// Feeds the fixture's gradients; gives each matrix's freeze step and the tests made.

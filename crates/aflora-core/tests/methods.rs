@@ -1,11 +1,12 @@
 //! One suite over every method that puts adapters on layers, on every shape of layer.
 
 use aflora_core::adapter::{
-    normal, shapes_only, AdaLoraConfig, AfloraConfig, AfloraRankConfig, DoraConfig, EloraConfig,
-    Layer, LoraConfig, MethodConfig, Plain, PmTrainable, SoraConfig, TensorSpec,
+    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, DoraConfig, EloraConfig, Layer,
+    LoraConfig, MethodConfig, Plain, PmTrainable, SoraConfig, TensorSpec,
 };
 use aflora_core::freeze::FreezeConfig;
 use aflora_core::optim::Parameter;
+use aflora_core::shapes_only;
 use aflora_core::{AdaptedLinear, Block, Method, Site, Span, Tuner, TunerConfig};
 use tch::{nn, nn::Module, Device, Kind, Tensor};
 

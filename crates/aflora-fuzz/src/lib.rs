@@ -17,7 +17,7 @@ mod settings;
 
 /// One reader with files that it should read.
 #[derive(Debug, Clone, Copy)]
-pub struct Target {
+pub struct FuzzTarget {
     /// Its name, which is that of libFuzzer's target, too.
     pub name: &'static str,
     /// Reads the bytes.
@@ -26,12 +26,12 @@ pub struct Target {
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-const fn target(name: &'static str, run: fn(&[u8]), seeds: fn() -> Vec<Vec<u8>>) -> Target {
-    Target { name, run, seeds }
+const fn target(name: &'static str, run: fn(&[u8]), seeds: fn() -> Vec<Vec<u8>>) -> FuzzTarget {
+    FuzzTarget { name, run, seeds }
 }
 
 /// All fuzz targets, a reader of files each.
-pub const TARGETS: &[Target] = &[
+pub const TARGETS: &[FuzzTarget] = &[
     target("config", settings::config, settings::config_seeds),
     target("experiment", settings::experiment, settings::experiment_seeds),
     target("targets", settings::targets, settings::targets_seeds),
@@ -58,6 +58,6 @@ pub const TARGETS: &[Target] = &[
 ];
 
 /// The target of that name.
-pub fn find(name: &str) -> Option<&'static Target> {
+pub fn find(name: &str) -> Option<&'static FuzzTarget> {
     TARGETS.iter().find(|target| target.name == name)
 }

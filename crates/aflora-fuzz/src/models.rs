@@ -92,7 +92,7 @@ pub fn model_config(bytes: &[u8]) {
     let folder = files::folder("model_config", &[("config.json", bytes)]);
     let path = folder.join("config.json");
     let kind = aflora_models::kind_of(&path).map_or("bert", |usual| usual.kind);
-    for head in [Head::Classes(2), Head::Score, Head::Language] {
+    for head in [Head::Classes(2), Head::Scores(1), Head::Language] {
         let options = Options::new(Device::Cpu);
         let built = shapes_only(|| aflora_models::build(kind, &path, head, &options));
         if let Err(error) = built {
@@ -101,15 +101,21 @@ pub fn model_config(bytes: &[u8]) {
     }
 }
 
+/// The config.json of each tiny model below a folder of the fixtures.
+fn fixtures(below: &str) -> Vec<Vec<u8>> {
+    let folder = files::project().join("crates").join(FIXTURES).join(below);
+    let folders = std::fs::read_dir(&folder).expect("the fixtures are there");
+    let mut paths: Vec<_> = folders.flatten().map(|f| f.path().join("config.json")).collect();
+    paths.sort();
+    paths.iter().filter_map(|path| std::fs::read(path).ok()).collect()
+}
+
 pub fn model_config_seeds() -> Vec<Vec<u8>> {
-    let encoders = ["albert", "deberta_v3", "deberta_v2_conv", "distilbert", "electra", "roberta"];
-    let writers = ["bart", "gpt2", "gpt_neo", "gptj", "llama", "llama3"];
-    let encoders = encoders.map(|name| fixture(&format!("models/{name}/config.json")));
-    let writers = writers.map(|name| fixture(&format!("writers/{name}/config.json")));
+    let configs = ["models", "writers"].map(fixtures).concat();
     let odd = b"\xef\xbb\xbf{\"a\": [NaN, -Infinity], \"model_type\": \"gpt2\", \"n_embd\": 8.0, \
         \"hidden_size\": 4, \"vocab_size\": 9, \"n_positions\": 4, \"n_layer\": 1, \"n_head\": 2, \
         \"pad_token_id\": -1}";
-    [&encoders[..], &writers, &[odd.to_vec()]].concat()
+    [&configs[..], &[odd.to_vec()]].concat()
 }
 
 /// `adapter_config.json`, then `adapter_model.safetensors`; put into a small BERT.

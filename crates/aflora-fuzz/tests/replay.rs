@@ -2,7 +2,7 @@
 //! length, in seconds, and the same each time.
 
 use aflora_fuzz::mutate::mutation;
-use aflora_fuzz::{Target, TARGETS};
+use aflora_fuzz::{FuzzTarget, TARGETS};
 use std::time::Instant;
 
 /// Mutations a target; `AFLORA_FUZZ_CASES` asks for others.
@@ -12,7 +12,7 @@ fn cases() -> u64 {
 }
 
 fn replay(name: &str) {
-    let target: &Target = aflora_fuzz::find(name).unwrap();
+    let target: &FuzzTarget = aflora_fuzz::find(name).unwrap();
     let seeds = (target.seeds)();
     assert!(
         !seeds.is_empty() && seeds.iter().all(|seed| !seed.is_empty()),

@@ -5,10 +5,10 @@ use crate::generate::TextGenerator;
 use crate::heads::Head;
 use crate::Result;
 use aflora_core::adapter::Layer;
+use aflora_core::nn::{self, LinearHandle};
 use aflora_core::{Block, Checkpoints, Site};
 use std::sync::Arc;
 use tch::Tensor;
-use tch_facade::{nn, CapturedLinear};
 
 /// A linear layer of a backbone, with its name and the slot for an adapter.
 #[derive(Debug)]
@@ -16,12 +16,12 @@ pub struct InjectableLinear {
     /// Name, shape and block.
     pub site: Arc<Site>,
     /// The layer.
-    pub layer: CapturedLinear,
+    pub layer: LinearHandle,
 }
 
 impl InjectableLinear {
     /// The layer whose weight's name, without `.weight`, is `name`.
-    pub(crate) fn new(name: String, block: Block, layer: CapturedLinear) -> Self {
+    pub(crate) fn new(name: String, block: Block, layer: LinearHandle) -> Self {
         let size = layer.ws.size();
         let (out_features, in_features) =
             if layer.transposed { (size[1], size[0]) } else { (size[0], size[1]) };
@@ -31,7 +31,7 @@ impl InjectableLinear {
 
     /// The layer as a method sees it that puts an adapter on it.
     pub(crate) fn as_layer(&self) -> Layer {
-        let CapturedLinear { ws, bs, transposed, shape_only, .. } = &self.layer;
+        let LinearHandle { ws, bs, transposed, shape_only, .. } = &self.layer;
         if *shape_only {
             return Layer::shape_only(self.site.clone());
         }
@@ -135,10 +135,4 @@ pub trait Backbone: std::fmt::Debug {
     fn linears(&self) -> &[InjectableLinear] {
         &self.frame().linears
     }
-}
-
-/// Runs `build`; the models and adapters that it builds have shapes, and their large weights take
-/// neither memory nor time to draw. They can be looked at, but neither loaded nor run.
-pub fn shapes_only<T>(build: impl FnOnce() -> T) -> T {
-    aflora_core::adapter::shapes_only(|| tch_facade::without_weights(build))
 }

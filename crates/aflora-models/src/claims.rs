@@ -84,9 +84,8 @@ pub(crate) fn layers_key(file: &ConfigFile, name: &str, layers: usize) -> Option
 }
 
 /// Refuses a config.json whose numbers no model has. What else is wrong with its keys, its reader
-/// tells.
-pub(crate) fn check(path: &Path) -> Result<()> {
-    let file = ConfigFile::open(path)?;
+/// tells. `rotary` positions turn vectors, and have no row each.
+pub(crate) fn check(file: &ConfigFile, rotary: bool) -> Result<()> {
     let keys = file.keys();
     let problem = |problem: String| Err(file.problem(problem));
     let number = |key: &&'static str| match keys.get(*key) {
@@ -105,9 +104,7 @@ pub(crate) fn check(path: &Path) -> Result<()> {
             }
         }
     }
-    let turned = matches!(keys.get("model_type").and_then(Value::as_str), Some("llama" | "gptj"));
-    // Positions that turn a vector have no row each.
-    let in_rows = |key: &&&str| !(turned && POSITIONS.contains(*key));
+    let in_rows = |key: &&&str| !(rotary && POSITIONS.contains(*key));
     for (row, rows) in ROWS.iter().filter(in_rows).chain(COLUMNS).filter_map(number) {
         for (column, columns) in COLUMNS.iter().filter_map(number) {
             if rows.saturating_mul(columns) > MOST_ELEMENTS {

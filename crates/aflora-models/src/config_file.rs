@@ -12,22 +12,19 @@ pub(crate) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads the config.json of a model whose `model_type`, if it has one, is among `types`.
-    pub(crate) fn read(path: &Path, backbone: &str, types: &[&str]) -> Result<Self> {
-        let keys = ConfigFile::open(path)?;
-        match keys.keys.get("model_type").and_then(Value::as_str) {
-            Some(found) if !types.contains(&found) => Err(keys.problem(format!(
-                "model_type is `{found}`, but the backbone `{backbone}` wants `{}`",
-                types.join("` or `")
-            ))),
-            _ => Ok(keys),
-        }
-    }
-
     /// Reads any model's config.json.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let keys = json::read_tidy(path, "a Hugging Face config.json")?;
         Ok(ConfigFile { path: path.to_path_buf(), keys })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The `model_type`, if the file names one.
+    pub(crate) fn model_type(&self) -> Option<&str> {
+        self.keys.get("model_type").and_then(Value::as_str)
     }
 
     /// Lets the keys that transformers reads as another (`hidden_size` as `n_embd`) stand in its

@@ -66,7 +66,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// One line each.
-        problems: Lines,
+        problems: Listing,
     },
     /// A method trains what the precision would round.
     #[error("the method `{method}` trains the model's own weights, so they must stay in single precision (precision=fp32), not {base:?}")]
@@ -142,9 +142,9 @@ pub(crate) fn cut(problem: String) -> String {
 
 /// Lines of a listing, each on a line of its own below the sentence; long ones are cut.
 #[derive(Debug)]
-pub struct Lines(pub Vec<String>);
+pub struct Listing(pub Vec<String>);
 
-impl std::fmt::Display for Lines {
+impl std::fmt::Display for Listing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         const SHOWN: usize = 20;
         for line in self.0.iter().take(SHOWN) {

@@ -44,7 +44,8 @@ pub mod weights;
 mod written;
 
 pub use adapted::AdaptedModel;
-pub use backbone::{shapes_only, About, Backbone, Forward, Frame, InjectableLinear};
+pub use aflora_core::shapes_only;
+pub use backbone::{About, Backbone, Forward, Frame, InjectableLinear};
 pub use batch::Batch;
 pub use error::{Error, Result};
 pub use heads::Head;

@@ -14,12 +14,12 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// What a model answers with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputKind<'a> {
     /// One of these classes.
-    Classes(&'a [&'a str]),
-    /// One score.
-    Score,
+    Classes(Vec<&'a str>),
+    /// So many scores.
+    Scores(usize),
     /// Text.
     Text,
 }
@@ -44,8 +44,14 @@ pub fn save(
     let config = source.join("config.json");
     let mut keys = json::read_object(&config, "a Hugging Face config.json")?;
     match answers {
-        OutputKind::Classes(names) => describe_labels(&mut keys, names),
-        OutputKind::Score => describe_labels(&mut keys, &[]),
+        OutputKind::Classes(names) => {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            describe_labels(&mut keys, &names, "single_label_classification");
+        }
+        OutputKind::Scores(n) => {
+            let names: Vec<String> = (0..n).map(|i| format!("LABEL_{i}")).collect();
+            describe_labels(&mut keys, &names, "regression");
+        }
         OutputKind::Text => {}
     }
     keys.retain(|key, _| !NOT_COPIED.contains(&key.as_str()));
@@ -79,17 +85,16 @@ pub fn save(
     })
 }
 
-fn describe_labels(keys: &mut Map<String, Value>, labels: &[&str]) {
-    let names: Vec<&str> = if labels.is_empty() { vec!["LABEL_0"] } else { labels.to_vec() };
+fn describe_labels(keys: &mut Map<String, Value>, names: &[String], problem_type: &str) {
+    let numbers = || names.iter().zip(0..);
     let id2label: Map<String, Value> =
-        names.iter().enumerate().map(|(i, name)| (i.to_string(), (*name).into())).collect();
+        numbers().map(|(name, i): (_, usize)| (i.to_string(), name.clone().into())).collect();
     let label2id: Map<String, Value> =
-        names.iter().enumerate().map(|(i, name)| (name.to_string(), i.into())).collect();
+        numbers().map(|(name, i): (_, usize)| (name.clone(), i.into())).collect();
     keys.insert("id2label".into(), id2label.into());
     keys.insert("label2id".into(), label2id.into());
     keys.remove("num_labels");
-    let kind = if labels.is_empty() { "regression" } else { "single_label_classification" };
-    keys.insert("problem_type".into(), json!(kind));
+    keys.insert("problem_type".into(), json!(problem_type));
 }
 
 /// Every weight of the model, those of adapted layers as their adapters make them.

@@ -1,8 +1,8 @@
 //! How a model is built.
 
 use crate::weights::in_module;
+use aflora_core::nn::VarStore;
 use tch::{Device, Kind};
-use tch_facade::nn::VarStore;
 
 /// How a model is built.
 #[derive(Debug, Clone)]

@@ -8,13 +8,12 @@ use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::options::Options;
 use crate::{claims, panics, Error, Result};
-use serde_json::Value;
 use std::path::Path;
 
-type Build = fn(&Path, Head, &Options) -> Result<Box<dyn Backbone>>;
+type Build = fn(ConfigFile, Head, &Options) -> Result<Box<dyn Backbone>>;
 
 /// A kind of model.
-struct Entry {
+struct ModelKind {
     /// The kind's name, which is the `model_type` of its config.json, and further ones of the same
     /// network; each with what the names of its classes in transformers begin with.
     types: &'static [(&'static str, &'static str)],
@@ -22,96 +21,130 @@ struct Entry {
     /// that does not write.
     writes: Option<&'static str>,
     build: Build,
+    /// Whether positions turn vectors, and have no row each in a table.
+    rotary: bool,
     /// The layers that get an adapter where nobody says which: those of the shipped configurations.
     targets: &'static [&'static str],
 }
 
-impl Entry {
+impl ModelKind {
     fn name(&self) -> &'static str {
         self.types[0].0
     }
 
+    /// Refuses the config.json of a model of another kind.
+    fn check_type(&self, file: &ConfigFile) -> Result<()> {
+        let types: Vec<&str> = self.types.iter().map(|(name, _)| *name).collect();
+        match file.model_type().filter(|found| !types.contains(found)) {
+            None => Ok(()),
+            Some(found) => Err(file.problem(format!(
+                "model_type is `{found}`, but the backbone `{}` wants `{}`",
+                self.name(),
+                types.join("` or `")
+            ))),
+        }
+    }
+
     fn has(&self, head: Head) -> bool {
-        head != Head::Language || self.writes.is_some()
+        match head {
+            Head::Classes(_) | Head::Scores(_) => true,
+            Head::Language => self.writes.is_some(),
+        }
     }
 }
 
 /// The linear layers of a block of BERT's names.
 const BERT_LAYERS: &[&str] = &["query", "key", "value", "intermediate.dense", "output.dense"];
 
-const KINDS: [Entry; 11] = [
-    Entry {
+const KINDS: [ModelKind; 11] = [
+    ModelKind {
         types: &[("albert", "Albert")],
         writes: None,
         build: albert::build,
+        rotary: false,
         targets: &["query", "key", "value", "ffn", "ffn_output"],
     },
-    Entry {
+    ModelKind {
         types: &[("bart", "Bart")],
         writes: Some("ForConditionalGeneration"),
         build: bart::build,
+        rotary: false,
         targets: &["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
     },
-    Entry { types: &[("bert", "Bert")], writes: None, build: bert::build, targets: BERT_LAYERS },
-    Entry {
+    ModelKind {
+        types: &[("bert", "Bert")],
+        writes: None,
+        build: bert::build,
+        rotary: false,
+        targets: BERT_LAYERS,
+    },
+    ModelKind {
         types: &[("deberta-v2", "DebertaV2")],
         writes: None,
         build: deberta::build,
+        rotary: false,
         targets: &["query_proj", "key_proj", "value_proj", "intermediate.dense", "output.dense"],
     },
-    Entry {
+    ModelKind {
         types: &[("distilbert", "DistilBert")],
         writes: None,
         build: distilbert::build,
+        rotary: false,
         targets: &["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"],
     },
-    Entry {
+    ModelKind {
         types: &[("electra", "Electra")],
         writes: None,
         build: electra::build,
+        rotary: false,
         targets: BERT_LAYERS,
     },
-    Entry {
+    ModelKind {
         types: &[("gpt2", "GPT2")],
         writes: Some("LMHeadModel"),
         build: gpt2::build,
+        rotary: false,
         targets: &["c_attn", "c_proj", "c_fc"],
     },
-    Entry {
+    ModelKind {
         types: &[("gpt_neo", "GPTNeo")],
         writes: Some("ForCausalLM"),
         build: gpt_neo::build,
+        rotary: false,
         targets: &["q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"],
     },
-    Entry {
+    ModelKind {
         types: &[("gptj", "GPTJ")],
         writes: Some("ForCausalLM"),
         build: gpt_j::build,
+        rotary: true,
         targets: &["q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"],
     },
-    Entry {
+    ModelKind {
         types: &[("llama", "Llama")],
         writes: Some("ForCausalLM"),
         build: llama::build,
+        rotary: true,
         targets: &["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"],
     },
-    Entry {
+    ModelKind {
         types: &[("roberta", "Roberta"), ("xlm-roberta", "XLMRoberta"), ("camembert", "Camembert")],
         writes: None,
         build: roberta::build,
+        rotary: false,
         targets: BERT_LAYERS,
     },
 ];
 
 /// The names of all kinds.
 pub fn kinds() -> Vec<&'static str> {
-    KINDS.iter().map(Entry::name).collect()
+    KINDS.iter().map(ModelKind::name).collect()
 }
 
 /// The kind `name`, which has such a head.
-fn entry(name: &str, head: Head) -> Result<&'static Entry> {
-    let known = |entries: &mut dyn Iterator<Item = &Entry>| {
-        entries.map(Entry::name).collect::<Vec<_>>().join(", ")
+fn entry(name: &str, head: Head) -> Result<&'static ModelKind> {
+    let known = |entries: &mut dyn Iterator<Item = &ModelKind>| {
+        entries.map(ModelKind::name).collect::<Vec<_>>().join(", ")
     };
     let Some(entry) = KINDS.iter().find(|entry| entry.name() == name) else {
         let known = known(&mut KINDS.iter());
@@ -142,7 +175,7 @@ pub struct Usual {
 }
 
 /// The entry of a `model_type`, and how the names of its classes begin.
-fn of_type(model_type: &str) -> Option<(&'static Entry, &'static str)> {
+fn of_type(model_type: &str) -> Option<(&'static ModelKind, &'static str)> {
     KINDS.iter().find_map(|entry| {
         let (_, class) = entry.types.iter().find(|(name, _)| *name == model_type)?;
         Some((entry, *class))
@@ -156,7 +189,7 @@ fn of_type(model_type: &str) -> Option<(&'static Entry, &'static str)> {
 pub fn kind_of(config: &Path) -> Result<Usual> {
     let file = ConfigFile::open(config)?;
     let every = kinds().join(", ");
-    let Some(name) = file.keys().get("model_type").and_then(Value::as_str) else {
+    let Some(name) = file.model_type() else {
         let problem = format!("it names no `model_type`, which would be one of: {every}");
         return Err(file.problem(problem));
     };
@@ -174,7 +207,7 @@ pub(crate) fn class_in_transformers(model_type: &str, head: Head) -> Option<Stri
     let (entry, class) = of_type(model_type)?;
     Some(match head {
         Head::Language => format!("{class}{}", entry.writes?),
-        Head::Classes(_) | Head::Score => format!("{class}ForSequenceClassification"),
+        Head::Classes(_) | Head::Scores(_) => format!("{class}ForSequenceClassification"),
     })
 }
 
@@ -193,8 +226,10 @@ pub fn build(
     options: &Options,
 ) -> Result<Box<dyn Backbone>> {
     let entry = entry(kind, head)?;
-    claims::check(config)?;
-    let built = panics::catch_reading(|| (entry.build)(config, head, options));
+    let file = ConfigFile::open(config)?;
+    entry.check_type(&file)?;
+    claims::check(&file, entry.rotary)?;
+    let built = panics::catch_reading(|| (entry.build)(file, head, options));
     let model = built.unwrap_or_else(|problem| {
         let problem = format!("the model that it describes cannot be built: {problem}");
         Err(Error::Config { path: config.to_path_buf(), problem })
@@ -211,7 +246,7 @@ mod tests {
     fn classes_have_the_names_of_transformers() {
         for (model_type, head, expected) in [
             ("llama", Head::Language, "LlamaForCausalLM"),
-            ("llama", Head::Score, "LlamaForSequenceClassification"),
+            ("llama", Head::Scores(1), "LlamaForSequenceClassification"),
             ("gpt2", Head::Language, "GPT2LMHeadModel"),
             ("gptj", Head::Classes(2), "GPTJForSequenceClassification"),
             ("bart", Head::Language, "BartForConditionalGeneration"),
@@ -220,6 +255,6 @@ mod tests {
             assert_eq!(class_in_transformers(model_type, head).as_deref(), Some(expected));
         }
         assert_eq!(class_in_transformers("bert", Head::Language), None);
-        assert_eq!(class_in_transformers("t5", Head::Score), None);
+        assert_eq!(class_in_transformers("t5", Head::Scores(1)), None);
     }
 }

@@ -56,7 +56,7 @@ fn seen(backbone: Box<dyn Backbone>) -> Vec<Layer> {
 
 #[test]
 fn a_method_sees_weights_and_biases_however_they_are_stored() {
-    let (backbone, _) = writers::load("gpt2", "gpt2", &cpu());
+    let (backbone, _) = writers::load("gpt2", &cpu());
     let stored = backbone.var_store().variables();
     let layers = seen(backbone);
     assert!(layers.len() > 4);

@@ -2,32 +2,20 @@
 
 mod common;
 
-use aflora_models::{build, shapes_only, weights, Backbone, Batch, Head, Options};
-use common::{batch, cpu, fixture, head, loss, relative, tensors};
+use aflora_models::{build, shapes_only, weights, Batch, Head, Options};
+use common::tiny::Tiny;
+use common::{cpu, fixture, loss, relative};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 const LIMIT: f64 = 1e-5;
 
-fn load(
-    name: &str,
-    kind: &str,
-    labels: i64,
-    options: &Options,
-) -> (Box<dyn Backbone>, BTreeMap<String, Tensor>) {
-    let folder = fixture("models").join(name);
-    let model = build(kind, &folder.join("config.json"), head(labels), options).unwrap();
-    let report = weights::load(model.as_ref(), &folder).unwrap();
-    assert_eq!((report.new.len(), report.unused.len()), (0, 0), "{report:?}");
-    (model, tensors(&format!("models/{name}/io.safetensors")))
-}
-
 /// The largest relative errors of the logits and of the gradients.
-fn compare(name: &str, kind: &str, labels: i64) -> (f64, f64) {
-    let (model, io) = load(name, kind, labels, &cpu());
+fn compare(tiny: &Tiny) -> (f64, f64) {
+    let (name, io, model) = (tiny.name(), &tiny.io, tiny.load(&cpu()));
     let mut of_logits: f64 = 0.0;
     for i in 0..3 {
-        let logits = model.forward(&batch(&io, i), false).unwrap().logits;
+        let logits = model.forward(&tiny.batch(i), false).unwrap().logits;
         of_logits = of_logits.max(relative(&logits, &io[&format!("batch{i}.logits")]));
         let loss = loss(&logits, &io[&format!("batch{i}.labels")]);
         of_logits = of_logits.max(relative(&loss, &io[&format!("batch{i}.loss")]));
@@ -36,7 +24,7 @@ fn compare(name: &str, kind: &str, labels: i64) -> (f64, f64) {
     for variable in variables.values() {
         let _ = variable.set_requires_grad(true);
     }
-    let logits = model.forward(&batch(&io, 2), false).unwrap().logits;
+    let logits = model.forward(&tiny.batch(2), false).unwrap().logits;
     loss(&logits, &io["batch2.labels"]).backward();
     let golden: Vec<(&str, &Tensor)> =
         io.iter().filter_map(|(key, t)| Some((key.strip_prefix("grad.")?, t))).collect();
@@ -58,71 +46,26 @@ fn compare(name: &str, kind: &str, labels: i64) -> (f64, f64) {
     (of_logits, of_gradients)
 }
 
-fn agrees(name: &str, kind: &str, labels: i64) {
-    let (logits, gradients) = compare(name, kind, labels);
-    println!("{name}: logits {logits:.1e}, gradients {gradients:.1e}");
-    assert!(logits < LIMIT, "{name}: logits {logits:e}");
-    assert!(gradients < LIMIT, "{name}: gradients {gradients:e}");
-}
-
+/// Each is there for what it has: DeBERTa lengths whose distances share buckets, and each of its
+/// switches; RoBERTa an epsilon of its own and positions from another padding id; ALBERT its shared
+/// block. Decoders answer at the last token that is no padding, BART at its last end token.
 #[test]
-fn deberta_v3_agrees_up_to_lengths_whose_distances_share_buckets() {
-    agrees("deberta_v3", "deberta-v2", 2);
-}
-
-#[test]
-fn every_switch_of_deberta_agrees() {
-    agrees("deberta_v2_conv", "deberta-v2", 1);
-    agrees("deberta_own_projections", "deberta-v2", 3);
-    agrees("deberta_c2p", "deberta-v2", 2);
-    agrees("deberta_p2c", "deberta-v2", 2);
-    agrees("deberta_absolute", "deberta-v2", 2);
-}
-
-#[test]
-fn roberta_agrees_with_its_own_epsilon() {
-    agrees("roberta", "roberta", 2);
-}
-
-#[test]
-fn roberta_counts_positions_from_any_padding_id() {
-    agrees("roberta_pad", "roberta", 2);
-}
-
-#[test]
-fn bert_agrees_with_another_epsilon_and_activation() {
-    agrees("bert_eps", "bert", 2);
-}
-
-#[test]
-fn distilbert_agrees() {
-    agrees("distilbert", "distilbert", 3);
-}
-
-#[test]
-fn electra_agrees_on_padded_batches() {
-    agrees("electra", "electra", 2);
-}
-
-#[test]
-fn albert_agrees_with_its_shared_block() {
-    agrees("albert", "albert", 1);
-}
-
-const DECODERS: [(&str, i64); 4] = [("llama", 3), ("gpt2", 2), ("gpt_neo", 1), ("gptj", 2)];
-
-#[test]
-fn decoders_classify_by_the_last_token_that_is_no_padding() {
-    for (name, labels) in DECODERS {
-        agrees(name, name, labels);
+fn every_model_that_labels_agrees_with_transformers() {
+    for tiny in Tiny::classifiers() {
+        let name = tiny.name();
+        let (logits, gradients) = compare(&tiny);
+        println!("{name}: logits {logits:.1e}, gradients {gradients:.1e}");
+        assert!(logits < LIMIT, "{name}: logits {logits:e}");
+        assert!(gradients < LIMIT, "{name}: gradients {gradients:e}");
     }
 }
 
 #[test]
 fn decoders_classify_texts_that_are_padded_on_the_left() {
-    for (name, labels) in DECODERS {
-        let (model, io) = load(name, name, labels, &cpu());
-        let get = |key: &str| io[&format!("left.{key}")].shallow_clone();
+    let decoders = Tiny::classifiers().into_iter().filter(|t| t.io.contains_key("left.logits"));
+    for tiny in decoders {
+        let (name, model) = (tiny.name(), tiny.load(&cpu()));
+        let get = |key: &str| tiny.io[&format!("left.{key}")].shallow_clone();
         let batch = Batch::new(get("input_ids"), get("attention_mask"));
         let logits = model.forward(&Batch { left_padded: true, ..batch }, false).unwrap().logits;
         let error = relative(&logits, &get("logits"));
@@ -131,14 +74,9 @@ fn decoders_classify_texts_that_are_padded_on_the_left() {
 }
 
 #[test]
-fn bart_classifies_by_its_last_end_token() {
-    agrees("bart", "bart", 3);
-}
-
-#[test]
 fn a_text_without_an_end_token_is_classified_by_its_last_token() {
-    let (model, io) = load("bart", "bart", 3, &cpu());
-    let given = batch(&io, 1);
+    let tiny = Tiny::of("models/bart");
+    let (model, given) = (tiny.load(&cpu()), tiny.batch(1));
     let plain = Tensor::full_like(&given.input_ids, 7);
     let without = given.input_ids.where_self(&given.input_ids.ne(2), &plain);
     let logits = |ids: &Tensor, mask: &Tensor| {
@@ -155,31 +93,17 @@ fn a_text_without_an_end_token_is_classified_by_its_last_token() {
     assert!(relative(&together, &logits(&given.input_ids, &given.attention_mask)) > 0.01);
 }
 
-/// Every model with a head for labels, with the logits that it gives.
-const CLASSIFIERS: [(&str, &str, i64); 11] = [
-    ("albert", "albert", 1),
-    ("bart", "bart", 3),
-    ("bert_eps", "bert", 2),
-    ("deberta_v3", "deberta-v2", 2),
-    ("distilbert", "distilbert", 3),
-    ("electra", "electra", 2),
-    ("roberta", "roberta", 2),
-    ("llama", "llama", 3),
-    ("gpt2", "gpt2", 2),
-    ("gpt_neo", "gpt_neo", 1),
-    ("gptj", "gptj", 2),
-];
-
 #[test]
 fn a_bf16_base_is_made_in_bf16_with_its_head_in_single_precision() {
-    for (name, kind, labels) in CLASSIFIERS {
+    for tiny in Tiny::classifiers() {
+        let name = tiny.name();
         let options =
             Options { base: Kind::BFloat16, train_modules: vec!["no_such_module".into()], ..cpu() };
-        let (model, io) = load(name, kind, labels, &options);
+        let model = tiny.load(&options);
         let heads = model.about().head_modules;
         assert!(!heads.is_empty(), "{name}");
         // The same as what was loaded whole, and cast.
-        let (whole, _) = load(name, kind, labels, &cpu());
+        let whole = tiny.load(&cpu());
         let whole = whole.var_store().variables();
         for (weight, found) in model.var_store().variables() {
             let head = heads.iter().any(|module| weights::in_module(&weight, module));
@@ -187,9 +111,9 @@ fn a_bf16_base_is_made_in_bf16_with_its_head_in_single_precision() {
             assert_eq!(found, whole[&weight].to_kind(kind), "{name}: {weight}");
             assert_eq!(found.kind(), kind, "{name}: {weight}");
         }
-        let logits = model.forward(&batch(&io, 0), false).unwrap().logits;
+        let logits = model.forward(&tiny.batch(0), false).unwrap().logits;
         assert_eq!(logits.kind(), Kind::Float, "{name}");
-        let error = relative(&logits, &io["batch0.logits"]);
+        let error = relative(&logits, &tiny.io["batch0.logits"]);
         assert!(error < 0.1, "{name}: {error}");
     }
 }
@@ -198,7 +122,7 @@ fn a_bf16_base_is_made_in_bf16_with_its_head_in_single_precision() {
 fn a_module_that_trains_is_made_in_single_precision() {
     let train_modules = vec!["bert.pooler".to_string()];
     let options = Options { base: Kind::BFloat16, train_modules, ..cpu() };
-    let (model, _) = load("bert_eps", "bert", 2, &options);
+    let model = Tiny::of("models/bert_eps").load(&options);
     for (weight, found) in model.var_store().variables() {
         let trains = weight.starts_with("bert.pooler.") || weight.starts_with("classifier.");
         assert_eq!(found.kind() == Kind::Float, trains, "{weight}");
@@ -207,13 +131,13 @@ fn a_module_that_trains_is_made_in_single_precision() {
 
 #[test]
 fn what_cannot_checkpoint_its_blocks_is_named() {
-    for (name, kind, labels) in CLASSIFIERS {
-        let config = fixture("models").join(name).join("config.json");
+    for Tiny { folder, kind, head, .. } in Tiny::classifiers() {
+        let (name, config) = (&folder, fixture(&folder).join("config.json"));
         let options = Options { checkpointing: true, ..cpu() };
-        match build(kind, &config, head(labels), &options) {
+        match build(kind, &config, head, &options) {
             Ok(model) => assert!(model.about().checkpoints, "{name}"),
             Err(error) => {
-                let model = build(kind, &config, head(labels), &cpu()).unwrap();
+                let model = build(kind, &config, head, &cpu()).unwrap();
                 assert!(!model.about().checkpoints, "{name}");
                 let error = error.to_string();
                 assert!(error.contains(&format!("is not built for `{kind}`")), "{error}");
@@ -224,18 +148,17 @@ fn what_cannot_checkpoint_its_blocks_is_named() {
 
 #[test]
 fn a_bf16_base_stays_near_single_precision() {
-    for (name, kind) in
-        [("deberta_v3", "deberta-v2"), ("roberta", "roberta"), ("electra", "electra")]
-    {
-        let (model, io) = load(name, kind, 2, &cpu());
-        let exact = model.forward(&batch(&io, 0), false).unwrap().logits;
+    for name in ["deberta_v3", "roberta", "electra"] {
+        let tiny = Tiny::of(&format!("models/{name}"));
+        let model = tiny.load(&cpu());
+        let exact = model.forward(&tiny.batch(0), false).unwrap().logits;
         tch::no_grad(|| {
             for variable in model.var_store().variables().into_values() {
                 let mut variable = variable;
                 variable.set_data(&variable.to_kind(Kind::BFloat16));
             }
         });
-        let rough = model.forward(&batch(&io, 0), false).unwrap().logits;
+        let rough = model.forward(&tiny.batch(0), false).unwrap().logits;
         assert_eq!(rough.kind(), Kind::Float);
         let error = relative(&rough, &exact);
         println!("{name}: bf16 {error:.1e}");

@@ -5,10 +5,10 @@ mod common;
 use aflora_core::adapter::MethodConfig;
 use aflora_core::optim::Gradients;
 use aflora_core::{Tuner, TunerConfig};
-use aflora_models::{build, weights, AdaptedModel, Batch, Head, Options, Pattern, Targets};
-use common::{cpu, fixture, head, tensors, writers};
+use aflora_models::{build, weights, AdaptedModel, Head, Options, Pattern, Targets};
+use common::tiny::Tiny;
+use common::{cpu, writers};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Kind, Tensor};
 
@@ -19,25 +19,19 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// A model of `fixtures`, without dropout of its own, whose adapters are away from their start.
-struct Tiny {
+struct Training<'a> {
+    tiny: &'a Tiny,
     model: AdaptedModel,
     tuner: Tuner,
-    io: BTreeMap<String, Tensor>,
-    head: Head,
 }
 
-impl Tiny {
-    fn new((folder, kind): (&str, &str), method: &MethodConfig, options: &Options) -> Self {
-        let io = tensors(&format!("{folder}/io.safetensors"));
-        let head = match io.get("batch0.logits") {
-            Some(logits) => head(logits.size()[1]),
-            None => Head::Language,
-        };
+impl<'a> Training<'a> {
+    fn new(tiny: &'a Tiny, method: &MethodConfig, options: &Options) -> Self {
         let place = tempfile::tempdir().unwrap();
         let config = place.path().join("config.json");
-        std::fs::write(&config, without_dropout(folder)).unwrap();
-        let backbone = build(kind, &config, head, options).unwrap();
-        weights::load(backbone.as_ref(), &fixture(folder)).unwrap();
+        std::fs::write(&config, without_dropout(tiny)).unwrap();
+        let backbone = build(tiny.kind, &config, tiny.head, options).unwrap();
+        weights::load(backbone.as_ref(), &tiny.path()).unwrap();
         let target_modules = Pattern::Regex(".*".into());
         let targets = Targets { target_modules, ..Default::default() };
         let method = method.build().unwrap();
@@ -53,22 +47,15 @@ impl Tiny {
         }
         let config = TunerConfig::default();
         let tuner = Tuner::new(config, method.as_ref(), model.parameters(), 10, 10).unwrap();
-        Tiny { model, tuner, io, head }
-    }
-
-    fn batch(&self) -> Batch {
-        match self.head {
-            Head::Language => writers::batch(&self.io, "right"),
-            _ => common::batch(&self.io, 1),
-        }
+        Training { tiny, model, tuner }
     }
 
     /// A training pass's loss and gradients, and whether they went through checkpoints.
     fn step(&self) -> (Tensor, Gradients, bool) {
-        let pass = self.model.forward(&self.batch(), true).unwrap();
-        let loss = match self.head {
-            Head::Language => writers::loss(&pass.logits, &self.io),
-            _ => common::loss(&pass.logits, &self.io["batch1.labels"]),
+        let pass = self.model.forward(&self.tiny.batch(1), true).unwrap();
+        let loss = match self.tiny.head {
+            Head::Language => writers::loss(&pass.logits, &self.tiny.io),
+            _ => common::loss(&pass.logits, &self.tiny.io["batch1.labels"]),
         };
         let checkpointed = !pass.checkpoints.is_empty();
         let mut gradients = self.tuner.arena().buffer();
@@ -78,8 +65,8 @@ impl Tiny {
 }
 
 /// The config.json of a fixture with every dropout off.
-fn without_dropout(folder: &str) -> String {
-    let text = std::fs::read(fixture(folder).join("config.json")).unwrap();
+fn without_dropout(tiny: &Tiny) -> String {
+    let text = std::fs::read(tiny.path().join("config.json")).unwrap();
     let mut config: Value = serde_json::from_slice(&text).unwrap();
     for (key, value) in config.as_object_mut().unwrap() {
         if key.contains("dropout") || key.ends_with("_pdrop") {
@@ -101,32 +88,26 @@ fn lora(dropout: f64) -> MethodConfig {
     method
 }
 
-const MODELS: [(&str, &str); 9] = [
-    ("writers/llama", "llama"),
-    ("writers/gpt_neo", "gpt_neo"),
-    ("models/llama", "llama"),
-    ("models/gpt2", "gpt2"),
-    ("models/deberta_v3", "deberta-v2"),
-    ("models/deberta_v2_conv", "deberta-v2"),
-    ("models/deberta_own_projections", "deberta-v2"),
-    ("models/deberta_c2p", "deberta-v2"),
-    ("models/deberta_absolute", "deberta-v2"),
-];
+/// Every model whose blocks can be checkpointed.
+fn models() -> Vec<Tiny> {
+    let all = Tiny::classifiers().into_iter().chain(Tiny::writers());
+    all.filter(|tiny| tiny.load(&cpu()).about().checkpoints).collect()
+}
 
 #[test]
 fn checkpointed_blocks_give_the_very_gradients() {
     let _alone = alone();
-    for model in MODELS {
+    for model in &models() {
         let gradients = |checkpointing, base| {
             let options = Options { checkpointing, base, ..cpu() };
-            let (loss, gradients, checkpointed) = Tiny::new(model, &lora(0.0), &options).step();
-            assert_eq!(checkpointed, checkpointing, "{model:?}");
+            let (loss, gradients, checkpointed) = Training::new(model, &lora(0.0), &options).step();
+            assert_eq!(checkpointed, checkpointing, "{}", model.folder);
             (gradients.flat().shallow_clone(), loss)
         };
         for base in [Kind::Float, Kind::BFloat16] {
             let plain = gradients(false, base);
-            assert!(plain.0.abs().sum(Kind::Double).double_value(&[]) > 0.0, "{model:?}");
-            assert_eq!(gradients(true, base), plain, "{model:?}, {base:?}");
+            assert!(plain.0.abs().sum(Kind::Double).double_value(&[]) > 0.0, "{}", model.folder);
+            assert_eq!(gradients(true, base), plain, "{}, {base:?}", model.folder);
         }
     }
 }
@@ -134,21 +115,21 @@ fn checkpointed_blocks_give_the_very_gradients() {
 #[test]
 fn what_stands_before_the_blocks_trains_through_checkpoints_too() {
     let _alone = alone();
-    for model in MODELS {
+    for model in &models() {
         // LLaMA has no biases.
-        let methods = match model.1 {
+        let methods = match model.kind {
             "llama" => &["full"][..],
             _ => &["full", "bitfit"],
         };
         for method in methods.iter().map(|name| MethodConfig::defaults(name).unwrap()) {
             let gradients = |checkpointing| {
-                let tiny = Tiny::new(model, &method, &Options { checkpointing, ..cpu() });
+                let tiny = Training::new(model, &method, &Options { checkpointing, ..cpu() });
                 tiny.step().1.flat().shallow_clone()
             };
             let (plain, found) = (gradients(false), gradients(true));
             // What all blocks share has a gradient of several terms: their order differs.
             let error = common::relative(&found, &plain);
-            assert!(error < 1e-6, "{model:?}, {method:?}: {error:e}");
+            assert!(error < 1e-6, "{}, {method:?}: {error:e}", model.folder);
         }
     }
 }
@@ -158,8 +139,9 @@ fn checkpointed_blocks_draw_the_adapters_dropout_once() {
     let _alone = alone();
     // A dropped input has a gradient of zero in A: the same ones in both runs of a block.
     let options = Options { checkpointing: true, ..cpu() };
-    for model in [("writers/llama", "llama"), ("models/deberta_v3", "deberta-v2")] {
-        let tiny = Tiny::new(model, &lora(0.5), &options);
+    for folder in ["writers/llama", "models/deberta_v3"] {
+        let model = Tiny::of(folder);
+        let tiny = Training::new(&model, &lora(0.5), &options);
         let step = |seed| {
             tch::manual_seed(seed);
             let (loss, gradients, _) = tiny.step();

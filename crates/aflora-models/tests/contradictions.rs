@@ -83,7 +83,7 @@ fn words_and_a_head_of_other_values_are_kept_apart_as_in_transformers() {
         let folder = changed(&from, json!({}), doubled);
         let (model, report) = writer(kind, folder.path());
         assert_eq!(report.unwrap().warnings.len(), 1, "{name}");
-        let (plain, io) = load(name, kind, &cpu());
+        let (plain, io) = load(name, &cpu());
         let right = batch(&io, "right");
         let bias = plain.var_store().variables().get("final_logits_bias").map(Tensor::copy);
         let bias = bias.unwrap_or_else(|| Tensor::zeros([1], (Kind::Float, Device::Cpu)));
@@ -112,7 +112,7 @@ fn a_head_that_is_not_tied_is_read_and_missed() {
     };
     let (model, report) = writer("gpt2", changed("writers/gpt2", untied.clone(), halved).path());
     assert_eq!(report.unwrap().unused, [""; 0]);
-    let (plain, io) = load("gpt2", "gpt2", &cpu());
+    let (plain, io) = load("gpt2", &cpu());
     let right = batch(&io, "right");
     let expected = plain.forward(&right, false).unwrap().logits * 0.5;
     assert!(relative(&model.forward(&right, false).unwrap().logits, &expected) < 1e-5);

@@ -119,7 +119,7 @@ fn gpt2_folders_made_by_peft_give_pefts_logits() {
     let golden = tensors("peft_gpt2/logits.safetensors");
     assert_eq!(golden.len(), 4);
     for (name, expected) in golden {
-        let (backbone, io) = writers::load("gpt2", "gpt2", &cpu());
+        let (backbone, io) = writers::load("gpt2", &cpu());
         let folder = AdapterFolder::open(&fixture("peft_gpt2").join(&name)).unwrap();
         let model = folder.attach(backbone, Kind::Float).unwrap();
         let mut given = writers::batch(&io, "right");

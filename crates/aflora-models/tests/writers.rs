@@ -5,30 +5,19 @@ mod common;
 
 use aflora_models::generate::{write, GenerationConfig};
 use aflora_models::{build, Backbone, Batch, Head, Options};
+use common::tiny::Tiny;
 use common::writers::{batch, load, loss, Io};
 use common::{cpu, fixture, relative};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 const LIMIT: f64 = 1e-5;
-const NAMES: [(&str, &str); 9] = [
-    ("llama", "llama"),
-    ("llama3", "llama"),
-    ("llama_bias", "llama"),
-    ("gpt2", "gpt2"),
-    ("gpt_neo", "gpt_neo"),
-    ("gptj", "gptj"),
-    ("bart", "bart"),
-    ("bart_forced", "bart"),
-    ("bart_untied", "bart"),
-];
-
-fn agrees(name: &str, kind: &str) {
-    let (model, io) = load(name, kind, &cpu());
+fn agrees(tiny: &Tiny) {
+    let (name, io, model) = (tiny.name(), &tiny.io, tiny.load(&cpu()));
     for variable in model.var_store().variables().values() {
         let _ = variable.set_requires_grad(true);
     }
-    let right = batch(&io, "right");
+    let right = batch(io, "right");
     let logits = model.forward(&right, false).unwrap().logits;
     // Transformers sees padding where we do not: only tokens are compared.
     let mask = right.decoder_input_ids.as_ref().map_or_else(
@@ -37,7 +26,7 @@ fn agrees(name: &str, kind: &str) {
     );
     let mask = mask.unsqueeze(2);
     let of_logits = relative(&(&logits * &mask), &(&io["right.logits"] * &mask));
-    let loss = loss(&logits, &io);
+    let loss = loss(&logits, io);
     let of_loss = relative(&loss, &io["right.loss"]);
     loss.backward();
     let variables = model.var_store().variables();
@@ -65,7 +54,7 @@ fn agrees(name: &str, kind: &str) {
     assert!(of_logits < LIMIT && of_loss < LIMIT && of_gradients < LIMIT, "{name}");
 
     if let Some(expected) = io.get("left.logits") {
-        let left = Batch { left_padded: true, ..batch(&io, "left") };
+        let left = Batch { left_padded: true, ..batch(io, "left") };
         let mask = left.attention_mask.unsqueeze(2);
         let found = model.forward(&left, false).unwrap().logits * &mask;
         let error = relative(&found, &(expected * &mask));
@@ -73,42 +62,16 @@ fn agrees(name: &str, kind: &str) {
     }
 }
 
+/// Each is there for what it has: LLaMA with shared keys, a tied head, stretched angles and biases,
+/// GPT-Neo beyond its local window, BART with forced tokens and with a table for each side.
 #[test]
-fn llama_agrees_with_transformers() {
-    agrees("llama", "llama");
+fn every_model_that_writes_agrees_with_transformers() {
+    Tiny::writers().iter().for_each(agrees);
 }
 
 #[test]
-fn llama_agrees_with_shared_keys_a_tied_head_stretched_angles_and_biases() {
-    agrees("llama3", "llama");
-    agrees("llama_bias", "llama");
-}
-
-#[test]
-fn gpt2_agrees_with_transformers() {
-    agrees("gpt2", "gpt2");
-}
-
-#[test]
-fn gpt_neo_agrees_with_transformers_beyond_its_local_window() {
-    agrees("gpt_neo", "gpt_neo");
-}
-
-#[test]
-fn gpt_j_agrees_with_transformers() {
-    agrees("gptj", "gptj");
-}
-
-#[test]
-fn bart_agrees_with_transformers() {
-    agrees("bart", "bart");
-    agrees("bart_forced", "bart");
-}
-
-#[test]
-fn bart_with_words_of_encoder_decoder_and_head_in_a_table_each_agrees() {
-    agrees("bart_untied", "bart");
-    let (model, _) = load("bart_untied", "bart", &cpu());
+fn words_of_encoder_decoder_and_head_in_a_table_each_stay_apart() {
+    let (model, _) = load("bart_untied", &cpu());
     let variables = model.var_store().variables();
     for own in ["model.encoder.embed_tokens", "model.decoder.embed_tokens", "lm_head"] {
         let table = &variables[&format!("{own}.weight")];
@@ -133,11 +96,11 @@ fn beginning(model: &dyn Backbone, io: &Io) -> Batch {
 #[test]
 fn every_search_writes_what_transformers_writes() {
     let mut ended = 0;
-    for (name, kind) in NAMES {
-        let (model, io) = load(name, kind, &cpu());
-        let path = fixture("writers").join(name).join("texts.json");
+    for tiny in Tiny::writers() {
+        let (name, io, model) = (tiny.name(), &tiny.io, tiny.load(&cpu()));
+        let path = tiny.path().join("texts.json");
         let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        let batch = beginning(model.as_ref(), &io);
+        let batch = beginning(model.as_ref(), io);
         for (search, settings) in golden["searches"].as_object().unwrap() {
             let mut settings = settings.clone();
             let early = match settings.get("early_stopping") {
@@ -159,7 +122,7 @@ fn every_search_writes_what_transformers_writes() {
 
 #[test]
 fn a_text_is_written_alike_alone_and_in_a_batch() {
-    let (model, io) = load("llama", "llama", &cpu());
+    let (model, io) = load("llama", &cpu());
     let together = beginning(model.as_ref(), &io);
     let config = GenerationConfig { max_new_tokens: 20, num_beams: 3, ..Default::default() };
     let generator = model.text_generator().unwrap();
@@ -176,11 +139,10 @@ fn a_text_is_written_alike_alone_and_in_a_batch() {
 
 #[test]
 fn a_bf16_base_is_made_in_bf16_and_stays_near_single_precision() {
-    for (name, kind) in [("llama3", "llama"), ("gpt2", "gpt2"), ("gptj", "gptj"), ("bart", "bart")]
-    {
-        let (exact, io) = load(name, kind, &cpu());
+    for name in ["llama3", "gpt2", "gptj", "bart"] {
+        let (exact, io) = load(name, &cpu());
         let options = Options { base: Kind::BFloat16, ..cpu() };
-        let (rough, _) = load(name, kind, &options);
+        let (rough, _) = load(name, &options);
         assert!(rough.var_store().variables().values().all(|t| t.kind() == Kind::BFloat16));
         let right = batch(&io, "right");
         let (exact, rough) = (
@@ -204,10 +166,10 @@ fn checkpointing_of_an_encoder_decoder_is_refused() {
 #[test]
 fn far_positions_are_told_apart_in_bf16() {
     // 257 and 258 are one number in bf16: the angles are not computed in it.
-    for (name, kind) in [("llama", "llama"), ("gptj", "gptj")] {
+    for name in ["llama", "gptj"] {
         let options = Options { base: Kind::BFloat16, ..cpu() };
-        let (exact, _) = load(name, kind, &cpu());
-        let (rough, _) = load(name, kind, &options);
+        let (exact, _) = load(name, &cpu());
+        let (rough, _) = load(name, &options);
         tch::manual_seed(1);
         let ids = Tensor::randint_low(5, 80, [1, 400], (Kind::Int64, Device::Cpu));
         let long = Batch::new(ids.shallow_clone(), ids.ones_like());
@@ -222,8 +184,8 @@ fn far_positions_are_told_apart_in_bf16() {
 
 #[test]
 fn a_text_longer_than_the_positions_is_refused_and_not_written() {
-    for (name, kind) in [("llama", "llama"), ("gpt_neo", "gpt_neo")] {
-        let (model, io) = load(name, kind, &cpu());
+    for name in ["llama", "gpt_neo"] {
+        let (model, io) = load(name, &cpu());
         let config = GenerationConfig { max_new_tokens: 120, ..Default::default() };
         let error =
             write(model.text_generator().unwrap(), &beginning(model.as_ref(), &io), &config);
@@ -238,7 +200,7 @@ fn a_kind_that_does_not_write_is_named_as_such() {
     assert!(words("bert", Head::Language).contains("bart, gpt2, gpt_neo, gptj, llama"));
     assert!(words("t5", Head::Language).contains("are not built"));
     for kind in ["llama", "bart"] {
-        for head in [Head::Classes(3), Head::Score, Head::Language] {
+        for head in [Head::Classes(3), Head::Scores(1), Head::Language] {
             aflora_models::check_kind(kind, head).unwrap();
         }
     }

@@ -27,7 +27,7 @@ pub struct Matrix {
 
 /// A row of the file.
 #[derive(Deserialize)]
-struct Row {
+struct FreezeRow {
     matrix: String,
     #[serde(default)]
     block: String,
@@ -96,8 +96,8 @@ pub fn read(folder: &Path) -> Result<Vec<Matrix>> {
 /// # Errors
 /// A column is missing, or a row is none; by its place.
 pub fn parse(text: &str) -> std::result::Result<Vec<Matrix>, csv::Error> {
-    let matrix = |row: std::result::Result<Row, csv::Error>| {
-        let Row { matrix, block, elements, frozen_at_step } = row?;
+    let matrix = |row: std::result::Result<FreezeRow, csv::Error>| {
+        let FreezeRow { matrix, block, elements, frozen_at_step } = row?;
         Ok(Matrix { name: matrix, block, elements, frozen_at: frozen_at_step })
     };
     csv::Reader::from_reader(text.as_bytes()).into_deserialize().map(matrix).collect()

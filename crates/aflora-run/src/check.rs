@@ -8,14 +8,14 @@ use crate::is_usage;
 use crate::refused::Refused;
 use crate::run::fits::{self, adapted, problem, Shapes};
 use crate::run::location::RunLocation;
-use crate::run::model::{check_precision, texts};
+use crate::run::model::{check_precision, processor};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::prepare::{load_examples, steps_per_epoch};
-use crate::task::Kind as TaskKind;
 use crate::ui::Progress;
 use aflora_core::RunLength;
-use aflora_models::{tokenizer, weights, Backbone, TextEncoder};
+use aflora_models::{tokenizer, weights, Backbone};
 use anyhow::Result;
+use tch::Device;
 
 /// What was found.
 #[derive(Default)]
@@ -142,9 +142,6 @@ fn fit(resolved: &Resolved, files: &ModelFiles, backbone: Option<&dyn Backbone>)
 
 /// Whether the tokenizer can be read, and belongs to the model.
 fn tokens(resolved: &Resolved, files: &ModelFiles, backbone: &dyn Backbone) -> Result<()> {
-    let known = match resolved.task.kind {
-        TaskKind::Write => texts(resolved, files, backbone)?.vocab_size(),
-        _ => TextEncoder::from_folder(&files.folder, resolved.run.max_length)?.vocab_size(),
-    };
+    let known = processor(resolved, files, backbone, Device::Cpu)?.vocab_size();
     fits::vocabulary(files, known, backbone)
 }

@@ -1,8 +1,8 @@
 //! Fine-tuning experiments with AFLoRA: the library behind the `aflora` command.
 //!
 //! * [`config`]: what to run
-//! * [`task`], [`feed`], [`metrics`], [`hub`]: tasks, the files of their examples, and how answers
-//!   are judged
+//! * [`task`], [`kinds`], [`feed`], [`metrics`], [`hub`]: tasks and their kinds, the files of their
+//!   examples, and how answers are judged
 //! * [`discover`]: what rows of the user's own ask for
 //! * [`experiment`]: grids of runs, and what they found
 //! * [`run`]: one run, from a configuration to a finished folder
@@ -26,6 +26,7 @@ pub mod feed;
 pub mod hub;
 pub mod inspect;
 pub mod interrupt;
+pub mod kinds;
 pub mod logging;
 pub mod metrics;
 pub mod precision;

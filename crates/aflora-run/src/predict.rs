@@ -9,24 +9,20 @@ use crate::config::{DeviceChoice, Precision};
 use crate::feed::bounded::Bounded;
 use crate::feed::row::Row;
 use crate::feed::table::{Format, Table};
-use crate::metrics::Answer;
-use crate::run::batches::EncodedSet;
-use crate::run::objective::labeller::Labeller;
-use crate::run::objective::texts::TextPairs;
+use crate::kinds::{Prediction, Processor};
 use crate::run::passes::Passes;
 use crate::saved::SavedRun;
-use crate::task::{Kind as TaskKind, TaskSpec};
+use crate::task::TaskSpec;
 use crate::ui::Progress;
 use crate::usage;
-use aflora_models::{AdaptedModel, TextEncoder};
+use aflora_models::AdaptedModel;
 use answers::{Names, Output};
 use anyhow::{Context, Result};
-use serde_json::{json, Map, Value};
+use serde_json::Value;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
-use tch::Device;
 
 /// Rows that are held and sorted by length at once, in passes.
 const WINDOW: usize = 32;
@@ -88,19 +84,11 @@ pub fn predict(
     let mut rows = Table::new(Bounded::new(from), called, format, known)?;
     let (device, base) = run.device_and_precision(settings.device, settings.precision)?;
     let model = run.model(device, base)?;
-    let by = match run.task().kind {
-        TaskKind::Write => PredictionTask::Texts(Box::new(run.texts(&model)?)),
-        _ => {
-            let encoder = run.encoder()?;
-            let labeller = run.labeller(&encoder, device);
-            PredictionTask::Labels(Box::new(encoder), labeller)
-        }
-    };
+    let processor = run.processor(&model, device)?;
     let mut predictor = Predictor {
         model,
-        by,
+        processor,
         task: run.task().clone(),
-        device,
         window: WINDOW * settings.batch_size,
         passes: Passes::new(settings.batch_size),
         names: None,
@@ -149,16 +137,10 @@ fn open(input: &Path, format: Option<Format>) -> Result<(Box<dyn Read>, u64)> {
     }
 }
 
-/// What is predicted, with what makes tokens of a row and an answer of the model's output.
-enum PredictionTask {
-    Labels(Box<TextEncoder>, Labeller),
-    Texts(Box<TextPairs>),
-}
-
 /// A row with its text or texts, and what is added to it.
 struct PredictionRow {
     row: Row,
-    texts: (String, Option<String>),
+    texts: Vec<String>,
     names: Vec<String>,
     answers: Vec<Value>,
 }
@@ -196,9 +178,8 @@ impl NotedLines {
 
 struct Predictor {
     model: AdaptedModel,
-    by: PredictionTask,
+    processor: Box<dyn Processor>,
     task: Arc<TaskSpec>,
-    device: Device,
     window: usize,
     passes: Passes,
     /// Of what is added, which the first row decides.
@@ -237,8 +218,7 @@ impl Predictor {
         if renamed {
             self.renamed.add(line);
         }
-        let blank = |text: &String| text.trim().is_empty();
-        if blank(&texts.0) || texts.1.as_ref().is_some_and(blank) {
+        if texts.iter().any(|text| text.trim().is_empty()) {
             self.empty.add(line);
         }
         Ok(PredictionRow { row, texts, names, answers: Vec::new() })
@@ -247,21 +227,12 @@ impl Predictor {
     /// Predicts for the rows that were gathered, and writes them.
     fn flush(&mut self, window: &mut Vec<PredictionRow>, output: &mut dyn Write) -> Result<u64> {
         let mut rows = std::mem::take(window);
-        match &self.by {
-            PredictionTask::Labels(encoder, labeller) => {
-                let cut = label(self, encoder, labeller, &mut rows)?;
-                cut.into_iter().for_each(|row| self.cut.add(rows[row].row.line));
-            }
-            PredictionTask::Texts(by) => {
-                let inputs: Vec<&str> = rows.iter().map(|asked| asked.texts.0.as_str()).collect();
-                let written =
-                    by.write(&self.model, &inputs, &self.passes, self.device, &mut |_| {})?;
-                for (asked, (text, cut)) in rows.iter_mut().zip(written) {
-                    asked.answers.push(text.into());
-                    if cut {
-                        self.cut.add(asked.row.line);
-                    }
-                }
+        let texts: Vec<&[String]> = rows.iter().map(|asked| &asked.texts[..]).collect();
+        let predictions = self.processor.predict(&self.model, &texts, &self.passes)?;
+        for (asked, Prediction { values, cut }) in rows.iter_mut().zip(predictions) {
+            asked.answers = values;
+            if cut {
+                self.cut.add(asked.row.line);
             }
         }
         for PredictionRow { row, names, answers, .. } in &rows {
@@ -274,7 +245,7 @@ impl Predictor {
 }
 
 /// The text or texts of a row.
-fn texts(task: &TaskSpec, row: &Row) -> std::result::Result<(String, Option<String>), String> {
+fn texts(task: &TaskSpec, row: &Row) -> std::result::Result<Vec<String>, String> {
     let mut found = Vec::new();
     let names = task.input_names();
     for names in &names {
@@ -287,10 +258,9 @@ fn texts(task: &TaskSpec, row: &Row) -> std::result::Result<(String, Option<Stri
         }
         found.extend(text);
     }
-    match (<[String; 2]>::try_from(found), names.len()) {
-        (Ok([a, b]), 2) => Ok((a, Some(b))),
-        (Err(mut one), 1) if one.len() == 1 => Ok((one.remove(0), None)),
-        _ => {
+    match found.len() == names.len() {
+        true => Ok(found),
+        false => {
             let ways = names.iter().map(Vec::len).min().unwrap_or(0);
             let way = |i: usize| {
                 let texts: Vec<String> =
@@ -301,36 +271,4 @@ fn texts(task: &TaskSpec, row: &Row) -> std::result::Result<(String, Option<Stri
             Err(format!("the row has {}; `{}` wants {wanted}", row.shown(), task.name()))
         }
     }
-}
-
-/// Adds the label and the classes' probabilities, or the score, to each row; gives those whose
-/// texts were cut.
-fn label(
-    predictor: &Predictor,
-    encoder: &TextEncoder,
-    labeller: &Labeller,
-    rows: &mut [PredictionRow],
-) -> Result<Vec<usize>> {
-    let names = labeller.task.class_names();
-    let texts: Vec<(&str, Option<&str>)> =
-        rows.iter().map(|asked| (asked.texts.0.as_str(), asked.texts.1.as_deref())).collect();
-    let set = EncodedSet::unlabelled(encoder, &texts)?;
-    labeller.each(&predictor.model, &set, &predictor.passes, |batch_rows, logits| {
-        let answers = labeller.answers(logits)?;
-        let shares = labeller.probabilities(logits)?;
-        for ((&row, answer), shares) in batch_rows.iter().zip(answers).zip(shares) {
-            let values = &mut rows[row].answers;
-            match answer {
-                Answer::Class(class) => {
-                    values.push(json!(usize::try_from(class).ok().and_then(|i| names.get(i))));
-                    let by_name = names.iter().zip(shares).map(|(n, s)| (n.to_string(), s.into()));
-                    values.push(by_name.collect::<Map<String, Value>>().into());
-                }
-                Answer::Score(score) => values.push(score.into()),
-                Answer::Text(text) => values.push(text.into()),
-            }
-        }
-        Ok(())
-    })?;
-    Ok((0..rows.len()).filter(|&row| set.is_truncated(row)).collect())
 }

@@ -23,7 +23,7 @@ use tch::{Device, Kind, Tensor};
 
 /// When each matrix would have frozen.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Replay {
+pub struct Replayed {
     /// The settings.
     pub freeze: FreezeConfig,
     /// Every matrix.
@@ -32,7 +32,7 @@ pub struct Replay {
     pub steps: u64,
 }
 
-impl Replay {
+impl Replayed {
     /// Elements of matrices that train, averaged over the steps.
     pub fn time_average(&self) -> f64 {
         let steps = self.steps.max(1) as f64;
@@ -57,7 +57,7 @@ impl Replay {
 ///
 /// # Errors
 /// The run recorded nothing, froze matrices itself, or no run is long enough for the schedule.
-pub fn replay(run: &Path, freeze: &FreezeConfig) -> Result<Replay> {
+pub fn replay(run: &Path, freeze: &FreezeConfig) -> Result<Replayed> {
     let mut log = match GradientReader::open(run) {
         Err(error) if error.is_missing() => usage!(
             "{} is not there; record it with record_gradients=true, on a run whose matrices never \
@@ -86,7 +86,7 @@ pub fn replay(run: &Path, freeze: &FreezeConfig) -> Result<Replay> {
         elements: rows * columns,
         frozen_at: None,
     });
-    let mut found = Replay { freeze: freeze.clone(), matrices: matrices.collect(), steps: 0 };
+    let mut found = Replayed { freeze: freeze.clone(), matrices: matrices.collect(), steps: 0 };
     while let Some(numbers) = log.step()? {
         let [gradient, values] = numbers.map(|numbers| Tensor::from_slice(&numbers));
         let Some(group) = arena.group_mut(Role::Projection) else { break };

@@ -1,16 +1,15 @@
 //! A finished run, opened again: its model with its adapter, to predict with, merge or export.
 
 use crate::config::{self, DeviceChoice, Precision, Resolved};
-use crate::run::model::{base_kind, build_shapes, load_model, texts};
+use crate::kinds::Processor;
+use crate::run::model::{base_kind, build_shapes, load_model, processor};
 use crate::run::model_files::{self, locator, ModelFiles};
-use crate::run::objective::labeller::Labeller;
-use crate::run::objective::texts::TextPairs;
-use crate::task::{Kind as TaskKind, TaskSpec};
+use crate::task::TaskSpec;
 use crate::ui::Progress;
 use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
-use aflora_models::merged::{self, OutputKind};
-use aflora_models::{AdaptedModel, TextEncoder};
+use aflora_models::merged;
+use aflora_models::AdaptedModel;
 use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
 use std::path::Path;
@@ -65,12 +64,7 @@ impl SavedRun {
         // In single precision, whatever it was trained beside.
         let model = self.model(Device::Cpu, Kind::Float)?;
         let kind = &self.resolved.model.backbone;
-        let names = self.task().class_names();
-        let answers = match self.task().kind {
-            TaskKind::Classify => OutputKind::Classes(&names),
-            TaskKind::Score => OutputKind::Score,
-            TaskKind::Write => OutputKind::Text,
-        };
+        let answers = self.task().rules().output(self.task());
         Ok(merged::save(&model, kind, &self.files.folder, target, answers)?)
     }
 
@@ -94,26 +88,12 @@ impl SavedRun {
         Ok(self.adapter.attach(backbone, base)?)
     }
 
-    /// The tokenizer, with the length that the run cut texts to.
+    /// What makes tokens of rows and answers of what `model` gives for them.
     ///
     /// # Errors
     /// The tokenizer is missing or damaged.
-    pub fn encoder(&self) -> Result<TextEncoder> {
-        Ok(TextEncoder::from_folder(&self.files.folder, self.resolved.run.max_length)?)
-    }
-
-    /// What makes batches of texts as `encoder` has them, and answers of the model's logits.
-    pub fn labeller(&self, encoder: &TextEncoder, device: Device) -> Labeller {
-        let (task, pad_id) = (self.resolved.task.clone(), encoder.pad_id());
-        Labeller { task, pad_id, max_length: self.resolved.run.max_length, device }
-    }
-
-    /// What makes tokens of a text task's examples, and text of tokens.
-    ///
-    /// # Errors
-    /// The model does not write, or its tokenizer is missing.
-    pub fn texts(&self, model: &AdaptedModel) -> Result<TextPairs> {
-        texts(&self.resolved, &self.files, model.backbone())
+    pub fn processor(&self, model: &AdaptedModel, device: Device) -> Result<Box<dyn Processor>> {
+        processor(&self.resolved, &self.files, model.backbone(), device)
     }
 
     /// The device that was chosen, and the precision of the frozen weights on it.

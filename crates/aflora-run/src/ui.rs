@@ -31,7 +31,7 @@ pub fn for_stderr() -> (Box<dyn Progress>, LogSink) {
         let bars = MultiProgress::new();
         (Box::new(Bar { bars: bars.clone(), bar: None }), LogSink { bars: Some(bars) })
     } else {
-        (Box::new(Lines::default()), LogSink { bars: None })
+        (Box::new(PlainProgress::default()), LogSink { bars: None })
     }
 }
 
@@ -72,7 +72,7 @@ impl Progress for Bar {
 
 /// A line every few seconds.
 #[derive(Default)]
-struct Lines {
+struct PlainProgress {
     what: String,
     before: u64,
     total: u64,
@@ -82,11 +82,11 @@ struct Lines {
 
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
-impl Progress for Lines {
+impl Progress for PlainProgress {
     fn begin_at(&mut self, what: &str, before: u64, total: u64) {
         let now = Some(Instant::now());
         let what = printable_line(what).into_owned();
-        *self = Lines { what, before, total, started: now, last: now };
+        *self = PlainProgress { what, before, total, started: now, last: now };
     }
 
     fn update(&mut self, done: u64, note: &str) {

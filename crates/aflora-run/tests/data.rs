@@ -49,8 +49,8 @@ fn rows(name: &str, file: &str, content: &[u8]) -> Result<(Vec<Example>, usize),
 
 /// The texts of pairs, and their classes.
 fn example(text_a: &str, text_b: Option<&str>, class: i64) -> Example {
-    let (text_a, text_b) = (text_a.to_string(), text_b.map(str::to_string));
-    Example { text_a, text_b, right: Answer::Class(class) }
+    let texts = [Some(text_a), text_b].into_iter().flatten().map(str::to_string).collect();
+    Example { texts, right: Answer::Class(class) }
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn the_hubs_parquet_is_read_from_a_named_folder_and_from_the_cache() {
         let expected = [example("a train", Some("b"), 1), example("q\"uote", Some("ü"), 0)];
         assert_eq!(dataset.train, expected);
         assert_eq!(dataset.evals[0].0, "dev");
-        assert_eq!(dataset.evals[0].1[0].text_a, "a validation");
+        assert_eq!(dataset.evals[0].1[0].texts[0], "a validation");
         assert_eq!(dataset.files.len(), 2);
     }
     let scores = load("stsb", &fixtures().join("hub"), &nowhere).unwrap();
@@ -172,7 +172,7 @@ fn a_split_in_several_parquet_files_is_read_from_the_hubs_cache_as_one() {
     let nowhere = cache.path().join("nowhere");
     let load = || load("cnn_dailymail", &nowhere, cache.path());
     let dataset = load().unwrap();
-    let inputs: Vec<&str> = dataset.train.iter().map(|example| example.text_a.as_str()).collect();
+    let inputs: Vec<&str> = dataset.train.iter().map(|example| example.texts[0].as_str()).collect();
     assert_eq!(inputs, ["train 0", "ü", "train 1", "ü", "train 2", "ü"]);
     assert_eq!(dataset.train[0].right, Answer::Text("one\ntwo".into()));
     assert_eq!((dataset.evals[0].0.as_str(), dataset.evals[0].1.len()), ("validation", 2));
@@ -281,7 +281,7 @@ fn plots_and_repeated_texts_are_dropped_and_films_stay_together() {
     let dataset = load("reviews", place.path(), place.path()).unwrap();
     let (train, dev) = (&dataset.train, &dataset.evals[0].1);
     assert_eq!(train.len() + dev.len(), 401, "two a film, and `again` once");
-    let number = |e: &Example| e.text_a.split(' ').nth(1).map(str::to_string);
+    let number = |e: &Example| e.texts[0].split(' ').nth(1).map(str::to_string);
     let films: HashSet<_> = train.iter().filter_map(number).collect();
     assert!(dev.iter().filter_map(number).all(|film| !films.contains(&film)));
     assert!((20..60).contains(&(dev.len() / 2)), "about a fifth is held out: {}", dev.len());

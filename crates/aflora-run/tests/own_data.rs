@@ -198,3 +198,48 @@ fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
     let output = validate(&[&["train=none.csv"], &keys[1..]].concat());
     refused(&output, 2, "none.csv, line 3: there is no label in `stars`");
 }
+
+#[test]
+fn what_is_odd_about_rows_is_counted_and_told_with_file_and_line() {
+    let place = workplace();
+    write(place.path(), "train.csv", "body,stars\na film,low\n,high\nbad film,low\n\" \",high\n");
+    write(place.path(), "dev.csv", "body,stars\na film,low\ngood,high\n");
+    let validate = |more: &[&str]| {
+        let first = ["validate", "model=minilm", "data=.", "max_length=32"];
+        let keys = ["train=train.csv", "text=body", "label=stars", "task.task=odd"];
+        aflora(place.path(), &[&first[..], &keys, more].concat())
+    };
+    let output = validate(&["dev=dev.csv", "labels=[low, mid, high, top]"]);
+    ok(&output);
+    let told = text(&output.stderr);
+    for words in [
+        "train.csv: 2 texts are empty: lines 3, 5",
+        "1 of 2 rows of dev has the text of a training row",
+        "no training row has these labels, which cannot be learned: mid, top",
+    ] {
+        assert!(told.contains(words), "missing: {words}\n--- in:\n{told}");
+    }
+    write(place.path(), "dev.csv", "body,stars\na film,low\ngood,top\n");
+    let words = "dev.csv, line 3: the label is `top`, but must be one of [\"high\", \"low\"]";
+    refused(&validate(&["dev=dev.csv"]), 1, words);
+}
+
+#[test]
+fn inspect_shows_the_rows_with_labels_lengths_and_tokens() {
+    let place = workplace();
+    write(place.path(), "reviews.csv", reviews(["1", "3", "5"]));
+    let arguments = ["inspect", "train=reviews.csv", "text=body", "label=stars", "model=minilm"];
+    let shown = ok(&aflora(place.path(), &[&arguments[..], &["data=.", "max_length=9"]].concat()));
+    for words in
+        ["train               81  1 27, 3 27, 5 27", "dev                  9  1 3, 3 3, 5 3"]
+    {
+        assert!(shown.contains(words), "missing: {words}\n--- in:\n{shown}");
+    }
+    for words in ["tokens of a training row: ", "cut to max_length=9: ", "  row 1: [CLS] film"] {
+        assert!(shown.contains(words), "missing: {words}\n--- in:\n{shown}");
+    }
+    // Where no rows are at hand, the layers are shown all the same.
+    let shown =
+        ok(&aflora(place.path(), &["inspect", CONFIG, "task=rte", "model=minilm", "data=."]));
+    assert!(shown.contains("rows: not at hand"), "{shown}");
+}

@@ -4,7 +4,7 @@
 //! that the first position would never train. Padding is masked everywhere else, so its row has
 //! no gradient anyway.
 
-use crate::shapes::{expand, without_weights_now};
+use aflora_core::nn;
 use std::borrow::Borrow;
 use tch24::nn::{Embedding, EmbeddingConfig, Path};
 
@@ -16,10 +16,5 @@ pub fn embedding<'a, T: Borrow<Path<'a>>>(
     config: EmbeddingConfig,
 ) -> Embedding {
     let config = EmbeddingConfig { padding_idx: -1, ..config };
-    if without_weights_now() {
-        let mut embedding = tch24::nn::embedding(vs, 1, embedding_dim, config);
-        expand(&mut embedding.ws, &[num_embeddings, embedding_dim]);
-        return embedding;
-    }
-    tch24::nn::embedding(vs, num_embeddings, embedding_dim, config)
+    nn::embedding(vs, num_embeddings, embedding_dim, config)
 }

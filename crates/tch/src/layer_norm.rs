@@ -3,7 +3,6 @@
 //! rust-bert has 1e-12 in the code of several models whose checkpoints say otherwise (RoBERTa's
 //! say 1e-5).
 
-use crate::restore::Restore;
 use std::borrow::Borrow;
 use std::cell::Cell;
 use tch24::nn::{LayerNorm, LayerNormConfig, Path};
@@ -14,7 +13,14 @@ thread_local! {
 
 /// Runs `build`; every LayerNorm made on the way gets `eps`.
 pub fn with_layer_norm_eps<T>(eps: f64, build: impl FnOnce() -> T) -> T {
-    let _restore = Restore::after(&EPS, Some(eps));
+    /// Sets it back even where `build` panics and someone above goes on.
+    struct Before(Option<f64>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            EPS.set(self.0);
+        }
+    }
+    let _before = Before(EPS.replace(Some(eps)));
     build()
 }
 

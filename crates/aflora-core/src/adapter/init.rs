@@ -4,32 +4,14 @@
 //! tensor's name: a tensor's values depend on nothing else, not on what was drawn before, not
 //! on threads, not on the version of libtorch.
 
-use std::cell::Cell;
+use crate::nn::shapes_suffice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
-thread_local! {
-    static SHAPES_ONLY: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `make`; the adapters that it makes have shapes, and repeat one zero in every place, which
-/// takes neither memory nor time. They can be looked at, but neither loaded nor run.
-pub fn shapes_only<T>(make: impl FnOnce() -> T) -> T {
-    /// Sets it back even where `make` panics and someone above goes on.
-    struct Before(bool);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            SHAPES_ONLY.set(self.0);
-        }
-    }
-    let _before = Before(SHAPES_ONLY.replace(true));
-    make()
-}
-
 /// What `draw` gives, of `shape`; where shapes suffice, a tensor that has nothing else.
 fn values(shape: &[i64], draw: impl FnOnce() -> Tensor) -> Tensor {
-    match SHAPES_ONLY.get() {
+    match shapes_suffice() {
         true => Tensor::zeros([1], (Kind::Float, Device::Cpu)).expand(shape, false),
         false => draw(),
     }

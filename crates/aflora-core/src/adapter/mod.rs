@@ -29,7 +29,7 @@ pub use aflora::{Aflora, AfloraConfig, PmTrainable};
 pub use aflora_rank::{AfloraRank, AfloraRankConfig};
 pub use dora::{Dora, DoraConfig};
 pub use elora::{Elora, EloraConfig};
-pub use init::{normal, shapes_only};
+pub use init::normal;
 pub use lora::{Lora, LoraConfig};
 pub use methods::MethodConfig;
 pub use plain::{BitFitConfig, FullConfig, HeadConfig, Plain};

@@ -28,6 +28,16 @@ pub enum Rule {
     MatrixRank,
 }
 
+impl Rule {
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rule::ElementQuantile => "element_quantile",
+            Rule::MatrixRank => "matrix_rank",
+        }
+    }
+}
+
 /// What a rule decided at one step.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Decision {

@@ -65,6 +65,15 @@ pub enum Score {
 }
 
 impl Score {
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Score::Gradient => "gradient",
+            Score::ParameterGradient => "parameter_gradient",
+            Score::RelativeGradient => "relative_gradient",
+        }
+    }
+
     /// The sensitivity I of every element; `parameter` and `gradient` are `[n]`.
     pub fn sensitivity(self, parameter: &Tensor, gradient: &Tensor) -> Tensor {
         match self {

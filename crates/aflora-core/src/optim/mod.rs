@@ -14,4 +14,4 @@ pub use clip::clip_global_norm;
 pub(crate) use clip::{clip_to, joint_norm};
 pub(crate) use guard::{guard, Skipped};
 pub use parameter::Parameter;
-pub use schedule::LinearWarmup;
+pub use schedule::{LrSchedule, Schedule};

@@ -2,8 +2,8 @@
 
 use crate::adapter::Role;
 use crate::error::check;
-use crate::optim::{AdamW, AdamWConfig};
-use crate::{Result, Span};
+use crate::optim::{AdamW, AdamWConfig, LrSchedule, Schedule};
+use crate::{Result, RunLength, Span};
 use serde::{Deserialize, Serialize};
 
 /// Settings of the update; the defaults are the paper's GLUE settings for MRPC.
@@ -28,8 +28,19 @@ pub struct TunerConfig {
     pub max_grad_norm: Option<f64>,
     /// The rates rise over this span: longer is steadier, and later.
     ///
-    /// Linearly; then they fall to zero at the end of the run.
+    /// Linearly, from zero; then they go as `lr_schedule` says.
     pub warmup: Span,
+    /// How the rates fall behind the warm-up: linear and cosine to the end of the run, polynomial
+    /// by a power, inverse_sqrt with the steps; constant not at all.
+    ///
+    /// The names are those of transformers' `lr_scheduler_type`; all have the warm-up.
+    pub lr_schedule: LrSchedule,
+    /// The power of the polynomial schedule; 1 is the linear one.
+    pub lr_power: f64,
+    /// The rates fall to this share of their peaks instead of zero.
+    ///
+    /// A share, since groups have peaks of their own.
+    pub min_lr_ratio: f64,
     /// AdamW's constants.
     pub adamw: AdamWConfig,
 }
@@ -44,6 +55,9 @@ impl Default for TunerConfig {
             head_weight_decay: 0.1,
             max_grad_norm: Some(0.1),
             warmup: Span::Share(0.06),
+            lr_schedule: LrSchedule::default(),
+            lr_power: 1.0,
+            min_lr_ratio: 0.0,
             adamw: AdamWConfig::default(),
         }
     }
@@ -66,7 +80,22 @@ impl TunerConfig {
         if let Some(norm) = self.max_grad_norm {
             check("max_grad_norm", norm, norm > 0.0, "positive, or null for no clipping")?;
         }
+        let (power, least) = (self.lr_power, self.min_lr_ratio);
+        check("lr_power", power, power.is_finite() && power > 0.0, "positive")?;
+        check("min_lr_ratio", least, (0.0..1.0).contains(&least), "at least 0 and below 1")?;
         AdamW::new(self.adamw).map(|_| ())
+    }
+
+    /// The rates' factor over a run of that length.
+    pub(super) fn schedule(&self, length: RunLength) -> Schedule {
+        let RunLength { steps_per_epoch, total_steps } = length;
+        Schedule {
+            decay: self.lr_schedule,
+            warmup: self.warmup.steps(steps_per_epoch, total_steps),
+            total: total_steps,
+            power: self.lr_power,
+            least: self.min_lr_ratio,
+        }
     }
 
     /// Peak rate and weight decay of a group.

@@ -17,7 +17,7 @@ pub use step::{Loss, StepReport};
 use crate::accounting::Accounting;
 use crate::error::check;
 use crate::hook::{Hook, NoHook};
-use crate::optim::{AdamW, Arena, Gradients, LinearWarmup, Parameter, Skipped};
+use crate::optim::{AdamW, Arena, Gradients, Parameter, Schedule, Skipped};
 use crate::{Error, Method, Result, RunLength};
 use tch::{Kind, Tensor};
 
@@ -31,7 +31,7 @@ pub struct Tuner {
     config: TunerConfig,
     arena: Arena,
     optimiser: AdamW,
-    schedule: LinearWarmup,
+    schedule: Schedule,
     /// What the method does beside the update.
     hook: Box<dyn Hook>,
     accounting: Accounting,
@@ -61,7 +61,8 @@ impl Tuner {
     ) -> Result<Self> {
         config.validate()?;
         check("total_steps", total_steps, total_steps > 0, "at least 1")?;
-        let hook = method.hook(RunLength { steps_per_epoch, total_steps }, &parameters)?;
+        let length = RunLength { steps_per_epoch, total_steps };
+        let hook = method.hook(length, &parameters)?;
         let unserved = parameters.iter().find(|p| hook.is_none() && p.role.needs_hook());
         if let Some(parameter) = unserved {
             return Err(Error::MissingHook(parameter.name.clone()));
@@ -69,10 +70,7 @@ impl Tuner {
         let arena = Arena::new(parameters)?;
         Ok(Tuner {
             optimiser: AdamW::new(config.adamw)?,
-            schedule: LinearWarmup {
-                warmup: config.warmup.steps(steps_per_epoch, total_steps),
-                total: total_steps,
-            },
+            schedule: config.schedule(length),
             accounting: Accounting::new(arena.trainable(false)),
             gradients: arena.buffer(),
             skipped: Skipped::new(0, 0, arena.device()),

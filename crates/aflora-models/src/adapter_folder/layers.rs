@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 /// The configuration's choice of layers.
 #[derive(Debug)]
 pub(super) struct Layers {
-    targets: Choice,
-    excluded: Choice,
+    targets: NamedLayers,
+    excluded: NamedLayers,
     /// Numbers of the blocks that count, if not all do.
     numbers: Option<Vec<i64>>,
     /// What the blocks' list may be called, such as `layers` or `h`; anything if empty.
@@ -20,7 +20,7 @@ pub(super) struct Layers {
 
 /// Names, or a regular expression.
 #[derive(Debug)]
-enum Choice {
+enum NamedLayers {
     /// Whole names, or endings after a dot.
     Names(Vec<String>),
     /// A regular expression that must match the whole name.
@@ -29,31 +29,31 @@ enum Choice {
     Unknown,
 }
 
-impl Choice {
+impl NamedLayers {
     fn of(value: Option<&Value>) -> Self {
         match value {
             // PEFT's word for every layer; it writes their names.
-            Some(Value::String(text)) if text == "all-linear" => Choice::Unknown,
+            Some(Value::String(text)) if text == "all-linear" => NamedLayers::Unknown,
             Some(Value::String(text)) => {
                 let regex = Regex::new(&format!("^(?:{text})$"));
-                regex.map_or(Choice::Unknown, Choice::Pattern)
+                regex.map_or(NamedLayers::Unknown, NamedLayers::Pattern)
             }
-            Some(value @ Value::Array(_)) => Choice::Names(texts(value)),
-            _ => Choice::Unknown,
+            Some(value @ Value::Array(_)) => NamedLayers::Names(texts(value)),
+            _ => NamedLayers::Unknown,
         }
     }
 
     /// Whether it holds a layer; `None` where nobody can say.
     fn holds(&self, layer: &str) -> Option<bool> {
         match self {
-            Choice::Names(names) => Some(names.iter().any(|name| ends(layer, name))),
-            Choice::Pattern(regex) => Some(regex.is_match(layer)),
-            Choice::Unknown => None,
+            NamedLayers::Names(names) => Some(names.iter().any(|name| ends(layer, name))),
+            NamedLayers::Pattern(regex) => Some(regex.is_match(layer)),
+            NamedLayers::Unknown => None,
         }
     }
 
     fn names_whole(&self, layer: &str) -> bool {
-        matches!(self, Choice::Names(names) if names.iter().any(|name| name == layer))
+        matches!(self, NamedLayers::Names(names) if names.iter().any(|name| name == layer))
     }
 }
 
@@ -72,8 +72,8 @@ impl Layers {
             _ => Vec::new(),
         };
         Layers {
-            targets: Choice::of(keys.get("target_modules")),
-            excluded: Choice::of(keys.get("exclude_modules")),
+            targets: NamedLayers::of(keys.get("target_modules")),
+            excluded: NamedLayers::of(keys.get("exclude_modules")),
             numbers,
             lists,
         }

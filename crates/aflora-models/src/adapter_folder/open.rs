@@ -5,7 +5,7 @@ use super::names::{key, ROOT, WEIGHTS};
 use super::peft::{self, Description};
 use crate::adapted::AdaptedModel;
 use crate::backbone::Backbone;
-use crate::error::Lines;
+use crate::error::Listing;
 use crate::targets::{Pattern, Targets};
 use crate::weights::{in_module, Checkpoint};
 use crate::{json, Error, Result};
@@ -197,6 +197,6 @@ impl AdapterFolder {
     }
 
     fn unfit(&self, problems: Vec<String>) -> Error {
-        Error::Weights { path: self.path.clone(), problems: Lines(problems) }
+        Error::Weights { path: self.path.clone(), problems: Listing(problems) }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::allowed;
 use crate::backbone::Backbone;
+use crate::heads::Head;
 use aflora_core::adapter::peft::{Peft, PeftType, PeftValue, WrittenAdapters};
 use aflora_core::adapter::MethodConfig;
 use aflora_core::{RunLength, Span};
@@ -58,10 +59,13 @@ pub enum TaskType {
 impl TaskType {
     /// The task type of a backbone, by what its head gives.
     pub fn of(backbone: &dyn Backbone) -> Self {
-        match backbone.text_generator().map(|generator| generator.tokens().decoder_start) {
-            None => TaskType::SequenceClassification,
-            Some(None) => TaskType::CausalLm,
-            Some(Some(_)) => TaskType::Seq2SeqLm,
+        let reads_a_source = || backbone.text_generator()?.tokens().decoder_start;
+        match backbone.about().head {
+            Head::Classes(_) | Head::Scores(_) => TaskType::SequenceClassification,
+            Head::Language => match reads_a_source() {
+                Some(_) => TaskType::Seq2SeqLm,
+                None => TaskType::CausalLm,
+            },
         }
     }
 

@@ -1,4 +1,4 @@
-//! What decoders of ours share: GPT-2, GPT-Neo, GPT-J and LLaMA are a [`Network`] each, everything else is here.
+//! What decoders of ours share: GPT-2, GPT-Neo, GPT-J and LLaMA are a [`DecoderBody`] each, everything else is here.
 //!
 //! A forward pass runs embeddings, blocks and head. In training, blocks can be checkpointed; in
 //! decoding, every block keeps its keys and values, so that a step reads one token a text.
@@ -17,10 +17,9 @@ use crate::nn::chain::chain;
 use crate::nn::scope::{self, Scope};
 use crate::options::Options;
 use crate::{Error, Result};
-use std::path::Path;
+use aflora_core::nn;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
-use tch_facade::nn;
 
 /// One block: what it adds to the residual stream is in its output.
 pub(crate) trait DecoderBlock: std::fmt::Debug {
@@ -31,7 +30,7 @@ pub(crate) trait DecoderBlock: std::fmt::Debug {
 }
 
 /// A decoder's body: what differs from one kind of decoder to another.
-pub(crate) trait Network: std::fmt::Debug {
+pub(crate) trait DecoderBody: std::fmt::Debug {
     /// The input of the first block.
     fn embed(&self, ids: &Tensor, positions: &Tensor, train: bool) -> Tensor;
     fn blocks(&self) -> &[Rc<dyn DecoderBlock>];
@@ -60,10 +59,10 @@ pub(crate) enum LmHead {
     Untied { bias: bool },
 }
 
-/// Builds the decoder of the config.json `file`, at `path`, whose body `network` makes. Weights
+/// Builds the decoder of the config.json `file` whose body `network` makes. Weights
 /// are zero until loaded or initialised.
-pub(crate) fn build<N: Network + 'static>(
-    (path, file): (&Path, &ConfigFile),
+pub(crate) fn build<N: DecoderBody + 'static>(
+    file: &ConfigFile,
     head: Head,
     options: &Options,
     spec: DecoderSpec,
@@ -71,9 +70,12 @@ pub(crate) fn build<N: Network + 'static>(
 ) -> Result<Box<dyn Backbone>> {
     let DecoderSpec { prefix, hidden, max_positions, vocab_size, lm_head } = spec;
     let pad = Some(file.integer("pad_token_id", -1)?).filter(|&pad| pad >= 0);
-    let writes = head == Head::Language;
+    let writes = match head {
+        Head::Classes(_) | Head::Scores(_) => false,
+        Head::Language => true,
+    };
     let tokens = match writes {
-        true => SpecialTokens::read(path, file.keys(), vocab_size, false)?,
+        true => SpecialTokens::read(file.path(), file.keys(), vocab_size, false)?,
         false => SpecialTokens::default(),
     };
     let tied = match lm_head {
@@ -96,9 +98,11 @@ pub(crate) fn build<N: Network + 'static>(
     let mut vs = options.var_store();
     let ((network, output_head), linears) = scope::build(&mut vs, |root| {
         let network = network(&root);
-        let output_head = match head.labels() {
-            Some(labels) => OutputHead::Labels(LastToken::new(&root, hidden, labels, pad)),
-            None => {
+        let output_head = match head {
+            Head::Classes(labels) | Head::Scores(labels) => {
+                OutputHead::Labels(LastToken::new(&root, hidden, labels, pad))
+            }
+            Head::Language => {
                 let own = match lm_head {
                     LmHead::Tied(_) => None,
                     LmHead::Untied { bias: true } => Some(root.linear(NAME, hidden, vocab_size)),
@@ -133,7 +137,7 @@ enum OutputHead {
     Text(LanguageHead),
 }
 
-impl<N: Network> Decoder<N> {
+impl<N: DecoderBody> Decoder<N> {
     fn range(&self, from: i64, to: i64) -> Tensor {
         Tensor::arange_start(from, to, (Kind::Int64, self.frame.vs.device())).unsqueeze(0)
     }
@@ -150,7 +154,7 @@ impl<N: Network> Decoder<N> {
     }
 }
 
-impl<N: Network> Backbone for Decoder<N> {
+impl<N: DecoderBody> Backbone for Decoder<N> {
     fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
         let (seen, positions) = self.mask_and_positions(batch);
         let x = self.network.embed(&batch.input_ids, &positions, train);
@@ -188,7 +192,7 @@ impl<N: Network> Backbone for Decoder<N> {
     }
 }
 
-impl<N: Network> TextGenerator for Decoder<N> {
+impl<N: DecoderBody> TextGenerator for Decoder<N> {
     fn tokens(&self) -> &SpecialTokens {
         &self.tokens
     }
@@ -235,7 +239,7 @@ struct CausalDecodingState<'a, N> {
     length: i64,
 }
 
-impl<N: Network> CausalDecodingState<'_, N> {
+impl<N: DecoderBody> CausalDecodingState<'_, N> {
     fn advance(&mut self, ids: &Tensor, positions: &Tensor, seen: Seen) -> Tensor {
         let network = &self.model.network;
         let mut x = network.embed(ids, positions, false);
@@ -252,7 +256,7 @@ impl<N: Network> CausalDecodingState<'_, N> {
     }
 }
 
-impl<N: Network> DecodingState for CausalDecodingState<'_, N> {
+impl<N: DecoderBody> DecodingState for CausalDecodingState<'_, N> {
     fn step(&mut self, tokens: &Tensor) -> Result<Tensor> {
         if self.length == self.model.frame.about.max_positions {
             return Err(Error::Length("there is no position left".into()));

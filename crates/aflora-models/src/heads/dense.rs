@@ -2,8 +2,8 @@
 
 use crate::nn::activation::Activation;
 use crate::nn::linear::dropout;
+use aflora_core::nn::{Linear, Module};
 use tch::Tensor;
-use tch_facade::nn::{Linear, Module};
 
 /// out(drop(act(dense(drop x)))).
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! The next token: a product with the word embeddings themselves, or with a weight of its own.
 
 use crate::nn::linear::{with_bias, zeros};
+use aflora_core::nn::{self, Embedding, Linear, Module};
 use std::cell::OnceCell;
 use tch::Tensor;
-use tch_facade::nn::{self, Embedding, Linear, Module};
 
 /// The module's name in checkpoints.
 pub(crate) const NAME: &str = "lm_head";

@@ -4,8 +4,8 @@
 use super::states::{last, states_at};
 use crate::batch::Batch;
 use crate::nn::scope::Scope;
+use aflora_core::nn::{Linear, Module};
 use tch::{Kind, Tensor};
-use tch_facade::nn::{Linear, Module};
 
 /// The module's name in checkpoints.
 pub(crate) const SCORE: &[&str] = &["score"];

@@ -13,21 +13,10 @@ pub(crate) mod states;
 /// What a model answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Head {
-    /// One of so many classes: a logit each.
+    /// A text with classes, so many of them: a logit each.
     Classes(i64),
-    /// One score.
-    Score,
-    /// Text, a token at a time.
+    /// A text with so many scores.
+    Scores(i64),
+    /// Text, a token at a time: a logit for each token of the vocabulary.
     Language,
-}
-
-impl Head {
-    /// How many logits a text gets; none of a language head, whose logits are the vocabulary's.
-    pub fn labels(self) -> Option<i64> {
-        match self {
-            Head::Classes(n) => Some(n),
-            Head::Score => Some(1),
-            Head::Language => None,
-        }
-    }
 }

@@ -1,8 +1,8 @@
 //! Linear layers as the models of ours make them: with zeros, which cost nothing to make, and are
 //! loaded over or initialised by name before they are used.
 
+use aflora_core::nn;
 use tch::Tensor;
-use tch_facade::nn;
 
 pub(crate) fn with_bias(config: nn::LinearConfig, bias: bool) -> nn::LinearConfig {
     nn::LinearConfig { bias, ..config }

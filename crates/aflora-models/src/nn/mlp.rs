@@ -1,8 +1,8 @@
 //! Feed-forward layers.
 
 use super::activation::Activation;
+use aflora_core::nn::{Linear, Module};
 use tch::Tensor;
-use tch_facade::nn::{Linear, Module};
 
 /// down(act(up x)).
 #[derive(Debug)]

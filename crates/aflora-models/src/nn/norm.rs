@@ -1,8 +1,8 @@
 //! Normalisations.
 
 use aflora_core::kernels;
+use aflora_core::nn::LayerNorm;
 use tch::Tensor;
-use tch_facade::nn::LayerNorm;
 
 /// The end of a post-norm sub-block: LayerNorm(dropout(out) + what went in).
 #[derive(Debug)]

@@ -4,11 +4,11 @@
 use super::linear::{with_bias, zeros};
 use super::norm::{AddNorm, RmsNorm};
 use crate::backbone::InjectableLinear;
+use aflora_core::nn;
 use aflora_core::Block;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::Div;
-use tch_facade::nn;
 
 /// A path among a model's weights. Weights start at zero, scales of norms at one.
 #[derive(Debug)]

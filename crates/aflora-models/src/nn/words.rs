@@ -1,9 +1,9 @@
 //! Word embeddings that read another table until a checkpoint brings one of their own.
 
 use super::linear::zeros;
+use aflora_core::nn::{self, Embedding, Module};
 use std::cell::OnceCell;
 use tch::Tensor;
-use tch_facade::nn::{self, Embedding, Module};
 
 /// The word embeddings of one side, encoder or decoder.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The normaliser, the pre-tokenizer and the decoder that a class makes by its settings.
 
-use super::settings::{Class, Settings};
+use super::settings::{Class, TokenizerSettings};
 use crate::Result;
 use std::path::Path;
 use tokenizers::decoders::byte_fallback::ByteFallback;
@@ -28,7 +28,7 @@ pub(super) fn make(
     class: Class,
     tokenizer: &mut Tokenizer,
     folder: &Path,
-    settings: &Settings,
+    settings: &TokenizerSettings,
     from_json: bool,
 ) -> Result<()> {
     let flag =
@@ -115,7 +115,7 @@ pub(super) fn make(
 }
 
 /// Lets words that no pieces make become the token that the settings name, if they name one.
-fn unknown(tokenizer: &mut Tokenizer, settings: &Settings) {
+fn unknown(tokenizer: &mut Tokenizer, settings: &TokenizerSettings) {
     let named = settings.named().find(|(name, _)| *name == "unk_token");
     let (Some((_, named)), ModelWrapper::WordPiece(model)) = (named, tokenizer.get_model()) else {
         return;

@@ -9,7 +9,7 @@
 //! made of them), LLaMA's texts begin with `<s>` unless it is said that they do not, and a padding
 //! or default token that a vocabulary lacks does not get an id that the model has no embedding for.
 
-use super::settings::{Class, Settings};
+use super::settings::{Class, TokenizerSettings};
 use super::{
     byte_bpe, damaged, limits, parts, sentencepiece, sentencepiece_bpe, unmet, VOCABULARIES,
 };
@@ -21,9 +21,9 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, ModelWrapper, Tokenizer};
 
 /// The folder's tokenizer, and the settings beside it.
-pub(super) fn read(folder: &Path) -> Result<(Tokenizer, Settings)> {
+pub(super) fn read(folder: &Path) -> Result<(Tokenizer, TokenizerSettings)> {
     let [json, spm, llama, bpe, merges, words] = VOCABULARIES.map(|name| folder.join(name));
-    let settings = Settings::read(folder)?;
+    let settings = TokenizerSettings::read(folder)?;
     let flag = |key: &str| settings.flag(folder, key);
     let (tokenizer, class, from_json) = if json.is_file() {
         limits::check(&json)?;
@@ -82,7 +82,7 @@ fn fits(class: Class, tokenizer: &Tokenizer) -> bool {
 }
 
 /// BERT's vocabulary, one token a line.
-fn word_piece(vocab: &Path, settings: &Settings) -> Result<Tokenizer> {
+fn word_piece(vocab: &Path, settings: &TokenizerSettings) -> Result<Tokenizer> {
     let damaged = |words: &str| damaged(vocab, words);
     let path = vocab.to_str().ok_or_else(|| damaged("its path is not UTF-8"))?;
     let unknown = settings.token("unk_token", "[UNK]").map_or("[UNK]".into(), |t| t.content);
@@ -99,7 +99,7 @@ struct Made<'a> {
     folder: &'a Path,
     /// The file of its vocabulary.
     file: PathBuf,
-    settings: &'a Settings,
+    settings: &'a TokenizerSettings,
     from_json: bool,
 }
 

@@ -62,7 +62,7 @@ impl Class {
 
 /// What the files beside a vocabulary say.
 #[derive(Debug, Default)]
-pub(super) struct Settings {
+pub(super) struct TokenizerSettings {
     keys: Map<String, Value>,
     /// Tokens with a name, by it; none of them where a file says null.
     named: BTreeMap<&'static str, Option<AddedToken>>,
@@ -76,7 +76,7 @@ pub(super) struct Settings {
     pub class_name: Option<(&'static str, String)>,
 }
 
-impl Settings {
+impl TokenizerSettings {
     /// Reads the tokenizer's settings from the files in `folder`.
     ///
     /// # Errors
@@ -117,7 +117,8 @@ impl Settings {
             }
             keys.extend(map);
         }
-        let mut settings = Settings { keys, class, class_name, ..Settings::default() };
+        let mut settings =
+            TokenizerSettings { keys, class, class_name, ..TokenizerSettings::default() };
         settings.names(folder)?;
         if decoder.is_none() {
             for (content, id) in object(folder, "added_tokens.json")? {

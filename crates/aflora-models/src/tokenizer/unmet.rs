@@ -4,7 +4,7 @@
 //! A class makes its parts by some settings only, and any other tokenizer.json is taken as it is, as
 //! in transformers. Which settings those are need not be known here: one that counts is met.
 
-use super::settings::Settings;
+use super::settings::TokenizerSettings;
 use crate::{said, Result};
 use std::path::Path;
 use tokenizers::{
@@ -64,7 +64,7 @@ const CHECKS: [Check; 10] = [
 /// A setting is neither true nor false.
 pub(super) fn warn(
     folder: &Path,
-    settings: &Settings,
+    settings: &TokenizerSettings,
     file: &Path,
     tokenizer: &Tokenizer,
 ) -> Result<()> {
@@ -90,7 +90,7 @@ pub(super) fn warn(
 
 struct Probe<'a> {
     tokenizer: &'a Tokenizer,
-    settings: &'a Settings,
+    settings: &'a TokenizerSettings,
 }
 
 impl Probe<'_> {

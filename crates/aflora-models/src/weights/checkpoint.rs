@@ -5,7 +5,7 @@
 
 use super::contents::{Contents, TensorEntry};
 use super::{pickle, safetensors_file, view};
-use crate::error::{cut, Lines};
+use crate::error::{cut, Listing};
 use crate::foreign_file;
 use crate::mapped::Mapped;
 use crate::{Error, Result};
@@ -119,7 +119,7 @@ impl Checkpoint {
             Some(_) => return self.copy_to(name, target),
         };
         let path = self.files().next().unwrap_or(Path::new("")).to_path_buf();
-        Err(Error::Weights { path, problems: Lines(vec![problem]) })
+        Err(Error::Weights { path, problems: Listing(vec![problem]) })
     }
 
     /// Why the tensor `name` cannot be read.
@@ -175,7 +175,7 @@ impl Checkpoint {
             .map(|file| format!("the shard `{file}` is not beside it"))
             .collect();
         if !missing.is_empty() {
-            return Err(Error::Weights { path: index.into(), problems: Lines(missing) });
+            return Err(Error::Weights { path: index.into(), problems: Listing(missing) });
         }
         for (file, names) in names_by_file {
             let number = self.files.len();

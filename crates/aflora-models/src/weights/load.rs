@@ -1,9 +1,10 @@
 //! Loading a checkpoint into a model, and finding out beforehand whether that would go well.
 
-use super::plan::Plan;
+use super::plan::LoadPlan;
 use super::{sound, Checkpoint};
-use crate::backbone::{shapes_only, Backbone};
+use crate::backbone::Backbone;
 use crate::{said, Error, Result};
+use aflora_core::shapes_only;
 use std::path::{Path, PathBuf};
 
 /// What loading did.
@@ -50,7 +51,7 @@ pub fn load_for(backbone: &dyn Backbone, path: &Path, classes: &[&[&str]]) -> Re
 /// As [`load`].
 pub fn check_for(backbone: &dyn Backbone, path: &Path, classes: &[&[&str]]) -> Result<()> {
     let checkpoint = Checkpoint::open(path)?;
-    let plan = shapes_only(|| Plan::new(backbone, &checkpoint, path, Some(classes)))?;
+    let plan = shapes_only(|| LoadPlan::new(backbone, &checkpoint, path, Some(classes)))?;
     tell(path, &plan.warnings);
     Ok(())
 }
@@ -61,7 +62,7 @@ fn load_with(
     classes: Option<&[&[&str]]>,
 ) -> Result<LoadReport> {
     let checkpoint = Checkpoint::open(path)?;
-    let mut plan = Plan::new(backbone, &checkpoint, path, classes)?;
+    let mut plan = LoadPlan::new(backbone, &checkpoint, path, classes)?;
     tch::no_grad(|| {
         for variable in &mut plan.zeros {
             let _ = variable.f_zero_()?;

@@ -6,14 +6,14 @@ use super::names::UnclaimedTensors;
 use super::{in_module, Checkpoint};
 use crate::backbone::Backbone;
 use crate::config_file::ConfigFile;
-use crate::error::Lines;
+use crate::error::Listing;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::Tensor;
 
 /// What is to be done to load a checkpoint: everything in it fits.
-pub(super) struct Plan<'a> {
+pub(super) struct LoadPlan<'a> {
     /// Weights to load: their names, the weights, and the names of their tensors in the file.
     pub loads: Vec<(String, Tensor, &'a str)>,
     /// Weights that the file leaves out, and that are zero then.
@@ -28,7 +28,7 @@ pub(super) struct Plan<'a> {
     pub warnings: Vec<String>,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> LoadPlan<'a> {
     /// The plan for `checkpoint`, which was opened at `path`. The values of two tensors are looked
     /// at in one case alone: where the model has one weight for both. If they differ, the model is
     /// given the second ([`Backbone::untie`]).
@@ -113,7 +113,7 @@ impl<'a> Plan<'a> {
             if missing > loads.len() {
                 problems.insert(0, names.has());
             }
-            return Err(Error::Weights { path: path.to_path_buf(), problems: Lines(problems) });
+            return Err(Error::Weights { path: path.to_path_buf(), problems: Listing(problems) });
         }
         for (other, stored, name) in apart {
             let Some(own) = backbone.untie(other) else {
@@ -121,7 +121,7 @@ impl<'a> Plan<'a> {
                     "`{stored}` and `{name}` have other values there, but are one table here: \
                      reading two is not built"
                 );
-                return Err(Error::Weights { path: path.into(), problems: Lines(vec![problem]) });
+                return Err(Error::Weights { path: path.into(), problems: Listing(vec![problem]) });
             };
             loads.push((other.to_string(), own, stored));
             // Where they are said to be two, nothing is odd.
@@ -142,6 +142,6 @@ impl<'a> Plan<'a> {
         }));
         let known: Vec<&str> = variables.keys().map(String::as_str).collect();
         warnings.extend(names.beyond(&known, backbone, config.as_ref()));
-        Ok(Plan { loads, zeros, head, new, unused: names.left(), warnings })
+        Ok(LoadPlan { loads, zeros, head, new, unused: names.left(), warnings })
     }
 }

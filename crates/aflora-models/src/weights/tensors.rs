@@ -1,7 +1,7 @@
 //! Named fp32 tensors as one safetensors file, whatever they are: what a run keeps to go on.
 
 use super::Checkpoint;
-use crate::error::Lines;
+use crate::error::Listing;
 use crate::written::write_safetensors;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ pub fn write_tensors(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<(
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let file = Checkpoint::open(path)?;
     if let Some((name, _)) = file.unread().next() {
-        let problems = Lines(vec![file.missing(name)]);
+        let problems = Listing(vec![file.missing(name)]);
         return Err(Error::Weights { path: path.to_path_buf(), problems });
     }
     let read = |(name, shape): (&str, &[i64])| {

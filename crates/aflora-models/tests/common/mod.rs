@@ -3,6 +3,7 @@
 
 pub mod adapters;
 pub mod log;
+pub mod tiny;
 pub mod writers;
 
 use aflora_models::{build, weights, Backbone, Batch, Head, Options};
@@ -26,7 +27,7 @@ pub fn cpu() -> Options {
 /// The head with so many logits.
 pub fn head(labels: i64) -> Head {
     match labels {
-        1 => Head::Score,
+        1 => Head::Scores(1),
         n => Head::Classes(n),
     }
 }

@@ -1,18 +1,15 @@
 //! The tiny models that write, of `fixtures/writers`.
 
-use super::{fixture, tensors};
-use aflora_models::{build, weights, Backbone, Batch, Head, Options};
+use super::tiny::Tiny;
+use aflora_models::{Backbone, Batch, Options};
 use std::collections::BTreeMap;
 use tch::{Reduction, Tensor};
 
 pub type Io = BTreeMap<String, Tensor>;
 
-pub fn load(name: &str, kind: &str, options: &Options) -> (Box<dyn Backbone>, Io) {
-    let folder = fixture("writers").join(name);
-    let model = build(kind, &folder.join("config.json"), Head::Language, options).unwrap();
-    let report = weights::load(model.as_ref(), &folder).unwrap();
-    assert_eq!((report.new.len(), report.unused.len()), (0, 0), "{report:?}");
-    (model, tensors(&format!("writers/{name}/io.safetensors")))
+pub fn load(name: &str, options: &Options) -> (Box<dyn Backbone>, Io) {
+    let tiny = Tiny::of(&format!("writers/{name}"));
+    (tiny.load(options), tiny.io)
 }
 
 pub fn batch(io: &Io, side: &str) -> Batch {

@@ -47,12 +47,12 @@ pub struct Table {
     /// Whether its entries are words rather than numbers.
     pub words: bool,
     /// Rows, each as long as `head`.
-    pub rows: Vec<Vec<Entry>>,
+    pub rows: Vec<Vec<TableEntry>>,
 }
 
 /// An entry of a table.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Entry {
+pub struct TableEntry {
     /// What stands there.
     pub text: String,
     /// Smaller lines below it.
@@ -81,15 +81,20 @@ pub enum Tone {
     Muted,
 }
 
-impl Entry {
+impl TableEntry {
     /// An entry that is text alone.
     pub fn new(text: impl Into<String>) -> Self {
-        Entry { text: text.into(), ..Entry::default() }
+        TableEntry { text: text.into(), ..TableEntry::default() }
     }
 
     /// The mark of what is not there, and why.
     pub fn none(why: impl Into<String>) -> Self {
-        Entry { text: "–".into(), title: why.into(), tone: Tone::Muted, ..Entry::default() }
+        TableEntry {
+            text: "–".into(),
+            title: why.into(),
+            tone: Tone::Muted,
+            ..TableEntry::default()
+        }
     }
 
     /// Adds smaller lines below the text.
@@ -117,15 +122,15 @@ impl Entry {
     }
 }
 
-impl From<&str> for Entry {
+impl From<&str> for TableEntry {
     fn from(text: &str) -> Self {
-        Entry::new(text)
+        TableEntry::new(text)
     }
 }
 
-impl From<String> for Entry {
+impl From<String> for TableEntry {
     fn from(text: String) -> Self {
-        Entry::new(text)
+        TableEntry::new(text)
     }
 }
 

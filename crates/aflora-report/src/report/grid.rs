@@ -19,7 +19,7 @@ pub struct Grid<'a> {
     /// All seeds of its cells, in order.
     pub seeds: Vec<u64>,
     /// The cells of each method, by task.
-    groups: HashMap<&'a str, HashMap<&'a str, Group<'a>>>,
+    groups: HashMap<&'a str, HashMap<&'a str, MethodOnTask<'a>>>,
     /// A word on evaluations that left rows out: their scores compare with no others.
     pub cut: Option<&'static str>,
     /// What people read of each method.
@@ -28,7 +28,7 @@ pub struct Grid<'a> {
 
 /// The cells of a method on a task.
 #[derive(Debug, Default)]
-struct Group<'a> {
+struct MethodOnTask<'a> {
     cells: Vec<&'a Cell>,
     /// Those that ended well, with their seeds.
     findings: Vec<(u64, &'a Finding)>,
@@ -94,7 +94,7 @@ impl<'a> Grid<'a> {
         self.labels.get(method).unwrap_or(&method).to_string()
     }
 
-    fn group(&self, method: &str, task: &str) -> Option<&Group<'a>> {
+    fn group(&self, method: &str, task: &str) -> Option<&MethodOnTask<'a>> {
         self.groups.get(method)?.get(task)
     }
 

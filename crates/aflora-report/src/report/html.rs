@@ -2,7 +2,7 @@
 
 use super::charts::canvas::escape;
 use super::charts::STYLE as CHARTS;
-use super::document::{Chart, DocumentBlock, Drawing, Entry, Section, Table, Tone};
+use super::document::{Chart, DocumentBlock, Drawing, Section, Table, TableEntry, Tone};
 use super::{inline, Report};
 use std::fmt::Write;
 
@@ -74,8 +74,8 @@ fn answers(reports: &[Report]) -> Table {
     for (r, report) in reports.iter().enumerate() {
         for (i, [asked, found]) in report.answers.iter().enumerate() {
             let experiment = match i {
-                0 => Entry::new(&report.title).linked(format!("r{}", r + 1)),
-                _ => Entry::new(""),
+                0 => TableEntry::new(&report.title).linked(format!("r{}", r + 1)),
+                _ => TableEntry::new(""),
             };
             rows.push(vec![experiment, asked.clone(), found.clone()]);
         }
@@ -187,7 +187,7 @@ impl Page {
         self.out.push_str("</tbody>\n</table>\n</div>\n");
     }
 
-    fn entry(&mut self, entry: &Entry, heads: bool) {
+    fn entry(&mut self, entry: &TableEntry, heads: bool) {
         let class = match entry.tone {
             Tone::Plain => "",
             Tone::Best => " class=\"best\"",

@@ -22,7 +22,7 @@ mod views;
 pub use files::{command, report};
 
 use aflora_record::Results;
-use document::{Chart, DocumentBlock, Entry, Section};
+use document::{Chart, DocumentBlock, Section, TableEntry};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 
@@ -57,7 +57,7 @@ pub struct Report {
     /// What it asks, in Markdown.
     pub about: String,
     /// What was asked, and what came out, in short.
-    pub answers: Vec<[Entry; 2]>,
+    pub answers: Vec<[TableEntry; 2]>,
     /// Its sections.
     pub sections: Vec<Section>,
 }

@@ -1,19 +1,25 @@
 //! `aflora inspect`: what a configuration would train.
 
-use super::target::Target;
+use super::target::RunTarget;
 use aflora_files::printable;
 use aflora_run::inspect;
 use aflora_run::ui::Progress;
 use anyhow::Result;
 
 /// Words for `--help`.
-pub const HELP: &str = "Needs the model's config.json, not its weights.";
+pub const HELP: &str = "\
+Needs the model's config.json, not its weights. The rows are described where they are at hand:
+labels with counts, lengths in tokens, what `max_length` cuts, the first rows as tokens. Nothing of
+them is fetched.
+
+Example:
+  aflora inspect train=reviews.csv text=body label=stars model=minilm";
 
 /// Prints the layers that would get an adapter, and how many parameters would train.
 ///
 /// # Errors
 /// The configuration is wrong, or the model is not found.
-pub fn inspect(target: &Target, progress: &mut dyn Progress) -> Result<()> {
+pub fn inspect(target: &RunTarget, progress: &mut dyn Progress) -> Result<()> {
     let resolved = target.load()?;
     print!("{}", printable(&inspect::inspect(&resolved, progress)?));
     Ok(())

@@ -79,13 +79,13 @@ fn help() -> String {
 pub enum Command {
     /// Train and evaluate one configuration, and write a run folder.
     #[command(after_help = run::HELP)]
-    Run(target::Target),
+    Run(target::RunTarget),
     /// Check a configuration, its model and its data: all problems at once.
     #[command(after_help = validate::HELP)]
-    Validate(target::Target),
-    /// Show which layers would get an adapter, and how many parameters would train.
+    Validate(target::RunTarget),
+    /// Show which layers would get an adapter, how many parameters would train, and on what rows.
     #[command(after_help = inspect::HELP)]
-    Inspect(target::Target),
+    Inspect(target::RunTarget),
     /// Predict with a finished run for the texts in a CSV, TSV or JSONL file.
     #[command(after_help = predict::HELP)]
     Predict(predict::Predict),

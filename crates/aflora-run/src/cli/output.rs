@@ -25,16 +25,16 @@ const STDOUT: [&str; 2] = ["-", "/dev/stdout"];
 pub struct Output(Option<(PathBuf, aflora_files::Output)>);
 
 /// Why an output was not written.
-enum Failure {
+enum WriteFailure {
     /// The output itself.
     Output(io::Error),
     /// What should have filled it.
     Content(anyhow::Error),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for WriteFailure {
     fn from(error: io::Error) -> Self {
-        Failure::Output(error)
+        WriteFailure::Output(error)
     }
 }
 
@@ -68,10 +68,10 @@ impl Output {
             write(&mut output)?;
             return output.flush().context("standard output cannot be written");
         };
-        let written = file.write(|to| write(to).map_err(Failure::Content));
+        let written = file.write(|to| write(to).map_err(WriteFailure::Content));
         written.map_err(|failure| match failure {
-            Failure::Content(error) => error,
-            Failure::Output(error) => {
+            WriteFailure::Content(error) => error,
+            WriteFailure::Output(error) => {
                 anyhow::Error::new(error).context(format!("{} cannot be written", path.display()))
             }
         })

@@ -1,6 +1,6 @@
 //! `aflora run`: one configuration, from its data and model to a run folder.
 
-use super::target::Target;
+use super::target::RunTarget;
 use aflora_files::printable_line;
 use aflora_record::Summary;
 use aflora_run::run::location::RunLocation;
@@ -27,7 +27,7 @@ Examples:
 ///
 /// # Errors
 /// The configuration, the data or the model are wrong, the run failed, or a signal came.
-pub fn run(target: &Target, progress: &mut dyn Progress) -> Result<()> {
+pub fn run(target: &RunTarget, progress: &mut dyn Progress) -> Result<()> {
     let mut resolved = target.load()?;
     // The run writes down what it was, and the environment is not written down.
     resolved.run.data = resolved.run.data.take().or_else(environment_data);

@@ -1,6 +1,6 @@
 //! `aflora validate`: a configuration, its model and its data checked, without a run.
 
-use super::target::Target;
+use super::target::RunTarget;
 use aflora_files::printable_line;
 use aflora_run::check;
 use aflora_run::ui::Progress;
@@ -20,7 +20,7 @@ Example:
 /// # Errors
 /// All problems with the configuration; where it can be read, all that would end the run before
 /// it trains.
-pub fn validate(target: &Target, progress: &mut dyn Progress) -> Result<()> {
+pub fn validate(target: &RunTarget, progress: &mut dyn Progress) -> Result<()> {
     let resolved = target.load()?;
     let unseen = check::all(&resolved, progress)?;
     let words = format!("{}: fine, {}", target.shown(), resolved.name());

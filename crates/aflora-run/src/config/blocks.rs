@@ -145,7 +145,7 @@ impl Finder<'_> {
                 Value::String(name) => (name.clone(), Some(setting)),
                 _ => {
                     let message = format!("`{kind}` must be the name of a {kind}, or its settings");
-                    problems.push(Problem::at(setting.place.clone(), message));
+                    problems.push(Problem::at(setting.span.clone(), message));
                     return None;
                 }
             },
@@ -168,10 +168,10 @@ impl Finder<'_> {
             }
         };
         let mut block =
-            ConfigBlock { origin: origin.map(|s| s.place.clone()), name, ..ConfigBlock::default() };
+            ConfigBlock { origin: origin.map(|s| s.span.clone()), name, ..ConfigBlock::default() };
         if let (BLOCK_OF_FOLDERS, Some(origin)) = (kind, origin) {
             if let Some(folder) = self.folder(&block.name, origin) {
-                match model_folder::settings(&folder, &origin.place) {
+                match model_folder::settings(&folder, &origin.span) {
                     Ok(settings) => block.settings = settings,
                     Err(problem) => {
                         problems.push(problem);
@@ -211,17 +211,17 @@ impl Finder<'_> {
     /// What a path leads to: in a file, relative to that file; on the command line, to the working
     /// folder.
     fn path_of(&self, name: &str, origin: &Setting) -> PathBuf {
-        let typed = origin.place.source.name == COMMAND_LINE;
+        let typed = origin.span.source.name == COMMAND_LINE;
         let folder = self.folders.first().filter(|_| !typed);
         folder.map_or_else(|| PathBuf::from(name), |f| f.join(name))
     }
 
     /// The file of a block: by its path if `name` ends in `.yaml`, else in one of the folders.
     fn path(&self, kind: &str, name: &str, origin: Option<&Setting>) -> Result<PathBuf, Problem> {
-        let place = origin.map(|s| s.place.clone());
+        let span = origin.map(|s| s.span.clone());
         if is_path(name) {
             let path = origin.map_or_else(|| PathBuf::from(name), |s| self.path_of(name, s));
-            let missing = || Problem::at(place, format!("there is no file {}", path.display()));
+            let missing = || Problem::at(span, format!("there is no file {}", path.display()));
             return if path.is_file() { Ok(path.clone()) } else { Err(missing()) };
         }
         // A name is a name: it opens nothing outside the folder.
@@ -236,7 +236,7 @@ impl Finder<'_> {
         let folders: Vec<String> =
             self.folders.iter().map(|f| f.join(format!("{kind}s")).display().to_string()).collect();
         let message = format!("there is no {kind} `{name}` in {}", folders.join(" or "));
-        Err(Problem::at(place, message).help(instead(name, &names)))
+        Err(Problem::at(span, message).help(instead(name, &names)))
     }
 
     /// The settings in the file of the block of that name; a missing one is told.

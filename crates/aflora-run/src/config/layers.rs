@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// A group of settings: the keys that its defaults have, their types and ranges.
-pub trait Group: Serialize + DeserializeOwned + Clone {
+pub trait SettingsGroup: Serialize + DeserializeOwned + Clone {
     /// Every value out of range: the key with dots, and what is wrong.
     fn problems(&self) -> Vec<(String, String)>;
 
@@ -35,7 +35,7 @@ pub(super) fn core_problem(error: aflora_core::Error) -> (String, String) {
 /// and hides no other. `also` are keys that stand elsewhere: beside these ones, or with
 /// dots below other groups. What is wrong with no setting of its
 /// own, such as a missing one, is told at `origin`.
-pub fn overlay<T: Group>(
+pub fn overlay<T: SettingsGroup>(
     defaults: &T,
     settings: &[Setting],
     also: &[&str],
@@ -65,21 +65,21 @@ pub fn overlay<T: Group>(
     };
     for (key, message) in laid.problems() {
         if !told.contains(&key) {
-            let place = span_of(settings, &key).or(origin.cloned());
-            problems.push(Problem::at(place, message));
+            let span = span_of(settings, &key).or(origin.cloned());
+            problems.push(Problem::at(span, message));
         }
     }
     laid
 }
 
 /// The value to set, if any, after trying it alone on top of the defaults.
-fn alone<T: Group>(
+fn alone<T: SettingsGroup>(
     base: &Value,
     setting: &Setting,
     also: &[&str],
 ) -> Result<Option<Value>, Problem> {
     let name = setting.name();
-    let Setting { value, place, .. } = setting;
+    let Setting { value, span, .. } = setting;
     if let Value::Object(group) = known::<T>(base, setting, also)? {
         let keys: Vec<&str> = group.keys().map(String::as_str).collect();
         let help = match keys.is_empty() {
@@ -89,7 +89,7 @@ fn alone<T: Group>(
         return match value {
             Value::Null => Ok(None),
             Value::Object(empty) if empty.is_empty() => Ok(None),
-            _ => Err(Problem::at(place.clone(), format!("`{name}` is a group of keys")).help(help)),
+            _ => Err(Problem::at(span.clone(), format!("`{name}` is a group of keys")).help(help)),
         };
     }
     let attempt = |value: &Value| -> Result<T, serde_json::Error> {
@@ -102,28 +102,32 @@ fn alone<T: Group>(
     if outcome.is_err() && (value.is_number() || value.is_boolean()) {
         // `run_dir: 2024` is a text that looks like a number, and `warmup: 7` a mistake that is
         // better explained as a text.
-        let as_text = Value::String(place.text().to_string());
+        let as_text = Value::String(span.text().to_string());
         let second = attempt(&as_text);
         if second.as_ref().map_or_else(|e| !e.to_string().starts_with("invalid type"), |_| true) {
             (value, outcome) = (as_text, second);
         }
     }
     let tried =
-        outcome.map_err(|e| explain(&name, &e.to_string(), value.is_array(), place.clone()))?;
+        outcome.map_err(|e| explain(&name, &e.to_string(), value.is_array(), span.clone()))?;
     match tried.problems().into_iter().find(|(key, _)| *key == name) {
-        Some((_, message)) => Err(Problem::at(place.clone(), message)),
+        Some((_, message)) => Err(Problem::at(span.clone(), message)),
         None => Ok(Some(value)),
     }
 }
 
 /// The default of a setting, which must exist.
-fn known<T: Group>(base: &Value, setting: &Setting, also: &[&str]) -> Result<Value, Problem> {
+fn known<T: SettingsGroup>(
+    base: &Value,
+    setting: &Setting,
+    also: &[&str],
+) -> Result<Value, Problem> {
     let mut at = base.clone();
     for (depth, key) in setting.path.iter().enumerate() {
         let Value::Object(mut map) = at else {
             let parent = setting.path[..depth].join(".");
-            let place = setting.keys[depth].clone();
-            let problem = Problem::at(place, format!("`{parent}` has no keys below"));
+            let span = setting.keys[depth].clone();
+            let problem = Problem::at(span, format!("`{parent}` has no keys below"));
             return Err(problem.help(format!("write `{parent}: value`")));
         };
         let chosen = || T::chosen_names(&setting.path[..depth]);
@@ -150,7 +154,7 @@ fn known<T: Group>(base: &Value, setting: &Setting, also: &[&str]) -> Result<Val
 }
 
 /// Replaces the value at a path that is known to exist, or adds one under a chosen name.
-fn put<T: Group>(root: &mut Value, path: &[String], value: Value) {
+fn put<T: SettingsGroup>(root: &mut Value, path: &[String], value: Value) {
     let mut at = root;
     for (depth, key) in path.iter().enumerate() {
         let Value::Object(map) = at else { return };
@@ -164,5 +168,5 @@ fn put<T: Group>(root: &mut Value, path: &[String], value: Value) {
 pub fn span_of(settings: &[Setting], key: &str) -> Option<SourceSpan> {
     let below = format!("{key}.");
     let own = settings.iter().rev().find(|s| s.name() == key);
-    own.or_else(|| settings.iter().find(|s| s.name().starts_with(&below))).map(|s| s.place.clone())
+    own.or_else(|| settings.iter().find(|s| s.name().starts_with(&below))).map(|s| s.span.clone())
 }

@@ -6,12 +6,12 @@ use super::tree::Setting;
 use serde_json::{json, Value};
 use std::path::Path;
 
-/// The settings of the model in `folder`, which was named at `place`.
+/// The settings of the model in `folder`, which was named at `span`.
 ///
 /// # Errors
 /// It holds no config.json, or one of a model that is not built.
-pub(super) fn settings(folder: &Path, place: &SourceSpan) -> Result<Vec<Setting>, Problem> {
-    let problem = |message: String| Problem::at(Some(place.clone()), message);
+pub(super) fn settings(folder: &Path, span: &SourceSpan) -> Result<Vec<Setting>, Problem> {
+    let problem = |message: String| Problem::at(Some(span.clone()), message);
     // With its own name, even if it was named as `.`.
     let whole = folder.canonicalize();
     let folder = whole.map_err(|error| problem(format!("{}: {error}", folder.display())))?;
@@ -24,9 +24,9 @@ pub(super) fn settings(folder: &Path, place: &SourceSpan) -> Result<Vec<Setting>
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let setting = |key: &str, value: Value| Setting {
         path: vec![key.to_string()],
-        keys: vec![place.clone()],
+        keys: vec![span.clone()],
         value,
-        place: place.clone(),
+        span: span.clone(),
     };
     Ok(vec![
         setting("model", json!(name)),

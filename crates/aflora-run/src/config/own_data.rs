@@ -6,7 +6,7 @@
 //! task, such as `task.metrics`, is laid over them.
 
 use super::blocks::ConfigBlock;
-use super::layers::{overlay, Group};
+use super::layers::{overlay, SettingsGroup};
 use super::problem::{Problem, SourceSpan, COMMAND_LINE};
 use super::settings::is_name;
 use super::tree::Setting;
@@ -55,7 +55,7 @@ pub struct OwnData {
     pub labels: Vec<Label>,
 }
 
-impl Group for OwnData {
+impl SettingsGroup for OwnData {
     fn problems(&self) -> Vec<(String, String)> {
         Vec::new()
     }

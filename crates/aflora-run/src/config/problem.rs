@@ -58,13 +58,13 @@ pub struct Problem {
     /// What would be right.
     pub help: Option<String>,
     /// Where it stands, if in one place.
-    pub place: Option<SourceSpan>,
+    pub span: Option<SourceSpan>,
 }
 
 impl Problem {
-    /// A problem at `place`.
-    pub fn at(place: impl Into<Option<SourceSpan>>, message: impl Into<String>) -> Self {
-        Problem { message: message.into(), help: None, place: place.into() }
+    /// A problem at `span`.
+    pub fn at(span: impl Into<Option<SourceSpan>>, message: impl Into<String>) -> Self {
+        Problem { message: message.into(), help: None, span: span.into() }
     }
 
     /// Says what would be right.
@@ -77,12 +77,12 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let title = Level::ERROR.primary_title(self.message.as_str());
-        let mut report = match &self.place {
+        let mut report = match &self.span {
             None => Group::with_title(title),
-            Some(place) => title.element(
-                Snippet::source(place.source.text.as_str())
-                    .path(place.source.name.as_str())
-                    .annotation(AnnotationKind::Primary.span(place.bytes.clone())),
+            Some(span) => title.element(
+                Snippet::source(span.source.text.as_str())
+                    .path(span.source.name.as_str())
+                    .annotation(AnnotationKind::Primary.span(span.bytes.clone())),
             ),
         };
         if let Some(help) = &self.help {
@@ -102,7 +102,7 @@ impl ConfigErrors {
     pub fn new(problems: Vec<Problem>, run_file: &Path) -> Self {
         let mut sources: Vec<(Option<Arc<SourceText>>, Vec<Problem>)> = Vec::new();
         for problem in problems {
-            let source = problem.place.as_ref().map(|place| place.source.clone());
+            let source = problem.span.as_ref().map(|span| span.source.clone());
             match sources.iter_mut().find(|(other, _)| *other == source) {
                 Some((_, others)) if others.contains(&problem) => {}
                 Some((_, others)) => others.push(problem),
@@ -110,7 +110,7 @@ impl ConfigErrors {
             }
         }
         for (_, problems) in &mut sources {
-            problems.sort_by_key(|p| p.place.as_ref().map(|place| place.bytes.start));
+            problems.sort_by_key(|p| p.span.as_ref().map(|span| span.bytes.start));
         }
         let run_file = run_file.display().to_string();
         sources.sort_by_key(|(source, _)| match source.as_ref().map(|s| s.name.as_str()) {

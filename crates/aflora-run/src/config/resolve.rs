@@ -78,7 +78,7 @@ pub fn load_all(run_file: Option<&Path>, overrides: &[String]) -> Result<Resolve
     let found = resolve(&finder, &mut problems);
     match found {
         Some((task, model, (method_name, method, spans), mut run)) if problems.is_empty() => {
-            let own_spans = spans.iter().any(|place| is_own(place, run_file, &finder));
+            let own_spans = spans.iter().any(|span| is_own(span, run_file, &finder));
             let typed = |key: &str| {
                 overrides.iter().any(|o| o.split('=').next().map(str::trim) == Some(key))
             };
@@ -123,11 +123,11 @@ fn absolute(path: PathBuf) -> PathBuf {
 
 /// Whether the user wrote what stands there for this very run: on the command line, in the run
 /// file, in a method of his own. What a run wrote down of its settings does not say who did.
-fn is_own(place: &SourceSpan, run_file: &Path, finder: &Finder<'_>) -> bool {
-    if place.source.name == COMMAND_LINE {
+fn is_own(span: &SourceSpan, run_file: &Path, finder: &Finder<'_>) -> bool {
+    if span.source.name == COMMAND_LINE {
         return true;
     }
-    let file = Path::new(&place.source.name).canonicalize().unwrap_or_default();
+    let file = Path::new(&span.source.name).canonicalize().unwrap_or_default();
     // All but the run file's own folder, unless that is the project's.
     let shared = &finder.folders[finder.folders.len().min(2) - 1..];
     let mut shared = shared.iter().filter_map(|configs| configs.canonicalize().ok());
@@ -186,20 +186,22 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     settings.retain(|s| !is_auto(s));
     let run = overlay(&RunSettings::default(), &settings, &also, None, problems);
     let run = RunSettings { fit_batch, ..run };
+    let conflicts = run.conflicts().into_iter();
+    problems.extend(conflicts.map(|(key, words)| Problem::at(span_of(&settings, &key), words)));
 
     let (model, (method_name, method)) = (model?, method?);
     // Whom it names has been asked.
     let task = TaskSpec { model: None, method: None, ..task? };
     if let Some(message) = overlap(&method) {
-        let place = method_block.as_ref().and_then(|b| span_of(&b.settings, "freeze.t_i"));
+        let span = method_block.as_ref().and_then(|b| span_of(&b.settings, "freeze.t_i"));
         let help = "shorten `method.freeze.t_i` or `method.freeze.t_f`";
-        problems.push(Problem::at(place, message).help(help));
+        problems.push(Problem::at(span, message).help(help));
     }
     if run.record_gradients && method.build().is_ok_and(|method| method.freezes()) {
         let message = "`record_gradients` needs matrices that never freeze: what does has no \
                        gradients from then on";
-        let place = span_of(&settings, "record_gradients");
-        problems.push(Problem::at(place, message).help("write `method=aflora-trainable`"));
+        let span = span_of(&settings, "record_gradients");
+        problems.push(Problem::at(span, message).help("write `method=aflora-trainable`"));
     }
     let settings = method_block.as_ref().map(|b| &b.settings[..]).unwrap_or_default();
     let spans = yielding(&method).into_iter().filter_map(|key| span_of(settings, key)).collect();
@@ -221,9 +223,9 @@ fn task_of(block: &ConfigBlock, problems: &mut Vec<Problem>) -> TaskSpec {
     let task = overlay(&defaults, &settings, &LAYERS, block.origin.as_ref(), problems);
     // What follows from another mistake is none.
     if problems.len() == before {
-        let place = |key: &str| span_of(&settings, key).or(block.origin.clone());
+        let span = |key: &str| span_of(&settings, key).or(block.origin.clone());
         let conflicts = task.conflicts().into_iter();
-        problems.extend(conflicts.map(|(key, message)| Problem::at(place(&key), message)));
+        problems.extend(conflicts.map(|(key, message)| Problem::at(span(&key), message)));
     }
     task
 }
@@ -275,7 +277,7 @@ fn method_of(block: &ConfigBlock, problems: &mut Vec<Problem>) -> Option<(String
     for setting in &mut settings {
         if setting.path == ["freeze"] && setting.value.is_string() {
             setting.path.push("mode".into());
-            setting.keys.push(setting.place.clone());
+            setting.keys.push(setting.span.clone());
         }
     }
     let last = |key: &str| settings.iter().rev().find(|s| s.path == [key]).cloned();
@@ -286,7 +288,7 @@ fn method_of(block: &ConfigBlock, problems: &mut Vec<Problem>) -> Option<(String
         block_name = setting.value.as_str().unwrap_or_default().to_string();
         if !is_name(&block_name) {
             let message = format!("`name` is {}, but must be {NAME}", setting.value);
-            problems.push(Problem::at(setting.place, message));
+            problems.push(Problem::at(setting.span, message));
         }
     }
     let Some(kind) = kind else {
@@ -299,7 +301,7 @@ fn method_of(block: &ConfigBlock, problems: &mut Vec<Problem>) -> Option<(String
     };
     let name = kind.value.as_str().unwrap_or_default();
     let Some(defaults) = MethodConfig::defaults(name) else {
-        let problem = Problem::at(kind.place.clone(), format!("there is no method `{name}`"));
+        let problem = Problem::at(kind.span.clone(), format!("there is no method `{name}`"));
         problems.push(problem.help(instead(name, MethodConfig::NAMES)));
         return None;
     };
@@ -322,7 +324,7 @@ fn check_layers(block: &ConfigBlock, problems: &mut Vec<Problem>) {
             let message = format!("`{}` is a group of keys", setting.name());
             let example = ["run: {epochs: 3}", "run_for: {minilm: {epochs: 3}}"][depth - 1];
             let help = format!("write for example `{example}`");
-            problems.push(Problem::at(setting.place.clone(), message).help(help));
+            problems.push(Problem::at(setting.span.clone(), message).help(help));
         }
     }
 }

@@ -5,8 +5,9 @@
 
 use super::choice::{DeviceChoice, Precision};
 use super::every::Every;
-use super::layers::{core_problem, Group};
+use super::layers::{core_problem, SettingsGroup};
 use super::schema::{self, MOST};
+use aflora_core::optim::LrSchedule;
 use aflora_core::TunerConfig;
 use aflora_models::tokenizer::SHORTEST;
 use schemars::JsonSchema;
@@ -131,7 +132,30 @@ impl Default for RunSettings {
     }
 }
 
-impl Group for RunSettings {
+impl RunSettings {
+    /// Settings that say something and have no say beside the others: the key, and why.
+    pub(super) fn conflicts(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut idle = |is_idle: bool, key: &str, why: &str| {
+            if is_idle {
+                problems.push((key.to_string(), format!("`{key}` has no say: {why}")));
+            }
+        };
+        let TunerConfig { lr_schedule: schedule, lr_power, min_lr_ratio, .. } = self.update;
+        let name = schedule.name();
+        let no_power = schedule != LrSchedule::Polynomial && lr_power != 1.0;
+        idle(
+            no_power,
+            "lr_power",
+            &format!("`lr_schedule` is {name}, and polynomial alone has it"),
+        );
+        let stays = schedule == LrSchedule::Constant && min_lr_ratio != 0.0;
+        idle(stays, "min_lr_ratio", "`lr_schedule` is constant, and never falls");
+        problems
+    }
+}
+
+impl SettingsGroup for RunSettings {
     fn problems(&self) -> Vec<(String, String)> {
         static KEYS: LazyLock<Vec<schema::Key>> = LazyLock::new(schema::of::<RunSettings>);
         let mut problems = schema::out_of_range(&KEYS, self);

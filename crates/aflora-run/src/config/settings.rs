@@ -1,7 +1,7 @@
 //! The settings of the task and of the model; as for [those of the run](super::run_settings), a
 //! field declares its key.
 
-use super::layers::{core_problem, Group};
+use super::layers::{core_problem, SettingsGroup};
 use super::schema;
 use crate::feed::Source;
 use crate::hub::{is_repo, is_revision};
@@ -23,7 +23,7 @@ pub(super) fn is_name(text: &str) -> bool {
     !text.trim().is_empty() && !text.starts_with('.') && !text.contains(odd)
 }
 
-impl Group for TaskSpec {
+impl SettingsGroup for TaskSpec {
     fn problems(&self) -> Vec<(String, String)> {
         static KEYS: LazyLock<Vec<schema::Key>> = LazyLock::new(schema::of::<TaskSpec>);
         let mut problems = TaskSpec::problems(self);
@@ -102,7 +102,7 @@ impl ModelConfig {
     }
 }
 
-impl Group for ModelConfig {
+impl SettingsGroup for ModelConfig {
     fn problems(&self) -> Vec<(String, String)> {
         let needed = [("model", &self.model), ("backbone", &self.backbone)];
         let missing = needed.iter().filter(|(_, value)| value.trim().is_empty());
@@ -133,7 +133,7 @@ impl Group for ModelConfig {
     }
 }
 
-impl Group for MethodConfig {
+impl SettingsGroup for MethodConfig {
     fn problems(&self) -> Vec<(String, String)> {
         self.build().err().map(core_problem).into_iter().collect()
     }

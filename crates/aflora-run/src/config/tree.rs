@@ -18,7 +18,7 @@ pub struct Setting {
     /// The value: anything but a mapping with keys in it.
     pub value: Value,
     /// Where the value stands.
-    pub place: SourceSpan,
+    pub span: SourceSpan,
 }
 
 impl Setting {
@@ -97,13 +97,13 @@ impl Reader<'_> {
     /// The settings of the source, all below `path`.
     fn read(mut self, path: &[PathKey]) -> Option<Vec<Setting>> {
         let end = SourceSpan::new(self.source, self.from..self.source.text.len());
-        let (node, place) = match yaml::parse(&self.source.text[self.from..]) {
+        let (node, span) = match yaml::parse(&self.source.text[self.from..]) {
             Ok(None) => (Node::Value(Value::Null), end),
             Ok(Some(root)) => (root.value, self.span(&root.referenced)),
             Err(error) => {
-                let place = error.location().map_or(end, |at| self.span(&at));
+                let span = error.location().map_or(end, |at| self.span(&at));
                 let message = format!("this cannot be read as YAML: {}", yaml::cause(&error));
-                let problem = Problem::at(place, message);
+                let problem = Problem::at(span, message);
                 self.problems.push(problem.help("nothing else in this text was checked"));
                 return None;
             }
@@ -112,10 +112,10 @@ impl Reader<'_> {
             Node::Map(entries) if path.is_empty() => self.entries(path, entries),
             Node::Value(Value::Null) if path.is_empty() => {}
             _ if path.is_empty() => {
-                let problem = Problem::at(place, "the file holds no settings");
+                let problem = Problem::at(span, "the file holds no settings");
                 self.problems.push(problem.help("write a line `key: value` for each"));
             }
-            node => self.setting(path.to_vec(), place, node),
+            node => self.setting(path.to_vec(), span, node),
         }
         Some(self.settings)
     }
@@ -143,28 +143,28 @@ impl Reader<'_> {
     fn entries(&mut self, path: &[PathKey], entries: Vec<KeyValue>) {
         let mut seen: HashMap<String, usize> = HashMap::new();
         for (key, node) in entries {
-            let (key_place, place) = (self.span(&key.referenced), self.span(&node.referenced));
+            let (key_span, span) = (self.span(&key.referenced), self.span(&node.referenced));
             let name = key.value;
-            let (line, _) = key_place.line_column();
+            let (line, _) = key_span.line_column();
             if let Some(first) = seen.insert(name.clone(), line) {
-                let problem = Problem::at(key_place, format!("`{name}` stands twice"));
+                let problem = Problem::at(key_span, format!("`{name}` stands twice"));
                 self.problems.push(problem.help(format!("it was set in line {first} already")));
                 continue;
             }
-            let path = path.iter().cloned().chain([(name, key_place)]).collect();
-            self.setting(path, place, node.value);
+            let path = path.iter().cloned().chain([(name, key_span)]).collect();
+            self.setting(path, span, node.value);
         }
     }
 
-    fn setting(&mut self, path: Vec<PathKey>, place: SourceSpan, node: Node) {
+    fn setting(&mut self, path: Vec<PathKey>, span: SourceSpan, node: Node) {
         match node {
             Node::Map(entries) if !entries.is_empty() => self.entries(&path, entries),
             node => match node.into_value() {
                 Ok(value) => {
                     let (path, keys) = path.into_iter().unzip();
-                    self.settings.push(Setting { path, keys, value, place });
+                    self.settings.push(Setting { path, keys, value, span });
                 }
-                Err(why) => self.problems.push(Problem::at(place, why)),
+                Err(why) => self.problems.push(Problem::at(span, why)),
             },
         }
     }

@@ -7,10 +7,10 @@ pub fn explain(
     key: &str,
     error: &str,
     is_list: bool,
-    place: impl Into<Option<SourceSpan>>,
+    span: impl Into<Option<SourceSpan>>,
 ) -> Problem {
-    let place = place.into();
-    let problem = |message: String| Problem::at(place.clone(), message);
+    let span = span.into();
+    let problem = |message: String| Problem::at(span.clone(), message);
     let mismatch = error.strip_prefix("invalid type: ").or(error.strip_prefix("invalid value: "));
     if let Some((found, expected)) = mismatch.and_then(|m| m.split_once(", expected ")) {
         let (found, expected) = (value(found), kind(expected));

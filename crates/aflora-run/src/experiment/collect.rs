@@ -1,7 +1,7 @@
 //! From cells' folders to results.
 
 use super::grid::{Plan, Planned};
-use super::runner::Failure;
+use super::runner::FailedCell;
 use crate::ui::words;
 use aflora_record::results::{Cell, Finding, Outcome, Results};
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Everything that the plan's cells found, where they lie in `runs`. `failures` are those that
 /// failed, by their names.
-pub fn collect(plan: &Plan, runs: &Path, failures: &BTreeMap<String, Failure>) -> Results {
+pub fn collect(plan: &Plan, runs: &Path, failures: &BTreeMap<String, FailedCell>) -> Results {
     let cell = |planned: &Planned| {
         let folder = runs.join(planned.folder());
         let outcome = match failures.get(&planned.name()) {

@@ -50,7 +50,7 @@ pub struct Definition {
     /// Seeds.
     pub seeds: Vec<u64>,
     /// Methods and their variants.
-    pub methods: Vec<Entry>,
+    pub methods: Vec<MethodEntry>,
     /// Settings of every run.
     #[serde(default)]
     pub set: Set,
@@ -70,7 +70,7 @@ pub struct Definition {
 /// A method, or a variant of one.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entry {
+pub struct MethodEntry {
     /// The block, by its name in configs/methods.
     pub method: String,
     /// Its name in results; by itself the block's.
@@ -120,13 +120,13 @@ impl Definition {
         let required = ["title", "models", "tasks", "seeds", "methods", "show"];
         let missing = required.map(|key| (key, fields.iter().any(|field| field.is(key))));
         let repeated = fields::repeated(&fields, &LISTS);
-        let methods: Vec<Entry> =
+        let methods: Vec<MethodEntry> =
             fields::items(&mut fields, "methods", &["method"], path, problems);
         let claims = fields::items(&mut fields, "claims", &["says", "order"], path, problems);
         let mut definition: Definition = fields::overlay(fields, &[], problems);
         let too_many = too_many(&methods);
         if too_many.is_none() {
-            definition.methods = methods.iter().flat_map(Entry::variants).collect();
+            definition.methods = methods.iter().flat_map(MethodEntry::variants).collect();
         }
         definition.claims = claims;
         // What was given and could not be read is told already.
@@ -162,7 +162,7 @@ impl Definition {
         let claimed = definition.claims.iter().flat_map(|claim| &claim.order);
         for name in claimed.chain(&definition.reference).filter(|_| whole) {
             if !names.contains(name.as_str()) {
-                let known: Vec<&str> = definition.methods.iter().map(Entry::name).collect();
+                let known: Vec<&str> = definition.methods.iter().map(MethodEntry::name).collect();
                 say(format!("`{name}` is none of its methods: {}", known.join(", ")));
             }
         }
@@ -195,22 +195,22 @@ impl Definition {
     }
 }
 
-impl Entry {
+impl MethodEntry {
     /// The name in results.
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.method)
     }
 
     /// One entry for each combination of the values to try; itself if there are none.
-    fn variants(&self) -> Vec<Entry> {
-        let mut variants = vec![Entry { sweep: BTreeMap::new(), ..self.clone() }];
+    fn variants(&self) -> Vec<MethodEntry> {
+        let mut variants = vec![MethodEntry { sweep: BTreeMap::new(), ..self.clone() }];
         for (key, values) in &self.sweep {
-            let with = |entry: &Entry, value: &Value| {
+            let with = |entry: &MethodEntry, value: &Value| {
                 let said = format!("{key}={}", said(value));
                 let mut set = entry.set.clone();
                 set.insert(key.clone(), value.clone());
                 let label = entry.label.as_deref().unwrap_or(entry.name());
-                Entry {
+                MethodEntry {
                     name: Some(format!("{} {said}", entry.name())),
                     label: Some(format!("{label}, {said}")),
                     set,
@@ -228,8 +228,8 @@ impl Entry {
 
 /// What to say of sweeps of more variants than anybody runs, before they are made: some lines can
 /// ask for more than any memory holds.
-fn too_many(methods: &[Entry]) -> Option<String> {
-    let variants = |entry: &Entry| {
+fn too_many(methods: &[MethodEntry]) -> Option<String> {
+    let variants = |entry: &MethodEntry| {
         let mut lengths = entry.sweep.values().map(|values| values.len().max(1));
         lengths.try_fold(1usize, usize::checked_mul)
     };
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn values_to_try_make_a_variant_for_each_combination() {
-        let entry: Entry = serde_saphyr::from_str(
+        let entry: MethodEntry = serde_saphyr::from_str(
             "{method: lora, label: LoRA, set: {epochs: 3}, sweep: {lr: [5e-4, 1e-2], method.rank: [4, 8]}}",
         )
         .unwrap();

@@ -15,7 +15,7 @@ pub struct Field {
     key: String,
     value: Value,
     /// Where the key and the value stand; unknown within a list.
-    places: Option<(SourceSpan, SourceSpan)>,
+    spans: Option<(SourceSpan, SourceSpan)>,
 }
 
 impl Field {
@@ -29,14 +29,14 @@ impl Field {
 pub fn of_file(path: &Path, problems: &mut Vec<Problem>) -> Vec<Field> {
     let mut fields: Vec<Field> = Vec::new();
     for setting in tree::read(path, problems).unwrap_or_default() {
-        let Setting { path, keys, value, place } = setting;
-        let (Some((key, below)), Some(key_place)) = (path.split_first(), keys.first()) else {
+        let Setting { path, keys, value, span } = setting;
+        let (Some((key, below)), Some(key_span)) = (path.split_first(), keys.first()) else {
             continue;
         };
         // Settings of one group stand one behind the other.
         if fields.last().is_none_or(|last| last.key != *key) {
-            let places = Some((key_place.clone(), place));
-            fields.push(Field { key: key.clone(), value: Value::Null, places });
+            let spans = Some((key_span.clone(), span));
+            fields.push(Field { key: key.clone(), value: Value::Null, spans });
         }
         if let Some(last) = fields.last_mut() {
             put(&mut last.value, below, value);
@@ -51,8 +51,8 @@ pub fn repeated(fields: &[Field], lists: &[&str]) -> Vec<Problem> {
     let say = |field: &Field| {
         let items = field.value.as_array()?.iter().map(said);
         let message = format!("`{}`: {} stands twice", field.key, twice(items)?);
-        let place = field.places.as_ref().map(|(_, value)| value.clone());
-        Some(Problem::at(place, message))
+        let span = field.spans.as_ref().map(|(_, value)| value.clone());
+        Some(Problem::at(span, message))
     };
     lists.filter_map(say).collect()
 }
@@ -93,10 +93,10 @@ pub fn items<T: Serialize + DeserializeOwned + Default>(
     problems: &mut Vec<Problem>,
 ) -> Vec<T> {
     let Some(at) = fields.iter().position(|field| field.key == key) else { return Vec::new() };
-    let Field { value, places, .. } = fields.remove(at);
+    let Field { value, spans, .. } = fields.remove(at);
     let Value::Array(items) = value else {
         let message = format!("`{key}` must be a list of groups of keys");
-        problems.push(Problem::at(places.map(|(key, _)| key), message));
+        problems.push(Problem::at(spans.map(|(key, _)| key), message));
         return Vec::new();
     };
     let mut read = Vec::new();
@@ -104,7 +104,7 @@ pub fn items<T: Serialize + DeserializeOwned + Default>(
         let mut found = Vec::new();
         match item {
             Value::Object(map) => {
-                let fields = map.into_iter().map(|(key, value)| Field { key, value, places: None });
+                let fields = map.into_iter().map(|(key, value)| Field { key, value, spans: None });
                 read.push(overlay(fields.collect(), required, &mut found));
             }
             _ => found.push(Problem::at(None, "it must be a group of keys")),
@@ -132,16 +132,16 @@ pub fn overlay<T: Serialize + DeserializeOwned + Default>(
             problems.push(Problem::at(None, format!("`{key}` is missing")));
         }
     }
-    for Field { key, value, places } in fields {
-        let (key_place, place) = places.unzip();
+    for Field { key, value, spans } in fields {
+        let (key_span, span) = spans.unzip();
         if !known.contains(&key.as_str()) {
-            let problem = Problem::at(key_place, format!("there is no key `{key}`"));
+            let problem = Problem::at(key_span, format!("there is no key `{key}`"));
             problems.push(problem.help(instead(&key, &known)));
             continue;
         }
         match alone::<T>(&laid, &key, value) {
             Ok(with) => laid = with,
-            Err((error, is_list)) => problems.push(explain(&key, &error, is_list, place)),
+            Err((error, is_list)) => problems.push(explain(&key, &error, is_list, span)),
         }
     }
     serde_json::from_value(laid).unwrap_or_default()

@@ -54,14 +54,14 @@ pub struct Tally {
     /// Finished now.
     pub finished: usize,
     /// Those that failed, by their names.
-    pub failures: BTreeMap<String, Failure>,
+    pub failures: BTreeMap<String, FailedCell>,
     /// Whether somebody asked to stop.
     pub interrupted: bool,
 }
 
 /// A cell that failed.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct FailedCell {
     /// Why.
     pub why: String,
     /// The file with all of its output.
@@ -135,7 +135,7 @@ impl Runner {
     }
 
     /// Takes down why a cell failed, in its own last words.
-    fn fail(&self, cell: &Planned, log_from: u64, code: Option<i32>) -> Failure {
+    fn fail(&self, cell: &Planned, log_from: u64, code: Option<i32>) -> FailedCell {
         let log = self.log(cell);
         let words = last_words(&output(&log, log_from).unwrap_or_default());
         let words = match words.is_empty() {
@@ -150,7 +150,7 @@ impl Runner {
         if let Err(error) = aflora_files::write(&path, why.as_bytes()) {
             tracing::warn!("{} cannot be written: {error}", path.display());
         }
-        Failure { why, log }
+        FailedCell { why, log }
     }
 }
 
@@ -307,7 +307,7 @@ fn holder(folder: &Path) -> Option<String> {
 /// What to say of the cells that failed, each with the file that has all of its output.
 pub fn failures(tally: &Tally) -> String {
     let each = tally.failures.iter();
-    each.map(|(name, Failure { why, log })| {
+    each.map(|(name, FailedCell { why, log })| {
         format!("{name}: {why}\n  all of it: {}", log.display())
     })
     .collect::<Vec<_>>()

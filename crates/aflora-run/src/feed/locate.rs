@@ -2,6 +2,7 @@
 //! the hub's cache, the hub.
 
 use super::draw::{self, Lot};
+use super::notes::tell_repeated;
 use super::read::{read, Part};
 use super::row::Row;
 use super::source::{candidates, DatasetSpec, Source, ITSELF, TRAIN};
@@ -9,6 +10,7 @@ use super::DataError;
 use crate::hub::{Hub, Repo};
 use crate::provenance::sha256;
 use aflora_record::provenance::DataFile;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// A task's examples.
@@ -140,6 +142,7 @@ fn assemble<T>(
     parse: impl Fn(&Row, &Source) -> Result<T, String>,
 ) -> Result<Dataset<T>, DataError> {
     let mut dataset = Dataset { train: Vec::new(), evals: Vec::new(), files: Vec::new() };
+    let mut training = HashSet::new();
     for (split, Found { source, paths }) in spec.splits().zip(found) {
         let mut parts = Vec::new();
         for path in &paths {
@@ -149,7 +152,12 @@ fn assemble<T>(
             draw(&mut parts, source.hold_out.percent);
         }
         let (mut rows, mut held_out) = (Vec::new(), Vec::new());
+        let mut fingerprints: [Vec<u64>; 2] = Default::default();
         for (path, part) in paths.into_iter().zip(parts) {
+            part.empty.tell(&path);
+            for (all, of_part) in fingerprints.iter_mut().zip(part.fingerprints) {
+                all.extend(of_part);
+            }
             let sha256 = sha256(&path).map_err(DataError::io(&path))?;
             let mut note = |split: &str, rows: usize| {
                 let (split, path, sha256) = (split.to_string(), path.clone(), sha256.clone());
@@ -163,6 +171,11 @@ fn assemble<T>(
             rows.extend(part.rows);
             held_out.extend(part.held_out);
         }
+        let [of_rows, of_held_out] = fingerprints;
+        match split {
+            TRAIN => training = of_rows.into_iter().collect(),
+            split => tell_repeated(split, &of_rows, &training),
+        }
         match split {
             TRAIN => dataset.train = rows,
             split => dataset.evals.push((split.to_string(), rows)),
@@ -171,6 +184,7 @@ fn assemble<T>(
             if held_out.is_empty() {
                 return Err(DataError::Empty { place: format!("{drawn}, held out of {TRAIN},") });
             }
+            tell_repeated(drawn, &of_held_out, &training);
             dataset.evals.push((drawn.clone(), held_out));
         }
     }
@@ -182,11 +196,16 @@ fn draw<T>(parts: &mut [Part<T>], percent: u64) {
     let lots: Vec<Lot> = parts.iter_mut().flat_map(|part| part.lots.drain(..)).collect();
     let mut out = draw::held_out(&lots, percent).into_iter();
     for part in parts {
-        for row in std::mem::take(&mut part.rows) {
-            match out.next() {
-                Some(true) => part.held_out.push(row),
-                _ => part.rows.push(row),
-            }
+        let [of_rows, of_held_out] = &mut part.fingerprints;
+        for (row, fingerprint) in
+            std::mem::take(&mut part.rows).into_iter().zip(std::mem::take(of_rows))
+        {
+            let (rows, fingerprints) = match out.next() {
+                Some(true) => (&mut part.held_out, &mut *of_held_out),
+                _ => (&mut part.rows, &mut *of_rows),
+            };
+            rows.push(row);
+            fingerprints.push(fingerprint);
         }
     }
 }

@@ -133,6 +133,11 @@ impl Source {
         files.peek().is_some() && files.all(|file| Path::new(file).is_absolute())
     }
 
+    /// The name of the column that is for `role`; the role's own where it has none.
+    pub fn column<'a>(&'a self, role: &'a str) -> &'a str {
+        self.columns.get(role).map_or(role, String::as_str)
+    }
+
     /// Every column that is read.
     pub(super) fn read_columns(&self) -> impl Iterator<Item = &String> {
         let drawn = self.unique.iter().chain(&self.hold_out.by).chain(&self.hold_out.within);

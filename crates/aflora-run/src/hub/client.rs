@@ -37,7 +37,7 @@ impl std::fmt::Debug for Token {
 
 /// Why a file did not come.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum FetchFailure {
     /// There is none. `commit`: the one that the hub itself said this of.
     Absent { commit: Option<String> },
     /// It may come another time, `after` the time that the server asks for.
@@ -48,10 +48,10 @@ pub(super) enum Failure {
     Disk { path: PathBuf, source: io::Error },
 }
 
-impl Failure {
+impl FetchFailure {
     /// The failure of a file of which a part is kept.
     pub(super) fn but_kept(mut self) -> Self {
-        if let Failure::Passing { reason, .. } | Failure::Final(reason) = &mut self {
+        if let FetchFailure::Passing { reason, .. } | FetchFailure::Final(reason) = &mut self {
             reason.push_str("; what came is kept, and the same command goes on there");
         }
         self
@@ -103,7 +103,7 @@ impl<'a> Client<'a> {
     }
 
     /// Asks for the bytes of `url` behind the first `from`, wherever it redirects to.
-    pub(super) fn ask(&self, url: &str, from: u64) -> Result<Answer, Failure> {
+    pub(super) fn ask(&self, url: &str, from: u64) -> Result<Answer, FetchFailure> {
         let mut promise = Promise::default();
         let mut at = url.to_string();
         for _ in 0..=REDIRECTS {
@@ -118,19 +118,19 @@ impl<'a> Client<'a> {
             }
             let location = response.headers().get("location").and_then(|to| to.to_str().ok());
             at = location.and_then(|to| redirected(&at, to)).ok_or_else(|| {
-                Failure::Final(format!("{} redirects to no safe address", host(&at)))
+                FetchFailure::Final(format!("{} redirects to no safe address", host(&at)))
             })?;
         }
-        Err(Failure::Final("it is redirected without an end".into()))
+        Err(FetchFailure::Final("it is redirected without an end".into()))
     }
 
     /// One question, one answer.
-    fn send(&self, at: &str, from: u64) -> Result<Response<Body>, Failure> {
+    fn send(&self, at: &str, from: u64) -> Result<Response<Body>, FetchFailure> {
         tracing::debug!("asking {}", host(at));
         let mut request = self.agent.get(at);
         if let Some(token) = self.token.filter(|_| self.endpoint.holds(at)) {
             let header = token.header().ok_or_else(|| {
-                Failure::Final("HF_TOKEN holds a character that no token has".into())
+                FetchFailure::Final("HF_TOKEN holds a character that no token has".into())
             })?;
             request = request.header("Authorization", header);
         }
@@ -141,7 +141,7 @@ impl<'a> Client<'a> {
     }
 
     /// Why there is no answer.
-    fn unreached(&self, at: &str, error: &ureq::Error) -> Failure {
+    fn unreached(&self, at: &str, error: &ureq::Error) -> FetchFailure {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         let by = match ureq::Proxy::try_from_env() {
             Some(proxy) if !at.parse().is_ok_and(|uri| proxy.is_no_proxy(&uri)) => {
@@ -172,14 +172,14 @@ impl<'a> Client<'a> {
                     BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
                 ) =>
             {
-                Failure::Passing { reason, after: None }
+                FetchFailure::Passing { reason, after: None }
             }
-            _ => Failure::Final(reason),
+            _ => FetchFailure::Final(reason),
         }
     }
 
     /// Whether an answer brings the file; `hub` if the hub itself gives it.
-    fn judge(&self, answer: Answer, hub: bool) -> Result<Answer, Failure> {
+    fn judge(&self, answer: Answer, hub: bool) -> Result<Answer, FetchFailure> {
         let Answer { response, promise, at } = answer;
         let status = response.status().as_u16();
         let text = |name: &str| {
@@ -198,28 +198,30 @@ impl<'a> Client<'a> {
                 _ => return Ok(Answer { response, promise, at }),
             };
             let reason = format!("{} answers not with the file but with {instead}", host(&at));
-            return Err(Failure::Final(reason));
+            return Err(FetchFailure::Final(reason));
         }
         let code = text("x-error-code").filter(|_| hub).unwrap_or_default();
         let after = asked_to_wait(status, response.headers());
         let words = self.words(response);
         let said = |meaning: &str| format!("{} answers {status}{words}{meaning}", host(&at));
         Err(match (status, code.as_str()) {
-            (404, "EntryNotFound") => Failure::Absent { commit: promise.commit },
+            (404, "EntryNotFound") => FetchFailure::Absent { commit: promise.commit },
             (_, "RevisionNotFound") => {
-                Failure::Final(said("; the repository has no such revision"))
+                FetchFailure::Final(said("; the repository has no such revision"))
             }
-            (_, "GatedRepo") => Failure::Final(said(
+            (_, "GatedRepo") => FetchFailure::Final(said(
                 "; it is gated: its page on the hub tells how to get access, and HF_TOKEN must be \
                  that of a user who has it",
             )),
-            (401, _) | (_, "RepoNotFound") => Failure::Final(said(
+            (401, _) | (_, "RepoNotFound") => FetchFailure::Final(said(
                 "; there is no such repository, or it is private and wants HF_TOKEN",
             )),
-            (403, _) => Failure::Final(said("; does the token in HF_TOKEN allow it?")),
-            (404, _) => Failure::Absent { commit: None },
-            (408 | 429 | 500 | 502 | 503 | 504, _) => Failure::Passing { reason: said(""), after },
-            _ => Failure::Final(said("")),
+            (403, _) => FetchFailure::Final(said("; does the token in HF_TOKEN allow it?")),
+            (404, _) => FetchFailure::Absent { commit: None },
+            (408 | 429 | 500 | 502 | 503 | 504, _) => {
+                FetchFailure::Passing { reason: said(""), after }
+            }
+            _ => FetchFailure::Final(said("")),
         })
     }
 

@@ -17,7 +17,7 @@ const MOST_OF_TOKEN: u64 = 64 << 10;
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the environment says of the hub.
-pub(super) struct Environment {
+pub(super) struct HubEnvironment {
     pub(super) cache: PathBuf,
     pub(super) endpoint: String,
     pub(super) token: Option<Token>,
@@ -26,7 +26,7 @@ pub(super) struct Environment {
     pub(super) limits: Limits,
 }
 
-impl Environment {
+impl HubEnvironment {
     /// What `get` says of each variable; an empty one is none.
     pub(super) fn read(get: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let raw = |name: &str| get(name).filter(|value| !value.is_empty());
@@ -62,7 +62,7 @@ impl Environment {
         if let Some(asked) = seconds("HF_HUB_DOWNLOAD_TIMEOUT") {
             (limits.answer, limits.stall) = (asked, asked);
         }
-        Environment {
+        HubEnvironment {
             cache: cache.unwrap_or_else(|| hf_home.join("hub")),
             endpoint: text("HF_ENDPOINT").unwrap_or_else(|| HUB.into()),
             token: token.filter(|_| wanted),
@@ -114,10 +114,10 @@ fn expand(value: &OsStr, home: &Path, get: &dyn Fn(&str) -> Option<OsString>) ->
 mod tests {
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Environment {
+    fn read(variables: &[(&str, &str)]) -> HubEnvironment {
         let owned: Vec<(String, OsString)> =
             variables.iter().map(|(name, value)| (name.to_string(), value.into())).collect();
-        Environment::read(&move |name| {
+        HubEnvironment::read(&move |name| {
             let found = owned.iter().find(|(known, _)| known == name);
             found.map(|(_, value)| value.clone()).or((name == "HOME").then(|| "/home/me".into()))
         })

@@ -2,7 +2,7 @@
 
 use super::address::{host, is_part};
 use super::cache::{is_commit, Cache, PartialDownload};
-use super::client::{body, Answer, Client, Failure};
+use super::client::{body, Answer, Client, FetchFailure};
 use super::download::{receive, Broken, Wanted};
 use super::limits::{most, room, Limits, Patience, MOST_UNTOLD};
 use super::promise::Promise;
@@ -27,7 +27,7 @@ impl Fetch<'_> {
     pub(super) fn run(
         &self,
         progress: &mut dyn FnMut(u64, Option<u64>),
-    ) -> Result<PathBuf, Failure> {
+    ) -> Result<PathBuf, FetchFailure> {
         let mut patience = Patience::new(self.limits);
         // Why the try before failed.
         let mut before = String::new();
@@ -37,25 +37,25 @@ impl Fetch<'_> {
                 progress(held, total);
             });
             let (reason, after) = match tried {
-                Err(Failure::Passing { reason, after }) => (reason, after),
-                Err(Failure::Absent { commit: Some(commit) }) => {
+                Err(FetchFailure::Passing { reason, after }) => (reason, after),
+                Err(FetchFailure::Absent { commit: Some(commit) }) => {
                     if is_commit(&commit) && (self.commit == commit || !is_commit(&self.commit)) {
                         self.cache.remember_absent(self.repo, &commit, self.name);
                         // As above: it only spares a question.
                         let _ = self.cache.remember_commit(self.repo, &commit);
                     }
-                    return Err(Failure::Absent { commit: Some(commit) });
+                    return Err(FetchFailure::Absent { commit: Some(commit) });
                 }
-                Err(Failure::Absent { commit: None }) => {
+                Err(FetchFailure::Absent { commit: None }) => {
                     tracing::warn!(
                         "{}: 404, but not in the hub's own words (X-Error-Code): taken as absent \
                          this time; is the answer a mirror's or a proxy's?",
                         self.name
                     );
-                    return Err(Failure::Absent { commit: None });
+                    return Err(FetchFailure::Absent { commit: None });
                 }
-                Err(Failure::Final(reason)) if !before.is_empty() => {
-                    return Err(Failure::Final(format!("{reason}; before that: {before}")));
+                Err(FetchFailure::Final(reason)) if !before.is_empty() => {
+                    return Err(FetchFailure::Final(format!("{reason}; before that: {before}")));
                 }
                 done => return done,
             };
@@ -63,7 +63,7 @@ impl Fetch<'_> {
                 let asks = after.map_or(String::new(), |after| {
                     format!("; it asks to wait for {} s", after.as_secs())
                 });
-                return Err(Failure::Final(format!("{reason}{asks}")));
+                return Err(FetchFailure::Final(format!("{reason}{asks}")));
             };
             let seconds = wait.as_secs_f64();
             tracing::warn!("{}: {reason}; trying again in {seconds} s", self.name);
@@ -74,9 +74,12 @@ impl Fetch<'_> {
 
     /// Asks for a file, and puts what comes into the cache; `progress` gets the bytes that are there
     /// whenever they change.
-    fn try_once(&self, progress: &mut dyn FnMut(u64, Option<u64>)) -> Result<PathBuf, Failure> {
+    fn try_once(
+        &self,
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<PathBuf, FetchFailure> {
         let answer = self.client.ask(&self.url, 0)?;
-        let refused = |reason: String| Err(Failure::Final(reason));
+        let refused = |reason: String| Err(FetchFailure::Final(reason));
         let promise = &answer.promise;
         if answer.response.status() != 200 {
             return refused(format!("{} sends a part that nobody asked for", host(&answer.at)));
@@ -119,7 +122,7 @@ impl Fetch<'_> {
         self.cache
             .link(self.repo, &commit, self.name, &name)
             .and_then(|()| self.cache.remember_commit(self.repo, &commit))
-            .map_err(|source| Failure::Disk { path: target.clone(), source })?;
+            .map_err(|source| FetchFailure::Disk { path: target.clone(), source })?;
         Ok(target)
     }
 
@@ -131,8 +134,8 @@ impl Fetch<'_> {
         size: Option<u64>,
         most: u64,
         progress: &mut dyn FnMut(u64, Option<u64>),
-    ) -> Result<(), Failure> {
-        let disk = |source| Failure::Disk { path: blob.to_path_buf(), source };
+    ) -> Result<(), FetchFailure> {
+        let disk = |source| FetchFailure::Disk { path: blob.to_path_buf(), source };
         let mut part = PartialDownload::open(blob).map_err(disk)?;
         if blob.is_file() {
             // Another process was at it.
@@ -152,7 +155,7 @@ impl Fetch<'_> {
         };
         if let Err(reason) = promise.check(&mut part.file).map_err(disk)? {
             part.remove();
-            return Err(Failure::Final(format!(
+            return Err(FetchFailure::Final(format!(
                 "{reason}; it was removed, and the same command gets it anew"
             )));
         }
@@ -167,9 +170,9 @@ impl Fetch<'_> {
         size: Option<u64>,
         most: u64,
         progress: &mut dyn FnMut(u64, Option<u64>),
-    ) -> Result<Promise, Failure> {
+    ) -> Result<Promise, FetchFailure> {
         let path = part.path().to_path_buf();
-        let disk = |source| Failure::Disk { path: path.clone(), source };
+        let disk = |source| FetchFailure::Disk { path: path.clone(), source };
         let Answer { mut response, promise, at } = answer;
         let mut have = part.len().map_err(disk)?;
         if size.is_none_or(|size| have > size) {
@@ -180,7 +183,7 @@ impl Fetch<'_> {
         progress(have, size);
         let (lacking, room) = (size.unwrap_or(0) - have, room(path.parent().unwrap_or(&path)));
         if lacking > room {
-            return Err(Failure::Final(format!(
+            return Err(FetchFailure::Final(format!(
                 "it needs {lacking} bytes more, but the disk of {} has room for {room}",
                 path.display()
             )));
@@ -190,7 +193,7 @@ impl Fetch<'_> {
         }
         if have > 0 {
             let rest = match self.client.ask(&at, have) {
-                Err(Failure::Final(_)) => self.client.ask(&at, 0),
+                Err(FetchFailure::Final(_)) => self.client.ask(&at, 0),
                 rest => rest,
             };
             response = rest?.response;
@@ -202,8 +205,8 @@ impl Fetch<'_> {
         let wanted = Wanted { have, total: size, most, limits: self.limits };
         match receive(body(response), &mut part.file, &wanted, progress) {
             Ok(_) => Ok(promise),
-            Err(Broken::Ended(reason)) => Err(Failure::Passing { reason, after: None }),
-            Err(Broken::Refused(reason)) => Err(Failure::Final(reason)),
+            Err(Broken::Ended(reason)) => Err(FetchFailure::Passing { reason, after: None }),
+            Err(Broken::Refused(reason)) => Err(FetchFailure::Final(reason)),
             Err(Broken::Disk(source)) => Err(disk(source)),
         }
     }

@@ -41,8 +41,8 @@ pub use repo::{HubError, Repo};
 
 use address::{is_part, Endpoint};
 use cache::Cache;
-use client::{Client, Failure, Token};
-use environment::Environment;
+use client::{Client, FetchFailure, Token};
+use environment::HubEnvironment;
 use fetch::Fetch;
 use std::path::{Path, PathBuf};
 
@@ -61,7 +61,7 @@ pub struct Hub {
 impl Hub {
     /// The hub as the environment describes it.
     pub fn from_env() -> Self {
-        let found = Environment::read(&|name| std::env::var_os(name));
+        let found = HubEnvironment::read(&|name| std::env::var_os(name));
         Hub {
             cache: Cache { root: found.cache },
             endpoint: Endpoint::parse(&found.endpoint),
@@ -154,11 +154,11 @@ impl Hub {
             name: file,
         };
         fetch.run(progress).map_err(|failure| match failure {
-            Failure::Absent { .. } => HubError::Absent { url },
-            Failure::Passing { reason, .. } | Failure::Final(reason) => {
+            FetchFailure::Absent { .. } => HubError::Absent { url },
+            FetchFailure::Passing { reason, .. } | FetchFailure::Final(reason) => {
                 HubError::Fetch { url, reason }
             }
-            Failure::Disk { path, source } => HubError::Io { path, source },
+            FetchFailure::Disk { path, source } => HubError::Io { path, source },
         })
     }
 

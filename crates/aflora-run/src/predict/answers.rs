@@ -1,7 +1,7 @@
 //! What is added to a row, under names that the row has not.
 
 use crate::feed::row::Row;
-use crate::task::{Kind, TaskSpec};
+use crate::task::TaskSpec;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -19,11 +19,7 @@ pub struct Names {
 impl Names {
     /// The first that stand free in `row`, the file's first.
     pub fn beside(task: &TaskSpec, row: &Row) -> Names {
-        let (short, long): (&[&str], &[&str]) = match task.kind {
-            Kind::Score => (&["score"], &["predicted_score"]),
-            Kind::Classify => (&["label", "scores"], &["predicted_label", "predicted_scores"]),
-            Kind::Write => (&["prediction"], &["predicted_text"]),
-        };
+        let [short, long] = task.rules().names();
         let mut names = Names { short, long, file: 0 };
         names.file = names.free(row);
         names

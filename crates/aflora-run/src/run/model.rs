@@ -1,13 +1,13 @@
-//! The model of a configuration: built, loaded, and what makes tokens of its texts.
+//! The model of a configuration: built, loaded, and what works for its task with it.
 
 use super::model_files::ModelFiles;
-use super::objective::texts::TextPairs;
 use crate::config::{Precision, Resolved, WeightsFrom};
+use crate::kinds::{ModelContext, Processor};
 use crate::{precision, usage};
 use aflora_core::Method;
 use aflora_models::weights::{self, LoadReport};
 use aflora_models::{Backbone, Options};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::{Device, Kind};
 
 /// The model of a configuration, its weights neither loaded nor initialised.
@@ -114,17 +114,17 @@ pub fn base_kind(
     }
 }
 
-/// What makes tokens of a text task's examples.
+/// What works for the task of a configuration with `backbone`, its model, which may have shapes
+/// alone.
 ///
 /// # Errors
-/// The model does not write, or its tokenizer is missing or damaged.
-pub fn texts(
+/// Those of [`TaskKind::processor`](crate::kinds::TaskKind::processor).
+pub fn processor(
     resolved: &Resolved,
     files: &ModelFiles,
     backbone: &dyn Backbone,
-) -> Result<TextPairs> {
-    let generator = backbone.text_generator().context("the model does not write")?;
-    let (task, tokens) = (&resolved.task, generator.tokens());
-    let (length, positions) = (resolved.run.max_length, backbone.about().max_positions);
-    TextPairs::new(&files.folder, task, tokens, length, positions)
+    device: Device,
+) -> Result<Box<dyn Processor>> {
+    let (task, folder, max_length) = (&resolved.task, &files.folder, resolved.run.max_length);
+    task.rules().processor(&ModelContext { task, folder, backbone, max_length, device })
 }

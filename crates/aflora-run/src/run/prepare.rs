@@ -1,25 +1,21 @@
 //! Everything that a run needs, looked up and loaded before anything is written.
 
-use super::batches::EncodedSet;
 use super::fits;
-use super::model::{base_kind, load_model, texts};
-use super::model_files::{self, byte_progress, locator, ModelFiles};
-use super::objective::labeller::Labeller;
-use super::objective::labels::Labels;
-use super::objective::write::Write;
+use super::model::{base_kind, load_model, processor};
+use super::model_files::{self, byte_progress, locator};
 use super::objective::Objective;
-use super::passes::Passes;
 use super::rows;
 use crate::config::{Resolved, RunSettings};
 use crate::feed::{Dataset, Locator};
+use crate::kinds::Splits;
 use crate::provenance::sha256;
-use crate::task::{Example, Kind as TaskKind, TaskSpec};
+use crate::task::{Example, TaskSpec};
 use crate::ui::Progress;
 use crate::{device, precision, threads};
 use aflora_core::{Method, Tuner};
 use aflora_models::adapter_folder::BaseModel;
 use aflora_models::weights::LoadReport;
-use aflora_models::{AdaptedModel, Backbone, TextEncoder};
+use aflora_models::AdaptedModel;
 use aflora_record::provenance::DataFile;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
@@ -93,10 +89,11 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     tch::manual_seed(config.seed as i64);
     let base = base_kind(resolved, method.as_ref(), device, || Ok(work))?;
     let (backbone, loaded) = load_model(resolved, &files, device, base, true)?;
-    let data = dataset.files.clone();
-    let (objective, vocab_size) =
-        encode(dataset, resolved, &files, backbone.as_ref(), device, progress)?;
-    fits::vocabulary(&files, vocab_size, backbone.as_ref())?;
+    let processor = processor(resolved, &files, backbone.as_ref(), device)?;
+    fits::vocabulary(&files, processor.vocab_size(), backbone.as_ref())?;
+    let Dataset { train, evals, files: data } = dataset;
+    let (batch_size, cache) = (config.eval_batch_size, config.token_cache.as_deref());
+    let objective = processor.objective(Splits { train, evals }, batch_size, cache, progress)?;
     let targets = resolved.model.targets();
     let modules = &resolved.model.train_modules;
     let model = AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base, config.seed)?;
@@ -135,43 +132,4 @@ pub(crate) fn load_examples(
     rows::choose(&mut dataset.train, &mut dataset.evals, config);
     task.check_training(&dataset.train, "the rows that `limit` and `holdout` leave")?;
     Ok(dataset)
-}
-
-/// The examples as tokens of the model's tokenizer, whose size is given too.
-fn encode(
-    dataset: Dataset<Example>,
-    resolved: &Resolved,
-    files: &ModelFiles,
-    backbone: &dyn Backbone,
-    device: Device,
-    progress: &mut dyn Progress,
-) -> Result<(Box<dyn Objective>, i64)> {
-    let RunSettings { max_length, eval_batch_size, .. } = resolved.run;
-    let cache = resolved.run.token_cache.as_deref();
-    let Dataset { train, mut evals, .. } = dataset;
-    if resolved.task.kind == TaskKind::Write {
-        let texts = texts(resolved, files, backbone)?;
-        let vocab_size = texts.vocab_size();
-        // One came, so one is there.
-        let eval = evals.swap_remove(0);
-        let objective = Write::new(texts, &train, eval, eval_batch_size, device, cache, progress)?;
-        return Ok((Box::new(objective), vocab_size));
-    }
-    let encoder = TextEncoder::from_folder(&files.folder, max_length)?;
-    let mut encode = |rows: &[Example]| {
-        let texts: Vec<(&str, Option<&str>)> =
-            rows.iter().map(|row| (row.text_a.as_str(), row.text_b.as_deref())).collect();
-        let right = rows.iter().map(|row| row.right.clone()).collect();
-        EncodedSet::new(&encoder, &texts, right, cache, progress)
-    };
-    let train = encode(&train)?;
-    let evals = evals.into_iter().map(|(name, rows)| Ok((name, encode(&rows)?)));
-    let (task, pad_id) = (resolved.task.clone(), encoder.pad_id());
-    let objective = Labels {
-        labeller: Labeller { task, pad_id, max_length, device },
-        train,
-        evals: evals.collect::<Result<_>>()?,
-        passes: Passes::new(eval_batch_size),
-    };
-    Ok((Box::new(objective), encoder.vocab_size()))
 }

@@ -307,13 +307,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    type Row = (Vec<i64>, Vec<i64>, u8);
+    type TableRow = (Vec<i64>, Vec<i64>, u8);
 
-    fn fill(rows: &[Row]) -> impl FnMut(&mut TableWriter) -> Result<()> + '_ {
+    fn fill(rows: &[TableRow]) -> impl FnMut(&mut TableWriter) -> Result<()> + '_ {
         |writer| Ok(rows.iter().try_for_each(|(a, b, flags)| writer.push(&[a, b], *flags))?)
     }
 
-    fn read(tokens: &Tokens) -> Vec<Row> {
+    fn read(tokens: &Tokens) -> Vec<TableRow> {
         let column = |row, column| tokens.get(row, column).collect();
         let flags = |row| [1u8, 2, 4].into_iter().filter(|&flag| tokens.has(row, flag)).sum();
         (0..tokens.rows()).map(|row| (column(row, 0), column(row, 1), flags(row))).collect()

@@ -1,11 +1,10 @@
 //! What can be wrong with a task's file.
 
-use super::spec::Label;
 use super::{Kind, TaskSpec, INPUT};
 use crate::feed::TRAIN;
 use crate::hub::{is_repo, is_revision};
+use crate::kinds;
 use crate::metrics::{Metric, Sort};
-use std::cmp::Ordering;
 use std::fmt::Display;
 
 /// Keys with dots, and what is wrong with their values.
@@ -41,7 +40,7 @@ impl TaskSpec {
     pub fn conflicts(&self) -> Problems {
         let mut problems = Vec::new();
         for key in self.idle_keys() {
-            let (task, asks) = (&self.task, self.kind.asks_for());
+            let (task, asks) = (&self.task, self.rules().asks_for());
             let words = format!("`{key}` has no say in the task `{task}`, which {asks}");
             problems.push((key.into(), words));
         }
@@ -52,63 +51,35 @@ impl TaskSpec {
 
     /// The keys that say something other than the default, and mean nothing to this kind.
     fn idle_keys(&self) -> Vec<&'static str> {
-        const WRITING: [&str; 5] =
-            ["prompt", "train_on_inputs", "max_target_length", "label_smoothing", "generation"];
-        let idle: &[&[&str]] = match self.kind {
-            Kind::Classify => &[&["range"], &WRITING],
-            Kind::Score => &[&["labels", "label_names"], &WRITING],
-            Kind::Write => &[&["labels", "label_names", "range"]],
-        };
+        let own = self.rules().keys();
+        let every = Kind::ALL.iter().flat_map(|&kind| kinds::of(kind).keys());
+        let mut idle: Vec<&str> = every.copied().filter(|key| !own.contains(key)).collect();
+        idle.sort_unstable();
+        idle.dedup();
         let as_value = |spec: &TaskSpec| serde_json::to_value(spec).unwrap_or_default();
         let (own, plain) = (as_value(self), as_value(&TaskSpec::default()));
-        idle.iter().copied().flatten().copied().filter(|key| own[*key] != plain[*key]).collect()
+        idle.retain(|key| own[*key] != plain[*key]);
+        idle
     }
 
     fn check_answers(&self, problems: &mut Problems) {
         let mut tell = |key: &str, words: String| problems.push((key.to_string(), words));
-        if self.kind == Kind::Classify {
-            if self.labels.len() < 2 {
-                let n = self.labels.len();
-                tell("labels", format!("`labels` has {n} classes, but must have at least two"));
-            }
-            let names = self.class_names();
-            let twice = |names: &[&str]| {
-                names
-                    .iter()
-                    .enumerate()
-                    .find(|(i, name)| names[..*i].contains(name))
-                    .map(|(_, n)| n.to_string())
-            };
-            let own: Vec<&str> = self.labels.iter().map(Label::as_str).collect();
-            for (key, names) in [("labels", &own), ("label_names", &names)] {
-                if let Some(name) = twice(names) {
-                    tell(key, format!("`{key}` has `{name}` twice"));
-                }
-            }
-            if names.len() != own.len() {
-                let (n, all) = (names.len(), own.len());
-                tell("label_names", format!("`label_names` has {n} names for {all} labels"));
-            }
-        }
-        if let Some([low, high]) =
-            self.range.filter(|[low, high]| low.partial_cmp(high) != Some(Ordering::Less))
-        {
-            tell("range", format!("`range` is {low} to {high}, but must rise"));
-        }
+        let kind = self.rules();
+        kind.check(self, &mut tell);
         if self.metrics.is_empty() {
             let known = Metric::names().iter().filter_map(|name| Metric::named(name));
-            let known = known.filter(|metric| metric.judges() == self.kind.answers());
+            let known = known.filter(|metric| metric.judges() == kind.answers());
             let known: Vec<&str> = known.map(Metric::name).collect();
             let known = known.join(", ");
             tell("metrics", format!("`metrics` is empty, but must have at least one of: {known}"));
         }
-        for metric in self.metrics.iter().filter(|metric| metric.judges() != self.kind.answers()) {
+        for metric in self.metrics.iter().filter(|metric| metric.judges() != kind.answers()) {
             let judged = match metric.judges() {
                 Sort::Class => "classes",
                 Sort::Score => "scores",
                 Sort::Text => "texts",
             };
-            let (name, asks) = (metric.name(), self.kind.asks_for());
+            let (name, asks) = (metric.name(), kind.asks_for());
             tell("metrics", format!("`{name}` judges {judged}, but the task {asks}"));
         }
     }
@@ -137,8 +108,8 @@ impl TaskSpec {
                 tell(format!("sources.{name}.{key}"), words);
             };
             let is_list = |roles: &&[&str]| roles.iter().all(|r| source.columns.contains_key(*r));
-            let texts = self.kind.texts();
-            let right = self.kind.right();
+            let texts = self.rules().inputs();
+            let right = self.rules().target();
             let used = texts.iter().copied().find(is_list);
             let known =
                 |role: &String| role == right || used.is_some_and(|u| u.contains(&role.as_str()));

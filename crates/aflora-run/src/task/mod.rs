@@ -2,16 +2,19 @@
 //!
 //! * [`spec`]: all that a file of `configs/tasks` says
 //! * `check`: what can be wrong with one
-//! * [`Kind`]: the kinds of tasks
-//! * [`example`]: examples, made of the rows of files; [`Examples`]: a batch of them
+//! * [`Kind`]: the names of the kinds of tasks, which [`kinds`](crate::kinds) holds
+//! * [`example`]: examples, made of the rows of files (`load`); [`Examples`]: a batch of them
+//! * `inputs`: which columns to predict for hold its texts
 
 mod check;
 pub mod example;
 mod examples;
+mod inputs;
 mod kind;
+mod load;
 pub mod spec;
 
-pub use example::Example;
+pub use example::{pair, Example};
 pub use examples::Examples;
 pub use kind::Kind;
-pub use spec::{TaskSpec, INPUT};
+pub use spec::{Label, TaskSpec, INPUT};

@@ -4,7 +4,6 @@ use super::Kind;
 use crate::feed::DatasetSpec;
 use crate::metrics::Metric;
 use aflora_models::generate::GenerationSettings;
-use aflora_models::Head;
 use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
@@ -149,17 +148,8 @@ impl TaskSpec {
         self.title.as_deref().unwrap_or(&self.task)
     }
 
-    /// What a model for it answers with.
-    pub fn head(&self) -> Head {
-        match self.kind {
-            Kind::Classify => Head::Classes(self.labels.len() as i64),
-            Kind::Score => Head::Score,
-            Kind::Write => Head::Language,
-        }
-    }
-
     /// A class as the task's own files have it.
-    pub(super) fn label(&self, class: i64) -> &str {
+    pub(crate) fn label(&self, class: i64) -> &str {
         let label = usize::try_from(class).ok().and_then(|class| self.labels.get(class));
         label.map_or("", Label::as_str)
     }
@@ -198,31 +188,5 @@ impl TaskSpec {
         let names: Vec<[&str; 2]> =
             own.zip(self.class_names()).map(|(own, name)| [own, name]).collect();
         take(&names.iter().map(|names| &names[..]).collect::<Vec<_>>())
-    }
-
-    /// The names that a row's text may have, best first, for each of the task's texts: the columns
-    /// of its sources, for those it was trained on; then what the columns are for.
-    pub fn input_names(&self) -> Vec<Vec<&str>> {
-        let columns = |role: &str| -> Vec<&str> {
-            let sources = self.dataset.sources.iter();
-            sources.filter_map(|(_, source)| source.columns.get(role)).map(String::as_str).collect()
-        };
-        let is_used = |roles: &&[&str]| roles.iter().all(|role| !columns(role).is_empty());
-        let roles = self.kind.texts().iter().copied().find(is_used).unwrap_or(&["text"]);
-        let names = |(i, role): (usize, &&'static str)| {
-            let further = match (i, *role) {
-                (0, "text") => Some("text_a"),
-                (0, _) => Some("text"),
-                _ => None,
-            };
-            let mut names: Vec<&str> = Vec::new();
-            for name in columns(role).into_iter().chain([*role]).chain(further) {
-                if !names.contains(&name) {
-                    names.push(name);
-                }
-            }
-            names
-        };
-        roles.iter().enumerate().map(names).collect()
     }
 }

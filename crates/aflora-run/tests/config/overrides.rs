@@ -58,6 +58,23 @@ fn a_block_can_be_written_out_on_the_command_line() {
 }
 
 #[test]
+fn settings_of_one_schedule_go_with_it_and_no_other() {
+    let run = good(&["lr_power=2", "min_lr_ratio=0.1", "lr_schedule=polynomial"]);
+    assert_eq!((run.run.update.lr_power, run.run.update.min_lr_ratio), (2.0, 0.1));
+    let told = bad(&["min_lr_ratio=0.1", "lr_schedule=constant"]).to_string();
+    assert!(told.contains("`min_lr_ratio` has no say: `lr_schedule` is constant"), "{told}");
+}
+
+#[test]
+fn a_rule_or_score_that_adaptive_rank_would_pass_over_is_refused() {
+    for typed in ["method.freeze.rule=matrix_rank", "method.freeze.score=relative_gradient"] {
+        let told = bad(&["method=aflora-rank", typed]).to_string();
+        assert!(told.contains("must be left out: components freeze by rank of |g|"), "{told}");
+    }
+    good(&["method=aflora-rank", "method.freeze.rule=element_quantile"]);
+}
+
+#[test]
 fn mistakes_are_told_with_what_would_be_right() {
     for (typed, parts) in [
         ("epoch=3", ["there is no key `epoch`", "did you mean `epochs`?"]),
@@ -68,6 +85,9 @@ fn mistakes_are_told_with_what_would_be_right() {
         ("epochs=three", ["the text \"three\"", "a whole number"]),
         ("lr=.inf", ["infinite", "command line:1:4"]),
         ("warmup=0.06", ["`0.06` is no span", "`70%`"]),
+        ("lr_schedule=cosin", ["`lr_schedule` cannot be `cosin`", "did you mean `cosine`?"]),
+        ("lr_power=2", ["`lr_power` has no say", "`lr_schedule` is linear"]),
+        ("min_lr_ratio=1", ["`min_lr_ratio` is 1", "below 1"]),
         ("device=gpu", ["`device`: `gpu` is no device", "`cuda:N`"]),
         ("task=mrcp", ["there is no task `mrcp`", "did you mean `mrpc`?"]),
         ("task=[mrpc]", ["`task` must be the name", "command line:1:6"]),

@@ -24,7 +24,7 @@ use super::tensor::{AdapterTensor, TensorSpec};
 use super::traits::{Adapter, LowRank, Method, MethodSettings};
 use crate::error::check;
 use crate::flops::Products;
-use crate::freeze::FreezeConfig;
+use crate::freeze::{FreezeConfig, Rule, Score};
 use crate::hook::Hook;
 use crate::optim::Parameter;
 use crate::span::RunLength;
@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
-/// AFLoRA's settings and a target. `freeze.rule` has no say here.
+/// AFLoRA's settings and a target. `freeze.rule` and `freeze.score` have no say here, and are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -50,8 +50,8 @@ pub struct AfloraRankConfig {
     pub dropout: f64,
     /// Whose projection matrices train at the start; the others stay as they were drawn.
     pub pm_trainable: PmTrainable,
-    /// How components freeze and leave; its rule and score have no say: components freeze by rank
-    /// of |g|, and leave by |d·g|.
+    /// How components freeze and leave: they freeze by rank of |g|, and leave by |d·g|, so that
+    /// neither its rule nor its score is to be set.
     pub freeze: FreezeConfig,
 }
 
@@ -99,6 +99,10 @@ impl AfloraRank {
         let target = config.target_rank;
         let fits = (1..=rank).contains(&target);
         check("target_rank", target, fits, "at least 1 and at most `rank`")?;
+        let FreezeConfig { rule, score, .. } = &config.freeze;
+        let unset = "left out: components freeze by rank of |g|, and leave by |d·g|";
+        check("freeze.rule", rule.name(), *rule == Rule::default(), unset)?;
+        check("freeze.score", score.name(), *score == Score::default(), unset)?;
         Ok(AfloraRank { aflora, config })
     }
 }

@@ -7,8 +7,8 @@ use crate::heads::language::LanguageHead;
 use crate::heads::states::{last, states_at};
 use crate::nn::activation::Activation;
 use crate::nn::scope::Scope;
+use aflora_core::nn;
 use tch::{Kind, Tensor};
-use tch_facade::nn;
 
 /// The next token's logits, with a bias.
 #[derive(Debug)]

@@ -7,9 +7,9 @@ use crate::nn::attention::{split_heads, Attention, ForwardContext, KeyValues};
 use crate::nn::linear::dropout;
 use crate::nn::norm::AddNorm;
 use crate::nn::scope::Scope;
+use aflora_core::nn::{self, Module};
 use aflora_core::Block;
 use tch::Tensor;
-use tch_facade::nn::{self, Module};
 
 /// Every LayerNorm's epsilon.
 pub(super) const EPS: f64 = 1e-5;

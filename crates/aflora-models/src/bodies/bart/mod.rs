@@ -22,8 +22,7 @@ use crate::{Error, Result};
 use aflora_core::Checkpoints;
 use config::BartConfig;
 use head::{EndOfText, NextToken};
-use network::{of_source, of_target, Network};
-use std::path::Path;
+use network::{of_source, of_target, BartBody};
 use tch::Tensor;
 
 /// Keys that transformers reads as others.
@@ -40,7 +39,7 @@ const TIED: [&[Tied]; 2] =
     [&[("model.shared.weight", WORDS)], &[("model.shared.weight", WORDS.split_at(2).0)]];
 
 /// BART from its `config.json`. Weights are zero until loaded or initialised.
-pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     if options.checkpointing {
         return Err(Error::Unbuilt(
             "gradient checkpointing is not built for `bart`, whose blocks are no chain: its \
@@ -48,28 +47,30 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
                 .into(),
         ));
     }
-    let file = ConfigFile::read(path, "bart", &["bart"])?.rename(ALIASES);
+    let file = file.rename(ALIASES);
     let config = BartConfig::read(&file)?;
-    let tokens = SpecialTokens::read(path, file.keys(), config.vocab_size, true)?;
+    let tokens = SpecialTokens::read(file.path(), file.keys(), config.vocab_size, true)?;
     let Some(start) = tokens.decoder_start else {
         return Err(file.problem("`decoder_start_token_id` is missing".into()));
     };
-    let end = match head {
+    let labels = match head {
+        Head::Classes(labels) | Head::Scores(labels) => {
+            Some((labels, file.integer("eos_token_id", 2)?))
+        }
         Head::Language => None,
-        _ => Some(file.integer("eos_token_id", 2)?),
     };
     let mut vs = options.var_store();
     let ((network, output_head), linears) = scope::build(&mut vs, |root| {
-        let network = Network::new(&root, &config);
-        let output_head = match (head.labels(), end) {
-            (Some(labels), Some(end)) => {
+        let network = BartBody::new(&root, &config);
+        let output_head = match labels {
+            Some((labels, end)) => {
                 OutputHead::Labels(EndOfText::new(&root, &config, labels, [start, end]))
             }
-            _ => OutputHead::Text(NextToken::new(&root, network.shared())),
+            None => OutputHead::Text(NextToken::new(&root, network.shared())),
         };
         (network, output_head)
     });
-    let labels = head != Head::Language;
+    let labels = labels.is_some();
     let modules: &[_] = if labels { &["classification_head"] } else { &[] };
     let about = About {
         head,
@@ -90,7 +91,7 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
 #[derive(Debug)]
 struct Bart {
     frame: Frame,
-    network: Network,
+    network: BartBody,
     output_head: OutputHead,
     tokens: SpecialTokens,
 }

@@ -6,14 +6,14 @@ use crate::nn::attention::{ForwardContext, Seen};
 use crate::nn::linear::dropout;
 use crate::nn::scope::Scope;
 use crate::nn::words::WordEmbeddings;
+use aflora_core::nn::{self, Module};
 use tch::{Kind, Tensor};
-use tch_facade::nn::{self, Module};
 
 /// Positions are numbered from here: the first rows of the table stand for nothing.
 const FIRST_POSITION: i64 = 2;
 
 #[derive(Debug)]
-pub(super) struct Network {
+pub(super) struct BartBody {
     shared: nn::Embedding,
     encoder_input: Input,
     encoder: Vec<EncoderLayer>,
@@ -56,7 +56,7 @@ impl Input {
     }
 }
 
-impl Network {
+impl BartBody {
     pub fn new(root: &Scope, config: &BartConfig) -> Self {
         let model = root / "model";
         let (encoder, decoder) = (&model / "encoder", &model / "decoder");
@@ -64,7 +64,7 @@ impl Network {
         let encoder_layer = |i: i64| EncoderLayer::new(&lower / i, config.encoder, config);
         let decoder_layer = |i: i64| DecoderLayer::new(&upper / i, config.decoder, config);
         let shared = model.embedding("shared", config.vocab_size, config.hidden);
-        Network {
+        BartBody {
             encoder_input: Input::new(&encoder, &shared, config),
             encoder: (0..config.encoder.layers).map(encoder_layer).collect(),
             decoder_input: Input::new(&decoder, &shared, config),

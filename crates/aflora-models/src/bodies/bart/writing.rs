@@ -2,7 +2,7 @@
 
 use super::head::NextToken;
 use super::layers::CrossKeyValues;
-use super::network::{of_source, of_target, Network};
+use super::network::{of_source, of_target, BartBody};
 use crate::batch::Batch;
 use crate::generate::DecodingState;
 use crate::nn::attention::{ForwardContext, KeyValues};
@@ -13,7 +13,7 @@ use tch::Tensor;
 /// blocks see of the source.
 #[derive(Debug)]
 pub(super) struct BartDecodingState<'a> {
-    network: &'a Network,
+    network: &'a BartBody,
     head: &'a NextToken,
     /// What each block sees of the encoder's output.
     sources: Vec<CrossKeyValues>,
@@ -25,7 +25,7 @@ pub(super) struct BartDecodingState<'a> {
 /// Reads the source in `batch` and what its targets begin with, `ids`, `[batch, length]`; gives
 /// the next token's logits, `[batch, vocabulary]`. There is room for `capacity` tokens in all.
 pub(super) fn start<'a>(
-    network: &'a Network,
+    network: &'a BartBody,
     head: &'a NextToken,
     batch: &Batch,
     ids: &Tensor,

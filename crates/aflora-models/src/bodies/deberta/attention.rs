@@ -6,9 +6,9 @@ use super::config::DebertaConfig;
 use super::position::{skew, DistanceRows};
 use crate::nn::linear::dropout;
 use crate::nn::scope::Scope;
+use aflora_core::nn::{self, Module};
 use aflora_core::{kernels, Block};
 use tch::Tensor;
-use tch_facade::nn::{self, Module};
 
 #[derive(Debug)]
 pub(super) struct SelfAttention {

@@ -4,7 +4,6 @@ use crate::config_file::ConfigFile;
 use crate::nn::activation::Activation;
 use crate::Result;
 use serde::{Deserialize, Deserializer};
-use std::path::Path;
 
 /// A DeBERTa-v2 or v3; the defaults are those of transformers for keys that a file leaves out.
 #[derive(Debug, Clone, Deserialize)]
@@ -88,8 +87,7 @@ impl DebertaConfig {
     ///
     /// # Errors
     /// The file is missing or damaged, or says something that is not built.
-    pub fn read(path: &Path) -> Result<Self> {
-        let file = ConfigFile::read(path, "deberta-v2", &["deberta-v2"])?;
+    pub fn read(file: &ConfigFile) -> Result<Self> {
         let config: DebertaConfig = file.parse()?;
         config.check().map_err(|problem| file.problem(problem))?;
         Ok(config)

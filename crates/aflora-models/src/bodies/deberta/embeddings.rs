@@ -4,8 +4,8 @@ use super::config::DebertaConfig;
 use crate::batch::Batch;
 use crate::nn::linear::dropout;
 use crate::nn::scope::Scope;
+use aflora_core::nn::{self, Module};
 use tch::{Kind, Tensor};
-use tch_facade::nn::{self, Module};
 
 #[derive(Debug)]
 pub(super) struct Embeddings {

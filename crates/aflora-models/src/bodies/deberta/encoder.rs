@@ -9,10 +9,10 @@ use crate::nn::chain::chain;
 use crate::nn::linear::dropout;
 use crate::nn::norm::AddNorm;
 use crate::nn::scope::Scope;
+use aflora_core::nn::{self, Module};
 use aflora_core::{Block, Checkpoints};
 use std::rc::Rc;
 use tch::{Kind, Tensor};
-use tch_facade::nn::{self, Module};
 
 /// What is added to the score of a padding key: its weight is 0 in single precision and in
 /// bf16, and a row of nothing but padding stays finite.
@@ -106,15 +106,15 @@ impl Convolution {
 
 /// The table of relative positions.
 #[derive(Debug)]
-struct Table {
+struct RelativePositions {
     rows: nn::Embedding,
     norm: Option<nn::LayerNorm>,
 }
 
-impl Table {
+impl RelativePositions {
     fn new(scope: &Scope, config: &DebertaConfig) -> Self {
         let (hidden, eps) = (config.hidden_size, config.layer_norm_eps);
-        Table {
+        RelativePositions {
             rows: scope.embedding("rel_embeddings", 2 * config.span(), hidden),
             norm: config.norms_positions().then(|| scope.layer_norm("LayerNorm", hidden, eps)),
         }
@@ -139,7 +139,7 @@ pub(super) struct Encoder {
 #[derive(Debug)]
 struct Stack {
     layers: Vec<Layer>,
-    table: Option<Table>,
+    table: Option<RelativePositions>,
     convolution: Option<Convolution>,
 }
 
@@ -158,7 +158,7 @@ impl Encoder {
         let layer = |i: i64| Layer::new(&scope / "layer" / i, config);
         let stack = Stack {
             layers: (0..config.num_hidden_layers).map(layer).collect(),
-            table: config.relative_attention.then(|| Table::new(&scope, config)),
+            table: config.relative_attention.then(|| RelativePositions::new(&scope, config)),
             convolution: (config.conv_kernel_size > 0)
                 .then(|| Convolution::new(&scope / "conv", config)),
         };
@@ -195,7 +195,7 @@ impl Encoder {
 
 impl Stack {
     fn shared(&self, input: &Input) -> Shared {
-        let table = self.table.as_ref().map(Table::forward);
+        let table = self.table.as_ref().map(RelativePositions::forward);
         let rows = input.rows.as_ref().map(DistanceRows::shallow_clone);
         Shared {
             mask: ((&input.tokens - 1.0) * -MASKED).unsqueeze(1).unsqueeze(1),

@@ -14,6 +14,7 @@ mod position;
 
 use crate::backbone::{About, Backbone, Forward, Frame};
 use crate::batch::Batch;
+use crate::config_file::ConfigFile;
 use crate::heads::dense::DenseHead;
 use crate::heads::Head;
 use crate::nn::scope::{self, Scope};
@@ -22,14 +23,16 @@ use crate::{Error, Result};
 use config::DebertaConfig;
 use embeddings::Embeddings;
 use encoder::Encoder;
-use std::path::Path;
 
 /// DeBERTa-v2 or v3 from its `config.json`. Weights are zero until loaded or initialised.
-pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
-    let config = DebertaConfig::read(path)?;
-    let labels = head.labels().ok_or_else(Error::does_not_write)?;
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let config = DebertaConfig::read(&file)?;
+    let labels = match head {
+        Head::Classes(labels) | Head::Scores(labels) => labels,
+        Head::Language => return Err(Error::does_not_write()),
+    };
     let mut vs = options.var_store();
-    let (network, linears) = scope::build(&mut vs, |root| Network::new(&root, &config, labels));
+    let (network, linears) = scope::build(&mut vs, |root| DebertaBody::new(&root, &config, labels));
     let about = About {
         head,
         prefix: "deberta.",
@@ -54,22 +57,22 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
 #[derive(Debug)]
 struct Deberta {
     frame: Frame,
-    network: Network,
+    network: DebertaBody,
     checkpointing: bool,
 }
 
 #[derive(Debug)]
-struct Network {
+struct DebertaBody {
     embeddings: Embeddings,
     encoder: Encoder,
     head: DenseHead,
 }
 
-impl Network {
+impl DebertaBody {
     fn new(root: &Scope, config: &DebertaConfig, labels: i64) -> Self {
         let deberta = root / "deberta";
         let hidden = config.hidden_size;
-        Network {
+        DebertaBody {
             embeddings: Embeddings::new(&deberta / "embeddings", config),
             encoder: Encoder::new(&deberta / "encoder", config),
             head: DenseHead {
@@ -84,7 +87,7 @@ impl Network {
 
 impl Backbone for Deberta {
     fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
-        let Network { embeddings, encoder, head } = &self.network;
+        let DebertaBody { embeddings, encoder, head } = &self.network;
         let tokens = batch.attention_mask.to_kind(embeddings.kind());
         let embedded = embeddings.forward(batch, &tokens, train);
         let checkpointing = train && self.checkpointing;

@@ -17,14 +17,13 @@ use crate::nn::mlp::Mlp;
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
+use aflora_core::nn::{self, Module};
 use aflora_core::Block::{Attention as InAttention, Ffn};
-use std::path::Path;
 use tch::Tensor;
-use tch_facade::nn::{self, Module};
 
 /// GPT-2 from its `config.json`.
-pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
-    let file = ConfigFile::read(path, "gpt2", &["gpt2"])?.rename(ALIASES);
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let file = file.rename(ALIASES);
     for (key, usual) in [("scale_attn_weights", true), ("scale_attn_by_inverse_layer_idx", false)] {
         if file.flag(key, usual)? != usual {
             return Err(file.problem(format!("`{key}` is {}, which is not built", !usual)));
@@ -32,9 +31,7 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
     }
     let sizes = Sizes::read(&file, 0.1)?;
     let variant = GptVariant { positions: true, rotary: None, lm_head: lm_head(&file)? };
-    network::build((path, &file), head, options, sizes, variant, |scope, _| {
-        Layer::new(scope, &sizes)
-    })
+    network::build(&file, head, options, sizes, variant, |scope, _| Layer::new(scope, &sizes))
 }
 
 #[derive(Debug)]

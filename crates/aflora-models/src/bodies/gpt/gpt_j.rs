@@ -16,14 +16,13 @@ use crate::nn::rotary::{rotate_interleaved, Rotary};
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
+use aflora_core::nn::{self, Module};
 use aflora_core::Block::{Attention as InAttention, Ffn};
-use std::path::Path;
 use tch::Tensor;
-use tch_facade::nn::{self, Module};
 
 /// GPT-J from its `config.json`.
-pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
-    let file = ConfigFile::read(path, "gptj", &["gptj"])?.rename(ALIASES);
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let file = file.rename(ALIASES);
     if file.flag("tie_word_embeddings", false)? {
         return Err(file.problem("`tie_word_embeddings` is true, which is not built".into()));
     }
@@ -40,7 +39,7 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
     let frequencies: Vec<f64> = (0..rotary_dim / 2).map(frequency).collect();
     let rotary = Some(Rotary::new(&frequencies, options.device));
     let variant = GptVariant { positions: false, rotary, lm_head: LmHead::Untied { bias: true } };
-    network::build((path, &file), head, options, sizes, variant, |scope, _| {
+    network::build(&file, head, options, sizes, variant, |scope, _| {
         Layer::new(scope, &sizes, rotary_dim)
     })
 }

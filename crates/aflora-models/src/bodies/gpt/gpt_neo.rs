@@ -17,18 +17,17 @@ use crate::nn::mlp::Mlp;
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
+use aflora_core::nn::{self, Module};
 use aflora_core::Block::{Attention as InAttention, Ffn};
-use std::path::Path;
 use tch::Tensor;
-use tch_facade::nn::{self, Module};
 
 /// Keys that transformers reads as others.
 const ALIASES: &[(&str, &str)] =
     &[("num_attention_heads", "num_heads"), ("num_hidden_layers", "num_layers")];
 
 /// GPT-Neo from its `config.json`.
-pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
-    let file = ConfigFile::read(path, "gpt_neo", &["gpt_neo"])?.rename(ALIASES);
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let file = file.rename(ALIASES);
     let hidden = file.size("hidden_size")?;
     let sizes = Sizes {
         vocab_size: file.size("vocab_size")?,
@@ -47,7 +46,7 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
     let local = local_layers(&file, sizes.layers)?;
     let window = file.integer("window_size", 256)?;
     let variant = GptVariant { positions: true, rotary: None, lm_head: lm_head(&file)? };
-    network::build((path, &file), head, options, sizes, variant, |scope, i| {
+    network::build(&file, head, options, sizes, variant, |scope, i| {
         Layer::new(scope, &sizes, local[i].then_some(window))
     })
 }

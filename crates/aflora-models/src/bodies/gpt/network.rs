@@ -2,7 +2,7 @@
 
 use super::sizes::Sizes;
 use crate::backbone::Backbone;
-use crate::bodies::decoder::{self, DecoderBlock, DecoderSpec, LmHead, Network};
+use crate::bodies::decoder::{self, DecoderBlock, DecoderBody, DecoderSpec, LmHead};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::nn::linear::dropout;
@@ -10,10 +10,9 @@ use crate::nn::rotary::Rotary;
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
-use std::path::Path;
+use aflora_core::nn::{self, Module};
 use std::rc::Rc;
 use tch::{Kind, Tensor};
-use tch_facade::nn::{self, Module};
 
 /// How one kind of GPT differs from another outside its blocks.
 pub(super) struct GptVariant {
@@ -34,7 +33,7 @@ pub(super) fn lm_head(file: &ConfigFile) -> Result<LmHead> {
 
 /// A GPT whose blocks `block` makes, by their number.
 pub(super) fn build<B: DecoderBlock + 'static>(
-    (path, file): (&Path, &ConfigFile),
+    file: &ConfigFile,
     head: Head,
     options: &Options,
     sizes: Sizes,
@@ -48,7 +47,7 @@ pub(super) fn build<B: DecoderBlock + 'static>(
         vocab_size: sizes.vocab_size,
         lm_head,
     };
-    decoder::build((path, file), head, options, spec, |root| {
+    decoder::build(file, head, options, spec, |root| {
         let model = root / "transformer";
         let blocks = &model / "h";
         let block = |i: i64| Rc::new(block(&blocks / i, i as usize)) as Rc<dyn DecoderBlock>;
@@ -74,7 +73,7 @@ struct Gpt {
     dropout: f64,
 }
 
-impl Network for Gpt {
+impl DecoderBody for Gpt {
     fn embed(&self, ids: &Tensor, positions: &Tensor, train: bool) -> Tensor {
         let mut x = self.words.forward(ids);
         if let Some(table) = &self.positions {

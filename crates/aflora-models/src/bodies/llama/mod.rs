@@ -7,7 +7,7 @@
 mod config;
 
 use crate::backbone::Backbone;
-use crate::bodies::decoder::{self, DecoderBlock, DecoderSpec, LmHead, Network};
+use crate::bodies::decoder::{self, DecoderBlock, DecoderBody, DecoderSpec, LmHead};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::nn::attention::{split_heads, Attention, ForwardContext, KeyValues};
@@ -17,16 +17,14 @@ use crate::nn::rotary::{rotate, Rotary};
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
+use aflora_core::nn::{self, Module};
 use aflora_core::Block::{Attention as InAttention, Ffn};
 use config::LlamaConfig;
-use std::path::Path;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
-use tch_facade::nn::{self, Module};
 
 /// LLaMA from its `config.json`.
-pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
-    let file = ConfigFile::read(path, "llama", &["llama"])?;
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let config = LlamaConfig::read(&file)?;
     let spec = DecoderSpec {
         prefix: "model.",
@@ -38,7 +36,7 @@ pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dy
             false => LmHead::Untied { bias: false },
         },
     };
-    decoder::build((path, &file), head, options, spec, |root| Llama::new(root, &config))
+    decoder::build(&file, head, options, spec, |root| Llama::new(root, &config))
 }
 
 #[derive(Debug)]
@@ -64,7 +62,7 @@ impl Llama {
     }
 }
 
-impl Network for Llama {
+impl DecoderBody for Llama {
     fn embed(&self, ids: &Tensor, _positions: &Tensor, _train: bool) -> Tensor {
         self.embeddings.forward(ids)
     }

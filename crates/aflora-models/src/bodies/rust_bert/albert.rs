@@ -8,15 +8,14 @@ use crate::heads::Head;
 use crate::options::Options;
 use crate::Result;
 use ::rust_bert::albert::{AlbertConfig, AlbertForSequenceClassification};
+use aflora_core::nn;
 use aflora_core::Block;
-use std::path::Path;
 use tch::Tensor;
-use tch_facade::nn;
 
 /// ALBERT from its `config.json`.
-pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let labels = labels("albert", head, options)?;
-    let mut keys = ConfigFile::read(path, "albert", &["albert"])?;
+    let mut keys = file;
     absolute_positions(&keys)?;
     check_sizes(&keys)?;
     keys.size("embedding_size")?;

@@ -9,14 +9,13 @@ use crate::heads::Head;
 use crate::options::Options;
 use crate::Result;
 use ::rust_bert::bert::{BertConfig, BertForSequenceClassification};
-use std::path::Path;
+use aflora_core::nn;
 use tch::Tensor;
-use tch_facade::nn;
 
 /// BERT from its `config.json`.
-pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let labels = labels("bert", head, options)?;
-    let mut keys = ConfigFile::read(path, "bert", &["bert"])?;
+    let mut keys = file;
     absolute_positions(&keys)?;
     check_sizes(&keys)?;
     adapt(&mut keys, labels);

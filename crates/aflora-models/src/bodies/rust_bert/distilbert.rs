@@ -7,10 +7,9 @@ use crate::heads::Head;
 use crate::options::Options;
 use crate::{Error, Result};
 use ::rust_bert::distilbert::{DistilBertConfig, DistilBertModelClassifier};
+use aflora_core::nn;
 use aflora_core::Block;
-use std::path::Path;
 use tch::Tensor;
-use tch_facade::nn;
 
 /// Keys that transformers reads as others.
 const ALIASES: &[(&str, &str)] = &[
@@ -20,9 +19,9 @@ const ALIASES: &[(&str, &str)] = &[
 ];
 
 /// DistilBERT from its `config.json`.
-pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let labels = labels("distilbert", head, options)?;
-    let mut keys = ConfigFile::read(path, "distilbert", &["distilbert"])?.rename(ALIASES);
+    let mut keys = file.rename(ALIASES);
     for key in ["vocab_size", "hidden_dim", "max_position_embeddings", "n_layers"] {
         keys.size(key)?;
     }

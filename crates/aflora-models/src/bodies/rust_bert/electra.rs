@@ -10,9 +10,8 @@ use crate::nn::activation::Activation;
 use crate::options::Options;
 use crate::{Error, Result};
 use ::rust_bert::electra::{ElectraConfig, ElectraModel};
-use std::path::Path;
+use aflora_core::nn;
 use tch::Tensor;
-use tch_facade::nn;
 
 struct Electra {
     encoder: ElectraModel,
@@ -22,9 +21,9 @@ struct Electra {
 }
 
 /// ELECTRA from its `config.json`.
-pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let labels = labels("electra", head, options)?;
-    let mut keys = ConfigFile::read(path, "electra", &["electra"])?;
+    let mut keys = file;
     absolute_positions(&keys)?;
     check_sizes(&keys)?;
     keys.size("embedding_size")?;

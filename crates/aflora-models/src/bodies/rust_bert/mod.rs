@@ -17,11 +17,11 @@ use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::options::Options;
 use crate::{Error, Result};
+use aflora_core::nn::{self, LinearHandle};
 use aflora_core::{Block, Checkpoints};
 use serde_json::Value;
 use std::collections::HashMap;
 use tch::Tensor;
-use tch_facade::{nn, CapturedLinear};
 
 /// What sets one rust-bert model apart from another.
 struct Wrapper<M> {
@@ -54,7 +54,7 @@ impl<M> RustBert<M> {
         build: impl FnOnce(&nn::Path) -> std::result::Result<M, ::rust_bert::RustBertError>,
     ) -> Result<Self> {
         let mut vs = options.var_store();
-        let (model, captured) = tch_facade::capture(|| {
+        let (model, captured) = nn::capture(|| {
             tch_facade::with_layer_norm_eps(wrapper.layer_norm_eps, || build(&vs.root()))
         });
         let model =
@@ -106,19 +106,22 @@ fn labels(name: &str, head: Head, options: &Options) -> Result<i64> {
              can run its blocks one by one"
         )));
     }
-    head.labels().ok_or_else(Error::does_not_write)
+    match head {
+        Head::Classes(labels) | Head::Scores(labels) => Ok(labels),
+        Head::Language => Err(Error::does_not_write()),
+    }
 }
 
 /// Names the captured layers after the variables that hold their weights, and keeps those for
 /// which `block` knows a place in a transformer block.
 fn name_linears(
     vs: &nn::VarStore,
-    captured: Vec<CapturedLinear>,
+    captured: Vec<LinearHandle>,
     block: fn(&str) -> Option<Block>,
 ) -> Vec<InjectableLinear> {
     let names: HashMap<usize, String> =
         vs.variables().into_iter().map(|(name, t)| (t.data_ptr() as usize, name)).collect();
-    let named = |layer: CapturedLinear| {
+    let named = |layer: LinearHandle| {
         let name = names.get(&(layer.ws.data_ptr() as usize))?.strip_suffix(".weight")?;
         Some(InjectableLinear::new(name.to_string(), block(name)?, layer))
     };

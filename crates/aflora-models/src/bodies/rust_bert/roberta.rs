@@ -8,9 +8,8 @@ use crate::heads::Head;
 use crate::options::Options;
 use crate::Result;
 use ::rust_bert::roberta::{RobertaConfig, RobertaForSequenceClassification};
-use std::path::Path;
+use aflora_core::nn;
 use tch::{Kind, Tensor};
-use tch_facade::nn;
 
 /// The padding token's id where the config has none.
 const PAD: i64 = 1;
@@ -22,9 +21,9 @@ struct Roberta {
 }
 
 /// RoBERTa from its `config.json`.
-pub(crate) fn build(path: &Path, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let labels = labels("roberta", head, options)?;
-    let mut keys = ConfigFile::read(path, "roberta", &["roberta", "xlm-roberta", "camembert"])?;
+    let mut keys = file;
     absolute_positions(&keys)?;
     check_sizes(&keys)?;
     let pad = keys.integer("pad_token_id", PAD)?;

@@ -10,10 +10,10 @@ const ROW: f64 = 26.0;
 const TOP: f64 = 8.0;
 
 /// A row: what it is, how it looks, the difference.
-pub type Row = (String, usize, Difference);
+pub type ForestRow = (String, usize, Difference);
 
 /// Draws differences; `unit` says what of.
-pub fn draw(rows: &[Row], unit: &str) -> Drawing {
+pub fn draw(rows: &[ForestRow], unit: &str) -> Drawing {
     let name = rows.iter().map(|r| r.0.chars().count()).max().unwrap_or(0).min(22);
     let left = name as f64 * 6.4 + 14.0;
     let ends = |d: &Difference| d.interval.unwrap_or((d.mean, d.mean));

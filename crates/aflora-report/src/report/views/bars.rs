@@ -1,7 +1,7 @@
 //! Cost as shares of the largest method's, averaged over tasks, as the paper's Figure 3.
 
 use crate::report::charts::bars::{draw, Bar};
-use crate::report::document::{Chart, DocumentBlock, Entry, Section, Table};
+use crate::report::document::{Chart, DocumentBlock, Section, Table, TableEntry};
 use crate::report::grid::Grid;
 use crate::report::numbers::{count, fixed, significant, Mean};
 use aflora_record::results::{Finding, MethodRow, TaskColumn};
@@ -90,7 +90,11 @@ fn chart(grid: &Grid, quantity: &Quantity) -> Option<Chart> {
         let share = Mean::of(shares)?.mean;
         let mean = Mean::of(tasks.iter().map(|v| v[i]))?.mean;
         bars.push((method.label.clone(), *style, share));
-        rows.push(vec![Entry::new(&method.label), written(mean).into(), fixed(share, 3).into()]);
+        rows.push(vec![
+            TableEntry::new(&method.label),
+            written(mean).into(),
+            fixed(share, 3).into(),
+        ]);
     }
     let least = bars.iter().min_by(|a, b| a.2.total_cmp(&b.2))?;
     let most = bars.iter().max_by(|a, b| a.2.total_cmp(&b.2))?;

@@ -1,6 +1,6 @@
 //! Orderings that the paper states, held against our averages.
 
-use crate::report::document::{DocumentBlock, Entry, Table, Tone};
+use crate::report::document::{DocumentBlock, Table, TableEntry, Tone};
 use crate::report::grid::Grid;
 use crate::report::numbers::{signed, Difference, Verdict};
 use aflora_record::results::Claim;
@@ -126,9 +126,9 @@ pub fn blocks(grid: &Grid) -> Vec<DocumentBlock> {
         let pairs = pairs(grid, claim);
         let standing = whole(&pairs);
         table.rows.push(vec![
-            Entry::new(&claim.says),
-            Entry::new(standing.words()).toned(standing.tone()),
-            Entry::new(""),
+            TableEntry::new(&claim.says),
+            TableEntry::new(standing.words()).toned(standing.tone()),
+            TableEntry::new(""),
         ]);
         for (low, high, difference) in &pairs {
             table.rows.push(pair(grid, low, high, difference.as_ref()));
@@ -137,17 +137,17 @@ pub fn blocks(grid: &Grid) -> Vec<DocumentBlock> {
     vec![DocumentBlock::table(table)]
 }
 
-fn pair(grid: &Grid, low: &str, high: &str, difference: Option<&Difference>) -> Vec<Entry> {
+fn pair(grid: &Grid, low: &str, high: &str, difference: Option<&Difference>) -> Vec<TableEntry> {
     let standing = Standing::of(difference);
     let name = format!("· {} above {}", grid.label(high), grid.label(low));
     let how_far = match difference {
-        None => Entry::none("no seed has both"),
-        Some(d) => Entry::new(signed(d.mean, 2)).noted(match d.interval {
+        None => TableEntry::none("no seed has both"),
+        Some(d) => TableEntry::new(signed(d.mean, 2)).noted(match d.interval {
             Some((low, high)) => {
                 format!("{} to {}, n = {}", signed(low, 2), signed(high, 2), d.n)
             }
             None => Verdict::OneSeed.words().to_string(),
         }),
     };
-    vec![Entry::new(name), Entry::new(standing.words()).toned(standing.tone()), how_far]
+    vec![TableEntry::new(name), TableEntry::new(standing.words()).toned(standing.tone()), how_far]
 }

@@ -2,7 +2,7 @@
 
 use super::claims;
 use crate::report::charts::forest;
-use crate::report::document::{Chart, DocumentBlock, Entry, Section, Table, Tone};
+use crate::report::document::{Chart, DocumentBlock, Section, Table, TableEntry, Tone};
 use crate::report::grid::Grid;
 use crate::report::numbers::{fixed, signed, Difference, Verdict};
 
@@ -41,7 +41,7 @@ fn table(grid: &Grid, reference: &str) -> Table {
     }
     let rows = others(grid, reference)
         .map(|(_, method)| {
-            let mut row = vec![Entry::new(grid.label(method))];
+            let mut row = vec![TableEntry::new(grid.label(method))];
             row.extend(
                 grid.tasks().iter().map(|t| entry(grid.paired(method, reference, t), seeds)),
             );
@@ -60,9 +60,9 @@ fn table(grid: &Grid, reference: &str) -> Table {
 }
 
 /// A difference as an entry: the mean, the interval below, the verdict in words.
-fn entry(differences: Vec<f64>, seeds: usize) -> Entry {
+fn entry(differences: Vec<f64>, seeds: usize) -> TableEntry {
     let Some(d) = Difference::of(differences) else {
-        return Entry::none("no seed has both");
+        return TableEntry::none("no seed has both");
     };
     let verdict = d.verdict();
     let note = match d.interval {
@@ -72,7 +72,7 @@ fn entry(differences: Vec<f64>, seeds: usize) -> Entry {
         }
         None => verdict.words().to_string(),
     };
-    Entry::new(signed(d.mean, 2)).noted(note).toned(match verdict {
+    TableEntry::new(signed(d.mean, 2)).noted(note).toned(match verdict {
         Verdict::Higher => Tone::Good,
         Verdict::Lower => Tone::Bad,
         Verdict::Noise | Verdict::OneSeed => Tone::Plain,
@@ -81,7 +81,7 @@ fn entry(differences: Vec<f64>, seeds: usize) -> Entry {
 
 /// The averages against the reference's, as a chart.
 pub fn chart(grid: &Grid, reference: &str) -> Option<Chart> {
-    let rows: Vec<forest::Row> = others(grid, reference)
+    let rows: Vec<forest::ForestRow> = others(grid, reference)
         .filter_map(|(i, method)| {
             let d = Difference::of(grid.paired_average(method, reference))?;
             Some((grid.label(method), i, d))

@@ -1,6 +1,6 @@
 //! Ways of showing results, one a file: each makes a section of a report.
 
-use super::document::{DocumentBlock, Entry, Section};
+use super::document::{DocumentBlock, Section, TableEntry};
 use super::grid::Grid;
 use aflora_record::results::{Results, View};
 
@@ -19,7 +19,7 @@ mod trainable;
 
 /// All sections of a report, in the order that the layout asks for, and its answers in short: what
 /// was asked, and what came out.
-pub fn sections(results: &Results) -> (Vec<Section>, Vec<[Entry; 2]>) {
+pub fn sections(results: &Results) -> (Vec<Section>, Vec<[TableEntry; 2]>) {
     let grids = Grid::of(results);
     let (mut sections, mut answers) = (Vec::new(), Vec::new());
     for grid in &grids {

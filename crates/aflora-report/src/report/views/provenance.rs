@@ -1,7 +1,7 @@
 //! Where results come from: code, machine, seeds, dates, what failed, settings.
 
 use super::settings;
-use crate::report::document::{DocumentBlock, Entry, Section, Table};
+use crate::report::document::{DocumentBlock, Section, Table, TableEntry};
 use aflora_record::provenance::Environment;
 use aflora_record::results::{Finding, Outcome, Results};
 use std::collections::BTreeSet;
@@ -104,11 +104,11 @@ fn failures(results: &Results) -> Option<Table> {
     };
     let rows = failed.iter().take(MOST_FAILURES).map(|(cell, error)| {
         vec![
-            Entry::new(&cell.model),
-            Entry::new(&cell.task),
-            Entry::new(&cell.method),
-            Entry::new(cell.seed.to_string()),
-            Entry::new(error.as_str()),
+            TableEntry::new(&cell.model),
+            TableEntry::new(&cell.task),
+            TableEntry::new(&cell.method),
+            TableEntry::new(cell.seed.to_string()),
+            TableEntry::new(error.as_str()),
         ]
     });
     Some(Table {

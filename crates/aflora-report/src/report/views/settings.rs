@@ -1,6 +1,6 @@
 //! The settings of the runs: those that differ between methods, and those that all share.
 
-use crate::report::document::{Entry, Table};
+use crate::report::document::{Table, TableEntry};
 use aflora_record::results::{Outcome, Results, TaskColumn};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,13 +21,13 @@ pub fn table(results: &Results) -> Option<Table> {
     let keys: BTreeSet<&String> = all.flat_map(Values::keys).collect();
     let mut head = vec!["Setting".to_string()];
     head.extend(methods.iter().map(|(label, _)| label.to_string()));
-    let rows: Vec<Vec<Entry>> = keys
+    let rows: Vec<Vec<TableEntry>> = keys
         .into_iter()
         // What a run is called and where it was written is no setting of its method.
         .filter(|key| !matches!(key.as_str(), "method.name" | "method" | "run_dir" | "seed"))
         .filter(|key| differs(key, &methods))
         .map(|key| {
-            let mut row = vec![Entry::new(key.as_str())];
+            let mut row = vec![TableEntry::new(key.as_str())];
             row.extend(methods.iter().map(|(_, by_task)| entry(key, by_task)));
             row
         })
@@ -66,8 +66,8 @@ pub fn shared(results: &Results) -> Option<Table> {
             Some(values) => values[i].iter().map(String::as_str).collect::<Vec<_>>().join(", "),
             None => String::new(),
         };
-        let entries = tasks.iter().map(|task| Entry::new(of(task)));
-        std::iter::once(Entry::new(*key)).chain(entries).collect()
+        let entries = tasks.iter().map(|task| TableEntry::new(of(task)));
+        std::iter::once(TableEntry::new(*key)).chain(entries).collect()
     };
     let any = tasks.iter().any(|task| found.contains_key(task.name.as_str()));
     let mut head = vec!["Setting".to_string()];
@@ -117,7 +117,7 @@ fn differs(key: &str, methods: &[(&str, ByTask)]) -> bool {
     })
 }
 
-fn entry(key: &str, by_task: &ByTask) -> Entry {
+fn entry(key: &str, by_task: &ByTask) -> TableEntry {
     let values: BTreeSet<&str> = by_task
         .values()
         .filter_map(|values| values.get(key))
@@ -125,7 +125,7 @@ fn entry(key: &str, by_task: &ByTask) -> Entry {
         .map(String::as_str)
         .collect();
     match values.is_empty() {
-        true => Entry::none("the method has no such setting"),
+        true => TableEntry::none("the method has no such setting"),
         false => values.into_iter().collect::<Vec<_>>().join(", ").into(),
     }
 }

@@ -2,7 +2,7 @@
 //! and the same in short, for a page over several reports.
 
 use super::{claims, differences, table};
-use crate::report::document::{Chart, DocumentBlock, Entry, Section};
+use crate::report::document::{Chart, DocumentBlock, Section, TableEntry};
 use crate::report::grid::Grid;
 use crate::report::numbers::{count, fixed};
 use crate::words::counted;
@@ -24,10 +24,10 @@ pub fn section(grid: &Grid) -> Section {
 /// What was asked, and what came out: a pair of entries for each claim of the paper's; of an
 /// experiment without one how far methods are from its reference, or what its first chart shows,
 /// or who is ahead.
-pub fn answers(grid: &Grid, sections: &[Section]) -> Vec<[Entry; 2]> {
+pub fn answers(grid: &Grid, sections: &[Section]) -> Vec<[TableEntry; 2]> {
     let claims = &grid.results.layout.claims;
     if !grid.cells.iter().any(|cell| matches!(cell.outcome, Outcome::Done(_))) {
-        return vec![[Entry::new(asked(grid)), Entry::none("no run is done")]];
+        return vec![[TableEntry::new(asked(grid)), TableEntry::none("no run is done")]];
     }
     if claims.is_empty() {
         let reference = grid.results.layout.reference.as_ref();
@@ -36,8 +36,8 @@ pub fn answers(grid: &Grid, sections: &[Section]) -> Vec<[Entry; 2]> {
             .map(|chart| in_words(&chart))
             .or_else(|| first_chart(sections))
             .or_else(|| ahead(grid));
-        let found = found.map_or_else(|| Entry::none("nothing to compare"), Entry::new);
-        return vec![[Entry::new(asked(grid)), found]];
+        let found = found.map_or_else(|| TableEntry::none("nothing to compare"), TableEntry::new);
+        return vec![[TableEntry::new(asked(grid)), found]];
     }
     claims
         .iter()
@@ -45,9 +45,9 @@ pub fn answers(grid: &Grid, sections: &[Section]) -> Vec<[Entry; 2]> {
             let pairs = claims::pairs(grid, claim);
             let standing = claims::whole(&pairs);
             let says = claim.says.trim_end_matches('.');
-            let found = Entry::new(standing.words()).toned(standing.tone());
+            let found = TableEntry::new(standing.words()).toned(standing.tone());
             let differences: Vec<String> = pairs.iter().map(|p| claims::words(grid, p)).collect();
-            [Entry::new(format!("The paper: {says}")), found.noted(differences.join("\n"))]
+            [TableEntry::new(format!("The paper: {says}")), found.noted(differences.join("\n"))]
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! Methods by tasks: mean ± standard deviation over seeds, beside the paper's values.
 
-use crate::report::document::{DocumentBlock, Entry, Section, Table, Tone};
+use crate::report::document::{DocumentBlock, Section, Table, TableEntry, Tone};
 use crate::report::grid::{points, Grid};
 use crate::report::numbers::{count, fixed, signed, Mean};
 use aflora_record::results::{MethodRow, Outcome, TaskColumn};
@@ -44,7 +44,7 @@ pub fn table(grid: &Grid) -> Table {
         head.push("Average".into());
     }
     head.extend(["Parameters".into(), "Head".into()]);
-    let mut rows: Vec<Vec<Entry>> = grid.methods().iter().map(|m| row(grid, m)).collect();
+    let mut rows: Vec<Vec<TableEntry>> = grid.methods().iter().map(|m| row(grid, m)).collect();
     let scores = head.len() - 3;
     embolden(grid, &mut rows, scores);
     Table {
@@ -65,8 +65,8 @@ fn column(grid: &Grid, task: &TaskColumn) -> String {
     }
 }
 
-fn row(grid: &Grid, method: &MethodRow) -> Vec<Entry> {
-    let mut row = vec![Entry::new(&method.label)];
+fn row(grid: &Grid, method: &MethodRow) -> Vec<TableEntry> {
+    let mut row = vec![TableEntry::new(&method.label)];
     for task in grid.tasks() {
         let paper = method.paper.get(&task.name).copied();
         let ours = mean(grid, method, task);
@@ -75,8 +75,8 @@ fn row(grid: &Grid, method: &MethodRow) -> Vec<Entry> {
     if grid.tasks().len() > 1 {
         let mean = average(grid, method);
         let entry = match mean {
-            Some(mean) => Entry::new(plus_minus(&mean)),
-            None => Entry::none("not all tasks have a result"),
+            Some(mean) => TableEntry::new(plus_minus(&mean)),
+            None => TableEntry::none("not all tasks have a result"),
         };
         row.push(against(grid, entry, mean.map(|m| m.mean), paper_average(grid, method)));
     }
@@ -98,7 +98,7 @@ fn paper_average(grid: &Grid, method: &MethodRow) -> Option<f64> {
 }
 
 /// What a method scored on a task, or why there is nothing.
-fn score(grid: &Grid, method: &str, task: &TaskColumn) -> Entry {
+fn score(grid: &Grid, method: &str, task: &TaskColumn) -> TableEntry {
     let seeds = grid.seeds.len();
     let findings = grid.findings(method, &task.name);
     let cells = grid.cells(method, &task.name);
@@ -111,14 +111,14 @@ fn score(grid: &Grid, method: &str, task: &TaskColumn) -> Entry {
         .collect();
     let Some(mean) = Mean::of(findings.iter().filter_map(|(_, f)| points(f, task))) else {
         return match (findings.len(), errors.len()) {
-            (0, 0) => Entry::none("not run, or not to its end"),
-            (0, _) => Entry::new("failed").titled(errors.join("; ")).toned(Tone::Bad),
-            _ => Entry::new("undefined")
+            (0, 0) => TableEntry::none("not run, or not to its end"),
+            (0, _) => TableEntry::new("failed").titled(errors.join("; ")).toned(Tone::Bad),
+            _ => TableEntry::new("undefined")
                 .titled("the metric has no value, such as a correlation with a constant")
                 .toned(Tone::Muted),
         };
     };
-    let mut entry = Entry::new(plus_minus(&mean));
+    let mut entry = TableEntry::new(plus_minus(&mean));
     if mean.n < seeds {
         entry.text += &format!(" (n = {})", mean.n);
         let undefined = findings.len() - mean.n;
@@ -159,7 +159,7 @@ pub fn average(grid: &Grid, method: &MethodRow) -> Option<Mean> {
 }
 
 /// With the paper's value below, and how far ours is from it where the two compare.
-fn against(grid: &Grid, entry: Entry, ours: Option<f64>, paper: Option<f64>) -> Entry {
+fn against(grid: &Grid, entry: TableEntry, ours: Option<f64>, paper: Option<f64>) -> TableEntry {
     let Some(paper) = paper else { return entry };
     let note = format!("paper {}", fixed(paper, 2));
     match ours.filter(|_| grid.compares_with_paper()) {
@@ -168,7 +168,7 @@ fn against(grid: &Grid, entry: Entry, ours: Option<f64>, paper: Option<f64>) -> 
     }
 }
 
-fn parameters(grid: &Grid, method: &MethodRow) -> [Entry; 2] {
+fn parameters(grid: &Grid, method: &MethodRow) -> [TableEntry; 2] {
     let over_tasks = |value: &dyn Fn(&aflora_record::results::Finding) -> f64| {
         Mean::of(grid.tasks().iter().filter_map(|task| {
             let findings = grid.findings(&method.name, &task.name);
@@ -179,8 +179,8 @@ fn parameters(grid: &Grid, method: &MethodRow) -> [Entry; 2] {
     let time_average = over_tasks(&|f| f.parameters.time_average);
     let head = over_tasks(&|f| f.parameters.head as f64);
     let entry = |value: Option<f64>| match value {
-        Some(value) => Entry::new(count(value)),
-        None => Entry::none("no finished run"),
+        Some(value) => TableEntry::new(count(value)),
+        None => TableEntry::none("no finished run"),
     };
     let mut ours = entry(time_average);
     if let Some(&paper) = method.paper.get("parameters") {
@@ -192,7 +192,7 @@ fn parameters(grid: &Grid, method: &MethodRow) -> [Entry; 2] {
 }
 
 /// The highest mean of each column of scores, as it is printed; equals share it.
-fn embolden(grid: &Grid, rows: &mut [Vec<Entry>], scores: usize) {
+fn embolden(grid: &Grid, rows: &mut [Vec<TableEntry>], scores: usize) {
     let tasks = grid.tasks();
     for column in 0..scores {
         let means: Vec<Option<String>> = grid

@@ -1,22 +1,46 @@
-//! A class or a score for a text or a pair of texts: in training, in an evaluation and in a
-//! prediction.
+//! A label for a text or a pair of texts: in training, in an evaluation and in a prediction.
 
+use crate::kinds::{ModelContext, Prediction};
 use crate::metrics::Answer;
 use crate::run::batches::{width_for, EncodedSet};
 use crate::run::passes::Passes;
-use crate::task::{Examples, Kind as TaskKind, TaskSpec};
-use aflora_models::{AdaptedModel, Batch};
-use anyhow::Result;
+use crate::task::{pair, Examples, TaskSpec};
+use aflora_models::{AdaptedModel, Batch, TextEncoder};
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::fmt::Debug;
 use std::sync::Arc;
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Tensor};
 
-/// What makes batches of encoded texts, and answers of a model's logits.
+/// What sets one kind of labels apart from another: logits `[batch, labels]` and what they stand
+/// for.
+pub trait Labelling: Debug + Sync {
+    /// The loss of `logits`, summed over the rows; `labels` are as [`EncodedSet::labels`] gives them.
+    ///
+    /// # Errors
+    /// The shapes do not fit each other.
+    fn loss(&self, task: &TaskSpec, logits: &Tensor, labels: &Tensor) -> Result<Tensor>;
+
+    /// The answers that `logits` stand for.
+    ///
+    /// # Errors
+    /// They are of another shape.
+    fn answers(&self, logits: &Tensor) -> Result<Vec<Answer>>;
+
+    /// What predictions show of them, a value for each name of the kind.
+    ///
+    /// # Errors
+    /// They are of another shape.
+    fn shown(&self, task: &TaskSpec, logits: &Tensor) -> Result<Vec<Vec<Value>>>;
+}
+
+/// What makes batches of texts, and answers of a model's logits.
 #[derive(Debug)]
 pub struct Labeller {
+    labelling: &'static dyn Labelling,
     /// The task.
     pub task: Arc<TaskSpec>,
-    /// The token that fills batches up.
-    pub pad_id: i64,
+    pub(super) encoder: TextEncoder,
     /// The most tokens of a text: longer ones were cut.
     pub max_length: usize,
     /// The device on which the model computes.
@@ -24,10 +48,20 @@ pub struct Labeller {
 }
 
 impl Labeller {
+    /// What labels texts by `labelling`.
+    ///
+    /// # Errors
+    /// The model's tokenizer is missing or damaged.
+    pub fn new(labelling: &'static dyn Labelling, with: &ModelContext<'_>) -> Result<Labeller> {
+        let &ModelContext { task, folder, max_length, device, .. } = with;
+        let encoder = TextEncoder::from_folder(folder, max_length)?;
+        Ok(Labeller { labelling, task: task.clone(), encoder, max_length, device })
+    }
+
     /// These rows as the model reads them, on the host.
     fn batch(&self, set: &EncodedSet, rows: &[usize]) -> Batch {
         let width = width_for(set.longest(rows), self.max_length, self.device);
-        let [ids, mask, types] = set.collate(rows, width, self.pad_id);
+        let [ids, mask, types] = set.collate(rows, width, self.encoder.pad_id());
         Batch { token_type_ids: Some(types), ..Batch::new(ids, mask) }
     }
 
@@ -41,10 +75,7 @@ impl Labeller {
     /// # Errors
     /// The shapes do not fit each other.
     pub fn loss(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        Ok(match self.task.kind {
-            TaskKind::Score => logits.f_squeeze_dim(1)?.f_mse_loss(labels, Reduction::Sum)?,
-            _ => logits.f_cross_entropy_loss(labels, None::<&Tensor>, Reduction::Sum, -100, 0.0)?,
-        })
+        self.labelling.loss(&self.task, logits, labels)
     }
 
     /// The answers that `logits`, `[batch, labels]`, stand for.
@@ -52,25 +83,7 @@ impl Labeller {
     /// # Errors
     /// They are of another shape.
     pub fn answers(&self, logits: &Tensor) -> Result<Vec<Answer>> {
-        Ok(match self.task.kind {
-            TaskKind::Score => {
-                let scores = logits.f_squeeze_dim(1)?.to_kind(Kind::Double);
-                Vec::try_from(scores)?.into_iter().map(Answer::Score).collect()
-            }
-            _ => {
-                let classes = logits.f_argmax(1, false)?;
-                Vec::try_from(classes)?.into_iter().map(Answer::Class).collect()
-            }
-        })
-    }
-
-    /// The probability of each class that `logits`, `[batch, labels]`, stand for.
-    ///
-    /// # Errors
-    /// They are of another shape.
-    pub fn probabilities(&self, logits: &Tensor) -> Result<Vec<Vec<f64>>> {
-        let shares = logits.f_softmax(1, Kind::Float)?.to_kind(Kind::Double);
-        Ok(Vec::try_from(shares.to_device(Device::Cpu))?)
+        self.labelling.answers(logits)
     }
 
     /// Gives the logits of all rows to `take`, some rows at a time and the longest first, without
@@ -93,5 +106,27 @@ impl Labeller {
             let batch = Batch::new(to(&input_ids), to(&attention_mask));
             take(rows, &model.forward(&Batch { token_type_ids, ..batch }, false)?.logits)
         })
+    }
+
+    /// What predictions show of the answers to these texts, or pairs of texts, in their order.
+    ///
+    /// # Errors
+    /// A text cannot be encoded, the model fails, or a [signal](crate::interrupt) came meanwhile.
+    pub fn predictions(
+        &self,
+        model: &AdaptedModel,
+        rows: &[&[String]],
+        passes: &Passes,
+    ) -> Result<Vec<Prediction>> {
+        let texts: Vec<(&str, Option<&str>)> = rows.iter().map(|texts| pair(texts)).collect();
+        let set = EncodedSet::unlabelled(&self.encoder, &texts)?;
+        let mut found = vec![None; rows.len()];
+        self.each(model, &set, passes, |rows, logits| {
+            for (&row, values) in rows.iter().zip(self.labelling.shown(&self.task, logits)?) {
+                found[row] = Some(Prediction { values, cut: set.is_truncated(row) });
+            }
+            Ok(())
+        })?;
+        found.into_iter().collect::<Option<_>>().context("a row was passed over")
     }
 }

@@ -3,15 +3,17 @@
 use super::judge::judge;
 use super::labeller::Labeller;
 use super::{Evaluated, Objective};
+use crate::kinds::{Prediction, Processor, Splits};
 use crate::metrics::Answers;
 use crate::run::batches::EncodedSet;
 use crate::run::passes::Passes;
-use crate::task::Examples;
+use crate::task::{pair, Example, Examples};
 use crate::ui::Progress;
 use aflora_core::Loss;
 use aflora_models::{AdaptedModel, Forward};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A task that asks for labels.
 #[derive(Debug)]
@@ -125,5 +127,40 @@ impl Labels {
         let answers: Option<Answers> = answers.into_iter().collect();
         let answers = answers.context("a row was passed over")?;
         Ok((answers, total / set.rows().max(1) as f64))
+    }
+}
+
+impl Processor for Labeller {
+    fn vocab_size(&self) -> i64 {
+        self.encoder.vocab_size()
+    }
+
+    fn objective(
+        self: Box<Self>,
+        rows: Splits,
+        eval_batch_size: usize,
+        cache: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<Box<dyn Objective>> {
+        let mut encode = |rows: Vec<Example>| {
+            let texts: Vec<(&str, Option<&str>)> =
+                rows.iter().map(|row| pair(&row.texts)).collect();
+            let right = rows.iter().map(|row| row.right.clone()).collect();
+            EncodedSet::new(&self.encoder, &texts, right, cache, progress)
+        };
+        let train = encode(rows.train)?;
+        let evals = rows.evals.into_iter().map(|(name, rows)| Ok((name, encode(rows)?)));
+        let evals = evals.collect::<Result<_>>()?;
+        let passes = Passes::new(eval_batch_size);
+        Ok(Box::new(Labels { labeller: *self, train, evals, passes }))
+    }
+
+    fn predict(
+        &self,
+        model: &AdaptedModel,
+        rows: &[&[String]],
+        passes: &Passes,
+    ) -> Result<Vec<Prediction>> {
+        self.predictions(model, rows, passes)
     }
 }

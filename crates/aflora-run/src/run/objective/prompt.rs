@@ -32,7 +32,7 @@ pub(super) struct Prompts {
 
 /// A prompt with its target, or without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct PromptTokens {
     /// All tokens, the end token included.
     pub ids: Vec<i64>,
     /// How many of them are the prompt's.
@@ -71,7 +71,7 @@ impl Prompts {
     ///
     /// # Errors
     /// A text cannot be encoded.
-    pub(super) fn with_targets(&self, pairs: &[(&str, &str)]) -> Result<Vec<Row>> {
+    pub(super) fn with_targets(&self, pairs: &[(&str, &str)]) -> Result<Vec<PromptTokens>> {
         let inputs: Vec<&str> = pairs.iter().map(|(input, _)| *input).collect();
         let prompts = self.alone(&inputs)?;
         let split = pairs.iter().map(|(input, target)| {
@@ -91,7 +91,7 @@ impl Prompts {
             if target.last() != Some(&self.eos) {
                 target.push(self.eos);
             }
-            rows.push(Row { prompt: prompt.len(), ids: [prompt, target].concat() });
+            rows.push(PromptTokens { prompt: prompt.len(), ids: [prompt, target].concat() });
         }
         Ok(rows)
     }

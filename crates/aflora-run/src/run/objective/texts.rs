@@ -4,16 +4,17 @@
 //! (`prompt.rs`); its loss is on the target, or on the prompt too. An encoder-decoder reads the
 //! prompt and writes the target. Texts are written with the prompt alone, as after training.
 
-use super::prompt::{Prompts, Row};
+use super::prompt::{PromptTokens, Prompts};
+use crate::kinds::ModelContext;
 use crate::metrics::Answer;
 use crate::run::batches::{width_for, CHUNK};
 use crate::run::passes::Passes;
 use crate::run::tokens::{CacheKey, TableWriter, Tokens, EMPTY, TRUNCATED};
-use crate::task::{Example, Examples, TaskSpec, INPUT};
+use crate::task::{pair, Example, Examples, TaskSpec, INPUT};
 use crate::ui::Progress;
 use aflora_models::generate::{GenerationConfig, ModelSettings, SpecialTokens};
 use aflora_models::{AdaptedModel, Batch, TextEncoder};
-use anyhow::{bail, Result};
+use anyhow::{bail, Context, Result};
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind, Reduction, Tensor};
@@ -37,6 +38,8 @@ pub struct TextPairs {
     pub(super) max_length: usize,
     /// The longest prompt that leaves room for what is written.
     pub(super) longest_prompt: usize,
+    /// The device on which the model computes.
+    pub(super) device: Device,
 }
 
 /// What reads and writes, with what makes tokens of its texts.
@@ -68,19 +71,15 @@ pub(super) const LABELS: usize = 1;
 pub(super) const PROMPT: usize = 2;
 
 impl TextPairs {
-    /// Tokens as `folder`'s tokenizer makes them, for a model with these special tokens and
-    /// positions.
+    /// Tokens as the model's tokenizer makes them, for a model that writes.
     ///
     /// # Errors
-    /// The tokenizer is missing or damaged, or the model knows no end token, or too few
-    /// positions for what should be written.
-    pub fn new(
-        folder: &Path,
-        task: &Arc<TaskSpec>,
-        tokens: &SpecialTokens,
-        max_length: usize,
-        max_positions: i64,
-    ) -> Result<Self> {
+    /// The model does not write, its tokenizer is missing or damaged, or the model knows no end
+    /// token, or too few positions for what should be written.
+    pub fn new(with: &ModelContext<'_>) -> Result<Self> {
+        let &ModelContext { task, folder, backbone, max_length, device } = with;
+        let tokens = backbone.text_generator().context("the model does not write")?.tokens();
+        let max_positions = backbone.about().max_positions;
         let Some(&eos) = tokens.eos.first() else {
             bail!(
                 "{}: neither generation_config.json nor config.json has an eos_token_id among the \
@@ -128,12 +127,13 @@ impl TextPairs {
             eos,
             max_length,
             longest_prompt,
+            device,
         })
     }
 
-    /// The largest token id plus one.
-    pub fn vocab_size(&self) -> i64 {
-        self.form.encoder().vocab_size()
+    /// The tokenizer of what is read.
+    pub(super) fn encoder(&self) -> &TextEncoder {
+        self.form.encoder()
     }
 
     /// The tokens of what is read to write on, an input each, and whether it was cut.
@@ -164,9 +164,9 @@ impl TextPairs {
             // How prompt and target meet.
             "prompt apart",
         );
-        let mut key = CacheKey::new(&self.form.encoder().fingerprint()?, &settings);
+        let mut key = CacheKey::new(&self.encoder().fingerprint()?, &settings);
         for example in examples {
-            key.add(Some(&example.text_a));
+            key.add(Some(input_of(example)));
             key.add(Some(target_of(example)));
         }
         Tokens::cached(cache, key, 3, |writer| {
@@ -190,7 +190,7 @@ impl TextPairs {
         let prompts = match &self.form {
             Form::Decoder(prompts) => prompts,
             Form::EncoderDecoder { target, .. } => {
-                let inputs: Vec<&str> = examples.iter().map(|e| e.text_a.as_str()).collect();
+                let inputs: Vec<&str> = examples.iter().map(input_of).collect();
                 let targets = tokens(target, examples.iter().map(target_of))?;
                 for ((ids, cut), (labels, target_cut)) in
                     self.begin(&inputs)?.into_iter().zip(targets)
@@ -202,8 +202,8 @@ impl TextPairs {
             }
         };
         let pairs: Vec<(&str, &str)> =
-            examples.iter().map(|e| (e.text_a.as_str(), target_of(e))).collect();
-        for Row { mut ids, prompt } in prompts.with_targets(&pairs)? {
+            examples.iter().map(|e| (input_of(e), target_of(e))).collect();
+        for PromptTokens { mut ids, prompt } in prompts.with_targets(&pairs)? {
             let alone = self.fitting(ids[..prompt].to_vec());
             let first = if self.task.train_on_inputs { 1 } else { prompt };
             let truncated = ids.len() > self.max_length;
@@ -242,8 +242,6 @@ impl TextPairs {
         model: &AdaptedModel,
         inputs: &[&str],
         passes: &Passes,
-        device: Device,
-        done: &mut dyn FnMut(usize),
     ) -> Result<Vec<(String, bool)>> {
         let fitting = |(prompt, cut): (Vec<i64>, bool)| {
             let whole = prompt.len();
@@ -253,7 +251,7 @@ impl TextPairs {
         };
         let begun = self.begin(inputs)?.into_iter();
         let (prompts, cut): (Vec<Vec<i64>>, Vec<bool>) = begun.map(fitting).unzip();
-        let written = self.write_after(model, &prompts, passes, device, done)?;
+        let written = self.write_after(model, &prompts, passes, &mut |_| {})?;
         Ok(written.into_iter().zip(cut).collect())
     }
 
@@ -262,7 +260,6 @@ impl TextPairs {
         model: &AdaptedModel,
         prompts: &[Vec<i64>],
         passes: &Passes,
-        device: Device,
         done: &mut dyn FnMut(usize),
     ) -> Result<Vec<String>> {
         let mut order: Vec<usize> = (0..prompts.len()).collect();
@@ -271,9 +268,9 @@ impl TextPairs {
         let mut finished = 0;
         passes.each(&order, |rows| {
             let prompts: Vec<&[i64]> = rows.iter().map(|&row| prompts[row].as_slice()).collect();
-            let batch = self.beginning(&prompts, device);
+            let batch = self.beginning(&prompts);
             for (&row, ids) in rows.iter().zip(model.write(&batch, &self.generation)?) {
-                written[row] = self.form.encoder().decode(&ids)?.trim().to_string();
+                written[row] = self.encoder().decode(&ids)?.trim().to_string();
             }
             finished += rows.len();
             done(finished);
@@ -283,7 +280,8 @@ impl TextPairs {
     }
 
     /// A batch to write on after.
-    fn beginning(&self, prompts: &[&[i64]], device: Device) -> Batch {
+    fn beginning(&self, prompts: &[&[i64]]) -> Batch {
+        let device = self.device;
         let left_padded = self.tokens.decoder_start.is_none();
         let width = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
         let (ids, mask) = padded(prompts, width, self.pad, left_padded);
@@ -317,8 +315,8 @@ impl TextPairs {
     }
 
     /// A batch to learn from, on the host; with what its decoder reads for an encoder-decoder.
-    /// `device` is where it will go.
-    pub(super) fn collate(&self, table: &Tokens, rows: &[usize], device: Device) -> Examples {
+    pub(super) fn collate(&self, table: &Tokens, rows: &[usize]) -> Examples {
+        let device = self.device;
         let column = |column: usize| -> Vec<Vec<i64>> {
             rows.iter().map(|&row| table.get(row, column).collect()).collect()
         };
@@ -341,6 +339,11 @@ impl TextPairs {
             }
         }
     }
+}
+
+/// The text that an example gives.
+pub(super) fn input_of(example: &Example) -> &str {
+    pair(&example.texts).0
 }
 
 /// The text that an example wants.

@@ -1,20 +1,20 @@
 //! Texts for texts: the loss of every token to be written, and what the model writes itself.
 
 use super::judge::{judge, Judged};
-use super::texts::{target_of, TextPairs, IDS, LABELS, NONE, PROMPT};
+use super::texts::{input_of, target_of, TextPairs, IDS, LABELS, NONE, PROMPT};
 use super::{Evaluated, Objective};
+use crate::kinds::{Prediction, Processor, Splits};
 use crate::metrics::{Answers, Value};
 use crate::run::batches::shuffled_by_length;
 use crate::run::passes::Passes;
 use crate::run::tokens::{Tokens, EMPTY, TRUNCATED};
-use crate::task::{Example, Examples};
+use crate::task::{pair, Example, Examples};
 use crate::ui::Progress;
 use aflora_core::Loss;
 use aflora_models::{AdaptedModel, Forward};
 use anyhow::Result;
 use serde_json::json;
 use std::path::Path;
-use tch::Device;
 
 /// A task that asks for text.
 #[derive(Debug)]
@@ -31,7 +31,6 @@ pub struct Write {
     /// What is taken at once for the loss of an evaluation, and to write.
     loss_passes: Passes,
     write_passes: Passes,
-    device: Device,
 }
 
 impl Write {
@@ -44,7 +43,6 @@ impl Write {
         train: &[Example],
         (eval_split, eval_examples): (String, Vec<Example>),
         eval_batch_size: usize,
-        device: Device,
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Self> {
@@ -70,7 +68,6 @@ impl Write {
             right,
             loss_passes,
             write_passes,
-            device,
         })
     }
 
@@ -82,7 +79,7 @@ impl Write {
     /// The sum of the loss over all wanted tokens, and how many there are.
     fn total_loss(&self, model: &AdaptedModel, rows: &[usize]) -> Result<(f64, f64)> {
         let Examples { batch, labels } =
-            self.texts.collate(&self.eval, rows, self.device).to_device(self.device);
+            self.texts.collate(&self.eval, rows).to_device(self.texts.device);
         let logits = model.forward(&batch, false)?.logits;
         let sum = self.texts.cross_entropy_in_slices(&logits, &labels)?;
         Ok((sum, wanted(&self.eval, rows) as f64))
@@ -93,7 +90,7 @@ impl Write {
         let Answers::Texts(written) = answers else { return Ok(Vec::new()) };
         let mut lines = Vec::new();
         for (row, (written, example)) in written.iter().zip(&self.eval_examples).enumerate() {
-            let (input, target) = (&example.text_a, target_of(example));
+            let (input, target) = (input_of(example), target_of(example));
             let mut line = json!({ "input": input, "target": target, "prediction": written });
             for (name, of) in metrics {
                 if let Some(rows) = &of.rows {
@@ -127,6 +124,35 @@ impl Write {
     }
 }
 
+impl Processor for TextPairs {
+    fn vocab_size(&self) -> i64 {
+        self.encoder().vocab_size()
+    }
+
+    fn objective(
+        self: Box<Self>,
+        mut rows: Splits,
+        eval_batch_size: usize,
+        cache: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<Box<dyn Objective>> {
+        // One came, so one is there.
+        let eval = rows.evals.swap_remove(0);
+        Ok(Box::new(Write::new(*self, &rows.train, eval, eval_batch_size, cache, progress)?))
+    }
+
+    fn predict(
+        &self,
+        model: &AdaptedModel,
+        rows: &[&[String]],
+        passes: &Passes,
+    ) -> Result<Vec<Prediction>> {
+        let inputs: Vec<&str> = rows.iter().map(|texts| pair(texts).0).collect();
+        let written = self.write(model, &inputs, passes)?.into_iter();
+        Ok(written.map(|(text, cut)| Prediction { values: vec![text.into()], cut }).collect())
+    }
+}
+
 /// Tokens of these rows that are to be written.
 fn wanted(table: &Tokens, rows: &[usize]) -> usize {
     let labels = rows.iter().flat_map(|&row| table.get(row, LABELS));
@@ -148,7 +174,7 @@ impl Objective for Write {
 
     fn batch(&self, rows: &[usize]) -> Examples {
         let rows: Vec<usize> = rows.iter().map(|&row| self.used[row]).collect();
-        self.texts.collate(&self.train, &rows, self.device)
+        self.texts.collate(&self.train, &rows)
     }
 
     fn items(&self, rows: &[usize]) -> usize {
@@ -169,8 +195,7 @@ impl Objective for Write {
         let prompts = (0..self.eval.rows()).map(|row| self.eval.get(row, column).collect());
         let prompts: Vec<Vec<i64>> = prompts.collect();
         let mut done = |n: usize| progress.update(n as u64, "");
-        let written =
-            self.texts.write_after(model, &prompts, &self.write_passes, self.device, &mut done)?;
+        let written = self.texts.write_after(model, &prompts, &self.write_passes, &mut done)?;
         progress.end();
         let answers = Answers::Texts(written);
         let Judged { metrics, doubt } = judge(&self.texts.task, &answers, &self.right);

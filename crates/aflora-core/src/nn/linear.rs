@@ -1,12 +1,12 @@
 //! A linear layer with a slot for what computes it, and the capture of layers being built.
 
-use crate::shapes::{shape_only, without_weights_now};
+use super::shapes::{shape_only, shapes_suffice};
 use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use tch24::nn::{LinearConfig, Module, Path};
-use tch24::Tensor;
+use tch::nn::{LinearConfig, Module, Path};
+use tch::Tensor;
 
 /// Computes a layer's output from its input, weight `[out, in]` and bias `[out]`.
 pub type LinearForward = Box<dyn Fn(&Tensor, &Tensor, Option<&Tensor>) -> Tensor + Send>;
@@ -15,7 +15,7 @@ type Slot = Arc<Mutex<Option<LinearForward>>>;
 
 thread_local! {
     // Innermost capture last; models are built on one thread.
-    static CAPTURES: RefCell<Vec<Vec<CapturedLinear>>> = const { RefCell::new(Vec::new()) };
+    static CAPTURES: RefCell<Vec<Vec<LinearHandle>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A fully connected layer, y = x Wᵀ + b, or what its slot makes of it.
@@ -47,31 +47,31 @@ impl Linear {
     }
 
     /// A handle that sets what computes the layer.
-    pub fn slot(&self) -> CapturedLinear {
-        CapturedLinear {
+    pub fn slot(&self) -> LinearHandle {
+        LinearHandle {
             ws: self.ws.shallow_clone(),
             bs: self.bs.as_ref().map(Tensor::shallow_clone),
             transposed: self.transposed,
-            shape_only: without_weights_now(),
+            shape_only: shapes_suffice(),
             slot: self.slot.clone(),
         }
     }
 }
 
 /// A handle to a layer, such as one that was made during a [`capture`].
-pub struct CapturedLinear {
+pub struct LinearHandle {
     /// The layer's weight as stored: a handle, not a copy.
     pub ws: Tensor,
     /// The bias, `[out]`: a handle, too.
     pub bs: Option<Tensor>,
     /// Whether the weight is stored as `[in, out]`.
     pub transposed: bool,
-    /// Whether both have a shape and no values: see [`without_weights`](crate::without_weights).
+    /// Whether both have a shape and no values: see [`shapes_only`](crate::shapes_only).
     pub shape_only: bool,
     slot: Slot,
 }
 
-impl CapturedLinear {
+impl LinearHandle {
     /// Lets `forward` compute the layer from now on.
     pub fn set(&self, forward: LinearForward) {
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(forward);
@@ -83,9 +83,9 @@ impl CapturedLinear {
     }
 }
 
-impl fmt::Debug for CapturedLinear {
+impl fmt::Debug for LinearHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CapturedLinear").field("ws", &self.ws).finish_non_exhaustive()
+        f.debug_struct("LinearHandle").field("ws", &self.ws).finish_non_exhaustive()
     }
 }
 
@@ -99,7 +99,7 @@ impl Drop for Forget {
 }
 
 /// Runs `build` and gives what it made together with every [`Linear`] made on the way.
-pub fn capture<T>(build: impl FnOnce() -> T) -> (T, Vec<CapturedLinear>) {
+pub fn capture<T>(build: impl FnOnce() -> T) -> (T, Vec<LinearHandle>) {
     let outer = Forget(CAPTURES.with(|c| c.borrow().len()));
     CAPTURES.with(|c| c.borrow_mut().push(Vec::new()));
     let made = build();
@@ -115,12 +115,12 @@ pub fn linear<'a, T: Borrow<Path<'a>>>(
     out_dim: i64,
     config: LinearConfig,
 ) -> Linear {
-    if without_weights_now() {
+    if shapes_suffice() {
         let vs = vs.borrow();
         let bias = config.bias.then(|| shape_only(vs, "bias", &[out_dim]));
         return slotted(shape_only(vs, "weight", &[out_dim, in_dim]), bias, false);
     }
-    let tch24::nn::Linear { ws, bs } = tch24::nn::linear(vs, in_dim, out_dim, config);
+    let tch::nn::Linear { ws, bs } = tch::nn::linear(vs, in_dim, out_dim, config);
     slotted(ws, bs, false)
 }
 
@@ -128,11 +128,11 @@ pub fn linear<'a, T: Borrow<Path<'a>>>(
 /// have it (their `Conv1D`). Weight and bias start at zero.
 pub fn conv1d_linear<'a, T: Borrow<Path<'a>>>(vs: T, in_dim: i64, out_dim: i64) -> Linear {
     let vs = vs.borrow();
-    if without_weights_now() {
+    if shapes_suffice() {
         let bias = Some(shape_only(vs, "bias", &[out_dim]));
         return slotted(shape_only(vs, "weight", &[in_dim, out_dim]), bias, true);
     }
-    let zeros = tch24::nn::Init::Const(0.0);
+    let zeros = tch::nn::Init::Const(0.0);
     let ws = vs.var("weight", &[in_dim, out_dim], zeros);
     slotted(ws, Some(vs.var("bias", &[out_dim], zeros)), true)
 }

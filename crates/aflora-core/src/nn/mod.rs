@@ -1,0 +1,30 @@
+//! tch's neural-network layers, with a [`Linear`] that takes an adapter after it was made.
+//!
+//! A [`Linear`] computes as tch's does until something is put into its slot; from then on that
+//! computes the layer's output. So a model is built as it is, and its frozen layers take a low-rank
+//! path each from outside. [`capture`] collects the layers that are made while a model is built,
+//! however deep in it and however private:
+//!
+//! ```
+//! use aflora_core::nn::{self, Module};
+//! use tch::{Device, Kind, Tensor};
+//!
+//! let vs = nn::VarStore::new(Device::Cpu);
+//! let (layer, captured) = nn::capture(|| nn::linear(vs.root(), 3, 2, Default::default()));
+//! let x = Tensor::ones([1, 3], (Kind::Float, Device::Cpu));
+//! let plain = layer.forward(&x);
+//! captured[0].set(Box::new(|x, weight, bias| x.linear(weight, bias) + 1.0));
+//! assert!(layer.forward(&x).allclose(&(plain + 1.0), 1e-6, 1e-6, false));
+//! ```
+//!
+//! Everything else of `tch::nn` is passed on as it is.
+
+mod embedding;
+mod linear;
+mod shapes;
+
+pub use embedding::embedding;
+pub use linear::{capture, conv1d_linear, linear, Linear, LinearForward, LinearHandle};
+pub use shapes::shapes_only;
+pub(crate) use shapes::shapes_suffice;
+pub use tch::nn::*;

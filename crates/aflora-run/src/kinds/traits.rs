@@ -1,0 +1,132 @@
+//! What a kind of task tells of itself, and what works for it with a model.
+
+use crate::feed::row::Row;
+use crate::feed::Source;
+use crate::metrics::{Answer, Sort};
+use crate::run::objective::Objective;
+use crate::run::passes::Passes;
+use crate::task::{Example, TaskSpec};
+use crate::ui::Progress;
+use aflora_models::merged::OutputKind;
+use aflora_models::{AdaptedModel, Backbone, Head};
+use anyhow::Result;
+use serde_json::Value;
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+use tch::Device;
+
+/// A kind of task.
+pub trait TaskKind: Debug + Sync {
+    /// What it asks for, in words: "asks for labels".
+    fn asks_for(&self) -> &'static str;
+
+    /// The keys of a task's file that mean something to it, beside those that every task has.
+    fn keys(&self) -> &'static [&'static str];
+
+    /// Tells what is wrong with the values of those: each key, and the words for it.
+    fn check(&self, task: &TaskSpec, tell: &mut dyn FnMut(&str, String));
+
+    /// What the columns of a source may be for, beside what is right: one of these lists.
+    fn inputs(&self) -> &'static [&'static [&'static str]];
+
+    /// What the column with what is right is for.
+    fn target(&self) -> &'static str;
+
+    /// What is right for a row of `source`.
+    ///
+    /// # Errors
+    /// The row lacks it, or it is none of the task's answers.
+    fn right(
+        &self,
+        task: &TaskSpec,
+        row: &Row,
+        source: &Source,
+    ) -> std::result::Result<Answer, String>;
+
+    /// What a message calls `right` where all training rows have it, so that there is nothing to
+    /// learn; none of a kind that can learn from such rows.
+    fn only_answer(&self, task: &TaskSpec, right: &Answer) -> Option<String>;
+
+    /// What it answers with, for the metrics.
+    fn answers(&self) -> Sort;
+
+    /// What a model for it answers with.
+    fn head(&self, task: &TaskSpec) -> Head;
+
+    /// What a merged model says of its answers.
+    fn output<'a>(&self, task: &'a TaskSpec) -> OutputKind<'a>;
+
+    /// What predictions call the values of a [`Prediction`], and what they call them in rows that
+    /// have a column of such a name.
+    fn names(&self) -> [&'static [&'static str]; 2];
+
+    /// What works for a task of this kind with a model.
+    ///
+    /// # Errors
+    /// The model's tokenizer is missing or damaged, or the model does not do what the task asks for.
+    fn processor(&self, with: &ModelContext<'_>) -> Result<Box<dyn Processor>>;
+}
+
+/// A task and the model that is to do it.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelContext<'a> {
+    /// The task.
+    pub task: &'a Arc<TaskSpec>,
+    /// The folder with the model's files.
+    pub folder: &'a Path,
+    /// The model, which may have shapes alone.
+    pub backbone: &'a dyn Backbone,
+    /// The most tokens of a text: longer ones are cut.
+    pub max_length: usize,
+    /// The device on which the model computes.
+    pub device: Device,
+}
+
+/// What makes tokens of rows, and answers of what a model gives for them.
+pub trait Processor: Debug {
+    /// The largest token id plus one.
+    fn vocab_size(&self) -> i64;
+
+    /// The rows of a task, encoded; they are given back from `cache` where an earlier run left them
+    /// there.
+    ///
+    /// # Errors
+    /// A row cannot be encoded, or none is left to learn from.
+    fn objective(
+        self: Box<Self>,
+        rows: Splits,
+        eval_batch_size: usize,
+        cache: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<Box<dyn Objective>>;
+
+    /// What `model` answers to these rows' texts, in their order, so many at once as `passes` says.
+    ///
+    /// # Errors
+    /// A text cannot be encoded, the model fails, or a [signal](crate::interrupt) came meanwhile.
+    fn predict(
+        &self,
+        model: &AdaptedModel,
+        rows: &[&[String]],
+        passes: &Passes,
+    ) -> Result<Vec<Prediction>>;
+}
+
+/// The examples of a run.
+#[derive(Debug)]
+pub struct Splits {
+    /// Those to learn from.
+    pub train: Vec<Example>,
+    /// Those of the evaluation splits, by name; one at least.
+    pub evals: Vec<(String, Vec<Example>)>,
+}
+
+/// An answer to one row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// What is shown of it, a value for each of the kind's [names](TaskKind::names).
+    pub values: Vec<Value>,
+    /// Whether the row's text was cut.
+    pub cut: bool,
+}
