@@ -55,6 +55,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     target("hub", network::hub, network::hub_seeds),
     target("tokenizer_settings", models::tokenizer_settings, models::tokenizer_settings_seeds),
     target("generation_config", models::generation_config, models::generation_config_seeds),
+    target("chat_template", models::chat_template, models::chat_template_seeds),
 ];
 
 /// The target of that name.

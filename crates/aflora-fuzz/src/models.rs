@@ -2,9 +2,10 @@
 
 use crate::files;
 use aflora_models::adapter_folder::AdapterFolder;
+use aflora_models::chat::message;
 use aflora_models::generate::{GenerationSettings, ModelSettings, GENERATION_CONFIG};
 use aflora_models::weights::Checkpoint;
-use aflora_models::{shapes_only, Head, Options, TextEncoder};
+use aflora_models::{shapes_only, Chat, ChatTemplate, Head, Options, TextEncoder};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -306,4 +307,49 @@ pub fn generation_config_seeds() -> Vec<Vec<u8>> {
     let two = r#"{"eos_token_id":2,"do_sample":true,"temperature":0.6,"max_new_tokens":7,"early_stopping":"never",
         "bad_words_ids":[[1]],"decoder_start_token_id":2,"repetition_penalty":1.1}"#;
     [one, two].map(|text| text.as_bytes().to_vec()).to_vec()
+}
+
+/// A tokenizer_config.json, or a bare template, and messages for it.
+pub fn chat_template(bytes: &[u8]) {
+    let [template, messages] = files::split(bytes);
+    let messages = serde_json::from_slice::<Vec<serde_json::Value>>(messages);
+    let messages =
+        messages.unwrap_or_else(|_| vec![message("user", "x"), message("assistant", "y")]);
+    for name in ["tokenizer_config.json", "chat_template.jinja"] {
+        let folder = files::folder("chat", &[(name, template)]);
+        let template = match ChatTemplate::from_folder(&folder) {
+            Ok(Some(template)) => template,
+            Ok(None) => continue,
+            Err(error) => return assert!(!error.to_string().is_empty()),
+        };
+        for add_generation_prompt in [false, true] {
+            let tools = add_generation_prompt.then_some(messages.as_slice());
+            let chat =
+                Chat { messages: &messages, tools, add_generation_prompt, ..Chat::default() };
+            match template.render(&chat) {
+                Ok(rendered) => {
+                    for part in rendered.assistant {
+                        assert!(rendered.text.get(part).is_some());
+                    }
+                }
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        }
+    }
+}
+
+pub fn chat_template_seeds() -> Vec<Vec<u8>> {
+    let golden: serde_json::Value =
+        serde_json::from_slice(&fixture("chat.json")).expect("the fixture is JSON");
+    let messages = serde_json::to_vec(&golden["conversations"]["called"]).expect("it is written");
+    let templates = ["marked", "llama3", "mistral", "qwen", "grounded", "schemas"];
+    let sources = templates.map(|name| golden["templates"][name].as_str().unwrap_or_default());
+    let config = serde_json::json!({
+        "bos_token": "<s>",
+        "chat_template": [{"name": "default", "template": "{{ messages[-1].content | trim }}"},
+            {"name": "tool_use", "template": "{{ tools | tojson(indent=1) }}"}],
+    });
+    let templates = sources.map(|source| source.as_bytes().to_vec());
+    let all = templates.into_iter().chain([config.to_string().into_bytes()]);
+    all.map(|template| files::join(&[template, messages.clone()])).collect()
 }

@@ -11,7 +11,9 @@ use aflora_report::list::list;
 use aflora_report::report::{csv, html, markdown, NamedResults, Report};
 use aflora_report::watch::snapshot::{Phase, Snapshot, Watched};
 use aflora_report::watch::text::summary;
+use aflora_run::config::Every;
 use aflora_run::run::checkpoint::{Id, ResumePoint};
+use aflora_run::run::eval_points::EvalPoints;
 use aflora_run::run::loop_state::LoopState;
 use serde_json::Value;
 use std::fs;
@@ -48,18 +50,16 @@ pub fn state(bytes: &[u8]) {
     let Ok(ResumePoint { position, mut loop_state, .. }) = serde_json::from_slice(bytes) else {
         return;
     };
-    if position.check(96).is_err() || loop_state.check(&position, 6).is_err() {
+    let points = EvalPoints::new(Every::Epochs(1), 6, 96);
+    if position.check(96).is_err() || loop_state.check(&position, points).is_err() {
         return;
     }
     let mut accounting = position.accounting.clone();
     accounting.step(5);
     loop_state.clock.add(0.1);
     loop_state.curve.stands_still(0.5, 50);
-    let _ = (
-        accounting.time_average(),
-        loop_state.clock.median(),
-        Id::of(&loop_state, position.step, 6),
-    );
+    let _ =
+        (accounting.time_average(), loop_state.clock.median(), Id::of(&loop_state, position.step));
 }
 
 /// Behind the seventh step, where an epoch has six.

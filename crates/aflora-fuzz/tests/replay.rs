@@ -49,5 +49,5 @@ replays! {
     config experiment targets tsv jsonl csv parquet safetensors pickle weight_index model_config
     adapter_folder tokenizer_json sentencepiece vocabulary events state gradients run_folder
     results hub
-    tokenizer_settings generation_config
+    tokenizer_settings generation_config chat_template
 }

@@ -79,6 +79,16 @@ impl ConfigFile {
         }
     }
 
+    /// The share of numbers that a dropout leaves out.
+    pub(crate) fn dropout(&self, key: &str, default: f64) -> Result<f64> {
+        match self.number(key, default)? {
+            share if (0.0..1.0).contains(&share) => Ok(share),
+            other => {
+                Err(self.problem(format!("`{key}` is {other}; it must be at least 0 and below 1")))
+            }
+        }
+    }
+
     pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool> {
         match self.keys.get(key) {
             None | Some(Value::Null) => Ok(default),
@@ -107,19 +117,8 @@ impl ConfigFile {
         &self.keys
     }
 
-    pub(crate) fn set(&mut self, key: &str, value: Value) {
+    fn set(&mut self, key: &str, value: Value) {
         self.keys.insert(key.into(), value);
-    }
-
-    /// Sets a key that a file may leave out.
-    pub(crate) fn default(&mut self, key: &str, value: Value) {
-        if self.keys.get(key).is_none_or(Value::is_null) {
-            self.set(key, value);
-        }
-    }
-
-    pub(crate) fn remove(&mut self, key: &str) {
-        self.keys.remove(key);
     }
 
     pub(crate) fn parse<C: DeserializeOwned>(&self) -> Result<C> {

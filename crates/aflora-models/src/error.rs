@@ -100,6 +100,14 @@ pub enum Error {
         /// What is wrong, and what would be right.
         problem: String,
     },
+    /// A chat template is none, or cannot write a conversation.
+    #[error("{path}: the chat template: {problem}", path = path.display())]
+    ChatTemplate {
+        /// The file or folder that it comes from.
+        path: PathBuf,
+        /// What is wrong, or what the template says.
+        problem: String,
+    },
     /// A text cannot be encoded.
     #[error("cannot encode a text: {0}")]
     Encode(String),

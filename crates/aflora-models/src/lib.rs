@@ -1,11 +1,11 @@
 //! Backbones, and the injection of adapters into them.
 //!
 //! * [`backbone`]: what a model must tell and do to be fine-tuned; `registry`: the kinds there are
-//! * `bodies`: the networks: DeBERTa-v2 and v3, decoders, an encoder-decoder, all ours; rust-bert's
-//!   models, a wrapper of a few lines each
+//! * `bodies`: the networks: encoders, decoders, an encoder-decoder
 //! * `heads`: what makes answers of a body's hidden states
 //! * `nn`: parts that bodies of several kinds are made of
 //! * [`generate`]: writing text, a token at a time
+//! * [`chat`]: conversations as text, by a model's own template
 //! * [`targets`]: which linear layers get an adapter
 //! * [`adapted`]: a backbone with adapters in it
 //! * [`adapter_folder`]: adapters on disk, in the layout of Hugging Face PEFT
@@ -22,6 +22,7 @@ pub mod adapter_folder;
 pub mod backbone;
 mod batch;
 mod bodies;
+pub mod chat;
 mod claims;
 mod companions;
 mod config_file;
@@ -47,6 +48,7 @@ pub use adapted::AdaptedModel;
 pub use aflora_core::shapes_only;
 pub use backbone::{About, Backbone, Forward, Frame, InjectableLinear};
 pub use batch::Batch;
+pub use chat::{Chat, ChatTemplate};
 pub use error::{Error, Result};
 pub use heads::Head;
 pub use options::Options;

@@ -1,8 +1,8 @@
 //! The kinds of models that are built, each in one line: its names, its code, its usual targets.
 
 use crate::backbone::Backbone;
+use crate::bodies::bert_like::{albert, bert, distilbert, electra, roberta};
 use crate::bodies::gpt::{gpt2, gpt_j, gpt_neo};
-use crate::bodies::rust_bert::{albert, bert, distilbert, electra, roberta};
 use crate::bodies::{bart, deberta, llama};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;

@@ -71,6 +71,17 @@ fn a_method_sees_weights_and_biases_however_they_are_stored() {
 }
 
 #[test]
+fn every_linear_layer_of_alberts_block_takes_an_adapter() {
+    let config = fixture("models/albert/config.json");
+    let albert = aflora_models::build("albert", &config, Head::Scores(1), &cpu()).unwrap();
+    let modules: Vec<String> = seen(albert).iter().map(|layer| layer.site.name.clone()).collect();
+    let block = "albert.encoder.albert_layer_groups.0.albert_layers.0";
+    let layers = ["attention.query", "attention.key", "attention.value", "attention.dense"];
+    let layers = layers.iter().chain(&["ffn", "ffn_output"]);
+    assert_eq!(modules, layers.map(|layer| format!("{block}.{layer}")).collect::<Vec<_>>());
+}
+
+#[test]
 fn of_a_model_of_shapes_a_method_sees_no_values() {
     let config = fixture("writers/gpt2/config.json");
     let build = || aflora_models::build("gpt2", &config, Head::Language, &cpu()).unwrap();

@@ -48,7 +48,7 @@ fn compare(tiny: &Tiny) -> (f64, f64) {
 
 /// Each is there for what it has: DeBERTa lengths whose distances share buckets, and each of its
 /// switches; RoBERTa an epsilon of its own and positions from another padding id; ALBERT its shared
-/// block. Decoders answer at the last token that is no padding, BART at its last end token.
+/// blocks, in one group and in several. Decoders answer at the last token that is no padding, BART at its last end token.
 #[test]
 fn every_model_that_labels_agrees_with_transformers() {
     for tiny in Tiny::classifiers() {
@@ -57,6 +57,20 @@ fn every_model_that_labels_agrees_with_transformers() {
         println!("{name}: logits {logits:.1e}, gradients {gradients:.1e}");
         assert!(logits < LIMIT, "{name}: logits {logits:e}");
         assert!(gradients < LIMIT, "{name}: gradients {gradients:e}");
+    }
+}
+
+#[test]
+fn a_text_that_is_longer_than_an_encoder_reads_is_refused() {
+    for (folder, most) in [("models/bert_eps", 64), ("models/roberta_pad", 65)] {
+        let model = Tiny::of(folder).load(&cpu());
+        let of = |length| {
+            let ids = Tensor::full([1, length], 7, (Kind::Int64, tch::Device::Cpu));
+            model.forward(&Batch::new(ids.shallow_clone(), ids.ones_like()), false)
+        };
+        of(most).unwrap();
+        let error = of(most + 1).unwrap_err().to_string();
+        assert!(error.contains(&format!("{} tokens are more than the model's", most + 1)));
     }
 }
 

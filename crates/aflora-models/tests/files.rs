@@ -137,6 +137,17 @@ fn a_config_that_would_be_built_wrongly_is_refused() {
         ("\"num_attention_heads\": 4", "\"num_attention_heads\": 5", "no multiple"),
         ("\"num_attention_heads\": 4", "\"num_attention_heads\": 0", "`num_attention_heads` must"),
         ("{", "{ \"position_embedding_type\": \"relative_key\",", "relative_key"),
+        (
+            "\"add_cross_attention\": false",
+            "\"add_cross_attention\": true",
+            "`add_cross_attention` is true",
+        ),
+        ("\"is_decoder\": false", "\"is_decoder\": true", "`is_decoder` is true"),
+        (
+            "\"hidden_dropout_prob\": 0.1",
+            "\"hidden_dropout_prob\": 1.5",
+            "`hidden_dropout_prob` is 1.5; it must be at least 0 and below 1",
+        ),
         ("{", "", "not a Hugging Face config.json"),
         ("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"sine\"", "sine"),
     ] {

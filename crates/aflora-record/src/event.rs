@@ -2,7 +2,7 @@
 //!
 //! What a later version adds does no harm; a kind of event that it adds is passed over.
 
-use crate::evaluation::Evaluation;
+use crate::evaluation::{Evaluation, Selection};
 use crate::json::{nan, null_is_nan};
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +16,12 @@ pub enum Event {
         total_steps: u64,
         /// Optimiser steps of an epoch.
         steps_per_epoch: u64,
-        /// The metric that decides which epoch is best.
-        selection: Option<String>,
+        /// What decides which epoch is best.
+        #[serde(flatten)]
+        selection: Option<Selection>,
+        /// Optimiser steps from one evaluation to the next; an epoch's where it does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        eval_every: Option<u64>,
     },
     /// Optimiser steps since the last such event.
     Step(Step),
@@ -25,6 +29,13 @@ pub enum Event {
     Freeze(FreezeTest),
     /// An evaluation.
     Evaluation(Evaluation),
+    /// The run ends before its last step, since evaluations became no better.
+    EarlyStop {
+        /// Completed optimiser steps.
+        step: u64,
+        /// Evaluations in a row that were no better than the best before them.
+        patience: u64,
+    },
     /// The run ended early.
     Failed {
         /// Why it did.

@@ -26,9 +26,11 @@ impl Finding {
         Ok(Finding {
             selection: summary.selection,
             best: summary.best,
+            by_class: summary.by_class,
             evaluations: summary.evaluations,
             parameters: summary.parameters,
             steps: summary.steps,
+            early_stop: summary.early_stop,
             flops_per_token: summary.flops_per_token,
             seconds: summary.seconds,
             tokens_per_second: summary.tokens_per_second,

@@ -4,7 +4,7 @@
 //! is forgotten when the step comes again, so curves never run backwards.
 
 use crate::error::{Error, Result};
-use crate::evaluation::{self, Evaluation};
+use crate::evaluation::{self, Evaluation, Selection};
 use crate::event::{Event, FreezeTest, Step};
 use crate::names::EVENTS;
 use aflora_files::lines::whole_lines;
@@ -79,8 +79,10 @@ pub struct History {
     pub total_steps: Option<u64>,
     /// Optimiser steps of an epoch.
     pub steps_per_epoch: Option<u64>,
-    /// The metric that decides.
-    pub selection: Option<String>,
+    /// What decides.
+    pub selection: Option<Selection>,
+    /// Optimiser steps from one evaluation to the next, where it is not an epoch.
+    pub eval_every: Option<u64>,
     /// Steps completed by now.
     pub step: u64,
     /// Recorded steps, ascending.
@@ -91,6 +93,8 @@ pub struct History {
     pub checks: Vec<FreezePoint>,
     /// Evaluations, ascending.
     pub evaluations: Vec<Evaluation>,
+    /// The step behind which the run ended early, and how many evaluations had been no better.
+    pub early_stop: Option<(u64, u64)>,
     /// Why the run failed, if it did.
     pub failed: Option<String>,
 }
@@ -121,14 +125,16 @@ impl History {
     /// Takes in an event.
     pub fn take(&mut self, event: Event) {
         match event {
-            Event::Begin { total_steps, steps_per_epoch, selection } => {
+            Event::Begin { total_steps, steps_per_epoch, selection, eval_every } => {
                 self.total_steps = Some(total_steps);
                 self.steps_per_epoch = Some(steps_per_epoch);
                 self.selection = selection;
+                self.eval_every = eval_every;
                 self.failed = None;
             }
             Event::Step(Step { step, loss, lr, grad_norm, trainable, .. }) => {
                 self.failed = None;
+                self.early_stop = None;
                 self.step = step;
                 drop_from(&mut self.evaluations, step, |e| e.step);
                 drop_from(&mut self.checks, step.saturating_add(1), |check| check.step);
@@ -147,6 +153,7 @@ impl History {
                 drop_from(&mut self.evaluations, evaluation.step, |e| e.step);
                 self.evaluations.push(evaluation);
             }
+            Event::EarlyStop { step, patience } => self.early_stop = Some((step, patience)),
             Event::Failed { error } => self.failed = Some(error),
         }
     }
@@ -175,10 +182,12 @@ impl History {
         }
     }
 
-    /// Whether an epoch's steps are done, and its evaluation is not there yet.
+    /// Whether the steps up to an evaluation are done, and it is not there yet.
     pub fn awaits_evaluation(&self) -> bool {
-        let ends = self.steps_per_epoch.is_some_and(|n| n > 0 && self.step.is_multiple_of(n));
-        ends && self.step > 0 && self.evaluations.last().is_none_or(|e| e.step < self.step)
+        let every = self.eval_every.or(self.steps_per_epoch);
+        let due = every.is_some_and(|n| n > 0 && self.step.is_multiple_of(n))
+            || self.total_steps == Some(self.step);
+        due && self.step > 0 && self.evaluations.last().is_none_or(|e| e.step < self.step)
     }
 
     /// The share of the run that is done.
@@ -189,7 +198,7 @@ impl History {
 
     /// Which evaluation is best so far; none where it is not known what decides.
     pub fn best(&self) -> Option<usize> {
-        evaluation::best(&self.evaluations, self.selection.as_deref()?)
+        evaluation::best(&self.evaluations, self.selection.as_ref()?)
     }
 }
 
@@ -248,6 +257,31 @@ mod tests {
         assert_eq!(history.checks[1].scores, [1.0; 3]);
         assert_eq!((history.step, history.share(), history.epoch()), (40, Some(0.5), Some(1.0)));
         assert_eq!(history.rate, Some((0.01, Some(1.5))));
+    }
+
+    #[test]
+    fn an_evaluation_is_awaited_as_often_as_the_run_said_and_at_its_end() {
+        let begin = r#"{"event":"begin","total_steps":50,"steps_per_epoch":40,"selection":"f1",
+            "eval_every":20}"#;
+        let mut history = history(&[begin, &step(10)]);
+        let mut awaits = |line: &str| {
+            history.read_line(line);
+            history.awaits_evaluation()
+        };
+        assert!(!awaits(&step(10)));
+        assert!(awaits(&step(20)));
+        assert!(!awaits(&evaluation(20, "0.5")));
+        assert!(awaits(&step(40)) && !awaits(&evaluation(40, "0.5")));
+        assert!(awaits(&step(50)));
+    }
+
+    #[test]
+    fn an_early_stop_is_known_until_the_run_goes_on() {
+        let stop = r#"{"event":"early_stop","step":20,"patience":2}"#;
+        let mut history = history(&[&step(20), &evaluation(20, "0.5"), stop]);
+        assert_eq!(history.early_stop, Some((20, 2)));
+        history.read_line(&step(20));
+        assert_eq!(history.early_stop, None);
     }
 
     #[test]

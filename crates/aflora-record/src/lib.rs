@@ -12,10 +12,12 @@
 //! | [`summary`] | `metrics.json` | last: what the run is judged by |
 //! | [`results`], [`finding`] | `experiments/results/*.json` | of many runs: what an experiment found |
 //!
-//! [`names`] has the names of a run's files, [`evaluation`] the rule which epoch is best. Readers
+//! [`names`] has the names of a run's files, [`evaluation`] the rule which epoch is
+//! best, [`by_class`] precision and recall. Readers
 //! pass over fields that they do not know, so that what a later version writes can be read; files
 //! may come from anywhere, so that each is bounded in what it may hold.
 
+pub mod by_class;
 pub mod error;
 pub mod evaluation;
 pub mod event;
@@ -33,8 +35,9 @@ pub mod summary;
 pub mod tail;
 pub mod tensorboard;
 
+pub use by_class::ByClass;
 pub use error::{Error, Result};
-pub use evaluation::Evaluation;
+pub use evaluation::{Evaluation, Selection};
 pub use event::Event;
 pub use history::History;
 pub use provenance::Provenance;

@@ -1,6 +1,7 @@
 //! Names of the files in a run's folder.
 
 use crate::error::{Error, Result};
+use crate::evaluation::Evaluation;
 use aflora_files::write::is_leftover;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -19,7 +20,7 @@ pub const GRADIENTS: &str = "gradients.bin";
 pub const FREEZES: &str = "freeze.csv";
 /// The file whose presence says that the run ended well.
 pub const METRICS: &str = "metrics.json";
-/// The best epoch's adapter.
+/// The best evaluation's adapter.
 pub const ADAPTER: &str = "adapter";
 /// What it takes to go on with an interrupted run.
 pub const CHECKPOINTS: &str = "checkpoint";
@@ -37,9 +38,14 @@ pub fn holds(folder: &Path, name: &str) -> Result<bool> {
     }
 }
 
-/// What a written text's predictions of an evaluation are called.
-pub fn predictions(split: &str, epoch: u64) -> String {
-    format!("{PREDICTIONS}{split}-epoch{epoch}.jsonl")
+/// What a written text's predictions of an evaluation are called: by its epoch, or within one by
+/// its step.
+pub fn predictions(split: &str, evaluation: &Evaluation) -> String {
+    let Evaluation { step, epoch, .. } = evaluation;
+    match epoch.fract() == 0.0 {
+        true => format!("{PREDICTIONS}{split}-epoch{epoch}.jsonl"),
+        false => format!("{PREDICTIONS}{split}-step{step}.jsonl"),
+    }
 }
 
 const PREDICTIONS: &str = "predictions-";

@@ -126,7 +126,7 @@ impl Recorder {
                 }
                 self.scalars.scalar("eval/loss", evaluation.step, evaluation.loss)?;
             }
-            Event::Begin { .. } | Event::Failed { .. } => {}
+            Event::Begin { .. } | Event::EarlyStop { .. } | Event::Failed { .. } => {}
         }
         // Whoever watches sees each event when it happens.
         self.events.flush()?;

@@ -3,13 +3,14 @@
 //! A file holds all that a report shows, so reports can be made again without the runs. Files are
 //! named `<experiment>-<profile>.json` and lie in `experiments/results`.
 
+use crate::by_class::ByClass;
 use crate::error::{Error, Result};
-use crate::evaluation::Evaluation;
+use crate::evaluation::{Evaluation, Selection};
 use crate::freezes::Matrix;
 use crate::history::{FreezePoint, StepPoint};
 use crate::provenance::{Environment, Provenance};
 use crate::settings::run_name;
-use crate::summary::{FlopsPerToken, Parameters, Times};
+use crate::summary::{EarlyStop, FlopsPerToken, Parameters, Times};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
@@ -200,16 +201,23 @@ pub enum Outcome {
 /// What a finished run found.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Finding {
-    /// The metric that chose the best epoch.
-    pub selection: String,
+    /// What chose the best epoch.
+    #[serde(flatten)]
+    pub selection: Selection,
     /// The best epoch's evaluation; metric values are fractions (0.9191, not 91.91).
     pub best: Evaluation,
+    /// That evaluation's answers, class by class, of each split of a task with classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_class: Vec<ByClass>,
     /// All evaluations.
     pub evaluations: Vec<Evaluation>,
     /// Adapter parameters that trained.
     pub parameters: Parameters,
     /// Optimiser steps.
     pub steps: u64,
+    /// Why there are no more of them, where the run ended early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<EarlyStop>,
     /// Matrix products a token in the adapted layers.
     pub flops_per_token: FlopsPerToken,
     /// Seconds of wall time.

@@ -1,7 +1,8 @@
 //! What a finished run is judged by: `metrics.json`.
 
+use crate::by_class::ByClass;
 use crate::error::Result;
-use crate::evaluation::Evaluation;
+use crate::evaluation::{Evaluation, Selection};
 use crate::names::METRICS;
 use crate::{json, provenance};
 use serde::{Deserialize, Serialize};
@@ -18,10 +19,15 @@ pub struct Summary {
     pub method: String,
     /// The seed.
     pub seed: u64,
-    /// The metric that decides which epoch was best.
-    pub selection: String,
+    /// What decides which epoch was best.
+    #[serde(flatten)]
+    pub selection: Selection,
     /// The best epoch's evaluation; `adapter/` holds its weights.
     pub best: Evaluation,
+    /// The best evaluation's answers, class by class, of each split of a task with classes. Runs
+    /// from before this was kept have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_class: Vec<ByClass>,
     /// The last epoch's evaluation.
     pub last: Evaluation,
     /// All evaluations.
@@ -30,6 +36,9 @@ pub struct Summary {
     pub parameters: Parameters,
     /// Optimiser steps.
     pub steps: u64,
+    /// Why there are no more of them, where the run ended early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<EarlyStop>,
     /// Those of them that moved nothing, since loss or gradient was not finite.
     #[serde(default)]
     pub skipped_steps: u64,
@@ -43,6 +52,15 @@ pub struct Summary {
     pub tokens_per_second: f64,
     /// The most memory in use, in bytes.
     pub peak_memory: Option<u64>,
+}
+
+/// A run that ended early, since evaluations became no better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlyStop {
+    /// Evaluations in a row that were no better than the best before them.
+    pub patience: u64,
+    /// Optimiser steps that the run would have had.
+    pub total_steps: u64,
 }
 
 /// Parameter counts, as the paper takes them.

@@ -34,7 +34,7 @@ fn what_an_earlier_version_wrote_is_written_again_to_the_byte() {
 fn an_earlier_run_opens_and_says_what_it_found() {
     let finding = Finding::read(&old_run()).unwrap();
     assert_eq!(
-        (finding.selection.as_str(), finding.best.metric("accuracy")),
+        (finding.selection.metric.as_str(), finding.best.metric("accuracy")),
         ("accuracy", Some(0.625))
     );
     assert_eq!((finding.steps, finding.parameters.at_start, finding.matrices.len()), (9, 6320, 8));

@@ -125,9 +125,9 @@ fn distinct(runs: &[PathBuf]) -> Vec<String> {
 fn results(summary: &Summary) -> [String; 5] {
     let Summary { selection, best, parameters, seconds, device, .. } = summary;
     [
-        best.metric(selection)
-            .map_or("undefined".into(), |value| format!("{selection} {value:.4}")),
-        best.epoch.to_string(),
+        best.metric(&selection.metric)
+            .map_or("undefined".into(), |value| format!("{} {value:.4}", selection.metric)),
+        best.epochs(),
         thousands(parameters.time_average as i64),
         in_words(seconds.training),
         device.clone(),

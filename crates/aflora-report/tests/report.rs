@@ -4,8 +4,8 @@ use aflora_record::freezes::Matrix;
 use aflora_record::history::{FreezePoint, StepPoint};
 use aflora_record::provenance::{Environment, Provenance};
 use aflora_record::results::*;
-use aflora_record::summary::{FlopsPerToken, Operations, Parameters, Times};
-use aflora_record::Evaluation;
+use aflora_record::summary::{EarlyStop, FlopsPerToken, Operations, Parameters, Times};
+use aflora_record::{Evaluation, Selection};
 use aflora_report::report::{csv, html, markdown, report, NamedResults, Report};
 use aflora_report::words::causes;
 use serde_json::json;
@@ -37,7 +37,7 @@ fn finding(value: Option<f64>) -> Finding {
     let evaluation = |epoch: u64, value: Option<f64>| Evaluation {
         step: 40 * epoch,
         epoch: epoch as f64,
-        metrics: BTreeMap::from([(METRIC.to_string(), value)]),
+        metrics: [(METRIC.to_string(), value)].into(),
         loss: 0.5,
         seconds: 1.0,
     };
@@ -51,11 +51,13 @@ fn finding(value: Option<f64>) -> Finding {
         frozen_at: (i < 3).then_some(10 * (i as u64 + 1)),
     });
     Finding {
-        selection: METRIC.into(),
+        selection: Selection::highest(METRIC),
+        by_class: Vec::new(),
         best: evaluation(2, value),
         evaluations: vec![evaluation(1, value.map(|v| v - 0.1)), evaluation(2, value)],
         parameters: Parameters { at_start: 400, at_end: 100, time_average: 250.0, head: 12 },
         steps: 80,
+        early_stop: None,
         flops_per_token: FlopsPerToken {
             frozen_weights: flops(1_000_000),
             paths_at_start: flops(500_000),
@@ -396,6 +398,16 @@ fn numbers_that_are_not_finite_never_reach_a_file() {
         }
     }
     assert_eq!(entries(&texts[1], "LoRA")[1], "undefined");
+}
+
+#[test]
+fn runs_that_ended_early_are_counted() {
+    let mut results = results();
+    assert!(!md(&results).contains("ended early"));
+    let mut early = finding(Some(0.5));
+    early.early_stop = Some(EarlyStop { patience: 3, total_steps: 400 });
+    results.cells.push(cell("m", "t", "x", 99, Outcome::Done(Box::new(early))));
+    assert!(md(&results).contains("1 ended early, since evaluations became no better"));
 }
 
 #[test]
@@ -740,4 +752,32 @@ fn committed_results_open_and_make_the_reports_beside_them() {
         assert!(committed.is_file(), "{} is not committed", committed.display());
         assert_eq!(fs::read(path).unwrap(), fs::read(&committed).unwrap(), "{}", path.display());
     }
+}
+
+#[test]
+fn of_errors_the_lowest_is_the_best_and_nothing_is_made_points() {
+    let mut results = results();
+    for cell in &mut results.cells {
+        if let Outcome::Done(finding) = &mut cell.outcome {
+            finding.selection.lower_is_better = vec![METRIC.into()];
+        }
+    }
+    let markdown = md(&results);
+    assert!(markdown.contains("MRPC (accuracy, lower is better)"), "{markdown}");
+    let (ours, lora) = (entries(&markdown, "Ours"), entries(&markdown, "LoRA"));
+    assert!(ours[1].starts_with("0.92 ± 0.01"), "{ours:?}");
+    assert!(lora[1].starts_with("**0.91 ± 0.01**") && lora[2].starts_with("**0.62"), "{lora:?}");
+    assert!(markdown.contains("Lowest average: LoRA, 0.76, with"), "{markdown}");
+    assert!(csv::render(&results).unwrap().contains(",accuracy,0.9191,"));
+    let page = html::render(&[of(&results)]);
+    let higher = page.split("class=\"bad\"").nth(1).unwrap();
+    assert!(higher.contains("higher"), "a higher error is worse");
+    // Of points and errors together there is no average.
+    for cell in results.cells.iter_mut().filter(|cell| cell.task == "rte") {
+        let Outcome::Done(finding) = &mut cell.outcome else { continue };
+        finding.selection.lower_is_better = Vec::new();
+    }
+    let markdown = md(&results);
+    assert!(!markdown.contains("Average") && !markdown.contains("average:"), "{markdown}");
+    assert!(markdown.contains("or the metric's own unit where lower is better"));
 }

@@ -1,7 +1,7 @@
 //! Watching a run: folders in every state.
 
 use aflora_record::summary::{FlopsPerToken, Operations, Parameters, Times};
-use aflora_record::{Evaluation, Summary};
+use aflora_record::{Evaluation, Selection, Summary};
 use aflora_report::watch::snapshot::{Phase, Watched};
 use aflora_report::watch::text::summary;
 use std::fs::{self, OpenOptions};
@@ -32,12 +32,14 @@ fn finished(evaluation: &str) -> Summary {
         model: "minilm".into(),
         method: "aflora".into(),
         seed: 42,
-        selection: "accuracy".into(),
+        selection: Selection::highest("accuracy"),
+        by_class: Vec::new(),
         best: last.clone(),
         last: last.clone(),
         evaluations: vec![last],
         parameters: Parameters { at_start: 9, at_end: 9, time_average: 9.0, head: 1 },
         steps: 80,
+        early_stop: None,
         skipped_steps: 0,
         flops_per_token: FlopsPerToken {
             frozen_weights: none,

@@ -87,7 +87,7 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
     match load_examples(&resolved.task, &locator, &resolved.run, progress) {
         Ok(dataset) => {
             let steps_per_epoch = steps_per_epoch(dataset.train.len(), &resolved.run);
-            let total_steps = steps_per_epoch * resolved.run.epochs as u64;
+            let total_steps = resolved.run.total_steps(steps_per_epoch);
             let length = RunLength { steps_per_epoch, total_steps };
             if let (Some(method), Some(parameters)) = (method, parameters) {
                 checks.take(method.hook(length, &parameters).map_err(Into::into));

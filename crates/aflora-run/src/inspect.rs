@@ -21,7 +21,7 @@ use tch::Kind;
 ///
 /// # Errors
 /// The model's config.json is nowhere, the targets match nothing, a count differs from its
-/// formula, or the rows are damaged.
+/// formula, or the tokenizer is damaged.
 pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<String> {
     aflora_models::check_kind(&resolved.model.backbone, resolved.task.head())?;
     let files = model_files::find(resolved, &locator(resolved), None, false, progress)?;

@@ -2,6 +2,7 @@
 
 mod common;
 
+use aflora_record::evaluation::Metrics;
 use aflora_record::results::{Outcome, Results};
 use common::*;
 use sha2::{Digest, Sha256};
@@ -48,7 +49,7 @@ fn results(place: &Path, profile: &str) -> Results {
 }
 
 /// Best metrics by method and seed.
-fn found(results: &Results) -> BTreeMap<(String, u64), BTreeMap<String, Option<f64>>> {
+fn found(results: &Results) -> BTreeMap<(String, u64), Metrics> {
     let of = |outcome: &Outcome| match outcome {
         Outcome::Done(finding) => finding.best.metrics.clone(),
         other => panic!("{other:?}"),

@@ -135,3 +135,21 @@ fn a_run_that_freezes_and_drops_components_survives() {
     let ranks = ["task=mrpc", "method=aflora-rank", "log_every=2", "epochs=10"];
     survives(&ranks, setting("AFLORA_KILLS", 12), setting("AFLORA_KILL_SEED", 3));
 }
+
+/// Evaluated within epochs, ended by its patience in the middle of one.
+#[test]
+fn a_run_that_ends_early_survives() {
+    let early = [
+        "task=mrpc",
+        "method=aflora",
+        "method.dropout=0.1",
+        "log_every=1",
+        "lr=1e-2",
+        "max_steps=600",
+        "eval_every=7 steps",
+        "patience=4",
+        "lr_schedule=cosine",
+        "min_lr_ratio=0.1",
+    ];
+    survives(&early, setting("AFLORA_KILLS", 10), setting("AFLORA_KILL_SEED", 4));
+}

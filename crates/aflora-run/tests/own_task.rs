@@ -60,7 +60,7 @@ fn a_task_is_trained_evaluated_and_predicted_by_a_file_alone() {
     assert_eq!(metrics["task"], "teams");
     assert_eq!(metrics["selection"], "matthews");
     let best = metrics["best"]["metrics"].as_object().unwrap();
-    assert_eq!(best.keys().collect::<Vec<_>>(), ["accuracy", "matthews"]);
+    assert_eq!(best.keys().collect::<Vec<_>>(), ["matthews", "accuracy"]);
 
     // The run holds what its task is: neither its file nor its rows are needed any more.
     fs::remove_file(place.path().join("configs/tasks/teams.yaml")).unwrap();

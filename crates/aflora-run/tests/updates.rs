@@ -5,6 +5,7 @@ mod common;
 
 use aflora_core::{Loss, StepGraphs};
 use aflora_models::AdaptedModel;
+use aflora_record::Selection;
 use aflora_run::config;
 use aflora_run::run::failure::Pass;
 use aflora_run::run::objective::{Evaluated, Objective};
@@ -219,7 +220,7 @@ impl Objective for Small<'_> {
     fn evaluate(&self, model: &AdaptedModel, to: &mut dyn Progress) -> anyhow::Result<Evaluated> {
         self.0.evaluate(model, to)
     }
-    fn selection(&self) -> String {
+    fn selection(&self) -> Selection {
         self.0.selection()
     }
     fn rows(&self, split: &str) -> usize {

@@ -1,8 +1,9 @@
 //! The networks.
 
 pub(crate) mod bart;
+pub(crate) mod bert_like;
 pub(crate) mod deberta;
 pub(crate) mod decoder;
+pub(crate) mod encoder;
 pub(crate) mod gpt;
 pub(crate) mod llama;
-pub(crate) mod rust_bert;

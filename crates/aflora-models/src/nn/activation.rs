@@ -6,9 +6,9 @@ use tch::Tensor;
 /// An activation function, under its names in Hugging Face configs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub(crate) enum Activation {
-    #[serde(rename = "gelu")]
+    #[serde(rename = "gelu", alias = "gelu_python")]
     Gelu,
-    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh")]
+    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh", alias = "gelu_fast")]
     GeluTanh,
     #[serde(rename = "relu")]
     Relu,
@@ -16,6 +16,8 @@ pub(crate) enum Activation {
     Silu,
     #[serde(rename = "tanh")]
     Tanh,
+    #[serde(rename = "mish")]
+    Mish,
 }
 
 impl Activation {
@@ -26,6 +28,7 @@ impl Activation {
             Activation::Relu => x.relu(),
             Activation::Silu => x.silu(),
             Activation::Tanh => x.tanh(),
+            Activation::Mish => x.mish(),
         }
     }
 }

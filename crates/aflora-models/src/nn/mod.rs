@@ -3,7 +3,9 @@
 //! * `scope`: where layers are made, named, and noted as places for adapters
 //! * `linear`, `norm`, `mlp`, `activation`: layers
 //! * `words`: embeddings that may be shared
-//! * `attention`, `rotary`: attention through libtorch's fused kernels, and positions as angles
+//! * `attention`, `multi_head`, `rotary`: attention through libtorch's fused kernels, its
+//!   projections, and positions as angles
+//! * `post_norm`: a block that normalises after it adds
 //! * `chain`: blocks one after the other, checkpointed or not
 
 pub(crate) mod activation;
@@ -11,7 +13,9 @@ pub(crate) mod attention;
 pub(crate) mod chain;
 pub(crate) mod linear;
 pub(crate) mod mlp;
+pub(crate) mod multi_head;
 pub(crate) mod norm;
+pub(crate) mod post_norm;
 pub(crate) mod rotary;
 pub(crate) mod scope;
 pub(crate) mod words;

@@ -32,8 +32,13 @@ pub(crate) fn build<N>(
 impl<'a, T: Display> Div<T> for &Scope<'a> {
     type Output = Scope<'a>;
 
+    /// What is below `name`, which may be several names with dots between.
     fn div(self, name: T) -> Scope<'a> {
-        Scope { path: self.path.sub(name), adaptable: self.adaptable }
+        let name = name.to_string();
+        let mut names = name.split('.');
+        let first = self.path.sub(names.next().unwrap_or_default());
+        let path = names.fold(first, |path, name| path.sub(name));
+        Scope { path, adaptable: self.adaptable }
     }
 }
 
@@ -60,39 +65,40 @@ impl<'a> Scope<'a> {
         bias: bool,
     ) -> nn::Linear {
         let config = with_bias(zeros(), bias);
-        self.noted(block, name, nn::linear(self.path.sub(name), from, to, config))
+        self.noted(block, name, nn::linear((self / name).path, from, to, config))
     }
 
     /// As [`adaptable`](Self::adaptable), with a bias, and a weight that lies transposed.
     pub fn transposed(&self, block: Block, name: &str, (from, to): (i64, i64)) -> nn::Linear {
-        self.noted(block, name, nn::conv1d_linear(self.path.sub(name), from, to))
+        self.noted(block, name, nn::conv1d_linear((self / name).path, from, to))
     }
 
     fn noted(&self, block: Block, name: &str, layer: nn::Linear) -> nn::Linear {
-        let place = InjectableLinear::new(self.path.path(name), block, layer.slot());
-        self.adaptable.borrow_mut().push(place);
+        let weight = (self / name).path.path("weight");
+        let name = weight.strip_suffix(".weight").unwrap_or(&weight).to_string();
+        self.adaptable.borrow_mut().push(InjectableLinear::new(name, block, layer.slot()));
         layer
     }
 
     /// A linear layer that takes no adapter, its weight zero until loaded or initialised.
     pub fn linear(&self, name: &str, from: i64, to: i64) -> nn::Linear {
-        nn::linear(self.path.sub(name), from, to, zeros())
+        nn::linear((self / name).path, from, to, zeros())
     }
 
     /// A linear layer without a bias, its weight zero until loaded or initialised.
     pub fn bare_linear(&self, name: &str, from: i64, to: i64) -> nn::Linear {
-        nn::linear(self.path.sub(name), from, to, with_bias(zeros(), false))
+        nn::linear((self / name).path, from, to, with_bias(zeros(), false))
     }
 
     /// A table of `rows` vectors.
     pub fn embedding(&self, name: &str, rows: i64, size: i64) -> nn::Embedding {
         let config = nn::EmbeddingConfig { ws_init: nn::Init::Const(0.0), ..Default::default() };
-        nn::embedding(self.path.sub(name), rows, size, config)
+        nn::embedding((self / name).path, rows, size, config)
     }
 
     pub fn layer_norm(&self, name: &str, size: i64, eps: f64) -> nn::LayerNorm {
         let config = nn::LayerNormConfig { eps, ..Default::default() };
-        nn::layer_norm(self.path.sub(name), vec![size], config)
+        nn::layer_norm((self / name).path, vec![size], config)
     }
 
     pub fn add_norm(&self, name: &str, size: i64, eps: f64, dropout: f64) -> AddNorm {
@@ -100,7 +106,7 @@ impl<'a> Scope<'a> {
     }
 
     pub fn rms_norm(&self, name: &str, size: i64, eps: f64) -> RmsNorm {
-        let scale = self.path.sub(name).var("weight", &[size], nn::Init::Const(1.0));
+        let scale = (self / name).path.var("weight", &[size], nn::Init::Const(1.0));
         RmsNorm { scale, eps }
     }
 }

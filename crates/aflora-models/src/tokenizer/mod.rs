@@ -11,6 +11,7 @@ mod spm_file;
 mod unmet;
 
 use crate::{panics, Error, Result};
+use std::collections::BTreeMap;
 use std::path::Path;
 use tokenizers::parallelism::*;
 use tokenizers::{
@@ -211,6 +212,21 @@ impl TextEncoder {
         let largest = self.tokenizer.get_vocab(true).into_values().max();
         largest.map_or(0, |id| i64::from(id) + 1)
     }
+}
+
+/// The special tokens of a folder's tokenizer by their names (`bos_token` and so on): those that its
+/// files name, and those that transformers' class of it has anyway.
+///
+/// # Errors
+/// A file of the tokenizer's settings is damaged.
+pub fn special_tokens(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let settings = settings::TokenizerSettings::read(folder)?;
+    let usual = settings.class.map_or(&[][..], settings::Class::usual_tokens);
+    let usual =
+        usual.iter().filter_map(|&(name, token)| Some((name, settings.token(name, token)?)));
+    let named = settings.named().map(|(name, token)| (name, token.clone()));
+    let tokens = usual.chain(named);
+    Ok(tokens.map(|(name, token)| (name.to_string(), token.content)).collect())
 }
 
 fn wide(ids: &[u32]) -> Vec<i64> {

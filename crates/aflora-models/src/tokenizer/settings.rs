@@ -44,6 +44,19 @@ pub(super) enum Class {
 }
 
 impl Class {
+    /// The tokens with a name that a writer's class has where no file says another.
+    pub(super) fn usual_tokens(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Class::Gpt2 => &[
+                ("bos_token", "<|endoftext|>"),
+                ("eos_token", "<|endoftext|>"),
+                ("unk_token", "<|endoftext|>"),
+            ],
+            Class::Llama => &[("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>")],
+            _ => &[],
+        }
+    }
+
     /// Whose it is, in words.
     fn whose(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 //! Results as CSV, a row a run: for those who want to compute something else.
 
-use super::grid::metric;
+use super::grid::{metric, scale};
 use aflora_record::freezes::harmless;
 use aflora_record::results::{Cell, Finding, Outcome, Results, TaskColumn};
 use std::collections::HashMap;
@@ -64,13 +64,13 @@ fn row(cell: &Cell, task: Option<&TaskColumn>) -> Vec<String> {
 }
 
 fn found(finding: &Finding, task: Option<&TaskColumn>) -> [String; 16] {
-    let metric = task.map_or(finding.selection.as_str(), |task| metric(finding, task));
+    let metric = task.map_or(finding.selection.metric.as_str(), |task| metric(finding, task));
     let value = finding.best.metrics.get(metric).copied().flatten();
     let number = |v: f64| if v.is_finite() { v.to_string() } else { String::new() };
     let flops = &finding.flops_per_token;
     [
         metric.to_string(),
-        value.map_or(String::new(), |v| number(100.0 * v)),
+        value.map_or(String::new(), |v| number(scale(finding, metric) * v)),
         number(finding.best.epoch),
         finding.steps.to_string(),
         finding.parameters.at_start.to_string(),

@@ -5,7 +5,7 @@
 
 use aflora_record::results::PAPER;
 use aflora_record::results::{Cell, Finding, MethodRow, Outcome, Results, TaskColumn};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The results of one model.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Grid<'a> {
     groups: HashMap<&'a str, HashMap<&'a str, MethodOnTask<'a>>>,
     /// A word on evaluations that left rows out: their scores compare with no others.
     pub cut: Option<&'static str>,
+    /// The tasks of whose column lower is better.
+    lower_is_better: HashSet<&'a str>,
     /// What people read of each method.
     labels: HashMap<&'a str, &'a str>,
 }
@@ -51,6 +53,9 @@ impl<'a> Grid<'a> {
             let seeds: BTreeSet<u64> = grid.cells.iter().map(|cell| cell.seed).collect();
             grid.seeds = seeds.into_iter().collect();
             grid.cut = cut(&grid.cells);
+            let shows_error = |task: &&TaskColumn| grid.shows_error(task);
+            let tasks = results.layout.tasks.iter().filter(shows_error);
+            grid.lower_is_better = tasks.map(|task| task.name.as_str()).collect();
         }
         grids
     }
@@ -64,6 +69,7 @@ impl<'a> Grid<'a> {
             seeds: Vec::new(),
             groups: HashMap::new(),
             cut: None,
+            lower_is_better: HashSet::new(),
             labels: rows.map(|row| (row.name.as_str(), row.label.as_str())).collect(),
         }
     }
@@ -114,8 +120,41 @@ impl<'a> Grid<'a> {
         points(group.by_seed.get(&seed)?, task)
     }
 
-    /// The average over all tasks of one seed's scores; none if a task is not there.
+    fn shows_error(&self, task: &TaskColumn) -> bool {
+        let mut findings = self.methods().iter().flat_map(|m| self.findings(&m.name, &task.name));
+        findings.any(|(_, f)| f.selection.is_lower_better(metric(f, task)))
+    }
+
+    /// Whether lower is better of what a task's column shows.
+    pub fn is_lower_better(&self, task: &TaskColumn) -> bool {
+        self.lower_is_better.contains(task.name.as_str())
+    }
+
+    /// Whether lower is better of what some task's column shows.
+    pub fn has_errors(&self) -> bool {
+        !self.lower_is_better.is_empty()
+    }
+
+    /// Whether an average over the tasks says something: higher is better of all, or lower of all.
+    pub fn has_average(&self) -> bool {
+        let lower = self.lower_is_better.len();
+        lower == 0 || lower == self.tasks().len()
+    }
+
+    /// What differences are in.
+    pub fn unit(&self) -> &'static str {
+        match self.has_errors() {
+            true => "points, or the metric's own unit where lower is better",
+            false => "points",
+        }
+    }
+
+    /// The average over all tasks of one seed's scores; none if a task is not there, or if of some
+    /// lower is better and of others higher.
     pub fn average(&self, method: &str, seed: u64) -> Option<f64> {
+        if !self.has_average() {
+            return None;
+        }
         let scores: Option<Vec<f64>> =
             self.tasks().iter().map(|task| self.score(method, task, seed)).collect();
         let scores = scores?;
@@ -174,11 +213,21 @@ fn cut(cells: &[&Cell]) -> Option<&'static str> {
 
 /// The name of the metric that a task's column shows.
 pub fn metric<'a>(finding: &'a Finding, task: &'a TaskColumn) -> &'a str {
-    task.metric.as_deref().unwrap_or(&finding.selection)
+    task.metric.as_deref().unwrap_or(&finding.selection.metric)
 }
 
-/// The best epoch's value in points; none where undefined or not finite.
+/// What a metric's values are shown in: shares in points, of which a hundred are the whole; errors,
+/// of which lower is better, as they are.
+pub fn scale(finding: &Finding, metric: &str) -> f64 {
+    match finding.selection.is_lower_better(metric) {
+        true => 1.0,
+        false => 100.0,
+    }
+}
+
+/// The best epoch's value in points, or of an error as it is; none where undefined or not finite.
 pub fn points(finding: &Finding, task: &TaskColumn) -> Option<f64> {
-    let value = finding.best.metrics.get(metric(finding, task)).copied().flatten()?;
-    value.is_finite().then_some(100.0 * value)
+    let metric = metric(finding, task);
+    let value = finding.best.metric(metric)?;
+    value.is_finite().then_some(scale(finding, metric) * value)
 }

@@ -2,7 +2,7 @@
 
 use super::snapshot::{Phase, Snapshot};
 use crate::report::numbers::significant;
-use crate::words::{seconds, thousands};
+use crate::words::{counted, seconds, thousands};
 use aflora_files::{printable, printable_line};
 use aflora_record::Evaluation;
 
@@ -53,7 +53,7 @@ pub fn progress(snapshot: &Snapshot) -> String {
     if let Some(epoch) = history.epoch() {
         text += &format!(", epoch {epoch:.1}");
         if let (Some(total), Some(steps)) = (history.total_steps, history.steps_per_epoch) {
-            text += &format!(" of {}", total.checked_div(steps).unwrap_or(0));
+            text += &format!(" of {}", total.div_ceil(steps.max(1)));
         }
     }
     text
@@ -102,6 +102,11 @@ pub fn facts(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
         let norm = norm.map_or(String::new(), |n| format!(", gradient norm {}", significant(n)));
         facts.push(("rate", format!("{}{norm}", significant(lr))));
     }
+    if let Some((step, patience)) = history.early_stop {
+        let words =
+            format!("at step {step}: {} no better", counted(patience as usize, "evaluation"));
+        facts.push(("stopped", words));
+    }
     if let (Some(first), Some(last)) = (history.points.first(), history.points.last()) {
         let first = match first.trainable == last.trainable {
             true => String::new(),
@@ -145,5 +150,5 @@ fn evaluation(e: &Evaluation) -> String {
         }
     });
     let metrics: Vec<String> = metrics.collect();
-    format!("epoch {}: {}, dev loss {:.4}", e.epoch, metrics.join(", "), e.loss)
+    format!("{}: {}, dev loss {:.4}", e.when(), metrics.join(", "), e.loss)
 }

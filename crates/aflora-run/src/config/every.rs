@@ -13,7 +13,7 @@ pub enum Every {
     Minutes(f64),
     /// After so many steps.
     Steps(u64),
-    /// After so many epochs, when they are evaluated.
+    /// After so many epochs, behind their evaluation where there is one.
     Epochs(u64),
     /// Not at all.
     Never,
@@ -29,7 +29,7 @@ impl Every {
         }
     }
 
-    /// Whether it is time after the evaluation of so many epochs.
+    /// Whether it is time after so many epochs, and what is evaluated behind them.
     pub fn due_after_epoch(self, epochs: u64, ago: Duration) -> bool {
         match self {
             Every::Epochs(n) => epochs.is_multiple_of(n),

@@ -49,6 +49,18 @@ pub struct RunSettings {
     /// Passes over the training rows: more learn more and cost as much more.
     #[schemars(range(min = 1, max = MOST), extend("section" = "How long"))]
     pub epochs: usize,
+    /// Updates of the whole run, in place of epochs: rows come again as often as it takes; null: as
+    /// many as the epochs have.
+    #[schemars(range(min = 1, max = MOST))]
+    pub max_steps: Option<u64>,
+    /// How often the run is evaluated, beside at its end; never: there alone.
+    #[schemars(extend("takes" = "200 steps, 1 epoch, never"))]
+    pub eval_every: Every,
+    /// Evaluations in a row without a better one after which the run ends early; null: it does not.
+    ///
+    /// Better as for the choice of the best: by the task's first metric, of equals by the loss.
+    #[schemars(range(min = 1, max = MOST))]
+    pub patience: Option<u64>,
     /// Training rows to use, drawn with the seed: fewer are quicker, and learn less.
     #[schemars(range(min = 1, max = MOST))]
     pub limit: Option<usize>,
@@ -115,6 +127,9 @@ impl Default for RunSettings {
             cuda_graphs: true,
             threads: None,
             epochs: 20,
+            max_steps: None,
+            eval_every: Every::Epochs(1),
+            patience: None,
             limit: None,
             eval_limit: None,
             holdout: None,
@@ -133,6 +148,11 @@ impl Default for RunSettings {
 }
 
 impl RunSettings {
+    /// Updates of the whole run, of which an epoch has so many.
+    pub fn total_steps(&self, steps_per_epoch: u64) -> u64 {
+        self.max_steps.unwrap_or(steps_per_epoch * self.epochs as u64)
+    }
+
     /// Settings that say something and have no say beside the others: the key, and why.
     pub(super) fn conflicts(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
@@ -159,6 +179,13 @@ impl SettingsGroup for RunSettings {
     fn problems(&self) -> Vec<(String, String)> {
         static KEYS: LazyLock<Vec<schema::Key>> = LazyLock::new(schema::of::<RunSettings>);
         let mut problems = schema::out_of_range(&KEYS, self);
+        if let Every::Minutes(_) = self.eval_every {
+            let right =
+                "`200 steps`, `1 epoch` or `never`: what a run finds must not depend on how \
+                         fast a machine is";
+            let words = schema::out_of_range_words("eval_every", &self.eval_every, right);
+            problems.push(("eval_every".into(), words));
+        }
         problems.extend(self.update.validate().err().map(core_problem));
         problems
     }

@@ -188,6 +188,9 @@ fn assemble<T>(
             dataset.evals.push((drawn.clone(), held_out));
         }
     }
+    // Those of a split together, in the order in which the splits came.
+    let splits: Vec<String> = spec.splits().map(String::from).collect();
+    dataset.files.sort_by_key(|file| splits.iter().position(|split| *split == file.split));
     Ok(dataset)
 }
 

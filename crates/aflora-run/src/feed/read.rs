@@ -43,7 +43,14 @@ pub fn read<T>(
     source: &Source,
     parse: impl Fn(&Row) -> Result<T, String>,
 ) -> Result<Part<T>, DataError> {
-    let mut found = Part { rows: Vec::new(), held_out: Vec::new(), skipped: 0, lots: Vec::new() };
+    let mut found = Part {
+        rows: Vec::new(),
+        held_out: Vec::new(),
+        skipped: 0,
+        lots: Vec::new(),
+        fingerprints: Default::default(),
+        empty: EmptyTexts::default(),
+    };
     let draws = source.hold_out.is_drawn();
     let mut seen = HashSet::new();
     let mut take = |row: &Row| {

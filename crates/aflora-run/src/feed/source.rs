@@ -127,15 +127,15 @@ impl Source {
         self.files.get(split).map_or(&[], |files| &files.0)
     }
 
+    /// The name of the column that is for `role`; the role's own where it has none.
+    pub fn column<'a>(&'a self, role: &'a str) -> &'a str {
+        self.columns.get(role).map_or(role, String::as_str)
+    }
+
     /// Whether all files are named by their whole paths.
     pub fn is_of_paths(&self) -> bool {
         let mut files = self.files.values().flat_map(|files| &files.0).peekable();
         files.peek().is_some() && files.all(|file| Path::new(file).is_absolute())
-    }
-
-    /// The name of the column that is for `role`; the role's own where it has none.
-    pub fn column<'a>(&'a self, role: &'a str) -> &'a str {
-        self.columns.get(role).map_or(role, String::as_str)
     }
 
     /// Every column that is read.

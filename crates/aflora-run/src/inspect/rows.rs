@@ -27,10 +27,10 @@ const CHUNK: usize = 64;
 /// Longer than any text is cut to.
 const WHOLE: usize = 1 << 20;
 
-/// Describes the rows; says so where they are not at hand, for nothing is fetched.
+/// Describes the rows; says so where they are damaged or not at hand, for nothing is fetched.
 ///
 /// # Errors
-/// The rows or the tokenizer are damaged.
+/// The tokenizer is damaged.
 pub(super) fn describe(
     out: &mut String,
     resolved: &Resolved,
@@ -42,13 +42,18 @@ pub(super) fn describe(
     locator.hub = locator.hub.without_network();
     let dataset = match load_examples(&resolved.task, &locator, &resolved.run, progress) {
         Ok(dataset) => dataset,
-        Err(error) => match error.downcast_ref() {
-            Some(DataError::NotFound { .. }) => {
-                writeln!(out, "\nrows: not at hand; `aflora validate` tells where they may lie")?;
-                return Ok(());
+        Err(error) => {
+            match error.downcast_ref() {
+                Some(DataError::NotFound { .. }) => {
+                    writeln!(
+                        out,
+                        "\nrows: not at hand; `aflora validate` tells where they may lie"
+                    )?;
+                }
+                _ => writeln!(out, "\nrows: {error:#}")?,
             }
-            _ => return Err(error),
-        },
+            return Ok(());
+        }
     };
     writeln!(out, "\nrows:")?;
     let evals = dataset.evals.iter().map(|(name, rows)| (name.as_str(), &rows[..]));

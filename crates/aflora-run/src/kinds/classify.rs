@@ -87,11 +87,15 @@ impl Labelling for Classify {
         Ok(Vec::try_from(classes)?.into_iter().map(Answer::Class).collect())
     }
 
+    fn probabilities(&self, logits: &Tensor) -> Result<Vec<Vec<f64>>> {
+        let shares = logits.f_softmax(1, Kind::Float)?.to_kind(Kind::Double);
+        Ok(Vec::try_from(shares.to_device(Device::Cpu))?)
+    }
+
     /// The class's name, and the probability of each class.
     fn shown(&self, task: &TaskSpec, logits: &Tensor) -> Result<Vec<Vec<Value>>> {
         let names = task.class_names();
-        let shares = logits.f_softmax(1, Kind::Float)?.to_kind(Kind::Double);
-        let shares = Vec::<Vec<f64>>::try_from(shares.to_device(Device::Cpu))?;
+        let shares = self.probabilities(logits)?;
         let classes = Vec::<i64>::try_from(logits.f_argmax(1, false)?)?;
         let row = |(class, shares): (i64, Vec<f64>)| {
             let name = usize::try_from(class).ok().and_then(|i| names.get(i));

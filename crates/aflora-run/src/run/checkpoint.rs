@@ -1,12 +1,12 @@
 //! Checkpoints: what it takes to go on with a run as if it had never stopped.
 //!
-//! `checkpoint/step-<n>/` (`step-<n>-evaluated/` behind an epoch's evaluation) holds
+//! `checkpoint/step-<n>/` (`step-<n>-evaluated/` behind an evaluation) holds
 //!
 //! | file | holds |
 //! |---|---|
 //! | `state.safetensors` | trained values, moments, scores, what the method keeps |
 //! | `state.json` | the rest: steps, the frozen set, evaluations, counts, lengths of the logs |
-//! | `adapter/` | the best epoch's adapter, hard links where the file system has them |
+//! | `adapter/` | the best evaluation's adapter, hard links where the file system has them |
 //! | `manifest.json` | the SHA-256 of each file |
 //!
 //! It is made under another name, written to the disk, then renamed: it appears whole or not at
@@ -68,7 +68,7 @@ struct Manifest {
 pub struct Id {
     /// Completed steps.
     pub step: u64,
-    /// Whether the epoch that ends with that step is evaluated.
+    /// Whether the run is evaluated behind that step.
     pub evaluated: bool,
 }
 
@@ -80,9 +80,9 @@ impl std::fmt::Display for Id {
 
 impl Id {
     /// What a checkpoint behind `step` steps is called, where the run has found `loop_state`.
-    pub fn of(loop_state: &LoopState, step: u64, steps_per_epoch: u64) -> Id {
-        let epochs = loop_state.evaluations.len() as u64;
-        Id { step, evaluated: epochs > 0 && step == epochs.saturating_mul(steps_per_epoch) }
+    pub fn of(loop_state: &LoopState, step: u64) -> Id {
+        let last = loop_state.evaluations.last();
+        Id { step, evaluated: last.is_some_and(|evaluation| evaluation.step == step) }
     }
 
     fn parse(name: &str) -> Option<Id> {
@@ -288,23 +288,23 @@ fn link_files(from: &Path, to: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aflora_record::Evaluation;
+    use aflora_record::evaluation::{Evaluation, Metrics};
 
     #[test]
-    fn a_checkpoint_s_name_tells_whether_its_epoch_is_evaluated() {
+    fn a_checkpoint_s_name_tells_whether_its_step_is_evaluated() {
         let evaluation = |step| Evaluation {
             step,
             epoch: step as f64 / 3.0,
-            metrics: BTreeMap::new(),
+            metrics: Metrics::new(),
             loss: 0.5,
             seconds: 1.0,
         };
         let loop_state =
             LoopState { evaluations: vec![evaluation(3), evaluation(6)], ..LoopState::default() };
         for (step, name) in [(7, "step-7"), (6, "step-6-evaluated")] {
-            let id = Id::of(&loop_state, step, 3);
+            let id = Id::of(&loop_state, step);
             assert_eq!((id.to_string().as_str(), Id::parse(name)), (name, Some(id)));
         }
-        assert_eq!(Id::of(&LoopState::default(), 0, 3).to_string(), "step-0");
+        assert_eq!(Id::of(&LoopState::default(), 0).to_string(), "step-0");
     }
 }

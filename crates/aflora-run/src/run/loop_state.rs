@@ -1,9 +1,10 @@
 //! What a run has found so far, beside what it trained: kept in checkpoints, told at the end.
 
+use super::eval_points::EvalPoints;
 use super::pace::StepClock;
 use aflora_core::state::Position;
 use aflora_record::json::null_is_nan;
-use aflora_record::Evaluation;
+use aflora_record::{ByClass, Evaluation};
 use anyhow::{ensure, Result};
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoopState {
-    /// The evaluations so far, one for each completed epoch.
+    /// The evaluations so far.
     pub evaluations: Vec<Evaluation>,
     /// The index of the best evaluation.
     pub best: Option<usize>,
@@ -34,6 +35,9 @@ pub struct LoopState {
     pub curve: LossTrend,
     /// How the losses of evaluations went, which have no dropout in them.
     pub eval_curve: LossTrend,
+    /// The best evaluation's answers class by class, where there are classes.
+    #[serde(default)]
+    pub by_class: Vec<ByClass>,
     /// Why the best evaluation's result is no better than a guess, where it is not.
     pub doubts: Vec<String>,
 }
@@ -43,28 +47,35 @@ impl LoopState {
     ///
     /// # Errors
     /// A number is none that a run has there.
-    pub fn check(&self, position: &Position, steps_per_epoch: u64) -> Result<()> {
+    pub fn check(&self, position: &Position, points: EvalPoints) -> Result<()> {
         let Position { step, skipped, .. } = *position;
-        let epochs = self.evaluations.len() as u64;
+        let evaluations = self.evaluations.len() as u64;
         let within = |what: &str, found: u64, least: u64, most: u64| {
             ensure!((least..=most).contains(&found), "{what} is {found}, not {least} to {most}");
             Ok(())
         };
-        let epoch = |n: u64| n.saturating_mul(steps_per_epoch);
-        within("position.step", step, epoch(epochs), epoch(epochs + 1))?;
+        let mut last = 0;
         for evaluation in &self.evaluations {
-            within("the step of an evaluation", evaluation.step, 0, step)?;
+            last = points.after(last);
+            within("the step of an evaluation", evaluation.step, last, last)?;
         }
+        within("position.step", step, last, points.after(last))?;
         if let Some(best) = self.best {
-            ensure!(best < self.evaluations.len(), "best is {best} of {epochs} evaluations");
+            ensure!(best < self.evaluations.len(), "best is {best} of {evaluations} evaluations");
         }
         ensure!(self.training_seconds >= 0.0, "training_seconds is {}", self.training_seconds);
         within("skipped_before", self.skipped_before, 0, skipped)?;
         within("steps_in_sum", self.steps_in_sum, skipped - self.skipped_before, step)?;
         within("curve.recorded", self.curve.recorded, 0, step)?;
-        within("eval_curve.recorded", self.eval_curve.recorded, 0, epochs)?;
+        within("eval_curve.recorded", self.eval_curve.recorded, 0, evaluations)?;
         ensure!(self.start.is_some() || step == skipped, "start is missing");
         self.clock.check(step)
+    }
+
+    /// Whether the last so many evaluations were no better than the best before them.
+    pub fn is_out_of(&self, patience: u64) -> bool {
+        let since = |best: usize| self.evaluations.len().saturating_sub(best + 1) as u64;
+        self.best.is_some_and(|best| since(best) >= patience)
     }
 
     /// The training loss before anything moved, and the last that was recorded.
@@ -122,6 +133,7 @@ impl Default for LoopState {
             last_loss: f64::NAN,
             curve: LossTrend::default(),
             eval_curve: LossTrend::default(),
+            by_class: Vec::new(),
             doubts: Vec::new(),
         }
     }
@@ -187,6 +199,7 @@ impl LossTrend {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Every;
 
     #[test]
     fn a_loss_that_stands_still_is_told_once_and_one_that_moves_never() {
@@ -236,15 +249,16 @@ mod tests {
     #[test]
     fn a_loop_state_with_numbers_that_no_run_has_is_refused() {
         let (good, position) = seven();
-        good.check(&position, 3).unwrap();
+        let points = EvalPoints::new(Every::Epochs(1), 3, 9);
+        good.check(&position, points).unwrap();
         let refused = |change: &dyn Fn(&mut LoopState), words: &str| {
             let mut loop_state = good.clone();
             change(&mut loop_state);
-            let error = loop_state.check(&position, 3).unwrap_err().to_string();
+            let error = loop_state.check(&position, points).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         };
         refused(&|c| drop(c.evaluations.pop()), "position.step is 7, not 3 to 6");
-        refused(&|c| c.evaluations[1].step = 8, "the step of an evaluation is 8");
+        refused(&|c| c.evaluations[1].step = 8, "the step of an evaluation is 8, not 6 to 6");
         refused(&|c| c.best = Some(2), "best is 2 of 2 evaluations");
         refused(&|c| c.training_seconds = -1.0, "training_seconds is -1");
         refused(&|c| c.skipped_before = 2, "skipped_before is 2, not 0 to 1");
@@ -261,6 +275,15 @@ mod tests {
         refused(&clock(r#"{"steps":7,"seconds":1,"sample":[],"k":63}"#), "clock.k is 63");
         refused(&clock(r#"{"steps":7,"seconds":1,"sample":[],"k":64}"#), "clock.k is 64");
         refused(&clock(r#"{"steps":1,"seconds":1,"sample":[1,1],"k":0}"#), "clock.sample has 2");
+    }
+
+    #[test]
+    fn patience_ends_with_so_many_evaluations_behind_the_best() {
+        let (mut loop_state, _) = seven();
+        assert!(!loop_state.is_out_of(1), "the last is the best");
+        loop_state.best = Some(0);
+        assert!(loop_state.is_out_of(1) && !loop_state.is_out_of(2));
+        assert!(!LoopState::default().is_out_of(1));
     }
 
     #[test]

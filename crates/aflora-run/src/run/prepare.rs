@@ -1,5 +1,6 @@
 //! Everything that a run needs, looked up and loaded before anything is written.
 
+use super::eval_points::EvalPoints;
 use super::fits;
 use super::model::{base_kind, load_model, processor};
 use super::model_files::{self, byte_progress, locator};
@@ -49,7 +50,12 @@ pub struct Prepared {
 impl Prepared {
     /// Updates of the whole run.
     pub fn total_steps(&self) -> u64 {
-        self.steps_per_epoch * self.config.epochs as u64
+        self.config.total_steps(self.steps_per_epoch)
+    }
+
+    /// When it is evaluated.
+    pub(super) fn eval_points(&self) -> EvalPoints {
+        EvalPoints::new(self.config.eval_every, self.steps_per_epoch, self.total_steps())
     }
 
     /// What will do the training steps.

@@ -106,8 +106,8 @@ fn check_inputs(resume_point: &ResumePoint, run: &Prepared) -> Result<()> {
 /// A checkpoint whose numbers are those of no moment of this run is not gone on from.
 fn check_numbers(id: Id, resume_point: &ResumePoint, run: &Prepared) -> Result<()> {
     resume_point.position.check(run.total_steps())?;
-    resume_point.loop_state.check(&resume_point.position, run.steps_per_epoch)?;
-    let here = Id::of(&resume_point.loop_state, resume_point.position.step, run.steps_per_epoch);
+    resume_point.loop_state.check(&resume_point.position, run.eval_points())?;
+    let here = Id::of(&resume_point.loop_state, resume_point.position.step);
     ensure!(id == here, "it is called {id} and is of {here}");
     Ok(())
 }

@@ -9,7 +9,7 @@ use aflora_core::adapter::Role;
 use aflora_core::flops::Flops;
 use aflora_core::Tuner;
 use aflora_record::freezes::Matrix;
-use aflora_record::summary::{FlopsPerToken, Operations, Parameters, Summary, Times};
+use aflora_record::summary::{EarlyStop, FlopsPerToken, Operations, Parameters, Summary, Times};
 use anyhow::{Context, Result};
 
 /// What the run of `tuner` came to.
@@ -23,11 +23,13 @@ pub fn summary(
     (frozen_weights, paths_at_start): (Flops, Flops),
     loop_state: LoopState,
 ) -> Result<Summary> {
-    let LoopState { evaluations, best, training_seconds, clock, .. } = loop_state;
+    let LoopState { evaluations, best, by_class, training_seconds, clock, .. } = loop_state;
     let counts = tuner.accounting();
     let head = run.model.parameters();
     let head = head.iter().filter(|p| matches!(p.role, Role::Head | Role::HeadBias));
-    let tokens = run.objective.tokens() * evaluations.len();
+    let epochs = tuner.completed() as f64 / run.steps_per_epoch as f64;
+    let tokens = run.objective.tokens() as f64 * epochs;
+    let early_stop = run.config.patience.filter(|_| tuner.completed() < run.total_steps());
     let best = best.and_then(|best| evaluations.get(best));
     Ok(Summary {
         task: resolved.task.name().into(),
@@ -35,8 +37,9 @@ pub fn summary(
         method: resolved.method_name.clone(),
         seed: run.config.seed,
         selection: run.objective.selection(),
-        best: best.context("no epoch was evaluated")?.clone(),
-        last: evaluations.last().context("no epoch was evaluated")?.clone(),
+        best: best.context("nothing was evaluated")?.clone(),
+        by_class,
+        last: evaluations.last().context("nothing was evaluated")?.clone(),
         parameters: Parameters {
             at_start: counts.at_start,
             at_end: counts.at_end,
@@ -44,6 +47,8 @@ pub fn summary(
             head: head.map(|p| p.leaf.numel() as i64).sum(),
         },
         steps: tuner.completed(),
+        early_stop: early_stop
+            .map(|patience| EarlyStop { patience, total_steps: run.total_steps() }),
         skipped_steps: tuner.skipped()?.0,
         flops_per_token: FlopsPerToken {
             frozen_weights: operations(frozen_weights),
@@ -60,7 +65,7 @@ pub fn summary(
                 _ => training_seconds / tuner.completed() as f64,
             },
         },
-        tokens_per_second: tokens as f64 / training_seconds,
+        tokens_per_second: tokens / training_seconds,
         peak_memory: device::peak_memory(run.device),
         evaluations,
     })

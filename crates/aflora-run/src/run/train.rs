@@ -1,4 +1,5 @@
-//! The training loop: step after step (`aflora_core`'s `tuner/step.rs`), evaluation each epoch.
+//! The training loop: step after step (`aflora_core`'s `tuner/step.rs`), and evaluations between
+//! them.
 //!
 //! Where a run stands is how many steps it has done and what it has found ([`LoopState`]): the order
 //! of the rows, dropout and the learning rate follow from the seed and the step. So a run that
@@ -17,10 +18,10 @@ use super::seed;
 use super::start::{self, Start};
 use super::summary::{frozen, summary};
 use super::update::{Step, Update};
-use crate::config::Resolved;
+use crate::config::{Every, Resolved};
 use crate::device;
 use crate::interrupt::{self, Interrupted};
-use crate::ui::{thousands, Progress};
+use crate::ui::{counted, thousands, Progress};
 use aflora_core::flops::Flops;
 use aflora_core::freeze::FreezeCheck;
 use aflora_core::{RunLength, StepGraphs, StepReport, Tuner};
@@ -60,6 +61,8 @@ pub fn train(
             total_steps: run.total_steps(),
             steps_per_epoch: run.steps_per_epoch,
             selection: Some(run.objective.selection()),
+            eval_every: (run.config.eval_every != Every::Epochs(1))
+                .then(|| run.eval_points().every()),
         })?;
     }
     let gradients = match run.config.record_gradients {
@@ -129,32 +132,64 @@ struct Loop<'a> {
 
 impl Loop<'_> {
     fn run(&mut self, progress: &mut dyn Progress) -> Result<()> {
-        for epoch in self.loop_state.evaluations.len() as u64..self.run.config.epochs as u64 {
-            self.epoch(epoch, progress)?;
-            self.evaluate(epoch + 1, progress)?;
-            let every = self.run.config.checkpoint_every;
-            if every.due_after_epoch(epoch + 1, self.saved_at.elapsed()) {
-                self.checkpoint_or_warn();
-            }
+        // A checkpoint may be of the moment before the evaluation that its step asks for.
+        self.evaluate_if_due(progress)?;
+        while !self.is_over() {
+            self.epoch(progress)?;
         }
         Ok(())
     }
 
-    /// The steps of an epoch, or those that are left of it.
-    fn epoch(&mut self, epoch: u64, progress: &mut dyn Progress) -> Result<()> {
+    /// Whether the steps are done, or evaluations have not become better for long enough.
+    fn is_over(&self) -> bool {
+        let is_out_of = |patience| self.loop_state.is_out_of(patience);
+        let done = self.tuner.completed() >= self.run.total_steps();
+        done || self.run.config.patience.is_some_and(is_out_of)
+    }
+
+    /// What is left of an epoch.
+    fn epoch(&mut self, progress: &mut dyn Progress) -> Result<()> {
         let (config, length) = (&self.run.config, self.run.steps_per_epoch);
+        let epoch = self.tuner.completed() / length;
+        let (first, last) = (epoch * length, (epoch + 1) * length);
+        let end = last.min(self.run.total_steps());
         let cut = (config.batch_size, config.accumulate);
         let updates = Update::epoch(self.run.objective.as_ref(), cut, config.seed, epoch);
-        let done = self.tuner.completed() - epoch * length;
-        progress.begin_at(&format!("epoch {}/{}", epoch + 1, config.epochs), done, length);
+        while self.tuner.completed() < end && !self.is_over() {
+            let completed = self.tuner.completed();
+            let until = self.run.eval_points().after(completed).min(end);
+            let range = (completed - first) as usize..(until - first) as usize;
+            self.steps(&updates[range], (first, end - first), progress)?;
+            self.evaluate_if_due(progress)?;
+        }
+        let every = config.checkpoint_every;
+        if self.tuner.completed() == last
+            && every.due_after_epoch(epoch + 1, self.saved_at.elapsed())
+        {
+            self.checkpoint_or_warn();
+        }
+        Ok(())
+    }
+
+    /// Steps one after the other, of an epoch that begins behind step `first` and has so many.
+    fn steps(
+        &mut self,
+        updates: &[Update],
+        (first, length): (u64, u64),
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let config = &self.run.config;
+        let epochs = self.run.total_steps().div_ceil(self.run.steps_per_epoch);
+        let what = format!("epoch {}/{epochs}", first / self.run.steps_per_epoch + 1);
+        progress.begin_at(&what, self.tuner.completed() - first, length);
         self.clock_at = Some(Instant::now());
-        for update in updates.iter().skip(done as usize) {
+        for update in updates {
             interrupt::check()?;
             let step = failure::guarded(|| self.step(update));
             let mut step = step.map_err(|e| memory::explain(e, self.resolved, self.run))?;
             self.after_step(&mut step)?;
             let completed = self.tuner.completed();
-            progress.update(completed - epoch * length, &self.note());
+            progress.update(completed - first, &self.note());
             if config.checkpoint_every.due_after_step(completed, self.saved_at.elapsed()) {
                 self.checkpoint_or_warn();
             }
@@ -267,7 +302,7 @@ impl Loop<'_> {
 
     /// Writes a checkpoint, unless the last is of this very step.
     fn checkpoint(&mut self) -> Result<()> {
-        let id = Id::of(&self.loop_state, self.tuner.completed(), self.run.steps_per_epoch);
+        let id = Id::of(&self.loop_state, self.tuner.completed());
         if self.saved == Some(id) {
             return Ok(());
         }
@@ -302,21 +337,30 @@ impl Loop<'_> {
         }
     }
 
-    fn evaluate(&mut self, epoch: u64, progress: &mut dyn Progress) -> Result<()> {
+    /// Evaluates where the run stands, if that is due and not done.
+    fn evaluate_if_due(&mut self, progress: &mut dyn Progress) -> Result<()> {
         let step = self.tuner.completed();
+        let done = self.loop_state.evaluations.last().is_some_and(|last| last.step == step);
+        match self.run.eval_points().contains(step) && !done {
+            true => self.evaluate(step, progress),
+            false => Ok(()),
+        }
+    }
+
+    fn evaluate(&mut self, step: u64, progress: &mut dyn Progress) -> Result<()> {
         let started = Instant::now();
         let found = failure::guarded(|| self.run.objective.evaluate(&self.run.model, progress))?;
         let seconds = started.elapsed().as_secs_f64();
-        for (split, lines) in &found.predictions {
-            self.folder.write(&names::predictions(split, epoch), lines)?;
-        }
         let evaluation = Evaluation {
             step,
-            epoch: epoch as f64,
+            epoch: step as f64 / self.run.steps_per_epoch as f64,
             metrics: found.metrics,
             loss: found.loss,
             seconds,
         };
+        for (split, lines) in &found.predictions {
+            self.folder.write(&names::predictions(split, &evaluation), lines)?;
+        }
         self.recorder.record(&Event::Evaluation(evaluation.clone()))?;
         let metrics: Vec<String> = evaluation
             .metrics
@@ -330,8 +374,8 @@ impl Loop<'_> {
             true => String::new(), // none is recorded yet
             false => format!("loss {:.4}, ", self.loop_state.last_loss),
         };
-        let words =
-            format!("epoch {epoch}: {loss}dev loss {:.4}, {}", evaluation.loss, metrics.join(", "));
+        let (when, dev) = (evaluation.when(), evaluation.loss);
+        let words = format!("{when}: {loss}dev loss {dev:.4}, {}", metrics.join(", "));
         if self.loop_state.eval_curve.stands_still(evaluation.loss, LossTrend::EVALUATIONS) {
             let bad = (self.skipped, step);
             health::warn_of_flat_loss("dev loss", evaluation.loss, bad, &self.run.config);
@@ -346,9 +390,20 @@ impl Loop<'_> {
         if better {
             self.save_adapter()?;
             self.loop_state.best = Some(index);
+            self.loop_state.by_class = found.by_class;
             self.loop_state.doubts = found.doubts;
         }
         tracing::info!("{words}{}", if better { " (best so far)" } else { "" });
+        let ends = step < self.run.total_steps();
+        let patience = self.run.config.patience.filter(|_| ends);
+        if let Some(patience) = patience.filter(|patience| self.loop_state.is_out_of(*patience)) {
+            self.recorder.record(&Event::EarlyStop { step, patience })?;
+            tracing::info!(
+                "{} no better than the best: the run ends early, behind step {step} of {}",
+                counted(patience as usize, "evaluation"),
+                self.run.total_steps()
+            );
+        }
         Ok(())
     }
 

@@ -1,9 +1,10 @@
 //! BART's encoder and decoder.
 
 use super::config::BartConfig;
-use super::layers::{DecoderLayer, EncoderLayer, EPS};
+use super::layers::{encoder_layer, DecoderLayer, EPS};
 use crate::nn::attention::{ForwardContext, Seen};
 use crate::nn::linear::dropout;
+use crate::nn::post_norm::PostNormBlock;
 use crate::nn::scope::Scope;
 use crate::nn::words::WordEmbeddings;
 use aflora_core::nn::{self, Module};
@@ -16,7 +17,7 @@ const FIRST_POSITION: i64 = 2;
 pub(super) struct BartBody {
     shared: nn::Embedding,
     encoder_input: Input,
-    encoder: Vec<EncoderLayer>,
+    encoder: Vec<PostNormBlock>,
     decoder_input: Input,
     decoder: Vec<DecoderLayer>,
 }
@@ -61,7 +62,7 @@ impl BartBody {
         let model = root / "model";
         let (encoder, decoder) = (&model / "encoder", &model / "decoder");
         let (lower, upper) = (&encoder / "layers", &decoder / "layers");
-        let encoder_layer = |i: i64| EncoderLayer::new(&lower / i, config.encoder, config);
+        let encoder_layer = |i: i64| encoder_layer(&(&lower / i), config.encoder, config);
         let decoder_layer = |i: i64| DecoderLayer::new(&upper / i, config.decoder, config);
         let shared = model.embedding("shared", config.vocab_size, config.hidden);
         BartBody {

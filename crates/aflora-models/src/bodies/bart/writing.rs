@@ -1,11 +1,11 @@
 //! BART writing, a token at a time.
 
 use super::head::NextToken;
-use super::layers::CrossKeyValues;
 use super::network::{of_source, of_target, BartBody};
 use crate::batch::Batch;
 use crate::generate::DecodingState;
 use crate::nn::attention::{ForwardContext, KeyValues};
+use crate::nn::multi_head::HeadKeyValues;
 use crate::Result;
 use tch::Tensor;
 
@@ -16,7 +16,7 @@ pub(super) struct BartDecodingState<'a> {
     network: &'a BartBody,
     head: &'a NextToken,
     /// What each block sees of the encoder's output.
-    sources: Vec<CrossKeyValues>,
+    sources: Vec<HeadKeyValues>,
     of_source: ForwardContext,
     keys: Vec<KeyValues>,
     length: i64,

@@ -3,7 +3,7 @@
 use super::steps::{by_method, data, over_seeds};
 use crate::report::charts::lines::{draw, Axes, Series};
 use crate::report::document::{Chart, DocumentBlock, Section};
-use crate::report::grid::{metric, Grid};
+use crate::report::grid::{metric, scale, Grid};
 use crate::report::numbers::{fixed, significant};
 use aflora_record::results::TaskColumn;
 
@@ -29,14 +29,16 @@ fn dev(grid: &Grid, task: &TaskColumn) -> Option<Chart> {
         over_seeds(findings.iter().flat_map(|(_, f)| {
             let metric = metric(f, task);
             name.get_or_insert_with(|| metric.replace('_', " "));
-            f.evaluations.iter().filter_map(move |e| {
-                Some((e.epoch, 100.0 * e.metrics.get(metric).copied().flatten()?))
-            })
+            let scale = scale(f, metric);
+            f.evaluations.iter().filter_map(move |e| Some((e.epoch, scale * e.metric(metric)?)))
         }))
     });
     let name = name?;
     let (best, worst) = extremes(&series)?;
-    let y = format!("{name}, points");
+    let y = match grid.is_lower_better(task) {
+        true => name.clone(),
+        false => format!("{name}, points"),
+    };
     Some(Chart {
         title: format!("{}: {name} by epoch", task.label),
         finding: format!("{}.", ranking(&best, &worst)),

@@ -34,33 +34,36 @@ fn others<'a>(grid: &'a Grid, reference: &'a str) -> impl Iterator<Item = (usize
 fn table(grid: &Grid, reference: &str) -> Table {
     let mut head = vec!["Method".to_string()];
     head.extend(grid.tasks().iter().map(|t| t.label.clone()));
-    let several = grid.tasks().len() > 1;
+    let several = grid.tasks().len() > 1 && grid.has_average();
     let seeds = grid.seeds.len();
     if several {
         head.push("All tasks".into());
     }
-    let rows = others(grid, reference)
-        .map(|(_, method)| {
-            let mut row = vec![TableEntry::new(grid.label(method))];
-            row.extend(
-                grid.tasks().iter().map(|t| entry(grid.paired(method, reference, t), seeds)),
-            );
-            if several {
-                row.push(entry(grid.paired_average(method, reference), seeds));
-            }
-            row
-        })
-        .collect();
+    let rows =
+        others(grid, reference)
+            .map(|(_, method)| {
+                let mut row = vec![TableEntry::new(grid.label(method))];
+                row.extend(grid.tasks().iter().map(|t| {
+                    entry(grid.paired(method, reference, t), seeds, grid.is_lower_better(t))
+                }));
+                if several {
+                    let lower = grid.has_errors();
+                    row.push(entry(grid.paired_average(method, reference), seeds, lower));
+                }
+                row
+            })
+            .collect();
     Table {
-        caption: format!("Differences from {}, in points", grid.label(reference)),
+        caption: format!("Differences from {}, in {}", grid.label(reference), grid.unit()),
         words: false,
         head,
         rows,
     }
 }
 
-/// A difference as an entry: the mean, the interval below, the verdict in words.
-fn entry(differences: Vec<f64>, seeds: usize) -> TableEntry {
+/// A difference as an entry: the mean, the interval below, the verdict in words; set by whether
+/// lower is better.
+fn entry(differences: Vec<f64>, seeds: usize, lower_is_better: bool) -> TableEntry {
     let Some(d) = Difference::of(differences) else {
         return TableEntry::none("no seed has both");
     };
@@ -72,10 +75,10 @@ fn entry(differences: Vec<f64>, seeds: usize) -> TableEntry {
         }
         None => verdict.words().to_string(),
     };
-    TableEntry::new(signed(d.mean, 2)).noted(note).toned(match verdict {
-        Verdict::Higher => Tone::Good,
-        Verdict::Lower => Tone::Bad,
-        Verdict::Noise | Verdict::OneSeed => Tone::Plain,
+    TableEntry::new(signed(d.mean, 2)).noted(note).toned(match (verdict, lower_is_better) {
+        (Verdict::Higher, false) | (Verdict::Lower, true) => Tone::Good,
+        (Verdict::Lower, false) | (Verdict::Higher, true) => Tone::Bad,
+        (Verdict::Noise | Verdict::OneSeed, _) => Tone::Plain,
     })
 }
 
@@ -102,7 +105,8 @@ pub fn chart(grid: &Grid, reference: &str) -> Option<Chart> {
         }
     }
     let reference = grid.label(reference);
-    let unit = format!("points above {reference}, average over tasks, with 95 % intervals");
+    let unit =
+        format!("{} above {reference}, average over tasks, with 95 % intervals", grid.unit());
     let data = Table {
         caption: unit.clone(),
         words: false,

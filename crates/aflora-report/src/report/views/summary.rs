@@ -95,6 +95,10 @@ fn how_much(grid: &Grid) -> String {
             text += &format!(", {n} {what}");
         }
     }
+    let early = of(|o| matches!(o, Outcome::Done(found) if found.early_stop.is_some()));
+    if early > 0 {
+        text += &format!("; {early} ended early, since evaluations became no better");
+    }
     text + "."
 }
 
@@ -103,9 +107,14 @@ fn ahead(grid: &Grid) -> Option<String> {
     let means = methods.filter_map(|m| Some((m, table::average(grid, m)?.mean)));
     let mut means: Vec<_> = means.collect();
     means.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let lower = grid.has_errors();
+    let (best, unit) = if lower { ("lowest", "") } else { ("highest", " points") };
+    if lower {
+        means.reverse();
+    }
     let (method, mean) = *means.first()?;
     if means.get(1).is_some_and(|(_, second)| *second == mean) {
-        return Some(format!("Several methods share the highest average, {}.", fixed(mean, 2)));
+        return Some(format!("Several methods share the {best} average, {}.", fixed(mean, 2)));
     }
     let parameters: Vec<f64> = grid
         .tasks()
@@ -115,8 +124,10 @@ fn ahead(grid: &Grid) -> Option<String> {
         .collect();
     let average = parameters.iter().sum::<f64>() / parameters.len() as f64;
     Some(format!(
-        "Highest average: {}, {} points, with {} trainable adapter parameters (averaged over its \
+        "{}{} average: {}, {}{unit}, with {} trainable adapter parameters (averaged over its \
          steps).",
+        best[..1].to_uppercase(),
+        &best[1..],
         method.label,
         fixed(mean, 2),
         count(average)

@@ -3,7 +3,7 @@
 use crate::report::document::{DocumentBlock, Section, Table, TableEntry, Tone};
 use crate::report::grid::{points, Grid};
 use crate::report::numbers::{count, fixed, signed, Mean};
-use aflora_record::results::{MethodRow, Outcome, TaskColumn};
+use aflora_record::results::{Finding, MethodRow, Outcome, TaskColumn};
 
 /// The section with the table of scores.
 pub fn section(grid: &Grid) -> Section {
@@ -28,10 +28,14 @@ fn legend(grid: &Grid) -> String {
         }
         false => "",
     };
+    let best = match grid.has_errors() {
+        true => "best",
+        false => "highest",
+    };
     format!(
         "{over} Each run counts with its best epoch. The average is over tasks, of methods that \
          have them all. Parameters are those of adapters that train, averaged over the steps of a \
-         run and over tasks; the task head comes on top. In bold the highest of a column; – was \
+         run and over tasks; the task head comes on top. In bold the {best} of a column; – was \
          not run.{paper}"
     )
 }
@@ -40,7 +44,7 @@ fn legend(grid: &Grid) -> String {
 pub fn table(grid: &Grid) -> Table {
     let mut head = vec!["Method".to_string()];
     head.extend(grid.tasks().iter().map(|task| column(grid, task)));
-    if grid.tasks().len() > 1 {
+    if has_average(grid) {
         head.push("Average".into());
     }
     head.extend(["Parameters".into(), "Head".into()]);
@@ -58,11 +62,17 @@ pub fn table(grid: &Grid) -> Table {
 /// A task's label with the metric that was shown.
 fn column(grid: &Grid, task: &TaskColumn) -> String {
     let findings = grid.methods().iter().flat_map(|m| grid.findings(&m.name, &task.name));
-    let metric = task.metric.clone().or_else(|| findings.map(|(_, f)| f.selection.clone()).next());
+    let of_finding = |(_, f): &(u64, &Finding)| f.selection.metric.clone();
+    let metric = task.metric.clone().or_else(|| findings.map(of_finding).next());
+    let lower = if grid.is_lower_better(task) { ", lower is better" } else { "" };
     match metric {
-        Some(metric) => format!("{} ({})", task.label, metric.replace('_', " ")),
+        Some(metric) => format!("{} ({}{lower})", task.label, metric.replace('_', " ")),
         None => task.label.clone(),
     }
+}
+
+fn has_average(grid: &Grid) -> bool {
+    grid.tasks().len() > 1 && grid.has_average()
 }
 
 fn row(grid: &Grid, method: &MethodRow) -> Vec<TableEntry> {
@@ -72,7 +82,7 @@ fn row(grid: &Grid, method: &MethodRow) -> Vec<TableEntry> {
         let ours = mean(grid, method, task);
         row.push(against(grid, score(grid, &method.name, task), ours, paper));
     }
-    if grid.tasks().len() > 1 {
+    if has_average(grid) {
         let mean = average(grid, method);
         let entry = match mean {
             Some(mean) => TableEntry::new(plus_minus(&mean)),
@@ -149,6 +159,9 @@ fn mean(grid: &Grid, method: &MethodRow, task: &TaskColumn) -> Option<f64> {
 /// The mean of a method's means over tasks, with the deviation of the seeds' own averages where
 /// every seed has every task.
 pub fn average(grid: &Grid, method: &MethodRow) -> Option<Mean> {
+    if !grid.has_average() {
+        return None;
+    }
     let means: Option<Vec<f64>> = grid.tasks().iter().map(|t| mean(grid, method, t)).collect();
     let mean = Mean::of(means?)?.mean;
     let seeds = &grid.seeds;
@@ -169,7 +182,7 @@ fn against(grid: &Grid, entry: TableEntry, ours: Option<f64>, paper: Option<f64>
 }
 
 fn parameters(grid: &Grid, method: &MethodRow) -> [TableEntry; 2] {
-    let over_tasks = |value: &dyn Fn(&aflora_record::results::Finding) -> f64| {
+    let over_tasks = |value: &dyn Fn(&Finding) -> f64| {
         Mean::of(grid.tasks().iter().filter_map(|task| {
             let findings = grid.findings(&method.name, &task.name);
             Some(Mean::of(findings.iter().map(|(_, f)| value(f)))?.mean)
@@ -191,7 +204,7 @@ fn parameters(grid: &Grid, method: &MethodRow) -> [TableEntry; 2] {
     [ours, entry(head)]
 }
 
-/// The highest mean of each column of scores, as it is printed; equals share it.
+/// The best mean of each column of scores, as it is printed; equals share it.
 fn embolden(grid: &Grid, rows: &mut [Vec<TableEntry>], scores: usize) {
     let tasks = grid.tasks();
     for column in 0..scores {
@@ -205,7 +218,12 @@ fn embolden(grid: &Grid, rows: &mut [Vec<TableEntry>], scores: usize) {
             .map(|mean| mean.map(|m| fixed(m, 2)))
             .collect();
         let value = |text: &String| text.replace('−', "-").parse::<f64>().ok();
-        let best = means.iter().flatten().filter_map(value).fold(f64::NEG_INFINITY, f64::max);
+        let values = means.iter().flatten().filter_map(value);
+        let task = tasks.get(column).or(tasks.first());
+        let best = match task.is_some_and(|task| grid.is_lower_better(task)) {
+            true => values.fold(f64::INFINITY, f64::min),
+            false => values.fold(f64::NEG_INFINITY, f64::max),
+        };
         if rows.len() > 1 {
             for (row, mean) in rows.iter_mut().zip(&means) {
                 if mean.as_ref().and_then(value) == Some(best) {

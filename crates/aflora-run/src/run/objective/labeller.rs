@@ -27,6 +27,15 @@ pub trait Labelling: Debug + Sync {
     /// They are of another shape.
     fn answers(&self, logits: &Tensor) -> Result<Vec<Answer>>;
 
+    /// The probability of each class that `logits` stand for, row by row; none of a kind without
+    /// classes.
+    ///
+    /// # Errors
+    /// They are of another shape.
+    fn probabilities(&self, logits: &Tensor) -> Result<Vec<Vec<f64>>> {
+        Ok(vec![Vec::new(); logits.size()[0] as usize])
+    }
+
     /// What predictions show of them, a value for each name of the kind.
     ///
     /// # Errors
@@ -84,6 +93,15 @@ impl Labeller {
     /// They are of another shape.
     pub fn answers(&self, logits: &Tensor) -> Result<Vec<Answer>> {
         self.labelling.answers(logits)
+    }
+
+    /// The probability of each class that `logits`, `[batch, labels]`, stand for; none of a kind
+    /// without classes.
+    ///
+    /// # Errors
+    /// They are of another shape.
+    pub fn probabilities(&self, logits: &Tensor) -> Result<Vec<Vec<f64>>> {
+        self.labelling.probabilities(logits)
     }
 
     /// Gives the logits of all rows to `take`, some rows at a time and the longest first, without

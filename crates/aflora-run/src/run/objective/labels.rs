@@ -1,18 +1,19 @@
 //! Labels for texts: classes by cross entropy, scores by squared error.
 
-use super::judge::judge;
+use super::judge::{judge, selection};
 use super::labeller::Labeller;
 use super::{Evaluated, Objective};
 use crate::kinds::{Prediction, Processor, Splits};
-use crate::metrics::Answers;
+use crate::metrics::{Answers, Judgement};
 use crate::run::batches::EncodedSet;
 use crate::run::passes::Passes;
 use crate::task::{pair, Example, Examples};
 use crate::ui::Progress;
 use aflora_core::Loss;
 use aflora_models::{AdaptedModel, Forward};
+use aflora_record::evaluation::Metrics;
+use aflora_record::Selection;
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A task that asks for labels.
@@ -51,26 +52,28 @@ impl Objective for Labels {
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {
-        let mut metrics = BTreeMap::new();
+        let mut metrics = Metrics::new();
         let mut first_loss = None;
-        let mut doubts = Vec::new();
+        let (mut by_class, mut doubts) = (Vec::new(), Vec::new());
         for (split, set) in &self.evals {
-            let (answers, mean_loss) = self.answer(model, split, set, progress)?;
-            first_loss.get_or_insert(mean_loss);
-            let judged = judge(&self.labeller.task, &answers, &set.right);
+            let Answered { answers, probabilities, loss } =
+                self.answer(model, split, set, progress)?;
+            first_loss.get_or_insert(loss);
+            let given =
+                Judgement { probabilities: &probabilities, ..Judgement::of(&answers, &set.right) };
+            let judged = judge(&self.labeller.task, split, &given);
+            by_class.extend(judged.by_class);
             doubts.extend(judged.doubt.map(|words| format!("{split}: {words}")));
             let values = judged.metrics.into_iter();
             metrics.extend(values.map(|(name, of)| (self.name(name, split), of.value)));
         }
         let loss = first_loss.unwrap_or(f64::NAN);
-        Ok(Evaluated { metrics, loss, doubts, predictions: Vec::new() })
+        Ok(Evaluated { metrics, by_class, loss, doubts, predictions: Vec::new() })
     }
 
-    /// The task's first metric, on its first split.
-    fn selection(&self) -> String {
-        let split = self.evals.first().map_or("", |(name, _)| name);
-        let first = self.labeller.task.metrics.first();
-        first.map_or(String::new(), |metric| self.name(metric.name(), split))
+    fn selection(&self) -> Selection {
+        let splits: Vec<&str> = self.evals.iter().map(|(name, _)| name.as_str()).collect();
+        selection(&self.labeller.task, &splits, |metric, split| self.name(metric, split))
     }
 
     fn rows(&self, split: &str) -> usize {
@@ -92,6 +95,16 @@ impl Objective for Labels {
     }
 }
 
+/// What a model answers to a split's rows.
+struct Answered {
+    /// In row order.
+    answers: Answers,
+    /// Of each class, in row order; none where no metric asks for them.
+    probabilities: Vec<Vec<f64>>,
+    /// The mean loss.
+    loss: f64,
+}
+
 impl Labels {
     /// A metric's name on a split, which only several splits need.
     fn name(&self, metric: &str, split: &str) -> String {
@@ -101,15 +114,17 @@ impl Labels {
         }
     }
 
-    /// Answers in row order and the mean loss.
+    /// What the model answers to a split's rows.
     fn answer(
         &self,
         model: &AdaptedModel,
         split: &str,
         set: &EncodedSet,
         progress: &mut dyn Progress,
-    ) -> Result<(Answers, f64)> {
+    ) -> Result<Answered> {
         let mut answers = vec![None; set.rows()];
+        let asks = self.labeller.task.metrics.iter().any(|metric| metric.asks_probabilities());
+        let mut probabilities = vec![Vec::new(); if asks { set.rows() } else { 0 }];
         let (mut total, mut done) = (0.0, 0);
         progress.begin(&format!("eval {split}"), set.rows() as u64);
         self.labeller.each(model, set, &self.passes, |rows, logits| {
@@ -117,6 +132,11 @@ impl Labels {
             let sum = self.labeller.loss(logits, &labels)?.double_value(&[]);
             for (&row, answer) in rows.iter().zip(self.labeller.answers(logits)?) {
                 answers[row] = Some(answer);
+            }
+            if asks {
+                for (&row, found) in rows.iter().zip(self.labeller.probabilities(logits)?) {
+                    probabilities[row] = found;
+                }
             }
             total += sum;
             done += rows.len() as u64;
@@ -126,7 +146,7 @@ impl Labels {
         progress.end();
         let answers: Option<Answers> = answers.into_iter().collect();
         let answers = answers.context("a row was passed over")?;
-        Ok((answers, total / set.rows().max(1) as f64))
+        Ok(Answered { answers, probabilities, loss: total / set.rows().max(1) as f64 })
     }
 }
 

@@ -17,8 +17,9 @@ use crate::task::Examples;
 use crate::ui::Progress;
 use aflora_core::Loss;
 use aflora_models::AdaptedModel;
+use aflora_record::evaluation::Metrics;
+use aflora_record::{ByClass, Selection};
 use anyhow::Result;
-use std::collections::BTreeMap;
 
 /// A task with its rows, encoded for one model.
 pub trait Objective: std::fmt::Debug {
@@ -46,8 +47,8 @@ pub trait Objective: std::fmt::Debug {
     /// The model fails, or a [signal](crate::interrupt) came meanwhile.
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated>;
 
-    /// The name of the metric that decides which epoch was best.
-    fn selection(&self) -> String;
+    /// What decides which epoch was best.
+    fn selection(&self) -> Selection;
 
     /// Rows of a split that are used.
     fn rows(&self, split: &str) -> usize;
@@ -67,8 +68,10 @@ pub trait Objective: std::fmt::Debug {
 /// What an evaluation found.
 #[derive(Debug)]
 pub struct Evaluated {
-    /// Metric values by name; `None` where undefined.
-    pub metrics: BTreeMap<String, Option<f64>>,
+    /// Metric values by name, in the task's order; `None` where undefined.
+    pub metrics: Metrics,
+    /// The answers of each split class by class, where there are classes.
+    pub by_class: Vec<ByClass>,
     /// Mean loss over the rows of the first split, or over all tokens to be written.
     pub loss: f64,
     /// Why the metrics are no better than a guess, where they are not.

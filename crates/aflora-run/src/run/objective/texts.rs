@@ -294,21 +294,30 @@ impl TextPairs {
     }
 
     /// Summed over the tokens that are wanted; `logits` is `[batch, length, vocabulary]`.
-    pub(super) fn cross_entropy(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    pub(super) fn cross_entropy(
+        &self,
+        logits: &Tensor,
+        labels: &Tensor,
+        smoothing: f64,
+    ) -> Result<Tensor> {
         let (logits, labels) = (logits.flatten(0, 1), labels.flatten(0, 1));
-        let smoothing = self.task.label_smoothing;
         let none = None::<&Tensor>;
         Ok(logits.f_cross_entropy_loss(&labels, none, Reduction::Sum, NONE, smoothing)?)
     }
 
     /// The same without a gradient, of so many tokens at once that what it makes beside the
     /// logits stays small.
-    pub(super) fn cross_entropy_in_slices(&self, logits: &Tensor, labels: &Tensor) -> Result<f64> {
+    pub(super) fn cross_entropy_in_slices(
+        &self,
+        logits: &Tensor,
+        labels: &Tensor,
+        smoothing: f64,
+    ) -> Result<f64> {
         let (logits, labels) = (logits.flatten(0, 1), labels.flatten(0, 1));
         let rows = (SLICE / logits.size()[1]).max(1);
         let mut total = 0.0;
         for (logits, labels) in logits.split(rows, 0).iter().zip(labels.split(rows, 0)) {
-            let sum = self.cross_entropy(&logits.unsqueeze(0), &labels.unsqueeze(0))?;
+            let sum = self.cross_entropy(&logits.unsqueeze(0), &labels.unsqueeze(0), smoothing)?;
             total += sum.double_value(&[]);
         }
         Ok(total)

@@ -1,10 +1,10 @@
 //! Texts for texts: the loss of every token to be written, and what the model writes itself.
 
-use super::judge::{judge, Judged};
+use super::judge::{judge, selection, Judged};
 use super::texts::{input_of, target_of, TextPairs, IDS, LABELS, NONE, PROMPT};
 use super::{Evaluated, Objective};
 use crate::kinds::{Prediction, Processor, Splits};
-use crate::metrics::{Answers, Value};
+use crate::metrics::{Answers, Judgement, Value};
 use crate::run::batches::shuffled_by_length;
 use crate::run::passes::Passes;
 use crate::run::tokens::{Tokens, EMPTY, TRUNCATED};
@@ -12,6 +12,7 @@ use crate::task::{pair, Example, Examples};
 use crate::ui::Progress;
 use aflora_core::Loss;
 use aflora_models::{AdaptedModel, Forward};
+use aflora_record::Selection;
 use anyhow::Result;
 use serde_json::json;
 use std::path::Path;
@@ -76,13 +77,17 @@ impl Write {
         self.used.iter().map(|&row| self.train.length(row, IDS)).collect()
     }
 
-    /// The sum of the loss over all wanted tokens, and how many there are.
-    fn total_loss(&self, model: &AdaptedModel, rows: &[usize]) -> Result<(f64, f64)> {
+    /// The sums of the loss and of the loss without smoothing over all wanted tokens, and how many
+    /// there are.
+    fn total_losses(&self, model: &AdaptedModel, rows: &[usize]) -> Result<[f64; 3]> {
         let Examples { batch, labels } =
             self.texts.collate(&self.eval, rows).to_device(self.texts.device);
         let logits = model.forward(&batch, false)?.logits;
-        let sum = self.texts.cross_entropy_in_slices(&logits, &labels)?;
-        Ok((sum, wanted(&self.eval, rows) as f64))
+        let smoothing = self.texts.task.label_smoothing;
+        let sum = |smoothing| self.texts.cross_entropy_in_slices(&logits, &labels, smoothing);
+        let loss = sum(smoothing)?;
+        let plain = if smoothing == 0.0 { loss } else { sum(0.0)? };
+        Ok([loss, plain, wanted(&self.eval, rows) as f64])
     }
 
     /// What was written for each row beside what should be, with its metrics: a line of JSON each.
@@ -103,8 +108,8 @@ impl Write {
         Ok(lines)
     }
 
-    /// The mean loss over all tokens to be written.
-    fn mean_loss(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<f64> {
+    /// The mean loss over all tokens to be written, and that without smoothing.
+    fn mean_losses(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<(f64, f64)> {
         let mut order: Vec<usize> =
             (0..self.eval.rows()).filter(|&row| !self.eval.has(row, EMPTY)).collect();
         order.sort_by_key(|&row| std::cmp::Reverse(self.eval.length(row, IDS)));
@@ -112,15 +117,16 @@ impl Write {
         let _no_grad = tch::no_grad_guard();
         let vocabulary = usize::try_from(model.backbone().about().vocab_size)?;
         let width = |row: usize| self.eval.length(row, LABELS) * vocabulary;
-        let (mut total, mut count, mut done) = (0.0, 0.0, 0);
+        let (mut total, mut plain, mut count, mut done) = (0.0, 0.0, 0.0, 0);
         self.loss_passes.each_of_size(&order, width, |rows| {
-            let (sum, tokens) = self.total_loss(model, rows)?;
-            (total, count, done) = (total + sum, count + tokens, done + rows.len());
+            let [sum, sum_plain, tokens] = self.total_losses(model, rows)?;
+            (total, plain) = (total + sum, plain + sum_plain);
+            (count, done) = (count + tokens, done + rows.len());
             progress.update(done as u64, "");
             Ok(())
         })?;
         progress.end();
-        Ok(total / count)
+        Ok((total / count, plain / count))
     }
 }
 
@@ -184,12 +190,13 @@ impl Objective for Write {
 
     fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Loss> {
         let Forward { logits, checkpoints } = model.forward(&examples.batch, true)?;
-        let value = self.texts.cross_entropy(&logits, &examples.labels)?;
+        let smoothing = self.texts.task.label_smoothing;
+        let value = self.texts.cross_entropy(&logits, &examples.labels, smoothing)?;
         Ok(Loss { value, checkpoints })
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {
-        let loss = self.mean_loss(model, progress)?;
+        let (loss, nll) = self.mean_losses(model, progress)?;
         progress.begin(&format!("write {}", self.eval_split), self.eval.rows() as u64);
         let column = self.texts.prompts();
         let prompts = (0..self.eval.rows()).map(|row| self.eval.get(row, column).collect());
@@ -198,20 +205,22 @@ impl Objective for Write {
         let written = self.texts.write_after(model, &prompts, &self.write_passes, &mut done)?;
         progress.end();
         let answers = Answers::Texts(written);
-        let Judged { metrics, doubt } = judge(&self.texts.task, &answers, &self.right);
+        let given = Judgement { token_loss: Some(nll), ..Judgement::of(&answers, &self.right) };
+        let Judged { metrics, by_class, doubt } = judge(&self.texts.task, &self.eval_split, &given);
         let lines = self.told(&answers, &metrics)?;
         let metrics = metrics.into_iter().map(|(name, of)| (name.to_string(), of.value));
         let doubts = doubt.map(|words| format!("{}: {words}", self.eval_split));
         Ok(Evaluated {
             metrics: metrics.collect(),
+            by_class: by_class.into_iter().collect(),
             loss,
             doubts: doubts.into_iter().collect(),
             predictions: vec![(self.eval_split.clone(), lines)],
         })
     }
 
-    fn selection(&self) -> String {
-        self.texts.task.metrics.first().map_or(String::new(), |m| m.name().to_string())
+    fn selection(&self) -> Selection {
+        selection(&self.texts.task, &[&self.eval_split], |metric, _| metric.to_string())
     }
 
     fn rows(&self, split: &str) -> usize {

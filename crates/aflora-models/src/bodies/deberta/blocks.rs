@@ -130,7 +130,7 @@ impl RelativePositions {
 }
 
 #[derive(Debug)]
-pub(super) struct Encoder {
+pub(super) struct Blocks {
     stack: Rc<Stack>,
     positions: Positions,
 }
@@ -153,7 +153,7 @@ struct Input {
     train: bool,
 }
 
-impl Encoder {
+impl Blocks {
     pub fn new(scope: Scope, config: &DebertaConfig) -> Self {
         let layer = |i: i64| Layer::new(&scope / "layer" / i, config);
         let stack = Stack {
@@ -163,7 +163,7 @@ impl Encoder {
                 .then(|| Convolution::new(&scope / "conv", config)),
         };
         let positions = Positions::new(config, scope.path().device());
-        Encoder { stack: Rc::new(stack), positions }
+        Blocks { stack: Rc::new(stack), positions }
     }
 
     /// `embedded` `[batch, length, hidden]`, `tokens` as in the mask of the batch, 1 for a token

@@ -1,0 +1,106 @@
+//! BERT and its kin: one network, and what each kind of it makes of its config.json.
+//!
+//! RoBERTa counts positions from the padding token and has a head of its own, ELECTRA and ALBERT
+//! have narrow embeddings, ALBERT runs one block many times, DistilBERT has no token types, and
+//! other names and dropouts. Each is a [`BertConfig`], in a file of its own.
+
+pub(crate) mod albert;
+pub(crate) mod bert;
+pub(crate) mod distilbert;
+pub(crate) mod electra;
+mod embeddings;
+pub(crate) mod roberta;
+mod sizes;
+
+use crate::backbone::Backbone;
+use crate::batch::Batch;
+use crate::bodies::encoder::{self, EncoderBody, EncoderSpec, TextHead};
+use crate::heads::Head;
+use crate::nn::attention::{ForwardContext, Seen};
+use crate::nn::chain::chain;
+use crate::nn::post_norm::{BlockConfig, BlockNames, FeedForwardNames, PostNormBlock};
+use crate::options::Options;
+use crate::Result;
+use aflora_core::Checkpoints;
+use embeddings::{Embeddings, EmbeddingsConfig};
+use std::collections::HashMap;
+use std::rc::Rc;
+use tch::{Kind, Tensor};
+
+/// A BERT or one of its kin.
+struct BertConfig {
+    /// The module that all of it but the head is in.
+    name: &'static str,
+    prefix: &'static str,
+    embeddings: EmbeddingsConfig,
+    block: BlockConfig,
+    block_names: &'static BlockNames,
+    /// The names of the blocks in the order in which they run; the same name is the same block.
+    blocks: Vec<String>,
+    /// The longest text.
+    max_positions: i64,
+    head: TextHead,
+}
+
+/// The blocks `name.0`, `name.1`, … of so many layers.
+fn numbered(name: &str, layers: i64) -> Vec<String> {
+    (0..layers).map(|i| format!("{name}.{i}")).collect()
+}
+
+/// The names that BERT has for the layers of a block, and most of its kin.
+const BERT_BLOCK: BlockNames = BlockNames {
+    attention: [
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+        "attention.output.dense",
+    ],
+    attention_norm: "attention.output.LayerNorm",
+    feed_forward: FeedForwardNames {
+        up: "intermediate.dense",
+        down: "output.dense",
+        norm: "output.LayerNorm",
+    },
+};
+
+/// The encoder of `config`. Weights are zero until loaded or initialised.
+fn build(config: BertConfig, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let BertConfig { name, prefix, embeddings, block, block_names, blocks, .. } = config;
+    let spec = EncoderSpec {
+        prefix,
+        hidden: block.hidden,
+        max_positions: config.max_positions,
+        vocab_size: embeddings.vocab_size,
+        head: config.head,
+    };
+    encoder::build(head, options, spec, |root| {
+        let scope = root / name;
+        let embeddings = Embeddings::new(&scope, &embeddings, block.hidden);
+        let mut made = HashMap::new();
+        let blocks = blocks.iter().map(|name| {
+            let new = || Rc::new(PostNormBlock::new(&(&scope / name), block_names, &block));
+            made.entry(name).or_insert_with(new).clone()
+        });
+        BertBody { embeddings, blocks: blocks.collect() }
+    })
+}
+
+#[derive(Debug)]
+struct BertBody {
+    embeddings: Embeddings,
+    /// In the order in which they run; one may be there several times.
+    blocks: Vec<Rc<PostNormBlock>>,
+}
+
+impl EncoderBody for BertBody {
+    fn forward(&self, batch: &Batch, train: bool, checkpointing: bool) -> (Tensor, Checkpoints) {
+        let tokens = batch.attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
+        let seen = Seen::All(Some(tokens));
+        let context = Rc::new(ForwardContext { rotation: None, seen, train });
+        let blocks = self.blocks.iter().map(|block| {
+            let (block, context) = (block.clone(), context.clone());
+            move |x: &Tensor| block.forward(x, &context)
+        });
+        chain(self.embeddings.forward(batch, train), blocks, checkpointing)
+    }
+}

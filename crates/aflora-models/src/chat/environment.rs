@@ -1,0 +1,119 @@
+//! What a template may use: Jinja as transformers sets it up, with its functions and filters.
+
+use super::{json, spans};
+use chrono::format::{Item, StrftimeItems};
+use chrono::{DateTime, TimeZone};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
+use std::fmt::Display;
+use std::io;
+
+/// Instructions that a template may execute, one for 64 bytes that it makes among them: several
+/// hundred for each of a thousand messages.
+const FUEL: u64 = 1_000_000;
+/// How deep calls and blocks may lie in each other.
+const DEPTH: usize = 200;
+
+/// Jinja, without templates.
+pub(super) fn new() -> Environment<'static> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.expect("the delimiters are Jinja's own"));
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(DEPTH);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_filter("tojson", json::tojson);
+    environment.add_function("raise_exception", raise_exception);
+    environment
+        .add_function("strftime_now", |format: &str| strftime(&chrono::Local::now(), format));
+    environment.add_function(spans::FUNCTION, spans::marked);
+    environment
+}
+
+/// Ends the rendering with the template's own words.
+fn raise_exception(message: &str) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message.to_string()).with_source(Raised))
+}
+
+/// That an error is a template's own.
+#[derive(Debug, thiserror::Error)]
+#[error("raised by the template")]
+struct Raised;
+
+/// The time as Python's `strftime` writes it.
+fn strftime<Z: TimeZone>(time: &DateTime<Z>, format: &str) -> Result<String, Error>
+where
+    Z::Offset: Display,
+{
+    let items: Vec<Item> = StrftimeItems::new(format).collect();
+    if items.contains(&Item::Error) {
+        let problem = format!("strftime_now knows no format {format:?}");
+        return Err(Error::new(ErrorKind::InvalidOperation, problem));
+    }
+    Ok(time.format_with_items(items.iter()).to_string())
+}
+
+/// What an error of a template says, in one sentence.
+pub(super) fn words(error: &Error) -> String {
+    use std::error::Error as _;
+    let detail = error.detail().unwrap_or_default();
+    if error.source().is_some_and(|source| source.is::<Raised>()) {
+        return format!("it refuses the conversation: {detail}");
+    }
+    match error.kind() {
+        ErrorKind::OutOfFuel => "it computes more than a template may".into(),
+        ErrorKind::WriteFailure => "it writes more than a conversation may have".into(),
+        _ => {
+            let deeper = error.source().and_then(|source| source.downcast_ref::<Error>());
+            deeper.map_or_else(|| error.to_string(), words)
+        }
+    }
+}
+
+/// Bytes that cannot become too many.
+pub(super) struct Bounded {
+    pub bytes: Vec<u8>,
+    pub most: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.most {
+            return Err(io::Error::other("too long"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Pays for `bytes` that a filter is about to make.
+pub(super) fn pay(state: &State, bytes: usize) -> Result<(), Error> {
+    state.consume_fuel(bytes as u64 / 64 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::Utc;
+
+    #[test]
+    fn the_time_is_written_as_python_writes_it() {
+        let time = Utc.with_ymd_and_hms(2024, 7, 6, 5, 4, 3).unwrap();
+        // python -c "from datetime import datetime as d; print(d(2024,7,6,5,4,3).strftime(...))"
+        for (format, expected) in [
+            ("%d %b %Y", "06 Jul 2024"),
+            ("%Y-%m-%d", "2024-07-06"),
+            ("%A, %B %-d, %Y %H:%M:%S", "Saturday, July 6, 2024 05:04:03"),
+            ("%I %p %j %y %%", "05 AM 188 24 %"),
+        ] {
+            assert_eq!(strftime(&time, format).unwrap(), expected);
+        }
+        assert!(strftime(&time, "%").is_err() && strftime(&time, "%!").is_err());
+    }
+}
