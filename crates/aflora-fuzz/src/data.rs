@@ -2,8 +2,10 @@
 
 use crate::files;
 use aflora_run::config;
+use aflora_run::discover;
 use aflora_run::feed::bounded::Bounded;
 use aflora_run::feed::read::read;
+use aflora_run::feed::source::HoldOut;
 use aflora_run::feed::table::{Format, Table};
 use aflora_run::feed::Source;
 use aflora_run::metrics::Answer;
@@ -55,6 +57,19 @@ fn by(task: &TaskSpec, source: &Source, path: &Path) {
             assert!(all.into_iter().all(|example| sane(&example.right)));
         }
         Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// What rows of the user's own ask for: what is found holds the rows' labels.
+fn own(path: &Path) {
+    let columns = [("text".to_string(), "text".to_string()), ("label".into(), "label".into())];
+    let hold_out = HoldOut { percent: 20, within: Some("label".into()), ..HoldOut::default() };
+    let source = Source { columns: columns.into(), hold_out, ..Source::default() };
+    for classes in [false, true] {
+        match discover::answers(&source, &[path.to_path_buf()], classes) {
+            Ok(found) => assert!(found.classes.is_none_or(|classes| !classes.is_empty())),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
     }
 }
 
@@ -111,10 +126,14 @@ pub fn parquet_seeds() -> Vec<Vec<u8>> {
 
 pub fn csv(bytes: &[u8]) {
     rows(bytes, Format::Csv);
-    let packed = bytes.starts_with(b"BZh");
-    let name = if packed { "reviews.csv.bz2" } else { "reviews.csv" };
+    let name = match bytes {
+        [b'B', b'Z', b'h', ..] => "reviews.csv.bz2",
+        [0x1f, 0x8b, ..] => "reviews.csv.gz",
+        _ => "reviews.csv",
+    };
     let folder = files::folder("csv", &[(name, bytes)]);
     tasks().iter().for_each(|task| examples(task, &folder.join(name)));
+    own(&folder.join(name));
 }
 
 pub fn csv_seeds() -> Vec<Vec<u8>> {
@@ -123,19 +142,28 @@ pub fn csv_seeds() -> Vec<Vec<u8>> {
         text +=
             &format!("plot,story {film},film{film},True\nfresh,\"good, {film}\",film{film},True\n");
     }
+    let semicolons = "label;text\n1.0;\"a; b\"\n2.0;c\n1;d\n2;e\n";
+    // The same, packed.
+    let packed =
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\xcb\x49\x4c\x4a\xcd\xb1\x2e\x49\xad\x28\xe1\x32\
+        \xd4\x33\xb0\x56\x4a\xb4\x56\x48\x52\xe2\x32\x02\x32\x93\xb9\x0c\xad\x53\xb8\x8c\xac\x53\
+        \xb9\x00\x6d\x52\x27\x37\x24\x00\x00\x00";
     let quoted = b"a,b\r\n\"x, \"\"y\"\"\r\nz\",\"\"\r\n\r\n5\" pipe,\"c\" d\r\n";
-    vec![text.into_bytes(), quoted.to_vec()]
+    vec![text.into_bytes(), quoted.to_vec(), semicolons.into(), packed.to_vec()]
 }
 
 pub fn jsonl(bytes: &[u8]) {
     rows(bytes, Format::Jsonl);
     let folder = files::folder("jsonl", &[("train.jsonl", bytes)]);
     tasks().iter().for_each(|task| examples(task, &folder.join("train.jsonl")));
+    own(&folder.join("train.jsonl"));
 }
 
 pub fn jsonl_seeds() -> Vec<Vec<u8>> {
     vec![
         b"{\"input\": \"a\", \"target\": \"b\"}\n\n{\"input\": \"\\u00e9\", \"target\": \"\"}\n"
+            .to_vec(),
+        b"[\n  {\"text\": \"a ] }\", \"label\": true},\n  {\"text\": \"b\", \"label\":\nfalse}]\n"
             .to_vec(),
         "\u{feff}{\"target\": \"x\", \"input\": \"y\", \"n\": 1e3, \"more\": [null, {}]}".into(),
     ]

@@ -1,4 +1,7 @@
-//! What a configuration would train: matched layers, shapes, counts against closed formulas.
+//! What a configuration would train, and on what: matched layers, shapes, counts against closed
+//! formulas; [`rows`]: the data.
+
+mod rows;
 
 use crate::config::Resolved;
 use crate::run::model::build_shapes;
@@ -13,17 +16,20 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use tch::Kind;
 
-/// A description of what would train, from the model's config alone.
+/// A description of what would train, from the model's config alone, and of the rows where they
+/// are at hand.
 ///
 /// # Errors
-/// The model's config.json is nowhere, the targets match nothing, or a count differs from its
-/// formula.
+/// The model's config.json is nowhere, the targets match nothing, a count differs from its
+/// formula, or the tokenizer is damaged.
 pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<String> {
     aflora_models::check_kind(&resolved.model.backbone, resolved.task.head())?;
     let files = model_files::find(resolved, &locator(resolved), None, false, progress)?;
     let method = resolved.method.build()?;
     // Only shapes count: a model larger than the memory can be looked at.
     let backbone = build_shapes(resolved, &files)?;
+    let mut of_rows = String::new();
+    rows::describe(&mut of_rows, resolved, &files, backbone.as_ref(), progress)?;
     let layers = backbone.linears().len();
     let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
     let seed = resolved.run.seed;
@@ -39,6 +45,7 @@ pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Strin
     if method.adapts() {
         operations(&mut out, &model, method.freezes())?;
     }
+    out.push_str(&of_rows);
     Ok(out)
 }
 

@@ -106,6 +106,11 @@ fn a_folder_of_hugging_face_is_a_model_without_a_yaml() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let target = json(&place.path().join("out/adapter/adapter_config.json"));
     assert!(target["target_modules"].to_string().contains("query"), "{target}");
+    // The name of a folder here will do, where no block has it.
+    let copy = place.path().join("mine");
+    let mut inside = common::command(&copy, &["inspect", "model=my-bert", "task=mrpc"]);
+    let inside = inside.output().unwrap();
+    assert!(text(&inside.stdout).contains("adapters on 12 of 12"), "{}", text(&inside.stderr));
     // The run opens its model again.
     let rows = place.path().join("rows.jsonl");
     fs::write(&rows, "{\"sentence1\": \"a film\", \"sentence2\": \"one\"}\n").unwrap();

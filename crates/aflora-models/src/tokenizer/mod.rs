@@ -213,6 +213,12 @@ impl TextEncoder {
         })
     }
 
+    /// The tokens of these ids as the vocabulary has them, special ones too; `?` for what it has not.
+    pub fn tokens(&self, ids: &[i64]) -> Vec<String> {
+        let token = |id: &i64| self.tokenizer.id_to_token(u32::try_from(*id).ok()?);
+        ids.iter().map(|id| token(id).unwrap_or_else(|| "?".into())).collect()
+    }
+
     /// The id that fills a batch up; 0 where the tokenizer has no padding token (it is masked).
     pub fn pad_id(&self) -> i64 {
         self.pad_id

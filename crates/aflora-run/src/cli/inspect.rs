@@ -7,7 +7,13 @@ use aflora_run::ui::Progress;
 use anyhow::Result;
 
 /// Words for `--help`.
-pub const HELP: &str = "Needs the model's config.json, not its weights.";
+pub const HELP: &str = "\
+Needs the model's config.json, not its weights. The rows are described where they are at hand:
+labels with counts, lengths in tokens, what `max_length` cuts, the first rows as tokens. Nothing of
+them is fetched.
+
+Example:
+  aflora inspect train=reviews.csv text=body label=stars model=minilm";
 
 /// Prints the layers that would get an adapter, and how many parameters would train.
 ///

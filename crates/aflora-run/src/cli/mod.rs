@@ -86,7 +86,7 @@ pub enum Command {
     /// Check a configuration, its model and its data: all problems at once.
     #[command(after_help = validate::HELP)]
     Validate(target::RunTarget),
-    /// Show which layers would get an adapter, and how many parameters would train.
+    /// Show which layers would get an adapter, how many parameters would train, and on what rows.
     #[command(after_help = inspect::HELP)]
     Inspect(target::RunTarget),
     /// Predict with a finished run for the texts in a CSV, TSV or JSONL file.

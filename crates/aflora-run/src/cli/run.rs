@@ -18,7 +18,8 @@ pairs; `input` and `target` to write text). Whether classes or a score are asked
 classes, is found from the rows and told; `kind=` and `labels=` say it outright. Without `dev=` a
 tenth of each class is held out to evaluate on (`dev=20%` for another share). Read are .csv with any
 delimiter, .tsv, .jsonl, .json and .parquet, all but the last with .gz or .bz2 behind; several as
-`train='[a.csv, b.csv]'`.
+`train='[a.csv, b.csv]'`. `train=hub:owner/name[@revision][/configuration[/split]]` takes a data set of
+the hub, and its validation split to evaluate on.
 
 Examples:
   aflora run train=reviews.csv dev=dev.csv text=body label=stars model=minilm run_dir=runs/mine
@@ -111,13 +112,22 @@ fn undeclared(run: &prepare::Prepared) -> Option<(&Path, PathBuf)> {
 
 fn describe(run: &prepare::Prepared) {
     let used = |split: &str| run.config.holdout.is_none() || split == "train";
-    for source in run.data.iter().filter(|source| used(&source.split)) {
-        let (split, rows, path) = (&source.split, source.rows, source.path.display());
-        let skipped = match source.skipped {
+    let sources: Vec<_> = run.data.iter().filter(|source| used(&source.split)).collect();
+    // A split's files stand together.
+    for files in sources.chunk_by(|a, b| a.split == b.split) {
+        let (split, path) = (&files[0].split, files[0].path.display());
+        let (rows, skipped) =
+            files.iter().fold((0, 0), |(rows, skipped), f| (rows + f.rows, skipped + f.skipped));
+        let skipped = match skipped {
             0 => String::new(),
             n => format!(" ({n} broken rows passed over, of {})", rows + n),
         };
-        tracing::info!("{split}: {} of {rows} rows of {path}{skipped}", run.objective.rows(split));
+        let others = match files.len() - 1 {
+            0 => String::new(),
+            n => format!(" and {}", counted(n, "further file")),
+        };
+        let used = run.objective.rows(split);
+        tracing::info!("{split}: {used} of {rows} rows of {path}{others}{skipped}");
     }
     if run.config.holdout.is_some() {
         let rows = run.objective.rows(HOLDOUT);

@@ -2,7 +2,7 @@
 
 use aflora_run::config::{self, ConfigErrors, Resolved};
 use clap::Args;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// A run file and settings on top of it.
 #[derive(Args)]
@@ -10,7 +10,7 @@ pub struct RunTarget {
     /// The run file, such as configs/experiment.yaml, or the config.yaml of a run; may be left out
     /// where the settings say it all.
     #[arg(value_name = "CONFIG", required = true)]
-    config: String,
+    config: PathBuf,
     /// Settings on top of it: key=value, the value in YAML.
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -22,10 +22,10 @@ impl RunTarget {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(&self) -> Result<Resolved, ConfigErrors> {
-        match self.run_file() {
-            Some(file) => config::load(file, &self.overrides),
-            None => {
-                let settings = [std::slice::from_ref(&self.config), &self.overrides].concat();
+        match self.setting() {
+            None => config::load(&self.config, &self.overrides),
+            Some(first) => {
+                let settings = [&[first.to_string()], &self.overrides[..]].concat();
                 config::load_all(None, &settings)
             }
         }
@@ -33,13 +33,12 @@ impl RunTarget {
 
     /// What was named, for a message.
     pub fn shown(&self) -> String {
-        let named = self.run_file().map(|file| file.display().to_string());
-        named.unwrap_or_else(|| "the settings".into())
+        let file = || self.config.display().to_string();
+        self.setting().map_or_else(file, |_| "the settings".into())
     }
 
-    /// The run file: what comes first, unless it is a setting.
-    fn run_file(&self) -> Option<&Path> {
-        let path = Path::new(&self.config);
-        (!self.config.contains('=') || path.exists()).then_some(path)
+    /// What comes first, where it is a setting and no run file.
+    fn setting(&self) -> Option<&str> {
+        self.config.to_str().filter(|text| text.contains('=') && !self.config.exists())
     }
 }

@@ -59,6 +59,9 @@ impl UserSettings {
         }
         let mut whole = file.is_some();
         let mut settings = file.unwrap_or_default();
+        // Null says nothing.
+        let says = |s: &Setting| !(own_data::is_key(&s.path[0]) && s.value.is_null());
+        settings.retain(says);
         settings.iter_mut().for_each(of_task);
         let mut typed = Vec::new();
         for text in overrides {
@@ -74,6 +77,7 @@ impl UserSettings {
             }
             typed.extend(read);
         }
+        typed.retain(says);
         typed.iter_mut().for_each(of_task);
         settings.extend(typed);
         UserSettings { settings, whole }
@@ -201,11 +205,14 @@ impl Finder<'_> {
         Some(block)
     }
 
-    /// The folder that a model is named by, if it is one: a path, not a name.
+    /// The folder that a model is named by, if it is one: a path, or a name that no block has and
+    /// a model's folder does.
     fn folder(&self, name: &str, origin: &Setting) -> Option<PathBuf> {
         let folder = self.path_of(name, origin);
         let is_name = !name.contains(['/', '\\']) && !matches!(name, "." | "..");
-        (!is_name && folder.is_dir()).then_some(folder)
+        let is_block = || self.names(BLOCK_OF_FOLDERS).iter().any(|known| known == name);
+        let is_model = || folder.join("config.json").is_file() && !is_block();
+        (folder.is_dir() && (!is_name || is_model())).then_some(folder)
     }
 
     /// What a path leads to: in a file, relative to that file; on the command line, to the working

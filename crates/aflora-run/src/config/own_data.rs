@@ -7,6 +7,7 @@
 
 use super::blocks::ConfigBlock;
 use super::layers::{overlay, SettingsGroup};
+use super::own_hub;
 use super::problem::{Problem, SourceSpan, COMMAND_LINE};
 use super::settings::is_name;
 use super::tree::Setting;
@@ -25,11 +26,11 @@ use std::path::{Path, PathBuf};
 #[serde(default, deny_unknown_fields)]
 pub struct OwnData {
     /// Rows to train on, in place of a task: a .csv, .tsv, .jsonl or .parquet file, packed (.gz,
-    /// .bz2) or not.
-    #[schemars(extend("section" = "Data of your own", "takes" = "file, [files]"))]
+    /// .bz2) or not; or a data set of the hub, hub:owner/name[@revision][/configuration[/split]].
+    #[schemars(extend("section" = "Data of your own", "takes" = "file, [files], hub:owner/name"))]
     pub train: Files,
     /// Rows to evaluate on, or how many of 100 training rows are held out for that, of each class;
-    /// null: 10%.
+    /// null: 10%, or the data set's validation split.
     #[schemars(extend("takes" = "file, [files], 10%"))]
     pub dev: Files,
     /// The column with the text, or those with the two texts of a pair; null: text.
@@ -136,20 +137,41 @@ fn written_out(
         return None;
     }
     let columns = columns(&data, &last, problems);
-    let (mut files, mut hold_out) = (BTreeMap::new(), HoldOut::default());
-    files.insert(TRAIN.to_string(), paths(&data.train, &data, train, problems));
-    match (last(DEV), share(&data.dev)) {
-        (Some(_), Some(percent)) => hold_out.percent = percent,
-        (None, _) => hold_out.percent = HELD_OUT,
-        (Some(dev), None) => {
-            files.insert(DEV.to_string(), paths(&data.dev, &data, dev, problems));
+    let mut hold_out = HoldOut { percent: share(&data.dev).unwrap_or(0), ..HoldOut::default() };
+    let dev = last(DEV).filter(|_| hold_out.percent == 0);
+    let mut source = Source { delimiter: data.delimiter, ..Source::default() };
+    let mut classes = BTreeMap::new();
+    let (train_files, dev_files, at_hand) = match own_hub::name(&data.train) {
+        None => {
+            let train = paths(&data.train, &data, train, problems);
+            let dev = dev.map(|dev| paths(&data.dev, &data, dev, problems));
+            let at_hand = train.0.iter().map(PathBuf::from).collect();
+            (train, dev, at_hand)
         }
-    }
+        Some(name) => {
+            let dev = dev.map(|dev| (own_hub::name(&data.dev).unwrap_or_default(), dev));
+            let rows = match own_hub::rows((name, train), dev) {
+                Ok(rows) => rows,
+                Err(problem) => {
+                    problems.push(problem);
+                    return None;
+                }
+            };
+            source.repo = Some(rows.dataset.repo.repo);
+            source.revision = Some(rows.dataset.repo.revision);
+            classes = rows.dataset.classes;
+            (rows.train, rows.dev.filter(|_| hold_out.percent == 0), rows.paths)
+        }
+    };
     if problems.len() > before {
         return None;
     }
-    let mut source =
-        Source { files, columns: columns?, delimiter: data.delimiter, ..Source::default() };
+    if dev_files.is_none() && hold_out.percent == 0 {
+        hold_out.percent = HELD_OUT;
+    }
+    source.files.insert(TRAIN.to_string(), train_files);
+    source.files.extend(dev_files.map(|files| (DEV.to_string(), files)));
+    source.columns = columns?;
     let mut made = Made { span: train.span.clone(), settings: Vec::new() };
     let kind = match (&data.kind, source.columns.contains_key("target")) {
         (Some(kind), _) => kind.clone(),
@@ -157,16 +179,27 @@ fn written_out(
         (None, false) if !data.labels.is_empty() => "classify".to_string(),
         (None, false) => String::new(),
     };
-    let kind = match kind.as_str() {
-        "" => found(&source, false, &mut made, problems)?,
-        "classify" if data.labels.is_empty() => found(&source, true, &mut made, problems)?,
+    let told = source.columns.get("label").and_then(|column| classes.get(column));
+    let kind = match (kind.as_str(), told) {
+        ("" | "classify", Some(names)) if data.labels.is_empty() => {
+            tracing::info!("the data set names the classes: {}", names.join(", "));
+            let numbers: Vec<String> = (0..names.len()).map(|class| class.to_string()).collect();
+            made.put("labels", json!(numbers));
+            made.put("label_names", json!(names));
+            "classify".into()
+        }
+        ("", _) => found(&source, &at_hand, false, &mut made, problems)?,
+        ("classify", _) if data.labels.is_empty() => {
+            found(&source, &at_hand, true, &mut made, problems)?
+        }
         _ => kind,
     };
     if kind == "classify" {
         hold_out.within = source.columns.get("label").cloned();
     }
     source.hold_out = hold_out;
-    made.put("task", json!(name(&data.train)));
+    let called = source.repo.as_deref().and_then(|repo| repo.rsplit('/').next());
+    made.put("task", json!(called.map_or_else(|| name(&data.train), String::from)));
     made.put("kind", json!(kind));
     made.put("dataset.evaluate_on", json!([DEV]));
     // Where they lie no more: a folder that `data` names.
@@ -189,14 +222,15 @@ fn written_out(
 /// The kind that the training rows ask for; their labels are made settings.
 fn found(
     source: &Source,
+    files: &[PathBuf],
     classes: bool,
     made: &mut Made,
     problems: &mut Vec<Problem>,
 ) -> Option<String> {
-    let files: Vec<PathBuf> = source.files(TRAIN).iter().map(PathBuf::from).collect();
-    match discover::answers(source, &files, classes) {
+    match discover::answers(source, files, classes) {
         Ok(found) => {
-            tracing::info!("{}: {}", files[0].display(), found.why);
+            let first = files.first().map(|file| file.display().to_string()).unwrap_or_default();
+            tracing::info!("{first}: {}", found.why);
             let kind = if found.classes.is_some() { "classify" } else { "score" };
             if let Some(classes) = found.classes {
                 made.put("labels", json!(classes));

@@ -10,8 +10,8 @@ use super::source::Source;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// The columns that hold what is right, by what they are for: the draw does not go by them.
-const RIGHT: [&str; 2] = ["label", "target"];
+/// The columns that hold what is right, by what they are for; all others hold texts.
+pub(super) const RIGHT: [&str; 2] = ["label", "target"];
 
 /// A row's part in the draw.
 #[derive(Debug, Clone, PartialEq, Eq)]

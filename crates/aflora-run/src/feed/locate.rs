@@ -2,6 +2,7 @@
 //! the hub's cache, the hub.
 
 use super::draw::{self, Lot};
+use super::notes::tell_repeated;
 use super::read::{read, Part};
 use super::row::Row;
 use super::source::{candidates, DatasetSpec, HoldOut, Source, ITSELF, TRAIN};
@@ -9,6 +10,7 @@ use super::DataError;
 use crate::hub::{Hub, Repo};
 use crate::provenance::sha256;
 use aflora_record::provenance::DataFile;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// A task's examples.
@@ -138,6 +140,7 @@ fn assemble<T>(
 ) -> Result<Dataset<T>, DataError> {
     let mut dataset =
         Dataset { train: Vec::new(), evals: Vec::new(), test: None, files: Vec::new() };
+    let mut training = HashSet::new();
     for Found { split, source, paths } in found {
         // Rows are held out of the training rows alone.
         let whole = Source { hold_out: HoldOut::default(), ..source.clone() };
@@ -150,7 +153,12 @@ fn assemble<T>(
             draw(&mut parts, source.hold_out.percent);
         }
         let (mut rows, mut held_out) = (Vec::new(), Vec::new());
+        let mut fingerprints: [Vec<u64>; 2] = Default::default();
         for (path, part) in paths.into_iter().zip(parts) {
+            part.empty.tell(&path);
+            for (all, of_part) in fingerprints.iter_mut().zip(part.fingerprints) {
+                all.extend(of_part);
+            }
             let sha256 = sha256(&path).map_err(DataError::io(&path))?;
             let mut note = |split: &str, rows: usize| {
                 let (split, path, sha256) = (split.to_string(), path.clone(), sha256.clone());
@@ -164,6 +172,11 @@ fn assemble<T>(
             rows.extend(part.rows);
             held_out.extend(part.held_out);
         }
+        let [of_rows, of_held_out] = fingerprints;
+        match split {
+            TRAIN => training = of_rows.into_iter().collect(),
+            split => tell_repeated(split, &of_rows, &training),
+        }
         match split {
             TRAIN => dataset.train = rows,
             split if spec.test_on.as_deref() == Some(split) => {
@@ -175,9 +188,13 @@ fn assemble<T>(
             if held_out.is_empty() {
                 return Err(DataError::Empty { place: format!("{drawn}, held out of {TRAIN},") });
             }
+            tell_repeated(drawn, &of_held_out, &training);
             dataset.evals.push((drawn.clone(), held_out));
         }
     }
+    // Those of a split together, in the order in which the splits came.
+    let splits: Vec<String> = spec.splits().map(String::from).collect();
+    dataset.files.sort_by_key(|file| splits.iter().position(|split| *split == file.split));
     Ok(dataset)
 }
 
@@ -186,11 +203,16 @@ fn draw<T>(parts: &mut [Part<T>], percent: u64) {
     let lots: Vec<Lot> = parts.iter_mut().flat_map(|part| part.lots.drain(..)).collect();
     let mut out = draw::held_out(&lots, percent).into_iter();
     for part in parts {
-        for row in std::mem::take(&mut part.rows) {
-            match out.next() {
-                Some(true) => part.held_out.push(row),
-                _ => part.rows.push(row),
-            }
+        let [of_rows, of_held_out] = &mut part.fingerprints;
+        for (row, fingerprint) in
+            std::mem::take(&mut part.rows).into_iter().zip(std::mem::take(of_rows))
+        {
+            let (rows, fingerprints) = match out.next() {
+                Some(true) => (&mut part.held_out, &mut *of_held_out),
+                _ => (&mut part.rows, &mut *of_rows),
+            };
+            rows.push(row);
+            fingerprints.push(fingerprint);
         }
     }
 }

@@ -9,6 +9,7 @@
 //! * `lines`, [`bounded`]: lines, and records of a size that a record can have
 //! * `unpack`: packed files
 //! * `draw`: rows that are held out to evaluate on
+//! * `notes`: what is told of rows that are read all the same
 
 pub mod bounded;
 mod csv;
@@ -17,6 +18,7 @@ mod error;
 mod json;
 mod lines;
 pub mod locate;
+mod notes;
 mod parquet;
 pub mod read;
 pub mod row;

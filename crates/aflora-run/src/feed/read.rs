@@ -2,6 +2,7 @@
 //! columns that it names are there.
 
 use super::draw::Lot;
+use super::notes::{fingerprint, EmptyTexts};
 use super::row::Row;
 use super::source::{HoldOut, Source};
 use super::table::{Format, Table};
@@ -25,6 +26,10 @@ pub struct Part<T> {
     pub skipped: usize,
     /// The parts of `rows` in the draw, where the source draws those that it holds out.
     pub(super) lots: Vec<Lot>,
+    /// Numbers that tell the texts of `rows` from others, and those of `held_out`.
+    pub(super) fingerprints: [Vec<u64>; 2],
+    /// Rows without a text.
+    pub(super) empty: EmptyTexts,
 }
 
 /// Reads a file of `source`; `parse` makes an example of a row, or says what is wrong with it.
@@ -38,7 +43,14 @@ pub fn read<T>(
     source: &Source,
     parse: impl Fn(&Row) -> Result<T, String>,
 ) -> Result<Part<T>, DataError> {
-    let mut found = Part { rows: Vec::new(), held_out: Vec::new(), skipped: 0, lots: Vec::new() };
+    let mut found = Part {
+        rows: Vec::new(),
+        held_out: Vec::new(),
+        skipped: 0,
+        lots: Vec::new(),
+        fingerprints: Default::default(),
+        empty: EmptyTexts::default(),
+    };
     let draws = source.hold_out.is_drawn();
     let mut seen = HashSet::new();
     let mut take = |row: &Row| {
@@ -52,11 +64,14 @@ pub fn read<T>(
                 return Ok(());
             }
         }
-        let side = match is_held_out(&source.hold_out, row)? {
-            true => &mut found.held_out,
-            false => &mut found.rows,
+        let [of_rows, of_held_out] = &mut found.fingerprints;
+        let (side, fingerprints) = match is_held_out(&source.hold_out, row)? {
+            true => (&mut found.held_out, of_held_out),
+            false => (&mut found.rows, of_rows),
         };
         side.push(parse(row)?);
+        fingerprints.push(fingerprint(source, row));
+        found.empty.look_at(source, row);
         if draws {
             found.lots.push(Lot::of(source, row)?);
         }

@@ -6,7 +6,7 @@ use super::DataError;
 use aflora_files as files;
 use bzip2::read::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// What a small file may unpack to.
@@ -51,10 +51,42 @@ pub(super) fn open(path: &Path) -> Result<Bounded<Box<dyn Read>>, DataError> {
     let file = files::open(path).map_err(DataError::io(path))?;
     let length = file.metadata().map_or(0, |about| about.len());
     let most = MOST.saturating_add(length.saturating_mul(RATIO));
-    let from = BufReader::new(file);
     Ok(match Packing::of(path) {
-        None => Bounded::new(Box::new(from)),
-        Some(Packing::Gzip) => Bounded::with_most(Box::new(MultiGzDecoder::new(from)), most),
-        Some(Packing::Bzip2) => Bounded::with_most(Box::new(MultiBzDecoder::new(from)), most),
+        None => Bounded::new(Box::new(file)),
+        Some(packing) => unpacked(BufReader::new(file), packing, most),
     })
+}
+
+/// The bytes of a packed stream, `most` at the most.
+fn unpacked(from: impl BufRead + 'static, packing: Packing, most: u64) -> Bounded<Box<dyn Read>> {
+    let from: Box<dyn Read> = match packing {
+        Packing::Gzip => Box::new(MultiGzDecoder::new(from)),
+        Packing::Bzip2 => Box::new(MultiBzDecoder::new(from)),
+    };
+    Bounded::with_most(from, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bzip2::write::BzEncoder;
+    use flate2::write::GzEncoder;
+    use std::io::{Cursor, Write};
+
+    #[test]
+    fn what_unpacks_to_more_than_its_bounds_is_refused() {
+        let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
+        let mut bzip2 = BzEncoder::new(Vec::new(), bzip2::Compression::default());
+        gzip.write_all(&[b'x'; 1000]).unwrap();
+        bzip2.write_all(&[b'x'; 1000]).unwrap();
+        let packed =
+            [(Packing::Gzip, gzip.finish().unwrap()), (Packing::Bzip2, bzip2.finish().unwrap())];
+        for (packing, bytes) in packed {
+            let mut text = String::new();
+            let read = |most| unpacked(Cursor::new(bytes.clone()), packing, most);
+            assert_eq!(read(1000).read_to_string(&mut text).unwrap(), 1000);
+            let error = read(999).read_to_string(&mut text).unwrap_err().to_string();
+            assert!(error.contains("it unpacks to more than 999 bytes"), "{packing:?}: {error}");
+        }
+    }
 }

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `repo` | a repository at a revision, and why a file of it could not be had |
 //! | `address` | names, addresses, redirects |
+//! | `listing`, `dataset` | what files a data set has; which of them are which split |
 //! | `environment` | variables, as Python reads them |
 //! | `cache` | what lies where on the disk |
 //! | `fetch` | a file, from the question to its place in the cache |
@@ -26,17 +27,21 @@
 mod address;
 mod cache;
 mod client;
+mod dataset;
 mod download;
 mod environment;
 mod fetch;
 mod limits;
+mod listing;
 mod promise;
 mod repo;
 #[cfg(test)]
 mod tests;
 
 pub use address::{is_repo, is_revision};
+pub use dataset::{DatasetFiles, DatasetName};
 pub use limits::{Limits, LEAST};
+pub use listing::Listing;
 pub use repo::{HubError, Repo};
 
 use address::{is_part, Endpoint};

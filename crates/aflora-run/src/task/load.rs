@@ -3,7 +3,8 @@
 use super::example::Example;
 use super::spec::TaskSpec;
 use crate::feed::row::Row;
-use crate::feed::{DataError, Dataset, Locator, Source};
+use crate::feed::{short, DataError, Dataset, Locator, Source};
+use crate::metrics::Answer;
 
 impl TaskSpec {
     /// Loads the task's examples from where they lie.
@@ -19,7 +20,25 @@ impl TaskSpec {
         let parse = |row: &Row, source: &Source| self.example(row, source);
         let dataset = locator.load(&self.task, &self.dataset, parse, progress)?;
         self.check_training(&dataset.train, &format!("the training split of {}", self.task))?;
+        self.tell_unseen(&dataset.train);
         Ok(dataset)
+    }
+
+    /// Says which classes no training row has.
+    fn tell_unseen(&self, examples: &[Example]) {
+        let mut seen = vec![false; self.labels.len()];
+        for example in examples {
+            let Answer::Class(class) = example.right else { return };
+            if let Some(seen) = usize::try_from(class).ok().and_then(|class| seen.get_mut(class)) {
+                *seen = true;
+            }
+        }
+        let unseen = self.labels.iter().zip(seen).filter(|(_, seen)| !seen);
+        let unseen: Vec<&str> = unseen.map(|(label, _)| label.as_str()).collect();
+        if !unseen.is_empty() {
+            let labels = short(&unseen.join(", "));
+            tracing::warn!("no training row has these labels, which cannot be learned: {labels}");
+        }
     }
 
     /// Checks a training split as a whole: a classifier needs examples of at least two classes, a

@@ -1,0 +1,84 @@
+//! What is odd about rows that are read all the same: texts that are empty, and rows of one split
+//! whose texts another has. They are counted and told; none is left out.
+
+use super::draw::RIGHT;
+use super::row::{Cell, Row};
+use super::source::Source;
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+
+/// Lines that a message names; of further ones it gives the count.
+const TOLD: usize = 10;
+
+/// The rows of a file whose texts are empty.
+#[derive(Debug, Default)]
+pub(super) struct EmptyTexts {
+    first: Vec<usize>,
+    count: usize,
+}
+
+impl EmptyTexts {
+    /// Looks at a row.
+    pub fn look_at(&mut self, source: &Source, row: &Row) {
+        let blank = |cell: &Cell| match cell {
+            Cell::Text(text) => text.trim().is_empty(),
+            Cell::Json(json) => {
+                let inner = json.get().trim_matches('"');
+                inner.trim().is_empty()
+            }
+        };
+        if texts(source, row).any(blank) {
+            self.count += 1;
+            if self.count <= TOLD {
+                self.first.push(row.line);
+            }
+        }
+    }
+
+    /// Says so.
+    pub fn tell(&self, path: &Path) {
+        let lines: Vec<String> = self.first.iter().map(usize::to_string).collect();
+        let (path, lines) = (path.display(), lines.join(", "));
+        match (self.count, self.count - self.first.len()) {
+            (0, _) => {}
+            (1, _) => tracing::warn!("{path}: 1 text is empty: line {lines}"),
+            (n, 0) => tracing::warn!("{path}: {n} texts are empty: lines {lines}"),
+            (n, more) => {
+                tracing::warn!("{path}: {n} texts are empty: lines {lines} and {more} more");
+            }
+        }
+    }
+}
+
+/// The cells with the texts of a row: all that the source names but what is right.
+fn texts<'a>(source: &'a Source, row: &'a Row) -> impl Iterator<Item = &'a Cell> {
+    let columns = source.columns.iter().filter(|(role, _)| !RIGHT.contains(&role.as_str()));
+    columns.filter_map(|(_, column)| row.cell(column))
+}
+
+/// A number that rows of the same texts share, and hardly any others.
+pub(super) fn fingerprint(source: &Source, row: &Row) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for cell in texts(source, row) {
+        match cell {
+            Cell::Text(text) => text.trim().hash(&mut hasher),
+            Cell::Json(json) => match serde_json::from_str::<String>(json.get()) {
+                Ok(text) => text.trim().hash(&mut hasher),
+                Err(_) => json.get().hash(&mut hasher),
+            },
+        }
+    }
+    hasher.finish()
+}
+
+/// Says how many rows of a split have the texts of a training row.
+pub(super) fn tell_repeated(split: &str, rows: &[u64], training: &HashSet<u64>) {
+    let n = rows.iter().filter(|row| training.contains(row)).count();
+    let all = rows.len();
+    match n {
+        0 => {}
+        1 => tracing::warn!("1 of {all} rows of {split} has the text of a training row"),
+        n => tracing::warn!("{n} of {all} rows of {split} have the texts of training rows"),
+    }
+}
