@@ -35,47 +35,103 @@ struct CheckpointedSegment {
     seed: Option<i64>,
 }
 
-/// The checkpointed segments of one forward pass, in order, each reading what the one before
-/// it gave.
+/// Segments one after the other, each reading what the one before it gave.
+struct Chain {
+    /// What the first segment read, where something that trains was before it: its graph goes on
+    /// from here.
+    source: Option<Tensor>,
+    passed: Vec<CheckpointedSegment>,
+    /// Of the first segment's dropout; none where nothing is random.
+    seed: Option<i64>,
+}
+
+/// The checkpointed segments of one forward pass: a chain of them, each reading what the one before
+/// it gave, or several chains, of which a later one may also read what an earlier one gave in the
+/// end, as a decoder reads an encoder.
 ///
 /// A loss behind them has its gradient by them alone: whoever drops them, or takes those of
 /// another pass, would leave the segments' parameters without one.
 #[derive(Default)]
 #[must_use]
 pub struct Checkpoints {
-    /// What the first segment read, where something that trains was before it: its graph goes on
-    /// from here.
-    source: Option<Tensor>,
-    passed: Vec<CheckpointedSegment>,
-    /// Of the next segment's dropout; none where nothing is random.
-    seed: Option<i64>,
+    chains: Vec<Chain>,
 }
 
 impl std::fmt::Debug for Checkpoints {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checkpoints").field("segments", &self.passed.len()).finish()
+        f.debug_struct("Checkpoints").field("segments", &self.segments()).finish()
     }
 }
 
 impl Checkpoints {
-    /// None yet. With `random`, segments draw random numbers (dropout): each gets a seed, drawn
-    /// from libtorch's generator, that gives its second run the same ones.
+    /// A chain without segments yet. With `random`, segments draw random numbers (dropout): each
+    /// gets a seed, drawn from libtorch's generator, that gives its second run the same ones.
     pub fn new(random: bool) -> Self {
         let seed = random.then(|| {
             let drawn = Tensor::randint(i64::MAX / 2, [1], (Kind::Int64, Device::Cpu));
             drawn.int64_value(&[0])
         });
-        Checkpoints { source: None, passed: Vec::new(), seed }
+        Checkpoints { chains: vec![Chain { source: None, passed: Vec::new(), seed }] }
+    }
+
+    /// These chains, then the `later` ones.
+    pub fn followed_by(mut self, later: Checkpoints) -> Self {
+        self.chains.extend(later.chains);
+        self
+    }
+
+    fn segments(&self) -> usize {
+        self.chains.iter().map(|chain| chain.passed.len()).sum()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.passed.is_empty()
+        self.segments() == 0
     }
 
-    /// What `segment` makes of `x`, `[..]` to `[..]`, of which `x` alone is kept. `x` is the model's
-    /// input to its first segment, which may come of what trains, then what the segment before gave.
+    /// What `segment` makes of `x`, `[..]` to `[..]`, of which `x` alone is kept: the next segment
+    /// of the last chain. `x` is what its first segment reads, which may come of what trains, then
+    /// what the segment before gave. What earlier chains gave in the end, `segment` may hold.
     pub fn run(&mut self, x: &Tensor, segment: impl Fn(&Tensor) -> Tensor + 'static) -> Tensor {
+        if self.chains.is_empty() {
+            *self = Checkpoints::new(false);
+        }
+        let chain = self.chains.len() - 1;
+        self.chains[chain].run(x, Box::new(segment))
+    }
+
+    /// d loss / d leaf for every leaf, in the shape of the leaf, through the segments; an undefined
+    /// tensor where the loss does not depend on a leaf. `loss`, `[]`, is made of what the last
+    /// chain gave.
+    ///
+    /// # Errors
+    /// The loss is made of another forward pass than these segments are of; or libtorch refuses
+    /// the backward pass: the loss has no graph, or a leaf needs no gradient.
+    pub fn gradients(mut self, loss: &Tensor, leaves: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let segments = self.segments();
+        self.chains.retain(|chain| !chain.passed.is_empty());
+        // Where a chain ends, the graphs of what follows end: it is one of their leaves.
+        let ends: Vec<Tensor> = self.chains.iter().filter_map(Chain::end).collect();
+        let wanted: Vec<&Tensor> = leaves.iter().copied().chain(&ends).collect();
+        let mut sums = Tensor::f_run_backward(&[loss], &wanted, false, false)?;
+        if !ends.is_empty() && !sums.last().is_some_and(Tensor::defined) {
+            return Err(Error::Checkpoints { segments });
+        }
+        while let Some(chain) = self.chains.pop() {
+            let flowing = sums.pop();
+            chain.add_gradients(flowing, &wanted[..sums.len()], &mut sums)?;
+        }
+        Ok(sums)
+    }
+}
+
+impl Chain {
+    /// What the last segment gave.
+    fn end(&self) -> Option<Tensor> {
+        self.passed.last().map(|segment| segment.output.shallow_clone())
+    }
+
+    fn run(&mut self, x: &Tensor, segment: Segment) -> Tensor {
         let seed = self.seed.map(|seed| seed + self.passed.len() as i64);
         let output = tch::no_grad(|| seeded(seed, x, &segment));
         let output = output.detach().set_requires_grad(true);
@@ -83,33 +139,19 @@ impl Checkpoints {
         if self.passed.is_empty() && x.requires_grad() {
             self.source = Some(x.shallow_clone());
         }
-        self.passed.push(CheckpointedSegment {
-            input: x.detach(),
-            output,
-            segment: Box::new(segment),
-            seed,
-        });
+        self.passed.push(CheckpointedSegment { input: x.detach(), output, segment, seed });
         handle
     }
 
-    /// d loss / d leaf for every leaf, in the shape of the leaf, through the segments; an undefined
-    /// tensor where the loss does not depend on a leaf. `loss`, `[]`, is made of what the last
-    /// segment gave.
-    ///
-    /// # Errors
-    /// The loss is made of another forward pass than these segments are of; or libtorch refuses
-    /// the backward pass: the loss has no graph, or a leaf needs no gradient.
-    pub fn gradients(self, loss: &Tensor, leaves: &[&Tensor]) -> Result<Vec<Tensor>> {
-        let Some(last) = self.passed.last() else {
-            return Ok(Tensor::f_run_backward(&[loss], leaves, false, false)?);
-        };
-        let mut wanted = leaves.to_vec();
-        wanted.push(&last.output);
-        let mut sums = Tensor::f_run_backward(&[loss], &wanted, false, false)?;
-        let mut flowing = sums.pop().filter(Tensor::defined);
-        if flowing.is_none() {
-            return Err(Error::Checkpoints { segments: self.passed.len() });
-        }
+    /// Adds to `sums`, the gradients of `leaves` so far, those through this chain, whose end has
+    /// the gradient `flowing`.
+    fn add_gradients(
+        self,
+        flowing: Option<Tensor>,
+        leaves: &[&Tensor],
+        sums: &mut [Tensor],
+    ) -> Result<()> {
+        let mut flowing = flowing.filter(Tensor::defined);
         let first = self.passed.len() - 1;
         for (i, checkpoint) in self.passed.into_iter().rev().enumerate() {
             // Nothing that follows depends on this segment: nor on those before it.
@@ -130,12 +172,12 @@ impl Checkpoints {
             }
             let mut found = Tensor::f_run_backward(&[&root], &wanted, false, false)?;
             flowing = if flows { found.pop() } else { None };
-            add(&mut sums, found);
+            add(sums, found);
         }
         if let (Some(source), Some(gradient)) = (self.source, flowing.filter(Tensor::defined)) {
-            add(&mut sums, Tensor::f_run_backward(&[source * gradient], leaves, false, false)?);
+            add(sums, Tensor::f_run_backward(&[source * gradient], leaves, false, false)?);
         }
-        Ok(sums)
+        Ok(())
     }
 }
 

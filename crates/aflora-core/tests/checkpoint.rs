@@ -60,6 +60,41 @@ fn gradients_are_those_of_the_plain_pass() {
 }
 
 #[test]
+fn a_chain_reads_what_an_earlier_one_gave_in_the_end() {
+    let _alone = alone();
+    tch::manual_seed(3);
+    let model = Model::new(0.0);
+    let (source, target) = (Tensor::randn([5, 8], KIND), Tensor::randn([5, 8], KIND));
+    // The first two weights are an encoder's, the others a decoder's, which reads it in each block.
+    let encode = |w: &Tensor, x: &Tensor| x + x.matmul(w).tanh();
+    let decode = |w: &Tensor, x: &Tensor, encoded: &Tensor| x + (x.matmul(w) * encoded).tanh();
+    let (lower, upper) = model.weights.split_at(2);
+    let loss = |x: &Tensor| x.matmul(&model.head).square().mean(Kind::Float);
+
+    let encoded = lower.iter().fold(&source * 1.0, |x, w| encode(w, &x));
+    // What is before a chain may train: here the encoder's first weight, too.
+    let begin = target.matmul(&lower[0]);
+    let decoded = upper.iter().fold(begin.shallow_clone(), |x, w| decode(w, &x, &encoded));
+    let plain = Checkpoints::default().gradients(&loss(&decoded), &model.leaves()).unwrap();
+
+    let (mut first, mut second) = (Checkpoints::new(false), Checkpoints::new(false));
+    let encoded = lower
+        .iter()
+        .cloned()
+        .fold(source.shallow_clone(), |x, w| first.run(&x, move |x| encode(&w, x)));
+    let decoded = upper.iter().cloned().fold(target.matmul(&lower[0]), |x, w| {
+        let encoded = encoded.shallow_clone();
+        second.run(&x, move |x| decode(&w, x, &encoded))
+    });
+    let both = first.followed_by(second);
+    assert_eq!(format!("{both:?}"), "Checkpoints { segments: 4 }");
+    let found = both.gradients(&loss(&decoded), &model.leaves()).unwrap();
+    for (found, plain) in found.iter().zip(&plain) {
+        assert!(found.allclose(plain, 1e-5, 1e-7, false));
+    }
+}
+
+#[test]
 fn the_second_run_draws_the_dropout_of_the_first() {
     let _alone = alone();
     tch::manual_seed(3);

@@ -34,8 +34,6 @@ pub struct About {
     pub max_positions: i64,
     /// Size of the token vocabulary.
     pub vocab_size: i64,
-    /// Whether its blocks can be checkpointed.
-    pub checkpoints: bool,
 }
 
 /// A model's weights, its layers, and what it tells of itself.

@@ -23,6 +23,7 @@ const ROWS: &[&str] = &[
     "pooler_hidden_size",
     "max_relative_positions",
     "position_buckets",
+    "relative_attention_num_buckets",
 ];
 
 /// Those of them that some models compute instead.

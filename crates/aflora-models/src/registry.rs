@@ -1,7 +1,7 @@
 //! The kinds of models that are built, each in one line: its names, its code, its usual targets.
 
 use crate::backbone::Backbone;
-use crate::bodies::bert_like::{albert, bert, distilbert, electra, roberta};
+use crate::bodies::bert_like::{albert, bert, distilbert, electra, mpnet, roberta};
 use crate::bodies::gpt::{gpt2, gpt_j, gpt_neo};
 use crate::bodies::{bart, deberta, llama};
 use crate::config_file::ConfigFile;
@@ -56,7 +56,7 @@ impl ModelKind {
 /// The linear layers of a block of BERT's names.
 const BERT_LAYERS: &[&str] = &["query", "key", "value", "intermediate.dense", "output.dense"];
 
-const KINDS: [ModelKind; 11] = [
+const KINDS: [ModelKind; 12] = [
     ModelKind {
         types: &[("albert", "Albert")],
         writes: None,
@@ -126,6 +126,13 @@ const KINDS: [ModelKind; 11] = [
         build: llama::build,
         rotary: true,
         targets: &["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"],
+    },
+    ModelKind {
+        types: &[("mpnet", "MPNet")],
+        writes: None,
+        build: mpnet::build,
+        rotary: false,
+        targets: &["q", "k", "v", "o", "intermediate.dense", "output.dense"],
     },
     ModelKind {
         types: &[("roberta", "Roberta"), ("xlm-roberta", "XLMRoberta"), ("camembert", "Camembert")],

@@ -144,23 +144,6 @@ fn a_module_that_trains_is_made_in_single_precision() {
 }
 
 #[test]
-fn what_cannot_checkpoint_its_blocks_is_named() {
-    for Tiny { folder, kind, head, .. } in Tiny::classifiers() {
-        let (name, config) = (&folder, fixture(&folder).join("config.json"));
-        let options = Options { checkpointing: true, ..cpu() };
-        match build(kind, &config, head, &options) {
-            Ok(model) => assert!(model.about().checkpoints, "{name}"),
-            Err(error) => {
-                let model = build(kind, &config, head, &cpu()).unwrap();
-                assert!(!model.about().checkpoints, "{name}");
-                let error = error.to_string();
-                assert!(error.contains(&format!("is not built for `{kind}`")), "{error}");
-            }
-        }
-    }
-}
-
-#[test]
 fn a_bf16_base_stays_near_single_precision() {
     for name in ["deberta_v3", "roberta", "electra"] {
         let tiny = Tiny::of(&format!("models/{name}"));

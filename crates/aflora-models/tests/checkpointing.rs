@@ -1,4 +1,4 @@
-//! Checkpointed blocks, of decoders and of encoders, with adapters train as plain ones do.
+//! Checkpointed blocks of every model, with adapters train as plain ones do.
 
 mod common;
 
@@ -88,10 +88,8 @@ fn lora(dropout: f64) -> MethodConfig {
     method
 }
 
-/// Every model whose blocks can be checkpointed.
 fn models() -> Vec<Tiny> {
-    let all = Tiny::classifiers().into_iter().chain(Tiny::writers());
-    all.filter(|tiny| tiny.load(&cpu()).about().checkpoints).collect()
+    Tiny::classifiers().into_iter().chain(Tiny::writers()).collect()
 }
 
 #[test]
@@ -107,7 +105,17 @@ fn checkpointed_blocks_give_the_very_gradients() {
         for base in [Kind::Float, Kind::BFloat16] {
             let plain = gradients(false, base);
             assert!(plain.0.abs().sum(Kind::Double).double_value(&[]) > 0.0, "{}", model.folder);
-            assert_eq!(gradients(true, base), plain, "{}, {base:?}", model.folder);
+            let found = gradients(true, base);
+            if model.kind != "bart" {
+                assert_eq!(found, plain, "{}, {base:?}", model.folder);
+                continue;
+            }
+            // What every block of its decoder reads has a gradient of several terms: their order
+            // differs, and with it the last digits.
+            assert_eq!(found.1, plain.1, "{}, {base:?}", model.folder);
+            let error = common::relative(&found.0, &plain.0);
+            let most = if base == Kind::Float { 1e-6 } else { 2e-2 };
+            assert!(error < most, "{}, {base:?}: {error:e}", model.folder);
         }
     }
 }

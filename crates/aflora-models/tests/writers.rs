@@ -4,10 +4,10 @@
 mod common;
 
 use aflora_models::generate::{write, GenerationConfig};
-use aflora_models::{build, Backbone, Batch, Head, Options};
+use aflora_models::{Backbone, Batch, Head, Options};
 use common::tiny::Tiny;
 use common::writers::{batch, load, loss, Io};
-use common::{cpu, fixture, relative};
+use common::{cpu, relative};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -153,14 +153,6 @@ fn a_bf16_base_is_made_in_bf16_and_stays_near_single_precision() {
         let error = relative(&rough, &exact);
         assert!(error > 0.0 && error < 0.05, "{name}: {error}");
     }
-}
-
-#[test]
-fn checkpointing_of_an_encoder_decoder_is_refused() {
-    let options = Options { checkpointing: true, ..cpu() };
-    let folder = fixture("writers/bart");
-    let error = build("bart", &folder.join("config.json"), Head::Language, &options).unwrap_err();
-    assert!(error.to_string().contains("is not built for `bart`"), "{error}");
 }
 
 #[test]

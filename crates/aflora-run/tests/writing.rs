@@ -293,11 +293,6 @@ fn what_cannot_work_is_said_before_anything_is_written() {
         "the model has 1024 positions; set it to 1016 or less",
     );
     refused(
-        &run(&["task=lines", "model=tiny-bart", "model.gradient_checkpointing=true"]),
-        2,
-        "gradient checkpointing is not built for `bart`",
-    );
-    refused(
         &run(&["task=lines", "task.prompt=none", "task.label_smoothing=1"]),
         2,
         "a text with `{input}` in it",

@@ -93,7 +93,6 @@ pub(crate) fn build<N: DecoderBody + 'static>(
         optional: &[],
         max_positions,
         vocab_size,
-        checkpoints: true,
     };
     let mut vs = options.var_store();
     let ((network, output_head), linears) = scope::build(&mut vs, |root| {

@@ -80,7 +80,6 @@ pub(crate) fn build<B: EncoderBody + 'static>(
         optional: &[],
         max_positions,
         vocab_size,
-        checkpoints: true,
     };
     let mut vs = options.var_store();
     let ((body, output_head), linears) =

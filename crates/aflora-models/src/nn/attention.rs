@@ -5,7 +5,8 @@ use tch::{Device, Kind, Tensor};
 /// The attention mask: which keys a query sees.
 #[derive(Debug)]
 pub(crate) enum Seen {
-    /// All of them; with a mask, those that are true in it, `[batch, 1, 1, keys]`.
+    /// All of them; with a mask, `[batch, 1 or heads, 1 or queries, keys]`, those that are true in
+    /// it, or, if it has numbers, all with these added to their scores.
     All(Option<Tensor>),
     /// Its own token's and those before. Where padding stands before a text, a mask says so of
     /// every query: it is true where a key is seen, `[batch, 1, queries, keys]`.
@@ -160,7 +161,10 @@ impl Attention {
         let query = query.reshape([batch, shared, heads / shared, size]) * scale;
         let mut scores = query.matmul(&key.transpose(2, 3));
         if let Some(mask) = mask {
-            scores = scores.masked_fill(&mask.logical_not(), f64::NEG_INFINITY);
+            scores = match mask.kind() {
+                Kind::Bool => scores.masked_fill(&mask.logical_not(), f64::NEG_INFINITY),
+                _ => scores + mask,
+            };
         }
         let weights = scores.softmax(-1, Kind::Float).to_kind(value.kind());
         weights.matmul(value).reshape([batch, 1, heads * size])

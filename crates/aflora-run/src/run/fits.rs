@@ -57,13 +57,13 @@ pub fn adapted(
     Ok(shapes_only(make)?)
 }
 
-/// Whether the model can do what is asked of it: checkpoint its layers, read and write texts of
-/// that length. Its weights are not needed.
+/// Whether the model can do what is asked of it: read and write texts of that length. Its weights are not needed.
 ///
 /// # Errors
 /// The model's config.json is damaged, or describes a model that is not built.
 pub fn model(resolved: &Resolved, files: &ModelFiles) -> Result<Shapes> {
-    let (backbone, mut problems) = shapes(resolved, files)?;
+    let backbone = build_shapes(resolved, files)?;
+    let mut problems = Vec::new();
     let (length, positions) = (resolved.run.max_length, backbone.about().max_positions);
     if length as i64 > positions {
         let name = &resolved.model.model;
@@ -86,20 +86,6 @@ pub fn model(resolved: &Resolved, files: &ModelFiles) -> Result<Shapes> {
         problems.push(Problem::at(None, message));
     }
     Ok(Shapes { backbone, problems })
-}
-
-/// The model without its weights. One that is not built as it is asked for is looked at as it is
-/// built.
-fn shapes(resolved: &Resolved, files: &ModelFiles) -> Result<(Box<dyn Backbone>, Vec<Problem>)> {
-    match build_shapes(resolved, files) {
-        Ok(backbone) => Ok((backbone, Vec::new())),
-        Err(error) if resolved.model.gradient_checkpointing && is_usage(&error) => {
-            let mut plain = resolved.clone();
-            plain.model.gradient_checkpointing = false;
-            Ok((build_shapes(&plain, files)?, vec![problem(&error)]))
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// Refuses a tokenizer that knows more tokens than the model.

@@ -101,7 +101,7 @@ impl Remedies {
         let is_bf16 = weights.values().any(|weight| weight.kind() == Kind::BFloat16);
         Remedies {
             auto: run.device != Device::Cpu && !resolved.run.fit_batch,
-            checkpointing: backbone.about().checkpoints && !resolved.model.gradient_checkpointing,
+            checkpointing: !resolved.model.gradient_checkpointing,
             bf16: !is_bf16 && !trains_weights(run.method.as_ref()),
         }
     }

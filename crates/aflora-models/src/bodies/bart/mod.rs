@@ -19,10 +19,10 @@ use crate::heads::Head;
 use crate::nn::scope;
 use crate::options::Options;
 use crate::{Error, Result};
-use aflora_core::Checkpoints;
 use config::BartConfig;
 use head::{EndOfText, NextToken};
-use network::{of_source, of_target, BartBody};
+use network::{of_source, BartBody};
+use std::rc::Rc;
 use tch::Tensor;
 
 /// Keys that transformers reads as others.
@@ -40,13 +40,6 @@ const TIED: [&[Tied]; 2] =
 
 /// BART from its `config.json`. Weights are zero until loaded or initialised.
 pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
-    if options.checkpointing {
-        return Err(Error::Unbuilt(
-            "gradient checkpointing is not built for `bart`, whose blocks are no chain: its \
-             decoder reads its encoder in every one"
-                .into(),
-        ));
-    }
     let file = file.rename(ALIASES);
     let config = BartConfig::read(&file)?;
     let tokens = SpecialTokens::read(file.path(), file.keys(), config.vocab_size, true)?;
@@ -82,9 +75,9 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         optional: if labels { &[] } else { &["final_logits_bias"] },
         max_positions: config.max_positions,
         vocab_size: config.vocab_size,
-        checkpoints: false,
     };
-    Ok(Box::new(Bart { frame: Frame { vs, linears, about }, network, output_head, tokens }))
+    let (frame, checkpointing) = (Frame { vs, linears, about }, options.checkpointing);
+    Ok(Box::new(Bart { frame, network, output_head, tokens, checkpointing }))
 }
 
 /// A BART.
@@ -94,6 +87,7 @@ struct Bart {
     network: BartBody,
     output_head: OutputHead,
     tokens: SpecialTokens,
+    checkpointing: bool,
 }
 
 /// BART's head: what is computed from the decoder's hidden states.
@@ -127,18 +121,23 @@ impl Bart {
 impl Backbone for Bart {
     fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
         self.check_length(batch.input_ids.size()[1])?;
+        let checkpointing = train && self.checkpointing;
         let hidden = |ids: &Tensor| {
-            let (own, of_source) = (of_target(train), of_source(&batch.attention_mask, train));
-            let encoded = self.network.encode(&batch.input_ids, &of_source);
-            self.network.decode(ids, &encoded, &own, &of_source)
+            let of_source = Rc::new(of_source(&batch.attention_mask, train));
+            let (encoded, lower) = self.network.encode(&batch.input_ids, &of_source, checkpointing);
+            let (decoded, upper) = self.network.decode(ids, &encoded, &of_source, checkpointing);
+            (decoded, lower.followed_by(upper))
         };
-        let logits = match &self.output_head {
-            OutputHead::Text(head) => head.forward(&hidden(self.begun(batch)?)),
-            OutputHead::Labels(head) => {
-                head.forward(&hidden(&head.read(&batch.input_ids)), batch, train)
+        Ok(match &self.output_head {
+            OutputHead::Text(head) => {
+                let (decoded, checkpoints) = hidden(self.begun(batch)?);
+                Forward::new(head.forward(&decoded), checkpoints)
             }
-        };
-        Ok(Forward::new(logits, Checkpoints::default()))
+            OutputHead::Labels(head) => {
+                let (decoded, checkpoints) = hidden(&head.read(&batch.input_ids));
+                Forward::new(head.forward(&decoded, batch, train), checkpoints)
+            }
+        })
     }
 
     fn frame(&self) -> &Frame {

@@ -3,11 +3,14 @@
 use super::config::BartConfig;
 use super::layers::{encoder_layer, DecoderLayer, EPS};
 use crate::nn::attention::{ForwardContext, Seen};
+use crate::nn::chain::chain;
 use crate::nn::linear::dropout;
 use crate::nn::post_norm::PostNormBlock;
 use crate::nn::scope::Scope;
 use crate::nn::words::WordEmbeddings;
 use aflora_core::nn::{self, Module};
+use aflora_core::Checkpoints;
+use std::rc::Rc;
 use tch::{Kind, Tensor};
 
 /// Positions are numbered from here: the first rows of the table stand for nothing.
@@ -17,9 +20,9 @@ const FIRST_POSITION: i64 = 2;
 pub(super) struct BartBody {
     shared: nn::Embedding,
     encoder_input: Input,
-    encoder: Vec<PostNormBlock>,
+    encoder: Vec<Rc<PostNormBlock>>,
     decoder_input: Input,
-    decoder: Vec<DecoderLayer>,
+    decoder: Vec<Rc<DecoderLayer>>,
 }
 
 /// What makes a first block's input.
@@ -62,8 +65,8 @@ impl BartBody {
         let model = root / "model";
         let (encoder, decoder) = (&model / "encoder", &model / "decoder");
         let (lower, upper) = (&encoder / "layers", &decoder / "layers");
-        let encoder_layer = |i: i64| encoder_layer(&(&lower / i), config.encoder, config);
-        let decoder_layer = |i: i64| DecoderLayer::new(&upper / i, config.decoder, config);
+        let encoder_layer = |i: i64| Rc::new(encoder_layer(&(&lower / i), config.encoder, config));
+        let decoder_layer = |i: i64| Rc::new(DecoderLayer::new(&upper / i, config.decoder, config));
         let shared = model.embedding("shared", config.vocab_size, config.hidden);
         BartBody {
             encoder_input: Input::new(&encoder, &shared, config),
@@ -80,14 +83,24 @@ impl BartBody {
     }
 
     /// The decoder's blocks.
-    pub fn decoder(&self) -> &[DecoderLayer] {
+    pub fn decoder(&self) -> &[Rc<DecoderLayer>] {
         &self.decoder
     }
 
-    /// The source's states, `[batch, length, hidden]`, of its ids `[batch, length]`.
-    pub fn encode(&self, ids: &Tensor, context: &ForwardContext) -> Tensor {
+    /// The source's states, `[batch, length, hidden]`, of its ids `[batch, length]`, with what a
+    /// backward pass goes through.
+    pub fn encode(
+        &self,
+        ids: &Tensor,
+        context: &Rc<ForwardContext>,
+        checkpointing: bool,
+    ) -> (Tensor, Checkpoints) {
         let x = self.encoder_input.forward(ids, 0, context.train);
-        self.encoder.iter().fold(x, |x, layer| layer.forward(&x, context))
+        let blocks = self.encoder.iter().map(|layer| {
+            let (layer, context) = (layer.clone(), context.clone());
+            move |x: &Tensor| layer.forward(x, &context)
+        });
+        chain(x, blocks, checkpointing)
     }
 
     /// The decoder's input, `[batch, length, hidden]`, of `ids`, `[batch, length]`, whose first token
@@ -97,19 +110,23 @@ impl BartBody {
     }
 
     /// The decoder's states, `[batch, target length, hidden]`, of the ids that it reads and what
-    /// the encoder gave; `own` says which target tokens are seen, `of_source` which source tokens.
+    /// the encoder gave, with what a backward pass goes through; `of_source` says which source
+    /// tokens are seen.
     pub fn decode(
         &self,
         ids: &Tensor,
         encoded: &Tensor,
-        own: &ForwardContext,
-        of_source: &ForwardContext,
-    ) -> Tensor {
+        of_source: &Rc<ForwardContext>,
+        checkpointing: bool,
+    ) -> (Tensor, Checkpoints) {
+        let own = Rc::new(of_target(of_source.train));
         let x = self.to_decoder(ids, 0, own.train);
-        let block = |x, layer: &DecoderLayer| {
-            layer.forward(&x, layer.source(encoded), own, of_source, None)
-        };
-        self.decoder.iter().fold(x, block)
+        let blocks = self.decoder.iter().map(|layer| {
+            let (layer, encoded) = (layer.clone(), encoded.shallow_clone());
+            let (own, of_source) = (own.clone(), of_source.clone());
+            move |x: &Tensor| layer.forward(x, layer.source(&encoded), &own, &of_source, None)
+        });
+        chain(x, blocks, checkpointing)
     }
 
     /// Gives one side, by the name of its word embeddings, a table of its own, and gives that table's

@@ -7,6 +7,7 @@ use crate::generate::DecodingState;
 use crate::nn::attention::{ForwardContext, KeyValues};
 use crate::nn::multi_head::HeadKeyValues;
 use crate::Result;
+use std::rc::Rc;
 use tch::Tensor;
 
 /// The state of decoding a batch of texts: the cached keys and values of every block, and what the
@@ -31,14 +32,14 @@ pub(super) fn start<'a>(
     ids: &Tensor,
     capacity: i64,
 ) -> (Tensor, BartDecodingState<'a>) {
-    let of_source = of_source(&batch.attention_mask, false);
-    let encoded = network.encode(&batch.input_ids, &of_source);
+    let of_source = || of_source(&batch.attention_mask, false);
+    let (encoded, _) = network.encode(&batch.input_ids, &Rc::new(of_source()), false);
     let decoder = network.decoder();
     let mut texts = BartDecodingState {
         network,
         head,
         sources: decoder.iter().map(|layer| layer.source(&encoded)).collect(),
-        of_source,
+        of_source: of_source(),
         keys: decoder.iter().map(|_| KeyValues::new(capacity)).collect(),
         length: 0,
     };

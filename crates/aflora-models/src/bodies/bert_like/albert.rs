@@ -39,6 +39,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         block: BlockConfig { dropout: BlockDropout { fed: 0.0, ..block.dropout }, ..block },
         block_names: &BLOCK,
         blocks: blocks(&file, sizes.layers)?,
+        bias: None,
         head: TextHead {
             dense: "albert.pooler",
             activation: Activation::Tanh,

@@ -23,6 +23,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         block: sizes.block(),
         block_names: &BERT_BLOCK,
         blocks: numbered("encoder.layer", sizes.layers),
+        bias: None,
         head: TextHead {
             dense: "bert.pooler.dense",
             activation: Activation::Tanh,

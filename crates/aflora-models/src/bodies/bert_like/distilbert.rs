@@ -64,6 +64,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         block_names: &BLOCK,
         blocks: numbered("transformer.layer", file.size("n_layers")?),
         max_positions: positions,
+        bias: None,
         head: TextHead {
             dense: "pre_classifier",
             activation: Activation::Relu,

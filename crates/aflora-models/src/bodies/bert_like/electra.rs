@@ -30,6 +30,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         block: sizes.block(),
         block_names: &BERT_BLOCK,
         blocks: numbered("encoder.layer", sizes.layers),
+        bias: None,
         head: TextHead {
             dense: "classifier.dense",
             activation: Activation::Gelu,

@@ -2,13 +2,15 @@
 //!
 //! RoBERTa counts positions from the padding token and has a head of its own, ELECTRA and ALBERT
 //! have narrow embeddings, ALBERT runs one block many times, DistilBERT has no token types, and
-//! other names and dropouts. Each is a [`BertConfig`], in a file of its own.
+//! other names and dropouts, MPNet adds a bias to the scores of attention. Each is a [`BertConfig`], in a file of its own.
 
 pub(crate) mod albert;
 pub(crate) mod bert;
 pub(crate) mod distilbert;
 pub(crate) mod electra;
 mod embeddings;
+pub(crate) mod mpnet;
+mod relative;
 pub(crate) mod roberta;
 mod sizes;
 
@@ -23,6 +25,7 @@ use crate::options::Options;
 use crate::Result;
 use aflora_core::Checkpoints;
 use embeddings::{Embeddings, EmbeddingsConfig};
+use relative::RelativeBias;
 use std::collections::HashMap;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
@@ -37,6 +40,8 @@ struct BertConfig {
     block_names: &'static BlockNames,
     /// The names of the blocks in the order in which they run; the same name is the same block.
     blocks: Vec<String>,
+    /// The name of the table of distances that attention adds to its scores, where there is one.
+    bias: Option<&'static str>,
     /// The longest text.
     max_positions: i64,
     head: TextHead,
@@ -65,7 +70,7 @@ const BERT_BLOCK: BlockNames = BlockNames {
 
 /// The encoder of `config`. Weights are zero until loaded or initialised.
 fn build(config: BertConfig, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
-    let BertConfig { name, prefix, embeddings, block, block_names, blocks, .. } = config;
+    let BertConfig { name, prefix, embeddings, block, block_names, blocks, bias, .. } = config;
     let spec = EncoderSpec {
         prefix,
         hidden: block.hidden,
@@ -81,7 +86,9 @@ fn build(config: BertConfig, head: Head, options: &Options) -> Result<Box<dyn Ba
             let new = || Rc::new(PostNormBlock::new(&(&scope / name), block_names, &block));
             made.entry(name).or_insert_with(new).clone()
         });
-        BertBody { embeddings, blocks: blocks.collect() }
+        let blocks = blocks.collect();
+        let bias = bias.map(|name| Rc::new(RelativeBias::new(&scope, name, block.heads)));
+        BertBody { embeddings, blocks, bias }
     })
 }
 
@@ -90,16 +97,28 @@ struct BertBody {
     embeddings: Embeddings,
     /// In the order in which they run; one may be there several times.
     blocks: Vec<Rc<PostNormBlock>>,
+    bias: Option<Rc<RelativeBias>>,
+}
+
+/// What all blocks read of a batch; `tokens`, `[batch, 1, 1, length]`, is false where padding is.
+fn context(bias: Option<&RelativeBias>, tokens: &Tensor, train: bool) -> ForwardContext {
+    let mask = bias.map_or_else(|| tokens.shallow_clone(), |bias| bias.forward(tokens));
+    ForwardContext { rotation: None, seen: Seen::All(Some(mask)), train }
 }
 
 impl EncoderBody for BertBody {
     fn forward(&self, batch: &Batch, train: bool, checkpointing: bool) -> (Tensor, Checkpoints) {
         let tokens = batch.attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
-        let seen = Seen::All(Some(tokens));
-        let context = Rc::new(ForwardContext { rotation: None, seen, train });
+        // A block that runs twice makes the bias itself: the graph behind that is its own.
+        let shared = (!checkpointing || self.bias.is_none())
+            .then(|| Rc::new(context(self.bias.as_deref(), &tokens, train)));
         let blocks = self.blocks.iter().map(|block| {
-            let (block, context) = (block.clone(), context.clone());
-            move |x: &Tensor| block.forward(x, &context)
+            let (block, bias, shared) = (block.clone(), self.bias.clone(), shared.clone());
+            let tokens = tokens.shallow_clone();
+            move |x: &Tensor| match &shared {
+                Some(shared) => block.forward(x, shared),
+                None => block.forward(x, &context(bias.as_deref(), &tokens, train)),
+            }
         });
         chain(self.embeddings.forward(batch, train), blocks, checkpointing)
     }
