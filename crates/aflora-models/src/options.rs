@@ -1,7 +1,6 @@
 //! How a model is built.
 
-use crate::weights::in_module;
-use aflora_core::nn::VarStore;
+use aflora_core::nn::{in_module, VarStore};
 use tch::{Device, Kind};
 
 /// How a model is built.

@@ -3,6 +3,7 @@
 
 use crate::config_file::ConfigFile;
 use crate::Result;
+use aflora_core::nn::in_module;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -46,7 +47,7 @@ impl ClassRows {
     }
 
     fn has(&self, name: &str) -> bool {
-        !self.layer.is_empty() && super::in_module(name, self.layer)
+        !self.layer.is_empty() && in_module(name, self.layer)
     }
 
     /// Whether the weight `name` is of a head for other classes.
