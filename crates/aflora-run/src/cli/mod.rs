@@ -1,11 +1,13 @@
 //! The commands of `aflora`: one file each, with what it takes and what it does.
 //!
-//! [`target`] and [`saved`] are what several of them take, [`output`] is where they write to, and
+//! [`target`], [`saved`] and [`finished`] are what several of them take, [`output`] is where they write to, and
 //! [`arguments`] answers what none of them takes.
 
 pub mod arguments;
+pub mod evaluate;
 pub mod experiment;
 pub mod export;
+pub mod finished;
 pub mod inspect;
 pub mod keys;
 pub mod ls;
@@ -86,9 +88,12 @@ pub enum Command {
     /// Show which layers would get an adapter, and how many parameters would train.
     #[command(after_help = inspect::HELP)]
     Inspect(target::RunTarget),
-    /// Predict with a finished run for the texts in a CSV, TSV or JSONL file.
+    /// Predict with a finished run for the texts in a CSV, TSV, JSONL or text file.
     #[command(after_help = predict::HELP)]
     Predict(predict::Predict),
+    /// Judge a finished run on the labelled rows of a file.
+    #[command(after_help = evaluate::HELP)]
+    Evaluate(evaluate::Evaluate),
     /// Write a finished run's model as a plain Hugging Face folder, the adapter merged into it.
     #[command(after_help = merge::HELP)]
     Merge(merge::Merge),
@@ -116,8 +121,8 @@ pub enum Command {
 impl Command {
     /// Whether libtorch will have work to do, here or in processes that this one starts.
     pub fn computes(&self) -> bool {
-        use Command::{Experiment, Merge, Predict, Run};
-        matches!(self, Run(_) | Predict(_) | Merge(_) | Experiment(_))
+        use Command::{Evaluate, Experiment, Merge, Predict, Run};
+        matches!(self, Run(_) | Predict(_) | Evaluate(_) | Merge(_) | Experiment(_))
     }
 
     /// Runs the command.
@@ -130,6 +135,7 @@ impl Command {
             Command::Validate(target) => validate::validate(&target, progress),
             Command::Inspect(target) => inspect::inspect(&target, progress),
             Command::Predict(predict) => predict.run(progress),
+            Command::Evaluate(evaluate) => evaluate.run(progress),
             Command::Merge(merge) => merge.run(progress),
             Command::Export(export) => export.run(progress),
             Command::Experiment(experiment) => experiment.run(progress),
