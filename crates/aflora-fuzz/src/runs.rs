@@ -131,12 +131,17 @@ pub fn run_folder(bytes: &[u8]) {
 /// The files of a run, in the order of an input's parts.
 const FILES: [&str; 4] = [names::METRICS, names::FREEZES, names::PROVENANCE, names::CONFIG];
 
+/// Answers class by class.
+const CLASSES: &str = r#"{"split":"dev","classes":[{"label":"a","right":2,"answered":1,"hits":1},
+    {"label":"b","right":1,"answered":2,"hits":1}],"confusion":[[0,0,1],[0,1,1],[1,1,1]]}"#;
+
 pub fn run_folder_seeds() -> Vec<Vec<u8>> {
     let evaluation = r#"{"step":6,"epoch":1.0,"metrics":{"f1":0.5},"loss":0.5,"seconds":1.0}"#;
     let flops = r#"{"forward":6,"backward":12}"#;
+    let classes = CLASSES;
     let metrics = format!(
         r#"{{"task":"mrpc","model":"tiny","method":"lora","seed":1,"selection":"f1",
-        "best":{evaluation},"last":{evaluation},"evaluations":[{evaluation}],
+        "lower_is_better":["mae"],"by_class":[{classes}],"best":{evaluation},"last":{evaluation},"evaluations":[{evaluation}],
         "parameters":{{"at_start":9,"at_end":9,"time_average":9.0,"head":2}},"steps":6,
         "flops_per_token":{{"frozen_weights":{flops},"paths_at_start":{flops},
         "paths_at_end":{flops}}},"device":"cpu","seconds":{{"training":1.0,"evaluation":1.0,
@@ -167,6 +172,9 @@ pub fn results_seeds() -> Vec<Vec<u8>> {
         let text = fs::read(folder.join(name)).unwrap_or_default();
         let mut value: Value = serde_json::from_slice(&text).unwrap_or_default();
         shorten(&mut value["cells"]);
+        value["layout"]["show"][0] = "classes".into();
+        let classes = serde_json::from_str(CLASSES).unwrap_or_default();
+        value["cells"][0]["by_class"] = Value::Array(vec![classes]);
         value.to_string().into_bytes()
     };
     ["figure2-small.json", "table4-small.json"].map(seed).to_vec()

@@ -54,6 +54,7 @@ pub use error::{Error, Result};
 pub use heads::Head;
 pub use options::Options;
 pub use registry::{build, check_kind, kind_of, kinds, Usual};
+pub use said::tell_oddities_at_debug_level;
 pub use targets::{Pattern, Targets};
 pub use tokenizer::TextEncoder;
 

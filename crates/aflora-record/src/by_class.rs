@@ -25,6 +25,15 @@ impl Counts {
         self.hits += u64::from(right && answered);
     }
 
+    /// Of these rows and of others together.
+    pub fn plus(self, other: Counts) -> Counts {
+        Counts {
+            right: self.right.saturating_add(other.right),
+            answered: self.answered.saturating_add(other.answered),
+            hits: self.hits.saturating_add(other.hits),
+        }
+    }
+
     /// TP / (TP + FP); 0 where nothing was given the class.
     pub fn precision(self) -> f64 {
         share(self.hits, self.answered)

@@ -120,6 +120,8 @@ pub enum View {
     Table,
     /// Paired differences from the reference, with confidence intervals.
     Differences,
+    /// Precision, recall and F1 by class, and confusion matrices.
+    Classes,
     /// Dev metric by epoch, and training loss by step.
     Curves,
     /// Trainable parameters by step.
@@ -133,7 +135,7 @@ pub enum View {
 }
 
 /// A method, or a variant of one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct MethodRow {
     /// The name that cells carry.
     pub name: String,

@@ -21,6 +21,7 @@ pub mod check;
 pub mod config;
 pub mod device;
 pub mod discover;
+pub mod evaluate;
 pub mod experiment;
 pub mod feed;
 pub mod hub;

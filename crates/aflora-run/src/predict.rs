@@ -1,26 +1,35 @@
-//! Predictions for texts in a file, a line each: CSV, TSV or JSONL in, JSONL out.
+//! Predictions for texts in a file: CSV, TSV, JSONL or plain lines in, lines of JSON or a table out.
 //!
 //! Rows stream through in windows, so a file may be larger than memory. Within a window rows
-//! are batched by length; the output keeps the input's order.
+//! are batched by length; the output keeps the input's order. The window of a stream is what has
+//! come, so that each row is answered as soon as it can be.
 
 mod answers;
+pub(crate) mod input;
+mod noted;
+mod output;
+
+pub use input::STDIN;
+pub use output::OutputFormat;
 
 use crate::config::{DeviceChoice, Precision};
-use crate::feed::bounded::Bounded;
 use crate::feed::row::Row;
-use crate::feed::table::{Format, Table};
+use crate::feed::table::Format;
 use crate::kinds::{Prediction, Processor};
+use crate::metrics::Sort;
 use crate::run::passes::Passes;
 use crate::saved::SavedRun;
 use crate::task::TaskSpec;
 use crate::ui::Progress;
 use crate::usage;
 use aflora_models::AdaptedModel;
-use answers::{Names, Output};
-use anyhow::{Context, Result};
+use answers::{keep_highest, Names};
+use anyhow::Result;
+use input::Rows;
+use noted::NotedLines;
+use output::Writer;
 use serde_json::Value;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,10 +39,7 @@ const WINDOW: usize = 32;
 /// Of the progress bar, in bytes.
 const UNIT: u64 = 1000;
 
-/// What stands for standard input.
-pub const STDIN: &str = "-";
-
-/// How to predict.
+/// What a finished run answers with, and what it reads.
 #[derive(Debug)]
 pub struct Settings {
     /// Where to compute.
@@ -46,13 +52,24 @@ pub struct Settings {
     pub format: Option<Format>,
 }
 
-/// Predicts for every row of `input`, standard input if it is [`STDIN`], and writes a line of
-/// JSON for each to `output`; gives how many there were.
+/// How predictions are written.
+#[derive(Debug)]
+pub struct Shown {
+    /// The form; a table where the input is one of commas if not given, else lines of JSON.
+    pub format: Option<OutputFormat>,
+    /// How many classes to give the probability of, the likeliest; all if not given.
+    pub top_k: Option<usize>,
+    /// Whether somebody looks at the output.
+    pub terminal: bool,
+}
+
+/// Predicts for every row of `input`, standard input if it is [`STDIN`], and writes each with its
+/// answer to `output`; gives how many there were.
 ///
-/// A row is a JSON object or a line of CSV or TSV under a header, with `text` (or `text_a` and
-/// `text_b`, or the task's own column names). Its line is the row, each value as it stood there,
-/// with `label` and `scores` (the probability of each class) added, classes by the names that
-/// they have on the hub, `score` for a regression, or `prediction` for a task that asks for text.
+/// A row is a JSON object, a line of CSV or TSV under a header, or a line of plain text, with `text`
+/// (or `text_a` and `text_b`, or the task's own column names). It is written with each value as it
+/// stood there, with `label` and `scores` (the probability of each class) added, classes by the names
+/// that they have on the hub, `score` for a regression, or `prediction` for a task that asks for text.
 /// Where the first row has one of these names itself, ours begin with `predicted_`, and have a
 /// number behind where it has those too, as the rows of a former prediction do. A later row that
 /// has one of ours gets its answers under the next names that are free in it, and is told.
@@ -64,24 +81,27 @@ pub fn predict(
     input: &Path,
     output: &mut dyn Write,
     settings: &Settings,
+    shown: &Shown,
     progress: &mut dyn Progress,
 ) -> Result<u64> {
-    if settings.batch_size == 0 {
-        usage!("--batch-size is 0, but must be at least 1");
+    settings.check()?;
+    match shown.top_k {
+        Some(0) => usage!("--top-k is 0, but must be at least 1"),
+        Some(_) if run.task().rules().answers() != Sort::Class => {
+            usage!(
+                "--top-k is of the probabilities of classes, but the task `{}` {}",
+                run.task().name(),
+                run.task().rules().asks_for()
+            );
+        }
+        _ => {}
     }
-    let format = settings.format.unwrap_or_else(|| Format::of(input));
-    let (from, bytes) = open(input, settings.format)?;
-    let called = if input == Path::new(STDIN) { Path::new("standard input") } else { input };
-    let names = run.task().input_names();
-    let known = |cells: &[String]| {
-        let mut names = names.iter().flatten();
-        // A TSV file of the task's own may have none.
-        format == Format::Csv
-            || run.task().dataset.sources.iter().all(|(_, source)| source.header)
-            || names.any(|name| cells.iter().any(|cell| cell.trim() == *name))
-    };
     // Before the model is loaded, which takes longer.
-    let mut rows = Table::new(Bounded::new(from), called, format, known)?;
+    let mut rows = Rows::open(input, settings.format, run.task())?;
+    let format = shown.format.unwrap_or(match rows.format {
+        Format::Csv => OutputFormat::Csv,
+        _ => OutputFormat::Jsonl,
+    });
     let (device, base) = run.device_and_precision(settings.device, settings.precision)?;
     let model = run.model(device, base)?;
     let processor = run.processor(&model, device)?;
@@ -89,15 +109,17 @@ pub fn predict(
         model,
         processor,
         task: run.task().clone(),
-        window: WINDOW * settings.batch_size,
         passes: Passes::new(settings.batch_size),
         names: None,
+        top_k: shown.top_k,
         empty: NotedLines::default(),
         cut: NotedLines::default(),
         renamed: NotedLines::default(),
     };
-    progress.begin("predict (kB)", bytes / UNIT);
-    let done = predictor.all(&mut rows, output, progress);
+    let window = WINDOW * settings.batch_size;
+    let mut to = Writer::new(output, format, shown.terminal);
+    progress.begin("predict (kB)", rows.bytes / UNIT);
+    let done = predictor.all(&mut rows, window, &mut to, progress);
     progress.end();
     if done.is_ok() {
         predictor.empty.tell("text is empty", "texts are empty");
@@ -111,29 +133,16 @@ pub fn predict(
     done
 }
 
-/// The input and how long it is, where that is known.
-fn open(input: &Path, format: Option<Format>) -> Result<(Box<dyn Read>, u64)> {
-    if input == Path::new(STDIN) {
-        return Ok((Box::new(io::stdin().lock()), 0));
-    }
-    let shown = input.display();
-    let parquet = input.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
-    if parquet && format.is_none() {
-        usage!(
-            "{shown}: predict reads .csv, .tsv and .jsonl files; write the table as one of them"
-        );
-    }
-    if input.is_dir() {
-        usage!("{shown} is a folder; name a file in it");
-    }
-    // Not [`aflora_files::open`]: a pipe is read as it comes.
-    match File::open(input) {
-        Ok(file) => {
-            let bytes = file.metadata().map_or(0, |about| about.len());
-            Ok((Box::new(file), bytes))
+impl Settings {
+    /// Whether rows can be taken so many at once.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub fn check(&self) -> Result<()> {
+        if self.batch_size == 0 {
+            usage!("--batch-size is 0, but must be at least 1");
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => usage!("{shown}: there is no such file"),
-        Err(e) => Err(e).with_context(|| format!("{shown} cannot be read")),
+        Ok(())
     }
 }
 
@@ -145,45 +154,14 @@ struct PredictionRow {
     answers: Vec<Value>,
 }
 
-/// Lines of the input that a warning at the end will name.
-#[derive(Debug, Default)]
-struct NotedLines {
-    first: Vec<usize>,
-    count: usize,
-}
-
-impl NotedLines {
-    /// How many lines a message names; of the others it gives the count.
-    const TOLD: usize = 10;
-
-    fn add(&mut self, line: usize) {
-        self.count += 1;
-        if self.count <= Self::TOLD {
-            self.first.push(line);
-        }
-    }
-
-    fn tell(&mut self, one: &str, several: &str) {
-        self.first.sort_unstable();
-        let lines: Vec<String> = self.first.iter().map(usize::to_string).collect();
-        let lines = lines.join(", ");
-        match (self.count, self.count - self.first.len()) {
-            (0, _) => {}
-            (1, _) => tracing::warn!("1 {one}: line {lines}"),
-            (n, 0) => tracing::warn!("{n} {several}: lines {lines}"),
-            (n, more) => tracing::warn!("{n} {several}: lines {lines} and {more} more"),
-        }
-    }
-}
-
 struct Predictor {
     model: AdaptedModel,
     processor: Box<dyn Processor>,
     task: Arc<TaskSpec>,
-    window: usize,
     passes: Passes,
     /// Of what is added, which the first row decides.
     names: Option<Names>,
+    top_k: Option<usize>,
     empty: NotedLines,
     cut: NotedLines,
     /// Rows that have a name of their own which the first row had not.
@@ -191,28 +169,30 @@ struct Predictor {
 }
 
 impl Predictor {
-    fn all<R: Read>(
+    fn all(
         &mut self,
-        rows: &mut Table<R>,
-        output: &mut dyn Write,
+        rows: &mut Rows,
+        window: usize,
+        to: &mut Writer,
         progress: &mut dyn Progress,
     ) -> Result<u64> {
-        let (mut window, mut done) = (Vec::new(), 0);
-        while let Some(row) = rows.read()? {
-            let asked = self.ask(row).map_err(|(line, problem)| rows.problem(line, problem))?;
-            window.push(asked);
-            if window.len() == self.window {
-                done += self.flush(&mut window, output)?;
-                progress.update(rows.bytes() / UNIT, &format!("{done} rows"));
+        let mut done = 0;
+        loop {
+            let next = rows.next(window)?;
+            if next.is_empty() {
+                return Ok(done);
             }
+            let asked = next.into_iter().map(|row| self.ask(row)).collect::<Result<_, _>>();
+            let asked = asked.map_err(|(line, problem)| rows.problem(line, problem))?;
+            done += self.answer(asked, to)?;
+            progress.update(rows.done() / UNIT, &format!("{done} rows"));
         }
-        Ok(done + self.flush(&mut window, output)?)
     }
 
     /// A row's texts; or its line and what is wrong with it.
     fn ask(&mut self, row: Row) -> std::result::Result<PredictionRow, (usize, String)> {
         let line = row.line;
-        let texts = texts(&self.task, &row).map_err(|problem| (line, problem))?;
+        let texts = self.task.texts(&row).map_err(|problem| (line, problem))?;
         let names = self.names.get_or_insert_with(|| Names::beside(&self.task, &row));
         let (names, renamed) = names.of(&row);
         if renamed {
@@ -224,51 +204,23 @@ impl Predictor {
         Ok(PredictionRow { row, texts, names, answers: Vec::new() })
     }
 
-    /// Predicts for the rows that were gathered, and writes them.
-    fn flush(&mut self, window: &mut Vec<PredictionRow>, output: &mut dyn Write) -> Result<u64> {
-        let mut rows = std::mem::take(window);
+    /// Predicts for rows and writes them.
+    fn answer(&mut self, mut rows: Vec<PredictionRow>, to: &mut Writer) -> Result<u64> {
         let texts: Vec<&[String]> = rows.iter().map(|asked| &asked.texts[..]).collect();
         let predictions = self.processor.predict(&self.model, &texts, &self.passes)?;
         for (asked, Prediction { values, cut }) in rows.iter_mut().zip(predictions) {
             asked.answers = values;
+            if let Some(most) = self.top_k {
+                asked.answers.iter_mut().for_each(|value| keep_highest(value, most));
+            }
             if cut {
                 self.cut.add(asked.row.line);
             }
         }
         for PredictionRow { row, names, answers, .. } in &rows {
-            let line = serde_json::to_string(&Output { row, names, answers })?;
-            writeln!(output, "{}", aflora_files::printable_json(&line))
-                .context("the predictions cannot be written")?;
+            to.row(row, names, answers)?;
         }
+        to.flush()?;
         Ok(rows.len() as u64)
-    }
-}
-
-/// The text or texts of a row.
-fn texts(task: &TaskSpec, row: &Row) -> std::result::Result<Vec<String>, String> {
-    let mut found = Vec::new();
-    let names = task.input_names();
-    for names in &names {
-        let mut text = None;
-        for name in names {
-            text = row.find(name)?;
-            if text.is_some() {
-                break;
-            }
-        }
-        found.extend(text);
-    }
-    match found.len() == names.len() {
-        true => Ok(found),
-        false => {
-            let ways = names.iter().map(Vec::len).min().unwrap_or(0);
-            let way = |i: usize| {
-                let texts: Vec<String> =
-                    names.iter().map(|names| format!("`{}`", names[i])).collect();
-                texts.join(" and ")
-            };
-            let wanted = (0..ways).map(way).collect::<Vec<_>>().join(", or ");
-            Err(format!("the row has {}; `{}` wants {wanted}", row.shown(), task.name()))
-        }
     }
 }

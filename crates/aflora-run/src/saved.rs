@@ -44,7 +44,9 @@ impl SavedRun {
         }
         let overrides: Vec<String> =
             data.iter().map(|data| format!("data={:?}", data.display().to_string())).collect();
-        let resolved = config::load(&folder.join(CONFIG), &overrides)?;
+        let mut resolved = config::load(&folder.join(CONFIG), &overrides)?;
+        // They balance what is trained on; nothing is any more.
+        Arc::make_mut(&mut resolved.task).class_weights = None;
         let adapter = AdapterFolder::open(&folder.join(ADAPTER))?;
         // Where the run found its model, if that was a folder: in `AFLORA_DATA`, for example.
         let used = adapter.description().base_model.as_ref().map(|base| Path::new(&base.name));

@@ -113,7 +113,14 @@ fn a_task_may_be_named_by_the_path_of_its_file() {
     assert_eq!((&metrics["task"], &metrics["selection"]), (&"mine".into(), &"spearman".into()));
     write(place.path(), "new.csv", "message\nthe film\n");
     let answers = ok(&aflora(place.path(), &["predict", "out", "new.csv"]));
-    assert!(answers.contains("\"score\":"), "{answers}");
+    assert!(answers.starts_with("message,score\nthe film,"), "{answers}");
+    // A line of plain text is a text, in a file as in a stream.
+    write(place.path(), "new.txt", "the film\nit, \"was\"\n");
+    let lines = ok(&aflora(place.path(), &["predict", "out", "new.txt"]));
+    let starts = ["{\"text\":\"the film\",\"score\":", "{\"text\":\"it, \\\"was\\\"\",\"score\":"];
+    assert!(lines.lines().zip(starts).all(|(line, start)| line.starts_with(start)), "{lines}");
+    let top = aflora(place.path(), &["predict", "out", "new.csv", "--top-k", "2"]);
+    refused(&top, 2, "--top-k is of the probabilities of classes, but the task `mine` asks for a");
 }
 
 #[test]

@@ -17,7 +17,12 @@ fn finished() -> TempDir {
     place
 }
 
+/// As lines of JSON, whatever the form of the input.
 fn predict(place: &Path, name: &str, content: &[u8], more: &[&str]) -> Output {
+    predict_as(place, name, content, &[&["--output-format", "jsonl"], more].concat())
+}
+
+fn predict_as(place: &Path, name: &str, content: &[u8], more: &[&str]) -> Output {
     fs::write(place.join(name), content).unwrap();
     aflora(place, &[&["predict", "out", name, "--data", "."], more].concat())
 }
@@ -155,9 +160,10 @@ fn what_is_wrong_with_the_call_ends_with_2_and_with_the_rows_with_1() {
     for (arguments, words) in [
         (&["nowhere.csv"][..], "nowhere.csv: there is no such file"),
         (&["out"], "out is a folder"),
-        (&["new.parquet"], "predict reads .csv, .tsv and .jsonl files"),
-        (&["new.csv", "--format", "xls"], "it must be csv, tsv or jsonl"),
+        (&["new.parquet"], "only .csv, .tsv, .jsonl and .txt files are read here"),
+        (&["new.csv", "--format", "xls"], "it must be csv, tsv, jsonl or lines"),
         (&["new.csv", "--batch-size", "0"], "--batch-size is 0"),
+        (&["new.csv", "--top-k", "0"], "--top-k is 0"),
         (&["new.csv", "--device", "gpu"], "`gpu` is no device"),
         (&["new.csv", "--precision", "fp8"], "[possible values: auto, fp32, tf32, bf16]"),
     ] {
@@ -263,7 +269,7 @@ fn a_file_that_cannot_be_replaced_is_written_where_it_stands() {
         mount --bind sealed sealed; mount -o remount,bind,ro sealed
         mount --bind inner sealed/file; mount --bind outer file
         for output in sealed/file file; do
-            \"$0\" predict out new.csv --data . --output $output
+            \"$0\" predict out new.csv --data . --output $output --output-format jsonl
         done";
     let unshare = || {
         let mut command = Command::new("unshare");
@@ -299,7 +305,17 @@ fn an_output_called_as_standard_output_goes_there() {
     fs::write(&log, "before\n").unwrap();
     for name in ["-", "/dev/stdout"] {
         let append = fs::File::options().append(true).open(&log).unwrap();
-        let arguments = ["predict", "out", "new.csv", "--data", ".", "--output", name];
+        let arguments = [
+            "predict",
+            "out",
+            "new.csv",
+            "--data",
+            ".",
+            "--output",
+            name,
+            "--output-format",
+            "jsonl",
+        ];
         let status = command(place.path(), &arguments).stdout(append).status().unwrap();
         assert!(status.success());
     }
@@ -323,4 +339,106 @@ fn what_stands_in_the_place_of_a_run_s_file_is_told() {
     fs::remove_dir(path("metrics.json")).unwrap();
     assert!(Command::new("mkfifo").arg(path("metrics.json")).status().unwrap().success());
     refused(&predict(), 2, "out/metrics.json: it is a pipe or device, no file");
+}
+
+#[test]
+fn a_csv_file_comes_back_as_one_and_an_output_in_the_form_of_its_name() {
+    let place = finished();
+    let table = "text_a,id,text_b\n\"one, \"\"is\"\" good\",007,\"it\nwas\"\n";
+    let output = predict_as(place.path(), "new.csv", table.as_bytes(), &[]);
+    let found = lines(&output).join("\n");
+    let head = "text_a,id,text_b,label,scores\n\"one, \"\"is\"\" good\",007,\"it\nwas\",";
+    assert!(found.starts_with(head), "{found}");
+    assert!(found.contains("equivalent,\"{\"\"not_equivalent\"\":0."), "{found}");
+    // What was written is read again.
+    let again = predict_as(place.path(), "again.csv", format!("{found}\n").as_bytes(), &[]);
+    let again = lines(&again).join("\n");
+    assert!(again.starts_with("text_a,id,text_b,label,scores,predicted_label,predicted_scores\n"));
+
+    let read = |name: &str| fs::read_to_string(place.path().join(name)).unwrap();
+    let rows =
+        "{\"text_a\": \"a\", \"n\": 1.50, \"text_b\": \"b\", \"x\": [1, null], \"y\": null}\n";
+    for (name, start) in [
+        ("out.jsonl", "{\"text_a\":\"a\",\"n\":1.50,"),
+        ("out.csv", "text_a,n,text_b,x,y,label,scores\na,1.50,b,\"[1, null]\",,"),
+        ("out.TSV", "text_a\tn\ttext_b\tx\ty\tlabel\tscores\na\t1.50\tb\t[1, null]\t\t"),
+        ("out.txt", "{\"text_a\":\"a\",\"n\":1.50,"),
+    ] {
+        lines(&predict_as(place.path(), "in.jsonl", rows.as_bytes(), &["--output", name]));
+        assert!(read(name).starts_with(start), "{name}: {}", read(name));
+    }
+    // What a table has no place for is told.
+    let other = format!("{rows}{{\"text_a\": \"a\", \"text_b\": \"b\", \"z\": 1}}\n");
+    let refuse = |rows: &str, name: &str, words: &str| {
+        let output = predict_as(place.path(), "in.jsonl", rows.as_bytes(), &["--output", name]);
+        refused(&output, 2, words);
+    };
+    refuse(&other, "new.csv", "line 2: the first row has no `z`");
+    let tab = "{\"text_a\": \"a\\tb\", \"text_b\": \"b\"}\n";
+    refuse(tab, "new.tsv", "line 1: a tab or an end of line in a cell, which no .tsv file holds");
+}
+
+#[test]
+fn the_likeliest_classes_come_first_and_no_more_than_were_asked_for() {
+    let place = finished();
+    let row = "{\"text_a\": \"one is good\", \"text_b\": \"it was\"}\n";
+    let scores = |more: &[&str]| {
+        let found = &lines(&predict(place.path(), "new.jsonl", row.as_bytes(), more))[0];
+        let found: serde_json::Value = serde_json::from_str(found).unwrap();
+        (found["label"].clone(), found["scores"].as_object().unwrap().clone())
+    };
+    let (label, all) = scores(&[]);
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["not_equivalent", "equivalent"]);
+    let (_, two) = scores(&["--top-k", "2"]);
+    assert_eq!(two.keys().next().unwrap(), label.as_str().unwrap());
+    assert_eq!((two.len(), &two["equivalent"]), (2, &all["equivalent"]));
+    let (_, one) = scores(&["--top-k", "1"]);
+    assert_eq!(one.keys().collect::<Vec<_>>(), [label.as_str().unwrap()]);
+}
+
+#[test]
+fn the_input_is_never_written_over() {
+    let place = finished();
+    let rows = b"text_a,text_b\na,b\n";
+    std::os::unix::fs::symlink("new.csv", place.path().join("link")).unwrap();
+    for name in ["new.csv", "./new.csv", "link"] {
+        let output = predict_as(place.path(), "new.csv", rows, &["--output", name]);
+        refused(&output, 2, "is the input; name another file to write to");
+    }
+    let run = |append: bool| {
+        let file =
+            fs::File::options().append(append).write(true).open(place.path().join("new.csv"));
+        let arguments = ["predict", "out", "new.csv", "--data", "."];
+        command(place.path(), &arguments).stdout(file.unwrap()).output().unwrap()
+    };
+    refused(&run(true), 2, "standard output is the input");
+    assert_eq!(fs::read(place.path().join("new.csv")).unwrap(), rows);
+    let stdin = fs::File::open(place.path().join("new.csv")).unwrap();
+    let arguments =
+        ["predict", "out", "-", "--format", "csv", "--data", ".", "--output", "new.csv"];
+    refused(&command(place.path(), &arguments).stdin(stdin).output().unwrap(), 2, "is the input");
+    assert_eq!(fs::read(place.path().join("new.csv")).unwrap(), rows);
+}
+
+/// The rows of a stream waited for the 1,023 that should follow.
+#[test]
+fn a_row_of_a_stream_is_answered_before_the_next_comes() {
+    use std::io::{BufRead, BufReader};
+    let place = finished();
+    let mut child = command(place.path(), &["predict", "out", "-", "--data", "."])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut to = child.stdin.take().unwrap();
+    let mut from = BufReader::new(child.stdout.take().unwrap());
+    for text in ["a", "b", "c"] {
+        writeln!(to, "{{\"text_a\": \"{text}\", \"text_b\": \"it was\"}}").unwrap();
+        let mut line = String::new();
+        from.read_line(&mut line).unwrap();
+        assert!(line.starts_with(&format!("{{\"text_a\":\"{text}\",")), "{line}");
+    }
+    drop(to);
+    assert!(child.wait().unwrap().success());
 }

@@ -1,7 +1,7 @@
 //! What a report is made from, and the files that it is.
 
 use super::html::PAGE;
-use super::{csv, html, markdown, NamedResults, Report};
+use super::{csv, html, markdown, runs, NamedResults, Report};
 use crate::error::{usage, Context, Error, Result};
 use crate::words::shown;
 use aflora_record::Results;
@@ -21,8 +21,8 @@ pub struct Written {
 ///
 /// # Errors
 /// As [`report`], or some results are damaged.
-pub fn command(source: &Path, out: Option<&Path>) -> Result<()> {
-    let Written { paths, damaged } = report(source, out)?;
+pub fn command(sources: &[PathBuf], out: Option<&Path>) -> Result<()> {
+    let Written { paths, damaged } = report(sources, out)?;
     for path in paths {
         println!("{}", shown(&path));
     }
@@ -32,18 +32,26 @@ pub fn command(source: &Path, out: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// Reads every results file in `source` (or `source` itself, if it is one), and writes a Markdown
-/// file, a CSV file and the stand-alone charts of each, and a page over all of them.
+/// Reads every results file in a source (or the source itself, if it is one), and writes a Markdown
+/// file, a CSV file and the stand-alone charts of each, and a page over all of them. Sources that are
+/// folders of runs, or hold some and no results, are one report together.
 ///
 /// Damaged files are told in what it gives back; the others are rendered all the same.
 ///
 /// # Errors
 /// There are no results, or a file cannot be written.
-pub fn report(source: &Path, out: Option<&Path>) -> Result<Written> {
-    let files = results_files(source)?;
-    let beside = match source.is_dir() {
-        true => source,
-        false => source.parent().unwrap_or(Path::new("")),
+pub fn report(sources: &[PathBuf], out: Option<&Path>) -> Result<Written> {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for source in sources {
+        match run_folders(source)? {
+            Some(runs) => folders.extend(runs),
+            None => files.extend(results_files(source)?),
+        }
+    }
+    // Of several sources, the page lies beside them.
+    let beside = match sources {
+        [one] if one.is_dir() => one.as_path(),
+        others => others.first().and_then(|one| one.parent()).unwrap_or(Path::new("")),
     };
     let target = out.unwrap_or(beside);
     if let Err(error) = aflora_files::write::check_makeable(target) {
@@ -56,6 +64,17 @@ pub fn report(source: &Path, out: Option<&Path>) -> Result<Written> {
         match Results::read(&path) {
             Ok(results) => all.push(NamedResults { name, results }),
             Err(error) => written.damaged.push(error),
+        }
+    }
+    if !folders.is_empty() {
+        let name = match sources {
+            [one] => runs::file_name(one),
+            _ => "runs".into(),
+        };
+        let (found, damaged) = runs::read(&name, &folders);
+        written.damaged.extend(damaged);
+        if !found.results.cells.is_empty() {
+            all.push(found);
         }
     }
     if all.is_empty() {
@@ -84,6 +103,17 @@ pub fn report(source: &Path, out: Option<&Path>) -> Result<Written> {
     Ok(written)
 }
 
+/// The run folders that a source is, or that it holds beside no results; none of another source.
+fn run_folders(source: &Path) -> Result<Option<Vec<PathBuf>>> {
+    if !source.is_dir() {
+        return Ok(None);
+    }
+    let found = runs::find(source)?;
+    let is_one = matches!(&found[..], [one] if one == source);
+    let holds_results = || results_files(source).is_ok();
+    Ok((is_one || !found.is_empty() && !holds_results()).then_some(found))
+}
+
 /// The results files of a folder by name, or the one that was named.
 fn results_files(source: &Path) -> Result<Vec<PathBuf>> {
     if source.is_file() {
@@ -102,7 +132,10 @@ fn results_files(source: &Path) -> Result<Vec<PathBuf>> {
         .collect();
     files.sort();
     if files.is_empty() {
-        usage!("{}: no results here; looked for *.json. {how}", source.display());
+        usage!(
+            "{}: no results here; looked for *.json and for folders of runs. {how}",
+            source.display()
+        );
     }
     Ok(files)
 }

@@ -3,7 +3,7 @@
 //! Results are all that goes in: the same files make the same bytes, today and in a year.
 //!
 //! * [`grid`]: questions to a results file; [`numbers`]: the statistics
-//! * `views`: results → sections, one view a file; [`charts`]: SVG
+//! * `runs`: run folders as results; `views`: results → sections, one view a file; [`charts`]: SVG
 //! * [`document`]: what a section is; [`markdown`], [`html`], [`csv`]: its forms
 //! * [`files`]: what is read and written
 
@@ -17,6 +17,7 @@ pub mod inline;
 pub mod markdown;
 mod matrices;
 pub mod numbers;
+mod runs;
 mod views;
 
 pub use files::{command, report};

@@ -2,6 +2,7 @@
 
 use super::output::new_folder;
 use super::saved::Saved;
+use aflora_files::printable_line;
 use aflora_run::ui::{shown, Progress};
 use anyhow::Result;
 use clap::Args;
@@ -22,7 +23,8 @@ pub struct Export {
 /// Words for `--help`.
 pub const HELP: &str =
     "Example:\n  aflora export runs/reviews-minilm-aflora-seed42 my-adapter --as lora\n\
-    PeftModel.from_pretrained(base_model, \"my-adapter\") opens it.";
+    PeftModel.from_pretrained(base_model, \"my-adapter\") opens it; the classes' names, which are told,\n\
+    go to the base model: AutoModelForSequenceClassification.from_pretrained(base, id2label={0: …}).";
 
 impl Export {
     /// Exports.
@@ -34,6 +36,11 @@ impl Export {
         new_folder(&target)?;
         let run = saved.open(progress)?;
         run.export(&target)?;
+        let classes = run.task().class_names();
+        if !classes.is_empty() {
+            let classes = printable_line(&classes.join(", ")).into_owned();
+            tracing::info!("its logits are of {classes}: PEFT's folders have no place for names");
+        }
         println!("{}", shown(&target));
         Ok(())
     }

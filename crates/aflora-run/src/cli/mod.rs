@@ -1,12 +1,14 @@
 //! The commands of `aflora`: one file each, with what it takes and what it does.
 //!
-//! [`target`], [`saved`] and [`writing`] are what several of them take, [`output`] is where they write
-//! to, and [`arguments`] answers what none of them takes.
+//! [`target`], [`saved`], [`finished`] and [`writing`] are what several of them take, [`output`] is
+//! where they write to, and [`arguments`] answers what none of them takes.
 
 pub mod arguments;
 pub mod chat;
+pub mod evaluate;
 pub mod experiment;
 pub mod export;
+pub mod finished;
 pub mod generate;
 pub mod inspect;
 pub mod keys;
@@ -89,7 +91,7 @@ pub enum Command {
     /// Show which layers would get an adapter, how many parameters would train, and on what rows.
     #[command(after_help = inspect::HELP)]
     Inspect(target::RunTarget),
-    /// Predict with a finished run for the texts in a CSV, TSV or JSONL file.
+    /// Predict with a finished run for the texts in a CSV, TSV, JSONL or text file.
     #[command(after_help = predict::HELP)]
     Predict(predict::Predict),
     /// Write on after a prompt with a finished run, token by token.
@@ -98,6 +100,9 @@ pub enum Command {
     /// Talk with a finished run's model at a terminal.
     #[command(after_help = chat::HELP)]
     Chat(chat::Chat),
+    /// Judge a finished run on the labelled rows of a file.
+    #[command(after_help = evaluate::HELP)]
+    Evaluate(evaluate::Evaluate),
     /// Write a finished run's model as a plain Hugging Face folder, the adapter merged into it.
     #[command(after_help = merge::HELP)]
     Merge(merge::Merge),
@@ -125,16 +130,20 @@ pub enum Command {
 impl Command {
     /// Whether libtorch will have work to do, here or in processes that this one starts.
     pub fn computes(&self) -> bool {
-        use Command::{Chat, Experiment, Generate, Merge, Predict, Run};
-        matches!(self, Run(_) | Predict(_) | Generate(_) | Chat(_) | Merge(_) | Experiment(_))
+        use Command::{Chat, Evaluate, Experiment, Generate, Merge, Predict, Run};
+        match self {
+            Run(_) | Predict(_) | Evaluate(_) | Generate(_) | Chat(_) | Merge(_) => true,
+            _ => matches!(self, Experiment(_)),
+        }
     }
 
     /// Whether all that it does is to print, so that it may end with who reads it. Others go on
     /// without: a run trains whether or not its log is read.
     pub fn only_prints(&self) -> bool {
-        use Command::{Chat, Generate, Inspect, Keys, Ls, Predict, Replay, Validate};
+        use Command::{Chat, Evaluate, Generate, Inspect, Keys, Ls, Predict, Replay, Validate};
         match self {
             Predict(predict) => predict.prints(),
+            Evaluate(_) => true,
             _ => matches!(
                 self,
                 Generate(_) | Chat(_) | Inspect(_) | Validate(_) | Keys(_) | Ls(_) | Replay(_)
@@ -154,6 +163,7 @@ impl Command {
             Command::Predict(predict) => predict.run(progress),
             Command::Generate(generate) => generate.run(progress),
             Command::Chat(chat) => chat.run(progress),
+            Command::Evaluate(evaluate) => evaluate.run(progress),
             Command::Merge(merge) => merge.run(progress),
             Command::Export(export) => export.run(progress),
             Command::Experiment(experiment) => experiment.run(progress),

@@ -3,6 +3,7 @@
 use aflora_run::{check_makeable, UsageError};
 use anyhow::{Context, Result};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Refuses to write over something that is there, be it a link that leads nowhere, and to begin
@@ -42,6 +43,35 @@ impl Output {
     /// Whether an output of that name, or of none, is standard output.
     pub fn is_stdout(path: Option<&Path>) -> bool {
         path.is_none_or(|path| STDOUT.iter().any(|name| path == Path::new(name)))
+    }
+
+    /// As [`open`](Self::open), of an output that is another file than `input` (`-` is standard
+    /// input).
+    ///
+    /// # Errors
+    /// Also, it is the input, which would be lost.
+    pub fn beside(path: Option<&Path>, input: &Path) -> Result<Output> {
+        let named = |path: &Path, standard: &str| match path == Path::new("-") {
+            true => PathBuf::from(standard),
+            false => path.to_path_buf(),
+        };
+        let place = |path: &Path| {
+            let about = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+            Some((about.dev(), about.ino()))
+        };
+        let input = place(&named(input, "/dev/stdin"));
+        let output = place(&named(path.unwrap_or(Path::new("-")), "/dev/stdout"));
+        if input.is_some() && input == output {
+            let path = path.map_or("standard output".into(), |path| path.display().to_string());
+            let problem = format!("{path} is the input; name another file to write to");
+            return Err(UsageError(problem).into());
+        }
+        Self::open(path)
+    }
+
+    /// Whether it is standard output.
+    pub fn is_standard(&self) -> bool {
+        self.0.is_none()
     }
 
     /// Opens the output before anything is computed for it, so that no work is lost on a file that

@@ -1,4 +1,4 @@
-//! What `predict`, `merge` and `export` open: a finished run.
+//! What `predict`, `evaluate`, `merge` and `export` open: a finished run.
 
 use aflora_run::saved::SavedRun;
 use aflora_run::ui::Progress;
@@ -22,6 +22,8 @@ impl Saved {
     /// # Errors
     /// There is no finished run, or its model is not found.
     pub fn open(&self, progress: &mut dyn Progress) -> Result<SavedRun> {
+        // The run told what is odd in its model's files when it trained.
+        aflora_models::tell_oddities_at_debug_level();
         SavedRun::open(&self.run, self.data.as_deref(), progress)
     }
 }

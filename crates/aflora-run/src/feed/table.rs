@@ -5,6 +5,7 @@
 //! |---|---|
 //! | CSV | cells between commas (or semicolons, tabs, bars: what the header has most of), under a header; in quotes a cell may hold them, line ends and doubled quotes (RFC 4180) |
 //! | TSV | as GLUE's: cells between tabs, one row a line; a quote is a character like any other |
+//! | plain lines | a text a line, to predict for |
 //! | JSONL | an object a line, or an array of them; `NaN` and `Infinity`, which Python writes and JSON has not, are null |
 
 use super::bounded::Bounded;
@@ -29,6 +30,8 @@ pub enum Format {
     Tsv,
     /// JSON objects, one a line or in an array.
     Jsonl,
+    /// A text a line, under the name `text`.
+    Lines,
 }
 
 impl Format {
@@ -40,6 +43,7 @@ impl Format {
         match ending.to_str() {
             Some("csv") => Format::Csv,
             Some("tsv") => Format::Tsv,
+            Some("txt") => Format::Lines,
             _ => Format::Jsonl,
         }
     }
@@ -99,8 +103,13 @@ impl<R: Read> Table<R> {
             elements: None,
             first: None,
         };
-        if format == Format::Jsonl {
-            return Ok(table);
+        match format {
+            Format::Jsonl => return Ok(table),
+            Format::Lines => {
+                table.names = Arc::from(["text".to_string()]);
+                return Ok(table);
+            }
+            Format::Csv | Format::Tsv => {}
         }
         let Some((line, text)) = table.line()? else {
             return Err(DataError::Empty { place: path.display().to_string() });
@@ -187,6 +196,7 @@ impl<R: Read> Table<R> {
             let blank = match self.format {
                 Format::Jsonl => content.trim().is_empty(),
                 Format::Csv | Format::Tsv => content.is_empty(),
+                Format::Lines => false,
             };
             if !blank {
                 return Ok(Some((self.lines.number(), line)));
@@ -224,6 +234,8 @@ impl<R: Read> Table<R> {
     fn cells(&mut self, number: usize, mut line: String) -> Result<Vec<String>, DataError> {
         let cells = if self.format == Format::Tsv {
             split_end(&line).0.split('\t').map(String::from).collect()
+        } else if self.format == Format::Lines {
+            vec![split_end(&line).0.to_string()]
         } else {
             let mut record = Record::new(self.delimiter);
             loop {
@@ -275,6 +287,7 @@ mod tests {
             ("a.CSV", Format::Csv),
             ("a.Tsv", Format::Tsv),
             ("a.jsonl", Format::Jsonl),
+            ("a.txt", Format::Lines),
             ("a", Format::Jsonl),
         ] {
             assert_eq!(Format::of(Path::new(name)), format, "{name}");
@@ -326,6 +339,14 @@ mod tests {
         {
             rows(Format::Jsonl, wrong).unwrap_err();
         }
+    }
+
+    #[test]
+    fn plain_lines_are_texts_whatever_they_hold() {
+        let expected = [(1, r#"text="a, \"b\"""#), (2, r#"text="""#), (3, r#"text="{""#)];
+        let expected = expected.map(|(line, row)| (line, row.to_string()));
+        assert_eq!(rows(Format::Lines, "a, \"b\"\r\n\n{").unwrap(), expected);
+        assert!(rows(Format::Lines, "").unwrap().is_empty());
     }
 
     #[test]

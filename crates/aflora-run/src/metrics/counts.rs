@@ -26,11 +26,7 @@ pub(super) fn all(answers: &[i64], right: &[i64]) -> impl Iterator<Item = Counts
 
 /// Of all of these together.
 pub(super) fn total(all: impl Iterator<Item = Counts>) -> Counts {
-    all.fold(Counts::default(), |sum, counts| Counts {
-        right: sum.right + counts.right,
-        answered: sum.answered + counts.answered,
-        hits: sum.hits + counts.hits,
-    })
+    all.fold(Counts::default(), Counts::plus)
 }
 
 /// The mean of values that each count so often; 0 where none counts.

@@ -2,8 +2,6 @@
 
 use crate::feed::row::Row;
 use crate::task::TaskSpec;
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -49,22 +47,11 @@ impl Names {
     }
 }
 
-/// A row with what is added to it.
-pub struct Output<'a> {
-    pub row: &'a Row,
-    pub names: &'a [String],
-    pub answers: &'a [Value],
-}
-
-impl Serialize for Output<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (name, cell) in self.row.cells() {
-            map.serialize_entry(name, cell)?;
-        }
-        for (name, answer) in self.names.iter().zip(self.answers) {
-            map.serialize_entry(name, answer)?;
-        }
-        map.end()
-    }
+/// Of probabilities by class the `most` highest, the highest first; other values as they are.
+pub fn keep_highest(value: &mut Value, most: usize) {
+    let Value::Object(by_class) = value else { return };
+    let mut all: Vec<(String, Value)> = std::mem::take(by_class).into_iter().collect();
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NEG_INFINITY);
+    all.sort_by(|(_, a), (_, b)| number(b).total_cmp(&number(a)));
+    by_class.extend(all.into_iter().take(most));
 }

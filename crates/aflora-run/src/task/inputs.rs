@@ -1,6 +1,7 @@
-//! Which columns of a file to predict for hold a task's texts.
+//! Where a file to predict for, or to judge a run on, holds a task's texts, and what it calls classes.
 
-use super::TaskSpec;
+use super::{Label, TaskSpec};
+use crate::feed::row::Row;
 
 impl TaskSpec {
     /// The names that a row's text may have, best first, for each of the task's texts: the columns
@@ -27,5 +28,43 @@ impl TaskSpec {
             names
         };
         roles.iter().enumerate().map(names).collect()
+    }
+
+    /// The task with its classes called in its files as they are in predictions.
+    pub fn with_class_names_as_labels(&self) -> TaskSpec {
+        let labels = self.class_names().into_iter().map(Label::from).collect();
+        TaskSpec { labels, label_names: Vec::new(), ..self.clone() }
+    }
+
+    /// The text or texts of a row.
+    ///
+    /// # Errors
+    /// It has not all of them; the names that it has are told, and those that are wanted.
+    pub fn texts(&self, row: &Row) -> Result<Vec<String>, String> {
+        let mut found = Vec::new();
+        let names = self.input_names();
+        for names in &names {
+            let mut text = None;
+            for name in names {
+                text = row.find(name)?;
+                if text.is_some() {
+                    break;
+                }
+            }
+            found.extend(text);
+        }
+        match found.len() == names.len() {
+            true => Ok(found),
+            false => {
+                let ways = names.iter().map(Vec::len).min().unwrap_or(0);
+                let way = |i: usize| {
+                    let texts: Vec<String> =
+                        names.iter().map(|names| format!("`{}`", names[i])).collect();
+                    texts.join(" and ")
+                };
+                let wanted = (0..ways).map(way).collect::<Vec<_>>().join(", or ");
+                Err(format!("the row has {}; `{}` wants {wanted}", row.shown(), self.name()))
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A grid of numbers with shades: layers by matrices, as the paper's Figure 5.
+//! A grid of numbers with shades: layers by matrices, as the paper's Figure 5; classes by classes.
 
 use super::canvas::Canvas;
 use crate::report::document::Drawing;
@@ -24,12 +24,17 @@ const SHADES: [[f64; 3]; 6] = [
     [253.0, 231.0, 37.0],
 ];
 
-/// Draws a grid; `below` stands under the columns' heads.
-pub fn draw(rows: &[(String, Vec<HeatCell>)], columns: &[String], below: &str) -> Drawing {
+/// Draws a grid; `across` says what the columns are, `below` stands under them.
+pub fn draw(
+    rows: &[(String, Vec<HeatCell>)],
+    columns: &[String],
+    across: &str,
+    below: &str,
+) -> Drawing {
     let values = || rows.iter().flat_map(|(_, cells)| cells.iter().filter_map(|c| c.value));
     let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
     let name = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    let left = name as f64 * 6.8 + 12.0;
+    let left = name.max(across.chars().count()) as f64 * 6.8 + 12.0;
     let longest = rows.iter().flat_map(|(_, cells)| cells).map(|c| c.text.chars().count()).max();
     let cell = (longest.unwrap_or(0) as f64 * 6.8 + 10.0).max(38.0);
     let mut canvas = Canvas::default();
@@ -37,7 +42,7 @@ pub fn draw(rows: &[(String, Vec<HeatCell>)], columns: &[String], below: &str) -
         let x = left + (i as f64 + 0.5) * cell;
         canvas.text("soft small mid", (x, TOP - 7.0), column);
     }
-    canvas.text("soft small end", (left - 8.0, TOP - 7.0), "layer");
+    canvas.text("soft small end", (left - 8.0, TOP - 7.0), across);
     for (r, (name, cells)) in rows.iter().enumerate() {
         let y = TOP + r as f64 * ROW;
         canvas.text("end", (left - 8.0, y + ROW / 2.0 + 4.0), name);

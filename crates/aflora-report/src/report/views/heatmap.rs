@@ -103,7 +103,7 @@ fn chart(grid: &Grid, method: &MethodRow, task: &TaskColumn, several: bool) -> O
     Some(Chart {
         title,
         finding: finding(&grid_rows),
-        drawing: draw(&grid_rows, &layers, &below),
+        drawing: draw(&grid_rows, &layers, "layer", &below),
         data,
         file: Some(file),
     })

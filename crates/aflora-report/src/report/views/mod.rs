@@ -6,6 +6,7 @@ use aflora_record::results::{Results, View};
 
 mod bars;
 mod claims;
+mod classes;
 mod curves;
 mod differences;
 mod heatmap;
@@ -55,6 +56,7 @@ fn section(view: View, grid: &Grid) -> Section {
     let mut section = match view {
         View::Table => table::section(grid),
         View::Differences => differences::section(grid),
+        View::Classes => classes::section(grid),
         View::Curves => curves::section(grid),
         View::Trainable => trainable::section(grid),
         View::Heatmap => heatmap::section(grid),

@@ -69,7 +69,7 @@ impl Write {
     ) -> Result<Self> {
         let train = texts.encode(&rows.train, cache, progress)?;
         let used: Vec<usize> = (0..train.rows()).filter(|&row| !train.has(row, EMPTY)).collect();
-        if used.is_empty() {
+        if used.is_empty() && train.rows() > 0 {
             crate::usage!(
                 "of {} training texts, none has its target within max_length={}; raise it",
                 train.rows(),

@@ -1,0 +1,100 @@
+//! A finished run judged on the labelled rows of a file.
+
+use crate::feed::row::Row;
+use crate::feed::{DataError, Source};
+use crate::kinds::Splits;
+use crate::predict::input::Rows;
+use crate::predict::{Settings, STDIN};
+use crate::run::objective::Evaluated;
+use crate::saved::SavedRun;
+use crate::task::{Example, TaskSpec};
+use crate::ui::Progress;
+use aflora_record::evaluation::Metrics;
+use aflora_record::ByClass;
+use anyhow::Result;
+use serde::Serialize;
+use std::path::Path;
+
+/// What a run is worth on the rows of a file.
+#[derive(Debug, Serialize)]
+pub struct FileEvaluation {
+    /// How many rows were judged.
+    pub rows: usize,
+    /// The task's metrics in its order; none where undefined.
+    pub metrics: Metrics,
+    /// Mean loss over the rows, each counted once whatever its class weighed in training, or over all
+    /// tokens to be written.
+    pub loss: f64,
+    /// The answers class by class, where there are classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_class: Option<ByClass>,
+    /// Why the metrics are no better than a guess, where they are not.
+    pub doubts: Vec<String>,
+}
+
+/// Judges a run on every row of `input`, whose texts lie where `predict` finds them, and what is
+/// right under the name that it has in the task's own files, or under `label` (`target` where texts
+/// are to be written). Classes go by their names in those files, or by those of predictions.
+///
+/// # Errors
+/// The input cannot be read, or a row is not as it should be.
+pub fn evaluate(
+    run: &SavedRun,
+    input: &Path,
+    settings: &Settings,
+    progress: &mut dyn Progress,
+) -> Result<FileEvaluation> {
+    settings.check()?;
+    let split = match input.file_stem().filter(|_| input != Path::new(STDIN)) {
+        Some(stem) => stem.to_string_lossy().into_owned(),
+        None => "rows".to_string(),
+    };
+    let examples = examples(run.task(), Rows::open(input, settings.format, run.task())?)?;
+    if examples.is_empty() {
+        return Err(DataError::Empty { place: input.display().to_string() }.into());
+    }
+    let rows = examples.len();
+    let (device, base) = run.device_and_precision(settings.device, settings.precision)?;
+    let model = run.model(device, base)?;
+    let splits = Splits { train: Vec::new(), evals: vec![(split, examples)], test: None };
+    let processor = run.processor(&model, device)?;
+    let objective = processor.objective(splits, settings.batch_size, None, progress)?;
+    let Evaluated { metrics, by_class, loss, doubts, .. } = objective.evaluate(&model, progress)?;
+    Ok(FileEvaluation { rows, metrics, loss, by_class: by_class.into_iter().next(), doubts })
+}
+
+/// All rows with what is right for them.
+fn examples(task: &TaskSpec, mut rows: Rows) -> Result<Vec<Example>> {
+    /// Rows that are read at once.
+    const SOME: usize = 1024;
+    let named = task.with_class_names_as_labels();
+    let mut examples = Vec::new();
+    loop {
+        let next = rows.next(SOME)?;
+        if next.is_empty() {
+            return Ok(examples);
+        }
+        for row in next {
+            let example = example(task, &named, &row);
+            examples.push(example.map_err(|problem| rows.problem(row.line, problem))?);
+        }
+    }
+}
+
+/// A row with what is right for it, by the first of the task's sources that has it so, else under
+/// the names that every task's columns have. `named` is the task with its classes called as in
+/// predictions.
+fn example(task: &TaskSpec, named: &TaskSpec, row: &Row) -> std::result::Result<Example, String> {
+    let plain = Source::default();
+    let sources = task.dataset.sources.iter().map(|(_, source)| source).chain([&plain]);
+    let mut first = None;
+    for source in sources {
+        for task in [task, named] {
+            match task.rules().right(task, row, source) {
+                Ok(right) => return Ok(Example { texts: task.texts(row)?, right }),
+                Err(problem) => drop(first.get_or_insert(problem)),
+            }
+        }
+    }
+    Err(first.unwrap_or_default())
+}

@@ -1,0 +1,139 @@
+//! The rows of an input: those of a file in large portions, those of a stream as they come.
+
+use crate::feed::bounded::Bounded;
+use crate::feed::row::Row;
+use crate::feed::table::{Format, Table};
+use crate::feed::DataError;
+use crate::task::TaskSpec;
+use crate::usage;
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{sync_channel, Receiver, TryRecvError};
+
+/// What stands for standard input.
+pub const STDIN: &str = "-";
+
+/// Rows of a stream that are read ahead.
+const AHEAD: usize = 1024;
+
+/// The rows of an input.
+pub struct Rows {
+    /// What messages call it.
+    called: PathBuf,
+    /// The input's form.
+    pub format: Format,
+    /// How long it is, where that is known.
+    pub bytes: u64,
+    from: Origin,
+}
+
+enum Origin {
+    File(Table<File>),
+    /// A pipe or a terminal: read by a thread, so that what has come is answered while more comes.
+    Stream(Receiver<Result<Row, DataError>>),
+}
+
+impl Rows {
+    /// Opens an input, standard input if it is [`STDIN`], in the form that is named, else that of
+    /// its name's ending. The first line of a .tsv file may be a row of `task`'s own.
+    ///
+    /// # Errors
+    /// It cannot be read, or its first line cannot.
+    pub fn open(input: &Path, format: Option<Format>, task: &TaskSpec) -> Result<Rows> {
+        let stdin = input == Path::new(STDIN);
+        let (file, called) = match stdin {
+            true => (standard_input()?, PathBuf::from("standard input")),
+            false => (open(input, format)?, input.to_path_buf()),
+        };
+        let about = file.metadata().with_context(|| format!("{}", called.display()))?;
+        let format = format.unwrap_or_else(|| Format::of(input));
+        let names = task.input_names();
+        let known = |cells: &[String]| {
+            let mut names = names.iter().flatten();
+            // A TSV file of the task's own may have none.
+            format == Format::Csv
+                || task.dataset.sources.iter().all(|(_, source)| source.header)
+                || names.any(|name| cells.iter().any(|cell| cell.trim() == *name))
+        };
+        let table = Table::new(Bounded::new(file), &called, format, known)?;
+        let from = if about.is_file() { Origin::File(table) } else { stream(table) };
+        Ok(Rows { called, format, bytes: about.len(), from })
+    }
+
+    /// The next rows, `most` of them; of a stream those that have come, one at least. None at the
+    /// end.
+    ///
+    /// # Errors
+    /// A row cannot be read.
+    pub fn next(&mut self, most: usize) -> Result<Vec<Row>, DataError> {
+        let mut rows = Vec::new();
+        while rows.len() < most {
+            let row = match &mut self.from {
+                Origin::File(table) => table.read()?,
+                Origin::Stream(coming) if rows.is_empty() => coming.recv().ok().transpose()?,
+                Origin::Stream(coming) => match coming.try_recv() {
+                    Ok(row) => Some(row?),
+                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+                },
+            };
+            let Some(row) = row else { break };
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    /// Bytes of a file that were read so far.
+    pub fn done(&self) -> u64 {
+        match &self.from {
+            Origin::File(table) => table.bytes(),
+            Origin::Stream(_) => 0,
+        }
+    }
+
+    /// What is wrong with a row, by its line.
+    pub fn problem(&self, line: usize, problem: String) -> DataError {
+        DataError::Row { path: self.called.clone(), line, problem }
+    }
+}
+
+/// The rows of a table, read by a thread that is so many rows ahead and no more.
+fn stream(mut table: Table<File>) -> Origin {
+    let (send, receive) = sync_channel(AHEAD);
+    std::thread::spawn(move || loop {
+        let Some(row) = table.read().transpose() else { break };
+        let last = row.is_err();
+        // Nobody waits for rows any more where an earlier one ended the command.
+        if send.send(row).is_err() || last {
+            break;
+        }
+    });
+    Origin::Stream(receive)
+}
+
+fn standard_input() -> Result<File> {
+    let own = io::stdin().as_fd().try_clone_to_owned();
+    Ok(File::from(own.context("standard input cannot be read")?))
+}
+
+fn open(input: &Path, format: Option<Format>) -> Result<File> {
+    let shown = input.display();
+    let parquet = input.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
+    if parquet && format.is_none() {
+        usage!(
+            "{shown}: only .csv, .tsv, .jsonl and .txt files are read here; write the table as one \
+             of them"
+        );
+    }
+    if input.is_dir() {
+        usage!("{shown} is a folder; name a file in it");
+    }
+    // Not [`aflora_files::open`]: a pipe is read as it comes.
+    match File::open(input) {
+        Ok(file) => Ok(file),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => usage!("{shown}: there is no such file"),
+        Err(e) => Err(e).with_context(|| format!("{shown} cannot be read")),
+    }
+}
