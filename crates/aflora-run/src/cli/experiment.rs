@@ -116,7 +116,7 @@ impl Experiment {
             let results = collect(&plan, &runner.runs, &tally.failures);
             let written = results.write(&self.out, plan.partial)?;
             println!("{}", shown(&written));
-            report::command(&self.out, None)?;
+            report::command(std::slice::from_ref(&self.out), None)?;
         }
         if !tally.failures.is_empty() {
             let n = counted(tally.failures.len(), "cell");
