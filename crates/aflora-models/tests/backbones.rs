@@ -120,7 +120,7 @@ fn a_bf16_base_is_made_in_bf16_with_its_head_in_single_precision() {
         let whole = tiny.load(&cpu());
         let whole = whole.var_store().variables();
         for (weight, found) in model.var_store().variables() {
-            let head = heads.iter().any(|module| weights::in_module(&weight, module));
+            let head = heads.iter().any(|module| aflora_core::nn::in_module(&weight, module));
             let kind = if head { Kind::Float } else { Kind::BFloat16 };
             assert_eq!(found, whole[&weight].to_kind(kind), "{name}: {weight}");
             assert_eq!(found.kind(), kind, "{name}: {weight}");
