@@ -2,7 +2,7 @@
 
 mod common;
 
-use aflora_models::{build, shapes_only, weights, Batch, Head, Options};
+use aflora_models::{build, shapes_only, Batch, Head, Options};
 use common::tiny::Tiny;
 use common::{cpu, fixture, loss, relative};
 use std::collections::BTreeMap;
