@@ -11,7 +11,7 @@ fn main() {
     if let Some(libtorch) = libtorch() {
         println!("cargo:rustc-link-arg-bins=-Wl,-rpath,{}", libtorch.join("lib").display());
     }
-    shipped_tasks();
+    shipped_blocks();
     // Every commit and checkout adds a line to this log; HEAD itself only names a branch.
     if let Some(log) = output("git", &["rev-parse", "--git-path", "logs/HEAD"]) {
         println!("cargo:rerun-if-changed={log}");
@@ -24,22 +24,27 @@ fn main() {
     }
 }
 
-/// Writes a table of the project's tasks, for runs of earlier versions, which named theirs and no
-/// more: `(name, text)` of each file of configs/tasks, none where the crate lies alone.
-fn shipped_tasks() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../configs/tasks");
-    println!("cargo:rerun-if-changed={}", folder.display());
-    let files = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|file| file.path());
-    let mut files: Vec<PathBuf> =
-        files.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")).collect();
-    files.sort();
-    let entry = |path: &PathBuf| {
-        let name = path.file_stem().unwrap_or_default();
-        format!("({name:?}, include_str!({path:?})),\n")
-    };
-    let entries: String = files.iter().map(entry).collect();
+/// Writes a table of the project's tasks, models and methods, which the program falls back on:
+/// `(kind, name, text)` of each file of configs, none where the crate lies alone.
+fn shipped_blocks() {
+    let configs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let mut entries = String::new();
+    for kind in ["task", "model", "method"] {
+        let folder = configs.join(format!("{kind}s"));
+        println!("cargo:rerun-if-changed={}", folder.display());
+        let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut files: Vec<PathBuf> = files
+            .map(|file| file.path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
+            .collect();
+        files.sort();
+        for path in files {
+            let name = path.file_stem().unwrap_or_default();
+            entries += &format!("({kind:?}, {name:?}, include_str!({path:?})),\n");
+        }
+    }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
-    std::fs::write(out.join("shipped_tasks.rs"), format!("&[\n{entries}]")).expect("OUT_DIR");
+    std::fs::write(out.join("shipped_blocks.rs"), format!("&[\n{entries}]")).expect("OUT_DIR");
 }
 
 /// The folder that torch-sys links to, by its own rules: a Python's torch first.

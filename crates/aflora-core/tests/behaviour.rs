@@ -313,6 +313,15 @@ fn settings_out_of_range_are_named() {
     assert!(TunerConfig { max_grad_norm: Some(0.0), ..Default::default() }.validate().is_err());
 }
 
+#[test]
+fn a_ratio_of_rates_is_refused_where_no_matrix_b_trains() {
+    let method = aflora(FreezeConfig { mode: FreezeMode::Start, ..Default::default() });
+    let toy = Toy::new(&method);
+    let config = TunerConfig { lr_ratio: Some(16.0), ..Default::default() };
+    let refused = Tuner::new(config, &method, toy.parameters(), 5, 40).unwrap_err().to_string();
+    assert!(refused.contains("`lr_ratio` is 16") && refused.contains("no matrix B"), "{refused}");
+}
+
 /// A run of one controller over random gradients: (step, names that froze).
 fn freezes(
     rule: Rule,

@@ -1,7 +1,8 @@
 //! Values that PyTorch made; the scripts lie beside them in `fixtures/`.
 
 use aflora_core::adapter::{
-    AdaLora, AdaLoraConfig, Aflora, AfloraConfig, Elora, EloraConfig, Layer, PmTrainable, Role,
+    AdaLora, AdaLoraConfig, Aflora, AfloraConfig, Elora, EloraConfig, Layer, Lora, LoraConfig,
+    PmTrainable, Role,
 };
 use aflora_core::freeze::{Curve, FreezeConfig, FreezeController, Rule, Score};
 use aflora_core::optim::{
@@ -121,6 +122,44 @@ fn every_schedule_is_the_one_of_its_name_in_transformers() {
         }
     }
     assert_eq!(seen.len(), 5, "{seen:?}");
+}
+
+#[test]
+fn a_ratio_of_rates_is_peft_s_lora_plus() {
+    let t = tensors("loraplus.safetensors");
+    let config = LoraConfig { rank: 2, ..Default::default() };
+    let method = Lora::new(config).unwrap();
+    let sites = [Site::new("0", 6, 5, Block::Ffn), Site::new("1", 5, 4, Block::Ffn)];
+    let layers = sites.map(Layer::shape_only);
+    let adapters = method.attach(&layers, 0, Device::Cpu).unwrap();
+    let parameters: Vec<Parameter> = adapters.iter().flat_map(|a| a.parameters()).collect();
+    let leaves: Vec<(String, Tensor)> =
+        parameters.iter().map(|p| (p.name.clone(), p.leaf.shallow_clone())).collect();
+    for (name, leaf) in &leaves {
+        tch::no_grad(|| leaf.shallow_clone().copy_(&t[&format!("{name}.start")]));
+    }
+    let config = TunerConfig {
+        lr: 1e-2,
+        lr_ratio: Some(16.0),
+        weight_decay: 0.1,
+        max_grad_norm: None,
+        warmup: Span::Steps(0),
+        lr_schedule: LrSchedule::Constant,
+        ..Default::default()
+    };
+    let steps = t[&format!("{}.gradients", leaves[0].0)].size()[0];
+    let mut tuner = Tuner::new(config, &method, parameters, 100, 100).unwrap();
+    for step in 0..steps {
+        let gradient = |name: &str| t[&format!("{name}.gradients")].get(step);
+        let losses = leaves.iter().map(|(name, leaf)| (leaf * gradient(name)).sum(Kind::Float));
+        let loss = Tensor::stack(&losses.collect::<Vec<_>>(), 0).sum(Kind::Float);
+        tuner.step(loss).unwrap();
+        for (name, leaf) in &leaves {
+            let expected = t[&format!("{name}.after")].get(step);
+            let error = relative(leaf, &expected);
+            assert!(error < 2e-6, "{name} after step {step}: {error:e}");
+        }
+    }
 }
 
 /// Feeds the fixture's gradients; gives each matrix's freeze step and the tests made.

@@ -64,6 +64,10 @@ struct Run {
 
 impl Run {
     fn new(method: &dyn Method) -> Self {
+        Self::with(method, None)
+    }
+
+    fn with(method: &dyn Method, lr_ratio: Option<f64>) -> Self {
         let shapes = [(6, 10), (10, 10), (10, 4)];
         let names = ["one", "two", "three"];
         let plain = names.iter().zip(shapes).map(|(name, (from, to))| {
@@ -76,7 +80,8 @@ impl Run {
             layers.iter().flat_map(|layer| layer.adapter().parameters()).collect();
         let leaf = head.shallow_clone();
         parameters.push(Parameter::of_model("head.weight", Role::Head, leaf));
-        let config = TunerConfig { lr: 5e-2, max_grad_norm: Some(1.0), ..Default::default() };
+        let (lr, max_grad_norm) = (5e-2, Some(1.0));
+        let config = TunerConfig { lr, lr_ratio, max_grad_norm, ..Default::default() };
         let tuner = Tuner::new(config, method, parameters, 6, STEPS).unwrap();
         Run { layers, head, tuner }
     }
@@ -246,5 +251,33 @@ fn a_step_that_is_not_finite_moves_nothing_and_counts() {
         assert_eq!(run.tuner.skipped().unwrap(), (3, 0), "{name}");
         let finite = |t: &Tensor| t.isfinite().all().int64_value(&[]) == 1;
         assert!(run.values().iter().all(finite), "{name}");
+    }
+}
+
+/// LoRA+ puts matrices B behind all A: no method goes by the order, and a stopped run keeps it.
+#[test]
+fn a_ratio_of_rates_is_kept_and_changes_nothing_but_rates() {
+    for (name, config) in configs().into_iter().filter(|(name, _)| *name != "elora") {
+        let method = config.build().unwrap();
+        let trained = |ratio| {
+            let mut run = Run::with(method.as_ref(), ratio);
+            run.train(STEPS);
+            run
+        };
+        let (plain, one, four) = (trained(None), trained(Some(1.0)), trained(Some(4.0)));
+        let far = |a: &Run, b: &Run| -> f64 {
+            let pairs = a.values().into_iter().zip(b.values());
+            pairs.map(|(a, b)| (a - b).abs().max().double_value(&[])).fold(0.0, f64::max)
+        };
+        assert!(far(&plain, &one) < 1e-3, "{name}: {}", far(&plain, &one));
+        assert!(far(&plain, &four) > 1e-2, "{name}: {}", far(&plain, &four));
+
+        let mut first = Run::with(method.as_ref(), Some(4.0));
+        first.train(23);
+        let state = through_bytes(&first.tuner.state().unwrap());
+        let mut other = Run::with(method.as_ref(), Some(4.0));
+        other.tuner.restore(&state).unwrap();
+        other.train(STEPS);
+        assert_eq!(four.values(), other.values(), "{name}");
     }
 }

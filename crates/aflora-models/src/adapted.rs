@@ -132,6 +132,12 @@ impl AdaptedModel {
         generate::write(generator, batch, config)
     }
 
+    /// The backbone, to be adapted anew: its layers compute what the adapters make of them until
+    /// they get others.
+    pub fn into_backbone(self) -> Box<dyn Backbone> {
+        self.backbone
+    }
+
     /// The backbone.
     pub fn backbone(&self) -> &dyn Backbone {
         self.backbone.as_ref()

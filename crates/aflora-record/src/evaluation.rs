@@ -64,6 +64,15 @@ impl Evaluation {
         }
     }
 
+    /// Its metrics in words: `f1 0.7500, accuracy undefined`.
+    pub fn in_words(&self) -> String {
+        let metrics = self.metrics.iter().map(|(name, value)| match value {
+            Some(value) => format!("{name} {value:.4}"),
+            None => format!("{name} undefined"),
+        });
+        metrics.collect::<Vec<_>>().join(", ")
+    }
+
     /// The value of a metric, where it is defined.
     pub fn metric(&self, name: &str) -> Option<f64> {
         self.metrics.get(name).copied().flatten()

@@ -29,6 +29,8 @@ pub enum Event {
     Freeze(FreezeTest),
     /// An evaluation.
     Evaluation(Evaluation),
+    /// What the best adapter came to on the split that is judged at the end.
+    Test(Evaluation),
     /// The run ends before its last step, since evaluations became no better.
     EarlyStop {
         /// Completed optimiser steps.

@@ -26,6 +26,7 @@ impl Finding {
         Ok(Finding {
             selection: summary.selection,
             best: summary.best,
+            test: summary.test,
             by_class: summary.by_class,
             evaluations: summary.evaluations,
             parameters: summary.parameters,

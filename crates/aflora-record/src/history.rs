@@ -95,6 +95,8 @@ pub struct History {
     pub evaluations: Vec<Evaluation>,
     /// The step behind which the run ended early, and how many evaluations had been no better.
     pub early_stop: Option<(u64, u64)>,
+    /// What the best adapter came to on the split that is judged at the end.
+    pub test: Option<Evaluation>,
     /// Why the run failed, if it did.
     pub failed: Option<String>,
 }
@@ -134,7 +136,7 @@ impl History {
             }
             Event::Step(Step { step, loss, lr, grad_norm, trainable, .. }) => {
                 self.failed = None;
-                self.early_stop = None;
+                (self.early_stop, self.test) = (None, None);
                 self.step = step;
                 drop_from(&mut self.evaluations, step, |e| e.step);
                 drop_from(&mut self.checks, step.saturating_add(1), |check| check.step);
@@ -153,6 +155,7 @@ impl History {
                 drop_from(&mut self.evaluations, evaluation.step, |e| e.step);
                 self.evaluations.push(evaluation);
             }
+            Event::Test(evaluation) => self.test = Some(evaluation),
             Event::EarlyStop { step, patience } => self.early_stop = Some((step, patience)),
             Event::Failed { error } => self.failed = Some(error),
         }

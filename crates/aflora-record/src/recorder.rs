@@ -1,6 +1,7 @@
 //! What a run writes down while it goes: events for programs, scalars for TensorBoard.
 
 use crate::error::{Error, Result};
+use crate::evaluation::Evaluation;
 use crate::event::{Event, Step};
 use crate::names::EVENTS;
 use crate::tensorboard::{self, open_at, ScalarWriter};
@@ -119,21 +120,24 @@ impl Recorder {
                     self.scalars.scalar("freeze/threshold", test.step, threshold)?;
                 }
             }
-            Event::Evaluation(evaluation) => {
-                for (name, value) in &evaluation.metrics {
-                    let tag = format!("eval/{name}");
-                    self.scalars.scalar(&tag, evaluation.step, value.unwrap_or(f64::NAN))?;
-                }
-                self.scalars.scalar("eval/loss", evaluation.step, evaluation.loss)?;
-            }
+            Event::Evaluation(evaluation) => self.evaluation("eval", evaluation)?,
+            Event::Test(evaluation) => self.evaluation("test", evaluation)?,
             Event::Begin { .. } | Event::EarlyStop { .. } | Event::Failed { .. } => {}
         }
         // Whoever watches sees each event when it happens.
         self.events.flush()?;
         // Evaluations and failures are rare and what a reader waits for.
-        if matches!(event, Event::Evaluation(_) | Event::Failed { .. }) {
+        if matches!(event, Event::Evaluation(_) | Event::Test(_) | Event::Failed { .. }) {
             self.scalars.flush()?;
         }
         Ok(())
+    }
+
+    fn evaluation(&mut self, of: &str, evaluation: &Evaluation) -> io::Result<()> {
+        let Evaluation { step, metrics, loss, .. } = evaluation;
+        for (name, value) in metrics {
+            self.scalars.scalar(&format!("{of}/{name}"), *step, value.unwrap_or(f64::NAN))?;
+        }
+        self.scalars.scalar(&format!("{of}/loss"), *step, *loss)
     }
 }

@@ -10,7 +10,7 @@ use crate::freezes::Matrix;
 use crate::history::{FreezePoint, StepPoint};
 use crate::provenance::{Environment, Provenance};
 use crate::settings::run_name;
-use crate::summary::{EarlyStop, FlopsPerToken, Parameters, Times};
+use crate::summary::{EarlyStop, FlopsPerToken, Parameters, Test, Times};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
@@ -209,6 +209,9 @@ pub struct Finding {
     /// That evaluation's answers, class by class, of each split of a task with classes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_class: Vec<ByClass>,
+    /// What the best evaluation's adapter came to on the split that is judged once, at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Test>,
     /// All evaluations.
     pub evaluations: Vec<Evaluation>,
     /// Adapter parameters that trained.

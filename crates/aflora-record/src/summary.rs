@@ -28,6 +28,9 @@ pub struct Summary {
     /// from before this was kept have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_class: Vec<ByClass>,
+    /// What the best evaluation's adapter came to on the split that is judged once, at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Test>,
     /// The last epoch's evaluation.
     pub last: Evaluation,
     /// All evaluations.
@@ -52,6 +55,19 @@ pub struct Summary {
     pub tokens_per_second: f64,
     /// The most memory in use, in bytes.
     pub peak_memory: Option<u64>,
+}
+
+/// What came of the split that is judged once, when training is over, with the best adapter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Test {
+    /// The split.
+    pub split: String,
+    /// The evaluation on it, by the step and epoch of the adapter.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+    /// The answers class by class, of a task with classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_class: Vec<ByClass>,
 }
 
 /// A run that ended early, since evaluations became no better.

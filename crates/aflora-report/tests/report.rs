@@ -4,7 +4,7 @@ use aflora_record::freezes::Matrix;
 use aflora_record::history::{FreezePoint, StepPoint};
 use aflora_record::provenance::{Environment, Provenance};
 use aflora_record::results::*;
-use aflora_record::summary::{EarlyStop, FlopsPerToken, Operations, Parameters, Times};
+use aflora_record::summary::{EarlyStop, FlopsPerToken, Operations, Parameters, Test, Times};
 use aflora_record::{Evaluation, Selection};
 use aflora_report::report::{csv, html, markdown, report, NamedResults, Report};
 use aflora_report::words::causes;
@@ -57,6 +57,7 @@ fn finding(value: Option<f64>) -> Finding {
         evaluations: vec![evaluation(1, value.map(|v| v - 0.1)), evaluation(2, value)],
         parameters: Parameters { at_start: 400, at_end: 100, time_average: 250.0, head: 12 },
         steps: 80,
+        test: None,
         early_stop: None,
         flops_per_token: FlopsPerToken {
             frozen_weights: flops(1_000_000),
@@ -398,6 +399,22 @@ fn numbers_that_are_not_finite_never_reach_a_file() {
         }
     }
     assert_eq!(entries(&texts[1], "LoRA")[1], "undefined");
+}
+
+#[test]
+fn the_test_split_is_told_where_there_is_one() {
+    let mut results = results();
+    assert!(!md(&results).contains("judged once"));
+    for cell in results.cells.iter_mut().filter(|c| c.task == "mrpc" && c.method == "ours") {
+        let Outcome::Done(finding) = &mut cell.outcome else { continue };
+        let metrics = [(METRIC.to_string(), Some(0.8125))].into_iter().collect();
+        let evaluation = Evaluation { metrics, ..finding.best.clone() };
+        finding.test = Some(Test { split: "test".into(), evaluation, by_class: Vec::new() });
+    }
+    let told = md(&results);
+    assert!(
+        told.contains("judged once with each run's best adapter: ") && told.contains(" 81.25.")
+    );
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn finished(evaluation: &str) -> Summary {
         evaluations: vec![last],
         parameters: Parameters { at_start: 9, at_end: 9, time_average: 9.0, head: 1 },
         steps: 80,
+        test: None,
         early_stop: None,
         skipped_steps: 0,
         flops_per_token: FlopsPerToken {

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{assert_same, command, outcome, run, small, text, workplace};
+use common::{assert_same, command, judged_task, outcome, run, small, text, workplace};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::fs;
@@ -77,6 +77,7 @@ fn kill(child: &mut Child, run: &Path, when: When, extra: Duration) -> bool {
 /// Kills runs of these settings `kills` times in all, and compares each with the unbroken one.
 fn survives(settings: &[&str], kills: u64, seed: u64) {
     let place = workplace();
+    judged_task(place.path());
     let whole = [settings, &["run_dir=whole", "checkpoint_every=never"]].concat();
     let output = run(place.path(), &whole);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -136,11 +137,11 @@ fn a_run_that_freezes_and_drops_components_survives() {
     survives(&ranks, setting("AFLORA_KILLS", 12), setting("AFLORA_KILL_SEED", 3));
 }
 
-/// Evaluated within epochs, ended by its patience in the middle of one.
+/// Evaluated within epochs, ended by its patience in the middle of one, then judged on `test`.
 #[test]
 fn a_run_that_ends_early_survives() {
     let early = [
-        "task=mrpc",
+        "task=judged.yaml",
         "method=aflora",
         "method.dropout=0.1",
         "log_every=1",

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{aflora, json, refused, run, text, workplace};
+use common::{aflora, json, judged_task, refused, run, text, workplace};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -89,4 +89,74 @@ fn a_run_that_becomes_no_better_ends_early_and_says_so_everywhere() {
     trained(place.path(), &["lr=0", "head_lr=0", "patience=4", "run_dir=long"]);
     let metrics = json(&place.path().join("long/metrics.json"));
     assert_eq!((&metrics["steps"], metrics.get("early_stop")), (&24.into(), None));
+}
+
+#[test]
+fn the_test_split_is_judged_once_with_the_best_adapter_as_it_was_saved() {
+    let place = workplace();
+    judged_task(place.path());
+    // A rate at which the last evaluation need not be the best; methods that drop components when
+    // they save, that train the model itself, that train nothing but the head.
+    let ranks = ["method.rank=4", "method.target_rank=2"];
+    for method in ["lora", "adalora", "aflora-rank", "full", "head"] {
+        let (named, dir) = (format!("method={method}"), format!("run_dir={method}"));
+        let own: &[&str] = if method.starts_with("a") { &ranks } else { &[] };
+        let hot = ["task=judged.yaml", &named, &dir, "head_lr=0.1", "eval_every=2 steps"];
+        let output = run(place.path(), &[&hot[..], own].concat());
+        let (said, told) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{told}");
+        let out = place.path().join(method);
+        let metrics = json(&out.join("metrics.json"));
+        let (test, best) = (&metrics["test"], &metrics["best"]);
+        assert_eq!((&test["split"], &test["step"]), (&"test".into(), &best["step"]));
+        let accuracy = test["metrics"]["accuracy"].as_f64().unwrap();
+        assert!(said.contains(&format!("test_accuracy {accuracy:.4}")), "{said}");
+        assert_eq!(told.matches("test, with the adapter of ").count(), 1, "{told}");
+        assert_eq!(events(&out, "test").len(), 1);
+        // No evaluation looks at it: they have `dev` alone.
+        let found = events(&out, "evaluation");
+        assert!(found.iter().all(|e| e["metrics"].as_object().unwrap().len() == 1), "{found:?}");
+        // Whoever opens the run gets the same answers.
+        let file = place.path().join("glue/MRPC/test.tsv");
+        let output = aflora(place.path(), &["predict", method, file.to_str().unwrap()]);
+        let rows = text(&output.stdout);
+        let rows = rows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let right = rows
+            .map(|row| row["label"] == row["Quality"] || row["predicted_label"] == row["Quality"]);
+        let right: Vec<bool> = right.collect();
+        let share = right.iter().filter(|right| **right).count() as f64 / right.len() as f64;
+        assert_eq!((right.len(), share), (24, accuracy), "{method}: {told}");
+    }
+}
+
+#[test]
+fn a_test_split_that_is_trained_or_evaluated_on_is_refused() {
+    let place = workplace();
+    judged_task(place.path());
+    for split in ["train", "dev"] {
+        let test_on = format!("task.dataset.test_on={split}");
+        let output = run(place.path(), &["task=judged.yaml", &test_on]);
+        refused(&output, 2, "must be a name other than `train` and those of `evaluate_on`");
+    }
+}
+
+#[test]
+fn a_test_split_has_all_its_rows_where_dev_is_held_out_of_the_training_rows() {
+    let place = workplace();
+    judged_task(place.path());
+    let task = fs::read_to_string(place.path().join("judged.yaml")).unwrap();
+    // All rows of one text are on one side.
+    let drawn =
+        task.replace("dev: dev.tsv, ", "") + "      hold_out: {by: '#2 String', percent: 50}\n";
+    fs::write(place.path().join("judged.yaml"), drawn).unwrap();
+    trained(place.path(), &["task=judged.yaml", "epochs=1", "run_dir=out"]);
+    let provenance = json(&place.path().join("out/provenance.json"));
+    let files = provenance["data"].as_array().unwrap();
+    let rows = |split: &str| -> Vec<u64> {
+        let of_split = files.iter().filter(|file| file["split"] == split);
+        of_split.map(|file| file["rows"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(rows("test"), [24], "{files:?}");
+    assert_eq!(rows("train")[0] + rows("dev")[0], 96, "{files:?}");
+    assert!(rows("train")[0] > 0 && rows("dev")[0] > 0, "{files:?}");
 }

@@ -131,7 +131,7 @@ fn an_update_is_the_same_in_every_split() {
 fn the_denominator_is_what_has_a_label() {
     let place = place();
     let run = prepared(place.path(), &["task=lines", "model=tiny-llama", "max_length=48"]);
-    let items: Vec<usize> = (0..11).map(|row| run.objective.items(&[row])).collect();
+    let items: Vec<f64> = (0..11).map(|row| run.objective.items(&[row])).collect();
     let batch = run.objective.batch(&(0..11).collect::<Vec<_>>());
     let labelled =
         batch.labels.ne(-100).sum_dim_intlist([1i64].as_slice(), false, tch::Kind::Int64);
@@ -139,9 +139,15 @@ fn the_denominator_is_what_has_a_label() {
         items.iter().map(|&n| n as i64).collect::<Vec<_>>(),
         Vec::<i64>::try_from(labelled).unwrap()
     );
-    assert!(items.iter().max() > items.iter().min(), "{items:?}");
+    assert!(items.iter().any(|n| *n != items[0]), "{items:?}");
     let run = prepared(place.path(), &["task=stsb", "model=minilm"]);
-    assert_eq!(run.objective.items(&[4, 1, 2]), 3);
+    assert_eq!(run.objective.items(&[4, 1, 2]), 3.0);
+    // Of the paraphrases' labels, by what each weighs.
+    let weights = "task.class_weights=[0.5, 2]";
+    let run = prepared(place.path(), &["task=mrpc", "model=minilm", weights]);
+    let labels = Vec::<i64>::try_from(run.objective.batch(&[4, 1, 2]).labels).unwrap();
+    let sum: f64 = labels.iter().map(|&label| [0.5, 2.0][label as usize]).sum();
+    assert_eq!(run.objective.items(&[4, 1, 2]), sum);
 }
 
 #[test]
@@ -207,7 +213,7 @@ impl Objective for Small<'_> {
     fn batch(&self, rows: &[usize]) -> Examples {
         self.0.batch(rows)
     }
-    fn items(&self, rows: &[usize]) -> usize {
+    fn items(&self, rows: &[usize]) -> f64 {
         self.0.items(rows)
     }
     fn loss(&self, model: &AdaptedModel, examples: &Examples) -> anyhow::Result<Loss> {
@@ -219,6 +225,16 @@ impl Objective for Small<'_> {
     }
     fn evaluate(&self, model: &AdaptedModel, to: &mut dyn Progress) -> anyhow::Result<Evaluated> {
         self.0.evaluate(model, to)
+    }
+    fn test(
+        &self,
+        model: &AdaptedModel,
+        to: &mut dyn Progress,
+    ) -> anyhow::Result<Option<Evaluated>> {
+        self.0.test(model, to)
+    }
+    fn test_split(&self) -> Option<&str> {
+        self.0.test_split()
     }
     fn selection(&self) -> Selection {
         self.0.selection()

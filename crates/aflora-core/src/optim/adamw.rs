@@ -82,7 +82,7 @@ impl AdamW {
         }
         tch::no_grad(|| {
             let (first, second) = (group.state(FIRST), group.state(SECOND));
-            for live in group.live() {
+            for (live, rate) in group.live().iter().zip(group.rates()) {
                 let part = |t: &Tensor| t.narrow(0, live.start, live.end - live.start);
                 self.update_stretch(Stretch {
                     values: part(group.values()),
@@ -90,7 +90,7 @@ impl AdamW {
                     second: part(&second),
                     gradient: part(gradient),
                     t,
-                    lr,
+                    lr: lr * rate,
                     decay,
                 });
             }

@@ -70,8 +70,9 @@ pub(super) struct Member {
 pub struct Group {
     pub(super) values: Tensor,
     pub(super) members: Vec<Member>,
-    // Stretches of live members, longest possible.
+    // Stretches of live members of one rate, longest possible, and that rate.
     live: Vec<Range<i64>>,
+    rates: Vec<f64>,
     // Buffers as long as `values`, by name: moments, scores. Made on first use.
     pub(super) state: BTreeMap<Cow<'static, str>, Tensor>,
 }
@@ -119,9 +120,15 @@ impl Group {
         self.live_members().map(|m| part(flat, &m.place))
     }
 
-    /// The stretches of the buffers that train, in order; those that touch are one.
+    /// The stretches of the buffers that train, in order; those that touch are one, unless their
+    /// rates differ.
     pub fn live(&self) -> &[Range<i64>] {
         &self.live
+    }
+
+    /// The rate of each stretch of [`live`](Self::live), as a multiple of the group's.
+    pub fn rates(&self) -> &[f64] {
+        &self.rates
     }
 
     /// What trains of `flat`, which is laid out like the values, `[n]`: end to end, `[numbers that
@@ -140,14 +147,18 @@ impl Group {
     }
 
     pub(super) fn find_live(&mut self) {
-        let mut runs: Vec<Range<i64>> = Vec::new();
+        let (mut runs, mut rates): (Vec<Range<i64>>, Vec<f64>) = Default::default();
         for member in self.members.iter().filter(|m| m.live) {
-            match runs.last_mut() {
+            let rate = member.parameter.rate;
+            match runs.last_mut().filter(|_| rates.last() == Some(&rate)) {
                 Some(run) if run.end == member.place.start => run.end = member.place.end,
-                _ => runs.push(member.place.clone()),
+                _ => {
+                    runs.push(member.place.clone());
+                    rates.push(rate);
+                }
             }
         }
-        self.live = runs;
+        (self.live, self.rates) = (runs, rates);
     }
 
     /// Takes parameters out: of those that train, in buffer order, those for which `leave` is
@@ -363,7 +374,8 @@ fn pack(values: Tensor, parameters: Vec<Parameter>) -> Group {
         Member { parameter, place, live: true }
     });
     let members = members.collect();
-    let mut group = Group { values, members, live: Vec::new(), state: BTreeMap::new() };
+    let mut group =
+        Group { values, members, live: Vec::new(), rates: Vec::new(), state: BTreeMap::new() };
     group.find_live();
     group
 }

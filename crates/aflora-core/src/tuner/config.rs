@@ -2,7 +2,7 @@
 
 use crate::adapter::Role;
 use crate::error::check;
-use crate::optim::{AdamW, AdamWConfig, LrSchedule, Schedule};
+use crate::optim::{AdamW, AdamWConfig, LrSchedule, Parameter, Schedule};
 use crate::{Result, RunLength, Span};
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +16,15 @@ pub struct TunerConfig {
     pub lr: f64,
     /// Peak rate of the vectors alone, where they should move at another pace.
     pub vector_lr: Option<f64>,
+    /// Peak rate of the up-projections B as a multiple of that of A, as LoRA+ has it: 16, say, with a
+    /// smaller lr; null: one rate.
+    pub lr_ratio: Option<f64>,
     /// Peak rate of the task head, which starts from nothing.
     pub head_lr: f64,
     /// Decoupled decay of matrices and vectors: more holds them nearer to zero.
     pub weight_decay: f64,
+    /// Decoupled decay of the vectors alone; null: as the matrices.
+    pub vector_weight_decay: Option<f64>,
     /// Decoupled decay of the head's weights.
     ///
     /// Its biases have none.
@@ -50,8 +55,10 @@ impl Default for TunerConfig {
         TunerConfig {
             lr: 1e-2,
             vector_lr: None,
+            lr_ratio: None,
             head_lr: 8e-2,
             weight_decay: 0.1,
+            vector_weight_decay: None,
             head_weight_decay: 0.1,
             max_grad_norm: Some(0.1),
             warmup: Span::Share(0.06),
@@ -75,7 +82,10 @@ impl TunerConfig {
         rate("lr", self.lr)?;
         rate("vector_lr", self.vector_lr.unwrap_or(0.0))?;
         rate("head_lr", self.head_lr)?;
+        let ratio = self.lr_ratio.unwrap_or(1.0);
+        check("lr_ratio", ratio, ratio.is_finite() && ratio > 0.0, "positive, or null")?;
         rate("weight_decay", self.weight_decay)?;
+        rate("vector_weight_decay", self.vector_weight_decay.unwrap_or(0.0))?;
         rate("head_weight_decay", self.head_weight_decay)?;
         if let Some(norm) = self.max_grad_norm {
             check("max_grad_norm", norm, norm > 0.0, "positive, or null for no clipping")?;
@@ -98,11 +108,30 @@ impl TunerConfig {
         }
     }
 
+    /// Gives up-projections their multiple of the rate, and puts them behind the others: what has one
+    /// rate lies together, and is updated together.
+    ///
+    /// # Errors
+    /// There is a multiple, and no up-projection trains.
+    pub(super) fn set_rates(&self, parameters: &mut [Parameter]) -> Result<()> {
+        let Some(ratio) = self.lr_ratio else { return Ok(()) };
+        let any = parameters.iter().any(Parameter::is_up);
+        check("lr_ratio", ratio, any, "left out: the method trains no matrix B")?;
+        for parameter in parameters.iter_mut().filter(|p| p.is_up()) {
+            parameter.rate = ratio;
+        }
+        parameters.sort_by_key(Parameter::is_up);
+        Ok(())
+    }
+
     /// Peak rate and weight decay of a group.
     pub(super) fn rates(&self, role: Role) -> (f64, f64) {
         match role {
             Role::Projection => (self.lr, self.weight_decay),
-            Role::Vector => (self.vector_lr.unwrap_or(self.lr), self.weight_decay),
+            Role::Vector => (
+                self.vector_lr.unwrap_or(self.lr),
+                self.vector_weight_decay.unwrap_or(self.weight_decay),
+            ),
             Role::SingularValue | Role::Weight => (self.lr, self.weight_decay),
             Role::Gate | Role::WeightBias => (self.lr, 0.0),
             Role::Head => (self.head_lr, self.head_weight_decay),

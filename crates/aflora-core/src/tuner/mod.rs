@@ -55,11 +55,12 @@ impl Tuner {
     pub fn new(
         config: TunerConfig,
         method: &dyn Method,
-        parameters: Vec<Parameter>,
+        mut parameters: Vec<Parameter>,
         steps_per_epoch: u64,
         total_steps: u64,
     ) -> Result<Self> {
         config.validate()?;
+        config.set_rates(&mut parameters)?;
         check("total_steps", total_steps, total_steps > 0, "at least 1")?;
         let length = RunLength { steps_per_epoch, total_steps };
         let hook = method.hook(length, &parameters)?;

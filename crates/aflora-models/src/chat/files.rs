@@ -1,6 +1,7 @@
 //! Where a folder has its chat templates.
 
-use super::{DEFAULT, LONGEST_TEMPLATE};
+use super::limits::LONGEST_TEMPLATE;
+use super::DEFAULT;
 use crate::{json, Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::path::Path;
 /// A template alone.
 const JINJA: &str = "chat_template.jinja";
 /// Templates for further uses, a file each.
-pub(crate) const FURTHER: &str = "additional_chat_templates";
+const FURTHER: &str = "additional_chat_templates";
 /// The files with a key `chat_template`; the second is that of models which read more than text.
 const KEYED: [&str; 2] = ["tokenizer_config.json", "chat_template.json"];
 const KEY: &str = "chat_template";

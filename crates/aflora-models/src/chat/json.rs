@@ -1,6 +1,6 @@
 //! The filter `tojson` as transformers has it: Python's `json.dumps`, without escapes for HTML.
 
-use super::environment::pay;
+use super::limits::pay;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 

@@ -4,6 +4,7 @@
 //! * [`ChatTemplate`]: a folder's template, [`Chat`]: what it is given
 //! * `files`: where a folder has its templates, and which of them counts
 //! * `environment`: the functions and filters that templates may use
+//! * `limits`: what a template may compute, and how that is paid
 //! * `json`: the filter `tojson`, which writes as Python's `json.dumps`
 //!
 //! A template comes with a model from anywhere. It reaches no file and no network, and what it may
@@ -12,9 +13,11 @@
 mod environment;
 mod files;
 mod json;
+mod limits;
 mod spans;
 
 use crate::{panics, Error, Result};
+use limits::{Bounded, LONGEST_CHAT, LONGEST_TEMPLATE};
 use minijinja::value::Serde;
 use minijinja::Environment;
 use serde_json::{Map, Value};
@@ -26,11 +29,6 @@ use std::path::{Path, PathBuf};
 const DEFAULT: &str = "default";
 /// The template of conversations with tools, where a model has one of its own for them.
 const TOOL_USE: &str = "tool_use";
-
-/// Bytes of a template: fifty times the largest that models come with.
-const LONGEST_TEMPLATE: usize = 1 << 20;
-/// Bytes of a rendered conversation.
-const LONGEST_CHAT: usize = 1 << 25;
 
 /// How a model wants conversations written.
 #[derive(Debug)]
@@ -177,7 +175,7 @@ impl ChatTemplate {
         name: &str,
         given: minijinja::Value,
     ) -> std::result::Result<String, String> {
-        let mut text = environment::Bounded { bytes: Vec::new(), most: LONGEST_CHAT };
+        let mut text = Bounded { bytes: Vec::new(), most: LONGEST_CHAT };
         self.environment
             .get_template(name)
             .and_then(|template| template.render_captured_to(given, &mut text).map(drop))

@@ -107,6 +107,10 @@ pub fn facts(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
             format!("at step {step}: {} no better", counted(patience as usize, "evaluation"));
         facts.push(("stopped", words));
     }
+    if let Some(test) = &history.test {
+        let words = format!("{}, loss {:.4}, by the best", test.in_words(), test.loss);
+        facts.push(("test", printable_line(&words).into_owned()));
+    }
     if let (Some(first), Some(last)) = (history.points.first(), history.points.last()) {
         let first = match first.trainable == last.trainable {
             true => String::new(),
@@ -142,13 +146,5 @@ pub fn evaluations(snapshot: &Snapshot, last: usize) -> Vec<String> {
 }
 
 fn evaluation(e: &Evaluation) -> String {
-    let metrics = e.metrics.iter().map(|(name, value)| {
-        let name = printable_line(name);
-        match value {
-            Some(value) => format!("{name} {value:.4}"),
-            None => format!("{name} undefined"),
-        }
-    });
-    let metrics: Vec<String> = metrics.collect();
-    format!("{}: {}, dev loss {:.4}", e.when(), metrics.join(", "), e.loss)
+    format!("{}: {}, dev loss {:.4}", e.when(), printable_line(&e.in_words()), e.loss)
 }

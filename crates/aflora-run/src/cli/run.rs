@@ -2,7 +2,7 @@
 
 use super::target::RunTarget;
 use aflora_files::printable_line;
-use aflora_record::summary::EarlyStop;
+use aflora_record::summary::{EarlyStop, Test};
 use aflora_record::Summary;
 use aflora_run::run::location::RunLocation;
 use aflora_run::run::model_files::environment_data;
@@ -46,7 +46,7 @@ pub fn run(target: &RunTarget, progress: &mut dyn Progress) -> Result<()> {
     let mut tuner = prepared.tuner()?;
     memory::fit(&mut resolved, &mut prepared, &mut tuner)?;
     let folder = location.open()?;
-    let summary = train::train(&resolved, &prepared, tuner, &folder, progress)?;
+    let summary = train::train(&resolved, prepared, tuner, &folder, progress)?;
     print_result(folder.path(), &summary);
     Ok(())
 }
@@ -62,6 +62,13 @@ fn print_result(folder: &Path, summary: &Summary) {
             best.epochs(),
             summary.last.epochs()
         );
+    }
+    if let Some(Test { split, evaluation, .. }) = &summary.test {
+        for (name, value) in &evaluation.metrics {
+            let name = format!("{}_{}", printable_line(split), printable_line(name));
+            let value = value.map_or("undefined".into(), |v| format!("{v:.4}"));
+            println!("  {name:<12} {value}  (judged once, with that adapter)");
+        }
     }
     if let Some(EarlyStop { patience, total_steps }) = summary.early_stop {
         let evaluations = counted(patience as usize, "evaluation");

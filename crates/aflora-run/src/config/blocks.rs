@@ -3,7 +3,7 @@
 use super::problem::{instead, Problem, SourceSpan, COMMAND_LINE};
 use super::schema::{Key, Range};
 use super::tree::{self, Setting};
-use super::{model_folder, own_data};
+use super::{model_folder, own_data, shipped};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -187,9 +187,9 @@ impl Finder<'_> {
                 return Some(block);
             }
         }
-        match self.path(kind, &block.name, origin) {
-            Ok(path) => {
-                let read = tree::read(&path, problems);
+        match self.file(kind, &block.name, origin) {
+            Ok(file) => {
+                let read = file.read(problems);
                 block.whole = read.is_some();
                 block.settings = read.unwrap_or_default();
             }
@@ -223,19 +223,26 @@ impl Finder<'_> {
         folder.map_or_else(|| PathBuf::from(name), |f| f.join(name))
     }
 
-    /// The file of a block: by its path if `name` ends in `.yaml`, else in one of the folders.
-    fn path(&self, kind: &str, name: &str, origin: Option<&Setting>) -> Result<PathBuf, Problem> {
+    /// The file of a block: by its path if `name` ends in `.yaml`, else in one of the folders, else
+    /// the one that the program was built with.
+    fn file(&self, kind: &str, name: &str, origin: Option<&Setting>) -> Result<BlockFile, Problem> {
         let span = origin.map(|s| s.span.clone());
         if is_path(name) {
             let path = origin.map_or_else(|| PathBuf::from(name), |s| self.path_of(name, s));
             let missing = || Problem::at(span, format!("there is no file {}", path.display()));
-            return if path.is_file() { Ok(path.clone()) } else { Err(missing()) };
+            return match path.is_file() {
+                true => Ok(BlockFile::Path(path)),
+                false => Err(missing()),
+            };
         }
         // A name is a name: it opens nothing outside the folder.
         if !name.contains(['/', '\\']) {
             let paths = self.folders.iter().map(|f| f.join(format!("{kind}s/{name}.yaml")));
             if let Some(path) = paths.into_iter().find(|path| path.is_file()) {
-                return Ok(path);
+                return Ok(BlockFile::Path(path));
+            }
+            if let Some(text) = shipped::text(kind, name) {
+                return Ok(BlockFile::Shipped(shipped::source(kind, name), text));
             }
         }
         let names = self.names(kind);
@@ -253,8 +260,8 @@ impl Finder<'_> {
         name: &str,
         problems: &mut Vec<Problem>,
     ) -> Option<Vec<Setting>> {
-        match self.path(kind, name, None) {
-            Ok(path) => tree::read(&path, problems),
+        match self.file(kind, name, None) {
+            Ok(file) => file.read(problems),
             Err(problem) => {
                 problems.push(problem);
                 None
@@ -262,13 +269,30 @@ impl Finder<'_> {
         }
     }
 
-    /// The names of all blocks of that kind.
+    /// The names of all blocks of that kind: in the folders, or built in.
     pub fn names(&self, kind: &str) -> Vec<String> {
         let folders = self.folders.iter().map(|f| f.join(format!("{kind}s")));
         let mut names: Vec<String> = folders.flat_map(|f| names_in(&f, ".yaml")).collect();
+        names.extend(shipped::names(kind).map(String::from));
         names.sort();
         names.dedup();
         names
+    }
+}
+
+/// Where a block was found.
+enum BlockFile {
+    Path(PathBuf),
+    /// In the program: what it is called, and its text.
+    Shipped(String, &'static str),
+}
+
+impl BlockFile {
+    fn read(self, problems: &mut Vec<Problem>) -> Option<Vec<Setting>> {
+        match self {
+            BlockFile::Path(path) => tree::read(&path, problems),
+            BlockFile::Shipped(name, text) => tree::read_text(name, text.to_string(), problems),
+        }
     }
 }
 

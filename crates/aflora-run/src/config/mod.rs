@@ -48,6 +48,7 @@ pub mod resolve;
 pub mod run_settings;
 pub mod schema;
 pub mod settings;
+mod shipped;
 pub(crate) mod tree;
 pub(crate) mod words;
 mod yaml;

@@ -8,6 +8,7 @@ use super::problem::{instead, ConfigErrors, Problem, SourceSpan, COMMAND_LINE};
 use super::run_settings::RunSettings;
 use super::schema;
 use super::settings::{is_name, ModelConfig, NAME};
+use super::shipped;
 use super::tree::{self, Setting};
 use crate::task::{Kind, TaskSpec};
 use aflora_core::adapter::MethodConfig;
@@ -127,6 +128,9 @@ fn is_own(span: &SourceSpan, run_file: &Path, finder: &Finder<'_>) -> bool {
     if span.source.name == COMMAND_LINE {
         return true;
     }
+    if shipped::is_source(&span.source.name) {
+        return false;
+    }
     let file = Path::new(&span.source.name).canonicalize().unwrap_or_default();
     // All but the run file's own folder, unless that is the project's.
     let shared = &finder.folders[finder.folders.len().min(2) - 1..];
@@ -230,9 +234,6 @@ fn task_of(block: &ConfigBlock, problems: &mut Vec<Problem>) -> TaskSpec {
     task
 }
 
-/// The project's tasks as they were when this program was built: names and files.
-const SHIPPED_TASKS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/shipped_tasks.rs"));
-
 /// Adds what a task is to a block that only names it, from the file of that name: runs of earlier
 /// versions wrote no more down, and a file with settings for a task of the project need not say it.
 /// Where there is no such file, or one of an earlier version, the one that this program was built
@@ -245,12 +246,11 @@ fn fill_in(finder: &Finder<'_>, block: &mut ConfigBlock, problems: &mut Vec<Prob
     let mut missing = Vec::new();
     let mut settings = finder.read("task", name, &mut missing);
     let says_its_kind = |settings: &Vec<Setting>| settings.iter().any(|s| s.path == ["kind"]);
-    if let (None, Some((_, text))) = (
-        settings.as_ref().filter(|settings| says_its_kind(settings)),
-        SHIPPED_TASKS.iter().find(|(shipped, _)| *shipped == name),
-    ) {
+    if let (None, Some(text)) =
+        (settings.as_ref().filter(|settings| says_its_kind(settings)), shipped::text("task", name))
+    {
         missing.clear();
-        settings = tree::read_text(format!("the built-in task {name}"), text.to_string(), problems);
+        settings = tree::read_text(shipped::source("task", name), text.to_string(), problems);
     }
     // That a file does not say its kind is told anyway.
     problems.extend(missing.into_iter().filter(|_| block.origin.is_none()));

@@ -5,7 +5,7 @@ use super::draw::{self, Lot};
 use super::notes::tell_repeated;
 use super::read::{read, Part};
 use super::row::Row;
-use super::source::{candidates, DatasetSpec, Source, ITSELF, TRAIN};
+use super::source::{candidates, DatasetSpec, HoldOut, Source, ITSELF, TRAIN};
 use super::DataError;
 use crate::hub::{Hub, Repo};
 use crate::provenance::sha256;
@@ -20,6 +20,8 @@ pub struct Dataset<T> {
     pub train: Vec<T>,
     /// The evaluation splits by name.
     pub evals: Vec<(String, Vec<T>)>,
+    /// The split that is judged at the end, if there is one.
+    pub test: Option<(String, Vec<T>)>,
     /// Where they came from.
     pub files: Vec<DataFile>,
 }
@@ -37,6 +39,7 @@ pub struct Locator {
 
 /// The files of one split, with the source that tells their columns.
 struct Found<'a> {
+    split: &'a str,
     source: &'a Source,
     paths: Vec<PathBuf>,
 }
@@ -57,9 +60,9 @@ impl Locator {
         // Files that are named whole are meant, whatever else has their names.
         let mut paths = String::new();
         for (_, source) in spec.sources.iter().filter(|(_, source)| source.is_of_paths()) {
-            let splits = splits_of(source, spec).map(|split| {
+            let splits = spec.splits_of(source).map(|split| {
                 let paths = in_folder(Path::new(""), source.files(split));
-                Some(Found { source, paths: paths? })
+                Some(Found { split, source, paths: paths? })
             });
             if let Some(found) = splits.collect() {
                 return assemble(spec, found, parse);
@@ -91,11 +94,11 @@ impl Locator {
     fn elsewhere<'a>(
         &self,
         source: &'a Source,
-        spec: &DatasetSpec,
+        spec: &'a DatasetSpec,
         tried: &mut String,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Option<Vec<Found<'a>>> {
-        let splits = || splits_of(source, spec);
+        let splits = || spec.splits_of(source);
         if let Some(place) =
             source.place.as_ref().filter(|_| !source.example || self.named.is_empty())
         {
@@ -106,7 +109,7 @@ impl Locator {
                 if paths.is_none() {
                     tried.push_str(&format!("\n  {}", place.join(shown(files)).display()));
                 }
-                Some(Found { source, paths: paths? })
+                Some(Found { split, source, paths: paths? })
             });
             return all.collect();
         }
@@ -123,32 +126,30 @@ impl Locator {
         };
         let all = splits().map(|split| {
             let paths = source.files(split).iter().map(&mut get).collect::<Option<_>>()?;
-            Some(Found { source, paths })
+            Some(Found { split, source, paths })
         });
         all.collect()
     }
 }
 
-/// The splits that have files of their own.
-fn splits_of<'a>(source: &'a Source, spec: &'a DatasetSpec) -> impl Iterator<Item = &'a str> {
-    let drawn = source.hold_out.is_some();
-    spec.splits().take(if drawn { 1 } else { usize::MAX })
-}
-
-/// Reads the files of each split, in the order of [`DatasetSpec::splits`].
+/// Reads the files of each split.
 fn assemble<T>(
     spec: &DatasetSpec,
     found: Vec<Found<'_>>,
     parse: impl Fn(&Row, &Source) -> Result<T, String>,
 ) -> Result<Dataset<T>, DataError> {
-    let mut dataset = Dataset { train: Vec::new(), evals: Vec::new(), files: Vec::new() };
+    let mut dataset =
+        Dataset { train: Vec::new(), evals: Vec::new(), test: None, files: Vec::new() };
     let mut training = HashSet::new();
-    for (split, Found { source, paths }) in spec.splits().zip(found) {
+    for Found { split, source, paths } in found {
+        // Rows are held out of the training rows alone.
+        let whole = Source { hold_out: HoldOut::default(), ..source.clone() };
+        let source = if split == TRAIN { source } else { &whole };
         let mut parts = Vec::new();
         for path in &paths {
             parts.push(read(path, source, |row| parse(row, source))?);
         }
-        if source.hold_out.is_drawn() && split == TRAIN {
+        if source.hold_out.is_drawn() {
             draw(&mut parts, source.hold_out.percent);
         }
         let (mut rows, mut held_out) = (Vec::new(), Vec::new());
@@ -178,6 +179,9 @@ fn assemble<T>(
         }
         match split {
             TRAIN => dataset.train = rows,
+            split if spec.test_on.as_deref() == Some(split) => {
+                dataset.test = Some((split.to_string(), rows));
+            }
             split => dataset.evals.push((split.to_string(), rows)),
         }
         if let Some(drawn) = spec.evaluate_on.first().filter(|_| source.hold_out.is_some()) {
@@ -239,7 +243,14 @@ fn folder_in(root: &Path, task: &str, spec: &DatasetSpec) -> Option<PathBuf> {
 /// Every split in a folder of the task.
 fn files_of<'a>(folder: &Path, spec: &'a DatasetSpec) -> Result<Vec<Found<'a>>, DataError> {
     let mut found: Vec<Found> = Vec::new();
+    let is_held_out = |found: &[Found], split: &str| {
+        let train = found.first();
+        train.is_some_and(|train| !spec.splits_of(train.source).any(|own| own == split))
+    };
     for split in spec.splits() {
+        if is_held_out(&found, split) {
+            continue;
+        }
         let Some(files) = split_in(folder, split, spec) else {
             let mut names: Vec<String> = Vec::new();
             for (_, source) in spec.sources.iter() {
@@ -259,23 +270,19 @@ fn files_of<'a>(folder: &Path, spec: &'a DatasetSpec) -> Result<Vec<Found<'a>>, 
             let problem = format!("the task's folder is here, but {missing}; it holds {names}");
             return Err(DataError::incomplete(folder, problem));
         };
-        let drawn = files.source.hold_out.is_some();
         found.push(files);
-        if drawn {
-            break;
-        }
     }
     Ok(found)
 }
 
 /// A split's files in a folder, of the first source that has them there.
-fn split_in<'a>(folder: &Path, split: &str, spec: &'a DatasetSpec) -> Option<Found<'a>> {
+fn split_in<'a>(folder: &Path, split: &'a str, spec: &'a DatasetSpec) -> Option<Found<'a>> {
     spec.sources.iter().find_map(|(_, source)| {
         let files = source.files(split);
         let names = files.iter().map(|file| base(file).to_string());
         let paths =
             in_folder(folder, files).or_else(|| in_folder(folder, &names.collect::<Vec<_>>()));
-        Some(Found { source, paths: paths? })
+        Some(Found { split, source, paths: paths? })
     })
 }
 
@@ -340,7 +347,8 @@ fn missing(task: &str, spec: &DatasetSpec) -> String {
 fn remedy(task: &str, spec: &DatasetSpec) -> String {
     let folder = usual(task, spec);
     let forms = spec.sources.iter().map(|(_, source)| {
-        let files: Vec<String> = splits_of(source, spec)
+        let files: Vec<String> = spec
+            .splits_of(source)
             .map(|split| format!("{folder}/{}", base(&shown(source.files(split)))))
             .collect();
         let columns: Vec<String> =

@@ -22,6 +22,9 @@ pub struct DatasetSpec {
     /// The splits that are evaluated on; the first decides which epoch was best.
     #[schemars(extend("takes" = "[splits]"))]
     pub evaluate_on: Vec<String>,
+    /// The split that is judged once, at the end, with the best adapter; none if not given.
+    #[schemars(extend("takes" = "split, null"))]
+    pub test_on: Option<String>,
     /// Names, beside the task's own, of the folder with its files in the one that data names; with
     /// a dot, that may hold them itself.
     #[schemars(extend("takes" = "[names]"))]
@@ -37,6 +40,7 @@ impl Default for DatasetSpec {
     fn default() -> Self {
         DatasetSpec {
             evaluate_on: vec!["dev".into()],
+            test_on: None,
             folders: Vec::new(),
             below: Vec::new(),
             sources: Sources::default(),
@@ -45,9 +49,20 @@ impl Default for DatasetSpec {
 }
 
 impl DatasetSpec {
-    /// Every split: the one that is trained on, then those that are evaluated on.
+    /// Every split: the one that is trained on, then those that are evaluated on, then the one that
+    /// is judged at the end.
     pub fn splits(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(TRAIN).chain(self.evaluate_on.iter().map(String::as_str))
+        let held_out = self.evaluate_on.iter().chain(&self.test_on);
+        std::iter::once(TRAIN).chain(held_out.map(String::as_str))
+    }
+
+    /// The splits that have files of their own in `source`: all, but for one that is held out of the
+    /// training rows.
+    pub fn splits_of(&self, source: &Source) -> impl Iterator<Item = &str> {
+        let held_out = source.hold_out.is_some();
+        let evaluated = self.evaluate_on.iter().filter(move |_| !held_out);
+        let others = evaluated.chain(&self.test_on);
+        std::iter::once(TRAIN).chain(others.map(String::as_str))
     }
 
     /// Whether the rows can be fetched.

@@ -72,7 +72,7 @@ pub(super) fn describe(
     let Dataset { train, mut evals, .. } = dataset;
     // They are only there because an objective has some.
     evals.iter_mut().for_each(|(_, rows)| rows.truncate(1));
-    let objective = processor.objective(Splits { train, evals }, 1, None, progress)?;
+    let objective = processor.objective(Splits { train, evals, test: None }, 1, None, progress)?;
     let encoder = TextEncoder::from_folder(&files.folder, WHOLE)?;
     lengths(out, objective.as_ref(), resolved.run.max_length)?;
     first_rows(out, objective.as_ref(), &encoder)

@@ -4,9 +4,10 @@
 use super::traits::{ModelContext, Processor, TaskKind};
 use crate::feed::row::Row;
 use crate::feed::{short, Source};
-use crate::metrics::{Answer, Sort};
+use crate::metrics::{Answer, Answers, Sort};
 use crate::run::objective::labeller::{Labeller, Labelling};
-use crate::task::{Label, TaskSpec};
+use crate::task::{ClassWeights, Label, TaskSpec};
+use crate::usage;
 use aflora_models::merged::OutputKind;
 use aflora_models::Head;
 use anyhow::Result;
@@ -23,11 +24,20 @@ impl TaskKind for Classify {
     }
 
     fn keys(&self) -> &'static [&'static str] {
-        &["labels", "label_names"]
+        &["labels", "label_names", "label_smoothing", "class_weights"]
     }
 
     fn check(&self, task: &TaskSpec, tell: &mut dyn FnMut(&str, String)) {
         check_labels(task, 2, tell);
+        if let Some(ClassWeights::Each(weights)) = &task.class_weights {
+            let (n, all) = (weights.len(), task.labels.len());
+            if n != all {
+                tell("class_weights", format!("`class_weights` has {n} weights for {all} labels"));
+            }
+            if let Some(odd) = weights.iter().find(|w| !(w.is_finite() && **w > 0.0)) {
+                tell("class_weights", format!("`class_weights` holds {odd}, but must be positive"));
+            }
+        }
     }
 
     fn inputs(&self) -> &'static [&'static [&'static str]] {
@@ -78,8 +88,28 @@ impl TaskKind for Classify {
 }
 
 impl Labelling for Classify {
-    fn loss(&self, _: &TaskSpec, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        Ok(logits.f_cross_entropy_loss(labels, None::<&Tensor>, Reduction::Sum, -100, 0.0)?)
+    /// Cross entropy. Divided by what the rows weigh, it is torch's mean with these weights and this
+    /// smoothing.
+    fn loss(
+        &self,
+        task: &TaskSpec,
+        logits: &Tensor,
+        labels: &Tensor,
+        weights: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let smoothing = task.label_smoothing;
+        Ok(logits.f_cross_entropy_loss(labels, weights, Reduction::Sum, -100, smoothing)?)
+    }
+
+    fn class_weights(&self, task: &TaskSpec, train: &Answers) -> Result<Option<Vec<f64>>> {
+        match (&task.class_weights, train) {
+            (None, _) => Ok(None),
+            (Some(ClassWeights::Each(weights)), _) => Ok(Some(weights.clone())),
+            (Some(ClassWeights::Balanced), Answers::Classes(classes)) => {
+                balanced(task, classes).map(Some)
+            }
+            (Some(ClassWeights::Balanced), _) => Ok(None),
+        }
     }
 
     fn answers(&self, logits: &Tensor) -> Result<Vec<Answer>> {
@@ -104,6 +134,26 @@ impl Labelling for Classify {
         };
         Ok(classes.into_iter().zip(shares).map(row).collect())
     }
+}
+
+/// Weights by which every class has as much to say as any other: n rows / (K classes · rows of the
+/// class), as scikit-learn's `compute_class_weight` has them.
+fn balanced(task: &TaskSpec, classes: &[i64]) -> Result<Vec<f64>> {
+    let mut counts = vec![0usize; task.labels.len()];
+    for &class in classes {
+        counts[class as usize] += 1;
+    }
+    let weight = |(class, &count): (usize, &usize)| {
+        if count == 0 {
+            usage!(
+                "`class_weights` is balanced, and no training row has the label {:?}: give the \
+                 weights as a list, or leave the label out",
+                task.label(class as i64)
+            );
+        }
+        Ok(classes.len() as f64 / (counts.len() * count) as f64)
+    };
+    counts.iter().enumerate().map(weight).collect()
 }
 
 /// Tells what is wrong with the labels of a task that has at least so many.
@@ -146,5 +196,49 @@ fn by_number(task: &TaskSpec, text: &str) -> std::result::Result<i64, String> {
     match number.filter(|n| (0.0..=last as f64).contains(n)) {
         Some(class) => Ok(class as i64),
         None => Err(format!("the label is {}, but must be 0 to {last}", short(text))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_and_smoothing_are_torch_s_and_balance_is_scikit_learn_s() {
+        let golden: Value =
+            serde_json::from_str(include_str!("../../tests/fixtures/losses.json")).unwrap();
+        let numbers = |value: &Value| -> Vec<f64> {
+            value.as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect()
+        };
+        let labels: Vec<i64> = numbers(&golden["labels"]).into_iter().map(|n| n as i64).collect();
+        let rows = golden["logits"].as_array().unwrap();
+        let logits: Vec<f64> = rows.iter().flat_map(numbers).collect();
+        let logits = Tensor::from_slice(&logits).to_kind(Kind::Float).view([-1, 3]);
+        let task = |smoothing, weights| TaskSpec {
+            labels: ["a", "b", "c"].map(Label::from).to_vec(),
+            label_smoothing: smoothing,
+            class_weights: weights,
+            ..TaskSpec::default()
+        };
+        let right = Answers::Classes(labels.clone());
+        for case in golden["cases"].as_array().unwrap() {
+            let given = case["weights"].is_array().then(|| numbers(&case["weights"]));
+            let task = task(case["smoothing"].as_f64().unwrap(), given.map(ClassWeights::Each));
+            let weights = Classify.class_weights(&task, &right).unwrap();
+            let tensor = weights.as_ref().map(|w| Tensor::from_slice(w).to_kind(Kind::Float));
+            let targets = Tensor::from_slice(&labels);
+            let sum = Classify.loss(&task, &logits, &targets, tensor.as_ref()).unwrap();
+            let weight = |&label: &i64| weights.as_ref().map_or(1.0, |w| w[label as usize]);
+            let mean = sum.double_value(&[]) / labels.iter().map(weight).sum::<f64>();
+            assert!((mean - case["loss"].as_f64().unwrap()).abs() < 1e-6, "{case}: {mean}");
+        }
+        let balanced = task(0.0, Some(ClassWeights::Balanced));
+        let found = Classify.class_weights(&balanced, &right).unwrap().unwrap();
+        for (found, expected) in found.iter().zip(numbers(&golden["balanced"])) {
+            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        }
+        let one = Answers::Classes(vec![0, 2]);
+        let error = Classify.class_weights(&balanced, &one).unwrap_err().to_string();
+        assert!(error.contains("no training row has the label \"b\""), "{error}");
     }
 }

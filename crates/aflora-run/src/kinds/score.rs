@@ -78,7 +78,13 @@ impl TaskKind for Score {
 }
 
 impl Labelling for Score {
-    fn loss(&self, _: &TaskSpec, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    fn loss(
+        &self,
+        _: &TaskSpec,
+        logits: &Tensor,
+        labels: &Tensor,
+        _: Option<&Tensor>,
+    ) -> Result<Tensor> {
         Ok(logits.f_squeeze_dim(1)?.f_mse_loss(labels, Reduction::Sum)?)
     }
 

@@ -120,6 +120,8 @@ pub struct Splits {
     pub train: Vec<Example>,
     /// Those of the evaluation splits, by name; one at least.
     pub evals: Vec<(String, Vec<Example>)>,
+    /// Those of the split that is judged at the end, if there is one.
+    pub test: Option<(String, Vec<Example>)>,
 }
 
 /// An answer to one row.

@@ -27,6 +27,7 @@ pub mod rows;
 mod seed;
 mod start;
 pub mod summary;
+mod test;
 pub mod token_cache;
 pub mod tokens;
 pub mod train;

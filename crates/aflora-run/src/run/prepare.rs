@@ -20,7 +20,7 @@ use aflora_models::AdaptedModel;
 use aflora_record::provenance::DataFile;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
-use tch::Device;
+use tch::{Device, Kind};
 
 /// A run that can start.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Prepared {
     pub method: Box<dyn Method>,
     /// The model with its adapters.
     pub model: AdaptedModel,
+    /// The kind of its frozen weights.
+    pub base: Kind,
     /// The task with its rows.
     pub objective: Box<dyn Objective>,
     /// Where it computes.
@@ -97,9 +99,10 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     let (backbone, loaded) = load_model(resolved, &files, device, base, true)?;
     let processor = processor(resolved, &files, backbone.as_ref(), device)?;
     fits::vocabulary(&files, processor.vocab_size(), backbone.as_ref())?;
-    let Dataset { train, evals, files: data } = dataset;
+    let Dataset { train, evals, test, files: data } = dataset;
     let (batch_size, cache) = (config.eval_batch_size, config.token_cache.as_deref());
-    let objective = processor.objective(Splits { train, evals }, batch_size, cache, progress)?;
+    let objective =
+        processor.objective(Splits { train, evals, test }, batch_size, cache, progress)?;
     let targets = resolved.model.targets();
     let modules = &resolved.model.train_modules;
     let model = AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base, config.seed)?;
@@ -109,6 +112,7 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
         steps_per_epoch: steps_per_epoch(objective.training_rows(), &config),
         method,
         model,
+        base,
         objective,
         device,
         data,
@@ -136,6 +140,7 @@ pub(crate) fn load_examples(
 ) -> Result<Dataset<Example>> {
     let mut dataset = task.load(locator, &mut byte_progress(progress, "data"))?;
     rows::choose(&mut dataset.train, &mut dataset.evals, config);
+    rows::limit(dataset.test.as_mut_slice(), config);
     task.check_training(&dataset.train, "the rows that `limit` and `holdout` leave")?;
     Ok(dataset)
 }

@@ -22,8 +22,13 @@ pub fn choose<T>(train: &mut Vec<T>, evals: &mut Vec<(String, Vec<T>)>, config: 
     if let Some(limit) = config.limit {
         *train = split(std::mem::take(train), limit, config.seed).0;
     }
+    limit(evals, config);
+}
+
+/// Cuts splits that are judged to `eval_limit`, to the same rows for all seeds.
+pub fn limit<T>(splits: &mut [(String, Vec<T>)], config: &RunSettings) {
     if let Some(limit) = config.eval_limit {
-        for (_, rows) in evals {
+        for (_, rows) in splits {
             *rows = split(std::mem::take(rows), limit, 0).0;
         }
     }

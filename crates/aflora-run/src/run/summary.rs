@@ -39,6 +39,7 @@ pub fn summary(
         selection: run.objective.selection(),
         best: best.context("nothing was evaluated")?.clone(),
         by_class,
+        test: None,
         last: evaluations.last().context("nothing was evaluated")?.clone(),
         parameters: Parameters {
             at_start: counts.at_start,

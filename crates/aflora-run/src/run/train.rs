@@ -17,6 +17,7 @@ use super::prepare::Prepared;
 use super::seed;
 use super::start::{self, Start};
 use super::summary::{frozen, summary};
+use super::test;
 use super::update::{Step, Update};
 use crate::config::{Every, Resolved};
 use crate::device;
@@ -40,7 +41,7 @@ use tch::Tensor;
 /// Something fails, or a [signal](crate::interrupt) came: then a checkpoint is written first.
 pub fn train(
     resolved: &Resolved,
-    run: &Prepared,
+    run: Prepared,
     mut tuner: Tuner,
     folder: &RunFolder,
     progress: &mut dyn Progress,
@@ -48,7 +49,7 @@ pub fn train(
     // Before anything is frozen again.
     let flops_at_start = run.model.flops_per_token();
     let Start { mut recorder, loop_state, saved } =
-        start::start(resolved, run, &mut tuner, folder)?;
+        start::start(resolved, &run, &mut tuner, folder)?;
     if let Some(remark) = tuner.remark() {
         match resolved.own_spans {
             true => tracing::warn!("{remark}"),
@@ -66,13 +67,13 @@ pub fn train(
         })?;
     }
     let gradients = match run.config.record_gradients {
-        true => Some(GradientLog::open(folder.path(), run, &tuner)?),
+        true => Some(GradientLog::open(folder.path(), &run, &tuner)?),
         false => None,
     };
     let device = run.device;
     let mut training = Loop {
         resolved,
-        run,
+        run: &run,
         folder,
         recorder: &mut recorder,
         gradients,
@@ -88,21 +89,37 @@ pub fn train(
         saved_at: Instant::now(),
         clock_at: None,
         forecast: Forecast::default(),
+        tokens_per_step: run.objective.tokens() as f64 / run.steps_per_epoch as f64,
+        lr: 0.0,
+        memory: None,
         tuner,
     };
     let result = training.run(progress);
     progress.end();
-    match result {
+    let trained = match result {
         Ok(()) => training.finish(),
         Err(error) => {
-            match error.is::<Interrupted>() {
-                true => training.checkpoint()?,
-                // The first error is the one to tell; this is a courtesy to readers of events.
-                false => drop(recorder.record(&Event::Failed { error: format!("{error:#}") })),
+            if error.is::<Interrupted>() {
+                training.checkpoint()?;
             }
             Err(error)
         }
-    }
+    };
+    let judged = trained.and_then(|summary| {
+        let test = test::judge(run, folder, &summary.best, &mut recorder, progress)?;
+        Ok(Summary { test, ..summary })
+    });
+    progress.end();
+    let summary = judged.inspect_err(|error| {
+        if !error.is::<Interrupted>() {
+            // The error is the one to tell; this is a courtesy to readers of events.
+            drop(recorder.record(&Event::Failed { error: format!("{error:#}") }));
+        }
+    })?;
+    recorder.sync()?;
+    summary.write(folder.path())?;
+    checkpoint::discard(folder.path());
+    Ok(summary)
 }
 
 struct Loop<'a> {
@@ -128,6 +145,12 @@ struct Loop<'a> {
     clock_at: Option<Instant>,
     /// How long the rest will take, on a CPU.
     forecast: Forecast,
+    /// Of the training rows, padding not counted; on average.
+    tokens_per_step: f64,
+    /// The rate of the last step.
+    lr: f64,
+    /// The memory in use when a step was last recorded, in bytes.
+    memory: Option<u64>,
 }
 
 impl Loop<'_> {
@@ -260,6 +283,7 @@ impl Loop<'_> {
             self.skipped = health::check_finite(&self.tuner, self.run, step, self.skipped)?;
         }
         health::check_moved(&mut self.tuner)?;
+        self.lr = step.report.lr;
         if record {
             self.record_step(&step.report)?;
         }
@@ -268,6 +292,7 @@ impl Loop<'_> {
 
     fn record_step(&mut self, report: &StepReport) -> Result<()> {
         let completed = self.tuner.completed();
+        self.memory = device::peak_memory(self.run.device);
         let loop_state = &mut self.loop_state;
         let good = loop_state.steps_in_sum - (self.skipped - loop_state.skipped_before);
         loop_state.last_loss = self.loss_sum.double_value(&[]) / good as f64;
@@ -289,15 +314,17 @@ impl Loop<'_> {
         Ok(recorded?)
     }
 
+    /// How it goes, for the line of progress: what a narrow one cuts off comes last.
     fn note(&self) -> String {
-        let config = &self.run.config;
-        let rate = (config.batch_size * config.accumulate) as f64 / self.loop_state.clock.mean();
-        let trainable = thousands(self.tuner.arena().trainable(false));
         let loss = match self.loop_state.last_loss.is_nan() {
             true => "–".to_string(), // none read from the device yet
             false => format!("{:.4}", self.loop_state.last_loss),
         };
-        format!("loss {loss}  {rate:.0} rows/s  {trainable} trainable")
+        let tokens = thousands((self.tokens_per_step / self.loop_state.clock.mean()) as i64);
+        let memory = self.memory.map_or(String::new(), |n| format!("  {:.1} GB", n as f64 / 1e9));
+        let trainable = thousands(self.tuner.arena().trainable(false));
+        let lr = self.lr;
+        format!("loss {loss}  lr {lr:.2e}  {tokens} tokens/s{memory}  {trainable} trainable")
     }
 
     /// Writes a checkpoint, unless the last is of this very step.
@@ -362,20 +389,12 @@ impl Loop<'_> {
             self.folder.write(&names::predictions(split, &evaluation), lines)?;
         }
         self.recorder.record(&Event::Evaluation(evaluation.clone()))?;
-        let metrics: Vec<String> = evaluation
-            .metrics
-            .iter()
-            .map(|(name, value)| match value {
-                Some(value) => format!("{name} {value:.4}"),
-                None => format!("{name} undefined"),
-            })
-            .collect();
         let loss = match self.loop_state.last_loss.is_nan() {
             true => String::new(), // none is recorded yet
             false => format!("loss {:.4}, ", self.loop_state.last_loss),
         };
         let (when, dev) = (evaluation.when(), evaluation.loss);
-        let words = format!("{when}: {loss}dev loss {dev:.4}, {}", metrics.join(", "));
+        let words = format!("{when}: {loss}dev loss {dev:.4}, {}", evaluation.in_words());
         if self.loop_state.eval_curve.stands_still(evaluation.loss, LossTrend::EVALUATIONS) {
             let bad = (self.skipped, step);
             health::warn_of_flat_loss("dev loss", evaluation.loss, bad, &self.run.config);
@@ -423,7 +442,10 @@ impl Loop<'_> {
     }
 
     fn finish(mut self) -> Result<Summary> {
-        self.recorder.sync()?;
+        if self.run.objective.test_split().is_some() {
+            // Whatever happens while that is judged, what was trained is kept.
+            self.checkpoint_or_warn();
+        }
         if let Some(log) = &mut self.gradients {
             log.flush()?;
         }
@@ -431,11 +453,7 @@ impl Loop<'_> {
         health::sum_up(&self.loop_state, bad, &self.run.config);
         let counts = self.tuner.accounting();
         freezes::write(self.folder.path(), &frozen(self.run, counts))?;
-        let summary =
-            summary(self.resolved, self.run, &self.tuner, self.flops_at_start, self.loop_state)?;
-        summary.write(self.folder.path())?;
-        checkpoint::discard(self.folder.path());
-        Ok(summary)
+        summary(self.resolved, self.run, &self.tuner, self.flops_at_start, self.loop_state)
     }
 }
 

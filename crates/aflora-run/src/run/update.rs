@@ -48,7 +48,7 @@ impl Update {
     }
 
     /// What the update's loss is a mean over.
-    pub fn items(&self, objective: &dyn Objective) -> usize {
+    pub fn items(&self, objective: &dyn Objective) -> f64 {
         self.passes.iter().map(|rows| objective.items(rows)).sum()
     }
 
@@ -64,7 +64,7 @@ impl Update {
         tuner: &mut Tuner,
         graphs: &mut StepGraphs,
     ) -> Result<()> {
-        let items = self.items(objective) as f64;
+        let items = self.items(objective);
         // The pass that is under way.
         let pass = Cell::new(None);
         let batches = self.passes.iter().map(|rows| {

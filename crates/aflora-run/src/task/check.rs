@@ -96,6 +96,16 @@ impl TaskSpec {
             }
             _ => {}
         }
+        if let Some(test) = &dataset.test_on {
+            let taken = test == TRAIN || dataset.evaluate_on.contains(test);
+            if taken || !is_file_name(test) {
+                let right = "a name other than `train` and those of `evaluate_on`, no `/`";
+                tell(
+                    "test_on".into(),
+                    format!("`dataset.test_on` is {test:?}, but must be {right}"),
+                );
+            }
+        }
         if dataset.sources.is_empty() {
             tell(
                 "sources".into(),
@@ -124,13 +134,13 @@ impl TaskSpec {
                 tell("columns", format!("must be {}", forms.join(" or ")));
             }
             let drawn = source.hold_out.is_some();
-            for split in dataset.splits().take(if drawn { 1 } else { usize::MAX }) {
+            for split in dataset.splits_of(source) {
                 if source.files(split).is_empty() {
                     tell("files", format!("has none for the split `{split}`"));
                 }
             }
             for split in source.files.keys().filter(|key| !dataset.splits().any(|s| s == *key)) {
-                let words = "is of no split: neither `train` nor one of `dataset.evaluate_on`";
+                let words = "is of no split: neither `train` nor one of `dataset.evaluate_on`, nor `dataset.test_on`";
                 tell(&format!("files.{split}"), words.into());
             }
             if drawn

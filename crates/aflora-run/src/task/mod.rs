@@ -17,4 +17,4 @@ pub mod spec;
 pub use example::{pair, Example};
 pub use examples::Examples;
 pub use kind::Kind;
-pub use spec::{Label, TaskSpec, INPUT};
+pub use spec::{ClassWeights, Label, TaskSpec, INPUT};

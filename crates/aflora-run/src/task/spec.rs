@@ -5,8 +5,8 @@ use crate::feed::DatasetSpec;
 use crate::metrics::Metric;
 use aflora_models::generate::GenerationSettings;
 use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
-use serde::de::{Deserializer, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -46,7 +46,9 @@ pub struct TaskSpec {
     /// Tokens to which what an encoder-decoder should write is cut.
     #[schemars(range(min = 2, max = MOST))]
     pub max_target_length: usize,
-    /// Share of the target's probability that is spread over all tokens.
+    /// What each class weighs in the loss, in the order of labels: balanced gives rare ones more.
+    pub class_weights: Option<ClassWeights>,
+    /// Share of the target's probability that is spread over all tokens, or over all classes.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1.0))]
     pub label_smoothing: f64,
     /// How texts are written; what is not said here is as the model's files have it.
@@ -76,10 +78,70 @@ impl Default for TaskSpec {
             prompt: INPUT.into(),
             train_on_inputs: false,
             max_target_length: 128,
+            class_weights: None,
             label_smoothing: 0.0,
             generation: GenerationSettings::default(),
             dataset: DatasetSpec::default(),
         }
+    }
+}
+
+/// What classes weigh in the loss: in YAML `balanced`, or a list of numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClassWeights {
+    /// Each as much as any other, by the training rows.
+    Balanced,
+    /// These, in the order of the classes.
+    Each(Vec<f64>),
+}
+
+impl Serialize for ClassWeights {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            ClassWeights::Balanced => BALANCED.serialize(serializer),
+            ClassWeights::Each(weights) => weights.serialize(serializer),
+        }
+    }
+}
+
+const BALANCED: &str = "balanced";
+
+impl JsonSchema for ClassWeights {
+    fn schema_name() -> Cow<'static, str> {
+        "ClassWeights".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "array"], "takes": "balanced, [numbers]" })
+    }
+}
+
+impl<'de> Deserialize<'de> for ClassWeights {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BalancedOrEach;
+        impl<'de> Visitor<'de> for BalancedOrEach {
+            type Value = ClassWeights;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`balanced`, or a list of numbers")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ClassWeights, E> {
+                match text {
+                    BALANCED => Ok(ClassWeights::Balanced),
+                    other => Err(E::unknown_variant(other, &[BALANCED])),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ClassWeights, A::Error> {
+                let mut weights = Vec::new();
+                while let Some(weight) = seq.next_element()? {
+                    weights.push(weight);
+                }
+                Ok(ClassWeights::Each(weights))
+            }
+        }
+        deserializer.deserialize_any(BalancedOrEach)
     }
 }
 
@@ -92,6 +154,12 @@ impl Label {
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<&str> for Label {
+    fn from(text: &str) -> Self {
+        Label(text.to_string())
     }
 }
 

@@ -73,6 +73,39 @@ pub fn workplace() -> TempDir {
     folder
 }
 
+/// Gives `place` a task whose split `test` is judged at the end, `judged.yaml`: MRPC's data, and 24
+/// rows of which a quarter has the wrong label.
+pub fn judged_task(place: &Path) {
+    let mrpc = place.join("glue/MRPC");
+    let rows = fs::read_to_string(mrpc.join("train.tsv")).unwrap();
+    let mut lines = rows.lines();
+    let mut test = lines.next().unwrap().to_string() + "\n";
+    for (i, line) in lines.take(24).enumerate() {
+        let (label, rest) = line.split_at(1);
+        let label = match (i % 4, label) {
+            (0, "0") => "1",
+            (0, _) => "0",
+            (_, label) => label,
+        };
+        test += &format!("{label}{rest}\n");
+    }
+    fs::write(mrpc.join("test.tsv"), test).unwrap();
+    let task = "task: judged
+kind: classify
+labels: ['0', '1']
+metrics: [accuracy]
+dataset:
+  folders: [MRPC]
+  below: [glue]
+  test_on: test
+  sources:
+    own:
+      files: {train: train.tsv, dev: dev.tsv, test: test.tsv}
+      columns: {text_a: '#1 String', text_b: '#2 String', label: Quality}
+";
+    fs::write(place.join("judged.yaml"), task).unwrap();
+}
+
 pub const CONFIG: &str = "configs/experiment.yaml";
 
 pub const SMALL: [&str; 8] = [

@@ -61,6 +61,21 @@ fn a_run_file_elsewhere_in_the_project_finds_the_shipped_blocks() {
 }
 
 #[test]
+fn outside_a_project_the_blocks_are_those_that_the_program_was_built_with() {
+    let empty = TempDir::new().unwrap();
+    let path = empty.path().join("one.yaml");
+    fs::write(&path, "task: mrpc\nmodel: minilm\nmethod: aflora\n").unwrap();
+    let (found, in_project) = (load(&path, &[]).unwrap(), good(&["task=mrpc", "model=minilm"]));
+    assert_eq!((&found.task, found.run.epochs), (&in_project.task, in_project.run.epochs));
+    assert_eq!(found.method, in_project.method);
+    assert!(!found.own_spans, "nobody here wrote them");
+    // A file of one's own comes first.
+    fs::create_dir(empty.path().join("methods")).unwrap();
+    fs::write(empty.path().join("methods/aflora.yaml"), "method: lora\n").unwrap();
+    assert_ne!(load(&path, &[]).unwrap().method, in_project.method);
+}
+
+#[test]
 fn whoever_wrote_the_spans_of_freezing_is_known() {
     let own = |overrides: &[&str]| good(overrides).own_spans;
     assert!(!own(&[]) && !own(&["method=aflora-rank"]), "the shipped methods'");

@@ -119,6 +119,9 @@ fn mistakes_are_told_with_what_would_be_right() {
         ("task.labels=[fresh]", ["`labels` has 1 classes", "command line:1:13"]),
         ("task.labels=[0.5, 1]", ["`labels` holds 0.5", "a text, in quotes"]),
         ("task.label_names=[a]", ["has 1 names for 2 labels", "command line:1:18"]),
+        ("task.class_weights=[1]", ["`class_weights` has 1 weights for 2 labels", "1:20"]),
+        ("task.class_weights=[1, 0]", ["`class_weights` holds 0, but must be positive", "1:20"]),
+        ("task.class_weights=even", ["`class_weights` cannot be `even`", "balanced"]),
         ("task.range=[0, 1]", ["`range` has no say in the task `reviews`", "asks for labels"]),
         (
             "task={task: mine, labels: [a, b]}",

@@ -3,16 +3,17 @@
 
 use super::{claims, differences, table};
 use crate::report::document::{Chart, DocumentBlock, Section, TableEntry};
-use crate::report::grid::Grid;
+use crate::report::grid::{metric, Grid};
 use crate::report::numbers::{count, fixed};
 use crate::words::counted;
-use aflora_record::results::Outcome;
+use aflora_record::results::{Finding, MethodRow, Outcome, TaskColumn};
 
 /// The section that sums a report up.
 pub fn section(grid: &Grid) -> Section {
     let mut lines = vec![how_much(grid)];
     lines.extend(grid.cut.map(String::from));
     lines.extend(ahead(grid));
+    lines.extend(grid.tasks().iter().filter_map(|task| tested(grid, task)));
     for claim in &grid.results.layout.claims {
         let standing = claims::whole(&claims::pairs(grid, claim));
         let says = claim.says.trim_end_matches('.');
@@ -50,6 +51,29 @@ pub fn answers(grid: &Grid, sections: &[Section]) -> Vec<[TableEntry; 2]> {
             [TableEntry::new(format!("The paper: {says}")), found.noted(differences.join("\n"))]
         })
         .collect()
+}
+
+/// What methods came to on the split of a task that is judged once, on average over the runs.
+fn tested(grid: &Grid, task: &TaskColumn) -> Option<String> {
+    let lower = grid.is_lower_better(task);
+    let of_method = |method: &MethodRow| {
+        let findings = grid.findings(&method.name, &task.name).iter();
+        let value = |finding: &Finding| {
+            finding
+                .test
+                .as_ref()?
+                .evaluation
+                .metric(metric(finding, task))
+                .filter(|v| v.is_finite())
+        };
+        let values: Vec<f64> = findings.filter_map(|(_, finding)| value(finding)).collect();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let mean = if lower { fixed(mean, 4) } else { fixed(100.0 * mean, 2) };
+        (!values.is_empty()).then(|| format!("{} {mean}", method.label))
+    };
+    let each: Vec<String> = grid.methods().iter().filter_map(of_method).collect();
+    let words = "on the test split, judged once with each run's best adapter";
+    (!each.is_empty()).then(|| format!("{}, {words}: {}.", task.label, each.join(", ")))
 }
 
 /// What an experiment asks: the first sentence of its description.

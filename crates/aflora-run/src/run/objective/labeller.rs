@@ -1,7 +1,7 @@
 //! A label for a text or a pair of texts: in training, in an evaluation and in a prediction.
 
 use crate::kinds::{ModelContext, Prediction};
-use crate::metrics::Answer;
+use crate::metrics::{Answer, Answers};
 use crate::run::batches::{width_for, EncodedSet};
 use crate::run::passes::Passes;
 use crate::task::{pair, Examples, TaskSpec};
@@ -10,16 +10,32 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::fmt::Debug;
 use std::sync::Arc;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// What sets one kind of labels apart from another: logits `[batch, labels]` and what they stand
 /// for.
 pub trait Labelling: Debug + Sync {
     /// The loss of `logits`, summed over the rows; `labels` are as [`EncodedSet::labels`] gives them.
+    /// A row counts as often as its class [weighs](Self::class_weights), `[labels]`.
     ///
     /// # Errors
     /// The shapes do not fit each other.
-    fn loss(&self, task: &TaskSpec, logits: &Tensor, labels: &Tensor) -> Result<Tensor>;
+    fn loss(
+        &self,
+        task: &TaskSpec,
+        logits: &Tensor,
+        labels: &Tensor,
+        weights: Option<&Tensor>,
+    ) -> Result<Tensor>;
+
+    /// What each class weighs in the loss, where the training rows have these labels; none where
+    /// all weigh 1.
+    ///
+    /// # Errors
+    /// They are to be in balance, and a class has no row.
+    fn class_weights(&self, _task: &TaskSpec, _train: &Answers) -> Result<Option<Vec<f64>>> {
+        Ok(None)
+    }
 
     /// The answers that `logits` stand for.
     ///
@@ -54,6 +70,9 @@ pub struct Labeller {
     pub max_length: usize,
     /// The device on which the model computes.
     pub device: Device,
+    /// What each class weighs in the loss, and the same on the device, `[labels]`, where a recorded
+    /// step reads it.
+    weights: Option<(Vec<f64>, Tensor)>,
 }
 
 impl Labeller {
@@ -64,7 +83,31 @@ impl Labeller {
     pub fn new(labelling: &'static dyn Labelling, with: &ModelContext<'_>) -> Result<Labeller> {
         let &ModelContext { task, folder, max_length, device, .. } = with;
         let encoder = TextEncoder::from_folder(folder, max_length)?;
-        Ok(Labeller { labelling, task: task.clone(), encoder, max_length, device })
+        let (task, weights) = (task.clone(), None);
+        Ok(Labeller { labelling, task, encoder, max_length, device, weights })
+    }
+
+    /// Lets classes weigh in the loss what the task says, for training rows with these labels.
+    ///
+    /// # Errors
+    /// They are to be in balance, and a class has no row.
+    pub(super) fn weigh_classes(&mut self, train: &Answers) -> Result<()> {
+        let weights = self.labelling.class_weights(&self.task, train)?;
+        self.weights = weights.map(|weights| {
+            let tensor = Tensor::from_slice(&weights).to_kind(Kind::Float).to_device(self.device);
+            (weights, tensor)
+        });
+        Ok(())
+    }
+
+    /// What rows weigh together in the loss: what their mean loss divides the sum by.
+    pub(super) fn weight_of(&self, set: &EncodedSet, rows: &[usize]) -> f64 {
+        match (&self.weights, &set.right) {
+            (Some((weights, _)), Answers::Classes(classes)) => {
+                rows.iter().map(|&row| weights[classes[row] as usize]).sum()
+            }
+            _ => rows.len() as f64,
+        }
     }
 
     /// These rows as the model reads them, on the host.
@@ -79,12 +122,14 @@ impl Labeller {
         Examples { batch: self.batch(set, rows), labels: set.labels(rows) }
     }
 
-    /// The loss of `logits`, `[batch, labels]`, summed over the rows.
+    /// The loss of `logits`, `[batch, labels]`, summed over the rows, each as often as it
+    /// [weighs](Self::weight_of).
     ///
     /// # Errors
     /// The shapes do not fit each other.
     pub fn loss(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        self.labelling.loss(&self.task, logits, labels)
+        let weights = self.weights.as_ref().map(|(_, tensor)| tensor);
+        self.labelling.loss(&self.task, logits, labels, weights)
     }
 
     /// The answers that `logits`, `[batch, labels]`, stand for.

@@ -25,6 +25,8 @@ pub struct Labels {
     pub train: EncodedSet,
     /// Evaluation rows by split.
     pub evals: Vec<(String, EncodedSet)>,
+    /// Rows of the split that is judged at the end, if there is one.
+    pub test: Option<(String, EncodedSet)>,
     /// What an evaluation takes at once.
     pub passes: Passes,
 }
@@ -42,8 +44,8 @@ impl Objective for Labels {
         self.labeller.examples(&self.train, rows)
     }
 
-    fn items(&self, rows: &[usize]) -> usize {
-        rows.len()
+    fn items(&self, rows: &[usize]) -> f64 {
+        self.labeller.weight_of(&self.train, rows)
     }
 
     fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Loss> {
@@ -52,28 +54,23 @@ impl Objective for Labels {
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {
-        let mut metrics = Metrics::new();
-        let mut first_loss = None;
-        let (mut by_class, mut doubts) = (Vec::new(), Vec::new());
-        for (split, set) in &self.evals {
-            let Answered { answers, probabilities, loss } =
-                self.answer(model, split, set, progress)?;
-            first_loss.get_or_insert(loss);
-            let given =
-                Judgement { probabilities: &probabilities, ..Judgement::of(&answers, &set.right) };
-            let judged = judge(&self.labeller.task, split, &given);
-            by_class.extend(judged.by_class);
-            doubts.extend(judged.doubt.map(|words| format!("{split}: {words}")));
-            let values = judged.metrics.into_iter();
-            metrics.extend(values.map(|(name, of)| (self.name(name, split), of.value)));
+        self.judged(model, &self.evals, progress)
+    }
+
+    fn test(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Option<Evaluated>> {
+        match &self.test {
+            None => Ok(None),
+            Some(_) => self.judged(model, self.test.as_slice(), progress).map(Some),
         }
-        let loss = first_loss.unwrap_or(f64::NAN);
-        Ok(Evaluated { metrics, by_class, loss, doubts, predictions: Vec::new() })
+    }
+
+    fn test_split(&self) -> Option<&str> {
+        self.test.as_ref().map(|(name, _)| name.as_str())
     }
 
     fn selection(&self) -> Selection {
         let splits: Vec<&str> = self.evals.iter().map(|(name, _)| name.as_str()).collect();
-        selection(&self.labeller.task, &splits, |metric, split| self.name(metric, split))
+        selection(&self.labeller.task, &splits, |metric, split| name(metric, split, splits.len()))
     }
 
     fn rows(&self, split: &str) -> usize {
@@ -106,12 +103,30 @@ struct Answered {
 }
 
 impl Labels {
-    /// A metric's name on a split, which only several splits need.
-    fn name(&self, metric: &str, split: &str) -> String {
-        match self.evals.len() {
-            1 => metric.to_string(),
-            _ => format!("{metric}_{split}"),
+    /// What the model's answers to these splits are worth.
+    fn judged(
+        &self,
+        model: &AdaptedModel,
+        splits: &[(String, EncodedSet)],
+        progress: &mut dyn Progress,
+    ) -> Result<Evaluated> {
+        let mut metrics = Metrics::new();
+        let mut first_loss = None;
+        let (mut by_class, mut doubts) = (Vec::new(), Vec::new());
+        for (split, set) in splits {
+            let Answered { answers, probabilities, loss } =
+                self.answer(model, split, set, progress)?;
+            first_loss.get_or_insert(loss);
+            let given =
+                Judgement { probabilities: &probabilities, ..Judgement::of(&answers, &set.right) };
+            let judged = judge(&self.labeller.task, split, &given);
+            by_class.extend(judged.by_class);
+            doubts.extend(judged.doubt.map(|words| format!("{split}: {words}")));
+            let values = judged.metrics.into_iter();
+            metrics.extend(values.map(|(of, it)| (name(of, split, splits.len()), it.value)));
         }
+        let loss = first_loss.unwrap_or(f64::NAN);
+        Ok(Evaluated { metrics, by_class, loss, doubts, predictions: Vec::new() })
     }
 
     /// What the model answers to a split's rows.
@@ -125,7 +140,7 @@ impl Labels {
         let mut answers = vec![None; set.rows()];
         let asks = self.labeller.task.metrics.iter().any(|metric| metric.asks_probabilities());
         let mut probabilities = vec![Vec::new(); if asks { set.rows() } else { 0 }];
-        let (mut total, mut done) = (0.0, 0);
+        let (mut total, mut weight, mut done) = (0.0, 0.0, 0);
         progress.begin(&format!("eval {split}"), set.rows() as u64);
         self.labeller.each(model, set, &self.passes, |rows, logits| {
             let labels = set.labels(rows).to_device(self.labeller.device);
@@ -139,6 +154,7 @@ impl Labels {
                 }
             }
             total += sum;
+            weight += self.labeller.weight_of(set, rows);
             done += rows.len() as u64;
             progress.update(done, "");
             Ok(())
@@ -146,7 +162,15 @@ impl Labels {
         progress.end();
         let answers: Option<Answers> = answers.into_iter().collect();
         let answers = answers.context("a row was passed over")?;
-        Ok(Answered { answers, probabilities, loss: total / set.rows().max(1) as f64 })
+        Ok(Answered { answers, probabilities, loss: total / weight })
+    }
+}
+
+/// A metric's name on one of so many splits: only several need the split's.
+fn name(metric: &str, split: &str, splits: usize) -> String {
+    match splits {
+        1 => metric.to_string(),
+        _ => format!("{metric}_{split}"),
     }
 }
 
@@ -156,7 +180,7 @@ impl Processor for Labeller {
     }
 
     fn objective(
-        self: Box<Self>,
+        mut self: Box<Self>,
         rows: Splits,
         eval_batch_size: usize,
         cache: Option<&Path>,
@@ -169,10 +193,12 @@ impl Processor for Labeller {
             EncodedSet::new(&self.encoder, &texts, right, cache, progress)
         };
         let train = encode(rows.train)?;
-        let evals = rows.evals.into_iter().map(|(name, rows)| Ok((name, encode(rows)?)));
-        let evals = evals.collect::<Result<_>>()?;
+        let mut held_out = |(name, rows)| Ok::<_, anyhow::Error>((name, encode(rows)?));
+        let evals = rows.evals.into_iter().map(&mut held_out).collect::<Result<_>>()?;
+        let test = rows.test.map(held_out).transpose()?;
         let passes = Passes::new(eval_batch_size);
-        Ok(Box::new(Labels { labeller: *self, train, evals, passes }))
+        self.weigh_classes(&train.right)?;
+        Ok(Box::new(Labels { labeller: *self, train, evals, test, passes }))
     }
 
     fn predict(

@@ -32,9 +32,9 @@ pub trait Objective: std::fmt::Debug {
     /// These training rows as a batch on the host.
     fn batch(&self, rows: &[usize]) -> Examples;
 
-    /// What the loss of these training rows is a mean over, counted: rows with a label, or tokens
-    /// to be written.
-    fn items(&self, rows: &[usize]) -> usize;
+    /// What the loss of these training rows is a mean over: how many rows with a label, or what their
+    /// classes weigh together; or how many tokens to be written.
+    fn items(&self, rows: &[usize]) -> f64;
 
     /// Loss of such a batch, summed over its items, on the model's device, and what its backward
     /// pass goes through. Everything in it is launched and nothing read, so that it can be
@@ -46,6 +46,16 @@ pub trait Objective: std::fmt::Debug {
     /// # Errors
     /// The model fails, or a [signal](crate::interrupt) came meanwhile.
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated>;
+
+    /// Evaluates the model on the split that is judged at the end; none where there is no such
+    /// split.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    fn test(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Option<Evaluated>>;
+
+    /// The name of that split.
+    fn test_split(&self) -> Option<&str>;
 
     /// What decides which epoch was best.
     fn selection(&self) -> Selection;

@@ -24,14 +24,35 @@ pub struct Write {
     train: Tokens,
     /// Rows of `train` with something to learn; the others' targets are cut off whole.
     used: Vec<usize>,
-    eval_split: String,
-    eval: Tokens,
-    eval_examples: Vec<Example>,
-    /// Their targets.
-    right: Answers,
+    eval: HeldOut,
+    /// What is judged at the end, if there is such a split.
+    test: Option<HeldOut>,
     /// What is taken at once for the loss of an evaluation, and to write.
     loss_passes: Passes,
     write_passes: Passes,
+}
+
+/// A split that is judged.
+#[derive(Debug)]
+struct HeldOut {
+    split: String,
+    tokens: Tokens,
+    examples: Vec<Example>,
+    /// Their targets.
+    right: Answers,
+}
+
+impl HeldOut {
+    fn new(
+        texts: &TextPairs,
+        (split, examples): (String, Vec<Example>),
+        cache: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<Self> {
+        let tokens = texts.encode(&examples, cache, progress)?;
+        let right = examples.iter().map(|e| e.right.clone()).collect();
+        Ok(HeldOut { split, tokens, examples, right })
+    }
 }
 
 impl Write {
@@ -41,13 +62,12 @@ impl Write {
     /// A text cannot be encoded, or no training row has a target within the maximum length.
     pub fn new(
         texts: TextPairs,
-        train: &[Example],
-        (eval_split, eval_examples): (String, Vec<Example>),
+        rows: Splits,
         eval_batch_size: usize,
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Self> {
-        let train = texts.encode(train, cache, progress)?;
+        let train = texts.encode(&rows.train, cache, progress)?;
         let used: Vec<usize> = (0..train.rows()).filter(|&row| !train.has(row, EMPTY)).collect();
         if used.is_empty() {
             crate::usage!(
@@ -56,20 +76,13 @@ impl Write {
                 texts.max_length
             );
         }
-        let eval = texts.encode(&eval_examples, cache, progress)?;
-        let right = eval_examples.iter().map(|e| e.right.clone()).collect();
+        let mut held_out = |of| HeldOut::new(&texts, of, cache, progress);
+        // One came, so one is there.
+        let mut evals = rows.evals;
+        let eval = held_out(evals.swap_remove(0))?;
+        let test = rows.test.map(held_out).transpose()?;
         let [loss_passes, write_passes] = [(), ()].map(|()| Passes::new(eval_batch_size));
-        Ok(Write {
-            texts,
-            train,
-            used,
-            eval_split,
-            eval,
-            eval_examples,
-            right,
-            loss_passes,
-            write_passes,
-        })
+        Ok(Write { texts, train, used, eval, test, loss_passes, write_passes })
     }
 
     /// Tokens of the training rows.
@@ -79,22 +92,21 @@ impl Write {
 
     /// The sums of the loss and of the loss without smoothing over all wanted tokens, and how many
     /// there are.
-    fn total_losses(&self, model: &AdaptedModel, rows: &[usize]) -> Result<[f64; 3]> {
-        let Examples { batch, labels } =
-            self.texts.collate(&self.eval, rows).to_device(self.texts.device);
+    fn total_losses(&self, model: &AdaptedModel, of: &Tokens, rows: &[usize]) -> Result<[f64; 3]> {
+        let Examples { batch, labels } = self.texts.collate(of, rows).to_device(self.texts.device);
         let logits = model.forward(&batch, false)?.logits;
         let smoothing = self.texts.task.label_smoothing;
         let sum = |smoothing| self.texts.cross_entropy_in_slices(&logits, &labels, smoothing);
         let loss = sum(smoothing)?;
         let plain = if smoothing == 0.0 { loss } else { sum(0.0)? };
-        Ok([loss, plain, wanted(&self.eval, rows) as f64])
+        Ok([loss, plain, wanted(of, rows) as f64])
     }
 
     /// What was written for each row beside what should be, with its metrics: a line of JSON each.
-    fn told(&self, answers: &Answers, metrics: &[(&str, Value)]) -> Result<Vec<u8>> {
+    fn told(examples: &[Example], answers: &Answers, metrics: &[(&str, Value)]) -> Result<Vec<u8>> {
         let Answers::Texts(written) = answers else { return Ok(Vec::new()) };
         let mut lines = Vec::new();
-        for (row, (written, example)) in written.iter().zip(&self.eval_examples).enumerate() {
+        for (row, (written, example)) in written.iter().zip(examples).enumerate() {
             let (input, target) = (input_of(example), target_of(example));
             let mut line = json!({ "input": input, "target": target, "prediction": written });
             for (name, of) in metrics {
@@ -109,17 +121,22 @@ impl Write {
     }
 
     /// The mean loss over all tokens to be written, and that without smoothing.
-    fn mean_losses(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<(f64, f64)> {
+    fn mean_losses(
+        &self,
+        model: &AdaptedModel,
+        HeldOut { split, tokens: table, .. }: &HeldOut,
+        progress: &mut dyn Progress,
+    ) -> Result<(f64, f64)> {
         let mut order: Vec<usize> =
-            (0..self.eval.rows()).filter(|&row| !self.eval.has(row, EMPTY)).collect();
-        order.sort_by_key(|&row| std::cmp::Reverse(self.eval.length(row, IDS)));
-        progress.begin(&format!("loss {}", self.eval_split), order.len() as u64);
+            (0..table.rows()).filter(|&row| !table.has(row, EMPTY)).collect();
+        order.sort_by_key(|&row| std::cmp::Reverse(table.length(row, IDS)));
+        progress.begin(&format!("loss {split}"), order.len() as u64);
         let _no_grad = tch::no_grad_guard();
         let vocabulary = usize::try_from(model.backbone().about().vocab_size)?;
-        let width = |row: usize| self.eval.length(row, LABELS) * vocabulary;
+        let width = |row: usize| table.length(row, LABELS) * vocabulary;
         let (mut total, mut plain, mut count, mut done) = (0.0, 0.0, 0.0, 0);
         self.loss_passes.each_of_size(&order, width, |rows| {
-            let [sum, sum_plain, tokens] = self.total_losses(model, rows)?;
+            let [sum, sum_plain, tokens] = self.total_losses(model, table, rows)?;
             (total, plain) = (total + sum, plain + sum_plain);
             (count, done) = (count + tokens, done + rows.len());
             progress.update(done as u64, "");
@@ -127,6 +144,37 @@ impl Write {
         })?;
         progress.end();
         Ok((total / count, plain / count))
+    }
+
+    /// What the model writes for a split's rows, and what it is worth.
+    fn judged(
+        &self,
+        model: &AdaptedModel,
+        of: &HeldOut,
+        progress: &mut dyn Progress,
+    ) -> Result<Evaluated> {
+        let HeldOut { split, tokens: table, examples, right } = of;
+        let (loss, nll) = self.mean_losses(model, of, progress)?;
+        progress.begin(&format!("write {split}"), table.rows() as u64);
+        let column = self.texts.prompts();
+        let prompts = (0..table.rows()).map(|row| table.get(row, column).collect());
+        let prompts: Vec<Vec<i64>> = prompts.collect();
+        let mut done = |n: usize| progress.update(n as u64, "");
+        let written = self.texts.write_after(model, &prompts, &self.write_passes, &mut done)?;
+        progress.end();
+        let answers = Answers::Texts(written);
+        let given = Judgement { token_loss: Some(nll), ..Judgement::of(&answers, right) };
+        let Judged { metrics, by_class, doubt } = judge(&self.texts.task, split, &given);
+        let lines = Self::told(examples, &answers, &metrics)?;
+        let metrics = metrics.into_iter().map(|(name, of)| (name.to_string(), of.value));
+        let doubts = doubt.map(|words| format!("{split}: {words}"));
+        Ok(Evaluated {
+            metrics: metrics.collect(),
+            by_class: by_class.into_iter().collect(),
+            loss,
+            doubts: doubts.into_iter().collect(),
+            predictions: vec![(split.clone(), lines)],
+        })
     }
 }
 
@@ -137,14 +185,12 @@ impl Processor for TextPairs {
 
     fn objective(
         self: Box<Self>,
-        mut rows: Splits,
+        rows: Splits,
         eval_batch_size: usize,
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Box<dyn Objective>> {
-        // One came, so one is there.
-        let eval = rows.evals.swap_remove(0);
-        Ok(Box::new(Write::new(*self, &rows.train, eval, eval_batch_size, cache, progress)?))
+        Ok(Box::new(Write::new(*self, rows, eval_batch_size, cache, progress)?))
     }
 
     fn predict(
@@ -183,9 +229,9 @@ impl Objective for Write {
         self.texts.collate(&self.train, &rows)
     }
 
-    fn items(&self, rows: &[usize]) -> usize {
+    fn items(&self, rows: &[usize]) -> f64 {
         let rows: Vec<usize> = rows.iter().map(|&row| self.used[row]).collect();
-        wanted(&self.train, &rows)
+        wanted(&self.train, &rows) as f64
     }
 
     fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Loss> {
@@ -196,37 +242,25 @@ impl Objective for Write {
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {
-        let (loss, nll) = self.mean_losses(model, progress)?;
-        progress.begin(&format!("write {}", self.eval_split), self.eval.rows() as u64);
-        let column = self.texts.prompts();
-        let prompts = (0..self.eval.rows()).map(|row| self.eval.get(row, column).collect());
-        let prompts: Vec<Vec<i64>> = prompts.collect();
-        let mut done = |n: usize| progress.update(n as u64, "");
-        let written = self.texts.write_after(model, &prompts, &self.write_passes, &mut done)?;
-        progress.end();
-        let answers = Answers::Texts(written);
-        let given = Judgement { token_loss: Some(nll), ..Judgement::of(&answers, &self.right) };
-        let Judged { metrics, by_class, doubt } = judge(&self.texts.task, &self.eval_split, &given);
-        let lines = self.told(&answers, &metrics)?;
-        let metrics = metrics.into_iter().map(|(name, of)| (name.to_string(), of.value));
-        let doubts = doubt.map(|words| format!("{}: {words}", self.eval_split));
-        Ok(Evaluated {
-            metrics: metrics.collect(),
-            by_class: by_class.into_iter().collect(),
-            loss,
-            doubts: doubts.into_iter().collect(),
-            predictions: vec![(self.eval_split.clone(), lines)],
-        })
+        self.judged(model, &self.eval, progress)
+    }
+
+    fn test(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Option<Evaluated>> {
+        self.test.as_ref().map(|test| self.judged(model, test, progress)).transpose()
+    }
+
+    fn test_split(&self) -> Option<&str> {
+        self.test.as_ref().map(|test| test.split.as_str())
     }
 
     fn selection(&self) -> Selection {
-        selection(&self.texts.task, &[&self.eval_split], |metric, _| metric.to_string())
+        selection(&self.texts.task, &[&self.eval.split], |metric, _| metric.to_string())
     }
 
     fn rows(&self, split: &str) -> usize {
         match split {
             "train" => self.used.len(),
-            _ => self.eval.rows(),
+            _ => self.eval.tokens.rows(),
         }
     }
 
@@ -253,8 +287,8 @@ impl Objective for Write {
                 "{dropped} training texts have their whole target behind the cut: left out"
             ));
         }
-        let full = |&row: &usize| self.eval.length(row, PROMPT) == self.texts.longest_prompt;
-        let full = (0..self.eval.rows()).filter(full).count();
+        let full = |&row: &usize| self.eval.tokens.length(row, PROMPT) == self.texts.longest_prompt;
+        let full = (0..self.eval.tokens.rows()).filter(full).count();
         if full > 0 && self.texts.tokens.decoder_start.is_none() {
             remarks.push(format!(
                 "{full} prompts leave no room for {} new tokens: cut at their beginning",
