@@ -49,7 +49,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     packed.finish().unwrap()
 }
 
-const ROWS: [&str; 4] = ["a, b; \"c\"\nd -> 0", "film 1 -> 0", "film 2 -> 1", "film\t3 -> 1"];
+const ROWS: [&str; 4] = ["a, b; \"c\"\nd -> 0", "film\t3 -> 1", "film 1 -> 0", "film 2 -> 1"];
 
 const CSV: &str = "body,stars\n\"a, b; \"\"c\"\"\nd\",1\nfilm 1,1\nfilm 2,5\n\"film\t3\",5\n";
 

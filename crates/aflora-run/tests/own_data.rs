@@ -55,7 +55,9 @@ fn a_file_of_rows_is_trained_on_and_predicted_with_without_a_yaml_of_one_s_own()
     let place = workplace();
     write(place.path(), "data/reviews.csv", reviews(["1", "3", "5"]));
     write(place.path(), "data/check.csv", reviews(["1", "3", "5"]));
-    let keys = ["train=data/reviews.csv", "dev=data/check.csv", "text=body", "label=stars"];
+    write(place.path(), "data/test.csv", reviews(["1", "3", "5"]));
+    let split = "test=data/test.csv";
+    let keys = ["train=data/reviews.csv", "dev=data/check.csv", split, "text=body", "label=stars"];
     let output = run(place.path(), &keys);
     ok(&output);
     let told = text(&output.stderr);
@@ -66,6 +68,7 @@ fn a_file_of_rows_is_trained_on_and_predicted_with_without_a_yaml_of_one_s_own()
     let task = task(place.path());
     assert_eq!((&task["task"], &task["kind"]), (&"reviews".into(), &"classify".into()));
     assert_eq!(task["labels"], serde_json::json!(["1", "3", "5"]));
+    assert_eq!(task["dataset"]["test_on"], "test");
     let files = &task["dataset"]["sources"]["own"]["files"];
     let whole = place.path().join("data/reviews.csv").canonicalize().unwrap();
     assert_eq!(Path::new(files["train"].as_str().unwrap()).canonicalize().unwrap(), whole);

@@ -33,6 +33,9 @@ pub struct OwnData {
     /// null: 10%, or the data set's validation split.
     #[schemars(extend("takes" = "file, [files], 10%"))]
     pub dev: Files,
+    /// Rows to judge the best adapter on, once, at the end.
+    #[schemars(extend("takes" = "file, [files]"))]
+    pub test: Files,
     /// The column with the text, or those with the two texts of a pair; null: text.
     #[schemars(extend("takes" = "column, [first, second]"))]
     pub text: Files,
@@ -63,13 +66,16 @@ impl SettingsGroup for OwnData {
 }
 
 /// The keys that say where the rows lie and how they are read.
-const FILES: [&str; 7] = ["train", "dev", "text", "label", "input", "target", "delimiter"];
+const FILES: [&str; 8] = ["train", "dev", "test", "text", "label", "input", "target", "delimiter"];
 
 /// Those that are keys of every task.
 const OF_TASKS: [&str; 2] = ["kind", "labels"];
 
 /// The split that is evaluated on.
 const DEV: &str = "dev";
+
+/// The split that is judged at the end.
+const TEST: &str = "test";
 
 /// How many of 100 training rows are held out where there is no other split.
 const HELD_OUT: u64 = 10;
@@ -141,16 +147,18 @@ fn written_out(
     let dev = last(DEV).filter(|_| hold_out.percent == 0);
     let mut source = Source { delimiter: data.delimiter, ..Source::default() };
     let mut classes = BTreeMap::new();
-    let (train_files, dev_files, at_hand) = match own_hub::name(&data.train) {
+    let (train_files, dev_files, test_files, at_hand) = match own_hub::name(&data.train) {
         None => {
             let train = paths(&data.train, &data, train, problems);
             let dev = dev.map(|dev| paths(&data.dev, &data, dev, problems));
+            let test = last(TEST).map(|test| paths(&data.test, &data, test, problems));
             let at_hand = train.0.iter().map(PathBuf::from).collect();
-            (train, dev, at_hand)
+            (train, dev, test, at_hand)
         }
         Some(name) => {
             let dev = dev.map(|dev| (own_hub::name(&data.dev).unwrap_or_default(), dev));
-            let rows = match own_hub::rows((name, train), dev) {
+            let test = last(TEST).map(|s| (own_hub::name(&data.test).unwrap_or_default(), s));
+            let rows = match own_hub::rows((name, train), dev, test) {
                 Ok(rows) => rows,
                 Err(problem) => {
                     problems.push(problem);
@@ -160,7 +168,8 @@ fn written_out(
             source.repo = Some(rows.dataset.repo.repo);
             source.revision = Some(rows.dataset.repo.revision);
             classes = rows.dataset.classes;
-            (rows.train, rows.dev.filter(|_| hold_out.percent == 0), rows.paths)
+            let dev = rows.dev.filter(|_| hold_out.percent == 0);
+            (rows.train, dev, rows.test, rows.paths)
         }
     };
     if problems.len() > before {
@@ -171,6 +180,8 @@ fn written_out(
     }
     source.files.insert(TRAIN.to_string(), train_files);
     source.files.extend(dev_files.map(|files| (DEV.to_string(), files)));
+    let tested = test_files.is_some();
+    source.files.extend(test_files.map(|files| (TEST.to_string(), files)));
     source.columns = columns?;
     let mut made = Made { span: train.span.clone(), settings: Vec::new() };
     let kind = match (&data.kind, source.columns.contains_key("target")) {
@@ -202,6 +213,9 @@ fn written_out(
     made.put("task", json!(called.map_or_else(|| name(&data.train), String::from)));
     made.put("kind", json!(kind));
     made.put("dataset.evaluate_on", json!([DEV]));
+    if tested {
+        made.put("dataset.test_on", json!(TEST));
+    }
     // Where they lie no more: a folder that `data` names.
     made.put("dataset.folders", json!(["."]));
     for (key, value) in serde_json::to_value(&source).unwrap_or_default().as_object()? {

@@ -22,6 +22,8 @@ pub(super) struct HubRows {
     pub train: Files,
     /// Those that are evaluated on, if there are such.
     pub dev: Option<Files>,
+    /// Those that are judged at the end, if such are named.
+    pub test: Option<Files>,
     /// The training files on the disk.
     pub paths: Vec<PathBuf>,
 }
@@ -34,13 +36,15 @@ pub(super) fn name(files: &Files) -> Option<&str> {
     }
 }
 
-/// The rows of the data set `train`; `dev` names the split to evaluate on.
+/// The rows of the data set `train`; `dev` names the split to evaluate on, `test` that to judge at
+/// the end.
 ///
 /// # Errors
 /// A name is none, or the hub has no such split; what is wrong is told where it was named.
 pub(super) fn rows(
     train: (&str, &Setting),
     dev: Option<(&str, &Setting)>,
+    test: Option<(&str, &Setting)>,
 ) -> Result<HubRows, Problem> {
     let at = |setting: &Setting, problem: String| Problem::at(setting.span.clone(), problem);
     let parse = |(text, setting): (&str, &Setting)| {
@@ -52,28 +56,29 @@ pub(super) fn rows(
     let dataset = hub.dataset(&name, &readable).map_err(|problem| at(train.1, problem))?;
     let split = name.split.as_deref().unwrap_or(crate::feed::TRAIN);
     let files = files_of(&dataset.splits, split).map_err(|problem| at(train.1, problem))?;
-    let dev = match dev {
-        None => USUAL
-            .iter()
-            .filter(|usual| **usual != split)
-            .find_map(|usual| Some(Files(dataset.splits.get(*usual)?.clone()))),
-        Some(dev) => {
-            let other = parse(dev)?;
-            let same = (&other.repo, &other.configuration) == (&name.repo, &name.configuration);
-            let Some(split) = other.split.filter(|_| same) else {
-                let words = format!("`dev` must be a split of the data set {HUB}{}", train.0);
-                return Err(at(dev.1, words));
-            };
-            Some(files_of(&dataset.splits, &split).map_err(|problem| at(dev.1, problem))?)
-        }
+    let named = |other: (&str, &Setting)| {
+        let (key, found) = (&other.1.path, parse(other)?);
+        let same = (&found.repo, &found.configuration) == (&name.repo, &name.configuration);
+        let Some(split) = found.split.filter(|_| same) else {
+            let key = key.last().map_or("", String::as_str);
+            let words = format!("`{key}` must be a split of the data set {HUB}{}", train.0);
+            return Err(at(other.1, words));
+        };
+        files_of(&dataset.splits, &split).map_err(|problem| at(other.1, problem))
     };
+    let usual = || {
+        let others = USUAL.iter().filter(|usual| **usual != split);
+        others.filter_map(|usual| dataset.splits.get(*usual)).next().cloned().map(Files)
+    };
+    let dev = dev.map(named).transpose()?.or_else(usual);
+    let test = test.map(named).transpose()?;
     let mut paths = Vec::new();
     for file in &files.0 {
         tracing::debug!("reading {file} of {}", dataset.repo.repo);
         let got = hub.get(&dataset.repo, file, &mut |_, _| {});
         paths.push(got.map_err(|error| at(train.1, error.to_string()))?);
     }
-    Ok(HubRows { dataset, train: files, dev, paths })
+    Ok(HubRows { dataset, train: files, dev, test, paths })
 }
 
 fn files_of(splits: &BTreeMap<String, Vec<String>>, split: &str) -> Result<Files, String> {
