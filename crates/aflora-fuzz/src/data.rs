@@ -52,7 +52,9 @@ fn by(task: &TaskSpec, source: &Source, path: &Path) {
             let sane = |right: &Answer| match right {
                 Answer::Class(class) => (0..task.labels.len() as i64).contains(class),
                 Answer::Score(score) => score.is_finite(),
-                Answer::Text(_) => true,
+                Answer::Set(set) => set.len() == task.labels.len(),
+                Answer::Scores(scores) => scores.iter().all(|score| score.is_finite()),
+                Answer::Tags(_) | Answer::Text(_) => true,
             };
             assert!(all.into_iter().all(|example| sane(&example.right)));
         }
@@ -85,7 +87,7 @@ fn rows(bytes: &[u8], format: Format) {
         assert!(row.line > last);
         last = row.line;
         for (name, cell) in row.cells() {
-            let _ = row.find(name);
+            let _ = (row.find(name), row.list(name, ' '));
             assert!(!serde_json::to_string(cell).unwrap_or_default().is_empty());
         }
     }
@@ -166,5 +168,18 @@ pub fn jsonl_seeds() -> Vec<Vec<u8>> {
         b"[\n  {\"text\": \"a ] }\", \"label\": true},\n  {\"text\": \"b\", \"label\":\nfalse}]\n"
             .to_vec(),
         "\u{feff}{\"target\": \"x\", \"input\": \"y\", \"n\": 1e3, \"more\": [null, {}]}".into(),
+    ]
+}
+
+pub fn conll(bytes: &[u8]) {
+    rows(bytes, Format::Conll);
+    let folder = files::folder("conll", &[("train.conll", bytes)]);
+    tasks().iter().for_each(|task| examples(task, &folder.join("train.conll")));
+}
+
+pub fn conll_seeds() -> Vec<Vec<u8>> {
+    vec![
+        b"-DOCSTART- -X- O\n\nEU NNP B-ORG\nrejects VBZ O\r\n\n\na  b\tx\n".to_vec(),
+        b"\n\n \n\tO\n".to_vec(),
     ]
 }

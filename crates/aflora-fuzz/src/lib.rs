@@ -37,6 +37,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     target("targets", settings::targets, settings::targets_seeds),
     target("tsv", data::tsv, data::tsv_seeds),
     target("jsonl", data::jsonl, data::jsonl_seeds),
+    target("conll", data::conll, data::conll_seeds),
     target("csv", data::csv, data::csv_seeds),
     target("parquet", data::parquet, data::parquet_seeds),
     target("safetensors", models::safetensors, models::safetensors_seeds),

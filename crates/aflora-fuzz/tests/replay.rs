@@ -46,7 +46,7 @@ macro_rules! replays {
 }
 
 replays! {
-    config experiment targets tsv jsonl csv parquet safetensors pickle weight_index model_config
+    config experiment targets tsv jsonl conll csv parquet safetensors pickle weight_index model_config
     adapter_folder tokenizer_json sentencepiece vocabulary events state gradients run_folder
     results hub
     tokenizer_settings generation_config chat_template

@@ -49,8 +49,8 @@ pub struct Frame {
 /// What a forward pass gives.
 #[derive(Debug)]
 pub struct Forward {
-    /// fp32: `[batch, labels]`, or of a language head `[batch, length, vocabulary]`, for each
-    /// token the logits of the next.
+    /// fp32: `[batch, labels]`; of each token's classes `[batch, length, labels]`; of a language head
+    /// `[batch, length, vocabulary]`, for each token the logits of the next.
     pub logits: Tensor,
     /// What the backward pass goes through; empty where the model keeps everything.
     pub checkpoints: Checkpoints,

@@ -1,5 +1,6 @@
 //! What a model reads.
 
+use crate::{Error, Result};
 use tch::Tensor;
 
 /// One batch of token sequences, padded to a common length.
@@ -13,6 +14,10 @@ pub struct Batch {
     pub token_type_ids: Option<Tensor>,
     /// What the decoder of an encoder-decoder reads, `[batch, target length]`, Int64.
     pub decoder_input_ids: Option<Tensor>,
+    /// Where a row is several documents, one after another: which of them each token is of,
+    /// `[batch, length]`, Int64. A token sees its own document alone, and counts positions from its
+    /// beginning. Decoders read them; other models refuse them.
+    pub documents: Option<Tensor>,
     /// Whether padding stands before the texts, as decoding wants it, and not behind them.
     pub left_padded: bool,
 }
@@ -25,7 +30,19 @@ impl Batch {
             attention_mask,
             token_type_ids: None,
             decoder_input_ids: None,
+            documents: None,
             left_padded: false,
+        }
+    }
+
+    /// Refuses rows of several documents, for a model that would read each as one.
+    pub(crate) fn refuse_documents(&self) -> Result<()> {
+        match &self.documents {
+            None => Ok(()),
+            Some(_) => {
+                let words = "this model reads no rows of several documents";
+                Err(Error::Forward(words.into()))
+            }
         }
     }
 

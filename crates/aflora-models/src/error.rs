@@ -32,13 +32,13 @@ pub enum Error {
         /// What there is.
         known: String,
     },
-    /// A model does not write, but the task wants text.
-    #[error(
-        "models of the kind `{name}` classify, but the task wants one that writes text: {known}"
-    )]
-    NoLanguageHead {
+    /// A kind of model has no head for what the task wants.
+    #[error("models of the kind `{name}` are not built for it, but the task wants one that {wanted}: {known}")]
+    NoHead {
         /// The kind.
         name: String,
+        /// What the task wants of a model.
+        wanted: &'static str,
         /// The kinds that do.
         known: String,
     },
@@ -135,6 +135,11 @@ impl Error {
     /// Text is asked of a model without a language head.
     pub(crate) fn does_not_write() -> Error {
         Error::Unbuilt("this model does not write".into())
+    }
+
+    /// Classes of tokens are asked of a model that has no head for them.
+    pub(crate) fn does_not_tag() -> Error {
+        Error::Unbuilt("this model does not label tokens".into())
     }
 
     /// An [`Error::Io`] at `path`, for `map_err`.

@@ -17,8 +17,12 @@ use std::path::Path;
 pub enum OutputKind<'a> {
     /// One of these classes.
     Classes(Vec<&'a str>),
-    /// So many scores.
-    Scores(usize),
+    /// Any of these labels.
+    Multilabel(Vec<&'a str>),
+    /// Scores of these names.
+    Scores(Vec<&'a str>),
+    /// One of these classes for every token.
+    Tokens(Vec<&'a str>),
     /// Text, written so.
     Text(GenerationSettings),
 }
@@ -44,13 +48,13 @@ pub fn save(
     let mut keys = json::read_object(&config, "a Hugging Face config.json")?;
     match &answers {
         OutputKind::Classes(names) => {
-            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-            describe_labels(&mut keys, &names, "single_label_classification");
+            describe_labels(&mut keys, names, Some("single_label_classification"));
         }
-        OutputKind::Scores(n) => {
-            let names: Vec<String> = (0..*n).map(|i| format!("LABEL_{i}")).collect();
-            describe_labels(&mut keys, &names, "regression");
+        OutputKind::Multilabel(names) => {
+            describe_labels(&mut keys, names, Some("multi_label_classification"));
         }
+        OutputKind::Scores(names) => describe_labels(&mut keys, names, Some("regression")),
+        OutputKind::Tokens(names) => describe_labels(&mut keys, names, None),
         OutputKind::Text(_) => {}
     }
     keys.retain(|key, _| !NOT_COPIED.contains(&key.as_str()));
@@ -90,14 +94,17 @@ pub fn save(
     })
 }
 
-fn describe_labels(keys: &mut Map<String, Value>, names: &[String], problem_type: &str) {
+fn describe_labels(keys: &mut Map<String, Value>, names: &[&str], problem_type: Option<&str>) {
     let numbers = || names.iter().zip(0..);
     let id2label: Map<String, Value> =
-        numbers().map(|(name, i): (_, usize)| (i.to_string(), name.clone().into())).collect();
+        numbers().map(|(name, i): (_, usize)| (i.to_string(), (*name).into())).collect();
     let label2id: Map<String, Value> =
-        numbers().map(|(name, i): (_, usize)| (name.clone(), i.into())).collect();
+        numbers().map(|(name, i): (_, usize)| (name.to_string(), i.into())).collect();
     keys.insert("id2label".into(), id2label.into());
     keys.insert("label2id".into(), label2id.into());
     keys.remove("num_labels");
-    keys.insert("problem_type".into(), json!(problem_type));
+    match problem_type {
+        Some(problem_type) => keys.insert("problem_type".into(), json!(problem_type)),
+        None => keys.remove("problem_type"),
+    };
 }

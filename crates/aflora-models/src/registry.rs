@@ -20,6 +20,8 @@ struct ModelKind {
     /// The class of transformers with a language head, without that beginning; none of a model
     /// that does not write.
     writes: Option<&'static str>,
+    /// Whether transformers has a class of it for tokens' classes.
+    tags: bool,
     build: Build,
     /// Whether positions turn vectors, and have no row each in a table.
     rotary: bool,
@@ -48,6 +50,7 @@ impl ModelKind {
     fn has(&self, head: Head) -> bool {
         match head {
             Head::Classes(_) | Head::Scores(_) => true,
+            Head::Tokens(_) => self.tags,
             Head::Language => self.writes.is_some(),
         }
     }
@@ -60,6 +63,7 @@ const KINDS: [ModelKind; 12] = [
     ModelKind {
         types: &[("albert", "Albert")],
         writes: None,
+        tags: true,
         build: albert::build,
         rotary: false,
         targets: &["query", "key", "value", "ffn", "ffn_output"],
@@ -67,6 +71,7 @@ const KINDS: [ModelKind; 12] = [
     ModelKind {
         types: &[("bart", "Bart")],
         writes: Some("ForConditionalGeneration"),
+        tags: false,
         build: bart::build,
         rotary: false,
         targets: &["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
@@ -74,6 +79,7 @@ const KINDS: [ModelKind; 12] = [
     ModelKind {
         types: &[("bert", "Bert")],
         writes: None,
+        tags: true,
         build: bert::build,
         rotary: false,
         targets: BERT_LAYERS,
@@ -81,6 +87,7 @@ const KINDS: [ModelKind; 12] = [
     ModelKind {
         types: &[("deberta-v2", "DebertaV2")],
         writes: None,
+        tags: true,
         build: deberta::build,
         rotary: false,
         targets: &["query_proj", "key_proj", "value_proj", "intermediate.dense", "output.dense"],
@@ -88,6 +95,7 @@ const KINDS: [ModelKind; 12] = [
     ModelKind {
         types: &[("distilbert", "DistilBert")],
         writes: None,
+        tags: true,
         build: distilbert::build,
         rotary: false,
         targets: &["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"],
@@ -95,6 +103,7 @@ const KINDS: [ModelKind; 12] = [
     ModelKind {
         types: &[("electra", "Electra")],
         writes: None,
+        tags: true,
         build: electra::build,
         rotary: false,
         targets: BERT_LAYERS,
@@ -102,6 +111,7 @@ const KINDS: [ModelKind; 12] = [
     ModelKind {
         types: &[("gpt2", "GPT2")],
         writes: Some("LMHeadModel"),
+        tags: true,
         build: gpt2::build,
         rotary: false,
         targets: &["c_attn", "c_proj", "c_fc"],
@@ -109,6 +119,7 @@ const KINDS: [ModelKind; 12] = [
     ModelKind {
         types: &[("gpt_neo", "GPTNeo")],
         writes: Some("ForCausalLM"),
+        tags: true,
         build: gpt_neo::build,
         rotary: false,
         targets: &["q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"],
@@ -116,6 +127,7 @@ const KINDS: [ModelKind; 12] = [
     ModelKind {
         types: &[("gptj", "GPTJ")],
         writes: Some("ForCausalLM"),
+        tags: false,
         build: gpt_j::build,
         rotary: true,
         targets: &["q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"],
@@ -123,6 +135,7 @@ const KINDS: [ModelKind; 12] = [
     ModelKind {
         types: &[("llama", "Llama")],
         writes: Some("ForCausalLM"),
+        tags: true,
         build: llama::build,
         rotary: true,
         targets: &["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"],
@@ -130,6 +143,7 @@ const KINDS: [ModelKind; 12] = [
     ModelKind {
         types: &[("mpnet", "MPNet")],
         writes: None,
+        tags: true,
         build: mpnet::build,
         rotary: false,
         targets: &["q", "k", "v", "o", "intermediate.dense", "output.dense"],
@@ -137,6 +151,7 @@ const KINDS: [ModelKind; 12] = [
     ModelKind {
         types: &[("roberta", "Roberta"), ("xlm-roberta", "XLMRoberta"), ("camembert", "Camembert")],
         writes: None,
+        tags: true,
         build: roberta::build,
         rotary: false,
         targets: BERT_LAYERS,
@@ -159,7 +174,12 @@ fn entry(name: &str, head: Head) -> Result<&'static ModelKind> {
     };
     if !entry.has(head) {
         let known = known(&mut KINDS.iter().filter(|entry| entry.has(head)));
-        return Err(Error::NoLanguageHead { name: name.into(), known });
+        let wanted = match head {
+            Head::Classes(_) | Head::Scores(_) => "labels texts",
+            Head::Tokens(_) => "labels tokens",
+            Head::Language => "writes text",
+        };
+        return Err(Error::NoHead { name: name.into(), wanted, known });
     }
     Ok(entry)
 }
@@ -215,6 +235,8 @@ pub(crate) fn class_in_transformers(model_type: &str, head: Head) -> Option<Stri
     Some(match head {
         Head::Language => format!("{class}{}", entry.writes?),
         Head::Classes(_) | Head::Scores(_) => format!("{class}ForSequenceClassification"),
+        Head::Tokens(_) if entry.tags => format!("{class}ForTokenClassification"),
+        Head::Tokens(_) => return None,
     })
 }
 
@@ -258,10 +280,12 @@ mod tests {
             ("gptj", Head::Classes(2), "GPTJForSequenceClassification"),
             ("bart", Head::Language, "BartForConditionalGeneration"),
             ("xlm-roberta", Head::Classes(2), "XLMRobertaForSequenceClassification"),
+            ("llama", Head::Tokens(5), "LlamaForTokenClassification"),
         ] {
             assert_eq!(class_in_transformers(model_type, head).as_deref(), Some(expected));
         }
         assert_eq!(class_in_transformers("bert", Head::Language), None);
+        assert_eq!(class_in_transformers("gptj", Head::Tokens(3)), None);
         assert_eq!(class_in_transformers("t5", Head::Scores(1)), None);
     }
 }

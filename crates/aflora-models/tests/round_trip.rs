@@ -25,8 +25,9 @@ fn backbone(tiny: &Tiny, folder: &Path) -> Box<dyn Backbone> {
 
 fn answers<'a>(head: Head, names: &'a [&'a str]) -> OutputKind<'a> {
     match head {
-        Head::Scores(n) => OutputKind::Scores(n as usize),
+        Head::Scores(n) => OutputKind::Scores(names[..n as usize].to_vec()),
         Head::Classes(n) => OutputKind::Classes(names[..n as usize].to_vec()),
+        Head::Tokens(n) => OutputKind::Tokens(names[..n as usize].to_vec()),
         Head::Language => OutputKind::Text(GenerationSettings::default()),
     }
 }

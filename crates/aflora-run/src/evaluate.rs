@@ -91,7 +91,11 @@ fn example(task: &TaskSpec, named: &TaskSpec, row: &Row) -> std::result::Result<
     for source in sources {
         for task in [task, named] {
             match task.rules().right(task, row, source) {
-                Ok(right) => return Ok(Example { texts: task.texts(row)?, right }),
+                Ok(right) => {
+                    let example = Example { texts: task.texts(row)?, right };
+                    task.rules().check_example(&example)?;
+                    return Ok(example);
+                }
                 Err(problem) => drop(first.get_or_insert(problem)),
             }
         }

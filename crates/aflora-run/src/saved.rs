@@ -4,7 +4,7 @@ use crate::config::{self, DeviceChoice, Precision, Resolved};
 use crate::kinds::{ModelContext, Processor};
 use crate::run::model::{base_kind, build_shapes, load_model, processor};
 use crate::run::model_files::{self, locator, ModelFiles};
-use crate::run::objective::texts::TextPairs;
+use crate::run::objective::texts::{Learned, TextPairs};
 use crate::task::TaskSpec;
 use crate::ui::Progress;
 use crate::{device, precision, usage};
@@ -128,13 +128,10 @@ impl SavedRun {
         task.generation = generation.or(&task.generation);
         let (folder, max_length) = (&self.files.folder, self.resolved.run.max_length);
         let task = &Arc::new(task);
-        TextPairs::new(&ModelContext {
-            task,
-            folder,
-            backbone: model.backbone(),
-            max_length,
-            device,
-        })
+        let backbone = model.backbone();
+        let with = ModelContext { task, folder, backbone, max_length, device };
+        // What is written after does not depend on what was learned from.
+        TextPairs::new(&with, Learned::Pairs)
     }
 
     /// How the model wants conversations written, if its files say it.

@@ -26,7 +26,7 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
                 ModelError::Targets(_)
                     | ModelError::UnknownBackbone { .. }
                     | ModelError::TrainModules(_)
-                    | ModelError::NoLanguageHead { .. }
+                    | ModelError::NoHead { .. }
                     | ModelError::Unbuilt(_)
                     | ModelError::Precision { .. }
                     | ModelError::NoWeights { .. }

@@ -44,7 +44,9 @@ fn no_rows_and_unanswered_rows_have_no_value() {
     for metric in Metric::names().iter().filter_map(|name| Metric::named(name)) {
         let none = match metric.judges() {
             Sort::Class => Answers::Classes(Vec::new()),
+            Sort::Set => Answers::Sets(Vec::new()),
             Sort::Score => Answers::Scores(Vec::new()),
+            Sort::Tags => Answers::Tags(Vec::new()),
             Sort::Text => Answers::Texts(Vec::new()),
         };
         assert_eq!(judge(metric, &none, &none).value, None, "{}", metric.name());
@@ -105,4 +107,30 @@ fn an_area_without_probabilities_or_with_one_that_is_no_number_has_no_value() {
     assert_eq!(of(&[vec![0.8, 0.2], vec![0.3, 0.7]]), Some(1.0));
     assert_eq!(of(&[vec![0.8, f64::NAN], vec![0.3, 0.7]]), None);
     assert_eq!(of(&[]), None);
+}
+
+#[test]
+fn sets_of_labels_and_entities_agree_with_scikit_learn_and_seqeval() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sequences.json");
+    let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut compared = 0;
+    for case in cases {
+        let [answers, right] = ["predicted", "expected"].map(|key| match case["sort"].as_str() {
+            Some("sets") => {
+                let rows: Vec<Vec<u8>> = serde_json::from_value(case[key].clone()).unwrap();
+                Answers::Sets(
+                    rows.iter().map(|row| row.iter().map(|n| *n == 1).collect()).collect(),
+                )
+            }
+            _ => Answers::Tags(serde_json::from_value(case[key].clone()).unwrap()),
+        });
+        for metric in Metric::names().iter().filter_map(|name| Metric::named(name)) {
+            let Some(expected) = case[metric.name()].as_f64() else { continue };
+            let found = judge(metric, &answers, &right).value.unwrap();
+            let what = format!("{} of {}: {found}, not {expected}", metric.name(), case["name"]);
+            assert!((found - expected).abs() < 1e-12, "{what}");
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 6 * 3 + 8 * 4);
 }

@@ -199,6 +199,24 @@ fn runs_that_differ_in_how_updates_are_cut_report_the_same_losses() {
     }
 }
 
+/// All rows in one update: the loss of its tokens and their gradient, in packs and row by row.
+#[test]
+fn packed_rows_have_the_loss_and_the_gradient_of_rows_by_themselves() {
+    let place = place();
+    let update = |packing: &str| {
+        let more = ["task=lines", "model=tiny-llama", "max_length=64", "method=lora", packing];
+        let run = prepared(place.path(), &more);
+        let rows = run.objective.training_rows();
+        (rows, updates(&run, (rows, 1)).remove(0))
+    };
+    let (rows, (_, loss, gradient)) = update("task.packing=false");
+    let (packs, (_, packed_loss, packed_gradient)) = update("task.packing=true");
+    assert!(rows == 11 && packs < 8, "{rows}, {packs}");
+    assert!((packed_loss - loss).abs() < 1e-5 * loss, "{packed_loss}, by themselves {loss}");
+    let error = far(&packed_gradient, &gradient);
+    assert!(error < 1e-4, "{error:e}");
+}
+
 /// A task on a machine that has room for so many rows at once.
 #[derive(Debug)]
 struct Small<'a>(&'a dyn Objective, usize);

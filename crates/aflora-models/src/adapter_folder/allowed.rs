@@ -8,7 +8,10 @@ use serde_json::{Map, Value};
 /// Of every method, PEFT's and ours.
 const COMMON: AllowedKeys = &[
     ("peft_type", Allowed::Anything),
-    ("task_type", Allowed::Values(&[r#""SEQ_CLS""#, r#""CAUSAL_LM""#, r#""SEQ_2_SEQ_LM""#])),
+    (
+        "task_type",
+        Allowed::Values(&[r#""SEQ_CLS""#, r#""TOKEN_CLS""#, r#""CAUSAL_LM""#, r#""SEQ_2_SEQ_LM""#]),
+    ),
     // These say where an adapter comes from, not what it computes.
     ("peft_version", Allowed::Anything),
     ("base_model_name_or_path", Allowed::Anything),

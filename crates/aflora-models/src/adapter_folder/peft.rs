@@ -50,6 +50,8 @@ pub enum TaskType {
     /// Classes or a score.
     #[default]
     SequenceClassification,
+    /// Classes of every token.
+    TokenClassification,
     /// Text, by a decoder.
     CausalLm,
     /// Text from text.
@@ -62,6 +64,7 @@ impl TaskType {
         let reads_a_source = || backbone.text_generator()?.tokens().decoder_start;
         match backbone.about().head {
             Head::Classes(_) | Head::Scores(_) => TaskType::SequenceClassification,
+            Head::Tokens(_) => TaskType::TokenClassification,
             Head::Language => match reads_a_source() {
                 Some(_) => TaskType::Seq2SeqLm,
                 None => TaskType::CausalLm,
@@ -72,6 +75,7 @@ impl TaskType {
     fn name(self) -> &'static str {
         match self {
             TaskType::SequenceClassification => "SEQ_CLS",
+            TaskType::TokenClassification => "TOKEN_CLS",
             TaskType::CausalLm => "CAUSAL_LM",
             TaskType::Seq2SeqLm => "SEQ_2_SEQ_LM",
         }
@@ -79,6 +83,7 @@ impl TaskType {
 
     fn from_name(name: Option<&str>) -> Self {
         match name {
+            Some("TOKEN_CLS") => TaskType::TokenClassification,
             Some("CAUSAL_LM") => TaskType::CausalLm,
             Some("SEQ_2_SEQ_LM") => TaskType::Seq2SeqLm,
             _ => TaskType::SequenceClassification,

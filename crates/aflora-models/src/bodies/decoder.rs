@@ -9,6 +9,7 @@ use crate::backbone::{About, Backbone, Forward, Frame, Tied};
 use crate::batch::Batch;
 use crate::config_file::ConfigFile;
 use crate::generate::{DecodingState, SpecialTokens, TextGenerator};
+use crate::heads::each_token::{EachToken, TokenHead};
 use crate::heads::language::{LanguageHead, NAME};
 use crate::heads::last_token::{LastToken, SCORE};
 use crate::heads::Head;
@@ -49,6 +50,8 @@ pub(crate) struct DecoderSpec {
     pub max_positions: i64,
     pub vocab_size: i64,
     pub lm_head: LmHead,
+    /// How it makes classes of a token's state, where transformers has a class for that.
+    pub token_head: Option<TokenHead>,
 }
 
 /// Where the weight of a language head comes from.
@@ -68,11 +71,13 @@ pub(crate) fn build<N: DecoderBody + 'static>(
     spec: DecoderSpec,
     network: impl FnOnce(&Scope) -> N,
 ) -> Result<Box<dyn Backbone>> {
-    let DecoderSpec { prefix, hidden, max_positions, vocab_size, lm_head } = spec;
+    let DecoderSpec { prefix, hidden, max_positions, vocab_size, lm_head, token_head } = spec;
     let pad = Some(file.integer("pad_token_id", -1)?).filter(|&pad| pad >= 0);
-    let writes = match head {
-        Head::Classes(_) | Head::Scores(_) => false,
-        Head::Language => true,
+    let (writes, modules) = match (head, &token_head) {
+        (Head::Classes(_) | Head::Scores(_), _) => (false, SCORE),
+        (Head::Tokens(_), Some(token_head)) => (false, token_head.modules),
+        (Head::Tokens(_), None) => return Err(Error::does_not_tag()),
+        (Head::Language, _) => (true, &[][..]),
     };
     let tokens = match writes {
         true => SpecialTokens::read(file.path(), file.keys(), vocab_size, false)?,
@@ -82,13 +87,12 @@ pub(crate) fn build<N: DecoderBody + 'static>(
         LmHead::Tied(tied) if writes => tied,
         _ => &[],
     };
-    let score = if writes { &[] } else { SCORE };
     let about = About {
         head,
         prefix,
-        head_modules: score,
-        new_modules: score,
-        class_rows: score.first().copied(),
+        head_modules: modules,
+        new_modules: modules,
+        class_rows: modules.first().copied(),
         tied,
         optional: &[],
         max_positions,
@@ -97,11 +101,14 @@ pub(crate) fn build<N: DecoderBody + 'static>(
     let mut vs = options.var_store();
     let ((network, output_head), linears) = scope::build(&mut vs, |root| {
         let network = network(&root);
-        let output_head = match head {
-            Head::Classes(labels) | Head::Scores(labels) => {
+        let output_head = match (head, &token_head) {
+            (Head::Classes(labels) | Head::Scores(labels), _) => {
                 OutputHead::Labels(LastToken::new(&root, hidden, labels, pad))
             }
-            Head::Language => {
+            (Head::Tokens(labels), Some(token_head)) => {
+                OutputHead::Tags(EachToken::new(&root, token_head, hidden, labels))
+            }
+            (Head::Tokens(_), None) | (Head::Language, _) => {
                 let own = match lm_head {
                     LmHead::Tied(_) => None,
                     LmHead::Untied { bias: true } => Some(root.linear(NAME, hidden, vocab_size)),
@@ -119,6 +126,14 @@ pub(crate) fn build<N: DecoderBody + 'static>(
     Ok(Box::new(Decoder { frame, network, output_head, tokens, checkpointing }))
 }
 
+/// The dropout before the classes of tokens, as transformers' decoders choose it.
+pub(crate) fn token_dropout(file: &ConfigFile, otherwise: &str) -> Result<f64> {
+    match file.keys().get("classifier_dropout").is_some_and(|value| !value.is_null()) {
+        true => file.dropout("classifier_dropout", 0.1),
+        false => file.dropout(otherwise, 0.1),
+    }
+}
+
 /// A decoder of ours.
 #[derive(Debug)]
 struct Decoder<N> {
@@ -133,6 +148,7 @@ struct Decoder<N> {
 #[derive(Debug)]
 enum OutputHead {
     Labels(LastToken),
+    Tags(EachToken),
     Text(LanguageHead),
 }
 
@@ -144,6 +160,10 @@ impl<N: DecoderBody> Decoder<N> {
     /// What the blocks see of a batch, and the positions of its tokens.
     fn mask_and_positions(&self, batch: &Batch) -> (Seen, Tensor) {
         let (_, length) = sizes(&batch.input_ids);
+        if let Some(documents) = &batch.documents {
+            let seen = document_mask(documents).unsqueeze(1);
+            return (Seen::Causal(Some(seen)), document_positions(documents));
+        }
         if !batch.left_padded {
             return (Seen::Causal(None), self.range(0, length));
         }
@@ -167,6 +187,7 @@ impl<N: DecoderBody> Backbone for Decoder<N> {
         let hidden = self.network.norm(&x);
         let logits = match &self.output_head {
             OutputHead::Labels(head) => head.forward(&hidden, batch),
+            OutputHead::Tags(head) => head.forward(hidden, train),
             OutputHead::Text(head) => head.forward(&hidden),
         };
         Ok(Forward::new(logits, checkpoints))
@@ -179,14 +200,14 @@ impl<N: DecoderBody> Backbone for Decoder<N> {
     fn text_generator(&self) -> Option<&dyn TextGenerator> {
         match &self.output_head {
             OutputHead::Text(_) => Some(self),
-            OutputHead::Labels(_) => None,
+            OutputHead::Labels(_) | OutputHead::Tags(_) => None,
         }
     }
 
     fn untie(&self, _name: &str) -> Option<Tensor> {
         match &self.output_head {
             OutputHead::Text(head) => head.untie(self.frame.vs.root()),
-            OutputHead::Labels(_) => None,
+            OutputHead::Labels(_) | OutputHead::Tags(_) => None,
         }
     }
 }
@@ -299,4 +320,22 @@ fn causal_mask(real: &Tensor, length: i64) -> Tensor {
     let causal = Tensor::ones([length, length], square).tril(0);
     let seen = real.unsqueeze(1).logical_and(&causal).logical_or(&itself);
     seen.unsqueeze(1)
+}
+
+/// What each query may see of a row of documents, `[batch, length, length]`: its own document's
+/// tokens up to itself.
+fn document_mask(documents: &Tensor) -> Tensor {
+    let (_, length) = sizes(documents);
+    let causal = Tensor::ones([length, length], (Kind::Bool, documents.device())).tril(0);
+    documents.unsqueeze(2).eq_tensor(&documents.unsqueeze(1)).logical_and(&causal)
+}
+
+/// Positions that begin at 0 with each document, `[batch, length]`.
+fn document_positions(documents: &Tensor) -> Tensor {
+    let (_, length) = sizes(documents);
+    let columns = Tensor::arange(length, (Kind::Int64, documents.device())).expand_as(documents);
+    let changes = documents.narrow(1, 1, length - 1).ne_tensor(&documents.narrow(1, 0, length - 1));
+    let begins = changes.to_kind(Kind::Int64).constant_pad_nd([1, 0]);
+    let (starts, _) = (&columns * begins).cummax(1);
+    columns - starts
 }

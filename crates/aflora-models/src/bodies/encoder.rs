@@ -4,6 +4,7 @@
 use crate::backbone::{About, Backbone, Forward, Frame};
 use crate::batch::Batch;
 use crate::heads::dense::DenseHead;
+use crate::heads::each_token::{EachToken, TokenHead};
 use crate::heads::Head;
 use crate::nn::activation::Activation;
 use crate::nn::scope::{self, Scope};
@@ -29,7 +30,10 @@ pub(crate) struct EncoderSpec {
     pub head: TextHead,
 }
 
-/// How a kind makes classes or a score of the state of a text's first token.
+/// The layer that makes classes of every token's state.
+const CLASSIFIER: &str = "classifier";
+
+/// How a kind makes classes or scores of the state of a text's first token, and of every token's.
 pub(crate) struct TextHead {
     /// The hidden layer, which may be the pooler that was pretrained.
     pub dense: &'static str,
@@ -38,6 +42,8 @@ pub(crate) struct TextHead {
     pub out: &'static str,
     /// Before the hidden layer, and before the last.
     pub dropout: [f64; 2],
+    /// Before the classes of every token, which a layer [`CLASSIFIER`] makes.
+    pub token_dropout: f64,
     /// The modules that train in full.
     pub modules: &'static [&'static str],
     /// The modules that a pretrained checkpoint may lack.
@@ -65,27 +71,47 @@ pub(crate) fn build<B: EncoderBody + 'static>(
     spec: EncoderSpec,
     body: impl FnOnce(&Scope) -> B,
 ) -> Result<Box<dyn Backbone>> {
-    let labels = match head {
-        Head::Classes(n) | Head::Scores(n) => n,
+    let EncoderSpec { prefix, hidden, max_positions, vocab_size, head: text_head } = spec;
+    let token_head =
+        TokenHead { name: CLASSIFIER, modules: &[CLASSIFIER], dropout: text_head.token_dropout };
+    let tokens = match head {
+        Head::Classes(labels) | Head::Scores(labels) => (false, labels),
+        Head::Tokens(labels) => (true, labels),
         Head::Language => return Err(Error::does_not_write()),
     };
-    let EncoderSpec { prefix, hidden, max_positions, vocab_size, head: text_head } = spec;
+    let (modules, new_modules, class_rows) = match tokens {
+        (true, _) => (token_head.modules, token_head.modules, CLASSIFIER),
+        (false, _) => (text_head.modules, text_head.new_modules, text_head.out),
+    };
     let about = About {
         head,
         prefix,
-        head_modules: text_head.modules,
-        new_modules: text_head.new_modules,
-        class_rows: Some(text_head.out),
+        head_modules: modules,
+        new_modules,
+        class_rows: Some(class_rows),
         tied: &[],
         optional: &[],
         max_positions,
         vocab_size,
     };
     let mut vs = options.var_store();
-    let ((body, output_head), linears) =
-        scope::build(&mut vs, |root| (body(&root), text_head.build(&root, hidden, labels)));
+    let ((body, output_head), linears) = scope::build(&mut vs, |root| {
+        let body = body(&root);
+        let output_head = match tokens {
+            (true, n) => OutputHead::Tokens(EachToken::new(&root, &token_head, hidden, n)),
+            (false, n) => OutputHead::Text(text_head.build(&root, hidden, n)),
+        };
+        (body, output_head)
+    });
     let frame = Frame { vs, linears, about };
     Ok(Box::new(Encoder { frame, body, output_head, checkpointing: options.checkpointing }))
+}
+
+/// An encoder's head: what is computed from its hidden states.
+#[derive(Debug)]
+enum OutputHead {
+    Text(DenseHead),
+    Tokens(EachToken),
 }
 
 /// An encoder of ours.
@@ -93,7 +119,7 @@ pub(crate) fn build<B: EncoderBody + 'static>(
 struct Encoder<B> {
     frame: Frame,
     body: B,
-    output_head: DenseHead,
+    output_head: OutputHead,
     checkpointing: bool,
 }
 
@@ -104,9 +130,13 @@ impl<B: EncoderBody> Backbone for Encoder<B> {
             let words = format!("{length} tokens are more than the model's {most} positions");
             return Err(Error::Length(words));
         }
+        batch.refuse_documents()?;
         let checkpointing = train && self.checkpointing;
         let (hidden, checkpoints) = self.body.forward(batch, train, checkpointing);
-        let logits = self.output_head.forward(hidden.select(1, 0), train);
+        let logits = match &self.output_head {
+            OutputHead::Text(head) => head.forward(hidden.select(1, 0), train),
+            OutputHead::Tokens(head) => head.forward(hidden, train),
+        };
         Ok(Forward::new(logits, checkpoints))
     }
 

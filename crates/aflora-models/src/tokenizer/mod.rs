@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tokenizers::parallelism::*;
 use tokenizers::{
-    truncate_encodings, Encoding, PaddingParams, PostProcessor as _, Tokenizer, TruncationParams,
-    TruncationStrategy,
+    truncate_encodings, Encoding, PaddingParams, PostProcessor as _, PreTokenizerWrapper,
+    Tokenizer, TruncationParams, TruncationStrategy,
 };
 
 pub use stream::TextStream;
@@ -31,6 +31,16 @@ pub struct Encoded {
     pub type_ids: Vec<i64>,
     /// Whether tokens were cut off.
     pub truncated: bool,
+}
+
+/// The words of a text, encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedWords {
+    /// Their tokens.
+    pub encoded: Encoded,
+    /// For each word the place of its first token; none of a word that was cut off, or has no
+    /// token.
+    pub firsts: Vec<Option<usize>>,
 }
 
 /// A tokenizer that truncates to a maximum length and never pads.
@@ -112,6 +122,45 @@ impl TextEncoder {
             .collect())
     }
 
+    /// Encodes texts whose words are known. A tokenizer that takes the space before a word into its
+    /// token is given one before every word, as transformers' `add_prefix_space` does.
+    ///
+    /// # Errors
+    /// The tokenizer refuses a word, or panics on one.
+    pub fn encode_words(&self, texts: &[&[String]]) -> Result<Vec<EncodedWords>> {
+        let space = if self.takes_spaces() { " " } else { "" };
+        let each = |words: &[String]| -> tokenizers::Result<EncodedWords> {
+            let spaced: Vec<String> = words.iter().map(|word| format!("{space}{word}")).collect();
+            let (e, truncated) = self.around(self.tokenizer.encode(spaced, false)?, None, true)?;
+            let mut firsts = vec![None; words.len()];
+            for (place, word) in e.get_word_ids().iter().enumerate() {
+                let first = word.and_then(|word| firsts.get_mut(word as usize));
+                if let Some(first) = first {
+                    first.get_or_insert(place);
+                }
+            }
+            let (ids, type_ids) = (wide(e.get_ids()), wide(e.get_type_ids()));
+            Ok(EncodedWords { encoded: Encoded { ids, type_ids, truncated }, firsts })
+        };
+        panics::catch_reading(|| {
+            texts.to_vec().into_maybe_par_iter().map(each).collect::<tokenizers::Result<_>>()
+        })
+        .map_err(Error::Encode)?
+        .map_err(|e| Error::Encode(e.to_string()))
+    }
+
+    /// Whether a space before a word belongs to its token, and the tokenizer puts none there itself.
+    fn takes_spaces(&self) -> bool {
+        fn is_bare(part: &PreTokenizerWrapper) -> bool {
+            match part {
+                PreTokenizerWrapper::ByteLevel(bytes) => !bytes.add_prefix_space,
+                PreTokenizerWrapper::Sequence(parts) => parts.as_ref().iter().any(is_bare),
+                _ => false,
+            }
+        }
+        self.tokenizer.get_pre_tokenizer().is_some_and(is_bare)
+    }
+
     /// Token ids of texts without special tokens around them.
     ///
     /// # Errors
@@ -158,6 +207,17 @@ impl TextEncoder {
             tokens.set_type_ids(vec![1; tokens.len()]);
             tokens
         });
+        self.around(first, second, special)
+    }
+
+    /// Tokens cut to the maximum length, with the special ones around them; and whether some were
+    /// cut off.
+    fn around(
+        &self,
+        first: Encoding,
+        second: Option<Encoding>,
+        special: bool,
+    ) -> tokenizers::Result<(Encoding, bool)> {
         let around = match self.tokenizer.get_post_processor() {
             Some(processor) if special => processor.added_tokens(second.is_some()),
             _ => 0,

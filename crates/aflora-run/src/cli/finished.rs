@@ -40,6 +40,7 @@ fn form(text: &str) -> Result<Format, String> {
         "tsv" => Ok(Format::Tsv),
         "jsonl" => Ok(Format::Jsonl),
         "lines" => Ok(Format::Lines),
-        _ => Err("it must be csv, tsv, jsonl or lines".into()),
+        "conll" => Ok(Format::Conll),
+        _ => Err("it must be csv, tsv, jsonl, lines or conll".into()),
     }
 }

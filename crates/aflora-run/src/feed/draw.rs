@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// The columns that hold what is right, by what they are for; all others hold texts.
-pub(super) const RIGHT: [&str; 2] = ["label", "target"];
+pub(super) const RIGHT: [&str; 3] = ["label", "tags", "target"];
 
 /// A row's part in the draw.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,13 +5,14 @@
 //! * [`mod@read`]: the rows of a file, whatever its form
 //! * [`row`]: a row
 //! * [`table`]: rows of CSV, TSV and JSONL files, for training and for `predict`
-//! * `csv`, `json`, `parquet`: the forms of files
+//! * `csv`, `json`, `parquet`, `conll`: the forms of files
 //! * `lines`, [`bounded`]: lines, and records of a size that a record can have
 //! * `unpack`: packed files
 //! * `draw`: rows that are held out to evaluate on
 //! * `notes`: what is told of rows that are read all the same
 
 pub mod bounded;
+mod conll;
 mod csv;
 mod draw;
 mod error;

@@ -102,7 +102,7 @@ fn each_of_table(
     let delimiter = source.delimiter.or((!source.header).then_some(','));
     let from = unpack::open(path)?;
     let mut table = Table::delimited(from, path, format, delimiter, |_| source.header)?;
-    if format != Format::Jsonl {
+    if format.has_header() {
         source.read_columns().try_for_each(|name| table.check_column(name))?;
     }
     let (mut all, mut skipped, mut first_broken) = (0, 0, None);

@@ -15,6 +15,12 @@ pub enum Cell {
     Json(Box<RawValue>),
 }
 
+impl Cell {
+    fn is_list(&self) -> bool {
+        matches!(self, Cell::Json(value) if value.get().starts_with('['))
+    }
+}
+
 /// One row: a value for each name.
 #[derive(Debug)]
 pub struct Row {
@@ -80,6 +86,26 @@ impl Row {
             }
             _ => Ok(self.text(name)?.trim().to_string()),
         }
+    }
+
+    /// The texts or numbers of that name: a list's, or of a text what stands between `separator`s.
+    ///
+    /// # Errors
+    /// There is no value of that name, or it is neither.
+    pub fn list(&self, name: &str, separator: char) -> Result<Vec<String>, String> {
+        let cell = self.names.iter().zip(&self.cells).find(|(n, _)| n.trim() == name);
+        let Some((_, Cell::Json(value))) = cell.filter(|(_, cell)| cell.is_list()) else {
+            let text = self.label(name)?;
+            let parts = text.split(separator).map(str::trim).filter(|part| !part.is_empty());
+            return Ok(parts.map(String::from).collect());
+        };
+        let wrong = || format!("`{name}` is {}, but must be a list of texts", short(value.get()));
+        let items: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|_| wrong())?;
+        let text = |item: &RawValue| match item.get().starts_with(plain_json) {
+            true => Ok(item.get().to_string()),
+            false => serde_json::from_str::<String>(item.get()).map_err(|_| wrong()),
+        };
+        items.into_iter().map(text).collect()
     }
 
     /// The names, for a message.

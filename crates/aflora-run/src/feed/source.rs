@@ -91,7 +91,7 @@ pub struct Source {
     #[schemars(extend("takes" = "{split: file or [files]}"))]
     pub files: BTreeMap<String, Files>,
     /// The column of each of the texts, and of what is right for them.
-    #[schemars(extend("takes" = "{text, label}, {text_a, text_b, label}, {input, target}"))]
+    #[schemars(extend("takes" = "{text, label}, {text_a, text_b, label}, {tokens, tags}, {input, target}"))]
     pub columns: BTreeMap<String, String>,
     /// What stands between the cells of a line, which are quoted as in CSV; null: a tab in a .tsv
     /// file, and in a .csv file what its header has most of.
@@ -296,7 +296,7 @@ impl<'de> Deserialize<'de> for Sources {
 }
 
 /// The endings of files that can be read, the preferred first.
-const ENDINGS: [&str; 4] = ["jsonl", "parquet", "tsv", "csv"];
+const ENDINGS: [&str; 5] = ["jsonl", "parquet", "tsv", "csv", "conll"];
 
 /// Whether a file's name tells the form of its rows.
 pub fn is_known_form(path: &Path) -> bool {
@@ -307,7 +307,8 @@ pub fn is_known_form(path: &Path) -> bool {
     match of(path).as_str() {
         "parquet" => true,
         _ => {
-            matches!(of(&unpacked_name(path)).as_str(), "csv" | "tsv" | "jsonl" | "json" | "ndjson")
+            let known = ["csv", "tsv", "jsonl", "json", "ndjson", "conll", "bio", "iob", "iob2"];
+            known.contains(&of(&unpacked_name(path)).as_str())
         }
     }
 }

@@ -7,8 +7,10 @@
 //! | TSV | as GLUE's: cells between tabs, one row a line; a quote is a character like any other |
 //! | plain lines | a text a line, to predict for |
 //! | JSONL | an object a line, or an array of them; `NaN` and `Infinity`, which Python writes and JSON has not, are null |
+//! | CoNLL | sentences, a word a line and its columns behind it; columns have numbers from 1, and hold lists |
 
 use super::bounded::Bounded;
+use super::conll;
 use super::csv::{delimiter_of, Record};
 use super::error::short;
 use super::json::{self, Elements, Fields};
@@ -32,6 +34,8 @@ pub enum Format {
     Jsonl,
     /// A text a line, under the name `text`.
     Lines,
+    /// Sentences, a word a line.
+    Conll,
 }
 
 impl Format {
@@ -44,7 +48,18 @@ impl Format {
             Some("csv") => Format::Csv,
             Some("tsv") => Format::Tsv,
             Some("txt") => Format::Lines,
+            Some("conll" | "bio" | "iob" | "iob2") => Format::Conll,
             _ => Format::Jsonl,
+        }
+    }
+}
+
+impl Format {
+    /// Whether the first line of a file may name the columns of all rows.
+    pub(super) fn has_header(self) -> bool {
+        match self {
+            Format::Csv | Format::Tsv => true,
+            Format::Jsonl | Format::Conll | Format::Lines => false,
         }
     }
 }
@@ -104,7 +119,7 @@ impl<R: Read> Table<R> {
             first: None,
         };
         match format {
-            Format::Jsonl => return Ok(table),
+            Format::Jsonl | Format::Conll => return Ok(table),
             Format::Lines => {
                 table.names = Arc::from(["text".to_string()]);
                 return Ok(table);
@@ -146,8 +161,10 @@ impl<R: Read> Table<R> {
 
     /// As [`read`](Self::read), but the row may have too few or too many cells.
     pub(super) fn read_of_any_width(&mut self) -> Result<Option<Row>, DataError> {
-        if self.format == Format::Jsonl {
-            return self.object();
+        match self.format {
+            Format::Jsonl => return self.object(),
+            Format::Conll => return conll::sentence(&mut self.lines),
+            Format::Csv | Format::Tsv | Format::Lines => {}
         }
         let cells = match self.first.take() {
             Some(first) => Some(first),
@@ -194,7 +211,7 @@ impl<R: Read> Table<R> {
         while let Some(line) = self.lines.next()? {
             let content = split_end(&line).0;
             let blank = match self.format {
-                Format::Jsonl => content.trim().is_empty(),
+                Format::Jsonl | Format::Conll => content.trim().is_empty(),
                 Format::Csv | Format::Tsv => content.is_empty(),
                 Format::Lines => false,
             };
@@ -289,9 +306,24 @@ mod tests {
             ("a.jsonl", Format::Jsonl),
             ("a.txt", Format::Lines),
             ("a", Format::Jsonl),
+            ("eng.train.bio", Format::Conll),
+            ("a.conll", Format::Conll),
         ] {
             assert_eq!(Format::of(Path::new(name)), format, "{name}");
         }
+    }
+
+    #[test]
+    fn a_sentence_of_words_in_columns_is_a_row_of_lists() {
+        let content = "-DOCSTART- -X- O\n\nEU NNP B-ORG\nrejects VBZ O\r\n\n\n\"a  b\"\tx\n";
+        let expected = [
+            (3, r#"1=["EU","rejects"] 2=["NNP","VBZ"] 3=["B-ORG","O"]"#.to_string()),
+            (7, r#"1=["\"a  b\""] 2=["x"]"#.to_string()),
+        ];
+        assert_eq!(rows(Format::Conll, content).unwrap(), expected);
+        let error = rows(Format::Conll, "a O\n\nb O\nc\n").unwrap_err();
+        assert_eq!(error, "FILE, line 4: 1 columns, but the sentence's first line has 2");
+        assert_eq!(rows(Format::Conll, "\n\n").unwrap(), []);
     }
 
     #[test]

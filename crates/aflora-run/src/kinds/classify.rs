@@ -5,7 +5,7 @@ use super::traits::{ModelContext, Processor, TaskKind};
 use crate::feed::row::Row;
 use crate::feed::{short, Source};
 use crate::metrics::{Answer, Answers, Sort};
-use crate::run::objective::labeller::{Labeller, Labelling};
+use crate::run::objective::labeller::{Labeller, Labelling, Rows};
 use crate::task::{ClassWeights, Label, TaskSpec};
 use crate::usage;
 use aflora_models::merged::OutputKind;
@@ -44,8 +44,8 @@ impl TaskKind for Classify {
         &[&["text"], &["text_a", "text_b"]]
     }
 
-    fn target(&self) -> &'static str {
-        "label"
+    fn target(&self, _: &TaskSpec) -> Option<&'static str> {
+        Some("label")
     }
 
     fn right(
@@ -54,11 +54,8 @@ impl TaskKind for Classify {
         row: &Row,
         source: &Source,
     ) -> std::result::Result<Answer, String> {
-        let label = row.label(source.column(self.target()))?;
-        Ok(Answer::Class(match source.numbered_labels {
-            true => by_number(task, &label)?,
-            false => by_name(task, &label)?,
-        }))
+        let label = row.label(source.column("label"))?;
+        Ok(Answer::Class(class(task, &label, source.numbered_labels)?))
     }
 
     fn only_answer(&self, task: &TaskSpec, right: &Answer) -> Option<String> {
@@ -78,7 +75,7 @@ impl TaskKind for Classify {
         OutputKind::Classes(task.class_names())
     }
 
-    fn names(&self) -> [&'static [&'static str]; 2] {
+    fn names(&self, _: &TaskSpec) -> [&'static [&'static str]; 2] {
         [&["label", "scores"], &["predicted_label", "predicted_scores"]]
     }
 
@@ -112,7 +109,7 @@ impl Labelling for Classify {
         }
     }
 
-    fn answers(&self, logits: &Tensor) -> Result<Vec<Answer>> {
+    fn answers(&self, _: &TaskSpec, _: Rows<'_>, logits: &Tensor) -> Result<Vec<Answer>> {
         let classes = logits.f_argmax(1, false)?;
         Ok(Vec::try_from(classes)?.into_iter().map(Answer::Class).collect())
     }
@@ -123,7 +120,13 @@ impl Labelling for Classify {
     }
 
     /// The class's name, and the probability of each class.
-    fn shown(&self, task: &TaskSpec, logits: &Tensor) -> Result<Vec<Vec<Value>>> {
+    fn shown(
+        &self,
+        task: &TaskSpec,
+        _: Rows<'_>,
+        _: &[&[String]],
+        logits: &Tensor,
+    ) -> Result<Vec<Vec<Value>>> {
         let names = task.class_names();
         let shares = self.probabilities(logits)?;
         let classes = Vec::<i64>::try_from(logits.f_argmax(1, false)?)?;
@@ -157,10 +160,11 @@ fn balanced(task: &TaskSpec, classes: &[i64]) -> Result<Vec<f64>> {
 }
 
 /// Tells what is wrong with the labels of a task that has at least so many.
-fn check_labels(task: &TaskSpec, least: usize, tell: &mut dyn FnMut(&str, String)) {
+pub(super) fn check_labels(task: &TaskSpec, least: usize, tell: &mut dyn FnMut(&str, String)) {
     if task.labels.len() < least {
         let n = task.labels.len();
-        tell("labels", format!("`labels` has {n} classes, but must have at least two"));
+        let least = ["none", "one", "two"][least];
+        tell("labels", format!("`labels` has {n} classes, but must have at least {least}"));
     }
     let names = task.class_names();
     let twice = |names: &[&str]| {
@@ -176,6 +180,18 @@ fn check_labels(task: &TaskSpec, least: usize, tell: &mut dyn FnMut(&str, String
     if names.len() != own.len() {
         let (n, all) = (names.len(), own.len());
         tell("label_names", format!("`label_names` has {n} names for {all} labels"));
+    }
+}
+
+/// The class that a file has as `text`: its number, or the task's own value.
+pub(super) fn class(
+    task: &TaskSpec,
+    text: &str,
+    numbered: bool,
+) -> std::result::Result<i64, String> {
+    match numbered {
+        true => by_number(task, text),
+        false => by_name(task, text),
     }
 }
 

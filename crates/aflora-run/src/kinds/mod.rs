@@ -4,7 +4,10 @@
 //! A new one is a file with a [`TaskKind`], a name of [`Kind`], and an arm of the table here.
 
 mod classify;
+mod multilabel;
 mod score;
+mod text;
+mod tokens;
 mod traits;
 mod write;
 
@@ -17,7 +20,10 @@ use aflora_models::Head;
 pub fn of(kind: Kind) -> &'static dyn TaskKind {
     match kind {
         Kind::Classify => &classify::Classify,
+        Kind::Multilabel => &multilabel::Multilabel,
         Kind::Score => &score::Score,
+        Kind::Text => &text::Text,
+        Kind::Tokens => &tokens::Tokens,
         Kind::Write => &write::Write,
     }
 }

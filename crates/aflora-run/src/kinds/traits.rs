@@ -30,8 +30,31 @@ pub trait TaskKind: Debug + Sync {
     /// What the columns of a source may be for, beside what is right: one of these lists.
     fn inputs(&self) -> &'static [&'static [&'static str]];
 
-    /// What the column with what is right is for.
-    fn target(&self) -> &'static str;
+    /// What the column with what is right is for; none of a kind that has no such column, or
+    /// [several](Self::further).
+    fn target(&self, task: &TaskSpec) -> Option<&'static str>;
+
+    /// What further columns may be for; one that a source does not name is called as what it is for.
+    fn further<'a>(&self, _task: &'a TaskSpec) -> Vec<&'a str> {
+        Vec::new()
+    }
+
+    /// What the column `name` of a row gives to an example's texts; none where the row has no such
+    /// column.
+    ///
+    /// # Errors
+    /// There is a value, but none that this kind reads.
+    fn input(&self, row: &Row, name: &str) -> std::result::Result<Option<Vec<String>>, String> {
+        Ok(row.find(name)?.map(|text| vec![text]))
+    }
+
+    /// Whether the parts of an example go together.
+    ///
+    /// # Errors
+    /// They do not.
+    fn check_example(&self, _example: &Example) -> std::result::Result<(), String> {
+        Ok(())
+    }
 
     /// What is right for a row of `source`.
     ///
@@ -59,7 +82,7 @@ pub trait TaskKind: Debug + Sync {
 
     /// What predictions call the values of a [`Prediction`], and what they call them in rows that
     /// have a column of such a name.
-    fn names(&self) -> [&'static [&'static str]; 2];
+    fn names(&self, task: &TaskSpec) -> [&'static [&'static str]; 2];
 
     /// What works for a task of this kind with a model.
     ///

@@ -4,7 +4,7 @@ use super::traits::{ModelContext, Processor, TaskKind};
 use crate::feed::row::Row;
 use crate::feed::Source;
 use crate::metrics::{Answer, Sort};
-use crate::run::objective::texts::TextPairs;
+use crate::run::objective::texts::{Learned, TextPairs};
 use crate::task::TaskSpec;
 use aflora_models::generate::FOR_SAMPLING;
 use aflora_models::merged::OutputKind;
@@ -21,7 +21,14 @@ impl TaskKind for Write {
     }
 
     fn keys(&self) -> &'static [&'static str] {
-        &["prompt", "train_on_inputs", "max_target_length", "label_smoothing", "generation"]
+        &[
+            "prompt",
+            "train_on_inputs",
+            "packing",
+            "max_target_length",
+            "label_smoothing",
+            "generation",
+        ]
     }
 
     fn check(&self, task: &TaskSpec, tell: &mut dyn FnMut(&str, String)) {
@@ -37,8 +44,8 @@ impl TaskKind for Write {
         &[&["input"]]
     }
 
-    fn target(&self) -> &'static str {
-        "target"
+    fn target(&self, _: &TaskSpec) -> Option<&'static str> {
+        Some("target")
     }
 
     fn right(
@@ -47,7 +54,7 @@ impl TaskKind for Write {
         row: &Row,
         source: &Source,
     ) -> std::result::Result<Answer, String> {
-        Ok(Answer::Text(row.text(source.column(self.target()))?))
+        Ok(Answer::Text(row.text(source.column("target"))?))
     }
 
     fn only_answer(&self, _: &TaskSpec, _: &Answer) -> Option<String> {
@@ -66,11 +73,11 @@ impl TaskKind for Write {
         OutputKind::Text(task.generation.clone())
     }
 
-    fn names(&self) -> [&'static [&'static str]; 2] {
+    fn names(&self, _: &TaskSpec) -> [&'static [&'static str]; 2] {
         [&["prediction"], &["predicted_text"]]
     }
 
     fn processor(&self, with: &ModelContext<'_>) -> Result<Box<dyn Processor>> {
-        Ok(Box::new(TextPairs::new(with)?))
+        Ok(Box::new(TextPairs::new(with, Learned::Pairs)?))
     }
 }

@@ -10,6 +10,7 @@ mod accuracy;
 mod answers;
 mod counts;
 mod distance;
+mod entities;
 mod exact_match;
 mod f1;
 mod matthews;
@@ -21,9 +22,11 @@ mod ranks;
 mod recall;
 mod roc_auc;
 mod rouge;
+mod sets;
 mod spearman;
 
 pub use answers::{Answer, Answers, Sort};
+pub use entities::{entities, Entity};
 pub use number_match::last_number;
 pub use pearson::pearson as correlation;
 
@@ -33,6 +36,11 @@ use serde::{Serialize, Serializer};
 use std::fmt;
 use Better::{Higher, Lower};
 
+/// Of each class whether it is one of a row's.
+type ClassSet = Vec<bool>;
+/// The tags of a row's words.
+type WordTags = Vec<String>;
+
 /// How answers are judged, by what they are: answers first, then what is right.
 #[derive(Clone, Copy)]
 enum Measure {
@@ -41,6 +49,10 @@ enum Measure {
     /// Compares the probabilities of all classes with the rows' own; `None` where the metric is
     /// undefined.
     Probabilities(fn(&[Vec<f64>], &[i64]) -> Option<f64>),
+    /// Compares the sets of classes of all rows.
+    Sets(fn(&[ClassSet], &[ClassSet]) -> f64),
+    /// Compares the tags of the words of all rows.
+    Tags(fn(&[WordTags], &[WordTags]) -> f64),
     /// Compares the scores of all rows; `None` where the metric is undefined.
     Scores(fn(&[f64], &[f64]) -> Option<f64>),
     /// Compares the texts row by row, 0 to 1; the metric is their mean.
@@ -57,7 +69,7 @@ enum Better {
 }
 
 /// Every metric: its name in configurations and reports, which values are better, and how it judges.
-const METRICS: [(&str, Better, Measure); 23] = [
+const METRICS: [(&str, Better, Measure); 30] = [
     ("accuracy", Higher, Measure::Classes(accuracy::accuracy)),
     ("balanced_accuracy", Higher, Measure::Classes(recall::balanced_accuracy)),
     ("f1", Higher, Measure::Classes(f1::f1)),
@@ -74,6 +86,13 @@ const METRICS: [(&str, Better, Measure); 23] = [
     ("spearman", Higher, Measure::Scores(spearman::spearman)),
     ("mse", Lower, Measure::Scores(distance::mse)),
     ("mae", Lower, Measure::Scores(distance::mae)),
+    ("multilabel_accuracy", Higher, Measure::Sets(sets::accuracy)),
+    ("multilabel_f1_micro", Higher, Measure::Sets(sets::f1_micro)),
+    ("multilabel_f1_macro", Higher, Measure::Sets(sets::f1_macro)),
+    ("entity_f1", Higher, Measure::Tags(entities::f1)),
+    ("entity_precision", Higher, Measure::Tags(entities::precision)),
+    ("entity_recall", Higher, Measure::Tags(entities::recall)),
+    ("tag_accuracy", Higher, Measure::Tags(entities::accuracy)),
     ("exact_match", Higher, Measure::Texts(exact_match::exact_match)),
     ("number_match", Higher, Measure::Texts(number_match::number_match)),
     ("rouge1", Higher, Measure::Texts(rouge::rouge1)),
@@ -144,6 +163,8 @@ impl Metric {
     pub fn judges(self) -> Sort {
         match self.measure {
             Measure::Classes(_) | Measure::Probabilities(_) => Sort::Class,
+            Measure::Sets(_) => Sort::Set,
+            Measure::Tags(_) => Sort::Tags,
             Measure::Scores(_) => Sort::Score,
             Measure::Texts(_) | Measure::TextLoss(_) => Sort::Text,
         }
@@ -152,6 +173,11 @@ impl Metric {
     /// Whether a lower value is better.
     pub fn is_lower_better(self) -> bool {
         self.better == Lower
+    }
+
+    /// Whether it is made of the loss, and compares nothing.
+    pub fn is_of_loss(self) -> bool {
+        matches!(self.measure, Measure::TextLoss(_))
     }
 
     /// Whether it is made of the classes' probabilities.
@@ -171,6 +197,12 @@ impl Metric {
             }
             (Measure::Probabilities(of), _, Answers::Classes(right)) => {
                 (of(given.probabilities, right), None)
+            }
+            (Measure::Sets(of), Answers::Sets(answers), Answers::Sets(right)) => {
+                (Some(of(answers, right)), None)
+            }
+            (Measure::Tags(of), Answers::Tags(answers), Answers::Tags(right)) => {
+                (Some(of(answers, right)), None)
             }
             (Measure::Scores(of), Answers::Scores(answers), Answers::Scores(right)) => {
                 (of(answers, right), None)

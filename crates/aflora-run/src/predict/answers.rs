@@ -17,7 +17,7 @@ pub struct Names {
 impl Names {
     /// The first that stand free in `row`, the file's first.
     pub fn beside(task: &TaskSpec, row: &Row) -> Names {
-        let [short, long] = task.rules().names();
+        let [short, long] = task.rules().names(task);
         let mut names = Names { short, long, file: 0 };
         names.file = names.free(row);
         names

@@ -102,12 +102,13 @@ impl Rows {
 /// The rows of a table, read by a thread that is so many rows ahead and no more.
 fn stream(mut table: Table<File>) -> Origin {
     let (send, receive) = sync_channel(AHEAD);
-    std::thread::spawn(move || loop {
-        let Some(row) = table.read().transpose() else { break };
-        let last = row.is_err();
-        // Nobody waits for rows any more where an earlier one ended the command.
-        if send.send(row).is_err() || last {
-            break;
+    std::thread::spawn(move || {
+        while let Some(row) = table.read().transpose() {
+            let last = row.is_err();
+            // Nobody waits for rows any more where an earlier one ended the command.
+            if send.send(row).is_err() || last {
+                break;
+            }
         }
     });
     Origin::Stream(receive)

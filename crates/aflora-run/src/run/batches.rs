@@ -6,7 +6,9 @@
 
 use super::tokens::{CacheKey, TableWriter, Tokens, TRUNCATED};
 use crate::metrics::Answers;
+use crate::task::pair;
 use crate::ui::Progress;
+use aflora_models::tokenizer::{Encoded, EncodedWords};
 use aflora_models::TextEncoder;
 use anyhow::Result;
 use rand::{RngCore, SeedableRng};
@@ -26,6 +28,11 @@ pub(crate) const CHUNK: usize = 8192;
 /// Columns of the table of tokens.
 const IDS: usize = 0;
 const TYPES: usize = 1;
+/// Of words: the place of each one's first token, or [`NO_TOKEN`].
+const FIRSTS: usize = 2;
+
+/// What stands for the place of a token that a word has not.
+const NO_TOKEN: i64 = -1;
 
 /// Examples as token ids, with their labels.
 #[derive(Debug)]
@@ -40,37 +47,59 @@ impl EncodedSet {
     ///
     /// # Errors
     /// A text cannot be encoded.
-    pub fn new(
+    pub fn of_texts(
         encoder: &TextEncoder,
-        texts: &[(&str, Option<&str>)],
+        rows: &[&[String]],
         right: Answers,
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Self> {
+        let texts: Vec<(&str, Option<&str>)> = rows.iter().map(|row| pair(row)).collect();
         let mut key = CacheKey::new(&encoder.fingerprint()?, &"texts with labels");
-        for &(a, b) in texts {
+        for &(a, b) in &texts {
             key.add(Some(a));
             key.add(b);
         }
-        let tokens = Tokens::cached(cache, key, 2, |writer| {
-            progress.begin("tokens", texts.len() as u64);
-            for (done, chunk) in (1..).zip(texts.chunks(CHUNK)) {
-                tokenise(encoder, chunk, writer)?;
-                progress.update((done * CHUNK).min(texts.len()) as u64, "");
+        let tokens = tokens(cache, key, 2, &texts, progress, |chunk, writer| {
+            for text in encoder.encode(chunk)? {
+                writer.push(&[&text.ids, &text.type_ids], flags(&text))?;
             }
-            progress.end();
             Ok(())
         })?;
         Ok(EncodedSet { tokens, right })
     }
 
-    /// Texts to predict for.
+    /// The same of texts whose words are known, each a row's part.
     ///
     /// # Errors
-    /// A text cannot be encoded.
-    pub fn unlabelled(encoder: &TextEncoder, texts: &[(&str, Option<&str>)]) -> Result<Self> {
-        let tokens = Tokens::in_memory(2, |writer| tokenise(encoder, texts, writer))?;
-        Ok(EncodedSet { tokens, right: Answers::Classes(Vec::new()) })
+    /// A word cannot be encoded.
+    pub fn of_words(
+        encoder: &TextEncoder,
+        rows: &[&[String]],
+        right: Answers,
+        cache: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<Self> {
+        let mut key = CacheKey::new(&encoder.fingerprint()?, &"words with tags");
+        for row in rows {
+            key.add(None);
+            row.iter().for_each(|word| key.add(Some(word)));
+        }
+        let tokens = tokens(cache, key, 3, rows, progress, |chunk, writer| {
+            for EncodedWords { encoded, firsts } in encoder.encode_words(chunk)? {
+                let firsts = firsts.into_iter().map(|first| first.map_or(NO_TOKEN, |at| at as i64));
+                let firsts: Vec<i64> = firsts.collect();
+                writer.push(&[&encoded.ids, &encoded.type_ids, &firsts], flags(&encoded))?;
+            }
+            Ok(())
+        })?;
+        Ok(EncodedSet { tokens, right })
+    }
+
+    /// Of a row whose words are known, for each of them the place of its first token; none where it
+    /// was cut off, or has none.
+    pub fn first_tokens(&self, row: usize) -> impl Iterator<Item = Option<usize>> + '_ {
+        self.tokens.get(row, FIRSTS).map(|at| usize::try_from(at).ok())
     }
 
     /// How many texts there are.
@@ -134,8 +163,9 @@ impl EncodedSet {
         [ids, mask, types].map(|values| Tensor::from_slice(&values).view(shape))
     }
 
-    /// What is right for these rows, `[rows]`: classes, Int64, or scores, fp32. Rows whose answers are
-    /// texts have no labels here: `[0]`.
+    /// What is right for these rows: classes, `[rows]`, Int64; or scores, `[rows]`, of several
+    /// `[rows, scores]`, fp32; or sets, `[rows, classes]`, 1 for each class in it, fp32. Rows whose
+    /// answers are tags or texts have no labels here: `[0]`.
     pub fn labels(&self, rows: &[usize]) -> Tensor {
         fn of<T: Copy>(all: &[T], rows: &[usize]) -> Vec<T> {
             rows.iter().map(|&row| all[row]).collect()
@@ -143,21 +173,47 @@ impl EncodedSet {
         match &self.right {
             Answers::Classes(classes) => Tensor::from_slice(&of(classes, rows)),
             Answers::Scores(scores) => Tensor::from_slice(&of(scores, rows)).to_kind(Kind::Float),
-            Answers::Texts(_) => Tensor::from_slice::<i64>(&[]),
+            Answers::SeveralScores(scores) => {
+                let all = rows.iter().flat_map(|&row| scores[row].iter().copied());
+                let all: Vec<f64> = all.collect();
+                Tensor::from_slice(&all).to_kind(Kind::Float).view([rows.len() as i64, -1])
+            }
+            Answers::Sets(sets) => {
+                let all = rows.iter().flat_map(|&row| sets[row].iter().copied());
+                let all: Vec<bool> = all.collect();
+                Tensor::from_slice(&all).to_kind(Kind::Float).view([rows.len() as i64, -1])
+            }
+            Answers::Tags(_) | Answers::Texts(_) => Tensor::from_slice::<i64>(&[]),
         }
     }
 }
 
-fn tokenise(
-    encoder: &TextEncoder,
-    texts: &[(&str, Option<&str>)],
-    writer: &mut TableWriter,
-) -> Result<()> {
-    for text in encoder.encode(texts)? {
-        let flags = if text.truncated { TRUNCATED } else { 0 };
-        writer.push(&[&text.ids, &text.type_ids], flags)?;
+/// A table of the tokens that `encode` writes of some rows at a time.
+fn tokens<R>(
+    cache: Option<&Path>,
+    key: CacheKey,
+    columns: usize,
+    rows: &[R],
+    progress: &mut dyn Progress,
+    encode: impl Fn(&[R], &mut TableWriter) -> Result<()>,
+) -> Result<Tokens> {
+    Tokens::cached(cache, key, columns, |writer| {
+        progress.begin("tokens", rows.len() as u64);
+        for (done, chunk) in (1..).zip(rows.chunks(CHUNK)) {
+            encode(chunk, writer)?;
+            progress.update((done * CHUNK).min(rows.len()) as u64, "");
+        }
+        progress.end();
+        Ok(())
+    })
+}
+
+fn flags(text: &Encoded) -> u8 {
+    if text.truncated {
+        TRUNCATED
+    } else {
+        0
     }
-    Ok(())
 }
 
 /// The width of a batch whose longest row has so many tokens, of at most `max_length`. On a CPU

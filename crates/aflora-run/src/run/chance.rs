@@ -49,6 +49,20 @@ pub fn of_scores(answers: &[f64], right: &[f64]) -> Option<String> {
     Some(format!("its scores do not rise with the right ones (a correlation of {r:.4})"))
 }
 
+/// Where all rows get the same labels: what that is in words.
+pub fn of_sets(answers: &[Vec<bool>], right: &[Vec<bool>]) -> Option<String> {
+    only(answers).filter(|_| only(right).is_none())?;
+    Some("every row gets the same labels".to_string())
+}
+
+/// Where all words get one tag: what that is in words.
+pub fn of_tags(answers: &[Vec<String>], right: &[Vec<String>]) -> Option<String> {
+    let all = |tags: &[Vec<String>]| tags.concat();
+    let answers = all(answers);
+    let tag = only(&answers).filter(|_| only(&all(right)).is_none())?;
+    Some(format!("every word gets the tag `{tag}`"))
+}
+
 /// Where all rows get one text, or none has any of what the deciding metric (its name and the rows'
 /// scores) looks for: what that is in words.
 pub fn of_texts(written: &[String], deciding: Option<(&str, &[f64])>) -> Option<String> {

@@ -21,6 +21,7 @@ pub mod model;
 pub mod model_files;
 pub mod objective;
 mod pace;
+mod packing;
 pub mod passes;
 pub mod prepare;
 pub mod rows;

@@ -64,7 +64,9 @@ impl Update {
         tuner: &mut Tuner,
         graphs: &mut StepGraphs,
     ) -> Result<()> {
+        // Rows of which no token has a label have no loss either.
         let items = self.items(objective);
+        let items = if items > 0.0 { items } else { 1.0 };
         // The pass that is under way.
         let pass = Cell::new(None);
         let batches = self.passes.iter().map(|rows| {

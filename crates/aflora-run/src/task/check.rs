@@ -4,7 +4,7 @@ use super::{Kind, TaskSpec, INPUT};
 use crate::feed::TRAIN;
 use crate::hub::{is_repo, is_revision};
 use crate::kinds;
-use crate::metrics::{Metric, Sort};
+use crate::metrics::Metric;
 use std::fmt::Display;
 
 /// Keys with dots, and what is wrong with their values.
@@ -74,11 +74,7 @@ impl TaskSpec {
             tell("metrics", format!("`metrics` is empty, but must have at least one of: {known}"));
         }
         for metric in self.metrics.iter().filter(|metric| metric.judges() != kind.answers()) {
-            let judged = match metric.judges() {
-                Sort::Class => "classes",
-                Sort::Score => "scores",
-                Sort::Text => "texts",
-            };
+            let judged = metric.judges().plural();
             let (name, asks) = (metric.name(), kind.asks_for());
             tell("metrics", format!("`{name}` judges {judged}, but the task {asks}"));
         }
@@ -119,17 +115,24 @@ impl TaskSpec {
             };
             let is_list = |roles: &&[&str]| roles.iter().all(|r| source.columns.contains_key(*r));
             let texts = self.rules().inputs();
-            let right = self.rules().target();
+            let (target, further) = (self.rules().target(self), self.rules().further(self));
             let used = texts.iter().copied().find(is_list);
-            let known =
-                |role: &String| role == right || used.is_some_and(|u| u.contains(&role.as_str()));
+            let known = |role: &String| {
+                let role = role.as_str();
+                target == Some(role)
+                    || further.contains(&role)
+                    || used.is_some_and(|used| used.contains(&role))
+            };
             if used.is_none()
-                || !source.columns.contains_key(right)
+                || !target.is_none_or(|target| source.columns.contains_key(target))
                 || !source.columns.keys().all(known)
             {
                 let forms: Vec<String> = texts
                     .iter()
-                    .map(|roles| format!("{{{}: …, {right}: …}}", roles.join(": …, ")))
+                    .map(|roles| {
+                        let roles: Vec<&str> = roles.iter().copied().chain(target).collect();
+                        format!("{{{}: …}}", roles.join(": …, "))
+                    })
                     .collect();
                 tell("columns", format!("must be {}", forms.join(" or ")));
             }

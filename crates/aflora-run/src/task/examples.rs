@@ -9,8 +9,8 @@ use tch::{Device, Tensor};
 pub struct Examples {
     /// What the model reads.
     pub batch: Batch,
-    /// What is right: of each row its class, `[batch]`, Int64, or its score, `[batch]`, fp32; of a
-    /// task that writes the token wanted at each place, `[batch, length]`, Int64.
+    /// What is right: of each row its class, `[batch]`, Int64, its score, `[batch]`, fp32, or several
+    /// numbers, `[batch, labels]`, fp32; of a task that writes the token wanted at each place, `[batch, length]`, Int64.
     pub labels: Tensor,
 }
 
@@ -23,14 +23,21 @@ impl Examples {
 
 impl MapTensors for Examples {
     fn map_tensors(&self, map: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
-        let Batch { input_ids, attention_mask, token_type_ids, decoder_input_ids, left_padded } =
-            &self.batch;
+        let Batch {
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            decoder_input_ids,
+            documents,
+            left_padded,
+        } = &self.batch;
         Examples {
             batch: Batch {
                 input_ids: map(input_ids),
                 attention_mask: map(attention_mask),
                 token_type_ids: token_type_ids.as_ref().map(&mut *map),
                 decoder_input_ids: decoder_input_ids.as_ref().map(&mut *map),
+                documents: documents.as_ref().map(&mut *map),
                 left_padded: *left_padded,
             },
             labels: map(&self.labels),

@@ -46,7 +46,7 @@ impl TaskSpec {
         for names in &names {
             let mut text = None;
             for name in names {
-                text = row.find(name)?;
+                text = self.rules().input(row, name)?;
                 if text.is_some() {
                     break;
                 }
@@ -54,7 +54,7 @@ impl TaskSpec {
             found.extend(text);
         }
         match found.len() == names.len() {
-            true => Ok(found),
+            true => Ok(found.concat()),
             false => {
                 let ways = names.iter().map(Vec::len).min().unwrap_or(0);
                 let way = |i: usize| {

@@ -26,8 +26,14 @@ kinds! {
     /// A text, or a pair of them, gets one of several classes.
     #[default]
     "classify" => Classify,
-    /// A text, or a pair of them, gets a number.
+    /// A text, or a pair of them, gets any of several labels.
+    "multilabel" => Multilabel,
+    /// A text, or a pair of them, gets a number, or several.
     "score" => Score,
+    /// Texts are learned as they stand.
+    "text" => Text,
+    /// Each word of a text gets a tag.
+    "tokens" => Tokens,
     /// A text gets a text.
     "write" => Write,
 }

@@ -67,9 +67,12 @@ impl TaskSpec {
         let mut texts = Vec::new();
         for role in kind.inputs().iter().copied().flatten() {
             if let Some(column) = source.columns.get(*role) {
-                texts.push(row.text(column)?);
+                let missing = || format!("there is no `{column}`, only {}", row.shown());
+                texts.extend(kind.input(row, column)?.ok_or_else(missing)?);
             }
         }
-        Ok(Example { texts, right: kind.right(self, row, source)? })
+        let example = Example { texts, right: kind.right(self, row, source)? };
+        kind.check_example(&example)?;
+        Ok(example)
     }
 }

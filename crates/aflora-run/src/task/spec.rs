@@ -27,13 +27,20 @@ pub struct TaskSpec {
     /// The method where none is named; else aflora.
     #[schemars(extend("takes" = "name"))]
     pub method: Option<String>,
-    /// The classes as the task's own files have them, in the order of their numbers.
+    /// The classes as the task's own files have them, in the order of their numbers; of a task with
+    /// several scores, the columns that hold one each.
     #[schemars(extend("takes" = "[values]"))]
     pub labels: Vec<Label>,
     /// What predictions and merged models call the classes, in the same order; as the files do if
     /// not given.
     #[schemars(extend("takes" = "[names]"))]
     pub label_names: Vec<String>,
+    /// What stands between the labels of a row with several, where it is no list.
+    #[schemars(extend("takes" = "character"))]
+    pub label_separator: char,
+    /// The least probability of a label that a text gets, where it may get several.
+    #[schemars(range(min = 0, max = 1))]
+    pub threshold: f64,
     /// The least and the greatest score; any if not given.
     #[schemars(extend("takes" = "[least, greatest], null"))]
     pub range: Option<[f64; 2]>,
@@ -43,6 +50,9 @@ pub struct TaskSpec {
     pub prompt: String,
     /// Whether a mere decoder also learns to write the prompt.
     pub train_on_inputs: bool,
+    /// Whether a mere decoder learns from short rows put together to max_length tokens, each of which
+    /// sees itself alone.
+    pub packing: bool,
     /// Tokens to which what an encoder-decoder should write is cut.
     #[schemars(range(min = 2, max = MOST))]
     pub max_target_length: usize,
@@ -73,10 +83,13 @@ impl Default for TaskSpec {
             method: None,
             labels: Vec::new(),
             label_names: Vec::new(),
+            label_separator: ',',
+            threshold: 0.5,
             range: None,
             metrics: Vec::new(),
             prompt: INPUT.into(),
             train_on_inputs: false,
+            packing: false,
             max_target_length: 128,
             class_weights: None,
             label_smoothing: 0.0,

@@ -31,7 +31,15 @@ pub fn workplace() -> TempDir {
     }
     // Configurations of its own: what the project's folder holds must not matter.
     let configs = root().join("configs");
-    for kind in ["", "tasks", "models", "models/tiny-deberta", "methods"] {
+    for kind in [
+        "",
+        "tasks",
+        "models",
+        "models/tiny-bart",
+        "models/tiny-deberta",
+        "models/tiny-llama",
+        "methods",
+    ] {
         let target = folder.path().join("configs").join(kind);
         fs::create_dir_all(&target).unwrap();
         for file in fs::read_dir(configs.join(kind)).unwrap().flatten() {

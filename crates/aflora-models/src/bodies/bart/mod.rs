@@ -50,6 +50,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         Head::Classes(labels) | Head::Scores(labels) => {
             Some((labels, file.integer("eos_token_id", 2)?))
         }
+        Head::Tokens(_) => return Err(Error::does_not_tag()),
         Head::Language => None,
     };
     let mut vs = options.var_store();
@@ -120,6 +121,7 @@ impl Bart {
 
 impl Backbone for Bart {
     fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
+        batch.refuse_documents()?;
         self.check_length(batch.input_ids.size()[1])?;
         let checkpointing = train && self.checkpointing;
         let hidden = |ids: &Tensor| {

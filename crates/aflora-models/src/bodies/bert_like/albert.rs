@@ -45,6 +45,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             activation: Activation::Tanh,
             out: "classifier",
             dropout: [0.0, file.dropout("classifier_dropout_prob", 0.1)?],
+            token_dropout: file.dropout("classifier_dropout_prob", 0.1)?,
             modules: &["classifier"],
             new_modules: &["classifier"],
         },

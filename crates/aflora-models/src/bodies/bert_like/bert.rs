@@ -29,6 +29,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             activation: Activation::Tanh,
             out: "classifier",
             dropout: [0.0, file.dropout("classifier_dropout", sizes.dropout)?],
+            token_dropout: file.dropout("classifier_dropout", sizes.dropout)?,
             modules: &["classifier"],
             new_modules: &["classifier"],
         },

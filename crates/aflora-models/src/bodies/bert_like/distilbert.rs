@@ -70,6 +70,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             activation: Activation::Relu,
             out: "classifier",
             dropout: [0.0, file.dropout("seq_classif_dropout", 0.2)?],
+            token_dropout: dropout,
             modules: &["pre_classifier", "classifier"],
             new_modules: &["pre_classifier", "classifier"],
         },

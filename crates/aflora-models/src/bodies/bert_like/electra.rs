@@ -36,6 +36,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             activation: Activation::Gelu,
             out: "classifier.out_proj",
             dropout: [dropout; 2],
+            token_dropout: dropout,
             modules: &["classifier"],
             new_modules: &["classifier"],
         },

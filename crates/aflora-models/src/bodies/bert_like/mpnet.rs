@@ -65,6 +65,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             activation: Activation::Tanh,
             out: "classifier.out_proj",
             dropout: [sizes.dropout; 2],
+            token_dropout: sizes.dropout,
             modules: &["classifier"],
             new_modules: &["classifier"],
         },

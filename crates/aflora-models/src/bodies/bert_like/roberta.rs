@@ -45,6 +45,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             activation: Activation::Tanh,
             out: "classifier.out_proj",
             dropout: [dropout; 2],
+            token_dropout: dropout,
             modules: &["classifier"],
             new_modules: &["classifier"],
         },

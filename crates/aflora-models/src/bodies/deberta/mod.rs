@@ -44,6 +44,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             activation: config.pooler_hidden_act,
             out: "classifier",
             dropout: [config.pooler_dropout, config.cls_dropout()],
+            token_dropout: config.hidden_dropout_prob,
             modules: &["classifier"],
             new_modules: &["pooler", "classifier"],
         },

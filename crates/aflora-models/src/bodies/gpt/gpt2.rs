@@ -30,7 +30,8 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         }
     }
     let sizes = Sizes::read(&file, 0.1)?;
-    let variant = GptVariant { positions: true, rotary: None, lm_head: lm_head(&file)? };
+    let variant =
+        GptVariant { tags: true, positions: true, rotary: None, lm_head: lm_head(&file)? };
     network::build(&file, head, options, sizes, variant, |scope, _| Layer::new(scope, &sizes))
 }
 

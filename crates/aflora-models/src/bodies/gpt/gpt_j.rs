@@ -38,7 +38,12 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
     let frequency = |i: i64| 10_000f64.powf(-2.0 * i as f64 / rotary_dim as f64);
     let frequencies: Vec<f64> = (0..rotary_dim / 2).map(frequency).collect();
     let rotary = Some(Rotary::new(&frequencies, options.device));
-    let variant = GptVariant { positions: false, rotary, lm_head: LmHead::Untied { bias: true } };
+    let variant = GptVariant {
+        tags: false,
+        positions: false,
+        rotary,
+        lm_head: LmHead::Untied { bias: true },
+    };
     network::build(&file, head, options, sizes, variant, |scope, _| {
         Layer::new(scope, &sizes, rotary_dim)
     })

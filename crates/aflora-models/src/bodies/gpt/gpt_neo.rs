@@ -45,7 +45,8 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
     .checked(&file)?;
     let local = local_layers(&file, sizes.layers)?;
     let window = file.integer("window_size", 256)?;
-    let variant = GptVariant { positions: true, rotary: None, lm_head: lm_head(&file)? };
+    let variant =
+        GptVariant { tags: true, positions: true, rotary: None, lm_head: lm_head(&file)? };
     network::build(&file, head, options, sizes, variant, |scope, i| {
         Layer::new(scope, &sizes, local[i].then_some(window))
     })

@@ -4,6 +4,7 @@ use super::sizes::Sizes;
 use crate::backbone::Backbone;
 use crate::bodies::decoder::{self, DecoderBlock, DecoderBody, DecoderSpec, LmHead};
 use crate::config_file::ConfigFile;
+use crate::heads::each_token::TokenHead;
 use crate::heads::Head;
 use crate::nn::linear::dropout;
 use crate::nn::rotary::Rotary;
@@ -21,6 +22,8 @@ pub(super) struct GptVariant {
     /// Positions by which blocks turn queries and keys.
     pub rotary: Option<Rotary>,
     pub lm_head: LmHead,
+    /// Whether transformers has a class of it for tokens' classes.
+    pub tags: bool,
 }
 
 /// The head that `tie_word_embeddings` asks for, which is `true` if not given.
@@ -37,15 +40,18 @@ pub(super) fn build<B: DecoderBlock + 'static>(
     head: Head,
     options: &Options,
     sizes: Sizes,
-    GptVariant { positions, rotary, lm_head }: GptVariant,
+    GptVariant { positions, rotary, lm_head, tags }: GptVariant,
     block: impl Fn(Scope, usize) -> B,
 ) -> Result<Box<dyn Backbone>> {
+    let dropout = decoder::token_dropout(file, "hidden_dropout")?;
+    let token_head = TokenHead { name: "classifier", modules: &["classifier"], dropout };
     let spec = DecoderSpec {
         prefix: "transformer.",
         hidden: sizes.hidden,
         max_positions: sizes.max_positions,
         vocab_size: sizes.vocab_size,
         lm_head,
+        token_head: tags.then_some(token_head),
     };
     decoder::build(file, head, options, spec, |root| {
         let model = root / "transformer";

@@ -9,6 +9,7 @@ mod config;
 use crate::backbone::Backbone;
 use crate::bodies::decoder::{self, DecoderBlock, DecoderBody, DecoderSpec, LmHead};
 use crate::config_file::ConfigFile;
+use crate::heads::each_token::TokenHead;
 use crate::heads::Head;
 use crate::nn::attention::{split_heads, Attention, ForwardContext, KeyValues};
 use crate::nn::mlp::GatedMlp;
@@ -35,6 +36,11 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             true => LmHead::Tied(&[("model.embed_tokens.weight", &["lm_head.weight"])]),
             false => LmHead::Untied { bias: false },
         },
+        token_head: Some(TokenHead {
+            name: "score",
+            modules: &["score"],
+            dropout: decoder::token_dropout(&file, "hidden_dropout")?,
+        }),
     };
     decoder::build(&file, head, options, spec, |root| Llama::new(root, &config))
 }

@@ -4,18 +4,54 @@ use crate::kinds::{ModelContext, Prediction};
 use crate::metrics::{Answer, Answers};
 use crate::run::batches::{width_for, EncodedSet};
 use crate::run::passes::Passes;
-use crate::task::{pair, Examples, TaskSpec};
+use crate::task::{Examples, TaskSpec};
+use crate::ui::Progress;
 use aflora_models::{AdaptedModel, Batch, TextEncoder};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
+/// Rows of encoded texts.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// All of them.
+    pub set: &'a EncodedSet,
+    /// The numbers of those that are meant.
+    pub rows: &'a [usize],
+}
+
 /// What sets one kind of labels apart from another: logits `[batch, labels]` and what they stand
-/// for.
+/// for; of labels for tokens `[batch, length, labels]`.
 pub trait Labelling: Debug + Sync {
-    /// The loss of `logits`, summed over the rows; `labels` are as [`EncodedSet::labels`] gives them.
+    /// Makes tokens of texts, or maps what an earlier run left of that in `cache`.
+    ///
+    /// # Errors
+    /// A text cannot be encoded.
+    fn encode(
+        &self,
+        encoder: &TextEncoder,
+        rows: &[&[String]],
+        right: Answers,
+        cache: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<EncodedSet> {
+        EncodedSet::of_texts(encoder, rows, right, cache, progress)
+    }
+
+    /// What is right for rows that are filled up to `width` tokens.
+    fn labels(&self, _task: &TaskSpec, of: Rows<'_>, _width: usize) -> Tensor {
+        of.set.labels(of.rows)
+    }
+
+    /// What the loss of these rows is a mean over, counted.
+    fn items(&self, of: Rows<'_>) -> usize {
+        of.rows.len()
+    }
+
+    /// The loss of `logits`, summed over the items; `labels` are those of [`labels`](Self::labels).
     /// A row counts as often as its class [weighs](Self::class_weights), `[labels]`.
     ///
     /// # Errors
@@ -41,7 +77,7 @@ pub trait Labelling: Debug + Sync {
     ///
     /// # Errors
     /// They are of another shape.
-    fn answers(&self, logits: &Tensor) -> Result<Vec<Answer>>;
+    fn answers(&self, task: &TaskSpec, of: Rows<'_>, logits: &Tensor) -> Result<Vec<Answer>>;
 
     /// The probability of each class that `logits` stand for, row by row; none of a kind without
     /// classes.
@@ -52,11 +88,18 @@ pub trait Labelling: Debug + Sync {
         Ok(vec![Vec::new(); logits.size()[0] as usize])
     }
 
-    /// What predictions show of them, a value for each name of the kind.
+    /// What predictions show of them, a value for each name of the kind. `texts` are those of all
+    /// rows.
     ///
     /// # Errors
     /// They are of another shape.
-    fn shown(&self, task: &TaskSpec, logits: &Tensor) -> Result<Vec<Vec<Value>>>;
+    fn shown(
+        &self,
+        task: &TaskSpec,
+        of: Rows<'_>,
+        texts: &[&[String]],
+        logits: &Tensor,
+    ) -> Result<Vec<Vec<Value>>>;
 }
 
 /// What makes batches of texts, and answers of a model's logits.
@@ -101,29 +144,50 @@ impl Labeller {
     }
 
     /// What rows weigh together in the loss: what their mean loss divides the sum by.
-    pub(super) fn weight_of(&self, set: &EncodedSet, rows: &[usize]) -> f64 {
-        match (&self.weights, &set.right) {
+    pub(super) fn weight_of(&self, of: Rows<'_>) -> f64 {
+        match (&self.weights, &of.set.right) {
             (Some((weights, _)), Answers::Classes(classes)) => {
-                rows.iter().map(|&row| weights[classes[row] as usize]).sum()
+                of.rows.iter().map(|&row| weights[classes[row] as usize]).sum()
             }
-            _ => rows.len() as f64,
+            _ => self.labelling.items(of) as f64,
         }
     }
 
+    /// These rows' texts, encoded.
+    ///
+    /// # Errors
+    /// A text cannot be encoded.
+    pub(super) fn encode(
+        &self,
+        rows: &[&[String]],
+        right: Answers,
+        cache: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<EncodedSet> {
+        self.labelling.encode(&self.encoder, rows, right, cache, progress)
+    }
+
+    fn width(&self, of: Rows<'_>) -> usize {
+        width_for(of.set.longest(of.rows), self.max_length, self.device)
+    }
+
     /// These rows as the model reads them, on the host.
-    fn batch(&self, set: &EncodedSet, rows: &[usize]) -> Batch {
-        let width = width_for(set.longest(rows), self.max_length, self.device);
-        let [ids, mask, types] = set.collate(rows, width, self.encoder.pad_id());
+    fn batch(&self, of: Rows<'_>) -> Batch {
+        let [ids, mask, types] = of.set.collate(of.rows, self.width(of), self.encoder.pad_id());
         Batch { token_type_ids: Some(types), ..Batch::new(ids, mask) }
     }
 
     /// These rows with their labels, on the host.
-    pub fn examples(&self, set: &EncodedSet, rows: &[usize]) -> Examples {
-        Examples { batch: self.batch(set, rows), labels: set.labels(rows) }
+    pub fn examples(&self, of: Rows<'_>) -> Examples {
+        Examples { batch: self.batch(of), labels: self.labels(of) }
     }
 
-    /// The loss of `logits`, `[batch, labels]`, summed over the rows, each as often as it
-    /// weighs.
+    /// What is right for these rows, as the loss takes it, on the host.
+    pub fn labels(&self, of: Rows<'_>) -> Tensor {
+        self.labelling.labels(&self.task, of, self.width(of))
+    }
+
+    /// The loss of `logits`, summed over the items, each as often as it weighs.
     ///
     /// # Errors
     /// The shapes do not fit each other.
@@ -132,12 +196,12 @@ impl Labeller {
         self.labelling.loss(&self.task, logits, labels, weights)
     }
 
-    /// The answers that `logits`, `[batch, labels]`, stand for.
+    /// The answers that the `logits` of these rows stand for.
     ///
     /// # Errors
     /// They are of another shape.
-    pub fn answers(&self, logits: &Tensor) -> Result<Vec<Answer>> {
-        self.labelling.answers(logits)
+    pub fn answers(&self, of: Rows<'_>, logits: &Tensor) -> Result<Vec<Answer>> {
+        self.labelling.answers(&self.task, of, logits)
     }
 
     /// The probability of each class that `logits`, `[batch, labels]`, stand for; none of a kind
@@ -163,7 +227,8 @@ impl Labeller {
     ) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         passes.each(&set.longest_first(), |rows| {
-            let Batch { input_ids, attention_mask, token_type_ids, .. } = self.batch(set, rows);
+            let Batch { input_ids, attention_mask, token_type_ids, .. } =
+                self.batch(Rows { set, rows });
             let to = |tensor: &Tensor| tensor.to_device(self.device);
             let token_type_ids = token_type_ids.as_ref().map(to);
             let batch = Batch::new(to(&input_ids), to(&attention_mask));
@@ -181,15 +246,27 @@ impl Labeller {
         rows: &[&[String]],
         passes: &Passes,
     ) -> Result<Vec<Prediction>> {
-        let texts: Vec<(&str, Option<&str>)> = rows.iter().map(|texts| pair(texts)).collect();
-        let set = EncodedSet::unlabelled(&self.encoder, &texts)?;
-        let mut found = vec![None; rows.len()];
+        let texts = rows;
+        let right = Answers::Classes(Vec::new());
+        let set = self.encode(texts, right, None, &mut Silent)?;
+        let mut found = vec![None; texts.len()];
         self.each(model, &set, passes, |rows, logits| {
-            for (&row, values) in rows.iter().zip(self.labelling.shown(&self.task, logits)?) {
+            let shown =
+                self.labelling.shown(&self.task, Rows { set: &set, rows }, texts, logits)?;
+            for (&row, values) in rows.iter().zip(shown) {
                 found[row] = Some(Prediction { values, cut: set.is_truncated(row) });
             }
             Ok(())
         })?;
         found.into_iter().collect::<Option<_>>().context("a row was passed over")
     }
+}
+
+/// Progress that nobody sees.
+struct Silent;
+
+impl Progress for Silent {
+    fn begin_at(&mut self, _: &str, _: u64, _: u64) {}
+    fn update(&mut self, _: u64, _: &str) {}
+    fn end(&mut self) {}
 }

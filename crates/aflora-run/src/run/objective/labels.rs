@@ -1,13 +1,13 @@
 //! Labels for texts: classes by cross entropy, scores by squared error.
 
 use super::judge::{judge, selection};
-use super::labeller::Labeller;
+use super::labeller::{Labeller, Rows};
 use super::{Evaluated, Objective};
 use crate::kinds::{Prediction, Processor, Splits};
 use crate::metrics::{Answers, Judgement};
 use crate::run::batches::EncodedSet;
 use crate::run::passes::Passes;
-use crate::task::{pair, Example, Examples};
+use crate::task::{Example, Examples};
 use crate::ui::Progress;
 use aflora_core::Loss;
 use aflora_models::{AdaptedModel, Forward};
@@ -41,11 +41,11 @@ impl Objective for Labels {
     }
 
     fn batch(&self, rows: &[usize]) -> Examples {
-        self.labeller.examples(&self.train, rows)
+        self.labeller.examples(Rows { set: &self.train, rows })
     }
 
     fn items(&self, rows: &[usize]) -> f64 {
-        self.labeller.weight_of(&self.train, rows)
+        self.labeller.weight_of(Rows { set: &self.train, rows })
     }
 
     fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Loss> {
@@ -123,7 +123,7 @@ impl Labels {
             by_class.extend(judged.by_class);
             doubts.extend(judged.doubt.map(|words| format!("{split}: {words}")));
             let values = judged.metrics.into_iter();
-            metrics.extend(values.map(|(of, it)| (name(of, split, splits.len()), it.value)));
+            metrics.extend(values.map(|(of, it)| (name(&of, split, splits.len()), it.value)));
         }
         let loss = first_loss.unwrap_or(f64::NAN);
         Ok(Evaluated { metrics, by_class, loss, doubts, predictions: Vec::new() })
@@ -143,9 +143,10 @@ impl Labels {
         let (mut total, mut weight, mut done) = (0.0, 0.0, 0);
         progress.begin(&format!("eval {split}"), set.rows() as u64);
         self.labeller.each(model, set, &self.passes, |rows, logits| {
-            let labels = set.labels(rows).to_device(self.labeller.device);
+            let of = Rows { set, rows };
+            let labels = self.labeller.labels(of).to_device(self.labeller.device);
             let sum = self.labeller.loss(logits, &labels)?.double_value(&[]);
-            for (&row, answer) in rows.iter().zip(self.labeller.answers(logits)?) {
+            for (&row, answer) in rows.iter().zip(self.labeller.answers(of, logits)?) {
                 answers[row] = Some(answer);
             }
             if asks {
@@ -154,7 +155,7 @@ impl Labels {
                 }
             }
             total += sum;
-            weight += self.labeller.weight_of(set, rows);
+            weight += self.labeller.weight_of(of);
             done += rows.len() as u64;
             progress.update(done, "");
             Ok(())
@@ -162,7 +163,11 @@ impl Labels {
         progress.end();
         let answers: Option<Answers> = answers.into_iter().collect();
         let answers = answers.context("a row was passed over")?;
-        Ok(Answered { answers, probabilities, loss: total / weight })
+        Ok(Answered {
+            answers,
+            probabilities,
+            loss: total / if weight > 0.0 { weight } else { 1.0 },
+        })
     }
 }
 
@@ -187,10 +192,9 @@ impl Processor for Labeller {
         progress: &mut dyn Progress,
     ) -> Result<Box<dyn Objective>> {
         let mut encode = |rows: Vec<Example>| {
-            let texts: Vec<(&str, Option<&str>)> =
-                rows.iter().map(|row| pair(&row.texts)).collect();
+            let texts: Vec<&[String]> = rows.iter().map(|row| &row.texts[..]).collect();
             let right = rows.iter().map(|row| row.right.clone()).collect();
-            EncodedSet::new(&self.encoder, &texts, right, cache, progress)
+            self.encode(&texts, right, cache, progress)
         };
         let train = encode(rows.train)?;
         let mut held_out = |(name, rows)| Ok::<_, anyhow::Error>((name, encode(rows)?));

@@ -38,6 +38,9 @@ pub(super) fn number(prompt: &[i64]) -> u64 {
 /// How a task whose examples are pairs of texts, input and target, makes tokens of them.
 #[derive(Debug)]
 pub struct TextPairs {
+    pub(super) learned: Learned,
+    /// Whether rows to learn from are put together.
+    pub(super) packing: bool,
     form: Form,
     pub(super) task: Arc<TaskSpec>,
     /// How texts are written: as the task says, else as the model's files have it.
@@ -50,6 +53,15 @@ pub struct TextPairs {
     pub(super) longest_prompt: usize,
     /// The device on which the model computes.
     pub(super) device: Device,
+}
+
+/// What a task's examples are to learn from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learned {
+    /// An input, and the target to be written for it.
+    Pairs,
+    /// A text.
+    Documents,
 }
 
 /// What reads and writes, with what makes tokens of its texts.
@@ -86,7 +98,7 @@ impl TextPairs {
     /// # Errors
     /// The model does not write, its tokenizer is missing or damaged, or the model knows no end
     /// token, or too few positions for what should be written.
-    pub fn new(with: &ModelContext<'_>) -> Result<Self> {
+    pub fn new(with: &ModelContext<'_>, learned: Learned) -> Result<Self> {
         let &ModelContext { task, folder, backbone, max_length, device } = with;
         let tokens = backbone.text_generator().context("the model does not write")?.tokens();
         let max_positions = backbone.about().max_positions;
@@ -98,6 +110,13 @@ impl TextPairs {
                 folder.display()
             );
         };
+        let packing = task.packing || learned == Learned::Documents;
+        if packing && tokens.decoder_start.is_some() {
+            crate::usage!(
+                "rows are packed for a mere decoder alone; this model reads one text and writes \
+                 another"
+            );
+        }
         let positions = usize::try_from(max_positions).unwrap_or(usize::MAX);
         let model =
             ModelSettings::read(&folder.join("config.json"), tokens.decoder_start.is_some())?;
@@ -129,6 +148,8 @@ impl TextPairs {
             }
         };
         Ok(TextPairs {
+            learned,
+            packing,
             pad: tokens.pad.unwrap_or(form.encoder().pad_id()),
             form,
             task: task.clone(),
@@ -182,7 +203,10 @@ impl TextPairs {
             (&task.prompt, task.train_on_inputs, task.max_target_length),
             (tokens.decoder_start.is_some(), eos, max_length, longest_prompt),
             // How prompt and target meet.
-            "prompt apart",
+            match self.learned {
+                Learned::Pairs => "prompt apart",
+                Learned::Documents => "documents in pieces",
+            },
         );
         let mut key = CacheKey::new(&self.encoder().fingerprint()?, &settings);
         for example in examples {
@@ -221,6 +245,19 @@ impl TextPairs {
                 return Ok(());
             }
         };
+        if self.learned == Learned::Documents {
+            // Each behind what stands before a text, and before its end.
+            let texts: Vec<(&str, &str)> = examples.iter().map(|e| ("", input_of(e))).collect();
+            for PromptTokens { ids, .. } in prompts.with_targets(&texts)? {
+                for start in (0..ids.len()).step_by(self.max_length) {
+                    let end = ids.len().min(start + self.max_length);
+                    let next = |i: usize| ids.get(i + 1).copied().unwrap_or(NONE);
+                    let labels: Vec<i64> = (start..end).map(next).collect();
+                    push(&ids[start..end], &labels, &[], false)?;
+                }
+            }
+            return Ok(());
+        }
         let pairs: Vec<(&str, &str)> =
             examples.iter().map(|e| (input_of(e), target_of(e))).collect();
         for PromptTokens { mut ids, prompt } in prompts.with_targets(&pairs)? {
@@ -351,11 +388,14 @@ impl TextPairs {
         Ok(total)
     }
 
-    /// A batch to learn from, on the host; with what its decoder reads for an encoder-decoder.
-    pub(super) fn collate(&self, table: &Tokens, rows: &[usize]) -> Examples {
+    /// A batch to learn from, on the host, whose rows are packs of the table's; with what its decoder
+    /// reads for an encoder-decoder.
+    pub(super) fn collate(&self, table: &Tokens, packs: &[&[usize]]) -> Examples {
         let device = self.device;
         let column = |column: usize| -> Vec<Vec<i64>> {
-            rows.iter().map(|&row| table.get(row, column).collect()).collect()
+            let of =
+                |pack: &&[usize]| pack.iter().flat_map(|&row| table.get(row, column)).collect();
+            packs.iter().map(of).collect()
         };
         let longest = |of: &[Vec<i64>]| of.iter().map(Vec::len).max().unwrap_or(0);
         let (ids, labels) = (column(IDS), column(LABELS));
@@ -363,7 +403,14 @@ impl TextPairs {
         let (input_ids, mask) = padded(&ids, width, self.pad, false);
         let batch = Batch::new(input_ids, mask);
         match self.tokens.decoder_start {
-            None => Examples { batch, labels: padded(&labels, width, NONE, false).0 },
+            None => {
+                let documents = self.packing.then(|| {
+                    let numbers = packs.iter().map(|pack| numbers(table, pack));
+                    padded(&numbers.collect::<Vec<_>>(), width, PADDING, false).0
+                });
+                let labels = padded(&labels, width, NONE, false).0;
+                Examples { batch: Batch { documents, ..batch }, labels }
+            }
             Some(start) => {
                 let width = width_for(longest(&labels), self.task.max_target_length, device);
                 let shifted = labels.iter().map(|labels| {
@@ -376,6 +423,15 @@ impl TextPairs {
             }
         }
     }
+}
+
+/// The document that padding is of.
+const PADDING: i64 = -1;
+
+/// For each token of a pack the number of its row in it.
+fn numbers(table: &Tokens, pack: &[usize]) -> Vec<i64> {
+    let rows = pack.iter().zip(0..);
+    rows.flat_map(|(&row, number)| std::iter::repeat_n(number, table.length(row, IDS))).collect()
 }
 
 /// The text that an example gives.

@@ -1,11 +1,12 @@
 //! Texts for texts: the loss of every token to be written, and what the model writes itself.
 
 use super::judge::{judge, selection, Judged};
-use super::texts::{input_of, target_of, TextPairs, IDS, LABELS, NONE, PROMPT};
+use super::texts::{input_of, target_of, Learned, TextPairs, IDS, LABELS, NONE, PROMPT};
 use super::{Evaluated, Objective};
 use crate::kinds::{Prediction, Processor, Splits};
 use crate::metrics::{Answers, Judgement, Value};
 use crate::run::batches::shuffled_by_length;
+use crate::run::packing::packs;
 use crate::run::passes::Passes;
 use crate::run::tokens::{Tokens, EMPTY, TRUNCATED};
 use crate::task::{pair, Example, Examples};
@@ -22,8 +23,9 @@ use std::path::Path;
 pub struct Write {
     texts: TextPairs,
     train: Tokens,
-    /// Rows of `train` with something to learn; the others' targets are cut off whole.
-    used: Vec<usize>,
+    /// Rows of `train` with something to learn, those together that are one row of a batch; the
+    /// others' targets are cut off whole.
+    packs: Vec<Vec<usize>>,
     eval: HeldOut,
     /// What is judged at the end, if there is such a split.
     test: Option<HeldOut>,
@@ -76,24 +78,41 @@ impl Write {
                 texts.max_length
             );
         }
+        let packs: Vec<Vec<usize>> = match texts.packing {
+            false => used.into_iter().map(|row| vec![row]).collect(),
+            true => {
+                let lengths: Vec<usize> = used.iter().map(|&row| train.length(row, IDS)).collect();
+                let packs = packs(&lengths, texts.max_length).into_iter();
+                packs.map(|pack| pack.into_iter().map(|i| used[i]).collect()).collect()
+            }
+        };
         let mut held_out = |of| HeldOut::new(&texts, of, cache, progress);
         // One came, so one is there.
         let mut evals = rows.evals;
         let eval = held_out(evals.swap_remove(0))?;
         let test = rows.test.map(held_out).transpose()?;
         let [loss_passes, write_passes] = [(), ()].map(|()| Passes::new(eval_batch_size));
-        Ok(Write { texts, train, used, eval, test, loss_passes, write_passes })
+        Ok(Write { texts, train, packs, eval, test, loss_passes, write_passes })
     }
 
-    /// Tokens of the training rows.
+    /// Tokens of the packs of training rows.
     fn lengths(&self) -> Vec<usize> {
-        self.used.iter().map(|&row| self.train.length(row, IDS)).collect()
+        let length = |pack: &Vec<usize>| pack.iter().map(|&row| self.train.length(row, IDS)).sum();
+        self.packs.iter().map(length).collect()
+    }
+
+    /// The training rows that are used.
+    fn used(&self) -> impl Iterator<Item = usize> + '_ {
+        self.packs.iter().flatten().copied()
     }
 
     /// The sums of the loss and of the loss without smoothing over all wanted tokens, and how many
     /// there are.
     fn total_losses(&self, model: &AdaptedModel, of: &Tokens, rows: &[usize]) -> Result<[f64; 3]> {
-        let Examples { batch, labels } = self.texts.collate(of, rows).to_device(self.texts.device);
+        let Examples { batch, labels } = {
+            let packs: Vec<&[usize]> = rows.iter().map(std::slice::from_ref).collect();
+            self.texts.collate(of, &packs).to_device(self.texts.device)
+        };
         let logits = model.forward(&batch, false)?.logits;
         let smoothing = self.texts.task.label_smoothing;
         let sum = |smoothing| self.texts.cross_entropy_in_slices(&logits, &labels, smoothing);
@@ -103,7 +122,11 @@ impl Write {
     }
 
     /// What was written for each row beside what should be, with its metrics: a line of JSON each.
-    fn told(examples: &[Example], answers: &Answers, metrics: &[(&str, Value)]) -> Result<Vec<u8>> {
+    fn told(
+        examples: &[Example],
+        answers: &Answers,
+        metrics: &[(String, Value)],
+    ) -> Result<Vec<u8>> {
         let Answers::Texts(written) = answers else { return Ok(Vec::new()) };
         let mut lines = Vec::new();
         for (row, (written, example)) in written.iter().zip(examples).enumerate() {
@@ -111,13 +134,30 @@ impl Write {
             let mut line = json!({ "input": input, "target": target, "prediction": written });
             for (name, of) in metrics {
                 if let Some(rows) = &of.rows {
-                    line[*name] = rows[row].into();
+                    line[name.as_str()] = rows[row].into();
                 }
             }
             serde_json::to_writer(&mut lines, &line)?;
             lines.push(b'\n');
         }
         Ok(lines)
+    }
+
+    /// What the model writes for each of these rows.
+    fn written(
+        &self,
+        model: &AdaptedModel,
+        HeldOut { split, tokens: table, .. }: &HeldOut,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<String>> {
+        progress.begin(&format!("write {split}"), table.rows() as u64);
+        let column = self.texts.prompts();
+        let prompts = (0..table.rows()).map(|row| table.get(row, column).collect());
+        let prompts: Vec<Vec<i64>> = prompts.collect();
+        let mut done = |n: usize| progress.update(n as u64, "");
+        let written = self.texts.write_after(model, &prompts, &self.write_passes, &mut done)?;
+        progress.end();
+        Ok(written)
     }
 
     /// The mean loss over all tokens to be written, and that without smoothing.
@@ -153,27 +193,25 @@ impl Write {
         of: &HeldOut,
         progress: &mut dyn Progress,
     ) -> Result<Evaluated> {
-        let HeldOut { split, tokens: table, examples, right } = of;
+        let HeldOut { split, examples, right, .. } = of;
         let (loss, nll) = self.mean_losses(model, of, progress)?;
-        progress.begin(&format!("write {split}"), table.rows() as u64);
-        let column = self.texts.prompts();
-        let prompts = (0..table.rows()).map(|row| table.get(row, column).collect());
-        let prompts: Vec<Vec<i64>> = prompts.collect();
-        let mut done = |n: usize| progress.update(n as u64, "");
-        let written = self.texts.write_after(model, &prompts, &self.write_passes, &mut done)?;
-        progress.end();
+        let written = match self.texts.learned {
+            Learned::Pairs => self.written(model, of, progress)?,
+            Learned::Documents => Vec::new(),
+        };
         let answers = Answers::Texts(written);
         let given = Judgement { token_loss: Some(nll), ..Judgement::of(&answers, right) };
         let Judged { metrics, by_class, doubt } = judge(&self.texts.task, split, &given);
         let lines = Self::told(examples, &answers, &metrics)?;
-        let metrics = metrics.into_iter().map(|(name, of)| (name.to_string(), of.value));
+        let metrics = metrics.into_iter().map(|(name, of)| (name, of.value));
         let doubts = doubt.map(|words| format!("{split}: {words}"));
+        let predictions = (!lines.is_empty()).then(|| (split.clone(), lines));
         Ok(Evaluated {
             metrics: metrics.collect(),
             by_class: by_class.into_iter().collect(),
             loss,
             doubts: doubts.into_iter().collect(),
-            predictions: vec![(split.clone(), lines)],
+            predictions: predictions.into_iter().collect(),
         })
     }
 }
@@ -225,13 +263,12 @@ impl Objective for Write {
     }
 
     fn batch(&self, rows: &[usize]) -> Examples {
-        let rows: Vec<usize> = rows.iter().map(|&row| self.used[row]).collect();
-        self.texts.collate(&self.train, &rows)
+        let packs: Vec<&[usize]> = rows.iter().map(|&row| &self.packs[row][..]).collect();
+        self.texts.collate(&self.train, &packs)
     }
 
     fn items(&self, rows: &[usize]) -> f64 {
-        let rows: Vec<usize> = rows.iter().map(|&row| self.used[row]).collect();
-        wanted(&self.train, &rows) as f64
+        rows.iter().map(|&row| wanted(&self.train, &self.packs[row]) as f64).sum()
     }
 
     fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Loss> {
@@ -259,7 +296,7 @@ impl Objective for Write {
 
     fn rows(&self, split: &str) -> usize {
         match split {
-            "train" => self.used.len(),
+            "train" => self.packs.len(),
             _ => self.eval.tokens.rows(),
         }
     }
@@ -270,7 +307,7 @@ impl Objective for Write {
 
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        let cut = self.used.iter().filter(|&&row| self.train.has(row, TRUNCATED)).count();
+        let cut = self.used().filter(|&row| self.train.has(row, TRUNCATED)).count();
         if cut > 0 {
             let length = self.texts.max_length;
             remarks.push(match self.texts.tokens.decoder_start {
@@ -281,7 +318,7 @@ impl Objective for Write {
                 ),
             });
         }
-        let dropped = self.train.rows() - self.used.len();
+        let dropped = self.train.rows() - self.used().count();
         if dropped > 0 {
             remarks.push(format!(
                 "{dropped} training texts have their whole target behind the cut: left out"
