@@ -1,6 +1,7 @@
 //! The blocks of a run: the task, the model and the method that a run file names.
 
-use super::problem::{instead, Problem, SourceSpan, COMMAND_LINE};
+use super::block::ConfigBlock;
+use super::problem::{instead, Problem, COMMAND_LINE};
 use super::schema::{Key, Range};
 use super::tree::{self, Setting};
 use super::{model_folder, own_data, shipped};
@@ -99,26 +100,6 @@ fn of_task(setting: &mut Setting) {
     if own_data::is_key(&setting.path[0]) {
         setting.path.insert(0, TASK.into());
         setting.keys.insert(0, setting.keys[0].clone());
-    }
-}
-
-/// A block of a configuration (a task, a model or a method) with its settings.
-#[derive(Debug, Default)]
-pub struct ConfigBlock {
-    /// The file's name without `.yaml`.
-    pub name: String,
-    /// The file's settings, then what the run file and the command line say about the block.
-    pub settings: Vec<Setting>,
-    /// Where it was named.
-    pub origin: Option<SourceSpan>,
-    /// Whether it was found and read.
-    pub whole: bool,
-}
-
-impl ConfigBlock {
-    /// The settings that stand below `key`.
-    pub fn below(&self, key: &str) -> Vec<Setting> {
-        self.settings.iter().filter_map(|s| s.below(key)).collect()
     }
 }
 

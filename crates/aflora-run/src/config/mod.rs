@@ -33,6 +33,7 @@
 //! * `difference`: where two configurations differ
 //! * [`problem`], `words`: what is wrong, shown and said
 
+mod block;
 mod blocks;
 mod choice;
 mod difference;

@@ -5,7 +5,7 @@
 //! the [rows ask for](crate::discover); metrics and settings for the kind. What else is said of the
 //! task, such as `task.metrics`, is laid over them.
 
-use super::blocks::ConfigBlock;
+use super::block::ConfigBlock;
 use super::layers::{overlay, SettingsGroup};
 use super::own_hub;
 use super::problem::{Problem, SourceSpan, COMMAND_LINE};

@@ -1,6 +1,7 @@
 //! From a run file and overrides to a resolved configuration, or all that is wrong with them.
 
-use super::blocks::{ConfigBlock, Finder, UserSettings, BLOCKS};
+use super::block::ConfigBlock;
+use super::blocks::{Finder, UserSettings, BLOCKS};
 use super::keys::KEYS;
 use super::layers::{overlay, span_of};
 use super::own_data;
