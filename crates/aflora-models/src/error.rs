@@ -33,7 +33,10 @@ pub enum Error {
         known: String,
     },
     /// A kind of model has no head for what the task wants.
-    #[error("models of the kind `{name}` are not built for it, but the task wants one that {wanted}: {known}")]
+    #[error(
+        "the task wants a model that {wanted}, which models of the kind `{name}` are not built to do; \
+         these are: {known}"
+    )]
     NoHead {
         /// The kind.
         name: String,

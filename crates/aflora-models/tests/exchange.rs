@@ -239,7 +239,7 @@ fn whatever_is_switched_on_and_not_built_is_refused_by_name() {
         ("lora", "velora_config", json!({ "rank": 1 })),
         ("lora", "monteclora_config", json!({})),
         ("lora", "arrow_config", json!({ "top_k": 1 })),
-        ("lora", "task_type", json!("TOKEN_CLS")),
+        ("lora", "task_type", json!("QUESTION_ANS")),
         ("lora", "a_key_of_a_later_version", json!("on")),
         ("lora", "a_number", json!(0)),
         ("vera", "bias", json!("all")),

@@ -87,8 +87,11 @@ fn examples(task: &TaskSpec, mut rows: Rows) -> Result<Vec<Example>> {
 fn example(task: &TaskSpec, named: &TaskSpec, row: &Row) -> std::result::Result<Example, String> {
     let plain = Source::default();
     let sources = task.dataset.sources.iter().map(|(_, source)| source).chain([&plain]);
-    let mut first = None;
+    // What is told is of a column that the row has, where there is one.
+    let (mut wrong, mut absent) = (None, None);
     for source in sources {
+        let target = task.rules().target(task).map(|role| source.column(role));
+        let has_column = target.is_some_and(|column| !matches!(row.find(column), Ok(None)));
         for task in [task, named] {
             match task.rules().right(task, row, source) {
                 Ok(right) => {
@@ -96,9 +99,10 @@ fn example(task: &TaskSpec, named: &TaskSpec, row: &Row) -> std::result::Result<
                     task.rules().check_example(&example)?;
                     return Ok(example);
                 }
-                Err(problem) => drop(first.get_or_insert(problem)),
+                Err(problem) if has_column => wrong = Some(problem),
+                Err(problem) => absent = Some(problem),
             }
         }
     }
-    Err(first.unwrap_or_default())
+    Err(wrong.or(absent).unwrap_or_default())
 }

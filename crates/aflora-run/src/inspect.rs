@@ -1,5 +1,5 @@
 //! What a configuration would train, and on what: matched layers, shapes, counts against closed
-//! formulas; [`rows`]: the data.
+//! formulas; `rows`: the data.
 
 mod rows;
 

@@ -39,7 +39,7 @@ fn trained(place: &Path, more: &[&str]) -> Value {
 /// What is predicted for the rows of a file.
 fn predicted(place: &Path, file: &str, rows: &str) -> Vec<Value> {
     write(place, file, rows);
-    let lines = ok(&aflora(place, &["predict", "out", file]));
+    let lines = ok(&aflora(place, &["predict", "out", file, "--output-format", "jsonl"]));
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

@@ -80,7 +80,8 @@ fn a_file_of_rows_is_trained_on_and_predicted_with_without_a_yaml_of_one_s_own()
     fs::remove_dir_all(place.path().join("data")).unwrap();
     assert_eq!(ok(&aflora(place.path(), &["run", "out/config.yaml"])), result);
     write(place.path(), "new.csv", "body\na good film\n");
-    let answer = ok(&aflora(place.path(), &["predict", "out", "new.csv"]));
+    let asked = ["predict", "out", "new.csv", "--output-format", "jsonl"];
+    let answer = ok(&aflora(place.path(), &asked));
     let answer: Value = serde_json::from_str(&answer).unwrap();
     let scores = answer["scores"].as_object().unwrap();
     assert_eq!(scores.keys().collect::<Vec<_>>(), ["1", "3", "5"]);

@@ -49,7 +49,11 @@ fn a_model_its_files_and_its_spans_are_checked_without_a_run() {
     let place = workplace();
     let fits = ["task=mrpc", "max_length=64"];
     let also = |more: &[&'static str]| validate(place.path(), &[&fits[..], more].concat());
-    refused(&also(&["task=lines"]), 2, "classify, but the task wants one that writes text");
+    refused(
+        &also(&["task=lines"]),
+        2,
+        "the task wants a model that writes text, which models of the kind",
+    );
     refused(&also(&["method.freeze.t_i=60%"]), 2, "freeze.t_i + freeze.t_f");
     refused(&also(&["method=adalora", "method.t_i=900 steps"]), 2, "t_i + t_f");
     refused(&also(&["method=full", "precision=bf16"]), 2, "set precision=fp32");

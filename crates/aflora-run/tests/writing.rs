@@ -286,7 +286,7 @@ fn what_cannot_work_is_said_before_anything_is_written() {
     };
     let run = |more: &[&str]| run(place.path(), &[more, &["run_dir=out"]].concat());
     refused(&run(&["task=gsm8k", "model=tiny-llama", "data=nowhere"]), 2, "gsm8k/train.jsonl and");
-    refused(&run(&["task=gsm8k", "model=minilm"]), 2, "classify, but the task wants one that wri");
+    refused(&run(&["task=gsm8k", "model=minilm"]), 2, "the task wants a model that writes");
     refused(
         &run(&["task=lines", "model=tiny-llama", "task.generation.max_new_tokens=2000"]),
         2,
@@ -303,7 +303,7 @@ fn what_cannot_work_is_said_before_anything_is_written() {
     refused(
         &run(&["task=lines", "data=."]),
         2,
-        "neither dev.jsonl, dev.parquet, dev.tsv nor dev.csv lies in it",
+        "neither dev.jsonl, dev.parquet, dev.tsv, dev.csv nor dev.conll lies in it",
     );
     lines("dev.jsonl", "\n");
     refused(&run(&["task=lines", "data=."]), 1, "there are no examples in it");

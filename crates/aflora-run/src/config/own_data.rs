@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 #[serde(default, deny_unknown_fields)]
 pub struct OwnData {
     /// Rows to train on, in place of a task: a .csv, .tsv, .jsonl or .parquet file, packed (.gz,
-    /// .bz2) or not; or a data set of the hub, hub:owner/name[@revision][/configuration[/split]].
+    /// .bz2) or not; or a data set of the hub.
     #[schemars(extend("section" = "Data of your own", "takes" = "file, [files], hub:owner/name"))]
     pub train: Files,
     /// Rows to evaluate on, or how many of 100 training rows are held out for that, of each class;

@@ -164,7 +164,7 @@ impl Source {
 ///
 /// By the value of a column, rows with one value are all on one side: a value is held out if the
 /// first eight bytes of its SHA-256, as a big-endian number, leave a remainder below `percent` when
-/// divided by 100. Without one, the [draw](super::draw) is by the texts and `seed`.
+/// divided by 100. Without one, the draw is by the texts and `seed`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HoldOut {

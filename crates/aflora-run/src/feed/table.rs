@@ -238,7 +238,7 @@ impl<R: Read> Table<R> {
         let Some((line, text)) = found else { return Ok(None) };
         self.lines.end_row();
         // Files that were put together have a mark where the second begins.
-        let text = text.trim_start_matches(BYTE_ORDER_MARK);
+        let text = split_end(text.trim_start_matches(BYTE_ORDER_MARK)).0;
         let Fields(names, cells) = json::fields(text)
             .map_err(|(further, problem)| self.problem(line + further, problem))?;
         if let Some(name) = repeated(&names) {
