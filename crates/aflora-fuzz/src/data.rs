@@ -6,7 +6,7 @@ use aflora_run::discover;
 use aflora_run::feed::bounded::Bounded;
 use aflora_run::feed::read::read;
 use aflora_run::feed::source::HoldOut;
-use aflora_run::feed::table::{Format, Table};
+use aflora_run::feed::table::{Format, TableReader};
 use aflora_run::feed::Source;
 use aflora_run::metrics::Answer;
 use aflora_run::task::TaskSpec;
@@ -78,7 +78,7 @@ fn own(path: &Path) {
 /// The rows as `predict` reads them: each has a line of its own, and its values are JSON.
 fn rows(bytes: &[u8], format: Format) {
     let is_header = |cells: &[String]| cells.len() != 3;
-    let Ok(mut table) = Table::new(Bounded::new(bytes), Path::new("rows"), format, is_header)
+    let Ok(mut table) = TableReader::new(Bounded::new(bytes), Path::new("rows"), format, is_header)
     else {
         return;
     };

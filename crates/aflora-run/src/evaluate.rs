@@ -3,8 +3,8 @@
 use crate::feed::row::Row;
 use crate::feed::{DataError, Source};
 use crate::kinds::Splits;
-use crate::predict::input::Rows;
-use crate::predict::{Settings, STDIN};
+use crate::predict::input::InputRows;
+use crate::predict::{PredictSettings, STDIN};
 use crate::run::objective::Evaluated;
 use crate::saved::SavedRun;
 use crate::task::{Example, TaskSpec};
@@ -41,7 +41,7 @@ pub struct FileEvaluation {
 pub fn evaluate(
     run: &SavedRun,
     input: &Path,
-    settings: &Settings,
+    settings: &PredictSettings,
     progress: &mut dyn Progress,
 ) -> Result<FileEvaluation> {
     settings.check()?;
@@ -49,7 +49,7 @@ pub fn evaluate(
         Some(stem) => stem.to_string_lossy().into_owned(),
         None => "rows".to_string(),
     };
-    let examples = examples(run.task(), Rows::open(input, settings.format, run.task())?)?;
+    let examples = examples(run.task(), InputRows::open(input, settings.format, run.task())?)?;
     if examples.is_empty() {
         return Err(DataError::Empty { place: input.display().to_string() }.into());
     }
@@ -64,7 +64,7 @@ pub fn evaluate(
 }
 
 /// All rows with what is right for them.
-fn examples(task: &TaskSpec, mut rows: Rows) -> Result<Vec<Example>> {
+fn examples(task: &TaskSpec, mut rows: InputRows) -> Result<Vec<Example>> {
     /// Rows that are read at once.
     const SOME: usize = 1024;
     let named = task.with_class_names_as_labels();

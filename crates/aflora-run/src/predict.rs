@@ -25,7 +25,7 @@ use crate::usage;
 use aflora_models::AdaptedModel;
 use answers::{keep_highest, Names};
 use anyhow::Result;
-use input::Rows;
+use input::InputRows;
 use noted::NotedLines;
 use output::Writer;
 use serde_json::Value;
@@ -41,7 +41,7 @@ const UNIT: u64 = 1000;
 
 /// What a finished run answers with, and what it reads.
 #[derive(Debug)]
-pub struct Settings {
+pub struct PredictSettings {
     /// Where to compute.
     pub device: DeviceChoice,
     /// Of the frozen weights; `auto`: as the run trained.
@@ -80,7 +80,7 @@ pub fn predict(
     run: &SavedRun,
     input: &Path,
     output: &mut dyn Write,
-    settings: &Settings,
+    settings: &PredictSettings,
     shown: &Shown,
     progress: &mut dyn Progress,
 ) -> Result<u64> {
@@ -97,7 +97,7 @@ pub fn predict(
         _ => {}
     }
     // Before the model is loaded, which takes longer.
-    let mut rows = Rows::open(input, settings.format, run.task())?;
+    let mut rows = InputRows::open(input, settings.format, run.task())?;
     let format = shown.format.unwrap_or(match rows.format {
         Format::Csv => OutputFormat::Csv,
         _ => OutputFormat::Jsonl,
@@ -133,7 +133,7 @@ pub fn predict(
     done
 }
 
-impl Settings {
+impl PredictSettings {
     /// Whether rows can be taken so many at once.
     ///
     /// # Errors
@@ -171,7 +171,7 @@ struct Predictor {
 impl Predictor {
     fn all(
         &mut self,
-        rows: &mut Rows,
+        rows: &mut InputRows,
         window: usize,
         to: &mut Writer,
         progress: &mut dyn Progress,

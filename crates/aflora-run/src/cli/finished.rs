@@ -2,7 +2,7 @@
 
 use aflora_run::config::{DeviceChoice, Precision};
 use aflora_run::feed::table::Format;
-use aflora_run::predict::Settings;
+use aflora_run::predict::PredictSettings;
 use clap::Args;
 
 /// How to compute, and the input's form.
@@ -24,8 +24,8 @@ pub struct Computing {
 
 impl Computing {
     /// The same for the library.
-    pub fn settings(&self) -> Settings {
-        Settings {
+    pub fn settings(&self) -> PredictSettings {
+        PredictSettings {
             device: self.device,
             precision: self.precision,
             batch_size: self.batch_size,

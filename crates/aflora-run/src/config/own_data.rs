@@ -183,7 +183,7 @@ fn written_out(
     let tested = test_files.is_some();
     source.files.extend(test_files.map(|files| (TEST.to_string(), files)));
     source.columns = columns?;
-    let mut made = Made { span: train.span.clone(), settings: Vec::new() };
+    let mut made = MadeSettings { span: train.span.clone(), settings: Vec::new() };
     let kind = match (&data.kind, source.columns.contains_key("target")) {
         (Some(kind), _) => kind.clone(),
         (None, true) => "write".to_string(),
@@ -238,7 +238,7 @@ fn found(
     source: &Source,
     files: &[PathBuf],
     classes: bool,
-    made: &mut Made,
+    made: &mut MadeSettings,
     problems: &mut Vec<Problem>,
 ) -> Option<String> {
     match discover::answers(source, files, classes) {
@@ -379,12 +379,12 @@ fn name(train: &Files) -> String {
 }
 
 /// The settings that are made.
-struct Made {
+struct MadeSettings {
     span: SourceSpan,
     settings: Vec<Setting>,
 }
 
-impl Made {
+impl MadeSettings {
     fn put(&mut self, key: &str, value: Value) {
         let path: Vec<String> = key.split('.').map(String::from).collect();
         let keys = vec![self.span.clone(); path.len()];

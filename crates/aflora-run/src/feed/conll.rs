@@ -3,7 +3,7 @@
 //! `1` is the list of its words, `2` the list of what stands behind them, and so on.
 
 use super::lines::{split_end, Lines};
-use super::row::{Cell, Row};
+use super::row::{CellValue, Row};
 use super::DataError;
 use serde_json::value::to_raw_value;
 use std::io::Read;
@@ -47,8 +47,8 @@ pub(super) fn sentence<R: Read>(lines: &mut Lines<R>) -> Result<Option<Row>, Dat
         return Ok(None);
     }
     let names: Vec<String> = (1..=columns.len()).map(|n| n.to_string()).collect();
-    let cells = columns.iter().map(|column| to_raw_value(column).map(Cell::Json));
-    let cells: Result<Vec<Cell>, _> = cells.collect();
+    let cells = columns.iter().map(|column| to_raw_value(column).map(CellValue::Json));
+    let cells: Result<Vec<CellValue>, _> = cells.collect();
     let cells = cells.map_err(|error| lines.problem(error.to_string()))?;
     Ok(Some(Row::new(begun, names.into(), cells)))
 }

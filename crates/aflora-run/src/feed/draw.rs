@@ -5,7 +5,7 @@
 //! one side. Within a class those of the lowest numbers are held out: as many as make up the share,
 //! the remainders going to the classes that lack most, and one row at least stays to be trained on.
 
-use super::row::{Cell, Row};
+use super::row::{CellValue, Row};
 use super::source::Source;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -34,8 +34,8 @@ impl Lot {
                 continue;
             };
             let text = match cell {
-                Cell::Text(text) => text.clone(),
-                Cell::Json(json) => {
+                CellValue::Text(text) => text.clone(),
+                CellValue::Json(json) => {
                     serde_json::from_str(json.get()).unwrap_or_else(|_| json.get().into())
                 }
             };

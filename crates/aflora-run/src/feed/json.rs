@@ -1,7 +1,7 @@
 //! JSON objects as rows: one a line, or all of them in an array.
 
 use super::lines::Lines;
-use super::row::Cell;
+use super::row::CellValue;
 use super::DataError;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::Deserialize;
@@ -148,7 +148,7 @@ fn standard(json: &str) -> String {
 }
 
 /// The names and values of a JSON object, in its order.
-pub(super) struct Fields(pub Vec<String>, pub Vec<Cell>);
+pub(super) struct Fields(pub Vec<String>, pub Vec<CellValue>);
 
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -164,7 +164,7 @@ impl<'de> Deserialize<'de> for Fields {
                 let (mut names, mut cells) = (Vec::new(), Vec::new());
                 while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
                     names.push(name);
-                    cells.push(Cell::Json(value));
+                    cells.push(CellValue::Json(value));
                 }
                 Ok(Fields(names, cells))
             }

@@ -38,7 +38,7 @@ pub struct Locator {
 }
 
 /// The files of one split, with the source that tells their columns.
-struct Found<'a> {
+struct FoundSplit<'a> {
     split: &'a str,
     source: &'a Source,
     paths: Vec<PathBuf>,
@@ -62,7 +62,7 @@ impl Locator {
         for (_, source) in spec.sources.iter().filter(|(_, source)| source.is_of_paths()) {
             let splits = spec.splits_of(source).map(|split| {
                 let paths = in_folder(Path::new(""), source.files(split));
-                Some(Found { split, source, paths: paths? })
+                Some(FoundSplit { split, source, paths: paths? })
             });
             if let Some(found) = splits.collect() {
                 return assemble(spec, found, parse);
@@ -97,7 +97,7 @@ impl Locator {
         spec: &'a DatasetSpec,
         tried: &mut String,
         progress: &mut dyn FnMut(u64, Option<u64>),
-    ) -> Option<Vec<Found<'a>>> {
+    ) -> Option<Vec<FoundSplit<'a>>> {
         let splits = || spec.splits_of(source);
         if let Some(place) =
             source.place.as_ref().filter(|_| !source.example || self.named.is_empty())
@@ -109,7 +109,7 @@ impl Locator {
                 if paths.is_none() {
                     tried.push_str(&format!("\n  {}", place.join(shown(files)).display()));
                 }
-                Some(Found { split, source, paths: paths? })
+                Some(FoundSplit { split, source, paths: paths? })
             });
             return all.collect();
         }
@@ -126,7 +126,7 @@ impl Locator {
         };
         let all = splits().map(|split| {
             let paths = source.files(split).iter().map(&mut get).collect::<Option<_>>()?;
-            Some(Found { split, source, paths })
+            Some(FoundSplit { split, source, paths })
         });
         all.collect()
     }
@@ -135,13 +135,13 @@ impl Locator {
 /// Reads the files of each split.
 fn assemble<T>(
     spec: &DatasetSpec,
-    found: Vec<Found<'_>>,
+    found: Vec<FoundSplit<'_>>,
     parse: impl Fn(&Row, &Source) -> Result<T, String>,
 ) -> Result<Dataset<T>, DataError> {
     let mut dataset =
         Dataset { train: Vec::new(), evals: Vec::new(), test: None, files: Vec::new() };
     let mut training = HashSet::new();
-    for Found { split, source, paths } in found {
+    for FoundSplit { split, source, paths } in found {
         // Rows are held out of the training rows alone.
         let whole = Source { hold_out: HoldOut::default(), ..source.clone() };
         let source = if split == TRAIN { source } else { &whole };
@@ -241,9 +241,9 @@ fn folder_in(root: &Path, task: &str, spec: &DatasetSpec) -> Option<PathBuf> {
 }
 
 /// Every split in a folder of the task.
-fn files_of<'a>(folder: &Path, spec: &'a DatasetSpec) -> Result<Vec<Found<'a>>, DataError> {
-    let mut found: Vec<Found> = Vec::new();
-    let is_held_out = |found: &[Found], split: &str| {
+fn files_of<'a>(folder: &Path, spec: &'a DatasetSpec) -> Result<Vec<FoundSplit<'a>>, DataError> {
+    let mut found: Vec<FoundSplit> = Vec::new();
+    let is_held_out = |found: &[FoundSplit], split: &str| {
         let train = found.first();
         train.is_some_and(|train| !spec.splits_of(train.source).any(|own| own == split))
     };
@@ -276,13 +276,13 @@ fn files_of<'a>(folder: &Path, spec: &'a DatasetSpec) -> Result<Vec<Found<'a>>, 
 }
 
 /// A split's files in a folder, of the first source that has them there.
-fn split_in<'a>(folder: &Path, split: &'a str, spec: &'a DatasetSpec) -> Option<Found<'a>> {
+fn split_in<'a>(folder: &Path, split: &'a str, spec: &'a DatasetSpec) -> Option<FoundSplit<'a>> {
     spec.sources.iter().find_map(|(_, source)| {
         let files = source.files(split);
         let names = files.iter().map(|file| base(file).to_string());
         let paths =
             in_folder(folder, files).or_else(|| in_folder(folder, &names.collect::<Vec<_>>()));
-        Some(Found { split, source, paths: paths? })
+        Some(FoundSplit { split, source, paths: paths? })
     })
 }
 

@@ -2,7 +2,7 @@
 //! whose texts another has. They are counted and told; none is left out.
 
 use super::draw::RIGHT;
-use super::row::{Cell, Row};
+use super::row::{CellValue, Row};
 use super::source::Source;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,9 +21,9 @@ pub(super) struct EmptyTexts {
 impl EmptyTexts {
     /// Looks at a row.
     pub fn look_at(&mut self, source: &Source, row: &Row) {
-        let blank = |cell: &Cell| match cell {
-            Cell::Text(text) => text.trim().is_empty(),
-            Cell::Json(json) => {
+        let blank = |cell: &CellValue| match cell {
+            CellValue::Text(text) => text.trim().is_empty(),
+            CellValue::Json(json) => {
                 let inner = json.get().trim_matches('"');
                 inner.trim().is_empty()
             }
@@ -52,7 +52,7 @@ impl EmptyTexts {
 }
 
 /// The cells with the texts of a row: all that the source names but what is right.
-fn texts<'a>(source: &'a Source, row: &'a Row) -> impl Iterator<Item = &'a Cell> {
+fn texts<'a>(source: &'a Source, row: &'a Row) -> impl Iterator<Item = &'a CellValue> {
     let columns = source.columns.iter().filter(|(role, _)| !RIGHT.contains(&role.as_str()));
     columns.filter_map(|(_, column)| row.cell(column))
 }
@@ -62,8 +62,8 @@ pub(super) fn fingerprint(source: &Source, row: &Row) -> u64 {
     let mut hasher = DefaultHasher::new();
     for cell in texts(source, row) {
         match cell {
-            Cell::Text(text) => text.trim().hash(&mut hasher),
-            Cell::Json(json) => match serde_json::from_str::<String>(json.get()) {
+            CellValue::Text(text) => text.trim().hash(&mut hasher),
+            CellValue::Json(json) => match serde_json::from_str::<String>(json.get()) {
                 Ok(text) => text.trim().hash(&mut hasher),
                 Err(_) => json.get().hash(&mut hasher),
             },

@@ -1,6 +1,6 @@
 //! The hub's files: parquet tables.
 
-use super::row::{Cell, Row};
+use super::row::{CellValue, Row};
 use super::DataError;
 use aflora_files as files;
 use aflora_models::panics;
@@ -69,10 +69,10 @@ fn size(row: &Record) -> usize {
 }
 
 /// A field as a JSON file would hold it: bytes that are UTF-8 as a text.
-fn cell(field: &Field) -> Result<Cell, String> {
+fn cell(field: &Field) -> Result<CellValue, String> {
     match json(field) {
-        Value::String(text) => Ok(Cell::Text(text)),
-        value => to_raw_value(&value).map(Cell::Json).map_err(|error| error.to_string()),
+        Value::String(text) => Ok(CellValue::Text(text)),
+        value => to_raw_value(&value).map(CellValue::Json).map_err(|error| error.to_string()),
     }
 }
 

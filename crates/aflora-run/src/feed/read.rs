@@ -5,7 +5,7 @@ use super::draw::Lot;
 use super::notes::{fingerprint, EmptyTexts};
 use super::row::Row;
 use super::source::{HoldOut, Source};
-use super::table::{Format, Table};
+use super::table::{Format, TableReader};
 use super::{parquet, unpack, DataError};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
@@ -101,7 +101,7 @@ fn each_of_table(
     // What stands in the cells of a first row says little of what stands between them.
     let delimiter = source.delimiter.or((!source.header).then_some(','));
     let from = unpack::open(path)?;
-    let mut table = Table::delimited(from, path, format, delimiter, |_| source.header)?;
+    let mut table = TableReader::delimited(from, path, format, delimiter, |_| source.header)?;
     if format.has_header() {
         source.read_columns().try_for_each(|name| table.check_column(name))?;
     }

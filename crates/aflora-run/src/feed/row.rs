@@ -8,16 +8,16 @@ use std::sync::Arc;
 /// A value of a row.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
-pub enum Cell {
+pub enum CellValue {
     /// A text.
     Text(String),
     /// JSON as it stood in the file: digits that a number type would round are kept.
     Json(Box<RawValue>),
 }
 
-impl Cell {
+impl CellValue {
     fn is_list(&self) -> bool {
-        matches!(self, Cell::Json(value) if value.get().starts_with('['))
+        matches!(self, CellValue::Json(value) if value.get().starts_with('['))
     }
 }
 
@@ -27,17 +27,17 @@ pub struct Row {
     /// The line that it begins in, from 1.
     pub line: usize,
     names: Arc<[String]>,
-    cells: Vec<Cell>,
+    cells: Vec<CellValue>,
 }
 
 impl Row {
     /// A row of a table with these names.
-    pub(super) fn new(line: usize, names: Arc<[String]>, cells: Vec<Cell>) -> Self {
+    pub(super) fn new(line: usize, names: Arc<[String]>, cells: Vec<CellValue>) -> Self {
         Row { line, names, cells }
     }
 
     /// The names and values, in the file's order.
-    pub fn cells(&self) -> impl Iterator<Item = (&str, &Cell)> {
+    pub fn cells(&self) -> impl Iterator<Item = (&str, &CellValue)> {
         self.names.iter().map(String::as_str).zip(&self.cells)
     }
 
@@ -47,7 +47,7 @@ impl Row {
     }
 
     /// The value of that name, if there is one.
-    pub fn cell(&self, name: &str) -> Option<&Cell> {
+    pub fn cell(&self, name: &str) -> Option<&CellValue> {
         self.cells.get(self.names.iter().position(|n| n.trim() == name)?)
     }
 
@@ -58,8 +58,8 @@ impl Row {
     pub fn find(&self, name: &str) -> Result<Option<String>, String> {
         match self.cell(name) {
             None => Ok(None),
-            Some(Cell::Text(text)) => Ok(Some(text.clone())),
-            Some(Cell::Json(value)) => match serde_json::from_str(value.get()) {
+            Some(CellValue::Text(text)) => Ok(Some(text.clone())),
+            Some(CellValue::Json(value)) => match serde_json::from_str(value.get()) {
                 Ok(text) => Ok(Some(text)),
                 Err(_) => Err(format!("`{name}` is {}, but must be a text", short(value.get()))),
             },
@@ -81,7 +81,7 @@ impl Row {
     /// There is none, or it is neither.
     pub fn label(&self, name: &str) -> Result<String, String> {
         match self.cell(name) {
-            Some(Cell::Json(value)) if value.get().starts_with(plain_json) => {
+            Some(CellValue::Json(value)) if value.get().starts_with(plain_json) => {
                 Ok(value.get().to_string())
             }
             _ => Ok(self.text(name)?.trim().to_string()),
@@ -94,7 +94,7 @@ impl Row {
     /// There is no value of that name, or it is neither.
     pub fn list(&self, name: &str, separator: char) -> Result<Vec<String>, String> {
         let cell = self.names.iter().zip(&self.cells).find(|(n, _)| n.trim() == name);
-        let Some((_, Cell::Json(value))) = cell.filter(|(_, cell)| cell.is_list()) else {
+        let Some((_, CellValue::Json(value))) = cell.filter(|(_, cell)| cell.is_list()) else {
             let text = self.label(name)?;
             let parts = text.split(separator).map(str::trim).filter(|part| !part.is_empty());
             return Ok(parts.map(String::from).collect());

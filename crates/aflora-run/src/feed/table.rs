@@ -15,7 +15,7 @@ use super::csv::{delimiter_of, Record};
 use super::error::short;
 use super::json::{self, Elements, Fields};
 use super::lines::{split_end, Lines, BYTE_ORDER_MARK};
-use super::row::{Cell, Row};
+use super::row::{CellValue, Row};
 use super::unpack::unpacked_name;
 use super::DataError;
 use std::collections::HashSet;
@@ -66,7 +66,7 @@ impl Format {
 
 /// A file's rows, one after another.
 #[derive(Debug)]
-pub struct Table<R> {
+pub struct TableReader<R> {
     lines: Lines<R>,
     format: Format,
     /// Of the columns of a CSV or TSV file.
@@ -80,7 +80,7 @@ pub struct Table<R> {
     first: Option<(usize, Vec<String>)>,
 }
 
-impl<R: Read> Table<R> {
+impl<R: Read> TableReader<R> {
     /// The rows of a stream that messages call `path`.
     ///
     /// `is_header` is asked whether the first line of a CSV or TSV file names the columns; they
@@ -109,7 +109,7 @@ impl<R: Read> Table<R> {
         delimiter: Option<char>,
         is_header: impl FnOnce(&[String]) -> bool,
     ) -> Result<Self, DataError> {
-        let mut table = Table {
+        let mut table = TableReader {
             lines: Lines::new(from, path),
             format,
             names: Arc::from([]),
@@ -174,7 +174,7 @@ impl<R: Read> Table<R> {
             },
         };
         Ok(cells.map(|(line, cells)| {
-            let cells = cells.into_iter().map(Cell::Text).collect();
+            let cells = cells.into_iter().map(CellValue::Text).collect();
             Row::new(line, self.names.clone(), cells)
         }))
     }
@@ -284,8 +284,8 @@ mod tests {
     /// The rows as their lines and JSON, or what is wrong.
     fn rows(format: Format, content: &str) -> Result<Vec<(usize, String)>, String> {
         let from = Bounded::new(content.as_bytes());
-        let mut table =
-            Table::new(from, Path::new("FILE"), format, |_| true).map_err(|e| e.to_string())?;
+        let mut table = TableReader::new(from, Path::new("FILE"), format, |_| true)
+            .map_err(|e| e.to_string())?;
         let mut rows = Vec::new();
         while let Some(row) = table.read().map_err(|e| e.to_string())? {
             let cells: Vec<String> = row
@@ -393,7 +393,7 @@ mod tests {
     fn utf_16_is_named() {
         let bytes: Vec<u8> = "a,b\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
         let from = Bounded::new(std::io::Cursor::new([b"\xff\xfe".to_vec(), bytes].concat()));
-        let error = Table::new(from, Path::new("FILE"), Format::Csv, |_| true).unwrap_err();
+        let error = TableReader::new(from, Path::new("FILE"), Format::Csv, |_| true).unwrap_err();
         assert_eq!(error.to_string(), "FILE, line 1: not UTF-8 text; it is UTF-16");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::feed::bounded::Bounded;
 use crate::feed::row::Row;
-use crate::feed::table::{Format, Table};
+use crate::feed::table::{Format, TableReader};
 use crate::feed::DataError;
 use crate::task::TaskSpec;
 use crate::usage;
@@ -20,29 +20,29 @@ pub const STDIN: &str = "-";
 const AHEAD: usize = 1024;
 
 /// The rows of an input.
-pub struct Rows {
+pub struct InputRows {
     /// What messages call it.
     called: PathBuf,
     /// The input's form.
     pub format: Format,
     /// How long it is, where that is known.
     pub bytes: u64,
-    from: Origin,
+    from: RowOrigin,
 }
 
-enum Origin {
-    File(Table<File>),
+enum RowOrigin {
+    File(TableReader<File>),
     /// A pipe or a terminal: read by a thread, so that what has come is answered while more comes.
     Stream(Receiver<Result<Row, DataError>>),
 }
 
-impl Rows {
+impl InputRows {
     /// Opens an input, standard input if it is [`STDIN`], in the form that is named, else that of
     /// its name's ending. The first line of a .tsv file may be a row of `task`'s own.
     ///
     /// # Errors
     /// It cannot be read, or its first line cannot.
-    pub fn open(input: &Path, format: Option<Format>, task: &TaskSpec) -> Result<Rows> {
+    pub fn open(input: &Path, format: Option<Format>, task: &TaskSpec) -> Result<InputRows> {
         let stdin = input == Path::new(STDIN);
         let (file, called) = match stdin {
             true => (standard_input()?, PathBuf::from("standard input")),
@@ -58,9 +58,9 @@ impl Rows {
                 || task.dataset.sources.iter().all(|(_, source)| source.header)
                 || names.any(|name| cells.iter().any(|cell| cell.trim() == *name))
         };
-        let table = Table::new(Bounded::new(file), &called, format, known)?;
-        let from = if about.is_file() { Origin::File(table) } else { stream(table) };
-        Ok(Rows { called, format, bytes: about.len(), from })
+        let table = TableReader::new(Bounded::new(file), &called, format, known)?;
+        let from = if about.is_file() { RowOrigin::File(table) } else { stream(table) };
+        Ok(InputRows { called, format, bytes: about.len(), from })
     }
 
     /// The next rows, `most` of them; of a stream those that have come, one at least. None at the
@@ -72,9 +72,9 @@ impl Rows {
         let mut rows = Vec::new();
         while rows.len() < most {
             let row = match &mut self.from {
-                Origin::File(table) => table.read()?,
-                Origin::Stream(coming) if rows.is_empty() => coming.recv().ok().transpose()?,
-                Origin::Stream(coming) => match coming.try_recv() {
+                RowOrigin::File(table) => table.read()?,
+                RowOrigin::Stream(coming) if rows.is_empty() => coming.recv().ok().transpose()?,
+                RowOrigin::Stream(coming) => match coming.try_recv() {
                     Ok(row) => Some(row?),
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
                 },
@@ -88,8 +88,8 @@ impl Rows {
     /// Bytes of a file that were read so far.
     pub fn done(&self) -> u64 {
         match &self.from {
-            Origin::File(table) => table.bytes(),
-            Origin::Stream(_) => 0,
+            RowOrigin::File(table) => table.bytes(),
+            RowOrigin::Stream(_) => 0,
         }
     }
 
@@ -100,7 +100,7 @@ impl Rows {
 }
 
 /// The rows of a table, read by a thread that is so many rows ahead and no more.
-fn stream(mut table: Table<File>) -> Origin {
+fn stream(mut table: TableReader<File>) -> RowOrigin {
     let (send, receive) = sync_channel(AHEAD);
     std::thread::spawn(move || {
         while let Some(row) = table.read().transpose() {
@@ -111,7 +111,7 @@ fn stream(mut table: Table<File>) -> Origin {
             }
         }
     });
-    Origin::Stream(receive)
+    RowOrigin::Stream(receive)
 }
 
 fn standard_input() -> Result<File> {

@@ -1,6 +1,6 @@
 //! Rows with their answers, as lines of JSON or as a table.
 
-use crate::feed::row::{Cell, Row};
+use crate::feed::row::{CellValue, Row};
 use crate::usage;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -117,10 +117,10 @@ fn quoted(cell: &str) -> String {
 }
 
 /// A row's own value in a table: a text as it is, all else as JSON.
-fn text_of_cell(cell: &Cell) -> String {
+fn text_of_cell(cell: &CellValue) -> String {
     match cell {
-        Cell::Text(text) => text.clone(),
-        Cell::Json(value) => match serde_json::from_str(value.get()) {
+        CellValue::Text(text) => text.clone(),
+        CellValue::Json(value) => match serde_json::from_str(value.get()) {
             Ok(Value::String(text)) => text,
             Ok(Value::Null) => String::new(),
             // Its digits as they stand.
