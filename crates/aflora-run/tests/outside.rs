@@ -1,0 +1,129 @@
+//! Other people's projects: they depend on `aflora-models` and `aflora-core` by path, without a
+//! `[patch]`, and train.
+//!
+//! The test calls cargo, offline, with the workspace's own lock and build folder, so that most of
+//! what both projects need is there already.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// A project of that name which depends on these crates of the workspace, built and run; what it
+/// printed.
+fn built_and_run(name: &str, crates: &[&str], main: &str) -> String {
+    let place = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| fs::write(place.path().join(file), text).unwrap();
+    let workspace = workspace();
+    let crates = crates.iter().map(|name| {
+        let path = workspace.join("crates").join(name);
+        format!("{name} = {{ path = {:?} }}\n", path.to_str().unwrap())
+    });
+    write(
+        "Cargo.toml",
+        &format!(
+            "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n\
+             [dependencies]\ntch = \"=0.24.0\"\n{}\n[workspace]\n",
+            crates.collect::<String>()
+        ),
+    );
+    fs::create_dir(place.path().join("src")).unwrap();
+    write("src/main.rs", main);
+    fs::copy(workspace.join("Cargo.lock"), place.path().join("Cargo.lock")).unwrap();
+    let output = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--offline", "--config"])
+        .arg(workspace.join(".cargo/config.toml"))
+        // As the workspace has it, or all would be built once more.
+        .args(["--config", "profile.dev.debug='line-tables-only'"])
+        .args(["--config", "profile.dev.package.\"*\".debug=false", "--"])
+        .arg(workspace.join("crates/aflora-models/tests/fixtures/bert_classes/config.json"))
+        .env("CARGO_TARGET_DIR", workspace.join("target"))
+        .current_dir(place.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {told}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The first and the last of the losses that a project printed.
+fn assert_fell(losses: &str) {
+    let losses: Vec<f64> =
+        losses.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    assert!(losses.len() == 2 && losses[1] < losses[0], "{losses:?}");
+}
+
+#[test]
+fn projects_outside_the_workspace_train_without_a_patch() {
+    assert_fell(&built_and_run("with-models", &["aflora-core", "aflora-models"], WITH_MODELS));
+    assert_fell(&built_and_run("with-core", &["aflora-core"], WITH_CORE));
+}
+
+const WITH_MODELS: &str = r#"
+use aflora_core::adapter::{Aflora, AfloraConfig};
+use aflora_core::{Tuner, TunerConfig};
+use aflora_models::{build, AdaptedModel, Batch, Head, Options, Pattern, Targets};
+use tch::{Device, Kind, Tensor};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let config = std::env::args().nth(1).ok_or("no config.json")?;
+    let bert = build("bert", config.as_ref(), Head::Classes(2), &Options::new(Device::Cpu))?;
+    tch::manual_seed(1);
+    for mut weight in bert.var_store().variables().into_values() {
+        let random = Tensor::randn(weight.size(), (Kind::Float, Device::Cpu)) * 0.2;
+        tch::no_grad(|| weight.copy_(&random));
+    }
+    let method = Aflora::new(AfloraConfig::default())?;
+    let target_modules = Pattern::Names(vec!["query".into(), "value".into()]);
+    let targets = Targets { target_modules, ..Default::default() };
+    let model = AdaptedModel::new(bert, &method, &targets, &[], Kind::Float, 1)?;
+    let mut tuner = Tuner::new(TunerConfig::default(), &method, model.parameters(), 10, 40)?;
+    let ids = Tensor::from_slice(&[2i64, 7, 9, 3, 2, 8, 4, 3]).view([2, 4]);
+    let labels = Tensor::from_slice(&[0i64, 1]);
+    let batch = Batch::new(ids.shallow_clone(), ids.ones_like());
+    let loss = |train| -> Result<Tensor, aflora_models::Error> {
+        Ok(model.forward(&batch, train)?.logits.cross_entropy_for_logits(&labels))
+    };
+    let before = loss(false)?.double_value(&[]);
+    for _ in 0..40 {
+        let _ = tuner.step(&loss(true)?)?;
+    }
+    println!("{before} {}", loss(false)?.double_value(&[]));
+    Ok(())
+}
+"#;
+
+const WITH_CORE: &str = r#"
+use aflora_core::adapter::{Aflora, AfloraConfig};
+use aflora_core::nn::{self, capture_named, Module};
+use aflora_core::{Injection, Tuner, TunerConfig};
+use tch::{Device, Kind, Tensor};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tch::manual_seed(1);
+    let vs = nn::VarStore::new(Device::Cpu);
+    let (model, layers) = capture_named(&vs, || {
+        let up = nn::linear(vs.root() / "body" / "up", 8, 16, Default::default());
+        let head = nn::linear(vs.root() / "head", 16, 2, Default::default());
+        nn::seq().add(up).add_fn(|x| x.relu()).add(head)
+    });
+    let method = Aflora::new(AfloraConfig::default())?;
+    let body = layers.into_iter().filter(|layer| layer.site.name.starts_with("body."));
+    let injection = Injection::new(&vs, body.collect(), &method, &["head"], 42)?;
+    let mut tuner = Tuner::new(TunerConfig::default(), &method, injection.parameters(), 10, 20)?;
+    let x = Tensor::randn([4, 8], (Kind::Float, Device::Cpu));
+    let labels = Tensor::from_slice(&[0i64, 1, 0, 1]);
+    injection.set_training(true);
+    let mut losses = Vec::new();
+    for _ in 0..20 {
+        let loss = model.forward(&x).cross_entropy_for_logits(&labels);
+        losses.push(loss.double_value(&[]));
+        let _ = tuner.step(&loss)?;
+    }
+    println!("{} {}", losses[0], losses[19]);
+    Ok(())
+}
+"#;
