@@ -195,6 +195,10 @@ fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
         (&["train=reviews.csv", "text=body", "target=stars"], "`text` has no say here"),
         (&["task=sst2", "train=reviews.csv"], "the task `sst2` says by itself where its rows lie"),
         (&["trian=reviews.csv", "task=sst2"], "did you mean `train`?"),
+        (
+            &["train=reviews.csv", "label=stars", "kind=multilabel"],
+            "`kind` is `multilabel`, but keys for rows of one's own ask for classify, score, write",
+        ),
     ] {
         refused(&validate(more), 2, words);
     }

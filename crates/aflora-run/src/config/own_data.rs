@@ -71,6 +71,9 @@ const FILES: [&str; 8] = ["train", "dev", "test", "text", "label", "input", "tar
 /// Those that are keys of every task.
 const OF_TASKS: [&str; 2] = ["kind", "labels"];
 
+/// The kinds of tasks that these keys ask for.
+const KINDS: [&str; 3] = ["classify", "score", "write"];
+
 /// The split that is evaluated on.
 const DEV: &str = "dev";
 
@@ -141,6 +144,18 @@ fn written_out(
         problems.push(Problem::at(train.span.clone(), message).help(help));
         problems.push(Problem::at(source.span.clone(), "here"));
         return None;
+    }
+    let kind = others.iter().rev().find(|s| s.path[0] == "kind");
+    if let (Some(named), Some(setting)) = (&data.kind, kind) {
+        if !KINDS.contains(&named.as_str()) {
+            let known = KINDS.join(", ");
+            let message =
+                format!("`kind` is `{named}`, but keys for rows of one's own ask for {known}");
+            let help = "a task of another kind is a file, which says what its columns are for: \
+                        `task=my/task.yaml`";
+            problems.push(Problem::at(setting.span.clone(), message).help(help));
+            return None;
+        }
     }
     let columns = columns(&data, &last, problems);
     let mut hold_out = HoldOut { percent: share(&data.dev).unwrap_or(0), ..HoldOut::default() };
