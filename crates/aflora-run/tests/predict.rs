@@ -161,6 +161,7 @@ fn what_is_wrong_with_the_call_ends_with_2_and_with_the_rows_with_1() {
         (&["nowhere.csv"][..], "nowhere.csv: there is no such file"),
         (&["out"], "out is a folder"),
         (&["new.parquet"], "only .csv, .tsv, .jsonl and .txt files are read here"),
+        (&["new.csv.gz"], "new.csv.gz is packed, and read unpacked here"),
         (&["new.csv", "--format", "xls"], "it must be csv, tsv, jsonl, lines or conll"),
         (&["new.csv", "--batch-size", "0"], "--batch-size is 0"),
         (&["new.csv", "--top-k", "0"], "--top-k is 0"),

@@ -25,7 +25,7 @@ pub mod read;
 pub mod row;
 pub mod source;
 pub mod table;
-mod unpack;
+pub(crate) mod unpack;
 
 pub(crate) use error::short;
 pub use error::DataError;

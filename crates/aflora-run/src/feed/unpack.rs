@@ -17,7 +17,7 @@ const RATIO: u64 = 64;
 
 /// How a file is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
+pub(crate) enum Packing {
     /// `.gz`
     Gzip,
     /// `.bz2`

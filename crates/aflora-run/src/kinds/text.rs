@@ -47,10 +47,6 @@ impl TaskKind for Text {
         Ok(Answer::Text(String::new()))
     }
 
-    fn only_answer(&self, _: &TaskSpec, _: &Answer) -> Option<String> {
-        None
-    }
-
     fn answers(&self) -> Sort {
         Sort::Text
     }

@@ -69,7 +69,9 @@ pub trait TaskKind: Debug + Sync {
 
     /// What a message calls `right` where all training rows have it, so that there is nothing to
     /// learn; none of a kind that can learn from such rows.
-    fn only_answer(&self, task: &TaskSpec, right: &Answer) -> Option<String>;
+    fn only_answer(&self, _task: &TaskSpec, _right: &Answer) -> Option<String> {
+        None
+    }
 
     /// What it answers with, for the metrics.
     fn answers(&self) -> Sort;

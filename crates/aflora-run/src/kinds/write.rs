@@ -57,10 +57,6 @@ impl TaskKind for Write {
         Ok(Answer::Text(row.text(source.column("target"))?))
     }
 
-    fn only_answer(&self, _: &TaskSpec, _: &Answer) -> Option<String> {
-        None
-    }
-
     fn answers(&self) -> Sort {
         Sort::Text
     }

@@ -3,6 +3,7 @@
 use crate::feed::bounded::Bounded;
 use crate::feed::row::Row;
 use crate::feed::table::{Format, TableReader};
+use crate::feed::unpack::Packing;
 use crate::feed::DataError;
 use crate::task::TaskSpec;
 use crate::usage;
@@ -126,6 +127,12 @@ fn open(input: &Path, format: Option<Format>) -> Result<File> {
         usage!(
             "{shown}: only .csv, .tsv, .jsonl and .txt files are read here; write the table as one \
              of them"
+        );
+    }
+    if Packing::of(input).is_some() {
+        usage!(
+            "{shown} is packed, and read unpacked here: write it unpacked to a file, or to standard \
+             input (`zcat FILE | aflora predict RUN - --format csv`)"
         );
     }
     if input.is_dir() {
