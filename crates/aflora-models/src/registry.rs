@@ -3,7 +3,7 @@
 use crate::backbone::Backbone;
 use crate::bodies::bert_like::{albert, bert, distilbert, electra, mpnet, roberta};
 use crate::bodies::gpt::{gpt2, gpt_j, gpt_neo};
-use crate::bodies::{bart, deberta, llama};
+use crate::bodies::{bart, deberta, llama, modernbert};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::options::Options;
@@ -59,7 +59,7 @@ impl ModelKind {
 /// The linear layers of a block of BERT's names.
 const BERT_LAYERS: &[&str] = &["query", "key", "value", "intermediate.dense", "output.dense"];
 
-const KINDS: [ModelKind; 12] = [
+const KINDS: [ModelKind; 13] = [
     ModelKind {
         types: &[("albert", "Albert")],
         writes: None,
@@ -139,6 +139,14 @@ const KINDS: [ModelKind; 12] = [
         build: llama::build,
         rotary: true,
         targets: &["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"],
+    },
+    ModelKind {
+        types: &[("modernbert", "ModernBert")],
+        writes: None,
+        tags: true,
+        build: modernbert::build,
+        rotary: true,
+        targets: &["Wqkv", "Wo", "Wi"],
     },
     ModelKind {
         types: &[("mpnet", "MPNet")],
