@@ -2,7 +2,7 @@
 //! that take an adapter, each noted with its name and its part of a block as it is made.
 
 use super::linear::{with_bias, zeros};
-use super::norm::{AddNorm, RmsNorm, ScaleNorm};
+use super::norm::{AddNorm, CentredRmsNorm, Norm, NormKind, RmsNorm, ScaleNorm};
 use aflora_core::nn::{self, NamedLinear};
 use aflora_core::Block;
 use std::cell::RefCell;
@@ -112,8 +112,13 @@ impl<'a> Scope<'a> {
         ScaleNorm { scale, shift, eps }
     }
 
-    pub fn rms_norm(&self, name: &str, size: i64, eps: f64) -> RmsNorm {
-        let scale = (self / name).path.var("weight", &[size], nn::Init::Const(1.0));
-        RmsNorm { scale, eps }
+    /// A norm whose scale is one.
+    pub fn norm(&self, kind: NormKind, name: &str, size: i64, eps: f64) -> Norm {
+        let weight = |start| (self / name).path.var("weight", &[size], nn::Init::Const(start));
+        match kind {
+            NormKind::Layer => Norm::Layer(self.layer_norm(name, size, eps)),
+            NormKind::Rms => Norm::Rms(RmsNorm { scale: weight(1.0), eps }),
+            NormKind::CentredRms => Norm::CentredRms(CentredRmsNorm { weight: weight(0.0), eps }),
+        }
     }
 }

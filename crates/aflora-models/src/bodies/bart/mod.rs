@@ -157,7 +157,7 @@ impl Backbone for Bart {
     fn untie(&self, name: &str) -> Option<Tensor> {
         let root = self.frame.vs.root();
         match (name, &self.output_head) {
-            ("lm_head.weight", OutputHead::Text(head)) => head.untie(root),
+            ("lm_head.weight", OutputHead::Text(head)) => head.untie(root, name),
             _ => self.network.untie(root, name),
         }
     }
