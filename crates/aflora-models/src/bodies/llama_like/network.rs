@@ -4,16 +4,17 @@ use super::block::Block;
 use super::description::Description;
 use crate::bodies::decoder::{DecoderBlock, DecoderBody};
 use crate::nn::linear::dropout;
+use crate::nn::noise::NoisyEmbedding;
 use crate::nn::norm::Norm;
 use crate::nn::rotary::Rotary;
 use crate::nn::scope::Scope;
-use aflora_core::nn::{self, Module};
+use aflora_core::nn;
 use std::rc::Rc;
 use tch::Tensor;
 
 #[derive(Debug)]
 pub(super) struct Network {
-    words: nn::Embedding,
+    words: NoisyEmbedding,
     scale: Option<f64>,
     dropout: f64,
     blocks: Vec<Rc<dyn DecoderBlock>>,
@@ -33,7 +34,7 @@ impl Network {
         let device = root.path().device();
         let rotary = |rope: &_| Rotary::new(Clone::clone(rope), device);
         Network {
-            words: model.embedding(names.words, description.vocab_size, hidden),
+            words: model.words(names.words, description.vocab_size, hidden),
             scale: description.embedding_scale,
             dropout: description.dropout.embeddings,
             blocks: description.layers.iter().enumerate().map(block).collect(),
