@@ -61,6 +61,15 @@ impl ConfigFile {
             .ok_or_else(|| self.problem(format!("`{key}` must be a positive whole number")))
     }
 
+    /// A width, and the heads that it is divided among.
+    pub(crate) fn divided(&self, width: &str, heads: &str) -> Result<(i64, i64)> {
+        let (whole, parts) = (self.size(width)?, self.size(heads)?);
+        match whole % parts {
+            0 => Ok((whole, parts)),
+            _ => Err(self.problem(format!("{width} {whole} is no multiple of {heads} {parts}"))),
+        }
+    }
+
     pub(crate) fn integer(&self, key: &str, default: i64) -> Result<i64> {
         match self.keys.get(key) {
             None | Some(Value::Null) => Ok(default),

@@ -4,7 +4,7 @@ use crate::backbone::Backbone;
 use crate::bodies::bert_like::{albert, bert, distilbert, electra, mpnet, roberta};
 use crate::bodies::gpt::{gpt2, gpt_j, gpt_neo};
 use crate::bodies::llama_like::{gemma, gpt_neox, llama, mistral, phi3, qwen, smollm3};
-use crate::bodies::{bart, deberta};
+use crate::bodies::{bart, deberta, modernbert};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::options::Options;
@@ -183,6 +183,14 @@ const KINDS: &[ModelKind] = &[
         build: mistral::build,
         rotary: true,
         targets: QUERIES_VALUES,
+    },
+    ModelKind {
+        types: &[("modernbert", "ModernBert")],
+        writes: None,
+        tags: true,
+        build: modernbert::build,
+        rotary: true,
+        targets: &["Wqkv", "Wo", "Wi"],
     },
     ModelKind {
         types: &[("mpnet", "MPNet")],

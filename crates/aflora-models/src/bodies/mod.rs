@@ -7,3 +7,4 @@ pub(crate) mod decoder;
 pub(crate) mod encoder;
 pub(crate) mod gpt;
 pub(crate) mod llama_like;
+pub(crate) mod modernbert;

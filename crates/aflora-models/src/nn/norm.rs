@@ -51,6 +51,21 @@ impl AddNorm {
     }
 }
 
+/// LayerNorm that may have no shift.
+#[derive(Debug)]
+pub(crate) struct ScaleNorm {
+    pub scale: Tensor,
+    pub shift: Option<Tensor>,
+    pub eps: f64,
+}
+
+impl ScaleNorm {
+    /// `[.., hidden]` to the same.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm(self.scale.size(), Some(&self.scale), self.shift.as_ref(), self.eps, true)
+    }
+}
+
 /// x / √(mean x² + ε) times a scale.
 #[derive(Debug)]
 pub(crate) struct RmsNorm {

@@ -2,7 +2,7 @@
 //! that take an adapter, each noted with its name and its part of a block as it is made.
 
 use super::linear::{with_bias, zeros};
-use super::norm::{AddNorm, CentredRmsNorm, Norm, NormKind, RmsNorm};
+use super::norm::{AddNorm, CentredRmsNorm, Norm, NormKind, RmsNorm, ScaleNorm};
 use aflora_core::nn::{self, NamedLinear};
 use aflora_core::Block;
 use std::cell::RefCell;
@@ -102,6 +102,14 @@ impl<'a> Scope<'a> {
 
     pub fn add_norm(&self, name: &str, size: i64, eps: f64, dropout: f64) -> AddNorm {
         AddNorm { norm: self.layer_norm(name, size, eps), eps, dropout }
+    }
+
+    /// A LayerNorm, with a shift where `shift` says so.
+    pub fn scale_norm(&self, name: &str, size: i64, eps: f64, shift: bool) -> ScaleNorm {
+        let path = (self / name).path;
+        let scale = path.var("weight", &[size], nn::Init::Const(1.0));
+        let shift = shift.then(|| path.var("bias", &[size], nn::Init::Const(0.0)));
+        ScaleNorm { scale, shift, eps }
     }
 
     /// A norm whose scale is one.

@@ -51,6 +51,7 @@ impl EndOfText {
         let head = DenseHead {
             dense: scope.linear("dense", config.hidden, config.hidden),
             activation: Activation::Tanh,
+            norm: None,
             out: scope.linear("out_proj", config.hidden, labels),
             dropout: [config.classifier_dropout; 2],
         };

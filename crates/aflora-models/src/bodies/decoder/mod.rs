@@ -100,6 +100,7 @@ pub(crate) fn build<N: DecoderBody + 'static>(
         prefix,
         head_modules: modules,
         new_modules: modules,
+        may_lack: &[],
         class_rows: modules.first().copied(),
         tied,
         optional: &[],
@@ -131,7 +132,7 @@ pub(crate) fn build<N: DecoderBody + 'static>(
         };
         (network, output_head)
     });
-    let frame = Frame { vs, linears, about };
+    let frame = Frame::new(vs, linears, about);
     let checkpointing = options.checkpointing;
     Ok(Box::new(Decoder { frame, network, output_head, tokens, checkpointing }))
 }

@@ -1,6 +1,6 @@
 //! Puts AFLoRA into rust-bert's BERT, trains it, saves and opens the adapter, and merges it.
 //!
-//! `cargo run -p aflora-models --example rust_bert`
+//! `cargo run -p tch@0.17.99 --example rust_bert`
 //!
 //! rust-bert asks for tch 0.17. In this workspace `[patch.crates-io]` gives it the facade of
 //! `crates/tch`, which is tch 0.24 with the linear layers of `aflora_core::nn`: that is all that lets

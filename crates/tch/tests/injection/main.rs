@@ -1,8 +1,6 @@
 //! rust-bert's models, whose layers are private, take adapters by the slots of
 //! aflora-core's linear layers, which the facade gives them: in a few lines of the user's own code.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod models;
 
 use aflora_core::adapter::{LoraConfig, MethodConfig};
@@ -10,13 +8,26 @@ use aflora_core::nn::{capture, capture_named, NamedLinear, VarStore};
 use aflora_core::{Injection, Span, Tuner, TunerConfig};
 use aflora_models::adapter_folder::{self, AdapterFolder, Description};
 use aflora_models::{Pattern, Targets};
-use common::{batch, fixture, relative, tensors};
 use models::{models, Logits, Model, EOS};
 use rust_bert::bert::{BertConfig, BertForSequenceClassification};
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
+
+/// A tiny model of aflora-models' tests, with what transformers makes of it.
+fn fixture(name: &str) -> PathBuf {
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../aflora-models/tests/fixtures");
+    PathBuf::from(models).join(name)
+}
+
+/// ‖found - expected‖∞ / ‖expected‖∞.
+fn relative(found: &Tensor, expected: &Tensor) -> f64 {
+    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    let scale = expected.abs().max().double_value(&[]);
+    (found - expected).abs().max().double_value(&[]) / scale.max(1e-30)
+}
 
 #[test]
 fn what_is_put_into_the_layers_of_rust_berts_bert_counts_as_in_the_weights() {
@@ -29,11 +40,16 @@ fn what_is_put_into_the_layers_of_rust_berts_bert_counts_as_in_the_weights() {
         capture(|| BertForSequenceClassification::new(vs.root(), &config).unwrap());
     vs.load(fixture("bert_classes/model.safetensors")).unwrap();
     vs.freeze();
-    let io = tensors("bert_classes/io.safetensors");
+    let io: BTreeMap<String, Tensor> =
+        Tensor::read_safetensors(fixture("bert_classes/io.safetensors"))
+            .unwrap()
+            .into_iter()
+            .collect();
     let logits = || {
-        let given = batch(&io, 0);
-        let (ids, mask) = (Some(&given.input_ids), Some(&given.attention_mask));
-        model.forward_t(ids, mask, given.token_type_ids.as_ref(), None, None, false).logits
+        let given = |name: &str| Some(&io[&format!("batch0.{name}")]);
+        let (ids, mask, types) =
+            (given("input_ids"), given("attention_mask"), given("token_type_ids"));
+        model.forward_t(ids, mask, types, None, None, false).logits
     };
     let plain = logits();
     assert!(relative(&plain, &io["batch0.logits"]) < 1e-5);
