@@ -137,7 +137,7 @@ pub fn export(
     };
     write_whole(folder, |folder| {
         content.write(folder)?;
-        companions::copy_tokenizer(source, folder)?;
+        companions::copy_tokenizer_alone(source, folder)?;
         match model.backbone().text_generator() {
             Some(writer) => write_config(source, generation, writer.tokens(), folder),
             None => Ok(()),

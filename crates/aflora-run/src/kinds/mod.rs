@@ -4,14 +4,14 @@
 //! A new one is a file with a [`TaskKind`], a name of [`Kind`], and an arm of the table here.
 
 mod classify;
-mod multilabel;
+pub(crate) mod multilabel;
 mod score;
 mod text;
-mod tokens;
+pub(crate) mod tokens;
 mod traits;
 mod write;
 
-pub use traits::{ModelContext, Prediction, Processor, Splits, TaskKind};
+pub use traits::{ModelContext, Prediction, Processor, Splits, TaskKind, Usual};
 
 use crate::task::{Kind, TaskSpec};
 use aflora_models::Head;
