@@ -1,13 +1,13 @@
 //! Text to token ids, with Hugging Face's tokenizers.
 
 mod byte_bpe;
-mod limits;
+pub(crate) mod limits;
 mod parts;
 mod resolve;
 mod sentencepiece;
-mod sentencepiece_bpe;
+pub(crate) mod sentencepiece_bpe;
 mod settings;
-mod spm_file;
+pub(crate) mod spm_file;
 mod stream;
 mod unmet;
 
