@@ -1,4 +1,7 @@
-//! What files of rows ask for, found from what stands in them: classes or scores.
+//! What files of rows ask for, found from what stands in them: conversations, classes or scores.
+//!
+//! Rows with a list in `messages` or `conversations`, or with `instruction` and `output`, are
+//! conversations. Of others:
 //!
 //! | what the label column holds | what is asked for |
 //! |---|---|
@@ -9,8 +12,10 @@
 //! Whole numbers count as such with zeros behind a point, too: pandas writes `1.0` for 1 in a column
 //! with gaps. Texts of which hardly one comes twice are no classes.
 
-use crate::feed::read::read;
+use crate::feed::read::{read, Part};
 use crate::feed::{short, DataError, Source};
+use crate::task::conversation::columns_of;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +35,20 @@ pub struct Found {
     pub classes: Option<Vec<String>>,
     /// What decided, in words.
     pub why: String,
+}
+
+/// What the columns are for, where the first row has a conversation: none else.
+pub fn conversations(source: &Source, files: &[PathBuf]) -> Option<Vec<(String, String)>> {
+    let bare = Source { columns: BTreeMap::new(), ..source.clone() };
+    let found = Cell::new(None);
+    // Of a file that cannot be read the reason is told by whoever reads all of it.
+    let first: Result<Part<()>, DataError> = read(files.first()?, &bare, |row| {
+        found.set(columns_of(row));
+        Err("one row is enough".into())
+    });
+    drop(first);
+    let owned = |(role, name): (&str, &str)| (role.to_string(), name.to_string());
+    found.into_inner().map(|columns| columns.into_iter().map(owned).collect())
 }
 
 /// What the label column of the files of a source asks for; classes for certain if `classes`.

@@ -197,7 +197,7 @@ fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
         (&["trian=reviews.csv", "task=sst2"], "did you mean `train`?"),
         (
             &["train=reviews.csv", "label=stars", "kind=multilabel"],
-            "`kind` is `multilabel`, but keys for rows of one's own ask for classify, score, write",
+            "`kind` is `multilabel`, but keys for rows of one's own ask for chat, classify, score, write",
         ),
     ] {
         refused(&validate(more), 2, words);

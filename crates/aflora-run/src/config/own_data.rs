@@ -14,6 +14,7 @@ use super::tree::Setting;
 use crate::discover;
 use crate::feed::source::{Files, HoldOut};
 use crate::feed::{is_known_form, Source, TRAIN};
+use crate::task::conversation;
 use crate::task::spec::Label;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,8 @@ pub struct OwnData {
     /// Rows to judge the best adapter on, once, at the end.
     #[schemars(extend("takes" = "file, [files]"))]
     pub test: Files,
-    /// The column with the text, or those with the two texts of a pair; null: text.
+    /// The column with the text, or those with the two texts of a pair, or that with the messages of
+    /// conversations; null: text, or what the rows show.
     #[schemars(extend("takes" = "column, [first, second]"))]
     pub text: Files,
     /// The column with the label; null: label.
@@ -51,8 +53,8 @@ pub struct OwnData {
     /// What stands between the cells of a line; null: what the header has most of.
     #[schemars(extend("takes" = "character"))]
     pub delimiter: Option<char>,
-    /// What is asked for; null: what the label column shows.
-    #[schemars(extend("takes" = "classify, score, write"))]
+    /// What is asked for; null: what the rows show.
+    #[schemars(extend("takes" = "chat, classify, score, write"))]
     pub kind: Option<String>,
     /// The classes; null: those that the training rows have.
     #[schemars(extend("takes" = "[values]"))]
@@ -72,7 +74,7 @@ const FILES: [&str; 8] = ["train", "dev", "test", "text", "label", "input", "tar
 const OF_TASKS: [&str; 2] = ["kind", "labels"];
 
 /// The kinds of tasks that these keys ask for.
-const KINDS: [&str; 3] = ["classify", "score", "write"];
+const KINDS: [&str; 4] = ["chat", "classify", "score", "write"];
 
 /// The split that is evaluated on.
 const DEV: &str = "dev";
@@ -82,6 +84,9 @@ const TEST: &str = "test";
 
 /// How many of 100 training rows are held out where there is no other split.
 const HELD_OUT: u64 = 10;
+
+/// The kind of conversations.
+const CHAT: &str = "chat";
 
 /// The source of the files.
 const OWN: &str = "own";
@@ -125,7 +130,7 @@ fn written_out(
     let before = problems.len();
     let of_tasks = others.iter().filter(|s| OF_TASKS.contains(&s.path[0].as_str()));
     let said: Vec<Setting> = own.iter().chain(of_tasks).cloned().collect();
-    let data = overlay(&OwnData::default(), &said, &[], block.origin.as_ref(), problems);
+    let mut data = overlay(&OwnData::default(), &said, &[], block.origin.as_ref(), problems);
     let last = |key: &str| own.iter().rev().find(|s| s.path[0] == key && !s.value.is_null());
     let Some(train) = last(TRAIN) else {
         let other = own.iter().find(|s| !s.value.is_null())?;
@@ -157,7 +162,7 @@ fn written_out(
             return None;
         }
     }
-    let columns = columns(&data, &last, problems);
+    let mut columns = columns(&data, &last, problems);
     let mut hold_out = HoldOut { percent: share(&data.dev).unwrap_or(0), ..HoldOut::default() };
     let dev = last(DEV).filter(|_| hold_out.percent == 0);
     let mut source = Source { delimiter: data.delimiter, ..Source::default() };
@@ -197,6 +202,28 @@ fn written_out(
     source.files.extend(dev_files.map(|files| (DEV.to_string(), files)));
     let tested = test_files.is_some();
     source.files.extend(test_files.map(|files| (TEST.to_string(), files)));
+    let named = ["text", "label", "input", "target"].iter().any(|key| last(key).is_some());
+    let unsaid = data.kind.is_none() && data.labels.is_empty();
+    let chats = unsaid || data.kind.as_deref() == Some(CHAT);
+    let found_chats =
+        (chats && !named).then(|| discover::conversations(&source, &at_hand)).flatten();
+    match found_chats {
+        Some(found) => {
+            let names: Vec<&str> = found.iter().map(|(_, name)| name.as_str()).collect();
+            tracing::info!("`{}`: conversations", names.join("` and `"));
+            columns = Some(found.into_iter().collect());
+            data.kind = Some(CHAT.into());
+        }
+        None if data.kind.as_deref() == Some(CHAT) && !named => {
+            let message =
+                "the rows have no conversations: a list in `messages` or `conversations`, or \
+                           `instruction` and `output`";
+            let help = "name the columns: `text=COLUMN`, or `input=QUESTION target=ANSWER`";
+            problems.push(Problem::at(train.span.clone(), message).help(help));
+            return None;
+        }
+        None => {}
+    }
     source.columns = columns?;
     let mut made = MadeSettings { span: train.span.clone(), settings: Vec::new() };
     let kind = match (&data.kind, source.columns.contains_key("target")) {
@@ -279,10 +306,16 @@ fn columns<'a>(
     last: &dyn Fn(&str) -> Option<&'a Setting>,
     problems: &mut Vec<Problem>,
 ) -> Option<BTreeMap<String, String>> {
-    let writes = data.kind.as_deref() == Some("write") || data.target.is_some();
-    let strange: [&str; 2] = if writes { ["text", "label"] } else { ["input", "target"] };
+    let chats = data.kind.as_deref() == Some(CHAT);
+    let writes = !chats && (data.kind.as_deref() == Some("write") || data.target.is_some());
+    let strange: &[&str] = match (chats, writes) {
+        (true, _) => &["label"],
+        (_, true) => &["text", "label"],
+        _ => &["input", "target"],
+    };
     for setting in strange.iter().filter_map(|key| last(key)) {
         let words = match writes {
+            _ if chats => "conversations lie in `text`, or `input` is answered by `target`",
             true => "a task that asks for text has columns `input` and `target`",
             false => "a task that asks for labels or scores has columns `text` and `label`",
         };
@@ -291,6 +324,24 @@ fn columns<'a>(
     }
     let pair = |role: &str, column: &str| (role.to_string(), column.to_string());
     let or = |column: &Option<String>, usual: &str| column.clone().unwrap_or(usual.into());
+    if chats {
+        return Some(match (&data.input, &data.target, &data.text.0[..]) {
+            (None, None, [messages]) => [pair(conversation::MESSAGES, messages)].into(),
+            (Some(input), Some(target), []) => {
+                let [question, answer] = conversation::PAIR;
+                [pair(question, input), pair(answer, target)].into()
+            }
+            // Found from the rows.
+            (None, None, []) => BTreeMap::new(),
+            _ => {
+                let message =
+                    "conversations are named by `text=COLUMN`, or by both `input=QUESTION` \
+                               and `target=ANSWER`";
+                problems.push(Problem::at(last(TRAIN).map(|s| s.span.clone()), message));
+                return None;
+            }
+        });
+    }
     if writes {
         let (input, target) = (or(&data.input, "input"), or(&data.target, "target"));
         return Some([pair("input", &input), pair("target", &target)].into());
@@ -337,7 +388,7 @@ fn paths(files: &Files, data: &OwnData, named: &Setting, problems: &mut Vec<Prob
 }
 
 /// The whole path of a file: seen from the file that names it, or else from the working folder.
-fn path(name: &str, named: &Setting) -> Result<String, Problem> {
+pub(super) fn path(name: &str, named: &Setting) -> Result<String, Problem> {
     let by = Path::new(&named.span.source.name);
     let beside = by.parent().filter(|_| by != Path::new(COMMAND_LINE));
     let tried: Vec<PathBuf> =
@@ -412,6 +463,10 @@ impl MadeSettings {
             "write" => (
                 json!(["exact_match", "rougeL"]),
                 json!({"epochs": 4, "batch_size": 32, "lr": 5e-3, "weight_decay": 0.0, "max_grad_norm": 1.0}),
+            ),
+            CHAT => (
+                json!(["perplexity"]),
+                json!({"epochs": 3, "batch_size": 16, "max_length": 1024, "lr": 5e-3, "weight_decay": 0.0, "max_grad_norm": 1.0}),
             ),
             kind => {
                 self.put("model", json!("minilm"));
