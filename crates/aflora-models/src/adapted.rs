@@ -59,7 +59,7 @@ impl AdaptedModel {
             return Err(Error::Precision { method: method.name(), base });
         }
         injection.cast_frozen(base)?;
-        injection.keep(backbone.about().new_modules);
+        injection.keep(&backbone.new_modules());
         Ok(AdaptedModel { backbone, injection })
     }
 

@@ -6,6 +6,7 @@ use crate::heads::Head;
 use crate::Result;
 use aflora_core::nn::{self, NamedLinear};
 use aflora_core::Checkpoints;
+use std::cell::RefCell;
 use tch::Tensor;
 
 /// The name of a weight, and its further names.
@@ -23,6 +24,9 @@ pub struct About {
     /// The modules that a pretrained checkpoint may lack: the head, and what comes before it
     /// without having been pretrained. They get a random start then.
     pub new_modules: &'static [&'static str],
+    /// The modules that nearly every pretrained checkpoint has. Where one has no tensor of such a
+    /// module, that gets a random start, too.
+    pub may_lack: &'static [&'static str],
     /// The head's last layer, which has a row for each class; none of a language head.
     pub class_rows: Option<&'static str>,
     /// Weights that stand in for others: a name, and the names under which checkpoints may hold
@@ -44,6 +48,19 @@ pub struct Frame {
     /// The linear layers that an adapter can be put on, in the order of the forward pass.
     pub(crate) linears: Vec<NamedLinear>,
     pub(crate) about: About,
+    /// Those of [`About::may_lack`] that the loaded checkpoint had not.
+    lacked: RefCell<Vec<&'static str>>,
+}
+
+impl Frame {
+    pub(crate) fn new(vs: nn::VarStore, linears: Vec<NamedLinear>, about: About) -> Self {
+        Frame { vs, linears, about, lacked: RefCell::default() }
+    }
+
+    /// Notes that the loaded checkpoint has nothing of these modules.
+    pub(crate) fn set_lacked(&self, modules: Vec<&'static str>) {
+        *self.lacked.borrow_mut() = modules;
+    }
 }
 
 /// What a forward pass gives.
@@ -89,6 +106,12 @@ pub trait Backbone: std::fmt::Debug {
     /// What the model tells of itself.
     fn about(&self) -> &About {
         &self.frame().about
+    }
+
+    /// The modules that did not come with the weights, but start at random: those that never do, and
+    /// those that the loaded checkpoint had not.
+    fn new_modules(&self) -> Vec<&'static str> {
+        [self.about().new_modules, &self.frame().lacked.borrow()].concat()
     }
 
     /// All weights, under the names of Hugging Face checkpoints.

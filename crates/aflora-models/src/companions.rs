@@ -3,12 +3,16 @@
 use crate::chat::{self, ChatFormat};
 use crate::generate::GENERATION_CONFIG;
 use crate::{tokenizer, Error, Result};
+use serde_json::{json, Value};
 use std::fs;
 use std::path::Path;
 
+/// What says of a tokenizer how it is used.
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
 /// What transformers and others write beside the files that a tokenizer is made of here.
 const TOKENIZER: [&str; 8] = [
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
@@ -42,6 +46,30 @@ pub(crate) fn copy_tokenizer(source: &Path, target: &Path) -> Result<()> {
                 copy(&templates, &to, name)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// [`copy_tokenizer`], for a folder that will have no config.json: without one, and without a
+/// tokenizer_config.json, transformers knows no model whose tokenizer it is, and leaves the types of
+/// tokens out. Where the model reads them, it is said that they are wanted.
+///
+/// # Errors
+/// A file cannot be copied or written.
+pub(crate) fn copy_tokenizer_alone(source: &Path, target: &Path) -> Result<()> {
+    copy_tokenizer(source, target)?;
+    let (config, told) = (source.join("config.json"), target.join(TOKENIZER_CONFIG));
+    if told.exists() || !target.join("tokenizer.json").is_file() || !config.is_file() {
+        return Ok(());
+    }
+    let config = fs::read(&config).map_err(Error::io(&config))?;
+    let types = serde_json::from_slice::<Value>(&config)
+        .ok()
+        .and_then(|config| config["type_vocab_size"].as_u64())
+        .is_some_and(|types| types > 1);
+    if types {
+        let names = json!({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]});
+        fs::write(&told, format!("{names:#}\n")).map_err(Error::io(&told))?;
     }
     Ok(())
 }

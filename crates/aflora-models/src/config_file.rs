@@ -61,6 +61,15 @@ impl ConfigFile {
             .ok_or_else(|| self.problem(format!("`{key}` must be a positive whole number")))
     }
 
+    /// A width, and the heads that it is divided among.
+    pub(crate) fn divided(&self, width: &str, heads: &str) -> Result<(i64, i64)> {
+        let (whole, parts) = (self.size(width)?, self.size(heads)?);
+        match whole % parts {
+            0 => Ok((whole, parts)),
+            _ => Err(self.problem(format!("{width} {whole} is no multiple of {heads} {parts}"))),
+        }
+    }
+
     pub(crate) fn integer(&self, key: &str, default: i64) -> Result<i64> {
         match self.keys.get(key) {
             None | Some(Value::Null) => Ok(default),
@@ -95,6 +104,14 @@ impl ConfigFile {
             Some(value) => value
                 .as_bool()
                 .ok_or_else(|| self.problem(format!("`{key}` is {value}, not true or false"))),
+        }
+    }
+
+    /// Refuses a file with `key`, other than null: what it asks for is not built.
+    pub(crate) fn refuse_unless_null(&self, key: &str) -> Result<()> {
+        match self.keys.get(key).filter(|value| !value.is_null()) {
+            None => Ok(()),
+            Some(value) => Err(self.problem(format!("`{key}` is {value}, which is not built"))),
         }
     }
 

@@ -75,6 +75,25 @@ fn a_text_that_is_longer_than_an_encoder_reads_is_refused() {
 }
 
 #[test]
+fn a_text_within_one_window_is_the_same_alone_and_in_a_batch_of_longer_ones() {
+    for tiny in Tiny::classifiers().into_iter().filter(|tiny| tiny.kind == "modernbert") {
+        let model = tiny.load(&cpu());
+        let ids = Tensor::from_slice(&[0i64, 7, 9, 2]).unsqueeze(0);
+        let logits = |ids: Tensor, mask: Tensor| {
+            model.forward(&Batch::new(ids, mask), false).unwrap().logits.get(0)
+        };
+        let alone = logits(ids.shallow_clone(), ids.ones_like());
+        let longer = Tensor::full([1, 24], 5, (Kind::Int64, tch::Device::Cpu));
+        let beside = |row: &Tensor, longer: &Tensor| {
+            Tensor::cat(&[&row.constant_pad_nd([0, 20]), longer], 0)
+        };
+        let mask = beside(&ids.ones_like(), &longer.ones_like());
+        let together = logits(beside(&ids, &longer), mask);
+        assert!(relative(&together, &alone) < LIMIT, "{}", tiny.name());
+    }
+}
+
+#[test]
 fn decoders_classify_texts_that_are_padded_on_the_left() {
     let decoders = Tiny::classifiers().into_iter().filter(|t| t.io.contains_key("left.logits"));
     for tiny in decoders {

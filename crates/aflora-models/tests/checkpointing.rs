@@ -124,10 +124,12 @@ fn checkpointed_blocks_give_the_very_gradients() {
 fn what_stands_before_the_blocks_trains_through_checkpoints_too() {
     let _alone = alone();
     for model in &models() {
-        // LLaMA has no biases.
-        let methods = match model.kind {
-            "llama" => &["full"][..],
-            _ => &["full", "bitfit"],
+        // LLaMA and most of its kin have no biases.
+        let weights = model.load(&cpu());
+        let weights = weights.var_store().variables();
+        let methods = match weights.keys().any(|name| name.ends_with("bias")) {
+            true => &["full", "bitfit"][..],
+            false => &["full"],
         };
         for method in methods.iter().map(|name| MethodConfig::defaults(name).unwrap()) {
             let gradients = |checkpointing| {

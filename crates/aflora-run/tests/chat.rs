@@ -209,7 +209,7 @@ fn conversations_of_sharegpt_and_alpaca_are_found_from_the_rows() {
     assert!(!log.contains("empty") && !log.contains("texts of training rows"), "{log}");
     let pairs: String = (0..10).map(|i| format!("\"a, {i}?\",b{i}\n")).collect();
     fs::write(place.join("pairs.csv"), format!("question,answer\n{pairs}")).unwrap();
-    let named = ["train=pairs.csv", "kind=chat", "input=question", "target=answer", "run_dir=d"];
+    let named = ["train=pairs.csv", "kind=chat", "text=[question, answer]", "run_dir=d"];
     ok(&few(&named));
     fs::write(place.join("q.csv"), "question\na?\n").unwrap();
     let answered =

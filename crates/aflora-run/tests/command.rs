@@ -118,7 +118,7 @@ fn data_or_models_that_are_nowhere_are_told_quickly_with_a_remedy() {
     let started = Instant::now();
     let output = run(place.path(), &["task=rte", "run_dir=out", "data=glue"]);
     refused(&output, 2, "the model `minilm`");
-    refused(&output, 2, "`make assets`");
+    refused(&output, 2, "`make assets MODEL=minilm`");
     let output = run(place.path(), &["task=rte", "run_dir=out"]);
     refused(&output, 2, "no RTE/ in it");
     refused(&output, 2, "AFLORA_DATA");

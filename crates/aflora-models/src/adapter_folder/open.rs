@@ -62,12 +62,12 @@ impl AdapterFolder {
     /// # Errors
     /// The folder is of another model: a layer or a shape differs. All that does is named.
     pub fn attach(&self, backbone: Box<dyn Backbone>, base: Kind) -> Result<AdaptedModel> {
-        let about = backbone.about();
-        let own = [about.head_modules, about.new_modules].concat();
+        let new_modules = backbone.new_modules();
+        let own = [backbone.about().head_modules, &new_modules].concat();
         let mut modules = self.modules(backbone.var_store());
         modules.retain(|module| !own.iter().any(|own| in_module(module, own)));
         let method = self.description.method.build()?;
-        let targets = self.targets(method.as_ref(), backbone.linears(), about.new_modules)?;
+        let targets = self.targets(method.as_ref(), backbone.linears(), &new_modules)?;
         let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &modules, base, 0)?;
         self.fill(&model)?;
         Ok(model)

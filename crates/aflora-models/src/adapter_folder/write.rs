@@ -139,7 +139,7 @@ pub fn export(
     };
     write_whole(folder, |folder| {
         content.write(folder)?;
-        companions::copy_tokenizer(source, folder)?;
+        companions::copy_tokenizer_alone(source, folder)?;
         match model.backbone().text_generator() {
             Some(writer) => {
                 companions::write_template(chat, folder)?;

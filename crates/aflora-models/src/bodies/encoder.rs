@@ -1,5 +1,5 @@
-//! What encoders of ours share: BERT and its kin and DeBERTa are an [`EncoderBody`] each,
-//! everything else is here.
+//! What encoders of ours share: BERT and its kin, DeBERTa and ModernBERT are an [`EncoderBody`]
+//! each, everything else is here.
 
 use crate::backbone::{About, Backbone, Forward, Frame};
 use crate::batch::Batch;
@@ -11,6 +11,7 @@ use crate::nn::scope::{self, Scope};
 use crate::options::Options;
 use crate::{Error, Result};
 use aflora_core::Checkpoints;
+use serde::Deserialize;
 use tch::Tensor;
 
 /// An encoder's body: what differs from one kind of encoder to another.
@@ -33,8 +34,9 @@ pub(crate) struct EncoderSpec {
 /// The layer that makes classes of every token's state.
 const CLASSIFIER: &str = "classifier";
 
-/// How a kind makes classes or scores of the state of a text's first token, and of every token's.
+/// How a kind makes classes or scores of a text's states, and of every token's.
 pub(crate) struct TextHead {
+    pub shape: HeadShape,
     /// The hidden layer, which may be the pooler that was pretrained.
     pub dense: &'static str,
     pub activation: Activation,
@@ -42,19 +44,78 @@ pub(crate) struct TextHead {
     pub out: &'static str,
     /// Before the hidden layer, and before the last.
     pub dropout: [f64; 2],
-    /// Before the classes of every token, which a layer [`CLASSIFIER`] makes.
+    /// Before the classes of every token, where a layer [`CLASSIFIER`] makes them.
     pub token_dropout: f64,
     /// The modules that train in full.
     pub modules: &'static [&'static str],
-    /// The modules that a pretrained checkpoint may lack.
+    /// The modules that a pretrained checkpoint may lack, as [`About::new_modules`].
     pub new_modules: &'static [&'static str],
+    /// As [`About::may_lack`].
+    pub may_lack: &'static [&'static str],
+}
+
+/// What sets the head of one kind apart from most others'.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadShape {
+    pub pooling: Pooling,
+    /// Whether the hidden layer has a bias.
+    pub dense_bias: bool,
+    /// A LayerNorm behind the activation.
+    pub norm: Option<HeadNorm>,
+    /// Whether the same layers make classes of every token, and not a layer [`CLASSIFIER`] alone.
+    pub for_tokens: bool,
+}
+
+impl Default for HeadShape {
+    /// The first token's state, a bias, no norm, and classes of tokens by a layer alone.
+    fn default() -> Self {
+        HeadShape { pooling: Pooling::First, dense_bias: true, norm: None, for_tokens: false }
+    }
+}
+
+/// A head's LayerNorm.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadNorm {
+    pub name: &'static str,
+    pub eps: f64,
+    pub shift: bool,
+}
+
+/// The state that stands for a text, under its names in config.json.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) enum Pooling {
+    /// The first token's.
+    #[serde(rename = "cls")]
+    First,
+    /// The mean of all tokens'.
+    #[serde(rename = "mean")]
+    Mean,
+}
+
+impl Pooling {
+    /// Of `hidden`, `[batch, length, hidden]`, with `mask`, `[batch, length]`: `[batch, hidden]`.
+    fn of(self, hidden: &Tensor, mask: &Tensor) -> Tensor {
+        match self {
+            Pooling::First => hidden.select(1, 0),
+            Pooling::Mean => {
+                let tokens = mask.unsqueeze(2);
+                let sum = (hidden * &tokens).sum_dim_intlist(&[1i64][..], false, None);
+                sum / tokens.sum_dim_intlist(&[1i64][..], false, None)
+            }
+        }
+    }
 }
 
 impl TextHead {
     fn build(&self, root: &Scope, hidden: i64, labels: i64) -> DenseHead {
+        let HeadShape { dense_bias, norm, .. } = self.shape;
         DenseHead {
-            dense: root.linear(self.dense, hidden, hidden),
+            dense: match dense_bias {
+                true => root.linear(self.dense, hidden, hidden),
+                false => root.bare_linear(self.dense, hidden, hidden),
+            },
             activation: self.activation,
+            norm: norm.map(|norm| root.scale_norm(norm.name, hidden, norm.eps, norm.shift)),
             out: root.linear(self.out, hidden, labels),
             dropout: self.dropout,
         }
@@ -72,22 +133,26 @@ pub(crate) fn build<B: EncoderBody + 'static>(
     body: impl FnOnce(&Scope) -> B,
 ) -> Result<Box<dyn Backbone>> {
     let EncoderSpec { prefix, hidden, max_positions, vocab_size, head: text_head } = spec;
-    let token_head =
-        TokenHead { name: CLASSIFIER, modules: &[CLASSIFIER], dropout: text_head.token_dropout };
-    let tokens = match head {
+    let (of_tokens, labels) = match head {
         Head::Classes(labels) | Head::Scores(labels) => (false, labels),
         Head::Tokens(labels) => (true, labels),
         Head::Language => return Err(Error::does_not_write()),
     };
-    let (modules, new_modules, class_rows) = match tokens {
-        (true, _) => (token_head.modules, token_head.modules, CLASSIFIER),
-        (false, _) => (text_head.modules, text_head.new_modules, text_head.out),
+    let layer_alone = (of_tokens && !text_head.shape.for_tokens).then_some(TokenHead {
+        name: CLASSIFIER,
+        modules: &[CLASSIFIER],
+        dropout: text_head.token_dropout,
+    });
+    let (modules, new_modules, may_lack, class_rows) = match &layer_alone {
+        Some(layer) => (layer.modules, layer.modules, &[][..], layer.name),
+        None => (text_head.modules, text_head.new_modules, text_head.may_lack, text_head.out),
     };
     let about = About {
         head,
         prefix,
         head_modules: modules,
         new_modules,
+        may_lack,
         class_rows: Some(class_rows),
         tied: &[],
         optional: &[],
@@ -97,21 +162,42 @@ pub(crate) fn build<B: EncoderBody + 'static>(
     let mut vs = options.var_store();
     let ((body, output_head), linears) = scope::build(&mut vs, |root| {
         let body = body(&root);
-        let output_head = match tokens {
-            (true, n) => OutputHead::Tokens(EachToken::new(&root, &token_head, hidden, n)),
-            (false, n) => OutputHead::Text(text_head.build(&root, hidden, n)),
+        let output_head = match &layer_alone {
+            Some(layer) => OutputHead::Layer(EachToken::new(&root, layer, hidden, labels)),
+            None => {
+                let pooling = (!of_tokens).then_some(text_head.shape.pooling);
+                OutputHead::Dense { pooling, head: text_head.build(&root, hidden, labels) }
+            }
         };
         (body, output_head)
     });
-    let frame = Frame { vs, linears, about };
+    let frame = Frame::new(vs, linears, about);
     Ok(Box::new(Encoder { frame, body, output_head, checkpointing: options.checkpointing }))
 }
 
 /// An encoder's head: what is computed from its hidden states.
 #[derive(Debug)]
 enum OutputHead {
-    Text(DenseHead),
-    Tokens(EachToken),
+    /// On the state that stands for a text, or, without a pooling, on every token's.
+    Dense { pooling: Option<Pooling>, head: DenseHead },
+    /// On every token's state.
+    Layer(EachToken),
+}
+
+impl OutputHead {
+    /// `hidden`, `[batch, length, hidden]`, and `mask`, `[batch, length]`, to logits.
+    fn forward(&self, hidden: Tensor, mask: &Tensor, train: bool) -> Tensor {
+        match self {
+            OutputHead::Dense { pooling, head } => {
+                let states = match pooling {
+                    Some(pooling) => pooling.of(&hidden, mask),
+                    None => hidden,
+                };
+                head.forward(states, train)
+            }
+            OutputHead::Layer(layer) => layer.forward(hidden, train),
+        }
+    }
 }
 
 /// An encoder of ours.
@@ -133,10 +219,7 @@ impl<B: EncoderBody> Backbone for Encoder<B> {
         batch.refuse_documents()?;
         let checkpointing = train && self.checkpointing;
         let (hidden, checkpoints) = self.body.forward(batch, train, checkpointing);
-        let logits = match &self.output_head {
-            OutputHead::Text(head) => head.forward(hidden.select(1, 0), train),
-            OutputHead::Tokens(head) => head.forward(hidden, train),
-        };
+        let logits = self.output_head.forward(hidden, &batch.attention_mask, train);
         Ok(Forward::new(logits, checkpoints))
     }
 

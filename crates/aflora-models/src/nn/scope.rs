@@ -2,7 +2,7 @@
 //! that take an adapter, each noted with its name and its part of a block as it is made.
 
 use super::linear::{with_bias, zeros};
-use super::norm::{AddNorm, RmsNorm};
+use super::norm::{AddNorm, CentredRmsNorm, Norm, NormKind, RmsNorm, ScaleNorm};
 use aflora_core::nn::{self, NamedLinear};
 use aflora_core::Block;
 use std::cell::RefCell;
@@ -104,8 +104,21 @@ impl<'a> Scope<'a> {
         AddNorm { norm: self.layer_norm(name, size, eps), eps, dropout }
     }
 
-    pub fn rms_norm(&self, name: &str, size: i64, eps: f64) -> RmsNorm {
-        let scale = (self / name).path.var("weight", &[size], nn::Init::Const(1.0));
-        RmsNorm { scale, eps }
+    /// A LayerNorm, with a shift where `shift` says so.
+    pub fn scale_norm(&self, name: &str, size: i64, eps: f64, shift: bool) -> ScaleNorm {
+        let path = (self / name).path;
+        let scale = path.var("weight", &[size], nn::Init::Const(1.0));
+        let shift = shift.then(|| path.var("bias", &[size], nn::Init::Const(0.0)));
+        ScaleNorm { scale, shift, eps }
+    }
+
+    /// A norm whose scale is one.
+    pub fn norm(&self, kind: NormKind, name: &str, size: i64, eps: f64) -> Norm {
+        let weight = |start| (self / name).path.var("weight", &[size], nn::Init::Const(start));
+        match kind {
+            NormKind::Layer => Norm::Layer(self.layer_norm(name, size, eps)),
+            NormKind::Rms => Norm::Rms(RmsNorm { scale: weight(1.0), eps }),
+            NormKind::CentredRms => Norm::CentredRms(CentredRmsNorm { weight: weight(0.0), eps }),
+        }
     }
 }

@@ -50,8 +50,16 @@ impl<'a> UnclaimedTensors<'a> {
         self.unread.get(name).or_else(|| self.unread.get(bare)).copied()
     }
 
+    /// Whether something stands for `name`, read or not, that is not taken yet.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let bare = name.strip_prefix(self.prefix).unwrap_or(name);
+        let either =
+            |names: &BTreeMap<String, &str>| names.contains_key(name) || names.contains_key(bare);
+        either(&self.left) || either(&self.unread)
+    }
+
     /// What the file has, where that is not what the model wants.
-    pub(super) fn has(&self) -> String {
+    pub(super) fn told(&self) -> String {
         let shown: Vec<String> =
             self.all.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
         let more = match self.all.len().saturating_sub(SHOWN) {

@@ -23,6 +23,8 @@ pub(super) struct LoadPlan<'a> {
     pub head: ClassRows,
     /// Tensors of the head that the file has not, or has for other labels.
     pub new: Vec<String>,
+    /// The modules of [`About::may_lack`](crate::About::may_lack) that the file has nothing of.
+    pub lacked: Vec<&'static str>,
     /// Tensors of the file that the model has no place for.
     pub unused: Vec<String>,
     /// Where config.json and the weights contradict each other.
@@ -49,6 +51,10 @@ impl<'a> LoadPlan<'a> {
             backbone.var_store().variables().into_iter().collect();
         let mut names = UnclaimedTensors::new(checkpoint, backbone.about().prefix);
         let (mut new, mut warnings) = (Vec::new(), Vec::new());
+        let mut lacked = backbone.about().may_lack.to_vec();
+        lacked.retain(|module| {
+            !variables.keys().any(|name| in_module(name, module) && names.has(name))
+        });
         let untied = config.as_ref().and_then(|config| config.keys().get("tie_word_embeddings"));
         let untied = untied.is_some_and(|tied| tied == false);
         let head = ClassRows::of_head(
@@ -83,7 +89,9 @@ impl<'a> LoadPlan<'a> {
                 None if names.unread(name).is_some() => {
                     problems.push(checkpoint.missing(names.unread(name).unwrap_or(name)));
                 }
-                None if may_be_new => new.push(name.clone()),
+                None if may_be_new || lacked.iter().any(|module| in_module(name, module)) => {
+                    new.push(name.clone());
+                }
                 None if backbone.about().optional.contains(&name.as_str()) => {
                     zeros.push(variable.shallow_clone());
                 }
@@ -112,7 +120,7 @@ impl<'a> LoadPlan<'a> {
         }
         if !problems.is_empty() {
             if missing > loads.len() {
-                problems.insert(0, names.has());
+                problems.insert(0, names.told());
             }
             return Err(Error::Weights { path: path.to_path_buf(), problems: Listing(problems) });
         }
@@ -143,6 +151,6 @@ impl<'a> LoadPlan<'a> {
         }));
         let known: Vec<&str> = variables.keys().map(String::as_str).collect();
         warnings.extend(names.beyond(&known, backbone, config.as_ref()));
-        Ok(LoadPlan { loads, zeros, head, new, unused: names.left(), warnings })
+        Ok(LoadPlan { loads, zeros, head, new, lacked, unused: names.left(), warnings })
     }
 }

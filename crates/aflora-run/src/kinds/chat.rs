@@ -1,7 +1,7 @@
 //! Conversations, as the model's chat template writes them: the cross entropy of the assistant's
 //! tokens.
 
-use super::traits::{ModelContext, Processor, TaskKind};
+use super::traits::{ModelContext, Processor, TaskKind, Usual};
 use super::write::check_generation;
 use crate::feed::row::Row;
 use crate::feed::Source;
@@ -60,6 +60,19 @@ impl TaskKind for Chat {
         let conversation = Conversation::of(row, source)?;
         let missing = || format!("there is no conversation, only {}", row.shown());
         Ok(Answer::Text(conversation.ok_or_else(missing)?.answer()?))
+    }
+
+    fn usual(&self, _: &[String]) -> Usual {
+        // Conversations are longer than most texts: fewer at once.
+        const RUN: &[(&str, f64)] = &[
+            ("epochs", 3.0),
+            ("batch_size", 8.0),
+            ("max_length", 1024.0),
+            ("lr", 5e-3),
+            ("weight_decay", 0.0),
+            ("max_grad_norm", 1.0),
+        ];
+        Usual { model: None, metrics: &["perplexity"], run: RUN }
     }
 
     fn answers(&self) -> Sort {

@@ -5,14 +5,14 @@
 
 mod chat;
 mod classify;
-mod multilabel;
+pub(crate) mod multilabel;
 mod score;
 mod text;
-mod tokens;
+pub(crate) mod tokens;
 mod traits;
 mod write;
 
-pub use traits::{ModelContext, Prediction, Processor, Splits, TaskKind};
+pub use traits::{ModelContext, Prediction, Processor, Splits, TaskKind, Usual};
 
 use crate::task::{Kind, TaskSpec};
 use aflora_models::Head;

@@ -1,6 +1,6 @@
 //! A text for a text: the cross entropy of every token to be written.
 
-use super::traits::{ModelContext, Processor, TaskKind};
+use super::traits::{ModelContext, Processor, TaskKind, Usual};
 use crate::feed::row::Row;
 use crate::feed::Source;
 use crate::metrics::{Answer, Sort};
@@ -60,6 +60,10 @@ impl TaskKind for Write {
         source: &Source,
     ) -> std::result::Result<Answer, String> {
         Ok(Answer::Text(row.text(source.column("target"))?))
+    }
+
+    fn usual(&self, _: &[String]) -> Usual {
+        Usual::of_texts(&["exact_match", "rougeL"])
     }
 
     fn answers(&self) -> Sort {

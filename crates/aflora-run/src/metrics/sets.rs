@@ -22,6 +22,23 @@ pub(super) fn f1_macro(answers: &[Vec<bool>], right: &[Vec<bool>]) -> f64 {
     sum / classes as f64
 }
 
+/// The mean over the rows.
+pub(super) fn f1_samples(answers: &[Vec<bool>], right: &[Vec<bool>]) -> f64 {
+    let row = |(answer, right): (&Vec<bool>, &Vec<bool>)| {
+        let hits = answer.iter().zip(right).filter(|(answer, right)| **answer && **right).count();
+        let wrong = answer.iter().zip(right).filter(|(answer, right)| answer != right).count();
+        f1([hits as u64, wrong as u64])
+    };
+    answers.iter().zip(right).map(row).sum::<f64>() / right.len() as f64
+}
+
+/// The share of all decisions that are wrong.
+pub(super) fn hamming_loss(answers: &[Vec<bool>], right: &[Vec<bool>]) -> f64 {
+    let classes = right.first().map_or(0, Vec::len);
+    let wrong = (0..classes).map(|class| counts(answers, right, class)[1]).sum::<u64>();
+    wrong as f64 / (classes * right.len()) as f64
+}
+
 /// 2 TP / (2 TP + FP + FN), and 0 where nothing is positive.
 fn f1([hits, wrong]: [u64; 2]) -> f64 {
     match hits {

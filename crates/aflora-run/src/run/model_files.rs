@@ -110,10 +110,15 @@ pub fn find(
         }
     }
     let name = &model.model;
+    let fetched = model.path.as_ref().is_some_and(|path| path.starts_with(".assets"));
+    let remedy = if fetched {
+        format!("; `make assets MODEL={name}` fetches this one")
+    } else {
+        String::new()
+    };
     usage!(
         "the model `{name}` was not found. Tried:{tried}\nName a folder that holds {name}/config.json, \
-         its weights and its tokenizer with DATA=folder, data=folder or AFLORA_DATA{}.",
-        if name == "minilm" { "; `make assets` fetches this one" } else { "" }
+         its weights and its tokenizer with DATA=folder, data=folder or AFLORA_DATA{remedy}."
     )
 }
 

@@ -38,6 +38,8 @@ pub struct TaskSpec {
     /// What stands between the labels of a row with several, where it is no list.
     #[schemars(extend("takes" = "character"))]
     pub label_separator: char,
+    /// Whether each label has a column of its own, with 1 or 0 (true or false) in it.
+    pub labels_in_columns: bool,
     /// The least probability of a label that a text gets, where it may get several.
     #[schemars(range(min = 0, max = 1))]
     pub threshold: f64,
@@ -90,6 +92,7 @@ impl Default for TaskSpec {
             labels: Vec::new(),
             label_names: Vec::new(),
             label_separator: ',',
+            labels_in_columns: false,
             threshold: 0.5,
             range: None,
             metrics: Vec::new(),

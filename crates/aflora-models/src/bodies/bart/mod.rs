@@ -71,13 +71,14 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         prefix: "model.",
         head_modules: modules,
         new_modules: modules,
+        may_lack: &[],
         class_rows: labels.then_some("classification_head.out_proj"),
         tied: TIED[usize::from(labels)],
         optional: if labels { &[] } else { &["final_logits_bias"] },
         max_positions: config.max_positions,
         vocab_size: config.vocab_size,
     };
-    let (frame, checkpointing) = (Frame { vs, linears, about }, options.checkpointing);
+    let (frame, checkpointing) = (Frame::new(vs, linears, about), options.checkpointing);
     Ok(Box::new(Bart { frame, network, output_head, tokens, checkpointing }))
 }
 
@@ -156,7 +157,7 @@ impl Backbone for Bart {
     fn untie(&self, name: &str) -> Option<Tensor> {
         let root = self.frame.vs.root();
         match (name, &self.output_head) {
-            ("lm_head.weight", OutputHead::Text(head)) => head.untie(root),
+            ("lm_head.weight", OutputHead::Text(head)) => head.untie(root, name),
             _ => self.network.untie(root, name),
         }
     }

@@ -144,10 +144,10 @@ impl BartBody {
 /// What is seen of the source: its tokens, not its padding.
 pub(super) fn of_source(attention_mask: &Tensor, train: bool) -> ForwardContext {
     let mask = attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
-    ForwardContext { rotation: None, seen: Seen::All(Some(mask)), train }
+    ForwardContext { rotations: Vec::new(), seen: Seen::All(Some(mask)), train }
 }
 
 /// What is seen of the target: the tokens before.
 pub(super) fn of_target(train: bool) -> ForwardContext {
-    ForwardContext { rotation: None, seen: Seen::Causal(None), train }
+    ForwardContext { rotations: Vec::new(), seen: Seen::Causal(None), train }
 }

@@ -5,7 +5,7 @@ use super::embeddings::EmbeddingsConfig;
 use super::sizes::Sizes;
 use super::BertConfig;
 use crate::backbone::Backbone;
-use crate::bodies::encoder::TextHead;
+use crate::bodies::encoder::{HeadShape, TextHead};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::nn::activation::Activation;
@@ -41,6 +41,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         blocks: blocks(&file, sizes.layers)?,
         bias: None,
         head: TextHead {
+            shape: HeadShape::default(),
             dense: "albert.pooler",
             activation: Activation::Tanh,
             out: "classifier",
@@ -48,6 +49,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             token_dropout: file.dropout("classifier_dropout_prob", 0.1)?,
             modules: &["classifier"],
             new_modules: &["classifier"],
+            may_lack: &["albert.pooler"],
         },
     };
     super::build(config, head, options)

@@ -4,7 +4,7 @@ use super::embeddings::EmbeddingsConfig;
 use super::sizes::Sizes;
 use super::{numbered, BertConfig, BERT_BLOCK};
 use crate::backbone::Backbone;
-use crate::bodies::encoder::TextHead;
+use crate::bodies::encoder::{HeadShape, TextHead};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::nn::activation::Activation;
@@ -25,6 +25,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         blocks: numbered("encoder.layer", sizes.layers),
         bias: None,
         head: TextHead {
+            shape: HeadShape::default(),
             dense: "bert.pooler.dense",
             activation: Activation::Tanh,
             out: "classifier",
@@ -32,6 +33,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             token_dropout: file.dropout("classifier_dropout", sizes.dropout)?,
             modules: &["classifier"],
             new_modules: &["classifier"],
+            may_lack: &["bert.pooler"],
         },
     };
     super::build(config, head, options)

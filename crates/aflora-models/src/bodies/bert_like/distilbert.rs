@@ -1,10 +1,9 @@
 //! DistilBERT (Sanh et al. 2019): half of BERT's layers, no token types, and other names.
 
 use super::embeddings::{Counted, EmbeddingsConfig, TokenTypes};
-use super::sizes::heads;
 use super::{numbered, BertConfig};
 use crate::backbone::Backbone;
-use crate::bodies::encoder::TextHead;
+use crate::bodies::encoder::{HeadShape, TextHead};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::nn::activation::Activation;
@@ -31,7 +30,7 @@ const EPS: f64 = 1e-12;
 /// DistilBERT from its `config.json`.
 pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let file = file.rename(ALIASES);
-    let (hidden, heads) = heads(&file, "dim", "n_heads")?;
+    let (hidden, heads) = file.divided("dim", "n_heads")?;
     let dropout = file.dropout("dropout", 0.1)?;
     let positions = file.size("max_position_embeddings")?;
     let config = BertConfig {
@@ -66,6 +65,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         max_positions: positions,
         bias: None,
         head: TextHead {
+            shape: HeadShape::default(),
             dense: "pre_classifier",
             activation: Activation::Relu,
             out: "classifier",
@@ -73,6 +73,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             token_dropout: dropout,
             modules: &["pre_classifier", "classifier"],
             new_modules: &["pre_classifier", "classifier"],
+            may_lack: &[],
         },
     };
     super::build(config, head, options)

@@ -5,7 +5,7 @@ use super::embeddings::EmbeddingsConfig;
 use super::sizes::Sizes;
 use super::{numbered, BertConfig, BERT_BLOCK};
 use crate::backbone::Backbone;
-use crate::bodies::encoder::TextHead;
+use crate::bodies::encoder::{HeadShape, TextHead};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::nn::activation::Activation;
@@ -32,6 +32,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         blocks: numbered("encoder.layer", sizes.layers),
         bias: None,
         head: TextHead {
+            shape: HeadShape::default(),
             dense: "classifier.dense",
             activation: Activation::Gelu,
             out: "classifier.out_proj",
@@ -39,6 +40,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             token_dropout: dropout,
             modules: &["classifier"],
             new_modules: &["classifier"],
+            may_lack: &[],
         },
     };
     super::build(config, head, options)

@@ -6,7 +6,7 @@ use super::relative::BUCKETS;
 use super::sizes::Sizes;
 use super::{numbered, BertConfig};
 use crate::backbone::Backbone;
-use crate::bodies::encoder::TextHead;
+use crate::bodies::encoder::{HeadShape, TextHead};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::nn::activation::Activation;
@@ -61,6 +61,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         blocks: numbered("encoder.layer", sizes.layers),
         bias: Some("encoder.relative_attention_bias"),
         head: TextHead {
+            shape: HeadShape::default(),
             dense: "classifier.dense",
             activation: Activation::Tanh,
             out: "classifier.out_proj",
@@ -68,6 +69,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             token_dropout: sizes.dropout,
             modules: &["classifier"],
             new_modules: &["classifier"],
+            may_lack: &[],
         },
     };
     super::build(config, head, options)

@@ -29,7 +29,7 @@ impl Sizes {
                 return Err(file.problem(format!("`{key}` is true, which is not built")));
             }
         }
-        let (hidden, heads) = heads(file, "hidden_size", "num_attention_heads")?;
+        let (hidden, heads) = file.divided("hidden_size", "num_attention_heads")?;
         Ok(Sizes {
             hidden,
             layers: file.size("num_hidden_layers")?,
@@ -58,15 +58,6 @@ impl Sizes {
             },
         }
     }
-}
-
-/// A width, and the heads that it is divided among.
-pub(super) fn heads(file: &ConfigFile, width: &str, heads: &str) -> Result<(i64, i64)> {
-    let (hidden, parts) = (file.size(width)?, file.size(heads)?);
-    if hidden % parts != 0 {
-        return Err(file.problem(format!("{width} {hidden} is no multiple of {heads} {parts}")));
-    }
-    Ok((hidden, parts))
 }
 
 fn absolute_positions(file: &ConfigFile) -> Result<()> {

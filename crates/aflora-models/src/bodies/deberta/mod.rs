@@ -14,7 +14,7 @@ mod position;
 
 use crate::backbone::Backbone;
 use crate::batch::Batch;
-use crate::bodies::encoder::{self, EncoderBody, EncoderSpec, TextHead};
+use crate::bodies::encoder::{self, EncoderBody, EncoderSpec, HeadShape, TextHead};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::nn::scope::Scope;
@@ -40,6 +40,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         },
         vocab_size: config.vocab_size,
         head: TextHead {
+            shape: HeadShape::default(),
             dense: "pooler.dense",
             activation: config.pooler_hidden_act,
             out: "classifier",
@@ -47,6 +48,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             token_dropout: config.hidden_dropout_prob,
             modules: &["classifier"],
             new_modules: &["pooler", "classifier"],
+            may_lack: &[],
         },
     };
     encoder::build(head, options, spec, |root| DebertaBody::new(root, &config))

@@ -5,6 +5,7 @@ use crate::backbone::Backbone;
 use crate::bodies::decoder::{self, DecoderBlock, DecoderBody, DecoderSpec, LmHead};
 use crate::config_file::ConfigFile;
 use crate::heads::each_token::TokenHead;
+use crate::heads::language::NAME;
 use crate::heads::Head;
 use crate::nn::linear::dropout;
 use crate::nn::rotary::Rotary;
@@ -13,7 +14,7 @@ use crate::options::Options;
 use crate::Result;
 use aflora_core::nn::{self, Module};
 use std::rc::Rc;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// How one kind of GPT differs from another outside its blocks.
 pub(super) struct GptVariant {
@@ -30,7 +31,7 @@ pub(super) struct GptVariant {
 pub(super) fn lm_head(file: &ConfigFile) -> Result<LmHead> {
     Ok(match file.flag("tie_word_embeddings", true)? {
         true => LmHead::Tied(&[("transformer.wte.weight", &["lm_head.weight"])]),
-        false => LmHead::Untied { bias: false },
+        false => LmHead::Untied { name: NAME, bias: false },
     })
 }
 
@@ -51,6 +52,7 @@ pub(super) fn build<B: DecoderBlock + 'static>(
         max_positions: sizes.max_positions,
         vocab_size: sizes.vocab_size,
         lm_head,
+        softcap: None,
         token_head: tags.then_some(token_head),
     };
     decoder::build(file, head, options, spec, |root| {
@@ -96,8 +98,8 @@ impl DecoderBody for Gpt {
         self.norm.forward(x)
     }
 
-    fn rotation(&self, positions: &Tensor, kind: Kind) -> Option<(Tensor, Tensor)> {
-        self.rotary.as_ref().map(|rotary| rotary.at(positions, kind))
+    fn rotaries(&self) -> &[Rotary] {
+        self.rotary.as_slice()
     }
 
     fn words(&self) -> &nn::Embedding {
