@@ -286,7 +286,7 @@ fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
         (&["trian=reviews.csv", "task=sst2"], "did you mean `train`?"),
         (
             &["train=reviews.csv", "label=stars", "kind=several"],
-            "known: classify, multilabel, score, text, tokens, write",
+            "known: chat, classify, multilabel, score, text, tokens, write",
         ),
         (
             &["train=reviews.csv", "kind=text", "text=body", "label=stars"],
