@@ -20,7 +20,7 @@ fn conversations() -> Vec<Vec<Value>> {
         };
         turns.push(said("user", format!("count from {a}")));
         turns.push(said("assistant", format!("{a} {} {}", a + 1, a + 2)));
-        if i % 2 == 0 {
+        if i.is_multiple_of(2) {
             turns.push(said("user", format!("and from {b}?")));
             turns.push(said("assistant", format!("{b} {} {}", b + 1, b + 2)));
         }
