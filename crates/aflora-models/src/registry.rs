@@ -59,7 +59,7 @@ impl ModelKind {
 /// The linear layers of a block of BERT's names.
 const BERT_LAYERS: &[&str] = &["query", "key", "value", "intermediate.dense", "output.dense"];
 
-const KINDS: [ModelKind; 13] = [
+const KINDS: [ModelKind; 14] = [
     ModelKind {
         types: &[("albert", "Albert")],
         writes: None,
@@ -83,6 +83,14 @@ const KINDS: [ModelKind; 13] = [
         build: bert::build,
         rotary: false,
         targets: BERT_LAYERS,
+    },
+    ModelKind {
+        types: &[("deberta", "Deberta")],
+        writes: None,
+        tags: true,
+        build: deberta::build_v1,
+        rotary: false,
+        targets: &["in_proj", "intermediate.dense", "output.dense"],
     },
     ModelKind {
         types: &[("deberta-v2", "DebertaV2")],
