@@ -365,6 +365,15 @@ pub fn chat_template(bytes: &[u8]) {
                 }
                 Err(error) => assert!(!error.to_string().is_empty()),
             }
+            // What the assistant writes lies in the text, a part behind the other.
+            let ends = ["<|im_end|>", "</s>"].map(String::from);
+            if let Ok(rendered) = template.turns(&chat, &ends) {
+                let mut last = 0;
+                for part in rendered.assistant {
+                    assert!(last <= part.start && rendered.text.get(part.clone()).is_some());
+                    last = part.end;
+                }
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{command, json, refused, text, workplace};
+use common::{command, json, refused, root, text, workplace};
 use serde_json::{json, Value};
 use std::fs;
 use std::io::Write;
@@ -288,4 +288,79 @@ fn a_row_that_is_no_conversation_is_told_with_file_and_line() {
         "by a mere decoder alone",
     );
     assert!(!place.join("out").exists());
+}
+
+#[test]
+fn conversations_that_are_cut_are_counted() {
+    let place = workplace();
+    let place = place.path();
+    let long = json!({ "messages": [
+        { "role": "user", "content": "one two three ".repeat(30) },
+        { "role": "assistant", "content": "four" },
+    ] });
+    write(place, "chats.jsonl", rows().chain([long]));
+    let settings = ["dev=chats.jsonl", "method=lora", "epochs=1", "run_dir=out"];
+    let output = run(place, &[&settings[..], &["max_length=80"]].concat());
+    ok(&output);
+    let log = text(&output.stderr);
+    let words =
+        "1 training conversations have all that is learned of them behind the cut: left out";
+    assert!(log.contains(words), "{log}");
+    let output = run(place, &[&settings[..], &["max_length=8", "run_dir=none"]].concat());
+    refused(&output, 2, "of 25 training conversations, none has any of all that is learned");
+}
+
+/// Lists of structs, in which a key that some messages have is null in the others.
+#[test]
+fn conversations_are_read_from_parquet() {
+    let place = workplace();
+    let place = place.path();
+    let fixtures = root().join("crates/aflora-run/tests/fixtures/chats");
+    let of = |name: &str| {
+        fs::copy(fixtures.join(name), place.join(name)).unwrap();
+        let (train, dev) = (format!("train={name}"), format!("dev={name}"));
+        let dir = format!("run_dir={}", &name[..4]);
+        let settings = ["method=lora", "epochs=1", "max_length=128", &train, &dev, &dir];
+        ok(&run(place, &settings));
+        losses(&place.join(&name[..4]))
+    };
+    assert_eq!(of("messages.parquet"), of("conversations.parquet"));
+}
+
+/// By the library itself, where `AFLORA_PEFT_PYTHON` names a Python that has it.
+#[test]
+fn transformers_writes_a_conversation_with_the_merged_model_s_template_as_it_was_learned() {
+    let Some(python) = std::env::var_os("AFLORA_PEFT_PYTHON") else {
+        let words = "skipped, it needs a Python with transformers: AFLORA_PEFT_PYTHON=python";
+        let _ = writeln!(std::io::stderr(), "{words}");
+        return;
+    };
+    let place = workplace();
+    let place = place.path();
+    write(place, "chats.jsonl", rows());
+    let settings = [&FULL[..], &["epochs=20", "eval_every=never", "run_dir=out"]].concat();
+    ok(&run(place, &settings));
+    ok(&command(place, &["merge", "out", "merged"]).output().unwrap());
+    let messages = conversations().swap_remove(6);
+    let asked = Value::from(messages.clone()).to_string();
+    let script = root().join("crates/aflora-run/tests/fixtures/chat_of.py");
+    let mut theirs = std::process::Command::new(python);
+    theirs.arg(script).args(["merged", &asked]).current_dir(place);
+    let theirs = ok(&theirs.env_remove("LD_LIBRARY_PATH").output().unwrap());
+    let theirs: Value = serde_json::from_str(theirs.lines().last().unwrap()).unwrap();
+    let said = messages.iter().map(|message| {
+        let content = message["content"].as_str().unwrap();
+        match message["role"].as_str().unwrap() {
+            "assistant" => format!("Assistant: {content}</s>\n"),
+            "user" => format!("User: {content}\n"),
+            _ => format!("System: {content}\n"),
+        }
+    });
+    assert_eq!(theirs["text"], format!("<s>{}", said.collect::<String>()));
+    write(place, "ask.jsonl", [json!({ "messages": messages })]);
+    let predict = ["predict", "out", "ask.jsonl", "--device", "cpu"];
+    let ours = ok(&command(place, &predict).output().unwrap());
+    let ours: Value = serde_json::from_str(ours.lines().next().unwrap()).unwrap();
+    assert_eq!(ours["prediction"], theirs["answer"]);
+    assert!(!ours["prediction"].as_str().unwrap().is_empty());
 }

@@ -317,6 +317,14 @@ impl TextPairs {
         Ok(())
     }
 
+    /// What examples are called in a message, and what of one is learned.
+    pub(super) fn called(&self) -> [&'static str; 2] {
+        match self.learned {
+            Learned::Pairs | Learned::Documents => ["texts", "their whole target"],
+            Learned::Conversations => ["conversations", "all that is learned of them"],
+        }
+    }
+
     /// Whether an evaluation has texts written: for conversations, where a metric compares them.
     pub(super) fn writes(&self) -> bool {
         match self.learned {

@@ -75,8 +75,10 @@ impl Write {
         let used: Vec<usize> = (0..train.rows()).filter(|&row| !train.has(row, EMPTY)).collect();
         if used.is_empty() && train.rows() > 0 {
             crate::usage!(
-                "of {} training texts, none has its target within max_length={}; raise it",
+                "of {} training {}, none has any of {} within max_length={}; raise it",
                 train.rows(),
+                texts.called()[0],
+                texts.called()[1],
                 texts.max_length
             );
         }
@@ -321,7 +323,10 @@ impl Objective for Write {
         if cut > 0 {
             let length = self.texts.max_length;
             remarks.push(match self.texts.tokens.decoder_start {
-                None => format!("{cut} training texts are longer than {length} tokens: cut"),
+                None => {
+                    let called = self.texts.called()[0];
+                    format!("{cut} training {called} are longer than {length} tokens: cut")
+                }
                 Some(_) => format!(
                     "{cut} training texts are longer than {length} tokens, or their targets than {}: cut",
                     self.texts.task.max_target_length
@@ -330,8 +335,9 @@ impl Objective for Write {
         }
         let dropped = self.train.rows() - self.used().count();
         if dropped > 0 {
+            let [called, learned] = self.texts.called();
             remarks.push(format!(
-                "{dropped} training texts have their whole target behind the cut: left out"
+                "{dropped} training {called} have {learned} behind the cut: left out"
             ));
         }
         let full = |&row: &usize| self.eval.tokens.length(row, PROMPT) == self.texts.longest_prompt;
