@@ -7,6 +7,7 @@ SEED   ?=
 DATA   ?=
 TRAIN  ?=
 DEV    ?=
+TEST   ?=
 TEXT   ?=
 LABEL  ?=
 ARGS   ?=
@@ -30,7 +31,7 @@ export LD_LIBRARY_PATH := $(TORCH_LIB)$(if $(LD_LIBRARY_PATH),:$(LD_LIBRARY_PATH
 
 AFLORA := target/release/aflora
 # Only what was given is passed on.
-OWN    := $(if $(TRAIN),"train=$(TRAIN)") $(if $(DEV),"dev=$(DEV)") $(if $(TEXT),"text=$(TEXT)") \
+OWN    := $(if $(TRAIN),"train=$(TRAIN)") $(if $(DEV),"dev=$(DEV)") $(if $(TEST),"test=$(TEST)") $(if $(TEXT),"text=$(TEXT)") \
           $(if $(LABEL),"label=$(LABEL)")
 CHOICE := $(if $(TRAIN),$(OWN),task=$(TASK)) $(if $(MODEL),model=$(MODEL)) $(if $(METHOD),method=$(METHOD)) \
           $(if $(SEED),seed=$(SEED)) $(if $(DATA),"data=$(DATA)") $(ARGS)
@@ -44,7 +45,7 @@ ASSETS := $(filter $(basename $(notdir $(wildcard scripts/assets/*.txt))), \
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
 	@echo '                  TASK=reviews|cola|sst2|mrpc|qnli|stsb|rte|mnli|qqp|gsm8k|cnn_dailymail|lines'
-	@echo '                  or your own rows: TRAIN=reviews.csv  DEV=file or 10%  TEXT=column  LABEL=column'
+	@echo '                  or your own rows: TRAIN=reviews.csv  DEV=file or 10%  TEST=file  TEXT=column  LABEL=column'
 	@echo '                  MODEL=  METHOD=  SEED='
 	@echo '                  DATA=folder of data and models   ARGS="key=value …"'
 	@echo 'make table N=4    a table of the paper: N=1 to 5, PROFILE=small|paper; runs that are done stay done'

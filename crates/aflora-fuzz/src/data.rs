@@ -9,7 +9,7 @@ use aflora_run::feed::source::HoldOut;
 use aflora_run::feed::table::{Format, TableReader};
 use aflora_run::feed::Source;
 use aflora_run::metrics::Answer;
-use aflora_run::task::TaskSpec;
+use aflora_run::task::{Kind, TaskSpec};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -64,12 +64,23 @@ fn by(task: &TaskSpec, source: &Source, path: &Path) {
 
 /// What rows of the user's own ask for: what is found holds the rows' labels.
 fn own(path: &Path) {
-    let columns = [("text".to_string(), "text".to_string()), ("label".into(), "label".into())];
-    let hold_out = HoldOut { percent: 20, within: Some("label".into()), ..HoldOut::default() };
-    let source = Source { columns: columns.into(), hold_out, ..Source::default() };
-    for classes in [false, true] {
-        match discover::answers(&source, &[path.to_path_buf()], classes) {
-            Ok(found) => assert!(found.classes.is_none_or(|classes| !classes.is_empty())),
+    let files = [path.to_path_buf()];
+    for label in [&[][..], &["label".to_string(), "text".to_string()]] {
+        let named = discover::Columns { text: &[], label };
+        match discover::look(&Source::default(), &files, named) {
+            Ok(look) => assert!(look.kind.is_none_or(|(_, why)| !why.is_empty())),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+    let roles = [["text", "label"], ["text", "label"], ["text", "label"], ["tokens", "tags"]];
+    let kinds = [None, Some(Kind::Classify), Some(Kind::Multilabel), Some(Kind::Tokens)];
+    for (roles, kind) in roles.into_iter().zip(kinds) {
+        let columns = roles.map(|role| (role.to_string(), role.to_string())).into();
+        let within = Some(roles[1].into()).filter(|_| kind != Some(Kind::Tokens));
+        let hold_out = HoldOut { percent: 20, within, ..HoldOut::default() };
+        let source = Source { columns, hold_out, ..Source::default() };
+        match discover::labels(&source, &files, kind, ',') {
+            Ok(found) => assert!(found.labels.is_none_or(|labels| !labels.is_empty())),
             Err(error) => assert!(!error.to_string().is_empty()),
         }
     }

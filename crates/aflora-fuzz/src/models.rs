@@ -102,6 +102,37 @@ pub fn model_config(bytes: &[u8]) {
     }
 }
 
+/// A GGUF file as what it stands for: weights and a config.json.
+pub fn gguf(bytes: &[u8]) {
+    let file = files::folder("gguf", &[("model.gguf", bytes)]).join("model.gguf");
+    open(&file);
+    let options = Options::new(Device::Cpu);
+    let config = file.join("config.json");
+    let kind = aflora_models::kind_of(&config).map_or("llama", |usual| usual.kind);
+    let built = shapes_only(|| aflora_models::build(kind, &config, Head::Language, &options));
+    if let Err(error) = built {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+pub fn gguf_seeds() -> Vec<Vec<u8>> {
+    ["blocks", "llama31", "smollm"].map(|name| fixture(&format!("gguf/{name}.gguf"))).to_vec()
+}
+
+/// A GGUF file as the tokenizer and the chat template of its header.
+pub fn gguf_tokenizer(bytes: &[u8]) {
+    let file = files::folder("gguf_tokenizer", &[("model.gguf", bytes)]).join("model.gguf");
+    encode(&file);
+    if let Err(error) = ChatTemplate::from_folder(&file) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+pub fn gguf_tokenizer_seeds() -> Vec<Vec<u8>> {
+    let names = ["gpt-2", "llama-bpe", "qwen2", "sentencepiece"];
+    names.map(|name| fixture(&format!("gguf/{name}.gguf"))).to_vec()
+}
+
 /// The config.json of each tiny model below a folder of the fixtures.
 fn fixtures(below: &str) -> Vec<Vec<u8>> {
     let folder = files::project().join("crates").join(FIXTURES).join(below);

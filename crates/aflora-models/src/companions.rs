@@ -1,13 +1,18 @@
 //! The files that come with a model's weights and that its users need as well.
 
+use crate::chat::{self, ChatFormat};
 use crate::generate::GENERATION_CONFIG;
-use crate::{tokenizer, Error, Result};
+use crate::{model_file, tokenizer, Error, Result};
+use serde_json::{json, Value};
 use std::fs;
 use std::path::Path;
 
+/// What says of a tokenizer how it is used.
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
 /// What transformers and others write beside the files that a tokenizer is made of here.
 const TOKENIZER: [&str; 8] = [
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
@@ -45,12 +50,39 @@ pub(crate) fn copy_tokenizer(source: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
+/// [`copy_tokenizer`], for a folder that will have no config.json: without one, and without a
+/// tokenizer_config.json, transformers knows no model whose tokenizer it is, and leaves the types of
+/// tokens out. Where the model reads them, it is said that they are wanted.
+///
+/// # Errors
+/// A file cannot be copied or written.
+pub(crate) fn copy_tokenizer_alone(source: &Path, target: &Path) -> Result<()> {
+    copy_tokenizer(source, target)?;
+    let (config, told) = (source.join("config.json"), target.join(TOKENIZER_CONFIG));
+    if told.exists() || !target.join("tokenizer.json").is_file() || !config.is_file() {
+        return Ok(());
+    }
+    let config = fs::read(&config).map_err(Error::io(&config))?;
+    let types = serde_json::from_slice::<Value>(&config)
+        .ok()
+        .and_then(|config| config["type_vocab_size"].as_u64())
+        .is_some_and(|types| types > 1);
+    if types {
+        let names = json!({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]});
+        fs::write(&told, format!("{names:#}\n")).map_err(Error::io(&told))?;
+    }
+    Ok(())
+}
+
 /// [`copy_tokenizer`], how the model writes, and the terms that it comes under.
 ///
 /// # Errors
 /// A file cannot be copied.
 pub(crate) fn copy_all(source: &Path, target: &Path) -> Result<()> {
     copy_tokenizer(source, target)?;
+    if !source.is_dir() {
+        return copy(source, target, GENERATION_CONFIG);
+    }
     for entry in fs::read_dir(source).map_err(Error::io(source))? {
         let entry = entry.map_err(Error::io(source))?;
         let is_terms = |name: &&str| {
@@ -64,11 +96,22 @@ pub(crate) fn copy_all(source: &Path, target: &Path) -> Result<()> {
     copy(source, target, GENERATION_CONFIG)
 }
 
+/// Writes the template of conversations, where it is not that of the model's files: over theirs, which
+/// all readers take this file before.
+///
+/// # Errors
+/// The file cannot be written.
+pub(crate) fn write_template(chat: &ChatFormat, target: &Path) -> Result<()> {
+    let Some(template) = &chat.template else { return Ok(()) };
+    let path = target.join(chat::JINJA);
+    fs::write(&path, template).map_err(Error::io(&path))
+}
+
 /// Copies a file, where there is one.
 fn copy(source: &Path, target: &Path, name: &str) -> Result<()> {
     let (from, to) = (source.join(name), target.join(name));
-    if from.is_file() {
-        fs::copy(&from, &to).map_err(Error::io(&from))?;
+    match model_file::is_there(&from) {
+        true => model_file::copy(&from, &to),
+        false => Ok(()),
     }
-    Ok(())
 }

@@ -117,6 +117,14 @@ impl ConfigFile {
         }
     }
 
+    /// Refuses a file with `key`, other than null: what it asks for is not built.
+    pub(crate) fn refuse_unless_null(&self, key: &str) -> Result<()> {
+        match self.keys.get(key).filter(|value| !value.is_null()) {
+            None => Ok(()),
+            Some(value) => Err(self.problem(format!("`{key}` is {value}, which is not built"))),
+        }
+    }
+
     /// The object below `key`, if there is one.
     pub(crate) fn object(&self, key: &str) -> Option<&Map<String, Value>> {
         self.keys.get(key).and_then(Value::as_object)

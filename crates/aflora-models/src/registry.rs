@@ -3,7 +3,8 @@
 use crate::backbone::Backbone;
 use crate::bodies::bert_like::{albert, bert, distilbert, electra, mpnet, roberta};
 use crate::bodies::gpt::{gpt2, gpt_j, gpt_neo};
-use crate::bodies::{bart, deberta, llama, modernbert};
+use crate::bodies::llama_like::{gemma, gpt_neox, llama, mistral, phi3, qwen, smollm3};
+use crate::bodies::{bart, deberta, modernbert};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::options::Options;
@@ -17,15 +18,15 @@ struct ModelKind {
     /// The kind's name, which is the `model_type` of its config.json, and further ones of the same
     /// network; each with what the names of its classes in transformers begin with.
     types: &'static [(&'static str, &'static str)],
-    /// The class of transformers with a language head, without that beginning; none of a model
-    /// that does not write.
+    /// The class of transformers with a language head; none of a model that does not write.
     writes: Option<&'static str>,
     /// Whether transformers has a class of it for tokens' classes.
     tags: bool,
     build: Build,
     /// Whether positions turn vectors, and have no row each in a table.
     rotary: bool,
-    /// The layers that get an adapter where nobody says which: those of the shipped configurations.
+    /// The layers that get an adapter where nobody says which: those of the shipped configurations,
+    /// or, where none is shipped, PEFT's.
     targets: &'static [&'static str],
 }
 
@@ -59,7 +60,10 @@ impl ModelKind {
 /// The linear layers of a block of BERT's names.
 const BERT_LAYERS: &[&str] = &["query", "key", "value", "intermediate.dense", "output.dense"];
 
-const KINDS: [ModelKind; 14] = [
+/// What PEFT puts adapters on in LLaMA's kin.
+const QUERIES_VALUES: &[&str] = &["q_proj", "v_proj"];
+
+const KINDS: &[ModelKind] = &[
     ModelKind {
         types: &[("albert", "Albert")],
         writes: None,
@@ -70,7 +74,7 @@ const KINDS: [ModelKind; 14] = [
     },
     ModelKind {
         types: &[("bart", "Bart")],
-        writes: Some("ForConditionalGeneration"),
+        writes: Some("BartForConditionalGeneration"),
         tags: false,
         build: bart::build,
         rotary: false,
@@ -117,8 +121,32 @@ const KINDS: [ModelKind; 14] = [
         targets: BERT_LAYERS,
     },
     ModelKind {
+        types: &[("gemma", "Gemma")],
+        writes: Some("GemmaForCausalLM"),
+        tags: true,
+        build: gemma::gemma,
+        rotary: true,
+        targets: QUERIES_VALUES,
+    },
+    ModelKind {
+        types: &[("gemma2", "Gemma2")],
+        writes: Some("Gemma2ForCausalLM"),
+        tags: true,
+        build: gemma::gemma2,
+        rotary: true,
+        targets: QUERIES_VALUES,
+    },
+    ModelKind {
+        types: &[("gemma3_text", "Gemma3Text")],
+        writes: Some("Gemma3ForCausalLM"),
+        tags: false,
+        build: gemma::gemma3_text,
+        rotary: true,
+        targets: QUERIES_VALUES,
+    },
+    ModelKind {
         types: &[("gpt2", "GPT2")],
-        writes: Some("LMHeadModel"),
+        writes: Some("GPT2LMHeadModel"),
         tags: true,
         build: gpt2::build,
         rotary: false,
@@ -126,15 +154,23 @@ const KINDS: [ModelKind; 14] = [
     },
     ModelKind {
         types: &[("gpt_neo", "GPTNeo")],
-        writes: Some("ForCausalLM"),
+        writes: Some("GPTNeoForCausalLM"),
         tags: true,
         build: gpt_neo::build,
         rotary: false,
         targets: &["q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"],
     },
     ModelKind {
+        types: &[("gpt_neox", "GPTNeoX")],
+        writes: Some("GPTNeoXForCausalLM"),
+        tags: true,
+        build: gpt_neox::build,
+        rotary: true,
+        targets: &["query_key_value"],
+    },
+    ModelKind {
         types: &[("gptj", "GPTJ")],
-        writes: Some("ForCausalLM"),
+        writes: Some("GPTJForCausalLM"),
         tags: false,
         build: gpt_j::build,
         rotary: true,
@@ -142,11 +178,19 @@ const KINDS: [ModelKind; 14] = [
     },
     ModelKind {
         types: &[("llama", "Llama")],
-        writes: Some("ForCausalLM"),
+        writes: Some("LlamaForCausalLM"),
         tags: true,
         build: llama::build,
         rotary: true,
         targets: &["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"],
+    },
+    ModelKind {
+        types: &[("mistral", "Mistral")],
+        writes: Some("MistralForCausalLM"),
+        tags: true,
+        build: mistral::build,
+        rotary: true,
+        targets: QUERIES_VALUES,
     },
     ModelKind {
         types: &[("modernbert", "ModernBert")],
@@ -165,12 +209,44 @@ const KINDS: [ModelKind; 14] = [
         targets: &["q", "k", "v", "o", "intermediate.dense", "output.dense"],
     },
     ModelKind {
+        types: &[("phi3", "Phi3")],
+        writes: Some("Phi3ForCausalLM"),
+        tags: true,
+        build: phi3::build,
+        rotary: true,
+        targets: &["qkv_proj"],
+    },
+    ModelKind {
+        types: &[("qwen2", "Qwen2")],
+        writes: Some("Qwen2ForCausalLM"),
+        tags: true,
+        build: qwen::qwen2,
+        rotary: true,
+        targets: QUERIES_VALUES,
+    },
+    ModelKind {
+        types: &[("qwen3", "Qwen3")],
+        writes: Some("Qwen3ForCausalLM"),
+        tags: true,
+        build: qwen::qwen3,
+        rotary: true,
+        targets: QUERIES_VALUES,
+    },
+    ModelKind {
         types: &[("roberta", "Roberta"), ("xlm-roberta", "XLMRoberta"), ("camembert", "Camembert")],
         writes: None,
         tags: true,
         build: roberta::build,
         rotary: false,
         targets: BERT_LAYERS,
+    },
+    ModelKind {
+        types: &[("smollm3", "SmolLM3")],
+        writes: Some("SmolLM3ForCausalLM"),
+        tags: true,
+        build: smollm3::build,
+        rotary: true,
+        targets: QUERIES_VALUES,
     },
 ];
 
@@ -249,7 +325,7 @@ pub fn kind_of(config: &Path) -> Result<Usual> {
 pub(crate) fn class_in_transformers(model_type: &str, head: Head) -> Option<String> {
     let (entry, class) = of_type(model_type)?;
     Some(match head {
-        Head::Language => format!("{class}{}", entry.writes?),
+        Head::Language => entry.writes?.to_string(),
         Head::Classes(_) | Head::Scores(_) => format!("{class}ForSequenceClassification"),
         Head::Tokens(_) if entry.tags => format!("{class}ForTokenClassification"),
         Head::Tokens(_) => return None,
@@ -297,6 +373,8 @@ mod tests {
             ("bart", Head::Language, "BartForConditionalGeneration"),
             ("xlm-roberta", Head::Classes(2), "XLMRobertaForSequenceClassification"),
             ("llama", Head::Tokens(5), "LlamaForTokenClassification"),
+            ("gemma3_text", Head::Language, "Gemma3ForCausalLM"),
+            ("gemma3_text", Head::Classes(2), "Gemma3TextForSequenceClassification"),
         ] {
             assert_eq!(class_in_transformers(model_type, head).as_deref(), Some(expected));
         }

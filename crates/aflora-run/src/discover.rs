@@ -1,6 +1,19 @@
-//! What files of rows ask for, found from what stands in them: classes or scores.
+//! What files of rows ask for, found from what stands in them.
 //!
-//! | what the label column holds | what is asked for |
+//! The form of the first row comes first, where it tells:
+//!
+//! | what there is | what is asked for |
+//! |---|---|
+//! | a list in `messages` or `conversations`, or both `instruction` and `output` | the next turn of conversations |
+//! | a file of CoNLL's form; or a list of words with a list of tags | tags of words |
+//! | a list as label | any of several labels |
+//! | several label columns, of 0 and 1 alone | any of several labels, a column each |
+//! | several label columns of other numbers | several scores |
+//! | plain text (.txt) | the likelihood of texts |
+//!
+//! Else the label column of all rows:
+//!
+//! | what it holds | what is asked for |
 //! |---|---|
 //! | a value that is no number | classes, in the order of letters |
 //! | whole numbers, 20 different ones at most and each twice on average | classes, in the order of numbers |
@@ -9,9 +22,15 @@
 //! Whole numbers count as such with zeros behind a point, too: pandas writes `1.0` for 1 in a column
 //! with gaps. Texts of which hardly one comes twice are no classes.
 
-use crate::feed::read::read;
+use crate::feed::read::{first, read};
+use crate::feed::row::Row;
+use crate::feed::table::Format;
 use crate::feed::{short, DataError, Source};
-use std::collections::BTreeMap;
+use crate::kinds::multilabel::truth;
+use crate::kinds::tokens::OUTSIDE;
+use crate::task::conversation::columns_of;
+use crate::task::Kind;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The most different whole numbers that are taken for classes.
@@ -20,42 +39,167 @@ const MOST_NUMBERS: usize = 20;
 /// The most different texts that are classes however seldom each comes.
 const MOST_SELDOM: usize = 20;
 
-/// The column with what is right, by what it is for.
-const LABEL: &str = "label";
+/// The columns that the user named, in the user's order; none where they have their usual names.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns<'a> {
+    /// Those with texts.
+    pub text: &'a [String],
+    /// Those with what is right.
+    pub label: &'a [String],
+}
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// The classes, in the order of their numbers; none where a score is asked for.
-    pub classes: Option<Vec<String>>,
+    /// The kind of task.
+    pub kind: Kind,
+    /// The classes, in the order of their numbers; none of a kind that has none.
+    pub labels: Option<Vec<String>>,
     /// What decided, in words.
     pub why: String,
 }
 
-/// What the label column of the files of a source asks for; classes for certain if `classes`.
+/// How the rows of a source look.
+#[derive(Debug)]
+pub struct Look {
+    /// The kind of task that their form tells, if it does, and why.
+    pub kind: Option<(Kind, String)>,
+    /// Columns that no key names and the form tells, by what they are for.
+    pub columns: Vec<(&'static str, String)>,
+}
+
+/// How the rows of the files of a source look.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn look(source: &Source, files: &[PathBuf], named: Columns) -> Result<Look, DataError> {
+    let Some(path) = files.first() else { return Ok(Look { kind: None, columns: Vec::new() }) };
+    let row = first(path, source)?;
+    let format = source.delimiter.map_or_else(|| Format::of(path), |_| Format::Csv);
+    let name = |columns: &[String], usual: &str| columns.first().map_or(usual.into(), Clone::clone);
+    let is_list = |column: &str| row.is_list(column);
+    if format == Format::Conll {
+        let last = row.cells().count().to_string();
+        let why = "sentences, a word a line: a tag for each word".to_string();
+        let columns = vec![("tokens", "1".into()), ("tags", last)];
+        return Ok(Look { kind: Some((Kind::Tokens, why)), columns });
+    }
+    let unnamed = named.text.is_empty() && named.label.is_empty();
+    if let Some(found) = columns_of(&row).filter(|_| unnamed && !row.has("label")) {
+        let names: Vec<&str> = found.iter().map(|(_, name)| *name).collect();
+        let why = format!("`{}`: conversations", names.join("` and `"));
+        let columns = found.into_iter().map(|(role, name)| (role, name.to_string())).collect();
+        return Ok(Look { kind: Some((Kind::Chat, why)), columns });
+    }
+    let usual_tags = ["tags", "ner_tags", "pos_tags"].into_iter().find(|name| row.has(name));
+    let tags = usual_tags.map(|tags| [("tokens", "tokens".into()), ("tags", tags.to_string())]);
+    let columns: Vec<(&str, String)> = tags.into_iter().flatten().collect();
+    let word_column = name(named.text, "tokens");
+    let tag_column = name(named.label, usual_tags.unwrap_or("tags"));
+    if is_list(&word_column) && is_list(&tag_column) {
+        let why = format!("`{word_column}` holds lists of words, `{tag_column}` of their tags");
+        return Ok(Look { kind: Some((Kind::Tokens, why)), columns });
+    }
+    let label = name(named.label, "label");
+    let kind = if format == Format::Lines && named.label.is_empty() {
+        Some((Kind::Text, "plain text, to go on writing like it".to_string()))
+    } else if named.label.len() > 1 {
+        Some(several(source, files, named.label)?)
+    } else if is_list(&label) {
+        Some((Kind::Multilabel, format!("`{label}` holds lists: any of several labels")))
+    } else {
+        None
+    };
+    Ok(Look { kind, columns })
+}
+
+/// What several label columns ask for.
+fn several(
+    source: &Source,
+    files: &[PathBuf],
+    columns: &[String],
+) -> Result<(Kind, String), DataError> {
+    let mut all = true;
+    for path in files {
+        let is_set = |row: &Row| {
+            let mut values = columns.iter().map(|column| row.label(column));
+            values.try_fold(true, |all, value| Ok(all && truth(&value?).is_some()))
+        };
+        all &= read(path, source, is_set)?.rows.into_iter().all(|set| set);
+    }
+    let (columns, n) = (columns.join(", "), columns.len());
+    Ok(match all {
+        true => {
+            let why = format!("{columns} hold 0 and 1: any of {n} labels (kind=score asks for");
+            (Kind::Multilabel, format!("{why} numbers)"))
+        }
+        false => (Kind::Score, format!("{columns} hold numbers: {n} scores")),
+    })
+}
+
+/// The labels of a task of this kind, and the kind itself, by its label column, where it is not
+/// known: a class for certain if it is [`Kind::Classify`].
 ///
 /// # Errors
 /// A file cannot be read, lacks a column, or a row has no label; or there is no telling.
-pub fn answers(source: &Source, files: &[PathBuf], classes: bool) -> Result<Found, DataError> {
-    let column = source.columns.get(LABEL).map_or(LABEL, String::as_str);
-    let others = || source.columns.iter().filter(|(role, _)| *role != LABEL);
+pub fn labels(
+    source: &Source,
+    files: &[PathBuf],
+    kind: Option<Kind>,
+    separator: char,
+) -> Result<Found, DataError> {
+    let role = if kind == Some(Kind::Tokens) { "tags" } else { "label" };
+    let column = source.column(role);
+    let others = || source.columns.iter().filter(|(other, _)| *other != role);
     let mut values: BTreeMap<String, usize> = BTreeMap::new();
     for path in files {
         let part = read(path, source, |row| {
-            others().try_for_each(|(_, column)| row.text(column).map(drop))?;
-            match row.label(column)? {
-                label if label.is_empty() => {
-                    Err(format!("there is no label in `{column}`; leave the row out, or label it"))
-                }
-                label => Ok(label),
+            others().try_for_each(|(_, column)| match row.has(column) {
+                true => Ok(()),
+                false => row.text(column).map(drop),
+            })?;
+            match kind {
+                Some(Kind::Multilabel) => row.list(column, separator),
+                Some(Kind::Tokens) => row.list(column, ' '),
+                _ => match row.label(column)? {
+                    label if label.is_empty() => Err(format!(
+                        "there is no label in `{column}`; leave the row out, or label it"
+                    )),
+                    label => Ok(vec![label]),
+                },
             }
         })?;
-        for value in part.rows {
+        for value in part.rows.into_iter().flatten() {
             *values.entry(value).or_default() += 1;
         }
     }
     let first = files.first().map_or(Path::new(""), PathBuf::as_path);
-    judge(column, values, classes).map_err(|problem| DataError::file(first, problem))
+    match kind {
+        Some(kind @ (Kind::Multilabel | Kind::Tokens)) => {
+            let labels = in_order(values.into_keys().collect());
+            let what = if kind == Kind::Tokens { "tags" } else { "labels" };
+            if labels.is_empty() {
+                return Err(DataError::file(first, format!("`{column}` holds no {what}")));
+            }
+            let n = labels.len();
+            let why = format!("`{column}` holds {n} different {what}: {}", listed(&labels));
+            Ok(Found { kind, labels: Some(labels), why })
+        }
+        kind => {
+            judge(column, values, kind.is_some()).map_err(|problem| DataError::file(first, problem))
+        }
+    }
+}
+
+/// Labels in the order of numbers where all are whole ones, else of letters, with what is outside
+/// of all entities first.
+fn in_order(labels: BTreeSet<String>) -> Vec<String> {
+    let mut labels: Vec<String> = labels.into_iter().collect();
+    match labels.iter().map(|label| label.parse::<i64>().ok()).collect::<Option<Vec<i64>>>() {
+        Some(_) => labels.sort_by_key(|label| label.parse::<i64>().unwrap_or_default()),
+        None => labels.sort_by_key(|label| (label != OUTSIDE, label.clone())),
+    }
+    labels
 }
 
 /// What a column with these values, each so often, asks for.
@@ -66,8 +210,9 @@ fn judge(column: &str, values: BTreeMap<String, usize>, classes: bool) -> Result
     let classes_of = |labels: Vec<String>, what: &str, else_: &str| {
         let n = labels.len();
         let why = format!("`{column}` holds {n} different {what}: {}{else_}", listed(&labels));
-        Found { classes: Some(labels), why }
+        Found { kind: Kind::Classify, labels: Some(labels), why }
     };
+    let score = |why: String| Found { kind: Kind::Score, labels: None, why };
     Ok(match numbers {
         Some(numbers) if whole(&numbers) => {
             let mut distinct: Vec<i64> = numbers.iter().map(|n| *n as i64).collect();
@@ -81,24 +226,22 @@ fn judge(column: &str, values: BTreeMap<String, usize>, classes: bool) -> Result
                 let what = "whole numbers, few enough for classes";
                 classes_of(labels, what, " (kind=score asks for a number)")
             } else {
-                let why = format!(
+                score(format!(
                     "`{column}` holds {n} different whole numbers in {rows} rows, too many for \
                      classes: a score (kind=classify asks for one of them)"
-                );
-                Found { classes: None, why }
+                ))
             }
         }
-        Some(_) if !classes => {
-            let why = format!("`{column}` holds numbers with fractions: a score");
-            Found { classes: None, why: format!("{why} (kind=classify asks for one of them)") }
-        }
+        Some(_) if !classes => score(format!(
+            "`{column}` holds numbers with fractions: a score (kind=classify asks for one of them)"
+        )),
         _ => {
             let labels: Vec<String> = values.into_keys().collect();
             if !classes && labels.len() > MOST_SELDOM && 2 * labels.len() > rows {
                 return Err(format!(
                     "`{column}` holds {} different texts in {rows} rows, too many for classes; \
-                     write kind=classify if they are, or input=COLUMN target={column} to learn to \
-                     write them",
+                     write kind=classify if they are, kind=multilabel where one cell holds several \
+                     labels, or input=COLUMN target={column} to learn to write them",
                     labels.len()
                 ));
             }
@@ -118,7 +261,6 @@ fn judge(column: &str, values: BTreeMap<String, usize>, classes: bool) -> Result
         }
     })
 }
-
 /// The number that a label is.
 fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
@@ -143,7 +285,7 @@ mod tests {
     }
 
     fn classes(values: &[(&str, usize)]) -> Option<Vec<String>> {
-        found(values, false).unwrap().classes
+        found(values, false).unwrap().labels
     }
 
     fn owned(labels: &[&str]) -> Option<Vec<String>> {
@@ -170,13 +312,13 @@ mod tests {
         let texts: Vec<String> = (0..30).map(|n| format!("text {n}")).collect();
         let texts: Vec<(&str, usize)> = texts.iter().map(|text| (text.as_str(), 1)).collect();
         assert!(found(&texts, false).unwrap_err().contains("input=COLUMN target=c"));
-        assert_eq!(found(&texts, true).unwrap().classes.unwrap().len(), 30);
+        assert_eq!(found(&texts, true).unwrap().labels.unwrap().len(), 30);
         assert!(found(&[("b'x'", 3), ("b'y'", 3)], false).unwrap_err().contains("decode"));
     }
 
     #[test]
     fn what_is_asked_for_outright_decides() {
         let found = found(&[("1.5", 2), ("2", 2)], true).unwrap();
-        assert_eq!(found.classes, owned(&["1.5", "2"]));
+        assert_eq!(found.labels, owned(&["1.5", "2"]));
     }
 }

@@ -1,6 +1,7 @@
 //! A finished run judged on the labelled rows of a file.
 
 use crate::feed::row::Row;
+use crate::feed::table::Format;
 use crate::feed::{DataError, Source};
 use crate::kinds::Splits;
 use crate::predict::input::InputRows;
@@ -74,7 +75,8 @@ fn examples(task: &TaskSpec, mut rows: InputRows) -> Result<Vec<Example>> {
         if next.is_empty() {
             return Ok(examples);
         }
-        for row in next {
+        let plain = rows.format == Format::Lines;
+        for row in next.into_iter().filter(|row| !(plain && row.is_blank())) {
             let example = example(task, &named, &row);
             examples.push(example.map_err(|problem| rows.problem(row.line, problem))?);
         }

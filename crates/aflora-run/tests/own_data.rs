@@ -174,6 +174,95 @@ fn scores_pairs_and_texts_are_told_by_columns_and_rows() {
 }
 
 #[test]
+fn labels_of_all_kinds_are_told_by_the_form_of_the_rows() {
+    let place = workplace();
+    let shows = |more: &[&str], words: &[&str]| {
+        let first = ["validate", "model=minilm", "data=.", "max_length=32"];
+        let output = aflora(place.path(), &[&first[..], more].concat());
+        let shown = ok(&output) + &text(&output.stderr);
+        for words in words {
+            assert!(shown.contains(words), "missing: {words}\n--- in:\n{shown}");
+        }
+    };
+    let rows = |row: &dyn Fn(usize) -> String| (0..30).map(|i| row(i) + "\n").collect::<String>();
+
+    let label = ["[\"rude\"]", "[\"rude\", \"loud\"]", "[]"];
+    let lists = rows(&|i| format!("{{\"text\": \"row {i}\", \"label\": {}}}", label[i % 3]));
+    write(place.path(), "lists.jsonl", lists);
+    let any = "`label` holds lists: any of several labels";
+    shows(&["train=lists.jsonl"], &[any, "2 different labels: loud, rude"]);
+
+    let cell = ["rude", "rude; loud", ""];
+    let cells = rows(&|i| format!("row {i}\t{}", cell[i % 3]));
+    write(place.path(), "cells.tsv", format!("text\tlabel\n{cells}"));
+    let keys = ["train=cells.tsv", "kind=multilabel", "task.label_separator=;"];
+    shows(&keys, &["2 different labels: loud, rude"]);
+
+    let columns = rows(&|i| format!("row {i},{},{}.0,{}", i % 2, i / 3 % 2, i % 7));
+    write(place.path(), "columns.csv", format!("text,rude,loud,stars\n{columns}"));
+    let keys = ["train=columns.csv", "label=[rude, loud]"];
+    shows(&keys, &["rude, loud hold 0 and 1: any of 2 labels"]);
+    let keys = ["train=columns.csv", "label=[loud, stars]"];
+    shows(&keys, &["loud, stars hold numbers: 2 scores"]);
+
+    let words = "{\"tokens\": [\"Ann\", \"ran\"], \"ner_tags\": [\"B-PER\", \"O\"]}";
+    let other = "{\"tokens\": [\"it\", \"ran\"], \"ner_tags\": [\"O\", \"O\"]}";
+    write(
+        place.path(),
+        "words.jsonl",
+        rows(&|i| [words, other][i % 2].replace("ran", &format!("ran {i}"))),
+    );
+    let tags = "`ner_tags` holds 2 different tags: O, B-PER";
+    shows(&["train=words.jsonl"], &["`tokens` holds lists of words", tags]);
+    let sentences = rows(&|i| format!("A{i} NNP B-PER\n{}", ["ran VBD O\n", ""][i % 2]));
+    write(place.path(), "words.conll", sentences);
+    shows(&["train=words.conll"], &["a word a line", "`3` holds 2 different tags: O, B-PER"]);
+    shows(&["train=words.conll", "label=2"], &["`2` holds 2 different tags: NNP, VBD"]);
+    let task = ["train=words.conll", "label=2"];
+    ok(&run(place.path(), &task));
+    let metrics = json(&place.path().join("out/metrics.json"));
+    assert_eq!(metrics["selection"], "tag_accuracy", "there are no entities among NNP and VBD");
+
+    let lines = rows(&|i| format!("It is {i} o'clock.\n"));
+    write(place.path(), "clock.txt", lines);
+    let models = format!("data={}", common::root().join("configs/models").display());
+    let text = ["model=tiny-llama", &models, "train=clock.txt", "dev=20%"];
+    shows(&text, &["plain text, to go on writing like it", "fine, clock-tiny-llama"]);
+}
+
+#[test]
+fn labels_with_columns_of_their_own_are_learned_predicted_and_judged() {
+    let place = workplace();
+    let words = ["it is rude", "it is loud", "it is rude and loud", "it is fine"];
+    let row = |i: usize| {
+        format!("{i} {},{},{}\n", words[i % 4], [1, 0, 1, 0][i % 4], [0, 1, 1, 0][i % 4])
+    };
+    let rows = "text,rude,loud\n".to_string() + &(0..240).map(row).collect::<String>();
+    write(place.path(), "rows.csv", &rows);
+    let keys = ["train=rows.csv", "label=[rude, loud]", "epochs=12", "lr=1e-2"];
+    ok(&run(place.path(), &keys));
+    let task = task(place.path());
+    assert_eq!((&task["kind"], &task["labels_in_columns"]), (&"multilabel".into(), &true.into()));
+    let metrics = json(&place.path().join("out/metrics.json"));
+    let best = &metrics["best"]["metrics"];
+    assert!(best["multilabel_f1_micro"].as_f64().unwrap() > 0.8, "{best}");
+    let classes = &metrics["by_class"][0]["classes"];
+    assert_eq!((&classes[0]["label"], &classes[1]["label"]), (&"rude".into(), &"loud".into()));
+    assert!(classes[0]["right"].as_u64() > Some(5), "{classes}");
+    let judged = ok(&aflora(place.path(), &["evaluate", "out", "rows.csv"]));
+    assert!(judged.contains("precision"), "{judged}");
+    assert!(judged.contains("multilabel_f1_micro"), "{judged}");
+    write(place.path(), "new.csv", "text\n41 it is loud\n");
+    let answer =
+        ok(&aflora(place.path(), &["predict", "out", "new.csv", "--output-format", "jsonl"]));
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["labels"], serde_json::json!(["loud"]), "{answer}");
+    write(place.path(), "wrong.csv", rows.replacen(",1,0", ",1,2", 1));
+    let output = aflora(place.path(), &["evaluate", "out", "wrong.csv"]);
+    refused(&output, 1, "wrong.csv, line 2: `loud` is `2`, but must be 0 or 1");
+}
+
+#[test]
 fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
     let place = workplace();
     write(place.path(), "reviews.csv", reviews(["1", "3", "5"]));
@@ -196,8 +285,17 @@ fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
         (&["task=sst2", "train=reviews.csv"], "the task `sst2` says by itself where its rows lie"),
         (&["trian=reviews.csv", "task=sst2"], "did you mean `train`?"),
         (
-            &["train=reviews.csv", "label=stars", "kind=multilabel"],
-            "`kind` is `multilabel`, but keys for rows of one's own ask for classify, score, write",
+            &["train=reviews.csv", "label=stars", "kind=several"],
+            "known: chat, classify, multilabel, score, text, tokens, write",
+        ),
+        (
+            &["train=reviews.csv", "kind=text", "text=body", "label=stars"],
+            "`label` has no say here",
+        ),
+        (&["train=reviews.csv", "kind=text", "text=[body, stars]"], "2 columns, but one is read"),
+        (
+            &["train=reviews.csv", "kind=tokens", "text=body", "label=[stars, body]"],
+            "`label` has several columns, but a task that asks for tags of words has one",
         ),
     ] {
         refused(&validate(more), 2, words);

@@ -155,13 +155,26 @@ fn standard_input_is_read_in_the_form_that_is_named() {
 }
 
 #[test]
+fn a_packed_file_is_read_as_its_unpacked_one() {
+    let place = finished();
+    let rows = b"text_a,text_b\na,b\nc,d\n";
+    let plain = predict(place.path(), "new.csv", rows, &[]);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut packed, rows).unwrap();
+    let packed = predict(place.path(), "new.csv.gz", &packed.finish().unwrap(), &[]);
+    assert_eq!(lines(&packed), lines(&plain));
+    assert!(!lines(&packed).is_empty());
+    let damaged = predict(place.path(), "new.csv.gz", b"no archive", &[]);
+    refused(&damaged, 1, "new.csv.gz, line 1: ");
+}
+
+#[test]
 fn what_is_wrong_with_the_call_ends_with_2_and_with_the_rows_with_1() {
     let place = finished();
     for (arguments, words) in [
         (&["nowhere.csv"][..], "nowhere.csv: there is no such file"),
         (&["out"], "out is a folder"),
-        (&["new.parquet"], "only .csv, .tsv, .jsonl and .txt files are read here"),
-        (&["new.csv.gz"], "new.csv.gz is packed, and read unpacked here"),
+        (&["new.parquet"], "only .csv, .tsv, .jsonl, .conll and .txt files, packed or not"),
         (&["new.csv", "--format", "xls"], "it must be csv, tsv, jsonl, lines or conll"),
         (&["new.csv", "--batch-size", "0"], "--batch-size is 0"),
         (&["new.csv", "--top-k", "0"], "--top-k is 0"),

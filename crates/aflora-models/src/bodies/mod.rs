@@ -6,5 +6,5 @@ pub(crate) mod deberta;
 pub(crate) mod decoder;
 pub(crate) mod encoder;
 pub(crate) mod gpt;
-pub(crate) mod llama;
+pub(crate) mod llama_like;
 pub(crate) mod modernbert;

@@ -5,7 +5,7 @@ use aflora_core::nn::{self, Embedding, Linear, Module};
 use std::cell::OnceCell;
 use tch::Tensor;
 
-/// The module's name in checkpoints.
+/// The module's name in most checkpoints.
 pub(crate) const NAME: &str = "lm_head";
 
 /// Logits of the next token from each token's hidden state.
@@ -15,28 +15,41 @@ pub(crate) struct LanguageHead {
     words: Tensor,
     /// Empty where the words are the head too.
     own: OnceCell<Linear>,
+    /// What logits are bent below.
+    softcap: Option<f64>,
 }
 
 impl LanguageHead {
-    /// A head whose weight is `words`, or `own` where there is one.
-    pub fn new(words: &Embedding, own: Option<Linear>) -> Self {
+    /// A head whose weight is `words`, or `own` where there is one; its logits are
+    /// c · tanh(logit / c) of a `softcap` c.
+    pub fn new(words: &Embedding, own: Option<Linear>, softcap: Option<f64>) -> Self {
         let own = own.map_or_else(OnceCell::new, OnceCell::from);
-        LanguageHead { words: words.ws.shallow_clone(), own }
+        LanguageHead { words: words.ws.shallow_clone(), own, softcap }
     }
 
     /// `[.., hidden]` to `[.., vocabulary]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        match self.own.get() {
+        let logits = match self.own.get() {
             Some(own) => own.forward(x),
             None => x.linear(&self.words, None::<&Tensor>),
+        };
+        match self.softcap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
         }
     }
 
-    /// Gives a head that is tied to the word embeddings a weight of its own, frozen, at the model's
-    /// `root`, and gives that weight, `[vocabulary, hidden]`. None if the head has one.
-    pub fn untie(&self, root: nn::Path) -> Option<Tensor> {
+    /// Gives a head that is tied to the word embeddings a weight of its own, frozen, of this `name`
+    /// below the model's `root`, and gives that weight, `[vocabulary, hidden]`. None if the head
+    /// has one.
+    pub fn untie(&self, root: nn::Path, name: &str) -> Option<Tensor> {
         let (vocabulary, hidden) = self.words.size2().ok()?;
-        let own = nn::linear(root / NAME, hidden, vocabulary, with_bias(zeros(), false));
+        let own = nn::linear(
+            root / name.strip_suffix(".weight")?,
+            hidden,
+            vocabulary,
+            with_bias(zeros(), false),
+        );
         let weight = own.ws.set_requires_grad(false);
         self.own.set(own).ok()?;
         Some(weight)

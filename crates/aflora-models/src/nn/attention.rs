@@ -1,5 +1,7 @@
 //! Attention through libtorch's fused kernels, with a cache of keys and values.
 
+use super::linear;
+use super::rotary::Rotation;
 use tch::{Device, Kind, Tensor};
 
 /// The attention mask: which keys a query sees.
@@ -31,8 +33,9 @@ impl Seen {
 /// What every block of one forward pass reads beside its input: positions, mask and mode.
 #[derive(Debug)]
 pub(crate) struct ForwardContext {
-    /// Cosines and sines of the tokens' positions, where the network rotates by them.
-    pub rotation: Option<(Tensor, Tensor)>,
+    /// Cosines and sines of the tokens' positions, where the network rotates by them: one for each
+    /// way in which its blocks do.
+    pub rotations: Vec<Rotation>,
     pub seen: Seen,
     pub train: bool,
 }
@@ -97,6 +100,8 @@ pub(crate) struct Attention {
     pub scale: Option<f64>,
     /// How many tokens a causal query sees, itself included; all before it if not given.
     pub window: Option<i64>,
+    /// Scores are bent below this: c · tanh(score / c). The fused kernels do not do that.
+    pub softcap: Option<f64>,
 }
 
 impl Attention {
@@ -117,23 +122,29 @@ impl Attention {
             None => [key, value],
         };
         let (queries, seen) = (query.size()[2], key.size()[2]);
-        let windowed;
+        let train = context.train;
+        let plain = self.softcap.is_some() || (queries == 1 && !train);
+        let banded;
         let mask = match (&context.seen, self.window) {
             (Seen::Causal(mask), Some(window)) if seen > window => {
-                windowed = band(queries, seen, window, mask.as_ref(), query.device());
-                Some(&windowed)
+                banded = band(queries, seen, Some(window), mask.as_ref(), query.device());
+                Some(&banded)
+            }
+            (Seen::Causal(None), _) if plain && queries > 1 => {
+                banded = band(queries, seen, None, None, query.device());
+                Some(&banded)
             }
             (all, _) => all.mask(),
         };
-        if queries == 1 && !context.train {
-            return self.attend_once(query, &key, &value, mask);
+        let dropout = if train { self.dropout } else { 0.0 };
+        if plain {
+            return self.attend_plainly(query, &key, &value, mask, dropout);
         }
         // The kernels' own causal mask is of a text from its beginning; later queries come alone,
         // and see all that was before.
         let causal = matches!(context.seen, Seen::Causal(_)) && mask.is_none() && queries > 1;
         debug_assert!(!causal || queries == seen, "several queries begin a text");
         let grouped = query.size()[1] != key.size()[1];
-        let dropout = if context.train { self.dropout } else { 0.0 };
         let out = Tensor::scaled_dot_product_attention(
             query, &key, &value, mask, dropout, causal, self.scale, grouped,
         );
@@ -143,40 +154,60 @@ impl Attention {
 }
 
 impl Attention {
-    /// [`attend`](Self::attend) of one query a text, the step of decoding: two small products.
+    /// [`attend`](Self::attend) as two products. So are softcapped scores, and the one query a text
+    /// of a step of decoding.
     ///
-    /// Not by the fused kernels: libtorch may choose cuDNN's in bf16, which plans anew for every
-    /// number of keys, and every step has another (66 ms a step on an H200, against 4).
-    fn attend_once(
+    /// That not by the fused kernels: libtorch may choose cuDNN's in bf16, which plans anew for
+    /// every number of keys, and every step has another (66 ms a step on an H200, against 4).
+    fn attend_plainly(
         &self,
         query: &Tensor,
         key: &Tensor,
         value: &Tensor,
         mask: Option<&Tensor>,
+        dropout: f64,
     ) -> Tensor {
-        let (heads, size) = (query.size()[1], query.size()[3]);
-        let (batch, shared) = (key.size()[0], key.size()[1]);
+        let (heads, queries, size) = (query.size()[1], query.size()[2], query.size()[3]);
+        let (batch, shared, seen) = (key.size()[0], key.size()[1], key.size()[2]);
         let scale = self.scale.unwrap_or(1.0 / (size as f64).sqrt());
         // Queries that share a key are rows of one product.
-        let query = query.reshape([batch, shared, heads / shared, size]) * scale;
+        let (group, rows) = (heads / shared, heads / shared * queries);
+        let query = query.reshape([batch, shared, rows, size]) * scale;
         let mut scores = query.matmul(&key.transpose(2, 3));
+        if let Some(cap) = self.softcap {
+            scores = (scores / cap).tanh() * cap;
+        }
         if let Some(mask) = mask {
+            let mask = mask.unsqueeze(2);
+            scores = scores.view([batch, shared, group, queries, seen]);
             scores = match mask.kind() {
                 Kind::Bool => scores.masked_fill(&mask.logical_not(), f64::NEG_INFINITY),
                 _ => scores + mask,
             };
+            scores = scores.view([batch, shared, rows, seen]);
         }
         let weights = scores.softmax(-1, Kind::Float).to_kind(value.kind());
-        weights.matmul(value).reshape([batch, 1, heads * size])
+        let weights = linear::dropout(weights, dropout, true);
+        let out = weights.matmul(value).view([batch, heads, queries, size]);
+        out.transpose(1, 2).reshape([batch, queries, heads * size])
     }
 }
 
-/// True where one of the last `queries` tokens may see one of `seen` keys: itself and the
-/// `window - 1` before it, as far as `mask` lets it.
-fn band(queries: i64, seen: i64, window: i64, mask: Option<&Tensor>, device: Device) -> Tensor {
+/// True where one of the last `queries` tokens may see one of `seen` keys: itself and those before
+/// it, with a window the `window - 1` before it, as far as `mask` lets it.
+fn band(
+    queries: i64,
+    seen: i64,
+    window: Option<i64>,
+    mask: Option<&Tensor>,
+    device: Device,
+) -> Tensor {
     let ones = Tensor::ones([queries, seen], (Kind::Bool, device));
     let before = seen - queries;
-    let band = ones.tril(before).logical_and(&ones.triu(before - window + 1));
+    let band = match window {
+        Some(window) => ones.tril(before).logical_and(&ones.triu(before - window + 1)),
+        None => ones.tril(before),
+    };
     match mask {
         Some(mask) => band.logical_and(mask),
         None => band.unsqueeze(0).unsqueeze(0),

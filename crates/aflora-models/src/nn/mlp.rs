@@ -35,3 +35,20 @@ impl GatedMlp {
         self.down.forward(&(gate * self.up.forward(x)))
     }
 }
+
+/// As [`GatedMlp`], gate and up in one product, whose outputs are the gate's and then the other's:
+/// down(act(gate x) ⊙ up x).
+#[derive(Debug)]
+pub(crate) struct JoinedGatedMlp {
+    pub gate_up: Linear,
+    pub down: Linear,
+    pub activation: Activation,
+}
+
+impl JoinedGatedMlp {
+    /// `[.., hidden]` to the same.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let both = self.gate_up.forward(x).chunk(2, -1);
+        self.down.forward(&(self.activation.apply(&both[0]) * &both[1]))
+    }
+}

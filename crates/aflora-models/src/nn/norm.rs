@@ -1,8 +1,38 @@
 //! Normalisations.
 
 use aflora_core::kernels;
-use aflora_core::nn::LayerNorm;
-use tch::Tensor;
+use aflora_core::nn::{LayerNorm, Module};
+use tch::{Kind, Tensor};
+
+/// A kind of normalisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NormKind {
+    /// (x - mean) / √(variance + ε), times a scale, plus a shift.
+    Layer,
+    /// x / √(mean x² + ε), times a scale.
+    Rms,
+    /// x / √(mean x² + ε), times 1 + a weight.
+    CentredRms,
+}
+
+/// A normalisation of any kind.
+#[derive(Debug)]
+pub(crate) enum Norm {
+    Layer(LayerNorm),
+    Rms(RmsNorm),
+    CentredRms(CentredRmsNorm),
+}
+
+impl Norm {
+    /// `[.., hidden]` to the same.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        match self {
+            Norm::Layer(norm) => norm.forward(x),
+            Norm::Rms(norm) => norm.forward(x),
+            Norm::CentredRms(norm) => norm.forward(x),
+        }
+    }
+}
 
 /// The end of a post-norm sub-block: LayerNorm(dropout(out) + what went in).
 #[derive(Debug)]
@@ -47,5 +77,22 @@ impl RmsNorm {
     /// `[.., hidden]` to the same.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.rms_norm(self.scale.size(), Some(&self.scale), self.eps)
+    }
+}
+
+/// x / √(mean x² + ε) times 1 + a weight, as Gemma has it: in single precision, as 1 + w has few
+/// digits in bf16.
+#[derive(Debug)]
+pub(crate) struct CentredRmsNorm {
+    pub weight: Tensor,
+    pub eps: f64,
+}
+
+impl CentredRmsNorm {
+    /// `[.., hidden]` to the same.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let scale = self.weight.to_kind(Kind::Float) + 1.0;
+        let normed = x.to_kind(Kind::Float).rms_norm(scale.size(), Some(&scale), self.eps);
+        normed.to_kind(x.kind())
     }
 }

@@ -13,8 +13,9 @@ use super::settings::{Class, TokenizerSettings};
 use super::{
     byte_bpe, damaged, limits, parts, sentencepiece, sentencepiece_bpe, unmet, VOCABULARIES,
 };
-use crate::{Error, Result};
+use crate::{model_file, Error, Result};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
@@ -25,9 +26,10 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, TokenizerSettings)> {
     let [json, spm, llama, bpe, merges, words] = VOCABULARIES.map(|name| folder.join(name));
     let settings = TokenizerSettings::read(folder)?;
     let flag = |key: &str| settings.flag(folder, key);
-    let (tokenizer, class, from_json) = if json.is_file() {
-        limits::check(&json)?;
-        let tokenizer = Tokenizer::from_file(&json).map_err(|e| damaged(&json, &e.to_string()))?;
+    let (tokenizer, class, from_json) = if model_file::is_there(&json) {
+        let text = model_file::read_text(&json)?;
+        limits::check(&json, &text)?;
+        let tokenizer = Tokenizer::from_str(&text).map_err(|e| damaged(&json, &e.to_string()))?;
         limits::check_model(&json, tokenizer.get_model())?;
         let class = settings.class.filter(|&class| fits(class, &tokenizer));
         (tokenizer, class.unwrap_or(Class::Plain), true)
@@ -49,7 +51,7 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, TokenizerSettings)> {
     } else {
         return Err(Error::NoTokenizer { path: folder.to_path_buf() });
     };
-    let file = [json, spm, llama, bpe, words].into_iter().find(|path| path.is_file());
+    let file = [json, spm, llama, bpe, words].into_iter().find(|path| model_file::is_there(path));
     let mut made =
         Made { tokenizer, folder, file: file.unwrap_or_default(), settings: &settings, from_json };
     if !from_json {

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod contents;
+mod gguf_file;
 mod head;
 mod load;
 mod names;
@@ -42,8 +43,9 @@ pub fn check_size(folder: &Path, config: &Path) -> Result<()> {
     }
 }
 
-/// Gives the tensors in `names` their start, as transformers does: weights N(0, 0.02), biases 0,
-/// scales of a LayerNorm 1. The same seed and name give the same values.
+/// Gives the tensors in `names` their start, as transformers does: weights N(0, 0.02); biases and
+/// what norms scale by keep what they were made with, zeros and ones (zeros where a norm scales by
+/// 1 + w). The same seed and name give the same values.
 pub fn initialise(backbone: &dyn Backbone, names: &[String], seed: u64) {
     const STD: f64 = 0.02;
     let variables = backbone.var_store().variables();
@@ -51,14 +53,10 @@ pub fn initialise(backbone: &dyn Backbone, names: &[String], seed: u64) {
         for name in names {
             if let Some(variable) = variables.get(name) {
                 let mut variable = variable.shallow_clone();
-                let start = if is_scale(name) {
-                    variable.ones_like()
-                } else if variable.dim() < 2 || name.ends_with("bias") {
-                    variable.zeros_like()
-                } else {
-                    aflora_core::adapter::normal(&variable.size(), STD, seed, name)
-                };
-                variable.copy_(&start);
+                if variable.dim() >= 2 && !name.ends_with("bias") {
+                    let start = aflora_core::adapter::normal(&variable.size(), STD, seed, name);
+                    variable.copy_(&start);
+                }
             }
         }
     });
@@ -70,14 +68,4 @@ pub fn initialise_all(backbone: &dyn Backbone, seed: u64) -> LoadReport {
     names.sort_unstable();
     initialise(backbone, &names, seed);
     LoadReport { new: names, ..Default::default() }
-}
-
-/// Whether `name` is the scale of a normalisation: `LayerNorm.weight`, `sa_layer_norm.weight`,
-/// LLaMA's `norm.weight`, GPT's `ln_1.weight`.
-fn is_scale(name: &str) -> bool {
-    let layer = name.strip_suffix(".weight").and_then(|stem| stem.rsplit('.').next());
-    layer.is_some_and(|layer| {
-        let plain = layer.to_lowercase().replace('_', "");
-        plain.ends_with("norm") || plain.contains("layernorm") || layer.starts_with("ln_")
-    })
 }

@@ -45,7 +45,7 @@ Rows of a .csv file come back as one, all others as JSON objects, one a line, un
 .csv, .tsv or .jsonl, or --output-format says otherwise. In a table, what is neither text nor number
 (`scores`) is JSON in its cell.
 
-A .csv file is read by RFC 4180; in a .tsv file, as in GLUE's, a quote is a character like any
+A .csv file is read by RFC 4180 (.csv.gz and .csv.bz2 as well, and so for all forms); in a .tsv file, as in GLUE's, a quote is a character like any
 other. NaN and Infinity, which Python writes into JSON, are read as null. Standard input, pipes and other endings are JSON objects, one a line, unless --format says
 otherwise; of a pipe or a terminal each row is answered when it comes. Texts that are empty, or longer than the run reads, are told by their lines.
 
@@ -56,7 +56,7 @@ input is never written over.
 Examples:
   aflora predict runs/reviews-minilm-aflora-seed42 new.csv --output judged.jsonl
   echo 'a fine film' | aflora predict runs/reviews-minilm-aflora-seed42 - --format lines --top-k 1
-  zcat new.tsv.gz | aflora predict runs/reviews-minilm-aflora-seed42 - --format tsv > judged.jsonl";
+  aflora predict runs/reviews-minilm-aflora-seed42 new.tsv.gz --output judged.jsonl";
 
 impl Predict {
     /// Whether it writes to standard output.

@@ -13,20 +13,21 @@ use super::settings::is_name;
 use super::tree::Setting;
 use crate::discover;
 use crate::feed::source::{Files, HoldOut};
-use crate::feed::{is_known_form, Source, TRAIN};
-use crate::task::spec::Label;
+use crate::feed::{is_known_form, DataError, Source, TRAIN};
+use crate::kinds;
+use crate::task::{Kind, Label, TaskSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Rows of the user's own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OwnData {
-    /// Rows to train on, in place of a task: a .csv, .tsv, .jsonl or .parquet file, packed (.gz,
-    /// .bz2) or not; or a data set of the hub.
+    /// Rows to train on, in place of a task: a .csv, .tsv, .jsonl, .conll, .txt or .parquet file,
+    /// packed (.gz, .bz2) or not; or a data set of the hub.
     #[schemars(extend("section" = "Data of your own", "takes" = "file, [files], hub:owner/name"))]
     pub train: Files,
     /// Rows to evaluate on, or how many of 100 training rows are held out for that, of each class;
@@ -36,12 +37,15 @@ pub struct OwnData {
     /// Rows to judge the best adapter on, once, at the end.
     #[schemars(extend("takes" = "file, [files]"))]
     pub test: Files,
-    /// The column with the text, or those with the two texts of a pair; null: text.
+    /// The column with the text, or those with the two texts of a pair, or that with the words of which
+    /// each has a tag, or with the messages of conversations, or those with question and answer; null:
+    /// text, tokens, or what the rows show.
     #[schemars(extend("takes" = "column, [first, second]"))]
     pub text: Files,
-    /// The column with the label; null: label.
-    #[schemars(extend("takes" = "column"))]
-    pub label: Option<String>,
+    /// The column with the label, or with the tags of words; or those of several scores, or of labels
+    /// that have a column of 0 and 1 each; null: label, or tags.
+    #[schemars(extend("takes" = "column, [columns]"))]
+    pub label: Files,
     /// The column with the text to learn from, where text is to be written; null: input.
     #[schemars(extend("takes" = "column"))]
     pub input: Option<String>,
@@ -51,10 +55,9 @@ pub struct OwnData {
     /// What stands between the cells of a line; null: what the header has most of.
     #[schemars(extend("takes" = "character"))]
     pub delimiter: Option<char>,
-    /// What is asked for; null: what the label column shows.
-    #[schemars(extend("takes" = "classify, score, write"))]
-    pub kind: Option<String>,
-    /// The classes; null: those that the training rows have.
+    /// What is asked for; null: what the rows show.
+    pub kind: Option<Kind>,
+    /// The classes, or the tags; null: those that the training rows have.
     #[schemars(extend("takes" = "[values]"))]
     pub labels: Vec<Label>,
 }
@@ -70,9 +73,6 @@ const FILES: [&str; 8] = ["train", "dev", "test", "text", "label", "input", "tar
 
 /// Those that are keys of every task.
 const OF_TASKS: [&str; 2] = ["kind", "labels"];
-
-/// The kinds of tasks that these keys ask for.
-const KINDS: [&str; 3] = ["classify", "score", "write"];
 
 /// The split that is evaluated on.
 const DEV: &str = "dev";
@@ -145,19 +145,6 @@ fn written_out(
         problems.push(Problem::at(source.span.clone(), "here"));
         return None;
     }
-    let kind = others.iter().rev().find(|s| s.path[0] == "kind");
-    if let (Some(named), Some(setting)) = (&data.kind, kind) {
-        if !KINDS.contains(&named.as_str()) {
-            let known = KINDS.join(", ");
-            let message =
-                format!("`kind` is `{named}`, but keys for rows of one's own ask for {known}");
-            let help = "a task of another kind is a file, which says what its columns are for: \
-                        `task=my/task.yaml`";
-            problems.push(Problem::at(setting.span.clone(), message).help(help));
-            return None;
-        }
-    }
-    let columns = columns(&data, &last, problems);
     let mut hold_out = HoldOut { percent: share(&data.dev).unwrap_or(0), ..HoldOut::default() };
     let dev = last(DEV).filter(|_| hold_out.percent == 0);
     let mut source = Source { delimiter: data.delimiter, ..Source::default() };
@@ -197,30 +184,55 @@ fn written_out(
     source.files.extend(dev_files.map(|files| (DEV.to_string(), files)));
     let tested = test_files.is_some();
     source.files.extend(test_files.map(|files| (TEST.to_string(), files)));
-    source.columns = columns?;
     let mut made = MadeSettings { span: train.span.clone(), settings: Vec::new() };
-    let kind = match (&data.kind, source.columns.contains_key("target")) {
-        (Some(kind), _) => kind.clone(),
-        (None, true) => "write".to_string(),
-        (None, false) if !data.labels.is_empty() => "classify".to_string(),
-        (None, false) => String::new(),
+    let named = discover::Columns { text: &data.text.0, label: &data.label.0 };
+    let look = or_told(discover::look(&source, &at_hand, named), train, problems)?;
+    let kind = match (data.kind, &data.target) {
+        (Some(kind), _) => Some(kind),
+        (None, Some(_)) => Some(Kind::Write),
+        (None, None) => look.kind.map(|(kind, why)| {
+            made.tell(&at_hand, &why);
+            kind
+        }),
     };
-    let told = source.columns.get("label").and_then(|column| classes.get(column));
-    let kind = match (kind.as_str(), told) {
-        ("" | "classify", Some(names)) if data.labels.is_empty() => {
-            tracing::info!("the data set names the classes: {}", names.join(", "));
-            let numbers: Vec<String> = (0..names.len()).map(|class| class.to_string()).collect();
-            made.put("labels", json!(numbers));
-            made.put("label_names", json!(names));
-            "classify".into()
+    let kind = kind.or((!data.labels.is_empty()).then_some(Kind::Classify));
+    source.columns = columns(kind, &data, &look.columns, &last, problems)?;
+    let labels = match &data.label.0[..] {
+        columns @ [_, _, ..] => {
+            made.put("labels", json!(columns));
+            if kind == Some(Kind::Multilabel) {
+                made.put("labels_in_columns", json!(true));
+            }
+            columns.to_vec()
         }
-        ("", _) => found(&source, &at_hand, false, &mut made, problems)?,
-        ("classify", _) if data.labels.is_empty() => {
-            found(&source, &at_hand, true, &mut made, problems)?
-        }
-        _ => kind,
+        _ => data.labels.iter().map(|label| label.as_str().to_string()).collect(),
     };
-    if kind == "classify" {
+    let has_labels = matches!(kind, None | Some(Kind::Classify | Kind::Multilabel | Kind::Tokens));
+    let (kind, labels) = match kind {
+        Some(kind) if !labels.is_empty() || !has_labels => (kind, labels),
+        kind => {
+            let column = source.columns.get("label").or(source.columns.get("tags"));
+            if let Some(names) = column.and_then(|column| classes.get(column)) {
+                tracing::info!("the data set names the classes: {}", names.join(", "));
+                let numbers: Vec<String> = (0..names.len()).map(|n| n.to_string()).collect();
+                made.put("labels", json!(numbers));
+                made.put("label_names", json!(names));
+                (kind.unwrap_or(Kind::Classify), names.clone())
+            } else {
+                let separator = others.iter().rev().find(|s| s.path[0] == "label_separator");
+                let separator = separator.and_then(|s| s.value.as_str()?.chars().next());
+                let separator = separator.unwrap_or(TaskSpec::default().label_separator);
+                let found = discover::labels(&source, &at_hand, kind, separator);
+                let found = or_told(found, train, problems)?;
+                made.tell(&at_hand, &found.why);
+                if let Some(labels) = &found.labels {
+                    made.put("labels", json!(labels));
+                }
+                (found.kind, found.labels.unwrap_or_default())
+            }
+        }
+    };
+    if kind == Kind::Classify {
         hold_out.within = source.columns.get("label").cloned();
     }
     source.hold_out = hold_out;
@@ -244,68 +256,86 @@ fn written_out(
             value => made.put(&format!("dataset.sources.{OWN}.{key}"), value.clone()),
         }
     }
-    made.usual(&kind);
+    made.usual(kind, &labels);
     Some(made.settings)
 }
 
-/// The kind that the training rows ask for; their labels are made settings.
-fn found(
-    source: &Source,
-    files: &[PathBuf],
-    classes: bool,
-    made: &mut MadeSettings,
+/// What was read of the training rows; why not is told where they are named.
+fn or_told<T>(
+    read: Result<T, DataError>,
+    train: &Setting,
     problems: &mut Vec<Problem>,
-) -> Option<String> {
-    match discover::answers(source, files, classes) {
-        Ok(found) => {
-            let first = files.first().map(|file| file.display().to_string()).unwrap_or_default();
-            tracing::info!("{first}: {}", found.why);
-            let kind = if found.classes.is_some() { "classify" } else { "score" };
-            if let Some(classes) = found.classes {
-                made.put("labels", json!(classes));
-            }
-            Some(kind.into())
-        }
-        Err(error) => {
-            problems.push(Problem::at(made.span.clone(), error.to_string()));
-            None
-        }
-    }
+) -> Option<T> {
+    read.map_err(|error| problems.push(Problem::at(train.span.clone(), error.to_string()))).ok()
 }
 
-/// What each column is for.
+/// What each column is for; `found` holds the columns that no key names and the rows tell.
 fn columns<'a>(
+    kind: Option<Kind>,
     data: &OwnData,
+    found: &[(&str, String)],
     last: &dyn Fn(&str) -> Option<&'a Setting>,
     problems: &mut Vec<Problem>,
 ) -> Option<BTreeMap<String, String>> {
-    let writes = data.kind.as_deref() == Some("write") || data.target.is_some();
-    let strange: [&str; 2] = if writes { ["text", "label"] } else { ["input", "target"] };
-    for setting in strange.iter().filter_map(|key| last(key)) {
-        let words = match writes {
-            true => "a task that asks for text has columns `input` and `target`",
-            false => "a task that asks for labels or scores has columns `text` and `label`",
-        };
-        let message = format!("`{}` has no say here: {words}", setting.path[0]);
-        problems.push(Problem::at(setting.span.clone(), message));
-    }
-    let pair = |role: &str, column: &str| (role.to_string(), column.to_string());
-    let or = |column: &Option<String>, usual: &str| column.clone().unwrap_or(usual.into());
-    if writes {
-        let (input, target) = (or(&data.input, "input"), or(&data.target, "target"));
-        return Some([pair("input", &input), pair("target", &target)].into());
-    }
-    let label = pair("label", &or(&data.label, "label"));
-    match &data.text.0[..] {
-        [] => Some([pair("text", "text"), label].into()),
-        [text] => Some([pair("text", text), label].into()),
-        [a, b] => Some([pair("text_a", a), pair("text_b", b), label].into()),
-        many => {
-            let message = format!("`text` has {} columns, but a pair has two", many.len());
-            problems.push(Problem::at(last("text").map(|s| s.span.clone()), message));
-            None
+    let before = problems.len();
+    let rules = kinds::of(kind.unwrap_or_default());
+    let several = data.label.0.len() > 1;
+    let target = rules.target(&TaskSpec::default());
+    // A text to write has keys of its own; all others share theirs.
+    let key_of = |role: &str| match role {
+        "input" | "target" => role.to_string(),
+        role if Some(role) == target => "label".into(),
+        _ => "text".into(),
+    };
+    let roles = rules.inputs().iter().flat_map(|roles| roles.iter().copied()).chain(target);
+    let keys: BTreeSet<String> = roles.map(key_of).collect();
+    for setting in ["text", "label", "input", "target"].iter().filter_map(|key| last(key)) {
+        let key = &setting.path[0];
+        if !keys.contains(key) {
+            let right: Vec<String> = keys.iter().rev().map(|key| format!("`{key}`")).collect();
+            let (asks, right) = (rules.asks_for(), right.join(" and "));
+            let message =
+                format!("`{key}` has no say here: a task that {asks} has columns {right}");
+            problems.push(Problem::at(setting.span.clone(), message));
         }
     }
+    let takes_several = matches!(kind, Some(Kind::Score | Kind::Multilabel));
+    if let Some(setting) = last("label").filter(|_| several && !takes_several) {
+        let asks = rules.asks_for();
+        let message = format!("`label` has several columns, but a task that {asks} has one");
+        problems.push(Problem::at(setting.span.clone(), message));
+    }
+    let named: Vec<&String> = data.text.0.iter().chain(&data.input).collect();
+    let inputs = match named.len() {
+        0 => {
+            let is_found = |role: &&str| found.iter().any(|(known, _)| known == role);
+            let all = rules.inputs().iter().find(|roles| roles.iter().all(is_found));
+            all.or(rules.inputs().first())
+        }
+        n => rules.inputs().iter().find(|roles| roles.len() == n),
+    };
+    let Some(inputs) = inputs else {
+        let message = match rules.inputs().iter().any(|roles| roles.len() == 2) {
+            true => format!("`text` has {} columns, but a pair has two", named.len()),
+            false => format!("`text` has {} columns, but one is read", named.len()),
+        };
+        problems.push(Problem::at(last("text").map(|s| s.span.clone()), message));
+        return None;
+    };
+    let usual = |role: &str| {
+        let found = found.iter().find(|(known, _)| *known == role);
+        found.map_or_else(|| role.to_string(), |(_, column)| column.clone())
+    };
+    let mut columns = BTreeMap::new();
+    for (i, role) in inputs.iter().enumerate() {
+        let column = named.get(i).map_or_else(|| usual(role), |name| name.to_string());
+        columns.insert(role.to_string(), column);
+    }
+    if let Some(role) = target.filter(|_| !several) {
+        let named = if role == "target" { data.target.as_ref() } else { data.label.0.first() };
+        columns.insert(role.to_string(), named.cloned().unwrap_or_else(|| usual(role)));
+    }
+    (problems.len() == before).then_some(columns)
 }
 
 /// The share that a split is given as, of 100 rows.
@@ -325,8 +355,9 @@ fn paths(files: &Files, data: &OwnData, named: &Setting, problems: &mut Vec<Prob
         match path(name, named) {
             Ok(path) if data.delimiter.is_none() && !is_known_form(Path::new(&path)) => {
                 let message = format!("the name of {path} does not tell its form");
-                let help = "read are .csv, .tsv, .jsonl, .json and .parquet, and all but the last \
-                            with .gz or .bz2 behind; with `delimiter`, any text is read as CSV";
+                let help = "read are .csv, .tsv, .jsonl, .json, .conll, .txt and .parquet, and \
+                            all but the last with .gz or .bz2 behind; with `delimiter`, any text is \
+                            read as CSV";
                 problems.push(Problem::at(named.span.clone(), message).help(help));
             }
             Ok(path) => paths.push(path),
@@ -337,7 +368,7 @@ fn paths(files: &Files, data: &OwnData, named: &Setting, problems: &mut Vec<Prob
 }
 
 /// The whole path of a file: seen from the file that names it, or else from the working folder.
-fn path(name: &str, named: &Setting) -> Result<String, Problem> {
+pub(super) fn path(name: &str, named: &Setting) -> Result<String, Problem> {
     let by = Path::new(&named.span.source.name);
     let beside = by.parent().filter(|_| by != Path::new(COMMAND_LINE));
     let tried: Vec<PathBuf> =
@@ -406,26 +437,22 @@ impl MadeSettings {
         self.settings.push(Setting { path, keys, value, span: self.span.clone() });
     }
 
-    /// What suits most tasks of that kind.
-    fn usual(&mut self, kind: &str) {
-        let (metrics, run) = match kind {
-            "write" => (
-                json!(["exact_match", "rougeL"]),
-                json!({"epochs": 4, "batch_size": 32, "lr": 5e-3, "weight_decay": 0.0, "max_grad_norm": 1.0}),
-            ),
-            kind => {
-                self.put("model", json!("minilm"));
-                let metrics = if kind == "score" {
-                    json!(["pearson", "spearman"])
-                } else {
-                    json!(["accuracy", "matthews"])
-                };
-                (metrics, json!({"epochs": 5, "batch_size": 32, "lr": 4e-3, "head_lr": 2e-3}))
-            }
-        };
-        self.put("metrics", metrics);
-        for (key, value) in run.as_object().into_iter().flatten() {
-            self.put(&format!("run.{key}"), value.clone());
+    /// Says what was found.
+    fn tell(&self, files: &[PathBuf], why: &str) {
+        let first = files.first().map(|file| file.display().to_string()).unwrap_or_default();
+        tracing::info!("{first}: {why}");
+    }
+
+    /// What suits most tasks of that kind with these labels.
+    fn usual(&mut self, kind: Kind, labels: &[String]) {
+        let usual = kinds::of(kind).usual(labels);
+        if let Some(model) = usual.model {
+            self.put("model", json!(model));
+        }
+        self.put("metrics", json!(usual.metrics));
+        for (key, value) in usual.run {
+            let value = if value.fract() == 0.0 { json!(*value as i64) } else { json!(value) };
+            self.put(&format!("run.{key}"), value);
         }
     }
 }

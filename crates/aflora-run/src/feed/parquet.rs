@@ -54,6 +54,26 @@ pub(super) fn each(
     read.unwrap_or_else(|problem| Err(broken(problem)))
 }
 
+/// The first row, if there is one.
+///
+/// # Errors
+/// The file is no parquet.
+pub(super) fn first(path: &Path) -> Result<Option<Row>, DataError> {
+    let mut found = None;
+    let read = each(path, &mut |row| match found.is_some() {
+        // No further row is wanted.
+        true => Err(String::new()),
+        false => {
+            found = Some(row.clone());
+            Ok(())
+        }
+    });
+    match found {
+        None => read.map(|()| None),
+        found => Ok(found),
+    }
+}
+
 /// About what a row takes in memory.
 fn size(row: &Record) -> usize {
     fn of(field: &Field) -> usize {

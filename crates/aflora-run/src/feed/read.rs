@@ -9,6 +9,7 @@ use super::table::{Format, TableReader};
 use super::{parquet, unpack, DataError};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
+use std::io::Read;
 use std::path::Path;
 
 /// The share of broken rows that is passed over: one in so many. Of the published QQP, 1 in
@@ -88,12 +89,23 @@ pub fn read<T>(
     Ok(found)
 }
 
-/// Gives every row of a CSV, TSV or JSONL file to `take`; counts those that were passed over.
-fn each_of_table(
+/// The first row of a file of `source`.
+///
+/// # Errors
+/// The file is unreadable, or has no row.
+pub fn first(path: &Path, source: &Source) -> Result<Row, DataError> {
+    let none = || DataError::Empty { place: path.display().to_string() };
+    if path.extension().is_some_and(|ending| ending == "parquet") {
+        return parquet::first(path)?.ok_or_else(none);
+    }
+    table(path, source)?.1.read_of_any_width()?.ok_or_else(none)
+}
+
+/// The form of a file that is not parquet, and its rows.
+fn table(
     path: &Path,
     source: &Source,
-    take: &mut dyn FnMut(&Row) -> Result<(), String>,
-) -> Result<usize, DataError> {
+) -> Result<(Format, TableReader<Box<dyn Read + Send>>), DataError> {
     let format = match source.delimiter {
         Some(_) => Format::Csv,
         None => Format::of(path),
@@ -101,12 +113,26 @@ fn each_of_table(
     // What stands in the cells of a first row says little of what stands between them.
     let delimiter = source.delimiter.or((!source.header).then_some(','));
     let from = unpack::open(path)?;
-    let mut table = TableReader::delimited(from, path, format, delimiter, |_| source.header)?;
+    let table = TableReader::delimited(from, path, format, delimiter, |_| source.header)?;
+    Ok((format, table))
+}
+
+/// Gives every row of a CSV, TSV or JSONL file to `take`; counts those that were passed over.
+fn each_of_table(
+    path: &Path,
+    source: &Source,
+    take: &mut dyn FnMut(&Row) -> Result<(), String>,
+) -> Result<usize, DataError> {
+    let (format, mut table) = table(path, source)?;
     if format.has_header() {
         source.read_columns().try_for_each(|name| table.check_column(name))?;
     }
     let (mut all, mut skipped, mut first_broken) = (0, 0, None);
     while let Some(row) = table.read_of_any_width()? {
+        // An empty line of a plain text is no text to learn from.
+        if format == Format::Lines && row.is_blank() {
+            continue;
+        }
         all += 1;
         // A row of another width may have anything in the label's column; one of the right width
         // with a label that is none tells of another file than this task's.

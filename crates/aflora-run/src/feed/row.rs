@@ -22,7 +22,7 @@ impl CellValue {
 }
 
 /// One row: a value for each name.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Row {
     /// The line that it begins in, from 1.
     pub line: usize,
@@ -49,6 +49,17 @@ impl Row {
     /// The value of that name, if there is one.
     pub fn cell(&self, name: &str) -> Option<&CellValue> {
         self.cells.get(self.names.iter().position(|n| n.trim() == name)?)
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_blank(&self) -> bool {
+        let blank = |cell: &CellValue| matches!(cell, CellValue::Text(t) if t.trim().is_empty());
+        self.cells.iter().all(blank)
+    }
+
+    /// Whether the value of that name is a list.
+    pub fn is_list(&self, name: &str) -> bool {
+        self.cell(name).is_some_and(CellValue::is_list)
     }
 
     /// The text of that name, if there is one.

@@ -307,7 +307,8 @@ pub fn is_known_form(path: &Path) -> bool {
     match of(path).as_str() {
         "parquet" => true,
         _ => {
-            let known = ["csv", "tsv", "jsonl", "json", "ndjson", "conll", "bio", "iob", "iob2"];
+            let known =
+                ["csv", "tsv", "jsonl", "json", "ndjson", "txt", "conll", "bio", "iob", "iob2"];
             known.contains(&of(&unpacked_name(path)).as_str())
         }
     }

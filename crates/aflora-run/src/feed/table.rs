@@ -5,7 +5,7 @@
 //! |---|---|
 //! | CSV | cells between commas (or semicolons, tabs, bars: what the header has most of), under a header; in quotes a cell may hold them, line ends and doubled quotes (RFC 4180) |
 //! | TSV | as GLUE's: cells between tabs, one row a line; a quote is a character like any other |
-//! | plain lines | a text a line, to predict for |
+//! | plain lines (.txt) | a text a line, under the name `text`; empty ones are left out where texts are learned |
 //! | JSONL | an object a line, or an array of them; `NaN` and `Infinity`, which Python writes and JSON has not, are null |
 //! | CoNLL | sentences, a word a line and its columns behind it; columns have numbers from 1, and hold lists |
 

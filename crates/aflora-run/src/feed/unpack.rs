@@ -6,6 +6,7 @@ use super::DataError;
 use aflora_files as files;
 use bzip2::read::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -47,19 +48,27 @@ pub(super) fn unpacked_name(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// It cannot be opened.
-pub(super) fn open(path: &Path) -> Result<Bounded<Box<dyn Read>>, DataError> {
-    let file = files::open(path).map_err(DataError::io(path))?;
+pub(super) fn open(path: &Path) -> Result<Bounded<Box<dyn Read + Send>>, DataError> {
+    Ok(contents(files::open(path).map_err(DataError::io(path))?, path))
+}
+
+/// The bytes of a file that is called `path`, unpacked if the name says that it is packed.
+pub(crate) fn contents(file: File, path: &Path) -> Bounded<Box<dyn Read + Send>> {
     let length = file.metadata().map_or(0, |about| about.len());
     let most = MOST.saturating_add(length.saturating_mul(RATIO));
-    Ok(match Packing::of(path) {
+    match Packing::of(path) {
         None => Bounded::new(Box::new(file)),
         Some(packing) => unpacked(BufReader::new(file), packing, most),
-    })
+    }
 }
 
 /// The bytes of a packed stream, `most` at the most.
-fn unpacked(from: impl BufRead + 'static, packing: Packing, most: u64) -> Bounded<Box<dyn Read>> {
-    let from: Box<dyn Read> = match packing {
+fn unpacked(
+    from: impl BufRead + Send + 'static,
+    packing: Packing,
+    most: u64,
+) -> Bounded<Box<dyn Read + Send>> {
+    let from: Box<dyn Read + Send> = match packing {
         Packing::Gzip => Box::new(MultiGzDecoder::new(from)),
         Packing::Bzip2 => Box::new(MultiBzDecoder::new(from)),
     };

@@ -240,9 +240,10 @@ fn classes(about: &Value, configuration: Option<&str>) -> BTreeMap<String, Vec<S
     let features = chosen.and_then(|info| info["features"].as_array()).into_iter().flatten();
     let mut classes = BTreeMap::new();
     for feature in features {
-        let (Some(column), Some(names)) =
-            (feature["name"].as_str(), feature["dtype"]["class_label"]["names"].as_object())
-        else {
+        // Of a value, or of each value of a list.
+        let forms = [&feature["dtype"], &feature["sequence"], &feature["list"]];
+        let names = forms.into_iter().find_map(|form| form["class_label"]["names"].as_object());
+        let (Some(column), Some(names)) = (feature["name"].as_str(), names) else {
             continue;
         };
         // Numbers as keys, in any order.
@@ -316,5 +317,7 @@ mod tests {
         let yaml = "dataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    \
                     dtype:\n      class_label:\n        names:\n          '1': pos\n          '0': neg\n";
         assert_eq!(classes(&about(yaml), None)["label"], ["neg", "pos"]);
+        let of_lists = yaml.replace("dtype:", "sequence:");
+        assert_eq!(classes(&about(&of_lists), None)["label"], ["neg", "pos"]);
     }
 }

@@ -1,7 +1,7 @@
 //! One of several classes for a text or a pair of texts: the softmax of a logit each, by cross
 //! entropy.
 
-use super::traits::{ModelContext, Processor, TaskKind};
+use super::traits::{ModelContext, Processor, TaskKind, Usual};
 use crate::feed::row::Row;
 use crate::feed::{short, Source};
 use crate::metrics::{Answer, Answers, Sort};
@@ -61,6 +61,10 @@ impl TaskKind for Classify {
     fn only_answer(&self, task: &TaskSpec, right: &Answer) -> Option<String> {
         let Answer::Class(class) = right else { return None };
         Some(task.label(*class).to_string())
+    }
+
+    fn usual(&self, _: &[String]) -> Usual {
+        Usual::of_labels(&["accuracy", "matthews"])
     }
 
     fn answers(&self) -> Sort {

@@ -3,15 +3,16 @@
 //!
 //! A new one is a file with a [`TaskKind`], a name of [`Kind`], and an arm of the table here.
 
+mod chat;
 mod classify;
-mod multilabel;
+pub(crate) mod multilabel;
 mod score;
 mod text;
-mod tokens;
+pub(crate) mod tokens;
 mod traits;
 mod write;
 
-pub use traits::{ModelContext, Prediction, Processor, Splits, TaskKind};
+pub use traits::{ModelContext, Prediction, Processor, Splits, TaskKind, Usual};
 
 use crate::task::{Kind, TaskSpec};
 use aflora_models::Head;
@@ -19,6 +20,7 @@ use aflora_models::Head;
 /// What the kind of that name is.
 pub fn of(kind: Kind) -> &'static dyn TaskKind {
     match kind {
+        Kind::Chat => &chat::Chat,
         Kind::Classify => &classify::Classify,
         Kind::Multilabel => &multilabel::Multilabel,
         Kind::Score => &score::Score,

@@ -1,13 +1,14 @@
 //! Any of several labels for a text or a pair of texts: a logit each, whose sigmoid is its
-//! probability, by binary cross entropy.
+//! probability, by binary cross entropy. Rows have them in one column, or a column of 0 and 1 for
+//! each.
 
 use super::classify::{check_labels, class};
-use super::traits::{ModelContext, Processor, TaskKind};
+use super::traits::{ModelContext, Processor, TaskKind, Usual};
 use crate::feed::row::Row;
-use crate::feed::Source;
+use crate::feed::{short, Source};
 use crate::metrics::{Answer, Sort};
 use crate::run::objective::labeller::{Labeller, Labelling, Rows};
-use crate::task::TaskSpec;
+use crate::task::{Label, TaskSpec};
 use aflora_models::merged::OutputKind;
 use aflora_models::Head;
 use anyhow::Result;
@@ -24,14 +25,15 @@ impl TaskKind for Multilabel {
     }
 
     fn keys(&self) -> &'static [&'static str] {
-        &["labels", "label_names", "label_separator", "threshold"]
+        &["labels", "label_names", "label_separator", "labels_in_columns", "threshold"]
     }
 
     fn check(&self, task: &TaskSpec, tell: &mut dyn FnMut(&str, String)) {
         check_labels(task, 1, tell);
         let separator = task.label_separator;
         let is_within = |label: &&crate::task::Label| label.as_str().contains(separator);
-        if let Some(label) = task.labels.iter().find(is_within) {
+        if let Some(label) = task.labels.iter().find(is_within).filter(|_| !task.labels_in_columns)
+        {
             tell(
                 "label_separator",
                 format!("`label_separator` is {separator:?}, which the label {label:?} holds"),
@@ -43,17 +45,38 @@ impl TaskKind for Multilabel {
         &[&["text"], &["text_a", "text_b"]]
     }
 
-    fn target(&self, _: &TaskSpec) -> Option<&'static str> {
-        Some("label")
+    fn target(&self, task: &TaskSpec) -> Option<&'static str> {
+        (!task.labels_in_columns).then_some("label")
     }
 
-    /// Of a list, or of a text with `label_separator` between the labels; an empty one has none.
+    /// A column for each label.
+    fn further<'a>(&self, task: &'a TaskSpec) -> Vec<&'a str> {
+        let labels = task.labels.iter().filter(|_| task.labels_in_columns);
+        labels.map(Label::as_str).collect()
+    }
+
+    /// Of a list, or of a text with `label_separator` between the labels; an empty one has none. Or of
+    /// a column for each label.
     fn right(
         &self,
         task: &TaskSpec,
         row: &Row,
         source: &Source,
     ) -> std::result::Result<Answer, String> {
+        if task.labels_in_columns {
+            let is = |label: &Label| {
+                let column = source.column(label.as_str());
+                let text = row.label(column)?;
+                truth(&text)
+                    .ok_or_else(|| format!("`{column}` is `{}`, but must be 0 or 1", short(&text)))
+            };
+            return task
+                .labels
+                .iter()
+                .map(is)
+                .collect::<std::result::Result<_, _>>()
+                .map(Answer::Set);
+        }
         let mut set = vec![false; task.labels.len()];
         for label in row.list(source.column("label"), task.label_separator)? {
             let class = class(task, &label, source.numbered_labels)?;
@@ -66,6 +89,10 @@ impl TaskKind for Multilabel {
         let Answer::Set(set) = right else { return None };
         let labels = task.labels.iter().zip(set).filter(|(_, is)| **is);
         Some(format!("{:?}", labels.map(|(label, _)| label.as_str()).collect::<Vec<_>>()))
+    }
+
+    fn usual(&self, _: &[String]) -> Usual {
+        Usual::of_labels(&["multilabel_f1_micro", "multilabel_f1_macro"])
     }
 
     fn answers(&self) -> Sort {
@@ -124,6 +151,14 @@ impl Labelling for Multilabel {
             vec![found.into(), by_name.collect::<Map<String, Value>>().into()]
         };
         Ok(probabilities(logits)?.into_iter().map(row).collect())
+    }
+}
+
+/// Whether a label is one of the row's, as its column says it.
+pub(crate) fn truth(text: &str) -> Option<bool> {
+    match text.parse::<f64>() {
+        Ok(number) => (number == 0.0 || number == 1.0).then_some(number == 1.0),
+        Err(_) => text.to_ascii_lowercase().parse().ok(),
     }
 }
 

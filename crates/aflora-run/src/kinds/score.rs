@@ -2,7 +2,7 @@
 //! columns.
 
 use super::classify::check_labels;
-use super::traits::{ModelContext, Processor, TaskKind};
+use super::traits::{ModelContext, Processor, TaskKind, Usual};
 use crate::feed::row::Row;
 use crate::feed::{short, Source};
 use crate::metrics::{Answer, Sort};
@@ -74,6 +74,10 @@ impl TaskKind for Score {
             Answer::Scores(scores) => Some(format!("{scores:?}")),
             _ => None,
         }
+    }
+
+    fn usual(&self, _: &[String]) -> Usual {
+        Usual::of_labels(&["pearson", "spearman"])
     }
 
     fn answers(&self) -> Sort {

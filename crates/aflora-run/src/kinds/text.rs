@@ -1,7 +1,7 @@
 //! Plain texts, for a decoder to go on writing like them: the cross entropy of every token. Long
 //! texts are cut into pieces of `max_length` tokens, short ones packed together.
 
-use super::traits::{ModelContext, Processor, TaskKind};
+use super::traits::{ModelContext, Processor, TaskKind, Usual};
 use crate::feed::row::Row;
 use crate::feed::Source;
 use crate::metrics::{Answer, Sort};
@@ -45,6 +45,10 @@ impl TaskKind for Text {
 
     fn right(&self, _: &TaskSpec, _: &Row, _: &Source) -> std::result::Result<Answer, String> {
         Ok(Answer::Text(String::new()))
+    }
+
+    fn usual(&self, _: &[String]) -> Usual {
+        Usual::of_texts(&["perplexity"])
     }
 
     fn answers(&self) -> Sort {

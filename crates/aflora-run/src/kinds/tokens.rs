@@ -2,7 +2,7 @@
 //! others are left alone, as in transformers' examples.
 
 use super::classify::{check_labels, class};
-use super::traits::{ModelContext, Processor, TaskKind};
+use super::traits::{ModelContext, Processor, TaskKind, Usual};
 use crate::feed::row::Row;
 use crate::feed::Source;
 use crate::metrics::{entities, Answer, Answers, Sort};
@@ -79,6 +79,14 @@ impl TaskKind for Tokens {
         Some(tags.join(" "))
     }
 
+    /// Entities are judged where there are such: of tags that say where one begins.
+    fn usual(&self, labels: &[String]) -> Usual {
+        match labels.iter().any(|label| label.starts_with("B-") || label.starts_with("I-")) {
+            true => Usual::of_labels(&["entity_f1", "tag_accuracy"]),
+            false => Usual::of_labels(&["tag_accuracy"]),
+        }
+    }
+
     fn answers(&self) -> Sort {
         Sort::Tags
     }
@@ -105,7 +113,7 @@ const NONE: i64 = -100;
 
 /// The tag of what is no part of an entity: what a word gets that the model did not read, because it
 /// was cut off or has no token.
-const OUTSIDE: &str = "O";
+pub(crate) const OUTSIDE: &str = "O";
 
 impl Labelling for Tokens {
     fn encode(

@@ -48,6 +48,19 @@ pub trait TaskKind: Debug + Sync {
         Ok(row.find(name)?.map(|text| vec![text]))
     }
 
+    /// The texts of a row, where they are made of it as a whole and its columns are called as `source`
+    /// says; none of a row that lacks them, or a kind whose every text is a column.
+    ///
+    /// # Errors
+    /// They are there, and not as this kind reads them.
+    fn whole(
+        &self,
+        _row: &Row,
+        _source: &Source,
+    ) -> std::result::Result<Option<Vec<String>>, String> {
+        Ok(None)
+    }
+
     /// Whether the parts of an example go together.
     ///
     /// # Errors
@@ -66,6 +79,10 @@ pub trait TaskKind: Debug + Sync {
         row: &Row,
         source: &Source,
     ) -> std::result::Result<Answer, String>;
+
+    /// What suits most tasks of this kind with these labels, where keys for rows of one's own name all
+    /// that is said of one.
+    fn usual(&self, labels: &[String]) -> Usual;
 
     /// What a message calls `right` where all training rows have it, so that there is nothing to
     /// learn; none of a kind that can learn from such rows.
@@ -91,6 +108,37 @@ pub trait TaskKind: Debug + Sync {
     /// # Errors
     /// The model's tokenizer is missing or damaged, or the model does not do what the task asks for.
     fn processor(&self, with: &ModelContext<'_>) -> Result<Box<dyn Processor>>;
+}
+
+/// What suits most tasks of a kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Usual {
+    /// The model; none where none that comes with the project does such tasks.
+    pub model: Option<&'static str>,
+    /// The metrics, by their names.
+    pub metrics: &'static [&'static str],
+    /// Settings of a run: keys, and values as YAML has them.
+    pub run: &'static [(&'static str, f64)],
+}
+
+impl Usual {
+    /// Of a kind that gives texts labels, by an encoder.
+    pub const fn of_labels(metrics: &'static [&'static str]) -> Usual {
+        let run = &[("epochs", 5.0), ("batch_size", 32.0), ("lr", 4e-3), ("head_lr", 2e-3)];
+        Usual { model: Some("minilm"), metrics, run }
+    }
+
+    /// Of a kind that learns texts, by a decoder.
+    pub const fn of_texts(metrics: &'static [&'static str]) -> Usual {
+        const RUN: &[(&str, f64)] = &[
+            ("epochs", 4.0),
+            ("batch_size", 32.0),
+            ("lr", 5e-3),
+            ("weight_decay", 0.0),
+            ("max_grad_norm", 1.0),
+        ];
+        Usual { model: None, metrics, run: RUN }
+    }
 }
 
 /// A task and the model that is to do it.

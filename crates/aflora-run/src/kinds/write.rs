@@ -1,6 +1,6 @@
 //! A text for a text: the cross entropy of every token to be written.
 
-use super::traits::{ModelContext, Processor, TaskKind};
+use super::traits::{ModelContext, Processor, TaskKind, Usual};
 use crate::feed::row::Row;
 use crate::feed::Source;
 use crate::metrics::{Answer, Sort};
@@ -14,6 +14,16 @@ use anyhow::Result;
 /// The kind `write`.
 #[derive(Debug)]
 pub(super) struct Write;
+
+/// Tells which settings for drawing tokens have no say, because none are drawn.
+pub(super) fn check_generation(task: &TaskSpec, tell: &mut dyn FnMut(&str, String)) {
+    let generation = serde_json::to_value(&task.generation).unwrap_or_default();
+    let idle = FOR_SAMPLING.into_iter().filter(|key| !generation[key].is_null());
+    for key in idle.filter(|_| task.generation.do_sample != Some(true)) {
+        let words = "counts where tokens are drawn alone: set `generation.do_sample: true`";
+        tell(&format!("generation.{key}"), format!("`generation.{key}` {words}"));
+    }
+}
 
 impl TaskKind for Write {
     fn asks_for(&self) -> &'static str {
@@ -32,12 +42,7 @@ impl TaskKind for Write {
     }
 
     fn check(&self, task: &TaskSpec, tell: &mut dyn FnMut(&str, String)) {
-        let generation = serde_json::to_value(&task.generation).unwrap_or_default();
-        let idle = FOR_SAMPLING.into_iter().filter(|key| !generation[key].is_null());
-        for key in idle.filter(|_| task.generation.do_sample != Some(true)) {
-            let words = "counts where tokens are drawn alone: set `generation.do_sample: true`";
-            tell(&format!("generation.{key}"), format!("`generation.{key}` {words}"));
-        }
+        check_generation(task, tell);
     }
 
     fn inputs(&self) -> &'static [&'static [&'static str]] {
@@ -55,6 +60,10 @@ impl TaskKind for Write {
         source: &Source,
     ) -> std::result::Result<Answer, String> {
         Ok(Answer::Text(row.text(source.column("target"))?))
+    }
+
+    fn usual(&self, _: &[String]) -> Usual {
+        Usual::of_texts(&["exact_match", "rougeL"])
     }
 
     fn answers(&self) -> Sort {

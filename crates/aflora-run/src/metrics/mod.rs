@@ -26,9 +26,10 @@ mod sets;
 mod spearman;
 
 pub use answers::{Answer, Answers, Sort};
-pub use entities::{entities, Entity};
+pub use entities::{by_type, entities, Entity};
 pub use number_match::last_number;
 pub use pearson::pearson as correlation;
+pub use sets::of_each;
 
 use schemars::JsonSchema;
 use serde::de::{Deserialize, Deserializer, Error};
@@ -69,7 +70,7 @@ enum Better {
 }
 
 /// Every metric: its name in configurations and reports, which values are better, and how it judges.
-const METRICS: [(&str, Better, Measure); 30] = [
+const METRICS: [(&str, Better, Measure); 32] = [
     ("accuracy", Higher, Measure::Classes(accuracy::accuracy)),
     ("balanced_accuracy", Higher, Measure::Classes(recall::balanced_accuracy)),
     ("f1", Higher, Measure::Classes(f1::f1)),
@@ -89,6 +90,8 @@ const METRICS: [(&str, Better, Measure); 30] = [
     ("multilabel_accuracy", Higher, Measure::Sets(sets::accuracy)),
     ("multilabel_f1_micro", Higher, Measure::Sets(sets::f1_micro)),
     ("multilabel_f1_macro", Higher, Measure::Sets(sets::f1_macro)),
+    ("multilabel_f1_samples", Higher, Measure::Sets(sets::f1_samples)),
+    ("hamming_loss", Lower, Measure::Sets(sets::hamming_loss)),
     ("entity_f1", Higher, Measure::Tags(entities::f1)),
     ("entity_precision", Higher, Measure::Tags(entities::precision)),
     ("entity_recall", Higher, Measure::Tags(entities::recall)),

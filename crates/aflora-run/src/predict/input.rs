@@ -1,15 +1,14 @@
 //! The rows of an input: those of a file in large portions, those of a stream as they come.
 
-use crate::feed::bounded::Bounded;
 use crate::feed::row::Row;
 use crate::feed::table::{Format, TableReader};
-use crate::feed::unpack::Packing;
+use crate::feed::unpack::{contents, Packing};
 use crate::feed::DataError;
 use crate::task::TaskSpec;
 use crate::usage;
 use anyhow::{Context, Result};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{sync_channel, Receiver, TryRecvError};
@@ -26,13 +25,13 @@ pub struct InputRows {
     called: PathBuf,
     /// The input's form.
     pub format: Format,
-    /// How long it is, where that is known.
+    /// How long it is, where that is known; else 0.
     pub bytes: u64,
     from: RowOrigin,
 }
 
 enum RowOrigin {
-    File(TableReader<File>),
+    File(TableReader<Box<dyn Read + Send>>),
     /// A pipe or a terminal: read by a thread, so that what has come is answered while more comes.
     Stream(Receiver<Result<Row, DataError>>),
 }
@@ -59,9 +58,11 @@ impl InputRows {
                 || task.dataset.sources.iter().all(|(_, source)| source.header)
                 || names.any(|name| cells.iter().any(|cell| cell.trim() == *name))
         };
-        let table = TableReader::new(Bounded::new(file), &called, format, known)?;
+        let table = TableReader::new(contents(file, &called), &called, format, known)?;
         let from = if about.is_file() { RowOrigin::File(table) } else { stream(table) };
-        Ok(InputRows { called, format, bytes: about.len(), from })
+        // How much a packed file holds is not known before it is read.
+        let bytes = if Packing::of(&called).is_some() { 0 } else { about.len() };
+        Ok(InputRows { called, format, bytes, from })
     }
 
     /// The next rows, `most` of them; of a stream those that have come, one at least. None at the
@@ -101,7 +102,7 @@ impl InputRows {
 }
 
 /// The rows of a table, read by a thread that is so many rows ahead and no more.
-fn stream(mut table: TableReader<File>) -> RowOrigin {
+fn stream(mut table: TableReader<Box<dyn Read + Send>>) -> RowOrigin {
     let (send, receive) = sync_channel(AHEAD);
     std::thread::spawn(move || {
         while let Some(row) = table.read().transpose() {
@@ -125,14 +126,8 @@ fn open(input: &Path, format: Option<Format>) -> Result<File> {
     let parquet = input.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
     if parquet && format.is_none() {
         usage!(
-            "{shown}: only .csv, .tsv, .jsonl and .txt files are read here; write the table as one \
-             of them"
-        );
-    }
-    if Packing::of(input).is_some() {
-        usage!(
-            "{shown} is packed, and read unpacked here: write it unpacked to a file, or to standard \
-             input (`zcat FILE | aflora predict RUN - --format csv`)"
+            "{shown}: only .csv, .tsv, .jsonl, .conll and .txt files, packed or not, are read here; \
+             write the table as one of them"
         );
     }
     if input.is_dir() {

@@ -1,6 +1,6 @@
 //! A task: all that its YAML file says of it.
 
-use super::Kind;
+use super::{Kind, LossOn};
 use crate::feed::DatasetSpec;
 use crate::metrics::Metric;
 use aflora_models::generate::GenerationSettings;
@@ -38,6 +38,8 @@ pub struct TaskSpec {
     /// What stands between the labels of a row with several, where it is no list.
     #[schemars(extend("takes" = "character"))]
     pub label_separator: char,
+    /// Whether each label has a column of its own, with 1 or 0 (true or false) in it.
+    pub labels_in_columns: bool,
     /// The least probability of a label that a text gets, where it may get several.
     #[schemars(range(min = 0, max = 1))]
     pub threshold: f64,
@@ -53,6 +55,12 @@ pub struct TaskSpec {
     /// Whether a mere decoder learns from short rows put together to max_length tokens, each of which
     /// sees itself alone.
     pub packing: bool,
+    /// What of a conversation is learned: the assistant's turns, its last one, or all of it.
+    pub loss_on: LossOn,
+    /// How conversations are written: plain, chatml, or a file with a Jinja template; null: the model's
+    /// own, else plain.
+    #[schemars(extend("takes" = "plain, chatml, file"))]
+    pub chat_template: Option<String>,
     /// Tokens to which what an encoder-decoder should write is cut.
     #[schemars(range(min = 2, max = MOST))]
     pub max_target_length: usize,
@@ -84,12 +92,15 @@ impl Default for TaskSpec {
             labels: Vec::new(),
             label_names: Vec::new(),
             label_separator: ',',
+            labels_in_columns: false,
             threshold: 0.5,
             range: None,
             metrics: Vec::new(),
             prompt: INPUT.into(),
             train_on_inputs: false,
             packing: false,
+            loss_on: LossOn::default(),
+            chat_template: None,
             max_target_length: 128,
             class_weights: None,
             label_smoothing: 0.0,

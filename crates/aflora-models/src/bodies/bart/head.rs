@@ -21,7 +21,7 @@ impl NextToken {
     pub fn new(root: &Scope, shared: &nn::Embedding) -> Self {
         let size = [1, shared.ws.size()[0]];
         let bias = root.path().var("final_logits_bias", &size, nn::Init::Const(0.0));
-        NextToken { head: LanguageHead::new(shared, None), bias }
+        NextToken { head: LanguageHead::new(shared, None, None), bias }
     }
 
     /// `[batch, length, hidden]` to `[batch, length, vocabulary]` in single precision.
@@ -30,8 +30,8 @@ impl NextToken {
     }
 
     /// See [`LanguageHead::untie`].
-    pub fn untie(&self, root: nn::Path) -> Option<Tensor> {
-        self.head.untie(root)
+    pub fn untie(&self, root: nn::Path, name: &str) -> Option<Tensor> {
+        self.head.untie(root, name)
     }
 }
 

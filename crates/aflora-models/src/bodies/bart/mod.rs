@@ -54,7 +54,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         Head::Language => None,
     };
     let mut vs = options.var_store();
-    let ((network, output_head), linears) = scope::build(&mut vs, |root| {
+    let ((network, output_head), made) = scope::build(&mut vs, |root| {
         let network = BartBody::new(&root, &config);
         let output_head = match labels {
             Some((labels, end)) => {
@@ -78,7 +78,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         max_positions: config.max_positions,
         vocab_size: config.vocab_size,
     };
-    let (frame, checkpointing) = (Frame::new(vs, linears, about), options.checkpointing);
+    let (frame, checkpointing) = (Frame::new(vs, made, about), options.checkpointing);
     Ok(Box::new(Bart { frame, network, output_head, tokens, checkpointing }))
 }
 
@@ -157,7 +157,7 @@ impl Backbone for Bart {
     fn untie(&self, name: &str) -> Option<Tensor> {
         let root = self.frame.vs.root();
         match (name, &self.output_head) {
-            ("lm_head.weight", OutputHead::Text(head)) => head.untie(root),
+            ("lm_head.weight", OutputHead::Text(head)) => head.untie(root, name),
             _ => self.network.untie(root, name),
         }
     }

@@ -5,6 +5,7 @@ use super::layers::{encoder_layer, DecoderLayer, EPS};
 use crate::nn::attention::{ForwardContext, Seen};
 use crate::nn::chain::chain;
 use crate::nn::linear::dropout;
+use crate::nn::noise::Noise;
 use crate::nn::post_norm::PostNormBlock;
 use crate::nn::scope::Scope;
 use crate::nn::words::WordEmbeddings;
@@ -37,10 +38,15 @@ struct Input {
 }
 
 impl Input {
-    fn new(scope: &Scope, shared: &nn::Embedding, config: &BartConfig) -> Self {
+    fn new(
+        scope: &Scope,
+        shared: &nn::Embedding,
+        noise: Option<&Noise>,
+        config: &BartConfig,
+    ) -> Self {
         let rows = config.max_positions + FIRST_POSITION;
         Input {
-            words: WordEmbeddings::of(shared),
+            words: WordEmbeddings::of(shared, noise),
             scale: config.scale,
             positions: scope.embedding("embed_positions", rows, config.hidden),
             norm: scope.layer_norm("layernorm_embedding", config.hidden, EPS),
@@ -69,9 +75,9 @@ impl BartBody {
         let decoder_layer = |i: i64| Rc::new(DecoderLayer::new(&upper / i, config.decoder, config));
         let shared = model.embedding("shared", config.vocab_size, config.hidden);
         BartBody {
-            encoder_input: Input::new(&encoder, &shared, config),
+            encoder_input: Input::new(&encoder, &shared, Some(root.noise()), config),
             encoder: (0..config.encoder.layers).map(encoder_layer).collect(),
-            decoder_input: Input::new(&decoder, &shared, config),
+            decoder_input: Input::new(&decoder, &shared, None, config),
             decoder: (0..config.decoder.layers).map(decoder_layer).collect(),
             shared,
         }
@@ -144,10 +150,10 @@ impl BartBody {
 /// What is seen of the source: its tokens, not its padding.
 pub(super) fn of_source(attention_mask: &Tensor, train: bool) -> ForwardContext {
     let mask = attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
-    ForwardContext { rotation: None, seen: Seen::All(Some(mask)), train }
+    ForwardContext { rotations: Vec::new(), seen: Seen::All(Some(mask)), train }
 }
 
 /// What is seen of the target: the tokens before.
 pub(super) fn of_target(train: bool) -> ForwardContext {
-    ForwardContext { rotation: None, seen: Seen::Causal(None), train }
+    ForwardContext { rotations: Vec::new(), seen: Seen::Causal(None), train }
 }

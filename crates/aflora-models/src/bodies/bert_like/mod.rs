@@ -103,7 +103,7 @@ struct BertBody {
 /// What all blocks read of a batch; `tokens`, `[batch, 1, 1, length]`, is false where padding is.
 fn context(bias: Option<&RelativeBias>, tokens: &Tensor, train: bool) -> ForwardContext {
     let mask = bias.map_or_else(|| tokens.shallow_clone(), |bias| bias.forward(tokens));
-    ForwardContext { rotation: None, seen: Seen::All(Some(mask)), train }
+    ForwardContext { rotations: Vec::new(), seen: Seen::All(Some(mask)), train }
 }
 
 impl EncoderBody for BertBody {

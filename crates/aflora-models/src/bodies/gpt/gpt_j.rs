@@ -8,11 +8,12 @@ use super::sizes::{Sizes, ALIASES};
 use crate::backbone::Backbone;
 use crate::bodies::decoder::{DecoderBlock, LmHead};
 use crate::config_file::ConfigFile;
+use crate::heads::language::NAME;
 use crate::heads::Head;
 use crate::nn::attention::{split_heads, Attention, ForwardContext, KeyValues};
 use crate::nn::linear::dropout;
 use crate::nn::mlp::Mlp;
-use crate::nn::rotary::{rotate_interleaved, Rotary};
+use crate::nn::rotary::{powers, rotate_interleaved, Rope, Rotary};
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
@@ -35,18 +36,14 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             "`rotary_dim` is {rotary_dim}, but must be even and at most the size of a head, {size}"
         )));
     }
-    let frequency = |i: i64| 10_000f64.powf(-2.0 * i as f64 / rotary_dim as f64);
-    let frequencies: Vec<f64> = (0..rotary_dim / 2).map(frequency).collect();
-    let rotary = Some(Rotary::new(&frequencies, options.device));
+    let rotary = Some(Rotary::new(Rope::fixed(powers(10_000.0, rotary_dim)), options.device));
     let variant = GptVariant {
         tags: false,
         positions: false,
         rotary,
-        lm_head: LmHead::Untied { bias: true },
+        lm_head: LmHead::Untied { name: NAME, bias: true },
     };
-    network::build(&file, head, options, sizes, variant, |scope, _| {
-        Layer::new(scope, &sizes, rotary_dim)
-    })
+    network::build(&file, head, options, sizes, variant, |scope, _| Layer::new(scope, &sizes))
 }
 
 /// Attention and feed-forward side by side, on one norm.
@@ -59,14 +56,12 @@ struct Layer {
     out_proj: nn::Linear,
     mlp: Mlp,
     heads: i64,
-    /// Elements of a head that are rotated by their position.
-    rotary_dim: i64,
     attention: Attention,
     residual_dropout: f64,
 }
 
 impl Layer {
-    fn new(scope: Scope, sizes: &Sizes, rotary_dim: i64) -> Self {
+    fn new(scope: Scope, sizes: &Sizes) -> Self {
         let (hidden, wide) = (sizes.hidden, sizes.wide);
         let (attn, mlp) = (&scope / "attn", &scope / "mlp");
         let projection = |name| attn.adaptable(InAttention, name, (hidden, hidden), false);
@@ -82,20 +77,8 @@ impl Layer {
                 activation: sizes.activation,
             },
             heads: sizes.heads,
-            rotary_dim,
             attention: Attention { dropout: sizes.attention_dropout, ..Default::default() },
             residual_dropout: sizes.residual_dropout,
-        }
-    }
-
-    /// The first elements of every head, rotated by their position, beside the rest as they are.
-    fn rotated(&self, x: Tensor, context: &ForwardContext) -> Tensor {
-        let Some(rotation) = &context.rotation else { return x };
-        let rest = x.size()[3] - self.rotary_dim;
-        let rotated = rotate_interleaved(&x.narrow(3, 0, self.rotary_dim), rotation);
-        match rest {
-            0 => rotated,
-            _ => Tensor::cat(&[rotated, x.narrow(3, self.rotary_dim, rest)], 3),
         }
     }
 }
@@ -111,7 +94,7 @@ impl DecoderBlock for Layer {
         let normed = self.ln_1.forward(x);
         let [query, key, value] = [&self.q_proj, &self.k_proj, &self.v_proj]
             .map(|projection| split_heads(&projection.forward(&normed), self.heads));
-        let (query, key) = (self.rotated(query, context), self.rotated(key, context));
+        let [query, key] = [query, key].map(|x| rotate_interleaved(&x, &context.rotations[0]));
         let attended = self.attention.attend(&query, key, value, context, keys);
         let attended = residual(self.out_proj.forward(&attended));
         attended + residual(self.mlp.forward(&normed)) + x

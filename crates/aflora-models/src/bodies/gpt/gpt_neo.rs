@@ -107,6 +107,7 @@ impl Layer {
                 // GPT-Neo does not divide scores by √size.
                 scale: Some(1.0),
                 window,
+                softcap: None,
             },
             residual_dropout: sizes.residual_dropout,
         }

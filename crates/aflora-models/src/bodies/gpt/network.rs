@@ -5,15 +5,17 @@ use crate::backbone::Backbone;
 use crate::bodies::decoder::{self, DecoderBlock, DecoderBody, DecoderSpec, LmHead};
 use crate::config_file::ConfigFile;
 use crate::heads::each_token::TokenHead;
+use crate::heads::language::NAME;
 use crate::heads::Head;
 use crate::nn::linear::dropout;
+use crate::nn::noise::NoisyEmbedding;
 use crate::nn::rotary::Rotary;
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
 use aflora_core::nn::{self, Module};
 use std::rc::Rc;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// How one kind of GPT differs from another outside its blocks.
 pub(super) struct GptVariant {
@@ -30,7 +32,7 @@ pub(super) struct GptVariant {
 pub(super) fn lm_head(file: &ConfigFile) -> Result<LmHead> {
     Ok(match file.flag("tie_word_embeddings", true)? {
         true => LmHead::Tied(&[("transformer.wte.weight", &["lm_head.weight"])]),
-        false => LmHead::Untied { bias: false },
+        false => LmHead::Untied { name: NAME, bias: false },
     })
 }
 
@@ -51,6 +53,7 @@ pub(super) fn build<B: DecoderBlock + 'static>(
         max_positions: sizes.max_positions,
         vocab_size: sizes.vocab_size,
         lm_head,
+        softcap: None,
         token_head: tags.then_some(token_head),
     };
     decoder::build(file, head, options, spec, |root| {
@@ -59,7 +62,7 @@ pub(super) fn build<B: DecoderBlock + 'static>(
         let block = |i: i64| Rc::new(block(&blocks / i, i as usize)) as Rc<dyn DecoderBlock>;
         let table = |name: &str, rows| model.embedding(name, rows, sizes.hidden);
         Gpt {
-            words: table("wte", sizes.vocab_size),
+            words: model.words("wte", sizes.vocab_size, sizes.hidden),
             positions: positions.then(|| table("wpe", sizes.max_positions)),
             blocks: (0..sizes.layers).map(block).collect(),
             norm: model.layer_norm("ln_f", sizes.hidden, sizes.eps),
@@ -71,7 +74,7 @@ pub(super) fn build<B: DecoderBlock + 'static>(
 
 #[derive(Debug)]
 struct Gpt {
-    words: nn::Embedding,
+    words: NoisyEmbedding,
     positions: Option<nn::Embedding>,
     blocks: Vec<Rc<dyn DecoderBlock>>,
     norm: nn::LayerNorm,
@@ -96,8 +99,8 @@ impl DecoderBody for Gpt {
         self.norm.forward(x)
     }
 
-    fn rotation(&self, positions: &Tensor, kind: Kind) -> Option<(Tensor, Tensor)> {
-        self.rotary.as_ref().map(|rotary| rotary.at(positions, kind))
+    fn rotaries(&self) -> &[Rotary] {
+        self.rotary.as_slice()
     }
 
     fn words(&self) -> &nn::Embedding {

@@ -14,8 +14,9 @@ use crate::nn::activation::Activation;
 use crate::nn::attention::{split_heads, Attention, ForwardContext, Seen};
 use crate::nn::chain::chain;
 use crate::nn::linear::dropout;
+use crate::nn::noise::NoisyEmbedding;
 use crate::nn::norm::ScaleNorm;
-use crate::nn::rotary::{rotate, Rotary};
+use crate::nn::rotary::{powers, rotate, Rope, Rotary};
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
@@ -60,7 +61,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
 
 #[derive(Debug)]
 struct ModernBert {
-    words: nn::Embedding,
+    words: NoisyEmbedding,
     norm: ScaleNorm,
     dropout: f64,
     layers: Vec<Rc<Layer>>,
@@ -82,12 +83,9 @@ impl ModernBert {
             scope.scale_norm(name, config.hidden, config.eps, config.norm_bias)
         };
         let size = config.hidden / config.heads;
-        let rotary = |theta: f64| {
-            let frequency = |i: i64| theta.powf(-2.0 * i as f64 / size as f64);
-            let frequencies: Vec<f64> = (0..size / 2).map(frequency).collect();
-            Rotary::new(&frequencies, root.path().device())
-        };
-        let words = embeddings.embedding("tok_embeddings", config.vocab_size, config.hidden);
+        let rotary =
+            |theta: f64| Rotary::new(Rope::fixed(powers(theta, size)), root.path().device());
+        let words = embeddings.words("tok_embeddings", config.vocab_size, config.hidden);
         let layers = config.reaches.iter().enumerate().map(|(i, &reach)| {
             let scope = &model / "layers" / i;
             // The embeddings are normalised already.
@@ -116,7 +114,7 @@ impl ModernBert {
         };
         let [all, local] = &self.rotary;
         [(all, tokens), (local, near)].map(|(rotary, mask)| ForwardContext {
-            rotation: Some(rotary.at(&positions, kind)),
+            rotations: vec![rotary.at(&positions, kind)],
             seen: Seen::All(Some(mask)),
             train,
         })
@@ -210,10 +208,7 @@ impl Layer {
         let normed = self.before_attention.as_ref().map(|norm| norm.forward(x));
         let parts = self.projection.forward(normed.as_ref().unwrap_or(x)).chunk(3, -1);
         let split = |i: usize| split_heads(&parts[i], self.heads);
-        let turn = |x: Tensor| match &context.rotation {
-            Some(rotation) => rotate(&x, rotation),
-            None => x,
-        };
+        let turn = |x: Tensor| rotate(&x, &context.rotations[0]);
         let (query, key) = (turn(split(0)), turn(split(1)));
         let attended = self.attention.attend(&query, key, split(2), context, None);
         dropout(self.out.forward(&attended), self.attention.dropout, context.train)
