@@ -207,7 +207,7 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
         let message = "`record_gradients` needs matrices that never freeze: what does has no \
                        gradients from then on";
         let span = span_of(&settings, "record_gradients");
-        problems.push(Problem::at(span, message).help("write `method=aflora-trainable`"));
+        problems.push(Problem::at(span, message).help("write `method.freeze=never`"));
     }
     let settings = method_block.as_ref().map(|b| &b.settings[..]).unwrap_or_default();
     let spans = yielding(&method).into_iter().filter_map(|key| span_of(settings, key)).collect();
