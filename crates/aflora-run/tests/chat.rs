@@ -307,7 +307,11 @@ fn conversations_that_are_cut_are_counted() {
         "1 training conversations have all that is learned of them behind the cut: left out";
     assert!(log.contains(words), "{log}");
     let output = run(place, &[&settings[..], &["max_length=8", "run_dir=none"]].concat());
-    refused(&output, 2, "of 25 training conversations, none has any of all that is learned");
+    refused(
+        &output,
+        2,
+        "of 25 training conversations, none has anything to learn within max_length=8",
+    );
 }
 
 /// Lists of structs, in which a key that some messages have is null in the others.
