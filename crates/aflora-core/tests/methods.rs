@@ -4,7 +4,7 @@ use aflora_core::adapter::{
     normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, DoraConfig, EloraConfig, Layer,
     LoraConfig, MethodConfig, Plain, PmTrainable, SoraConfig, TensorSpec,
 };
-use aflora_core::freeze::FreezeConfig;
+use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::optim::Parameter;
 use aflora_core::shapes_only;
 use aflora_core::{AdaptedLinear, Block, Method, Site, Span, Tuner, TunerConfig};
@@ -33,7 +33,9 @@ fn configs() -> Vec<(&'static str, MethodConfig)> {
         ),
         ("lora", MethodConfig::Lora(lora(false))),
         ("rslora", MethodConfig::Lora(lora(true))),
-        ("dora", MethodConfig::Dora(DoraConfig { rank: 3, alpha: 6.0, ..Default::default() })),
+        ("dora", MethodConfig::Dora(DoraConfig(lora(false)))),
+        ("lora that freezes", MethodConfig::Lora(freezing_lora())),
+        ("dora that freezes", MethodConfig::Dora(DoraConfig(freezing_lora()))),
         ("elora", MethodConfig::Elora(elora(true))),
         ("elora, own pairs", MethodConfig::Elora(elora(false))),
         (
@@ -56,6 +58,17 @@ fn configs() -> Vec<(&'static str, MethodConfig)> {
             }),
         ),
     ]
+}
+
+/// Of a run of 60 steps, the last 20 with all frozen.
+fn freezing_lora() -> LoraConfig {
+    let freeze = FreezeConfig {
+        t_i: Span::Steps(10),
+        t_f: Span::Steps(20),
+        interval: 3,
+        ..Default::default()
+    };
+    LoraConfig { rank: 3, alpha: 6.0, freeze, ..Default::default() }
 }
 
 fn methods() -> Vec<(&'static str, Box<dyn Method>)> {
@@ -157,7 +170,7 @@ fn the_folded_pair_is_what_merging_adds() {
         for (layer, (from, to, _)) in layers.iter().zip(SHAPES) {
             let adapter = layer.adapter();
             let Some(pair) = adapter.low_rank() else {
-                assert_eq!(name, "dora", "what it makes of a weight is no sum");
+                assert!(name.starts_with("dora"), "what it makes of a weight is no sum");
                 continue;
             };
             assert_eq!(pair.down.size(), [adapter.rank(), from], "{name}");
@@ -218,7 +231,7 @@ fn gradients_are_those_of_finite_differences() {
             );
             for (parameter, gradient) in leaves.iter().zip(gradients) {
                 // DoRA takes the norm for a constant, which moving A or B would change.
-                if name == "dora" && parameter.components().is_some() {
+                if name.starts_with("dora") && parameter.components().is_some() {
                     continue;
                 }
                 let direction = double(&fixed(&parameter.leaf.size(), "direction"));
@@ -329,6 +342,48 @@ fn ranks_fall_to_their_budget_and_what_is_saved_is_slim_and_the_same() {
             // A layer that lost all its components is saved with none.
             assert_eq!(rank, 8, "{name}");
         }
+    }
+}
+
+#[test]
+fn matrices_of_lora_freeze_one_after_the_other_and_never_move_again() {
+    let method = MethodConfig::Lora(freezing_lora()).build().unwrap();
+    assert!(method.freezes());
+    let layers = layers(method.as_ref());
+    let config = TunerConfig { lr: 2e-2, max_grad_norm: None, ..Default::default() };
+    let mut tuner = Tuner::new(config, method.as_ref(), parameters(&layers), 10, 60).unwrap();
+    let remark = tuner.remark().unwrap();
+    assert!(remark.contains("all of them are frozen soon after step 40 of 60"), "{remark}");
+    let mut stood: Vec<(String, Tensor)> = Vec::new();
+    let mut trainable = vec![tuner.trainable()];
+    for _ in 0..60 {
+        let before = values(&layers);
+        let report = tuner.step(loss(&layers)).unwrap();
+        for name in report.check.iter().flat_map(|check| check.frozen()) {
+            let (_, _, value) = before.iter().find(|(tensor, ..)| tensor == name).unwrap();
+            stood.push((name.to_string(), value.copy()));
+        }
+        let now = values(&layers);
+        for (name, value) in &stood {
+            let found = now.iter().find(|(tensor, ..)| tensor == name).unwrap();
+            assert_eq!(found.2, *value, "{name}");
+        }
+        trainable.push(tuner.trainable());
+    }
+    assert_eq!(stood.len(), 8, "A and B of every layer");
+    trainable.dedup();
+    assert!(trainable.len() > 3 && trainable.last() == Some(&0), "{trainable:?}");
+}
+
+#[test]
+fn settings_of_freezing_that_nothing_reads_are_refused() {
+    for (freeze, expected) in [
+        (FreezeConfig { mode: FreezeMode::Start, ..Default::default() }, "adaptive or never: B"),
+        (FreezeConfig { interval: 3, ..FreezeConfig::never() }, "adaptive, for its other settings"),
+    ] {
+        let config = MethodConfig::Lora(LoraConfig { freeze, ..Default::default() });
+        let error = config.build().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
     }
 }
 

@@ -37,13 +37,16 @@ fn configs() -> Vec<(&'static str, MethodConfig)> {
         interval: 3,
         ..Default::default()
     };
+    let lora = LoraConfig { rank: 3, freeze: freeze.clone(), ..Default::default() };
     let ranks =
         AfloraRankConfig { rank: 4, target_rank: 2, freeze: freeze.clone(), ..Default::default() };
     vec![
         ("aflora", aflora(Rule::ElementQuantile)),
         ("aflora by the text", aflora(Rule::MatrixRank)),
         ("lora", MethodConfig::Lora(LoraConfig { rank: 3, ..Default::default() })),
-        ("dora", MethodConfig::Dora(DoraConfig { rank: 3, ..Default::default() })),
+        ("dora", MethodConfig::Dora(DoraConfig(LoraConfig { rank: 3, ..Default::default() }))),
+        ("lora that freezes", MethodConfig::Lora(lora.clone())),
+        ("dora that freezes", MethodConfig::Dora(DoraConfig(lora))),
         ("elora", MethodConfig::Elora(EloraConfig { rank: 6, ..Default::default() })),
         ("adalora", MethodConfig::AdaLora(adalora)),
         ("sora", MethodConfig::Sora(SoraConfig { rank: 4, threshold: 1e-2, ..Default::default() })),

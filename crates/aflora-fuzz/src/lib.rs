@@ -57,6 +57,8 @@ pub const TARGETS: &[FuzzTarget] = &[
     target("tokenizer_settings", models::tokenizer_settings, models::tokenizer_settings_seeds),
     target("generation_config", models::generation_config, models::generation_config_seeds),
     target("chat_template", models::chat_template, models::chat_template_seeds),
+    target("gguf", models::gguf, models::gguf_seeds),
+    target("gguf_tokenizer", models::gguf_tokenizer, models::gguf_tokenizer_seeds),
 ];
 
 /// The target of that name.

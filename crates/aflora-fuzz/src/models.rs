@@ -93,13 +93,44 @@ pub fn model_config(bytes: &[u8]) {
     let folder = files::folder("model_config", &[("config.json", bytes)]);
     let path = folder.join("config.json");
     let kind = aflora_models::kind_of(&path).map_or("bert", |usual| usual.kind);
-    for head in [Head::Classes(2), Head::Scores(1), Head::Language] {
+    for head in [Head::Classes(2), Head::Scores(1), Head::Tokens(3), Head::Language] {
         let options = Options::new(Device::Cpu);
         let built = shapes_only(|| aflora_models::build(kind, &path, head, &options));
         if let Err(error) = built {
             assert!(!error.to_string().is_empty());
         }
     }
+}
+
+/// A GGUF file as what it stands for: weights and a config.json.
+pub fn gguf(bytes: &[u8]) {
+    let file = files::folder("gguf", &[("model.gguf", bytes)]).join("model.gguf");
+    open(&file);
+    let options = Options::new(Device::Cpu);
+    let config = file.join("config.json");
+    let kind = aflora_models::kind_of(&config).map_or("llama", |usual| usual.kind);
+    let built = shapes_only(|| aflora_models::build(kind, &config, Head::Language, &options));
+    if let Err(error) = built {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+pub fn gguf_seeds() -> Vec<Vec<u8>> {
+    ["blocks", "llama31", "smollm"].map(|name| fixture(&format!("gguf/{name}.gguf"))).to_vec()
+}
+
+/// A GGUF file as the tokenizer and the chat template of its header.
+pub fn gguf_tokenizer(bytes: &[u8]) {
+    let file = files::folder("gguf_tokenizer", &[("model.gguf", bytes)]).join("model.gguf");
+    encode(&file);
+    if let Err(error) = ChatTemplate::from_folder(&file) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+pub fn gguf_tokenizer_seeds() -> Vec<Vec<u8>> {
+    let names = ["gpt-2", "llama-bpe", "qwen2", "sentencepiece"];
+    names.map(|name| fixture(&format!("gguf/{name}.gguf"))).to_vec()
 }
 
 /// The config.json of each tiny model below a folder of the fixtures.
@@ -333,6 +364,15 @@ pub fn chat_template(bytes: &[u8]) {
                     }
                 }
                 Err(error) => assert!(!error.to_string().is_empty()),
+            }
+            // What the assistant writes lies in the text, a part behind the other.
+            let ends = ["<|im_end|>", "</s>"].map(String::from);
+            if let Ok(rendered) = template.turns(&chat, &ends) {
+                let mut last = 0;
+                for part in rendered.assistant {
+                    assert!(last <= part.start && rendered.text.get(part.clone()).is_some());
+                    last = part.end;
+                }
             }
         }
     }

@@ -50,4 +50,5 @@ replays! {
     adapter_folder tokenizer_json sentencepiece vocabulary events state gradients run_folder
     results hub
     tokenizer_settings generation_config chat_template
+    gguf gguf_tokenizer
 }

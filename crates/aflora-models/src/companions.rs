@@ -1,7 +1,8 @@
 //! The files that come with a model's weights and that its users need as well.
 
+use crate::chat::{self, ChatFormat};
 use crate::generate::GENERATION_CONFIG;
-use crate::{tokenizer, Error, Result};
+use crate::{model_file, tokenizer, Error, Result};
 use serde_json::{json, Value};
 use std::fs;
 use std::path::Path;
@@ -79,6 +80,9 @@ pub(crate) fn copy_tokenizer_alone(source: &Path, target: &Path) -> Result<()> {
 /// A file cannot be copied.
 pub(crate) fn copy_all(source: &Path, target: &Path) -> Result<()> {
     copy_tokenizer(source, target)?;
+    if !source.is_dir() {
+        return copy(source, target, GENERATION_CONFIG);
+    }
     for entry in fs::read_dir(source).map_err(Error::io(source))? {
         let entry = entry.map_err(Error::io(source))?;
         let is_terms = |name: &&str| {
@@ -92,11 +96,22 @@ pub(crate) fn copy_all(source: &Path, target: &Path) -> Result<()> {
     copy(source, target, GENERATION_CONFIG)
 }
 
+/// Writes the template of conversations, where it is not that of the model's files: over theirs, which
+/// all readers take this file before.
+///
+/// # Errors
+/// The file cannot be written.
+pub(crate) fn write_template(chat: &ChatFormat, target: &Path) -> Result<()> {
+    let Some(template) = &chat.template else { return Ok(()) };
+    let path = target.join(chat::JINJA);
+    fs::write(&path, template).map_err(Error::io(&path))
+}
+
 /// Copies a file, where there is one.
 fn copy(source: &Path, target: &Path, name: &str) -> Result<()> {
     let (from, to) = (source.join(name), target.join(name));
-    if from.is_file() {
-        fs::copy(&from, &to).map_err(Error::io(&from))?;
+    match model_file::is_there(&from) {
+        true => model_file::copy(&from, &to),
+        false => Ok(()),
     }
-    Ok(())
 }

@@ -26,7 +26,7 @@ pub(crate) fn what(bytes: &[u8]) -> Option<&'static str> {
         return Some("it is XML, perhaps an error of the server that it came from: get it again");
     }
     [
-        (&b"GGUF"[..], "it is a GGUF file of llama.cpp, which is not read: get the safetensors"),
+        (&b"GGUF"[..], "it is a GGUF file of llama.cpp: name it as the model (model=FILE.gguf)"),
         (b"\x89HDF", "it is a TensorFlow (HDF5) file, which is not read: get the safetensors"),
         (b"\x1f\x8b", "it is compressed with gzip: unpack it first"),
         (b"BZh", "it is compressed with bzip2: unpack it first"),

@@ -5,7 +5,7 @@
 //! written as the number again. A byte order mark before a file is skipped, as editors on Windows
 //! leave one.
 
-use crate::{foreign_file, Error, Result};
+use crate::{foreign_file, model_file, Error, Result};
 use serde_json::{Map, Value};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -20,7 +20,7 @@ const MARK: char = '\0';
 /// The file cannot be read, or holds something else; what it is is said where it is known.
 pub(crate) fn read_object(path: &Path, what: &str) -> Result<Map<String, Value>> {
     let problem = |problem: String| Error::Config { path: path.to_path_buf(), problem };
-    let bytes = aflora_files::read(path).map_err(Error::io(path))?;
+    let bytes = model_file::read(path)?;
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {

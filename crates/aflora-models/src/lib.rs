@@ -13,6 +13,7 @@
 //! * [`merged`]: a fine-tuned model as a plain model folder
 //! * [`weights`]: pretrained weights by name
 //! * [`tokenizer`]: text to token ids
+//! * [`model_file`]: what a model's folder holds, or a GGUF file in its place
 //! * [`mapped`], [`panics`]: files mapped into memory; libraries that panic
 //!   on damaged files
 
@@ -30,11 +31,13 @@ mod config_file;
 mod error;
 mod foreign_file;
 pub mod generate;
+mod gguf;
 mod heads;
 mod json;
 #[allow(unsafe_code)]
 pub mod mapped;
 pub mod merged;
+pub mod model_file;
 mod nn;
 mod options;
 pub mod panics;

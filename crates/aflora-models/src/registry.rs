@@ -89,6 +89,14 @@ const KINDS: &[ModelKind] = &[
         targets: BERT_LAYERS,
     },
     ModelKind {
+        types: &[("deberta", "Deberta")],
+        writes: None,
+        tags: true,
+        build: deberta::build_v1,
+        rotary: false,
+        targets: &["in_proj", "intermediate.dense", "output.dense"],
+    },
+    ModelKind {
         types: &[("deberta-v2", "DebertaV2")],
         writes: None,
         tags: true,

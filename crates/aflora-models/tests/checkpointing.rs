@@ -8,7 +8,6 @@ use aflora_core::{Tuner, TunerConfig};
 use aflora_models::{build, weights, AdaptedModel, Head, Options, Pattern, Targets};
 use common::tiny::Tiny;
 use common::{cpu, writers};
-use serde_json::Value;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Kind, Tensor};
 
@@ -29,7 +28,7 @@ impl<'a> Training<'a> {
     fn new(tiny: &'a Tiny, method: &MethodConfig, options: &Options) -> Self {
         let place = tempfile::tempdir().unwrap();
         let config = place.path().join("config.json");
-        std::fs::write(&config, without_dropout(tiny)).unwrap();
+        std::fs::write(&config, tiny.without_dropout()).unwrap();
         let backbone = build(tiny.kind, &config, tiny.head, options).unwrap();
         weights::load(backbone.as_ref(), &tiny.path()).unwrap();
         let target_modules = Pattern::Regex(".*".into());
@@ -62,21 +61,6 @@ impl<'a> Training<'a> {
         self.tuner.arena().add_gradients(&loss, pass.checkpoints, &mut gradients).unwrap();
         (loss, gradients, checkpointed)
     }
-}
-
-/// The config.json of a fixture with every dropout off.
-fn without_dropout(tiny: &Tiny) -> String {
-    let text = std::fs::read(tiny.path().join("config.json")).unwrap();
-    let mut config: Value = serde_json::from_slice(&text).unwrap();
-    for (key, value) in config.as_object_mut().unwrap() {
-        if key.contains("dropout") || key.ends_with("_pdrop") {
-            *value = 0.0.into();
-        }
-    }
-    for key in ["hidden_dropout_prob", "embd_pdrop", "attn_pdrop", "resid_pdrop"] {
-        config[key] = 0.0.into();
-    }
-    config.to_string()
 }
 
 /// LoRA with a dropout of its own.

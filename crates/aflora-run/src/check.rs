@@ -13,7 +13,7 @@ use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::prepare::{load_examples, steps_per_epoch};
 use crate::ui::Progress;
 use aflora_core::RunLength;
-use aflora_models::{tokenizer, weights, Backbone};
+use aflora_models::{weights, Backbone};
 use anyhow::Result;
 use tch::Device;
 
@@ -122,7 +122,7 @@ fn files_of(
             checks.take(fit(resolved, files, backbone));
         }
     }
-    if files.on_hub && !tokenizer::FILES.iter().any(|file| folder.join(file).is_file()) {
+    if files.on_hub && !files.have_tokenizer() {
         checks.unseen.push(format!("the tokenizer of `{name}`, which is still on the hub"));
         return;
     }

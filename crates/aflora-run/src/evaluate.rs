@@ -90,7 +90,7 @@ fn example(task: &TaskSpec, named: &TaskSpec, row: &Row) -> std::result::Result<
     let plain = Source::default();
     let sources = task.dataset.sources.iter().map(|(_, source)| source).chain([&plain]);
     // What is told is of a column that the row has, where there is one.
-    let (mut wrong, mut absent) = (None, None);
+    let (mut wrong, mut absent) = (None, None::<String>);
     for source in sources {
         let target = task.rules().target(task).map(|role| source.column(role));
         let has_column = target.is_some_and(|column| !matches!(row.find(column), Ok(None)));
@@ -102,7 +102,7 @@ fn example(task: &TaskSpec, named: &TaskSpec, row: &Row) -> std::result::Result<
                     return Ok(example);
                 }
                 Err(problem) if has_column => wrong = Some(problem),
-                Err(problem) => absent = Some(problem),
+                Err(problem) => drop(absent.get_or_insert(problem)),
             }
         }
     }

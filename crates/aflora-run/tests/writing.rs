@@ -337,3 +337,36 @@ fn checkpointed_training_gives_the_same_run() {
     };
     assert_eq!(adapter("plain"), adapter("checkpointed"));
 }
+
+#[test]
+fn a_gguf_file_is_a_model_in_every_command() {
+    let place = workplace();
+    let file = root().join("crates/aflora-models/tests/fixtures/gguf/smollm.gguf");
+    fs::create_dir(place.path().join("files")).unwrap();
+    fs::copy(file, place.path().join("files/mine.gguf")).unwrap();
+    backwards(place.path());
+    let settings = ["model=files/mine.gguf", "train=lines/train.jsonl", "dev=lines/dev.jsonl"];
+    let more = ["input=input", "target=target", "method=lora", "max_length=64", "limit=16"];
+    let settings = [&settings[..], &more, &["task.generation.max_new_tokens=4"]].concat();
+    let table = aflora(place.path(), &[&["inspect"], &settings[..]].concat());
+    let words = text(&table.stdout);
+    assert!(words.contains("adapters on 5 of 7 linear layers"), "{words}{}", text(&table.stderr));
+    assert!(!words.contains("the tokenizer is not at hand"), "{words}");
+    succeeded(&aflora(place.path(), &[&["validate"], &settings[..]].concat()));
+    let small = ["run_dir=out", "epochs=1", "batch_size=8", "eval_limit=4", "device=cpu"];
+    succeeded(&aflora(place.path(), &[&["run"], &settings[..], &small].concat()));
+    let written = aflora(place.path(), &["generate", "out", "--prompt", "a b"]);
+    succeeded(&written);
+
+    succeeded(&aflora(place.path(), &["merge", "out", "merged"]));
+    let merged = place.path().join("merged");
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+        assert!(merged.join(file).is_file(), "{file}");
+    }
+    let config: Value =
+        serde_json::from_slice(&fs::read(merged.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["architectures"], json!(["LlamaForCausalLM"]));
+    // A folder with nothing but the file says which name would be right.
+    let output = aflora(place.path(), &["inspect", "model=./files", "task=gsm8k"]);
+    refused(&output, 2, "name the GGUF file in it: ");
+}

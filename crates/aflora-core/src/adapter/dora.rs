@@ -10,11 +10,16 @@
 use super::checks::check_layers;
 use super::factored::Factored;
 use super::init::{constant, lora_uniform};
-use super::lora::{self, Lora, LoraConfig};
+use super::lora::{self, LoraConfig};
 use super::peft::Peft;
 use super::site::{Layer, Site};
 use super::tensor::{AdapterTensor, Role, TensorSpec};
 use super::traits::{Adapter, Method, MethodSettings};
+use crate::flops::Products;
+use crate::freeze::FreezeConfig;
+use crate::hook::Hook;
+use crate::optim::Parameter;
+use crate::span::RunLength;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -28,39 +33,23 @@ const TENSORS: [TensorSpec; 3] = [
 ];
 
 /// DoRA's settings, which are LoRA's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub struct DoraConfig {
-    /// Of A and B: more can learn more, and is more to train and to store.
-    pub rank: i64,
-    /// The path is scaled by alpha / rank: more acts like a higher rate.
-    pub alpha: f64,
-    /// Scales by alpha / √rank instead, which lets high ranks learn.
-    ///
-    /// rsLoRA.
-    pub rslora: bool,
-    /// Share of the adapter's input that is dropped out: against overfitting, at the cost of speed.
-    pub dropout: f64,
-}
-
-impl Default for DoraConfig {
-    fn default() -> Self {
-        let LoraConfig { rank, alpha, rslora, dropout } = LoraConfig::default();
-        DoraConfig { rank, alpha, rslora, dropout }
-    }
-}
+#[serde(transparent)]
+pub struct DoraConfig(pub LoraConfig);
 
 impl MethodSettings for DoraConfig {
     fn build(&self) -> Result<Box<dyn Method>> {
-        let DoraConfig { rank, alpha, rslora, dropout } = *self;
-        let lora = LoraConfig { rank, alpha, rslora, dropout };
-        Lora::new(lora.clone())?;
-        Ok(Box::new(Dora(lora)))
+        self.0.validate()?;
+        Ok(Box::new(Dora(self.0.clone())))
     }
 
     fn rank(&self) -> Option<i64> {
-        Some(self.rank)
+        self.0.rank()
+    }
+
+    fn freezing(&self) -> Option<&FreezeConfig> {
+        self.0.freezing()
     }
 
     fn peft(&self) -> Option<&'static Peft> {
@@ -104,6 +93,14 @@ impl Method for Dora {
 
     fn trainable_count(&self, site: &Site) -> i64 {
         self.0.rank * (site.in_features + site.out_features) + site.out_features
+    }
+
+    fn freezes(&self) -> bool {
+        self.0.freeze.is_adaptive()
+    }
+
+    fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
+        self.0.freeze.hook(length, parameters)
     }
 }
 
@@ -159,6 +156,10 @@ impl Adapter for DoraAdapter {
 
     fn set_training(&mut self, on: bool) {
         self.lora.set_training(on);
+    }
+
+    fn products(&self) -> Products {
+        self.lora.products()
     }
 
     fn rank(&self) -> i64 {

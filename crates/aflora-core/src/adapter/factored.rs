@@ -7,6 +7,7 @@ use super::site::Site;
 use super::tensor::{AdapterTensor, TensorSpec};
 use super::traits::{Adapter, LowRank};
 use crate::error::check;
+use crate::flops::Products;
 use crate::kernels::{self, LowRankPath};
 use crate::Result;
 use std::sync::Arc;
@@ -95,6 +96,12 @@ impl Adapter for Factored {
 
     fn set_training(&mut self, on: bool) {
         self.training = on;
+    }
+
+    fn products(&self) -> Products {
+        // What stands between is folded into A, so its gradient takes that of A.
+        let middle = self.middle.as_ref().is_some_and(Tensor::requires_grad);
+        Products { down: middle || self.a.requires_grad(), up: self.b.requires_grad() }
     }
 
     fn rank(&self) -> i64 {

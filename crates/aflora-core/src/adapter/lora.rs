@@ -1,5 +1,8 @@
 //! LoRA (Hu et al. 2022), the reference of every comparison: y = W0 x + s · B (A x), with
 //! s = alpha / rank, or alpha / √rank as rsLoRA has it (Kalajdzievski 2023).
+//!
+//! With `freeze`, A and B freeze as AFLoRA's do, by the same scores, schedule and rule, which ask
+//! for nothing but matrices and their gradients.
 
 use super::checks::{check_dropout, check_layers};
 use super::factored::Factored;
@@ -9,6 +12,10 @@ use super::site::{Layer, Site};
 use super::tensor::{Role, TensorSpec};
 use super::traits::{Adapter, Method, MethodSettings};
 use crate::error::check;
+use crate::freeze::FreezeConfig;
+use crate::hook::Hook;
+use crate::optim::Parameter;
+use crate::span::RunLength;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::Device;
@@ -34,11 +41,14 @@ pub struct LoraConfig {
     pub rslora: bool,
     /// Share of the adapter's input that is dropped out: against overfitting, at the cost of speed.
     pub dropout: f64,
+    /// How A and B freeze, if they do: as AFLoRA's.
+    pub freeze: FreezeConfig,
 }
 
 impl Default for LoraConfig {
     fn default() -> Self {
-        LoraConfig { rank: 8, alpha: 8.0, rslora: false, dropout: 0.0 }
+        let freeze = FreezeConfig::never();
+        LoraConfig { rank: 8, alpha: 8.0, rslora: false, dropout: 0.0, freeze }
     }
 }
 
@@ -47,6 +57,19 @@ impl LoraConfig {
     pub(super) fn scale(&self) -> f64 {
         let rank = self.rank as f64;
         self.alpha / if self.rslora { rank.sqrt() } else { rank }
+    }
+
+    /// Checks every range.
+    pub(super) fn validate(&self) -> Result<()> {
+        let LoraConfig { rank, alpha, dropout, ref freeze, .. } = *self;
+        check("rank", rank, rank > 0, "a positive number")?;
+        check("alpha", alpha, alpha.is_finite() && alpha > 0.0, "a positive number")?;
+        check_dropout(dropout)?;
+        let start = "adaptive or never: B starts at 0, and would stay there";
+        check("freeze.mode", "start", freeze.trains_at_start(), start)?;
+        let unused = freeze.is_adaptive() || *freeze == FreezeConfig::never();
+        check("freeze.mode", "never", unused, "adaptive, for its other settings to have a say")?;
+        freeze.validate()
     }
 }
 
@@ -57,6 +80,10 @@ impl MethodSettings for LoraConfig {
 
     fn rank(&self) -> Option<i64> {
         Some(self.rank)
+    }
+
+    fn freezing(&self) -> Option<&FreezeConfig> {
+        Some(&self.freeze)
     }
 
     fn peft(&self) -> Option<&'static Peft> {
@@ -116,10 +143,7 @@ impl Lora {
     /// # Errors
     /// A setting is out of its range: which, and what it must be.
     pub fn new(config: LoraConfig) -> Result<Self> {
-        let LoraConfig { rank, alpha, dropout, .. } = config;
-        check("rank", rank, rank > 0, "a positive number")?;
-        check("alpha", alpha, alpha.is_finite() && alpha > 0.0, "a positive number")?;
-        check_dropout(dropout)?;
+        config.validate()?;
         Ok(Lora(config))
     }
 }
@@ -146,5 +170,13 @@ impl Method for Lora {
 
     fn trainable_count(&self, site: &Site) -> i64 {
         self.0.rank * (site.in_features + site.out_features)
+    }
+
+    fn freezes(&self) -> bool {
+        self.0.freeze.is_adaptive()
+    }
+
+    fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
+        self.0.freeze.hook(length, parameters)
     }
 }

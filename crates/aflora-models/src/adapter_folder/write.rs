@@ -3,6 +3,7 @@
 use super::names::{key, ROOT, WEIGHTS};
 use super::peft::{self, BaseModel, Description, TaskType};
 use crate::adapted::AdaptedModel;
+use crate::chat::ChatFormat;
 use crate::generate::{write_config, GenerationSettings};
 use crate::written::{write_safetensors, write_whole};
 use crate::{companions, Error, Result};
@@ -99,7 +100,7 @@ pub fn save(model: &Injection, folder: &Path, description: &Description) -> Resu
 /// Writes the adapters of `model`, which are of `method`, to `folder` so that PEFT opens them: as
 /// plain LoRA, with every vector, gate and scale folded into A and B, or, where they are none, as
 /// PEFT has the method. The tokenizer goes with them, from the model's own folder `source`, and how
-/// it writes, where it does.
+/// it writes and talks, where it does.
 ///
 /// # Errors
 /// The model has no adapters, they are neither, or the folder cannot be written.
@@ -109,6 +110,7 @@ pub fn export(
     base_model: Option<BaseModel>,
     source: &Path,
     generation: &GenerationSettings,
+    chat: &ChatFormat,
     folder: &Path,
 ) -> Result<()> {
     let pair = |adapter: &dyn Adapter| Some((adapter.site().name.clone(), adapter.low_rank()?));
@@ -139,7 +141,10 @@ pub fn export(
         content.write(folder)?;
         companions::copy_tokenizer_alone(source, folder)?;
         match model.backbone().text_generator() {
-            Some(writer) => write_config(source, generation, writer.tokens(), folder),
+            Some(writer) => {
+                companions::write_template(chat, folder)?;
+                write_config(source, generation, &writer.tokens().with_ends(&chat.ends), folder)
+            }
             None => Ok(()),
         }
     })

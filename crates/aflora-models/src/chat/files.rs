@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 /// A template alone.
-const JINJA: &str = "chat_template.jinja";
+pub(crate) const JINJA: &str = "chat_template.jinja";
 /// Templates for further uses, a file each.
 const FURTHER: &str = "additional_chat_templates";
 /// The files with a key `chat_template`; the second is that of models which read more than text.
@@ -53,7 +53,10 @@ pub(super) fn sources(folder: &Path) -> Result<BTreeMap<String, String>> {
 fn text(path: &Path) -> Result<Option<String>> {
     match aflora_files::read_text_at_most(path, LONGEST_TEMPLATE as u64) {
         Ok(text) => Ok(Some(text.strip_prefix('\u{feff}').unwrap_or(&text).to_string())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        // In a GGUF file there are no others than those of its header.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(Error::io(path)(error)),
     }
 }

@@ -3,7 +3,7 @@
 
 use super::settings::FOR_SAMPLING;
 use super::{EarlyStopping, GenerationSettings, SpecialTokens, GENERATION_CONFIG};
-use crate::{json, said, Error, Result};
+use crate::{json, model_file, said, Error, Result};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -108,7 +108,7 @@ impl GenerationFile {
     /// these are if they are known.
     pub(super) fn beside(config: &Path, keys: Option<&Map<String, Value>>) -> Result<Self> {
         let path = config.with_file_name(GENERATION_CONFIG);
-        match (path.is_file(), keys) {
+        match (model_file::is_there(&path), keys) {
             (true, _) => GenerationFile::open(path),
             (false, Some(keys)) => Ok(GenerationFile::of(config, keys)),
             (false, None) => GenerationFile::open(config.to_path_buf()),

@@ -2,7 +2,7 @@
 //!
 //! * `scope`: where layers are made, named, and noted as places for adapters
 //! * `linear`, `norm`, `mlp`, `activation`: layers
-//! * `words`: embeddings that may be shared
+//! * `words`, `noise`: embeddings that may be shared, and noise on them
 //! * `attention`, `multi_head`, `rotary`: attention through libtorch's fused kernels, its
 //!   projections, and positions as angles
 //! * `relative`: positions as what is added to scores
@@ -15,6 +15,7 @@ pub(crate) mod chain;
 pub(crate) mod linear;
 pub(crate) mod mlp;
 pub(crate) mod multi_head;
+pub(crate) mod noise;
 pub(crate) mod norm;
 pub(crate) mod post_norm;
 pub(crate) mod relative;

@@ -7,7 +7,7 @@
 //! for every letter of it.
 
 use super::damaged;
-use crate::{Error, Result};
+use crate::Result;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
@@ -43,13 +43,12 @@ struct Parts {
     decoder: Value,
 }
 
-/// Checks that a `tokenizer.json` makes no more of a text than one would expect.
+/// Checks that a `tokenizer.json` with this text makes no more of a text than one would expect.
 ///
 /// # Errors
-/// It does, or it cannot be read.
-pub(super) fn check(path: &Path) -> Result<()> {
-    let text = aflora_files::read_text(path).map_err(Error::io(path))?;
-    let parts: Parts = serde_json::from_str(&text).map_err(|e| damaged(path, &e.to_string()))?;
+/// It does, or it is none.
+pub(super) fn check(path: &Path, text: &str) -> Result<()> {
+    let parts: Parts = serde_json::from_str(text).map_err(|e| damaged(path, &e.to_string()))?;
     let read = growth(&parts.normalizer) * growth(&parts.pre_tokenizer);
     for (which, growth) in [("normalizer", read), ("decoder", growth(&parts.decoder))] {
         if growth > GROWTH {
@@ -88,7 +87,8 @@ pub(super) fn check_model(path: &Path, model: &ModelWrapper) -> Result<()> {
             Some(&model.continuing_subword_prefix)
         }
         ModelWrapper::Unigram(model) => {
-            check_pieces(path, model.iter().map(|(piece, _)| piece.as_str()))?;
+            let pieces = model.iter().map(|(piece, _)| piece.as_str());
+            check_pieces(pieces).map_err(|words| damaged(path, &words))?;
             None
         }
         // Its merges wait in a heap: a word's length times its logarithm.
@@ -106,15 +106,11 @@ pub(super) fn check_model(path: &Path, model: &ModelWrapper) -> Result<()> {
 ///
 /// # Errors
 /// A piece is too long.
-pub(super) fn check_pieces<'a>(
-    path: &Path,
+pub(crate) fn check_pieces<'a>(
     mut pieces: impl Iterator<Item = &'a str>,
-) -> Result<()> {
+) -> std::result::Result<(), String> {
     match pieces.find(|piece| piece.len() > PIECE) {
-        Some(long) => {
-            let words = format!("it has a piece of {} bytes; {PIECE} are the most", long.len());
-            Err(damaged(path, &words))
-        }
+        Some(long) => Err(format!("it has a piece of {} bytes; {PIECE} are the most", long.len())),
         None => Ok(()),
     }
 }

@@ -27,7 +27,8 @@ pub(super) fn read(path: &Path, lowercase: bool, split_punctuation: bool) -> Res
     let (proto, trainer) = spm_file::read(path, spm_file::UNIGRAM)?;
     let pieces: Vec<(String, f64)> =
         proto.pieces.into_iter().map(|p| (p.piece, f64::from(p.score))).collect();
-    limits::check_pieces(path, pieces.iter().map(|(piece, _)| piece.as_str()))?;
+    limits::check_pieces(pieces.iter().map(|(piece, _)| piece.as_str()))
+        .map_err(|words| damaged(&words))?;
     let unk = trainer.unknown(path, pieces.len())?;
     let model = Unigram::from(pieces, Some(unk), false).map_err(|e| damaged(&e.to_string()))?;
     let missing: Vec<&str> =

@@ -4,6 +4,7 @@
 //! best score first. What has no piece is written as its bytes. Texts get a space before them and
 //! `<s>`; nothing else is normalised.
 
+use super::spm_file::Piece;
 use super::{damaged, limits, spm_file};
 use crate::Result;
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use tokenizers::decoders::strip::Strip;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{Prepend, Replace, Sequence};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, NormalizerWrapper, Tokenizer};
+use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, Tokenizer};
 
 /// The tokenizer of `tokenizer.model`.
 pub(super) fn read(path: &Path) -> Result<Tokenizer> {
@@ -31,9 +32,25 @@ pub(super) fn read(path: &Path) -> Result<Tokenizer> {
         return Err(damaged("it normalises texts, which LLaMA's do not"));
     }
     let unk = trainer.unknown(path, proto.pieces.len())?;
+    let bos = usize::try_from(trainer.bos_id.unwrap_or(1)).ok();
+    let bos = bos.filter(|bos| *bos < proto.pieces.len());
+    let prefix = normalizer.add_dummy_prefix.unwrap_or(true);
+    of_pieces(&proto.pieces, unk, [bos, None], prefix).map_err(|words| damaged(&words))
+}
+
+/// The tokenizer of these pieces, by the places of the unknown one and of those that stand before and
+/// behind a text; with `prefix`, a text gets a space before it.
+///
+/// # Errors
+/// A piece is too long, or they are no vocabulary.
+pub(crate) fn of_pieces(
+    pieces: &[Piece],
+    unk: usize,
+    around: [Option<usize>; 2],
+    prefix: bool,
+) -> std::result::Result<Tokenizer, String> {
     // Every cut of every piece is looked up below.
-    limits::check_pieces(path, proto.pieces.iter().map(|p| p.piece.as_str()))?;
-    let pieces = &proto.pieces;
+    limits::check_pieces(pieces.iter().map(|p| p.piece.as_str()))?;
     let ids: HashMap<&str, u32> = pieces.iter().map(|p| p.piece.as_str()).zip(0..).collect();
     let vocabulary = ids.iter().map(|(piece, &id)| (piece.to_string(), id));
     let model = BPE::builder()
@@ -42,39 +59,39 @@ pub(super) fn read(path: &Path) -> Result<Tokenizer> {
         .fuse_unk(true)
         .byte_fallback(true)
         .build()
-        .map_err(|e| damaged(&e.to_string()))?;
+        .map_err(|e| e.to_string())?;
 
-    let replace = |from: &str, to: &str| {
-        Replace::new(from.to_string(), to).map_err(|e| damaged(&e.to_string()))
-    };
+    let replace =
+        |from: &str, to: &str| Replace::new(from.to_string(), to).map_err(|e| e.to_string());
     let mut normalizers: Vec<NormalizerWrapper> = Vec::new();
-    if normalizer.add_dummy_prefix.unwrap_or(true) {
+    let mut decoders: Vec<DecoderWrapper> =
+        vec![replace("▁", " ")?.into(), ByteFallback::default().into(), Fuse::default().into()];
+    if prefix {
         normalizers.push(Prepend::new("▁".into()).into());
+        decoders.push(Strip::new(' ', 1, 0).into());
     }
     normalizers.push(replace(" ", "▁")?.into());
     let mut tokenizer = Tokenizer::new(model);
-    tokenizer.with_normalizer(Some(Sequence::new(normalizers))).with_decoder(Some(
-        DecoderSequence::new(vec![
-            replace("▁", " ")?.into(),
-            ByteFallback::default().into(),
-            Fuse::default().into(),
-            Strip::new(' ', 1, 0).into(),
-        ]),
-    ));
-    let special: Vec<AddedToken> = pieces
-        .iter()
-        .filter(|p| matches!(p.kind, Some(spm_file::CONTROL | spm_file::UNKNOWN)))
-        .map(|p| AddedToken::from(p.piece.clone(), true).normalized(false))
-        .collect();
-    tokenizer.add_special_tokens(&special);
-    let bos = usize::try_from(trainer.bos_id.unwrap_or(1)).ok().and_then(|id| pieces.get(id));
-    if let Some(bos) = bos.map(|p| p.piece.as_str()) {
+    tokenizer
+        .with_normalizer(Some(Sequence::new(normalizers)))
+        .with_decoder(Some(DecoderSequence::new(decoders)));
+    let added = |kinds: &[i32], special: bool| -> Vec<AddedToken> {
+        let of_kind = pieces.iter().filter(|p| p.kind.is_some_and(|kind| kinds.contains(&kind)));
+        of_kind.map(|p| AddedToken::from(p.piece.clone(), special).normalized(false)).collect()
+    };
+    tokenizer.add_special_tokens(&added(&[spm_file::CONTROL, spm_file::UNKNOWN], true));
+    tokenizer.add_tokens(&added(&[spm_file::USER_DEFINED], false));
+    let [first, last] = around.map(|place| place.map(|place| pieces[place].piece.as_str()));
+    if first.is_some() || last.is_some() {
+        let mut special: Vec<(String, u32)> =
+            first.iter().chain(&last).map(|piece| (piece.to_string(), ids[*piece])).collect();
+        special.dedup();
+        let single: Vec<&str> = first.into_iter().chain(["$A"]).chain(last).collect();
         let template = TemplateProcessing::builder()
-            .try_single(format!("{bos} $A"))
-            .map_err(|e| damaged(&e))?
-            .special_tokens(vec![(bos.to_string(), ids[bos])])
+            .try_single(single)?
+            .special_tokens(special)
             .build()
-            .map_err(|e| damaged(&e.to_string()))?;
+            .map_err(|e| e.to_string())?;
         tokenizer.with_post_processor(Some(template));
     }
     Ok(tokenizer)
@@ -83,7 +100,7 @@ pub(super) fn read(path: &Path) -> Result<Tokenizer> {
 type Vocabulary = tokenizers::models::bpe::Vocab;
 
 /// All pairs of pieces that make a piece; those of the best-scored piece first.
-fn merges(pieces: &[spm_file::Piece], ids: &HashMap<&str, u32>) -> Vec<(String, String)> {
+fn merges(pieces: &[Piece], ids: &HashMap<&str, u32>) -> Vec<(String, String)> {
     let mut merges: Vec<(f32, u32, u32)> = Vec::new();
     for piece in pieces {
         let splits = piece.piece.char_indices().skip(1).map(|(i, _)| piece.piece.split_at(i));

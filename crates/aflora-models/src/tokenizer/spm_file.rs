@@ -18,7 +18,7 @@ pub(super) struct ModelProto {
 }
 
 #[derive(Message)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     #[prost(string, tag = "1")]
     pub piece: String,
     #[prost(float, tag = "2")]
@@ -32,6 +32,8 @@ pub(super) struct Piece {
 pub(super) const CONTROL: i32 = 3;
 /// The unknown piece.
 pub(super) const UNKNOWN: i32 = 2;
+/// A piece that is found in a text before anything else is.
+pub(super) const USER_DEFINED: i32 = 4;
 
 #[derive(Message)]
 pub(super) struct TrainerSpec {

@@ -4,10 +4,10 @@
 //! the model, on whatever device that is.
 
 use super::contents::{Contents, TensorEntry};
-use super::{pickle, safetensors_file, view};
+use super::{gguf_file, pickle, safetensors_file, view};
 use crate::error::{cut, Listing};
-use crate::foreign_file;
 use crate::mapped::Mapped;
+use crate::{foreign_file, gguf};
 use crate::{Error, Result};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,7 +84,7 @@ impl Checkpoint {
         let [one, other] = [one, other].map(|(file, entry)| {
             let (path, bytes) = &self.files[*file];
             let tensor = view::owned(path, bytes, entry)?;
-            Ok::<_, Error>(if one.1.kind == other.1.kind {
+            Ok::<_, Error>(if one.1.kind() == other.1.kind() {
                 tensor
             } else {
                 tensor.to_kind(Kind::Float)
@@ -95,7 +95,8 @@ impl Checkpoint {
 
     /// What is wrong with the tensor `name`, which must be there, for a place of `wanted` shape.
     pub(crate) fn misfit(&self, name: &str, wanted: &[i64]) -> Option<String> {
-        let (_, TensorEntry { shape, kind, .. }) = &self.tensors[name];
+        let entry = &self.tensors[name].1;
+        let (shape, kind) = (&entry.shape, entry.kind());
         if shape != wanted {
             Some(format!("`{name}` has shape {shape:?} there, {wanted:?} in the model"))
         } else if !matches!(kind, Kind::Float | Kind::Half | Kind::BFloat16 | Kind::Double) {
@@ -141,14 +142,12 @@ impl Checkpoint {
     /// Maps a file and gives what it holds, all inside it.
     fn add_file(&mut self, path: &Path) -> Result<Contents> {
         let bytes = Mapped::open(path).map_err(Error::io(path))?;
-        let safetensors = path.extension().is_some_and(|e| e == "safetensors");
-        let format = if safetensors { "safetensors" } else { "PyTorch" };
+        let (format, read) = format(path);
         let damaged =
             |problem: String| Error::Damaged { path: path.to_path_buf(), format, problem };
-        if let Some(what) = foreign(&bytes, safetensors) {
+        if let Some(what) = foreign(&bytes, format) {
             return Err(damaged(what.into()));
         }
-        let read = if safetensors { safetensors_file::read } else { pickle::read };
         let contents = read(&bytes).map_err(&damaged)?;
         for (name, entry) in &contents.tensors {
             let end = entry.extent().and_then(|extent| extent.checked_add(entry.offset));
@@ -234,16 +233,40 @@ fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
     Ok(weight_map)
 }
 
+/// Finds a file's tensors.
+type Read = fn(&[u8]) -> std::result::Result<Contents, String>;
+
+const SAFETENSORS: &str = "safetensors";
+const PYTORCH: &str = "PyTorch";
+
+/// The format that a file's name says, and its reader.
+fn format(path: &Path) -> (&'static str, Read) {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") => (SAFETENSORS, safetensors_file::read),
+        Some(gguf::EXTENSION) => (gguf::FORMAT, gguf_file::read),
+        _ => (PYTORCH, pickle::read),
+    }
+}
+
 /// What a file is that is of another kind than its name says.
-fn foreign(bytes: &[u8], safetensors: bool) -> Option<&'static str> {
-    match safetensors {
-        true if foreign_file::is_pytorch(bytes) => {
-            Some("it is a PyTorch file: its name should end in .bin")
-        }
-        false if foreign_file::is_safetensors(bytes) => {
-            Some("it is a safetensors file: its name should end in .safetensors")
-        }
-        _ => foreign_file::what(bytes),
+fn foreign(bytes: &[u8], format: &str) -> Option<&'static str> {
+    let known = [
+        (
+            SAFETENSORS,
+            foreign_file::is_safetensors(bytes),
+            "it is a safetensors file: its name should end in .safetensors",
+        ),
+        (
+            PYTORCH,
+            foreign_file::is_pytorch(bytes),
+            "it is a PyTorch file: its name should end in .bin",
+        ),
+        (gguf::FORMAT, gguf::is_gguf(bytes), "it is a GGUF file: its name should end in .gguf"),
+    ];
+    match known.into_iter().find(|(_, is, _)| *is) {
+        Some((found, ..)) if found == format => None,
+        Some((.., words)) => Some(words),
+        None => foreign_file::what(bytes),
     }
 }
 

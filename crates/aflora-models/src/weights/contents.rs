@@ -1,5 +1,6 @@
 //! Where the tensors of a file lie: what every format of checkpoints is read to.
 
+use crate::gguf::{Arrangement, BlockFormat};
 use std::collections::BTreeMap;
 use tch::Kind;
 
@@ -8,25 +9,57 @@ use tch::Kind;
 pub(super) struct TensorEntry {
     /// Elements in each dimension.
     pub shape: Vec<i64>,
-    /// Elements from one to the next in each dimension.
-    pub stride: Vec<i64>,
-    pub kind: Kind,
+    pub layout: Layout,
     /// Bytes from the start of the file.
     pub offset: usize,
+    /// What its format has made of the model's own tensor.
+    pub arrangement: Arrangement,
+}
+
+/// How a tensor's elements are laid out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Numbers of a kind, with so many elements from one to the next in each dimension.
+    Strided(Kind, Vec<i64>),
+    /// One after the other, in blocks that share a scale.
+    Blocks(BlockFormat),
 }
 
 impl TensorEntry {
+    /// A tensor as the model has it.
+    pub(super) fn strided(shape: Vec<i64>, stride: Vec<i64>, kind: Kind, offset: usize) -> Self {
+        let layout = Layout::Strided(kind, stride);
+        TensorEntry { shape, layout, offset, arrangement: Arrangement::Own }
+    }
+
+    /// The kind of its numbers, those that blocks stand for among them.
+    pub(super) fn kind(&self) -> Kind {
+        match &self.layout {
+            Layout::Strided(kind, _) => *kind,
+            Layout::Blocks(_) => Kind::Float,
+        }
+    }
+
     /// Bytes from the first element to the end of the last; `None` if no machine has so many.
     pub(super) fn extent(&self) -> Option<usize> {
         if self.shape.contains(&0) {
             return Some(0);
         }
+        let (kind, stride) = match &self.layout {
+            Layout::Strided(kind, stride) => (kind, stride),
+            Layout::Blocks(format) => {
+                let size = |&n: &i64| usize::try_from(n).ok();
+                let mut sizes = self.shape.iter().map(size);
+                let elements = sizes.try_fold(1usize, |n, d| n.checked_mul(d?))?;
+                return elements.div_ceil(format.numbers()).checked_mul(format.bytes());
+            }
+        };
         let mut last = 0usize;
-        for (&n, &step) in self.shape.iter().zip(&self.stride) {
+        for (&n, &step) in self.shape.iter().zip(stride) {
             let steps = usize::try_from(n - 1).ok()?;
             last = last.checked_add(steps.checked_mul(usize::try_from(step).ok()?)?)?;
         }
-        last.checked_add(1)?.checked_mul(self.kind.elt_size_in_bytes())
+        last.checked_add(1)?.checked_mul(kind.elt_size_in_bytes())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod contents;
+mod gguf_file;
 mod head;
 mod load;
 mod names;

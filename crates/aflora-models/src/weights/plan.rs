@@ -7,7 +7,7 @@ use super::Checkpoint;
 use crate::backbone::Backbone;
 use crate::config_file::ConfigFile;
 use crate::error::Listing;
-use crate::{Error, Result};
+use crate::{model_file, Error, Result};
 use aflora_core::nn::in_module;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,8 +45,7 @@ impl<'a> LoadPlan<'a> {
         path: &Path,
         classes: Option<&[&[&str]]>,
     ) -> Result<Self> {
-        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-        let config = ConfigFile::open(&folder.join("config.json")).ok();
+        let config = ConfigFile::open(&model_file::folder_of(path).join("config.json")).ok();
         let variables: BTreeMap<String, Tensor> =
             backbone.var_store().variables().into_iter().collect();
         let mut names = UnclaimedTensors::new(checkpoint, backbone.about().prefix);

@@ -24,7 +24,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents, String> {
                 let shape: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();
                 let stride = contiguous(&shape);
                 let offset = LENGTH + length + info.data_offsets.0;
-                contents.tensors.insert(name, TensorEntry { shape, stride, kind, offset });
+                let entry = TensorEntry::strided(shape, stride, kind, offset);
+                contents.tensors.insert(name, entry);
             }
             Err(dtype) => {
                 contents.unread.insert(name, format!("a tensor of the type {dtype}"));
@@ -138,7 +139,7 @@ mod tests {
         let header = with(r#"{"dtype": "F9_NEW", "shape": [3], "data_offsets": [0, 2]}"#);
         let contents = read(&file(&header, 6)).unwrap();
         let offset = LENGTH + header.len() + 2;
-        let entry = TensorEntry { shape: vec![1], stride: vec![1], kind: Kind::Float, offset };
+        let entry = TensorEntry::strided(vec![1], vec![1], Kind::Float, offset);
         assert_eq!(contents.tensors, BTreeMap::from([("a".to_string(), entry)]));
         assert_eq!(contents.unread["b"], "a tensor of the type F9_NEW");
     }

@@ -1,10 +1,11 @@
 //! A tensor of a mapped file, copied to its place in a model. Unsafe code: libtorch is given a
 //! pointer into the map.
 
-use super::contents::TensorEntry;
+use super::contents::{contiguous, Layout, TensorEntry};
+use crate::gguf::{dequantise, BlockFormat};
 use crate::{Error, Result};
 use std::path::Path;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Copies the tensor that lies at `entry` of the file `path`, whose content is `bytes`, to `target`.
 /// Outside it would be refused.
@@ -22,9 +23,22 @@ pub(super) fn copy(
         let problem = "a tensor lies outside it".into();
         return Err(Error::Damaged { path: path.to_path_buf(), format: "checkpoint", problem });
     };
+    match &entry.layout {
+        Layout::Strided(kind, stride) => copy_strided(own, entry, *kind, stride, target),
+        Layout::Blocks(format) => copy_blocks(own, entry, *format, target),
+    }
+}
+
+fn copy_strided(
+    own: &[u8],
+    entry: &TensorEntry,
+    kind: Kind,
+    stride: &[i64],
+    target: &mut Tensor,
+) -> Result<()> {
     // u64s are aligned for every kind.
     let mut aligned: Vec<u64> = Vec::new();
-    let start = if own.as_ptr().align_offset(entry.kind.elt_size_in_bytes()) == 0 {
+    let start = if own.as_ptr().align_offset(kind.elt_size_in_bytes()) == 0 {
         own.as_ptr()
     } else {
         let word = |chunk: &[u8]| {
@@ -37,16 +51,52 @@ pub(super) fn copy(
     };
     // SAFETY: from `start` on lie the bytes of `own` or a copy of them, as many as shape and
     // strides reach, aligned for the kind; both outlive the view, which is only read.
-    let view = unsafe {
-        Tensor::f_from_blob(start, &entry.shape, &entry.stride, entry.kind, Device::Cpu)?
+    let view = unsafe { Tensor::f_from_blob(start, &entry.shape, stride, kind, Device::Cpu)? };
+    target.f_copy_(&entry.arrangement.undone(&view)?)?;
+    Ok(())
+}
+
+/// Numbers that are made of blocks at once.
+const AT_ONCE: i64 = 1 << 22;
+
+/// Dequantises some rows after the other, so that the largest table takes no second place in single
+/// precision.
+fn copy_blocks(
+    own: &[u8],
+    entry: &TensorEntry,
+    format: BlockFormat,
+    target: &mut Tensor,
+) -> Result<()> {
+    let Some(&rows) = entry.shape.first().filter(|_| !entry.shape.contains(&0)) else {
+        return Ok(());
     };
-    target.f_copy_(&view)?;
+    // Rows of one head stay together, and so do the blocks of a row.
+    let (group, row) = (entry.arrangement.group(rows), entry.shape[1..].iter().product::<i64>());
+    let at_once = match entry.shape.len() {
+        1 => rows,
+        _ => (AT_ONCE / (group * row)).max(1) * group,
+    };
+    let bytes_of_row = row as usize / format.numbers() * format.bytes();
+    let mut numbers = vec![0f32; (at_once.min(rows) * row) as usize];
+    for start in (0..rows).step_by(at_once as usize) {
+        let count = at_once.min(rows - start);
+        let numbers = &mut numbers[..(count * row) as usize];
+        dequantise(format, &own[start as usize * bytes_of_row..], numbers);
+        let shape = [&[count], &entry.shape[1..]].concat();
+        let (bytes, stride) = (numbers.as_ptr().cast(), contiguous(&shape));
+        // SAFETY: `numbers` has as many elements as the shape, and outlives the view, which is only
+        // read.
+        let view =
+            unsafe { Tensor::f_from_blob(bytes, &shape, &stride, Kind::Float, Device::Cpu)? };
+        let part = entry.arrangement.of_rows(count, rows).undone(&view)?;
+        target.f_narrow(0, start, count)?.f_copy_(&part)?;
+    }
     Ok(())
 }
 
 /// The tensor that lies at `entry` of a file, in the kind that it has there.
 pub(super) fn owned(path: &Path, bytes: &[u8], entry: &TensorEntry) -> Result<Tensor> {
-    let mut owned = Tensor::f_empty(&entry.shape, (entry.kind, Device::Cpu))?;
+    let mut owned = Tensor::f_empty(&entry.shape, (entry.kind(), Device::Cpu))?;
     copy(path, bytes, entry, &mut owned)?;
     Ok(owned)
 }

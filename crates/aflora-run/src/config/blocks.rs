@@ -5,6 +5,7 @@ use super::problem::{instead, Problem, COMMAND_LINE};
 use super::schema::{Key, Range};
 use super::tree::{self, Setting};
 use super::{model_folder, own_data, shipped};
+use aflora_models::model_file;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -186,14 +187,14 @@ impl Finder<'_> {
         Some(block)
     }
 
-    /// The folder that a model is named by, if it is one: a path, or a name that no block has and
-    /// a model's folder does.
+    /// The folder or GGUF file that a model is named by, if it is one: a path, or a name that no
+    /// block has and a model's folder does.
     fn folder(&self, name: &str, origin: &Setting) -> Option<PathBuf> {
         let folder = self.path_of(name, origin);
         let is_name = !name.contains(['/', '\\']) && !matches!(name, "." | "..");
         let is_block = || self.names(BLOCK_OF_FOLDERS).iter().any(|known| known == name);
-        let is_model = || folder.join("config.json").is_file() && !is_block();
-        (folder.is_dir() && (!is_name || is_model())).then_some(folder)
+        let is_model = || model_file::is_there(&folder.join("config.json")) && !is_block();
+        (model_file::is_folder(&folder) && (!is_name || is_model())).then_some(folder)
     }
 
     /// What a path leads to: in a file, relative to that file; on the command line, to the working

@@ -1,10 +1,11 @@
-//! A model that is named by the folder of its files, as Hugging Face lays them out: its config.json
-//! says all that a block of `configs/models` would.
+//! A model that is named by the folder of its files, as Hugging Face lays them out, or by its GGUF
+//! file: its config.json, or the file's header, says all that a block of `configs/models` would.
 
 use super::problem::{Problem, SourceSpan};
 use super::tree::Setting;
+use aflora_models::model_file;
 use serde_json::{json, Value};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The settings of the model in `folder`, which was named at `span`.
 ///
@@ -16,12 +17,20 @@ pub(super) fn settings(folder: &Path, span: &SourceSpan) -> Result<Vec<Setting>,
     let whole = folder.canonicalize();
     let folder = whole.map_err(|error| problem(format!("{}: {error}", folder.display())))?;
     let config = folder.join("config.json");
-    if !config.is_file() {
+    if !model_file::is_there(&config) {
         let message = format!("{} holds no model: there is no config.json in it", folder.display());
-        return Err(problem(message));
+        let problem = problem(message);
+        return Err(match gguf_in(&folder) {
+            Some(file) => problem.help(format!("name the GGUF file in it: {}", file.display())),
+            None => problem,
+        });
     }
     let usual = aflora_models::kind_of(&config).map_err(|error| problem(error.to_string()))?;
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let name = match folder.is_dir() {
+        true => folder.file_name(),
+        false => folder.file_stem(),
+    };
+    let name = name.unwrap_or_default().to_string_lossy();
     let setting = |key: &str, value: Value| Setting {
         path: vec![key.to_string()],
         keys: vec![span.clone()],
@@ -34,4 +43,12 @@ pub(super) fn settings(folder: &Path, span: &SourceSpan) -> Result<Vec<Setting>,
         setting("path", json!(folder)),
         setting("target_modules", json!(usual.targets)),
     ])
+}
+
+/// The GGUF file in a folder, if there is one.
+fn gguf_in(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| model_file::is_gguf(path)).collect();
+    files.sort();
+    files.into_iter().next()
 }

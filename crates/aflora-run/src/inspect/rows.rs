@@ -10,7 +10,7 @@ use crate::run::objective::Objective;
 use crate::run::prepare::load_examples;
 use crate::task::{Example, TaskSpec};
 use crate::ui::{thousands, Progress};
-use aflora_models::{tokenizer, Backbone, TextEncoder};
+use aflora_models::{Backbone, TextEncoder};
 use anyhow::Result;
 use std::fmt::Write;
 use tch::Device;
@@ -62,8 +62,7 @@ pub(super) fn describe(
         let n = thousands(rows.len() as i64);
         writeln!(out, "  {split:12} {n:>9}{}", answers(&resolved.task, rows))?;
     }
-    let has_tokenizer = tokenizer::FILES.iter().any(|file| files.folder.join(file).is_file());
-    if !has_tokenizer {
+    if !files.have_tokenizer() {
         writeln!(out, "  the tokenizer is not at hand: no lengths in tokens")?;
         return Ok(());
     }

@@ -8,7 +8,7 @@ use crate::ui::Progress;
 use crate::usage;
 use aflora_models::adapter_folder::BaseModel;
 use aflora_models::generate::GENERATION_CONFIG;
-use aflora_models::tokenizer;
+use aflora_models::{model_file, tokenizer};
 use anyhow::Result;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ const CONFIG: &str = "config.json";
 pub struct ModelFiles {
     /// `config.json`.
     pub config: PathBuf,
-    /// The folder that holds it, the tokenizer and the weights.
+    /// The folder that holds it, the tokenizer and the weights, or the GGUF file that does.
     pub folder: PathBuf,
     /// What others find it by: the repository that it came from, or the folder.
     pub base: BaseModel,
@@ -34,6 +34,11 @@ impl ModelFiles {
         let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
         let base = BaseModel::from(whole.to_string_lossy().as_ref());
         ModelFiles { config: folder.join(CONFIG), folder, base, on_hub: false }
+    }
+
+    /// Whether anything of a tokenizer is there.
+    pub fn have_tokenizer(&self) -> bool {
+        tokenizer::FILES.iter().any(|file| model_file::is_there(&self.folder.join(file)))
     }
 }
 
@@ -89,7 +94,7 @@ pub fn find(
     // An absolute path is the same below any folder.
     for folder in places.into_iter().filter(|folder| seen.insert(folder.clone())) {
         let config = folder.join(CONFIG);
-        if config.is_file() {
+        if model_file::is_there(&config) {
             // A run does not read those that ship with the project: it goes on to the hub.
             let on_hub = model.repo.is_some() && shipped.as_ref() == Some(&folder);
             return Ok(ModelFiles { on_hub, ..ModelFiles::of_folder(folder) });

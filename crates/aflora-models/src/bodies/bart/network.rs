@@ -5,6 +5,7 @@ use super::layers::{encoder_layer, DecoderLayer, EPS};
 use crate::bodies::encoder_decoder::{of_source, CrossBlock, EncoderDecoderBody};
 use crate::nn::chain::chain;
 use crate::nn::linear::dropout;
+use crate::nn::noise::Noise;
 use crate::nn::post_norm::PostNormBlock;
 use crate::nn::relative::RelativeBias;
 use crate::nn::scope::Scope;
@@ -38,10 +39,15 @@ struct Input {
 }
 
 impl Input {
-    fn new(scope: &Scope, shared: &nn::Embedding, config: &BartConfig) -> Self {
+    fn new(
+        scope: &Scope,
+        shared: &nn::Embedding,
+        noise: Option<&Noise>,
+        config: &BartConfig,
+    ) -> Self {
         let rows = config.max_positions + FIRST_POSITION;
         Input {
-            words: WordEmbeddings::of(shared),
+            words: WordEmbeddings::of(shared, noise),
             scale: config.scale,
             positions: scope.embedding("embed_positions", rows, config.hidden),
             norm: scope.layer_norm("layernorm_embedding", config.hidden, EPS),
@@ -72,9 +78,9 @@ impl BartBody {
         };
         let shared = model.embedding("shared", config.vocab_size, config.hidden);
         BartBody {
-            encoder_input: Input::new(&encoder, &shared, config),
+            encoder_input: Input::new(&encoder, &shared, Some(root.noise()), config),
             encoder: (0..config.encoder.layers).map(encoder_layer).collect(),
-            decoder_input: Input::new(&decoder, &shared, config),
+            decoder_input: Input::new(&decoder, &shared, None, config),
             decoder: (0..config.decoder.layers).map(decoder_layer).collect(),
             shared,
         }

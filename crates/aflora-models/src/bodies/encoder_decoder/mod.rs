@@ -106,7 +106,7 @@ pub(crate) fn build<N: EncoderDecoderBody + 'static>(
         Head::Language => None,
     };
     let mut vs = options.var_store();
-    let ((network, output_head), linears) = scope::build(&mut vs, |root| {
+    let ((network, output_head), made) = scope::build(&mut vs, |root| {
         let network = network(&root);
         let output_head = match labels {
             Some((labels, end)) => {
@@ -131,7 +131,7 @@ pub(crate) fn build<N: EncoderDecoderBody + 'static>(
         max_positions: spec.max_positions,
         vocab_size: spec.vocab_size,
     };
-    let (frame, checkpointing) = (Frame::new(vs, linears, about), options.checkpointing);
+    let (frame, checkpointing) = (Frame::new(vs, made, about), options.checkpointing);
     Ok(Box::new(EncoderDecoder { frame, network, output_head, tokens, checkpointing }))
 }
 

@@ -61,7 +61,7 @@ impl<B> Side<B> {
         let buckets = Buckets { both_sides, ..config.buckets };
         let norm = scope.norm(NormKind::Rms, "final_layer_norm", config.hidden, config.eps);
         Side {
-            words: WordEmbeddings::of(shared),
+            words: WordEmbeddings::of(shared, both_sides.then(|| scope.noise())),
             blocks: blocks.collect(),
             bias: Rc::new(RelativeBias::new(&scope, BIAS, config.heads, buckets)),
             end: Rc::new(End { norm, dropout: config.dropout }),

@@ -106,12 +106,8 @@ fn tensor_entry(
     if end > bytes {
         return Err(wrong());
     }
-    Ok(TensorEntry {
-        shape: shape.clone(),
-        stride: stride.clone(),
-        kind: *kind,
-        offset: start + skipped * size,
-    })
+    let offset = start + skipped * size;
+    Ok(TensorEntry::strided(shape.clone(), stride.clone(), *kind, offset))
 }
 
 /// The machine that ran the pickle, what it gave, and where the storages lie.

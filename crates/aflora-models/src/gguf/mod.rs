@@ -1,0 +1,39 @@
+//! GGUF, llama.cpp's files: a model whole in one, its config, tokenizer and chat template in the
+//! header, its weights mostly in blocks of few bits.
+//!
+//! * `header`, `value`, `cursor`: the header's keys and tensors, each count checked before it is
+//!   believed
+//! * `format`, `dequantise`: blocks of numbers, and what they stand for
+//! * `architecture`, `arrangement`: which tensor is which of Hugging Face's, and how it stands to it
+//! * `model`, `rope`: the config.json that a header stands for
+//! * `tokenizer`, `pre_tokenizer`: its tokenizer's files; `folder`: all files that it stands for
+
+mod architecture;
+mod arrangement;
+mod cursor;
+mod dequantise;
+mod folder;
+mod format;
+mod header;
+mod model;
+mod pre_tokenizer;
+mod rope;
+mod tokenizer;
+mod value;
+
+pub(crate) use arrangement::Arrangement;
+pub(crate) use dequantise::dequantise;
+pub(crate) use folder::{file, has};
+pub(crate) use format::{BlockFormat, Format};
+pub(crate) use header::Header;
+pub(crate) use model::ModelHeader;
+
+/// What a file's name ends with.
+pub(crate) const EXTENSION: &str = "gguf";
+/// The format's name.
+pub(crate) const FORMAT: &str = "GGUF";
+
+/// Whether the file that begins with `bytes` is of this format.
+pub(crate) fn is_gguf(bytes: &[u8]) -> bool {
+    bytes.starts_with(header::MAGIC)
+}
