@@ -215,6 +215,9 @@ fn conversations_of_sharegpt_and_alpaca_are_found_from_the_rows() {
     let answered =
         ok(&command(place, &["predict", "d", "q.csv", "--device", "cpu"]).output().unwrap());
     assert!(answered.starts_with("question,prediction\n"), "{answered}");
+    fs::write(place.join("bad.csv"), "question,answer\n,b\n").unwrap();
+    let judged = command(place, &["evaluate", "d", "bad.csv", "--device", "cpu"]).output();
+    refused(&judged.unwrap(), 1, "bad.csv, line 2: `question` is empty");
 }
 
 #[test]
