@@ -1,8 +1,9 @@
 //! Values that PyTorch made; the scripts lie beside them in `fixtures/`.
 
+use aflora_core::adapter::combine::{Combination, How, Majority, Part};
 use aflora_core::adapter::{
     normal, AdaLora, AdaLoraConfig, Aflora, AfloraConfig, DoraConfig, Elora, EloraConfig, Init,
-    Layer, Lora, LoraConfig, MethodConfig, PmTrainable, Role,
+    Layer, Lora, LoraConfig, LowRank, MethodConfig, PmTrainable, Role,
 };
 use aflora_core::freeze::{Curve, FreezeConfig, FreezeController, Rule, Score};
 use aflora_core::optim::{
@@ -196,6 +197,92 @@ fn rounds_of_pissa_come_near_the_exact_singular_values() {
         let [few, many] = [0, 16].map(|niter| relative(&start(Some(niter)), &exact));
         assert!(many < 1e-3 && many < 0.1 * few, "{few}, then {many}");
     }
+}
+
+/// The adapters of combined.safetensors.
+fn three() -> (BTreeMap<String, Tensor>, Vec<Part>) {
+    let t = tensors("combined.safetensors");
+    let parts = [(2.0, 0.7), (2.0 / 3.0, 0.4), (1.0, -0.5)].into_iter().enumerate();
+    let parts = parts.map(|(i, (scale, weight))| {
+        let [a, b] = ["A", "B"].map(|side| t[&format!("{i}.{side}")].copy());
+        Part { a, b, scale, weight }
+    });
+    let parts = parts.collect();
+    (t, parts)
+}
+
+fn combination(how: How, density: f64) -> Combination {
+    Combination { how, density, majority: Majority::Total, seed: 0 }
+}
+
+#[test]
+fn adapters_are_combined_as_peft_combines_them() {
+    let (t, parts) = three();
+    for (name, how, majority) in [
+        ("linear", How::Linear, Majority::Total),
+        ("cat", How::Cat, Majority::Total),
+        ("svd", How::Svd, Majority::Total),
+        ("ties", How::Ties, Majority::Total),
+        ("ties_by_frequency", How::Ties, Majority::Frequency),
+        ("magnitude_prune", How::MagnitudePrune, Majority::Total),
+    ] {
+        let combination = Combination { majority, ..combination(how, 0.6) };
+        let LowRank { down, up } = combination.of("one", &parts).unwrap();
+        let [a, b] = ["A", "B"].map(|side| &t[&format!("{name}.{side}")]);
+        assert!(relative(&up.matmul(&down), &b.matmul(a)) < 1e-5, "{name}");
+        if how != How::Svd {
+            assert!(relative(&down, a) < 1e-6 && relative(&up, b) < 1e-6, "{name}");
+        }
+    }
+}
+
+#[test]
+fn dare_drops_its_share_scales_the_rest_and_is_right_on_average() {
+    let (_, parts) = three();
+    let whole = combination(How::Linear, 1.0).of("one", &parts).unwrap();
+    let mean = |seeds: u64| {
+        let one = |seed| Combination { seed, ..combination(How::DareLinear, 0.6) };
+        let all: Vec<Tensor> =
+            (0..seeds).map(|seed| one(seed).of("one", &parts).unwrap().up).collect();
+        Tensor::stack(&all, 0).mean_dim(0, false, Kind::Float)
+    };
+    let [few, many] = [4, 1600].map(|seeds| relative(&mean(seeds), &whole.up));
+    assert!(many < 0.06 && many < 0.3 * few, "{few}, then {many}");
+    // Of one adapter, what is left is the adapter's, scaled by 1 / 0.6.
+    let alone = &parts[..1];
+    let whole = combination(How::Linear, 1.0).of("one", alone).unwrap().up;
+    for how in [How::DareLinear, How::DareTies] {
+        let mut left = 0.0;
+        for seed in 0..50 {
+            let up = Combination { seed, ..combination(how, 0.6) }.of("one", alone).unwrap().up;
+            let kept = up.ne(0.0);
+            let expected = &whole * kept.to_kind(Kind::Float) / 0.6;
+            assert!(how == How::DareTies || relative(&up, &expected) < 1e-6);
+            left += kept.to_kind(Kind::Float).mean(Kind::Double).double_value(&[]) / 50.0;
+        }
+        // A single adapter agrees with itself, but for its zeros.
+        assert!((left - 0.6).abs() < 0.03, "{how:?}: {left}");
+    }
+}
+
+#[test]
+fn what_cannot_be_combined_is_refused_in_words() {
+    let (_, mut parts) = three();
+    parts[1].a = parts[1].a.narrow(0, 0, 2);
+    parts[1].b = parts[1].b.narrow(1, 0, 2);
+    let refused = |how, density, parts: &[Part]| {
+        combination(how, density).of("one", parts).unwrap_err().to_string()
+    };
+    let error = refused(How::Ties, 0.5, &parts);
+    assert!(error.contains("the same of all (2 of another): `cat` and `svd`"), "{error}");
+    assert_eq!(combination(How::Cat, 1.0).of("one", &parts).unwrap().down.size(), [8, 10]);
+    assert_eq!(combination(How::Svd, 1.0).of("one", &parts).unwrap().down.size(), [3, 10]);
+    assert!(refused(How::Ties, 0.0, &parts).contains("`density` is 0"));
+    parts[0].weight = f64::NAN;
+    assert!(refused(How::Cat, 1.0, &parts).contains("`weight` is NaN"));
+    assert!(refused(How::Cat, 1.0, &[]).contains("at least one"));
+    let error = "tie".parse::<How>().unwrap_err().to_string();
+    assert!(error.contains("one of linear, cat, svd, ties, dare_linear, dare_ties"), "{error}");
 }
 
 #[test]

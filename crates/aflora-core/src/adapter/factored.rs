@@ -118,6 +118,10 @@ impl Adapter for Factored {
         Some(self.pair())
     }
 
+    fn scale(&self) -> f64 {
+        self.scale
+    }
+
     fn merged(&self, weight: &Tensor) -> Tensor {
         self.pair().merged(weight)
     }

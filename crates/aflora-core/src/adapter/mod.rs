@@ -9,6 +9,7 @@ pub mod adalora;
 pub mod aflora;
 pub mod aflora_rank;
 mod checks;
+pub mod combine;
 mod components;
 pub mod dora;
 pub mod elora;

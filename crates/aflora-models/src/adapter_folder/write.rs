@@ -114,6 +114,35 @@ pub fn export(
     let pair = |adapter: &dyn Adapter| Some((adapter.site().name.clone(), adapter.low_rank()?));
     let pairs: Option<Vec<(String, LowRank)>> =
         tch::no_grad(|| model.adapters().map(|adapter| pair(adapter.as_ref())).collect());
+    export_content(model, method, pairs, base_model, source, generation, folder)
+}
+
+/// Writes `pairs`, by the names of their layers in `model`, to `folder` as [`export`] writes plain
+/// LoRA, with the saved modules of `model`.
+///
+/// # Errors
+/// There are none, or the folder cannot be written.
+pub fn export_pairs(
+    model: &AdaptedModel,
+    pairs: Vec<(String, LowRank)>,
+    base_model: Option<BaseModel>,
+    source: &Path,
+    generation: &GenerationSettings,
+    folder: &Path,
+) -> Result<()> {
+    let method = MethodConfig::Lora(LoraConfig::default());
+    export_content(model, &method, Some(pairs), base_model, source, generation, folder)
+}
+
+fn export_content(
+    model: &AdaptedModel,
+    method: &MethodConfig,
+    pairs: Option<Vec<(String, LowRank)>>,
+    base_model: Option<BaseModel>,
+    source: &Path,
+    generation: &GenerationSettings,
+    folder: &Path,
+) -> Result<()> {
     let description = Description {
         method: method.clone(),
         base_model,
