@@ -108,15 +108,8 @@ pub fn export(
     chat: &ChatFormat,
     folder: &Path,
 ) -> Result<()> {
-    let pairs = pairs(model)?;
-    let description = Description {
-        method: method.clone(),
-        base_model,
-        length: None,
-        modules_to_save: model.saved_modules(),
-        task_type: TaskType::of(model.backbone()),
-    };
-    let content = match pairs {
+    let description = described(model, method, base_model);
+    let content = match pairs(model)? {
         Some(pairs) => Content::of_pairs(model, description, pairs),
         None if description.is_pefts() => Content::of(model, &description),
         None => {
@@ -126,6 +119,50 @@ pub fn export(
             return Err(Error::Unbuilt(problem));
         }
     };
+    write_with_companions(model, content, source, generation, chat, folder)
+}
+
+/// Writes `pairs`, by the names of their layers in `model`, to `folder` as [`export`] writes plain
+/// LoRA, with the saved modules of `model`.
+///
+/// # Errors
+/// There are none, or the folder cannot be written.
+pub fn export_pairs(
+    model: &AdaptedModel,
+    pairs: Vec<(String, LowRank)>,
+    base_model: Option<BaseModel>,
+    source: &Path,
+    generation: &GenerationSettings,
+    chat: &ChatFormat,
+    folder: &Path,
+) -> Result<()> {
+    let description = described(model, &MethodConfig::Lora(LoraConfig::default()), base_model);
+    let content = Content::of_pairs(model, description, pairs);
+    write_with_companions(model, content, source, generation, chat, folder)
+}
+
+fn described(
+    model: &AdaptedModel,
+    method: &MethodConfig,
+    base_model: Option<BaseModel>,
+) -> Description {
+    Description {
+        method: method.clone(),
+        base_model,
+        length: None,
+        modules_to_save: model.saved_modules(),
+        task_type: TaskType::of(model.backbone()),
+    }
+}
+
+fn write_with_companions(
+    model: &AdaptedModel,
+    content: Content,
+    source: &Path,
+    generation: &GenerationSettings,
+    chat: &ChatFormat,
+    folder: &Path,
+) -> Result<()> {
     write_whole(folder, |folder| {
         content.write(folder)?;
         companions::copy_tokenizer_alone(source, folder)?;
