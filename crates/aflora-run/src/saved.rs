@@ -1,5 +1,7 @@
 //! A finished run, opened again: its model with its adapter, to predict with, merge or export.
 
+mod combine;
+
 use crate::config::{self, DeviceChoice, Precision, Resolved};
 use crate::kinds::{ModelContext, Processor};
 use crate::run::model::{base_kind, build_shapes, load_model, processor};
