@@ -90,10 +90,11 @@ fn example(task: &TaskSpec, named: &TaskSpec, row: &Row) -> std::result::Result<
     let plain = Source::default();
     let sources = task.dataset.sources.iter().map(|(_, source)| source).chain([&plain]);
     // What is told is of a column that the row has, where there is one.
-    let (mut wrong, mut absent) = (None, None::<String>);
+    let (mut wrong, mut absent) = (None, None);
     for source in sources {
         let target = task.rules().target(task).map(|role| source.column(role));
-        let has_column = target.is_some_and(|column| !matches!(row.find(column), Ok(None)));
+        let has_column = target.is_some_and(|column| !matches!(row.find(column), Ok(None)))
+            || !matches!(task.rules().whole(row, source), Ok(None));
         for task in [task, named] {
             match task.rules().right(task, row, source) {
                 Ok(right) => {
@@ -102,7 +103,7 @@ fn example(task: &TaskSpec, named: &TaskSpec, row: &Row) -> std::result::Result<
                     return Ok(example);
                 }
                 Err(problem) if has_column => wrong = Some(problem),
-                Err(problem) => drop(absent.get_or_insert(problem)),
+                Err(problem) => absent = Some(problem),
             }
         }
     }

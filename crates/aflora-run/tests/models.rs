@@ -119,10 +119,7 @@ fn a_folder_of_hugging_face_is_a_model_without_a_yaml() {
     assert!(output.status.success(), "{}", text(&output.stderr));
 
     for (keys, expected) in [
-        (
-            "{\"model_type\": \"mt5\"}",
-            "models of the type `mt5` are not built; there are: albert, ",
-        ),
+        ("{\"model_type\": \"t5\"}", "models of the type `t5` are not built; there are: albert, "),
         ("{}", "it names no `model_type`, which would be one of: albert, bart, "),
         ("<html>", "it is a web page (HTML)"),
     ] {

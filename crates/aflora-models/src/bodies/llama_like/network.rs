@@ -2,15 +2,44 @@
 
 use super::block::Block;
 use super::description::Description;
-use crate::bodies::decoder::{DecoderBlock, DecoderBody};
+use crate::backbone::Backbone;
+use crate::bodies::decoder::{self, DecoderBlock, DecoderBody, DecoderSpec, LmHead};
+use crate::config_file::ConfigFile;
+use crate::heads::Head;
 use crate::nn::linear::dropout;
 use crate::nn::noise::Noise;
 use crate::nn::norm::Norm;
 use crate::nn::rotary::Rotary;
 use crate::nn::scope::Scope;
+use crate::options::Options;
+use crate::Result;
 use aflora_core::nn::{self, Module};
 use std::rc::Rc;
 use tch::Tensor;
+
+impl Description {
+    /// Builds it. Weights are zero until loaded or initialised.
+    pub fn build(
+        self,
+        file: &ConfigFile,
+        head: Head,
+        options: &Options,
+    ) -> Result<Box<dyn Backbone>> {
+        let spec = DecoderSpec {
+            prefix: self.names.prefix,
+            hidden: self.hidden,
+            max_positions: self.max_positions,
+            vocab_size: self.vocab_size,
+            lm_head: match self.tied {
+                true => LmHead::Tied(self.names.tied),
+                false => LmHead::Untied { name: self.names.head, bias: false },
+            },
+            softcap: self.softcaps.logits,
+            token_head: self.token_head,
+        };
+        decoder::build(file, head, options, spec, |root| Network::new(root, &self))
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Network {
