@@ -64,6 +64,9 @@ fn a_file_of_rows_is_trained_on_and_predicted_with_without_a_yaml_of_one_s_own()
     let words = "data/reviews.csv: `stars` holds 3 different whole numbers, few enough for \
                  classes: 1, 3, 5 (kind=score asks for a number)";
     assert!(told.contains(words), "{told}");
+    for words in ["train: 90 of 90 rows", "dev: 90 of 90 rows", "test: 90 of 90 rows"] {
+        assert!(told.contains(words), "missing: {words}\n--- in:\n{told}");
+    }
 
     let task = task(place.path());
     assert_eq!((&task["task"], &task["kind"]), (&"reviews".into(), &"classify".into()));
