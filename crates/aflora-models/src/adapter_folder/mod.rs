@@ -5,12 +5,15 @@
 //! Folders of methods that PEFT knows go both ways: PEFT opens ours, we open PEFT's.
 
 mod allowed;
+mod beside;
 mod layers;
 mod names;
 mod open;
+mod pairs;
 mod peft;
 mod write;
 
+pub use names::WEIGHTS;
 pub use open::AdapterFolder;
-pub use peft::{BaseModel, Description, TaskType};
+pub use peft::{BaseModel, Description, TaskType, FILE as CONFIG};
 pub use write::{export, save};

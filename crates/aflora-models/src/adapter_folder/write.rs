@@ -1,8 +1,9 @@
 //! Adapter folders, written.
 
-use super::names::{key, ROOT, WEIGHTS};
+use super::names::{key, BASE, BIAS, ROOT, WEIGHTS};
 use super::peft::{self, BaseModel, Description, TaskType};
 use crate::adapted::AdaptedModel;
+use crate::backbone::Backbone;
 use crate::generate::{write_config, GenerationSettings};
 use crate::written::{write_safetensors, write_whole};
 use crate::{companions, Error, Result};
@@ -70,10 +71,36 @@ impl Content {
     ) -> Self {
         let mut config = description.to_json(ranks);
         mark_transposed(model, &mut config);
+        let alone = |name: &String| name.ends_with(BIAS) && model.trained_modules().contains(name);
         for (name, tensor) in model.saved_weights() {
-            tensors.insert(format!("{ROOT}{name}"), tensor);
+            let site = name.strip_suffix(BIAS).filter(|site| ranks.iter().any(|(s, _)| s == site));
+            let key = match site.filter(|_| alone(&name)) {
+                Some(site) => format!("{ROOT}{site}{BASE}bias"),
+                None => format!("{ROOT}{name}"),
+            };
+            tensors.insert(key, tensor);
         }
         Content { config, tensors }
+    }
+
+    /// Has every further name of a saved weight written down, too: PEFT holds the modules that it
+    /// saves apart from all others.
+    fn with_shared(mut self, backbone: &dyn Backbone) -> Self {
+        for (one, others) in backbone.about().tied {
+            let Some(shared) = self.tensors.get(&format!("{ROOT}{one}")) else { continue };
+            let shared = shared.shallow_clone();
+            for other in *others {
+                let key = format!("{ROOT}{other}");
+                if !self.tensors.contains_key(&key) {
+                    self.tensors.insert(key, shared.copy());
+                    let modules =
+                        self.config.get_mut("modules_to_save").and_then(Value::as_array_mut);
+                    let module = other.trim_end_matches(".weight");
+                    modules.into_iter().for_each(|modules| modules.push(module.into()));
+                }
+            }
+        }
+        self
     }
 
     fn write(self, folder: &Path) -> Result<()> {
@@ -135,6 +162,7 @@ pub fn export(
             return Err(Error::Unbuilt(problem));
         }
     };
+    let content = content.with_shared(model.backbone());
     write_whole(folder, |folder| {
         content.write(folder)?;
         companions::copy_tokenizer_alone(source, folder)?;
