@@ -40,7 +40,7 @@ fn on(place: &Path, command: &str, folder: &str, more: &[&str]) -> Output {
     aflora(place, &arguments)
 }
 
-fn rows(output: &str) -> Vec<Value> {
+fn rows_of(output: &str) -> Vec<Value> {
     output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -48,7 +48,7 @@ fn rows(output: &str) -> Vec<Value> {
 fn an_adapter_answers_as_its_merged_model_and_its_export_do() {
     let place = place();
     let answers = ok(&on(place.path(), "predict", "lora", &["rows.jsonl"]));
-    let found = rows(&answers);
+    let found = rows_of(&answers);
     assert!(["LABEL_0", "LABEL_1"].contains(&found[0]["label"].as_str().unwrap()), "{answers}");
     assert_ne!(found[0]["scores"], found[1]["scores"]);
     ok(&on(place.path(), "merge", "lora", &["merged"]));
@@ -57,7 +57,7 @@ fn an_adapter_answers_as_its_merged_model_and_its_export_do() {
     ok(&on(place.path(), "export", "lora", &["exported"]));
     let again = ok(&on(place.path(), "predict", "exported", &["rows.jsonl"]));
     let score = |row: &Value| row["scores"]["LABEL_1"].as_f64().unwrap();
-    for (one, other) in found.iter().zip(rows(&again)) {
+    for (one, other) in found.iter().zip(rows_of(&again)) {
         assert!((score(one) - score(&other)).abs() < 1e-5, "{answers}{again}");
     }
 }
@@ -78,8 +78,8 @@ fn both_texts_of_a_pair_are_read() {
     let place = place();
     let pair = json!({ "text_a": "the film is good", "text_b": "it was very bad" });
     fs::write(place.path().join("pairs.jsonl"), pair.to_string()).unwrap();
-    let pair = rows(&ok(&on(place.path(), "predict", "lora", &["pairs.jsonl"])));
-    let alone = rows(&ok(&on(place.path(), "predict", "lora", &["rows.jsonl"])));
+    let pair = rows_of(&ok(&on(place.path(), "predict", "lora", &["pairs.jsonl"])));
+    let alone = rows_of(&ok(&on(place.path(), "predict", "lora", &["rows.jsonl"])));
     assert_ne!(pair[0]["scores"], alone[0]["scores"]);
 }
 
@@ -90,7 +90,7 @@ fn classes_go_by_the_names_of_the_base_model() {
     let mut config = json(&path);
     config["id2label"] = json!({ "0": "bad", "1": "good" });
     fs::write(&path, config.to_string()).unwrap();
-    let found = rows(&ok(&on(place.path(), "predict", "lora", &["rows.jsonl"])));
+    let found = rows_of(&ok(&on(place.path(), "predict", "lora", &["rows.jsonl"])));
     assert!(found[0]["scores"]["good"].is_number(), "{}", found[0]);
 }
 
@@ -112,6 +112,15 @@ fn an_adapter_of_the_hub_comes_from_its_cache() {
 }
 
 #[test]
+fn an_adapter_is_described_without_its_model() {
+    let place = place();
+    let found = ok(&aflora(place.path(), &["inspect", "lora"]));
+    for words in ["method: lora", "rank: 4", "base model: bert_classes", "8 layers:"] {
+        assert!(found.contains(words), "{found}");
+    }
+}
+
+#[test]
 fn what_is_no_adapter_and_a_base_model_that_is_nowhere_are_told() {
     let place = place();
     refused(&on(place.path(), "predict", "minilm", &["rows.jsonl"]), 2, "no adapter_config.json");
@@ -123,4 +132,43 @@ fn what_is_no_adapter_and_a_base_model_that_is_nowhere_are_told() {
     fs::write(&path, config.to_string()).unwrap();
     let found = aflora(place.path(), &["predict", "lora", "rows.jsonl"]);
     refused(&found, 2, "name it with --model");
+}
+
+#[test]
+fn a_run_goes_on_from_an_adapter_with_its_method_layers_and_weights() {
+    let place = place();
+    let rows = "text,label
+the film is good,0
+it was very bad,1
+a good one,0
+a bad one,1
+";
+    fs::write(place.path().join("train.csv"), rows).unwrap();
+    let train = |more: &[&str]| {
+        let own = ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
+        let settings =
+            ["model=minilm", "device=cpu", "precision=fp32", "adapter=lora", "threads=1"];
+        aflora(place.path(), &[&own[..], &settings, &["max_length=32"], more].concat())
+    };
+    // Steps that change nothing: what is judged is what the adapter gave.
+    ok(&train(&["max_steps=1", "lr=1e-12", "head_lr=1e-12", "run_dir=still"]));
+    let expected = rows_of(&ok(&on(place.path(), "predict", "lora", &["rows.jsonl"])));
+    let found = rows_of(&ok(&aflora(place.path(), &["predict", "still", "rows.jsonl"])));
+    for (found, expected) in found.iter().zip(&expected) {
+        let (found, expected) = (&found["scores"]["1"], &expected["scores"]["LABEL_1"]);
+        let (found, expected) = (found.as_f64().unwrap(), expected.as_f64().unwrap());
+        assert!((found - expected).abs() < 1e-5, "{found} is not {expected}");
+    }
+    let config = text(&fs::read(place.path().join("still/config.yaml")).unwrap());
+    assert!(config.contains("method: lora") && config.contains("rank: 4"), "{config}");
+    // Others do.
+    ok(&train(&["epochs=3", "lr=1e-2", "run_dir=moved"]));
+    let moved = rows_of(&ok(&aflora(place.path(), &["predict", "moved", "rows.jsonl"])));
+    assert_ne!(moved[0]["scores"], found[0]["scores"]);
+    // The run's own file says all of it again.
+    ok(&aflora(place.path(), &["run", "still/config.yaml"]));
+
+    refused(&train(&["method=aflora"]), 2, "is of the method `lora`, not `aflora`");
+    refused(&train(&["method=lora", "method.rank=8"]), 2, "`method.rank` is 8, but 4 in");
+    refused(&train(&["adapter=minilm"]), 2, "adapter_config.json");
 }

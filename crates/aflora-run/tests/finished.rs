@@ -272,7 +272,7 @@ fn alike(run: &str, adapter: &str, what: &str) {
     };
     let scores = |row: &Value| -> Vec<f64> {
         let scores = row["scores"].as_object().into_iter().flat_map(|scores| scores.values());
-        scores.map(|score| score.as_f64().unwrap()).collect()
+        scores.chain(row.get("score")).map(|score| score.as_f64().unwrap()).collect()
     };
     let (run, adapter) = (rows(run), rows(adapter));
     assert_eq!(run.len(), adapter.len(), "{what}");
@@ -283,7 +283,7 @@ fn alike(run: &str, adapter: &str, what: &str) {
             }
             _ => {
                 let (run, adapter) = (scores(run), scores(adapter));
-                assert_eq!((run.len(), adapter.len()), (2, 2), "{what}");
+                assert!(!run.is_empty() && run.len() == adapter.len(), "{what}");
                 let close = run.iter().zip(&adapter).all(|(a, b)| (a - b).abs() < 1e-4);
                 assert!(close, "{what}: {run:?}, {adapter:?}");
             }

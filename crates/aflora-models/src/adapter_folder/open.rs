@@ -66,6 +66,14 @@ impl AdapterFolder {
         &self.description
     }
 
+    /// The layers that have an adapter in the folder.
+    ///
+    /// # Errors
+    /// A setting of the method is out of its range.
+    pub fn layers(&self) -> Result<Vec<String>> {
+        Ok(self.sites(self.description.method.build()?.as_ref(), &[]))
+    }
+
     /// The shape of the model's own weight `name`, where the folder has it.
     pub fn saved_shape(&self, name: &str) -> Option<&[i64]> {
         let stored = self.stored(name);

@@ -10,7 +10,7 @@ use crate::{companions, Error, Result};
 use aflora_core::adapter::{AdapterTensor, LoraConfig, LowRank, MethodConfig};
 use aflora_core::{Adapter, Injection};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fs;
 use std::path::Path;
 use tch::Tensor;
@@ -90,9 +90,8 @@ impl Content {
             let Some(shared) = self.tensors.get(&format!("{ROOT}{one}")) else { continue };
             let shared = shared.shallow_clone();
             for other in *others {
-                let key = format!("{ROOT}{other}");
-                if !self.tensors.contains_key(&key) {
-                    self.tensors.insert(key, shared.copy());
+                if let Entry::Vacant(place) = self.tensors.entry(format!("{ROOT}{other}")) {
+                    place.insert(shared.copy());
                     let modules =
                         self.config.get_mut("modules_to_save").and_then(Value::as_array_mut);
                     let module = other.trim_end_matches(".weight");

@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// The task's name in messages.
 const NAME: &str = "adapter";
 
+/// Positions of which the usual length of a text would leave no half for the prompt.
+const FEW: usize = 256;
+
 /// The revision of a repository of which none is named.
 const MAIN: &str = "main";
 
@@ -88,7 +91,13 @@ pub(super) fn resolve(
     aflora_models::check_kind(&resolved.model.backbone, resolved.task.head())?;
     // No text is cut that the model can read.
     let positions = build_shapes(&resolved, &files)?.about().max_positions;
-    resolved.run.max_length = usize::try_from(positions).unwrap_or(resolved.run.max_length);
+    let positions = usize::try_from(positions).unwrap_or(resolved.run.max_length);
+    resolved.run.max_length = positions;
+    if positions < FEW {
+        // A prompt and what is written after it share them.
+        let task = Arc::make_mut(&mut resolved.task);
+        task.generation.max_new_tokens = Some(positions / 2);
+    }
     Ok((resolved, files))
 }
 
