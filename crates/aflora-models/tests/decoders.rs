@@ -1,4 +1,5 @@
-//! What a config.json of LLaMA's kin says: by older names and by none, and what is not built.
+//! What a config.json of LLaMA's kin and of T5 says: by older names and by none, and what is not
+//! built.
 
 mod common;
 
@@ -170,6 +171,17 @@ fn what_a_config_asks_for_and_is_not_built_is_refused_by_its_key() {
             rope(json!({ "rope_type": "yarn", "factor": -2 })),
             "the rotary scaling has no positive `factor`",
         ),
+        (
+            "t5",
+            json!({ "feed_forward_proj": "gated-quick" }),
+            "`feed_forward_proj` is \"gated-quick\": unknown variant `quick`",
+        ),
+        (
+            "t5",
+            json!({ "relative_attention_max_distance": 16 }),
+            "`relative_attention_max_distance` 16: the first must be a multiple of 4, the second",
+        ),
+        ("t5", json!({ "decoder_start_token_id": null }), "`decoder_start_token_id` is missing"),
         ("llama", json!({ "hidden_act": "quick_gelu" }), "`hidden_act` is \"quick_gelu\""),
         ("llama", json!({ "num_key_value_heads": 3 }), "no multiple of num_key_value_heads"),
     ] {
@@ -225,4 +237,31 @@ fn layers_that_are_joined_take_one_adapter() {
             assert_eq!(found, [outputs, outputs], "{name}: {module}");
         }
     }
+}
+
+#[test]
+fn a_t5_s_own_head_and_what_its_first_files_hold_beside_are_read_without_a_word() {
+    let tiny = Tiny::of("writers/t5_gated");
+    let place = tempfile::tempdir().unwrap();
+    let config = place.path().join("config.json");
+    std::fs::copy(tiny.path().join("config.json"), &config).unwrap();
+    let mut tensors = common::tensors("writers/t5_gated/model.safetensors");
+    let bias = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight";
+    let like = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+    tensors.insert(bias.into(), tensors[like].copy());
+    for side in ["encoder", "decoder"] {
+        let shared = tensors["shared.weight"].copy();
+        tensors.insert(format!("{side}.embed_tokens.weight"), shared);
+    }
+    let tensors: Vec<(String, Tensor)> = tensors.into_iter().collect();
+    Tensor::write_safetensors(&tensors, place.path().join("model.safetensors")).unwrap();
+    let model = build("t5", &config, Head::Language, &cpu()).unwrap();
+    let report = weights::load(model.as_ref(), place.path()).unwrap();
+    assert_eq!(report.warnings, [""; 0]);
+    assert_eq!(report.unused, [bias]);
+    let own = &model.var_store().variables()["lm_head.weight"];
+    assert!(relative(own, &model.var_store().variables()["shared.weight"]) > 0.1);
+    let logits = model.forward(&batch(&tiny.io, "right"), false).unwrap().logits;
+    let real = tiny.io["right.labels"].ne(-100).unsqueeze(2);
+    assert!(relative(&(logits * &real), &(&tiny.io["right.logits"] * &real)) < 1e-5);
 }

@@ -4,6 +4,7 @@
 mod common;
 
 use aflora_models::adapter_folder::{self, AdapterFolder};
+use aflora_models::chat::ChatFormat;
 use aflora_models::generate::GenerationSettings;
 use aflora_models::{AdaptedModel, Backbone, Batch};
 use common::tiny::Tiny;
@@ -94,7 +95,9 @@ fn write(adapted: &AdaptedModel, open: &AdapterFolder, name: &str, saves: bool, 
         false => {
             let settings = GenerationSettings::default();
             let source = model(name).1;
-            adapter_folder::export(adapted, method, None, &source, &settings, target).unwrap();
+            let chat = ChatFormat::default();
+            adapter_folder::export(adapted, method, None, &source, &settings, &chat, target)
+                .unwrap();
         }
     }
 }

@@ -35,7 +35,7 @@ fn commas(n: u64) -> String {
 /// Weights without the head, and the head, as transformers 5.24.0 counts them in models made of
 /// these files: `sum(p.numel() for p in model.parameters())`. BART's bias of the logits, which it
 /// has as a buffer, is counted on top.
-const COUNTS: [(&str, &str, u64, u64); 12] = [
+const COUNTS: [(&str, &str, u64, u64); 13] = [
     ("mrpc", "minilm", 22_713_216, 770),
     ("mrpc", "deberta-v3-small", 141_894_912, 1_538),
     ("mrpc", "deberta-v3-base", 184_422_144, 1_538),
@@ -47,6 +47,7 @@ const COUNTS: [(&str, &str, u64, u64); 12] = [
     ("gsm8k", "gpt-neo-125m", 125_198_592, 0),
     ("gsm8k", "gpt-j-6b", 6_050_882_784, 0),
     ("gsm8k", "llama-7b", 6_738_415_616, 0),
+    ("gsm8k", "smollm2-135m", 134_515_008, 0),
     ("cnn_dailymail", "bart-large", 406_291_456 + 50_265, 0),
 ];
 

@@ -10,7 +10,7 @@ use super::names::ROOT;
 use super::peft::FILE;
 use crate::weights::Checkpoint;
 use crate::Result;
-use aflora_core::adapter::{AdapterTensor, MethodConfig};
+use aflora_core::adapter::{AdapterTensor, DoraConfig, MethodConfig};
 use aflora_core::Injected;
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -59,8 +59,9 @@ impl Pairs {
     ) -> std::result::Result<Option<Pairs>, String> {
         let Some(scales) = scales else { return Ok(None) };
         let (rank, alpha) = match method {
-            MethodConfig::Lora(lora) => (&mut lora.rank, &mut lora.alpha),
-            MethodConfig::Dora(dora) => (&mut dora.rank, &mut dora.alpha),
+            MethodConfig::Lora(lora) | MethodConfig::Dora(DoraConfig(lora)) => {
+                (&mut lora.rank, &mut lora.alpha)
+            }
             _ => return Ok(None),
         };
         let taken_out = match keys.get("init_lora_weights").and_then(Value::as_str) {
@@ -163,8 +164,9 @@ impl Scales {
         method: &MethodConfig,
     ) -> std::result::Result<Option<Scales>, String> {
         let (rank, alpha, rslora) = match method {
-            MethodConfig::Lora(lora) => (lora.rank, lora.alpha, lora.rslora),
-            MethodConfig::Dora(dora) => (dora.rank, dora.alpha, dora.rslora),
+            MethodConfig::Lora(lora) | MethodConfig::Dora(DoraConfig(lora)) => {
+                (lora.rank, lora.alpha, lora.rslora)
+            }
             _ => return Ok(None),
         };
         let ranks = Pattern::of(keys, "rank_pattern")?;

@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 /// A template alone.
-const JINJA: &str = "chat_template.jinja";
+pub(crate) const JINJA: &str = "chat_template.jinja";
 /// Templates for further uses, a file each.
 const FURTHER: &str = "additional_chat_templates";
 /// The files with a key `chat_template`; the second is that of models which read more than text.
@@ -25,7 +25,7 @@ const MOST: usize = 100;
 ///
 /// # Errors
 /// A file cannot be read, or has something else where a template should be.
-pub(super) fn sources(folder: &Path) -> Result<BTreeMap<String, String>> {
+pub(crate) fn sources(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut sources = BTreeMap::new();
     if let Some(source) = text(&folder.join(JINJA))? {
         sources.insert(DEFAULT.to_string(), source);

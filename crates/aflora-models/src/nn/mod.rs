@@ -5,6 +5,7 @@
 //! * `words`, `noise`: embeddings that may be shared, and noise on them
 //! * `attention`, `multi_head`, `rotary`: attention through libtorch's fused kernels, its
 //!   projections, and positions as angles
+//! * `relative`: positions as what is added to scores
 //! * `post_norm`: a block that normalises after it adds
 //! * `chain`: blocks one after the other, checkpointed or not
 
@@ -17,6 +18,7 @@ pub(crate) mod multi_head;
 pub(crate) mod noise;
 pub(crate) mod norm;
 pub(crate) mod post_norm;
+pub(crate) mod relative;
 pub(crate) mod rotary;
 pub(crate) mod scope;
 pub(crate) mod words;

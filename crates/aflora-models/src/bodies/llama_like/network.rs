@@ -4,17 +4,18 @@ use super::block::Block;
 use super::description::Description;
 use crate::bodies::decoder::{DecoderBlock, DecoderBody};
 use crate::nn::linear::dropout;
-use crate::nn::noise::NoisyEmbedding;
+use crate::nn::noise::Noise;
 use crate::nn::norm::Norm;
 use crate::nn::rotary::Rotary;
 use crate::nn::scope::Scope;
-use aflora_core::nn;
+use aflora_core::nn::{self, Module};
 use std::rc::Rc;
 use tch::Tensor;
 
 #[derive(Debug)]
 pub(super) struct Network {
-    words: NoisyEmbedding,
+    words: nn::Embedding,
+    noise: Noise,
     scale: Option<f64>,
     dropout: f64,
     blocks: Vec<Rc<dyn DecoderBlock>>,
@@ -34,7 +35,8 @@ impl Network {
         let device = root.path().device();
         let rotary = |rope: &_| Rotary::new(Clone::clone(rope), device);
         Network {
-            words: model.words(names.words, description.vocab_size, hidden),
+            words: model.embedding(names.words, description.vocab_size, hidden),
+            noise: root.noise().clone(),
             scale: description.embedding_scale,
             dropout: description.dropout.embeddings,
             blocks: description.layers.iter().enumerate().map(block).collect(),
@@ -52,7 +54,7 @@ impl DecoderBody for Network {
             Some(scale) => &words * Tensor::from(scale).to_kind(words.kind()),
             None => words,
         };
-        dropout(words, self.dropout, train)
+        dropout(self.noise.over(words), self.dropout, train)
     }
 
     fn blocks(&self) -> &[Rc<dyn DecoderBlock>] {
