@@ -177,15 +177,26 @@ pub(super) const PEFT: Peft = Peft {
 
 /// What folders of LoRA and of what PEFT derives from it may say beside their settings.
 pub(super) const STARTS: AllowedKeys = &[
-    ("rank_pattern", Allowed::Values(&["{}"])),
-    ("alpha_pattern", Allowed::Values(&["{}"])),
-    // Those that leave the base model's weights alone: the file's own values replace the start.
+    // Read with the matrices, as the words that trained.
+    ("rank_pattern", Allowed::Anything),
+    ("alpha_pattern", Allowed::Anything),
+    ("trainable_token_indices", Allowed::Anything),
+    // Those that leave the base model's weights alone, for the file's own values replace the start;
+    // and those that take out of them what only they decide.
     (
         "init_lora_weights",
         Allowed::Unless(
-            &["true", r#""gaussian""#, r#""eva""#, r#""orthogonal""#, r#""mica""#],
-            "which changes the base model's weights when the adapter is attached; PEFT's \
-             `save_pretrained(…, path_initial_model_for_weight_conversion=…)` makes plain LoRA of it",
+            &[
+                "true",
+                r#""gaussian""#,
+                r#""eva""#,
+                r#""orthogonal""#,
+                r#""mica""#,
+                r#""pissa""#,
+                r#""olora""#,
+            ],
+            "which changes the base model's weights by more than the folder tells when the adapter is \
+             attached; PEFT's `save_pretrained(…, path_initial_model_for_weight_conversion=…)` makes plain LoRA of it",
         ),
     ),
     // Settings of a start: they count where `init_lora_weights` asks for it.

@@ -6,14 +6,17 @@
 //! written for llama.cpp, too.
 
 mod allowed;
+mod beside;
 mod gguf;
 mod layers;
 mod names;
 mod open;
+mod pairs;
 mod peft;
 mod write;
 
 pub use gguf::export_gguf;
+pub use names::WEIGHTS;
 pub use open::AdapterFolder;
-pub use peft::{BaseModel, Description, TaskType};
+pub use peft::{BaseModel, Description, TaskType, FILE as CONFIG};
 pub use write::{export, export_pairs, save};

@@ -1,8 +1,9 @@
 //! Adapter folders, written.
 
-use super::names::{key, ROOT, WEIGHTS};
+use super::names::{key, BASE, BIAS, ROOT, WEIGHTS};
 use super::peft::{self, BaseModel, Description, TaskType};
 use crate::adapted::AdaptedModel;
+use crate::backbone::Backbone;
 use crate::chat::ChatFormat;
 use crate::generate::{write_config, GenerationSettings};
 use crate::written::{write_safetensors, write_whole};
@@ -10,7 +11,7 @@ use crate::{companions, Error, Result};
 use aflora_core::adapter::{AdapterTensor, LoraConfig, LowRank, MethodConfig};
 use aflora_core::{Adapter, Injection};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fs;
 use std::path::Path;
 use tch::Tensor;
@@ -66,10 +67,35 @@ impl Content {
     ) -> Self {
         let mut config = description.to_json(ranks);
         mark_transposed(model, &mut config);
+        let alone = |name: &String| name.ends_with(BIAS) && model.trained_modules().contains(name);
         for (name, tensor) in model.saved_weights() {
-            tensors.insert(format!("{ROOT}{name}"), tensor);
+            let site = name.strip_suffix(BIAS).filter(|site| ranks.iter().any(|(s, _)| s == site));
+            let key = match site.filter(|_| alone(&name)) {
+                Some(site) => format!("{ROOT}{site}{BASE}bias"),
+                None => format!("{ROOT}{name}"),
+            };
+            tensors.insert(key, tensor);
         }
         Content { config, tensors }
+    }
+
+    /// Has every further name of a saved weight written down, too: PEFT holds the modules that it
+    /// saves apart from all others.
+    fn with_shared(mut self, backbone: &dyn Backbone) -> Self {
+        for (one, others) in backbone.about().tied {
+            let Some(shared) = self.tensors.get(&format!("{ROOT}{one}")) else { continue };
+            let shared = shared.shallow_clone();
+            for other in *others {
+                if let Entry::Vacant(place) = self.tensors.entry(format!("{ROOT}{other}")) {
+                    place.insert(shared.copy());
+                    let modules =
+                        self.config.get_mut("modules_to_save").and_then(Value::as_array_mut);
+                    let module = other.trim_end_matches(".weight");
+                    modules.into_iter().for_each(|modules| modules.push(module.into()));
+                }
+            }
+        }
+        self
     }
 
     fn write(self, folder: &Path) -> Result<()> {
@@ -163,6 +189,7 @@ fn write_with_companions(
     chat: &ChatFormat,
     folder: &Path,
 ) -> Result<()> {
+    let content = content.with_shared(model.backbone());
     write_whole(folder, |folder| {
         content.write(folder)?;
         companions::copy_tokenizer_alone(source, folder)?;

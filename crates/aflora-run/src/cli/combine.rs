@@ -64,7 +64,10 @@ impl Combine {
         let mut runs = Vec::new();
         for adapter in &self.adapters {
             let (run, weight) = weighted(adapter);
-            runs.push((SavedRun::open(Path::new(run), self.data.as_deref(), progress)?, weight));
+            runs.push((
+                SavedRun::open(Path::new(run), None, self.data.as_deref(), progress)?,
+                weight,
+            ));
         }
         SavedRun::combine(&runs, &combination, &self.target)?;
         println!("{}", shown(&self.target));

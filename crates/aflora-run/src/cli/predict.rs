@@ -56,7 +56,8 @@ input is never written over.
 Examples:
   aflora predict runs/reviews-minilm-aflora-seed42 new.csv --output judged.jsonl
   echo 'a fine film' | aflora predict runs/reviews-minilm-aflora-seed42 - --format lines --top-k 1
-  aflora predict runs/reviews-minilm-aflora-seed42 new.tsv.gz --output judged.jsonl";
+  aflora predict runs/reviews-minilm-aflora-seed42 new.tsv.gz --output judged.jsonl
+  aflora predict my-adapter new.csv --model minilm";
 
 impl Predict {
     /// Whether it writes to standard output.

@@ -28,6 +28,7 @@
 //! * `blocks`: finding and reading blocks
 //! * [`own_data`], `own_hub`: a task that is named by its files of rows, or by a data set of the hub
 //! * `model_folder`: a model that is named by the folder of its files
+//! * `from_adapter`: a run that goes on from an adapter's folder
 //! * `layers`: laying settings over defaults, trying each
 //! * [`resolve`]: from a run file and overrides to a [`Resolved`] configuration
 //! * `difference`: where two configurations differ
@@ -38,6 +39,7 @@ mod blocks;
 mod choice;
 mod difference;
 mod every;
+mod from_adapter;
 pub mod help;
 pub mod keys;
 mod layers;

@@ -2,6 +2,7 @@
 
 use super::block::ConfigBlock;
 use super::blocks::{Finder, UserSettings, BLOCKS};
+use super::from_adapter;
 use super::keys::KEYS;
 use super::layers::{overlay, span_of};
 use super::own_data;
@@ -93,6 +94,7 @@ pub fn load_all(run_file: Option<&Path>, overrides: &[String]) -> Result<Resolve
             let project = absolute(run.project.filter(there).unwrap_or(project));
             run.project = Some(project.clone());
             run.data = run.data.map(absolute);
+            run.adapter = run.adapter.map(absolute);
             run.token_cache = run.token_cache.map(absolute);
             let task = Arc::new(task);
             Ok(Resolved { task, model, method, method_name, run, own_spans, project })
@@ -195,7 +197,12 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let conflicts = run.conflicts().into_iter();
     problems.extend(conflicts.map(|(key, words)| Problem::at(span_of(&settings, &key), words)));
 
-    let (model, (method_name, method)) = (model?, method?);
+    let (mut model, (mut method_name, mut method)) = (model?, method?);
+    if let Some(folder) = &run.adapter {
+        let from = (folder.as_path(), span_of(&settings, "adapter"));
+        let method = (&mut method_name, &mut method);
+        from_adapter::take(from, finder.user, &mut model, method, problems);
+    }
     // Whom it names has been asked.
     let task = TaskSpec { model: None, method: None, ..task? };
     if let Some(message) = overlap(&method) {
