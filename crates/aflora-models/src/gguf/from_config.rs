@@ -1,8 +1,9 @@
 //! The header of a model whose config.json this is.
 
 use super::architecture::Architecture;
+use super::precision::Precision;
 use super::rope;
-use super::writer::{GgufFile, Precision, Written};
+use super::writer::{GgufFile, Written};
 use crate::Error;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;

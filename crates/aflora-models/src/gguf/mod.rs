@@ -7,7 +7,7 @@
 //! * `architecture`, `arrangement`: which tensor is which of Hugging Face's, and how it stands to it
 //! * `model`, `rope`: the config.json that a header stands for
 //! * `tokenizer`, `pre_tokenizer`: its tokenizer's files; `folder`: all files that it stands for
-//! * `writer`, `quantise`, `from_config`, `from_tokenizer`: files of our own
+//! * `writer`, `precision`, `quantise`, `from_config`, `from_tokenizer`: files of our own
 
 mod architecture;
 mod arrangement;
@@ -20,6 +20,7 @@ mod from_tokenizer;
 mod header;
 mod model;
 mod pre_tokenizer;
+mod precision;
 mod quantise;
 mod rope;
 mod tokenizer;
@@ -34,8 +35,9 @@ pub(crate) use from_config::ModelKeys;
 pub(crate) use from_tokenizer::{byte_level, sentencepiece};
 pub(crate) use header::Header;
 pub(crate) use model::ModelHeader;
+pub use precision::Precision;
+pub use writer::GgufFile;
 pub(crate) use writer::Written;
-pub use writer::{GgufFile, Precision};
 
 /// What a file's name ends with.
 pub(crate) const EXTENSION: &str = "gguf";

@@ -1,6 +1,6 @@
 //! A tensor's numbers as a file holds them, to the bit as the `gguf` package makes them.
 
-use super::writer::Precision;
+use super::precision::Precision;
 use half::{bf16, f16};
 use tch::{Device, Kind, TchError, Tensor};
 
