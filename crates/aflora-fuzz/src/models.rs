@@ -129,7 +129,7 @@ pub fn gguf_tokenizer(bytes: &[u8]) {
 }
 
 pub fn gguf_tokenizer_seeds() -> Vec<Vec<u8>> {
-    let names = ["gpt-2", "llama-bpe", "qwen2", "sentencepiece"];
+    let names = ["gpt-2", "llama-bpe", "qwen2-bpe", "sentencepiece"];
     names.map(|name| fixture(&format!("gguf/{name}.gguf"))).to_vec()
 }
 

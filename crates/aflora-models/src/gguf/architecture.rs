@@ -36,7 +36,22 @@ const LLAMA: &[(&str, &str)] = &[
     ("ffn_down", "mlp.down_proj"),
 ];
 
-const ARCHITECTURES: [Architecture; 2] = [
+/// Qwen 3's, which has norms of queries and keys.
+const QWEN3: &[(&str, &str)] = &[
+    ("attn_norm", "input_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_q_norm", "self_attn.q_norm"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_k_norm", "self_attn.k_norm"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_output", "self_attn.o_proj"),
+    ("ffn_norm", "post_attention_layernorm"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+];
+
+const ARCHITECTURES: [Architecture; 3] = [
     Architecture {
         name: "llama",
         model_type: "llama",
@@ -52,6 +67,14 @@ const ARCHITECTURES: [Architecture; 2] = [
         block: LLAMA,
         interleaved: false,
         biases: true,
+    },
+    Architecture {
+        name: "qwen3",
+        model_type: "qwen3",
+        class: "Qwen3ForCausalLM",
+        block: QWEN3,
+        interleaved: false,
+        biases: false,
     },
 ];
 

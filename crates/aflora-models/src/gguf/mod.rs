@@ -7,7 +7,7 @@
 //! * `architecture`, `arrangement`: which tensor is which of Hugging Face's, and how it stands to it
 //! * `model`, `rope`: the config.json that a header stands for
 //! * `tokenizer`, `pre_tokenizer`: its tokenizer's files; `folder`: all files that it stands for
-//! * `writer`, `quantise`, `from_config`, `from_tokenizer`: files of our own
+//! * `writer`, `precision`, `quantise`, `from_config`, `from_tokenizer`: files of our own
 
 mod architecture;
 mod arrangement;

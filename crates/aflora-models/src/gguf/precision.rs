@@ -1,4 +1,4 @@
-//! How the tensors of a written file lie in it.
+//! The formats that files are written in.
 
 /// How the tensors of a written file lie in it: those of one dimension in single precision, as
 /// llama.cpp wants them, the others as asked for.
