@@ -156,7 +156,17 @@ pub fn parquet_seeds() -> Vec<Vec<u8>> {
     let file = |name: &str| {
         files::own(&format!("aflora-run/tests/fixtures/hub/{name}-00000-of-00001.parquet"))
     };
-    seeds(&[("mrpc", file("mrpc/train")), ("mrpc", file("mrpc/validation"))])
+    let packed =
+        |codec: &str| files::own(&format!("aflora-run/tests/fixtures/forms/{codec}.parquet"));
+    seeds(&[
+        ("mrpc", file("mrpc/train")),
+        ("mrpc", file("mrpc/validation")),
+        ("mrpc", packed("classes")),
+        ("mrpc", packed("brotli")),
+        ("mrpc", packed("gzip")),
+        ("mrpc", packed("lz4")),
+        ("mrpc", packed("zstd")),
+    ])
 }
 
 pub fn csv(bytes: &[u8]) {

@@ -113,6 +113,19 @@ fn parquet_columns_of_any_plain_type_are_read() {
 }
 
 #[test]
+fn parquet_is_read_however_it_is_packed_and_whatever_the_letters_of_its_ending() {
+    let forms = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/forms");
+    for codec in ["none", "snappy", "gzip", "brotli", "lz4", "zstd"] {
+        let content = fs::read(forms.join(format!("{codec}.parquet"))).unwrap();
+        for file in ["a.parquet", "a.PARQUET"] {
+            let found = rows(file, &content, &[]).unwrap_or_else(|e| panic!("{codec}: {e}"));
+            assert_eq!(found.len(), 40, "{codec}");
+            assert!(found.contains(&"film 1 -> 1".to_string()), "{codec}: {found:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_none_of_these_forms_is_told_with_its_place() {
     let utf16: Vec<u8> = CSV.encode_utf16().flat_map(u16::to_le_bytes).collect();
     for (file, content, words) in [

@@ -1,9 +1,10 @@
-//! The hub's files: parquet tables.
+//! Parquet tables, as the hub has them and pandas writes them.
 
 use super::row::{CellValue, Row};
 use super::DataError;
 use aflora_files as files;
 use aflora_models::panics;
+use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row as Record};
 use serde_json::{json, value::to_raw_value, Value};
@@ -32,8 +33,14 @@ pub(super) fn each(
     let broken = |problem: String| {
         DataError::file(path, format!("not a readable parquet file ({problem}); get it again"))
     };
+    let words = |error: ParquetError| match error {
+        ParquetError::NYI(what) => {
+            let words = format!("parquet of a form that is not read here ({what})");
+            DataError::file(path, format!("{words}; write it anew, packed with zstd or snappy"))
+        }
+        error => broken(error.to_string()),
+    };
     let read = panics::catch_reading(|| {
-        let words = |e: parquet::errors::ParquetError| broken(e.to_string());
         let reader = SerializedFileReader::new(file).map_err(words)?;
         let mut names: Option<Arc<[String]>> = None;
         for (line, record) in (1..).zip(reader.get_row_iter(None).map_err(words)?) {
@@ -114,13 +121,18 @@ fn json(field: &Field) -> Value {
         Field::Bytes(bytes) => match bytes.as_utf8() {
             Ok(text) => text.into(),
             // Shown where it is asked for: no text, and no number.
-            Err(_) => json!(["bytes that are no UTF-8"]),
+            Err(_) => json!({"bytes that are no UTF-8": bytes.len()}),
         },
         Field::ListInternal(list) => list.elements().iter().map(json).collect(),
         Field::Group(group) => {
             group.get_column_iter().map(|(name, field)| (name.clone(), json(field))).collect()
         }
-        // What no column of a task holds is shown where it is asked for.
-        other => json!([other.to_string()]),
+        Field::Float16(x) => f32::from(*x).into(),
+        Field::MapInternal(map) => {
+            let entries = map.entries().iter();
+            entries.map(|(key, value)| json!({"key": json(key), "value": json(value)})).collect()
+        }
+        // Dates, times and decimal numbers, as texts.
+        other => other.to_string().into(),
     }
 }

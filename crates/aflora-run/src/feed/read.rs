@@ -4,7 +4,7 @@
 use super::draw::Lot;
 use super::notes::{fingerprint, EmptyTexts};
 use super::row::Row;
-use super::source::{HoldOut, Source};
+use super::source::{is_parquet, HoldOut, Source};
 use super::table::{Format, TableReader};
 use super::{parquet, unpack, DataError};
 use sha2::{Digest, Sha256};
@@ -78,7 +78,7 @@ pub fn read<T>(
         }
         Ok(())
     };
-    if path.extension().is_some_and(|ending| ending == "parquet") {
+    if is_parquet(path) {
         parquet::each(path, &mut take)?;
     } else {
         found.skipped = each_of_table(path, source, &mut take)?;
@@ -95,7 +95,7 @@ pub fn read<T>(
 /// The file is unreadable, or has no row.
 pub fn first(path: &Path, source: &Source) -> Result<Row, DataError> {
     let none = || DataError::Empty { place: path.display().to_string() };
-    if path.extension().is_some_and(|ending| ending == "parquet") {
+    if is_parquet(path) {
         return parquet::first(path)?.ok_or_else(none);
     }
     table(path, source)?.1.read_of_any_width()?.ok_or_else(none)

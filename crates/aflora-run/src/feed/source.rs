@@ -298,20 +298,19 @@ impl<'de> Deserialize<'de> for Sources {
 /// The endings of files that can be read, the preferred first.
 const ENDINGS: [&str; 5] = ["jsonl", "parquet", "tsv", "csv", "conll"];
 
+/// Whether a file's name says that it is parquet.
+pub(crate) fn is_parquet(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"))
+}
+
 /// Whether a file's name tells the form of its rows.
 pub fn is_known_form(path: &Path) -> bool {
     let of = |path: &Path| {
         let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
         ending.to_str().map(str::to_string).unwrap_or_default()
     };
-    match of(path).as_str() {
-        "parquet" => true,
-        _ => {
-            let known =
-                ["csv", "tsv", "jsonl", "json", "ndjson", "txt", "conll", "bio", "iob", "iob2"];
-            known.contains(&of(&unpacked_name(path)).as_str())
-        }
-    }
+    let known = ["csv", "tsv", "jsonl", "json", "ndjson", "txt", "conll", "bio", "iob", "iob2"];
+    is_parquet(path) || known.contains(&of(&unpacked_name(path)).as_str())
 }
 
 /// What a file that is called `name` may be called: itself; unpacked; and where the name has no
