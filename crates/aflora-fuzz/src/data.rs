@@ -69,7 +69,7 @@ fn own(path: &Path) {
     let files = [path.to_path_buf()];
     for label in [&[][..], &["label".to_string(), "text".to_string()]] {
         let named = discover::Columns { text: &[], label };
-        match discover::look(&Source::default(), &files, named) {
+        match discover::look(&Source::default(), &files, named, None) {
             Ok(look) => assert!(look.kind.is_none_or(|(_, why)| !why.is_empty())),
             Err(error) => assert!(!error.to_string().is_empty()),
         }

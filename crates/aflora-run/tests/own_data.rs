@@ -268,7 +268,6 @@ fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
     write(place.path(), "reviews.csv", reviews(["1", "3", "5"]));
     let validate =
         |more: &[&str]| aflora(place.path(), &[&["validate", "model=minilm"], more].concat());
-    let keys = ["train=reviews.csv", "text=body", "label=stars"];
     for (more, words) in [
         (&["train=revews.csv"][..], "there is no file revews.csv"),
         (&["train=revews.csv"], ". holds reviews.csv"),
@@ -300,9 +299,32 @@ fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
     ] {
         refused(&validate(more), 2, words);
     }
-    write(place.path(), "none.csv", "body,stars\na,1\nb,\n");
-    let output = validate(&[&["train=none.csv"], &keys[1..]].concat());
-    refused(&output, 2, "none.csv, line 3: there is no label in `stars`");
+}
+
+#[test]
+fn a_row_without_a_label_is_told_by_its_line_whatever_stands_for_none() {
+    let place = workplace();
+    let validate = |rows: &str, more: &[&str]| {
+        write(place.path(), "none.csv", format!("body,stars\n{rows}"));
+        let first = ["validate", "model=minilm", "train=none.csv", "text=body", "label=stars"];
+        aflora(place.path(), &[&first[..], &["data=.", "max_length=32"], more].concat())
+    };
+    let told = |rows: &str, words: &str| refused(&validate(rows, &[]), 2, words);
+    let rows = |label: &str| format!("a,1\nb,{label}\n{}", "c,0\nd,1\n".repeat(20));
+    for none in ["", "nan", "NaN", "NA", "N/A", "null", "None", "<NA>"] {
+        told(&rows(none), "none.csv, line 3: there is no label in `stars`");
+        let scores: String = (0..58).map(|i| format!("film {i},{i}.5\n")).collect();
+        told(&format!("{scores}x,{none}\n"), "none.csv, line 60: there is no label in `stars`");
+    }
+    // What is called so outright is a class.
+    let named = |labels: &str| {
+        let rows: String = (0..40).map(|i| format!("f {i},{}\n", ["NA", "EU"][i % 2])).collect();
+        validate(&rows, &[labels])
+    };
+    ok(&named("labels=['NA', EU]"));
+    let scores: String = (0..58).map(|i| format!("film {i},{i}.5\n")).collect();
+    let words = "none.csv, line 60: the label in `stars` is inf, but most are numbers";
+    told(&format!("{scores}x,inf\n"), words);
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn written_out(
     source.files.extend(test_files.map(|files| (TEST.to_string(), files)));
     let mut made = MadeSettings { span: train.span.clone(), settings: Vec::new() };
     let named = discover::Columns { text: &data.text.0, label: &data.label.0 };
-    let look = or_told(discover::look(&source, &at_hand, named), train, problems)?;
+    let look = or_told(discover::look(&source, &at_hand, named, data.kind), train, problems)?;
     let kind = match (data.kind, &data.target) {
         (Some(kind), _) => Some(kind),
         (None, Some(_)) => Some(Kind::Write),
@@ -440,7 +440,10 @@ impl MadeSettings {
     /// Says what was found.
     fn tell(&self, files: &[PathBuf], why: &str) {
         let first = files.first().map(|file| file.display().to_string()).unwrap_or_default();
-        tracing::info!("{first}: {why}");
+        match files.len().saturating_sub(1) {
+            0 => tracing::info!("{first}: {why}"),
+            more => tracing::info!("{first} and {more} more: {why}"),
+        }
     }
 
     /// What suits most tasks of that kind with these labels.
