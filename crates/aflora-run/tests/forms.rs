@@ -89,7 +89,25 @@ fn every_form_of_the_same_rows_is_read_alike() {
 fn tabs_are_cells_of_their_own_and_quotes_are_characters_unless_the_delimiter_is_said() {
     let tabs = "body\tstars\n\"a\"\t1\nb\t5\n";
     assert_eq!(rows("a.tsv", tabs, &[]).unwrap(), ["\"a\" -> 0", "b -> 1"]);
-    assert_eq!(rows("a.tsv", tabs, &["delimiter=\"\\t\""]).unwrap(), ["a -> 0", "b -> 1"]);
+    for tab in ["delimiter=\"\\t\"", "delimiter=\\t", "delimiter=tab", "delimiter=\t"] {
+        assert_eq!(rows("a.tsv", tabs, &[tab]).unwrap(), ["a -> 0", "b -> 1"], "{tab:?}");
+    }
+    let error = rows("a.tsv", tabs, &["delimiter=tabs"]).unwrap_err();
+    assert!(error.contains("the text \"tabs\", but must be one character, or tab"), "{error}");
+}
+
+#[test]
+fn a_delimiter_that_yaml_reads_otherwise_is_taken_as_it_stands() {
+    for sign in ['|', '#', '-', '&', '*', '!', '%', '@', ':', '?', ' ', ',', ';', '~'] {
+        let content = format!("body{sign}stars\na{sign}1\nb{sign}5\n");
+        let typed = match sign {
+            // YAML's null.
+            '~' => "delimiter='~'".to_string(),
+            sign => format!("delimiter={sign}"),
+        };
+        let found = rows("a.csv", content, &[&typed]);
+        assert_eq!(found.unwrap(), ["a -> 0", "b -> 1"], "{sign}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::problem::{Problem, SourceSpan, COMMAND_LINE};
 use super::settings::is_name;
 use super::tree::Setting;
 use crate::discover;
-use crate::feed::source::{Files, HoldOut};
+use crate::feed::source::{delimiter, Files, HoldOut};
 use crate::feed::{is_known_form, DataError, Source, TRAIN};
 use crate::kinds;
 use crate::task::{Kind, Label, TaskSpec};
@@ -53,7 +53,8 @@ pub struct OwnData {
     #[schemars(extend("takes" = "column"))]
     pub target: Option<String>,
     /// What stands between the cells of a line; null: what the header has most of.
-    #[schemars(extend("takes" = "character"))]
+    #[serde(deserialize_with = "delimiter")]
+    #[schemars(extend("takes" = "character, tab"))]
     pub delimiter: Option<char>,
     /// What is asked for; null: what the rows show.
     pub kind: Option<Kind>,

@@ -2,7 +2,7 @@
 
 use super::unpack::{unpacked_name, Packing};
 use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -95,7 +95,8 @@ pub struct Source {
     pub columns: BTreeMap<String, String>,
     /// What stands between the cells of a line, which are quoted as in CSV; null: a tab in a .tsv
     /// file, and in a .csv file what its header has most of.
-    #[schemars(extend("takes" = "character, null"))]
+    #[serde(deserialize_with = "delimiter")]
+    #[schemars(extend("takes" = "character, tab, null"))]
     pub delimiter: Option<char>,
     /// Whether the first line of a table names its columns; they have numbers from 1 if not.
     pub header: bool,
@@ -189,6 +190,18 @@ impl HoldOut {
     /// Whether the rows are drawn, when all are read.
     pub(super) fn is_drawn(&self) -> bool {
         self.by.is_none() && self.percent > 0
+    }
+}
+
+/// What stands between cells: a character, or the name of the one that is hard to type.
+pub(crate) fn delimiter<'de, D: Deserializer<'de>>(from: D) -> Result<Option<char>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    let Some(text) = text else { return Ok(None) };
+    let mut characters = text.chars();
+    match (text.as_str(), characters.next(), characters.next()) {
+        ("tab" | "\\t", ..) => Ok(Some('\t')),
+        (_, Some(one), None) => Ok(Some(one)),
+        _ => Err(D::Error::invalid_value(Unexpected::Str(&text), &"one character, or tab")),
     }
 }
 
