@@ -101,6 +101,19 @@ pub fn first(path: &Path, source: &Source) -> Result<Row, DataError> {
     table(path, source)?.1.read_of_any_width()?.ok_or_else(none)
 }
 
+/// All rows of a parquet file.
+///
+/// # Errors
+/// The file is no parquet.
+pub fn of_parquet(path: &Path) -> Result<Vec<Row>, DataError> {
+    let mut rows = Vec::new();
+    parquet::each(path, &mut |row| {
+        rows.push(row.clone());
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
 /// The form of a file that is not parquet, and its rows.
 fn table(
     path: &Path,
