@@ -139,6 +139,61 @@ fn without_a_dev_split_a_share_of_each_class_is_held_out() {
 }
 
 #[test]
+fn shares_are_held_out_to_evaluate_on_and_to_judge_the_end_by() {
+    let place = workplace();
+    write(place.path(), "part_1.csv", reviews(["1", "3", "5"]));
+    let more = reviews(["1", "3", "5"]).replace("film", "tale");
+    write(place.path(), "part_2.csv", more);
+    write(place.path(), ".part_3.csv", "not looked at");
+    let keys = ["train=part_*.csv", "text=body", "label=stars", "dev=20%", "test=10%"];
+    let output = run(place.path(), &keys);
+    ok(&output);
+    let shown = text(&output.stderr);
+    for words in ["train: 126 of 126 rows", "dev: 36 of 36 rows"] {
+        assert!(shown.contains(words), "missing: {words}\n--- in:\n{shown}");
+    }
+    let task = task(place.path());
+    let own = &task["dataset"]["sources"]["own"];
+    assert_eq!(
+        (&own["hold_out"]["percent"], &own["hold_out"]["test_percent"]),
+        (&20.into(), &10.into())
+    );
+    assert_eq!(own["files"]["train"].as_array().map(Vec::len), Some(2));
+    // The run's own configuration names the same rows.
+    ok(&aflora(place.path(), &["run", "out/config.yaml"]));
+    for share in ["0%", "100%", "2.5%"] {
+        let output = run(place.path(), &["train=part_1.csv", &format!("test={share}")]);
+        refused(&output, 2, &format!("`test` is {share}, but a share is 1% to 99%, whole"));
+    }
+    let output = run(place.path(), &["train=part_1.csv", "dev=60%", "test=50%"]);
+    refused(&output, 2, "1 to 99 percent together");
+    refused(&run(place.path(), &["train=other_*.csv"]), 2, "there is no file other_*.csv");
+}
+
+#[test]
+fn rows_of_one_text_are_held_out_together_and_told() {
+    let place = workplace();
+    let validate = |rows: String| {
+        write(place.path(), "rows.csv", format!("body,stars\n{rows}"));
+        let keys = ["train=rows.csv", "text=body", "label=stars", "data=.", "max_length=32"];
+        aflora(place.path(), &[&["validate", "model=minilm"], &keys[..]].concat())
+    };
+    // 80 rows, of which two have each text.
+    let rows = (0..80).map(|i| format!("film {},{}\n", i / 2, ["low", "high"][i / 2 % 2]));
+    let told = text(&validate(rows.collect()).stderr);
+    let words = "80 of 80 rows have the text of another; rows of one text and label are held out \
+                 together: 8 for dev, where 10% were asked for";
+    assert!(told.contains(words), "{told}");
+    let equal = validate("a film,3\n".repeat(40));
+    refused(&equal, 1, "no row can be held out for dev: there are 40 rows with 1 different texts");
+    // A text that has two labels.
+    let rows = (0..40).map(|i| format!("film {},{}\n", i.max(1), ["low", "high"][i % 2]));
+    let told = text(&validate(rows.collect()).stderr);
+    let words = "2 of 40 rows have the text of a row with another label: first";
+    assert!(told.contains(words) && told.contains("rows.csv, line 2"), "{told}");
+}
+
+#[test]
 fn scores_pairs_and_texts_are_told_by_columns_and_rows() {
     let place = workplace();
     write(place.path(), "reviews.csv", reviews(["1.5", "3.25", "5"]));

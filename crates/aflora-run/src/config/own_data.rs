@@ -27,15 +27,16 @@ use std::path::{Path, PathBuf};
 #[serde(default, deny_unknown_fields)]
 pub struct OwnData {
     /// Rows to train on, in place of a task: a .csv, .tsv, .jsonl, .conll, .txt or .parquet file,
-    /// packed (.gz, .bz2) or not; or a data set of the hub.
+    /// packed (.gz, .bz2) or not, or all whose names a pattern fits (*, ?); or a data set of the hub.
     #[schemars(extend("section" = "Data of your own", "takes" = "file, [files], hub:owner/name"))]
     pub train: Files,
     /// Rows to evaluate on, or how many of 100 training rows are held out for that, of each class;
     /// null: 10%, or the data set's validation split.
     #[schemars(extend("takes" = "file, [files], 10%"))]
     pub dev: Files,
-    /// Rows to judge the best adapter on, once, at the end.
-    #[schemars(extend("takes" = "file, [files]"))]
+    /// Rows to judge the best adapter on, once, at the end, or how many of 100 training rows are held
+    /// out for that, of each class.
+    #[schemars(extend("takes" = "file, [files], 10%"))]
     pub test: Files,
     /// The column with the text, or those with the two texts of a pair, or that with the words of which
     /// each has a tag, or with the messages of conversations, or those with question and answer; null:
@@ -146,21 +147,29 @@ fn written_out(
         problems.push(Problem::at(source.span.clone(), "here"));
         return None;
     }
-    let mut hold_out = HoldOut { percent: share(&data.dev).unwrap_or(0), ..HoldOut::default() };
-    let dev = last(DEV).filter(|_| hold_out.percent == 0);
+    let mut share_of = |key: &str, files: &Files| {
+        last(key).map_or(0, |setting| share(files, setting, problems).unwrap_or(0))
+    };
+    let (percent, test_percent) = (share_of(DEV, &data.dev), share_of(TEST, &data.test));
+    let mut hold_out = HoldOut { percent, test_percent, ..HoldOut::default() };
+    if problems.len() > before {
+        return None;
+    }
+    let dev = last(DEV).filter(|_| percent == 0);
+    let test = last(TEST).filter(|_| test_percent == 0);
     let mut source = Source { delimiter: data.delimiter, ..Source::default() };
     let mut classes = BTreeMap::new();
     let (train_files, dev_files, test_files, at_hand) = match own_hub::name(&data.train) {
         None => {
             let train = paths(&data.train, &data, train, problems);
             let dev = dev.map(|dev| paths(&data.dev, &data, dev, problems));
-            let test = last(TEST).map(|test| paths(&data.test, &data, test, problems));
+            let test = test.map(|test| paths(&data.test, &data, test, problems));
             let at_hand = train.0.iter().map(PathBuf::from).collect();
             (train, dev, test, at_hand)
         }
         Some(name) => {
             let dev = dev.map(|dev| (own_hub::name(&data.dev).unwrap_or_default(), dev));
-            let test = last(TEST).map(|s| (own_hub::name(&data.test).unwrap_or_default(), s));
+            let test = test.map(|s| (own_hub::name(&data.test).unwrap_or_default(), s));
             let rows = match own_hub::rows((name, train), dev, test) {
                 Ok(rows) => rows,
                 Err(problem) => {
@@ -183,7 +192,7 @@ fn written_out(
     }
     source.files.insert(TRAIN.to_string(), train_files);
     source.files.extend(dev_files.map(|files| (DEV.to_string(), files)));
-    let tested = test_files.is_some();
+    let tested = test_files.is_some() || test_percent > 0;
     source.files.extend(test_files.map(|files| (TEST.to_string(), files)));
     let mut made = MadeSettings { span: train.span.clone(), settings: Vec::new() };
     let named = discover::Columns { text: &data.text.0, label: &data.label.0 };
@@ -340,10 +349,15 @@ fn columns<'a>(
 }
 
 /// The share that a split is given as, of 100 rows.
-fn share(files: &Files) -> Option<u64> {
+fn share(files: &Files, named: &Setting, problems: &mut Vec<Problem>) -> Option<u64> {
     let [text] = &files.0[..] else { return None };
-    let percent = text.trim().strip_suffix('%')?.trim().parse().ok()?;
-    (1..100).contains(&percent).then_some(percent)
+    let percent: f64 = text.trim().strip_suffix('%')?.trim().parse().ok()?;
+    if percent.fract() == 0.0 && (1.0..100.0).contains(&percent) {
+        return Some(percent as u64);
+    }
+    let message = format!("`{}` is {text}, but a share is 1% to 99%, whole", named.name());
+    problems.push(Problem::at(named.span.clone(), message));
+    None
 }
 
 /// The whole paths of the files that a setting names.
@@ -352,7 +366,8 @@ fn paths(files: &Files, data: &OwnData, named: &Setting, problems: &mut Vec<Prob
     if files.0.is_empty() {
         problems.push(Problem::at(named.span.clone(), format!("`{}` is empty", named.name())));
     }
-    for name in &files.0 {
+    let names = files.0.iter().flat_map(|name| matching(name, named));
+    for name in &names.collect::<Vec<_>>() {
         match path(name, named) {
             Ok(path) if data.delimiter.is_none() && !is_known_form(Path::new(&path)) => {
                 let message = format!("the name of {path} does not tell its form");
@@ -368,12 +383,54 @@ fn paths(files: &Files, data: &OwnData, named: &Setting, problems: &mut Vec<Prob
     Files(paths)
 }
 
-/// The whole path of a file: seen from the file that names it, or else from the working folder.
-pub(super) fn path(name: &str, named: &Setting) -> Result<String, Problem> {
+/// The paths that a name may mean: seen from the file that names it, or else from the working
+/// folder.
+fn seen(name: &str, named: &Setting) -> Vec<PathBuf> {
     let by = Path::new(&named.span.source.name);
     let beside = by.parent().filter(|_| by != Path::new(COMMAND_LINE));
-    let tried: Vec<PathBuf> =
-        beside.into_iter().chain([Path::new("")]).map(|folder| folder.join(name)).collect();
+    beside.into_iter().chain([Path::new("")]).map(|folder| folder.join(name)).collect()
+}
+
+/// The files in a folder that a pattern fits, in the order of letters; the name itself where it is
+/// no pattern, or fits none.
+fn matching(name: &str, named: &Setting) -> Vec<String> {
+    let tried = seen(name, named);
+    let is_pattern = name.contains(['*', '?']) && !tried.iter().any(|path| path.is_file());
+    let fitting = |path: &PathBuf| {
+        let (pattern, folder) = (path.file_name()?.to_str()?, path.parent()?);
+        let folder = if folder == Path::new("") { Path::new(".") } else { folder };
+        let files = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+        let fits = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            path.is_file() && name.is_some_and(|name| fits(pattern.as_bytes(), name.as_bytes()))
+        };
+        let files = files.filter(fits).filter_map(|path| std::path::absolute(path).ok());
+        let mut names: Vec<String> =
+            files.filter_map(|path| path.to_str().map(String::from)).collect();
+        names.sort();
+        (!names.is_empty()).then_some(names)
+    };
+    let found = is_pattern.then(|| tried.iter().find_map(fitting)).flatten();
+    found.unwrap_or_else(|| vec![name.to_string()])
+}
+
+/// Whether a pattern fits a name, as in a shell: `*` is anything, and nothing hidden at the start.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    fn rest(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern, name) {
+            ([b'*', more @ ..], name) => (0..=name.len()).any(|from| rest(more, &name[from..])),
+            ([b'?', more @ ..], [_, name @ ..]) => rest(more, name),
+            ([c, more @ ..], [first, name @ ..]) => c == first && rest(more, name),
+            ([], name) => name.is_empty(),
+            (_, []) => false,
+        }
+    }
+    (name.first() != Some(&b'.') || pattern.first() == Some(&b'.')) && rest(pattern, name)
+}
+
+/// The whole path of a file: seen from the file that names it, or else from the working folder.
+pub(super) fn path(name: &str, named: &Setting) -> Result<String, Problem> {
+    let tried = seen(name, named);
     let problem = |message: String| Problem::at(named.span.clone(), message);
     let Some(found) = tried.iter().find(|path| path.is_file()) else {
         let first = &tried[0];

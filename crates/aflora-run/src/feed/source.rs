@@ -56,12 +56,13 @@ impl DatasetSpec {
         std::iter::once(TRAIN).chain(held_out.map(String::as_str))
     }
 
-    /// The splits that have files of their own in `source`: all, but for one that is held out of the
-    /// training rows.
+    /// The splits that have files of their own in `source`: all, but for those that are held out of
+    /// the training rows.
     pub fn splits_of(&self, source: &Source) -> impl Iterator<Item = &str> {
         let held_out = source.hold_out.is_some();
         let evaluated = self.evaluate_on.iter().filter(move |_| !held_out);
-        let others = evaluated.chain(&self.test_on);
+        let drawn = source.hold_out.test_percent > 0;
+        let others = evaluated.chain(self.test_on.iter().filter(move |_| !drawn));
         std::iter::once(TRAIN).chain(others.map(String::as_str))
     }
 
@@ -165,15 +166,18 @@ impl Source {
 ///
 /// By the value of a column, rows with one value are all on one side: a value is held out if the
 /// first eight bytes of its SHA-256, as a big-endian number, leave a remainder below `percent` when
-/// divided by 100. Without one, the draw is by the texts and `seed`.
+/// divided by 100. Without one, the draw is by the texts and `seed`, and rows of one text are on one
+/// side; it can also give the split that is judged at the end, which is drawn first.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HoldOut {
     /// The column by whose values rows are held out; null: they are drawn.
     #[schemars(extend("takes" = "column, null"))]
     pub by: Option<String>,
-    /// About how many of 100 values, or exactly how many of 100 rows that are drawn; 0: none.
+    /// About how many of 100 values, or how many of 100 rows that are drawn; 0: none.
     pub percent: u64,
+    /// How many of 100 rows are drawn for the split that is judged at the end; 0: none.
+    pub test_percent: u64,
     /// Decides which rows are drawn.
     pub seed: u64,
     /// The column of whose every value that share is drawn; null: of all rows together.
@@ -189,7 +193,7 @@ impl HoldOut {
 
     /// Whether the rows are drawn, when all are read.
     pub(super) fn is_drawn(&self) -> bool {
-        self.by.is_none() && self.percent > 0
+        self.by.is_none() && (self.percent > 0 || self.test_percent > 0)
     }
 }
 
