@@ -318,6 +318,50 @@ fn labels_with_columns_of_their_own_are_learned_predicted_and_judged() {
 }
 
 #[test]
+fn classes_go_by_the_names_that_a_parquet_file_or_the_labels_have_for_their_numbers() {
+    let place = workplace();
+    let file = common::root().join("crates/aflora-run/tests/fixtures/forms/classes.parquet");
+    fs::copy(file, place.path().join("rows.parquet")).unwrap();
+    let rows: String = (0..40)
+        .map(|i| {
+            format!(
+                "{{\"tokens\": [\"Ann\", \"left\", \"{i}\"], \"ner_tags\": [1, 0, {}]}}\n",
+                i % 2
+            )
+        })
+        .collect();
+    write(place.path(), "rows.jsonl", rows);
+    let told = |more: &[&str], words: &[&str]| {
+        let first = ["validate", "model=minilm", "data=.", "max_length=32"];
+        let output = aflora(place.path(), &[&first[..], more].concat());
+        ok(&output);
+        for words in words {
+            let told = text(&output.stderr);
+            assert!(told.contains(words), "missing: {words}\n--- in:\n{told}");
+        }
+    };
+    let tags = "rows.parquet: the classes have names: O, B-PER, I-PER";
+    told(
+        &["train=rows.parquet", "kind=classify"],
+        &["rows.parquet: the classes have names: neg, pos"],
+    );
+    told(&["train=rows.parquet", "text=tokens", "label=ner_tags"], &[tags]);
+    told(&["train=rows.parquet", "text=text", "label=topics"], &["names: art, law, sea"]);
+
+    let keys = ["train=rows.jsonl", "labels=[O, B-PER]"];
+    ok(&run(place.path(), &keys));
+    let task = task(place.path());
+    assert_eq!(task["dataset"]["sources"]["own"]["numbered_labels"], true);
+    assert_eq!(task["metrics"][0], "entity_f1");
+    write(place.path(), "new.jsonl", "{\"tokens\": [\"Ann\", \"left\"]}\n");
+    let answer: Value =
+        serde_json::from_str(&ok(&aflora(place.path(), &["predict", "out", "new.jsonl"]))).unwrap();
+    for tag in answer["tags"].as_array().unwrap() {
+        assert!(["O", "B-PER"].contains(&tag.as_str().unwrap()), "{answer}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
     let place = workplace();
     write(place.path(), "reviews.csv", reviews(["1", "3", "5"]));

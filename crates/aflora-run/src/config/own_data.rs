@@ -13,7 +13,7 @@ use super::settings::is_name;
 use super::tree::Setting;
 use crate::discover;
 use crate::feed::source::{delimiter, Files, HoldOut};
-use crate::feed::{is_known_form, DataError, Source, TRAIN};
+use crate::feed::{is_known_form, read, DataError, Source, TRAIN};
 use crate::kinds;
 use crate::task::{Kind, Label, TaskSpec};
 use schemars::JsonSchema;
@@ -205,6 +205,9 @@ fn written_out(
             kind
         }),
     };
+    if let Some(first) = at_hand.first().filter(|_| classes.is_empty()) {
+        classes = or_told(read::classes(first), train, problems)?;
+    }
     let kind = kind.or((!data.labels.is_empty()).then_some(Kind::Classify));
     source.columns = columns(kind, &data, &look.columns, &last, problems)?;
     let labels = match &data.label.0[..] {
@@ -223,7 +226,7 @@ fn written_out(
         kind => {
             let column = source.columns.get("label").or(source.columns.get("tags"));
             if let Some(names) = column.and_then(|column| classes.get(column)) {
-                tracing::info!("the data set names the classes: {}", names.join(", "));
+                made.tell(&at_hand, &format!("the classes have names: {}", names.join(", ")));
                 let numbers: Vec<String> = (0..names.len()).map(|n| n.to_string()).collect();
                 made.put("labels", json!(numbers));
                 made.put("label_names", json!(names));
@@ -242,6 +245,14 @@ fn written_out(
             }
         }
     };
+    if !data.labels.is_empty() && are_numbered(&source, &at_hand, kind, &labels) {
+        let n = labels.len();
+        made.tell(
+            &at_hand,
+            &format!("labels are numbers, those of the {n} classes that are named"),
+        );
+        source.numbered_labels = true;
+    }
     if kind == Kind::Classify {
         hold_out.within = source.columns.get("label").cloned();
     }
@@ -268,6 +279,20 @@ fn written_out(
     }
     made.usual(kind, &labels);
     Some(made.settings)
+}
+
+/// Whether the labels of all rows are the numbers of these classes, none of which is a number itself.
+fn are_numbered(source: &Source, files: &[PathBuf], kind: Kind, labels: &[String]) -> bool {
+    let number = |label: &String| label.parse::<usize>().ok();
+    let of_labels = matches!(kind, Kind::Classify | Kind::Multilabel | Kind::Tokens);
+    if !of_labels || labels.iter().any(|label| label.parse::<f64>().is_ok()) {
+        return false;
+    }
+    let separator = TaskSpec::default().label_separator;
+    // What is wrong with a row is told where it is read for good.
+    let found = discover::labels(source, files, Some(kind), separator).ok();
+    let Some(found) = found.and_then(|found| found.labels) else { return false };
+    found.iter().all(|label| number(label).is_some_and(|number| number < labels.len()))
 }
 
 /// What was read of the training rows; why not is told where they are named.

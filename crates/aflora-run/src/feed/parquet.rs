@@ -8,8 +8,12 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row as Record};
 use serde_json::{json, value::to_raw_value, Value};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+/// The key of a file's metadata under which `datasets` tells what its columns hold.
+const FEATURES: &str = "huggingface";
 
 /// What a small file may come to: a run of equal rows takes a few bytes there.
 const UNPACKED: usize = 1 << 28;
@@ -79,6 +83,34 @@ pub(super) fn first(path: &Path) -> Result<Option<Row>, DataError> {
         None => read.map(|()| None),
         found => Ok(found),
     }
+}
+
+/// The names of the classes of the columns that have such, in the order of their numbers, as the
+/// library `datasets` writes them into a file: of a value, or of each value of a list.
+///
+/// # Errors
+/// The file is no parquet.
+pub(super) fn classes(path: &Path) -> Result<BTreeMap<String, Vec<String>>, DataError> {
+    let file = files::open(path).map_err(DataError::io(path))?;
+    let read = panics::catch_reading(|| {
+        let reader = SerializedFileReader::new(file).map_err(|error| error.to_string())?;
+        let about = reader.metadata().file_metadata().key_value_metadata();
+        let about = about.into_iter().flatten().find(|about| about.key == FEATURES);
+        Ok(about.and_then(|about| about.value.clone()))
+    });
+    let read = read.unwrap_or_else(Err).map_err(|problem| {
+        DataError::file(path, format!("not a readable parquet file ({problem}); get it again"))
+    })?;
+    let about: Value = read.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let features = about["info"]["features"].as_object();
+    let names = |feature: &Value| {
+        // Of a list, as different versions write it.
+        let forms = [feature, &feature["feature"], &feature[0]];
+        let label = forms.into_iter().find(|form| form["_type"] == "ClassLabel")?;
+        serde_json::from_value::<Vec<String>>(label["names"].clone()).ok()
+    };
+    let of_columns = features.into_iter().flatten();
+    Ok(of_columns.filter_map(|(name, about)| Some((name.clone(), names(about)?))).collect())
 }
 
 /// About what a row takes in memory.

@@ -8,7 +8,7 @@ use super::source::{is_parquet, HoldOut, Source};
 use super::table::{Format, TableReader};
 use super::{parquet, unpack, DataError};
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -106,6 +106,18 @@ pub fn first(path: &Path, source: &Source) -> Result<Row, DataError> {
         return parquet::first(path)?.ok_or_else(none);
     }
     table(path, source)?.1.read_of_any_width()?.ok_or_else(none)
+}
+
+/// The names of classes that a file tells of its columns, in the order of their numbers; none of a
+/// form that tells none.
+///
+/// # Errors
+/// The file is unreadable.
+pub fn classes(path: &Path) -> Result<BTreeMap<String, Vec<String>>, DataError> {
+    match is_parquet(path) {
+        true => parquet::classes(path),
+        false => Ok(BTreeMap::new()),
+    }
 }
 
 /// All rows of a parquet file.
