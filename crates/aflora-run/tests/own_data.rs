@@ -373,11 +373,14 @@ fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
         (&["train=configs"], "configs is a folder; name the files in it"),
         (&["train=configs/experiment.yaml"], "does not tell its form"),
         (&["label=stars"], "name them: `train=FILE`, in place of a task"),
+        (&["train=reviews.csv", "text=body"], "reviews.csv has no column `label`"),
         (
-            &["train=reviews.csv", "text=body"],
-            "no column `label`; the header has [\"body\", \"stars\"]",
+            &["train=reviews.csv", "text=boddy", "label=stars"],
+            "did you mean `body`? Known: body, stars",
         ),
-        (&["train=reviews.csv", "text=boddy", "label=stars"], "boddy"),
+        (&["train=reviews.csv", "text=body", "label=STARS"], "did you mean `stars`?"),
+        // The caret is below the key that is wrong.
+        (&["train=reviews.csv", "text=body", "label=STARS"], "| label=STARS"),
         (&["train=reviews.csv", "text=[a, b, c]"], "`text` has 3 columns, but a pair has two"),
         (&["train=reviews.csv", "text=body", "target=stars"], "`text` has no say here"),
         (&["task=sst2", "train=reviews.csv"], "the task `sst2` says by itself where its rows lie"),
@@ -542,7 +545,7 @@ fn a_data_set_of_the_hub_is_trained_on_by_its_name() {
             && told.contains("dev: 90 of 90 rows"),
         "{told}"
     );
-    assert!(told.contains("the data set names the classes: low, mid, high"), "{told}");
+    assert!(told.contains("the classes have names: low, mid, high"), "{told}");
     let task = task(place.path());
     assert_eq!((&task["task"], &task["kind"]), (&"films".into(), &"classify".into()));
     assert_eq!(task["label_names"], serde_json::json!(["low", "mid", "high"]));

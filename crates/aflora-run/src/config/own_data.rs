@@ -8,7 +8,7 @@
 use super::block::ConfigBlock;
 use super::layers::{overlay, SettingsGroup};
 use super::own_hub;
-use super::problem::{Problem, SourceSpan, COMMAND_LINE};
+use super::problem::{instead, Problem, SourceSpan, COMMAND_LINE};
 use super::settings::is_name;
 use super::tree::Setting;
 use crate::discover;
@@ -210,6 +210,7 @@ fn written_out(
     }
     let kind = kind.or((!data.labels.is_empty()).then_some(Kind::Classify));
     source.columns = columns(kind, &data, &look.columns, &last, problems)?;
+    check_columns(kind, &source, &at_hand, (train, &last), problems)?;
     let labels = match &data.label.0[..] {
         columns @ [_, _, ..] => {
             made.put("labels", json!(columns));
@@ -371,6 +372,39 @@ fn columns<'a>(
         columns.insert(role.to_string(), named.cloned().unwrap_or_else(|| usual(role)));
     }
     (problems.len() == before).then_some(columns)
+}
+
+/// Tells the columns that the first row does not have, where they are named.
+fn check_columns<'a>(
+    kind: Option<Kind>,
+    source: &Source,
+    files: &[PathBuf],
+    (train, last): (&'a Setting, &dyn Fn(&str) -> Option<&'a Setting>),
+    problems: &mut Vec<Problem>,
+) -> Option<()> {
+    let path = files.first()?;
+    let row = or_told(read::first(path, source), train, problems)?;
+    let there: Vec<&str> = row.cells().map(|(name, _)| name.trim()).collect();
+    let mut wanted: Vec<(&str, &Setting)> = Vec::new();
+    for setting in ["text", "input", "label", "target"].iter().filter_map(|key| last(key)) {
+        let names = match &setting.value {
+            Value::Array(names) => names.iter().collect(),
+            name => vec![name],
+        };
+        wanted.extend(names.into_iter().filter_map(Value::as_str).map(|name| (name, setting)));
+    }
+    // Those of other kinds have more than one form.
+    if matches!(kind, None | Some(Kind::Classify | Kind::Score | Kind::Multilabel)) {
+        let known: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
+        let usual = source.columns.values().map(String::as_str);
+        wanted.extend(usual.filter(|name| !known.contains(name)).map(|name| (name, train)));
+    }
+    let before = problems.len();
+    for (name, setting) in wanted.into_iter().filter(|(name, _)| !there.contains(name)) {
+        let message = format!("{} has no column `{name}`", path.display());
+        problems.push(Problem::at(setting.span.clone(), message).help(instead(name, &there)));
+    }
+    (problems.len() == before).then_some(())
 }
 
 /// The share that a split is given as, of 100 rows.
