@@ -144,6 +144,21 @@ fn parquet_is_read_however_it_is_packed_and_whatever_the_letters_of_its_ending()
 }
 
 #[test]
+fn dates_times_and_decimals_of_parquet_are_texts_and_no_lists() {
+    let file = "tests/fixtures/forms/times.parquet";
+    let content = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    for (label, values) in
+        [("on", ["2024-05-17", "2024-05-18"]), ("at", ["2024-05-17 12:30", "2024-05-18 12:30"])]
+    {
+        let found = rows("a.parquet", &content, &["text=body", &format!("label={label}")]).unwrap();
+        assert!(found.contains(&"film 1 -> 1".to_string()), "{values:?}: {found:?}");
+        let named = ["text=body", &format!("label={label}"), "labels=[x, y]"];
+        let error = rows("a.parquet", &content, &named).unwrap_err();
+        assert!(error.contains(values[0]), "{error}");
+    }
+}
+
+#[test]
 fn what_is_none_of_these_forms_is_told_with_its_place() {
     let utf16: Vec<u8> = CSV.encode_utf16().flat_map(u16::to_le_bytes).collect();
     for (file, content, words) in [
@@ -175,7 +190,7 @@ fn what_is_none_of_these_forms_is_told_with_its_place() {
             b"[\n{\"body\": \"a\",\n\"stars\" 1}]".to_vec(),
             "line 3: no JSON object, column 9",
         ),
-        ("a.json", b"{\"data\": [1]}".to_vec(), "there is no `body`, only [\"data\"]"),
+        ("a.json", b"{\"data\": [1]}".to_vec(), "a.json has no column `body`"),
         ("a.csv.gz", CSV.into(), "a.csv.gz, line 1: "),
         ("a.csv", b"body,stars\na\n".to_vec(), "line 2: 1 columns, but the first line has 2"),
         ("a.csv", b"".to_vec(), "there are no examples in it"),

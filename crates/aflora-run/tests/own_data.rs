@@ -162,10 +162,10 @@ fn shares_are_held_out_to_evaluate_on_and_to_judge_the_end_by() {
     // The run's own configuration names the same rows.
     ok(&aflora(place.path(), &["run", "out/config.yaml"]));
     for share in ["0%", "100%", "2.5%"] {
-        let output = run(place.path(), &["train=part_1.csv", &format!("test={share}")]);
+        let output = run(place.path(), &[&keys[..4], &[&format!("test={share}")[..]]].concat());
         refused(&output, 2, &format!("`test` is {share}, but a share is 1% to 99%, whole"));
     }
-    let output = run(place.path(), &["train=part_1.csv", "dev=60%", "test=50%"]);
+    let output = run(place.path(), &[&keys[..3], &["dev=60%", "test=50%"]].concat());
     refused(&output, 2, "1 to 99 percent together");
     refused(&run(place.path(), &["train=other_*.csv"]), 2, "there is no file other_*.csv");
 }
@@ -184,8 +184,8 @@ fn rows_of_one_text_are_held_out_together_and_told() {
     let words = "80 of 80 rows have the text of another; rows of one text and label are held out \
                  together: 8 for dev, where 10% were asked for";
     assert!(told.contains(words), "{told}");
-    let equal = validate("a film,3\n".repeat(40));
-    refused(&equal, 1, "no row can be held out for dev: there are 40 rows with 1 different texts");
+    let equal = validate("a film,3\nno film,5\n".repeat(20));
+    refused(&equal, 1, "no row can be held out for dev: there are 40 rows with 2 different texts");
     // A text that has two labels.
     let rows = (0..40).map(|i| format!("film {},{}\n", i.max(1), ["low", "high"][i % 2]));
     let told = text(&validate(rows.collect()).stderr);
@@ -379,6 +379,10 @@ fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
             "did you mean `body`? Known: body, stars",
         ),
         (&["train=reviews.csv", "text=body", "label=STARS"], "did you mean `stars`?"),
+        (
+            &["train=reviews.csv", "text=body", "label=[stars, body]"],
+            "line 2: the label in `body` is film 0, we saw, is bad, but several columns hold numbers",
+        ),
         // The caret is below the key that is wrong.
         (&["train=reviews.csv", "text=body", "label=STARS"], "| label=STARS"),
         (&["train=reviews.csv", "text=[a, b, c]"], "`text` has 3 columns, but a pair has two"),

@@ -384,7 +384,7 @@ fn check_columns<'a>(
 ) -> Option<()> {
     let path = files.first()?;
     let row = or_told(read::first(path, source), train, problems)?;
-    let there: Vec<&str> = row.cells().map(|(name, _)| name.trim()).collect();
+    let there: Vec<&str> = row.names().collect();
     let mut wanted: Vec<(&str, &Setting)> = Vec::new();
     for setting in ["text", "input", "label", "target"].iter().filter_map(|key| last(key)) {
         let names = match &setting.value {

@@ -47,6 +47,11 @@ impl Row {
         self.names.iter().map(String::as_str).zip(&self.cells)
     }
 
+    /// The names of the values that each row should have.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| name.trim())
+    }
+
     /// Whether there is a value of that name.
     pub fn has(&self, name: &str) -> bool {
         self.names.iter().any(|n| n == name)
