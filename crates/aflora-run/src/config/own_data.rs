@@ -7,13 +7,14 @@
 
 use super::block::ConfigBlock;
 use super::layers::{overlay, SettingsGroup};
+use super::own_files::{paths, share};
 use super::own_hub;
-use super::problem::{instead, Problem, SourceSpan, COMMAND_LINE};
+use super::problem::{instead, Problem, SourceSpan};
 use super::settings::is_name;
 use super::tree::Setting;
 use crate::discover;
 use crate::feed::source::{delimiter, Files, HoldOut};
-use crate::feed::{is_known_form, read, DataError, Source, TRAIN};
+use crate::feed::{read, DataError, Source, TRAIN};
 use crate::kinds;
 use crate::task::{Kind, Label, TaskSpec};
 use schemars::JsonSchema;
@@ -161,9 +162,9 @@ fn written_out(
     let mut classes = BTreeMap::new();
     let (train_files, dev_files, test_files, at_hand) = match own_hub::name(&data.train) {
         None => {
-            let train = paths(&data.train, &data, train, problems);
-            let dev = dev.map(|dev| paths(&data.dev, &data, dev, problems));
-            let test = test.map(|test| paths(&data.test, &data, test, problems));
+            let train = paths(&data.train, data.delimiter, train, problems);
+            let dev = dev.map(|dev| paths(&data.dev, data.delimiter, dev, problems));
+            let test = test.map(|test| paths(&data.test, data.delimiter, test, problems));
             let at_hand = train.0.iter().map(PathBuf::from).collect();
             (train, dev, test, at_hand)
         }
@@ -210,7 +211,7 @@ fn written_out(
     }
     let kind = kind.or((!data.labels.is_empty()).then_some(Kind::Classify));
     source.columns = columns(kind, &data, &look.columns, &last, problems)?;
-    check_columns(kind, &source, &at_hand, (train, &last), problems)?;
+    check_columns(kind, &source, &at_hand, train, &last, problems)?;
     let labels = match &data.label.0[..] {
         columns @ [_, _, ..] => {
             made.put("labels", json!(columns));
@@ -379,7 +380,8 @@ fn check_columns<'a>(
     kind: Option<Kind>,
     source: &Source,
     files: &[PathBuf],
-    (train, last): (&'a Setting, &dyn Fn(&str) -> Option<&'a Setting>),
+    train: &'a Setting,
+    last: &dyn Fn(&str) -> Option<&'a Setting>,
     problems: &mut Vec<Problem>,
 ) -> Option<()> {
     let path = files.first()?;
@@ -405,120 +407,6 @@ fn check_columns<'a>(
         problems.push(Problem::at(setting.span.clone(), message).help(instead(name, &there)));
     }
     (problems.len() == before).then_some(())
-}
-
-/// The share that a split is given as, of 100 rows.
-fn share(files: &Files, named: &Setting, problems: &mut Vec<Problem>) -> Option<u64> {
-    let [text] = &files.0[..] else { return None };
-    let percent: f64 = text.trim().strip_suffix('%')?.trim().parse().ok()?;
-    if percent.fract() == 0.0 && (1.0..100.0).contains(&percent) {
-        return Some(percent as u64);
-    }
-    let message = format!("`{}` is {text}, but a share is 1% to 99%, whole", named.name());
-    problems.push(Problem::at(named.span.clone(), message));
-    None
-}
-
-/// The whole paths of the files that a setting names.
-fn paths(files: &Files, data: &OwnData, named: &Setting, problems: &mut Vec<Problem>) -> Files {
-    let mut paths = Vec::new();
-    if files.0.is_empty() {
-        problems.push(Problem::at(named.span.clone(), format!("`{}` is empty", named.name())));
-    }
-    let names = files.0.iter().flat_map(|name| matching(name, named));
-    for name in &names.collect::<Vec<_>>() {
-        match path(name, named) {
-            Ok(path) if data.delimiter.is_none() && !is_known_form(Path::new(&path)) => {
-                let message = format!("the name of {path} does not tell its form");
-                let help = "read are .csv, .tsv, .jsonl, .json, .conll, .txt and .parquet, and \
-                            all but the last with .gz or .bz2 behind; with `delimiter`, any text is \
-                            read as CSV";
-                problems.push(Problem::at(named.span.clone(), message).help(help));
-            }
-            Ok(path) => paths.push(path),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    Files(paths)
-}
-
-/// The paths that a name may mean: seen from the file that names it, or else from the working
-/// folder.
-fn seen(name: &str, named: &Setting) -> Vec<PathBuf> {
-    let by = Path::new(&named.span.source.name);
-    let beside = by.parent().filter(|_| by != Path::new(COMMAND_LINE));
-    beside.into_iter().chain([Path::new("")]).map(|folder| folder.join(name)).collect()
-}
-
-/// The files in a folder that a pattern fits, in the order of letters; the name itself where it is
-/// no pattern, or fits none.
-fn matching(name: &str, named: &Setting) -> Vec<String> {
-    let tried = seen(name, named);
-    let is_pattern = name.contains(['*', '?']) && !tried.iter().any(|path| path.is_file());
-    let fitting = |path: &PathBuf| {
-        let (pattern, folder) = (path.file_name()?.to_str()?, path.parent()?);
-        let folder = if folder == Path::new("") { Path::new(".") } else { folder };
-        let files = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
-        let fits = |path: &PathBuf| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            path.is_file() && name.is_some_and(|name| fits(pattern.as_bytes(), name.as_bytes()))
-        };
-        let files = files.filter(fits).filter_map(|path| std::path::absolute(path).ok());
-        let mut names: Vec<String> =
-            files.filter_map(|path| path.to_str().map(String::from)).collect();
-        names.sort();
-        (!names.is_empty()).then_some(names)
-    };
-    let found = is_pattern.then(|| tried.iter().find_map(fitting)).flatten();
-    found.unwrap_or_else(|| vec![name.to_string()])
-}
-
-/// Whether a pattern fits a name, as in a shell: `*` is anything, and nothing hidden at the start.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    fn rest(pattern: &[u8], name: &[u8]) -> bool {
-        match (pattern, name) {
-            ([b'*', more @ ..], name) => (0..=name.len()).any(|from| rest(more, &name[from..])),
-            ([b'?', more @ ..], [_, name @ ..]) => rest(more, name),
-            ([c, more @ ..], [first, name @ ..]) => c == first && rest(more, name),
-            ([], name) => name.is_empty(),
-            (_, []) => false,
-        }
-    }
-    (name.first() != Some(&b'.') || pattern.first() == Some(&b'.')) && rest(pattern, name)
-}
-
-/// The whole path of a file: seen from the file that names it, or else from the working folder.
-pub(super) fn path(name: &str, named: &Setting) -> Result<String, Problem> {
-    let tried = seen(name, named);
-    let problem = |message: String| Problem::at(named.span.clone(), message);
-    let Some(found) = tried.iter().find(|path| path.is_file()) else {
-        let first = &tried[0];
-        if first.is_dir() {
-            return Err(problem(format!("{} is a folder; name the files in it", first.display())));
-        }
-        let folder = first.parent().filter(|f| *f != Path::new("")).unwrap_or(Path::new("."));
-        let there = names_in(folder);
-        let error = problem(format!("there is no file {}", first.display()));
-        return Err(match there.is_empty() {
-            true => error,
-            false => error.help(format!("{} holds {}", folder.display(), there.join(", "))),
-        });
-    };
-    let whole = std::path::absolute(found).unwrap_or_else(|_| found.clone());
-    let text = whole.to_str().map(str::to_string);
-    text.ok_or_else(|| problem(format!("the path of {name} is no UTF-8")))
-}
-
-/// The first files in a folder that hold rows.
-fn names_in(folder: &Path) -> Vec<String> {
-    const SHOWN: usize = 8;
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = files.filter(|file| is_known_form(&file.path()));
-    let mut names: Vec<String> =
-        names.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names.truncate(SHOWN);
-    names
 }
 
 /// What runs on these files are called: as the first file, or as its folder where its name says
