@@ -1,5 +1,7 @@
 //! A finished run, opened again: its model with its adapter, to predict with, merge or export.
 
+mod combine;
+
 use crate::config::{self, DeviceChoice, Precision, Resolved};
 use crate::kinds::{ModelContext, Processor};
 use crate::run::model::{base_kind, build_shapes, load_model, processor};
@@ -11,8 +13,9 @@ use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::chat::ChatFormat;
 use aflora_models::generate::GenerationSettings;
+use aflora_models::gguf::{self, GgufFile};
 use aflora_models::merged::{self, OutputKind};
-use aflora_models::{AdaptedModel, ChatTemplate, Head};
+use aflora_models::{merged_gguf, AdaptedModel, ChatTemplate, Head};
 use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
 use std::path::Path;
@@ -76,6 +79,27 @@ impl SavedRun {
             answers => answers,
         };
         Ok(merged::save(&model, kind, &self.files.folder, target, answers)?)
+    }
+
+    /// The model with the adapter merged into it as llama.cpp's file, its matrices in `precision`.
+    ///
+    /// # Errors
+    /// The model cannot be loaded, or no such file is written of it.
+    pub fn merge_gguf(&self, precision: gguf::Precision) -> Result<GgufFile> {
+        let model = self.model(Device::Cpu, Kind::Float)?;
+        let (kind, source) = (&self.resolved.model.backbone, &self.files.folder);
+        Ok(merged_gguf::make(&model, kind, source, precision)?)
+    }
+
+    /// The adapter as llama.cpp's file: plain LoRA, where it folds into one.
+    ///
+    /// # Errors
+    /// The model cannot be loaded, or no such file is written of its adapter.
+    pub fn export_gguf(&self) -> Result<GgufFile> {
+        let model = self.model(Device::Cpu, Kind::Float)?;
+        let method = &self.adapter.description().method;
+        let (kind, source) = (&self.resolved.model.backbone, &self.files.folder);
+        Ok(adapter_folder::export_gguf(&model, method, kind, source)?)
     }
 
     /// Writes the adapter to `target` as PEFT opens it: plain LoRA, where it folds into one.

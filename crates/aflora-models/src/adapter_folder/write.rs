@@ -43,22 +43,17 @@ impl Content {
         description: Description,
         pairs: Vec<(String, LowRank)>,
     ) -> Self {
-        // Plain LoRA has one rank, and none of 0.
-        let ranks = pairs.iter().map(|(_, pair)| pair.down.size()[0]);
-        let rank = ranks.max().unwrap_or(0).max(1);
+        let (rank, pairs) = of_one_rank(pairs);
         // A scale of alpha / rank = 1.
         let lora = LoraConfig { rank, alpha: rank as f64, ..LoraConfig::default() };
         let description = Description { method: MethodConfig::Lora(lora), ..description };
         let mut tensors = BTreeMap::new();
-        for (site, LowRank { down, up }) in &pairs {
-            // Layers of lower rank are filled up with components of zero.
-            let missing = rank - down.size()[0];
-            let (down, up) =
-                (down.constant_pad_nd([0, 0, 0, missing]), up.constant_pad_nd([0, missing]));
+        let mut ranks = Vec::new();
+        for (site, LowRank { down, up }) in pairs {
             tensors.insert(format!("{ROOT}{site}.lora_A.weight"), down);
             tensors.insert(format!("{ROOT}{site}.lora_B.weight"), up);
+            ranks.push((site, rank));
         }
-        let ranks: Vec<_> = pairs.into_iter().map(|(site, _)| (site, rank)).collect();
         Content::new(model, &description, &ranks, tensors)
     }
 
@@ -113,21 +108,8 @@ pub fn export(
     chat: &ChatFormat,
     folder: &Path,
 ) -> Result<()> {
-    let pair = |adapter: &dyn Adapter| Some((adapter.site().name.clone(), adapter.low_rank()?));
-    let pairs: Option<Vec<(String, LowRank)>> =
-        tch::no_grad(|| model.adapters().map(|adapter| pair(adapter.as_ref())).collect());
-    let description = Description {
-        method: method.clone(),
-        base_model,
-        length: None,
-        modules_to_save: model.saved_modules(),
-        task_type: TaskType::of(model.backbone()),
-    };
-    let content = match pairs {
-        Some(pairs) if pairs.is_empty() => {
-            let problem = "the model has no adapters: there is nothing to export";
-            return Err(Error::Unbuilt(problem.into()));
-        }
+    let description = described(model, method, base_model);
+    let content = match pairs(model)? {
         Some(pairs) => Content::of_pairs(model, description, pairs),
         None if description.is_pefts() => Content::of(model, &description),
         None => {
@@ -137,6 +119,50 @@ pub fn export(
             return Err(Error::Unbuilt(problem));
         }
     };
+    write_with_companions(model, content, source, generation, chat, folder)
+}
+
+/// Writes `pairs`, by the names of their layers in `model`, to `folder` as [`export`] writes plain
+/// LoRA, with the saved modules of `model`.
+///
+/// # Errors
+/// There are none, or the folder cannot be written.
+pub fn export_pairs(
+    model: &AdaptedModel,
+    pairs: Vec<(String, LowRank)>,
+    base_model: Option<BaseModel>,
+    source: &Path,
+    generation: &GenerationSettings,
+    chat: &ChatFormat,
+    folder: &Path,
+) -> Result<()> {
+    let description = described(model, &MethodConfig::Lora(LoraConfig::default()), base_model);
+    let content = Content::of_pairs(model, description, pairs);
+    write_with_companions(model, content, source, generation, chat, folder)
+}
+
+fn described(
+    model: &AdaptedModel,
+    method: &MethodConfig,
+    base_model: Option<BaseModel>,
+) -> Description {
+    Description {
+        method: method.clone(),
+        base_model,
+        length: None,
+        modules_to_save: model.saved_modules(),
+        task_type: TaskType::of(model.backbone()),
+    }
+}
+
+fn write_with_companions(
+    model: &AdaptedModel,
+    content: Content,
+    source: &Path,
+    generation: &GenerationSettings,
+    chat: &ChatFormat,
+    folder: &Path,
+) -> Result<()> {
     write_whole(folder, |folder| {
         content.write(folder)?;
         companions::copy_tokenizer_alone(source, folder)?;
@@ -148,6 +174,32 @@ pub fn export(
             None => Ok(()),
         }
     })
+}
+
+/// The adapters of a model as plain LoRA, by their layers; none where they do not fold into that.
+///
+/// # Errors
+/// There are no adapters.
+pub(super) fn pairs(model: &Injection) -> Result<Option<Vec<(String, LowRank)>>> {
+    if model.adapters().next().is_none() {
+        let problem = "the model has no adapters: there is nothing to export";
+        return Err(Error::Unbuilt(problem.into()));
+    }
+    let pair = |adapter: &dyn Adapter| Some((adapter.site().name.clone(), adapter.low_rank()?));
+    Ok(tch::no_grad(|| model.adapters().map(|adapter| pair(adapter.as_ref())).collect()))
+}
+
+/// These pairs with one rank for all, as plain LoRA has, and none of 0: layers of lower rank are
+/// filled up with components of zero.
+pub(super) fn of_one_rank(pairs: Vec<(String, LowRank)>) -> (i64, Vec<(String, LowRank)>) {
+    let ranks = pairs.iter().map(|(_, pair)| pair.down.size()[0]);
+    let rank = ranks.max().unwrap_or(0).max(1);
+    let fill = |(site, LowRank { down, up }): (String, LowRank)| {
+        let missing = rank - down.size()[0];
+        let down = down.constant_pad_nd([0, 0, 0, missing]);
+        (site, LowRank { down, up: up.constant_pad_nd([0, missing]) })
+    };
+    (rank, pairs.into_iter().map(fill).collect())
 }
 
 /// Tells PEFT that the weights lie transposed, as GPT-2's do.

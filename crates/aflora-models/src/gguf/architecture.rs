@@ -68,6 +68,17 @@ impl Architecture {
         })
     }
 
+    /// By the `model_type` of a config.json.
+    pub(super) fn of_model(model_type: &str) -> Result<&'static Self, String> {
+        ARCHITECTURES.iter().find(|known| known.model_type == model_type).ok_or_else(|| {
+            let known: Vec<&str> = ARCHITECTURES.iter().map(|known| known.model_type).collect();
+            format!(
+                "GGUF files are written of models of the types {}, not of `{model_type}`",
+                known.join(", ")
+            )
+        })
+    }
+
     /// The checkpoint's name of a file's tensor; none if models of this kind have none such.
     pub(super) fn own_name(&self, stored: &str) -> Option<String> {
         let (stem, last) = stored.rsplit_once('.').filter(|(_, last)| is_parameter(last))?;
@@ -79,6 +90,17 @@ impl Architecture {
         let number = number.parse::<u32>().ok().filter(|n| n.to_string() == number)?;
         let (_, own) = self.block.iter().find(|(name, _)| *name == part)?;
         Some(format!("model.layers.{number}.{own}.{last}"))
+    }
+
+    /// The file's name of a checkpoint's tensor; none if files have no place for it.
+    pub(super) fn stored_name(&self, own: &str) -> Option<String> {
+        let (stem, last) = own.rsplit_once('.').filter(|(_, last)| is_parameter(last))?;
+        if let Some((name, _)) = BESIDE.iter().find(|(_, known)| *known == stem) {
+            return Some(format!("{name}.{last}"));
+        }
+        let (number, part) = stem.strip_prefix("model.layers.")?.split_once('.')?;
+        let (name, _) = self.block.iter().find(|(_, known)| *known == part)?;
+        Some(format!("blk.{number}.{name}.{last}"))
     }
 
     /// What a file makes of the tensor `own` of a model with so many heads of queries, and of keys.

@@ -1,5 +1,6 @@
 //! Where commands write to.
 
+use aflora_models::gguf::GgufFile;
 use aflora_run::{check_makeable, UsageError};
 use anyhow::{Context, Result};
 use flate2::write::GzEncoder;
@@ -18,6 +19,25 @@ pub fn new_folder(path: &Path) -> Result<()> {
         return Err(UsageError(problem).into());
     }
     check_makeable("the folder", path)
+}
+
+/// Whether what a command writes is a GGUF file, by its name.
+pub fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gguf")
+}
+
+/// A new GGUF file, made by `make` once it is known that it can be written.
+///
+/// # Errors
+/// Something is there already, it cannot be written, or those of `make`.
+pub fn new_gguf(path: &Path, make: impl FnOnce() -> Result<GgufFile>) -> Result<()> {
+    if path.symlink_metadata().is_ok() {
+        let problem = format!("{} exists already; name a new file", path.display());
+        return Err(UsageError(problem).into());
+    }
+    let output = Output::open(Some(path))?;
+    let file = make()?;
+    output.write(|to| Ok(file.write(to)?))
 }
 
 /// What names standard output: written through its own descriptor, which may append to a file.
