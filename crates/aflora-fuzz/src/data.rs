@@ -4,7 +4,7 @@ use crate::files;
 use aflora_run::config;
 use aflora_run::discover;
 use aflora_run::feed::bounded::Bounded;
-use aflora_run::feed::read::read;
+use aflora_run::feed::read::{classes, read};
 use aflora_run::feed::row::Row;
 use aflora_run::feed::source::HoldOut;
 use aflora_run::feed::table::{Format, TableReader};
@@ -149,7 +149,11 @@ pub fn tsv_seeds() -> Vec<Vec<u8>> {
 pub fn parquet(bytes: &[u8]) {
     let Some((spec, file)) = task(bytes) else { return };
     let folder = files::folder("parquet", &[("train.parquet", file)]);
-    examples(spec, &folder.join("train.parquet"));
+    let path = folder.join("train.parquet");
+    for (_, names) in classes(&path).unwrap_or_default() {
+        assert!(names.len() <= file.len());
+    }
+    examples(spec, &path);
 }
 
 pub fn parquet_seeds() -> Vec<Vec<u8>> {
