@@ -26,7 +26,8 @@
 //!   words, default and range; [`schema`] reads them off, [`keys`] lists all, [`help`] makes texts
 //! * `yaml`, `tree`: YAML, and what it sets: a list of settings that know where they stand
 //! * `blocks`: finding and reading blocks
-//! * [`own_data`], `own_hub`: a task that is named by its files of rows, or by a data set of the hub
+//! * [`own_data`], `own_files`, `own_hub`: a task that is named by its files of rows, or by a data set
+//!   of the hub
 //! * `model_folder`: a model that is named by the folder of its files
 //! * `from_adapter`: a run that goes on from an adapter's folder
 //! * `layers`: laying settings over defaults, trying each
@@ -45,6 +46,7 @@ pub mod keys;
 mod layers;
 mod model_folder;
 pub mod own_data;
+mod own_files;
 mod own_hub;
 pub mod problem;
 pub mod resolve;

@@ -6,6 +6,7 @@ use super::from_adapter;
 use super::keys::KEYS;
 use super::layers::{overlay, span_of};
 use super::own_data;
+use super::own_files;
 use super::problem::{instead, ConfigErrors, Problem, SourceSpan, COMMAND_LINE};
 use super::run_settings::RunSettings;
 use super::schema;
@@ -253,7 +254,7 @@ fn read_template(setting: &mut Setting, problems: &mut Vec<Problem>) {
     if SHIPPED.contains(&named) || named.contains("{{") || named.contains("{%") {
         return;
     }
-    let read = own_data::path(named, setting).and_then(|path| {
+    let read = own_files::path(named, setting).and_then(|path| {
         let most = 1 << 20;
         aflora_files::read_text_at_most(Path::new(&path), most)
             .map_err(|error| Problem::at(setting.span.clone(), format!("{path}: {error}")))
