@@ -16,20 +16,28 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use tch::Kind;
 
-/// A description of what would train, from the model's config alone, and of the rows where they
-/// are at hand.
+/// What was found.
+#[derive(Debug)]
+pub struct Inspected {
+    /// A description of what would train, and of the rows where they are at hand.
+    pub words: String,
+    /// Whether the rows can be learned from, as far as they are there.
+    pub rows: Result<()>,
+}
+
+/// Describes what would train, from the model's config alone, and the rows where they are at hand.
 ///
 /// # Errors
-/// The model's config.json is nowhere, the targets match nothing, a count differs from its
-/// formula, or the tokenizer is damaged.
-pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<String> {
+/// The model's config.json is nowhere, the targets match nothing, or a count differs from its
+/// formula.
+pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Inspected> {
     aflora_models::check_kind(&resolved.model.backbone, resolved.task.head())?;
     let files = model_files::find(resolved, &locator(resolved), None, false, progress)?;
     let method = resolved.method.build()?;
     // Only shapes count: a model larger than the memory can be looked at.
     let backbone = build_shapes(resolved, &files)?;
     let mut of_rows = String::new();
-    rows::describe(&mut of_rows, resolved, &files, backbone.as_ref(), progress)?;
+    let rows = rows::describe(&mut of_rows, resolved, &files, backbone.as_ref(), progress);
     let layers = backbone.linears().len();
     let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
     let seed = resolved.run.seed;
@@ -46,7 +54,7 @@ pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Strin
         operations(&mut out, &model, method.freezes())?;
     }
     out.push_str(&of_rows);
-    Ok(out)
+    Ok(Inspected { words: out, rows })
 }
 
 /// The adapted layers by kind: how many, of what shape, with how many parameters each.

@@ -112,6 +112,8 @@ fn a_decoder_learns_its_turns_of_conversations_and_stops_behind_them() {
     let chat = ["chat", "out", "--device", "cpu", "--max-new-tokens", "60"];
     let talked = ok(&with_input(place, &chat, "count from 2\n"));
     assert_eq!(talked, "2 3 4\n");
+    let generate = ["generate", "out", "--device", "cpu", "--prompt", "count from 2"];
+    assert_eq!(ok(&command(place, &generate).output().unwrap()), "2 3 4\n");
 }
 
 #[test]

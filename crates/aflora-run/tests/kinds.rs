@@ -283,6 +283,12 @@ fn plain_texts_are_learned_in_packs_and_pieces_and_judged_by_their_perplexity() 
     assert!((perplexity - loss.exp()).abs() < 1e-6 * perplexity, "{metrics}");
     let first = found["evaluations"][0]["metrics"]["perplexity"].as_f64().unwrap();
     assert!(perplexity < first, "{found}");
+    // Rows are those of the file, whatever they are cut in and packed to.
+    let output = run(place.path(), &[&more[..], &["task=mine", "run_dir=told"]].concat());
+    let told = text(&output.stderr);
+    assert!(told.contains("train: 60 of 60 rows of "), "{told}");
+    assert!(told.contains(", in ") && told.contains(" packs"), "{told}");
+    assert!(!told.contains("behind the cut"), "{told}");
     let found = predicted(place.path(), "new.csv", "body\nthree hundred\n");
     assert!(found[0]["prediction"].is_string(), "{found:?}");
     assert_eq!(merged(place.path())["architectures"][0], "LlamaForCausalLM");

@@ -64,6 +64,9 @@ fn a_file_of_rows_is_trained_on_and_predicted_with_without_a_yaml_of_one_s_own()
     let words = "data/reviews.csv: `stars` holds 3 different whole numbers, few enough for \
                  classes: 1, 3, 5 (kind=score asks for a number)";
     assert!(told.contains(words), "{told}");
+    for words in ["train: 90 of 90 rows", "dev: 90 of 90 rows", "test: 90 of 90 rows"] {
+        assert!(told.contains(words), "missing: {words}\n--- in:\n{told}");
+    }
 
     let task = task(place.path());
     assert_eq!((&task["task"], &task["kind"]), (&"reviews".into(), &"classify".into()));
@@ -348,6 +351,65 @@ fn inspect_shows_the_rows_with_labels_lengths_and_tokens() {
     let shown =
         ok(&aflora(place.path(), &["inspect", CONFIG, "task=rte", "model=minilm", "data=."]));
     assert!(shown.contains("rows: not at hand"), "{shown}");
+}
+
+#[test]
+fn inspect_of_damaged_rows_shows_the_layers_and_ends_as_a_run_would() {
+    let place = workplace();
+    write(place.path(), "reviews.csv", reviews(["1", "3", "5"]));
+    write(place.path(), "dev.csv", "body,stars\na film,1\na bad one,maybe\n");
+    let arguments =
+        ["train=reviews.csv", "dev=dev.csv", "text=body", "label=stars", "model=minilm", "data=."];
+    for command in ["inspect", "validate"] {
+        let output = aflora(place.path(), &[&[command, "max_length=32"], &arguments[..]].concat());
+        refused(&output, 1, "dev.csv, line 3: the label is `maybe`");
+        assert_eq!(text(&output.stdout).contains("trainable at the start"), command == "inspect");
+    }
+}
+
+#[test]
+fn inspect_counts_labels_and_tags_and_gives_the_ranges_of_several_scores() {
+    let place = workplace();
+    let shown = |file: &str, more: &[&str]| {
+        let named = format!("train={file}");
+        let fixed = ["inspect", &named, "model=minilm", "data=.", "max_length=32"];
+        ok(&aflora(place.path(), &[&fixed[..], more].concat()))
+    };
+    let sets = ["[\"good\"]", "[\"good\", \"very\"]", "[]"];
+    let rows = (0..60).map(|i| format!("{{\"text\": \"film {i}\", \"label\": {}}}\n", sets[i % 3]));
+    write(place.path(), "sets.jsonl", rows.collect::<String>());
+    let found = shown("sets.jsonl", &["dev=sets.jsonl"]);
+    assert!(found.contains("train               60  good 40, very 20; none of them 20"), "{found}");
+    let rows = (0..30).map(|i| format!("film O\nnumber {}\n\n", ["B-A", "B-B", "O"][i % 3]));
+    write(place.path(), "tags.conll", rows.collect::<String>());
+    let found = shown("tags.conll", &["dev=tags.conll"]);
+    assert!(found.contains("train               30  words: O 40, B-A 10, B-B 10"), "{found}");
+    let rows = (0..40).map(|i| format!("film {i},{},{}\n", i as f64 / 8.0, 40 - i));
+    write(place.path(), "scores.csv", "text,style,plot\n".to_string() + &rows.collect::<String>());
+    let found = shown("scores.csv", &["dev=scores.csv", "label=[style, plot]", "kind=score"]);
+    let words = "style 0 to 4.875, 2.438 on average; plot 1 to 40, 20.500 on average";
+    assert!(found.contains(words), "{found}");
+}
+
+#[test]
+fn inspect_of_plain_texts_tells_of_the_pieces_and_packs_that_a_run_makes_of_them() {
+    let place = workplace();
+    let lines = (0..60).map(|i| "three hundred and four ".repeat(1 + i % 20) + "\n");
+    write(place.path(), "lines.txt", lines.collect::<String>());
+    let settings = ["train=lines.txt", "kind=text", "model=tiny-llama", "max_length=24"];
+    let found = ok(&aflora(place.path(), &[&["inspect"], &settings[..]].concat()));
+    assert!(found.contains("  cut in pieces of max_length=24: "), "{found}");
+    let packs = found.split("packs of at most max_length tokens: ").nth(1).expect(&found);
+    let packs = packs.lines().next().unwrap();
+    // As many as a run says.
+    let run = [&["run", "epochs=1", "max_steps=1", "run_dir=out"], &settings[..]].concat();
+    let output = aflora(place.path(), &run);
+    ok(&output);
+    let told = text(&output.stderr);
+    assert!(told.contains(&format!(", in {packs} packs")), "{packs}\n{told}");
+    // A row is shown by itself.
+    let rows: Vec<&str> = found.lines().filter(|line| line.starts_with("  row ")).collect();
+    assert!(rows.len() == 3 && rows.iter().all(|row| row.matches("<s>").count() == 1), "{found}");
 }
 
 /// A hub of one data set, whose files are `files`: it answers until the test ends.

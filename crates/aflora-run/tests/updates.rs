@@ -260,6 +260,9 @@ impl Objective for Small<'_> {
     fn rows(&self, split: &str) -> usize {
         self.0.rows(split)
     }
+    fn read(&self) -> Box<dyn Iterator<Item = Vec<i64>> + '_> {
+        self.0.read()
+    }
     fn tokens(&self) -> usize {
         self.0.tokens()
     }

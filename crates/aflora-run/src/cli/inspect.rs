@@ -18,9 +18,11 @@ Example:
 /// Prints the layers that would get an adapter, and how many parameters would train.
 ///
 /// # Errors
-/// The configuration is wrong, or the model is not found.
+/// The configuration is wrong, the model is not found, or its rows are damaged: then the layers are
+/// printed all the same.
 pub fn inspect(target: &RunTarget, progress: &mut dyn Progress) -> Result<()> {
     let resolved = target.load()?;
-    print!("{}", printable(&inspect::inspect(&resolved, progress)?));
-    Ok(())
+    let found = inspect::inspect(&resolved, progress)?;
+    print!("{}", printable(&found.words));
+    found.rows
 }

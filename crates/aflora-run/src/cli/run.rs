@@ -4,6 +4,7 @@ use super::target::RunTarget;
 use aflora_files::printable_line;
 use aflora_record::summary::{EarlyStop, Test};
 use aflora_record::Summary;
+use aflora_run::feed::TRAIN;
 use aflora_run::run::location::RunLocation;
 use aflora_run::run::model_files::environment_data;
 use aflora_run::run::{memory, prepare, rows::HOLDOUT, train};
@@ -111,7 +112,7 @@ fn undeclared(run: &prepare::Prepared) -> Option<(&Path, PathBuf)> {
 }
 
 fn describe(run: &prepare::Prepared) {
-    let used = |split: &str| run.config.holdout.is_none() || split == "train";
+    let used = |split: &str| run.config.holdout.is_none() || split == TRAIN;
     let sources: Vec<_> = run.data.iter().filter(|source| used(&source.split)).collect();
     // A split's files stand together.
     for files in sources.chunk_by(|a, b| a.split == b.split) {
@@ -127,7 +128,11 @@ fn describe(run: &prepare::Prepared) {
             n => format!(" and {}", counted(n, "further file")),
         };
         let used = run.objective.rows(split);
-        tracing::info!("{split}: {used} of {rows} rows of {path}{others}{skipped}");
+        let packs = match run.objective.packs().filter(|_| split == TRAIN) {
+            Some(packs) => format!(", in {}", counted(packs, "pack")),
+            None => String::new(),
+        };
+        tracing::info!("{split}: {used} of {rows} rows of {path}{others}{skipped}{packs}");
     }
     if run.config.holdout.is_some() {
         let rows = run.objective.rows(HOLDOUT);

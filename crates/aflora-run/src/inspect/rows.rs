@@ -3,7 +3,7 @@
 use crate::config::Resolved;
 use crate::feed::{DataError, Dataset};
 use crate::kinds::Splits;
-use crate::metrics::Answer;
+use crate::metrics::{Answer, Sort};
 use crate::run::model::processor;
 use crate::run::model_files::{locator, ModelFiles};
 use crate::run::objective::Objective;
@@ -12,6 +12,8 @@ use crate::task::{Example, TaskSpec};
 use crate::ui::{thousands, Progress};
 use aflora_models::{Backbone, TextEncoder};
 use anyhow::Result;
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::fmt::Write;
 use tch::Device;
 
@@ -21,16 +23,13 @@ const LABELS: usize = 20;
 /// Training rows that are shown as tokens, and how many tokens of each.
 const SHOWN: (usize, usize) = (3, 24);
 
-/// Rows that are looked at at once.
-const CHUNK: usize = 64;
-
 /// Longer than any text is cut to.
-const WHOLE: usize = 1 << 20;
+const WHOLE: usize = 1 << 30;
 
-/// Describes the rows; says so where they are damaged or not at hand, for nothing is fetched.
+/// Describes the rows; says so where they are not at hand, for nothing is fetched.
 ///
 /// # Errors
-/// The tokenizer is damaged.
+/// The rows or the tokenizer are damaged, or a row cannot be learned from.
 pub(super) fn describe(
     out: &mut String,
     resolved: &Resolved,
@@ -42,18 +41,13 @@ pub(super) fn describe(
     locator.hub = locator.hub.without_network();
     let dataset = match load_examples(&resolved.task, &locator, &resolved.run, progress) {
         Ok(dataset) => dataset,
-        Err(error) => {
-            match error.downcast_ref() {
-                Some(DataError::NotFound { .. }) => {
-                    writeln!(
-                        out,
-                        "\nrows: not at hand; `aflora validate` tells where they may lie"
-                    )?;
-                }
-                _ => writeln!(out, "\nrows: {error:#}")?,
+        Err(error) => match error.downcast_ref() {
+            Some(DataError::NotFound { .. }) => {
+                writeln!(out, "\nrows: not at hand; `aflora validate` tells where they may lie")?;
+                return Ok(());
             }
-            return Ok(());
-        }
+            _ => return Err(error),
+        },
     };
     writeln!(out, "\nrows:")?;
     let evals = dataset.evals.iter().map(|(name, rows)| (name.as_str(), &rows[..]));
@@ -66,61 +60,90 @@ pub(super) fn describe(
         writeln!(out, "  the tokenizer is not at hand: no lengths in tokens")?;
         return Ok(());
     }
-    let mut whole = resolved.clone();
-    whole.run.max_length = WHOLE;
-    let processor = processor(&whole, files, backbone, Device::Cpu)?;
     let Dataset { train, mut evals, .. } = dataset;
     // They are only there because an objective has some.
     evals.iter_mut().for_each(|(_, rows)| rows.truncate(1));
-    let objective = processor.objective(Splits { train, evals, test: None }, 1, None, progress)?;
-    let encoder = TextEncoder::from_folder(&files.folder, WHOLE)?;
-    lengths(out, objective.as_ref(), resolved.run.max_length)?;
-    first_rows(out, objective.as_ref(), &encoder)
+    let mut objective = |of: &Resolved| {
+        let processor = processor(of, files, backbone, Device::Cpu)?;
+        let splits = Splits { train: train.clone(), evals: evals.clone(), test: None };
+        processor.objective(splits, 1, None, progress)
+    };
+    let mut uncut = resolved.clone();
+    uncut.run.max_length = WHOLE;
+    let whole = objective(&uncut)?;
+    let lengths: Vec<usize> = whole.read().map(|ids| ids.len()).collect();
+    show_lengths(out, lengths, resolved)?;
+    if whole.packs().is_some() {
+        let packs = thousands(objective(resolved)?.training_rows() as i64);
+        writeln!(out, "  packs of at most max_length tokens: {packs}")?;
+    }
+    first_rows(out, whole.as_ref(), &TextEncoder::from_folder(&files.folder, WHOLE)?)
 }
 
 /// What the rows of a split answer, behind their number.
 fn answers(task: &TaskSpec, rows: &[Example]) -> String {
-    let mut counts = vec![0; task.labels.len()];
-    let mut scores = Vec::new();
+    let names = task.class_names();
+    let mut counts: Vec<i64> = vec![0; names.len()];
+    let mut scores: Vec<Vec<f64>> = Vec::new();
+    // Rows with none of the labels.
+    let mut without = 0;
+    let numbers: HashMap<&str, usize> = names.iter().copied().zip(0..).collect();
+    let mut count = |label: usize| counts.get_mut(label).into_iter().for_each(|n| *n += 1);
     for row in rows {
         match &row.right {
-            Answer::Class(class) => {
-                if let Some(count) =
-                    usize::try_from(*class).ok().and_then(|class| counts.get_mut(class))
-                {
-                    *count += 1;
-                }
+            Answer::Class(class) => usize::try_from(*class).into_iter().for_each(&mut count),
+            Answer::Set(set) => {
+                without += i64::from(!set.contains(&true));
+                let labels = set.iter().zip(0..).filter(|(has, _)| **has);
+                labels.for_each(|(_, label)| count(label));
             }
-            Answer::Score(score) => scores.push(*score),
-            _ => return String::new(),
+            Answer::Tags(tags) => {
+                let known = tags.iter().filter_map(|tag| numbers.get(tag.as_str()));
+                known.for_each(|&label| count(label));
+            }
+            Answer::Score(score) => scores.push(vec![*score]),
+            Answer::Scores(of_row) => scores.push(of_row.clone()),
+            Answer::Text(_) => return String::new(),
         }
     }
-    if let (Some(least), Some(most)) =
-        (scores.iter().copied().reduce(f64::min), scores.iter().copied().reduce(f64::max))
-    {
-        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
-        return format!("  scores {least} to {most}, {mean:.3} on average");
+    match (task.rules().answers(), rows.first().map(|row| &row.right)) {
+        (Sort::Score, Some(Answer::Score(_))) => format!("  scores {}", range(&scores, 0)),
+        (Sort::Score, _) => {
+            let of = |(number, name): (usize, &&str)| format!("{name} {}", range(&scores, number));
+            format!("  {}", names.iter().enumerate().map(of).collect::<Vec<_>>().join("; "))
+        }
+        (Sort::Tags, _) => format!("  words: {}", listed(counts, &names)),
+        (Sort::Set, _) if without > 0 => {
+            format!("  {}; none of them {}", listed(counts, &names), thousands(without))
+        }
+        _ => format!("  {}", listed(counts, &names)),
     }
-    let mut labels: Vec<(i64, &str)> = counts.into_iter().zip(task.class_names()).collect();
-    labels.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+}
+
+/// The least, the most and the mean of one of the scores of these rows.
+fn range(rows: &[Vec<f64>], number: usize) -> String {
+    let scores: Vec<f64> = rows.iter().filter_map(|row| row.get(number)).copied().collect();
+    let least = scores.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+    format!("{least} to {most}, {mean:.3} on average")
+}
+
+/// Labels with their counts, the most frequent first.
+fn listed(counts: Vec<i64>, names: &[&str]) -> String {
+    let mut labels: Vec<(i64, &str)> = counts.into_iter().zip(names.iter().copied()).collect();
+    labels.sort_by_key(|(count, _)| Reverse(*count));
     let all = labels.len();
     let shown = labels.iter().take(LABELS).map(|(n, label)| format!("{label} {}", thousands(*n)));
     let more = match all.saturating_sub(LABELS) {
         0 => String::new(),
         more => format!(" and {more} more labels"),
     };
-    format!("  {}{more}", shown.collect::<Vec<_>>().join(", "))
+    format!("{}{more}", shown.collect::<Vec<_>>().join(", "))
 }
 
-/// The lengths of the training rows, and what would be cut.
-fn lengths(out: &mut String, objective: &dyn Objective, max_length: usize) -> Result<()> {
-    let rows: Vec<usize> = (0..objective.training_rows()).collect();
-    let mut lengths = Vec::new();
-    for chunk in rows.chunks(CHUNK) {
-        let mask = objective.batch(chunk).batch.attention_mask;
-        let of_rows = mask.f_sum_dim_intlist(1, false, tch::Kind::Int64)?;
-        lengths.extend(Vec::<i64>::try_from(of_rows)?);
-    }
+/// The lengths of the training rows, and what becomes of those that are too long.
+fn show_lengths(out: &mut String, mut lengths: Vec<usize>, of: &Resolved) -> Result<()> {
     lengths.sort_unstable();
     let Some(last) = lengths.len().checked_sub(1) else { return Ok(()) };
     let at = |percent: usize| lengths[last * percent / 100];
@@ -134,12 +157,17 @@ fn lengths(out: &mut String, objective: &dyn Objective, max_length: usize) -> Re
         at(95),
         at(100)
     )?;
-    let cut = lengths.iter().filter(|&&length| length > max_length as i64).count();
-    let share = 100.0 * cut as f64 / lengths.len() as f64;
+    let max_length = of.run.max_length;
+    let long = lengths.iter().filter(|&&length| length > max_length).count();
+    let share = 100.0 * long as f64 / lengths.len() as f64;
+    let what = match of.task.rules().cuts_long_rows() {
+        true => "cut to",
+        false => "cut in pieces of",
+    };
     writeln!(
         out,
-        "  cut to max_length={max_length}: {} rows ({share:.1} %)",
-        thousands(cut as i64)
+        "  {what} max_length={max_length}: {} rows ({share:.1} %)",
+        thousands(long as i64)
     )?;
     Ok(())
 }
@@ -147,12 +175,7 @@ fn lengths(out: &mut String, objective: &dyn Objective, max_length: usize) -> Re
 /// The first training rows as the model reads them.
 fn first_rows(out: &mut String, objective: &dyn Objective, encoder: &TextEncoder) -> Result<()> {
     let (rows, most) = SHOWN;
-    for row in 0..rows.min(objective.training_rows()) {
-        let batch = objective.batch(&[row]).batch;
-        let ids = Vec::<i64>::try_from(batch.input_ids.view(-1))?;
-        let mask = Vec::<i64>::try_from(batch.attention_mask.view(-1))?;
-        let ids: Vec<i64> =
-            ids.into_iter().zip(mask).filter(|(_, m)| *m != 0).map(|i| i.0).collect();
+    for (row, ids) in objective.read().take(rows).enumerate() {
         let mut tokens = encoder.tokens(&ids[..ids.len().min(most)]);
         if ids.len() > most {
             tokens.push("…".into());

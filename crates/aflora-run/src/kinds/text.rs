@@ -47,6 +47,10 @@ impl TaskKind for Text {
         Ok(Answer::Text(String::new()))
     }
 
+    fn cuts_long_rows(&self) -> bool {
+        false
+    }
+
     fn usual(&self, _: &[String]) -> Usual {
         Usual::of_texts(&["perplexity"])
     }

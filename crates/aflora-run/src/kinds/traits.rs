@@ -90,6 +90,11 @@ pub trait TaskKind: Debug + Sync {
         None
     }
 
+    /// Whether what is behind the maximum length of a row is cut off; else it is learned in pieces.
+    fn cuts_long_rows(&self) -> bool {
+        true
+    }
+
     /// What it answers with, for the metrics.
     fn answers(&self) -> Sort;
 

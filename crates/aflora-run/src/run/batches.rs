@@ -107,6 +107,11 @@ impl EncodedSet {
         self.tokens.rows()
     }
 
+    /// The tokens of a text.
+    pub fn ids(&self, row: usize) -> Vec<i64> {
+        self.tokens.get(row, IDS).collect()
+    }
+
     /// How many texts were cut to the maximum length.
     pub fn truncated(&self) -> usize {
         self.tokens.count(TRUNCATED)

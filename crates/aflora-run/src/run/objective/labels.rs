@@ -3,6 +3,7 @@
 use super::judge::{judge, selection};
 use super::labeller::{Labeller, Rows};
 use super::{Evaluated, Objective};
+use crate::feed::TRAIN;
 use crate::kinds::{Prediction, Processor, Splits};
 use crate::metrics::{Answers, Judgement};
 use crate::run::batches::EncodedSet;
@@ -74,10 +75,15 @@ impl Objective for Labels {
     }
 
     fn rows(&self, split: &str) -> usize {
+        let mut judged = self.evals.iter().chain(&self.test);
         match split {
-            "train" => self.train.rows(),
-            _ => self.evals.iter().find(|(n, _)| n == split).map_or(0, |(_, set)| set.rows()),
+            TRAIN => self.train.rows(),
+            _ => judged.find(|(name, _)| name == split).map_or(0, |(_, set)| set.rows()),
         }
+    }
+
+    fn read(&self) -> Box<dyn Iterator<Item = Vec<i64>> + '_> {
+        Box::new((0..self.train.rows()).map(|row| self.train.ids(row)))
     }
 
     fn tokens(&self) -> usize {

@@ -18,6 +18,7 @@ mod prompt;
 pub mod texts;
 pub mod write;
 
+use crate::feed::TRAIN;
 use crate::task::Examples;
 use crate::ui::Progress;
 use aflora_core::Loss;
@@ -65,13 +66,22 @@ pub trait Objective: std::fmt::Debug {
     /// What decides which epoch was best.
     fn selection(&self) -> Selection;
 
-    /// Rows of a split that are used.
+    /// Rows of a split's files that are used.
     fn rows(&self, split: &str) -> usize;
 
-    /// Training rows.
-    fn training_rows(&self) -> usize {
-        self.rows("train")
+    /// What the training rows are put together in, or cut in pieces for; none where each is by
+    /// itself.
+    fn packs(&self) -> Option<usize> {
+        None
     }
+
+    /// Rows of the batches of an epoch.
+    fn training_rows(&self) -> usize {
+        self.packs().unwrap_or_else(|| self.rows(TRAIN))
+    }
+
+    /// The tokens that each training row gives to read, by itself and in file order.
+    fn read(&self) -> Box<dyn Iterator<Item = Vec<i64>> + '_>;
 
     /// Tokens of all training rows together.
     fn tokens(&self) -> usize;

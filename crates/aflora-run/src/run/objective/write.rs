@@ -25,6 +25,8 @@ use std::path::Path;
 pub struct Write {
     texts: TextPairs,
     train: Tokens,
+    /// Rows of the training files that `packs` are of.
+    rows: usize,
     /// Rows of `train` with something to learn, those together that are one row of a batch; the
     /// others' targets are cut off whole.
     packs: Vec<Vec<usize>>,
@@ -82,6 +84,11 @@ impl Write {
                 texts.max_length
             );
         }
+        let rows_used = match texts.learned {
+            // Of a text in pieces, the last may hold its end alone, which the piece before it learns.
+            Learned::Documents => rows.train.len(),
+            Learned::Pairs | Learned::Conversations => used.len(),
+        };
         let packs: Vec<Vec<usize>> = match texts.packing {
             false => used.into_iter().map(|row| vec![row]).collect(),
             true => {
@@ -96,7 +103,7 @@ impl Write {
         let eval = held_out(evals.swap_remove(0))?;
         let test = rows.test.map(held_out).transpose()?;
         let [loss_passes, write_passes] = [(), ()].map(|()| Passes::new(eval_batch_size));
-        Ok(Write { texts, train, packs, eval, test, loss_passes, write_passes })
+        Ok(Write { texts, train, rows: rows_used, packs, eval, test, loss_passes, write_passes })
     }
 
     /// Tokens of the packs of training rows.
@@ -307,10 +314,19 @@ impl Objective for Write {
     }
 
     fn rows(&self, split: &str) -> usize {
+        let mut judged = std::iter::once(&self.eval).chain(&self.test);
         match split {
-            "train" => self.packs.len(),
-            _ => self.eval.tokens.rows(),
+            TRAIN => self.rows,
+            _ => judged.find(|of| of.split == split).map_or(0, |of| of.examples.len()),
         }
+    }
+
+    fn packs(&self) -> Option<usize> {
+        self.texts.packing.then_some(self.packs.len())
+    }
+
+    fn read(&self) -> Box<dyn Iterator<Item = Vec<i64>> + '_> {
+        Box::new((0..self.train.rows()).map(|row| self.train.get(row, IDS).collect()))
     }
 
     fn tokens(&self) -> usize {
@@ -334,7 +350,7 @@ impl Objective for Write {
             });
         }
         let dropped = self.train.rows() - self.used().count();
-        if dropped > 0 {
+        if dropped > 0 && self.texts.learned != Learned::Documents {
             let [called, _, learned] = self.texts.called();
             remarks.push(format!(
                 "{dropped} training {called} have {learned} behind the cut: left out"
