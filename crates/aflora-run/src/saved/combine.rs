@@ -64,6 +64,7 @@ impl SavedRun {
         }
         let (source, generation) = (&first.files.folder, &first.task().generation);
         let base = Some(base.clone());
-        Ok(adapter_folder::export_pairs(&model, pairs, base, source, generation, target)?)
+        let chat = first.chat_format(&model)?;
+        Ok(adapter_folder::export_pairs(&model, pairs, base, source, generation, &chat, target)?)
     }
 }
