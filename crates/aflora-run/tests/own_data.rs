@@ -152,7 +152,9 @@ fn shares_are_held_out_to_evaluate_on_and_to_judge_the_end_by() {
     let output = run(place.path(), &keys);
     ok(&output);
     let shown = text(&output.stderr);
-    for words in ["train: 126 of 126 rows", "dev: 36 of 36 rows"] {
+    for words in
+        ["train: 126 of 126 rows", "dev: 36 of 36 rows", "part_1.csv and 1 more: `stars` holds 3"]
+    {
         assert!(shown.contains(words), "missing: {words}\n--- in:\n{shown}");
     }
     let task = task(place.path());
@@ -162,6 +164,7 @@ fn shares_are_held_out_to_evaluate_on_and_to_judge_the_end_by() {
         (&20.into(), &10.into())
     );
     assert_eq!(own["files"]["train"].as_array().map(Vec::len), Some(2));
+    assert_eq!(task["task"], "part_1", "the first file's name");
     // The run's own configuration names the same rows.
     ok(&aflora(place.path(), &["run", "out/config.yaml"]));
     for share in ["0%", "100%", "2.5%"] {

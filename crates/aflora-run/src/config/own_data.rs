@@ -260,7 +260,7 @@ fn written_out(
     }
     source.hold_out = hold_out;
     let called = source.repo.as_deref().and_then(|repo| repo.rsplit('/').next());
-    made.put("task", json!(called.map_or_else(|| name(&data.train), String::from)));
+    made.put("task", json!(called.map_or_else(|| name(&source.files[TRAIN]), String::from)));
     made.put("kind", json!(kind));
     made.put("dataset.evaluate_on", json!([DEV]));
     if tested {

@@ -166,8 +166,8 @@ impl Source {
 ///
 /// By the value of a column, rows with one value are all on one side: a value is held out if the
 /// first eight bytes of its SHA-256, as a big-endian number, leave a remainder below `percent` when
-/// divided by 100. Without one, the draw is by the texts and `seed`, and rows of one text are on one
-/// side; it can also give the split that is judged at the end, which is drawn first.
+/// divided by 100. Without one, the draw is by the texts and `seed`, and rows of one text and label are
+/// on one side; it can also give the split that is judged at the end, which is drawn first.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HoldOut {
