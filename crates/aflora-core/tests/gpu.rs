@@ -128,20 +128,18 @@ type Trained = (Vec<f64>, Vec<(String, u64)>, Vec<Tensor>, usize);
 /// Trains three adapted layers with dropout between them, on two shapes of batches, every third
 /// update in two pieces, with labels that are masked in other numbers at every step, while
 /// matrices freeze.
-fn train(mut graphs: StepGraphs) -> Trained {
+fn train(method: &dyn Method, mut graphs: StepGraphs) -> Trained {
     tch::manual_seed(7);
-    let config = AfloraConfig { pm_trainable: PmTrainable::All, ..Default::default() };
-    let method = Aflora::new(config).unwrap();
     let fixed = |shape: &[i64], name: &str| normal(shape, 0.3, 1, name).to_device(GPU);
     let wrap = |name: &str, from, to| {
         let bs = Some(fixed(&[to], &format!("{name}.bias")));
         let layer = nn::Linear { ws: fixed(&[to, from], name), bs };
-        AdaptedLinear::wrap(name, layer, Block::Ffn, &method, 5).unwrap()
+        AdaptedLinear::wrap(name, layer, Block::Ffn, method, 5).unwrap()
     };
     let layers = [wrap("one", 24, 64), wrap("two", 64, 64), wrap("three", 64, 8)];
     let parameters = layers.iter().flat_map(|l| l.adapter().parameters()).collect();
     let config = TunerConfig { max_grad_norm: Some(1.0), ..Default::default() };
-    let mut tuner = Tuner::new(config, &method, parameters, 10, 100).unwrap();
+    let mut tuner = Tuner::new(config, method, parameters, 10, 100).unwrap();
     let mut losses = Vec::new();
     for step in 0..100 {
         let rows = [64, 128][step % 2];
@@ -173,8 +171,15 @@ fn train(mut graphs: StepGraphs) -> Trained {
 #[test]
 fn recorded_training_is_eager_training() {
     let Some(_turn) = gpu() else { return };
-    let (eager, frozen, values, none) = train(StepGraphs::off(GPU));
-    let (found, frozen_in_graphs, values_in_graphs, graphs) = train(StepGraphs::new(GPU));
+    let aflora = AfloraConfig { pm_trainable: PmTrainable::All, ..Default::default() };
+    recorded_is_eager(&Aflora::new(aflora).unwrap());
+    let lora = LoraConfig { rank: 4, freeze: FreezeConfig::default(), ..Default::default() };
+    recorded_is_eager(&Lora::new(lora).unwrap());
+}
+
+fn recorded_is_eager(method: &dyn Method) {
+    let (eager, frozen, values, none) = train(method, StepGraphs::off(GPU));
+    let (found, frozen_in_graphs, values_in_graphs, graphs) = train(method, StepGraphs::new(GPU));
     // Two shapes, each as the first piece of an update and as a later one.
     assert_eq!((none, graphs), (0, 4));
     assert_eq!(frozen.len(), 6, "all matrices freeze: {frozen:?}");

@@ -5,10 +5,12 @@ use aflora_run::config;
 use aflora_run::discover;
 use aflora_run::feed::bounded::Bounded;
 use aflora_run::feed::read::read;
+use aflora_run::feed::row::Row;
 use aflora_run::feed::source::HoldOut;
 use aflora_run::feed::table::{Format, TableReader};
 use aflora_run::feed::Source;
 use aflora_run::metrics::Answer;
+use aflora_run::task::conversation::{columns_of, Conversation};
 use aflora_run::task::{Kind, TaskSpec};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -86,6 +88,25 @@ fn own(path: &Path) {
     }
 }
 
+/// A row as a conversation: one that is read is the same when it was a text.
+fn conversation(row: &Row) {
+    let found = columns_of(row).unwrap_or_default().into_iter();
+    let columns = found.map(|(role, name)| (role.to_string(), name.to_string())).collect();
+    for source in [Source { columns, ..Source::default() }, Source::default()] {
+        match Conversation::of(row, &source) {
+            Ok(Some(read)) => {
+                assert!(!read.messages.is_empty());
+                assert!(read.messages.iter().all(|message| message["role"].is_string()));
+                assert_eq!(Conversation::from_text(&read.to_text()).ok().as_ref(), Some(&read));
+                assert!(read.asked(true).len() <= read.messages.len());
+                let _ = (read.answer(), read.place());
+            }
+            Ok(None) => {}
+            Err(problem) => assert!(!problem.is_empty()),
+        }
+    }
+}
+
 /// The rows as `predict` reads them: each has a line of its own, and its values are JSON.
 fn rows(bytes: &[u8], format: Format) {
     let is_header = |cells: &[String]| cells.len() != 3;
@@ -101,6 +122,7 @@ fn rows(bytes: &[u8], format: Format) {
             let _ = (row.find(name), row.list(name, ' '));
             assert!(!serde_json::to_string(cell).unwrap_or_default().is_empty());
         }
+        conversation(&row);
     }
 }
 
@@ -178,6 +200,12 @@ pub fn jsonl_seeds() -> Vec<Vec<u8>> {
             .to_vec(),
         b"[\n  {\"text\": \"a ] }\", \"label\": true},\n  {\"text\": \"b\", \"label\":\nfalse}]\n"
             .to_vec(),
+        br#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "tools": []}
+{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "system": "s"}
+{"instruction": "a", "input": "", "output": "b", "history": [["c", "d"]]}
+{"messages": "[{\"role\": \"assistant\", \"tool_calls\": [1]}]"}
+"#
+        .to_vec(),
         "\u{feff}{\"target\": \"x\", \"input\": \"y\", \"n\": 1e3, \"more\": [null, {}]}".into(),
     ]
 }

@@ -93,7 +93,7 @@ pub fn model_config(bytes: &[u8]) {
     let folder = files::folder("model_config", &[("config.json", bytes)]);
     let path = folder.join("config.json");
     let kind = aflora_models::kind_of(&path).map_or("bert", |usual| usual.kind);
-    for head in [Head::Classes(2), Head::Scores(1), Head::Language] {
+    for head in [Head::Classes(2), Head::Scores(1), Head::Tokens(3), Head::Language] {
         let options = Options::new(Device::Cpu);
         let built = shapes_only(|| aflora_models::build(kind, &path, head, &options));
         if let Err(error) = built {
@@ -364,6 +364,15 @@ pub fn chat_template(bytes: &[u8]) {
                     }
                 }
                 Err(error) => assert!(!error.to_string().is_empty()),
+            }
+            // What the assistant writes lies in the text, a part behind the other.
+            let ends = ["<|im_end|>", "</s>"].map(String::from);
+            if let Ok(rendered) = template.turns(&chat, &ends) {
+                let mut last = 0;
+                for part in rendered.assistant {
+                    assert!(last <= part.start && rendered.text.get(part.clone()).is_some());
+                    last = part.end;
+                }
             }
         }
     }

@@ -15,6 +15,8 @@ use tch::Kind;
 pub struct AdaptedModel {
     backbone: Box<dyn Backbone>,
     injection: Injection,
+    /// The α of the words' noise in training.
+    noise: f64,
 }
 
 impl Deref for AdaptedModel {
@@ -60,16 +62,22 @@ impl AdaptedModel {
         }
         injection.cast_frozen(base)?;
         injection.keep(&backbone.new_modules());
-        Ok(AdaptedModel { backbone, injection })
+        Ok(AdaptedModel { backbone, injection, noise: 0.0 })
+    }
+
+    /// Adds noise to the words' embeddings in training (NEFTune, arXiv 2310.05914): a number drawn
+    /// evenly from ±α / √(length · hidden) to each element; of an encoder-decoder, to what it reads.
+    pub fn with_noise(self, alpha: f64) -> Self {
+        AdaptedModel { noise: alpha, ..self }
     }
 
     /// The logits of a batch, and what the backward pass goes through; `train` switches all dropout
-    /// on.
+    /// and [noise](Self::with_noise) on.
     ///
     /// # Errors
     /// As [`Backbone::forward`].
     pub fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
-        self.injection.set_training(train);
+        self.set_training(train);
         self.backbone.forward(batch, train)
     }
 
@@ -86,8 +94,13 @@ impl AdaptedModel {
     /// # Errors
     /// The model does not write.
     pub fn writer(&self) -> Result<&dyn TextGenerator> {
-        self.injection.set_training(false);
+        self.set_training(false);
         self.backbone.text_generator().ok_or_else(Error::does_not_write)
+    }
+
+    fn set_training(&self, train: bool) {
+        self.injection.set_training(train);
+        self.backbone.frame().set_noise(if train { self.noise } else { 0.0 });
     }
 
     /// The backbone, to be adapted anew: its layers compute what the adapters make of them until

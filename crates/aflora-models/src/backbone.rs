@@ -3,6 +3,8 @@
 use crate::batch::Batch;
 use crate::generate::TextGenerator;
 use crate::heads::Head;
+use crate::nn::noise::Noise;
+use crate::nn::scope::Made;
 use crate::Result;
 use aflora_core::nn::{self, NamedLinear};
 use aflora_core::Checkpoints;
@@ -48,13 +50,21 @@ pub struct Frame {
     /// The linear layers that an adapter can be put on, in the order of the forward pass.
     pub(crate) linears: Vec<NamedLinear>,
     pub(crate) about: About,
+    /// How much noise its words get.
+    noise: Noise,
     /// Those of [`About::may_lack`] that the loaded checkpoint had not.
     lacked: RefCell<Vec<&'static str>>,
 }
 
 impl Frame {
-    pub(crate) fn new(vs: nn::VarStore, linears: Vec<NamedLinear>, about: About) -> Self {
-        Frame { vs, linears, about, lacked: RefCell::default() }
+    pub(crate) fn new(vs: nn::VarStore, made: Made, about: About) -> Self {
+        let Made { linears, noise } = made;
+        Frame { vs, linears, about, noise, lacked: RefCell::default() }
+    }
+
+    /// The α of the noise that words get from the next forward pass on; 0 for none.
+    pub(crate) fn set_noise(&self, alpha: f64) {
+        self.noise.set(alpha);
     }
 
     /// Notes that the loaded checkpoint has nothing of these modules.

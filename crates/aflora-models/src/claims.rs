@@ -20,6 +20,7 @@ const ROWS: &[&str] = &[
     "n_inner",
     "encoder_ffn_dim",
     "decoder_ffn_dim",
+    "d_ff",
     "pooler_hidden_size",
     "max_relative_positions",
     "position_buckets",
@@ -38,6 +39,7 @@ const COLUMNS: &[&str] = &[
     "embedding_size",
     "head_dim",
     "attention_head_size",
+    "d_kv",
 ];
 
 /// Layers, and what else is counted one by one.
@@ -57,6 +59,7 @@ const COUNTS: &[&str] = &[
     "num_heads",
     "encoder_attention_heads",
     "decoder_attention_heads",
+    "num_decoder_layers",
     "conv_kernel_size",
     "conv_groups",
 ];

@@ -1,5 +1,6 @@
 //! The files that come with a model's weights and that its users need as well.
 
+use crate::chat::{self, ChatFormat};
 use crate::generate::GENERATION_CONFIG;
 use crate::{model_file, tokenizer, Error, Result};
 use serde_json::{json, Value};
@@ -93,6 +94,17 @@ pub(crate) fn copy_all(source: &Path, target: &Path) -> Result<()> {
         }
     }
     copy(source, target, GENERATION_CONFIG)
+}
+
+/// Writes the template of conversations, where it is not that of the model's files: over theirs, which
+/// all readers take this file before.
+///
+/// # Errors
+/// The file cannot be written.
+pub(crate) fn write_template(chat: &ChatFormat, target: &Path) -> Result<()> {
+    let Some(template) = &chat.template else { return Ok(()) };
+    let path = target.join(chat::JINJA);
+    fs::write(&path, template).map_err(Error::io(&path))
 }
 
 /// Copies a file, where there is one.

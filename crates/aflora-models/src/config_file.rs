@@ -45,6 +45,16 @@ impl ConfigFile {
         self
     }
 
+    /// Lets these numbers stand where the file has none.
+    pub(crate) fn with_defaults(mut self, defaults: &[(&str, i64)]) -> Self {
+        for (key, value) in defaults {
+            if self.keys.get(*key).is_none_or(Value::is_null) {
+                self.set(key, (*value).into());
+            }
+        }
+        self
+    }
+
     /// Tells of something odd that is no error, once however often the file is read.
     pub(crate) fn warn(&self, words: &str) {
         said::warn(&self.path, words);

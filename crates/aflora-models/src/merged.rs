@@ -4,6 +4,7 @@
 //! sequence-to-sequence models), rust-bert with the model's own type; neither needs to know of adapters.
 
 use crate::adapted::AdaptedModel;
+use crate::chat::ChatFormat;
 use crate::generate::{write_config, GenerationSettings};
 use crate::registry::class_in_transformers;
 use crate::written::{write_safetensors, write_whole};
@@ -25,6 +26,8 @@ pub enum OutputKind<'a> {
     Tokens(Vec<&'a str>),
     /// Text, written so.
     Text(GenerationSettings),
+    /// The next turn of a conversation, written so.
+    Turns(GenerationSettings, ChatFormat),
 }
 
 /// Keys of a config.json that tell of the folder it came from: the version that wrote that one,
@@ -55,7 +58,7 @@ pub fn save(
         }
         OutputKind::Scores(names) => describe_labels(&mut keys, names, Some("regression")),
         OutputKind::Tokens(names) => describe_labels(&mut keys, names, None),
-        OutputKind::Text(_) => {}
+        OutputKind::Text(_) | OutputKind::Turns(..) => {}
     }
     keys.retain(|key, _| !NOT_COPIED.contains(&key.as_str()));
     // Without it nobody knows what the folder holds.
@@ -88,6 +91,10 @@ pub fn save(
         match (answers, model.backbone().text_generator()) {
             (OutputKind::Text(settings), Some(writer)) => {
                 write_config(source, &settings, writer.tokens(), folder)
+            }
+            (OutputKind::Turns(settings, chat), Some(writer)) => {
+                companions::write_template(&chat, folder)?;
+                write_config(source, &settings, &writer.tokens().with_ends(&chat.ends), folder)
             }
             _ => Ok(()),
         }

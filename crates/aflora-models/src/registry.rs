@@ -4,7 +4,7 @@ use crate::backbone::Backbone;
 use crate::bodies::bert_like::{albert, bert, distilbert, electra, mpnet, roberta};
 use crate::bodies::gpt::{gpt2, gpt_j, gpt_neo};
 use crate::bodies::llama_like::{gemma, gpt_neox, llama, mistral, phi3, qwen, smollm3};
-use crate::bodies::{bart, deberta, modernbert};
+use crate::bodies::{bart, deberta, modernbert, t5};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::options::Options;
@@ -23,7 +23,7 @@ struct ModelKind {
     /// Whether transformers has a class of it for tokens' classes.
     tags: bool,
     build: Build,
-    /// Whether positions turn vectors, and have no row each in a table.
+    /// Whether positions turn vectors or count by their distances, and have no row each in a table.
     rotary: bool,
     /// The layers that get an adapter where nobody says which: those of the shipped configurations,
     /// or, where none is shipped, PEFT's.
@@ -87,6 +87,14 @@ const KINDS: &[ModelKind] = &[
         build: bert::build,
         rotary: false,
         targets: BERT_LAYERS,
+    },
+    ModelKind {
+        types: &[("deberta", "Deberta")],
+        writes: None,
+        tags: true,
+        build: deberta::build_v1,
+        rotary: false,
+        targets: &["in_proj", "intermediate.dense", "output.dense"],
     },
     ModelKind {
         types: &[("deberta-v2", "DebertaV2")],
@@ -240,6 +248,14 @@ const KINDS: &[ModelKind] = &[
         rotary: true,
         targets: QUERIES_VALUES,
     },
+    ModelKind {
+        types: &[("t5", "T5")],
+        writes: Some("T5ForConditionalGeneration"),
+        tags: false,
+        build: t5::build,
+        rotary: true,
+        targets: &["q", "v"],
+    },
 ];
 
 /// The names of all kinds.
@@ -372,6 +388,6 @@ mod tests {
         }
         assert_eq!(class_in_transformers("bert", Head::Language), None);
         assert_eq!(class_in_transformers("gptj", Head::Tokens(3)), None);
-        assert_eq!(class_in_transformers("t5", Head::Scores(1)), None);
+        assert_eq!(class_in_transformers("mt5", Head::Scores(1)), None);
     }
 }

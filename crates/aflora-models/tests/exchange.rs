@@ -100,6 +100,7 @@ fn any_adapter_exports_as_plain_lora() {
             Some("tiny".into()),
             &fixture("bert_classes"),
             &GenerationSettings::default(),
+            &aflora_models::chat::ChatFormat::default(),
             &folder,
         );
         if !config.build().unwrap().adapts() {
@@ -149,6 +150,7 @@ fn a_layer_of_rank_0_is_saved_exported_and_opened_again() {
         None,
         &fixture("bert_classes"),
         &GenerationSettings::default(),
+        &aflora_models::chat::ChatFormat::default(),
         &folder,
     )
     .unwrap();
@@ -357,6 +359,7 @@ fn peft_opens_our_folders_and_gives_our_logits() {
                     Some("tiny".into()),
                     &fixture("bert_classes"),
                     &GenerationSettings::default(),
+                    &aflora_models::chat::ChatFormat::default(),
                     &folder,
                 )
                 .unwrap();

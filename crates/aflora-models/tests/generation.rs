@@ -283,6 +283,22 @@ fn every_token_is_told_as_it_comes_and_the_search_can_be_ended() {
 }
 
 #[test]
+fn a_text_ends_at_further_end_tokens_too() {
+    llama(|generator, given| {
+        let greedy = GenerationConfig { max_new_tokens: 24, ..Default::default() };
+        let whole = write(generator, &given, &greedy).unwrap();
+        let end = whole[0][3];
+        let ended = GenerationConfig { further_eos: vec![end], ..greedy };
+        let texts = write(generator, &given, &ended).unwrap();
+        for (text, whole) in texts.iter().zip(&whole) {
+            let until = whole.iter().position(|token| *token == end).unwrap_or(whole.len());
+            assert_eq!(text[..], whole[..until]);
+        }
+        assert!(texts[0].len() <= 3);
+    });
+}
+
+#[test]
 fn settings_of_sampling_are_checked_and_come_from_the_model_only_where_a_task_draws() {
     let model = GenerationSettings {
         num_beams: Some(4),

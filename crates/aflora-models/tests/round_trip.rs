@@ -65,6 +65,7 @@ fn goes_round(tiny: &Tiny, method: &MethodConfig, place: &Path) {
             None,
             &tiny.path(),
             &GenerationSettings::default(),
+            &aflora_models::chat::ChatFormat::default(),
             &folder,
         )
         .unwrap();

@@ -194,6 +194,28 @@ fn every_file_beside_a_vocabulary_counts_as_in_transformers() {
     assert_eq!(warned, left_out);
 }
 
+/// As in transformers 4, which the models were pretrained with; transformers 5 has two `[SEP]`.
+#[test]
+fn one_token_stands_between_the_texts_of_a_deberta_v1_pair() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(fixture("bpe/merges.txt"), folder.path().join("merges.txt")).unwrap();
+    let mut vocab = std::fs::read_to_string(fixture("bpe/vocab.json")).unwrap();
+    for (theirs, own) in [("<s>", "[CLS]"), ("</s>", "[SEP]"), ("<pad>", "[PAD]")] {
+        vocab = vocab.replace(&format!("\"{theirs}\""), &format!("\"{own}\""));
+    }
+    std::fs::write(folder.path().join("vocab.json"), vocab).unwrap();
+    let config = json!({ "model_type": "deberta" }).to_string();
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    let encoder = TextEncoder::from_folder(folder.path(), 32).unwrap();
+    let ids = |text| encoder.encode(&[(text, None)]).unwrap()[0].ids.clone();
+    let (a, b) = (ids("the film"), ids("is good"));
+    assert_eq!((a[0], a[a.len() - 1]), (0, 2));
+    let pair = &encoder.encode(&[("the film", Some("is good"))]).unwrap()[0];
+    assert_eq!(pair.ids, [&a[..], &b[1..]].concat());
+    let types = [vec![0; a.len()], vec![1; b.len() - 1]].concat();
+    assert_eq!((&pair.type_ids, encoder.pad_id()), (&types, 1));
+}
+
 #[test]
 fn a_class_that_is_not_built_of_its_vocabulary_is_said() {
     for (files, keys, expected) in [

@@ -70,10 +70,10 @@ fn classes_of_tokens_and_their_gradients_agree_with_transformers() {
 
 #[test]
 fn a_kind_without_classes_of_tokens_is_named_as_such() {
-    for kind in ["bart", "gptj"] {
+    for kind in ["bart", "gptj", "t5", "gemma3_text"] {
         let words = check_kind(kind, Head::Tokens(3)).unwrap_err().to_string();
         assert!(
-            words.contains("labels tokens") && words.contains("albert, bert, deberta-v2"),
+            words.contains("labels tokens") && words.contains("albert, bert, deberta, deberta-v2"),
             "{words}"
         );
         let config = fixture(&format!("models/{kind}/config.json"));

@@ -66,6 +66,7 @@ fn peft_and_transformers_give_our_logits() {
             Some("tiny".into()),
             &source,
             &GenerationSettings::default(),
+            &aflora_models::chat::ChatFormat::default(),
             &adapter,
         )
         .unwrap();
@@ -192,7 +193,16 @@ fn a_merged_folder_says_how_the_run_wrote() {
         merged::save(&model, tiny.kind, source.path(), &folder, answers).unwrap();
         let merged = std::fs::read(folder.join(name)).unwrap();
         let export = source.path().join("exported");
-        adapter_folder::export(&model, &aflora(), None, source.path(), &settings, &export).unwrap();
+        adapter_folder::export(
+            &model,
+            &aflora(),
+            None,
+            source.path(),
+            &settings,
+            &aflora_models::chat::ChatFormat::default(),
+            &export,
+        )
+        .unwrap();
         assert_eq!(merged, std::fs::read(export.join(name)).unwrap());
         serde_json::from_slice(&merged).unwrap()
     };

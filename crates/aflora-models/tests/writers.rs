@@ -190,7 +190,7 @@ fn a_text_longer_than_the_positions_is_refused_and_not_written() {
 fn a_kind_that_does_not_write_is_named_as_such() {
     let words = |kind, head| aflora_models::check_kind(kind, head).unwrap_err().to_string();
     assert!(words("bert", Head::Language).contains("bart, gemma, gemma2, gemma3_text, gpt2"));
-    assert!(words("t5", Head::Language).contains("are not built"));
+    assert!(words("mt5", Head::Language).contains("are not built"));
     for kind in ["llama", "bart"] {
         for head in [Head::Classes(3), Head::Scores(1), Head::Language] {
             aflora_models::check_kind(kind, head).unwrap();

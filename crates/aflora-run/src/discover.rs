@@ -4,6 +4,7 @@
 //!
 //! | what there is | what is asked for |
 //! |---|---|
+//! | a list in `messages` or `conversations`, or both `instruction` and `output` | the next turn of conversations |
 //! | a file of CoNLL's form; or a list of words with a list of tags | tags of words |
 //! | a list as label | any of several labels |
 //! | several label columns, of 0 and 1 alone | any of several labels, a column each |
@@ -27,6 +28,7 @@ use crate::feed::table::Format;
 use crate::feed::{short, DataError, Source};
 use crate::kinds::multilabel::truth;
 use crate::kinds::tokens::OUTSIDE;
+use crate::task::conversation::columns_of;
 use crate::task::Kind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -62,8 +64,8 @@ pub struct Found {
 pub struct Look {
     /// The kind of task that their form tells, if it does, and why.
     pub kind: Option<(Kind, String)>,
-    /// Where words and tags lie that no key names: their columns, where the form tells them.
-    pub words: Option<[String; 2]>,
+    /// Columns that no key names and the form tells, by what they are for.
+    pub columns: Vec<(&'static str, String)>,
 }
 
 /// How the rows of the files of a source look.
@@ -71,7 +73,7 @@ pub struct Look {
 /// # Errors
 /// A file cannot be read.
 pub fn look(source: &Source, files: &[PathBuf], named: Columns) -> Result<Look, DataError> {
-    let Some(path) = files.first() else { return Ok(Look { kind: None, words: None }) };
+    let Some(path) = files.first() else { return Ok(Look { kind: None, columns: Vec::new() }) };
     let row = first(path, source)?;
     let format = source.delimiter.map_or_else(|| Format::of(path), |_| Format::Csv);
     let name = |columns: &[String], usual: &str| columns.first().map_or(usual.into(), Clone::clone);
@@ -79,15 +81,24 @@ pub fn look(source: &Source, files: &[PathBuf], named: Columns) -> Result<Look, 
     if format == Format::Conll {
         let last = row.cells().count().to_string();
         let why = "sentences, a word a line: a tag for each word".to_string();
-        return Ok(Look { kind: Some((Kind::Tokens, why)), words: Some(["1".into(), last]) });
+        let columns = vec![("tokens", "1".into()), ("tags", last)];
+        return Ok(Look { kind: Some((Kind::Tokens, why)), columns });
+    }
+    let unnamed = named.text.is_empty() && named.label.is_empty();
+    if let Some(found) = columns_of(&row).filter(|_| unnamed && !row.has("label")) {
+        let names: Vec<&str> = found.iter().map(|(_, name)| *name).collect();
+        let why = format!("`{}`: conversations", names.join("` and `"));
+        let columns = found.into_iter().map(|(role, name)| (role, name.to_string())).collect();
+        return Ok(Look { kind: Some((Kind::Chat, why)), columns });
     }
     let usual_tags = ["tags", "ner_tags", "pos_tags"].into_iter().find(|name| row.has(name));
-    let words = usual_tags.map(|tags| ["tokens".to_string(), tags.to_string()]);
+    let tags = usual_tags.map(|tags| [("tokens", "tokens".into()), ("tags", tags.to_string())]);
+    let columns: Vec<(&str, String)> = tags.into_iter().flatten().collect();
     let word_column = name(named.text, "tokens");
     let tag_column = name(named.label, usual_tags.unwrap_or("tags"));
     if is_list(&word_column) && is_list(&tag_column) {
         let why = format!("`{word_column}` holds lists of words, `{tag_column}` of their tags");
-        return Ok(Look { kind: Some((Kind::Tokens, why)), words });
+        return Ok(Look { kind: Some((Kind::Tokens, why)), columns });
     }
     let label = name(named.label, "label");
     let kind = if format == Format::Lines && named.label.is_empty() {
@@ -99,7 +110,7 @@ pub fn look(source: &Source, files: &[PathBuf], named: Columns) -> Result<Look, 
     } else {
         None
     };
-    Ok(Look { kind, words })
+    Ok(Look { kind, columns })
 }
 
 /// What several label columns ask for.

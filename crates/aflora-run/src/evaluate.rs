@@ -93,7 +93,8 @@ fn example(task: &TaskSpec, named: &TaskSpec, row: &Row) -> std::result::Result<
     let (mut wrong, mut absent) = (None, None);
     for source in sources {
         let target = task.rules().target(task).map(|role| source.column(role));
-        let has_column = target.is_some_and(|column| !matches!(row.find(column), Ok(None)));
+        let has_column = target.is_some_and(|column| !matches!(row.find(column), Ok(None)))
+            || !matches!(task.rules().whole(row, source), Ok(None));
         for task in [task, named] {
             match task.rules().right(task, row, source) {
                 Ok(right) => {

@@ -61,7 +61,7 @@ pub fn replay(run: &Path, freeze: &FreezeConfig) -> Result<Replayed> {
     let mut log = match GradientReader::open(run) {
         Err(error) if error.is_missing() => usage!(
             "{} is not there; record it with record_gradients=true, on a run whose matrices never \
-             freeze (method=aflora-trainable)",
+             freeze (method=aflora-trainable, or lora)",
             run.join(GRADIENTS).display()
         ),
         Err(error @ Error::Read { .. }) => usage!("{}", words(&error.into())),
@@ -114,7 +114,7 @@ fn refuse_frozen(run: &Path) -> Result<()> {
     if freezing.is_some_and(|freeze| freeze.mode != FreezeMode::Never) {
         usage!(
             "{}: its matrices froze, and what did has no gradients from then on; record a run \
-             with method=aflora-trainable",
+             with method=aflora-trainable, or with lora",
             run.display()
         );
     }

@@ -1,17 +1,21 @@
 //! A finished run, opened again: its model with its adapter, to predict with, merge or export.
 
+mod combine;
+
 use crate::config::{self, DeviceChoice, Precision, Resolved};
 use crate::kinds::{ModelContext, Processor};
 use crate::run::model::{base_kind, build_shapes, load_model, processor};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::objective::texts::{Learned, TextPairs};
-use crate::task::TaskSpec;
+use crate::task::{Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
 use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
+use aflora_models::chat::ChatFormat;
 use aflora_models::generate::GenerationSettings;
 use aflora_models::gguf::{self, GgufFile};
-use aflora_models::{merged, merged_gguf, AdaptedModel, ChatTemplate, Head};
+use aflora_models::merged::{self, OutputKind};
+use aflora_models::{merged_gguf, AdaptedModel, ChatTemplate, Head};
 use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
 use std::path::Path;
@@ -68,7 +72,12 @@ impl SavedRun {
         // In single precision, whatever it was trained beside.
         let model = self.model(Device::Cpu, Kind::Float)?;
         let kind = &self.resolved.model.backbone;
-        let answers = self.task().rules().output(self.task());
+        let answers = match self.task().rules().output(self.task()) {
+            OutputKind::Text(generation) if self.task().kind == TaskKind::Chat => {
+                OutputKind::Turns(generation, self.chat_format(&model)?)
+            }
+            answers => answers,
+        };
         Ok(merged::save(&model, kind, &self.files.folder, target, answers)?)
     }
 
@@ -102,7 +111,19 @@ impl SavedRun {
         let base = Some(self.files.base.clone());
         let method = &self.adapter.description().method;
         let (source, generation) = (&self.files.folder, &self.task().generation);
-        Ok(adapter_folder::export(&model, method, base, source, generation, target)?)
+        let chat = self.chat_format(&model)?;
+        Ok(adapter_folder::export(&model, method, base, source, generation, &chat, target)?)
+    }
+
+    /// How the model was taught to talk; nothing of a task without conversations.
+    fn chat_format(&self, model: &AdaptedModel) -> Result<ChatFormat> {
+        match self.task().kind {
+            TaskKind::Chat => {
+                let generation = GenerationSettings::default();
+                Ok(self.texts(model, Device::Cpu, &generation)?.chat_format())
+            }
+            _ => Ok(ChatFormat::default()),
+        }
     }
 
     /// The model with its adapter.
@@ -151,16 +172,32 @@ impl SavedRun {
         let task = &Arc::new(task);
         let backbone = model.backbone();
         let with = ModelContext { task, folder, backbone, max_length, device };
-        // What is written after does not depend on what was learned from.
-        TextPairs::new(&with, Learned::Pairs)
+        // Else what is written after does not depend on what was learned from.
+        let learned = match task.kind {
+            TaskKind::Chat => Learned::Conversations,
+            _ => Learned::Pairs,
+        };
+        TextPairs::new(&with, learned)
     }
 
-    /// How the model wants conversations written, if its files say it.
+    /// How the model wants conversations written, if its files say it; none of a task of conversations,
+    /// whose [texts](Self::texts) have a template.
     ///
     /// # Errors
-    /// A file cannot be read, or its template is none.
+    /// A file cannot be read, or its template is none; or there is none.
     pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
-        Ok(ChatTemplate::from_folder(&self.files.folder)?)
+        if self.task().kind == TaskKind::Chat {
+            return Ok(None);
+        }
+        let template = ChatTemplate::from_folder(&self.files.folder)?;
+        if template.is_none() {
+            usage!(
+                "the run's model has no chat template (chat_template.jinja, or the key \
+                 chat_template of its tokenizer_config.json): it is none for conversations; \
+                 `aflora generate` writes on after a text"
+            );
+        }
+        Ok(template)
     }
 
     /// The device that was chosen, and the precision of the frozen weights on it.

@@ -198,6 +198,10 @@ fn words_get_tags_and_predictions_show_entities() {
     let place = task(TOKENS, "jsonl", &rows.collect::<String>());
     let metrics = trained(place.path(), &["lr=1e-2", "epochs=24"]);
     assert!(metrics["entity_f1"].as_f64().unwrap() > 0.9, "{metrics}");
+    let classes = json(&place.path().join("out/metrics.json"))["by_class"][0]["classes"].clone();
+    let types: Vec<&str> =
+        classes.as_array().unwrap().iter().map(|c| c["label"].as_str().unwrap()).collect();
+    assert_eq!(types, ["Q", "THING"], "{classes}");
     let rows = "{\"words\": [\"the\", \"very\", \"good\", \"film\"], \"id\": 7}\n\
                 {\"text\": \"the bad film\"}\n";
     let found = predicted(place.path(), "new.jsonl", rows);

@@ -246,7 +246,11 @@ fn labels_with_columns_of_their_own_are_learned_predicted_and_judged() {
     let metrics = json(&place.path().join("out/metrics.json"));
     let best = &metrics["best"]["metrics"];
     assert!(best["multilabel_f1_micro"].as_f64().unwrap() > 0.8, "{best}");
+    let classes = &metrics["by_class"][0]["classes"];
+    assert_eq!((&classes[0]["label"], &classes[1]["label"]), (&"rude".into(), &"loud".into()));
+    assert!(classes[0]["right"].as_u64() > Some(5), "{classes}");
     let judged = ok(&aflora(place.path(), &["evaluate", "out", "rows.csv"]));
+    assert!(judged.contains("precision"), "{judged}");
     assert!(judged.contains("multilabel_f1_micro"), "{judged}");
     write(place.path(), "new.csv", "text\n41 it is loud\n");
     let answer =
@@ -282,7 +286,7 @@ fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
         (&["trian=reviews.csv", "task=sst2"], "did you mean `train`?"),
         (
             &["train=reviews.csv", "label=stars", "kind=several"],
-            "known: classify, multilabel, score, text, tokens, write",
+            "known: chat, classify, multilabel, score, text, tokens, write",
         ),
         (
             &["train=reviews.csv", "kind=text", "text=body", "label=stars"],

@@ -9,7 +9,7 @@ use super::tensor::{AdapterTensor, Role, TensorSpec};
 use super::traits::{Adapter, LowRank, Method, MethodSettings};
 use crate::error::check;
 use crate::flops::Products;
-use crate::freeze::{FreezeConfig, FreezeController, FreezeMode};
+use crate::freeze::FreezeConfig;
 use crate::hook::Hook;
 use crate::kernels::{self, LowRankPath};
 use crate::optim::Parameter;
@@ -158,18 +158,11 @@ impl Method for Aflora {
     }
 
     fn freezes(&self) -> bool {
-        self.0.freeze.mode == FreezeMode::Adaptive && self.0.pm_trainable != PmTrainable::None
+        self.0.freeze.is_adaptive() && self.0.pm_trainable != PmTrainable::None
     }
 
     fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
-        let candidates = parameters.iter().filter(|p| p.role == Role::Projection).count();
-        if self.0.freeze.mode != FreezeMode::Adaptive || candidates == 0 {
-            return Ok(None);
-        }
-        let RunLength { steps_per_epoch, total_steps } = length;
-        let controller =
-            FreezeController::new(&self.0.freeze, candidates, steps_per_epoch, total_steps)?;
-        Ok(Some(Box::new(controller)))
+        self.0.freeze.hook(length, parameters)
     }
 }
 

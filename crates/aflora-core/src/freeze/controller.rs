@@ -46,6 +46,19 @@ impl FreezeController {
         Ok(FreezeController { config: config.clone(), schedule, candidates, remark })
     }
 
+    /// Has the run told that it goes on without training anything, once all is frozen.
+    pub(super) fn remark_that_nothing_else_trains(&mut self) {
+        let (last, total) = (self.schedule.saturation, self.schedule.total);
+        let remark = format!(
+            "nothing trains beside the matrices that freeze: all of them are frozen soon after \
+             step {last} of {total}, and the steps from there on change nothing"
+        );
+        self.remark = Some(match self.remark.take() {
+            Some(before) => format!("{before}; {remark}"),
+            None => remark,
+        });
+    }
+
     /// The schedule in steps.
     pub fn schedule(&self) -> &Schedule {
         &self.schedule

@@ -20,7 +20,10 @@ pub use schedule::{Curve, Schedule};
 pub use score::Score;
 pub(crate) use score::Smoothed;
 
+use crate::adapter::Role;
 use crate::error::check;
+use crate::hook::Hook;
+use crate::optim::Parameter;
 use crate::span::{Ends, RunLength};
 use crate::{Result, Span};
 use serde::{Deserialize, Serialize};
@@ -111,6 +114,38 @@ impl FreezeConfig {
     /// Whether projection matrices train at the first step.
     pub fn trains_at_start(&self) -> bool {
         self.mode != FreezeMode::Start
+    }
+
+    /// Settings of matrices that train to the end.
+    pub fn never() -> Self {
+        FreezeConfig { mode: FreezeMode::Never, ..FreezeConfig::default() }
+    }
+
+    /// Whether projection matrices freeze during training.
+    pub fn is_adaptive(&self) -> bool {
+        self.mode == FreezeMode::Adaptive
+    }
+
+    /// What freezes the projection matrices among `parameters`, of whatever method they are, in a
+    /// run of `length`; none where they do not freeze during training, or there are none.
+    ///
+    /// # Errors
+    /// A setting is out of range, or the schedule's spans are shares of more than a whole run.
+    pub(crate) fn hook(
+        &self,
+        length: RunLength,
+        parameters: &[Parameter],
+    ) -> Result<Option<Box<dyn Hook>>> {
+        let candidates = parameters.iter().filter(|p| p.role == Role::Projection).count();
+        if !self.is_adaptive() || candidates == 0 {
+            return Ok(None);
+        }
+        let RunLength { steps_per_epoch, total_steps } = length;
+        let mut controller = FreezeController::new(self, candidates, steps_per_epoch, total_steps)?;
+        if candidates == parameters.len() {
+            controller.remark_that_nothing_else_trains();
+        }
+        Ok(Some(Box::new(controller)))
     }
 
     /// The schedule of a run of `length`; in one that is too short for t_i and t_f, they are

@@ -280,7 +280,8 @@ impl Arena {
 
     /// d loss / d parameter for everything that trains; `loss` is one number, `[]`.
     ///
-    /// A parameter that the loss does not reach has gradient zero.
+    /// A parameter that the loss does not reach has gradient zero. Once all are frozen, so has
+    /// everything.
     ///
     /// # Errors
     /// The loss is not one number that depends on the parameters.
@@ -301,6 +302,13 @@ impl Arena {
         checkpoints: Checkpoints,
         sum: &mut Gradients,
     ) -> Result<()> {
+        if self.groups.values().all(Group::is_empty) && loss.numel() == 1 {
+            if sum.empty {
+                let _ = tch::no_grad(|| sum.flat.zero_());
+            }
+            sum.empty = false;
+            return Ok(());
+        }
         if loss.numel() != 1 || !loss.requires_grad() {
             return Err(Error::Loss { shape: loss.size(), requires_grad: loss.requires_grad() });
         }

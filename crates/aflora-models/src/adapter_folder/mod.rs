@@ -16,4 +16,4 @@ mod write;
 pub use gguf::export_gguf;
 pub use open::AdapterFolder;
 pub use peft::{BaseModel, Description, TaskType};
-pub use write::{export, save};
+pub use write::{export, export_pairs, save};

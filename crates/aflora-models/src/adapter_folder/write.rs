@@ -3,6 +3,7 @@
 use super::names::{key, ROOT, WEIGHTS};
 use super::peft::{self, BaseModel, Description, TaskType};
 use crate::adapted::AdaptedModel;
+use crate::chat::ChatFormat;
 use crate::generate::{write_config, GenerationSettings};
 use crate::written::{write_safetensors, write_whole};
 use crate::{companions, Error, Result};
@@ -94,7 +95,7 @@ pub fn save(model: &Injection, folder: &Path, description: &Description) -> Resu
 /// Writes the adapters of `model`, which are of `method`, to `folder` so that PEFT opens them: as
 /// plain LoRA, with every vector, gate and scale folded into A and B, or, where they are none, as
 /// PEFT has the method. The tokenizer goes with them, from the model's own folder `source`, and how
-/// it writes, where it does.
+/// it writes and talks, where it does.
 ///
 /// # Errors
 /// The model has no adapters, they are neither, or the folder cannot be written.
@@ -104,17 +105,11 @@ pub fn export(
     base_model: Option<BaseModel>,
     source: &Path,
     generation: &GenerationSettings,
+    chat: &ChatFormat,
     folder: &Path,
 ) -> Result<()> {
-    let pairs = pairs(model)?;
-    let description = Description {
-        method: method.clone(),
-        base_model,
-        length: None,
-        modules_to_save: model.saved_modules(),
-        task_type: TaskType::of(model.backbone()),
-    };
-    let content = match pairs {
+    let description = described(model, method, base_model);
+    let content = match pairs(model)? {
         Some(pairs) => Content::of_pairs(model, description, pairs),
         None if description.is_pefts() => Content::of(model, &description),
         None => {
@@ -124,11 +119,58 @@ pub fn export(
             return Err(Error::Unbuilt(problem));
         }
     };
+    write_with_companions(model, content, source, generation, chat, folder)
+}
+
+/// Writes `pairs`, by the names of their layers in `model`, to `folder` as [`export`] writes plain
+/// LoRA, with the saved modules of `model`.
+///
+/// # Errors
+/// There are none, or the folder cannot be written.
+pub fn export_pairs(
+    model: &AdaptedModel,
+    pairs: Vec<(String, LowRank)>,
+    base_model: Option<BaseModel>,
+    source: &Path,
+    generation: &GenerationSettings,
+    chat: &ChatFormat,
+    folder: &Path,
+) -> Result<()> {
+    let description = described(model, &MethodConfig::Lora(LoraConfig::default()), base_model);
+    let content = Content::of_pairs(model, description, pairs);
+    write_with_companions(model, content, source, generation, chat, folder)
+}
+
+fn described(
+    model: &AdaptedModel,
+    method: &MethodConfig,
+    base_model: Option<BaseModel>,
+) -> Description {
+    Description {
+        method: method.clone(),
+        base_model,
+        length: None,
+        modules_to_save: model.saved_modules(),
+        task_type: TaskType::of(model.backbone()),
+    }
+}
+
+fn write_with_companions(
+    model: &AdaptedModel,
+    content: Content,
+    source: &Path,
+    generation: &GenerationSettings,
+    chat: &ChatFormat,
+    folder: &Path,
+) -> Result<()> {
     write_whole(folder, |folder| {
         content.write(folder)?;
         companions::copy_tokenizer_alone(source, folder)?;
         match model.backbone().text_generator() {
-            Some(writer) => write_config(source, generation, writer.tokens(), folder),
+            Some(writer) => {
+                companions::write_template(chat, folder)?;
+                write_config(source, generation, &writer.tokens().with_ends(&chat.ends), folder)
+            }
             None => Ok(()),
         }
     })

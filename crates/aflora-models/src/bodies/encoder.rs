@@ -160,7 +160,7 @@ pub(crate) fn build<B: EncoderBody + 'static>(
         vocab_size,
     };
     let mut vs = options.var_store();
-    let ((body, output_head), linears) = scope::build(&mut vs, |root| {
+    let ((body, output_head), made) = scope::build(&mut vs, |root| {
         let body = body(&root);
         let output_head = match &layer_alone {
             Some(layer) => OutputHead::Layer(EachToken::new(&root, layer, hidden, labels)),
@@ -171,7 +171,7 @@ pub(crate) fn build<B: EncoderBody + 'static>(
         };
         (body, output_head)
     });
-    let frame = Frame::new(vs, linears, about);
+    let frame = Frame::new(vs, made, about);
     Ok(Box::new(Encoder { frame, body, output_head, checkpointing: options.checkpointing }))
 }
 

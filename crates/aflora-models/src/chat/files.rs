@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 /// A template alone.
-const JINJA: &str = "chat_template.jinja";
+pub(crate) const JINJA: &str = "chat_template.jinja";
 /// Templates for further uses, a file each.
 const FURTHER: &str = "additional_chat_templates";
 /// The files with a key `chat_template`; the second is that of models which read more than text.

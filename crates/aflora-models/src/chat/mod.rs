@@ -3,6 +3,8 @@
 //!
 //! * [`ChatTemplate`]: a folder's template, [`Chat`]: what it is given
 //! * `files`: where a folder has its templates, and which of them counts
+//! * `turns`: which parts of a conversation the assistant writes
+//! * `shipped`: templates for models that have none
 //! * `environment`: the functions and filters that templates may use
 //! * `limits`: what a template may compute, and how that is paid
 //! * `json`: the filter `tojson`, which writes as Python's `json.dumps`
@@ -14,7 +16,13 @@ mod environment;
 pub(crate) mod files;
 mod json;
 mod limits;
+mod shipped;
 mod spans;
+mod turns;
+
+pub(crate) use files::JINJA;
+pub use shipped::{shipped, SHIPPED};
+pub use turns::ASSISTANT;
 
 use crate::{panics, Error, Result};
 use limits::{Bounded, LONGEST_CHAT, LONGEST_TEMPLATE};
@@ -64,6 +72,15 @@ pub struct Rendered {
     /// The bytes of it that the assistant writes, in their order, as far as the template tells
     /// (`{% generation %}`).
     pub assistant: Vec<Range<usize>>,
+}
+
+/// How a model was taught to talk, for whoever opens what is written of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChatFormat {
+    /// The template, where it is not that of the model's files.
+    pub template: Option<String>,
+    /// Tokens that end its turns.
+    pub ends: Vec<i64>,
 }
 
 /// A message of the kind that every template knows.
@@ -118,6 +135,14 @@ impl ChatTemplate {
             }
         }
         Ok(ChatTemplate { environment, tokens, path })
+    }
+
+    /// All that decides what is written of a conversation.
+    pub fn fingerprint(&self) -> String {
+        let templates = self.environment.templates();
+        let templates: Vec<(&str, String)> =
+            templates.map(|(name, of)| (name, of.source().to_string())).collect();
+        format!("{templates:?}{:?}", self.tokens)
     }
 
     /// Whether the template says which parts the assistant writes.

@@ -41,7 +41,7 @@ pub fn write_each(
 ) -> Result<Vec<Vec<i64>>> {
     config.validate()?;
     let _no_grad = tch::no_grad_guard();
-    let tokens = generator.tokens();
+    let tokens = &generator.tokens().with_ends(&config.further_eos);
     let begun = batch.decoder_input_ids.as_ref().unwrap_or(&batch.input_ids);
     let prompts = Vec::<Vec<i64>>::try_from(begun.to_device(Device::Cpu))?;
     let device = begun.device();

@@ -71,3 +71,16 @@ pub struct SpecialTokens {
     /// The last possible token, whatever the model would write.
     pub forced_eos: Option<i64>,
 }
+
+impl SpecialTokens {
+    /// The same, with further tokens that end a text.
+    pub fn with_ends(&self, further: &[i64]) -> Self {
+        let mut tokens = self.clone();
+        for id in further {
+            if !tokens.eos.contains(id) {
+                tokens.eos.push(*id);
+            }
+        }
+        tokens
+    }
+}

@@ -52,6 +52,9 @@ pub struct GenerationConfig {
     pub min_p: f64,
     /// Decides what is drawn.
     pub seed: u64,
+    /// Tokens that end a text beside those of the model's files, such as what ends a turn of a
+    /// conversation.
+    pub further_eos: Vec<i64>,
 }
 
 impl Default for GenerationConfig {
@@ -70,6 +73,7 @@ impl Default for GenerationConfig {
             top_p: 1.0,
             min_p: 0.0,
             seed: 0,
+            further_eos: Vec::new(),
         }
     }
 }
@@ -151,6 +155,7 @@ impl GenerationSettings {
             top_p: said.top_p.unwrap_or(plain.top_p),
             min_p: said.min_p.unwrap_or(plain.min_p),
             seed: self.seed.unwrap_or(plain.seed),
+            further_eos: Vec::new(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The formats that files are written in.
+//! How the tensors of a written file lie in it.
 
 /// How the tensors of a written file lie in it: those of one dimension in single precision, as
 /// llama.cpp wants them, the others as asked for.

@@ -20,22 +20,40 @@ pub(crate) struct MultiHead {
     attention: Attention,
 }
 
+/// The sizes of a [`MultiHead`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MultiHeadSizes {
+    pub hidden: i64,
+    pub heads: i64,
+    /// The size of a head.
+    pub head: i64,
+    /// Whether projections have biases.
+    pub bias: bool,
+}
+
+impl MultiHeadSizes {
+    /// Of heads that share the hidden size, with biases.
+    pub fn shared(hidden: i64, heads: i64) -> Self {
+        MultiHeadSizes { hidden, heads, head: hidden / heads, bias: true }
+    }
+}
+
 impl MultiHead {
     /// `names` of the projections: of queries, keys and values, and of what comes out.
     pub fn new(
         scope: &Scope,
         [query, key, value, out]: [&str; 4],
-        hidden: i64,
-        heads: i64,
+        sizes: MultiHeadSizes,
         attention: Attention,
     ) -> Self {
-        let projection =
-            |name: &str| scope.adaptable(Block::Attention, name, (hidden, hidden), true);
+        let MultiHeadSizes { hidden, heads, head, bias } = sizes;
+        let linear = |name: &str, shape| scope.adaptable(Block::Attention, name, shape, bias);
+        let projection = |name: &str| linear(name, (hidden, heads * head));
         MultiHead {
             query: projection(query),
             key: projection(key),
             value: projection(value),
-            out: projection(out),
+            out: linear(out, (heads * head, hidden)),
             heads,
             attention,
         }

@@ -4,7 +4,7 @@
 use super::activation::Activation;
 use super::attention::{Attention, ForwardContext};
 use super::linear::dropout;
-use super::multi_head::MultiHead;
+use super::multi_head::{MultiHead, MultiHeadSizes};
 use super::norm::AddNorm;
 use super::scope::Scope;
 use aflora_core::nn::{Linear, Module};
@@ -95,8 +95,9 @@ impl PostNormBlock {
     pub fn new(scope: &Scope, names: &BlockNames, config: &BlockConfig) -> Self {
         let BlockConfig { hidden, heads, eps, dropout, .. } = *config;
         let attention = Attention { dropout: dropout.weights, ..Default::default() };
+        let sizes = MultiHeadSizes::shared(hidden, heads);
         PostNormBlock {
-            attention: MultiHead::new(scope, names.attention, hidden, heads, attention),
+            attention: MultiHead::new(scope, names.attention, sizes, attention),
             after_attention: scope.add_norm(names.attention_norm, hidden, eps, dropout.attended),
             feed_forward: FeedForward::new(scope, &names.feed_forward, config),
         }

@@ -1,7 +1,9 @@
-//! Where a model of ours makes its layers: a path among its weights, and the list of the layers
-//! that take an adapter, each noted with its name and its part of a block as it is made.
+//! Where a model of ours makes its layers: a path among its weights, and what is noted as they are
+//! made: the layers that take an adapter, each with its name and its part of a block, and the
+//! switch of the words' noise.
 
 use super::linear::{with_bias, zeros};
+use super::noise::{Noise, NoisyEmbedding};
 use super::norm::{AddNorm, CentredRmsNorm, Norm, NormKind, RmsNorm, ScaleNorm};
 use aflora_core::nn::{self, NamedLinear};
 use aflora_core::Block;
@@ -14,18 +16,24 @@ use std::ops::Div;
 pub(crate) struct Scope<'a> {
     path: nn::Path<'a>,
     adaptable: &'a RefCell<Vec<NamedLinear>>,
+    noise: &'a Noise,
 }
 
-/// Makes a network in `vs`, frozen; gives with it the layers that take an adapter, in the order
-/// in which they were made.
-pub(crate) fn build<N>(
-    vs: &mut nn::VarStore,
-    network: impl FnOnce(Scope) -> N,
-) -> (N, Vec<NamedLinear>) {
-    let adaptable = RefCell::default();
-    let network = network(Scope { path: vs.root(), adaptable: &adaptable });
+/// What was noted of a network as it was made.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// The layers that take an adapter, in the order in which they were made.
+    pub linears: Vec<NamedLinear>,
+    /// How much noise its words get.
+    pub noise: Noise,
+}
+
+/// Makes a network in `vs`, frozen; gives with it what was noted meanwhile.
+pub(crate) fn build<N>(vs: &mut nn::VarStore, network: impl FnOnce(Scope) -> N) -> (N, Made) {
+    let (adaptable, noise) = (RefCell::default(), Noise::default());
+    let network = network(Scope { path: vs.root(), adaptable: &adaptable, noise: &noise });
     vs.freeze();
-    (network, adaptable.into_inner())
+    (network, Made { linears: adaptable.into_inner(), noise })
 }
 
 impl<'a, T: Display> Div<T> for &Scope<'a> {
@@ -37,7 +45,7 @@ impl<'a, T: Display> Div<T> for &Scope<'a> {
         let mut names = name.split('.');
         let first = self.path.sub(names.next().unwrap_or_default());
         let path = names.fold(first, |path, name| path.sub(name));
-        Scope { path, adaptable: self.adaptable }
+        Scope { path, ..*self }
     }
 }
 
@@ -93,6 +101,16 @@ impl<'a> Scope<'a> {
     pub fn embedding(&self, name: &str, rows: i64, size: i64) -> nn::Embedding {
         let config = nn::EmbeddingConfig { ws_init: nn::Init::Const(0.0), ..Default::default() };
         nn::embedding((self / name).path, rows, size, config)
+    }
+
+    /// A table of `rows` words, which takes noise.
+    pub fn words(&self, name: &str, rows: i64, size: i64) -> NoisyEmbedding {
+        NoisyEmbedding::new(self.embedding(name, rows, size), self.noise.clone())
+    }
+
+    /// How much noise words get.
+    pub fn noise(&self) -> &Noise {
+        self.noise
     }
 
     pub fn layer_norm(&self, name: &str, size: i64, eps: f64) -> nn::LayerNorm {

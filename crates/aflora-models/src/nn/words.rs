@@ -1,6 +1,7 @@
 //! Word embeddings that read another table until a checkpoint brings one of their own.
 
 use super::linear::zeros;
+use super::noise::Noise;
 use aflora_core::nn::{self, Embedding, Module};
 use std::cell::OnceCell;
 use tch::Tensor;
@@ -12,19 +13,25 @@ pub(crate) struct WordEmbeddings {
     shared: Tensor,
     /// This side's own table; empty while it reads the shared one.
     own: OnceCell<Embedding>,
+    noise: Option<Noise>,
 }
 
 impl WordEmbeddings {
-    /// Embeddings that read `shared`.
-    pub fn of(shared: &Embedding) -> Self {
-        WordEmbeddings { shared: shared.ws.shallow_clone(), own: OnceCell::new() }
+    /// Embeddings that read `shared`, with noise or without any.
+    pub fn of(shared: &Embedding, noise: Option<&Noise>) -> Self {
+        let (shared, noise) = (shared.ws.shallow_clone(), noise.cloned());
+        WordEmbeddings { shared, own: OnceCell::new(), noise }
     }
 
     /// Ids `[batch, length]` to `[batch, length, hidden]`.
     pub fn forward(&self, ids: &Tensor) -> Tensor {
-        match self.own.get() {
+        let x = match self.own.get() {
             Some(own) => own.forward(ids),
             None => Tensor::embedding(&self.shared, ids, -1, false, false),
+        };
+        match &self.noise {
+            Some(noise) => noise.over(x),
+            None => x,
         }
     }
 

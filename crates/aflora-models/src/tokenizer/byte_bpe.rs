@@ -1,4 +1,4 @@
-//! The byte-level BPE of RoBERTa, BART and GPT-2 from its `vocab.json` and `merges.txt`.
+//! The byte-level BPE of RoBERTa, BART, GPT-2 and DeBERTa-v1 from its `vocab.json` and `merges.txt`.
 
 use super::damaged;
 use super::settings::Class;

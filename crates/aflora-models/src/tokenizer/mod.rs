@@ -13,6 +13,7 @@ mod unmet;
 
 use crate::{panics, Error, Result};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use tokenizers::parallelism::*;
 use tokenizers::{
@@ -41,6 +42,26 @@ pub struct EncodedWords {
     /// For each word the place of its first token; none of a word that was cut off, or has no
     /// token.
     pub firsts: Vec<Option<usize>>,
+}
+
+/// The tokens of a text, and where each lies in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlacedTokens {
+    /// Token ids.
+    pub ids: Vec<i64>,
+    /// The bytes of the text that each stands for.
+    pub places: Vec<Range<usize>>,
+}
+
+impl PlacedTokens {
+    /// Which tokens stand for some of these parts of the text, as transformers' mask of the
+    /// assistant's tokens has it.
+    pub fn of(&self, parts: &[Range<usize>]) -> Vec<bool> {
+        let within = |token: &Range<usize>| {
+            parts.iter().any(|part| token.start < part.end && part.start < token.end)
+        };
+        self.places.iter().map(within).collect()
+    }
 }
 
 /// A tokenizer that truncates to a maximum length and never pads.
@@ -168,6 +189,34 @@ impl TextEncoder {
     pub fn encode_plain(&self, texts: &[&str]) -> Result<Vec<Vec<i64>>> {
         let encodings = self.encodings(texts.iter().map(|&text| (text, None)).collect(), false)?;
         Ok(encodings.iter().map(|(e, _)| wide(e.get_ids())).collect())
+    }
+
+    /// Token ids of texts without special tokens around them, and the bytes of the text that each
+    /// stands for.
+    ///
+    /// # Errors
+    /// A text cannot be encoded.
+    pub fn encode_with_places(&self, texts: &[&str]) -> Result<Vec<PlacedTokens>> {
+        let each = |text: &str| -> tokenizers::Result<PlacedTokens> {
+            let encoding = self.tokenizer.encode(text, false)?;
+            let places = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+            Ok(PlacedTokens { ids: wide(encoding.get_ids()), places: places.collect() })
+        };
+        panics::catch_reading(|| {
+            texts.to_vec().into_maybe_par_iter().map(each).collect::<tokenizers::Result<_>>()
+        })
+        .map_err(Error::Encode)?
+        .map_err(|e| Error::Encode(e.to_string()))
+    }
+
+    /// The texts of the tokens beside the vocabulary that a text is parted by before all else, such
+    /// as those that end a text or a turn.
+    pub fn added_tokens(&self) -> Vec<String> {
+        let added = self.tokenizer.get_added_tokens_decoder().into_values();
+        let mut added: Vec<String> = added.map(|token| token.content).collect();
+        added.retain(|token| !token.trim().is_empty());
+        added.sort();
+        added
     }
 
     /// The special tokens that stand before a text.

@@ -47,7 +47,7 @@ pub(super) fn make(
                 .with_decoder(Some(WordPieceDecoder::default()));
             unknown(tokenizer, settings);
         }
-        Class::Roberta | Class::Gpt2 => {
+        Class::Roberta | Class::Gpt2 | Class::DebertaV1 => {
             let space = flag("add_prefix_space", false)?;
             tokenizer
                 .with_normalizer(None::<NormalizerWrapper>)

@@ -41,7 +41,8 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, TokenizerSettings)> {
         (sentencepiece_bpe::read(&llama)?, Class::Llama, false)
     } else if bpe.is_file() && merges.is_file() {
         let tokenizer = byte_bpe::read(&bpe, &merges)?;
-        let class = settings.class.filter(|c| matches!(c, Class::Roberta | Class::Gpt2));
+        let byte_level = |c: &Class| matches!(c, Class::Roberta | Class::Gpt2 | Class::DebertaV1);
+        let class = settings.class.filter(byte_level);
         let class = class.unwrap_or_else(|| byte_bpe::class(&tokenizer));
         (tokenizer, class, false)
     } else if words.is_file() {
@@ -75,7 +76,7 @@ fn fits(class: Class, tokenizer: &Tokenizer) -> bool {
     });
     match (class, tokenizer.get_model()) {
         (Class::Bert | Class::Mpnet, ModelWrapper::WordPiece(_)) => true,
-        (Class::Roberta | Class::Gpt2, ModelWrapper::BPE(_)) => byte_level,
+        (Class::Roberta | Class::Gpt2 | Class::DebertaV1, ModelWrapper::BPE(_)) => byte_level,
         // LLaMA 3's names LLaMA's class, and is another.
         (Class::Llama, ModelWrapper::BPE(_)) => !byte_level,
         (Class::Deberta | Class::Albert | Class::XlmRoberta, ModelWrapper::Unigram(_)) => true,
@@ -130,8 +131,10 @@ impl Made<'_> {
         for &(name, content) in defaults(class) {
             let Some(token) = settings.token(name, content) else { continue };
             // RoBERTa's mask, and its kin's, takes the space before it along.
-            let takes_space = matches!(class, Class::Roberta | Class::Mpnet | Class::XlmRoberta)
-                && name == "mask_token";
+            let takes_space = matches!(
+                class,
+                Class::Roberta | Class::Mpnet | Class::XlmRoberta | Class::DebertaV1
+            ) && name == "mask_token";
             let token = if takes_space && !self.from_json { token.lstrip(true) } else { token };
             if self.tokenizer.token_to_id(&token.content).is_some() {
                 add(token, &mut tokens);
@@ -163,7 +166,9 @@ impl Made<'_> {
     /// What stands around a text.
     fn around(&mut self, class: Class) -> Result<()> {
         let names = match class {
-            Class::Bert | Class::Deberta => [("cls_token", "[CLS]"), ("sep_token", "[SEP]")],
+            Class::Bert | Class::DebertaV1 | Class::Deberta => {
+                [("cls_token", "[CLS]"), ("sep_token", "[SEP]")]
+            }
             // ALBERT's special tokens are put there only where the file has no post-processor.
             Class::Albert if self.tokenizer.get_post_processor().is_none() => {
                 [("cls_token", "[CLS]"), ("sep_token", "[SEP]")]
@@ -260,6 +265,15 @@ impl Made<'_> {
 fn defaults(class: Class) -> &'static [(&'static str, &'static str)] {
     match class {
         Class::Bert => &[
+            ("unk_token", "[UNK]"),
+            ("sep_token", "[SEP]"),
+            ("pad_token", "[PAD]"),
+            ("cls_token", "[CLS]"),
+            ("mask_token", "[MASK]"),
+        ],
+        Class::DebertaV1 => &[
+            ("bos_token", "[CLS]"),
+            ("eos_token", "[SEP]"),
             ("unk_token", "[UNK]"),
             ("sep_token", "[SEP]"),
             ("pad_token", "[PAD]"),

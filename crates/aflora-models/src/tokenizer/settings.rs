@@ -33,6 +33,8 @@ pub(super) enum Class {
     Gpt2,
     /// LLaMA's BPE with a mark for spaces.
     Llama,
+    /// DeBERTa-v1's byte-level BPE, with BERT's tokens around a text.
+    DebertaV1,
     /// DeBERTa-v2's unigram pieces.
     Deberta,
     /// ALBERT's unigram pieces.
@@ -65,6 +67,7 @@ impl Class {
             Class::Roberta => "RoBERTa's",
             Class::Gpt2 => "GPT-2's",
             Class::Llama => "LLaMA's",
+            Class::DebertaV1 => "DeBERTa-v1's",
             Class::Deberta => "DeBERTa's",
             Class::Albert => "ALBERT's",
             Class::XlmRoberta => "XLM-RoBERTa's",
@@ -306,6 +309,7 @@ fn class_of(name: &str) -> Class {
         | "MvpTokenizer" => Class::Roberta,
         "GPT2Tokenizer" => Class::Gpt2,
         "LlamaTokenizer" => Class::Llama,
+        "DebertaTokenizer" => Class::DebertaV1,
         "DebertaV2Tokenizer" => Class::Deberta,
         "AlbertTokenizer" => Class::Albert,
         "XLMRobertaTokenizer" | "CamembertTokenizer" => Class::XlmRoberta,
@@ -319,6 +323,7 @@ fn class_of_model(kind: &str) -> Class {
         "mpnet" => Class::Mpnet,
         "roberta" | "bart" => Class::Roberta,
         "gpt2" | "gpt_neo" | "gptj" => Class::Gpt2,
+        "deberta" => Class::DebertaV1,
         "deberta-v2" => Class::Deberta,
         "albert" => Class::Albert,
         "xlm-roberta" | "camembert" => Class::XlmRoberta,

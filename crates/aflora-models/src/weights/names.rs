@@ -171,9 +171,12 @@ fn is_buffer(name: &str) -> bool {
 }
 
 /// Whether transformers passes over `name` without a word: DeBERTa's checkpoints hold absolute
-/// positions that their configs do not use, early BARTs a version.
+/// positions that their configs do not use, early BARTs a version, early T5s distances between the
+/// tokens of two texts.
 fn is_ignored(name: &str) -> bool {
-    name.contains("position_embeddings") || name.ends_with("coder.version")
+    name.contains("position_embeddings")
+        || name.ends_with("coder.version")
+        || name.contains("EncDecAttention.relative_attention_bias")
 }
 
 /// The name that newer checkpoints have for `name`.

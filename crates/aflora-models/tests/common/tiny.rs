@@ -3,6 +3,7 @@
 
 use super::{fixture, head, tensors, writers};
 use aflora_models::{build, kind_of, weights, Backbone, Batch, Head, Options};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::Tensor;
@@ -55,6 +56,21 @@ impl Tiny {
         let report = weights::load(model.as_ref(), &folder).unwrap();
         assert_eq!((report.new.len(), report.unused.len()), (0, 0), "{}: {report:?}", self.folder);
         model
+    }
+
+    /// Its config.json with every dropout off.
+    pub fn without_dropout(&self) -> String {
+        let text = std::fs::read(self.path().join("config.json")).unwrap();
+        let mut config: Value = serde_json::from_slice(&text).unwrap();
+        for (key, value) in config.as_object_mut().unwrap() {
+            if key.contains("dropout") || key.ends_with("_pdrop") {
+                *value = 0.0.into();
+            }
+        }
+        for key in ["hidden_dropout_prob", "embd_pdrop", "attn_pdrop", "resid_pdrop"] {
+            config[key] = 0.0.into();
+        }
+        config.to_string()
     }
 
     /// What it is given: of a model for labels the batch `i`.

@@ -3,9 +3,8 @@
 use super::saved::Saved;
 use super::writing::{Screen, Writer, Writing};
 use aflora_models::chat::message;
-use aflora_models::{Chat as Conversation, ChatTemplate};
+use aflora_models::ChatTemplate;
 use aflora_run::interrupt::Interrupts;
-use aflora_run::run::objective::live::Prompt;
 use aflora_run::ui::{counted, Progress};
 use aflora_run::UsageError;
 use anyhow::{Context, Result};
@@ -13,6 +12,7 @@ use clap::Args;
 use serde_json::Value;
 use std::io::{self, BufRead};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// What the command takes.
 #[derive(Args)]
@@ -85,7 +85,7 @@ impl Chat {
 
 struct Talk {
     writer: Writer,
-    template: ChatTemplate,
+    template: Arc<ChatTemplate>,
     messages: Vec<Value>,
     screen: Screen,
     interrupts: Interrupts,
@@ -118,35 +118,18 @@ impl Talk {
     /// The conversation as tokens, without its first turns where it would be longer than the model
     /// reads; none where the last alone is.
     fn fitting(&mut self) -> Result<Option<Vec<i64>>> {
-        let mut messages = self.messages.clone();
-        let first = usize::from(messages[0]["role"] == "system");
-        let mut left_out = 0;
-        loop {
-            let chat = Conversation {
-                messages: &messages,
-                add_generation_prompt: true,
-                ..Conversation::default()
-            };
-            let rendered = self.template.render(&chat);
-            let rendered = rendered.map_err(|error| UsageError(error.to_string()))?.text;
-            let (ids, cut) = self.writer.texts.prompt(Prompt::Rendered(&rendered))?;
-            if !cut {
-                if left_out > 0 {
-                    let turns = counted(left_out, "turn");
-                    tracing::warn!(
-                        "the conversation is longer than the model reads: {turns} at its beginning \
-                         left out"
-                    );
-                }
-                self.messages = messages;
-                return Ok(Some(ids));
-            }
-            // A turn is what was said and its answer.
-            if messages.len() < first + 3 {
-                return Ok(None);
-            }
-            messages.drain(first..first + 2);
-            left_out += 1;
+        let asked = self.writer.texts.ask(&self.template, &self.messages, None);
+        let asked = asked.map_err(|error| UsageError(format!("{error:#}")))?;
+        if asked.cut {
+            return Ok(None);
         }
+        if asked.left_out > 0 {
+            let turns = counted(asked.left_out, "turn");
+            tracing::warn!(
+                "the conversation is longer than the model reads: {turns} at its beginning left out"
+            );
+        }
+        self.messages = asked.messages;
+        Ok(Some(asked.ids))
     }
 }

@@ -17,7 +17,7 @@ pub struct Replay {
 
 /// Words for `--help`.
 pub const HELP: &str = "\
-Needs a run with record_gradients=true whose matrices never froze (method=aflora-trainable).
+Needs a run with record_gradients=true whose matrices never froze (method=aflora-trainable, or lora).
 Without settings: every rule with every score. With settings of freezing: each matrix, as CSV.
 
 Examples:

@@ -8,9 +8,10 @@ use aflora_run::run::objective::texts::TextPairs;
 use aflora_run::saved::SavedRun;
 use aflora_run::ui::Progress;
 use aflora_run::UsageError;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 
 /// How texts are written, and where that is computed.
 #[derive(Args)]
@@ -116,17 +117,14 @@ impl Writing {
         &self,
         saved: &Saved,
         progress: &mut dyn Progress,
-    ) -> Result<(Writer, ChatTemplate)> {
+    ) -> Result<(Writer, Arc<ChatTemplate>)> {
         let settings = self.settings()?;
         let run = saved.open(progress)?;
         run.check_that_it_writes()?;
-        let template = run.chat_template()?.ok_or_else(|| {
-            let problem = "the run's model has no chat template (chat_template.jinja, or the key \
-                           chat_template of its tokenizer_config.json): it is none for \
-                           conversations; `aflora generate` writes on after a text";
-            UsageError(problem.into())
-        })?;
-        Ok((self.ready(&settings, &run)?, template))
+        let own = run.chat_template()?.map(Arc::new);
+        let writer = self.ready(&settings, &run)?;
+        let template = writer.texts.chat_template().cloned().or(own);
+        Ok((writer, template.context("a task of conversations has a template")?))
     }
 
     fn ready(&self, settings: &GenerationSettings, run: &SavedRun) -> Result<Writer> {

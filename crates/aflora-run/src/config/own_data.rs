@@ -38,7 +38,8 @@ pub struct OwnData {
     #[schemars(extend("takes" = "file, [files]"))]
     pub test: Files,
     /// The column with the text, or those with the two texts of a pair, or that with the words of which
-    /// each has a tag; null: text, or tokens.
+    /// each has a tag, or with the messages of conversations, or those with question and answer; null:
+    /// text, tokens, or what the rows show.
     #[schemars(extend("takes" = "column, [first, second]"))]
     pub text: Files,
     /// The column with the label, or with the tags of words; or those of several scores, or of labels
@@ -195,7 +196,7 @@ fn written_out(
         }),
     };
     let kind = kind.or((!data.labels.is_empty()).then_some(Kind::Classify));
-    source.columns = columns(kind, &data, look.words, &last, problems)?;
+    source.columns = columns(kind, &data, &look.columns, &last, problems)?;
     let labels = match &data.label.0[..] {
         columns @ [_, _, ..] => {
             made.put("labels", json!(columns));
@@ -268,11 +269,11 @@ fn or_told<T>(
     read.map_err(|error| problems.push(Problem::at(train.span.clone(), error.to_string()))).ok()
 }
 
-/// What each column is for; `words` holds the columns of words and tags where no key names them.
+/// What each column is for; `found` holds the columns that no key names and the rows tell.
 fn columns<'a>(
     kind: Option<Kind>,
     data: &OwnData,
-    words: Option<[String; 2]>,
+    found: &[(&str, String)],
     last: &dyn Fn(&str) -> Option<&'a Setting>,
     problems: &mut Vec<Problem>,
 ) -> Option<BTreeMap<String, String>> {
@@ -306,7 +307,11 @@ fn columns<'a>(
     }
     let named: Vec<&String> = data.text.0.iter().chain(&data.input).collect();
     let inputs = match named.len() {
-        0 => rules.inputs().first(),
+        0 => {
+            let is_found = |role: &&str| found.iter().any(|(known, _)| known == role);
+            let all = rules.inputs().iter().find(|roles| roles.iter().all(is_found));
+            all.or(rules.inputs().first())
+        }
         n => rules.inputs().iter().find(|roles| roles.len() == n),
     };
     let Some(inputs) = inputs else {
@@ -317,10 +322,9 @@ fn columns<'a>(
         problems.push(Problem::at(last("text").map(|s| s.span.clone()), message));
         return None;
     };
-    let usual = |role: &str| match (&words, role) {
-        (Some([words, _]), "tokens") => words.clone(),
-        (Some([_, tags]), "tags") => tags.clone(),
-        (_, role) => role.to_string(),
+    let usual = |role: &str| {
+        let found = found.iter().find(|(known, _)| *known == role);
+        found.map_or_else(|| role.to_string(), |(_, column)| column.clone())
     };
     let mut columns = BTreeMap::new();
     for (i, role) in inputs.iter().enumerate() {
@@ -364,7 +368,7 @@ fn paths(files: &Files, data: &OwnData, named: &Setting, problems: &mut Vec<Prob
 }
 
 /// The whole path of a file: seen from the file that names it, or else from the working folder.
-fn path(name: &str, named: &Setting) -> Result<String, Problem> {
+pub(super) fn path(name: &str, named: &Setting) -> Result<String, Problem> {
     let by = Path::new(&named.span.source.name);
     let beside = by.parent().filter(|_| by != Path::new(COMMAND_LINE));
     let tried: Vec<PathBuf> =

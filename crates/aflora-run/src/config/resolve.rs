@@ -15,6 +15,7 @@ use crate::task::{Kind, TaskSpec};
 use aflora_core::adapter::MethodConfig;
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::Span;
+use aflora_models::chat::SHIPPED;
 use aflora_record::names::{CONFIG, PROVENANCE};
 use aflora_record::settings::run_name;
 use serde::Serialize;
@@ -206,7 +207,7 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
         let message = "`record_gradients` needs matrices that never freeze: what does has no \
                        gradients from then on";
         let span = span_of(&settings, "record_gradients");
-        problems.push(Problem::at(span, message).help("write `method=aflora-trainable`"));
+        problems.push(Problem::at(span, message).help("write `method.freeze=never`"));
     }
     let settings = method_block.as_ref().map(|b| &b.settings[..]).unwrap_or_default();
     let spans = yielding(&method).into_iter().filter_map(|key| span_of(settings, key)).collect();
@@ -216,7 +217,8 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
 /// The task of a block; named like its file where it does not name itself.
 fn task_of(block: &ConfigBlock, problems: &mut Vec<Problem>) -> TaskSpec {
     let before = problems.len();
-    let settings = keys_of(block, &LAYERS);
+    let mut settings = keys_of(block, &LAYERS);
+    settings.iter_mut().for_each(|setting| read_template(setting, problems));
     let says = |key: &str| settings.iter().any(|s| s.path == [key]);
     if !says("kind") {
         let message = format!("the task `{}` does not say of which kind it is", block.name);
@@ -233,6 +235,33 @@ fn task_of(block: &ConfigBlock, problems: &mut Vec<Problem>) -> TaskSpec {
         problems.extend(conflicts.map(|(key, message)| Problem::at(span(&key), message)));
     }
     task
+}
+
+/// Puts the template itself in the place of the file that a task names, so that a run keeps it.
+fn read_template(setting: &mut Setting, problems: &mut Vec<Problem>) {
+    let Some(named) = setting.value.as_str().filter(|_| setting.path == ["chat_template"]) else {
+        return;
+    };
+    // A name, or a template as a run wrote it down.
+    if SHIPPED.contains(&named) || named.contains("{{") || named.contains("{%") {
+        return;
+    }
+    let read = own_data::path(named, setting).and_then(|path| {
+        let most = 1 << 20;
+        aflora_files::read_text_at_most(Path::new(&path), most)
+            .map_err(|error| Problem::at(setting.span.clone(), format!("{path}: {error}")))
+    });
+    match read {
+        Ok(text) if text.contains("{{") || text.contains("{%") => setting.value = text.into(),
+        Ok(_) => {
+            let message = format!("{named} holds no Jinja template");
+            problems.push(Problem::at(setting.span.clone(), message));
+        }
+        Err(problem) => {
+            let help = format!("`chat_template` names a file, or one of: {}", SHIPPED.join(", "));
+            problems.push(problem.help(help));
+        }
+    }
 }
 
 /// Adds what a task is to a block that only names it, from the file of that name: runs of earlier

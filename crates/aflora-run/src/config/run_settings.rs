@@ -74,6 +74,10 @@ pub struct RunSettings {
     /// Tokens to which a text or pair is cut: less is quicker, and cuts long texts.
     #[schemars(range(min = SHORTEST, max = MOST))]
     pub max_length: usize,
+    /// α of the noise on the words' embeddings in training (NEFTune); 5 to 15 where instructions are
+    /// learned; 0: none.
+    #[schemars(range(min = 0))]
+    pub neftune_noise_alpha: f64,
 
     /// Rows at once: more are quicker a row, need memory, and mean fewer updates; auto: as many of
     /// them as fit into a GPU, and accumulate for the rest.
@@ -134,6 +138,7 @@ impl Default for RunSettings {
             eval_limit: None,
             holdout: None,
             max_length: 256,
+            neftune_noise_alpha: 0.0,
             batch_size: 64,
             fit_batch: false,
             accumulate: 1,

@@ -3,6 +3,7 @@
 //!
 //! A new one is a file with a [`TaskKind`], a name of [`Kind`], and an arm of the table here.
 
+mod chat;
 mod classify;
 pub(crate) mod multilabel;
 mod score;
@@ -19,6 +20,7 @@ use aflora_models::Head;
 /// What the kind of that name is.
 pub fn of(kind: Kind) -> &'static dyn TaskKind {
     match kind {
+        Kind::Chat => &chat::Chat,
         Kind::Classify => &classify::Classify,
         Kind::Multilabel => &multilabel::Multilabel,
         Kind::Score => &score::Score,

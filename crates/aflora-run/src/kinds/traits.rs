@@ -48,6 +48,19 @@ pub trait TaskKind: Debug + Sync {
         Ok(row.find(name)?.map(|text| vec![text]))
     }
 
+    /// The texts of a row, where they are made of it as a whole and its columns are called as `source`
+    /// says; none of a row that lacks them, or a kind whose every text is a column.
+    ///
+    /// # Errors
+    /// They are there, and not as this kind reads them.
+    fn whole(
+        &self,
+        _row: &Row,
+        _source: &Source,
+    ) -> std::result::Result<Option<Vec<String>>, String> {
+        Ok(None)
+    }
+
     /// Whether the parts of an example go together.
     ///
     /// # Errors

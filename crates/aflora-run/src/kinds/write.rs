@@ -15,6 +15,16 @@ use anyhow::Result;
 #[derive(Debug)]
 pub(super) struct Write;
 
+/// Tells which settings for drawing tokens have no say, because none are drawn.
+pub(super) fn check_generation(task: &TaskSpec, tell: &mut dyn FnMut(&str, String)) {
+    let generation = serde_json::to_value(&task.generation).unwrap_or_default();
+    let idle = FOR_SAMPLING.into_iter().filter(|key| !generation[key].is_null());
+    for key in idle.filter(|_| task.generation.do_sample != Some(true)) {
+        let words = "counts where tokens are drawn alone: set `generation.do_sample: true`";
+        tell(&format!("generation.{key}"), format!("`generation.{key}` {words}"));
+    }
+}
+
 impl TaskKind for Write {
     fn asks_for(&self) -> &'static str {
         "asks for text"
@@ -32,12 +42,7 @@ impl TaskKind for Write {
     }
 
     fn check(&self, task: &TaskSpec, tell: &mut dyn FnMut(&str, String)) {
-        let generation = serde_json::to_value(&task.generation).unwrap_or_default();
-        let idle = FOR_SAMPLING.into_iter().filter(|key| !generation[key].is_null());
-        for key in idle.filter(|_| task.generation.do_sample != Some(true)) {
-            let words = "counts where tokens are drawn alone: set `generation.do_sample: true`";
-            tell(&format!("generation.{key}"), format!("`generation.{key}` {words}"));
-        }
+        check_generation(task, tell);
     }
 
     fn inputs(&self) -> &'static [&'static [&'static str]] {

@@ -2,7 +2,9 @@
 //! conventions of seqeval's default mode, which are those of CoNLL's script: an entity is right if
 //! its type and its bounds are.
 
-use std::collections::HashSet;
+use super::counts::total;
+use aflora_record::by_class::Counts;
+use std::collections::{BTreeMap, HashSet};
 
 /// The share of words whose tag was found.
 pub(super) fn accuracy(answers: &[Vec<String>], right: &[Vec<String>]) -> f64 {
@@ -13,39 +15,32 @@ pub(super) fn accuracy(answers: &[Vec<String>], right: &[Vec<String>]) -> f64 {
 
 /// The share of the found entities that are right; 0 where none is found.
 pub(super) fn precision(answers: &[Vec<String>], right: &[Vec<String>]) -> f64 {
-    let [hits, found, _] = counts(answers, right);
-    share(hits, found)
+    total(by_type(answers, right).into_values()).precision()
 }
 
 /// The share of the right entities that are found; 0 where there is none.
 pub(super) fn recall(answers: &[Vec<String>], right: &[Vec<String>]) -> f64 {
-    let [hits, _, wanted] = counts(answers, right);
-    share(hits, wanted)
+    total(by_type(answers, right).into_values()).recall()
 }
 
 /// Twice the hits by the found and the right entities together; 0 where there are none.
 pub(super) fn f1(answers: &[Vec<String>], right: &[Vec<String>]) -> f64 {
-    let [hits, found, wanted] = counts(answers, right);
-    share(2 * hits, found + wanted)
+    total(by_type(answers, right).into_values()).f1()
 }
 
-fn share(part: usize, whole: usize) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
-}
-
-/// Entities that are found and right, all that are found, all that are right.
-fn counts(answers: &[Vec<String>], right: &[Vec<String>]) -> [usize; 3] {
-    let mut counts = [0; 3];
+/// How often there are entities of each type, how often they were found, and how often both at once.
+pub fn by_type(answers: &[Vec<String>], right: &[Vec<String>]) -> BTreeMap<String, Counts> {
+    let mut counts = BTreeMap::<String, Counts>::new();
     for (answer, right) in answers.iter().zip(right) {
         let (found, wanted) = (entities(answer), entities(right));
+        let found_set: HashSet<&Entity> = found.iter().collect();
         let wanted_set: HashSet<&Entity> = wanted.iter().collect();
-        counts[0] += found.iter().filter(|entity| wanted_set.contains(entity)).count();
-        counts[1] += found.len();
-        counts[2] += wanted.len();
+        for entity in &wanted {
+            counts.entry(entity.kind.clone()).or_default().add(true, found_set.contains(entity));
+        }
+        for entity in found.iter().filter(|entity| !wanted_set.contains(entity)) {
+            counts.entry(entity.kind.clone()).or_default().add(false, true);
+        }
     }
     counts
 }

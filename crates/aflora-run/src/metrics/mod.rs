@@ -26,9 +26,10 @@ mod sets;
 mod spearman;
 
 pub use answers::{Answer, Answers, Sort};
-pub use entities::{entities, Entity};
+pub use entities::{by_type, entities, Entity};
 pub use number_match::last_number;
 pub use pearson::pearson as correlation;
+pub use sets::of_each;
 
 use schemars::JsonSchema;
 use serde::de::{Deserialize, Deserializer, Error};

@@ -106,6 +106,7 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     let targets = resolved.model.targets();
     let modules = &resolved.model.train_modules;
     let model = AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base, config.seed)?;
+    let model = model.with_noise(config.neftune_noise_alpha);
     let digest = |path: &PathBuf| Ok((path.clone(), sha256(path)?));
     let digests: std::io::Result<Vec<_>> = loaded.files.iter().map(digest).collect();
     Ok(Prepared {

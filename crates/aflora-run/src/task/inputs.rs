@@ -2,6 +2,7 @@
 
 use super::{Label, TaskSpec};
 use crate::feed::row::Row;
+use crate::feed::Source;
 
 impl TaskSpec {
     /// The names that a row's text may have, best first, for each of the task's texts: the columns
@@ -41,6 +42,13 @@ impl TaskSpec {
     /// # Errors
     /// It has not all of them; the names that it has are told, and those that are wanted.
     pub fn texts(&self, row: &Row) -> Result<Vec<String>, String> {
+        let plain = Source::default();
+        let sources = self.dataset.sources.iter().map(|(_, source)| source).chain([&plain]);
+        for source in sources {
+            if let Some(texts) = self.rules().whole(row, source)? {
+                return Ok(texts);
+            }
+        }
         let mut found = Vec::new();
         let names = self.input_names();
         for names in &names {

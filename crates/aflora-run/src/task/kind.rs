@@ -23,6 +23,8 @@ macro_rules! kinds {
 }
 
 kinds! {
+    /// A conversation gets its next turn.
+    "chat" => Chat,
     /// A text, or a pair of them, gets one of several classes.
     #[default]
     "classify" => Classify,

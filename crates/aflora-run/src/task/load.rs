@@ -64,13 +64,19 @@ impl TaskSpec {
     /// The row lacks a column, or what should be right is none of the task's answers.
     pub fn example(&self, row: &Row, source: &Source) -> Result<Example, String> {
         let kind = self.rules();
-        let mut texts = Vec::new();
-        for role in kind.inputs().iter().copied().flatten() {
-            if let Some(column) = source.columns.get(*role) {
-                let missing = || format!("there is no `{column}`, only {}", row.shown());
-                texts.extend(kind.input(row, column)?.ok_or_else(missing)?);
+        let texts = match kind.whole(row, source)? {
+            Some(texts) => texts,
+            None => {
+                let mut texts = Vec::new();
+                for role in kind.inputs().iter().copied().flatten() {
+                    if let Some(column) = source.columns.get(*role) {
+                        let missing = || format!("there is no `{column}`, only {}", row.shown());
+                        texts.extend(kind.input(row, column)?.ok_or_else(missing)?);
+                    }
+                }
+                texts
             }
-        }
+        };
         let example = Example { texts, right: kind.right(self, row, source)? };
         kind.check_example(&example)?;
         Ok(example)

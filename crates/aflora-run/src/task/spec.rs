@@ -1,6 +1,6 @@
 //! A task: all that its YAML file says of it.
 
-use super::Kind;
+use super::{Kind, LossOn};
 use crate::feed::DatasetSpec;
 use crate::metrics::Metric;
 use aflora_models::generate::GenerationSettings;
@@ -55,6 +55,12 @@ pub struct TaskSpec {
     /// Whether a mere decoder learns from short rows put together to max_length tokens, each of which
     /// sees itself alone.
     pub packing: bool,
+    /// What of a conversation is learned: the assistant's turns, its last one, or all of it.
+    pub loss_on: LossOn,
+    /// How conversations are written: plain, chatml, or a file with a Jinja template; null: the model's
+    /// own, else plain.
+    #[schemars(extend("takes" = "plain, chatml, file"))]
+    pub chat_template: Option<String>,
     /// Tokens to which what an encoder-decoder should write is cut.
     #[schemars(range(min = 2, max = MOST))]
     pub max_target_length: usize,
@@ -93,6 +99,8 @@ impl Default for TaskSpec {
             prompt: INPUT.into(),
             train_on_inputs: false,
             packing: false,
+            loss_on: LossOn::default(),
+            chat_template: None,
             max_target_length: 128,
             class_weights: None,
             label_smoothing: 0.0,

@@ -2,8 +2,9 @@
 //! normalised.
 
 use super::config::{BartConfig, Side};
+use crate::bodies::encoder_decoder::CrossBlock;
 use crate::nn::attention::{Attention, ForwardContext, KeyValues};
-use crate::nn::multi_head::{HeadKeyValues, MultiHead};
+use crate::nn::multi_head::{HeadKeyValues, MultiHead, MultiHeadSizes};
 use crate::nn::norm::AddNorm;
 use crate::nn::post_norm::{
     BlockConfig, BlockDropout, BlockNames, FeedForward, FeedForwardNames, PostNormBlock,
@@ -55,7 +56,8 @@ impl DecoderLayer {
         let multi_head = |name: &str| {
             let names = ["q_proj", "k_proj", "v_proj", "out_proj"];
             let attention = Attention { dropout: config.attention_dropout, ..Default::default() };
-            MultiHead::new(&(&scope / name), names, config.hidden, side.heads, attention)
+            let sizes = MultiHeadSizes::shared(config.hidden, side.heads);
+            MultiHead::new(&(&scope / name), names, sizes, attention)
         };
         let add_norm = |name: &str| scope.add_norm(name, config.hidden, EPS, config.dropout);
         DecoderLayer {
@@ -66,14 +68,14 @@ impl DecoderLayer {
             feed_forward: FeedForward::new(&scope, &FEED_FORWARD, &block_config(side, config)),
         }
     }
+}
 
-    /// What this block sees of the encoder's output.
-    pub(super) fn source(&self, encoded: &Tensor) -> HeadKeyValues {
+impl CrossBlock for DecoderLayer {
+    fn source(&self, encoded: &Tensor) -> HeadKeyValues {
         self.cross.keys_and_values(encoded)
     }
 
-    /// `own` says which target tokens are seen, `of_source` which source tokens.
-    pub(super) fn forward(
+    fn forward(
         &self,
         x: &Tensor,
         source: HeadKeyValues,

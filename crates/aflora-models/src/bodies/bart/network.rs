@@ -2,16 +2,18 @@
 
 use super::config::BartConfig;
 use super::layers::{encoder_layer, DecoderLayer, EPS};
-use crate::nn::attention::{ForwardContext, Seen};
+use crate::bodies::encoder_decoder::{of_source, CrossBlock, EncoderDecoderBody};
 use crate::nn::chain::chain;
 use crate::nn::linear::dropout;
+use crate::nn::noise::Noise;
 use crate::nn::post_norm::PostNormBlock;
+use crate::nn::relative::RelativeBias;
 use crate::nn::scope::Scope;
 use crate::nn::words::WordEmbeddings;
 use aflora_core::nn::{self, Module};
 use aflora_core::Checkpoints;
 use std::rc::Rc;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Positions are numbered from here: the first rows of the table stand for nothing.
 const FIRST_POSITION: i64 = 2;
@@ -22,7 +24,7 @@ pub(super) struct BartBody {
     encoder_input: Input,
     encoder: Vec<Rc<PostNormBlock>>,
     decoder_input: Input,
-    decoder: Vec<Rc<DecoderLayer>>,
+    decoder: Vec<Rc<dyn CrossBlock>>,
 }
 
 /// What makes a first block's input.
@@ -37,10 +39,15 @@ struct Input {
 }
 
 impl Input {
-    fn new(scope: &Scope, shared: &nn::Embedding, config: &BartConfig) -> Self {
+    fn new(
+        scope: &Scope,
+        shared: &nn::Embedding,
+        noise: Option<&Noise>,
+        config: &BartConfig,
+    ) -> Self {
         let rows = config.max_positions + FIRST_POSITION;
         Input {
-            words: WordEmbeddings::of(shared),
+            words: WordEmbeddings::of(shared, noise),
             scale: config.scale,
             positions: scope.embedding("embed_positions", rows, config.hidden),
             norm: scope.layer_norm("layernorm_embedding", config.hidden, EPS),
@@ -66,36 +73,30 @@ impl BartBody {
         let (encoder, decoder) = (&model / "encoder", &model / "decoder");
         let (lower, upper) = (&encoder / "layers", &decoder / "layers");
         let encoder_layer = |i: i64| Rc::new(encoder_layer(&(&lower / i), config.encoder, config));
-        let decoder_layer = |i: i64| Rc::new(DecoderLayer::new(&upper / i, config.decoder, config));
+        let decoder_layer = |i: i64| -> Rc<dyn CrossBlock> {
+            Rc::new(DecoderLayer::new(&upper / i, config.decoder, config))
+        };
         let shared = model.embedding("shared", config.vocab_size, config.hidden);
         BartBody {
-            encoder_input: Input::new(&encoder, &shared, config),
+            encoder_input: Input::new(&encoder, &shared, Some(root.noise()), config),
             encoder: (0..config.encoder.layers).map(encoder_layer).collect(),
-            decoder_input: Input::new(&decoder, &shared, config),
+            decoder_input: Input::new(&decoder, &shared, None, config),
             decoder: (0..config.decoder.layers).map(decoder_layer).collect(),
             shared,
         }
     }
+}
 
-    /// The word embeddings.
-    pub fn shared(&self) -> &nn::Embedding {
-        &self.shared
-    }
-
-    /// The decoder's blocks.
-    pub fn decoder(&self) -> &[Rc<DecoderLayer>] {
-        &self.decoder
-    }
-
-    /// The source's states, `[batch, length, hidden]`, of its ids `[batch, length]`, with what a
-    /// backward pass goes through.
-    pub fn encode(
+impl EncoderDecoderBody for BartBody {
+    fn encode(
         &self,
         ids: &Tensor,
-        context: &Rc<ForwardContext>,
+        attention_mask: &Tensor,
+        train: bool,
         checkpointing: bool,
     ) -> (Tensor, Checkpoints) {
-        let x = self.encoder_input.forward(ids, 0, context.train);
+        let context = Rc::new(of_source(attention_mask, train));
+        let x = self.encoder_input.forward(ids, 0, train);
         let blocks = self.encoder.iter().map(|layer| {
             let (layer, context) = (layer.clone(), context.clone());
             move |x: &Tensor| layer.forward(x, &context)
@@ -103,35 +104,27 @@ impl BartBody {
         chain(x, blocks, checkpointing)
     }
 
-    /// The decoder's input, `[batch, length, hidden]`, of `ids`, `[batch, length]`, whose first token
-    /// has the position `start`.
-    pub fn to_decoder(&self, ids: &Tensor, start: i64, train: bool) -> Tensor {
+    fn decoder(&self) -> &[Rc<dyn CrossBlock>] {
+        &self.decoder
+    }
+
+    fn to_decoder(&self, ids: &Tensor, start: i64, train: bool) -> Tensor {
         self.decoder_input.forward(ids, start, train)
     }
 
-    /// The decoder's states, `[batch, target length, hidden]`, of the ids that it reads and what
-    /// the encoder gave, with what a backward pass goes through; `of_source` says which source
-    /// tokens are seen.
-    pub fn decode(
-        &self,
-        ids: &Tensor,
-        encoded: &Tensor,
-        of_source: &Rc<ForwardContext>,
-        checkpointing: bool,
-    ) -> (Tensor, Checkpoints) {
-        let own = Rc::new(of_target(of_source.train));
-        let x = self.to_decoder(ids, 0, own.train);
-        let blocks = self.decoder.iter().map(|layer| {
-            let (layer, encoded) = (layer.clone(), encoded.shallow_clone());
-            let (own, of_source) = (own.clone(), of_source.clone());
-            move |x: &Tensor| layer.forward(x, layer.source(&encoded), &own, &of_source, None)
-        });
-        chain(x, blocks, checkpointing)
+    fn target_bias(&self) -> Option<Rc<RelativeBias>> {
+        None
     }
 
-    /// Gives one side, by the name of its word embeddings, a table of its own, and gives that table's
-    /// weight, `[vocabulary, hidden]`. None if there is no such side, or it has one.
-    pub fn untie(&self, root: nn::Path, name: &str) -> Option<Tensor> {
+    fn finish(&self, x: Tensor, _train: bool) -> Tensor {
+        x
+    }
+
+    fn shared(&self) -> &nn::Embedding {
+        &self.shared
+    }
+
+    fn untie(&self, root: nn::Path, name: &str) -> Option<Tensor> {
         let (side, input) = match name {
             "model.encoder.embed_tokens.weight" => ("encoder", &self.encoder_input),
             "model.decoder.embed_tokens.weight" => ("decoder", &self.decoder_input),
@@ -139,15 +132,4 @@ impl BartBody {
         };
         input.words.untie(root / "model" / side / "embed_tokens")
     }
-}
-
-/// What is seen of the source: its tokens, not its padding.
-pub(super) fn of_source(attention_mask: &Tensor, train: bool) -> ForwardContext {
-    let mask = attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
-    ForwardContext { rotations: Vec::new(), seen: Seen::All(Some(mask)), train }
-}
-
-/// What is seen of the target: the tokens before.
-pub(super) fn of_target(train: bool) -> ForwardContext {
-    ForwardContext { rotations: Vec::new(), seen: Seen::Causal(None), train }
 }

@@ -4,6 +4,7 @@ use super::sizes::Sizes;
 use crate::batch::Batch;
 use crate::config_file::ConfigFile;
 use crate::nn::linear::dropout;
+use crate::nn::noise::NoisyEmbedding;
 use crate::nn::scope::Scope;
 use crate::Result;
 use aflora_core::nn::{self, Module};
@@ -65,7 +66,7 @@ impl EmbeddingsConfig {
 
 #[derive(Debug)]
 pub(super) struct Embeddings {
-    word: nn::Embedding,
+    word: NoisyEmbedding,
     position: nn::Embedding,
     counted: Counted,
     token_type: Option<nn::Embedding>,
@@ -86,7 +87,7 @@ impl Embeddings {
             TokenTypes::Read(rows) | TokenTypes::First(rows) => Some(rows),
         };
         Embeddings {
-            word: table("word_embeddings", config.vocab_size),
+            word: scope.words("word_embeddings", config.vocab_size, config.size),
             position: table("position_embeddings", config.positions),
             counted: config.counted,
             token_type: types.map(|rows| table("token_type_embeddings", rows)),

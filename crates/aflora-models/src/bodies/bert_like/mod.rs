@@ -10,7 +10,6 @@ pub(crate) mod distilbert;
 pub(crate) mod electra;
 mod embeddings;
 pub(crate) mod mpnet;
-mod relative;
 pub(crate) mod roberta;
 mod sizes;
 
@@ -21,11 +20,11 @@ use crate::heads::Head;
 use crate::nn::attention::{ForwardContext, Seen};
 use crate::nn::chain::chain;
 use crate::nn::post_norm::{BlockConfig, BlockNames, FeedForwardNames, PostNormBlock};
+use crate::nn::relative::RelativeBias;
 use crate::options::Options;
 use crate::Result;
 use aflora_core::Checkpoints;
 use embeddings::{Embeddings, EmbeddingsConfig};
-use relative::RelativeBias;
 use std::collections::HashMap;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
@@ -87,7 +86,8 @@ fn build(config: BertConfig, head: Head, options: &Options) -> Result<Box<dyn Ba
             made.entry(name).or_insert_with(new).clone()
         });
         let blocks = blocks.collect();
-        let bias = bias.map(|name| Rc::new(RelativeBias::new(&scope, name, block.heads)));
+        let bias =
+            bias.map(|name| Rc::new(RelativeBias::new(&scope, name, block.heads, mpnet::BUCKETS)));
         BertBody { embeddings, blocks, bias }
     })
 }
@@ -102,7 +102,9 @@ struct BertBody {
 
 /// What all blocks read of a batch; `tokens`, `[batch, 1, 1, length]`, is false where padding is.
 fn context(bias: Option<&RelativeBias>, tokens: &Tensor, train: bool) -> ForwardContext {
-    let mask = bias.map_or_else(|| tokens.shallow_clone(), |bias| bias.forward(tokens));
+    let length = tokens.size()[3];
+    let mask =
+        bias.map_or_else(|| tokens.shallow_clone(), |bias| bias.forward(length, length, tokens));
     ForwardContext { rotations: Vec::new(), seen: Seen::All(Some(mask)), train }
 }
 

@@ -2,7 +2,6 @@
 //! of attention by distance, which all blocks share.
 
 use super::embeddings::{Counted, EmbeddingsConfig, TokenTypes};
-use super::relative::BUCKETS;
 use super::sizes::Sizes;
 use super::{numbered, BertConfig};
 use crate::backbone::Backbone;
@@ -11,8 +10,11 @@ use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::nn::activation::Activation;
 use crate::nn::post_norm::{BlockNames, FeedForwardNames};
+use crate::nn::relative::Buckets;
 use crate::options::Options;
 use crate::Result;
+
+pub(super) const BUCKETS: Buckets = Buckets { count: 32, farthest: 128.0, both_sides: true };
 
 const BLOCK: BlockNames = BlockNames {
     attention: ["attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"],
@@ -30,10 +32,11 @@ const PAD: i64 = 1;
 /// MPNet from its `config.json`.
 pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let sizes = Sizes::read(&file, Activation::Gelu, 0.1)?;
-    let buckets = file.integer("relative_attention_num_buckets", BUCKETS)?;
-    if buckets != BUCKETS {
+    let buckets = file.integer("relative_attention_num_buckets", BUCKETS.count)?;
+    if buckets != BUCKETS.count {
         return Err(file.problem(format!(
-            "`relative_attention_num_buckets` is {buckets}; only {BUCKETS} are built"
+            "`relative_attention_num_buckets` is {buckets}; only {} are built",
+            BUCKETS.count
         )));
     }
     let positions = file.size("max_position_embeddings")?;

@@ -4,20 +4,16 @@
 
 use super::config::DebertaConfig;
 use super::position::{skew, DistanceRows};
+use super::projections::Projections;
 use crate::nn::linear::dropout;
 use crate::nn::scope::Scope;
+use aflora_core::kernels;
 use aflora_core::nn::{self, Module};
-use aflora_core::{kernels, Block};
 use tch::Tensor;
 
 #[derive(Debug)]
 pub(super) struct SelfAttention {
-    query_proj: nn::Linear,
-    key_proj: nn::Linear,
-    value_proj: nn::Linear,
-    // Projections of positions: None where they share those of content.
-    pos_key_proj: Option<nn::Linear>,
-    pos_query_proj: Option<nn::Linear>,
+    projections: Projections,
     c2p: bool,
     p2c: bool,
     heads: i64,
@@ -38,17 +34,10 @@ pub(super) struct Shared {
 
 impl SelfAttention {
     pub fn new(scope: Scope, config: &DebertaConfig) -> Self {
-        let shape = (config.hidden_size, config.hidden_size);
-        let linear = |name: &str| scope.adaptable(Block::Attention, name, shape, true);
         let (c2p, p2c) = (config.has("c2p"), config.has("p2c"));
-        let own = config.relative_attention && !config.share_att_key;
         let kinds = 1 + i64::from(c2p) + i64::from(p2c);
         SelfAttention {
-            query_proj: linear("query_proj"),
-            key_proj: linear("key_proj"),
-            value_proj: linear("value_proj"),
-            pos_key_proj: (own && c2p).then(|| linear("pos_key_proj")),
-            pos_query_proj: (own && p2c).then(|| linear("pos_query_proj")),
+            projections: Projections::new(&scope, config),
             c2p: config.relative_attention && c2p,
             p2c: config.relative_attention && p2c,
             heads: config.num_attention_heads,
@@ -65,9 +54,7 @@ impl SelfAttention {
         }
         let (batch, length, hidden) = (x.size()[0], x.size()[1], x.size()[2]);
         let split = |x: Tensor| x.view([batch, length, self.heads, hidden / self.heads]);
-        let query = split(self.query_proj.forward(x));
-        let key = split(self.key_proj.forward(x));
-        let value = split(self.value_proj.forward(x));
+        let [query, key, value] = self.projections.of_tokens(x, x, x).map(split);
         let bias = match self.position_scores(&query, &key, shared) {
             Some(scores) => self.kept_apart(scores + &shared.mask, x, shared.train),
             None => shared.mask.expand([batch, self.heads, length, length], false),
@@ -91,11 +78,7 @@ impl SelfAttention {
     /// then, whose last digits differ: so must the first run of a checkpointed block, which makes
     /// no graph, lest it give another output than the second.
     fn kept_apart(&self, bias: Tensor, x: &Tensor, train: bool) -> Tensor {
-        let own = [&self.pos_key_proj, &self.pos_query_proj].into_iter().flatten();
-        let trains = || {
-            let mut layers = [&self.query_proj, &self.key_proj].into_iter().chain(own);
-            x.requires_grad() || layers.any(nn::Linear::trains)
-        };
+        let trains = || x.requires_grad() || self.projections.trains();
         match train && !bias.requires_grad() && trains() {
             true => bias.set_requires_grad(true),
             false => bias,
@@ -115,8 +98,8 @@ impl SelfAttention {
         });
         // Tokens with positions behind them, made once for queries and keys.
         let joins = |wanted: bool, own: &Option<nn::Linear>| wanted && own.is_none();
-        let (join_key, join_query) =
-            (joins(self.c2p, &self.pos_key_proj), joins(self.p2c, &self.pos_query_proj));
+        let Projections { pos_key, pos_query, .. } = &self.projections;
+        let (join_key, join_query) = (joins(self.c2p, pos_key), joins(self.p2c, pos_query));
         let joined = match &positions {
             Some(positions) if join_key || join_query => Some(Tensor::cat(&[&x, positions], 0)),
             _ => None,
@@ -125,12 +108,13 @@ impl SelfAttention {
         let own =
             |project: &Option<nn::Linear>| Some(project.as_ref()?.forward(positions.as_ref()?));
         let dropout = if shared.train { self.dropout } else { 0.0 };
+        let [query, key, value] = self.projections.of_tokens(&x, rows(join_query), rows(join_key));
         kernels::disentangled(&kernels::Disentangled {
-            query: &self.query_proj.forward(rows(join_query)),
-            key: &self.key_proj.forward(rows(join_key)),
-            value: &self.value_proj.forward(&x),
-            pos_key: own(&self.pos_key_proj).as_ref(),
-            pos_query: own(&self.pos_query_proj).as_ref(),
+            query: &query,
+            key: &key,
+            value: &value,
+            pos_key: own(pos_key).as_ref(),
+            pos_query: own(pos_query).as_ref(),
             mask: &shared.mask.flatten(0, 2),
             heads: self.heads,
             scale: self.scale,
@@ -144,13 +128,13 @@ impl SelfAttention {
         let (table, rows) = shared.positions.as_ref()?;
         let table = dropout(table.shallow_clone(), self.pos_dropout, shared.train);
         let c2p = self.c2p.then(|| {
-            let project = self.pos_key_proj.as_ref().unwrap_or(&self.key_proj);
-            self.scores(query, project.forward(&table.index_select(0, &rows.falling)))
+            let positions = table.index_select(0, &rows.falling);
+            self.scores(query, self.projections.positions_as_keys(&positions))
         });
         let p2c = self.p2c.then(|| {
-            let project = self.pos_query_proj.as_ref().unwrap_or(&self.query_proj);
+            let positions = table.index_select(0, &rows.rising);
             // Rows are keys here, columns queries.
-            self.scores(key, project.forward(&table.index_select(0, &rows.rising))).transpose(2, 3)
+            self.scores(key, self.projections.positions_as_queries(&positions)).transpose(2, 3)
         });
         match (c2p, p2c) {
             (Some(c2p), Some(p2c)) => Some(c2p + p2c),
@@ -189,28 +173,22 @@ mod tests {
     ) -> Tensor {
         let (batch, length) = (x.size()[0], x.size()[1]);
         let heads = |x: Tensor| x.view([x.size()[0], x.size()[1], layer.heads, -1]).transpose(1, 2);
-        let (query, key, value) = (
-            heads(layer.query_proj.forward(x)),
-            heads(layer.key_proj.forward(x)),
-            heads(layer.value_proj.forward(x)),
-        );
+        let [query, key, value] = layer.projections.of_tokens(x, x, x).map(heads);
         let at = Tensor::arange(length, (Kind::Int64, Device::Cpu));
         let distance = at.unsqueeze(1) - at.unsqueeze(0);
         let relative = log_bucket(&distance, span, 512);
         let every = [batch, layer.heads, length, length];
         let index = |r: &Tensor| (r + span).clamp(0, 2 * span - 1).expand(every, false);
         let table = table.unsqueeze(0);
-        let positions_k =
-            heads(layer.pos_key_proj.as_ref().unwrap_or(&layer.key_proj).forward(&table));
-        let positions_q =
-            heads(layer.pos_query_proj.as_ref().unwrap_or(&layer.query_proj).forward(&table));
+        let positions_k = |t: &Tensor| heads(layer.projections.positions_as_keys(t));
+        let positions_q = |t: &Tensor| heads(layer.projections.positions_as_queries(t));
         let mut scores = query.matmul(&key.transpose(2, 3));
         if layer.c2p {
-            let all = query.matmul(&positions_k.transpose(2, 3));
+            let all = query.matmul(&positions_k(&table).transpose(2, 3));
             scores += all.gather(3, &index(&relative), false);
         }
         if layer.p2c {
-            let all = key.matmul(&positions_q.transpose(2, 3));
+            let all = key.matmul(&positions_q(&table).transpose(2, 3));
             scores += all.gather(3, &index(&-&relative), false).transpose(2, 3);
         }
         let weights = (scores * layer.scale + mask).softmax(-1, Kind::Float);

@@ -1,14 +1,18 @@
-//! The config.json of DeBERTa-v2 and v3: every switch that released checkpoints set.
+//! The config.json of DeBERTa: every switch that released checkpoints set.
 
 use crate::config_file::ConfigFile;
 use crate::nn::activation::Activation;
 use crate::Result;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
-/// A DeBERTa-v2 or v3; the defaults are those of transformers for keys that a file leaves out.
+/// A DeBERTa; the defaults are those of transformers for keys that a v2's or v3's file leaves out.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub(crate) struct DebertaConfig {
+    /// Whether queries, keys and values are of one layer: v1.
+    #[serde(skip)]
+    pub joined: bool,
     pub vocab_size: i64,
     pub hidden_size: i64,
     pub num_hidden_layers: i64,
@@ -51,6 +55,7 @@ pub(crate) struct DebertaConfig {
 impl Default for DebertaConfig {
     fn default() -> Self {
         DebertaConfig {
+            joined: false,
             vocab_size: 128_100,
             hidden_size: 1536,
             num_hidden_layers: 24,
@@ -82,7 +87,42 @@ impl Default for DebertaConfig {
     }
 }
 
+/// What transformers takes for keys that a v1's file leaves out, where v2 has another.
+const V1: [(&str, i64); 5] = [
+    ("vocab_size", 50_265),
+    ("hidden_size", 768),
+    ("num_hidden_layers", 12),
+    ("num_attention_heads", 12),
+    ("intermediate_size", 3072),
+];
+
+/// Keys that only later versions have, and v1 without attention between heads.
+const NOT_V1: [&str; 5] =
+    ["talking_head", "share_att_key", "position_buckets", "conv_kernel_size", "norm_rel_ebd"];
+
 impl DebertaConfig {
+    /// Reads and checks the config.json of a v1.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_v1(file: ConfigFile) -> Result<Self> {
+        for key in NOT_V1 {
+            let off = match file.keys().get(key) {
+                None | Some(Value::Null | Value::Bool(false)) => true,
+                Some(Value::Number(size)) => size.as_f64().is_some_and(|size| size < 1.0),
+                Some(value) => value == "none",
+            };
+            if !off {
+                let value = &file.keys()[key];
+                return Err(file.problem(format!(
+                    "`{key}` is {value}, which is not built for DeBERTa's first version"
+                )));
+            }
+        }
+        let config = Self::read(&file.with_defaults(&V1))?;
+        Ok(DebertaConfig { joined: true, ..config })
+    }
+
     /// Reads and checks a config.json.
     ///
     /// # Errors
@@ -219,4 +259,47 @@ fn attention_kinds<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Vec<S
             .filter(|kind| !kind.is_empty())
             .collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(keys: &Value) -> Result<DebertaConfig> {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("config.json");
+        std::fs::write(&path, keys.to_string()).unwrap();
+        DebertaConfig::read_v1(ConfigFile::open(&path)?)
+    }
+
+    #[test]
+    fn what_the_file_of_a_v1_leaves_out_is_as_in_transformers() {
+        let config = read(&json!({ "num_hidden_layers": 24, "vocab_size": null })).unwrap();
+        assert!(config.joined && !config.relative_attention && config.position_biased_input);
+        let DebertaConfig { vocab_size, hidden_size, num_hidden_layers, .. } = config;
+        assert_eq!((vocab_size, hidden_size, num_hidden_layers), (50_265, 768, 24));
+        let DebertaConfig { num_attention_heads, intermediate_size, type_vocab_size, .. } = config;
+        assert_eq!((num_attention_heads, intermediate_size, type_vocab_size), (12, 3072, 0));
+    }
+
+    #[test]
+    fn what_is_not_built_for_v1_is_refused_by_its_key() {
+        for keys in [
+            json!({ "talking_head": true }),
+            json!({ "share_att_key": true }),
+            json!({ "position_buckets": 256 }),
+            json!({ "conv_kernel_size": 3 }),
+            json!({ "norm_rel_ebd": "layer_norm" }),
+        ] {
+            let error = read(&keys).unwrap_err().to_string();
+            let key = keys.as_object().unwrap().keys().next().unwrap();
+            assert!(error.contains(&format!("`{key}` is")), "{error}");
+        }
+        let off = json!({
+            "talking_head": false, "share_att_key": false, "position_buckets": -1,
+            "conv_kernel_size": 0, "norm_rel_ebd": "none",
+        });
+        read(&off).unwrap();
+    }
 }

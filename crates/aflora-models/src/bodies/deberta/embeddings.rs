@@ -3,13 +3,14 @@
 use super::config::DebertaConfig;
 use crate::batch::Batch;
 use crate::nn::linear::dropout;
+use crate::nn::noise::NoisyEmbedding;
 use crate::nn::scope::Scope;
 use aflora_core::nn::{self, Module};
 use tch::{Kind, Tensor};
 
 #[derive(Debug)]
 pub(super) struct Embeddings {
-    word: nn::Embedding,
+    word: NoisyEmbedding,
     position: Option<nn::Embedding>,
     token_type: Option<nn::Embedding>,
     projection: Option<nn::Linear>,
@@ -22,7 +23,7 @@ impl Embeddings {
         let (size, hidden) = (config.embedding_size(), config.hidden_size);
         let table = |name: &str, rows| scope.embedding(name, rows, size);
         Embeddings {
-            word: table("word_embeddings", config.vocab_size),
+            word: scope.words("word_embeddings", config.vocab_size, size),
             position: config
                 .position_biased_input
                 .then(|| table("position_embeddings", config.max_position_embeddings)),

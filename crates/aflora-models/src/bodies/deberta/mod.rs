@@ -1,4 +1,4 @@
-//! DeBERTa-v2 and v3 for sequence classification, and regression with one label.
+//! DeBERTa, all three versions.
 //!
 //! Ours, and not rust-bert's, whose attention differs from the released models (see
 //! `docs/backbones.md`). Written from the paper (He et al. 2021, "DeBERTa: Decoding-enhanced BERT
@@ -11,6 +11,7 @@ mod blocks;
 mod config;
 mod embeddings;
 mod position;
+mod projections;
 
 use crate::backbone::Backbone;
 use crate::batch::Batch;
@@ -27,9 +28,22 @@ use embeddings::Embeddings;
 
 use tch::Tensor;
 
+/// DeBERTa-v1 from its `config.json`: v2 without buckets, its queries, keys and values of one layer.
+/// Weights are zero until loaded or initialised.
+pub(crate) fn build_v1(
+    file: ConfigFile,
+    head: Head,
+    options: &Options,
+) -> Result<Box<dyn Backbone>> {
+    of_config(DebertaConfig::read_v1(file)?, head, options)
+}
+
 /// DeBERTa-v2 or v3 from its `config.json`. Weights are zero until loaded or initialised.
 pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
-    let config = DebertaConfig::read(&file)?;
+    of_config(DebertaConfig::read(&file)?, head, options)
+}
+
+fn of_config(config: DebertaConfig, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let spec = EncoderSpec {
         prefix: "deberta.",
         hidden: config.hidden_size,

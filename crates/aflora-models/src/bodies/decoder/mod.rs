@@ -108,7 +108,7 @@ pub(crate) fn build<N: DecoderBody + 'static>(
         vocab_size,
     };
     let mut vs = options.var_store();
-    let ((network, output_head), linears) = scope::build(&mut vs, |root| {
+    let ((network, output_head), made) = scope::build(&mut vs, |root| {
         let network = network(&root);
         let output_head = match (head, &token_head) {
             (Head::Classes(labels) | Head::Scores(labels), _) => {
@@ -132,7 +132,7 @@ pub(crate) fn build<N: DecoderBody + 'static>(
         };
         (network, output_head)
     });
-    let frame = Frame::new(vs, linears, about);
+    let frame = Frame::new(vs, made, about);
     let checkpointing = options.checkpointing;
     Ok(Box::new(Decoder { frame, network, output_head, tokens, checkpointing }))
 }

@@ -8,6 +8,7 @@ use crate::heads::each_token::TokenHead;
 use crate::heads::language::NAME;
 use crate::heads::Head;
 use crate::nn::linear::dropout;
+use crate::nn::noise::NoisyEmbedding;
 use crate::nn::rotary::Rotary;
 use crate::nn::scope::Scope;
 use crate::options::Options;
@@ -61,7 +62,7 @@ pub(super) fn build<B: DecoderBlock + 'static>(
         let block = |i: i64| Rc::new(block(&blocks / i, i as usize)) as Rc<dyn DecoderBlock>;
         let table = |name: &str, rows| model.embedding(name, rows, sizes.hidden);
         Gpt {
-            words: table("wte", sizes.vocab_size),
+            words: model.words("wte", sizes.vocab_size, sizes.hidden),
             positions: positions.then(|| table("wpe", sizes.max_positions)),
             blocks: (0..sizes.layers).map(block).collect(),
             norm: model.layer_norm("ln_f", sizes.hidden, sizes.eps),
@@ -73,7 +74,7 @@ pub(super) fn build<B: DecoderBlock + 'static>(
 
 #[derive(Debug)]
 struct Gpt {
-    words: nn::Embedding,
+    words: NoisyEmbedding,
     positions: Option<nn::Embedding>,
     blocks: Vec<Rc<dyn DecoderBlock>>,
     norm: nn::LayerNorm,

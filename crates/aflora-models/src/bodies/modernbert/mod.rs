@@ -14,6 +14,7 @@ use crate::nn::activation::Activation;
 use crate::nn::attention::{split_heads, Attention, ForwardContext, Seen};
 use crate::nn::chain::chain;
 use crate::nn::linear::dropout;
+use crate::nn::noise::NoisyEmbedding;
 use crate::nn::norm::ScaleNorm;
 use crate::nn::rotary::{powers, rotate, Rope, Rotary};
 use crate::nn::scope::Scope;
@@ -60,7 +61,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
 
 #[derive(Debug)]
 struct ModernBert {
-    words: nn::Embedding,
+    words: NoisyEmbedding,
     norm: ScaleNorm,
     dropout: f64,
     layers: Vec<Rc<Layer>>,
@@ -84,7 +85,7 @@ impl ModernBert {
         let size = config.hidden / config.heads;
         let rotary =
             |theta: f64| Rotary::new(Rope::fixed(powers(theta, size)), root.path().device());
-        let words = embeddings.embedding("tok_embeddings", config.vocab_size, config.hidden);
+        let words = embeddings.words("tok_embeddings", config.vocab_size, config.hidden);
         let layers = config.reaches.iter().enumerate().map(|(i, &reach)| {
             let scope = &model / "layers" / i;
             // The embeddings are normalised already.

@@ -1,7 +1,7 @@
 //! How good answers are: by the task's metrics, class by class, and whether they are any better than
 //! a guess.
 
-use crate::metrics::{Answers, Judgement, Metric, Sort, Value};
+use crate::metrics::{by_type, of_each, Answers, Judgement, Metric, Sort, Value};
 use crate::run::chance;
 use crate::task::TaskSpec;
 use aflora_record::{ByClass, Selection};
@@ -11,7 +11,7 @@ use aflora_record::{ByClass, Selection};
 pub(super) struct Judged {
     /// The task's metrics by their names, in its order.
     pub metrics: Vec<(String, Value)>,
-    /// The answers class by class, where there are classes.
+    /// The answers class by class, where there are classes; entities by their types.
     pub by_class: Option<ByClass>,
     /// Why the answers are no better than a guess, where they are not.
     pub doubt: Option<String>,
@@ -34,7 +34,11 @@ pub(super) fn judge(task: &TaskSpec, split: &str, given: &Judgement) -> Judged {
         (Answers::Scores(answers), Answers::Scores(right)) => {
             doubt = chance::of_scores(answers, right);
         }
-        (Answers::Sets(answers), Answers::Sets(right)) => doubt = chance::of_sets(answers, right),
+        (Answers::Sets(answers), Answers::Sets(right)) => {
+            let counts = of_each(answers, right);
+            by_class = Some(ByClass::of_counts(split, &task.class_names(), counts));
+            doubt = chance::of_sets(answers, right);
+        }
         (Answers::SeveralScores(_), _) => {
             let of = |(i, name): (usize, &str)| {
                 let (answers, right) = (given.answers.column(i), given.right.column(i));
@@ -47,7 +51,13 @@ pub(super) fn judge(task: &TaskSpec, split: &str, given: &Judgement) -> Judged {
                 task.class_names().into_iter().enumerate().filter_map(of).collect();
             doubt = (!doubts.is_empty()).then(|| doubts.join("; "));
         }
-        (Answers::Tags(answers), Answers::Tags(right)) => doubt = chance::of_tags(answers, right),
+        (Answers::Tags(answers), Answers::Tags(right)) => {
+            let (types, counts): (Vec<String>, Vec<_>) =
+                by_type(answers, right).into_iter().unzip();
+            let types: Vec<&str> = types.iter().map(String::as_str).collect();
+            by_class = (!types.is_empty()).then(|| ByClass::of_counts(split, &types, counts));
+            doubt = chance::of_tags(answers, right);
+        }
         (Answers::Texts(texts), _) => {
             let deciding =
                 metrics.first().and_then(|(name, of)| Some((name.as_str(), of.rows.as_deref()?)));

@@ -2,11 +2,14 @@
 //!
 //! * [`labels`]: labels for texts, by the [`labeller`] that predictions use, too
 //! * [`mod@write`]: texts for texts, by the [`texts`] that predictions use, too
+//! * `conversations`: conversations as tokens, for the same; [`ask`]: one that waits for its next turn
 //! * [`live`]: one text, told as it is written
 //! * `judge`: how good answers are
 //!
 //! To the training loop both are an [`Objective`].
 
+pub mod ask;
+mod conversations;
 mod judge;
 pub mod labeller;
 pub mod labels;

@@ -4,12 +4,14 @@
 //! (`prompt.rs`); its loss is on the target, or on the prompt too. An encoder-decoder reads the
 //! prompt and writes the target. Texts are written with the prompt alone, as after training.
 
+use super::conversations::{Conversations, LearnedTokens};
 use super::prompt::{PromptTokens, Prompts};
 use crate::kinds::ModelContext;
 use crate::metrics::Answer;
 use crate::run::batches::{width_for, CHUNK};
 use crate::run::passes::Passes;
 use crate::run::tokens::{CacheKey, TableWriter, Tokens, EMPTY, TRUNCATED};
+use crate::task::conversation::Conversation;
 use crate::task::{pair, Example, Examples, TaskSpec, INPUT};
 use crate::ui::Progress;
 use aflora_models::generate::{self, GenerationConfig, ModelSettings, SpecialTokens};
@@ -42,6 +44,8 @@ pub struct TextPairs {
     /// Whether rows to learn from are put together.
     pub(super) packing: bool,
     form: Form,
+    /// How the model talks, where examples are conversations.
+    pub(super) conversations: Option<Box<Conversations>>,
     pub(super) task: Arc<TaskSpec>,
     /// How texts are written: as the task says, else as the model's files have it.
     pub(super) generation: GenerationConfig,
@@ -62,6 +66,8 @@ pub enum Learned {
     Pairs,
     /// A text.
     Documents,
+    /// A conversation.
+    Conversations,
 }
 
 /// What reads and writes, with what makes tokens of its texts.
@@ -117,10 +123,16 @@ impl TextPairs {
                  another"
             );
         }
+        if learned == Learned::Conversations && tokens.decoder_start.is_some() {
+            crate::usage!(
+                "conversations are learned by a mere decoder alone; this model reads one text and \
+                 writes another"
+            );
+        }
         let positions = usize::try_from(max_positions).unwrap_or(usize::MAX);
         let model =
             ModelSettings::read(&folder.join("config.json"), tokens.decoder_start.is_some())?;
-        let generation = task.generation.over(&model.settings);
+        let mut generation = task.generation.over(&model.settings);
         generation.validate()?;
         let new = generation.max_new_tokens;
         let room = match tokens.decoder_start {
@@ -147,9 +159,18 @@ impl TextPairs {
                 (Form::Decoder(Box::new(prompts)), positions - new)
             }
         };
+        let conversations = match learned {
+            Learned::Conversations => {
+                let talks = Conversations::new(task, folder, form.encoder(), eos)?;
+                generation.further_eos = talks.ends().to_vec();
+                Some(Box::new(talks))
+            }
+            Learned::Pairs | Learned::Documents => None,
+        };
         Ok(TextPairs {
             learned,
             packing,
+            conversations,
             pad: tokens.pad.unwrap_or(form.encoder().pad_id()),
             form,
             task: task.clone(),
@@ -170,6 +191,9 @@ impl TextPairs {
     /// The tokens of what is read to write on, an input each, and whether it was cut.
     pub(super) fn begin(&self, inputs: &[&str]) -> Result<Vec<(Vec<i64>, bool)>> {
         match &self.form {
+            Form::Decoder(_) if self.learned == Learned::Conversations => {
+                inputs.iter().map(|input| self.asked_of(input, false)).collect()
+            }
             Form::Decoder(prompts) => {
                 Ok(prompts.alone(inputs)?.into_iter().map(|ids| (ids, false)).collect())
             }
@@ -204,8 +228,11 @@ impl TextPairs {
             (tokens.decoder_start.is_some(), eos, max_length, longest_prompt),
             // How prompt and target meet.
             match self.learned {
-                Learned::Pairs => "prompt apart",
-                Learned::Documents => "documents in pieces",
+                Learned::Pairs => "prompt apart".to_string(),
+                Learned::Documents => "documents in pieces".to_string(),
+                Learned::Conversations => {
+                    format!("{} {}", self.writes(), self.talks()?.fingerprint())
+                }
             },
         );
         let mut key = CacheKey::new(&self.encoder().fingerprint()?, &settings);
@@ -258,6 +285,24 @@ impl TextPairs {
             }
             return Ok(());
         }
+        if self.learned == Learned::Conversations {
+            let read = |example| Conversation::from_text(input_of(example));
+            let conversations: Vec<Conversation> =
+                examples.iter().map(read).collect::<serde_json::Result<_>>()?;
+            let tokens = self.talks()?.encode(&prompts.encoder, &conversations)?;
+            for (LearnedTokens { mut ids, learned }, example) in tokens.into_iter().zip(examples) {
+                let (alone, _) = match self.writes() {
+                    true => self.asked_of(input_of(example), true)?,
+                    false => Default::default(),
+                };
+                let truncated = ids.len() > self.max_length;
+                ids.truncate(self.max_length);
+                let next = |i: usize| ids.get(i + 1).filter(|_| learned[i + 1]).copied();
+                let labels: Vec<i64> = (0..ids.len()).map(|i| next(i).unwrap_or(NONE)).collect();
+                push(&ids, &labels, &alone, truncated)?;
+            }
+            return Ok(());
+        }
         let pairs: Vec<(&str, &str)> =
             examples.iter().map(|e| (input_of(e), target_of(e))).collect();
         for PromptTokens { mut ids, prompt } in prompts.with_targets(&pairs)? {
@@ -270,6 +315,25 @@ impl TextPairs {
             push(&ids, &labels, &alone, truncated)?;
         }
         Ok(())
+    }
+
+    /// What examples are called in a message, what of one is learned, and what of all.
+    pub(super) fn called(&self) -> [&'static str; 3] {
+        match self.learned {
+            Learned::Pairs | Learned::Documents => ["texts", "its target", "their whole target"],
+            Learned::Conversations => {
+                ["conversations", "anything to learn", "all that is learned of them"]
+            }
+        }
+    }
+
+    /// Whether an evaluation has texts written: for conversations, where a metric compares them.
+    pub(super) fn writes(&self) -> bool {
+        match self.learned {
+            Learned::Pairs => true,
+            Learned::Documents => false,
+            Learned::Conversations => self.task.metrics.iter().any(|metric| !metric.is_of_loss()),
+        }
     }
 
     /// The column of what is read to write on.

@@ -3,18 +3,20 @@
 use super::judge::{judge, selection, Judged};
 use super::texts::{input_of, target_of, Learned, TextPairs, IDS, LABELS, NONE, PROMPT};
 use super::{Evaluated, Objective};
+use crate::feed::TRAIN;
 use crate::kinds::{Prediction, Processor, Splits};
 use crate::metrics::{Answers, Judgement, Value};
 use crate::run::batches::shuffled_by_length;
 use crate::run::packing::packs;
 use crate::run::passes::Passes;
 use crate::run::tokens::{Tokens, EMPTY, TRUNCATED};
+use crate::task::conversation::Conversation;
 use crate::task::{pair, Example, Examples};
 use crate::ui::Progress;
 use aflora_core::Loss;
 use aflora_models::{AdaptedModel, Forward};
 use aflora_record::Selection;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 use std::path::Path;
 
@@ -51,7 +53,7 @@ impl HeldOut {
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Self> {
-        let tokens = texts.encode(&examples, cache, progress)?;
+        let tokens = texts.encode(&examples, cache, progress).with_context(|| split.clone())?;
         let right = examples.iter().map(|e| e.right.clone()).collect();
         Ok(HeldOut { split, tokens, examples, right })
     }
@@ -69,12 +71,14 @@ impl Write {
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Self> {
-        let train = texts.encode(&rows.train, cache, progress)?;
+        let train = texts.encode(&rows.train, cache, progress).context(TRAIN)?;
         let used: Vec<usize> = (0..train.rows()).filter(|&row| !train.has(row, EMPTY)).collect();
         if used.is_empty() && train.rows() > 0 {
             crate::usage!(
-                "of {} training texts, none has its target within max_length={}; raise it",
+                "of {} training {}, none has {} within max_length={}; raise it",
                 train.rows(),
+                texts.called()[0],
+                texts.called()[1],
                 texts.max_length
             );
         }
@@ -123,6 +127,7 @@ impl Write {
 
     /// What was written for each row beside what should be, with its metrics: a line of JSON each.
     fn told(
+        &self,
         examples: &[Example],
         answers: &Answers,
         metrics: &[(String, Value)],
@@ -131,7 +136,14 @@ impl Write {
         let mut lines = Vec::new();
         for (row, (written, example)) in written.iter().zip(examples).enumerate() {
             let (input, target) = (input_of(example), target_of(example));
-            let mut line = json!({ "input": input, "target": target, "prediction": written });
+            let mut line = match self.texts.learned {
+                Learned::Conversations => {
+                    json!({ "messages": Conversation::from_text(input)?.asked(true) })
+                }
+                Learned::Pairs | Learned::Documents => json!({ "input": input }),
+            };
+            line["target"] = target.into();
+            line["prediction"] = written.as_str().into();
             for (name, of) in metrics {
                 if let Some(rows) = &of.rows {
                     line[name.as_str()] = rows[row].into();
@@ -195,14 +207,14 @@ impl Write {
     ) -> Result<Evaluated> {
         let HeldOut { split, examples, right, .. } = of;
         let (loss, nll) = self.mean_losses(model, of, progress)?;
-        let written = match self.texts.learned {
-            Learned::Pairs => self.written(model, of, progress)?,
-            Learned::Documents => Vec::new(),
+        let written = match self.texts.writes() {
+            true => self.written(model, of, progress)?,
+            false => Vec::new(),
         };
         let answers = Answers::Texts(written);
         let given = Judgement { token_loss: Some(nll), ..Judgement::of(&answers, right) };
         let Judged { metrics, by_class, doubt } = judge(&self.texts.task, split, &given);
-        let lines = Self::told(examples, &answers, &metrics)?;
+        let lines = self.told(examples, &answers, &metrics)?;
         let metrics = metrics.into_iter().map(|(name, of)| (name, of.value));
         let doubts = doubt.map(|words| format!("{split}: {words}"));
         let predictions = (!lines.is_empty()).then(|| (split.clone(), lines));
@@ -306,12 +318,15 @@ impl Objective for Write {
     }
 
     fn remarks(&self) -> Vec<String> {
-        let mut remarks = Vec::new();
+        let mut remarks: Vec<String> = self.texts.remark().into_iter().collect();
         let cut = self.used().filter(|&row| self.train.has(row, TRUNCATED)).count();
         if cut > 0 {
             let length = self.texts.max_length;
             remarks.push(match self.texts.tokens.decoder_start {
-                None => format!("{cut} training texts are longer than {length} tokens: cut"),
+                None => {
+                    let called = self.texts.called()[0];
+                    format!("{cut} training {called} are longer than {length} tokens: cut")
+                }
                 Some(_) => format!(
                     "{cut} training texts are longer than {length} tokens, or their targets than {}: cut",
                     self.texts.task.max_target_length
@@ -320,8 +335,9 @@ impl Objective for Write {
         }
         let dropped = self.train.rows() - self.used().count();
         if dropped > 0 {
+            let [called, _, learned] = self.texts.called();
             remarks.push(format!(
-                "{dropped} training texts have their whole target behind the cut: left out"
+                "{dropped} training {called} have {learned} behind the cut: left out"
             ));
         }
         let full = |&row: &usize| self.eval.tokens.length(row, PROMPT) == self.texts.longest_prompt;

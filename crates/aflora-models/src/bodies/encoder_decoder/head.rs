@@ -1,6 +1,6 @@
-//! BART's heads.
+//! The heads of encoder-decoders.
 
-use super::config::BartConfig;
+use super::spec::EncoderDecoderSpec;
 use crate::batch::Batch;
 use crate::heads::dense::DenseHead;
 use crate::heads::language::LanguageHead;
@@ -10,23 +10,38 @@ use crate::nn::scope::Scope;
 use aflora_core::nn;
 use tch::{Kind, Tensor};
 
-/// The next token's logits, with a bias.
+/// The next token's logits.
 #[derive(Debug)]
 pub(super) struct NextToken {
     head: LanguageHead,
-    bias: Tensor,
+    /// What states are multiplied by before.
+    scale: Option<f64>,
+    /// What is added to logits, `[1, vocabulary]`.
+    bias: Option<Tensor>,
 }
 
 impl NextToken {
-    pub fn new(root: &Scope, shared: &nn::Embedding) -> Self {
+    pub fn new(root: &Scope, shared: &nn::Embedding, spec: &EncoderDecoderSpec) -> Self {
         let size = [1, shared.ws.size()[0]];
-        let bias = root.path().var("final_logits_bias", &size, nn::Init::Const(0.0));
-        NextToken { head: LanguageHead::new(shared, None, None), bias }
+        let bias = || root.path().var("final_logits_bias", &size, nn::Init::Const(0.0));
+        NextToken {
+            bias: spec.logits_bias.then(bias),
+            head: LanguageHead::new(shared, None, None),
+            scale: spec.states_scale,
+        }
     }
 
     /// `[batch, length, hidden]` to `[batch, length, vocabulary]` in single precision.
     pub fn forward(&self, hidden: &Tensor) -> Tensor {
-        self.head.forward(hidden).to_kind(Kind::Float) + &self.bias
+        let logits = match self.scale {
+            Some(scale) => self.head.forward(&(hidden * scale)),
+            None => self.head.forward(hidden),
+        };
+        let logits = logits.to_kind(Kind::Float);
+        match &self.bias {
+            Some(bias) => logits + bias,
+            None => logits,
+        }
     }
 
     /// See [`LanguageHead::untie`].
@@ -46,14 +61,19 @@ pub(super) struct EndOfText {
 }
 
 impl EndOfText {
-    pub fn new(root: &Scope, config: &BartConfig, labels: i64, [start, end]: [i64; 2]) -> Self {
+    pub fn new(
+        root: &Scope,
+        spec: &EncoderDecoderSpec,
+        labels: i64,
+        [start, end]: [i64; 2],
+    ) -> Self {
         let scope = root / "classification_head";
         let head = DenseHead {
-            dense: scope.linear("dense", config.hidden, config.hidden),
+            dense: scope.linear("dense", spec.hidden, spec.hidden),
             activation: Activation::Tanh,
             norm: None,
-            out: scope.linear("out_proj", config.hidden, labels),
-            dropout: [config.classifier_dropout; 2],
+            out: scope.linear("out_proj", spec.hidden, labels),
+            dropout: [spec.classifier_dropout; 2],
         };
         EndOfText { head, start, end }
     }

@@ -1,0 +1,63 @@
+//! T5 and FLAN-T5 (Raffel et al. 2020; Chung et al. 2022): encoder and decoder without absolute
+//! positions, whose first blocks hold what is added to scores by distance.
+
+mod config;
+mod layers;
+mod network;
+
+use crate::backbone::{Backbone, Tied};
+use crate::bodies::encoder_decoder::{self, EncoderDecoderSpec};
+use crate::config_file::ConfigFile;
+use crate::heads::Head;
+use crate::options::Options;
+use crate::Result;
+use config::T5Config;
+use network::T5Body;
+
+/// Keys that transformers reads as others.
+const ALIASES: &[(&str, &str)] = &[
+    ("head_dim", "d_kv"),
+    ("hidden_size", "d_model"),
+    ("num_attention_heads", "num_heads"),
+    ("num_hidden_layers", "num_layers"),
+];
+
+/// Of a model that writes, and of one for labels: the prefix, and the word embeddings with their
+/// further names, of which the language head's is one.
+const NAMES: [(&str, &[Tied]); 2] = [
+    (
+        "",
+        &[(
+            "shared.weight",
+            &["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"],
+        )],
+    ),
+    (
+        "transformer.",
+        &[(
+            "transformer.shared.weight",
+            &["transformer.encoder.embed_tokens.weight", "transformer.decoder.embed_tokens.weight"],
+        )],
+    ),
+];
+
+/// T5 from its `config.json`. Weights are zero until loaded or initialised.
+pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let file = file.rename(ALIASES);
+    let config = T5Config::read(&file)?;
+    let spec = EncoderDecoderSpec {
+        hidden: config.hidden,
+        // Relative positions have no end.
+        max_positions: i64::MAX,
+        vocab_size: config.vocab_size,
+        names: NAMES,
+        logits_bias: false,
+        states_scale: config.scaled_states.then(|| (config.hidden as f64).powf(-0.5)),
+        classifier_dropout: config.classifier_dropout,
+    };
+    let model = match head {
+        Head::Language => "",
+        Head::Classes(_) | Head::Scores(_) | Head::Tokens(_) => "transformer",
+    };
+    encoder_decoder::build(&file, head, options, spec, |root| T5Body::new(root, model, &config))
+}

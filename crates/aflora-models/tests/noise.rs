@@ -1,0 +1,42 @@
+//! Noise on the words of every model: in training alone, and as much as is said.
+
+mod common;
+
+use aflora_core::adapter::{LoraConfig, MethodConfig};
+use aflora_models::{build, weights, AdaptedModel, Options, Pattern, Targets};
+use common::tiny::Tiny;
+use common::{cpu, relative};
+use tch::Kind;
+
+/// A model of `fixtures`, without dropout of its own, with noise.
+fn noisy(tiny: &Tiny, options: &Options, alpha: f64) -> AdaptedModel {
+    let place = tempfile::tempdir().unwrap();
+    let config = place.path().join("config.json");
+    std::fs::write(&config, tiny.without_dropout()).unwrap();
+    let backbone = build(tiny.kind, &config, tiny.head, options).unwrap();
+    weights::load(backbone.as_ref(), &tiny.path()).unwrap();
+    let targets = Targets { target_modules: Pattern::Regex(".*".into()), ..Default::default() };
+    let method = MethodConfig::Lora(LoraConfig::default()).build().unwrap();
+    let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &[], Kind::Float, 3);
+    model.unwrap().with_noise(alpha)
+}
+
+#[test]
+fn words_get_noise_in_training_alone() {
+    for tiny in Tiny::classifiers().iter().chain(&Tiny::writers()) {
+        let batch = tiny.batch(0);
+        let logits = |model: &AdaptedModel, train, seed| {
+            tch::manual_seed(seed);
+            model.forward(&batch, train).unwrap().logits.detach()
+        };
+        let (plain, model) = (noisy(tiny, &cpu(), 0.0), noisy(tiny, &cpu(), 5.0));
+        let right = logits(&plain, true, 1);
+        let name = &tiny.folder;
+        assert!(relative(&logits(&plain, false, 1), &right) < 1e-6, "{name}");
+        let first = logits(&model, true, 1);
+        assert!(relative(&first, &right) > 1e-4, "{name} has no noise");
+        assert!(logits(&model, true, 1).equal(&first), "{name}: the same by the same seed");
+        assert!(!logits(&model, true, 2).equal(&first), "{name}: another by another seed");
+        assert!(relative(&logits(&model, false, 1), &right) < 1e-6, "{name} outside of training");
+    }
+}
