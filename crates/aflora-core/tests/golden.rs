@@ -1,14 +1,15 @@
 //! Values that PyTorch made; the scripts lie beside them in `fixtures/`.
 
+use aflora_core::adapter::combine::{Combination, How, Majority, Part};
 use aflora_core::adapter::{
-    AdaLora, AdaLoraConfig, Aflora, AfloraConfig, Elora, EloraConfig, Layer, Lora, LoraConfig,
-    PmTrainable, Role,
+    normal, AdaLora, AdaLoraConfig, Aflora, AfloraConfig, DoraConfig, Elora, EloraConfig, Init,
+    Layer, Lora, LoraConfig, LowRank, MethodConfig, PmTrainable, Role,
 };
 use aflora_core::freeze::{Curve, FreezeConfig, FreezeController, Rule, Score};
 use aflora_core::optim::{
     clip_global_norm, AdamW, AdamWConfig, Arena, LrSchedule, Parameter, Schedule,
 };
-use aflora_core::{flops, AdaptedLinear, Block, Method, Site, Span, Tuner, TunerConfig};
+use aflora_core::{flops, AdaptedLinear, Adapter, Block, Method, Site, Span, Tuner, TunerConfig};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tch::{nn, nn::Module, Device, Kind, Tensor};
@@ -122,6 +123,166 @@ fn every_schedule_is_the_one_of_its_name_in_transformers() {
         }
     }
     assert_eq!(seen.len(), 5, "{seen:?}");
+}
+
+/// The adapter of `method` on the layer of lora_kin.safetensors, with the values of case `name`.
+fn of_lora_s_kin(t: &BTreeMap<String, Tensor>, name: &str) -> Box<dyn Adapter> {
+    let site = Site::new("one", 10, 14, Block::Ffn).into();
+    let layer = Layer { site, weight: Some(t["weight"].copy()), bias: Some(t["bias"].copy()) };
+    let init = match name {
+        "dora" => Init::Standard,
+        "olora" | "rsolora" => Init::Olora,
+        _ => Init::Pissa,
+    };
+    let rslora = name.starts_with("rs");
+    let config = LoraConfig { rank: 3, alpha: 6.0, rslora, init, ..Default::default() };
+    let config = match name {
+        "dora" => MethodConfig::Dora(DoraConfig(config)),
+        _ => MethodConfig::Lora(config),
+    };
+    config.build().unwrap().attach(&[layer], 0, Device::Cpu).unwrap().remove(0)
+}
+
+#[test]
+fn pissa_olora_and_dora_start_and_compute_as_in_peft() {
+    let t = tensors("lora_kin.safetensors");
+    for name in ["pissa", "rspissa", "olora", "rsolora", "dora"] {
+        let adapter = of_lora_s_kin(&t, name);
+        let parameters = adapter.parameters();
+        let of = |p: &Parameter, what: &str| t[&format!("{name}.{what}{}", &p.name[4..])].copy();
+        if name == "dora" {
+            let magnitude = &parameters[2];
+            assert!(relative(&magnitude.leaf, &of(magnitude, "start_")) < 1e-6);
+        } else {
+            // The sign of a pair of vectors is nobody's choice: the product counts.
+            let [a, b] = [0, 1].map(|i| (&parameters[i].leaf, of(&parameters[i], "start_")));
+            assert!(relative(&b.0.matmul(a.0), &b.1.matmul(&a.1)) < 1e-5, "{name}");
+            assert!(relative(&b.0.abs(), &b.1.abs()) < 1e-5, "{name}");
+        }
+        for p in &parameters {
+            tch::no_grad(|| p.leaf.shallow_clone().copy_(&of(p, "")));
+        }
+        let x = t["x"].copy().set_requires_grad(true);
+        let y = adapter.forward(&x, &t["weight"], Some(&t["bias"]));
+        assert!(relative(&y, &t[&format!("{name}.y")]) < 1e-5, "{name}");
+        (y * &t["toward"]).sum(Kind::Float).backward();
+        assert!(relative(&x.grad(), &t[&format!("{name}.x.gradient")]) < 1e-5, "{name}: x");
+        for p in &parameters {
+            let expected = &t[&format!("{name}.{}.gradient", &p.name[4..])];
+            assert!(relative(&p.leaf.grad(), expected) < 1e-5, "{name}: {}", p.name);
+        }
+        let merged = tch::no_grad(|| adapter.merged(&t["weight"]));
+        assert!(relative(&merged, &t[&format!("{name}.merged")]) < 1e-5, "{name}: merged");
+    }
+}
+
+#[test]
+fn rounds_of_pissa_come_near_the_exact_singular_values() {
+    // Singular values that fall, as those of trained weights do.
+    let falls = (Tensor::arange(40, (Kind::Float, Device::Cpu)) * -0.2).exp();
+    let weight = normal(&[24, 40], 1.0, 3, "w") * falls;
+    for weight in [weight.copy(), weight.tr().contiguous()] {
+        let shape = weight.size();
+        let start = |pissa_niter| {
+            let site = Site::new("one", shape[1], shape[0], Block::Ffn).into();
+            let layer = Layer { site, weight: Some(weight.copy()), bias: None };
+            let init = Init::Pissa;
+            let config = LoraConfig { rank: 4, init, pissa_niter, ..Default::default() };
+            let method = Lora::new(config).unwrap();
+            let adapter = method.attach(&[layer], 0, Device::Cpu).unwrap().remove(0);
+            let tensors = adapter.tensors();
+            tensors[1].tensor.matmul(&tensors[0].tensor)
+        };
+        let exact = start(None);
+        let [few, many] = [0, 16].map(|niter| relative(&start(Some(niter)), &exact));
+        assert!(many < 1e-3 && many < 0.1 * few, "{few}, then {many}");
+    }
+}
+
+/// The adapters of combined.safetensors.
+fn three() -> (BTreeMap<String, Tensor>, Vec<Part>) {
+    let t = tensors("combined.safetensors");
+    let parts = [(2.0, 0.7), (2.0 / 3.0, 0.4), (1.0, -0.5)].into_iter().enumerate();
+    let parts = parts.map(|(i, (scale, weight))| {
+        let [a, b] = ["A", "B"].map(|side| t[&format!("{i}.{side}")].copy());
+        Part { a, b, scale, weight }
+    });
+    let parts = parts.collect();
+    (t, parts)
+}
+
+fn combination(how: How, density: f64) -> Combination {
+    Combination { how, density, majority: Majority::Total, seed: 0 }
+}
+
+#[test]
+fn adapters_are_combined_as_peft_combines_them() {
+    let (t, parts) = three();
+    for (name, how, majority) in [
+        ("linear", How::Linear, Majority::Total),
+        ("cat", How::Cat, Majority::Total),
+        ("svd", How::Svd, Majority::Total),
+        ("ties", How::Ties, Majority::Total),
+        ("ties_by_frequency", How::Ties, Majority::Frequency),
+        ("magnitude_prune", How::MagnitudePrune, Majority::Total),
+    ] {
+        let combination = Combination { majority, ..combination(how, 0.6) };
+        let LowRank { down, up } = combination.of("one", &parts).unwrap();
+        let [a, b] = ["A", "B"].map(|side| &t[&format!("{name}.{side}")]);
+        assert!(relative(&up.matmul(&down), &b.matmul(a)) < 1e-5, "{name}");
+        if how != How::Svd {
+            assert!(relative(&down, a) < 1e-6 && relative(&up, b) < 1e-6, "{name}");
+        }
+    }
+}
+
+#[test]
+fn dare_drops_its_share_scales_the_rest_and_is_right_on_average() {
+    let (_, parts) = three();
+    let whole = combination(How::Linear, 1.0).of("one", &parts).unwrap();
+    let mean = |seeds: u64| {
+        let one = |seed| Combination { seed, ..combination(How::DareLinear, 0.6) };
+        let all: Vec<Tensor> =
+            (0..seeds).map(|seed| one(seed).of("one", &parts).unwrap().up).collect();
+        Tensor::stack(&all, 0).mean_dim(0, false, Kind::Float)
+    };
+    let [few, many] = [4, 1600].map(|seeds| relative(&mean(seeds), &whole.up));
+    assert!(many < 0.06 && many < 0.3 * few, "{few}, then {many}");
+    // Of one adapter, what is left is the adapter's, scaled by 1 / 0.6.
+    let alone = &parts[..1];
+    let whole = combination(How::Linear, 1.0).of("one", alone).unwrap().up;
+    for how in [How::DareLinear, How::DareTies] {
+        let mut left = 0.0;
+        for seed in 0..50 {
+            let up = Combination { seed, ..combination(how, 0.6) }.of("one", alone).unwrap().up;
+            let kept = up.ne(0.0);
+            let expected = &whole * kept.to_kind(Kind::Float) / 0.6;
+            assert!(how == How::DareTies || relative(&up, &expected) < 1e-6);
+            left += kept.to_kind(Kind::Float).mean(Kind::Double).double_value(&[]) / 50.0;
+        }
+        // A single adapter agrees with itself, but for its zeros.
+        assert!((left - 0.6).abs() < 0.03, "{how:?}: {left}");
+    }
+}
+
+#[test]
+fn what_cannot_be_combined_is_refused_in_words() {
+    let (_, mut parts) = three();
+    parts[1].a = parts[1].a.narrow(0, 0, 2);
+    parts[1].b = parts[1].b.narrow(1, 0, 2);
+    let refused = |how, density, parts: &[Part]| {
+        combination(how, density).of("one", parts).unwrap_err().to_string()
+    };
+    let error = refused(How::Ties, 0.5, &parts);
+    assert!(error.contains("the same of all (2 of another): `cat` and `svd`"), "{error}");
+    assert_eq!(combination(How::Cat, 1.0).of("one", &parts).unwrap().down.size(), [8, 10]);
+    assert_eq!(combination(How::Svd, 1.0).of("one", &parts).unwrap().down.size(), [3, 10]);
+    assert!(refused(How::Ties, 0.0, &parts).contains("`density` is 0"));
+    parts[0].weight = f64::NAN;
+    assert!(refused(How::Cat, 1.0, &parts).contains("`weight` is NaN"));
+    assert!(refused(How::Cat, 1.0, &[]).contains("at least one"));
+    let error = "tie".parse::<How>().unwrap_err().to_string();
+    assert!(error.contains("one of linear, cat, svd, ties, dare_linear, dare_ties"), "{error}");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! and a step that is not finite moves nothing.
 
 use aflora_core::adapter::{
-    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, DoraConfig, EloraConfig, LoraConfig,
-    MethodConfig, PmTrainable, Role, SoraConfig,
+    normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, DoraConfig, EloraConfig, Init,
+    LoraConfig, MethodConfig, PmTrainable, Role, SoraConfig,
 };
 use aflora_core::freeze::{FreezeConfig, Rule};
 use aflora_core::optim::Parameter;
@@ -38,6 +38,7 @@ fn configs() -> Vec<(&'static str, MethodConfig)> {
         ..Default::default()
     };
     let lora = LoraConfig { rank: 3, freeze: freeze.clone(), ..Default::default() };
+    let within = LoraConfig { rank: 3, ..Default::default() };
     let ranks =
         AfloraRankConfig { rank: 4, target_rank: 2, freeze: freeze.clone(), ..Default::default() };
     vec![
@@ -47,6 +48,8 @@ fn configs() -> Vec<(&'static str, MethodConfig)> {
         ("dora", MethodConfig::Dora(DoraConfig(LoraConfig { rank: 3, ..Default::default() }))),
         ("lora that freezes", MethodConfig::Lora(lora.clone())),
         ("dora that freezes", MethodConfig::Dora(DoraConfig(lora))),
+        ("pissa", MethodConfig::Lora(LoraConfig { init: Init::Pissa, ..within.clone() })),
+        ("olora", MethodConfig::Lora(LoraConfig { init: Init::Olora, train_a: false, ..within })),
         ("elora", MethodConfig::Elora(EloraConfig { rank: 6, ..Default::default() })),
         ("adalora", MethodConfig::AdaLora(adalora)),
         ("sora", MethodConfig::Sora(SoraConfig { rank: 4, threshold: 1e-2, ..Default::default() })),

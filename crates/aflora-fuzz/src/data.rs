@@ -4,7 +4,7 @@ use crate::files;
 use aflora_run::config;
 use aflora_run::discover;
 use aflora_run::feed::bounded::Bounded;
-use aflora_run::feed::read::read;
+use aflora_run::feed::read::{classes, read};
 use aflora_run::feed::row::Row;
 use aflora_run::feed::source::HoldOut;
 use aflora_run::feed::table::{Format, TableReader};
@@ -69,7 +69,7 @@ fn own(path: &Path) {
     let files = [path.to_path_buf()];
     for label in [&[][..], &["label".to_string(), "text".to_string()]] {
         let named = discover::Columns { text: &[], label };
-        match discover::look(&Source::default(), &files, named) {
+        match discover::look(&Source::default(), &files, named, None) {
             Ok(look) => assert!(look.kind.is_none_or(|(_, why)| !why.is_empty())),
             Err(error) => assert!(!error.to_string().is_empty()),
         }
@@ -149,14 +149,28 @@ pub fn tsv_seeds() -> Vec<Vec<u8>> {
 pub fn parquet(bytes: &[u8]) {
     let Some((spec, file)) = task(bytes) else { return };
     let folder = files::folder("parquet", &[("train.parquet", file)]);
-    examples(spec, &folder.join("train.parquet"));
+    let path = folder.join("train.parquet");
+    for (_, names) in classes(&path).unwrap_or_default() {
+        assert!(names.len() <= file.len());
+    }
+    examples(spec, &path);
 }
 
 pub fn parquet_seeds() -> Vec<Vec<u8>> {
     let file = |name: &str| {
         files::own(&format!("aflora-run/tests/fixtures/hub/{name}-00000-of-00001.parquet"))
     };
-    seeds(&[("mrpc", file("mrpc/train")), ("mrpc", file("mrpc/validation"))])
+    let packed =
+        |codec: &str| files::own(&format!("aflora-run/tests/fixtures/forms/{codec}.parquet"));
+    seeds(&[
+        ("mrpc", file("mrpc/train")),
+        ("mrpc", file("mrpc/validation")),
+        ("mrpc", packed("classes")),
+        ("mrpc", packed("brotli")),
+        ("mrpc", packed("gzip")),
+        ("mrpc", packed("lz4")),
+        ("mrpc", packed("zstd")),
+    ])
 }
 
 pub fn csv(bytes: &[u8]) {

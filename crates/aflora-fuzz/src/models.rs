@@ -129,7 +129,7 @@ pub fn gguf_tokenizer(bytes: &[u8]) {
 }
 
 pub fn gguf_tokenizer_seeds() -> Vec<Vec<u8>> {
-    let names = ["gpt-2", "llama-bpe", "qwen2", "sentencepiece"];
+    let names = ["gpt-2", "llama-bpe", "qwen2-bpe", "sentencepiece"];
     names.map(|name| fixture(&format!("gguf/{name}.gguf"))).to_vec()
 }
 
@@ -171,12 +171,16 @@ pub fn adapter_folder(bytes: &[u8]) {
 }
 
 pub fn adapter_folder_seeds() -> Vec<Vec<u8>> {
-    ["lora", "rslora", "dora", "vera", "adalora", "adalora_zero", "pooler"]
-        .map(|name| {
-            let file = |file: &str| fixture(&format!("peft/{name}/{file}"));
-            files::join(&[file("adapter_config.json"), file("adapter_model.safetensors")])
-        })
-        .to_vec()
+    let plain = ["lora", "rslora", "dora", "vera", "adalora", "adalora_zero", "pooler"];
+    let further =
+        ["patterns_rslora", "pissa_dora_patterns", "olora", "bias_all", "embedding", "tokens"];
+    let plain = plain.map(|name| format!("peft/{name}"));
+    let further = further.map(|name| format!("peft_keys/bert/{name}"));
+    let folder = |folder: String| {
+        let file = |file: &str| fixture(&format!("{folder}/{file}"));
+        files::join(&[file("adapter_config.json"), file("adapter_model.safetensors")])
+    };
+    plain.into_iter().chain(further).map(folder).collect()
 }
 
 /// Opens a folder's tokenizer and encodes a little with it.

@@ -65,6 +65,11 @@ impl AdaptedModel {
         Ok(AdaptedModel { backbone, injection, noise: 0.0 })
     }
 
+    /// Lets these modules be saved beside the adapters although they do not train.
+    pub(crate) fn keep(&mut self, modules: &[String]) {
+        self.injection.keep(&modules.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
     /// Adds noise to the words' embeddings in training (NEFTune, arXiv 2310.05914): a number drawn
     /// evenly from ±α / √(length · hidden) to each element; of an encoder-decoder, to what it reads.
     pub fn with_noise(self, alpha: f64) -> Self {

@@ -10,7 +10,7 @@
 //! * [`adapted`]: a backbone with adapters in it, on the pieces by which any model of
 //!   [`aflora_core::nn`] takes adapters ([`aflora_core::Injection`])
 //! * [`adapter_folder`]: adapters on disk, in the layout of Hugging Face PEFT
-//! * [`merged`]: a fine-tuned model as a plain model folder
+//! * [`merged`]: a fine-tuned model as a plain model folder; [`merged_gguf`]: as llama.cpp's file, [`gguf`]
 //! * [`weights`]: pretrained weights by name
 //! * [`tokenizer`]: text to token ids
 //! * [`model_file`]: what a model's folder holds, or a GGUF file in its place
@@ -31,12 +31,13 @@ mod config_file;
 mod error;
 mod foreign_file;
 pub mod generate;
-mod gguf;
+pub mod gguf;
 mod heads;
 mod json;
 #[allow(unsafe_code)]
 pub mod mapped;
 pub mod merged;
+pub mod merged_gguf;
 pub mod model_file;
 mod nn;
 mod options;

@@ -83,7 +83,10 @@ fn in_gguf(path: &Path) -> Option<(&Path, &str)> {
 }
 
 /// What `read` makes of the header of the GGUF file `path`.
-fn with_header<T>(
+///
+/// # Errors
+/// It cannot be read, or is damaged; those of `read`.
+pub(crate) fn with_header<T>(
     path: &Path,
     read: impl FnOnce(&gguf::Header<'_>) -> std::result::Result<T, String>,
 ) -> Result<T> {

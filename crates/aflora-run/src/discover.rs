@@ -20,7 +20,8 @@
 //! | other numbers | a score |
 //!
 //! Whole numbers count as such with zeros behind a point, too: pandas writes `1.0` for 1 in a column
-//! with gaps. Texts of which hardly one comes twice are no classes.
+//! with gaps. Texts of which hardly one comes twice are no classes. What programs write for a missing
+//! value (`nan`, `NA`, `None`) is none, nor is a single text among many numbers: such a row is told.
 
 use crate::feed::read::{first, read};
 use crate::feed::row::Row;
@@ -68,11 +69,16 @@ pub struct Look {
     pub columns: Vec<(&'static str, String)>,
 }
 
-/// How the rows of the files of a source look.
+/// How the rows of the files of a source look; `known` is the kind of task, where it is said.
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn look(source: &Source, files: &[PathBuf], named: Columns) -> Result<Look, DataError> {
+pub fn look(
+    source: &Source,
+    files: &[PathBuf],
+    named: Columns,
+    known: Option<Kind>,
+) -> Result<Look, DataError> {
     let Some(path) = files.first() else { return Ok(Look { kind: None, columns: Vec::new() }) };
     let row = first(path, source)?;
     let format = source.delimiter.map_or_else(|| Format::of(path), |_| Format::Csv);
@@ -103,7 +109,7 @@ pub fn look(source: &Source, files: &[PathBuf], named: Columns) -> Result<Look, 
     let label = name(named.label, "label");
     let kind = if format == Format::Lines && named.label.is_empty() {
         Some((Kind::Text, "plain text, to go on writing like it".to_string()))
-    } else if named.label.len() > 1 {
+    } else if named.label.len() > 1 && known.is_none() {
         Some(several(source, files, named.label)?)
     } else if is_list(&label) {
         Some((Kind::Multilabel, format!("`{label}` holds lists: any of several labels")))
@@ -122,8 +128,20 @@ fn several(
     let mut all = true;
     for path in files {
         let is_set = |row: &Row| {
-            let mut values = columns.iter().map(|column| row.label(column));
-            values.try_fold(true, |all, value| Ok(all && truth(&value?).is_some()))
+            columns.iter().try_fold(true, |all, column| {
+                if let Some(missing) = row.missing(column) {
+                    return Err(no_label(column, missing));
+                }
+                let value = row.label(column)?;
+                match (truth(&value), number(&value)) {
+                    (None, None) => Err(format!(
+                        "the label in `{column}` is {}, but several columns hold numbers: scores, \
+                         or 0 and 1 for each of several labels",
+                        short(&value)
+                    )),
+                    (truth, _) => Ok(all && truth.is_some()),
+                }
+            })
         };
         all &= read(path, source, is_set)?.rows.into_iter().all(|set| set);
     }
@@ -152,26 +170,42 @@ pub fn labels(
     let column = source.column(role);
     let others = || source.columns.iter().filter(|(other, _)| *other != role);
     let mut values: BTreeMap<String, usize> = BTreeMap::new();
+    let mut places: BTreeMap<String, (&Path, usize)> = BTreeMap::new();
     for path in files {
         let part = read(path, source, |row| {
             others().try_for_each(|(_, column)| match row.has(column) {
                 true => Ok(()),
                 false => row.text(column).map(drop),
             })?;
-            match kind {
-                Some(Kind::Multilabel) => row.list(column, separator),
-                Some(Kind::Tokens) => row.list(column, ' '),
-                _ => match row.label(column)? {
-                    label if label.is_empty() => Err(format!(
-                        "there is no label in `{column}`; leave the row out, or label it"
-                    )),
-                    label => Ok(vec![label]),
-                },
+            let several = matches!(kind, Some(Kind::Multilabel | Kind::Tokens));
+            match row.missing(column) {
+                // No label is right there.
+                Some("") if several => {}
+                Some(missing) => return Err(no_label(column, missing)),
+                None => {}
             }
+            let labels = match kind {
+                Some(Kind::Multilabel) => row.list(column, separator)?,
+                Some(Kind::Tokens) => row.list(column, ' ')?,
+                _ => vec![row.label(column)?],
+            };
+            Ok((row.line, labels))
         })?;
-        for value in part.rows.into_iter().flatten() {
-            *values.entry(value).or_default() += 1;
+        for (line, labels) in part.rows {
+            for value in labels {
+                places.entry(value.clone()).or_insert((path, line));
+                *values.entry(value).or_default() += 1;
+            }
         }
+    }
+    if let Some(value) = odd_one(&values).filter(|_| kind.is_none()) {
+        let (path, line) = places[value];
+        let problem = format!(
+            "the label in `{column}` is {}, but most are numbers; mend the row or leave it out, or \
+             write kind=classify if each is a class",
+            short(value)
+        );
+        return Err(DataError::Row { path: path.to_path_buf(), line, problem });
     }
     let first = files.first().map_or(Path::new(""), PathBuf::as_path);
     match kind {
@@ -189,6 +223,27 @@ pub fn labels(
             judge(column, values, kind.is_some()).map_err(|problem| DataError::file(first, problem))
         }
     }
+}
+
+/// What is wrong with a row that has what stands for a missing value in its label's column.
+fn no_label(column: &str, missing: &str) -> String {
+    let none = format!("there is no label in `{column}`");
+    match missing {
+        "" | "null" => format!("{none}; leave the row out, or label it"),
+        text => format!(
+            "{none}, but {text}; leave the row out, or label it, or where {text} is a class, name \
+             them all: labels=['{text}', …]"
+        ),
+    }
+}
+
+/// The first value that is no finite number, where nine of ten are and there are too many for
+/// classes.
+fn odd_one(values: &BTreeMap<String, usize>) -> Option<&str> {
+    let mut others = values.keys().filter(|value| number(value).is_none());
+    let first = others.next()?;
+    let (odd, all) = (1 + others.count(), values.len());
+    (all > MOST_NUMBERS && 10 * odd <= all).then_some(first.as_str())
 }
 
 /// Labels in the order of numbers where all are whole ones, else of letters, with what is outside
@@ -314,6 +369,18 @@ mod tests {
         assert!(found(&texts, false).unwrap_err().contains("input=COLUMN target=c"));
         assert_eq!(found(&texts, true).unwrap().labels.unwrap().len(), 30);
         assert!(found(&[("b'x'", 3), ("b'y'", 3)], false).unwrap_err().contains("decode"));
+    }
+
+    #[test]
+    fn a_text_among_many_numbers_is_the_odd_one() {
+        let numbers = |n: usize, more: &[&str]| -> BTreeMap<String, usize> {
+            let numbers = (0..n).map(|n| format!("{n}.5"));
+            numbers.chain(more.iter().map(|text| text.to_string())).map(|v| (v, 1)).collect()
+        };
+        assert_eq!(odd_one(&numbers(40, &["inf"])), Some("inf"));
+        assert_eq!(odd_one(&numbers(40, &[])), None);
+        assert_eq!(odd_one(&numbers(4, &["inf"])), None, "few enough for classes");
+        assert_eq!(odd_one(&numbers(20, &["a", "b", "c"])), None, "numbers among texts");
     }
 
     #[test]

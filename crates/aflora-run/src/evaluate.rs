@@ -88,12 +88,27 @@ fn examples(task: &TaskSpec, mut rows: InputRows) -> Result<Vec<Example>> {
 /// predictions.
 fn example(task: &TaskSpec, named: &TaskSpec, row: &Row) -> std::result::Result<Example, String> {
     let plain = Source::default();
+    let rules = task.rules();
+    // What `predict` wrote is no judge of itself; where rows have such names, it writes others.
+    let [predicted, _] = rules.names(task);
+    if let Some(target) = rules.target(task).filter(|target| predicted.contains(target)) {
+        let columns = task.dataset.sources.iter().map(|(_, source)| source.column(target));
+        let is_own = columns.filter(|name| !predicted.contains(name)).any(|name| row.has(name));
+        if predicted.iter().all(|name| row.has(name)) && predicted.len() > 1 && !is_own {
+            let names = predicted.join("` and `");
+            return Err(format!(
+                "`{names}` are what predict wrote of the row: what is right stands under another \
+                 name, or under `{target}` alone"
+            ));
+        }
+    }
     let sources = task.dataset.sources.iter().map(|(_, source)| source).chain([&plain]);
     // What is told is of a column that the row has, where there is one.
-    let (mut wrong, mut absent) = (None, None::<String>);
+    let (mut wrong, mut absent) = (None, None);
     for source in sources {
         let target = task.rules().target(task).map(|role| source.column(role));
-        let has_column = target.is_some_and(|column| !matches!(row.find(column), Ok(None)));
+        let has_column = target.is_some_and(|column| !matches!(row.find(column), Ok(None)))
+            || !matches!(task.rules().whole(row, source), Ok(None));
         for task in [task, named] {
             match task.rules().right(task, row, source) {
                 Ok(right) => {
@@ -102,7 +117,7 @@ fn example(task: &TaskSpec, named: &TaskSpec, row: &Row) -> std::result::Result<
                     return Ok(example);
                 }
                 Err(problem) if has_column => wrong = Some(problem),
-                Err(problem) => drop(absent.get_or_insert(problem)),
+                Err(problem) => absent = Some(problem),
             }
         }
     }

@@ -10,10 +10,12 @@ use crate::ui::{thousands, Progress};
 use aflora_core::adapter::Role;
 use aflora_core::flops::Flops;
 use aflora_core::Method;
+use aflora_models::adapter_folder::AdapterFolder;
 use aflora_models::AdaptedModel;
 use anyhow::{ensure, Result};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 use tch::Kind;
 
 /// What was found.
@@ -55,6 +57,30 @@ pub fn inspect(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Inspe
     }
     out.push_str(&of_rows);
     Ok(Inspected { words: out, rows })
+}
+
+/// What the adapter in `folder` is, ours or PEFT's.
+///
+/// # Errors
+/// It is damaged, or of a kind that is not built.
+pub fn adapter(folder: &Path) -> Result<String> {
+    let adapter = AdapterFolder::open(folder)?;
+    let about = adapter.description();
+    let mut out = format!("{}\n", folder.display());
+    let settings = serde_json::to_value(&about.method)?;
+    for (key, value) in settings.as_object().into_iter().flatten() {
+        writeln!(out, "  {key}: {}", value.as_str().map_or(value.to_string(), String::from))?;
+    }
+    let base = about.base_model.as_ref();
+    writeln!(out, "base model: {}", base.map_or("not named", |base| &base.name))?;
+    if let Some(revision) = base.and_then(|base| base.revision.as_ref()) {
+        writeln!(out, "  revision: {revision}")?;
+    }
+    writeln!(out, "whole modules: {}", about.modules_to_save.join(", "))?;
+    let layers = adapter.layers()?;
+    writeln!(out, "{} layers:", layers.len())?;
+    layers.iter().try_for_each(|layer| writeln!(out, "  {layer}"))?;
+    Ok(out)
 }
 
 /// The adapted layers by kind: how many, of what shape, with how many parameters each.

@@ -1,4 +1,9 @@
-//! A finished run, opened again: its model with its adapter, to predict with, merge or export.
+//! A finished run, opened again: its model with its adapter, to predict with, merge or export; or an
+//! adapter's folder with the model that it is for.
+
+mod adapter;
+
+mod combine;
 
 use crate::config::{self, DeviceChoice, Precision, Resolved};
 use crate::kinds::{ModelContext, Processor};
@@ -11,15 +16,16 @@ use crate::{device, precision, usage};
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::chat::ChatFormat;
 use aflora_models::generate::GenerationSettings;
+use aflora_models::gguf::{self, GgufFile};
 use aflora_models::merged::{self, OutputKind};
-use aflora_models::{AdaptedModel, ChatTemplate, Head};
+use aflora_models::{merged_gguf, AdaptedModel, ChatTemplate, Head};
 use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind};
 
-/// A run's folder and what it says.
+/// A run's folder, or an adapter's with its model, and what it says.
 #[derive(Debug)]
 pub struct SavedRun {
     resolved: Resolved,
@@ -28,20 +34,33 @@ pub struct SavedRun {
 }
 
 impl SavedRun {
-    /// Opens the run in `folder`; `data` is a further place to look for its model in.
+    /// Opens the run in `folder`, or the adapter in it (or on the hub, `owner/name@revision`) on
+    /// `model`, a name or a folder, else on the one that it names; `data` is a further place to look
+    /// for the model in.
     ///
     /// # Errors
-    /// The run did not finish, or its model is nowhere.
+    /// The run did not finish, there is no adapter, or the model is nowhere.
     pub fn open(
         folder: &Path,
+        model: Option<&str>,
         data: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<SavedRun> {
         if !holds(folder, METRICS)? {
-            usage!(
-                "{} is no finished run: it holds no {METRICS}; `aflora ls` lists those that are",
-                folder.display()
-            );
+            let Some(folder) = adapter::find(folder, progress)? else {
+                usage!(
+                    "{} is no finished run: it holds no {METRICS}; `aflora ls` lists those that \
+                     are. Nor is it an adapter's folder: it holds no {}",
+                    folder.display(),
+                    adapter_folder::CONFIG
+                );
+            };
+            let adapter = AdapterFolder::open(&folder)?;
+            let (resolved, files) = adapter::resolve(&adapter, model, data, progress)?;
+            return Ok(SavedRun { resolved, files, adapter });
+        }
+        if model.is_some() {
+            usage!("{} is a run, and has its own model: --model is for adapters", folder.display());
         }
         let overrides: Vec<String> =
             data.iter().map(|data| format!("data={:?}", data.display().to_string())).collect();
@@ -76,6 +95,27 @@ impl SavedRun {
             answers => answers,
         };
         Ok(merged::save(&model, kind, &self.files.folder, target, answers)?)
+    }
+
+    /// The model with the adapter merged into it as llama.cpp's file, its matrices in `precision`.
+    ///
+    /// # Errors
+    /// The model cannot be loaded, or no such file is written of it.
+    pub fn merge_gguf(&self, precision: gguf::Precision) -> Result<GgufFile> {
+        let model = self.model(Device::Cpu, Kind::Float)?;
+        let (kind, source) = (&self.resolved.model.backbone, &self.files.folder);
+        Ok(merged_gguf::make(&model, kind, source, precision)?)
+    }
+
+    /// The adapter as llama.cpp's file: plain LoRA, where it folds into one.
+    ///
+    /// # Errors
+    /// The model cannot be loaded, or no such file is written of its adapter.
+    pub fn export_gguf(&self) -> Result<GgufFile> {
+        let model = self.model(Device::Cpu, Kind::Float)?;
+        let method = &self.adapter.description().method;
+        let (kind, source) = (&self.resolved.model.backbone, &self.files.folder);
+        Ok(adapter_folder::export_gguf(&model, method, kind, source)?)
     }
 
     /// Writes the adapter to `target` as PEFT opens it: plain LoRA, where it folds into one.

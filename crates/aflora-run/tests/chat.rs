@@ -112,6 +112,8 @@ fn a_decoder_learns_its_turns_of_conversations_and_stops_behind_them() {
     let chat = ["chat", "out", "--device", "cpu", "--max-new-tokens", "60"];
     let talked = ok(&with_input(place, &chat, "count from 2\n"));
     assert_eq!(talked, "2 3 4\n");
+    let generate = ["generate", "out", "--device", "cpu", "--prompt", "count from 2"];
+    assert_eq!(ok(&command(place, &generate).output().unwrap()), "2 3 4\n");
 }
 
 #[test]
@@ -247,6 +249,9 @@ fn conversations_of_sharegpt_and_alpaca_are_found_from_the_rows() {
     let answered =
         ok(&command(place, &["predict", "d", "q.csv", "--device", "cpu"]).output().unwrap());
     assert!(answered.starts_with("question,prediction\n"), "{answered}");
+    fs::write(place.join("bad.csv"), "question,answer\n,b\n").unwrap();
+    let judged = command(place, &["evaluate", "d", "bad.csv", "--device", "cpu"]).output();
+    refused(&judged.unwrap(), 1, "bad.csv, line 2: `question` is empty");
 }
 
 #[test]
@@ -339,7 +344,11 @@ fn conversations_that_are_cut_are_counted() {
         "1 training conversations have all that is learned of them behind the cut: left out";
     assert!(log.contains(words), "{log}");
     let output = run(place, &[&settings[..], &["max_length=8", "run_dir=none"]].concat());
-    refused(&output, 2, "of 25 training conversations, none has any of all that is learned");
+    refused(
+        &output,
+        2,
+        "of 25 training conversations, none has anything to learn within max_length=8",
+    );
 }
 
 /// Lists of structs, in which a key that some messages have is null in the others.

@@ -137,7 +137,7 @@ fn wrong_settings_are_refused_with_code_2_before_anything_is_written() {
         (vec!["model.target_modules=[qurey]"], "the nearest are: "),
         (vec!["model.target_modules='('"], "regular expression"),
         (vec!["device=cuda:99"], "device `cuda:99`"),
-        (vec!["model.backbone=t5"], "`t5` are not built"),
+        (vec!["model.backbone=xlnet"], "`xlnet` are not built"),
         (vec!["method.rank=0"], "`rank` is 0"),
     ] {
         let output = run(place.path(), &[&["task=mrpc", "run_dir=out"], &more[..]].concat());

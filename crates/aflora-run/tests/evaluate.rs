@@ -94,3 +94,21 @@ fn scores_are_judged_by_their_own_metrics() {
     let line = printed.lines().find(|line| line.starts_with("mae")).unwrap();
     assert!(line.ends_with(&mae) && printed.lines().count() == 4, "{printed}");
 }
+
+#[test]
+fn what_predict_wrote_is_no_judge_of_itself() {
+    let place = workplace();
+    ok(&run(place.path(), &["task=mrpc", "run_dir=out"]));
+    fs::write(place.path().join("new.csv"), "text_a,text_b\nthe film is good,it was bad\n")
+        .unwrap();
+    let predict = ["predict", "out", "new.csv", "--data", ".", "--output", "said.csv"];
+    ok(&aflora(place.path(), &predict));
+    let words = "said.csv, line 2: `label` and `scores` are what predict wrote of the row";
+    refused(&evaluate(place.path(), "said.csv", &[]), 1, words);
+    // With what is right under the task's own name, its rows can be judged.
+    let said = fs::read_to_string(place.path().join("said.csv")).unwrap();
+    let mut lines = said.lines();
+    let (names, row) = (lines.next().unwrap(), lines.next().unwrap());
+    fs::write(place.path().join("both.csv"), format!("{names},Quality\n{row},1\n")).unwrap();
+    assert!(ok(&evaluate(place.path(), "both.csv", &[])).contains("accuracy"));
+}

@@ -251,13 +251,59 @@ fn goes_round(place: &Path, model: &str, task: &str, methods: &[&str]) {
         let export = aflora(place, &["export", &out, &exported]);
         match name {
             "full" | "bitfit" | "head" => refused(&export, 2, "no adapters"),
-            _ => drop(ok(&export, &what)),
+            _ => {
+                ok(&export, &what);
+                // The run's own folder of an adapter, and the exported one, answer as the run does.
+                for folder in [format!("{out}/adapter"), exported] {
+                    let more = ["--model", model, "--data", "."];
+                    let again = aflora(place, &[&["predict", &folder, input], &more[..]].concat());
+                    alike(&answers, &ok(&again, &what), &what);
+                }
+            }
         }
     }
 }
 
-const METHODS: [&str; 10] =
-    ["aflora", "aflora-rank", "lora", "vera", "elora", "adalora", "sora", "full", "bitfit", "head"];
+/// Whether an adapter answers as its run did: to 1e-4, for what is folded into other matrices is
+/// rounded anew, whatever classes are called; and a text as far as the run wrote it.
+fn alike(run: &str, adapter: &str, what: &str) {
+    let rows = |text: &str| -> Vec<Value> {
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let scores = |row: &Value| -> Vec<f64> {
+        let scores = row["scores"].as_object().into_iter().flat_map(|scores| scores.values());
+        scores.chain(row.get("score")).map(|score| score.as_f64().unwrap()).collect()
+    };
+    let (run, adapter) = (rows(run), rows(adapter));
+    assert_eq!(run.len(), adapter.len(), "{what}");
+    for (run, adapter) in run.iter().zip(&adapter) {
+        match (run["prediction"].as_str(), adapter["prediction"].as_str()) {
+            (Some(run), Some(adapter)) => {
+                assert!(adapter.starts_with(run), "{what}: {run:?}, {adapter:?}");
+            }
+            _ => {
+                let (run, adapter) = (scores(run), scores(adapter));
+                assert!(!run.is_empty() && run.len() == adapter.len(), "{what}");
+                let close = run.iter().zip(&adapter).all(|(a, b)| (a - b).abs() < 1e-4);
+                assert!(close, "{what}: {run:?}, {adapter:?}");
+            }
+        }
+    }
+}
+
+const METHODS: [&str; 11] = [
+    "aflora",
+    "aflora-rank",
+    "lora",
+    "dora",
+    "vera",
+    "elora",
+    "adalora",
+    "sora",
+    "full",
+    "bitfit",
+    "head",
+];
 
 /// A workplace with rows to write from, and a tiny model that writes: the one of `configs/models`
 /// that is named, with the configuration `config` if one is given.

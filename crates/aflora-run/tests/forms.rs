@@ -89,7 +89,25 @@ fn every_form_of_the_same_rows_is_read_alike() {
 fn tabs_are_cells_of_their_own_and_quotes_are_characters_unless_the_delimiter_is_said() {
     let tabs = "body\tstars\n\"a\"\t1\nb\t5\n";
     assert_eq!(rows("a.tsv", tabs, &[]).unwrap(), ["\"a\" -> 0", "b -> 1"]);
-    assert_eq!(rows("a.tsv", tabs, &["delimiter=\"\\t\""]).unwrap(), ["a -> 0", "b -> 1"]);
+    for tab in ["delimiter=\"\\t\"", "delimiter=\\t", "delimiter=tab", "delimiter=\t"] {
+        assert_eq!(rows("a.tsv", tabs, &[tab]).unwrap(), ["a -> 0", "b -> 1"], "{tab:?}");
+    }
+    let error = rows("a.tsv", tabs, &["delimiter=tabs"]).unwrap_err();
+    assert!(error.contains("the text \"tabs\", but must be one character, or tab"), "{error}");
+}
+
+#[test]
+fn a_delimiter_that_yaml_reads_otherwise_is_taken_as_it_stands() {
+    for sign in ['|', '#', '-', '&', '*', '!', '%', '@', ':', '?', ' ', ',', ';', '~'] {
+        let content = format!("body{sign}stars\na{sign}1\nb{sign}5\n");
+        let typed = match sign {
+            // YAML's null.
+            '~' => "delimiter='~'".to_string(),
+            sign => format!("delimiter={sign}"),
+        };
+        let found = rows("a.csv", content, &[&typed]);
+        assert_eq!(found.unwrap(), ["a -> 0", "b -> 1"], "{sign}");
+    }
 }
 
 #[test]
@@ -110,6 +128,34 @@ fn parquet_columns_of_any_plain_type_are_read() {
         rows("a.parquet", content, &columns).unwrap(),
         ["a train | b -> 1", "q\"uote | ü -> 0"]
     );
+}
+
+#[test]
+fn parquet_is_read_however_it_is_packed_and_whatever_the_letters_of_its_ending() {
+    let forms = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/forms");
+    for codec in ["none", "snappy", "gzip", "brotli", "lz4", "zstd"] {
+        let content = fs::read(forms.join(format!("{codec}.parquet"))).unwrap();
+        for file in ["a.parquet", "a.PARQUET"] {
+            let found = rows(file, &content, &[]).unwrap_or_else(|e| panic!("{codec}: {e}"));
+            assert_eq!(found.len(), 40, "{codec}");
+            assert!(found.contains(&"film 1 -> 1".to_string()), "{codec}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn dates_times_and_decimals_of_parquet_are_texts_and_no_lists() {
+    let file = "tests/fixtures/forms/times.parquet";
+    let content = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    for (label, values) in
+        [("on", ["2024-05-17", "2024-05-18"]), ("at", ["2024-05-17 12:30", "2024-05-18 12:30"])]
+    {
+        let found = rows("a.parquet", &content, &["text=body", &format!("label={label}")]).unwrap();
+        assert!(found.contains(&"film 1 -> 1".to_string()), "{values:?}: {found:?}");
+        let named = ["text=body", &format!("label={label}"), "labels=[x, y]"];
+        let error = rows("a.parquet", &content, &named).unwrap_err();
+        assert!(error.contains(values[0]), "{error}");
+    }
 }
 
 #[test]
@@ -144,7 +190,7 @@ fn what_is_none_of_these_forms_is_told_with_its_place() {
             b"[\n{\"body\": \"a\",\n\"stars\" 1}]".to_vec(),
             "line 3: no JSON object, column 9",
         ),
-        ("a.json", b"{\"data\": [1]}".to_vec(), "there is no `body`, only [\"data\"]"),
+        ("a.json", b"{\"data\": [1]}".to_vec(), "a.json has no column `body`"),
         ("a.csv.gz", CSV.into(), "a.csv.gz, line 1: "),
         ("a.csv", b"body,stars\na\n".to_vec(), "line 2: 1 columns, but the first line has 2"),
         ("a.csv", b"".to_vec(), "there are no examples in it"),

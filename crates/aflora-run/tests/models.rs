@@ -119,7 +119,10 @@ fn a_folder_of_hugging_face_is_a_model_without_a_yaml() {
     assert!(output.status.success(), "{}", text(&output.stderr));
 
     for (keys, expected) in [
-        ("{\"model_type\": \"t5\"}", "models of the type `t5` are not built; there are: albert, "),
+        (
+            "{\"model_type\": \"xlnet\"}",
+            "models of the type `xlnet` are not built; there are: albert, ",
+        ),
         ("{}", "it names no `model_type`, which would be one of: albert, bart, "),
         ("<html>", "it is a web page (HTML)"),
     ] {

@@ -147,6 +147,64 @@ fn without_a_dev_split_a_share_of_each_class_is_held_out() {
 }
 
 #[test]
+fn shares_are_held_out_to_evaluate_on_and_to_judge_the_end_by() {
+    let place = workplace();
+    write(place.path(), "part_1.csv", reviews(["1", "3", "5"]));
+    let more = reviews(["1", "3", "5"]).replace("film", "tale");
+    write(place.path(), "part_2.csv", more);
+    write(place.path(), ".part_3.csv", "not looked at");
+    let keys = ["train=part_*.csv", "text=body", "label=stars", "dev=20%", "test=10%"];
+    let output = run(place.path(), &keys);
+    ok(&output);
+    let shown = text(&output.stderr);
+    for words in
+        ["train: 126 of 126 rows", "dev: 36 of 36 rows", "part_1.csv and 1 more: `stars` holds 3"]
+    {
+        assert!(shown.contains(words), "missing: {words}\n--- in:\n{shown}");
+    }
+    let task = task(place.path());
+    let own = &task["dataset"]["sources"]["own"];
+    assert_eq!(
+        (&own["hold_out"]["percent"], &own["hold_out"]["test_percent"]),
+        (&20.into(), &10.into())
+    );
+    assert_eq!(own["files"]["train"].as_array().map(Vec::len), Some(2));
+    assert_eq!(task["task"], "part_1", "the first file's name");
+    // The run's own configuration names the same rows.
+    ok(&aflora(place.path(), &["run", "out/config.yaml"]));
+    for share in ["0%", "100%", "2.5%"] {
+        let output = run(place.path(), &[&keys[..4], &[&format!("test={share}")[..]]].concat());
+        refused(&output, 2, &format!("`test` is {share}, but a share is 1% to 99%, whole"));
+    }
+    let output = run(place.path(), &[&keys[..3], &["dev=60%", "test=50%"]].concat());
+    refused(&output, 2, "1 to 99 percent together");
+    refused(&run(place.path(), &["train=other_*.csv"]), 2, "there is no file other_*.csv");
+}
+
+#[test]
+fn rows_of_one_text_are_held_out_together_and_told() {
+    let place = workplace();
+    let validate = |rows: String| {
+        write(place.path(), "rows.csv", format!("body,stars\n{rows}"));
+        let keys = ["train=rows.csv", "text=body", "label=stars", "data=.", "max_length=32"];
+        aflora(place.path(), &[&["validate", "model=minilm"], &keys[..]].concat())
+    };
+    // 80 rows, of which two have each text.
+    let rows = (0..80).map(|i| format!("film {},{}\n", i / 2, ["low", "high"][i / 2 % 2]));
+    let told = text(&validate(rows.collect()).stderr);
+    let words = "80 of 80 rows have the text of another; rows of one text and label are held out \
+                 together: 8 for dev, where 10% were asked for";
+    assert!(told.contains(words), "{told}");
+    let equal = validate("a film,3\nno film,5\n".repeat(20));
+    refused(&equal, 1, "no row can be held out for dev: there are 40 rows with 2 different texts");
+    // A text that has two labels.
+    let rows = (0..40).map(|i| format!("film {},{}\n", i.max(1), ["low", "high"][i % 2]));
+    let told = text(&validate(rows.collect()).stderr);
+    let words = "2 of 40 rows have the text of a row with another label: first";
+    assert!(told.contains(words) && told.contains("rows.csv, line 2"), "{told}");
+}
+
+#[test]
 fn scores_pairs_and_texts_are_told_by_columns_and_rows() {
     let place = workplace();
     write(place.path(), "reviews.csv", reviews(["1.5", "3.25", "5"]));
@@ -271,23 +329,73 @@ fn labels_with_columns_of_their_own_are_learned_predicted_and_judged() {
 }
 
 #[test]
+fn classes_go_by_the_names_that_a_parquet_file_or_the_labels_have_for_their_numbers() {
+    let place = workplace();
+    let file = common::root().join("crates/aflora-run/tests/fixtures/forms/classes.parquet");
+    fs::copy(file, place.path().join("rows.parquet")).unwrap();
+    let rows: String = (0..40)
+        .map(|i| {
+            format!(
+                "{{\"tokens\": [\"Ann\", \"left\", \"{i}\"], \"ner_tags\": [1, 0, {}]}}\n",
+                i % 2
+            )
+        })
+        .collect();
+    write(place.path(), "rows.jsonl", rows);
+    let told = |more: &[&str], words: &[&str]| {
+        let first = ["validate", "model=minilm", "data=.", "max_length=32"];
+        let output = aflora(place.path(), &[&first[..], more].concat());
+        ok(&output);
+        for words in words {
+            let told = text(&output.stderr);
+            assert!(told.contains(words), "missing: {words}\n--- in:\n{told}");
+        }
+    };
+    let tags = "rows.parquet: the classes have names: O, B-PER, I-PER";
+    told(
+        &["train=rows.parquet", "kind=classify"],
+        &["rows.parquet: the classes have names: neg, pos"],
+    );
+    told(&["train=rows.parquet", "text=tokens", "label=ner_tags"], &[tags]);
+    told(&["train=rows.parquet", "text=text", "label=topics"], &["names: art, law, sea"]);
+
+    let keys = ["train=rows.jsonl", "labels=[O, B-PER]"];
+    ok(&run(place.path(), &keys));
+    let task = task(place.path());
+    assert_eq!(task["dataset"]["sources"]["own"]["numbered_labels"], true);
+    assert_eq!(task["metrics"][0], "entity_f1");
+    write(place.path(), "new.jsonl", "{\"tokens\": [\"Ann\", \"left\"]}\n");
+    let answer: Value =
+        serde_json::from_str(&ok(&aflora(place.path(), &["predict", "out", "new.jsonl"]))).unwrap();
+    for tag in answer["tags"].as_array().unwrap() {
+        assert!(["O", "B-PER"].contains(&tag.as_str().unwrap()), "{answer}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
     let place = workplace();
     write(place.path(), "reviews.csv", reviews(["1", "3", "5"]));
     let validate =
         |more: &[&str]| aflora(place.path(), &[&["validate", "model=minilm"], more].concat());
-    let keys = ["train=reviews.csv", "text=body", "label=stars"];
     for (more, words) in [
         (&["train=revews.csv"][..], "there is no file revews.csv"),
         (&["train=revews.csv"], ". holds reviews.csv"),
         (&["train=configs"], "configs is a folder; name the files in it"),
         (&["train=configs/experiment.yaml"], "does not tell its form"),
         (&["label=stars"], "name them: `train=FILE`, in place of a task"),
+        (&["train=reviews.csv", "text=body"], "reviews.csv has no column `label`"),
         (
-            &["train=reviews.csv", "text=body"],
-            "no column `label`; the header has [\"body\", \"stars\"]",
+            &["train=reviews.csv", "text=boddy", "label=stars"],
+            "did you mean `body`? Known: body, stars",
         ),
-        (&["train=reviews.csv", "text=boddy", "label=stars"], "boddy"),
+        (&["train=reviews.csv", "text=body", "label=STARS"], "did you mean `stars`?"),
+        (
+            &["train=reviews.csv", "text=body", "label=[stars, body]"],
+            "line 2: the label in `body` is film 0, we saw, is bad, but several columns hold numbers",
+        ),
+        // The caret is below the key that is wrong.
+        (&["train=reviews.csv", "text=body", "label=STARS"], "| label=STARS"),
         (&["train=reviews.csv", "text=[a, b, c]"], "`text` has 3 columns, but a pair has two"),
         (&["train=reviews.csv", "text=body", "target=stars"], "`text` has no say here"),
         (&["task=sst2", "train=reviews.csv"], "the task `sst2` says by itself where its rows lie"),
@@ -308,9 +416,32 @@ fn what_is_wrong_with_the_keys_is_told_with_what_would_be_right() {
     ] {
         refused(&validate(more), 2, words);
     }
-    write(place.path(), "none.csv", "body,stars\na,1\nb,\n");
-    let output = validate(&[&["train=none.csv"], &keys[1..]].concat());
-    refused(&output, 2, "none.csv, line 3: there is no label in `stars`");
+}
+
+#[test]
+fn a_row_without_a_label_is_told_by_its_line_whatever_stands_for_none() {
+    let place = workplace();
+    let validate = |rows: &str, more: &[&str]| {
+        write(place.path(), "none.csv", format!("body,stars\n{rows}"));
+        let first = ["validate", "model=minilm", "train=none.csv", "text=body", "label=stars"];
+        aflora(place.path(), &[&first[..], &["data=.", "max_length=32"], more].concat())
+    };
+    let told = |rows: &str, words: &str| refused(&validate(rows, &[]), 2, words);
+    let rows = |label: &str| format!("a,1\nb,{label}\n{}", "c,0\nd,1\n".repeat(20));
+    for none in ["", "nan", "NaN", "NA", "N/A", "null", "None", "<NA>"] {
+        told(&rows(none), "none.csv, line 3: there is no label in `stars`");
+        let scores: String = (0..58).map(|i| format!("film {i},{i}.5\n")).collect();
+        told(&format!("{scores}x,{none}\n"), "none.csv, line 60: there is no label in `stars`");
+    }
+    // What is called so outright is a class.
+    let named = |labels: &str| {
+        let rows: String = (0..40).map(|i| format!("f {i},{}\n", ["NA", "EU"][i % 2])).collect();
+        validate(&rows, &[labels])
+    };
+    ok(&named("labels=['NA', EU]"));
+    let scores: String = (0..58).map(|i| format!("film {i},{i}.5\n")).collect();
+    let words = "none.csv, line 60: the label in `stars` is inf, but most are numbers";
+    told(&format!("{scores}x,inf\n"), words);
 }
 
 #[test]
@@ -518,7 +649,7 @@ fn a_data_set_of_the_hub_is_trained_on_by_its_name() {
             && told.contains("dev: 90 of 90 rows"),
         "{told}"
     );
-    assert!(told.contains("the data set names the classes: low, mid, high"), "{told}");
+    assert!(told.contains("the classes have names: low, mid, high"), "{told}");
     let task = task(place.path());
     assert_eq!((&task["task"], &task["kind"]), (&"films".into(), &"classify".into()));
     assert_eq!(task["label_names"], serde_json::json!(["low", "mid", "high"]));

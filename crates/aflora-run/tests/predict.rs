@@ -169,12 +169,46 @@ fn a_packed_file_is_read_as_its_unpacked_one() {
 }
 
 #[test]
+fn a_parquet_file_is_predicted_and_judged_as_its_rows_are() {
+    let place = finished();
+    let table = common::root()
+        .join("crates/aflora-run/tests/fixtures/hub/mrpc/train-00000-of-00001.parquet");
+    let rows = "{\"sentence1\": \"a train\", \"sentence2\": \"b\", \"label\": 1, \"idx\": 0}\n\
+                {\"sentence1\": \"q\\\"uote\", \"sentence2\": \"ü\", \"label\": 0, \"idx\": 1}\n";
+    let expected = predict(place.path(), "new.jsonl", rows.as_bytes(), &[]);
+    let found = predict(place.path(), "new.parquet", &fs::read(table).unwrap(), &[]);
+    assert_eq!((lines(&found), lines(&found).len()), (lines(&expected), 2));
+    let judged =
+        |name: &str| lines(&aflora(place.path(), &["evaluate", "out", name, "--data", "."]));
+    assert_eq!(judged("new.parquet"), judged("new.jsonl"));
+    refused(&predict(place.path(), "new.parquet", b"PAR1", &[]), 1, "not a readable parquet file");
+}
+
+#[test]
+fn an_output_whose_name_says_that_it_is_packed_is_packed() {
+    let place = finished();
+    let rows = b"text_a,text_b\na,b\nc,d\n";
+    for (name, plain) in [("o.csv.gz", "o.csv"), ("o.jsonl.GZ", "o.jsonl")] {
+        for output in [name, plain] {
+            lines(&predict_as(place.path(), "new.csv", rows, &["--output", output]));
+        }
+        let packed = fs::File::open(place.path().join(name)).unwrap();
+        let mut found = String::new();
+        let mut unpacked = flate2::read::MultiGzDecoder::new(packed);
+        std::io::Read::read_to_string(&mut unpacked, &mut found).unwrap();
+        assert_eq!(found, fs::read_to_string(place.path().join(plain)).unwrap(), "{name}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_the_call_ends_with_2_and_with_the_rows_with_1() {
     let place = finished();
     for (arguments, words) in [
         (&["nowhere.csv"][..], "nowhere.csv: there is no such file"),
         (&["out"], "out is a folder"),
-        (&["new.parquet"], "only .csv, .tsv, .jsonl, .conll and .txt files, packed or not"),
+        (&["new.parquet"], "new.parquet: there is no such file"),
+        (&["new.csv", "--output", "o.parquet"], ".parquet is not written here"),
+        (&["new.csv", "--output", "o.csv.bz2"], ".bz2 is not written here"),
         (&["new.csv", "--format", "xls"], "it must be csv, tsv, jsonl, lines or conll"),
         (&["new.csv", "--batch-size", "0"], "--batch-size is 0"),
         (&["new.csv", "--top-k", "0"], "--top-k is 0"),

@@ -1,9 +1,13 @@
 //! Tasks that ask for text, end to end through the `aflora` command on tiny random models.
 
+use aflora_models::weights::read_tensors;
+use aflora_models::TextEncoder;
 use serde_json::{json, Value};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use tch::{Kind, Tensor};
 use tempfile::TempDir;
 
 fn root() -> PathBuf {
@@ -369,4 +373,79 @@ fn a_gguf_file_is_a_model_in_every_command() {
     // A folder with nothing but the file says which name would be right.
     let output = aflora(place.path(), &["inspect", "model=./files", "task=gsm8k"]);
     refused(&output, 2, "name the GGUF file in it: ");
+}
+
+/// A file's tensors in single precision.
+fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
+    read_tensors(path).unwrap()
+}
+
+#[test]
+fn a_run_becomes_gguf_files_that_hold_its_model_and_its_adapter() {
+    let place = workplace();
+    backwards(place.path());
+    let fixture = |name: &str| root().join("crates/aflora-models/tests/fixtures").join(name);
+    fs::copy(fixture("gguf/smollm.gguf"), place.path().join("base.gguf")).unwrap();
+    let settings = ["run", "train=lines/train.jsonl", "dev=lines/dev.jsonl", "input=input"];
+    let more = ["target=target", "max_length=64", "limit=32", "task.generation.max_new_tokens=4"];
+    let small = ["epochs=1", "batch_size=8", "eval_limit=4", "device=cpu", "lr=1e-2"];
+    let train = |model: &str, run: &str, method: &str| {
+        let named =
+            [format!("model={model}"), format!("run_dir={run}"), format!("method={method}")];
+        let named: Vec<&str> = named.iter().map(String::as_str).collect();
+        succeeded(&aflora(place.path(), &[&settings[..], &more, &small, &named].concat()));
+    };
+    train("./base.gguf", "out", "aflora");
+    succeeded(&aflora(place.path(), &["merge", "out", "merged"]));
+    let merged = tensors(&place.path().join("merged/model.safetensors"));
+    for (form, kind) in [("f32", Kind::Float), ("f16", Kind::Half), ("bf16", Kind::BFloat16)] {
+        let file = format!("{form}.gguf");
+        succeeded(&aflora(place.path(), &["merge", "out", &file, "--as", form]));
+        let found = tensors(&place.path().join(&file));
+        assert!(found.keys().eq(merged.keys()), "{:?}", found.keys());
+        for (name, weight) in &merged {
+            let kind = if weight.dim() > 1 { kind } else { Kind::Float };
+            let expected = weight.to_kind(kind).to_kind(Kind::Float);
+            assert!(found[name].equal(&expected), "{form}: {name}");
+        }
+    }
+    succeeded(&aflora(place.path(), &["merge", "out", "q8.gguf", "--as", "q8_0"]));
+    for (name, found) in tensors(&place.path().join("q8.gguf")) {
+        let apart = (&found - &merged[&name]).abs().max().double_value(&[]);
+        let scale = merged[&name].abs().max().double_value(&[]) / 127.0;
+        // Half a step, and what rounding the scale to half precision adds.
+        assert!(apart <= 0.6 * scale, "{name}: {apart} {scale}");
+    }
+    refused(&aflora(place.path(), &["merge", "out", "q8.gguf"]), 2, "exists already");
+    refused(
+        &aflora(place.path(), &["merge", "out", "more", "--as", "f16"]),
+        2,
+        "--as is of a GGUF",
+    );
+
+    // The file is a model again, with the same tokenizer; and so is the file of the folder.
+    train("./f16.gguf", "again", "lora");
+    train("./merged", "third", "lora");
+    succeeded(&aflora(place.path(), &["merge", "third", "third.gguf"]));
+    let text = "Straße 123 <tool> it's\n\n <|im_end|> ok";
+    let encode = |model: &str| {
+        let encoder = TextEncoder::from_folder(&place.path().join(model), 64).unwrap();
+        (encoder.encode(&[(text, None)]).unwrap(), encoder.vocab_size(), encoder.pad_id())
+    };
+    for model in ["f16.gguf", "merged", "third.gguf"] {
+        assert_eq!(encode(model), encode("base.gguf"), "{model}");
+    }
+    let config = |model: &str| {
+        let path = place.path().join(model).join("config.json");
+        aflora_models::kind_of(&path).unwrap()
+    };
+    assert_eq!(config("third.gguf"), config("base.gguf"));
+
+    // And the adapter is a file of its own.
+    succeeded(&aflora(place.path(), &["export", "out", "adapter.gguf"]));
+    let adapter = fs::read(place.path().join("adapter.gguf")).unwrap();
+    for words in ["adapter.lora.alpha", "blk.0.attn_q.weight.lora_a", "blk.0.ffn_up.weight.lora_b"]
+    {
+        assert!(adapter.windows(words.len()).any(|window| window == words.as_bytes()), "{words}");
+    }
 }

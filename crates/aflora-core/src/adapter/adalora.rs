@@ -145,6 +145,8 @@ const PEFT: Peft = Peft {
             ("rank_pattern", Allowed::Anything),
             ("r", Allowed::Anything),
             ("use_rslora", Allowed::EITHER_WAY),
+            // Of LoRA's starts, none is AdaLoRA's.
+            ("init_lora_weights", Allowed::Values(&["true", r#""gaussian""#])),
         ],
         STARTS,
     ],

@@ -9,13 +9,15 @@
 
 use super::checks::check_layers;
 use super::factored::Factored;
-use super::init::{constant, lora_uniform};
+use super::init::constant;
 use super::lora::{self, LoraConfig};
 use super::peft::Peft;
 use super::site::{Layer, Site};
+use super::start::Init;
 use super::tensor::{AdapterTensor, Role, TensorSpec};
 use super::traits::{Adapter, Method, MethodSettings};
-use crate::flops::Products;
+use crate::error::check;
+use crate::flops::{Flops, Products};
 use crate::freeze::FreezeConfig;
 use crate::hook::Hook;
 use crate::optim::Parameter;
@@ -23,7 +25,7 @@ use crate::span::RunLength;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A, B and the magnitudes m.
 const TENSORS: [TensorSpec; 3] = [
@@ -41,6 +43,9 @@ pub struct DoraConfig(pub LoraConfig);
 impl MethodSettings for DoraConfig {
     fn build(&self) -> Result<Box<dyn Method>> {
         self.0.validate()?;
+        let init = self.0.init;
+        let standard = init == Init::Standard;
+        check("init", init.name(), standard, "standard: others are built for `lora`")?;
         Ok(Box::new(Dora(self.0.clone())))
     }
 
@@ -70,21 +75,18 @@ impl Method for Dora {
     }
 
     fn attach(&self, layers: &[Layer], seed: u64, device: Device) -> Result<Vec<Box<dyn Adapter>>> {
-        let LoraConfig { rank, dropout, .. } = self.0;
-        check_layers(layers, rank, 1)?;
-        let adapter = |Layer { site, weight, .. }: &Layer| -> Box<dyn Adapter> {
-            let a = lora_uniform([rank, site.in_features], seed, &site.name, device);
-            let b = constant([site.out_features, rank], 0.0, device);
-            let magnitude = match weight {
-                Some(weight) => row_norms(&weight.detach().to_kind(a.kind())).to_device(device),
-                None => constant([site.out_features], 1.0, device),
+        check_layers(layers, self.0.rank, 1)?;
+        let adapter = |layer: &Layer| -> Result<Box<dyn Adapter>> {
+            let magnitude = match &layer.weight {
+                Some(weight) => row_norms(&weight.detach().to_kind(Kind::Float)).to_device(device),
+                None => constant([layer.site.out_features], 1.0, device),
             };
-            Box::new(DoraAdapter {
-                lora: Factored::new(site, &TENSORS, [a, b], None, self.0.scale(), dropout),
+            Ok(Box::new(DoraAdapter {
+                lora: self.0.path(layer, &TENSORS, seed, device)?,
                 magnitude: magnitude.set_requires_grad(true),
-            })
+            }))
         };
-        Ok(layers.iter().map(adapter).collect())
+        layers.iter().map(adapter).collect()
     }
 
     fn tensors(&self) -> &'static [TensorSpec] {
@@ -92,7 +94,7 @@ impl Method for Dora {
     }
 
     fn trainable_count(&self, site: &Site) -> i64 {
-        self.0.rank * (site.in_features + site.out_features) + site.out_features
+        self.0.trainable_count(site) + site.out_features
     }
 
     fn freezes(&self) -> bool {
@@ -160,6 +162,10 @@ impl Adapter for DoraAdapter {
 
     fn products(&self) -> Products {
         self.lora.products()
+    }
+
+    fn flops_per_token(&self) -> Flops {
+        self.lora.flops_per_token()
     }
 
     fn rank(&self) -> i64 {

@@ -1,5 +1,6 @@
 //! The path that LoRA, AdaLoRA and SoRA share: y = W0 x + s · B (m ⊙ (A x)), in which LoRA has no
-//! middle m, AdaLoRA its singular values and SoRA its gate.
+//! middle m, AdaLoRA its singular values and SoRA its gate. What starts as part of W0 is taken off
+//! it: - s · B0 A0 x, frozen.
 
 use super::components::in_use;
 use super::init::constant;
@@ -7,8 +8,9 @@ use super::site::Site;
 use super::tensor::{AdapterTensor, TensorSpec};
 use super::traits::{Adapter, LowRank};
 use crate::error::check;
-use crate::flops::Products;
+use crate::flops::{self, Flops, Products};
 use crate::kernels::{self, LowRankPath};
+use crate::nn::shapes_suffice;
 use crate::Result;
 use std::sync::Arc;
 use tch::Tensor;
@@ -25,6 +27,9 @@ pub(super) struct Factored {
     b: Tensor,
     /// m, `[rank, 1]` or `[1, rank]`, if there is one.
     middle: Option<Tensor>,
+    /// A0, `[rank, in_features]`, and -B0, `[out_features, rank]`, where A and B started as part of
+    /// W0.
+    start: Option<[Tensor; 2]>,
     /// s, of the rank at the start, whatever is left of it.
     scale: f64,
     dropout: f64,
@@ -48,22 +53,45 @@ impl Factored {
             a: a.set_requires_grad(true),
             b: b.set_requires_grad(true),
             middle: middle.map(|middle| middle.set_requires_grad(true)),
+            start: None,
             scale,
             dropout,
             training: false,
         }
     }
 
-    /// s · m ⊙ A, rows scaled, `[rank, in_features]`: A is the smaller matrix of most layers.
-    fn down(&self) -> Tensor {
-        match &self.middle {
-            None => &self.a * self.scale,
-            Some(middle) => &self.a * (middle.reshape([-1, 1]) * self.scale),
+    /// Takes what the path is now, of no middle, off W0.
+    pub fn starting_within(self) -> Self {
+        let (a, b) = (self.a.detach(), self.b.detach());
+        let start = match shapes_suffice() {
+            true => [a, b],
+            false => [a.copy(), b.neg()],
+        };
+        Factored { start: Some(start), ..self }
+    }
+
+    /// Leaves A as it is from the start.
+    pub fn without_a(mut self) -> Self {
+        self.a = self.a.set_requires_grad(false);
+        self
+    }
+
+    /// A and B with what is taken off W0 behind them: [A; A0] and [B, -B0].
+    fn whole(&self) -> [Tensor; 2] {
+        match &self.start {
+            None => [self.a.shallow_clone(), self.b.shallow_clone()],
+            Some([a, b]) => [Tensor::cat(&[&self.a, a], 0), Tensor::cat(&[&self.b, b], 1)],
         }
     }
 
     fn pair(&self) -> LowRank {
-        LowRank { down: self.down(), up: self.b.shallow_clone() }
+        let [down, up] = self.whole();
+        // The scale goes onto A, the smaller matrix of most layers.
+        let down = match &self.middle {
+            None => down * self.scale,
+            Some(middle) => down * (middle.reshape([-1, 1]) * self.scale),
+        };
+        LowRank { down, up }
     }
 }
 
@@ -74,15 +102,24 @@ impl Adapter for Factored {
 
     fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
         let dropout = self.training.then_some(self.dropout);
-        let folded = self.middle.as_ref().map(|_| self.down());
         // The kernels put a scale on by themselves.
-        let (down, scale) = folded.as_ref().map_or((&self.a, self.scale), |down| (down, 1.0));
-        let path = LowRankPath { down, d: None, up: &self.b, b: None, scale };
+        let ([down, up], scale) = match &self.middle {
+            None => (self.whole(), self.scale),
+            Some(_) => {
+                let LowRank { down, up } = self.pair();
+                ([down, up], 1.0)
+            }
+        };
+        let path = LowRankPath { down: &down, d: None, up: &up, b: None, scale };
         kernels::low_rank(x, weight, bias, &path, dropout)
     }
 
     fn low_rank(&self) -> Option<LowRank> {
         Some(self.pair())
+    }
+
+    fn scale(&self) -> f64 {
+        self.scale
     }
 
     fn merged(&self, weight: &Tensor) -> Tensor {
@@ -108,10 +145,24 @@ impl Adapter for Factored {
         self.a.size()[0]
     }
 
+    fn flops_per_token(&self) -> Flops {
+        let Site { in_features, out_features, .. } = *self.site;
+        let rank = self.rank() * if self.start.is_some() { 2 } else { 1 };
+        flops::path((in_features, out_features), rank, self.products(), 1, true)
+    }
+
+    /// Of a path that started within W0, A and B are those beside the untouched W0, of twice the
+    /// rank.
     fn saved(&self) -> Vec<AdapterTensor> {
+        let mut tensors = self.tensors();
+        if self.start.is_some() {
+            for (saved, whole) in tensors.iter_mut().zip(tch::no_grad(|| self.whole())) {
+                saved.tensor = whole;
+            }
+        }
         match &self.middle {
-            Some(middle) => in_use(self.tensors(), middle),
-            None => self.tensors(),
+            Some(middle) => in_use(tensors, middle),
+            None => tensors,
         }
     }
 

@@ -36,6 +36,12 @@ pub fn normal(shape: &[i64], std: f64, seed: u64, name: &str) -> Tensor {
     values(shape, || fill(shape, SplitMix64::new(seed, name), 2, draw))
 }
 
+/// Ones with probability `share`, else zeros, of `shape`, fp32 on the CPU.
+pub(super) fn bernoulli(shape: &[i64], share: f64, seed: u64, name: &str) -> Tensor {
+    let draw = |random: &mut SplitMix64| f64::from(u8::from(random.unit() < share));
+    values(shape, || fill(shape, SplitMix64::new(seed, name), 1, draw))
+}
+
 /// LoRA's own start of A, kaiming-uniform with a = √5: U(±1 / √in_features).
 pub(super) fn lora_uniform(shape: [i64; 2], seed: u64, site: &str, device: Device) -> Tensor {
     let name = format!("{site}.lora_A");

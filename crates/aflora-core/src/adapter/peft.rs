@@ -13,6 +13,8 @@ pub enum PeftValue {
     Flag(bool),
     /// A whole number.
     Whole(i64),
+    /// A floating-point number.
+    Number(f64),
     /// A string.
     Text(&'static str),
     /// Lists of booleans by name.

@@ -48,6 +48,11 @@ pub trait Adapter: Debug + Send {
         None
     }
 
+    /// s, the scale of the path that [`low_rank`](Self::low_rank) folds into its down-projection.
+    fn scale(&self) -> f64 {
+        1.0
+    }
+
     /// The weight W of a plain layer that computes the same, for `weight`, W0; both
     /// `[out_features, in_features]`, W in the precision of the adapter.
     fn merged(&self, weight: &Tensor) -> Tensor;

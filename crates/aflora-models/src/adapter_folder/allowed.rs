@@ -26,7 +26,8 @@ const COMMON: AllowedKeys = &[
     ("modules_to_save", Allowed::Anything),
     // How the weights lie is the layers' own affair, as PEFT has it too.
     ("fan_in_fan_out", Allowed::EITHER_WAY),
-    ("bias", Allowed::Values(&[r#""none""#])),
+    // The biases that are in the file count.
+    ("bias", Allowed::Values(&[r#""none""#, r#""all""#, r#""lora_only""#, r#""vera_only""#])),
 ];
 
 /// Of the methods that PEFT does not know.
@@ -73,7 +74,7 @@ fn listed(peft: Option<&Peft>, key: &str) -> Option<Allowed> {
 
 /// Whether PEFT takes a value for none. An empty object does not count as none: it stands for a
 /// switch with all its defaults.
-fn is_off(value: &Value) -> bool {
+pub(super) fn is_off(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.is_empty(),

@@ -2,15 +2,21 @@
 //! `adapter_model.safetensors`, keys `base_model.model.<layer>.lora_A.weight`, the head beside
 //! them under its own name.
 //!
-//! Folders of methods that PEFT knows go both ways: PEFT opens ours, we open PEFT's.
+//! Folders of methods that PEFT knows go both ways: PEFT opens ours, we open PEFT's. Plain LoRA is
+//! written for llama.cpp, too.
 
 mod allowed;
+mod beside;
+mod gguf;
 mod layers;
 mod names;
 mod open;
+mod pairs;
 mod peft;
 mod write;
 
+pub use gguf::export_gguf;
+pub use names::WEIGHTS;
 pub use open::AdapterFolder;
-pub use peft::{BaseModel, Description, TaskType};
-pub use write::{export, save};
+pub use peft::{BaseModel, Description, TaskType, FILE as CONFIG};
+pub use write::{export, export_pairs, save};

@@ -1,7 +1,9 @@
 //! Adapter folders, opened.
 
+use super::beside::{Beside, Tables};
 use super::layers::Layers;
-use super::names::{key, ROOT, WEIGHTS};
+use super::names::{key, BASE, BIAS, ROOT, WEIGHTS};
+use super::pairs::{Pairs, Scales};
 use super::peft::{self, Description};
 use crate::adapted::AdaptedModel;
 use crate::backbone::Backbone;
@@ -23,6 +25,9 @@ pub struct AdapterFolder {
     file: Checkpoint,
     description: Description,
     layers: Layers,
+    /// Where the layers' pairs are not as the method makes them.
+    pairs: Option<Pairs>,
+    beside: Beside,
 }
 
 impl AdapterFolder {
@@ -34,7 +39,7 @@ impl AdapterFolder {
         let path = folder.join(peft::FILE);
         let problem = |problem: String| Error::Config { path: path.clone(), problem };
         let keys = json::read_tidy(&path, "an adapter's configuration")?;
-        let description = Description::from_keys(&keys).map_err(problem)?;
+        let mut description = Description::from_keys(&keys).map_err(&problem)?;
         let layers = Layers::of(&keys);
         let found = WEIGHTS.iter().map(|name| folder.join(name)).find(|path| path.is_file());
         let path = found.ok_or_else(|| Error::NoWeights {
@@ -42,7 +47,11 @@ impl AdapterFolder {
             looked_for: WEIGHTS.join(", "),
         })?;
         let file = Checkpoint::open(&path)?;
-        let adapter = AdapterFolder { path, file, description, layers };
+        let method = &mut description.method;
+        let scales = Scales::of(&keys, method).map_err(&problem)?;
+        let beside = Beside::of(&keys, &file, scales.as_ref()).map_err(&problem)?;
+        let pairs = Pairs::of(&keys, &file, scales, method).map_err(&problem)?;
+        let adapter = AdapterFolder { path, file, description, layers, pairs, beside };
         let unread = adapter.file.unread();
         let unread: Vec<String> =
             unread.map(|(name, what)| format!("`{name}` is {what}")).collect();
@@ -57,6 +66,20 @@ impl AdapterFolder {
         &self.description
     }
 
+    /// The layers that have an adapter in the folder.
+    ///
+    /// # Errors
+    /// A setting of the method is out of its range.
+    pub fn layers(&self) -> Result<Vec<String>> {
+        Ok(self.sites(self.description.method.build()?.as_ref(), &[]))
+    }
+
+    /// The shape of the model's own weight `name`, where the folder has it.
+    pub fn saved_shape(&self, name: &str) -> Option<&[i64]> {
+        let stored = self.stored(name);
+        self.file.shapes().find(|(found, _)| *found == stored).map(|(_, shape)| shape)
+    }
+
     /// Puts the folder's adapters into `backbone`, whose weights are loaded.
     ///
     /// # Errors
@@ -64,11 +87,15 @@ impl AdapterFolder {
     pub fn attach(&self, backbone: Box<dyn Backbone>, base: Kind) -> Result<AdaptedModel> {
         let new_modules = backbone.new_modules();
         let own = [backbone.about().head_modules, &new_modules].concat();
+        let tables = Tables { vs: backbone.var_store(), backbone: Some(backbone.as_ref()) };
+        tables.part(&self.file);
         let mut modules = self.modules(backbone.var_store());
         modules.retain(|module| !own.iter().any(|own| in_module(module, own)));
         let method = self.description.method.build()?;
         let targets = self.targets(method.as_ref(), backbone.linears(), &new_modules)?;
-        let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &modules, base, 0)?;
+        let changed = self.change(tables)?;
+        let mut model = AdaptedModel::new(backbone, method.as_ref(), &targets, &modules, base, 0)?;
+        model.keep(&changed);
         self.fill(&model)?;
         Ok(model)
     }
@@ -84,11 +111,13 @@ impl AdapterFolder {
         let method = self.description.method.build()?;
         let saved: Vec<&str> = modules.iter().map(String::as_str).collect();
         let targets = self.targets(method.as_ref(), layers, &saved)?;
+        let changed = self.change(Tables { vs, backbone: None })?;
         let chosen = match method.adapts() {
             true => targets.choose(vs, layers)?,
             false => Vec::new(),
         };
-        let injection = Injection::new(vs, chosen, method.as_ref(), &modules, 0)?;
+        let mut injection = Injection::new(vs, chosen, method.as_ref(), &modules, 0)?;
+        injection.keep(&changed.iter().map(String::as_str).collect::<Vec<_>>());
         self.fill(&injection)?;
         Ok(injection)
     }
@@ -119,9 +148,17 @@ impl AdapterFolder {
         Ok(Targets { target_modules: Pattern::Names(sites), ..Default::default() })
     }
 
+    /// Makes the folder's changes of the model's own weights; gives the modules that they are in.
+    fn change(&self, tables: Tables<'_>) -> Result<Vec<String>> {
+        self.beside.apply(&self.file, tables)?.map_err(|problems| self.unfit(problems))
+    }
+
     /// Makes room for the ranks of the file and loads its tensors.
     fn fill(&self, model: &Injection) -> Result<()> {
         for mut adapter in model.adapters() {
+            if self.pairs.is_some() {
+                break;
+            }
             let Some(rank) = self.rank_of(adapter.as_ref()) else { continue };
             let (site, made) = (adapter.site().name.clone(), adapter.rank());
             adapter.set_rank(rank).map_err(|_| {
@@ -145,7 +182,9 @@ impl AdapterFolder {
     /// Refuses a rank of which the file has no tensor: matrices of that size would be made before
     /// they are found to be missing.
     fn check_rank(&self) -> Result<()> {
-        let Some(rank) = self.description.method.settings().rank() else { return Ok(()) };
+        // Where layers have ranks of their own, each was held against its matrices.
+        let rank = self.description.method.settings().rank().filter(|_| self.pairs.is_none());
+        let Some(rank) = rank else { return Ok(()) };
         let sizes = self.file.shapes().flat_map(|(_, shape)| shape.iter().copied());
         match sizes.max() {
             Some(largest) if largest >= rank => Ok(()),
@@ -169,7 +208,23 @@ impl AdapterFolder {
         let named = |module: &&str| {
             self.description.modules_to_save.iter().any(|name| module.ends_with(name.as_str()))
         };
-        modules.into_iter().filter(named).map(String::from).collect()
+        let mut named: Vec<String> = modules.into_iter().filter(named).map(String::from).collect();
+        // A bias that trained by itself is a module of one weight.
+        let alone = |bias: &&String| {
+            let in_file = self.file.shapes().any(|(name, _)| name == self.stored(bias));
+            bias.ends_with(BIAS) && in_file && !named.iter().any(|module| in_module(bias, module))
+        };
+        let biases: Vec<String> = variables.keys().filter(alone).cloned().collect();
+        named.extend(biases);
+        named
+    }
+
+    /// The name in the file of the model's own weight `name`.
+    fn stored(&self, name: &str) -> String {
+        let beside_an_adapter =
+            name.rsplit_once('.').map(|(site, own)| format!("{ROOT}{site}{BASE}{own}"));
+        let in_file = |wanted: &String| self.file.shapes().any(|(name, _)| name == wanted);
+        beside_an_adapter.filter(in_file).unwrap_or_else(|| format!("{ROOT}{name}"))
     }
 
     /// The layers that have a tensor in the file. All else is a module that was saved whole, as
@@ -194,33 +249,43 @@ impl AdapterFolder {
     pub fn load(&self, model: &Injection) -> Result<()> {
         let mut wanted = BTreeMap::new();
         let mut optional = BTreeSet::new();
+        let mut in_pairs = BTreeSet::new();
         for adapter in model.adapters() {
             for t in adapter.tensors() {
-                let name = key(&adapter.site().name, &t.spec);
+                let site = &adapter.site().name;
+                let name = key(site, &t.spec);
                 // PEFT leaves the shared pair out if told to; its seed gives it back.
                 if t.spec.shared {
                     optional.insert(name.clone());
                 }
-                wanted.insert(name, t.tensor);
+                let pair = self.pairs.as_ref().and_then(|pairs| pairs.shape(site, &t));
+                if pair.is_some() {
+                    in_pairs.insert(name.clone());
+                }
+                wanted.insert(name, (pair.unwrap_or_else(|| t.tensor.size()), t.tensor));
             }
         }
-        let bare = model.saved_weights();
-        for (name, tensor) in &bare {
-            wanted.insert(format!("{ROOT}{name}"), tensor.shallow_clone());
+        let trained: BTreeSet<String> =
+            model.trained_weights().into_iter().map(|(name, _)| name).collect();
+        for (name, tensor) in model.saved_weights() {
+            let stored = self.stored(&name);
             // A pooler that came with the model's own weights need not be here.
-            if !model.trained_weights().iter().any(|(trained, _)| trained == name) {
-                optional.insert(format!("{ROOT}{name}"));
+            if !trained.contains(&name) {
+                optional.insert(stored.clone());
             }
+            wanted.insert(stored, (tensor.size(), tensor));
         }
-        let mut in_file: BTreeMap<&str, &[i64]> = self.file.shapes().collect();
+        let mut in_file: BTreeMap<&str, &[i64]> =
+            self.file.shapes().filter(|(name, _)| !self.beside.has(name)).collect();
         let mut problems = Vec::new();
         let mut loads = Vec::new();
-        for (name, tensor) in wanted {
+        for (name, (shape, tensor)) in wanted {
             match in_file.remove(name.as_str()) {
                 None if optional.contains(&name) => {}
                 None => problems.push(format!("`{name}` is missing from it")),
-                Some(_) => match self.file.misfit(&name, &tensor.size()) {
+                Some(_) => match self.file.misfit(&name, &shape) {
                     Some(misfit) => problems.push(misfit),
+                    None if in_pairs.contains(&name) => {}
                     None => loads.push((name, tensor)),
                 },
             }
@@ -230,7 +295,14 @@ impl AdapterFolder {
             return Err(self.unfit(problems));
         }
         let copy = |(name, mut t): (String, Tensor)| self.file.copy_to(&name, &mut t);
-        tch::no_grad(|| loads.into_iter().try_for_each(copy))
+        tch::no_grad(|| {
+            loads.into_iter().try_for_each(copy)?;
+            let layers = self
+                .pairs
+                .iter()
+                .flat_map(|pairs| model.injected().iter().map(move |l| (pairs, l)));
+            layers.into_iter().try_for_each(|(pairs, layer)| pairs.fill(&self.file, layer))
+        })
     }
 
     fn unfit(&self, problems: Vec<String>) -> Error {

@@ -4,6 +4,7 @@
 //! their own files say of them ([`Peft`]). Others carry their settings under the key `aflora`.
 
 use super::allowed;
+use super::names::BIAS;
 use crate::backbone::Backbone;
 use crate::heads::Head;
 use aflora_core::adapter::peft::{Peft, PeftType, PeftValue, WrittenAdapters};
@@ -11,8 +12,8 @@ use aflora_core::adapter::MethodConfig;
 use aflora_core::{Injection, RunLength, Span};
 use serde_json::{json, Map, Value};
 
-/// The file's name.
-pub(super) const FILE: &str = "adapter_config.json";
+/// The name of an adapter's configuration.
+pub const FILE: &str = "adapter_config.json";
 
 /// What describes an adapter.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,7 +118,12 @@ impl Description {
         // Whole names, so that no other module of the model ends the same way.
         let sites: Vec<&str> = ranks.iter().map(|(site, _)| site.as_str()).collect();
         all.insert("target_modules".into(), sites.into());
-        all.insert("modules_to_save".into(), self.modules_to_save.clone().into());
+        let (biases, modules): (Vec<&str>, Vec<&str>) =
+            self.modules_to_save.iter().map(String::as_str).partition(|m| m.ends_with(BIAS));
+        all.insert("modules_to_save".into(), modules.into());
+        if !biases.is_empty() {
+            all.insert("bias".into(), "all".into());
+        }
         let base = self.base_model.as_ref();
         all.insert("base_model_name_or_path".into(), base.map(|base| base.name.clone()).into());
         all.insert("revision".into(), base.and_then(|base| base.revision.clone()).into());

@@ -1,8 +1,9 @@
 //! Adapter folders, written.
 
-use super::names::{key, ROOT, WEIGHTS};
+use super::names::{key, BASE, BIAS, ROOT, WEIGHTS};
 use super::peft::{self, BaseModel, Description, TaskType};
 use crate::adapted::AdaptedModel;
+use crate::backbone::Backbone;
 use crate::chat::ChatFormat;
 use crate::generate::{write_config, GenerationSettings};
 use crate::written::{write_safetensors, write_whole};
@@ -10,7 +11,7 @@ use crate::{companions, Error, Result};
 use aflora_core::adapter::{AdapterTensor, LoraConfig, LowRank, MethodConfig};
 use aflora_core::{Adapter, Injection};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fs;
 use std::path::Path;
 use tch::Tensor;
@@ -43,22 +44,17 @@ impl Content {
         description: Description,
         pairs: Vec<(String, LowRank)>,
     ) -> Self {
-        // Plain LoRA has one rank, and none of 0.
-        let ranks = pairs.iter().map(|(_, pair)| pair.down.size()[0]);
-        let rank = ranks.max().unwrap_or(0).max(1);
+        let (rank, pairs) = of_one_rank(pairs);
         // A scale of alpha / rank = 1.
         let lora = LoraConfig { rank, alpha: rank as f64, ..LoraConfig::default() };
         let description = Description { method: MethodConfig::Lora(lora), ..description };
         let mut tensors = BTreeMap::new();
-        for (site, LowRank { down, up }) in &pairs {
-            // Layers of lower rank are filled up with components of zero.
-            let missing = rank - down.size()[0];
-            let (down, up) =
-                (down.constant_pad_nd([0, 0, 0, missing]), up.constant_pad_nd([0, missing]));
+        let mut ranks = Vec::new();
+        for (site, LowRank { down, up }) in pairs {
             tensors.insert(format!("{ROOT}{site}.lora_A.weight"), down);
             tensors.insert(format!("{ROOT}{site}.lora_B.weight"), up);
+            ranks.push((site, rank));
         }
-        let ranks: Vec<_> = pairs.into_iter().map(|(site, _)| (site, rank)).collect();
         Content::new(model, &description, &ranks, tensors)
     }
 
@@ -71,10 +67,35 @@ impl Content {
     ) -> Self {
         let mut config = description.to_json(ranks);
         mark_transposed(model, &mut config);
+        let alone = |name: &String| name.ends_with(BIAS) && model.trained_modules().contains(name);
         for (name, tensor) in model.saved_weights() {
-            tensors.insert(format!("{ROOT}{name}"), tensor);
+            let site = name.strip_suffix(BIAS).filter(|site| ranks.iter().any(|(s, _)| s == site));
+            let key = match site.filter(|_| alone(&name)) {
+                Some(site) => format!("{ROOT}{site}{BASE}bias"),
+                None => format!("{ROOT}{name}"),
+            };
+            tensors.insert(key, tensor);
         }
         Content { config, tensors }
+    }
+
+    /// Has every further name of a saved weight written down, too: PEFT holds the modules that it
+    /// saves apart from all others.
+    fn with_shared(mut self, backbone: &dyn Backbone) -> Self {
+        for (one, others) in backbone.about().tied {
+            let Some(shared) = self.tensors.get(&format!("{ROOT}{one}")) else { continue };
+            let shared = shared.shallow_clone();
+            for other in *others {
+                if let Entry::Vacant(place) = self.tensors.entry(format!("{ROOT}{other}")) {
+                    place.insert(shared.copy());
+                    let modules =
+                        self.config.get_mut("modules_to_save").and_then(Value::as_array_mut);
+                    let module = other.trim_end_matches(".weight");
+                    modules.into_iter().for_each(|modules| modules.push(module.into()));
+                }
+            }
+        }
+        self
     }
 
     fn write(self, folder: &Path) -> Result<()> {
@@ -113,21 +134,8 @@ pub fn export(
     chat: &ChatFormat,
     folder: &Path,
 ) -> Result<()> {
-    let pair = |adapter: &dyn Adapter| Some((adapter.site().name.clone(), adapter.low_rank()?));
-    let pairs: Option<Vec<(String, LowRank)>> =
-        tch::no_grad(|| model.adapters().map(|adapter| pair(adapter.as_ref())).collect());
-    let description = Description {
-        method: method.clone(),
-        base_model,
-        length: None,
-        modules_to_save: model.saved_modules(),
-        task_type: TaskType::of(model.backbone()),
-    };
-    let content = match pairs {
-        Some(pairs) if pairs.is_empty() => {
-            let problem = "the model has no adapters: there is nothing to export";
-            return Err(Error::Unbuilt(problem.into()));
-        }
+    let description = described(model, method, base_model);
+    let content = match pairs(model)? {
         Some(pairs) => Content::of_pairs(model, description, pairs),
         None if description.is_pefts() => Content::of(model, &description),
         None => {
@@ -137,6 +145,51 @@ pub fn export(
             return Err(Error::Unbuilt(problem));
         }
     };
+    write_with_companions(model, content, source, generation, chat, folder)
+}
+
+/// Writes `pairs`, by the names of their layers in `model`, to `folder` as [`export`] writes plain
+/// LoRA, with the saved modules of `model`.
+///
+/// # Errors
+/// There are none, or the folder cannot be written.
+pub fn export_pairs(
+    model: &AdaptedModel,
+    pairs: Vec<(String, LowRank)>,
+    base_model: Option<BaseModel>,
+    source: &Path,
+    generation: &GenerationSettings,
+    chat: &ChatFormat,
+    folder: &Path,
+) -> Result<()> {
+    let description = described(model, &MethodConfig::Lora(LoraConfig::default()), base_model);
+    let content = Content::of_pairs(model, description, pairs);
+    write_with_companions(model, content, source, generation, chat, folder)
+}
+
+fn described(
+    model: &AdaptedModel,
+    method: &MethodConfig,
+    base_model: Option<BaseModel>,
+) -> Description {
+    Description {
+        method: method.clone(),
+        base_model,
+        length: None,
+        modules_to_save: model.saved_modules(),
+        task_type: TaskType::of(model.backbone()),
+    }
+}
+
+fn write_with_companions(
+    model: &AdaptedModel,
+    content: Content,
+    source: &Path,
+    generation: &GenerationSettings,
+    chat: &ChatFormat,
+    folder: &Path,
+) -> Result<()> {
+    let content = content.with_shared(model.backbone());
     write_whole(folder, |folder| {
         content.write(folder)?;
         companions::copy_tokenizer_alone(source, folder)?;
@@ -148,6 +201,32 @@ pub fn export(
             None => Ok(()),
         }
     })
+}
+
+/// The adapters of a model as plain LoRA, by their layers; none where they do not fold into that.
+///
+/// # Errors
+/// There are no adapters.
+pub(super) fn pairs(model: &Injection) -> Result<Option<Vec<(String, LowRank)>>> {
+    if model.adapters().next().is_none() {
+        let problem = "the model has no adapters: there is nothing to export";
+        return Err(Error::Unbuilt(problem.into()));
+    }
+    let pair = |adapter: &dyn Adapter| Some((adapter.site().name.clone(), adapter.low_rank()?));
+    Ok(tch::no_grad(|| model.adapters().map(|adapter| pair(adapter.as_ref())).collect()))
+}
+
+/// These pairs with one rank for all, as plain LoRA has, and none of 0: layers of lower rank are
+/// filled up with components of zero.
+pub(super) fn of_one_rank(pairs: Vec<(String, LowRank)>) -> (i64, Vec<(String, LowRank)>) {
+    let ranks = pairs.iter().map(|(_, pair)| pair.down.size()[0]);
+    let rank = ranks.max().unwrap_or(0).max(1);
+    let fill = |(site, LowRank { down, up }): (String, LowRank)| {
+        let missing = rank - down.size()[0];
+        let down = down.constant_pad_nd([0, 0, 0, missing]);
+        (site, LowRank { down, up: up.constant_pad_nd([0, missing]) })
+    };
+    (rank, pairs.into_iter().map(fill).collect())
 }
 
 /// Tells PEFT that the weights lie transposed, as GPT-2's do.

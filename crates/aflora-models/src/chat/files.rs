@@ -25,7 +25,7 @@ const MOST: usize = 100;
 ///
 /// # Errors
 /// A file cannot be read, or has something else where a template should be.
-pub(super) fn sources(folder: &Path) -> Result<BTreeMap<String, String>> {
+pub(crate) fn sources(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut sources = BTreeMap::new();
     if let Some(source) = text(&folder.join(JINJA))? {
         sources.insert(DEFAULT.to_string(), source);

@@ -13,7 +13,7 @@
 //! compute, nest and write is bounded.
 
 mod environment;
-mod files;
+pub(crate) mod files;
 mod json;
 mod limits;
 mod shipped;
@@ -34,7 +34,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The template of conversations without tools.
-const DEFAULT: &str = "default";
+pub(crate) const DEFAULT: &str = "default";
 /// The template of conversations with tools, where a model has one of its own for them.
 const TOOL_USE: &str = "tool_use";
 

@@ -36,7 +36,22 @@ const LLAMA: &[(&str, &str)] = &[
     ("ffn_down", "mlp.down_proj"),
 ];
 
-const ARCHITECTURES: [Architecture; 2] = [
+/// Qwen 3's, which has norms of queries and keys.
+const QWEN3: &[(&str, &str)] = &[
+    ("attn_norm", "input_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_q_norm", "self_attn.q_norm"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_k_norm", "self_attn.k_norm"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_output", "self_attn.o_proj"),
+    ("ffn_norm", "post_attention_layernorm"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+];
+
+const ARCHITECTURES: [Architecture; 3] = [
     Architecture {
         name: "llama",
         model_type: "llama",
@@ -53,6 +68,14 @@ const ARCHITECTURES: [Architecture; 2] = [
         interleaved: false,
         biases: true,
     },
+    Architecture {
+        name: "qwen3",
+        model_type: "qwen3",
+        class: "Qwen3ForCausalLM",
+        block: QWEN3,
+        interleaved: false,
+        biases: false,
+    },
 ];
 
 impl Architecture {
@@ -63,6 +86,17 @@ impl Architecture {
             format!(
                 "it is of the architecture `{}`; those that are read: {}",
                 super::header::short(name),
+                known.join(", ")
+            )
+        })
+    }
+
+    /// By the `model_type` of a config.json.
+    pub(super) fn of_model(model_type: &str) -> Result<&'static Self, String> {
+        ARCHITECTURES.iter().find(|known| known.model_type == model_type).ok_or_else(|| {
+            let known: Vec<&str> = ARCHITECTURES.iter().map(|known| known.model_type).collect();
+            format!(
+                "GGUF files are written of models of the types {}, not of `{model_type}`",
                 known.join(", ")
             )
         })
@@ -79,6 +113,17 @@ impl Architecture {
         let number = number.parse::<u32>().ok().filter(|n| n.to_string() == number)?;
         let (_, own) = self.block.iter().find(|(name, _)| *name == part)?;
         Some(format!("model.layers.{number}.{own}.{last}"))
+    }
+
+    /// The file's name of a checkpoint's tensor; none if files have no place for it.
+    pub(super) fn stored_name(&self, own: &str) -> Option<String> {
+        let (stem, last) = own.rsplit_once('.').filter(|(_, last)| is_parameter(last))?;
+        if let Some((name, _)) = BESIDE.iter().find(|(_, known)| *known == stem) {
+            return Some(format!("{name}.{last}"));
+        }
+        let (number, part) = stem.strip_prefix("model.layers.")?.split_once('.')?;
+        let (name, _) = self.block.iter().find(|(_, known)| *known == part)?;
+        Some(format!("blk.{number}.{name}.{last}"))
     }
 
     /// What a file makes of the tensor `own` of a model with so many heads of queries, and of keys.

@@ -40,6 +40,17 @@ impl Arrangement {
             }
         }
     }
+
+    /// The file's tensor of the model's own.
+    pub(crate) fn done(self, tensor: &Tensor) -> Result<Tensor> {
+        match self {
+            Arrangement::Own => Ok(tensor.shallow_clone()),
+            Arrangement::Interleaved(heads) => {
+                let half = tensor.size()[0] / heads / 2;
+                swapped(tensor, heads, [2, half])
+            }
+        }
+    }
 }
 
 /// The rows of each head, taken as a table of these sizes, column by column.
@@ -59,5 +70,6 @@ mod tests {
         let own = Arrangement::Interleaved(2).undone(&stored).unwrap();
         let rows = Vec::<i64>::try_from(own.reshape([-1])).unwrap();
         assert_eq!(rows, [0, 1, 2, 3, 10, 11, 12, 13]);
+        assert_eq!(Arrangement::Interleaved(2).done(&own).unwrap(), stored);
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Header<'a> {
     file: &'a [u8],
     /// Values by their keys.
     pub keys: BTreeMap<&'a str, Value<'a>>,
+    /// The same as they lie in the file, in its order: the number of a value's type, and itself.
+    pub raw: Vec<(&'a str, &'a [u8])>,
     /// The tensors in the file's order.
     pub tensors: Vec<(&'a str, Stored)>,
 }
@@ -75,11 +77,13 @@ impl<'a> Header<'a> {
         let tensors = file.u64()?;
         // A key takes 13: the length of its name, the number of its type, and one byte.
         let count = file.count(13)?;
-        let mut keys = BTreeMap::new();
+        let (mut keys, mut raw) = (BTreeMap::new(), Vec::new());
         for _ in 0..count {
             let key = file.text()?;
+            let start = file.position();
             let value =
                 Value::read(&mut file).map_err(|problem| format!("`{}`: {problem}", short(key)))?;
+            raw.push((key, &bytes[start..file.position()]));
             if keys.insert(key, value).is_some() {
                 return Err(format!("it has the key `{}` twice", short(key)));
             }
@@ -119,7 +123,7 @@ impl<'a> Header<'a> {
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(format!("it has the tensor `{}` twice", short(pair[0]))),
-            None => Ok(Header { file: bytes, keys, tensors }),
+            None => Ok(Header { file: bytes, keys, raw, tensors }),
         }
     }
 

@@ -7,6 +7,7 @@
 //! * `architecture`, `arrangement`: which tensor is which of Hugging Face's, and how it stands to it
 //! * `model`, `rope`: the config.json that a header stands for
 //! * `tokenizer`, `pre_tokenizer`: its tokenizer's files; `folder`: all files that it stands for
+//! * `writer`, `precision`, `quantise`, `from_config`, `from_tokenizer`: files of our own
 
 mod architecture;
 mod arrangement;
@@ -14,19 +15,29 @@ mod cursor;
 mod dequantise;
 mod folder;
 mod format;
+mod from_config;
+mod from_tokenizer;
 mod header;
 mod model;
 mod pre_tokenizer;
+mod precision;
+mod quantise;
 mod rope;
 mod tokenizer;
 mod value;
+mod writer;
 
 pub(crate) use arrangement::Arrangement;
 pub(crate) use dequantise::dequantise;
 pub(crate) use folder::{file, has};
 pub(crate) use format::{BlockFormat, Format};
+pub(crate) use from_config::ModelKeys;
+pub(crate) use from_tokenizer::{byte_level, sentencepiece};
 pub(crate) use header::Header;
 pub(crate) use model::ModelHeader;
+pub use precision::Precision;
+pub use writer::GgufFile;
+pub(crate) use writer::Written;
 
 /// What a file's name ends with.
 pub(crate) const EXTENSION: &str = "gguf";

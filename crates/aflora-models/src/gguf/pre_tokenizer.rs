@@ -76,6 +76,14 @@ impl Pre {
         })
     }
 
+    /// By the parts of a tokenizer.json, with the name that files have for it.
+    pub(super) fn of_parts(normalizer: &Value, pre_tokenizer: &Value) -> Option<&'static str> {
+        let known = KNOWN.iter().find(|pre| {
+            pre.normalizer() == *normalizer && tidy(&pre.pre_tokenizer()) == tidy(pre_tokenizer)
+        });
+        known.map(|pre| pre.names[0])
+    }
+
     /// The `normalizer` of a tokenizer.json.
     pub(super) fn normalizer(&self) -> Value {
         match self.composes {
@@ -106,4 +114,22 @@ impl Pre {
 /// Bytes as letters, by GPT-2's words or as what is cut already.
 pub(super) fn bytes(words: bool) -> Value {
     json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": words })
+}
+
+/// A part without what changes no token: places in the text that are trimmed, and what is usual.
+fn tidy(part: &Value) -> Value {
+    match part {
+        Value::Object(keys) => {
+            let counts = |key: &str, value: &Value| match key {
+                "trim_offsets" => false,
+                "use_regex" => value != true,
+                "invert" | "add_prefix_space" => value != false,
+                _ => true,
+            };
+            let kept = keys.iter().filter(|(key, value)| counts(key, value));
+            Value::Object(kept.map(|(key, value)| (key.clone(), tidy(value))).collect())
+        }
+        Value::Array(list) => list.iter().map(tidy).collect(),
+        other => other.clone(),
+    }
 }

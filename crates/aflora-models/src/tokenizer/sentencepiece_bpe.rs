@@ -20,6 +20,26 @@ use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, Tokenizer};
 
 /// The tokenizer of `tokenizer.model`.
 pub(super) fn read(path: &Path) -> Result<Tokenizer> {
+    let PieceModel { pieces, unk, bos, prefix } = read_pieces(path)?;
+    of_pieces(&pieces, unk, [bos, None], prefix).map_err(|words| damaged(path, &words))
+}
+
+/// What stands in a `tokenizer.model`.
+#[derive(Debug)]
+pub(crate) struct PieceModel {
+    pub pieces: Vec<Piece>,
+    /// The places of the unknown piece and of that which stands before a text.
+    pub unk: usize,
+    pub bos: Option<usize>,
+    /// Whether a text gets a space before it.
+    pub prefix: bool,
+}
+
+/// Reads a `tokenizer.model`.
+///
+/// # Errors
+/// It is damaged, or of another kind than LLaMA's.
+pub(crate) fn read_pieces(path: &Path) -> Result<PieceModel> {
     let damaged = |words: &str| damaged(path, words);
     let (proto, trainer) = spm_file::read(path, spm_file::BPE)?;
     if !trainer.byte_fallback.unwrap_or(false) {
@@ -35,7 +55,7 @@ pub(super) fn read(path: &Path) -> Result<Tokenizer> {
     let bos = usize::try_from(trainer.bos_id.unwrap_or(1)).ok();
     let bos = bos.filter(|bos| *bos < proto.pieces.len());
     let prefix = normalizer.add_dummy_prefix.unwrap_or(true);
-    of_pieces(&proto.pieces, unk, [bos, None], prefix).map_err(|words| damaged(&words))
+    Ok(PieceModel { pieces: proto.pieces, unk, bos, prefix })
 }
 
 /// The tokenizer of these pieces, by the places of the unknown one and of those that stand before and

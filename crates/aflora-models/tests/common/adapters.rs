@@ -2,7 +2,7 @@
 
 use aflora_core::adapter::{
     normal, AdaLoraConfig, AfloraConfig, AfloraRankConfig, BitFitConfig, DoraConfig, EloraConfig,
-    FullConfig, HeadConfig, LoraConfig, MethodConfig, SoraConfig,
+    FullConfig, HeadConfig, Init, LoraConfig, MethodConfig, SoraConfig,
 };
 use aflora_core::freeze::FreezeConfig;
 use aflora_models::adapter_folder::{Description, TaskType};
@@ -16,6 +16,9 @@ pub fn methods() -> Vec<MethodConfig> {
         MethodConfig::Aflora(AfloraConfig { alpha: Some(16.0), ..Default::default() }),
         MethodConfig::Lora(LoraConfig { rank: 3, alpha: 5.0, ..Default::default() }),
         MethodConfig::Lora(LoraConfig { rslora: true, ..Default::default() }),
+        MethodConfig::Lora(LoraConfig { train_a: false, ..Default::default() }),
+        MethodConfig::Lora(LoraConfig { init: Init::Pissa, ..Default::default() }),
+        MethodConfig::Lora(LoraConfig { init: Init::Olora, rslora: true, ..Default::default() }),
         MethodConfig::Lora(LoraConfig { freeze: FreezeConfig::default(), ..Default::default() }),
         MethodConfig::Dora(DoraConfig(LoraConfig { rank: 3, alpha: 5.0, ..Default::default() })),
         MethodConfig::Elora(EloraConfig { rank: 16, projection_seed: 3, ..Default::default() }),

@@ -19,7 +19,8 @@ use std::path::PathBuf;
 pub struct Evaluate {
     #[command(flatten)]
     saved: Saved,
-    /// A .csv or .tsv file with a header, or JSON objects, one a line; `-` for standard input.
+    /// A .csv or .tsv file with a header, JSON objects, one a line, or a .parquet file; `-` for
+    /// standard input.
     input: PathBuf,
     #[command(flatten)]
     computing: Computing,

@@ -33,7 +33,8 @@ pub struct Generate {
 pub const HELP: &str = "\
 Each text comes token by token, and ends with a line end. Without --prompt and --prompt-file every
 line of standard input is a prompt. A prompt stands where the task's rows have their input: of a
-task with `prompt: \"{input} =>\"`, `--prompt four` has the model read `four =>`. --raw leaves that out.
+task with `prompt: \"{input} =>\"`, `--prompt four` has the model read `four =>`. --raw leaves that out. Of a task
+of conversations a prompt is what the user says first; `aflora chat` goes on from there.
 
 The same prompt and seed give the same text, here and in `aflora predict`, which writes for many rows
 at once and keeps their columns.

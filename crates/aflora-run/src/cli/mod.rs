@@ -5,6 +5,7 @@
 
 pub mod arguments;
 pub mod chat;
+pub mod combine;
 pub mod evaluate;
 pub mod experiment;
 pub mod export;
@@ -109,6 +110,9 @@ pub enum Command {
     /// Write a finished run's adapter for users of Hugging Face PEFT.
     #[command(after_help = export::HELP)]
     Export(export::Export),
+    /// Make one adapter of those of several finished runs on one model.
+    #[command(after_help = combine::HELP)]
+    Combine(combine::Combine),
     /// Run an experiment: a grid of models, tasks, methods and seeds.
     #[command(after_help = experiment::HELP)]
     Experiment(experiment::Experiment),
@@ -130,10 +134,10 @@ pub enum Command {
 impl Command {
     /// Whether libtorch will have work to do, here or in processes that this one starts.
     pub fn computes(&self) -> bool {
-        use Command::{Chat, Evaluate, Experiment, Generate, Merge, Predict, Run};
+        use Command::{Chat, Combine, Evaluate, Experiment, Generate, Merge, Predict, Run};
         match self {
             Run(_) | Predict(_) | Evaluate(_) | Generate(_) | Chat(_) | Merge(_) => true,
-            _ => matches!(self, Experiment(_)),
+            _ => matches!(self, Experiment(_) | Combine(_)),
         }
     }
 
@@ -166,6 +170,7 @@ impl Command {
             Command::Evaluate(evaluate) => evaluate.run(progress),
             Command::Merge(merge) => merge.run(progress),
             Command::Export(export) => export.run(progress),
+            Command::Combine(combine) => combine.run(progress),
             Command::Experiment(experiment) => experiment.run(progress),
             Command::Replay(replay) => replay.run(),
             Command::Keys(keys) => {

@@ -1,7 +1,9 @@
 //! Where commands write to.
 
+use aflora_models::gguf::GgufFile;
 use aflora_run::{check_makeable, UsageError};
 use anyhow::{Context, Result};
+use flate2::write::GzEncoder;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -19,10 +21,37 @@ pub fn new_folder(path: &Path) -> Result<()> {
     check_makeable("the folder", path)
 }
 
+/// Whether what a command writes is a GGUF file, by its name.
+pub fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gguf")
+}
+
+/// A new GGUF file, made by `make` once it is known that it can be written.
+///
+/// # Errors
+/// Something is there already, it cannot be written, or those of `make`.
+pub fn new_gguf(path: &Path, make: impl FnOnce() -> Result<GgufFile>) -> Result<()> {
+    if path.symlink_metadata().is_ok() {
+        let problem = format!("{} exists already; name a new file", path.display());
+        return Err(UsageError(problem).into());
+    }
+    let output = Output::open(Some(path))?;
+    let file = make()?;
+    output.write(|to| Ok(file.write(to)?))
+}
+
 /// What names standard output: written through its own descriptor, which may append to a file.
 const STDOUT: [&str; 2] = ["-", "/dev/stdout"];
 
-/// Standard output, or a file that can be written.
+/// Endings of forms and packings that are not written, which would be another thing under that name.
+const UNWRITTEN: [&str; 9] = ["parquet", "bz2", "xz", "zst", "zip", "7z", "lz4", "xlsx", "arrow"];
+
+/// Whether a file's name ends like that.
+fn ends(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|own| own.eq_ignore_ascii_case(ending))
+}
+
+/// Standard output, or a file that can be written; packed where its name ends in `.gz`.
 pub struct Output(Option<(PathBuf, aflora_files::Output)>);
 
 /// Why an output was not written.
@@ -83,6 +112,14 @@ impl Output {
         let Some(path) = path.filter(|path| !Output::is_stdout(Some(path))) else {
             return Ok(Output(None));
         };
+        if let Some(ending) = UNWRITTEN.iter().find(|ending| ends(path, ending)) {
+            let problem = format!(
+                "{}: .{ending} is not written here; name a .jsonl, .csv or .tsv file, with .gz \
+                 behind to pack it",
+                path.display()
+            );
+            return Err(UsageError(problem).into());
+        }
         match aflora_files::Output::open(path) {
             Ok(file) => Ok(Output(Some((path.to_path_buf(), file)))),
             Err(error) => {
@@ -102,7 +139,15 @@ impl Output {
             write(&mut output)?;
             return output.flush().context("standard output cannot be written");
         };
-        let written = file.write(|to| write(to).map_err(WriteFailure::Content));
+        let packed = ends(&path, "gz");
+        let written = file.write(|to| {
+            if !packed {
+                return write(to).map_err(WriteFailure::Content);
+            }
+            let mut packing = GzEncoder::new(to, flate2::Compression::default());
+            write(&mut packing).map_err(WriteFailure::Content)?;
+            packing.finish().map(drop).map_err(WriteFailure::Output)
+        });
         written.map_err(|failure| match failure {
             WriteFailure::Content(error) => error,
             WriteFailure::Output(error) => {

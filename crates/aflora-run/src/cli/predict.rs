@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 pub struct Predict {
     #[command(flatten)]
     saved: Saved,
-    /// A .csv or .tsv file with a header, JSON objects, one a line, a .txt file with a text a line,
-    /// or `-` for standard input.
+    /// A .csv or .tsv file with a header, JSON objects, one a line, a .txt file with a text a line, a
+    /// .parquet file, or `-` for standard input.
     input: PathBuf,
     #[command(flatten)]
     computing: Computing,
-    /// The file to write; standard output if not given, or `-`.
+    /// The file to write, packed where its name ends in .gz; standard output if not given, or `-`.
     #[arg(long)]
     output: Option<PathBuf>,
     /// The output's form; by its name, else a table where the input is a .csv file, else jsonl.
@@ -42,7 +42,7 @@ Where the first row has such a name itself, ours are `predicted_label`, `predict
 later row that has one of ours is told, and only its answers go by the next free name.
 
 Rows of a .csv file come back as one, all others as JSON objects, one a line, unless --output ends in
-.csv, .tsv or .jsonl, or --output-format says otherwise. In a table, what is neither text nor number
+.csv, .tsv or .jsonl (with .gz behind, packed), or --output-format says otherwise. In a table, what is neither text nor number
 (`scores`) is JSON in its cell.
 
 A .csv file is read by RFC 4180 (.csv.gz and .csv.bz2 as well, and so for all forms); in a .tsv file, as in GLUE's, a quote is a character like any
@@ -56,7 +56,8 @@ input is never written over.
 Examples:
   aflora predict runs/reviews-minilm-aflora-seed42 new.csv --output judged.jsonl
   echo 'a fine film' | aflora predict runs/reviews-minilm-aflora-seed42 - --format lines --top-k 1
-  aflora predict runs/reviews-minilm-aflora-seed42 new.tsv.gz --output judged.jsonl";
+  aflora predict runs/reviews-minilm-aflora-seed42 new.tsv.gz --output judged.jsonl
+  aflora predict my-adapter new.csv --model minilm";
 
 impl Predict {
     /// Whether it writes to standard output.
@@ -85,7 +86,9 @@ impl Predict {
     }
 }
 
-/// The form that a file's ending asks for.
+/// The form that a file's ending asks for, before that of a packed one.
 fn form(path: &Path) -> Option<OutputFormat> {
+    let packed = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"));
+    let path = if packed { Path::new(path.file_stem()?) } else { path };
     OutputFormat::from_str(path.extension()?.to_str()?, true).ok()
 }

@@ -1,4 +1,5 @@
-//! What `predict`, `evaluate`, `merge` and `export` open: a finished run.
+//! What `predict`, `evaluate`, `generate`, `chat`, `merge` and `export` open: a finished run, or an
+//! adapter's folder.
 
 use aflora_run::saved::SavedRun;
 use aflora_run::ui::Progress;
@@ -6,24 +7,28 @@ use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
 
-/// A finished run, and where else its model may lie.
+/// A finished run or an adapter, and where else its model may lie.
 #[derive(Args)]
 pub struct Saved {
-    /// A finished run's folder.
+    /// A finished run's folder; or an adapter's, as PEFT writes it, here or on the hub
+    /// (owner/name@revision).
     run: PathBuf,
-    /// A further folder to look for the run's model in.
+    /// Of an adapter, the model that it is for: a name or a folder; else the one that it names.
+    #[arg(long)]
+    model: Option<String>,
+    /// A further folder to look for the model in.
     #[arg(long)]
     data: Option<PathBuf>,
 }
 
 impl Saved {
-    /// Opens the finished run.
+    /// Opens the finished run, or the adapter.
     ///
     /// # Errors
-    /// There is no finished run, or its model is not found.
+    /// There is neither, or its model is not found.
     pub fn open(&self, progress: &mut dyn Progress) -> Result<SavedRun> {
         // The run told what is odd in its model's files when it trained.
         aflora_models::tell_oddities_at_debug_level();
-        SavedRun::open(&self.run, self.data.as_deref(), progress)
+        SavedRun::open(&self.run, self.model.as_deref(), self.data.as_deref(), progress)
     }
 }

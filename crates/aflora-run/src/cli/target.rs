@@ -1,8 +1,9 @@
 //! What `run`, `validate` and `inspect` take: a configuration.
 
+use aflora_models::adapter_folder;
 use aflora_run::config::{self, ConfigErrors, Resolved};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A run file and settings on top of it.
 #[derive(Args)]
@@ -29,6 +30,12 @@ impl RunTarget {
                 config::load_all(None, &settings)
             }
         }
+    }
+
+    /// The adapter's folder, where that is what was named.
+    pub fn adapter(&self) -> Option<&Path> {
+        let is_one = self.config.join(adapter_folder::CONFIG).is_file();
+        Some(self.config.as_path()).filter(|_| is_one && self.overrides.is_empty())
     }
 
     /// What was named, for a message.

@@ -26,8 +26,10 @@
 //!   words, default and range; [`schema`] reads them off, [`keys`] lists all, [`help`] makes texts
 //! * `yaml`, `tree`: YAML, and what it sets: a list of settings that know where they stand
 //! * `blocks`: finding and reading blocks
-//! * [`own_data`], `own_hub`: a task that is named by its files of rows, or by a data set of the hub
+//! * [`own_data`], `own_files`, `own_hub`: a task that is named by its files of rows, or by a data set
+//!   of the hub
 //! * `model_folder`: a model that is named by the folder of its files
+//! * `from_adapter`: a run that goes on from an adapter's folder
 //! * `layers`: laying settings over defaults, trying each
 //! * [`resolve`]: from a run file and overrides to a [`Resolved`] configuration
 //! * `difference`: where two configurations differ
@@ -38,11 +40,13 @@ mod blocks;
 mod choice;
 mod difference;
 mod every;
+mod from_adapter;
 pub mod help;
 pub mod keys;
 mod layers;
 mod model_folder;
 pub mod own_data;
+mod own_files;
 mod own_hub;
 pub mod problem;
 pub mod resolve;

@@ -7,13 +7,14 @@
 
 use super::block::ConfigBlock;
 use super::layers::{overlay, SettingsGroup};
+use super::own_files::{paths, share};
 use super::own_hub;
-use super::problem::{Problem, SourceSpan, COMMAND_LINE};
+use super::problem::{instead, Problem, SourceSpan};
 use super::settings::is_name;
 use super::tree::Setting;
 use crate::discover;
-use crate::feed::source::{Files, HoldOut};
-use crate::feed::{is_known_form, DataError, Source, TRAIN};
+use crate::feed::source::{delimiter, Files, HoldOut};
+use crate::feed::{read, DataError, Source, TRAIN};
 use crate::kinds;
 use crate::task::{Kind, Label, TaskSpec};
 use schemars::JsonSchema;
@@ -27,15 +28,16 @@ use std::path::{Path, PathBuf};
 #[serde(default, deny_unknown_fields)]
 pub struct OwnData {
     /// Rows to train on, in place of a task: a .csv, .tsv, .jsonl, .conll, .txt or .parquet file,
-    /// packed (.gz, .bz2) or not; or a data set of the hub.
+    /// packed (.gz, .bz2) or not, or all whose names a pattern fits (*, ?); or a data set of the hub.
     #[schemars(extend("section" = "Data of your own", "takes" = "file, [files], hub:owner/name"))]
     pub train: Files,
     /// Rows to evaluate on, or how many of 100 training rows are held out for that, of each class;
     /// null: 10%, or the data set's validation split.
     #[schemars(extend("takes" = "file, [files], 10%"))]
     pub dev: Files,
-    /// Rows to judge the best adapter on, once, at the end.
-    #[schemars(extend("takes" = "file, [files]"))]
+    /// Rows to judge the best adapter on, once, at the end, or how many of 100 training rows are held
+    /// out for that, of each class.
+    #[schemars(extend("takes" = "file, [files], 10%"))]
     pub test: Files,
     /// The column with the text, or those with the two texts of a pair, or that with the words of which
     /// each has a tag, or with the messages of conversations, or those with question and answer; null:
@@ -53,7 +55,8 @@ pub struct OwnData {
     #[schemars(extend("takes" = "column"))]
     pub target: Option<String>,
     /// What stands between the cells of a line; null: what the header has most of.
-    #[schemars(extend("takes" = "character"))]
+    #[serde(deserialize_with = "delimiter")]
+    #[schemars(extend("takes" = "character, tab"))]
     pub delimiter: Option<char>,
     /// What is asked for; null: what the rows show.
     pub kind: Option<Kind>,
@@ -145,21 +148,29 @@ fn written_out(
         problems.push(Problem::at(source.span.clone(), "here"));
         return None;
     }
-    let mut hold_out = HoldOut { percent: share(&data.dev).unwrap_or(0), ..HoldOut::default() };
-    let dev = last(DEV).filter(|_| hold_out.percent == 0);
+    let mut share_of = |key: &str, files: &Files| {
+        last(key).map_or(0, |setting| share(files, setting, problems).unwrap_or(0))
+    };
+    let (percent, test_percent) = (share_of(DEV, &data.dev), share_of(TEST, &data.test));
+    let mut hold_out = HoldOut { percent, test_percent, ..HoldOut::default() };
+    if problems.len() > before {
+        return None;
+    }
+    let dev = last(DEV).filter(|_| percent == 0);
+    let test = last(TEST).filter(|_| test_percent == 0);
     let mut source = Source { delimiter: data.delimiter, ..Source::default() };
     let mut classes = BTreeMap::new();
     let (train_files, dev_files, test_files, at_hand) = match own_hub::name(&data.train) {
         None => {
-            let train = paths(&data.train, &data, train, problems);
-            let dev = dev.map(|dev| paths(&data.dev, &data, dev, problems));
-            let test = last(TEST).map(|test| paths(&data.test, &data, test, problems));
+            let train = paths(&data.train, data.delimiter, train, problems);
+            let dev = dev.map(|dev| paths(&data.dev, data.delimiter, dev, problems));
+            let test = test.map(|test| paths(&data.test, data.delimiter, test, problems));
             let at_hand = train.0.iter().map(PathBuf::from).collect();
             (train, dev, test, at_hand)
         }
         Some(name) => {
             let dev = dev.map(|dev| (own_hub::name(&data.dev).unwrap_or_default(), dev));
-            let test = last(TEST).map(|s| (own_hub::name(&data.test).unwrap_or_default(), s));
+            let test = test.map(|s| (own_hub::name(&data.test).unwrap_or_default(), s));
             let rows = match own_hub::rows((name, train), dev, test) {
                 Ok(rows) => rows,
                 Err(problem) => {
@@ -182,11 +193,11 @@ fn written_out(
     }
     source.files.insert(TRAIN.to_string(), train_files);
     source.files.extend(dev_files.map(|files| (DEV.to_string(), files)));
-    let tested = test_files.is_some();
+    let tested = test_files.is_some() || test_percent > 0;
     source.files.extend(test_files.map(|files| (TEST.to_string(), files)));
     let mut made = MadeSettings { span: train.span.clone(), settings: Vec::new() };
     let named = discover::Columns { text: &data.text.0, label: &data.label.0 };
-    let look = or_told(discover::look(&source, &at_hand, named), train, problems)?;
+    let look = or_told(discover::look(&source, &at_hand, named, data.kind), train, problems)?;
     let kind = match (data.kind, &data.target) {
         (Some(kind), _) => Some(kind),
         (None, Some(_)) => Some(Kind::Write),
@@ -195,8 +206,12 @@ fn written_out(
             kind
         }),
     };
+    if let Some(first) = at_hand.first().filter(|_| classes.is_empty()) {
+        classes = or_told(read::classes(first), train, problems)?;
+    }
     let kind = kind.or((!data.labels.is_empty()).then_some(Kind::Classify));
     source.columns = columns(kind, &data, &look.columns, &last, problems)?;
+    check_columns(kind, &source, &at_hand, train, &last, problems)?;
     let labels = match &data.label.0[..] {
         columns @ [_, _, ..] => {
             made.put("labels", json!(columns));
@@ -213,7 +228,7 @@ fn written_out(
         kind => {
             let column = source.columns.get("label").or(source.columns.get("tags"));
             if let Some(names) = column.and_then(|column| classes.get(column)) {
-                tracing::info!("the data set names the classes: {}", names.join(", "));
+                made.tell(&at_hand, &format!("the classes have names: {}", names.join(", ")));
                 let numbers: Vec<String> = (0..names.len()).map(|n| n.to_string()).collect();
                 made.put("labels", json!(numbers));
                 made.put("label_names", json!(names));
@@ -232,12 +247,20 @@ fn written_out(
             }
         }
     };
+    if !data.labels.is_empty() && are_numbered(&source, &at_hand, kind, &labels) {
+        let n = labels.len();
+        made.tell(
+            &at_hand,
+            &format!("labels are numbers, those of the {n} classes that are named"),
+        );
+        source.numbered_labels = true;
+    }
     if kind == Kind::Classify {
         hold_out.within = source.columns.get("label").cloned();
     }
     source.hold_out = hold_out;
     let called = source.repo.as_deref().and_then(|repo| repo.rsplit('/').next());
-    made.put("task", json!(called.map_or_else(|| name(&data.train), String::from)));
+    made.put("task", json!(called.map_or_else(|| name(&source.files[TRAIN]), String::from)));
     made.put("kind", json!(kind));
     made.put("dataset.evaluate_on", json!([DEV]));
     if tested {
@@ -258,6 +281,20 @@ fn written_out(
     }
     made.usual(kind, &labels);
     Some(made.settings)
+}
+
+/// Whether the labels of all rows are the numbers of these classes, none of which is a number itself.
+fn are_numbered(source: &Source, files: &[PathBuf], kind: Kind, labels: &[String]) -> bool {
+    let number = |label: &String| label.parse::<usize>().ok();
+    let of_labels = matches!(kind, Kind::Classify | Kind::Multilabel | Kind::Tokens);
+    if !of_labels || labels.iter().any(|label| label.parse::<f64>().is_ok()) {
+        return false;
+    }
+    let separator = TaskSpec::default().label_separator;
+    // What is wrong with a row is told where it is read for good.
+    let found = discover::labels(source, files, Some(kind), separator).ok();
+    let Some(found) = found.and_then(|found| found.labels) else { return false };
+    found.iter().all(|label| number(label).is_some_and(|number| number < labels.len()))
 }
 
 /// What was read of the training rows; why not is told where they are named.
@@ -338,70 +375,38 @@ fn columns<'a>(
     (problems.len() == before).then_some(columns)
 }
 
-/// The share that a split is given as, of 100 rows.
-fn share(files: &Files) -> Option<u64> {
-    let [text] = &files.0[..] else { return None };
-    let percent = text.trim().strip_suffix('%')?.trim().parse().ok()?;
-    (1..100).contains(&percent).then_some(percent)
-}
-
-/// The whole paths of the files that a setting names.
-fn paths(files: &Files, data: &OwnData, named: &Setting, problems: &mut Vec<Problem>) -> Files {
-    let mut paths = Vec::new();
-    if files.0.is_empty() {
-        problems.push(Problem::at(named.span.clone(), format!("`{}` is empty", named.name())));
+/// Tells the columns that the first row does not have, where they are named.
+fn check_columns<'a>(
+    kind: Option<Kind>,
+    source: &Source,
+    files: &[PathBuf],
+    train: &'a Setting,
+    last: &dyn Fn(&str) -> Option<&'a Setting>,
+    problems: &mut Vec<Problem>,
+) -> Option<()> {
+    let path = files.first()?;
+    let row = or_told(read::first(path, source), train, problems)?;
+    let there: Vec<&str> = row.names().collect();
+    let mut wanted: Vec<(&str, &Setting)> = Vec::new();
+    for setting in ["text", "input", "label", "target"].iter().filter_map(|key| last(key)) {
+        let names = match &setting.value {
+            Value::Array(names) => names.iter().collect(),
+            name => vec![name],
+        };
+        wanted.extend(names.into_iter().filter_map(Value::as_str).map(|name| (name, setting)));
     }
-    for name in &files.0 {
-        match path(name, named) {
-            Ok(path) if data.delimiter.is_none() && !is_known_form(Path::new(&path)) => {
-                let message = format!("the name of {path} does not tell its form");
-                let help = "read are .csv, .tsv, .jsonl, .json, .conll, .txt and .parquet, and \
-                            all but the last with .gz or .bz2 behind; with `delimiter`, any text is \
-                            read as CSV";
-                problems.push(Problem::at(named.span.clone(), message).help(help));
-            }
-            Ok(path) => paths.push(path),
-            Err(problem) => problems.push(problem),
-        }
+    // Those of other kinds have more than one form.
+    if matches!(kind, None | Some(Kind::Classify | Kind::Score | Kind::Multilabel)) {
+        let known: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
+        let usual = source.columns.values().map(String::as_str);
+        wanted.extend(usual.filter(|name| !known.contains(name)).map(|name| (name, train)));
     }
-    Files(paths)
-}
-
-/// The whole path of a file: seen from the file that names it, or else from the working folder.
-pub(super) fn path(name: &str, named: &Setting) -> Result<String, Problem> {
-    let by = Path::new(&named.span.source.name);
-    let beside = by.parent().filter(|_| by != Path::new(COMMAND_LINE));
-    let tried: Vec<PathBuf> =
-        beside.into_iter().chain([Path::new("")]).map(|folder| folder.join(name)).collect();
-    let problem = |message: String| Problem::at(named.span.clone(), message);
-    let Some(found) = tried.iter().find(|path| path.is_file()) else {
-        let first = &tried[0];
-        if first.is_dir() {
-            return Err(problem(format!("{} is a folder; name the files in it", first.display())));
-        }
-        let folder = first.parent().filter(|f| *f != Path::new("")).unwrap_or(Path::new("."));
-        let there = names_in(folder);
-        let error = problem(format!("there is no file {}", first.display()));
-        return Err(match there.is_empty() {
-            true => error,
-            false => error.help(format!("{} holds {}", folder.display(), there.join(", "))),
-        });
-    };
-    let whole = std::path::absolute(found).unwrap_or_else(|_| found.clone());
-    let text = whole.to_str().map(str::to_string);
-    text.ok_or_else(|| problem(format!("the path of {name} is no UTF-8")))
-}
-
-/// The first files in a folder that hold rows.
-fn names_in(folder: &Path) -> Vec<String> {
-    const SHOWN: usize = 8;
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = files.filter(|file| is_known_form(&file.path()));
-    let mut names: Vec<String> =
-        names.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names.truncate(SHOWN);
-    names
+    let before = problems.len();
+    for (name, setting) in wanted.into_iter().filter(|(name, _)| !there.contains(name)) {
+        let message = format!("{} has no column `{name}`", path.display());
+        problems.push(Problem::at(setting.span.clone(), message).help(instead(name, &there)));
+    }
+    (problems.len() == before).then_some(())
 }
 
 /// What runs on these files are called: as the first file, or as its folder where its name says
@@ -440,7 +445,10 @@ impl MadeSettings {
     /// Says what was found.
     fn tell(&self, files: &[PathBuf], why: &str) {
         let first = files.first().map(|file| file.display().to_string()).unwrap_or_default();
-        tracing::info!("{first}: {why}");
+        match files.len().saturating_sub(1) {
+            0 => tracing::info!("{first}: {why}"),
+            more => tracing::info!("{first} and {more} more: {why}"),
+        }
     }
 
     /// What suits most tasks of that kind with these labels.

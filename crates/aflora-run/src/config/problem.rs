@@ -137,7 +137,11 @@ impl std::error::Error for ConfigErrors {}
 
 /// The one of `known` that was probably meant by `name`.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let likeness = |known: &str| strsim::jaro_winkler(known, name);
+    let (whole, name) = (name, name.to_lowercase());
+    let likeness = |known: &str| match known == whole {
+        true => 2.0,
+        false => strsim::jaro_winkler(&known.to_lowercase(), &name),
+    };
     // The first of those that are alike, whatever the order of `known`.
     let best = sorted(known).into_iter().rev().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     best.filter(|best| likeness(best) > 0.7)
@@ -170,6 +174,7 @@ mod tests {
         let known = ["sst2", "cola", "mrpc"];
         assert_eq!(instead("zzz", &known), "known: cola, mrpc, sst2");
         assert_eq!(instead("qqqq", &known), "known: cola, mrpc, sst2");
+        assert_eq!(nearest("LABEL", &["text", "Label"]), Some("Label"), "letters of another size");
         assert_eq!(instead("mrcp", &known), "did you mean `mrpc`? Known: cola, mrpc, sst2");
     }
 }

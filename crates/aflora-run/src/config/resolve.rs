@@ -2,9 +2,11 @@
 
 use super::block::ConfigBlock;
 use super::blocks::{Finder, UserSettings, BLOCKS};
+use super::from_adapter;
 use super::keys::KEYS;
 use super::layers::{overlay, span_of};
 use super::own_data;
+use super::own_files;
 use super::problem::{instead, ConfigErrors, Problem, SourceSpan, COMMAND_LINE};
 use super::run_settings::RunSettings;
 use super::schema;
@@ -93,6 +95,7 @@ pub fn load_all(run_file: Option<&Path>, overrides: &[String]) -> Result<Resolve
             let project = absolute(run.project.filter(there).unwrap_or(project));
             run.project = Some(project.clone());
             run.data = run.data.map(absolute);
+            run.adapter = run.adapter.map(absolute);
             run.token_cache = run.token_cache.map(absolute);
             let task = Arc::new(task);
             Ok(Resolved { task, model, method, method_name, run, own_spans, project })
@@ -195,7 +198,12 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let conflicts = run.conflicts().into_iter();
     problems.extend(conflicts.map(|(key, words)| Problem::at(span_of(&settings, &key), words)));
 
-    let (model, (method_name, method)) = (model?, method?);
+    let (mut model, (mut method_name, mut method)) = (model?, method?);
+    if let Some(folder) = &run.adapter {
+        let from = (folder.as_path(), span_of(&settings, "adapter"));
+        let method = (&mut method_name, &mut method);
+        from_adapter::take(from, finder.user, &mut model, method, problems);
+    }
     // Whom it names has been asked.
     let task = TaskSpec { model: None, method: None, ..task? };
     if let Some(message) = overlap(&method) {
@@ -246,7 +254,7 @@ fn read_template(setting: &mut Setting, problems: &mut Vec<Problem>) {
     if SHIPPED.contains(&named) || named.contains("{{") || named.contains("{%") {
         return;
     }
-    let read = own_data::path(named, setting).and_then(|path| {
+    let read = own_files::path(named, setting).and_then(|path| {
         let most = 1 << 20;
         aflora_files::read_text_at_most(Path::new(&path), most)
             .map_err(|error| Problem::at(setting.span.clone(), format!("{path}: {error}")))

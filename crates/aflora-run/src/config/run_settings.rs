@@ -32,6 +32,10 @@ pub struct RunSettings {
     /// Where the run is written, or goes on; null: a numbered folder of runs/.
     #[schemars(extend("takes" = "folder"))]
     pub run_dir: Option<PathBuf>,
+    /// An adapter's folder, ours or PEFT's, to go on training from: the method, the layers and the
+    /// weights are its own; null: adapters start anew.
+    #[schemars(extend("takes" = "folder, null"))]
+    pub adapter: Option<PathBuf>,
     /// Tokens of large tasks are kept here for later runs, 16 GiB at most; null: nowhere.
     #[schemars(extend("takes" = "folder, null"))]
     pub token_cache: Option<PathBuf>,
@@ -125,6 +129,7 @@ impl Default for RunSettings {
             data: None,
             project: None,
             run_dir: None,
+            adapter: None,
             token_cache: Some(".cache/tokens".into()),
             device: DeviceChoice::Auto,
             precision: Precision::Auto,

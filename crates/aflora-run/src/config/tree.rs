@@ -79,7 +79,23 @@ pub fn read_override(typed: &str, problems: &mut Vec<Problem>) -> Option<Vec<Set
         problems.push(problem.help("write `key=value` or `block.key=value`"));
         return None;
     }
-    Reader { source: &source, from: start, problems, settings: Vec::new() }.read(&path)
+    let mut reader = Reader { source: &source, from: start, problems, settings: Vec::new() };
+    match sign(&typed[start..]) {
+        Some(sign) => {
+            let span = SourceSpan::new(&source, start..typed.len());
+            reader.setting(path, span, Node::Value(sign.into()));
+            Some(reader.settings)
+        }
+        None => reader.read(&path),
+    }
+}
+
+/// A value that is one character and neither letter, digit nor YAML's null: meant as it stands,
+/// whatever YAML begins with it (`|`, `#`, `-`).
+fn sign(typed: &str) -> Option<&str> {
+    let mut characters = typed.chars();
+    let one = characters.next().filter(|c| !c.is_alphanumeric() && *c != '~')?;
+    (characters.next().is_none() && one != '\n').then_some(typed)
 }
 
 /// A key of a setting's path, with where it stands.

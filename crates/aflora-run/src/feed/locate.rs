@@ -1,8 +1,8 @@
 //! Where a task's rows are looked for: folders that the user named, what comes with the project,
 //! the hub's cache, the hub.
 
-use super::draw::{self, Lot};
-use super::notes::tell_repeated;
+use super::draw::{self, Lot, Side};
+use super::notes::{tell_contradictory, tell_drawn, tell_repeated};
 use super::read::{read, Part};
 use super::row::Row;
 use super::source::{candidates, DatasetSpec, HoldOut, Source, ITSELF, TRAIN};
@@ -149,11 +149,13 @@ fn assemble<T>(
         for path in &paths {
             parts.push(read(path, source, |row| parse(row, source))?);
         }
+        let labelled = paths.iter().zip(&parts).map(|(path, part)| (&**path, &part.labelled[..]));
+        tell_contradictory(&labelled.collect::<Vec<_>>());
         if source.hold_out.is_drawn() {
-            draw(&mut parts, source.hold_out.percent);
+            draw(&mut parts, spec, &source.hold_out, &paths[0])?;
         }
-        let (mut rows, mut held_out) = (Vec::new(), Vec::new());
-        let mut fingerprints: [Vec<u64>; 2] = Default::default();
+        let (mut rows, mut held_out, mut tested) = (Vec::new(), Vec::new(), Vec::new());
+        let mut fingerprints: [Vec<u64>; 3] = Default::default();
         for (path, part) in paths.into_iter().zip(parts) {
             part.empty.tell(&path);
             for (all, of_part) in fingerprints.iter_mut().zip(part.fingerprints) {
@@ -169,10 +171,14 @@ fn assemble<T>(
             if let Some(drawn) = spec.evaluate_on.first().filter(|_| !part.held_out.is_empty()) {
                 note(drawn, part.held_out.len());
             }
+            if let Some(drawn) = spec.test_on.as_ref().filter(|_| !part.tested.is_empty()) {
+                note(drawn, part.tested.len());
+            }
             rows.extend(part.rows);
             held_out.extend(part.held_out);
+            tested.extend(part.tested);
         }
-        let [of_rows, of_held_out] = fingerprints;
+        let [of_rows, of_held_out, of_tested] = fingerprints;
         match split {
             TRAIN => training = of_rows.into_iter().collect(),
             split => tell_repeated(split, &of_rows, &training),
@@ -191,6 +197,10 @@ fn assemble<T>(
             tell_repeated(drawn, &of_held_out, &training);
             dataset.evals.push((drawn.clone(), held_out));
         }
+        if let Some(drawn) = spec.test_on.as_ref().filter(|_| !tested.is_empty()) {
+            tell_repeated(drawn, &of_tested, &training);
+            dataset.test = Some((drawn.clone(), tested));
+        }
     }
     // Those of a split together, in the order in which the splits came.
     let splits: Vec<String> = spec.splits().map(String::from).collect();
@@ -198,23 +208,53 @@ fn assemble<T>(
     Ok(dataset)
 }
 
-/// Holds out rows of the files of one split together.
-fn draw<T>(parts: &mut [Part<T>], percent: u64) {
+/// Holds out rows of the files of one split together, of which messages name the first.
+///
+/// # Errors
+/// None can be held out.
+fn draw<T>(
+    parts: &mut [Part<T>],
+    spec: &DatasetSpec,
+    hold_out: &HoldOut,
+    first: &Path,
+) -> Result<(), DataError> {
     let lots: Vec<Lot> = parts.iter_mut().flat_map(|part| part.lots.drain(..)).collect();
-    let mut out = draw::held_out(&lots, percent).into_iter();
+    let sides = draw::sides(&lots, hold_out);
+    let (all, (shared, texts)) = (lots.len(), draw::shared(&lots));
+    let splits = [
+        (spec.evaluate_on.first(), Side::Evaluated, hold_out.percent),
+        (spec.test_on.as_ref(), Side::Tested, hold_out.test_percent),
+    ];
+    for (split, side, percent) in splits.into_iter().filter(|(.., percent)| *percent > 0) {
+        let split = split.map_or("", String::as_str);
+        let drawn = sides.iter().filter(|own| **own == side).count();
+        if drawn == 0 {
+            let problem = format!(
+                "no row can be held out for {split}: there are {all} rows with {texts} different \
+                 texts, and each class keeps one of them to train on; give {split} rows of its own"
+            );
+            return Err(DataError::file(first, problem));
+        }
+        if shared > 0 {
+            tell_drawn(split, drawn, (all, percent), shared);
+        }
+    }
+    let mut sides = sides.into_iter();
     for part in parts {
-        let [of_rows, of_held_out] = &mut part.fingerprints;
+        let [of_rows, of_held_out, of_tested] = &mut part.fingerprints;
         for (row, fingerprint) in
             std::mem::take(&mut part.rows).into_iter().zip(std::mem::take(of_rows))
         {
-            let (rows, fingerprints) = match out.next() {
-                Some(true) => (&mut part.held_out, &mut *of_held_out),
-                _ => (&mut part.rows, &mut *of_rows),
+            let (rows, fingerprints) = match sides.next() {
+                Some(Side::Evaluated) => (&mut part.held_out, &mut *of_held_out),
+                Some(Side::Tested) => (&mut part.tested, &mut *of_tested),
+                Some(Side::Train) | None => (&mut part.rows, &mut *of_rows),
             };
             rows.push(row);
             fingerprints.push(fingerprint);
         }
     }
+    Ok(())
 }
 
 /// The task's folder in or below `root`, which may also be it itself. One that holds files of the

@@ -1,14 +1,19 @@
-//! The hub's files: parquet tables.
+//! Parquet tables, as the hub has them and pandas writes them.
 
 use super::row::{CellValue, Row};
 use super::DataError;
 use aflora_files as files;
 use aflora_models::panics;
+use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row as Record};
 use serde_json::{json, value::to_raw_value, Value};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+/// The key of a file's metadata under which `datasets` tells what its columns hold.
+const FEATURES: &str = "huggingface";
 
 /// What a small file may come to: a run of equal rows takes a few bytes there.
 const UNPACKED: usize = 1 << 28;
@@ -32,8 +37,14 @@ pub(super) fn each(
     let broken = |problem: String| {
         DataError::file(path, format!("not a readable parquet file ({problem}); get it again"))
     };
+    let words = |error: ParquetError| match error {
+        ParquetError::NYI(what) => {
+            let words = format!("parquet of a form that is not read here ({what})");
+            DataError::file(path, format!("{words}; write it anew, packed with zstd or snappy"))
+        }
+        error => broken(error.to_string()),
+    };
     let read = panics::catch_reading(|| {
-        let words = |e: parquet::errors::ParquetError| broken(e.to_string());
         let reader = SerializedFileReader::new(file).map_err(words)?;
         let mut names: Option<Arc<[String]>> = None;
         for (line, record) in (1..).zip(reader.get_row_iter(None).map_err(words)?) {
@@ -72,6 +83,34 @@ pub(super) fn first(path: &Path) -> Result<Option<Row>, DataError> {
         None => read.map(|()| None),
         found => Ok(found),
     }
+}
+
+/// The names of the classes of the columns that have such, in the order of their numbers, as the
+/// library `datasets` writes them into a file: of a value, or of each value of a list.
+///
+/// # Errors
+/// The file is no parquet.
+pub(super) fn classes(path: &Path) -> Result<BTreeMap<String, Vec<String>>, DataError> {
+    let file = files::open(path).map_err(DataError::io(path))?;
+    let read = panics::catch_reading(|| {
+        let reader = SerializedFileReader::new(file).map_err(|error| error.to_string())?;
+        let about = reader.metadata().file_metadata().key_value_metadata();
+        let about = about.into_iter().flatten().find(|about| about.key == FEATURES);
+        Ok(about.and_then(|about| about.value.clone()))
+    });
+    let read = read.unwrap_or_else(Err).map_err(|problem| {
+        DataError::file(path, format!("not a readable parquet file ({problem}); get it again"))
+    })?;
+    let about: Value = read.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let features = about["info"]["features"].as_object();
+    let names = |feature: &Value| {
+        // Of a list, as different versions write it.
+        let forms = [feature, &feature["feature"], &feature[0]];
+        let label = forms.into_iter().find(|form| form["_type"] == "ClassLabel")?;
+        serde_json::from_value::<Vec<String>>(label["names"].clone()).ok()
+    };
+    let of_columns = features.into_iter().flatten();
+    Ok(of_columns.filter_map(|(name, about)| Some((name.clone(), names(about)?))).collect())
 }
 
 /// About what a row takes in memory.
@@ -114,13 +153,18 @@ fn json(field: &Field) -> Value {
         Field::Bytes(bytes) => match bytes.as_utf8() {
             Ok(text) => text.into(),
             // Shown where it is asked for: no text, and no number.
-            Err(_) => json!(["bytes that are no UTF-8"]),
+            Err(_) => json!({"bytes that are no UTF-8": bytes.len()}),
         },
         Field::ListInternal(list) => list.elements().iter().map(json).collect(),
         Field::Group(group) => {
             group.get_column_iter().map(|(name, field)| (name.clone(), json(field))).collect()
         }
-        // What no column of a task holds is shown where it is asked for.
-        other => json!([other.to_string()]),
+        Field::Float16(x) => f32::from(*x).into(),
+        Field::MapInternal(map) => {
+            let entries = map.entries().iter();
+            entries.map(|(key, value)| json!({"key": json(key), "value": json(value)})).collect()
+        }
+        // Dates, times and decimal numbers, as texts.
+        other => other.to_string().into(),
     }
 }

@@ -2,13 +2,13 @@
 //! columns that it names are there.
 
 use super::draw::Lot;
-use super::notes::{fingerprint, EmptyTexts};
+use super::notes::{fingerprint, EmptyTexts, Labelled};
 use super::row::Row;
-use super::source::{HoldOut, Source};
+use super::source::{is_parquet, HoldOut, Source};
 use super::table::{Format, TableReader};
 use super::{parquet, unpack, DataError};
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -21,14 +21,18 @@ const FORGIVEN: usize = 100;
 pub struct Part<T> {
     /// The rows that are not held out, in file order.
     pub rows: Vec<T>,
-    /// The rows that the source holds out, in file order.
+    /// The rows that the source holds out to evaluate on, in file order.
     pub held_out: Vec<T>,
+    /// Those that it holds out to judge at the end, in file order, once they are drawn.
+    pub(super) tested: Vec<T>,
     /// Broken rows that were passed over.
     pub skipped: usize,
     /// The parts of `rows` in the draw, where the source draws those that it holds out.
     pub(super) lots: Vec<Lot>,
-    /// Numbers that tell the texts of `rows` from others, and those of `held_out`.
-    pub(super) fingerprints: [Vec<u64>; 2],
+    /// Numbers that tell the texts of `rows` from others, those of `held_out`, and of `tested`.
+    pub(super) fingerprints: [Vec<u64>; 3],
+    /// What is right for each text.
+    pub(super) labelled: Vec<Labelled>,
     /// Rows without a text.
     pub(super) empty: EmptyTexts,
 }
@@ -47,9 +51,11 @@ pub fn read<T>(
     let mut found = Part {
         rows: Vec::new(),
         held_out: Vec::new(),
+        tested: Vec::new(),
         skipped: 0,
         lots: Vec::new(),
         fingerprints: Default::default(),
+        labelled: Vec::new(),
         empty: EmptyTexts::default(),
     };
     let draws = source.hold_out.is_drawn();
@@ -65,20 +71,21 @@ pub fn read<T>(
                 return Ok(());
             }
         }
-        let [of_rows, of_held_out] = &mut found.fingerprints;
+        let [of_rows, of_held_out, _] = &mut found.fingerprints;
         let (side, fingerprints) = match is_held_out(&source.hold_out, row)? {
             true => (&mut found.held_out, of_held_out),
             false => (&mut found.rows, of_rows),
         };
         side.push(parse(row)?);
         fingerprints.push(fingerprint(source, row));
+        found.labelled.extend(Labelled::of(source, row));
         found.empty.look_at(source, row);
         if draws {
             found.lots.push(Lot::of(source, row)?);
         }
         Ok(())
     };
-    if path.extension().is_some_and(|ending| ending == "parquet") {
+    if is_parquet(path) {
         parquet::each(path, &mut take)?;
     } else {
         found.skipped = each_of_table(path, source, &mut take)?;
@@ -95,10 +102,35 @@ pub fn read<T>(
 /// The file is unreadable, or has no row.
 pub fn first(path: &Path, source: &Source) -> Result<Row, DataError> {
     let none = || DataError::Empty { place: path.display().to_string() };
-    if path.extension().is_some_and(|ending| ending == "parquet") {
+    if is_parquet(path) {
         return parquet::first(path)?.ok_or_else(none);
     }
     table(path, source)?.1.read_of_any_width()?.ok_or_else(none)
+}
+
+/// The names of classes that a file tells of its columns, in the order of their numbers; none of a
+/// form that tells none.
+///
+/// # Errors
+/// The file is unreadable.
+pub fn classes(path: &Path) -> Result<BTreeMap<String, Vec<String>>, DataError> {
+    match is_parquet(path) {
+        true => parquet::classes(path),
+        false => Ok(BTreeMap::new()),
+    }
+}
+
+/// All rows of a parquet file.
+///
+/// # Errors
+/// The file is no parquet.
+pub fn of_parquet(path: &Path) -> Result<Vec<Row>, DataError> {
+    let mut rows = Vec::new();
+    parquet::each(path, &mut |row| {
+        rows.push(row.clone());
+        Ok(())
+    })?;
+    Ok(rows)
 }
 
 /// The form of a file that is not parquet, and its rows.

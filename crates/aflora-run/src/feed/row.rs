@@ -5,6 +5,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
+/// What pandas reads as a missing value where it reads a table, and other programs write for one.
+const MISSING: [&str; 20] = [
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+    "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "NAN",
+];
+
 /// A value of a row.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
@@ -39,6 +45,11 @@ impl Row {
     /// The names and values, in the file's order.
     pub fn cells(&self) -> impl Iterator<Item = (&str, &CellValue)> {
         self.names.iter().map(String::as_str).zip(&self.cells)
+    }
+
+    /// The names of the values that each row should have.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| name.trim())
     }
 
     /// Whether there is a value of that name.
@@ -96,6 +107,15 @@ impl Row {
                 Ok(value.get().to_string())
             }
             _ => Ok(self.text(name)?.trim().to_string()),
+        }
+    }
+
+    /// What stands for a missing value under that name, if such a thing does: nothing, null, or a
+    /// text that programs write for it.
+    pub fn missing(&self, name: &str) -> Option<&str> {
+        match self.cell(name)? {
+            CellValue::Text(text) => Some(text.trim()).filter(|text| MISSING.contains(text)),
+            CellValue::Json(value) => Some(value.get()).filter(|json| *json == "null"),
         }
     }
 

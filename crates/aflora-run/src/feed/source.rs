@@ -2,7 +2,7 @@
 
 use super::unpack::{unpacked_name, Packing};
 use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -56,12 +56,13 @@ impl DatasetSpec {
         std::iter::once(TRAIN).chain(held_out.map(String::as_str))
     }
 
-    /// The splits that have files of their own in `source`: all, but for one that is held out of the
-    /// training rows.
+    /// The splits that have files of their own in `source`: all, but for those that are held out of
+    /// the training rows.
     pub fn splits_of(&self, source: &Source) -> impl Iterator<Item = &str> {
         let held_out = source.hold_out.is_some();
         let evaluated = self.evaluate_on.iter().filter(move |_| !held_out);
-        let others = evaluated.chain(&self.test_on);
+        let drawn = source.hold_out.test_percent > 0;
+        let others = evaluated.chain(self.test_on.iter().filter(move |_| !drawn));
         std::iter::once(TRAIN).chain(others.map(String::as_str))
     }
 
@@ -95,7 +96,8 @@ pub struct Source {
     pub columns: BTreeMap<String, String>,
     /// What stands between the cells of a line, which are quoted as in CSV; null: a tab in a .tsv
     /// file, and in a .csv file what its header has most of.
-    #[schemars(extend("takes" = "character, null"))]
+    #[serde(deserialize_with = "delimiter")]
+    #[schemars(extend("takes" = "character, tab, null"))]
     pub delimiter: Option<char>,
     /// Whether the first line of a table names its columns; they have numbers from 1 if not.
     pub header: bool,
@@ -164,15 +166,18 @@ impl Source {
 ///
 /// By the value of a column, rows with one value are all on one side: a value is held out if the
 /// first eight bytes of its SHA-256, as a big-endian number, leave a remainder below `percent` when
-/// divided by 100. Without one, the draw is by the texts and `seed`.
+/// divided by 100. Without one, the draw is by the texts and `seed`, and rows of one text and label are
+/// on one side; it can also give the split that is judged at the end, which is drawn first.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HoldOut {
     /// The column by whose values rows are held out; null: they are drawn.
     #[schemars(extend("takes" = "column, null"))]
     pub by: Option<String>,
-    /// About how many of 100 values, or exactly how many of 100 rows that are drawn; 0: none.
+    /// About how many of 100 values, or how many of 100 rows that are drawn; 0: none.
     pub percent: u64,
+    /// How many of 100 rows are drawn for the split that is judged at the end; 0: none.
+    pub test_percent: u64,
     /// Decides which rows are drawn.
     pub seed: u64,
     /// The column of whose every value that share is drawn; null: of all rows together.
@@ -188,7 +193,19 @@ impl HoldOut {
 
     /// Whether the rows are drawn, when all are read.
     pub(super) fn is_drawn(&self) -> bool {
-        self.by.is_none() && self.percent > 0
+        self.by.is_none() && (self.percent > 0 || self.test_percent > 0)
+    }
+}
+
+/// What stands between cells: a character, or the name of the one that is hard to type.
+pub(crate) fn delimiter<'de, D: Deserializer<'de>>(from: D) -> Result<Option<char>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    let Some(text) = text else { return Ok(None) };
+    let mut characters = text.chars();
+    match (text.as_str(), characters.next(), characters.next()) {
+        ("tab" | "\\t", ..) => Ok(Some('\t')),
+        (_, Some(one), None) => Ok(Some(one)),
+        _ => Err(D::Error::invalid_value(Unexpected::Str(&text), &"one character, or tab")),
     }
 }
 
@@ -298,20 +315,19 @@ impl<'de> Deserialize<'de> for Sources {
 /// The endings of files that can be read, the preferred first.
 const ENDINGS: [&str; 5] = ["jsonl", "parquet", "tsv", "csv", "conll"];
 
+/// Whether a file's name says that it is parquet.
+pub(crate) fn is_parquet(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"))
+}
+
 /// Whether a file's name tells the form of its rows.
 pub fn is_known_form(path: &Path) -> bool {
     let of = |path: &Path| {
         let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
         ending.to_str().map(str::to_string).unwrap_or_default()
     };
-    match of(path).as_str() {
-        "parquet" => true,
-        _ => {
-            let known =
-                ["csv", "tsv", "jsonl", "json", "ndjson", "txt", "conll", "bio", "iob", "iob2"];
-            known.contains(&of(&unpacked_name(path)).as_str())
-        }
-    }
+    let known = ["csv", "tsv", "jsonl", "json", "ndjson", "txt", "conll", "bio", "iob", "iob2"];
+    is_parquet(path) || known.contains(&of(&unpacked_name(path)).as_str())
 }
 
 /// What a file that is called `name` may be called: itself; unpacked; and where the name has no

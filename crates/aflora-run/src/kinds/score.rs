@@ -77,7 +77,7 @@ impl TaskKind for Score {
     }
 
     fn usual(&self, _: &[String]) -> Usual {
-        Usual::of_labels(&["pearson", "spearman"])
+        Usual::of_labels(&["pearson", "spearman", "mse"])
     }
 
     fn answers(&self) -> Sort {

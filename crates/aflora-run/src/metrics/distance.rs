@@ -1,7 +1,7 @@
 //! How far scores are from the right ones.
 
 /// Mean squared error.
-pub(super) fn mse(answers: &[f64], right: &[f64]) -> Option<f64> {
+pub fn mse(answers: &[f64], right: &[f64]) -> Option<f64> {
     mean(answers, right, |distance| distance * distance)
 }
 

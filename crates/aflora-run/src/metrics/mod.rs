@@ -26,6 +26,7 @@ mod sets;
 mod spearman;
 
 pub use answers::{Answer, Answers, Sort};
+pub use distance::mse;
 pub use entities::{by_type, entities, Entity};
 pub use number_match::last_number;
 pub use pearson::pearson as correlation;

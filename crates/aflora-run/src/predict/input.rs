@@ -1,6 +1,9 @@
-//! The rows of an input: those of a file in large portions, those of a stream as they come.
+//! The rows of an input: those of a file in large portions, those of a parquet file at once, those of a
+//! stream as they come.
 
+use crate::feed::read::of_parquet;
 use crate::feed::row::Row;
+use crate::feed::source::is_parquet;
 use crate::feed::table::{Format, TableReader};
 use crate::feed::unpack::{contents, Packing};
 use crate::feed::DataError;
@@ -23,7 +26,7 @@ const AHEAD: usize = 1024;
 pub struct InputRows {
     /// What messages call it.
     called: PathBuf,
-    /// The input's form.
+    /// The input's form; that of objects for a parquet file, whose rows are such.
     pub format: Format,
     /// How long it is, where that is known; else 0.
     pub bytes: u64,
@@ -31,6 +34,8 @@ pub struct InputRows {
 }
 
 enum RowOrigin {
+    /// Those of a parquet file, which is read whole.
+    Whole(std::vec::IntoIter<Row>),
     File(TableReader<Box<dyn Read + Send>>),
     /// A pipe or a terminal: read by a thread, so that what has come is answered while more comes.
     Stream(Receiver<Result<Row, DataError>>),
@@ -46,9 +51,14 @@ impl InputRows {
         let stdin = input == Path::new(STDIN);
         let (file, called) = match stdin {
             true => (standard_input()?, PathBuf::from("standard input")),
-            false => (open(input, format)?, input.to_path_buf()),
+            false => (open(input)?, input.to_path_buf()),
         };
         let about = file.metadata().with_context(|| format!("{}", called.display()))?;
+        if format.is_none() && !stdin && is_parquet(input) {
+            let from = RowOrigin::Whole(of_parquet(input)?.into_iter());
+            // All bytes are read before the first row is answered.
+            return Ok(InputRows { called, format: Format::Jsonl, bytes: 0, from });
+        }
         let format = format.unwrap_or_else(|| Format::of(input));
         let names = task.input_names();
         let known = |cells: &[String]| {
@@ -74,6 +84,7 @@ impl InputRows {
         let mut rows = Vec::new();
         while rows.len() < most {
             let row = match &mut self.from {
+                RowOrigin::Whole(rows) => rows.next(),
                 RowOrigin::File(table) => table.read()?,
                 RowOrigin::Stream(coming) if rows.is_empty() => coming.recv().ok().transpose()?,
                 RowOrigin::Stream(coming) => match coming.try_recv() {
@@ -91,7 +102,7 @@ impl InputRows {
     pub fn done(&self) -> u64 {
         match &self.from {
             RowOrigin::File(table) => table.bytes(),
-            RowOrigin::Stream(_) => 0,
+            RowOrigin::Whole(_) | RowOrigin::Stream(_) => 0,
         }
     }
 
@@ -121,15 +132,8 @@ fn standard_input() -> Result<File> {
     Ok(File::from(own.context("standard input cannot be read")?))
 }
 
-fn open(input: &Path, format: Option<Format>) -> Result<File> {
+fn open(input: &Path) -> Result<File> {
     let shown = input.display();
-    let parquet = input.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
-    if parquet && format.is_none() {
-        usage!(
-            "{shown}: only .csv, .tsv, .jsonl, .conll and .txt files, packed or not, are read here; \
-             write the table as one of them"
-        );
-    }
     if input.is_dir() {
         usage!("{shown} is a folder; name a file in it");
     }

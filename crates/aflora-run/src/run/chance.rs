@@ -1,6 +1,6 @@
 //! Whether what a model answers is any better than a guess that looks at no text.
 
-use crate::metrics::correlation;
+use crate::metrics::{correlation, mse};
 use std::collections::BTreeMap;
 
 /// Where all rows get one class, or no more are right than if all got the commonest: what that is
@@ -36,8 +36,8 @@ pub fn of_classes(names: &[&str], answers: &[i64], right: &[i64]) -> Option<Stri
     })
 }
 
-/// Where all rows get one score, or scores that do not go with the right ones: what that is in
-/// words.
+/// Where all rows get one score, or scores that do not go with the right ones, or are farther from
+/// them than their mean is: what that is in words.
 pub fn of_scores(answers: &[f64], right: &[f64]) -> Option<String> {
     if right.len() < 2 || only(right).is_some() {
         return None;
@@ -45,8 +45,19 @@ pub fn of_scores(answers: &[f64], right: &[f64]) -> Option<String> {
     if let Some(score) = only(answers) {
         return Some(format!("every row gets the score {score:.4}"));
     }
-    let r = correlation(answers, right).filter(|r| *r <= 0.0)?;
-    Some(format!("its scores do not rise with the right ones (a correlation of {r:.4})"))
+    if let Some(r) = correlation(answers, right).filter(|r| *r <= 0.0) {
+        return Some(format!(
+            "its scores do not rise with the right ones (a correlation of {r:.4})"
+        ));
+    }
+    let mean = right.iter().sum::<f64>() / right.len() as f64;
+    let variance = mse(&vec![mean; right.len()], right)?;
+    let error = mse(answers, right).filter(|error| *error >= variance)?;
+    Some(format!(
+        "its scores rise with the right ones, but their squared error of {error:.4} is no less than \
+         the {variance:.4} that {mean:.4}, the mean, would have for every row: they are not as large \
+         as those (more steps or higher rates reach them)"
+    ))
 }
 
 /// Where all rows get the same labels: what that is in words.
@@ -105,7 +116,8 @@ mod tests {
         let expected = [1.0, 2.0, 3.0];
         assert!(of_scores(&[2.0; 3], &expected).unwrap().contains("the score 2.0000"));
         assert!(of_scores(&[3.0, 2.0, 1.0], &expected).unwrap().contains("-1.0000"));
-        assert_eq!(of_scores(&[0.1, 0.2, 0.25], &expected), None);
+        assert!(of_scores(&[0.1, 0.2, 0.25], &expected).unwrap().contains("2.0000, the mean"));
+        assert_eq!(of_scores(&[1.5, 2.0, 2.4], &expected), None);
     }
 
     #[test]

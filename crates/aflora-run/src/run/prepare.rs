@@ -14,7 +14,7 @@ use crate::task::{Example, TaskSpec};
 use crate::ui::Progress;
 use crate::{device, precision, threads};
 use aflora_core::{Method, Tuner};
-use aflora_models::adapter_folder::BaseModel;
+use aflora_models::adapter_folder::{AdapterFolder, BaseModel};
 use aflora_models::weights::LoadReport;
 use aflora_models::AdaptedModel;
 use aflora_record::provenance::DataFile;
@@ -103,9 +103,13 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     let (batch_size, cache) = (config.eval_batch_size, config.token_cache.as_deref());
     let objective =
         processor.objective(Splits { train, evals, test }, batch_size, cache, progress)?;
-    let targets = resolved.model.targets();
-    let modules = &resolved.model.train_modules;
-    let model = AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base, config.seed)?;
+    let model = match &config.adapter {
+        Some(folder) => AdapterFolder::open(folder)?.attach(backbone, base)?,
+        None => {
+            let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
+            AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base, config.seed)?
+        }
+    };
     let model = model.with_noise(config.neftune_noise_alpha);
     let digest = |path: &PathBuf| Ok((path.clone(), sha256(path)?));
     let digests: std::io::Result<Vec<_>> = loaded.files.iter().map(digest).collect();

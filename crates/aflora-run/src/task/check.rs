@@ -153,6 +153,16 @@ impl TaskSpec {
             {
                 tell("hold_out", "draws one evaluation split, of 1 to 99 percent".into());
             }
+            let test = source.hold_out.test_percent;
+            if test > 0
+                && (source.hold_out.by.is_some()
+                    || dataset.test_on.is_none()
+                    || test + source.hold_out.percent > 99)
+            {
+                let words = "draws `test_percent` for `dataset.test_on`, by no column, and leaves \
+                             rows to train on: 1 to 99 percent together";
+                tell("hold_out", words.into());
+            }
             // They become parts of paths and addresses.
             for (split, files) in &source.files {
                 let whole = source.is_of_paths() && source.repo.is_none();

@@ -86,6 +86,11 @@ impl Conversation {
         Ok(Some(Conversation { messages, tools, line: row.line }))
     }
 
+    /// One that the user begins.
+    pub fn begun_by(text: &str) -> Self {
+        Conversation { messages: vec![message("user", text)], tools: None, line: 1 }
+    }
+
     /// As the text of an example.
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()

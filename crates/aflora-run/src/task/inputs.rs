@@ -8,12 +8,31 @@ impl TaskSpec {
     /// The names that a row's text may have, best first, for each of the task's texts: the columns
     /// of its sources, for those it was trained on; then what the columns are for.
     pub fn input_names(&self) -> Vec<Vec<&str>> {
-        let columns = |role: &str| -> Vec<&str> {
-            let sources = self.dataset.sources.iter();
-            sources.filter_map(|(_, source)| source.columns.get(role)).map(String::as_str).collect()
+        self.names_of(self.roles(None))
+    }
+
+    /// The columns that its sources have for a role.
+    fn columns(&self, role: &str) -> Vec<&str> {
+        let sources = self.dataset.sources.iter();
+        sources.filter_map(|(_, source)| source.columns.get(role)).map(String::as_str).collect()
+    }
+
+    /// What its texts are for: as its sources have it; without any, as `row` does, a pair where it
+    /// has the texts of one.
+    fn roles(&self, row: Option<&Row>) -> &'static [&'static str] {
+        let inputs = self.rules().inputs();
+        let is_used = |roles: &&[&str]| roles.iter().all(|role| !self.columns(role).is_empty());
+        let in_row = |roles: &&[&str]| {
+            let has = |row: &Row| roles.iter().all(|role| !matches!(row.find(role), Ok(None)));
+            row.is_some_and(has)
         };
-        let is_used = |roles: &&[&str]| roles.iter().all(|role| !columns(role).is_empty());
-        let roles = self.rules().inputs().iter().copied().find(is_used).unwrap_or(&["text"]);
+        let found = inputs.iter().copied().find(is_used);
+        let found = found.or_else(|| inputs.iter().copied().rev().find(in_row));
+        found.or(inputs.first().copied()).unwrap_or(&["text"])
+    }
+
+    /// The names of texts that are for these roles.
+    fn names_of(&self, roles: &[&'static str]) -> Vec<Vec<&str>> {
         let names = |(i, role): (usize, &&'static str)| {
             let further = match (i, *role) {
                 (0, "text") => Some("text_a"),
@@ -21,7 +40,7 @@ impl TaskSpec {
                 _ => None,
             };
             let mut names: Vec<&str> = Vec::new();
-            for name in columns(role).into_iter().chain([*role]).chain(further) {
+            for name in self.columns(role).into_iter().chain([*role]).chain(further) {
                 if !names.contains(&name) {
                     names.push(name);
                 }
@@ -50,7 +69,7 @@ impl TaskSpec {
             }
         }
         let mut found = Vec::new();
-        let names = self.input_names();
+        let names = self.names_of(self.roles(Some(row)));
         for names in &names {
             let mut text = None;
             for name in names {

@@ -1,6 +1,6 @@
 //! The heads of encoder-decoders.
 
-use super::EncoderDecoderSpec;
+use super::spec::EncoderDecoderSpec;
 use crate::batch::Batch;
 use crate::heads::dense::DenseHead;
 use crate::heads::language::LanguageHead;

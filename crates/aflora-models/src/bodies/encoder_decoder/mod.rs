@@ -2,9 +2,10 @@
 //! here. They write text from text, or give a class or score for one.
 
 mod head;
+mod spec;
 mod writing;
 
-use crate::backbone::{About, Backbone, Forward, Frame, Tied};
+use crate::backbone::{About, Backbone, Forward, Frame};
 use crate::batch::Batch;
 use crate::config_file::ConfigFile;
 use crate::generate::{DecodingState, SpecialTokens, TextGenerator};
@@ -18,6 +19,7 @@ use crate::options::Options;
 use crate::{Error, Result};
 use aflora_core::{nn, Checkpoints};
 use head::{EndOfText, NextToken};
+pub(crate) use spec::EncoderDecoderSpec;
 use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
@@ -68,21 +70,6 @@ pub(crate) trait EncoderDecoderBody: std::fmt::Debug {
     /// Gives one side, by the name of its word embeddings, a table of its own, and gives that table's
     /// weight, `[vocabulary, hidden]`. None if there is no such side, or it has one.
     fn untie(&self, root: nn::Path, name: &str) -> Option<Tensor>;
-}
-
-/// What all models of one kind have in common beside their bodies.
-pub(crate) struct EncoderDecoderSpec {
-    pub hidden: i64,
-    pub max_positions: i64,
-    pub vocab_size: i64,
-    /// The checkpoint prefix and the word embeddings' further names, of a model that writes (the
-    /// head's among them) and of one for labels.
-    pub names: [(&'static str, &'static [Tied]); 2],
-    /// Whether logits of words have a bias of their own, `final_logits_bias`.
-    pub logits_bias: bool,
-    /// What states are multiplied by before the language head.
-    pub states_scale: Option<f64>,
-    pub classifier_dropout: f64,
 }
 
 /// Builds the encoder-decoder of the config.json `file` whose body `network` makes. Weights are

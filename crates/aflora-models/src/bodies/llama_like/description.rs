@@ -1,17 +1,14 @@
 //! What a decoder of LLaMA's kind is made of: the choices by which the families differ.
 
-use super::network::Network;
 use super::rope::{self, RopeKeys};
-use crate::backbone::{Backbone, Tied};
-use crate::bodies::decoder::{self, DecoderSpec, LmHead};
+use crate::backbone::Tied;
+use crate::bodies::decoder;
 use crate::config_file::ConfigFile;
 use crate::heads::each_token::TokenHead;
 use crate::heads::language;
-use crate::heads::Head;
 use crate::nn::activation::Activation;
 use crate::nn::norm::NormKind;
 use crate::nn::rotary::Rope;
-use crate::options::Options;
 use crate::Result;
 
 /// A decoder of LLaMA's kind.
@@ -232,28 +229,6 @@ impl Description {
                 dropout: decoder::token_dropout(file, "hidden_dropout")?,
             }),
         })
-    }
-
-    /// Builds it. Weights are zero until loaded or initialised.
-    pub fn build(
-        self,
-        file: &ConfigFile,
-        head: Head,
-        options: &Options,
-    ) -> Result<Box<dyn Backbone>> {
-        let spec = DecoderSpec {
-            prefix: self.names.prefix,
-            hidden: self.hidden,
-            max_positions: self.max_positions,
-            vocab_size: self.vocab_size,
-            lm_head: match self.tied {
-                true => LmHead::Tied(self.names.tied),
-                false => LmHead::Untied { name: self.names.head, bias: false },
-            },
-            softcap: self.softcaps.logits,
-            token_head: self.token_head,
-        };
-        decoder::build(file, head, options, spec, |root| Network::new(root, &self))
     }
 }
 

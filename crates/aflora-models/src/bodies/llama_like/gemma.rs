@@ -123,3 +123,28 @@ fn ropes(file: &ConfigFile, head_dim: i64, max_positions: i64) -> Result<[rope::
     };
     Ok([read(full, ("rope_theta", 1e6))?, read(sliding, ("rope_local_base_freq", 1e4))?])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::network::Network;
+    use super::*;
+    use crate::bodies::decoder::DecoderBody;
+    use crate::nn::scope;
+    use std::path::Path;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn words_get_their_noise_behind_what_scales_them() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/writers");
+        let file = ConfigFile::open(&fixtures.join("gemma/config.json")).unwrap();
+        let gemma = read(&file, &USUAL).unwrap();
+        let mut vs = Options::new(Device::Cpu).var_store();
+        let (network, made) = scope::build(&mut vs, |root| Network::new(&root, &gemma));
+        made.noise.set(5.0);
+        let ids = Tensor::zeros([2, 9], (Kind::Int64, Device::Cpu));
+        // The words are zero still: what is left is the noise.
+        let most = network.embed(&ids, &ids, true).abs().max().double_value(&[]);
+        let bound = 5.0 / f64::sqrt(9.0 * 16.0);
+        assert!(most <= bound && most > 0.8 * bound, "{most} of {bound}");
+    }
+}

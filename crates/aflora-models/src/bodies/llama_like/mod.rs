@@ -1,4 +1,4 @@
-//! LLaMA and its kin: one decoder, of which every family is a [`Description`].
+//! LLaMA and its kin: one decoder, of which every family is a `Description`.
 //!
 //! Ours, as rust-bert has none. Written from the papers (Touvron et al. 2023; Grattafiori et al.
 //! 2024, and those that the families name) and the released configs, and held to the logits,

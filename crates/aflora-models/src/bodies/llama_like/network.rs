@@ -2,19 +2,49 @@
 
 use super::block::Block;
 use super::description::Description;
-use crate::bodies::decoder::{DecoderBlock, DecoderBody};
+use crate::backbone::Backbone;
+use crate::bodies::decoder::{self, DecoderBlock, DecoderBody, DecoderSpec, LmHead};
+use crate::config_file::ConfigFile;
+use crate::heads::Head;
 use crate::nn::linear::dropout;
-use crate::nn::noise::NoisyEmbedding;
+use crate::nn::noise::Noise;
 use crate::nn::norm::Norm;
 use crate::nn::rotary::Rotary;
 use crate::nn::scope::Scope;
-use aflora_core::nn;
+use crate::options::Options;
+use crate::Result;
+use aflora_core::nn::{self, Module};
 use std::rc::Rc;
 use tch::Tensor;
 
+impl Description {
+    /// Builds it. Weights are zero until loaded or initialised.
+    pub fn build(
+        self,
+        file: &ConfigFile,
+        head: Head,
+        options: &Options,
+    ) -> Result<Box<dyn Backbone>> {
+        let spec = DecoderSpec {
+            prefix: self.names.prefix,
+            hidden: self.hidden,
+            max_positions: self.max_positions,
+            vocab_size: self.vocab_size,
+            lm_head: match self.tied {
+                true => LmHead::Tied(self.names.tied),
+                false => LmHead::Untied { name: self.names.head, bias: false },
+            },
+            softcap: self.softcaps.logits,
+            token_head: self.token_head,
+        };
+        decoder::build(file, head, options, spec, |root| Network::new(root, &self))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Network {
-    words: NoisyEmbedding,
+    words: nn::Embedding,
+    noise: Noise,
     scale: Option<f64>,
     dropout: f64,
     blocks: Vec<Rc<dyn DecoderBlock>>,
@@ -34,7 +64,8 @@ impl Network {
         let device = root.path().device();
         let rotary = |rope: &_| Rotary::new(Clone::clone(rope), device);
         Network {
-            words: model.words(names.words, description.vocab_size, hidden),
+            words: model.embedding(names.words, description.vocab_size, hidden),
+            noise: root.noise().clone(),
             scale: description.embedding_scale,
             dropout: description.dropout.embeddings,
             blocks: description.layers.iter().enumerate().map(block).collect(),
@@ -52,7 +83,7 @@ impl DecoderBody for Network {
             Some(scale) => &words * Tensor::from(scale).to_kind(words.kind()),
             None => words,
         };
-        dropout(words, self.dropout, train)
+        dropout(self.noise.over(words), self.dropout, train)
     }
 
     fn blocks(&self) -> &[Rc<dyn DecoderBlock>] {

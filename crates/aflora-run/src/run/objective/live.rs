@@ -1,6 +1,7 @@
 //! One text, told as it is written.
 
-use super::texts::{number, TextPairs};
+use super::texts::{number, Learned, TextPairs};
+use crate::task::conversation::Conversation;
 use aflora_models::generate;
 use aflora_models::AdaptedModel;
 use anyhow::Result;
@@ -9,7 +10,8 @@ use std::ops::ControlFlow;
 /// What is read to write on.
 #[derive(Debug, Clone, Copy)]
 pub enum Prompt<'a> {
-    /// A row's input, which the task's prompt goes around.
+    /// A row's input, which the task's prompt goes around; of a task of conversations, what the user
+    /// says.
     Input(&'a str),
     /// A text as it stands, behind what the tokenizer puts before every text.
     Raw(&'a str),
@@ -24,6 +26,9 @@ impl TextPairs {
     /// The text cannot be encoded.
     pub fn prompt(&self, prompt: Prompt<'_>) -> Result<(Vec<i64>, bool)> {
         Ok(self.fitted(match prompt {
+            Prompt::Input(text) if self.learned == Learned::Conversations => {
+                self.begin(&[&Conversation::begun_by(text).to_text()])?.remove(0)
+            }
             Prompt::Input(text) => self.begin(&[text])?.remove(0),
             Prompt::Raw(text) => self.begin_raw(text)?,
             Prompt::Rendered(text) => (self.encoder().encode_plain(&[text])?.concat(), false),

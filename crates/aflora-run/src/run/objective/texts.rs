@@ -317,11 +317,13 @@ impl TextPairs {
         Ok(())
     }
 
-    /// What examples are called in a message, and what of one is learned.
-    pub(super) fn called(&self) -> [&'static str; 2] {
+    /// What examples are called in a message, what of one is learned, and what of all.
+    pub(super) fn called(&self) -> [&'static str; 3] {
         match self.learned {
-            Learned::Pairs | Learned::Documents => ["texts", "their whole target"],
-            Learned::Conversations => ["conversations", "all that is learned of them"],
+            Learned::Pairs | Learned::Documents => ["texts", "its target", "their whole target"],
+            Learned::Conversations => {
+                ["conversations", "anything to learn", "all that is learned of them"]
+            }
         }
     }
 

@@ -77,7 +77,7 @@ impl Write {
         let used: Vec<usize> = (0..train.rows()).filter(|&row| !train.has(row, EMPTY)).collect();
         if used.is_empty() && train.rows() > 0 {
             crate::usage!(
-                "of {} training {}, none has any of {} within max_length={}; raise it",
+                "of {} training {}, none has {} within max_length={}; raise it",
                 train.rows(),
                 texts.called()[0],
                 texts.called()[1],
@@ -351,7 +351,7 @@ impl Objective for Write {
         }
         let dropped = self.train.rows() - self.used().count();
         if dropped > 0 && self.texts.learned != Learned::Documents {
-            let [called, learned] = self.texts.called();
+            let [called, _, learned] = self.texts.called();
             remarks.push(format!(
                 "{dropped} training {called} have {learned} behind the cut: left out"
             ));

@@ -1,0 +1,72 @@
+//! A run that goes on from an adapter's folder: its method and its layers are the folder's.
+
+use super::blocks::UserSettings;
+use super::problem::{Problem, SourceSpan};
+use super::settings::ModelConfig;
+use aflora_core::adapter::MethodConfig;
+use aflora_models::adapter_folder::AdapterFolder;
+use aflora_models::Pattern;
+use serde_json::Value;
+use std::path::Path;
+
+/// Keys of a method that name it, or hold settings of other parts.
+const NAMES: [&str; 3] = ["name", "method", "run"];
+
+/// Gives `model` the layers and `method`, with the name of its block, the settings of the adapter in
+/// `folder`, which was named at `span`. What the `user` says and the folder contradicts is told.
+pub(super) fn take(
+    (folder, span): (&Path, Option<SourceSpan>),
+    user: &UserSettings,
+    model: &mut ModelConfig,
+    (name, method): (&mut String, &mut MethodConfig),
+    problems: &mut Vec<Problem>,
+) {
+    let adapter = match AdapterFolder::open(folder) {
+        Ok(adapter) => adapter,
+        Err(error) => return problems.push(Problem::at(span, error.to_string())),
+    };
+    let theirs = &adapter.description().method;
+    let of_method = || user.settings.iter().filter(|s| s.path[0] == "method");
+    let help = "leave it out: what goes on from an adapter has the adapter's own";
+    if user.names("method") && method.name() != theirs.name() {
+        let message = format!(
+            "the adapter in {} is of the method `{}`, not `{}`",
+            folder.display(),
+            theirs.name(),
+            method.name()
+        );
+        let at = of_method().next_back().map(|s| s.span.clone()).or(span);
+        return problems.push(Problem::at(at, message).help(help));
+    }
+    let value = |method: &MethodConfig, key: &str| -> Value {
+        let settings = serde_json::to_value(method).unwrap_or_default();
+        settings.get(key).cloned().unwrap_or_default()
+    };
+    for setting in of_method() {
+        let Some(key) = setting.path.get(1).filter(|key| !NAMES.contains(&key.as_str())) else {
+            continue;
+        };
+        let (own, adapters) = (value(method, key), value(theirs, key));
+        if own != adapters && !own.is_null() {
+            let message =
+                format!("`method.{key}` is {own}, but {adapters} in {}", folder.display());
+            problems.push(Problem::at(setting.span.clone(), message).help(help));
+        }
+    }
+    if !model.train_modules.is_empty() {
+        let message = "`train_modules` is not for a run that goes on from an adapter";
+        problems.push(Problem::at(span.clone(), message).help(help));
+    }
+    match adapter.layers() {
+        Ok(layers) => {
+            model.target_modules = Pattern::Names(layers);
+            model.exclude_modules = Pattern::default();
+            model.layers = None;
+        }
+        Err(error) => problems.push(Problem::at(span, error.to_string())),
+    }
+    if !user.names("method") {
+        *name = theirs.name().to_string();
+    }
+    *method = theirs.clone();
+}
