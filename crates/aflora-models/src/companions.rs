@@ -2,8 +2,8 @@
 
 use crate::chat::{self, ChatFormat};
 use crate::generate::GENERATION_CONFIG;
-use crate::{model_file, tokenizer, Error, Result};
-use serde_json::{json, Value};
+use crate::{json, model_file, tokenizer, Error, Result};
+use serde_json::{json, Map, Value};
 use std::fs;
 use std::path::Path;
 
@@ -74,12 +74,44 @@ pub(crate) fn copy_tokenizer_alone(source: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Names the special tokens of a folder with a config.json and a tokenizer.json, where no file beside
+/// these does: by their ids alone transformers' tokenizer does not know them.
+fn name_special_tokens(folder: &Path) -> Result<()> {
+    let named = tokenizer::SETTINGS.iter().any(|name| folder.join(name).exists());
+    let vocabulary = folder.join("tokenizer.json");
+    if named || !vocabulary.is_file() {
+        return Ok(());
+    }
+    // What is damaged is told by whoever makes a tokenizer of it.
+    let read = |path: &Path| -> Result<Value> {
+        let bytes = fs::read(path).map_err(Error::io(path))?;
+        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+    };
+    let config = read(&folder.join("config.json"))?;
+    let vocabulary = read(&vocabulary)?;
+    let content = |id: &Value| {
+        let id = id.as_array().map_or(Some(id), |ids| ids.first()).filter(|id| id.is_u64())?;
+        let mut added = vocabulary["added_tokens"].as_array()?.iter();
+        Some(added.find(|token| token["id"] == *id)?["content"].clone())
+    };
+    let names = ["bos_token", "eos_token", "pad_token"].into_iter();
+    let tokens: Map<String, Value> = names
+        .filter_map(|name| Some((name.to_string(), content(&config[format!("{name}_id")])?)))
+        .collect();
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    let path = folder.join(TOKENIZER_CONFIG);
+    fs::write(&path, json::to_text(&tokens) + "\n").map_err(Error::io(&path))
+}
+
 /// [`copy_tokenizer`], how the model writes, and the terms that it comes under.
 ///
 /// # Errors
 /// A file cannot be copied.
 pub(crate) fn copy_all(source: &Path, target: &Path) -> Result<()> {
     copy_tokenizer(source, target)?;
+    name_special_tokens(target)?;
     if !source.is_dir() {
         return copy(source, target, GENERATION_CONFIG);
     }

@@ -3,8 +3,9 @@
 
 use crate::config::{ConfigErrors, Problem, Resolved, WeightsFrom};
 use crate::device;
-use crate::feed::DataError;
+use crate::feed::{DataError, Dataset};
 use crate::is_usage;
+use crate::kinds::{Processor, Splits};
 use crate::refused::Refused;
 use crate::run::fits::{self, adapted, problem, Shapes};
 use crate::run::location::RunLocation;
@@ -59,7 +60,7 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
     let fetches = !locator.hub.is_offline();
     locator.hub = locator.hub.without_network();
     let name = &resolved.model.model;
-    let mut parameters = None;
+    let (mut parameters, mut processor) = (None, None);
     // Those that a run would read; if they are not all there, those that can be looked at.
     let mut find = |runs| model_files::find(resolved, &locator, None, runs, progress);
     match find(true).or_else(|_| find(false)) {
@@ -71,7 +72,7 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
                 checks.problems.extend(problems);
                 backbone
             });
-            files_of(resolved, &files, backbone.as_deref(), &mut checks);
+            processor = files_of(resolved, &files, backbone.as_deref(), &mut checks);
             if let (Some(backbone), Some(method)) = (backbone, &method) {
                 let adapted = checks.take(adapted(backbone, resolved, method.as_ref()));
                 parameters = adapted.map(|adapted| adapted.parameters());
@@ -85,8 +86,17 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
     }
 
     match load_examples(&resolved.task, &locator, &resolved.run, progress) {
-        Ok(dataset) => {
-            let steps_per_epoch = steps_per_epoch(dataset.train.len(), &resolved.run);
+        Ok(Dataset { train, evals, test, .. }) => {
+            let mut rows = train.len();
+            // What becomes of them with the model: a chat template may refuse some, and packs are
+            // fewer than rows.
+            if let Some(processor) = processor {
+                let (splits, at_once) =
+                    (Splits { train, evals, test }, resolved.run.eval_batch_size);
+                let objective = processor.objective(splits, at_once, None, progress);
+                rows = checks.take(objective).map_or(rows, |found| found.training_rows());
+            }
+            let steps_per_epoch = steps_per_epoch(rows, &resolved.run);
             let total_steps = resolved.run.total_steps(steps_per_epoch);
             let length = RunLength { steps_per_epoch, total_steps };
             if let (Some(method), Some(parameters)) = (method, parameters) {
@@ -107,13 +117,14 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
     }
 }
 
-/// The weights and the tokenizer, as far as they are there.
+/// The weights and the tokenizer, as far as they are there; gives what makes tokens of rows, where
+/// all that takes is there and right.
 fn files_of(
     resolved: &Resolved,
     files: &ModelFiles,
     backbone: Option<&dyn Backbone>,
     checks: &mut Checks,
-) {
+) -> Option<Box<dyn Processor>> {
     let (name, folder) = (&resolved.model.model, &files.folder);
     if resolved.model.weights == WeightsFrom::Pretrained {
         if files.on_hub && !weights::are_whole(folder) {
@@ -124,12 +135,10 @@ fn files_of(
     }
     if files.on_hub && !files.have_tokenizer() {
         checks.unseen.push(format!("the tokenizer of `{name}`, which is still on the hub"));
-        return;
+        return None;
     }
     // What is wrong with the model itself was told.
-    if let Some(backbone) = backbone {
-        checks.take(tokens(resolved, files, backbone));
-    }
+    backbone.and_then(|backbone| checks.take(tokens(resolved, files, backbone)))
 }
 
 /// Whether the weights are the model's.
@@ -140,8 +149,13 @@ fn fit(resolved: &Resolved, files: &ModelFiles, backbone: Option<&dyn Backbone>)
     Ok(resolved.task.with_class_names(check)?)
 }
 
-/// Whether the tokenizer can be read, and belongs to the model.
-fn tokens(resolved: &Resolved, files: &ModelFiles, backbone: &dyn Backbone) -> Result<()> {
-    let known = processor(resolved, files, backbone, Device::Cpu)?.vocab_size();
-    fits::vocabulary(files, known, backbone)
+/// The tokenizer, if it can be read and belongs to the model.
+fn tokens(
+    resolved: &Resolved,
+    files: &ModelFiles,
+    backbone: &dyn Backbone,
+) -> Result<Box<dyn Processor>> {
+    let processor = processor(resolved, files, backbone, Device::Cpu)?;
+    fits::vocabulary(files, processor.vocab_size(), backbone)?;
+    Ok(processor)
 }

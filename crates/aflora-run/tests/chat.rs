@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{command, json, refused, root, text, workplace};
+use common::{aflora, command, json, refused, root, text, workplace};
 use serde_json::{json, Value};
 use std::fs;
 use std::io::Write;
@@ -144,6 +144,38 @@ fn a_merged_model_has_the_template_and_the_token_that_ends_a_turn() {
     let vocabulary = vocabulary.as_array().unwrap().clone();
     let id = |token: &str| vocabulary.iter().find(|t| t["content"] == token).unwrap()["id"].clone();
     assert_eq!(generation["eos_token_id"], json!([id("</s>"), id("<pad>")]));
+}
+
+#[test]
+fn a_template_that_refuses_a_conversation_is_told_by_validate_as_by_a_run() {
+    let place = workplace();
+    let place = place.path();
+    write(place, "chats.jsonl", rows());
+    let own =
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}\
+               {% endif %}{{ '<s>' + m.role + '\\n' + m.content + '</s>\\n' }}{% endfor %}";
+    fs::write(place.join("own.jinja"), own).unwrap();
+    let settings = [
+        "train=chats.jsonl",
+        "dev=chats.jsonl",
+        "model=tiny-llama",
+        "method=lora",
+        "max_length=96",
+    ];
+    let of =
+        |command: &str, more: &[&str]| aflora(place, &[&[command], &settings[..], more].concat());
+    for command in ["validate", "run"] {
+        let output = of(command, &["task.chat_template=own.jinja", "run_dir=out"]);
+        let code = output.status.code().unwrap();
+        refused(&output, code, "no system");
+        refused(&output, code, "line 1 (");
+        assert_ne!(code, 0);
+    }
+    assert!(!place.join("out").exists());
+    // Nor is there anything to learn in what a run would cut off.
+    for command in ["validate", "run"] {
+        refused(&of(command, &["max_length=8"]), 2, "none has any of all that is learned of them");
+    }
 }
 
 #[test]

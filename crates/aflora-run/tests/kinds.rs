@@ -292,6 +292,11 @@ fn plain_texts_are_learned_in_packs_and_pieces_and_judged_by_their_perplexity() 
     let found = predicted(place.path(), "new.csv", "body\nthree hundred\n");
     assert!(found[0]["prediction"].is_string(), "{found:?}");
     assert_eq!(merged(place.path())["architectures"][0], "LlamaForCausalLM");
+    // Whose tokenizer's special tokens the config names by their ids alone.
+    let named = json(&place.path().join("merged/tokenizer_config.json"));
+    let expected =
+        serde_json::json!({ "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>" });
+    assert_eq!(named, expected);
     let output = run(place.path(), &["task=mine", "run_dir=b", "task.metrics=[exact_match]"]);
     refused(&output, 2, "the task has none to compare with");
     let output = run(place.path(), &["task=mine", "run_dir=b", "model=tiny-bart"]);

@@ -79,6 +79,11 @@ fn a_file_of_rows_is_trained_on_and_predicted_with_without_a_yaml_of_one_s_own()
     // The same command tells the result again, and so does the run's own configuration.
     let result = ok(&run(place.path(), &keys));
     assert!(result.contains("accuracy"), "{result}");
+    // A row without the text is told what its column may be called.
+    write(place.path(), "other.csv", "words\na film\n");
+    let output = aflora(place.path(), &["predict", "out", "other.csv"]);
+    refused(&output, 1, "`reviews` wants `body`, or `text`");
+    assert!(!text(&output.stderr).contains("text_a"), "{}", text(&output.stderr));
     // What it takes to predict and merge is in the run.
     fs::remove_dir_all(place.path().join("data")).unwrap();
     assert_eq!(ok(&aflora(place.path(), &["run", "out/config.yaml"])), result);
@@ -520,6 +525,36 @@ fn inspect_counts_labels_and_tags_and_gives_the_ranges_of_several_scores() {
     let found = shown("scores.csv", &["dev=scores.csv", "label=[style, plot]", "kind=score"]);
     let words = "style 0 to 4.875, 2.438 on average; plot 1 to 40, 20.500 on average";
     assert!(found.contains(words), "{found}");
+}
+
+#[test]
+fn rows_of_one_sequence_of_tags_can_be_learned_and_rows_of_one_tag_cannot() {
+    let place = workplace();
+    let validate = |file: &str| {
+        let (train, dev) = (format!("train={file}"), format!("dev={file}"));
+        aflora(place.path(), &["validate", &train, &dev, "model=minilm", "data=.", "max_length=32"])
+    };
+    let sequence = (0..20).map(|i| format!("film I-A\nnumber{i} I-A\nis O\n\n"));
+    write(place.path(), "same.conll", sequence.collect::<String>());
+    ok(&validate("same.conll"));
+    let one = (0..20).map(|i| "film O\n".repeat(1 + i % 3) + "\n");
+    write(place.path(), "one.conll", one.collect::<String>() + "film I-A\n\n");
+    let text = fs::read_to_string(place.path().join("one.conll")).unwrap();
+    write(place.path(), "only.conll", text.replace("I-A", "O"));
+    ok(&validate("one.conll"));
+    let output = aflora(
+        place.path(),
+        &[
+            "validate",
+            "train=only.conll",
+            "dev=one.conll",
+            "labels=[O, I-A]",
+            "model=minilm",
+            "data=.",
+            "max_length=32",
+        ],
+    );
+    refused(&output, 1, "all 21 examples have the label O");
 }
 
 #[test]

@@ -71,6 +71,28 @@ fn evaluations_within_an_epoch_change_nothing_of_the_training() {
 }
 
 #[test]
+fn the_line_of_an_evaluation_tells_the_mean_loss_since_the_one_before() {
+    let place = workplace();
+    // 6 steps an epoch, and losses recorded at each, seldom, and at none but the last.
+    for (log_every, dir) in [("1", "each"), ("4", "some"), ("100", "none")] {
+        let (log_every, run_dir) = (format!("log_every={log_every}"), format!("run_dir={dir}"));
+        let output = run(place.path(), &["task=mrpc", "epochs=3", &log_every, &run_dir]);
+        let told = text(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        let steps = events(&place.path().join("each"), "step");
+        let losses: Vec<f64> = steps.iter().map(|step| step["loss"].as_f64().unwrap()).collect();
+        assert_eq!(losses.len(), 18);
+        for (epoch, losses) in losses.chunks(6).enumerate() {
+            let mean = losses.iter().sum::<f64>() / 6.0;
+            let line = format!("epoch {}: loss ", epoch + 1);
+            let found = told.split(&line).nth(1).unwrap_or_else(|| panic!("{line}{told}"));
+            let found: f64 = found.split(',').next().unwrap().parse().unwrap();
+            assert!((found - mean).abs() < 2e-4, "{dir}, epoch {}: {found} {mean}", epoch + 1);
+        }
+    }
+}
+
+#[test]
 fn a_run_that_becomes_no_better_ends_early_and_says_so_everywhere() {
     let place = workplace();
     // Nothing moves: the first evaluation is the best.

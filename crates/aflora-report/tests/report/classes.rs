@@ -3,6 +3,7 @@
 use crate::support::*;
 use aflora_record::by_class::ByClass;
 use aflora_record::results::{Outcome, Results, View};
+use aflora_record::summary::Test;
 use aflora_report::report::html;
 
 /// Every run answered 0, 1, 1, 1 where 0, 0, 1, 1 was right.
@@ -36,6 +37,24 @@ fn classes_have_a_row_and_mistakes_a_cell_over_all_seeds() {
     for cell in ["1 bad", "2 good", ">answered<"] {
         assert!(page.contains(cell), "{cell}");
     }
+}
+
+#[test]
+fn the_test_split_has_its_own_table_and_confusion_matrix() {
+    let mut results = judged(&["bad", "good"]);
+    for cell in results.cells.iter_mut().filter(|c| c.task == "mrpc" && c.method == "ours") {
+        let Outcome::Done(finding) = &mut cell.outcome else { continue };
+        let by_class = ByClass::of_classes("test", &["bad", "good"], &[1, 1], &[0, 1]);
+        let (split, evaluation) = ("test".into(), finding.best.clone());
+        finding.test = Some(Test { split, evaluation, by_class: vec![by_class] });
+    }
+    let markdown = md(&results);
+    let caption = "**MRPC, Ours: test, 5 runs together, by class, in points**";
+    let table = markdown.split(caption).nth(1).unwrap_or_else(|| panic!("{markdown}"));
+    assert_eq!(entries(table, "good")[1..], ["5", "10", "50.00", "100.00", "66.67"]);
+    let report = of(&results);
+    let mut files = report.chart_files().map(|(name, _)| name);
+    assert!(files.any(|name| name.ends_with("confusion-mrpc-ours-test.svg")), "{markdown}");
 }
 
 #[test]

@@ -4,12 +4,14 @@ use super::finished::Computing;
 use super::output::Output;
 use super::saved::Saved;
 use aflora_files::printable_line;
+use aflora_record::by_class::Class;
 use aflora_record::json;
 use aflora_record::ByClass;
 use aflora_run::evaluate::{self, FileEvaluation};
 use aflora_run::ui::Progress;
 use anyhow::{Context, Result};
 use clap::Args;
+use std::cmp::Reverse;
 use std::path::PathBuf;
 
 /// What the command takes.
@@ -68,6 +70,9 @@ impl Evaluate {
     }
 }
 
+/// The most classes that are listed; of more, those with the most rows.
+const LISTED: usize = 40;
+
 /// The most classes of a confusion matrix that a terminal has room for.
 const MOST: usize = 20;
 
@@ -85,12 +90,19 @@ fn words(found: &FileEvaluation) -> String {
     let mut out = table(&lines);
     let Some(by_class) = &found.by_class else { return out };
     let mut lines = vec![["class", "rows", "precision", "recall", "F1"].map(String::from).to_vec()];
-    lines.extend(by_class.classes.iter().map(|class| {
+    let mut classes: Vec<&Class> = by_class.classes.iter().collect();
+    if classes.len() > LISTED {
+        classes.sort_by_key(|class| Reverse(class.counts.right));
+    }
+    lines.extend(classes.iter().take(LISTED).map(|class| {
         let counts = class.counts;
         let shares = [counts.precision(), counts.recall(), counts.f1()].map(number);
         [vec![class.label.clone(), counts.right.to_string()], shares.to_vec()].concat()
     }));
     out += &format!("\n{}", table(&lines));
+    if let Some(more @ 1..) = classes.len().checked_sub(LISTED) {
+        out += &format!("and {more} rarer classes, told by --output\n");
+    }
     if by_class.confusion.is_empty() {
         return out;
     }
@@ -133,4 +145,34 @@ fn table(lines: &[Vec<String>]) -> String {
         cells.join("  ").trim_end().to_string() + "\n"
     };
     lines.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aflora_record::evaluation::Metrics;
+
+    #[test]
+    fn of_many_classes_the_most_frequent_are_listed_and_the_others_counted() {
+        let listed = |classes: i64| {
+            let labels: Vec<String> = (0..classes).map(|class| format!("c{class}")).collect();
+            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+            // Of class n, n rows.
+            let right: Vec<i64> = (0..classes).flat_map(|c| (0..c).map(move |_| c)).collect();
+            let by_class = Some(ByClass::of_classes("dev", &labels, &right, &right));
+            let (metrics, doubts) = (Metrics::new(), Vec::new());
+            words(&FileEvaluation { rows: right.len(), metrics, loss: 0.0, by_class, doubts })
+        };
+        let many = listed(2000);
+        let first = |line: &&str| line.starts_with('c') && !line.starts_with("class");
+        let shown: Vec<&str> = many.lines().filter(first).collect();
+        assert_eq!(shown.len(), 40, "{many}");
+        assert!(shown[0].starts_with("c1999 ") && shown[39].starts_with("c1960 "), "{many}");
+        assert!(many.contains("\nand 1960 rarer classes, told by --output\n"), "{many}");
+        // Few stand in their own order, all of them.
+        let few = listed(40);
+        let shown: Vec<&str> = few.lines().filter(first).collect();
+        assert!(shown.len() == 40 && shown[1].starts_with("c1 "), "{few}");
+        assert!(!few.contains("rarer"), "{few}");
+    }
 }

@@ -9,8 +9,8 @@ use anyhow::Result;
 /// Words for `--help`.
 pub const HELP: &str = "\
 Makes every check of a run that needs no training, and fetches nothing: keys and values, the model's
-kind and length, its target modules, weights and tokenizer, the data with all their rows, the spans
-of freezing, the folder to write to. What is still on the hub is named as not looked at.
+kind and length, its target modules, weights and tokenizer, the data with all their rows and what
+the model would read of them, the spans of freezing, the folder to write to. What is still on the hub is named as not looked at.
 
 Example:
   aflora validate configs/experiment.yaml task=mrpc model=minilm data=../data";

@@ -84,8 +84,9 @@ pub trait TaskKind: Debug + Sync {
     /// that is said of one.
     fn usual(&self, labels: &[String]) -> Usual;
 
-    /// What a message calls `right` where all training rows have it, so that there is nothing to
-    /// learn; none of a kind that can learn from such rows.
+    /// What a message calls the one answer of `right` where all training rows have that alone, so
+    /// that there is nothing to learn; none of an answer from which something can be learned by
+    /// itself.
     fn only_answer(&self, _task: &TaskSpec, _right: &Answer) -> Option<String> {
         None
     }

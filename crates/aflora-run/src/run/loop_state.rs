@@ -31,6 +31,9 @@ pub struct LoopState {
     /// The last recorded loss; NaN before there is one.
     #[serde(deserialize_with = "null_is_nan")]
     pub last_loss: f64,
+    /// The training loss since the last evaluation.
+    #[serde(default)]
+    pub since_evaluation: LossSum,
     /// How the recorded losses went.
     pub curve: LossTrend,
     /// How the losses of evaluations went, which have no dropout in them.
@@ -66,6 +69,8 @@ impl LoopState {
         ensure!(self.training_seconds >= 0.0, "training_seconds is {}", self.training_seconds);
         within("skipped_before", self.skipped_before, 0, skipped)?;
         within("steps_in_sum", self.steps_in_sum, skipped - self.skipped_before, step)?;
+        let since = self.since_evaluation.steps.unsigned_abs();
+        within("since_evaluation.steps", since, 0, step)?;
         within("curve.recorded", self.curve.recorded, 0, step)?;
         within("eval_curve.recorded", self.eval_curve.recorded, 0, evaluations)?;
         ensure!(self.start.is_some() || step == skipped, "start is missing");
@@ -119,6 +124,31 @@ impl LoopState {
     }
 }
 
+/// Losses of good steps together, those up to the last that was recorded: where some of these were
+/// told before, what was told is taken off.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossSum {
+    sum: f64,
+    steps: i64,
+}
+
+impl LossSum {
+    /// Takes a recorded sum of so many steps in.
+    pub fn add(&mut self, sum: f64, steps: u64) {
+        self.sum += sum;
+        self.steps += steps as i64;
+    }
+
+    /// The mean of these and of a sum of so many steps that is still to be recorded, with which the
+    /// next begins anew; none of no steps.
+    pub fn tell(&mut self, unrecorded: f64, steps: u64) -> Option<f64> {
+        let (sum, all) = (self.sum + unrecorded, self.steps + steps as i64);
+        *self = LossSum { sum: -unrecorded, steps: -(steps as i64) };
+        (all > 0).then(|| sum / all as f64)
+    }
+}
+
 impl Default for LoopState {
     fn default() -> Self {
         LoopState {
@@ -131,6 +161,7 @@ impl Default for LoopState {
             skipped_before: 0,
             start: None,
             last_loss: f64::NAN,
+            since_evaluation: LossSum::default(),
             curve: LossTrend::default(),
             eval_curve: LossTrend::default(),
             by_class: Vec::new(),

@@ -295,7 +295,9 @@ impl Loop<'_> {
         self.memory = device::peak_memory(self.run.device);
         let loop_state = &mut self.loop_state;
         let good = loop_state.steps_in_sum - (self.skipped - loop_state.skipped_before);
-        loop_state.last_loss = self.loss_sum.double_value(&[]) / good as f64;
+        let sum = self.loss_sum.double_value(&[]);
+        loop_state.since_evaluation.add(sum, good);
+        loop_state.last_loss = sum / good as f64;
         let _ = self.loss_sum.zero_();
         (loop_state.steps_in_sum, loop_state.skipped_before) = (0, self.skipped);
         let an_epoch = self.run.steps_per_epoch.div_ceil(self.run.config.log_every);
@@ -312,6 +314,13 @@ impl Loop<'_> {
             rank: self.tuner.rank_in_use(),
         }));
         Ok(recorded?)
+    }
+
+    /// The mean training loss since it was last told: of good steps, recorded or not.
+    fn told_loss(&mut self) -> Result<Option<f64>> {
+        let skipped = self.tuner.skipped()?.0 - self.loop_state.skipped_before;
+        let good = self.loop_state.steps_in_sum - skipped;
+        Ok(self.loop_state.since_evaluation.tell(self.loss_sum.double_value(&[]), good))
     }
 
     /// How it goes, for the line of progress: what a narrow one cuts off comes last.

@@ -83,7 +83,11 @@ impl TaskSpec {
         match found.len() == names.len() {
             true => Ok(found.concat()),
             false => {
-                let ways = names.iter().map(Vec::len).min().unwrap_or(0);
+                // `text_a` alone is found, and not advised.
+                let other = |names: &Vec<&str>| names.len() > 1 && names.ends_with(&["text_a"]);
+                let single = names.len() == 1;
+                let advised = |names: &Vec<&str>| names.len() - usize::from(single && other(names));
+                let ways = names.iter().map(advised).min().unwrap_or(0);
                 let way = |i: usize| {
                     let texts: Vec<String> =
                         names.iter().map(|names| format!("`{}`", names[i])).collect();

@@ -51,8 +51,9 @@ impl TaskSpec {
         let Some(first) = examples.first() else {
             return Err(DataError::Empty { place: place() });
         };
-        let Some(label) = self.rules().only_answer(self, &first.right) else { return Ok(()) };
-        match examples.iter().all(|example| example.right == first.right) {
+        let only = |example: &Example| self.rules().only_answer(self, &example.right);
+        let Some(label) = only(first) else { return Ok(()) };
+        match examples.iter().all(|example| only(example).as_ref() == Some(&label)) {
             true => Err(DataError::OneLabel { place: place(), label, rows: examples.len() }),
             false => Ok(()),
         }

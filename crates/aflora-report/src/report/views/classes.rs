@@ -1,4 +1,5 @@
-//! The best epoch's answers class by class: precision, recall and F1, and what was taken for what.
+//! The best epoch's answers class by class, and those on the test split: precision, recall and F1, and
+//! what was taken for what.
 
 use crate::report::charts::heat::{draw, HeatCell};
 use crate::report::document::{Chart, DocumentBlock, Section, Table, TableEntry};
@@ -6,7 +7,7 @@ use crate::report::grid::Grid;
 use crate::report::numbers::fixed;
 use crate::words::counted;
 use aflora_record::by_class::{ByClass, Confused};
-use aflora_record::results::{MethodRow, TaskColumn};
+use aflora_record::results::{Finding, MethodRow, TaskColumn};
 use std::collections::BTreeMap;
 
 /// Classes of a confusion matrix that is drawn; of more, the commonest mistakes are told.
@@ -48,10 +49,12 @@ pub fn section(grid: &Grid) -> Section {
 
 /// The counts of a method's runs on a task together, split by split, with how many runs they are of.
 /// A run with other classes than the first is left out.
-fn together(grid: &Grid, method: &MethodRow, task: &TaskColumn) -> Vec<(usize, ByClass)> {
+fn together<'a>(grid: &Grid<'a>, method: &MethodRow, task: &TaskColumn) -> Vec<(usize, ByClass)> {
     let mut all: Vec<(usize, ByClass)> = Vec::new();
     let findings = grid.findings(&method.name, &task.name);
-    for of_run in findings.iter().flat_map(|(_, finding)| &finding.by_class) {
+    let of_test = |finding: &'a Finding| finding.test.iter().flat_map(|test| &test.by_class);
+    let of_all = findings.iter().flat_map(|(_, finding)| &finding.by_class);
+    for of_run in of_all.chain(findings.iter().flat_map(|(_, finding)| of_test(finding))) {
         match all.iter_mut().find(|(_, sum)| sum.split == of_run.split) {
             None => all.push((1, of_run.clone())),
             Some((runs, sum)) => *runs += usize::from(add(sum, of_run)),

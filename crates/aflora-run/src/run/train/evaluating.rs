@@ -39,9 +39,10 @@ impl Loop<'_> {
             self.folder.write(&names::predictions(split, &evaluation), lines)?;
         }
         self.recorder.record(&Event::Evaluation(evaluation.clone()))?;
-        let loss = match self.loop_state.last_loss.is_nan() {
-            true => String::new(), // none is recorded yet
-            false => format!("loss {:.4}, ", self.loop_state.last_loss),
+        // The device was waited for already.
+        let loss = match self.told_loss()? {
+            None => String::new(), // no step was good
+            Some(loss) => format!("loss {loss:.4}, "),
         };
         let (when, dev) = (evaluation.when(), evaluation.loss);
         let words = format!("{when}: {loss}dev loss {dev:.4}, {}", evaluation.in_words());
