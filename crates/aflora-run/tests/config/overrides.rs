@@ -108,7 +108,7 @@ fn mistakes_are_told_with_what_would_be_right() {
         ),
         ("model={model: ../../mine, backbone: bert}", ["`model` is \"../../mine\"", "no `/`"]),
         ("method.name=a/b", ["`name` is \"a/b\"", "command line:1:13"]),
-        ("method={method: lora, freeze: never}", ["there is no key `freeze`", "dropout"]),
+        ("method={method: sora, freeze: never}", ["there is no key `freeze`", "dropout"]),
         ("adamw=3", ["`adamw` is a group of keys", "beta1, beta2, eps"]),
         ("lr.peak=3", ["`lr` has no keys below", "write `lr: value`"]),
         ("task.run=3", ["`run` is a group of keys", "run: {epochs: 3}"]),
