@@ -174,7 +174,11 @@ fn a_template_that_refuses_a_conversation_is_told_by_validate_as_by_a_run() {
     assert!(!place.join("out").exists());
     // Nor is there anything to learn in what a run would cut off.
     for command in ["validate", "run"] {
-        refused(&of(command, &["max_length=8"]), 2, "none has any of all that is learned of them");
+        refused(
+            &of(command, &["max_length=8"]),
+            2,
+            "none has anything to learn within max_length=8",
+        );
     }
 }
 
