@@ -3,7 +3,7 @@
 
 mod common;
 
-use aflora_core::adapter::MethodConfig;
+use aflora_core::adapter::{Init, LoraConfig, MethodConfig};
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::generate::GenerationSettings;
 use aflora_models::merged::{self, OutputKind};
@@ -39,7 +39,13 @@ fn goes_round(tiny: &Tiny, method: &MethodConfig, place: &Path) {
     let expected = tch::no_grad(|| model.forward(&batch, false).unwrap().logits);
     let same = |found: Tensor, step: &str| {
         let error = relative(&found, &expected);
-        assert!(error < 1e-4, "{step}: {what}: {error:e}");
+        // Where an adapter starts as a part of the weight, its path is the difference of two
+        // products as large as that, and rounding counts for more.
+        let limit = match method {
+            MethodConfig::Lora(LoraConfig { init: Init::Pissa | Init::Olora, .. }) => 5e-4,
+            _ => 1e-4,
+        };
+        assert!(error < limit, "{step}: {what}: {error:e}");
     };
     let opened = |folder: &Path| {
         let adapter = AdapterFolder::open(folder).unwrap_or_else(|e| panic!("{what}: {e}"));
