@@ -43,6 +43,10 @@ impl LanguageHead {
     /// below the model's `root`, and gives that weight, `[vocabulary, hidden]`. None if the head
     /// has one.
     pub fn untie(&self, root: nn::Path, name: &str) -> Option<Tensor> {
+        // A second one would take another name in the store.
+        if self.own.get().is_some() {
+            return None;
+        }
         let (vocabulary, hidden) = self.words.size2().ok()?;
         let own = nn::linear(
             root / name.strip_suffix(".weight")?,

@@ -38,6 +38,10 @@ impl WordEmbeddings {
     /// Gives them a table of their own, at `path`, frozen, and gives its weight,
     /// `[vocabulary, hidden]`. None if they have one.
     pub fn untie(&self, path: nn::Path) -> Option<Tensor> {
+        // A second one would take another name in the store.
+        if self.own.get().is_some() {
+            return None;
+        }
         let (vocabulary, hidden) = self.shared.size2().ok()?;
         let config = nn::EmbeddingConfig { ws_init: zeros().ws_init, ..Default::default() };
         let own = nn::embedding(path, vocabulary, hidden, config);
