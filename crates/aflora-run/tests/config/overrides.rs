@@ -142,7 +142,7 @@ fn mistakes_are_told_with_what_would_be_right() {
         ("task.dataset.sources.own.files.dev=../a", ["no `..`, no leading `/`", "command line"]),
         ("task.dataset.sources.own.columns.body=a", ["must be {text: …, label: …} or", "text_b"]),
         ("task.dataset.sources.new.repo=a/b", ["must be a commit of the hub's", "columns"]),
-        ("lr=[", ["cannot be read as YAML", "command line:1:4"]),
+        ("lr=[1", ["cannot be read as YAML", "command line:1:4"]),
         ("a..b=3", ["a key is empty", "key=value"]),
     ] {
         let printed = bad(&[typed]);
