@@ -41,6 +41,14 @@ fn a_text_comes_piece_by_piece_and_no_character_in_parts() {
 }
 
 #[test]
+fn a_token_without_a_text_does_not_part_bytes_of_one_character() {
+    let encoder = TextEncoder::from_folder(&fixture("llama_bpe"), 64).unwrap();
+    // Bytes that are no text together, each behind a byte and before a special token.
+    let ids = [3, 0, 131, 0];
+    assert_eq!(pieces(&encoder, &ids).concat(), encoder.decode(&ids).unwrap());
+}
+
+#[test]
 fn text_comes_as_soon_as_it_is_certain() {
     let encoder = TextEncoder::from_folder(&fixture("bpe"), 64).unwrap();
     let ids = encoder.encode_plain(&["a é 日"]).unwrap().remove(0);

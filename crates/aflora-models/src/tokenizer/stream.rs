@@ -29,10 +29,20 @@ impl<'a> TextStream<'a> {
     pub fn push(&mut self, id: i64) -> Result<String> {
         self.window.push(id);
         let text = self.encoder.decode(&self.window)?;
-        if text.ends_with(char::REPLACEMENT_CHARACTER) || self.encoder.is_byte(id) {
+        if text.ends_with(char::REPLACEMENT_CHARACTER) || self.ends_with_a_byte() {
             return Ok(String::new());
         }
         self.piece(&text)
+    }
+
+    /// Whether a token of a byte is the last that has a text: tokens without one, such as special
+    /// ones, do not part it from the bytes that may follow.
+    fn ends_with_a_byte(&self) -> bool {
+        let has_text = |id: i64| self.encoder.decode(&[id]).map_or(true, |text| !text.is_empty());
+        let mut from_the_end = self.window.iter().rev().copied();
+        from_the_end
+            .find(|&id| self.encoder.is_byte(id) || has_text(id))
+            .is_some_and(|id| self.encoder.is_byte(id))
     }
 
     /// What was held back, at the end.
