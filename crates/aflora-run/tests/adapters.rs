@@ -170,5 +170,7 @@ a bad one,1
 
     refused(&train(&["method=aflora"]), 2, "is of the method `lora`, not `aflora`");
     refused(&train(&["method=lora", "method.rank=8"]), 2, "`method.rank` is 8, but 4 in");
+    let words = "`model.layers` contradicts the adapter's layers";
+    refused(&train(&["model.layers=[0]"]), 2, words);
     refused(&train(&["adapter=minilm"]), 2, "adapter_config.json");
 }

@@ -12,6 +12,9 @@ use std::path::Path;
 /// Keys of a method that name it, or hold settings of other parts.
 const NAMES: [&str; 3] = ["name", "method", "run"];
 
+/// Keys of a model that choose its layers.
+const LAYERS: [&str; 3] = ["target_modules", "exclude_modules", "layers"];
+
 /// Gives `model` the layers and `method`, with the name of its block, the settings of the adapter in
 /// `folder`, which was named at `span`. What the `user` says and the folder contradicts is told.
 pub(super) fn take(
@@ -59,6 +62,20 @@ pub(super) fn take(
     }
     match adapter.layers() {
         Ok(layers) => {
+            // A run's own file repeats the adapter's.
+            let is_same = |key: &str, value: &Value| match key {
+                "target_modules" => *value == Value::from(layers.clone()),
+                _ => value.is_null() || value.as_array().is_some_and(Vec::is_empty),
+            };
+            for setting in user.settings.iter().filter(|s| s.path[0] == "model") {
+                let Some(key) = setting.path.get(1).filter(|k| LAYERS.contains(&k.as_str())) else {
+                    continue;
+                };
+                if !is_same(key, &setting.value) {
+                    let message = format!("`model.{key}` contradicts the adapter's layers");
+                    problems.push(Problem::at(setting.span.clone(), message).help(help));
+                }
+            }
             model.target_modules = Pattern::Names(layers);
             model.exclude_modules = Pattern::default();
             model.layers = None;
