@@ -49,6 +49,20 @@ c10::cuda::CUDAStream recording_stream() {
     return streams.try_emplace(device, c10::cuda::getStreamFromPool(true)).first->second;
 }
 
+// Nothing of a capture that failed, at its beginning or its end, must show up in what follows:
+// neither its stream, nor CUDA's error, nor an allocator and a generator that believe it goes on.
+void forget_capture(const Graph& made) {
+    c10::cuda::setCurrentCUDAStream(made.before);
+    (void)cudaGetLastError();
+    auto device = c10::cuda::current_device();
+    (void)guarded([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, made.pool); });
+    (void)guarded([&] {
+        auto generator = at::cuda::detail::getDefaultCUDAGenerator();
+        auto copy = generator.clone();
+        at::check_generator<at::CUDAGeneratorImpl>(generator)->graphsafe_set_state(copy.getIntrusivePtr());
+    });
+}
+
 }  // namespace
 
 extern "C" {
@@ -57,11 +71,24 @@ const char* aflora_error() { return last_error.c_str(); }
 
 // --- graphs ---
 
+// A pool on the current GPU, as its handle and the GPU's number. It is held as a graph would hold
+// it: the allocator takes no further capture into one that no graph uses and whose memory somebody
+// still does.
 int aflora_graph_pool(unsigned long long* pool) {
     return guarded([&] {
         auto handle = at::cuda::graph_pool_handle();
+        auto device = c10::cuda::current_device();
+        c10::cuda::CUDACachingAllocator::createOrIncrefPool(device, handle);
         pool[0] = handle.first;
         pool[1] = handle.second;
+        pool[2] = static_cast<unsigned long long>(device);
+    });
+}
+
+void aflora_graph_pool_free(const unsigned long long* pool) {
+    (void)guarded([&] {
+        auto device = static_cast<c10::DeviceIndex>(pool[2]);
+        c10::cuda::CUDACachingAllocator::releasePool(device, {pool[0], pool[1]});
     });
 }
 
@@ -77,7 +104,7 @@ int aflora_graph_begin(void** graph, const unsigned long long* pool) {
             made->pool = {pool[0], pool[1]};
             made->graph.capture_begin(made->pool, cudaStreamCaptureModeThreadLocal);
         } catch (...) {
-            c10::cuda::setCurrentCUDAStream(made->before);
+            forget_capture(*made);
             throw;
         }
         *graph = made.release();
@@ -91,17 +118,7 @@ int aflora_graph_end(void* graph) {
         try {
             made->graph.capture_end();
         } catch (...) {
-            c10::cuda::setCurrentCUDAStream(made->before);
-            // Nothing of a failed capture must show up in what follows: neither CUDA's error, nor
-            // an allocator and a generator that believe it goes on.
-            (void)cudaGetLastError();
-            auto device = c10::cuda::current_device();
-            (void)guarded([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, made->pool); });
-            (void)guarded([&] {
-                auto generator = at::cuda::detail::getDefaultCUDAGenerator();
-                auto copy = generator.clone();
-                at::check_generator<at::CUDAGeneratorImpl>(generator)->graphsafe_set_state(copy.getIntrusivePtr());
-            });
+            forget_capture(*made);
             throw;
         }
         c10::cuda::setCurrentCUDAStream(made->before);

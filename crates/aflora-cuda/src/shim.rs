@@ -36,6 +36,7 @@ macro_rules! functions {
 functions! {
     error = "aflora_error": unsafe extern "C" fn() -> *const c_char,
     graph_pool = "aflora_graph_pool": unsafe extern "C" fn(*mut u64) -> c_int,
+    graph_pool_free = "aflora_graph_pool_free": unsafe extern "C" fn(*const u64),
     graph_begin = "aflora_graph_begin": unsafe extern "C" fn(*mut *mut c_void, *const u64) -> c_int,
     graph_end = "aflora_graph_end": unsafe extern "C" fn(*mut c_void) -> c_int,
     graph_replay = "aflora_graph_replay": unsafe extern "C" fn(*mut c_void) -> c_int,
