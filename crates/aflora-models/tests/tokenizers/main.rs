@@ -1,6 +1,9 @@
 //! Token ids equal to those of Hugging Face's and Google's Python on odd strings.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod families;
+mod streaming;
 
 use aflora_models::TextEncoder;
 use common::fixture;
