@@ -22,6 +22,9 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, ModelWrapper, Tokenizer};
 
+/// Files that hold a vocabulary, too: Mistral's, T5's and ALBERT's, and LLaMA 3's.
+const UNREAD: [&str; 3] = ["tekken.json", "spiece.model", "tiktoken.model"];
+
 /// The folder's tokenizer, and the settings beside it.
 pub(super) fn read(folder: &Path) -> Result<(Tokenizer, TokenizerSettings)> {
     let [json, spm, llama, bpe, merges, words] = VOCABULARIES.map(|name| folder.join(name));
@@ -51,7 +54,8 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, TokenizerSettings)> {
         let class = settings.class.filter(|&class| class == Class::Mpnet);
         (word_piece(&words, &settings)?, class.unwrap_or(Class::Bert), false)
     } else {
-        return Err(Error::NoTokenizer { path: folder.to_path_buf() });
+        let unread = UNREAD.into_iter().find(|name| folder.join(name).is_file());
+        return Err(Error::NoTokenizer { path: folder.to_path_buf(), unread });
     };
     let file = [json, spm, llama, bpe, words].into_iter().find(|path| model_file::is_there(path));
     let mut made =
