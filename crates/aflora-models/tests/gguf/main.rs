@@ -1,6 +1,9 @@
-//! GGUF files: read as the `gguf` package and transformers read them, or refused by name.
+//! GGUF files: read as the `gguf` package and transformers read them, or refused by name; and written
+//! so that these read them.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod written;
 
 use aflora_models::chat::message;
 use aflora_models::weights::{self, Checkpoint};
