@@ -116,7 +116,8 @@ pub fn gguf(bytes: &[u8]) {
 }
 
 pub fn gguf_seeds() -> Vec<Vec<u8>> {
-    ["blocks", "llama31", "smollm"].map(|name| fixture(&format!("gguf/{name}.gguf"))).to_vec()
+    let names = ["blocks", "llama31", "smollm", "gemma2", "gemma3-scaled", "phi3-longrope"];
+    names.map(|name| fixture(&format!("gguf/{name}.gguf"))).to_vec()
 }
 
 /// A GGUF file as the tokenizer and the chat template of its header.

@@ -5,7 +5,8 @@
 //!   believed
 //! * `format`, `dequantise`: blocks of numbers, and what they stand for
 //! * `architecture`, `arrangement`: which tensor is which of Hugging Face's, and how it stands to it
-//! * `model`, `rope`: the config.json that a header stands for
+//! * `model`: the config.json that a header stands for; `family`, `rope`, `gemma`, `phi3`: what those of
+//!   some kinds of models have of their own, both ways
 //! * `tokenizer`, `pre_tokenizer`: its tokenizer's files; `folder`: all files that it stands for
 //! * `writer`, `precision`, `quantise`, `from_config`, `from_tokenizer`: files of our own
 
@@ -13,12 +14,15 @@ mod architecture;
 mod arrangement;
 mod cursor;
 mod dequantise;
+mod family;
 mod folder;
 mod format;
 mod from_config;
 mod from_tokenizer;
+mod gemma;
 mod header;
 mod model;
+mod phi3;
 mod pre_tokenizer;
 mod precision;
 mod quantise;
