@@ -48,7 +48,7 @@ fn tokenizer_keys(model: &AdaptedModel, source: &Path) -> Result<Vec<(String, Wr
         });
     }
     let writer = model.writer()?;
-    let rows = model.backbone().about().vocab_size as usize;
+    let rows = model.backbone().vocab_size() as usize;
     let path = source.join("tokenizer.json");
     let json: Option<Value> = match model_file::is_there(&path) {
         true => {

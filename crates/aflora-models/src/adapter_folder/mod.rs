@@ -13,6 +13,7 @@ mod names;
 mod open;
 mod pairs;
 mod peft;
+mod tables;
 mod write;
 
 pub use gguf::export_gguf;

@@ -1,6 +1,6 @@
 //! Adapter folders, written.
 
-use super::names::{key, BASE, BIAS, ROOT, WEIGHTS};
+use super::names::{key, BASE, ROOT, WEIGHTS};
 use super::peft::{self, BaseModel, Description, TaskType};
 use crate::adapted::AdaptedModel;
 use crate::backbone::Backbone;
@@ -67,11 +67,18 @@ impl Content {
     ) -> Self {
         let mut config = description.to_json(ranks);
         mark_transposed(model, &mut config);
-        let alone = |name: &String| name.ends_with(BIAS) && model.trained_modules().contains(name);
+        if ranks.iter().any(|(site, _)| is_of_head(site)) {
+            config.remove("task_type");
+        }
+        // PEFT puts no adapter on what it saves whole.
+        let is_site = |name: &str| ranks.iter().any(|(site, _)| site == name);
+        let modules = config.get_mut("modules_to_save").and_then(Value::as_array_mut);
+        modules
+            .into_iter()
+            .for_each(|list| list.retain(|name| !name.as_str().is_some_and(is_site)));
         for (name, tensor) in model.saved_weights() {
-            let site = name.strip_suffix(BIAS).filter(|site| ranks.iter().any(|(s, _)| s == site));
-            let key = match site.filter(|_| alone(&name)) {
-                Some(site) => format!("{ROOT}{site}{BASE}bias"),
+            let key = match name.rsplit_once('.').filter(|(site, _)| is_site(site)) {
+                Some((site, own)) => format!("{ROOT}{site}{BASE}{own}"),
                 None => format!("{ROOT}{name}"),
             };
             tensors.insert(key, tensor);
@@ -86,11 +93,14 @@ impl Content {
             let Some(shared) = self.tensors.get(&format!("{ROOT}{one}")) else { continue };
             let shared = shared.shallow_clone();
             for other in *others {
+                let module = other.trim_end_matches(".weight");
+                if self.tensors.contains_key(&format!("{ROOT}{module}{BASE}weight")) {
+                    continue;
+                }
                 if let Entry::Vacant(place) = self.tensors.entry(format!("{ROOT}{other}")) {
                     place.insert(shared.copy());
                     let modules =
                         self.config.get_mut("modules_to_save").and_then(Value::as_array_mut);
-                    let module = other.trim_end_matches(".weight");
                     modules.into_iter().for_each(|modules| modules.push(module.into()));
                 }
             }
@@ -227,6 +237,13 @@ pub(super) fn of_one_rank(pairs: Vec<(String, LowRank)>) -> (i64, Vec<(String, L
         (site, LowRank { down, up: up.constant_pad_nd([0, missing]) })
     };
     (rank, pairs.into_iter().map(fill).collect())
+}
+
+/// Whether PEFT takes `site` for a part of a classifier's head. Where the task is one of classes it
+/// trains that whole, and puts no adapter on it.
+fn is_of_head(site: &str) -> bool {
+    let heads = ["classifier", "score"];
+    heads.iter().any(|head| site.ends_with(head) || site.split('.').any(|part| part == *head))
 }
 
 /// Tells PEFT that the weights lie transposed, as GPT-2's do.

@@ -27,7 +27,6 @@ pub(crate) struct EncoderSpec {
     pub hidden: i64,
     /// The longest text.
     pub max_positions: i64,
-    pub vocab_size: i64,
     pub head: TextHead,
 }
 
@@ -132,7 +131,7 @@ pub(crate) fn build<B: EncoderBody + 'static>(
     spec: EncoderSpec,
     body: impl FnOnce(&Scope) -> B,
 ) -> Result<Box<dyn Backbone>> {
-    let EncoderSpec { prefix, hidden, max_positions, vocab_size, head: text_head } = spec;
+    let EncoderSpec { prefix, hidden, max_positions, head: text_head } = spec;
     let (of_tokens, labels) = match head {
         Head::Classes(labels) | Head::Scores(labels) => (false, labels),
         Head::Tokens(labels) => (true, labels),
@@ -157,7 +156,6 @@ pub(crate) fn build<B: EncoderBody + 'static>(
         tied: &[],
         optional: &[],
         max_positions,
-        vocab_size,
     };
     let mut vs = options.var_store();
     let ((body, output_head), made) = scope::build(&mut vs, |root| {

@@ -93,12 +93,12 @@ pub fn model(resolved: &Resolved, files: &ModelFiles) -> Result<Shapes> {
 /// # Errors
 /// It does.
 pub fn vocabulary(files: &ModelFiles, known: i64, backbone: &dyn Backbone) -> Result<()> {
-    if known > backbone.about().vocab_size {
+    if known > backbone.vocab_size() {
         anyhow::bail!(
             "{}: its tokenizer knows {known} tokens, but the model has embeddings for {}; they are \
              not of one model",
             files.folder.display(),
-            backbone.about().vocab_size
+            backbone.vocab_size()
         );
     }
     Ok(())

@@ -82,8 +82,8 @@ impl T5Body {
         };
         let (words, hidden) = (config.vocab_size, config.hidden);
         let shared = match model {
-            "" => root.embedding("shared", words, hidden),
-            model => (root / model).embedding("shared", words, hidden),
+            "" => root.vocabulary("shared", words, hidden),
+            model => (root / model).vocabulary("shared", words, hidden),
         };
         let (lower, upper) = (below("encoder"), below("decoder"));
         let (of_lower, of_upper) = (&lower / "block", &upper / "block");
