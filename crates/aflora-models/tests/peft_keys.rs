@@ -6,7 +6,8 @@ mod common;
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::chat::ChatFormat;
 use aflora_models::generate::GenerationSettings;
-use aflora_models::{build, weights, AdaptedModel, Backbone, Batch, Head};
+use aflora_models::merged::{self, OutputKind};
+use aflora_models::{build, kind_of, weights, AdaptedModel, Backbone, Batch, Head};
 use common::tiny::Tiny;
 use common::{batch, bert, cpu, fixture, relative, tensors};
 use std::collections::BTreeMap;
@@ -112,7 +113,29 @@ fn what_was_read_is_saved_exported_and_opened_again() {
             let error = relative(&logits(name, &folder, &opened(name, &target)), &expected);
             assert!(error < 1e-5, "{name}/{folder}, saved {saves}: {error:e}");
         }
+        let target = place.path().join(format!("{name}-{folder}-merged"));
+        merge(&adapted, name, &target);
+        let (config, head) = (target.join("config.json"), adapted.backbone().about().head);
+        let kind = kind_of(&config).unwrap().kind;
+        let plain = build(kind, &config, head, &cpu()).unwrap();
+        weights::load(plain.as_ref(), &target).unwrap();
+        let found = tch::no_grad(|| plain.forward(&given(name, &folder), false).unwrap().logits);
+        let error = relative(&found, &expected);
+        assert!(error < 1e-5, "{name}/{folder}, merged: {error:e}");
     }
+}
+
+fn merge(adapted: &AdaptedModel, name: &str, target: &Path) {
+    let source = model(name).1;
+    let kind = kind_of(&source.join("config.json")).unwrap().kind;
+    let (labels, answers): (i64, fn(Vec<&'static str>) -> OutputKind<'static>) =
+        match adapted.backbone().about().head {
+            Head::Classes(labels) => (labels, OutputKind::Classes),
+            Head::Scores(labels) => (labels, OutputKind::Scores),
+            _ => (0, |_| OutputKind::Text(GenerationSettings::default())),
+        };
+    let names = ["a", "b", "c", "d"][..labels as usize].to_vec();
+    merged::save(adapted, kind, &source, target, answers(names)).unwrap();
 }
 
 /// The folder of a model, as a copy that `change` is made to.
@@ -201,7 +224,7 @@ fn write(adapted: &AdaptedModel, open: &AdapterFolder, name: &str, saves: bool, 
 
 /// Runs PEFT itself over folders of ours, where `AFLORA_PEFT_PYTHON` names a Python that has it.
 #[test]
-fn peft_opens_what_we_export_of_what_we_read() {
+fn peft_and_transformers_open_what_we_make_of_what_we_read() {
     use std::io::Write;
     let Some(python) = std::env::var_os("AFLORA_PEFT_PYTHON") else {
         let skipped =
@@ -224,7 +247,11 @@ fn peft_opens_what_we_export_of_what_we_read() {
             &target,
         );
         asked.arg(name).arg(&target);
-        all.push((format!("{name}/{folder}"), expected));
+        all.push((format!("{name}/{folder}"), expected.shallow_clone()));
+        let target = place.path().join(format!("{name}-{folder}-merged"));
+        merge(&opened(name, &fixture("peft_keys").join(name).join(&folder)), name, &target);
+        asked.arg(name).arg(&target);
+        all.push((format!("{name}/{folder}, merged"), expected));
     }
     let output = asked.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -20,4 +20,4 @@ pub use gguf::export_gguf;
 pub use names::WEIGHTS;
 pub use open::AdapterFolder;
 pub use peft::{BaseModel, Description, TaskType, FILE as CONFIG};
-pub use write::{export, export_pairs, save};
+pub use write::{export, export_pairs, save, save_with_tokenizer};

@@ -5,6 +5,7 @@ use super::peft::{self, BaseModel, Description, TaskType};
 use crate::adapted::AdaptedModel;
 use crate::backbone::Backbone;
 use crate::chat::ChatFormat;
+use crate::companions::ModelSource;
 use crate::generate::{write_config, GenerationSettings};
 use crate::written::{write_safetensors, write_whole};
 use crate::{companions, Error, Result};
@@ -128,18 +129,35 @@ pub fn save(model: &Injection, folder: &Path, description: &Description) -> Resu
     write_whole(folder, |folder| content.write(folder))
 }
 
+/// [`save`] with the tokenizer in the folder `tokenizer`, for a model whose own is another.
+///
+/// # Errors
+/// It cannot be read or written.
+pub fn save_with_tokenizer(
+    model: &Injection,
+    folder: &Path,
+    description: &Description,
+    tokenizer: &Path,
+) -> Result<()> {
+    let content = Content::of(model, description);
+    write_whole(folder, |folder| {
+        content.write(folder)?;
+        companions::copy_tokenizer(tokenizer, folder)
+    })
+}
+
 /// Writes the adapters of `model`, which are of `method`, to `folder` so that PEFT opens them: as
 /// plain LoRA, with every vector, gate and scale folded into A and B, or, where they are none, as
-/// PEFT has the method. The tokenizer goes with them, from the model's own folder `source`, and how
-/// it writes and talks, where it does.
+/// PEFT has the method. The tokenizer of `source`, the model's own folder, goes with them, and how it
+/// writes and talks, where it does.
 ///
 /// # Errors
 /// The model has no adapters, they are neither, or the folder cannot be written.
-pub fn export(
+pub fn export<'a>(
     model: &AdaptedModel,
     method: &MethodConfig,
     base_model: Option<BaseModel>,
-    source: &Path,
+    source: impl Into<ModelSource<'a>>,
     generation: &GenerationSettings,
     chat: &ChatFormat,
     folder: &Path,
@@ -155,7 +173,7 @@ pub fn export(
             return Err(Error::Unbuilt(problem));
         }
     };
-    write_with_companions(model, content, source, generation, chat, folder)
+    write_with_companions(model, content, source.into(), generation, chat, folder)
 }
 
 /// Writes `pairs`, by the names of their layers in `model`, to `folder` as [`export`] writes plain
@@ -163,18 +181,18 @@ pub fn export(
 ///
 /// # Errors
 /// There are none, or the folder cannot be written.
-pub fn export_pairs(
+pub fn export_pairs<'a>(
     model: &AdaptedModel,
     pairs: Vec<(String, LowRank)>,
     base_model: Option<BaseModel>,
-    source: &Path,
+    source: impl Into<ModelSource<'a>>,
     generation: &GenerationSettings,
     chat: &ChatFormat,
     folder: &Path,
 ) -> Result<()> {
     let description = described(model, &MethodConfig::Lora(LoraConfig::default()), base_model);
     let content = Content::of_pairs(model, description, pairs);
-    write_with_companions(model, content, source, generation, chat, folder)
+    write_with_companions(model, content, source.into(), generation, chat, folder)
 }
 
 fn described(
@@ -194,7 +212,7 @@ fn described(
 fn write_with_companions(
     model: &AdaptedModel,
     content: Content,
-    source: &Path,
+    source: ModelSource,
     generation: &GenerationSettings,
     chat: &ChatFormat,
     folder: &Path,
@@ -206,7 +224,12 @@ fn write_with_companions(
         match model.backbone().text_generator() {
             Some(writer) => {
                 companions::write_template(chat, folder)?;
-                write_config(source, generation, &writer.tokens().with_ends(&chat.ends), folder)
+                write_config(
+                    source.model,
+                    generation,
+                    &writer.tokens().with_ends(&chat.ends),
+                    folder,
+                )
             }
             None => Ok(()),
         }
