@@ -54,6 +54,7 @@ pub use aflora_core::shapes_only;
 pub use backbone::{About, Backbone, Forward, Frame};
 pub use batch::Batch;
 pub use chat::{Chat, ChatTemplate};
+pub use companions::ModelSource;
 pub use error::{Error, Result};
 pub use heads::Head;
 pub use options::Options;

@@ -5,6 +5,7 @@
 
 use crate::adapted::AdaptedModel;
 use crate::chat::ChatFormat;
+use crate::companions::ModelSource;
 use crate::generate::{write_config, GenerationSettings};
 use crate::registry::class_in_transformers;
 use crate::written::{write_safetensors, write_whole};
@@ -34,20 +35,21 @@ pub enum OutputKind<'a> {
 /// its name, and code beside it, which is not copied.
 const NOT_COPIED: [&str; 3] = ["transformers_version", "_name_or_path", "auto_map"];
 
-/// Writes `model`, of the kind `kind` and made of the files in `source`, to `folder`, in single
+/// Writes `model`, of the kind `kind` and made of the files of `source`, to `folder`, in single
 /// precision, with its tokenizer, its licence, and how it writes.
 ///
 /// # Errors
 /// The source's config.json cannot be read, or the folder cannot be written. The folder appears
 /// whole or not at all; one that was there is replaced.
-pub fn save(
+pub fn save<'a>(
     model: &AdaptedModel,
     kind: &str,
-    source: &Path,
+    source: impl Into<ModelSource<'a>>,
     folder: &Path,
     answers: OutputKind<'_>,
 ) -> Result<()> {
-    let config = source.join("config.json");
+    let source = source.into();
+    let config = source.model.join("config.json");
     let mut keys = json::read_object(&config, "a Hugging Face config.json")?;
     match &answers {
         OutputKind::Classes(names) => {
@@ -61,6 +63,7 @@ pub fn save(
         OutputKind::Text(_) | OutputKind::Turns(..) => {}
     }
     keys.retain(|key, _| !NOT_COPIED.contains(&key.as_str()));
+    describe_words(&mut keys, model);
     // Without it nobody knows what the folder holds.
     let model_type = keys.entry("model_type").or_insert_with(|| kind.into()).clone();
     let model_type = model_type.as_str().unwrap_or_default();
@@ -90,15 +93,25 @@ pub fn save(
         companions::copy_all(source, folder)?;
         match (answers, model.backbone().text_generator()) {
             (OutputKind::Text(settings), Some(writer)) => {
-                write_config(source, &settings, writer.tokens(), folder)
+                write_config(source.model, &settings, writer.tokens(), folder)
             }
             (OutputKind::Turns(settings, chat), Some(writer)) => {
                 companions::write_template(&chat, folder)?;
-                write_config(source, &settings, &writer.tokens().with_ends(&chat.ends), folder)
+                write_config(
+                    source.model,
+                    &settings,
+                    &writer.tokens().with_ends(&chat.ends),
+                    folder,
+                )
             }
             _ => Ok(()),
         }
     })
+}
+
+/// Tells how many words the model has, which an adapter may have changed.
+pub(crate) fn describe_words(keys: &mut Map<String, Value>, model: &AdaptedModel) {
+    keys.insert("vocab_size".into(), model.backbone().vocab_size().into());
 }
 
 fn describe_labels(keys: &mut Map<String, Value>, names: &[&str], problem_type: Option<&str>) {

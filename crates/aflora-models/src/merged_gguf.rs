@@ -1,27 +1,31 @@
 //! A fine-tuned model as a GGUF file, its adapters merged into its weights: what llama.cpp runs.
 
 use crate::adapted::AdaptedModel;
+use crate::companions::ModelSource;
 use crate::gguf::{self, GgufFile, ModelKeys, Precision, Written};
+use crate::merged::describe_words;
 use crate::tokenizer::{sentencepiece_bpe, special_tokens};
 use crate::{chat, json, model_file, Error, Result, TextEncoder};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// The file of `model`, of the kind `kind` and made of the files in `source`, with its tokenizer and
+/// The file of `model`, of the kind `kind` and made of the files of `source`, with its tokenizer and
 /// its chat templates.
 ///
 /// # Errors
 /// The model does not write, is of a kind that no such files are written of, or has a tokenizer that
 /// they do not tell; or a file of the source cannot be read.
-pub fn make(
+pub fn make<'a>(
     model: &AdaptedModel,
     kind: &str,
-    source: &Path,
+    source: impl Into<ModelSource<'a>>,
     precision: Precision,
 ) -> Result<GgufFile> {
-    let config = config(source)?;
+    let source = source.into();
+    let mut config = config(source.model)?;
+    describe_words(&mut config, model);
     let of_config = keys(&config, kind)?;
-    let tokenizer = tokenizer_keys(model, source)?;
+    let tokenizer = tokenizer_keys(model, source.tokenizer)?;
     let of_model = of_config.of_model().map_err(Error::Unbuilt)?;
     let keys = [of_model, tokenizer].concat();
     of_config.file(keys, model.merged_weights(), precision)
@@ -48,7 +52,7 @@ fn tokenizer_keys(model: &AdaptedModel, source: &Path) -> Result<Vec<(String, Wr
         });
     }
     let writer = model.writer()?;
-    let rows = model.backbone().about().vocab_size as usize;
+    let rows = model.backbone().vocab_size() as usize;
     let path = source.join("tokenizer.json");
     let json: Option<Value> = match model_file::is_there(&path) {
         true => {

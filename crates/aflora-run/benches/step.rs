@@ -69,7 +69,7 @@ struct Work(Vec<Tensor>);
 impl Work {
     fn new(model: &dyn Backbone, batch: i64, length: i64, device: Device) -> Work {
         let whole = (Kind::Int64, device);
-        let tokens = |n| Tensor::randint(model.about().vocab_size.min(30_000), [batch, n], whole);
+        let tokens = |n| Tensor::randint(model.vocab_size().min(30_000), [batch, n], whole);
         let ids = tokens(length);
         let mask = Tensor::ones([batch, length], whole);
         Work(match model.text_generator().map(|generator| generator.tokens().decoder_start) {

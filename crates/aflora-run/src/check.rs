@@ -65,6 +65,9 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
     let mut find = |runs| model_files::find(resolved, &locator, None, runs, progress);
     match find(true).or_else(|_| find(false)) {
         Ok(mut files) if kind.is_some() => {
+            if let Some(folder) = &resolved.run.adapter {
+                files = files.with_tokenizer_of(folder);
+            }
             files.on_hub &= fetches;
             let shapes = checks.take(fits::model(resolved, &files));
             let backbone = shapes.map(|Shapes { backbone, problems }| {
@@ -156,6 +159,9 @@ fn tokens(
     backbone: &dyn Backbone,
 ) -> Result<Box<dyn Processor>> {
     let processor = processor(resolved, files, backbone, Device::Cpu)?;
-    fits::vocabulary(files, processor.vocab_size(), backbone)?;
+    // An adapter with a tokenizer of its own may bring the words, too.
+    if files.tokenizer == files.folder {
+        fits::vocabulary(files, processor.vocab_size(), backbone)?;
+    }
     Ok(processor)
 }

@@ -57,13 +57,15 @@ impl SavedRun {
             };
             let adapter = AdapterFolder::open(&folder)?;
             let (resolved, files) = adapter::resolve(&adapter, model, data, progress)?;
+            let files = files.with_tokenizer_of(&folder);
             return Ok(SavedRun { resolved, files, adapter });
         }
         if model.is_some() {
             usage!("{} is a run, and has its own model: --model is for adapters", folder.display());
         }
-        let overrides: Vec<String> =
-            data.iter().map(|data| format!("data={:?}", data.display().to_string())).collect();
+        // What it went on from is in its own adapter, and may be gone.
+        let mut overrides = vec!["adapter=null".to_string()];
+        overrides.extend(data.map(|data| format!("data={:?}", data.display().to_string())));
         let mut resolved = config::load(&folder.join(CONFIG), &overrides)?;
         // They balance what is trained on; nothing is any more.
         Arc::make_mut(&mut resolved.task).class_weights = None;
@@ -72,6 +74,7 @@ impl SavedRun {
         let used = adapter.description().base_model.as_ref().map(|base| Path::new(&base.name));
         let used = used.filter(|path| path.is_absolute());
         let files = model_files::find(&resolved, &locator(&resolved), used, true, progress)?;
+        let files = files.with_tokenizer_of(&folder.join(ADAPTER));
         Ok(SavedRun { resolved, files, adapter })
     }
 
@@ -94,7 +97,7 @@ impl SavedRun {
             }
             answers => answers,
         };
-        Ok(merged::save(&model, kind, &self.files.folder, target, answers)?)
+        Ok(merged::save(&model, kind, self.files.source(), target, answers)?)
     }
 
     /// The model with the adapter merged into it as llama.cpp's file, its matrices in `precision`.
@@ -103,7 +106,7 @@ impl SavedRun {
     /// The model cannot be loaded, or no such file is written of it.
     pub fn merge_gguf(&self, precision: gguf::Precision) -> Result<GgufFile> {
         let model = self.model(Device::Cpu, Kind::Float)?;
-        let (kind, source) = (&self.resolved.model.backbone, &self.files.folder);
+        let (kind, source) = (&self.resolved.model.backbone, self.files.source());
         Ok(merged_gguf::make(&model, kind, source, precision)?)
     }
 
@@ -126,7 +129,7 @@ impl SavedRun {
         let model = self.model(Device::Cpu, Kind::Float)?;
         let base = Some(self.files.base.clone());
         let method = &self.adapter.description().method;
-        let (source, generation) = (&self.files.folder, &self.task().generation);
+        let (source, generation) = (self.files.source(), &self.task().generation);
         let chat = self.chat_format(&model)?;
         Ok(adapter_folder::export(&model, method, base, source, generation, &chat, target)?)
     }
@@ -184,10 +187,10 @@ impl SavedRun {
     ) -> Result<TextPairs> {
         let mut task = TaskSpec::clone(self.task());
         task.generation = generation.or(&task.generation);
-        let (folder, max_length) = (&self.files.folder, self.resolved.run.max_length);
+        let (source, max_length) = (self.files.source(), self.resolved.run.max_length);
         let task = &Arc::new(task);
         let backbone = model.backbone();
-        let with = ModelContext { task, folder, backbone, max_length, device };
+        let with = ModelContext { task, source, backbone, max_length, device };
         // Else what is written after does not depend on what was learned from.
         let learned = match task.kind {
             TaskKind::Chat => Learned::Conversations,
@@ -205,7 +208,7 @@ impl SavedRun {
         if self.task().kind == TaskKind::Chat {
             return Ok(None);
         }
-        let template = ChatTemplate::from_folder(&self.files.folder)?;
+        let template = ChatTemplate::from_folder(&self.files.tokenizer)?;
         if template.is_none() {
             usage!(
                 "the run's model has no chat template (chat_template.jinja, or the key \

@@ -63,6 +63,90 @@ fn an_adapter_answers_as_its_merged_model_and_its_export_do() {
 }
 
 #[test]
+fn an_exported_adapter_s_tokenizer_names_the_special_tokens_of_the_model() {
+    let place = place();
+    assert!(!place.path().join("minilm/tokenizer_config.json").exists());
+    ok(&on(place.path(), "export", "lora", &["exported"]));
+    let told = json(&place.path().join("exported/tokenizer_config.json"));
+    let inputs = json!(["input_ids", "token_type_ids", "attention_mask"]);
+    assert_eq!(told, json!({ "model_input_names": inputs, "pad_token": "[PAD]" }));
+}
+
+#[test]
+fn words_that_an_adapter_brings_are_read_and_go_wherever_it_goes() {
+    let place = place();
+    let fixtures = root().join("crates/aflora-models/tests/fixtures/peft_keys/bert");
+    copy(&fixtures.join("enlarged"), &place.path().join("more"));
+    let known = json(&place.path().join("minilm/config.json"))["vocab_size"].as_u64().unwrap();
+    let mut tokenizer = json(&place.path().join("minilm/tokenizer.json"));
+    let list = tokenizer["added_tokens"].as_array_mut().unwrap();
+    list.push(json!({
+        "id": known, "content": "<new>", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": false,
+    }));
+    // The fixture's vocabulary is smaller than the model's: the number of a word added is the next.
+    let next = tokenizer["model"]["vocab"].as_object().unwrap().len() as u64;
+    for id in next..known {
+        tokenizer["model"]["vocab"][format!("[filler{id}]")] = id.into();
+    }
+    fs::write(place.path().join("more/tokenizer.json"), tokenizer.to_string()).unwrap();
+    let rows = [json!({ "text": "the <new> film" }), json!({ "text": "the [UNK] film" })];
+    let lines: String = rows.iter().map(|row| row.to_string() + "\n").collect();
+    fs::write(place.path().join("rows.jsonl"), lines).unwrap();
+    let found = rows_of(&ok(&on(place.path(), "predict", "more", &["rows.jsonl"])));
+    assert_ne!(found[0]["scores"], found[1]["scores"]);
+    let same = |other: &[Value], of: &str, to: &str| {
+        for (one, other) in found.iter().zip(other) {
+            let (one, other) = (&one["scores"][of], &other["scores"][to]);
+            assert!(
+                (one.as_f64().unwrap() - other.as_f64().unwrap()).abs() < 1e-5,
+                "{one} {other}"
+            );
+        }
+    };
+
+    ok(&on(place.path(), "export", "more", &["exported"]));
+    let again = rows_of(&ok(&on(place.path(), "predict", "exported", &["rows.jsonl"])));
+    same(&again, "LABEL_1", "LABEL_1");
+
+    ok(&on(place.path(), "merge", "more", &["merged"]));
+    assert_eq!(json(&place.path().join("merged/config.json"))["vocab_size"], known + 3);
+    let merged = text(&fs::read(place.path().join("merged/tokenizer.json")).unwrap());
+    assert!(merged.contains("<new>"));
+
+    let training = "text,label\nthe <new> film,0\nthe film,1\na <new> one,0\na one,1\n";
+    fs::write(place.path().join("train.csv"), training).unwrap();
+    let settings =
+        ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
+    let more = ["model=minilm", "device=cpu", "precision=fp32", "adapter=more", "threads=1"];
+    let still = ["max_length=32", "max_steps=1", "lr=1e-12", "head_lr=1e-12", "run_dir=still"];
+    ok(&aflora(place.path(), &[&settings[..], &more, &still].concat()));
+    fs::remove_dir_all(place.path().join("more")).unwrap();
+    let again = rows_of(&ok(&aflora(place.path(), &["predict", "still", "rows.jsonl"])));
+    same(&again, "LABEL_1", "1");
+}
+
+#[test]
+fn a_run_goes_on_from_an_adapter_on_the_pooler() {
+    let place = place();
+    let fixtures = root().join("crates/aflora-models/tests/fixtures/peft_keys/bert");
+    copy(&fixtures.join("all_linear_pooler"), &place.path().join("pooler"));
+    fs::write(
+        place.path().join("train.csv"),
+        "text,label\ngood film,0\nbad film,1\ngood,0\nbad,1\n",
+    )
+    .unwrap();
+    let settings =
+        ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
+    let more = ["model=minilm", "device=cpu", "precision=fp32", "adapter=pooler", "threads=1"];
+    let last = ["max_length=32", "max_steps=1", "run_dir=moved"];
+    ok(&aflora(place.path(), &[&settings[..], &more, &last].concat()));
+    let found = ok(&aflora(place.path(), &["inspect", "moved/adapter"]));
+    assert!(found.contains("bert.pooler.dense"), "{found}");
+    ok(&aflora(place.path(), &["predict", "moved", "rows.jsonl"]));
+}
+
+#[test]
 fn an_adapter_is_judged_on_rows_with_labels() {
     let place = place();
     let rows = "text,label\nthe film is good,LABEL_1\nit was very bad,LABEL_0\n";

@@ -32,7 +32,6 @@ pub(crate) struct EncoderSpec {
     pub hidden: i64,
     /// The longest text.
     pub max_positions: i64,
-    pub vocab_size: i64,
     pub head: TextHead,
 }
 
@@ -151,7 +150,7 @@ pub(crate) fn build<B: EncoderBody + 'static>(
     spec: EncoderSpec,
     body: impl FnOnce(&Scope) -> B,
 ) -> Result<Box<dyn Backbone>> {
-    let EncoderSpec { prefix, hidden, max_positions, vocab_size, head: text_head } = spec;
+    let EncoderSpec { prefix, hidden, max_positions, head: text_head } = spec;
     let (of_tokens, labels) = match head {
         Head::Classes(labels) | Head::Scores(labels) => (false, labels),
         Head::Tokens(labels) => (true, labels),
@@ -172,7 +171,6 @@ pub(crate) fn build<B: EncoderBody + 'static>(
         tied: &[],
         optional: &[],
         max_positions,
-        vocab_size,
     };
     Ok(assembled(options, about, |root| {
         let pooling = (!of_tokens).then_some(text_head.shape.pooling);

@@ -75,7 +75,7 @@ fn load_with(
         Ok::<_, Error>(())
     })?;
     tell(path, &plan.warnings);
-    backbone.frame().set_lacked(plan.lacked);
+    backbone.frame().set_lacked(plan.lacked, &plan.new);
     Ok(LoadReport {
         files: checkpoint.files().map(Path::to_path_buf).collect(),
         loaded: plan.loads.len(),

@@ -77,7 +77,7 @@ pub(super) fn describe(
         let packs = thousands(objective(resolved)?.training_rows() as i64);
         writeln!(out, "  packs of at most max_length tokens: {packs}")?;
     }
-    first_rows(out, whole.as_ref(), &TextEncoder::from_folder(&files.folder, WHOLE)?)
+    first_rows(out, whole.as_ref(), &TextEncoder::from_folder(&files.tokenizer, WHOLE)?)
 }
 
 /// What the rows of a split answer, behind their number.

@@ -125,6 +125,7 @@ pub fn processor(
     backbone: &dyn Backbone,
     device: Device,
 ) -> Result<Box<dyn Processor>> {
-    let (task, folder, max_length) = (&resolved.task, &files.folder, resolved.run.max_length);
-    task.rules().processor(&ModelContext { task, folder, backbone, max_length, device })
+    let (task, max_length) = (&resolved.task, resolved.run.max_length);
+    let source = files.source();
+    task.rules().processor(&ModelContext { task, source, backbone, max_length, device })
 }

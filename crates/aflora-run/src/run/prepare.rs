@@ -41,6 +41,8 @@ pub struct Prepared {
     pub data: Vec<DataFile>,
     /// The model that the adapters belong to, as others find it.
     pub base_model: BaseModel,
+    /// The folder of the tokenizer, if it is not the model's own.
+    pub tokenizer: Option<PathBuf>,
     /// The weights' files with their digests; none for random weights.
     pub weights: Vec<(PathBuf, String)>,
     /// What loading the weights did.
@@ -88,6 +90,10 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     }
     let locator = locator(resolved);
     let files = model_files::find(resolved, &locator, None, true, progress)?;
+    let files = match &config.adapter {
+        Some(folder) => files.with_tokenizer_of(folder),
+        None => files,
+    };
     let method = resolved.method.build()?;
     let shapes = fits::model(resolved, &files)?;
     let work = precision::rows_times_weights(shapes.backbone.as_ref(), config.batch_size);
@@ -97,12 +103,6 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     tch::manual_seed(config.seed as i64);
     let base = base_kind(resolved, method.as_ref(), device, || Ok(work))?;
     let (backbone, loaded) = load_model(resolved, &files, device, base, true)?;
-    let processor = processor(resolved, &files, backbone.as_ref(), device)?;
-    fits::vocabulary(&files, processor.vocab_size(), backbone.as_ref())?;
-    let Dataset { train, evals, test, files: data } = dataset;
-    let (batch_size, cache) = (config.eval_batch_size, config.token_cache.as_deref());
-    let objective =
-        processor.objective(Splits { train, evals, test }, batch_size, cache, progress)?;
     let model = match &config.adapter {
         Some(folder) => AdapterFolder::open(folder)?.attach(backbone, base)?,
         None => {
@@ -110,6 +110,12 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
             AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base, config.seed)?
         }
     };
+    let processor = processor(resolved, &files, model.backbone(), device)?;
+    fits::vocabulary(&files, processor.vocab_size(), model.backbone())?;
+    let Dataset { train, evals, test, files: data } = dataset;
+    let (batch_size, cache) = (config.eval_batch_size, config.token_cache.as_deref());
+    let objective =
+        processor.objective(Splits { train, evals, test }, batch_size, cache, progress)?;
     let model = model.with_noise(config.neftune_noise_alpha);
     let digest = |path: &PathBuf| Ok((path.clone(), sha256(path)?));
     let digests: std::io::Result<Vec<_>> = loaded.files.iter().map(digest).collect();
@@ -121,6 +127,7 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
         objective,
         device,
         data,
+        tokenizer: (files.tokenizer != files.folder).then_some(files.tokenizer),
         base_model: files.base,
         weights: digests.context("reading the weights for their digests")?,
         loaded,

@@ -4,7 +4,7 @@
 use crate::config::{self, ModelConfig, Resolved, RunSettings};
 use crate::hub::{is_repo, is_revision, Hub, Repo};
 use crate::run::model::build_shapes;
-use crate::run::model_files::{self, byte_progress, locator, ModelFiles};
+use crate::run::model_files::{self, byte_progress, fetch_tokenizer, locator, ModelFiles};
 use crate::task::{Kind, Label, TaskSpec};
 use crate::ui::Progress;
 use crate::usage;
@@ -50,6 +50,7 @@ pub(super) fn find(named: &Path, progress: &mut dyn Progress) -> Result<Option<P
     if found.is_none() {
         usage!("{name}: the repository has none of {}", weights.join(", "));
     }
+    fetch_tokenizer(&hub, &repo)?;
     Ok(config.parent().map(Path::to_path_buf))
 }
 

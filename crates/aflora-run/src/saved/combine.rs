@@ -62,7 +62,7 @@ impl SavedRun {
                 "what trained beside the adapters ({beside}) is the first run's, as it is"
             );
         }
-        let (source, generation) = (&first.files.folder, &first.task().generation);
+        let (source, generation) = (first.files.source(), &first.task().generation);
         let base = Some(base.clone());
         let chat = first.chat_format(&model)?;
         Ok(adapter_folder::export_pairs(&model, pairs, base, source, generation, &chat, target)?)

@@ -70,7 +70,7 @@ impl BartBody {
         let decoder_layer = |i: i64| -> Rc<dyn CrossBlock> {
             Rc::new(DecoderLayer::new(&upper / i, config.decoder, config))
         };
-        let shared = model.embedding("shared", config.vocab_size, config.hidden);
+        let shared = model.vocabulary("shared", config.vocab_size, config.hidden);
         BartBody {
             encoder_input: Input::new(&encoder, &shared, Some(root.noise()), config),
             encoder: (0..config.encoder.layers).map(encoder_layer).collect(),

@@ -95,8 +95,8 @@ impl T5Encoder {
     pub fn new(root: &Scope, model: &'static str, config: &T5Config) -> Self {
         let (words, hidden) = (config.vocab_size, config.hidden);
         let shared = match model {
-            "" => root.embedding("shared", words, hidden),
-            model => (root / model).embedding("shared", words, hidden),
+            "" => root.vocabulary("shared", words, hidden),
+            model => (root / model).vocabulary("shared", words, hidden),
         };
         let scope = below(root, model, "encoder");
         let layers = &scope / "block";

@@ -124,8 +124,8 @@ impl Labeller {
     /// # Errors
     /// The model's tokenizer is missing or damaged.
     pub fn new(labelling: &'static dyn Labelling, with: &ModelContext<'_>) -> Result<Labeller> {
-        let &ModelContext { task, folder, max_length, device, .. } = with;
-        let encoder = TextEncoder::from_folder(folder, max_length)?;
+        let &ModelContext { task, source, max_length, device, .. } = with;
+        let encoder = TextEncoder::from_folder(source.tokenizer, max_length)?;
         let (task, weights) = (task.clone(), None);
         Ok(Labeller { labelling, task, encoder, max_length, device, weights })
     }

@@ -14,7 +14,7 @@ use crate::run::tokens::{CacheKey, TableWriter, Tokens, EMPTY, TRUNCATED};
 use crate::task::{pair, Example, TaskSpec, INPUT};
 use crate::ui::Progress;
 use aflora_models::generate::{self, GenerationConfig, ModelSettings, SpecialTokens};
-use aflora_models::{AdaptedModel, TextEncoder};
+use aflora_models::{AdaptedModel, ModelSource, TextEncoder};
 use anyhow::{bail, Context, Result};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -104,7 +104,8 @@ impl TextPairs {
     /// The model does not write, its tokenizer is missing or damaged, or the model knows no end
     /// token, or too few positions for what should be written.
     pub fn new(with: &ModelContext<'_>, learned: Learned) -> Result<Self> {
-        let &ModelContext { task, folder, backbone, max_length, device } = with;
+        let &ModelContext { task, source, backbone, max_length, device } = with;
+        let ModelSource { model: folder, tokenizer } = source;
         let tokens = backbone.text_generator().context("the model does not write")?.tokens();
         let max_positions = backbone.about().max_positions;
         let Some(&eos) = tokens.eos.first() else {
@@ -148,19 +149,19 @@ impl TextPairs {
         let (form, longest_prompt) = match tokens.decoder_start {
             Some(_) => {
                 let longest = task.max_target_length.max(aflora_models::tokenizer::SHORTEST);
-                let source = Box::new(TextEncoder::from_folder(folder, max_length)?);
-                let target = Box::new(TextEncoder::from_folder(folder, longest)?);
+                let source = Box::new(TextEncoder::from_folder(tokenizer, max_length)?);
+                let target = Box::new(TextEncoder::from_folder(tokenizer, longest)?);
                 (Form::EncoderDecoder { source, target }, max_length)
             }
             None => {
-                let encoder = TextEncoder::from_folder(folder, 1 << 30)?;
+                let encoder = TextEncoder::from_folder(tokenizer, 1 << 30)?;
                 let prompts = Prompts::new(encoder, &task.prompt, eos)?;
                 (Form::Decoder(Box::new(prompts)), positions - new)
             }
         };
         let conversations = match learned {
             Learned::Conversations => {
-                let talks = Conversations::new(task, folder, form.encoder(), eos)?;
+                let talks = Conversations::new(task, tokenizer, form.encoder(), eos)?;
                 generation.further_eos = talks.ends().to_vec();
                 Some(Box::new(talks))
             }

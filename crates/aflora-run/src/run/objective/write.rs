@@ -191,7 +191,7 @@ impl Write {
         order.sort_by_key(|&row| std::cmp::Reverse(table.length(row, IDS)));
         progress.begin(&format!("loss {split}"), order.len() as u64);
         let _no_grad = tch::no_grad_guard();
-        let vocabulary = usize::try_from(model.backbone().about().vocab_size)?;
+        let vocabulary = usize::try_from(model.backbone().vocab_size())?;
         let width = |row: usize| table.length(row, LABELS) * vocabulary;
         let (mut total, mut plain, mut count, mut done) = (0.0, 0.0, 0.0, 0);
         self.loss_passes.each_of_size(&order, width, |rows| {

@@ -88,6 +88,12 @@ impl Loop<'_> {
             task_type: TaskType::of(self.run.model.backbone()),
         };
         let folder = self.folder.path().join(ADAPTER);
-        Ok(adapter_folder::save(&self.run.model, &folder, &description)?)
+        let model = &self.run.model;
+        Ok(match &self.run.tokenizer {
+            None => adapter_folder::save(model, &folder, &description)?,
+            Some(own) => {
+                adapter_folder::save_with_tokenizer(model, &folder, &description, own)?;
+            }
+        })
     }
 }
