@@ -23,6 +23,16 @@ pub struct Lost {
     pub how: String,
 }
 
+impl Lost {
+    /// Whether it told why it ends, before it did.
+    pub fn failed(&self) -> bool {
+        self.how.starts_with(FAILED)
+    }
+}
+
+/// How the words of a rank begin that tells why it ends.
+const FAILED: &str = "failed: ";
+
 /// What is done where a rank is lost and this process does not end by itself.
 pub(super) type OnLost = Arc<dyn Fn(&Lost) + Send + Sync>;
 
@@ -178,12 +188,10 @@ impl Lifeline {
         if self.0.ended.swap(true, Ordering::Relaxed) {
             return;
         }
-        let how = format!("failed: {words}");
-        self.0.say(&match (self.0.rank, &*locked(&self.0.lost)) {
+        self.0.say(&match &*locked(&self.0.lost) {
             // What ends it was told to all already.
-            (_, Some(_)) => Frame::Leaves,
-            (0, None) => Frame::Lost { rank: 0, how },
-            (_, None) => Frame::Failed(how),
+            Some(_) => Frame::Leaves,
+            None => Frame::Failed(format!("{FAILED}{words}")),
         });
     }
 
