@@ -31,6 +31,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             progress.end();
+            if error.is::<Ended>() {
+                return exit_code(&error);
+            }
             let words = match error.is::<Interrupted>() {
                 true => format!("{error:#}; the same command goes on from there\n"),
                 false => format!("error: {}\n", printable(&ui::words(&error))),
@@ -38,7 +41,9 @@ fn main() -> ExitCode {
             // What nobody can be told is nobody's loss.
             let _ = match launch::speaks() {
                 true => std::io::stderr().write_all(words.as_bytes()),
-                false => sink.write_all(words.as_bytes()),
+                false if launch::rank() > 0 => sink.write_all(words.as_bytes()),
+                // Another tells it, or did.
+                false => Ok(()),
             };
             exit_code(&error)
         }

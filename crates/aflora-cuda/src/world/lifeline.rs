@@ -28,10 +28,18 @@ impl Lost {
     pub fn failed(&self) -> bool {
         self.how.starts_with(FAILED)
     }
+
+    /// Whether its process ended without a word.
+    pub fn died(&self) -> bool {
+        self.how.starts_with(DIED)
+    }
 }
 
 /// How the words of a rank begin that tells why it ends.
 const FAILED: &str = "failed: ";
+
+/// How they begin where it was killed.
+const DIED: &str = "died";
 
 /// What is done where a rank is lost and this process does not end by itself.
 pub(super) type OnLost = Arc<dyn Fn(&Lost) + Send + Sync>;
@@ -311,6 +319,6 @@ fn silence(error: &io::Error, shared: &Shared) -> String {
             "has said nothing for {} s: it is stopped, or its machine is gone",
             shared.timeout.as_secs_f64()
         ),
-        _ => "died: it was killed, or ended without a word".into(),
+        _ => format!("{DIED}: it was killed, or ended without a word"),
     }
 }

@@ -9,8 +9,9 @@ use anyhow::Result;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// What [`start`] sets for those that it starts.
+/// What [`start`] sets for those that it starts: [`HERE`] where these are all that there are.
 pub const LAUNCHED: &str = "AFLORA_LAUNCHED";
+const HERE: &str = "here";
 
 /// How long the processes wait for each other.
 pub const TIMEOUT: &str = "AFLORA_WORLD_TIMEOUT";
@@ -44,7 +45,7 @@ pub fn join() -> Result<World> {
     let timeout = timeout(std::env::var(TIMEOUT).ok().as_deref())?;
     let rank = place.rank;
     let world = World::join(&place, timeout, move |lost| {
-        if tells(lost, rank) {
+        if tells(lost, rank, all_started_here()) {
             eprintln!("error: {lost}");
         }
         std::process::exit(1);
@@ -65,7 +66,7 @@ pub fn leave(world: &World, result: Result<()>) -> Result<()> {
         }
         Err(error) => {
             if let Some(lost) = lost(&error) {
-                SPEAKS.store(tells(lost, world.rank()), Ordering::Relaxed);
+                SPEAKS.store(tells(lost, world.rank(), all_started_here()), Ordering::Relaxed);
             }
             world.abort(&crate::ui::words(&error));
             Err(error)
@@ -88,12 +89,18 @@ fn lost(error: &anyhow::Error) -> Option<&Lost> {
 }
 
 /// Whether process `rank` is the one that tells that another was lost: the first, or the next where that
-/// is the one and did not tell itself.
-fn tells(lost: &Lost, rank: usize) -> bool {
+/// is the one and did not tell itself. That one died is told by whom started `all` of them, with how.
+fn tells(lost: &Lost, rank: usize, all: bool) -> bool {
     match lost.rank {
+        _ if all && lost.died() => false,
         0 => rank == 1 && !lost.failed(),
         _ => rank == 0,
     }
+}
+
+/// Whether all processes were started by one [`start::launch`].
+fn all_started_here() -> bool {
+    std::env::var(LAUNCHED).is_ok_and(|said| said == HERE)
 }
 
 fn timeout(said: Option<&str>) -> Result<Duration> {
@@ -111,11 +118,13 @@ mod tests {
     #[test]
     fn one_process_tells_of_each_loss() {
         let lost = |rank, how: &str| Lost { rank, how: how.into() };
-        let who = |lost: Lost| (0..4).filter(|rank| tells(&lost, *rank)).collect::<Vec<_>>();
+        let who = |lost: Lost| (0..4).filter(|r| tells(&lost, *r, false)).collect::<Vec<_>>();
         assert_eq!(who(lost(2, "died")), [0]);
         assert_eq!(who(lost(0, "died")), [1]);
         assert_eq!(who(lost(0, "failed: the disk is full")), [0; 0], "it told itself");
         assert_eq!(who(lost(1, "failed: the disk is full")), [0]);
+        // Who started them sees how it died, and does not see that one hangs.
+        assert!(!tells(&lost(1, "died"), 0, true) && tells(&lost(1, "has said nothing"), 0, true));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Starts the processes of a run on this machine, and ends all where one ends: what torchrun does, for
 //! those without Python.
 
-use super::{LAUNCHED, TIMEOUT};
+use super::{HERE, LAUNCHED, TIMEOUT};
 use crate::interrupt::{self, Interrupted};
 use crate::usage;
 use aflora_files::printable;
@@ -21,7 +21,7 @@ const LINES: usize = 20;
 
 /// How long the others have to end by themselves where one has failed, and how long where they were
 /// told to.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What is to be started.
 #[derive(Debug, Clone)]
@@ -94,7 +94,7 @@ fn start(what: &Launch, number: usize, host: &str, port: u16) -> Result<Process>
         .env("LOCAL_WORLD_SIZE", what.here.to_string())
         .env("MASTER_ADDR", host)
         .env("MASTER_PORT", port.to_string())
-        .env(LAUNCHED, "1")
+        .env(LAUNCHED, if what.machines == 1 { HERE } else { "1" })
         .env_remove("TORCHELASTIC_USE_AGENT_STORE")
         // A terminal's Ctrl-C comes here, and is handed on once.
         .process_group(0)
@@ -130,26 +130,28 @@ fn free_port() -> Result<u16> {
 
 /// Waits for all, and hands signals on.
 fn wait(processes: &mut [Process]) -> Result<()> {
-    let mut first = None;
-    let mut told = None;
-    let mut ending: Option<Instant> = None;
-    loop {
+    // The one that failed first; of those that did since it was last looked, one that was killed: the
+    // others may have ended for its sake.
+    let mut first: Option<(usize, ExitStatus)> = None;
+    let (mut told, mut ending) = (None, None);
+    while processes.iter().any(|process| process.ended.is_none()) {
+        let before = first.is_some();
         for process in processes.iter_mut().filter(|process| process.ended.is_none()) {
             process.ended = process.child.try_wait()?;
             if let Some(status) = process.ended.filter(|status| !status.success()) {
-                first.get_or_insert((process.rank, status));
+                let killed = status.signal().is_some();
+                if first.is_none() || (!before && killed) {
+                    first = Some((process.rank, status));
+                }
                 ending.get_or_insert_with(Instant::now);
             }
-        }
-        if processes.iter().all(|process| process.ended.is_some()) {
-            break;
         }
         if let (Err(Interrupted(signal)), None) = (interrupt::check(), told) {
             told = Some(signal);
             tell(processes, signal);
         }
         // Each ends by itself where another is lost; one that hangs does not.
-        match ending.map(|since| since.elapsed()) {
+        match ending.map(|since: Instant| since.elapsed()) {
             Some(waited) if waited > 2 * GRACE => tell(processes, SIGKILL),
             Some(waited) if waited > GRACE && told.is_none() => {
                 told = Some(SIGTERM);
@@ -159,22 +161,29 @@ fn wait(processes: &mut [Process]) -> Result<()> {
         }
         thread::sleep(Duration::from_millis(20));
     }
-    let signalled = interrupt::check();
     let Some((rank, status)) = first else { return Ok(()) };
-    if let Err(interrupted) = signalled {
-        return Err(interrupted.into());
+    // What process 0 ended by, if it is here and said so.
+    let zero = processes.iter().find(|process| process.rank == 0);
+    let zero = zero.and_then(|process| process.ended).and_then(|status| status.code());
+    let by_itself = [2, 128 + SIGINT, 128 + SIGTERM];
+    if let Some(code) = zero.filter(|code| by_itself.contains(code)) {
+        return Err(Ended(code).into());
     }
-    let process = processes.iter_mut().find(|process| process.rank == rank);
-    let process = process.context("a process is missing")?;
+    // Before they train, signals end processes as they end any other.
+    if let Some(signal) = told.filter(|signal| status.signal() == Some(*signal)) {
+        return Err(Ended(128 + signal).into());
+    }
+    let Some(process) = processes.iter_mut().find(|process| process.rank == rank) else {
+        return Err(Ended(1).into());
+    };
     if let Some(reader) = process.reader.take() {
-        // It read to the end, or panicked; what came is there.
-        let _ = reader.join();
+        // What it read is there, however it ended.
+        drop(reader.join());
     }
     let lines = process.lines.lock().unwrap_or_else(PoisonError::into_inner);
     let how = match (status.code(), status.signal()) {
-        // Its own words stand above.
-        (Some(2), _) if rank == 0 => return Err(Ended(2).into()),
-        (Some(code), _) if rank == 0 => return Err(Ended(code).into()),
+        // Why is told by process 0, or was by itself.
+        (Some(code), _) if zero.is_some() && lines.is_empty() => return Err(Ended(code).into()),
         (Some(code), _) => format!("ended with code {code}"),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended".into(),
@@ -183,7 +192,7 @@ fn wait(processes: &mut [Process]) -> Result<()> {
     bail!("process {rank} {how}, and all with it{}", shown.concat());
 }
 
-/// Process 0 has failed and said why.
+/// Process 0 has told why the work ended, so that nobody else need.
 #[derive(Debug, thiserror::Error)]
 #[error("process 0 ended with code {0}, and all with it")]
 pub struct Ended(pub i32);
