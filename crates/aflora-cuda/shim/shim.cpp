@@ -8,6 +8,7 @@
 #include "disentangled.h"
 #include "layer_norm.h"
 #include "low_rank.h"
+#include "nccl.h"
 
 #include <c10/core/AllocatorConfig.h>
 
@@ -149,6 +150,11 @@ void aflora_expandable_memory() {
 
 void aflora_release_cache() { (void)guarded([] { c10::cuda::CUDACachingAllocator::emptyCache(); }); }
 
+// The GPU that this thread's work goes to where none is named: streams and graphs are its.
+int aflora_set_device(int device) {
+    return guarded([&] { c10::cuda::set_device(static_cast<c10::DeviceIndex>(device)); });
+}
+
 void aflora_allow_tf32(int on) { (void)guarded([&] { at::globalContext().setAllowTF32CuBLAS(on != 0); }); }
 
 // Bytes of tensors now, of tensors at most, and reserved from the driver at most.
@@ -184,6 +190,29 @@ int aflora_profile_end(const char* path) {
         c10::cuda::device_synchronize();
         torch::autograd::profiler::disableProfiler()->save(path);
     });
+}
+
+// --- several GPUs ---
+
+int aflora_nccl_id(char* id) {
+    return guarded([&] { aflora::nccl::new_id(id); });
+}
+
+int aflora_nccl_open(void** group, const char* id, int rank, int size, int device) {
+    return guarded([&] { *group = new aflora::nccl::Group(id, rank, size, device); });
+}
+
+int aflora_nccl_all_reduce(void* group, const at::Tensor* t) {
+    return guarded([&] { static_cast<aflora::nccl::Group*>(group)->all_reduce(*t); });
+}
+
+int aflora_nccl_broadcast(void* group, const at::Tensor* t, int root) {
+    return guarded([&] { static_cast<aflora::nccl::Group*>(group)->broadcast(*t, root); });
+}
+
+// Ends what is under way and frees the group; a peer that is gone is not waited for.
+void aflora_nccl_abort(void* group) {
+    (void)guarded([&] { delete static_cast<aflora::nccl::Group*>(group); });
 }
 
 // --- fused operations; `out` stays null where they do not take what is given ---

@@ -143,7 +143,7 @@ fn main() -> anyhow::Result<()> {
     if let Some(threads) = option("threads") {
         tch::set_num_threads(threads.parse()?);
     }
-    let device = choose(option("device").unwrap_or("auto").parse()?)?;
+    let device = choose(option("device").unwrap_or("auto").parse()?, &aflora_cuda::World::alone())?;
     let asked = option("precision").unwrap_or("auto");
     let precision = Precision::from_str(asked, false).map_err(anyhow::Error::msg)?;
     let base = precision::choose(precision, device, || Ok(f64::INFINITY))?;

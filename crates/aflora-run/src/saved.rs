@@ -13,6 +13,7 @@ use crate::run::objective::texts::{Learned, TextPairs};
 use crate::task::{Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
 use crate::{device, precision, usage};
+use aflora_cuda::World;
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::chat::ChatFormat;
 use aflora_models::generate::GenerationSettings;
@@ -228,7 +229,7 @@ impl SavedRun {
         device: DeviceChoice,
         precision: Precision,
     ) -> Result<(Device, Kind)> {
-        let device = device::choose(device)?;
+        let device = device::choose(device, &World::alone())?;
         let method = self.resolved.method.build()?;
         // Unless the user asks for another precision, it is the one that the run trained in.
         let base = match precision {

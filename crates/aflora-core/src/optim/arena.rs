@@ -20,10 +20,15 @@ use tch::{Device, Kind, Tensor};
 /// Groups begin at multiples of this many numbers, for kernels that read several at once.
 const ALIGNMENT: i64 = 4;
 
+/// How many numbers may go along with the gradients of one step.
+const BESIDE: i64 = 4;
+
 /// The gradients of one step in one flat buffer, laid out like the arena's values; zero where
 /// a parameter is frozen.
 #[derive(Debug)]
 pub struct Gradients {
+    /// The flat buffer, and behind it a place for what ranks add up along with it.
+    whole: Tensor,
     flat: Tensor,
     groups: BTreeMap<Role, Tensor>,
     /// Whether nothing was added yet; what the buffer holds does not count then.
@@ -39,6 +44,17 @@ impl Gradients {
     /// Those of all groups, end to end, `[numbers of all groups]`; between groups lie zeros.
     pub fn flat(&self) -> &Tensor {
         &self.flat
+    }
+
+    /// Those of all groups with [`BESIDE`] further numbers behind them, which are nobody's gradient: one
+    /// message of several ranks.
+    pub(crate) fn whole(&self) -> &Tensor {
+        &self.whole
+    }
+
+    /// One of the numbers behind the gradients, `[]`.
+    pub(crate) fn beside(&self, index: i64) -> Tensor {
+        self.whole.get(self.flat.numel() as i64 + index)
     }
 
     /// Whether nothing was added since the beginning, or since [`clear`](Self::clear).
@@ -248,6 +264,27 @@ impl Arena {
         self.groups.iter_mut().map(|(role, group)| (*role, group))
     }
 
+    /// A number that two arenas of one layout have in common only where all their values are the same to
+    /// the bit, but for a chance of 1 in 2⁶⁴. Waits for the device.
+    ///
+    /// # Errors
+    /// libtorch cannot read it.
+    pub fn digest(&self) -> Result<i64> {
+        // So many at once: what it makes of them takes four times their memory.
+        const STRETCH: i64 = 1 << 22;
+        // An odd number: no bit of any factor is lost.
+        const FACTOR: i64 = 0x5851_F42D_4C95_7F2D;
+        let bits = self.flat.f_view_dtype(Kind::Int)?;
+        let mut digest = 0i64;
+        for part in bits.split(STRETCH, 0) {
+            let places = Tensor::arange(part.numel() as i64, (Kind::Int64, self.device()));
+            let sum = (part.to_kind(Kind::Int64) * (places * 2 + 1)).sum(Kind::Int64);
+            let sum = i64::try_from(sum)?;
+            digest = digest.wrapping_mul(FACTOR).wrapping_add(sum);
+        }
+        Ok(digest)
+    }
+
     /// The device on which everything lies.
     pub fn device(&self) -> Device {
         self.flat.device()
@@ -266,7 +303,9 @@ impl Arena {
 
     /// A buffer for gradients, empty.
     pub fn buffer(&self) -> Gradients {
-        let flat = tch::no_grad(|| self.flat.zeros_like());
+        let n = self.flat.numel() as i64;
+        let whole = Tensor::zeros([n + BESIDE], (Kind::Float, self.device()));
+        let flat = whole.narrow(0, 0, n);
         let mut offset = 0;
         let groups = self.groups.iter().map(|(&role, group)| {
             let n = group.values.numel() as i64;
@@ -275,7 +314,7 @@ impl Arena {
             (role, own)
         });
         let groups = groups.collect();
-        Gradients { flat, groups, empty: true }
+        Gradients { whole, flat, groups, empty: true }
     }
 
     /// d loss / d parameter for everything that trains; `loss` is one number, `[]`.

@@ -7,6 +7,7 @@ use crate::metrics::{Answer, Sort};
 use crate::run::model::processor;
 use crate::run::model_files::{locator, ModelFiles};
 use crate::run::objective::Objective;
+use crate::run::passes::Passes;
 use crate::run::prepare::load_examples;
 use crate::task::{Example, TaskSpec};
 use crate::ui::{thousands, Progress};
@@ -66,7 +67,7 @@ pub(super) fn describe(
     let mut objective = |of: &Resolved| {
         let processor = processor(of, files, backbone, Device::Cpu)?;
         let splits = Splits { train: train.clone(), evals: evals.clone(), test: None };
-        processor.objective(splits, 1, None, progress)
+        processor.objective(splits, &Passes::new(1), None, progress)
     };
     let mut uncut = resolved.clone();
     uncut.run.max_length = WHOLE;

@@ -175,7 +175,7 @@ pub trait Processor: Debug {
     fn objective(
         self: Box<Self>,
         rows: Splits,
-        eval_batch_size: usize,
+        passes: &Passes,
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Box<dyn Objective>>;

@@ -5,6 +5,7 @@ use super::fits;
 use super::model::{base_kind, load_model, processor};
 use super::model_files::{self, byte_progress, locator};
 use super::objective::Objective;
+use super::passes::Passes;
 use super::rows;
 use crate::config::{Resolved, RunSettings};
 use crate::feed::{Dataset, Locator};
@@ -14,6 +15,7 @@ use crate::task::{Example, TaskSpec};
 use crate::ui::Progress;
 use crate::{device, precision, threads};
 use aflora_core::{Method, Tuner};
+use aflora_cuda::World;
 use aflora_models::adapter_folder::{AdapterFolder, BaseModel};
 use aflora_models::weights::LoadReport;
 use aflora_models::AdaptedModel;
@@ -49,6 +51,8 @@ pub struct Prepared {
     pub loaded: LoadReport,
     /// Updates an epoch.
     pub steps_per_epoch: u64,
+    /// The processes that train together.
+    pub world: World,
 }
 
 impl Prepared {
@@ -67,13 +71,15 @@ impl Prepared {
     /// # Errors
     /// The settings do not fit the length of the run.
     pub fn tuner(&self) -> aflora_core::Result<Tuner> {
-        Tuner::new(
+        let mut tuner = Tuner::new(
             self.config.update.clone(),
             self.method.as_ref(),
             self.model.parameters(),
             self.steps_per_epoch,
             self.total_steps(),
-        )
+        )?;
+        tuner.join(self.world.clone());
+        Ok(tuner)
     }
 }
 
@@ -82,10 +88,22 @@ impl Prepared {
 /// # Errors
 /// Data, weights or a device are missing or damaged, or the settings do not fit them.
 pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepared> {
+    prepare_among(resolved, World::alone(), progress)
+}
+
+/// [`prepare`] for one of the processes that train together.
+///
+/// # Errors
+/// As there.
+pub fn prepare_among(
+    resolved: &Resolved,
+    world: World,
+    progress: &mut dyn Progress,
+) -> Result<Prepared> {
     aflora_models::check_kind(&resolved.model.backbone, resolved.task.head())?;
     let config = resolved.run.clone();
-    let device = device::choose(config.device)?;
-    if let Some(wanted) = config.threads {
+    let device = device::choose(config.device, &world)?;
+    if let Some(wanted) = config.threads.or_else(|| threads::share(world.local().1)) {
         tch::set_num_threads(i32::try_from(threads::bounded(wanted)).context("threads")?);
     }
     let locator = locator(resolved);
@@ -113,9 +131,9 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     let processor = processor(resolved, &files, model.backbone(), device)?;
     fits::vocabulary(&files, processor.vocab_size(), model.backbone())?;
     let Dataset { train, evals, test, files: data } = dataset;
-    let (batch_size, cache) = (config.eval_batch_size, config.token_cache.as_deref());
-    let objective =
-        processor.objective(Splits { train, evals, test }, batch_size, cache, progress)?;
+    let passes = Passes::among(config.eval_batch_size, world.clone());
+    let cache = config.token_cache.as_deref();
+    let objective = processor.objective(Splits { train, evals, test }, &passes, cache, progress)?;
     let model = model.with_noise(config.neftune_noise_alpha);
     let digest = |path: &PathBuf| Ok((path.clone(), sha256(path)?));
     let digests: std::io::Result<Vec<_>> = loaded.files.iter().map(digest).collect();
@@ -132,6 +150,7 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
         weights: digests.context("reading the weights for their digests")?,
         loaded,
         config,
+        world,
     })
 }
 

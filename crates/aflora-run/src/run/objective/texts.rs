@@ -350,9 +350,8 @@ impl TextPairs {
     ) -> Result<Vec<String>> {
         let mut order: Vec<usize> = (0..prompts.len()).collect();
         order.sort_by_key(|&row| std::cmp::Reverse(prompts[row].len()));
-        let mut written = vec![String::new(); prompts.len()];
         let mut finished = 0;
-        passes.each(&order, |rows| {
+        let all = passes.of(&order, |rows| {
             let prompts: Vec<&[i64]> = rows.iter().map(|&row| prompts[row].as_slice()).collect();
             let batch = self.beginning(&prompts);
             let numbers: Vec<u64> = prompts.iter().map(|prompt| number(prompt)).collect();
@@ -360,13 +359,19 @@ impl TextPairs {
             let generation = &self.generation;
             let texts =
                 generate::write_each(model.writer()?, &batch, generation, &numbers, &mut go_on)?;
-            for (&row, ids) in rows.iter().zip(texts) {
-                written[row] = self.encoder().decode(&ids)?.trim().to_string();
-            }
+            let text = |(&row, ids): (&usize, Vec<i64>)| {
+                Ok((row, self.encoder().decode(&ids)?.trim().to_string()))
+            };
+            let texts: Vec<(usize, String)> =
+                rows.iter().zip(texts).map(text).collect::<Result<_>>()?;
             finished += rows.len();
             done(finished);
-            Ok(())
+            Ok(texts)
         })?;
+        let mut written = vec![String::new(); prompts.len()];
+        for (row, text) in all.into_iter().flatten() {
+            written[row] = text;
+        }
         Ok(written)
     }
 
