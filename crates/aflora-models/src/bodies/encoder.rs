@@ -44,7 +44,6 @@ pub(crate) struct TaggerSpec {
     pub hidden: i64,
     /// The longest text.
     pub max_positions: i64,
-    pub vocab_size: i64,
     /// Before the layer.
     pub dropout: f64,
 }
@@ -158,7 +157,7 @@ pub(crate) fn build<B: EncoderBody + 'static>(
     };
     if of_tokens && !text_head.shape.for_tokens {
         let dropout = text_head.token_dropout;
-        let spec = TaggerSpec { prefix, tied: &[], hidden, max_positions, vocab_size, dropout };
+        let spec = TaggerSpec { prefix, tied: &[], hidden, max_positions, dropout };
         return Ok(build_tagger(labels, options, spec, body));
     }
     let about = About {
@@ -187,7 +186,7 @@ pub(crate) fn build_tagger<B: EncoderBody + 'static>(
     spec: TaggerSpec,
     body: impl FnOnce(&Scope) -> B,
 ) -> Box<dyn Backbone> {
-    let TaggerSpec { prefix, tied, hidden, max_positions, vocab_size, dropout } = spec;
+    let TaggerSpec { prefix, tied, hidden, max_positions, dropout } = spec;
     let layer = TokenHead { name: CLASSIFIER, modules: &[CLASSIFIER], dropout };
     let about = About {
         head: Head::Tokens(labels),
@@ -199,7 +198,6 @@ pub(crate) fn build_tagger<B: EncoderBody + 'static>(
         tied,
         optional: &[],
         max_positions,
-        vocab_size,
     };
     assembled(options, about, |root| {
         let body = body(root);

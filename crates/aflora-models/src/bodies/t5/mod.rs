@@ -56,7 +56,6 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
             tied: ENCODER_NAMES,
             hidden: config.hidden,
             max_positions: i64::MAX,
-            vocab_size: config.vocab_size,
             dropout: config.classifier_dropout,
         };
         return Ok(encoder::build_tagger(labels, options, spec, |root| {
