@@ -130,7 +130,7 @@ pub fn gguf_tokenizer(bytes: &[u8]) {
 }
 
 pub fn gguf_tokenizer_seeds() -> Vec<Vec<u8>> {
-    let names = ["gpt-2", "llama-bpe", "qwen2-bpe", "sentencepiece"];
+    let names = ["gpt-2", "llama-bpe", "qwen2-bpe", "sentencepiece", "gemma-bpe", "phi3-bpe"];
     names.map(|name| fixture(&format!("gguf/{name}.gguf"))).to_vec()
 }
 

@@ -2,8 +2,7 @@
 //! Face's.
 
 use super::arrangement::Arrangement;
-use super::family::{self, Family};
-use super::{gemma, phi3, rope};
+use super::own_keys::{AMPLITUDE, BOUNDS, DIVISORS, LLAMA3, LOCAL, LONG, PATTERN, SHORT, WINDOW};
 use crate::bodies::llama_like::description::Usual;
 use crate::bodies::llama_like::{gemma as gemmas, phi3 as phi, qwen};
 
@@ -30,8 +29,12 @@ pub(super) struct Architecture {
     /// What the names of the layers in a block that may have biases begin with, and the key of
     /// config.json that tells of them.
     pub biases: &'static [(&'static str, Option<&'static str>)],
-    /// What its files have of their own.
-    pub family: &'static Family,
+    /// The keys of its headers beyond those of all, behind the architecture's name.
+    pub keys: &'static [&'static str],
+    /// Its tensors that are no weights.
+    pub tensors: &'static [&'static str],
+    /// The scalings of the rotary angles, by their names in config.json, that are written.
+    pub scalings: &'static [&'static str],
 }
 
 /// Names in a file, and in a checkpoint.
@@ -79,7 +82,9 @@ const ARCHITECTURES: [Architecture; 7] = [
         interleaved: true,
         raised: false,
         biases: &[ATTENTION_BIAS, ("ffn_", Some("mlp_bias"))],
-        family: &rope::FAMILY,
+        keys: &[],
+        tensors: &[DIVISORS],
+        scalings: &["linear", LLAMA3],
     },
     Architecture {
         name: "qwen2",
@@ -92,7 +97,9 @@ const ARCHITECTURES: [Architecture; 7] = [
         interleaved: false,
         raised: false,
         biases: &[("attn_q", None), ("attn_k", None), ("attn_v", None)],
-        family: &family::PLAIN,
+        keys: &[],
+        tensors: &[],
+        scalings: &["linear"],
     },
     Architecture {
         name: "qwen3",
@@ -105,7 +112,9 @@ const ARCHITECTURES: [Architecture; 7] = [
         interleaved: false,
         raised: false,
         biases: &[ATTENTION_BIAS],
-        family: &family::PLAIN,
+        keys: &[],
+        tensors: &[],
+        scalings: &["linear"],
     },
     Architecture {
         name: "gemma",
@@ -119,7 +128,9 @@ const ARCHITECTURES: [Architecture; 7] = [
         interleaved: false,
         raised: true,
         biases: &[ATTENTION_BIAS],
-        family: &family::PLAIN,
+        keys: &[],
+        tensors: &[],
+        scalings: &["linear"],
     },
     Architecture {
         name: "gemma2",
@@ -132,7 +143,9 @@ const ARCHITECTURES: [Architecture; 7] = [
         interleaved: false,
         raised: true,
         biases: &[ATTENTION_BIAS],
-        family: &gemma::SECOND,
+        keys: &[WINDOW, PATTERN, BOUNDS[0], BOUNDS[1]],
+        tensors: &[],
+        scalings: &["linear"],
     },
     Architecture {
         name: "gemma3",
@@ -145,7 +158,9 @@ const ARCHITECTURES: [Architecture; 7] = [
         interleaved: false,
         raised: true,
         biases: &[ATTENTION_BIAS],
-        family: &gemma::THIRD,
+        keys: &[WINDOW, PATTERN, BOUNDS[1], LOCAL],
+        tensors: &[],
+        scalings: &["linear"],
     },
     Architecture {
         name: "phi3",
@@ -158,7 +173,9 @@ const ARCHITECTURES: [Architecture; 7] = [
         interleaved: false,
         raised: false,
         biases: &[],
-        family: &phi3::FAMILY,
+        keys: &[WINDOW, AMPLITUDE],
+        tensors: &[SHORT, LONG],
+        scalings: &["linear", "longrope", "su", "yarn"],
     },
 ];
 

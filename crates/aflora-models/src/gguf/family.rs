@@ -9,12 +9,6 @@ use tch::Tensor;
 /// What a family's files have of their own, in both directions.
 #[derive(Debug)]
 pub(super) struct Family {
-    /// The keys of its headers, behind the architecture's name.
-    pub keys: &'static [&'static str],
-    /// Its tensors that are no weights.
-    pub tensors: &'static [&'static str],
-    /// The scalings of the rotary angles, by their names in config.json, that are written.
-    pub scalings: &'static [&'static str],
     /// Completes a config.json by what a header tells.
     pub read: fn(&ModelHeader<'_>, &mut Map<String, Value>) -> Result<(), String>,
     /// The keys of a header for a config.json, behind the architecture's name.
@@ -27,11 +21,5 @@ pub(super) struct Family {
 type Named<T> = Vec<(&'static str, T)>;
 
 /// A family without anything of its own.
-pub(super) const PLAIN: Family = Family {
-    keys: &[],
-    tensors: &[],
-    scalings: &["linear"],
-    read: |_, _| Ok(()),
-    write: |_| Ok(Vec::new()),
-    made: |_| Ok(Vec::new()),
-};
+pub(super) const PLAIN: Family =
+    Family { read: |_, _| Ok(()), write: |_| Ok(Vec::new()), made: |_| Ok(Vec::new()) };

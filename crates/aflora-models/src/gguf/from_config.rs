@@ -1,18 +1,15 @@
 //! The header of a model whose config.json this is.
 
 use super::architecture::Architecture;
-use super::precision::Precision;
-use super::rope::kind;
-use super::writer::{GgufFile, Written};
+use super::writer::Written;
 use crate::Error;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use tch::Tensor;
 
 /// A config.json as the keys of a header.
 pub(crate) struct ModelKeys<'a> {
     config: &'a Map<String, Value>,
-    architecture: &'static Architecture,
+    pub(super) architecture: &'static Architecture,
     /// Heads of queries, and of keys and values.
     pub(super) heads: [i64; 2],
 }
@@ -106,11 +103,8 @@ impl<'a> ModelKeys<'a> {
         ]
     }
 
-    /// The keys of a model's header.
-    ///
-    /// # Errors
-    /// The config.json lacks something, or asks for something that such files do not tell.
-    pub(crate) fn of_model(&self) -> Result<Vec<(String, Written)>, String> {
+    /// The keys of a model's header that all have.
+    pub(super) fn common(&self) -> Result<Vec<(String, Written)>, String> {
         self.check()?;
         let (size, name) = (|key: &str| self.size(key), self.architecture.name);
         let hidden = size("hidden_size")?;
@@ -142,9 +136,6 @@ impl<'a> ModelKeys<'a> {
             say("rope.scaling.type", text("linear"));
             say("rope.scaling.factor", Written::F32(factor as f32));
         }
-        for (key, value) in (self.architecture.family.write)(self)? {
-            say(key, value);
-        }
         Ok(keys)
     }
 
@@ -160,7 +151,7 @@ impl<'a> ModelKeys<'a> {
         }
         match kind(&self.rope().1) {
             None | Some("default") => Ok(()),
-            Some(known) if self.architecture.family.scalings.contains(&known) => Ok(()),
+            Some(known) if self.architecture.scalings.contains(&known) => Ok(()),
             Some(other) => Err(format!(
                 "the rotary scaling `{other}` is not written to GGUF files of a {}",
                 self.architecture.name
@@ -217,25 +208,6 @@ impl<'a> ModelKeys<'a> {
         Ok((f64::from(head_dim) * share) as u32)
     }
 
-    /// The file of a model with these weights and keys.
-    ///
-    /// # Errors
-    /// A weight has no place in such files.
-    pub(crate) fn file(
-        &self,
-        keys: Vec<(String, Written)>,
-        weights: BTreeMap<String, Tensor>,
-        precision: Precision,
-    ) -> crate::Result<GgufFile> {
-        let mut tensors = Vec::new();
-        for (name, weight) in weights {
-            tensors.push((self.stored_name(&name)?, self.arranged(&name, &weight)?));
-        }
-        let made = (self.architecture.family.made)(self).map_err(Error::Unbuilt)?;
-        tensors.extend(made.into_iter().map(|(name, tensor)| (name.to_string(), tensor)));
-        Ok(GgufFile { keys, tensors, precision })
-    }
-
     /// The name of the weight `own` in such files.
     ///
     /// # Errors
@@ -254,4 +226,9 @@ impl<'a> ModelKeys<'a> {
     pub(crate) fn arranged(&self, own: &str, weight: &Tensor) -> crate::Result<Tensor> {
         self.architecture.arrangement(own, self.heads).done(weight)
     }
+}
+
+/// The name of the scaling of rotary angles that these keys tell of.
+pub(super) fn kind(keys: &Map<String, Value>) -> Option<&str> {
+    keys.get("rope_type").or(keys.get("type")).and_then(Value::as_str)
 }

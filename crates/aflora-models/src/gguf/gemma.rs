@@ -4,30 +4,25 @@
 use super::family::{Family, PLAIN};
 use super::from_config::ModelKeys;
 use super::model::ModelHeader;
+use super::own_keys::{BOUNDS, LOCAL, PATTERN, WINDOW};
 use super::value::Value as Stored;
 use super::writer::Written;
-use crate::bodies::llama_like::gemma::{LOCAL_THETA, PATTERN, SCALAR, SOFTCAPS, WINDOW};
+use crate::bodies::llama_like::gemma as gemmas;
 use serde_json::{json, Map, Value};
-
-const WINDOWS: [&str; 2] = ["attention.sliding_window", "attention.sliding_window_pattern"];
-/// The bounds of scores and of logits, as config.json names them, too.
-const BOUNDS: [&str; 2] = ["attn_logit_softcapping", "final_logit_softcapping"];
-const LOCAL: &str = "rope.freq_base_swa";
 
 /// Gemma 2's.
 pub(super) const SECOND: Family = Family {
-    keys: &[WINDOWS[0], WINDOWS[1], BOUNDS[0], BOUNDS[1]],
     read: |header, config| {
-        for (key, usual) in BOUNDS.into_iter().zip(SOFTCAPS) {
+        for (key, usual) in BOUNDS.into_iter().zip(gemmas::SOFTCAPS) {
             let bound = header.number(key)?.unwrap_or(usual);
             config.insert(key.into(), json!(bound));
         }
-        windows(header, config, Some(WINDOW), 2)?;
+        windows(header, config, Some(gemmas::WINDOW), 2)?;
         scalar(header, config, 46)
     },
     write: |keys| {
         let mut own = Vec::new();
-        for (key, usual) in BOUNDS.into_iter().zip(SOFTCAPS) {
+        for (key, usual) in BOUNDS.into_iter().zip(gemmas::SOFTCAPS) {
             let bound = keys.number(key, Some(usual))?;
             let bound = bound.ok_or_else(|| {
                 format!("`{key}` is null, which a GGUF file of a Gemma 2 does not tell")
@@ -35,11 +30,11 @@ pub(super) const SECOND: Family = Family {
             own.push((key, Written::F32(bound as f32)));
         }
         check_scalar(keys, 46)?;
-        let window = keys.optional_size("sliding_window", Some(WINDOW as u32))?;
+        let window = keys.optional_size("sliding_window", Some(gemmas::WINDOW as u32))?;
         let pattern = pattern(keys, window, 2)?;
         // A file that says nothing of it has windows.
-        own.push((WINDOWS[0], Written::U32(window.unwrap_or(WINDOW as u32))));
-        own.extend((pattern != 2).then_some((WINDOWS[1], Written::U32(pattern))));
+        own.push((WINDOW, Written::U32(window.unwrap_or(gemmas::WINDOW as u32))));
+        own.extend((pattern != 2).then_some((PATTERN, Written::U32(pattern))));
         Ok(own)
     },
     ..PLAIN
@@ -47,14 +42,13 @@ pub(super) const SECOND: Family = Family {
 
 /// Gemma 3's.
 pub(super) const THIRD: Family = Family {
-    keys: &[WINDOWS[0], WINDOWS[1], BOUNDS[1], LOCAL],
     read: |header, config| {
         if let Some(bound) = header.number(BOUNDS[1])? {
             config.insert(BOUNDS[1].into(), json!(bound));
         }
-        let (own, usual) = LOCAL_THETA;
+        let (own, usual) = gemmas::LOCAL_THETA;
         config.insert(own.into(), json!(header.number(LOCAL)?.unwrap_or(usual)));
-        windows(header, config, None, PATTERN as usize)?;
+        windows(header, config, None, gemmas::PATTERN as usize)?;
         scalar(header, config, 62)
     },
     write: |keys| {
@@ -63,19 +57,19 @@ pub(super) const THIRD: Family = Family {
             own.push((BOUNDS[1], Written::F32(bound as f32)));
         }
         check_scalar(keys, 62)?;
-        let (name, usual) = LOCAL_THETA;
+        let (name, usual) = gemmas::LOCAL_THETA;
         let theta = match keys.local_rope()? {
             Some(theta) => theta,
             None => keys.number(name, Some(usual))?.unwrap_or(usual),
         };
         own.extend((theta != usual).then_some((LOCAL, Written::F32(theta as f32))));
-        let window = keys.optional_size("sliding_window", Some(WINDOW as u32))?;
-        let pattern = pattern(keys, window, PATTERN as u32)?;
+        let window = keys.optional_size("sliding_window", Some(gemmas::WINDOW as u32))?;
+        let pattern = pattern(keys, window, gemmas::PATTERN as u32)?;
         if let Some(window) = window.filter(|_| pattern != 1) {
-            own.push((WINDOWS[0], Written::U32(window)));
+            own.push((WINDOW, Written::U32(window)));
         }
-        let usual = pattern == 1 || pattern == PATTERN as u32;
-        own.extend((!usual).then_some((WINDOWS[1], Written::U32(pattern))));
+        let usual = pattern == 1 || pattern == gemmas::PATTERN as u32;
+        own.extend((!usual).then_some((PATTERN, Written::U32(pattern))));
         Ok(own)
     },
     ..PLAIN
@@ -89,7 +83,7 @@ fn windows(
     window: Option<i64>,
     usual: usize,
 ) -> Result<(), String> {
-    let [size, pattern] = WINDOWS;
+    let (size, pattern) = (WINDOW, PATTERN);
     let window = match header.get(size) {
         None => window,
         Some(Stored::Integer(0)) => None,
@@ -171,7 +165,7 @@ fn check_scalar(keys: &ModelKeys<'_>, largest: i64) -> Result<(), String> {
     let head_dim = i64::from(keys.head_dim()?);
     let implied = implied(layers.into(), largest, hidden.into(), heads, head_dim);
     let name = "query_pre_attn_scalar";
-    match keys.number(name, Some(SCALAR))?.unwrap_or(SCALAR) {
+    match keys.number(name, Some(gemmas::SCALAR))?.unwrap_or(gemmas::SCALAR) {
         scalar if scalar == implied as f64 => Ok(()),
         scalar => Err(format!(
             "`{name}` is {scalar}, which a GGUF file does not tell: it would be taken for {implied}"

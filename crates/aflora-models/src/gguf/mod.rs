@@ -5,8 +5,8 @@
 //!   believed
 //! * `format`, `dequantise`: blocks of numbers, and what they stand for
 //! * `architecture`, `arrangement`: which tensor is which of Hugging Face's, and how it stands to it
-//! * `model`: the config.json that a header stands for; `family`, `rope`, `gemma`, `phi3`: what those of
-//!   some kinds of models have of their own, both ways
+//! * `model`: the config.json that a header stands for; `family`, `own_keys`, `rope`, `gemma`, `phi3`: what
+//!   those of some kinds of models have of their own, both ways; `families`: all of it together
 //! * `tokenizer`, `pre_tokenizer`: its tokenizer's files; `folder`: all files that it stands for
 //! * `writer`, `precision`, `quantise`, `from_config`, `from_tokenizer`: files of our own
 
@@ -14,6 +14,7 @@ mod architecture;
 mod arrangement;
 mod cursor;
 mod dequantise;
+mod families;
 mod family;
 mod folder;
 mod format;
@@ -22,6 +23,7 @@ mod from_tokenizer;
 mod gemma;
 mod header;
 mod model;
+mod own_keys;
 mod phi3;
 mod pre_tokenizer;
 mod precision;

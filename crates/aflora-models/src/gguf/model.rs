@@ -10,7 +10,7 @@ use serde_json::{json, Map};
 #[derive(Debug)]
 pub(crate) struct ModelHeader<'a> {
     header: &'a Header<'a>,
-    architecture: &'static Architecture,
+    pub(super) architecture: &'static Architecture,
     /// Heads of queries, and of keys and values.
     pub(super) heads: [i64; 2],
 }
@@ -85,7 +85,7 @@ impl<'a> ModelHeader<'a> {
         stored: &str,
         shape: &[i64],
     ) -> Result<Option<(String, Arrangement)>, String> {
-        if self.architecture.family.tensors.contains(&stored) {
+        if self.architecture.tensors.contains(&stored) {
             return Ok(None);
         }
         let own = self.architecture.own_name(stored).ok_or_else(|| {
@@ -107,11 +107,8 @@ impl<'a> ModelHeader<'a> {
         Ok(Some((own, arrangement)))
     }
 
-    /// The model's config.json.
-    ///
-    /// # Errors
-    /// The header lacks something, or asks for something that is not read.
-    pub(crate) fn config(&self) -> Result<Map<String, serde_json::Value>, String> {
+    /// What the config.json of every kind of model has.
+    pub(super) fn common(&self) -> Result<Map<String, serde_json::Value>, String> {
         let architecture = self.architecture;
         let has = |name: &str| self.shape(name).is_some();
         let [heads, key_value_heads] = self.heads;
@@ -160,7 +157,6 @@ impl<'a> ModelHeader<'a> {
         for (key, id) in self.special_tokens()? {
             say(key, id);
         }
-        (architecture.family.read)(self, &mut config)?;
         Ok(config)
     }
 
@@ -218,7 +214,7 @@ impl<'a> ModelHeader<'a> {
         for (key, value) in keys {
             // A count of nothing asks for nothing.
             let idle = matches!(value, Value::Integer(0) | Value::Flag(false));
-            let known = READ.iter().chain(self.architecture.family.keys).chain(&TOLD_OTHERWISE);
+            let known = READ.iter().chain(self.architecture.keys).chain(&TOLD_OTHERWISE);
             if !idle && !known.copied().any(|known| known == key) {
                 let (key, what) = (short(key), value.what());
                 return Err(format!("`{prefix}{key}` is {what}: what it asks for is not built"));

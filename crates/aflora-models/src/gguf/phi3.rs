@@ -3,6 +3,7 @@
 
 use super::family::Family;
 use super::from_config::ModelKeys;
+use super::own_keys::{AMPLITUDE, LONG, SHORT, WINDOW};
 use super::value::{decimal, Value as Stored};
 use super::writer::Written;
 use crate::bodies::llama_like::phi3::ORIGINAL;
@@ -10,18 +11,12 @@ use crate::bodies::llama_like::rope::longrope_amplitude;
 use serde_json::{json, Map, Value};
 use tch::Tensor;
 
-const WINDOW: &str = "attention.sliding_window";
 const TURNING: &str = "rope.dimension_count";
 const POSITIONS: &str = "rope.scaling.original_context_length";
-const AMPLITUDE: &str = "rope.scaling.attn_factor";
 /// The factors of short and of long texts, in config.json and as tensors.
-const FACTORS: [(&str, &str); 2] =
-    [("short_factor", "rope_factors_short.weight"), ("long_factor", "rope_factors_long.weight")];
+const FACTORS: [(&str, &str); 2] = [("short_factor", SHORT), ("long_factor", LONG)];
 
 pub(super) const FAMILY: Family = Family {
-    keys: &[WINDOW, AMPLITUDE],
-    tensors: &[FACTORS[0].1, FACTORS[1].1],
-    scalings: &["linear", "longrope", "su", "yarn"],
     read: |header, config| {
         let mut say = |key: &str, value: Value| config.insert(key.into(), value);
         // llama.cpp reads over the window; the model's own config.json has it.

@@ -2,29 +2,23 @@
 //! each frequency the number that it is divided by.
 
 use super::family::{Family, PLAIN};
+use super::from_config::kind;
+use super::own_keys::{DIVISORS, LLAMA3};
 use serde_json::{json, Map, Value};
 use std::f64::consts::PI;
 use tch::Tensor;
-
-/// The tensor of these numbers.
-const FACTORS: &str = "rope_freqs.weight";
 
 /// What every release with such numbers was made by.
 const LOW: f64 = 1.0;
 const HIGH: f64 = 4.0;
 const ORIGINAL: f64 = 8192.0;
 
-/// The name of this scaling in a config.json.
-const LLAMA3: &str = "llama3";
-
 /// What files of LLaMA's have of their own.
 pub(super) const FAMILY: Family = Family {
-    tensors: &[FACTORS],
-    scalings: &["linear", LLAMA3],
     read: |header, config| {
-        let Some(numbers) = header.numbers(FACTORS)? else { return Ok(()) };
+        let Some(numbers) = header.numbers(DIVISORS)? else { return Ok(()) };
         if let Some(other) = config.get("rope_scaling") {
-            return Err(format!("`{FACTORS}` scales the rotary angles, and so does {other}"));
+            return Err(format!("`{DIVISORS}` scales the rotary angles, and so does {other}"));
         }
         let scaling = llama3(numbers, header.theta()?, header.head_dim()?)?;
         config.insert("rope_scaling".into(), scaling);
@@ -36,15 +30,10 @@ pub(super) const FAMILY: Family = Family {
             return Ok(Vec::new());
         }
         let factors = factors(&scaling, theta, keys.head_dim()?.into())?;
-        Ok(vec![(FACTORS, Tensor::from_slice(&factors))])
+        Ok(vec![(DIVISORS, Tensor::from_slice(&factors))])
     },
     ..PLAIN
 };
-
-/// The name of the scaling that these keys tell of.
-pub(super) fn kind(keys: &Map<String, Value>) -> Option<&str> {
-    keys.get("rope_type").or(keys.get("type")).and_then(Value::as_str)
-}
 
 /// What the frequency of the `i`-th pair of a head's elements is divided by, where the longest waves
 /// are by `factor`.
@@ -71,7 +60,7 @@ fn llama3(numbers: Vec<f32>, theta: f64, head_dim: i64) -> Result<Value, String>
     let near = |(i, &x): (usize, &f32)| (f64::from(x) / wanted(i) - 1.0).abs() < 1e-3;
     if numbers.len() as i64 != head_dim / 2 || !numbers.iter().enumerate().all(near) {
         return Err(format!(
-            "`{FACTORS}` scales the rotary angles in a way that is not LLaMA 3's (factors {LOW} and \
+            "`{DIVISORS}` scales the rotary angles in a way that is not LLaMA 3's (factors {LOW} and \
              {HIGH}, {ORIGINAL} positions), and is not built"
         ));
     }

@@ -277,14 +277,33 @@ fn a_byte_level_tokenizer_cuts_words_as_its_model_s_own_does() {
 
 #[test]
 fn sentencepiece_s_pieces_and_scores_are_the_tokenizer_that_its_own_file_is() {
-    let encoder = TextEncoder::from_folder(&gguf("sentencepiece.gguf"), 512).unwrap();
-    let own = TextEncoder::from_folder(&fixture("llama_bpe"), 512).unwrap();
-    for (text, ids, back) in encodings("sentencepiece") {
-        let found = encoder.encode(&[(&text, None)]).unwrap();
-        assert_eq!(found, own.encode(&[(&text, None)]).unwrap(), "{text:?}");
-        assert_eq!(found[0].ids, ids, "{text:?}");
-        assert_eq!(encoder.decode(&ids).unwrap(), back, "{text:?}");
+    for (name, own) in [("sentencepiece", "llama_bpe"), ("gemma-bpe", "gguf/gemma_bpe")] {
+        let encoder = TextEncoder::from_folder(&gguf(&format!("{name}.gguf")), 512).unwrap();
+        let own = TextEncoder::from_folder(&fixture(own), 512).unwrap();
+        for (text, ids, back) in encodings(name) {
+            let found = encoder.encode(&[(&text, None)]).unwrap();
+            assert_eq!(found, own.encode(&[(&text, None)]).unwrap(), "{name}: {text:?}");
+            assert_eq!(found[0].ids, ids, "{name}: {text:?}");
+            assert_eq!(encoder.decode(&ids).unwrap(), back, "{name}: {text:?}");
+        }
     }
+}
+
+#[test]
+fn the_tokens_of_phi_3_s_conversations_take_the_space_behind_them_along() {
+    let encoder = TextEncoder::from_folder(&gguf("phi3-bpe.gguf"), 64).unwrap();
+    let ids = |text: &str| encoder.encode(&[(text, None)]).unwrap().remove(0).ids;
+    let spaced = ids("<|user|>\nA film.<|end|>\n<|assistant|>\n");
+    assert_eq!(spaced, ids("<|user|>A film.<|end|><|assistant|>"));
+    // 600 pieces, then <|end|>, <|user|>, <|assistant|>, <|endoftext|>.
+    assert_eq!(
+        (spaced[1], spaced.len() > 4, &spaced[spaced.len() - 2..]),
+        (601, true, &[600, 602][..])
+    );
+    for token in ["<s>", "<|endoftext|>"] {
+        assert_ne!(ids(&format!("{token}\nA film.")), ids(&format!("{token}A film.")), "{token}");
+    }
+    assert_eq!(ids("</s>\nA film."), ids("</s>A film."));
 }
 
 #[test]
