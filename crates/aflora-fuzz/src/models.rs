@@ -173,8 +173,16 @@ pub fn adapter_folder(bytes: &[u8]) {
 
 pub fn adapter_folder_seeds() -> Vec<Vec<u8>> {
     let plain = ["lora", "rslora", "dora", "vera", "adalora", "adalora_zero", "pooler"];
-    let further =
-        ["patterns_rslora", "pissa_dora_patterns", "olora", "bias_all", "embedding", "tokens"];
+    let further = [
+        "patterns_rslora",
+        "pissa_dora_patterns",
+        "olora_wide_dora",
+        "bias_all",
+        "embedding_dora",
+        "tokens",
+        "head",
+        "enlarged",
+    ];
     let plain = plain.map(|name| format!("peft/{name}"));
     let further = further.map(|name| format!("peft_keys/bert/{name}"));
     let folder = |folder: String| {

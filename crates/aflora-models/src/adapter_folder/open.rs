@@ -28,6 +28,9 @@ pub struct AdapterFolder {
     /// Where the layers' pairs are not as the method makes them.
     pairs: Option<Pairs>,
     beside: Beside,
+    /// Whether a module that is saved whole shares no weights with others any more: so it is in
+    /// PEFT, whose folders have this key. Here they train as the one weight that they are.
+    apart: bool,
 }
 
 impl AdapterFolder {
@@ -51,7 +54,8 @@ impl AdapterFolder {
         let scales = Scales::of(&keys, method).map_err(&problem)?;
         let beside = Beside::of(&keys, &file, scales.as_ref()).map_err(&problem)?;
         let pairs = Pairs::of(&keys, &file, scales, method).map_err(&problem)?;
-        let adapter = AdapterFolder { path, file, description, layers, pairs, beside };
+        let apart = keys.contains_key("auto_mapping");
+        let adapter = AdapterFolder { path, file, description, layers, pairs, beside, apart };
         let unread = adapter.file.unread();
         adapter.none(unread.map(|(name, what)| format!("`{name}` is {what}")).collect())?;
         Ok(adapter)
@@ -82,9 +86,11 @@ impl AdapterFolder {
     /// The folder is of another model: a layer or a shape differs. All that does is named.
     pub fn attach(&self, backbone: Box<dyn Backbone>, base: Kind) -> Result<AdaptedModel> {
         let method = self.description.method.build()?;
-        let tables = Tables { vs: backbone.var_store(), backbone: Some(backbone.as_ref()) };
+        let vs = backbone.var_store();
+        let apart = if self.apart { self.modules(vs) } else { Vec::new() };
+        let tables = Tables { vs, backbone: Some(backbone.as_ref()), apart: &apart };
         self.none(tables.take_words(&self.file)?)?;
-        tables.part(&self.file, &self.sites(method.as_ref(), &own_names(tables.vs)));
+        let parted = tables.part(&self.file, &self.sites(method.as_ref(), &own_names(tables.vs)));
         let layers = [backbone.linears(), &backbone.further_linears()].concat();
         let layers = self.chosen(method.as_ref(), tables.vs, &layers)?;
         let adapted = |module: &&str| layers.iter().any(|l| in_module(&l.site.name, module));
@@ -104,6 +110,7 @@ impl AdapterFolder {
         let mut modules = self.modules(tables.vs);
         modules.retain(|module| !own.iter().any(|own| in_module(module, own)));
         let mut kept = tables.saved_words(&self.file);
+        kept.extend(parted);
         kept.extend(self.change(tables)?);
         trained.extend(modules.iter().map(String::as_str));
         let mut model =
@@ -124,7 +131,7 @@ impl AdapterFolder {
         let modules = outermost(self.modules(vs));
         let method = self.description.method.build()?;
         let chosen = self.chosen(method.as_ref(), vs, layers)?;
-        let changed = self.change(Tables { vs, backbone: None })?;
+        let changed = self.change(Tables { vs, backbone: None, apart: &[] })?;
         let mut injection = Injection::new(vs, chosen, method.as_ref(), &modules, 0)?;
         injection.keep(&changed.iter().map(String::as_str).collect::<Vec<_>>());
         self.fill(&injection)?;

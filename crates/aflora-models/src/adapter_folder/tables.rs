@@ -6,7 +6,7 @@ use crate::backbone::{Backbone, Tied};
 use crate::heads::Head;
 use crate::weights::Checkpoint;
 use crate::Result;
-use aflora_core::nn::VarStore;
+use aflora_core::nn::{in_module, VarStore};
 use tch::Tensor;
 
 /// A model's weights, and which of them are one.
@@ -15,6 +15,8 @@ pub(super) struct Tables<'a> {
     pub vs: &'a VarStore,
     /// The model, where it is one of ours.
     pub backbone: Option<&'a dyn Backbone>,
+    /// The modules that the file holds whole, apart from what shares their weights in the model.
+    pub apart: &'a [String],
 }
 
 impl Tables<'_> {
@@ -31,10 +33,10 @@ impl Tables<'_> {
     /// The machine has not the memory.
     pub fn take_words(&self, file: &Checkpoint) -> Result<Vec<String>> {
         let Some(backbone) = self.backbone else { return Ok(Vec::new()) };
-        let (table, known) = (backbone.frame().words().0, backbone.vocab_size());
-        let Some(count) = rows_of(file, table).filter(|&count| count != known) else {
-            return Ok(Vec::new());
-        };
+        let (table, words) = backbone.frame().words();
+        let known = backbone.vocab_size();
+        let count = shape_of(file, table).and_then(|shape| shape.first().copied());
+        let Some(count) = count.filter(|&count| count != known) else { return Ok(Vec::new()) };
         let variables = self.vs.variables();
         // All that has a row for each word.
         let mut names = vec![table.to_string()];
@@ -49,13 +51,17 @@ impl Tables<'_> {
         }
         names.sort_unstable();
         names.dedup();
-        names.retain(|name| variables.contains_key(name));
-        let without = names.iter().filter(|name| rows_of(file, name) != Some(count));
-        let mut problems: Vec<String> = without
-            .map(|name| {
-                format!("`{table}` has {count} words there, and `{name}` as many is not there")
-            })
-            .collect();
+        names.retain(|name| variables.contains_key(name) || self.is_parted(name));
+        let mut problems = Vec::new();
+        for name in &names {
+            let mut shape = variables.get(name).unwrap_or(words).size();
+            shape[0] = count;
+            if count < 1 || shape_of(file, name) != Some(shape.as_slice()) {
+                problems.push(format!(
+                    "`{table}` has {count} words there, which asks for `{name}` of shape {shape:?}"
+                ));
+            }
+        }
         if let Some(writer) = backbone.text_generator() {
             let tokens = writer.tokens();
             let further = [tokens.pad, tokens.decoder_start, tokens.forced_bos, tokens.forced_eos];
@@ -68,8 +74,8 @@ impl Tables<'_> {
         if !problems.is_empty() {
             return Ok(problems);
         }
-        for name in &names {
-            resize(&variables[name], 0, count)?;
+        for weight in names.iter().filter_map(|name| variables.get(name)) {
+            resize(weight, 0, count)?;
         }
         // transformers has zeros for the new words there.
         for name in backbone.about().optional {
@@ -102,17 +108,30 @@ impl Tables<'_> {
     }
 
     /// Gives further names a place of their own that the file has values of, or an adapter for, by
-    /// `sites`: PEFT holds the modules that it saves apart.
-    pub fn part(&self, file: &Checkpoint, sites: &[String]) {
-        let Some(backbone) = self.backbone else { return };
+    /// `sites`; and those of what it holds apart, which stay what the base model has. Gives the
+    /// modules of these.
+    pub fn part(&self, file: &Checkpoint, sites: &[String]) -> Vec<String> {
+        let Some(backbone) = self.backbone else { return Vec::new() };
+        let mut parted = Vec::new();
         for other in self.tied().iter().flat_map(|(_, others)| others.iter()) {
-            let adapted = sites.iter().any(|site| other.strip_suffix(".weight") == Some(site));
-            if adapted || has(file, other) {
+            let module = other.trim_end_matches(".weight");
+            let adapted = sites.iter().any(|site| module == site);
+            if adapted || has(file, other) || self.is_parted(other) {
                 if let (Some(mut own), Some(one)) = (backbone.untie(other), self.one_of(other)) {
                     tch::no_grad(|| own.copy_(&one));
                 }
             }
+            if self.is_parted(other) {
+                parted.push(module.to_string());
+            }
         }
+        parted
+    }
+
+    /// Whether `name` is a further name of a weight that the file holds apart.
+    fn is_parted(&self, name: &str) -> bool {
+        let mut tied = self.tied().iter().filter(|(_, others)| others.contains(&name));
+        tied.any(|(one, _)| self.apart.iter().any(|module| in_module(one, module)))
     }
 
     /// The weight that `other` is a further name of.
@@ -168,13 +187,13 @@ fn has(file: &Checkpoint, name: &str) -> bool {
     file.shapes().any(|(found, _)| found == name)
 }
 
-/// The rows of the model's weight `name` in the file, under its own name or beside an adapter.
-fn rows_of(file: &Checkpoint, name: &str) -> Option<i64> {
+/// The shape of the model's weight `name` in the file, under its own name or beside an adapter.
+fn shape_of<'a>(file: &'a Checkpoint, name: &str) -> Option<&'a [i64]> {
     let (module, own) = name.rsplit_once('.')?;
     let names = [".", BASE, ".token_adapter.base_layer."]
         .map(|between| format!("{ROOT}{module}{between}{own}"));
-    let found = file.shapes().find(|(found, _)| names.iter().any(|name| name == found));
-    found.and_then(|(_, shape)| shape.first().copied())
+    let mut shapes = file.shapes();
+    shapes.find(|(found, _)| names.iter().any(|name| name == found)).map(|(_, shape)| shape)
 }
 
 /// Gives `weight` `count` rows in the dimension `dim`, wherever it is held: the first that it had, and
