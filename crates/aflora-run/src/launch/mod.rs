@@ -38,12 +38,16 @@ pub fn join() -> Result<World> {
         return Ok(World::alone());
     };
     let timeout = timeout(std::env::var(TIMEOUT).ok().as_deref())?;
+    // Before the first tensor, with which they greet each other. Where it fails and is wanted, whoever
+    // chooses the device says so.
+    drop(aflora_cuda::load());
     let rank = place.rank;
     let world = World::join(&place, timeout, move |lost| {
         if tells(lost, rank, all_started_here()) {
             eprintln!("error: {lost}");
         }
-        std::process::exit(1);
+        // At once: what libtorch does at an exit waits for the GPU, which waits for the lost one.
+        signal_hook::low_level::exit(1);
     })?;
     SPEAKS.store(rank == 0, Ordering::Relaxed);
     Ok(world)
