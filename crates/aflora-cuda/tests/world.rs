@@ -1,7 +1,8 @@
 //! Several processes that compute one thing: this test's own program, started once for each rank.
 
-use aflora_cuda::{Place, World, WorldError};
+use aflora_cuda::{Graph, Place, Pool, World, WorldError};
 use std::env;
+use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
@@ -206,4 +207,46 @@ fn a_rank_that_does_not_come_is_named() {
     let error = world.unwrap_err().to_string();
     assert!(error.contains("rank 2 did not come"), "{error}");
     assert!(error.contains("of 3 found no other at 127.0.0.1:"), "{error}");
+}
+
+/// By NCCL, eagerly and in a graph.
+#[test]
+fn gpus_add_up_and_what_they_add_up_can_be_recorded() {
+    const NAME: &str = "gpus_add_up_and_what_they_add_up_can_be_recorded";
+    let gpus = aflora_cuda::load().map_or(0, |()| tch::Cuda::device_count());
+    if gpus < 2 {
+        // Written past the test runner, which shows nothing of a test that passes.
+        let _ = writeln!(std::io::stderr(), "skipped, it needs two GPUs: {gpus} are here");
+        return;
+    }
+    let Some(world) = joined() else { return all_good(start(NAME, &[0, 1], 2, LONG)) };
+    let world = world.unwrap();
+    let rank = world.rank();
+    aflora_cuda::set_device(rank).unwrap();
+    world.use_gpu(rank).unwrap();
+    let gpu = Device::Cuda(rank);
+    for kind in [Kind::Float, Kind::BFloat16, Kind::Int64] {
+        let t = Tensor::full([451_872], rank as i64 + 1, (kind, gpu));
+        world.all_reduce(&t).unwrap();
+        assert!(bool::try_from(t.eq(3).all()).unwrap(), "{kind:?}");
+        let t = Tensor::full([7], rank as i64, (kind, gpu));
+        world.broadcast(&t, 1).unwrap();
+        assert!(bool::try_from(t.eq(1).all()).unwrap(), "{kind:?}");
+    }
+    let a = Tensor::ones([451_872], (Kind::Float, gpu));
+    let mut b = a.zeros_like();
+    let mut work = || {
+        b.copy_(&a);
+        let _ = b.g_mul_scalar_(rank as i64 + 1);
+        world.all_reduce(&b).unwrap();
+    };
+    work();
+    let (graph, ()) = Graph::capture(&Pool::new().unwrap(), work).unwrap();
+    for _ in 0..10 {
+        graph.replay().unwrap();
+    }
+    assert!(bool::try_from(b.eq(3.0).all()).unwrap());
+    // What lies on the CPU goes on beside it.
+    world.barrier().unwrap();
+    world.leave().unwrap();
 }

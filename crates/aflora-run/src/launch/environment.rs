@@ -1,6 +1,7 @@
 //! This process's place among others, as whoever started it says in the environment: torchrun and all
 //! that use its names (PyTorchJob, `aflora launch`), Slurm's srun, Open MPI's mpirun.
 
+use super::names::LAUNCHED;
 use crate::usage;
 use aflora_cuda::Place;
 use anyhow::Result;
@@ -175,8 +176,7 @@ impl Variables<'_> {
     /// things: torchrun itself may be started once a machine by srun or mpirun, and then counts
     /// otherwise.
     fn agree(&self, place: &Place) -> Result<()> {
-        let nested =
-            ["TORCHELASTIC_RUN_ID", super::LAUNCHED].iter().any(|n| self.text(n).is_some());
+        let nested = ["TORCHELASTIC_RUN_ID", LAUNCHED].iter().any(|n| self.text(n).is_some());
         if nested || self.text("RANK").is_none() {
             return Ok(());
         }

@@ -1,22 +1,17 @@
 //! Several processes that train one run: which of them this is, how they are started, how they end.
 
 pub mod environment;
+mod names;
 pub mod start;
 
 use crate::usage;
 use aflora_cuda::{Lost, World, WorldError};
 use anyhow::Result;
+use names::{HERE, LAUNCHED, TIMEOUT};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// What [`start`] sets for those that it starts: [`HERE`] where these are all that there are.
-pub const LAUNCHED: &str = "AFLORA_LAUNCHED";
-const HERE: &str = "here";
-
-/// How long the processes wait for each other.
-pub const TIMEOUT: &str = "AFLORA_WORLD_TIMEOUT";
-
-/// Seconds of it where nothing is said: as long as PyTorch's NCCL.
+/// Seconds that processes wait for each other where nothing is said: as long as PyTorch's NCCL.
 const SECONDS: f64 = 600.0;
 
 /// Whether this process tells people what happens: of several, the first alone.
@@ -43,12 +38,16 @@ pub fn join() -> Result<World> {
         return Ok(World::alone());
     };
     let timeout = timeout(std::env::var(TIMEOUT).ok().as_deref())?;
+    // Before the first tensor, with which they greet each other. Where it fails and is wanted, whoever
+    // chooses the device says so.
+    drop(aflora_cuda::load());
     let rank = place.rank;
     let world = World::join(&place, timeout, move |lost| {
         if tells(lost, rank, all_started_here()) {
             eprintln!("error: {lost}");
         }
-        std::process::exit(1);
+        // At once: what libtorch does at an exit waits for the GPU, which waits for the lost one.
+        signal_hook::low_level::exit(1);
     })?;
     SPEAKS.store(rank == 0, Ordering::Relaxed);
     Ok(world)

@@ -1,7 +1,7 @@
 //! Starts the processes of a run on this machine, and ends all where one ends: what torchrun does, for
 //! those without Python.
 
-use super::{HERE, LAUNCHED, TIMEOUT};
+use super::names::{HERE, LAUNCHED, TIMEOUT};
 use crate::interrupt::{self, Interrupted};
 use crate::usage;
 use aflora_files::printable;

@@ -6,6 +6,7 @@
 //! goes on from a checkpoint is the same loop, entered further down.
 
 mod evaluating;
+mod together;
 
 use super::checkpoint::{self, Id, ResumePoint};
 use super::failure;
@@ -126,9 +127,6 @@ pub fn train(
     Ok(summary)
 }
 
-/// Steps between two looks at whether the processes that train together are still equal.
-const COMPARED_EVERY: u64 = 100;
-
 struct Loop<'a> {
     resolved: &'a Resolved,
     run: &'a Prepared,
@@ -232,15 +230,6 @@ impl Loop<'_> {
         self.leave_if_asked()
     }
 
-    /// Ends what can be ended here where a signal came. Several processes leave behind one step: see
-    /// [`after_step`](Self::after_step).
-    fn leave_if_asked(&self) -> Result<()> {
-        match self.run.world.is_alone() {
-            true => Ok(interrupt::check()?),
-            false => Ok(()),
-        }
-    }
-
     /// Counts the time since the clock was started as training.
     fn stop_clock(&mut self) {
         if let Some(since) = self.clock_at.take() {
@@ -306,15 +295,7 @@ impl Loop<'_> {
         if record {
             self.record_step(&step.report)?;
         }
-        if completed.is_multiple_of(COMPARED_EVERY) || completed == self.run.total_steps() {
-            self.tuner.check_equal()?;
-        }
-        if looks && self.tuner.asked_to_stop() > 0 {
-            // To whichever of the processes the signal came.
-            interrupt::check()?;
-            return Err(Interrupted::elsewhere().into());
-        }
-        Ok(())
+        self.stay_together(looks)
     }
 
     fn record_step(&mut self, report: &StepReport) -> Result<()> {
