@@ -89,11 +89,12 @@ impl Loop<'_> {
         };
         let folder = self.folder.path().join(ADAPTER);
         let model = &self.run.model;
-        Ok(match &self.run.tokenizer {
+        match &self.run.tokenizer {
             None => adapter_folder::save(model, &folder, &description)?,
             Some(own) => {
                 adapter_folder::save_with_tokenizer(model, &folder, &description, own)?;
             }
-        })
+        }
+        Ok(())
     }
 }
