@@ -61,13 +61,14 @@ impl AdaptedModel {
             return Err(Error::Precision { method: method.name(), base });
         }
         injection.cast_frozen(base)?;
-        injection.keep(&backbone.new_modules());
+        injection.keep(&backbone.new_modules())?;
         Ok(AdaptedModel { backbone, injection, noise: 0.0 })
     }
 
     /// Lets these modules be saved beside the adapters although they do not train.
-    pub(crate) fn keep(&mut self, modules: &[String]) {
-        self.injection.keep(&modules.iter().map(String::as_str).collect::<Vec<_>>());
+    pub(crate) fn keep(&mut self, modules: &[String]) -> Result<()> {
+        let modules: Vec<&str> = modules.iter().map(String::as_str).collect();
+        Ok(self.injection.keep(&modules)?)
     }
 
     /// Adds noise to the words' embeddings in training (NEFTune, arXiv 2310.05914): a number drawn

@@ -6,7 +6,7 @@ mod common;
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::chat::ChatFormat;
 use aflora_models::generate::GenerationSettings;
-use aflora_models::{AdaptedModel, Backbone, Batch};
+use aflora_models::{build, shapes_only, weights, AdaptedModel, Backbone, Batch, Head};
 use common::tiny::Tiny;
 use common::{batch, bert, cpu, fixture, relative, tensors};
 use std::path::{Path, PathBuf};
@@ -83,6 +83,47 @@ fn what_was_read_is_saved_exported_and_opened_again() {
             assert!(error < 1e-5, "{name}/{folder}, saved {saves}: {error:e}");
         }
     }
+}
+
+#[test]
+fn adapters_stand_beside_one_another_on_one_base_and_leave_it_as_it_is() {
+    for name in MODELS {
+        let (base, path, given) = model(name);
+        let head = if name == "bert" { Head::Classes(2) } else { Head::Language };
+        let config = path.join("config.json");
+        let of_base = |base: &dyn Backbone| tch::no_grad(|| base.forward(&given, false)).unwrap();
+        let before = of_base(base.as_ref()).logits;
+        let own: Vec<_> = folders().into_iter().filter(|(of, ..)| *of == name).collect();
+        let beside = |folder: &str| {
+            let backbone = shapes_only(|| build(name, &config, head, &cpu()).unwrap());
+            weights::load_beside(backbone.as_ref(), &path, base.as_ref()).unwrap();
+            let open = AdapterFolder::open(&fixture("peft_keys").join(name).join(folder)).unwrap();
+            open.attach(backbone, Kind::Float).unwrap()
+        };
+        let all: Vec<AdaptedModel> = own.iter().map(|(_, folder, _)| beside(folder)).collect();
+        for ((_, folder, expected), adapted) in own.iter().zip(&all) {
+            let error = relative(&logits(name, adapted), expected);
+            assert!(error < 1e-5, "{name}/{folder}: {error:e}");
+        }
+        assert_eq!(of_base(base.as_ref()).logits, before, "{name}");
+    }
+}
+
+#[test]
+fn merging_one_of_several_models_on_a_base_leaves_the_others_as_they_are() {
+    let (base, path, given) = model("bert");
+    let config = path.join("config.json");
+    let backbone = shapes_only(|| build("bert", &config, Head::Classes(2), &cpu()).unwrap());
+    weights::load_beside(backbone.as_ref(), &path, base.as_ref()).unwrap();
+    let open = AdapterFolder::open(&fixture("peft_keys/bert/patterns")).unwrap();
+    let layers = backbone.linears().to_vec();
+    let injection = open.inject(backbone.var_store(), &layers).unwrap();
+    let of = |model: &dyn Backbone| tch::no_grad(|| model.forward(&given, false)).unwrap().logits;
+    let (before, adapted) = (of(base.as_ref()), of(backbone.as_ref()));
+    injection.merge().unwrap();
+    assert!(relative(&of(backbone.as_ref()), &adapted) < 1e-5);
+    assert!(relative(&adapted, &before) > 1e-3);
+    assert_eq!(of(base.as_ref()), before);
 }
 
 fn write(adapted: &AdaptedModel, open: &AdapterFolder, name: &str, saves: bool, target: &Path) {

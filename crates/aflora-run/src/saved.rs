@@ -2,8 +2,10 @@
 //! adapter's folder with the model that it is for.
 
 mod adapter;
-
 mod combine;
+mod several;
+
+pub use several::ModelsOnOneBase;
 
 use crate::config::{self, DeviceChoice, Precision, Resolved};
 use crate::kinds::{ModelContext, Processor};
@@ -47,23 +49,34 @@ impl SavedRun {
         progress: &mut dyn Progress,
     ) -> Result<SavedRun> {
         if !holds(folder, METRICS)? {
-            let Some(folder) = adapter::find(folder, progress)? else {
-                usage!(
-                    "{} is no finished run: it holds no {METRICS}; `aflora ls` lists those that \
-                     are. Nor is it an adapter's folder: it holds no {}",
-                    folder.display(),
-                    adapter_folder::CONFIG
-                );
-            };
-            let adapter = AdapterFolder::open(&folder)?;
-            let (resolved, files) = adapter::resolve(&adapter, model, data, progress)?;
-            return Ok(SavedRun { resolved, files, adapter });
+            return SavedRun::open_adapter(folder, model, data, progress);
         }
         if model.is_some() {
             usage!("{} is a run, and has its own model: --model is for adapters", folder.display());
         }
-        let overrides: Vec<String> =
-            data.iter().map(|data| format!("data={:?}", data.display().to_string())).collect();
+        SavedRun::open_run(folder, data, progress)
+    }
+
+    /// Opens the adapter that is named so.
+    fn open_adapter(
+        named: &Path,
+        model: Option<&str>,
+        data: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<SavedRun> {
+        let (adapter, resolved, files) = adapter::open(named, model, data, progress)?;
+        Ok(SavedRun { resolved, files, adapter })
+    }
+
+    /// Opens the finished run in `folder`.
+    fn open_run(
+        folder: &Path,
+        data: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<SavedRun> {
+        // What it went on from is in its own adapter, and may be no more.
+        let mut overrides = vec!["adapter=null".to_string()];
+        overrides.extend(data.map(|data| format!("data={:?}", data.display().to_string())));
         let mut resolved = config::load(&folder.join(CONFIG), &overrides)?;
         // They balance what is trained on; nothing is any more.
         Arc::make_mut(&mut resolved.task).class_weights = None;

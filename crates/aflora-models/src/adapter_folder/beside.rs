@@ -159,7 +159,10 @@ impl Beside {
                 }
             };
             match wanted {
-                Some(wanted) => tch::no_grad(|| table.f_copy_(&wanted))?,
+                // Not into the table: another model's may be the same.
+                Some(wanted) => {
+                    tch::no_grad(|| table.f_set_data(&wanted.to_kind(table.kind())))?;
+                }
                 None if problems.len() > found => continue,
                 None => {
                     problems

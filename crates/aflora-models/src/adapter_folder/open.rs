@@ -95,7 +95,7 @@ impl AdapterFolder {
         let targets = self.targets(method.as_ref(), backbone.linears(), &new_modules)?;
         let changed = self.change(tables)?;
         let mut model = AdaptedModel::new(backbone, method.as_ref(), &targets, &modules, base, 0)?;
-        model.keep(&changed);
+        model.keep(&changed)?;
         self.fill(&model)?;
         Ok(model)
     }
@@ -117,7 +117,7 @@ impl AdapterFolder {
             false => Vec::new(),
         };
         let mut injection = Injection::new(vs, chosen, method.as_ref(), &modules, 0)?;
-        injection.keep(&changed.iter().map(String::as_str).collect::<Vec<_>>());
+        injection.keep(&changed.iter().map(String::as_str).collect::<Vec<_>>())?;
         self.fill(&injection)?;
         Ok(injection)
     }

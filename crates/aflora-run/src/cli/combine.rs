@@ -1,6 +1,7 @@
 //! `aflora combine`: adapters of several finished runs, made into one.
 
 use super::output::new_folder;
+use super::saved::Base;
 use aflora_core::adapter::combine::{Combination, How, Majority};
 use aflora_run::saved::SavedRun;
 use aflora_run::ui::{shown, Progress};
@@ -29,9 +30,8 @@ pub struct Combine {
     /// Draws which elements are dropped; for dare_….
     #[arg(long, default_value = "0")]
     seed: u64,
-    /// A further folder to look for the runs' model in.
-    #[arg(long)]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    base: Base,
 }
 
 /// Which sign wins.
@@ -61,15 +61,12 @@ impl Combine {
         new_folder(&self.target)?;
         let combination = self.combination()?;
         aflora_models::tell_oddities_at_debug_level();
-        let mut runs = Vec::new();
-        for adapter in &self.adapters {
-            let (run, weight) = weighted(adapter);
-            runs.push((
-                SavedRun::open(Path::new(run), None, self.data.as_deref(), progress)?,
-                weight,
-            ));
-        }
-        SavedRun::combine(&runs, &combination, &self.target)?;
+        let named: Vec<(&str, f64)> = self.adapters.iter().map(|named| weighted(named)).collect();
+        let (folders, weights): (Vec<&Path>, Vec<f64>) =
+            named.into_iter().map(|(folder, weight)| (Path::new(folder), weight)).unzip();
+        let (model, data) = (self.base.model.as_deref(), self.base.data.as_deref());
+        let runs = SavedRun::open_all(folders, model, data, progress)?;
+        SavedRun::combine(&runs, &weights, &combination, &self.target)?;
         println!("{}", shown(&self.target));
         Ok(())
     }

@@ -13,6 +13,7 @@
 //!
 //! | module | |
 //! |---|---|
+//! | `adapter` | an adapter that is named by a folder or a repository |
 //! | `repo` | a repository at a revision, and why a file of it could not be had |
 //! | `address` | names, addresses, redirects |
 //! | `listing`, `dataset` | what files a data set has; which of them are which split |
@@ -24,6 +25,7 @@
 //! | `download` | bytes as they come |
 //! | `limits` | how long, how often, how much |
 
+mod adapter;
 mod address;
 mod cache;
 mod client;
@@ -38,6 +40,7 @@ mod repo;
 #[cfg(test)]
 mod tests;
 
+pub use adapter::{name_and_revision, FoundAdapter, MAIN};
 pub use address::{is_repo, is_revision};
 pub use dataset::{DatasetFiles, DatasetName};
 pub use limits::{Limits, LEAST};

@@ -36,6 +36,12 @@ impl ModelFiles {
         ModelFiles { config: folder.join(CONFIG), folder, base, on_hub: false }
     }
 
+    /// Whether these are the files of `other`, whatever each is found by.
+    pub fn are(&self, other: &ModelFiles) -> bool {
+        let place = |files: &ModelFiles| files.folder.canonicalize().ok();
+        self.base == other.base || place(self).is_some_and(|own| Some(own) == place(other))
+    }
+
     /// Whether anything of a tokenizer is there.
     pub fn have_tokenizer(&self) -> bool {
         tokenizer::FILES.iter().any(|file| model_file::is_there(&self.folder.join(file)))
