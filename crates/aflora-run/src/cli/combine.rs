@@ -1,4 +1,4 @@
-//! `aflora combine`: adapters of several finished runs, made into one.
+//! `aflora combine`: adapters of several finished runs, or of folders, made into one.
 
 use super::output::new_folder;
 use super::saved::Base;
@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 pub struct Combine {
     /// The folder to write.
     target: PathBuf,
-    /// A finished run's folder, and what its adapter counts for, 1 if not said; once for each.
+    /// A finished run's folder, or an adapter's, as PEFT writes it, here or on the hub
+    /// (owner/name@revision), and what it counts for, 1 if not said; once for each.
     #[arg(long = "adapter", value_name = "RUN[:WEIGHT]", required = true)]
     adapters: Vec<String>,
     /// How: by PEFT's names.
@@ -27,6 +28,9 @@ pub struct Combine {
     /// Which sign of an element wins, for ties and dare_ties: that of the sum, or of most adapters.
     #[arg(long, value_enum, default_value = "total")]
     majority: Sign,
+    /// The rank of what comes out, for svd and …_svd; the largest of the adapters' if not given.
+    #[arg(long)]
+    rank: Option<i64>,
     /// Draws which elements are dropped; for dare_….
     #[arg(long, default_value = "0")]
     seed: u64,
@@ -46,9 +50,9 @@ enum Sign {
 /// Words for `--help`.
 pub const HELP: &str =
     "Example:\n  aflora combine both --adapter runs/one:0.7 --adapter runs/other:0.3 --how ties --density 0.5\n\
-    All runs are of one model; PeftModel.from_pretrained(base_model, \"both\") opens what is written, plain LoRA.\n\
-    cat is the weighted sum of what the adapters add to each weight, exactly; svd is its best part of one adapter's\n\
-    rank. All others combine A and B each by itself, as PEFT's add_weighted_adapter does, and want equal ranks.\n\
+    All are of one base model, which is loaded once; PeftModel.from_pretrained(base_model, \"both\") opens what is written, plain LoRA.\n\
+    cat is the weighted sum of what the adapters add to each weight, exactly; svd and those that end in _svd combine\n\
+    the same and keep the best part of a rank. All others combine A and B each by itself, as PEFT's add_weighted_adapter does, and want equal ranks.\n\
     What trained beside the adapters, such as a head, is that of the first run.";
 
 impl Combine {
@@ -89,7 +93,11 @@ impl Combine {
             Sign::Total => Majority::Total,
             Sign::Frequency => Majority::Frequency,
         };
-        let combination = Combination { how, density, majority, seed: self.seed };
+        if self.rank.is_some() && !how.is_of_a_rank() {
+            let problem = format!("--rank has no say with {name}; svd and …_svd are of a rank");
+            return Err(UsageError(problem).into());
+        }
+        let combination = Combination { how, density, majority, rank: self.rank, seed: self.seed };
         combination.validate().map_err(|error| UsageError(error.to_string()))?;
         Ok(combination)
     }
