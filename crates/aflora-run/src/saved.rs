@@ -7,7 +7,7 @@ mod several;
 
 pub use several::ModelsOnOneBase;
 
-use crate::config::{self, DeviceChoice, Precision, Resolved};
+use crate::config::{self, DeviceChoice, Precision, Resolved, WeightsFrom};
 use crate::kinds::{ModelContext, Processor};
 use crate::run::model::{base_kind, build_shapes, load_model, processor};
 use crate::run::model_files::{self, locator, ModelFiles};
@@ -19,7 +19,9 @@ use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::chat::ChatFormat;
 use aflora_models::generate::GenerationSettings;
 use aflora_models::gguf::{self, GgufFile};
-use aflora_models::merged::{self, OutputKind};
+use aflora_models::merged::{self, OutputKind, StoredKind};
+use aflora_models::rounding::Rounding;
+use aflora_models::weights::Checkpoint;
 use aflora_models::{merged_gguf, AdaptedModel, ChatTemplate, Head};
 use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
@@ -93,11 +95,24 @@ impl SavedRun {
         &self.resolved.task
     }
 
-    /// Writes the model with the adapter merged into it to `target`.
+    /// Writes the model with the adapter merged into it to `target`, in the numbers of the base
+    /// model's own file if no others are asked for; gives which those were, and what it cost to round
+    /// to them.
     ///
     /// # Errors
     /// The model cannot be loaded, or the folder not be written.
-    pub fn merge(&self, target: &Path) -> Result<()> {
+    pub fn merge(
+        &self,
+        target: &Path,
+        stored: Option<StoredKind>,
+    ) -> Result<(StoredKind, Option<Rounding>)> {
+        let stored = match (stored, self.resolved.model.weights) {
+            (Some(stored), _) => stored,
+            (None, WeightsFrom::Random) => StoredKind::F32,
+            (None, WeightsFrom::Pretrained) => {
+                StoredKind::of(Checkpoint::open(&self.files.folder)?.kind())
+            }
+        };
         // In single precision, whatever it was trained beside.
         let model = self.model(Device::Cpu, Kind::Float)?;
         let kind = &self.resolved.model.backbone;
@@ -107,17 +122,30 @@ impl SavedRun {
             }
             answers => answers,
         };
-        Ok(merged::save(&model, kind, &self.files.folder, target, answers)?)
+        let source = &self.files.folder;
+        merged::save(&model, kind, source, target, answers, stored)?;
+        let rounding = match stored {
+            // As it was computed.
+            StoredKind::F32 => None,
+            _ => Rounding::of(model, source, |weight| stored.rounded(weight))?,
+        };
+        Ok((stored, rounding))
     }
 
-    /// The model with the adapter merged into it as llama.cpp's file, its matrices in `precision`.
+    /// The model with the adapter merged into it as llama.cpp's file, its matrices in `precision`, and
+    /// what it costs to round to that.
     ///
     /// # Errors
     /// The model cannot be loaded, or no such file is written of it.
-    pub fn merge_gguf(&self, precision: gguf::Precision) -> Result<GgufFile> {
+    pub fn merge_gguf(&self, precision: gguf::Precision) -> Result<(GgufFile, Option<Rounding>)> {
         let model = self.model(Device::Cpu, Kind::Float)?;
         let (kind, source) = (&self.resolved.model.backbone, &self.files.folder);
-        Ok(merged_gguf::make(&model, kind, source, precision)?)
+        let file = merged_gguf::make(&model, kind, source, precision)?;
+        let rounding = match precision {
+            gguf::Precision::F32 => None,
+            _ => Rounding::of(model, source, |weight| gguf::rounded(weight, precision))?,
+        };
+        Ok((file, rounding))
     }
 
     /// The adapter as llama.cpp's file: plain LoRA, where it folds into one.

@@ -4,9 +4,11 @@ mod common;
 
 use common::*;
 use serde_json::{json, Value};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use tch::{Kind, Tensor};
 
 /// A workplace with PEFT's folder `lora` of the tiny BERT, and rows with texts alone.
 fn place() -> tempfile::TempDir {
@@ -296,4 +298,46 @@ a bad one,1
     let words = "`model.layers` contradicts the adapter's layers";
     refused(&train(&["model.layers=[0]"]), 2, words);
     refused(&train(&["adapter=minilm"]), 2, "adapter_config.json");
+}
+
+#[test]
+fn a_merged_model_has_the_numbers_of_the_base_models_file_and_rounding_is_told() {
+    let place = place();
+    let place = place.path();
+    let path = place.join("minilm/model.safetensors");
+    let tensors = |path: &Path| -> BTreeMap<String, Tensor> {
+        Tensor::read_safetensors(path).unwrap().into_iter().collect()
+    };
+    let merge = |target: &str, more: &[&str]| {
+        let output = on(place, "merge", "lora", &[&[target], more].concat());
+        ok(&output);
+        text(&output.stderr)
+    };
+    let told = merge("single", &[]);
+    assert!(!told.contains("rounded"), "{told}");
+    let half: Vec<(String, Tensor)> = tensors(&path)
+        .into_iter()
+        .map(|(name, weight)| (name, weight.to_kind(Kind::BFloat16)))
+        .collect();
+    Tensor::write_safetensors(&half, &path).unwrap();
+    let told = merge("plain", &[]);
+    assert!(told.contains("in bfloat16, as the base model's file"), "{told}");
+    assert!(told.contains("8 weights with an adapter in them, each rounded once"), "{told}");
+    assert!(!merge("exact", &["--dtype", "f32"]).contains("rounded once"));
+    assert!(merge("half", &["--as", "f16"]).contains("it moves a logit by"));
+    let exact = tensors(&place.join("exact/model.safetensors"));
+    for (folder, kind) in [("plain", Kind::BFloat16), ("half", Kind::Half)] {
+        let found = tensors(&place.join(folder).join("model.safetensors"));
+        assert!(found.keys().eq(exact.keys()));
+        for (name, weight) in found {
+            assert_eq!(weight.kind(), kind, "{name}");
+            assert_eq!(weight, exact[&name].to_kind(kind), "{name}");
+        }
+    }
+    let dtype = |folder: &str| json(&place.join(folder).join("config.json"))["dtype"].clone();
+    assert_eq!(
+        ["single", "plain", "exact", "half"].map(dtype),
+        ["float32", "bfloat16", "float32", "float16"]
+    );
+    refused(&on(place, "merge", "lora", &["more", "--as", "q8_0"]), 2, "is of a GGUF file");
 }
