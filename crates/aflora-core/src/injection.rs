@@ -280,7 +280,7 @@ impl Injection {
     }
 
     /// Writes the adapters into the weights of their layers, rounded once to the kind they have, and
-    /// takes them out: what is left is a plain model. Models that [share](crate::nn::share) the weights
+    /// takes them out: what is left is a plain model. Models that [share](fn@crate::nn::share) the weights
     /// keep them as they were.
     ///
     /// # Errors
@@ -331,7 +331,7 @@ impl Injection {
 }
 
 /// Gives a weight a place of its own, in `kind`: it may be another model's, too
-/// ([`share`](crate::nn::share)).
+/// ([`share`](fn@crate::nn::share)).
 fn give_place(weight: &Tensor, kind: Kind) -> Result<()> {
     let lent = weight.detach();
     // What has no values takes no place.

@@ -340,4 +340,11 @@ fn a_merged_model_has_the_numbers_of_the_base_models_file_and_rounding_is_told()
         ["float32", "bfloat16", "float32", "float16"]
     );
     refused(&on(place, "merge", "lora", &["more", "--as", "q8_0"]), 2, "is of a GGUF file");
+    // Of an adapter that adds little, little is left.
+    let little = ["combine", "little", "--adapter", "lora:0.001", "--model", "minilm", "--data"];
+    ok(&aflora(place, &[&little[..], &["."]].concat()));
+    let output = on(place, "merge", "little", &["drowned"]);
+    ok(&output);
+    let told = text(&output.stderr);
+    assert!(told.contains("WARN 8 weights") && told.contains("--as f32 rounds nothing"), "{told}");
 }

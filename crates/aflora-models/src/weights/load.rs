@@ -47,7 +47,7 @@ pub fn load_for(backbone: &dyn Backbone, path: &Path, classes: &[&[&str]]) -> Re
 /// [`load`] for a model beside `loaded`, into which the same files were: what the two have alike lies
 /// in memory once, and is not read again. `backbone` may be made of [shapes](shapes_only); what
 /// changes its weights afterwards, adapters and heads of another task, leaves those of `loaded` as
-/// they are ([`nn::share`]).
+/// they are ([`nn::share()`]).
 ///
 /// # Errors
 /// As [`load`].

@@ -23,6 +23,9 @@ pub struct Merge {
     form: Option<Form>,
 }
 
+/// The part of what the adapters add that may be noise before it is a warning.
+const LARGE: f64 = 0.1;
+
 /// A form of numbers.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Form {
@@ -88,8 +91,12 @@ impl Merge {
             }
             rounding
         };
-        if let Some(rounding) = rounding {
-            tracing::info!("{rounding}");
+        match rounding {
+            Some(rounding) if rounding.of_added > LARGE => {
+                tracing::warn!("{rounding}; --as f32 rounds nothing");
+            }
+            Some(rounding) => tracing::info!("{rounding}"),
+            None => {}
         }
         println!("{}", shown(&self.target));
         Ok(())
