@@ -34,7 +34,7 @@
 
 use crate::adapter::{AdapterTensor, Role};
 use crate::flops::{self, Flops, Products};
-use crate::nn::{in_module, NamedLinear, VarStore};
+use crate::nn::{in_module, shapes_suffice, NamedLinear, VarStore};
 use crate::optim::Parameter;
 use crate::{Adapter, Error, Method, Result};
 use std::collections::BTreeMap;
@@ -126,13 +126,14 @@ impl Injection {
         Ok(injection)
     }
 
-    /// Lets what trains require a gradient, in single precision, and nothing else.
+    /// Lets what trains require a gradient, in single precision and a place of its own, and nothing
+    /// else.
     fn prepare(&self) -> Result<()> {
         tch::no_grad(|| {
             for (name, weight) in &self.weights {
-                let (trained, mut weight) = (self.is_trained(name), weight.shallow_clone());
-                if trained && weight.kind() != Kind::Float {
-                    weight.f_set_data(&weight.to_kind(Kind::Float))?;
+                let trained = self.is_trained(name);
+                if trained {
+                    give_place(weight, Kind::Float)?;
                 }
                 let _ = weight.f_set_requires_grad(trained)?;
             }
@@ -200,13 +201,23 @@ impl Injection {
     }
 
     /// Lets `modules` be saved beside the adapters although they do not train: such as start at
-    /// random because no checkpoint of the bare model has them.
-    pub fn keep(&mut self, modules: &[&str]) {
+    /// random because no checkpoint of the bare model has them. They get a place of their own.
+    ///
+    /// # Errors
+    /// libtorch refuses.
+    pub fn keep(&mut self, modules: &[&str]) -> Result<()> {
         for module in modules {
-            if !self.saved_modules().iter().any(|saved| saved == module) {
-                self.kept_modules.push(module.to_string());
+            if self.saved_modules().iter().any(|saved| saved == module) {
+                continue;
             }
+            for (name, weight) in &self.weights {
+                if in_module(name, module) && !self.is_trained(name) {
+                    tch::no_grad(|| give_place(weight, weight.kind()))?;
+                }
+            }
+            self.kept_modules.push(module.to_string());
         }
+        Ok(())
     }
 
     /// The modules that must be saved beside the adapters: those that train, and those that
@@ -269,7 +280,8 @@ impl Injection {
     }
 
     /// Writes the adapters into the weights of their layers, rounded once to the kind they have, and
-    /// takes them out: what is left is a plain model.
+    /// takes them out: what is left is a plain model. Models that [share](fn@crate::nn::share) the weights
+    /// keep them as they were.
     ///
     /// # Errors
     /// libtorch refuses.
@@ -278,7 +290,7 @@ impl Injection {
             for injected in &self.injected {
                 let layer = &injected.linear.layer;
                 let merged = injected.merged(&layer.ws).to_kind(layer.ws.kind());
-                layer.ws.shallow_clone().f_copy_(&merged)?;
+                layer.ws.shallow_clone().f_set_data(&merged.f_contiguous()?)?;
             }
             Ok::<_, Error>(())
         })?;
@@ -316,6 +328,15 @@ impl Injection {
         }
         paths
     }
+}
+
+/// Gives a weight a place of its own, in `kind`: it may be another model's, too
+/// ([`share`](fn@crate::nn::share)).
+fn give_place(weight: &Tensor, kind: Kind) -> Result<()> {
+    let lent = weight.detach();
+    // What has no values takes no place.
+    let copy = !shapes_suffice();
+    Ok(weight.shallow_clone().f_set_data(&lent.f_to_dtype(kind, false, copy)?)?)
 }
 
 /// Puts an adapter into the slot of each layer.

@@ -54,7 +54,7 @@ impl AdaptedModel {
         trained.extend(train_modules.iter().map(String::as_str));
         let mut model = AdaptedModel::on(backbone, method, layers, &trained, base, seed)?;
         let new = model.backbone.new_modules();
-        model.keep(&new);
+        model.keep(&new)?;
         Ok(model)
     }
 
@@ -84,8 +84,11 @@ impl AdaptedModel {
     }
 
     /// Lets these modules be saved beside the adapters although they do not train.
-    pub(crate) fn keep(&mut self, modules: &[&str]) {
-        self.injection.keep(modules);
+    ///
+    /// # Errors
+    /// The machine has not the memory.
+    pub(crate) fn keep(&mut self, modules: &[&str]) -> Result<()> {
+        Ok(self.injection.keep(modules)?)
     }
 
     /// Adds noise to the words' embeddings in training (NEFTune, arXiv 2310.05914): a number drawn

@@ -8,7 +8,9 @@ use crate::chat::ChatFormat;
 use crate::companions::ModelSource;
 use crate::generate::{write_config, GenerationSettings};
 use crate::registry::class_in_transformers;
-use crate::written::{write_safetensors, write_whole};
+use crate::written::{write_safetensors_as, write_whole};
+
+pub use crate::written::StoredKind;
 use crate::{companions, json, Error, Result};
 use serde_json::{json, Map, Value};
 use std::fs;
@@ -35,8 +37,8 @@ pub enum OutputKind<'a> {
 /// its name, and code beside it, which is not copied.
 const NOT_COPIED: [&str; 3] = ["transformers_version", "_name_or_path", "auto_map"];
 
-/// Writes `model`, of the kind `kind` and made of the files of `source`, to `folder`, in single
-/// precision, with its tokenizer, its licence, and how it writes.
+/// Writes `model`, of the kind `kind` and made of the files of `source`, to `folder`, each weight as it
+/// was merged rounded once to `stored`, with its tokenizer, its licence, and how it writes.
 ///
 /// # Errors
 /// The source's config.json cannot be read, or the folder cannot be written. The folder appears
@@ -47,6 +49,7 @@ pub fn save<'a>(
     source: impl Into<ModelSource<'a>>,
     folder: &Path,
     answers: OutputKind<'_>,
+    stored: StoredKind,
 ) -> Result<()> {
     let source = source.into();
     let config = source.model.join("config.json");
@@ -71,10 +74,12 @@ pub fn save<'a>(
         Some(class) => keys.insert("architectures".into(), json!([class])),
         None => keys.remove("architectures"),
     };
-    for key in ["dtype", "torch_dtype"] {
-        if let Some(kind) = keys.get_mut(key) {
-            *kind = json!("float32");
-        }
+    let told: Vec<&str> =
+        ["dtype", "torch_dtype"].into_iter().filter(|key| keys.contains_key(*key)).collect();
+    // Where nothing is said, single precision is understood.
+    let told = if told.is_empty() && stored != StoredKind::F32 { vec!["dtype"] } else { told };
+    for key in told {
+        keys.insert(key.into(), json!(stored.name()));
     }
     let mut weights = model.merged_weights();
     // A reader that is told that they are not one starts those anew that it does not find.
@@ -89,7 +94,7 @@ pub fn save<'a>(
     write_whole(folder, |folder| {
         let path = folder.join("config.json");
         fs::write(&path, json::to_text(&keys) + "\n").map_err(Error::io(&path))?;
-        write_safetensors(&folder.join("model.safetensors"), weights)?;
+        write_safetensors_as(&folder.join("model.safetensors"), weights, stored)?;
         companions::copy_all(source, folder)?;
         match (answers, model.backbone().text_generator()) {
             (OutputKind::Text(settings), Some(writer)) => {

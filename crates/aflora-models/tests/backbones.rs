@@ -2,7 +2,7 @@
 
 mod common;
 
-use aflora_models::{build, shapes_only, Batch, Head, Options};
+use aflora_models::{build, shapes_only, weights, Batch, Head, Options};
 use common::tiny::Tiny;
 use common::{cpu, fixture, loss, relative};
 use std::collections::BTreeMap;
@@ -58,6 +58,50 @@ fn every_model_that_labels_agrees_with_transformers() {
         assert!(logits < LIMIT, "{name}: logits {logits:e}");
         assert!(gradients < LIMIT, "{name}: gradients {gradients:e}");
     }
+}
+
+#[test]
+fn a_model_beside_a_loaded_one_computes_with_its_weights_where_they_lie() {
+    let tinies = Tiny::classifiers().into_iter().chain(Tiny::writers());
+    for tiny in tinies {
+        let (name, loaded) = (tiny.name(), tiny.load(&cpu()));
+        let config = tiny.path().join("config.json");
+        let beside = shapes_only(|| build(tiny.kind, &config, tiny.head, &cpu()).unwrap());
+        let report = weights::load_beside(beside.as_ref(), &tiny.path(), loaded.as_ref()).unwrap();
+        assert_eq!((report.loaded, report.new.len()), (0, 0), "{name}");
+        let lenders = loaded.var_store().variables();
+        for (weight, own) in beside.var_store().variables() {
+            assert_eq!(own.data_ptr(), lenders[&weight].data_ptr(), "{name}: {weight}");
+        }
+        let [found, expected] =
+            [&beside, &loaded].map(|model| model.forward(&tiny.batch(0), false).unwrap().logits);
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_head_for_other_classes_gets_a_place_of_its_own_beside_a_loaded_model() {
+    let tiny = Tiny::of("models/distilbert");
+    let loaded = tiny.load(&cpu());
+    let config = tiny.path().join("config.json");
+    let head = Head::Classes(tiny.io["batch0.logits"].size()[1] + 3);
+    let beside = shapes_only(|| build(tiny.kind, &config, head, &cpu()).unwrap());
+    let report = weights::load_beside(beside.as_ref(), &tiny.path(), loaded.as_ref()).unwrap();
+    assert_eq!(report.new, ["classifier.bias", "classifier.weight"]);
+    weights::initialise(beside.as_ref(), &report.new, 1);
+    let logits = beside.forward(&tiny.batch(0), false).unwrap().logits;
+    assert_eq!(logits.size()[1], tiny.io["batch0.logits"].size()[1] + 3);
+    // What the loaded one lacks comes from the file: a head for labels has none for words.
+    let tiny = Tiny::of("writers/gpt_neox");
+    let config = tiny.path().join("config.json");
+    let labels = build(tiny.kind, &config, Head::Classes(2), &cpu()).unwrap();
+    weights::load(labels.as_ref(), &tiny.path()).unwrap();
+    let writes = shapes_only(|| build(tiny.kind, &config, tiny.head, &cpu()).unwrap());
+    let report = weights::load_beside(writes.as_ref(), &tiny.path(), labels.as_ref()).unwrap();
+    assert_eq!(report.loaded, 1, "{report:?}");
+    let [found, expected] = [&writes, &tiny.load(&cpu())]
+        .map(|model| model.forward(&tiny.batch(0), false).unwrap().logits);
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -6,8 +6,8 @@ mod common;
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::chat::ChatFormat;
 use aflora_models::generate::GenerationSettings;
-use aflora_models::merged::{self, OutputKind};
-use aflora_models::{build, kind_of, weights, AdaptedModel, Backbone, Batch, Head};
+use aflora_models::merged::{self, OutputKind, StoredKind};
+use aflora_models::{build, kind_of, shapes_only, weights, AdaptedModel, Backbone, Batch, Head};
 use common::tiny::Tiny;
 use common::{batch, bert, cpu, fixture, relative, tensors};
 use serde_json::{json, Value};
@@ -137,7 +137,7 @@ fn merge(adapted: &AdaptedModel, name: &str, target: &Path) {
             _ => (0, |_| OutputKind::Text(GenerationSettings::default())),
         };
     let names = ["a", "b", "c", "d"][..labels as usize].to_vec();
-    merged::save(adapted, kind, &source, target, answers(names)).unwrap();
+    merged::save(adapted, kind, &source, target, answers(names), StoredKind::F32).unwrap();
 }
 
 /// The folder of a model, as a copy that `change` is made to.
@@ -303,6 +303,30 @@ fn refused(name: &str, backbone: Box<dyn Backbone>, folder: &Path) -> String {
 }
 
 #[test]
+fn adapters_stand_beside_one_another_on_one_base_and_leave_it_as_it_is() {
+    for name in MODELS {
+        let (base, path, given) = model(name);
+        let config = path.join("config.json");
+        let (kind, head) = (kind_of(&config).unwrap().kind, base.about().head);
+        let of_base = |base: &dyn Backbone| tch::no_grad(|| base.forward(&given, false)).unwrap();
+        let before = of_base(base.as_ref()).logits;
+        let own: Vec<_> = folders().into_iter().filter(|(of, ..)| *of == name).collect();
+        let beside = |folder: &str| {
+            let backbone = shapes_only(|| build(kind, &config, head, &cpu()).unwrap());
+            weights::load_beside(backbone.as_ref(), &path, base.as_ref()).unwrap();
+            let open = AdapterFolder::open(&fixture("peft_keys").join(name).join(folder)).unwrap();
+            open.attach(backbone, Kind::Float).unwrap()
+        };
+        let all: Vec<AdaptedModel> = own.iter().map(|(_, folder, _)| beside(folder)).collect();
+        for ((_, folder, expected), adapted) in own.iter().zip(&all) {
+            let error = relative(&logits(name, folder, adapted), expected);
+            assert!(error < 1e-5, "{name}/{folder}: {error:e}");
+        }
+        assert_eq!(of_base(base.as_ref()).logits, before, "{name}");
+    }
+}
+
+#[test]
 fn a_vocabulary_that_is_enlarged_in_one_of_two_tables_is_refused() {
     let folder = changed("llama/enlarged", |all| {
         assert!(all.remove("base_model.model.lm_head.weight").is_some());
@@ -347,6 +371,23 @@ fn what_stands_in_the_folder_as_the_base_model_has_it_is_not_saved_again() {
     assert_eq!(adapted.saved_weights().len(), 0);
     assert!(tensors("peft_keys/gpt2/head/adapter_model.safetensors")
         .contains_key("base_model.model.lm_head.base_layer.weight"));
+}
+
+#[test]
+fn merging_one_of_several_models_on_a_base_leaves_the_others_as_they_are() {
+    let (base, path, given) = model("bert");
+    let config = path.join("config.json");
+    let backbone = shapes_only(|| build("bert", &config, Head::Classes(2), &cpu()).unwrap());
+    weights::load_beside(backbone.as_ref(), &path, base.as_ref()).unwrap();
+    let open = AdapterFolder::open(&fixture("peft_keys/bert/patterns")).unwrap();
+    let layers = backbone.linears().to_vec();
+    let injection = open.inject(backbone.var_store(), &layers).unwrap();
+    let of = |model: &dyn Backbone| tch::no_grad(|| model.forward(&given, false)).unwrap().logits;
+    let (before, adapted) = (of(base.as_ref()), of(backbone.as_ref()));
+    injection.merge().unwrap();
+    assert!(relative(&of(backbone.as_ref()), &adapted) < 1e-5);
+    assert!(relative(&adapted, &before) > 1e-3);
+    assert_eq!(of(base.as_ref()), before);
 }
 
 fn write(adapted: &AdaptedModel, open: &AdapterFolder, name: &str, saves: bool, target: &Path) {

@@ -51,7 +51,7 @@ pub fn evaluate(
         Some(stem) => stem.to_string_lossy().into_owned(),
         None => "rows".to_string(),
     };
-    let examples = examples(run.task(), InputRows::open(input, settings.format, run.task())?)?;
+    let examples = examples(run.task(), InputRows::open(input, settings.format, &[run.task()])?)?;
     if examples.is_empty() {
         return Err(DataError::Empty { place: input.display().to_string() }.into());
     }

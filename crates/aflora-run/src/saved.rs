@@ -2,10 +2,12 @@
 //! adapter's folder with the model that it is for.
 
 mod adapter;
-
 mod combine;
+mod several;
 
-use crate::config::{self, DeviceChoice, Precision, Resolved};
+pub use several::ModelsOnOneBase;
+
+use crate::config::{self, DeviceChoice, Precision, Resolved, WeightsFrom};
 use crate::kinds::{ModelContext, Processor};
 use crate::run::model::{base_kind, build_shapes, load_model, processor};
 use crate::run::model_files::{self, locator, ModelFiles};
@@ -18,7 +20,9 @@ use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::chat::ChatFormat;
 use aflora_models::generate::GenerationSettings;
 use aflora_models::gguf::{self, GgufFile};
-use aflora_models::merged::{self, OutputKind};
+use aflora_models::merged::{self, OutputKind, StoredKind};
+use aflora_models::rounding::Rounding;
+use aflora_models::weights::Checkpoint;
 use aflora_models::{merged_gguf, AdaptedModel, ChatTemplate, Head};
 use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
@@ -48,23 +52,32 @@ impl SavedRun {
         progress: &mut dyn Progress,
     ) -> Result<SavedRun> {
         if !holds(folder, METRICS)? {
-            let Some(folder) = adapter::find(folder, progress)? else {
-                usage!(
-                    "{} is no finished run: it holds no {METRICS}; `aflora ls` lists those that \
-                     are. Nor is it an adapter's folder: it holds no {}",
-                    folder.display(),
-                    adapter_folder::CONFIG
-                );
-            };
-            let adapter = AdapterFolder::open(&folder)?;
-            let (resolved, files) = adapter::resolve(&adapter, model, data, progress)?;
-            let files = files.with_tokenizer_of(&folder);
-            return Ok(SavedRun { resolved, files, adapter });
+            return SavedRun::open_adapter(folder, model, data, progress);
         }
         if model.is_some() {
             usage!("{} is a run, and has its own model: --model is for adapters", folder.display());
         }
-        // What it went on from is in its own adapter, and may be gone.
+        SavedRun::open_run(folder, data, progress)
+    }
+
+    /// Opens the adapter that is named so.
+    fn open_adapter(
+        named: &Path,
+        model: Option<&str>,
+        data: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<SavedRun> {
+        let (adapter, resolved, files) = adapter::open(named, model, data, progress)?;
+        Ok(SavedRun { resolved, files, adapter })
+    }
+
+    /// Opens the finished run in `folder`.
+    fn open_run(
+        folder: &Path,
+        data: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<SavedRun> {
+        // What it went on from is in its own adapter, and may be no more.
         let mut overrides = vec!["adapter=null".to_string()];
         overrides.extend(data.map(|data| format!("data={:?}", data.display().to_string())));
         let mut resolved = config::load(&folder.join(CONFIG), &overrides)?;
@@ -84,11 +97,24 @@ impl SavedRun {
         &self.resolved.task
     }
 
-    /// Writes the model with the adapter merged into it to `target`.
+    /// Writes the model with the adapter merged into it to `target`, in the numbers of the base
+    /// model's own file if no others are asked for; gives which those were, and what it cost to round
+    /// to them.
     ///
     /// # Errors
     /// The model cannot be loaded, or the folder not be written.
-    pub fn merge(&self, target: &Path) -> Result<()> {
+    pub fn merge(
+        &self,
+        target: &Path,
+        stored: Option<StoredKind>,
+    ) -> Result<(StoredKind, Option<Rounding>)> {
+        let stored = match (stored, self.resolved.model.weights) {
+            (Some(stored), _) => stored,
+            (None, WeightsFrom::Random) => StoredKind::F32,
+            (None, WeightsFrom::Pretrained) => {
+                StoredKind::of(Checkpoint::open(&self.files.folder)?.kind())
+            }
+        };
         // In single precision, whatever it was trained beside.
         let model = self.model(Device::Cpu, Kind::Float)?;
         let kind = &self.resolved.model.backbone;
@@ -98,17 +124,32 @@ impl SavedRun {
             }
             answers => answers,
         };
-        Ok(merged::save(&model, kind, self.files.source(), target, answers)?)
+        let source = self.files.source();
+        merged::save(&model, kind, source, target, answers, stored)?;
+        let rounding = match stored {
+            // As it was computed.
+            StoredKind::F32 => None,
+            _ => Rounding::of(model, &self.files.tokenizer, |weight| stored.rounded(weight))?,
+        };
+        Ok((stored, rounding))
     }
 
-    /// The model with the adapter merged into it as llama.cpp's file, its matrices in `precision`.
+    /// The model with the adapter merged into it as llama.cpp's file, its matrices in `precision`, and
+    /// what it costs to round to that.
     ///
     /// # Errors
     /// The model cannot be loaded, or no such file is written of it.
-    pub fn merge_gguf(&self, precision: gguf::Precision) -> Result<GgufFile> {
+    pub fn merge_gguf(&self, precision: gguf::Precision) -> Result<(GgufFile, Option<Rounding>)> {
         let model = self.model(Device::Cpu, Kind::Float)?;
         let (kind, source) = (&self.resolved.model.backbone, self.files.source());
-        Ok(merged_gguf::make(&model, kind, source, precision)?)
+        let file = merged_gguf::make(&model, kind, source, precision)?;
+        let rounding = match precision {
+            gguf::Precision::F32 => None,
+            _ => Rounding::of(model, &self.files.tokenizer, |weight| {
+                gguf::rounded(weight, precision)
+            })?,
+        };
+        Ok((file, rounding))
     }
 
     /// The adapter as llama.cpp's file: plain LoRA, where it folds into one.

@@ -1,6 +1,6 @@
 //! A linear layer with a slot for what computes it, and the capture of layers being built.
 
-use super::shapes::{shape_only, shapes_suffice};
+use super::shapes::{is_shape_only, shape_only, shapes_suffice};
 use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::fmt;
@@ -52,7 +52,6 @@ impl Linear {
             ws: self.ws.shallow_clone(),
             bs: self.bs.as_ref().map(Tensor::shallow_clone),
             transposed: self.transposed,
-            shape_only: shapes_suffice(),
             slot: self.slot.clone(),
         }
     }
@@ -66,8 +65,6 @@ pub struct LinearHandle {
     pub bs: Option<Tensor>,
     /// Whether the weight is stored as `[in, out]`.
     pub transposed: bool,
-    /// Whether both have a shape and no values: see [`shapes_only`](crate::shapes_only).
-    pub shape_only: bool,
     slot: Slot,
 }
 
@@ -78,7 +75,6 @@ impl Clone for LinearHandle {
             ws: self.ws.shallow_clone(),
             bs: self.bs.as_ref().map(Tensor::shallow_clone),
             transposed: self.transposed,
-            shape_only: self.shape_only,
             slot: self.slot.clone(),
         }
     }
@@ -88,6 +84,11 @@ impl LinearHandle {
     /// Lets `forward` compute the layer from now on.
     pub fn set(&self, forward: LinearForward) {
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(forward);
+    }
+
+    /// Whether its weight has a shape and no values: see [`shapes_only`](crate::shapes_only).
+    pub fn is_shape_only(&self) -> bool {
+        is_shape_only(&self.ws)
     }
 
     /// Gives the layer its plain computation back.

@@ -26,10 +26,12 @@ mod embedding;
 mod linear;
 mod named;
 mod shapes;
+mod share;
 
 pub use embedding::embedding;
 pub use linear::{capture, conv1d_linear, linear, Linear, LinearForward, LinearHandle};
 pub use named::{capture_named, in_module, NamedLinear};
 pub use shapes::shapes_only;
 pub(crate) use shapes::shapes_suffice;
+pub use share::share;
 pub use tch::nn::*;

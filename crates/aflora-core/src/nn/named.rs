@@ -33,8 +33,8 @@ impl NamedLinear {
 
     /// The layer as a method sees it that puts an adapter on it.
     pub fn as_layer(&self) -> Layer {
-        let LinearHandle { ws, bs, transposed, shape_only, .. } = &self.layer;
-        if *shape_only {
+        let LinearHandle { ws, bs, transposed, .. } = &self.layer;
+        if self.layer.is_shape_only() {
             return Layer::shape_only(self.site.clone());
         }
         let weight = if *transposed { ws.tr() } else { ws.shallow_clone() };

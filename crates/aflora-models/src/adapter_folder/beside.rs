@@ -142,11 +142,12 @@ impl Beside {
             if wanted.equal(&now.to_kind(Kind::Float)) {
                 continue;
             }
-            let Some((names, mut table)) = model.table(module, change.parts())? else {
+            let Some((names, table)) = model.table(module, change.parts())? else {
                 problems.push(none());
                 continue;
             };
-            tch::no_grad(|| table.f_copy_(&wanted))?;
+            // Not into the table: another model's may be the same.
+            tch::no_grad(|| table.shallow_clone().f_set_data(&wanted.to_kind(table.kind())))?;
             for module in names.iter().map(|name| name.trim_end_matches(".weight")) {
                 if !changed.iter().any(|changed| changed == module) {
                     changed.push(module.to_string());

@@ -115,8 +115,8 @@ impl AdapterFolder {
         trained.extend(modules.iter().map(String::as_str));
         let mut model =
             AdaptedModel::on(backbone, method.as_ref(), layers.clone(), &trained, base, 0)?;
-        model.keep(&new);
-        model.keep(&kept.iter().map(String::as_str).collect::<Vec<_>>());
+        model.keep(&new)?;
+        model.keep(&kept.iter().map(String::as_str).collect::<Vec<_>>())?;
         self.fill(&model)?;
         Ok(model)
     }
@@ -133,7 +133,7 @@ impl AdapterFolder {
         let chosen = self.chosen(method.as_ref(), vs, layers)?;
         let changed = self.change(Tables { vs, backbone: None, apart: &[] })?;
         let mut injection = Injection::new(vs, chosen, method.as_ref(), &modules, 0)?;
-        injection.keep(&changed.iter().map(String::as_str).collect::<Vec<_>>());
+        injection.keep(&changed.iter().map(String::as_str).collect::<Vec<_>>())?;
         self.fill(&injection)?;
         Ok(injection)
     }

@@ -50,6 +50,14 @@ pub(crate) const EXTENSION: &str = "gguf";
 /// The format's name.
 pub(crate) const FORMAT: &str = "GGUF";
 
+/// A tensor in single precision whose numbers are those that a file in `precision` gives back.
+///
+/// # Errors
+/// libtorch refuses.
+pub fn rounded(tensor: &tch::Tensor, precision: Precision) -> crate::Result<tch::Tensor> {
+    Ok(quantise::rounded(tensor, precision)?)
+}
+
 /// Whether the file that begins with `bytes` is of this format.
 pub(crate) fn is_gguf(bytes: &[u8]) -> bool {
     bytes.starts_with(header::MAGIC)

@@ -4,7 +4,7 @@ use super::plan::LoadPlan;
 use super::{sound, Checkpoint};
 use crate::backbone::Backbone;
 use crate::{said, Error, Result};
-use aflora_core::shapes_only;
+use aflora_core::{nn, shapes_only};
 use std::path::{Path, PathBuf};
 
 /// What loading did.
@@ -42,6 +42,42 @@ pub fn load(backbone: &dyn Backbone, path: &Path) -> Result<LoadReport> {
 /// As [`load`].
 pub fn load_for(backbone: &dyn Backbone, path: &Path, classes: &[&[&str]]) -> Result<LoadReport> {
     load_with(backbone, path, Some(classes))
+}
+
+/// [`load`] for a model beside `loaded`, into which the same files were: what the two have alike lies
+/// in memory once, and is not read again. `backbone` may be made of [shapes](shapes_only); what
+/// changes its weights afterwards, adapters and heads of another task, leaves those of `loaded` as
+/// they are ([`nn::share()`]).
+///
+/// # Errors
+/// As [`load`].
+pub fn load_beside(
+    backbone: &dyn Backbone,
+    path: &Path,
+    loaded: &dyn Backbone,
+) -> Result<LoadReport> {
+    let checkpoint = Checkpoint::open(path)?;
+    let mut plan = LoadPlan::new(backbone, &checkpoint, path, None)?;
+    let old = |name: &str| !plan.new.iter().any(|new| new == name);
+    let own = nn::share(loaded.var_store(), backbone.var_store(), old)?;
+    plan.loads.retain(|(name, ..)| own.contains(name));
+    tch::no_grad(|| {
+        for variable in &mut plan.zeros {
+            let _ = variable.f_zero_()?;
+        }
+        for (_, variable, stored) in &mut plan.loads {
+            checkpoint.copy_to(stored, variable)?;
+        }
+        Ok::<_, Error>(())
+    })?;
+    backbone.frame().set_lacked(plan.lacked, &plan.new);
+    Ok(LoadReport {
+        files: checkpoint.files().map(Path::to_path_buf).collect(),
+        loaded: plan.loads.len(),
+        new: plan.new,
+        unused: plan.unused,
+        warnings: plan.warnings,
+    })
 }
 
 /// Whether [`load_for`] would find everything in `path` that it needs, by names and shapes alone:

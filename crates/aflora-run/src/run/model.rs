@@ -4,7 +4,7 @@ use super::model_files::ModelFiles;
 use crate::config::{Precision, Resolved, WeightsFrom};
 use crate::kinds::{ModelContext, Processor};
 use crate::{precision, usage};
-use aflora_core::Method;
+use aflora_core::{nn, Method};
 use aflora_models::weights::{self, LoadReport};
 use aflora_models::{Backbone, Options};
 use anyhow::Result;
@@ -73,6 +73,29 @@ pub fn load_model(
         WeightsFrom::Random => weights::initialise_all(backbone.as_ref(), seed),
     };
     Ok((backbone, report))
+}
+
+/// The [model](load_model) of a configuration beside `loaded`, one of the same files: what the two
+/// have alike lies in memory once. A head is to come that was trained.
+///
+/// # Errors
+/// As [`load_model`].
+pub fn load_beside(
+    resolved: &Resolved,
+    files: &ModelFiles,
+    loaded: &dyn Backbone,
+    device: Device,
+    base: Kind,
+) -> Result<Box<dyn Backbone>> {
+    let backbone = aflora_models::shapes_only(|| build_model(resolved, files, device, base))?;
+    let new = match resolved.model.weights {
+        WeightsFrom::Pretrained => {
+            weights::load_beside(backbone.as_ref(), &files.folder, loaded)?.new
+        }
+        WeightsFrom::Random => nn::share(loaded.var_store(), backbone.var_store(), |_| true)?,
+    };
+    weights::initialise(backbone.as_ref(), &new, resolved.run.seed);
+    Ok(backbone)
 }
 
 /// Whether the method trains weights of the model itself.

@@ -52,6 +52,12 @@ impl ModelFiles {
         ModelSource { model: &self.folder, tokenizer: &self.tokenizer }
     }
 
+    /// Whether these are the files of `other`, whatever each is found by.
+    pub fn are(&self, other: &ModelFiles) -> bool {
+        let place = |files: &ModelFiles| files.folder.canonicalize().ok();
+        self.base == other.base || place(self).is_some_and(|own| Some(own) == place(other))
+    }
+
     /// Whether anything of a tokenizer is there.
     pub fn have_tokenizer(&self) -> bool {
         tokenizer::FILES.iter().any(|file| model_file::is_there(&self.tokenizer.join(file)))
@@ -167,25 +173,10 @@ fn fetch(
         fetch_weights(hub, repo, progress)?;
     }
     if tokenizer {
-        fetch_tokenizer(hub, repo)?;
+        hub.get_tokenizer(repo)?;
         hub.first_of(repo, &[GENERATION_CONFIG], &mut |_, _| {})?;
     }
     Ok(config)
-}
-
-/// Fetches the tokenizer of a repository, if it has one.
-pub fn fetch_tokenizer(hub: &Hub, repo: &Repo) -> Result<(), HubError> {
-    // The first vocabulary that there is; vocab.json needs its merges.txt.
-    let found = hub.first_of(repo, &tokenizer::VOCABULARIES, &mut |_, _| {})?;
-    if found.is_some_and(|f| f.ends_with("vocab.json")) {
-        hub.get(repo, "merges.txt", &mut |_, _| {})?;
-    }
-    // What stands beside them, each where there is one.
-    let beside = tokenizer::FILES.iter().filter(|f| !tokenizer::VOCABULARIES.contains(f));
-    for file in beside {
-        hub.first_of(repo, &[file], &mut |_, _| {})?;
-    }
-    Ok(())
 }
 
 fn fetch_weights(hub: &Hub, repo: &Repo, progress: &mut dyn Progress) -> Result<(), HubError> {

@@ -9,11 +9,12 @@ use super::passes::Passes;
 use super::rows;
 use crate::config::{Resolved, RunSettings};
 use crate::feed::{Dataset, Locator};
+use crate::hub::FoundAdapter;
 use crate::kinds::Splits;
 use crate::provenance::sha256;
 use crate::task::{Example, TaskSpec};
 use crate::ui::Progress;
-use crate::{device, precision, threads};
+use crate::{device, precision, threads, usage, UsageError};
 use aflora_core::{Method, Tuner};
 use aflora_cuda::World;
 use aflora_models::adapter_folder::{AdapterFolder, BaseModel};
@@ -122,7 +123,13 @@ pub fn prepare_among(
     let base = base_kind(resolved, method.as_ref(), device, || Ok(work))?;
     let (backbone, loaded) = load_model(resolved, &files, device, base, true)?;
     let model = match &config.adapter {
-        Some(folder) => AdapterFolder::open(folder)?.attach(backbone, base)?,
+        Some(named) => {
+            let found = FoundAdapter::find(named, &mut byte_progress(progress, "adapter"));
+            let Some(found) = found.map_err(UsageError)? else {
+                usage!("{} is no adapter any more", named.display());
+            };
+            AdapterFolder::open(&found.folder)?.attach(backbone, base)?
+        }
         None => {
             let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
             AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base, config.seed)?
