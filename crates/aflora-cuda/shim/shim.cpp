@@ -77,6 +77,8 @@ const char* aflora_error() { return last_error.c_str(); }
 // still does.
 int aflora_graph_pool(unsigned long long* pool) {
     return guarded([&] {
+        // The allocator knows no GPU before the first use of one.
+        at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
         auto handle = at::cuda::graph_pool_handle();
         auto device = c10::cuda::current_device();
         c10::cuda::CUDACachingAllocator::createOrIncrefPool(device, handle);
