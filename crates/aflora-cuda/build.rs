@@ -1,8 +1,10 @@
-//! Compiles the shim (shim/) against libtorch's and CUDA's headers into a shared library of its
-//! own, which the crate carries as bytes and loads at run time. It needs no GPU, no nvcc and no
-//! CUDA library: every symbol is found when it is loaded.
+//! Compiles the shim (shim/shim.cpp) against libtorch's and CUDA's headers into a shared library of
+//! its own, which the crate carries as bytes and loads at run time. It needs no GPU, no nvcc and no
+//! CUDA library: every symbol is found when it is loaded. What is for the CPU (shim/host.cpp) is
+//! linked in as it is.
 //!
-//! Where CUDA's headers are missing the crate is built without it, and says so at run time.
+//! Where CUDA's headers are missing the crate is built without the shim, and says so at run time;
+//! where libtorch's are, without both.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,8 +25,12 @@ fn main() {
     for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
-    println!("cargo:rustc-check-cfg=cfg(shim)");
+    println!("cargo:rustc-check-cfg=cfg(shim, host)");
 
+    if let Some(libtorch) = libtorch() {
+        build_host(&libtorch);
+        println!("cargo:rustc-cfg=host");
+    }
     match build() {
         Ok(()) => println!("cargo:rustc-cfg=shim"),
         Err(reason) => {
@@ -34,6 +40,19 @@ fn main() {
             println!("cargo:rustc-env=AFLORA_NO_SHIM={reason}");
         }
     }
+}
+
+/// What is for the CPU: plain arithmetic, each operation rounded by itself as bitsandbytes has it.
+fn build_host(libtorch: &Path) {
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .opt_level(3)
+        .flag("-ffp-contract=off")
+        .warnings(false)
+        .include(libtorch.join("include"))
+        .file("shim/host.cpp")
+        .compile("aflora_host");
 }
 
 fn build() -> Result<(), String> {

@@ -17,23 +17,10 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
 
+using aflora::given;
+using aflora::guarded;
+
 namespace {
-
-thread_local std::string last_error;
-
-template <typename F> int guarded(F body) {
-    try {
-        body();
-        return 0;
-    } catch (const c10::Error& e) {
-        last_error = e.what_without_backtrace();
-    } catch (const std::exception& e) {
-        last_error = e.what();
-    }
-    return 1;
-}
-
-aflora::Maybe given(const at::Tensor* t) { return t ? aflora::Maybe(*t) : aflora::Maybe(); }
 
 struct Graph {
     at::cuda::CUDAGraph graph{};
@@ -53,7 +40,7 @@ c10::cuda::CUDAStream recording_stream() {
 
 extern "C" {
 
-const char* aflora_error() { return last_error.c_str(); }
+const char* aflora_error() { return aflora::last_error().c_str(); }
 
 // --- graphs ---
 

@@ -52,7 +52,7 @@ impl AdaptedModel {
         };
         let mut trained: Vec<&str> = backbone.about().head_modules.to_vec();
         trained.extend(train_modules.iter().map(String::as_str));
-        let mut injection =
+        let injection =
             Injection::new(vs, layers, method, &trained, seed).map_err(|error| match error {
                 aflora_core::Error::NoModule(_) => Error::TrainModules(error.to_string()),
                 error => error.into(),
@@ -60,6 +60,13 @@ impl AdaptedModel {
         if injection.trains_own_weights() && base != Kind::Float {
             return Err(Error::Precision { method: method.name(), base });
         }
+        let quantised = backbone.quantised();
+        if let Some(name) = quantised.keys().filter(|name| injection.is_trained(name)).min() {
+            let problem = format!("`{name}` trains, and cannot be held in few bits meanwhile");
+            return Err(Error::Unbuilt(problem));
+        }
+        drop(quantised);
+        let mut injection = injection.with_quantised(backbone.linears());
         injection.cast_frozen(base)?;
         injection.keep(&backbone.new_modules());
         Ok(AdaptedModel { backbone, injection, noise: 0.0 })

@@ -2,7 +2,11 @@
 
 mod common;
 
-use aflora_models::{build, shapes_only, Batch, Head, Options};
+use aflora_core::adapter::MethodConfig;
+use aflora_core::weight::WeightFormat;
+use aflora_models::{
+    build, shapes_only, AdaptedModel, Backbone, Batch, Head, Options, Pattern, Targets,
+};
 use common::tiny::Tiny;
 use common::{cpu, fixture, loss, relative};
 use std::collections::BTreeMap;
@@ -181,6 +185,60 @@ fn a_bf16_base_stays_near_single_precision() {
         // 2⁻⁹ a rounding, some hundred of them one after the other.
         assert!(error > 0.0 && error < 0.08, "{name}: {error}");
     }
+}
+
+#[test]
+fn a_quantised_base_is_the_model_with_the_restored_weights() {
+    for tiny in Tiny::classifiers() {
+        let name = tiny.name();
+        for format in [WeightFormat::Nf4Nested, WeightFormat::Int8] {
+            let model = tiny.load(&Options { format: Some(format), ..cpu() });
+            let quantised = model.quantised();
+            assert_eq!(quantised.len(), model.linears().len(), "{name}");
+            let whole = tiny.load(&cpu());
+            let mut errors: f64 = 0.0;
+            for (weight, mut variable) in whole.var_store().variables() {
+                match quantised.get(&weight) {
+                    Some(layer) => tch::no_grad(|| {
+                        let stored = layer.stored();
+                        errors = errors.max(relative(&stored, &variable));
+                        variable.copy_(&stored);
+                        let place = &model.var_store().variables()[&weight];
+                        assert!(place.isnan().all().int64_value(&[]) == 1, "{name}: {weight}");
+                        assert!(place.stride().iter().all(|&step| step == 0), "{name}: {weight}");
+                    }),
+                    None => assert_eq!(variable, model.var_store().variables()[&weight], "{name}"),
+                }
+            }
+            let most = if format == WeightFormat::Int8 { 0.01 } else { 0.4 };
+            assert!(errors > 0.0 && errors < most, "{name}: {errors}");
+            let logits =
+                |model: &dyn Backbone| model.forward(&tiny.batch(0), false).unwrap().logits;
+            let error = relative(&logits(model.as_ref()), &logits(whole.as_ref()));
+            assert!(error < LIMIT, "{name} {format:?}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn a_module_that_trains_is_not_quantised_and_what_is_cannot_train() {
+    let train_modules = vec!["bert.encoder.layer.0".to_string()];
+    let tiny = Tiny::of("models/bert_eps");
+    let format = Some(WeightFormat::Nf4);
+    let model = tiny.load(&Options { format, train_modules: train_modules.clone(), ..cpu() });
+    assert!(!model.quantised().is_empty());
+    assert!(!model.quantised().keys().any(|name| name.starts_with("bert.encoder.layer.0.")));
+
+    let method = MethodConfig::defaults("lora").unwrap().build().unwrap();
+    let targets = Targets { target_modules: Pattern::Regex(".*".into()), ..Default::default() };
+    let adapted = |options: &Options, modules: &[String]| {
+        let model = tiny.load(options);
+        AdaptedModel::new(model, method.as_ref(), &targets, modules, Kind::Float, 1)
+    };
+    let options = Options { format, ..cpu() };
+    let error = adapted(&options, &train_modules).unwrap_err().to_string();
+    assert!(error.contains("`bert.encoder.layer.0.") && error.contains("in few bits"), "{error}");
+    adapted(&options, &[]).unwrap();
 }
 
 #[test]

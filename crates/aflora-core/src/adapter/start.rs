@@ -71,7 +71,7 @@ impl Init {
             return Ok(Some([zeros([rank, from]), zeros([to, rank])]));
         };
         let pair = tch::no_grad(|| {
-            let weight = weight.detach().to_kind(Kind::Float);
+            let weight = weight.numbers().to_kind(Kind::Float);
             if self == Init::Olora {
                 let (q, r) = Tensor::f_linalg_qr(&weight, "reduced")?;
                 return Ok([r.narrow(0, 0, rank), q.narrow(1, 0, rank)]);

@@ -9,8 +9,9 @@
 use super::names::ROOT;
 use super::peft::FILE;
 use crate::weights::Checkpoint;
-use crate::Result;
+use crate::{Error, Result};
 use aflora_core::adapter::{AdapterTensor, DoraConfig, MethodConfig};
+use aflora_core::weight::FrozenWeight;
 use aflora_core::Injected;
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -103,9 +104,19 @@ impl Pairs {
         let site = layer.linear().site.name.as_str();
         let Some(Shape { rank, scale }) = self.layers.get(site).copied() else { return Ok(()) };
         let weight = layer.linear().as_layer().weight;
-        let began = self.taken_out.zip(weight);
-        let began = began.map(|(taken_out, weight)| taken_out.pair(&weight, rank, scale));
-        let began = began.transpose()?;
+        let began = match (self.taken_out, weight) {
+            (Some(_), Some(FrozenWeight::Quantised(_))) => {
+                let problem = format!(
+                    "`{site}` is held in few bits here, but the adapter was taken out of its whole \
+                     weight: load the model with another precision"
+                );
+                return Err(Error::Unbuilt(problem));
+            }
+            (Some(taken_out), Some(FrozenWeight::Dense(weight))) => {
+                Some(taken_out.pair(&weight, rank, scale)?)
+            }
+            _ => None,
+        };
         for mut matrix in layer.adapter().tensors() {
             let (Some(shape), Some(dim)) = (self.shape(site, &matrix), matrix.spec.rank_dim) else {
                 continue;

@@ -160,7 +160,7 @@ pub(crate) fn build<B: EncoderBody + 'static>(
         vocab_size,
     };
     let mut vs = options.var_store();
-    let ((body, output_head), made) = scope::build(&mut vs, |root| {
+    let ((body, output_head), made) = scope::build(&mut vs, options, |root| {
         let body = body(&root);
         let output_head = match &layer_alone {
             Some(layer) => OutputHead::Layer(EachToken::new(&root, layer, hidden, labels)),

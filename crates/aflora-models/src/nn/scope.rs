@@ -5,7 +5,9 @@
 use super::linear::{with_bias, zeros};
 use super::noise::{Noise, NoisyEmbedding};
 use super::norm::{AddNorm, CentredRmsNorm, Norm, NormKind, RmsNorm, ScaleNorm};
+use crate::Options;
 use aflora_core::nn::{self, NamedLinear};
+use aflora_core::weight::WeightFormat;
 use aflora_core::Block;
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -17,6 +19,7 @@ pub(crate) struct Scope<'a> {
     path: nn::Path<'a>,
     adaptable: &'a RefCell<Vec<NamedLinear>>,
     noise: &'a Noise,
+    options: &'a Options,
 }
 
 /// What was noted of a network as it was made.
@@ -28,10 +31,15 @@ pub(crate) struct Made {
     pub noise: Noise,
 }
 
-/// Makes a network in `vs`, frozen; gives with it what was noted meanwhile.
-pub(crate) fn build<N>(vs: &mut nn::VarStore, network: impl FnOnce(Scope) -> N) -> (N, Made) {
+/// Makes a network in `vs`, frozen, its layers held as `options` say; gives with it what was noted
+/// meanwhile.
+pub(crate) fn build<N>(
+    vs: &mut nn::VarStore,
+    options: &Options,
+    network: impl FnOnce(Scope) -> N,
+) -> (N, Made) {
     let (adaptable, noise) = (RefCell::default(), Noise::default());
-    let network = network(Scope { path: vs.root(), adaptable: &adaptable, noise: &noise });
+    let network = network(Scope { path: vs.root(), adaptable: &adaptable, noise: &noise, options });
     vs.freeze();
     (network, Made { linears: adaptable.into_inner(), noise })
 }
@@ -71,18 +79,30 @@ impl<'a> Scope<'a> {
         (from, to): (i64, i64),
         bias: bool,
     ) -> nn::Linear {
-        let config = with_bias(zeros(), bias);
-        self.noted(block, name, nn::linear((self / name).path, from, to, config))
+        self.noted(block, name, |path, format| match format {
+            Some(format) => nn::quantised_linear(path, (from, to), bias, false, format),
+            None => nn::linear(path, from, to, with_bias(zeros(), bias)),
+        })
     }
 
     /// As [`adaptable`](Self::adaptable), with a bias, and a weight that lies transposed.
     pub fn transposed(&self, block: Block, name: &str, (from, to): (i64, i64)) -> nn::Linear {
-        self.noted(block, name, nn::conv1d_linear((self / name).path, from, to))
+        self.noted(block, name, |path, format| match format {
+            Some(format) => nn::quantised_linear(path, (from, to), true, true, format),
+            None => nn::conv1d_linear(path, from, to),
+        })
     }
 
-    fn noted(&self, block: Block, name: &str, layer: nn::Linear) -> nn::Linear {
-        let weight = (self / name).path.path("weight");
+    fn noted(
+        &self,
+        block: Block,
+        name: &str,
+        make: impl FnOnce(&nn::Path, Option<WeightFormat>) -> nn::Linear,
+    ) -> nn::Linear {
+        let path = (self / name).path;
+        let weight = path.path("weight");
         let name = weight.strip_suffix(".weight").unwrap_or(&weight).to_string();
+        let layer = make(&path, self.options.format_of(&name));
         self.adaptable.borrow_mut().push(NamedLinear::new(name, block, layer.slot()));
         layer
     }

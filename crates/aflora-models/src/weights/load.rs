@@ -4,8 +4,10 @@ use super::plan::LoadPlan;
 use super::{sound, Checkpoint};
 use crate::backbone::Backbone;
 use crate::{said, Error, Result};
+use aflora_core::nn::LinearHandle;
 use aflora_core::shapes_only;
 use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor};
 
 /// What loading did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -63,15 +65,23 @@ fn load_with(
 ) -> Result<LoadReport> {
     let checkpoint = Checkpoint::open(path)?;
     let mut plan = LoadPlan::new(backbone, &checkpoint, path, classes)?;
+    let quantised = backbone.quantised();
     tch::no_grad(|| {
         for variable in &mut plan.zeros {
             let _ = variable.f_zero_()?;
         }
+        let mut dense = Vec::new();
         for (name, variable, stored) in &mut plan.loads {
-            checkpoint.copy_to(stored, variable)?;
-            plan.head.reorder(name, variable)?;
+            match quantised.get(name) {
+                Some(layer) => plan.warnings.extend(quantise(&checkpoint, stored, layer)?),
+                None => {
+                    checkpoint.copy_to(stored, variable)?;
+                    plan.head.reorder(name, variable)?;
+                    dense.push((&*variable, *stored));
+                }
+            }
         }
-        plan.warnings.extend(sound::unsound(&plan.loads)?);
+        plan.warnings.extend(sound::unsound(&dense)?);
         Ok::<_, Error>(())
     })?;
     tell(path, &plan.warnings);
@@ -83,6 +93,15 @@ fn load_with(
         unused: plan.unused,
         warnings: plan.warnings,
     })
+}
+
+/// Gives `layer` the tensor `stored` in few bits, by way of its own numbers in single precision on the
+/// layer's device; gives what is odd about it.
+fn quantise(checkpoint: &Checkpoint, stored: &str, layer: &LinearHandle) -> Result<Vec<String>> {
+    let mut whole = Tensor::f_empty(layer.ws.size(), (Kind::Float, layer.ws.device()))?;
+    checkpoint.copy_to(stored, &mut whole)?;
+    layer.put(&whole)?;
+    sound::unsound(&[(&whole, stored)])
 }
 
 fn tell(path: &Path, warnings: &[String]) {

@@ -9,10 +9,11 @@ use super::rows;
 use crate::config::{Resolved, RunSettings};
 use crate::feed::{Dataset, Locator};
 use crate::kinds::Splits;
+use crate::precision::{self, Base};
 use crate::provenance::sha256;
 use crate::task::{Example, TaskSpec};
 use crate::ui::Progress;
-use crate::{device, precision, threads};
+use crate::{device, threads};
 use aflora_core::{Method, Tuner};
 use aflora_models::adapter_folder::{AdapterFolder, BaseModel};
 use aflora_models::weights::LoadReport;
@@ -20,7 +21,7 @@ use aflora_models::AdaptedModel;
 use aflora_record::provenance::DataFile;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
-use tch::{Device, Kind};
+use tch::Device;
 
 /// A run that can start.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub struct Prepared {
     /// The model with its adapters.
     pub model: AdaptedModel,
     /// The kind of its frozen weights.
-    pub base: Kind,
+    pub base: Base,
     /// The task with its rows.
     pub objective: Box<dyn Objective>,
     /// Where it computes.
@@ -104,10 +105,10 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     let objective =
         processor.objective(Splits { train, evals, test }, batch_size, cache, progress)?;
     let model = match &config.adapter {
-        Some(folder) => AdapterFolder::open(folder)?.attach(backbone, base)?,
+        Some(folder) => AdapterFolder::open(folder)?.attach(backbone, base.kind)?,
         None => {
             let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
-            AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base, config.seed)?
+            AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base.kind, config.seed)?
         }
     };
     let model = model.with_noise(config.neftune_noise_alpha);

@@ -29,7 +29,7 @@ pub fn judge(
     let Some(split) = objective.test_split() else { return Ok(None) };
     let adapter = AdapterFolder::open(&folder.path().join(ADAPTER))?;
     // In the place of the last: the frozen weights are the same.
-    let model = adapter.attach(model.into_backbone(), base)?;
+    let model = adapter.attach(model.into_backbone(), base.kind)?;
     let started = Instant::now();
     let Some(found) = failure::guarded(|| objective.test(&model, progress))? else {
         return Ok(None);

@@ -33,7 +33,7 @@ impl SavedRun {
         let mut model = None;
         for (run, weight) in runs {
             // Base weights are loaded for each: adapters of some methods start from them.
-            let own = run.model(Device::Cpu, Kind::Float)?;
+            let own = run.model(Device::Cpu, Kind::Float.into())?;
             for adapter in own.adapters() {
                 let Some(pair) = tch::no_grad(|| adapter.low_rank()) else {
                     let name = run.adapter.description().method.name();

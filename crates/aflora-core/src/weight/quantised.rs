@@ -1,0 +1,156 @@
+//! A weight in codes.
+
+use crate::kernels;
+use tch::{Device, Kind, Tensor};
+
+/// 1 / 127 as bitsandbytes has it.
+const INT8_UNIT: f64 = 7.874_015_718_698_502e-3;
+
+/// A weight `[rows, columns]` whose numbers are codes that share scales; in row-major order,
+/// detached, all of it on one device.
+#[derive(Debug)]
+pub struct QuantisedWeight {
+    codes: Tensor,
+    coding: Coding,
+    shape: [i64; 2],
+}
+
+/// What codes stand for.
+#[derive(Debug)]
+pub enum Coding {
+    /// `map[code] · scale`, for codes of four bits, two a byte, the upper half first.
+    Map {
+        /// `[16]`, fp32.
+        map: Tensor,
+        /// Numbers that share a scale: an even count.
+        block: i64,
+        /// Of each block.
+        scales: Scales,
+    },
+    /// `code · scale / 127`, for codes of eight bits.
+    Rows {
+        /// Of each row, `[rows]`, fp32.
+        scales: Tensor,
+    },
+}
+
+/// The scales of blocks.
+#[derive(Debug)]
+pub enum Scales {
+    /// As they are, `[blocks]`, fp32.
+    Plain(Tensor),
+    /// Codes themselves: `map[code] · scale + offset`.
+    Nested {
+        /// `[blocks]`, u8.
+        codes: Tensor,
+        /// `[256]`, fp32.
+        map: Tensor,
+        /// Of each block of codes, fp32.
+        scales: Tensor,
+        /// Added to each.
+        offset: f64,
+        /// Codes that share a scale.
+        block: i64,
+    },
+}
+
+impl QuantisedWeight {
+    pub(super) fn new(codes: Tensor, coding: Coding, shape: [i64; 2]) -> Self {
+        QuantisedWeight { codes, coding, shape }
+    }
+
+    /// The codes.
+    pub fn codes(&self) -> &Tensor {
+        &self.codes
+    }
+
+    /// What they stand for.
+    pub fn coding(&self) -> &Coding {
+        &self.coding
+    }
+
+    /// Rows and columns: out_features and in_features.
+    pub fn shape(&self) -> [i64; 2] {
+        self.shape
+    }
+
+    /// Where it lies.
+    pub fn device(&self) -> Device {
+        self.codes.device()
+    }
+
+    /// Bytes that it takes, but for the maps.
+    pub fn bytes(&self) -> i64 {
+        let tensors = match &self.coding {
+            Coding::Rows { scales } => vec![scales],
+            Coding::Map { scales: Scales::Plain(scales), .. } => vec![scales],
+            Coding::Map { scales: Scales::Nested { codes, scales, .. }, .. } => vec![codes, scales],
+        };
+        let bytes = |t: &Tensor| (t.numel() * t.kind().elt_size_in_bytes()) as i64;
+        tensors.into_iter().chain([&self.codes]).map(bytes).sum()
+    }
+
+    /// Its numbers in `kind`, `[rows, columns]`: computed in fp32 and rounded once, to the bit as
+    /// bitsandbytes restores them.
+    pub fn restore(&self, kind: Kind) -> Tensor {
+        kernels::restore(self, kind)
+    }
+
+    /// [`restore`](Self::restore) in libtorch's operations.
+    pub(crate) fn composed(&self, kind: Kind) -> Tensor {
+        let [rows, columns] = self.shape;
+        let numbers = match &self.coding {
+            Coding::Rows { scales } => {
+                self.codes.to_kind(Kind::Float) * scales.unsqueeze(1) * INT8_UNIT
+            }
+            Coding::Map { map, block, scales } => {
+                let halves =
+                    [self.codes.bitwise_right_shift_tensor_scalar(4), self.codes.bitwise_and(15)];
+                let codes = Tensor::stack(&halves, 1).view([-1]).to_kind(Kind::Int);
+                let scales = scales.composed().repeat_interleave_self_int(*block, 0, None);
+                let scales = scales.narrow(0, 0, rows * columns);
+                map.index_select(0, &codes.narrow(0, 0, rows * columns)) * scales
+            }
+        };
+        numbers.to_kind(kind).view([rows, columns])
+    }
+
+    /// A further handle to the same weight.
+    pub fn shallow_clone(&self) -> Self {
+        let coding = match &self.coding {
+            Coding::Map { map, block, scales } => Coding::Map {
+                map: map.shallow_clone(),
+                block: *block,
+                scales: scales.shallow_clone(),
+            },
+            Coding::Rows { scales } => Coding::Rows { scales: scales.shallow_clone() },
+        };
+        QuantisedWeight { codes: self.codes.shallow_clone(), coding, shape: self.shape }
+    }
+}
+
+impl Scales {
+    fn composed(&self) -> Tensor {
+        match self {
+            Scales::Plain(scales) => scales.shallow_clone(),
+            Scales::Nested { codes, map, scales, offset, block } => {
+                let count = codes.size()[0];
+                let scales = scales.repeat_interleave_self_int(*block, 0, None).narrow(0, 0, count);
+                map.index_select(0, &codes.to_kind(Kind::Int)) * scales + *offset
+            }
+        }
+    }
+
+    fn shallow_clone(&self) -> Self {
+        match self {
+            Scales::Plain(scales) => Scales::Plain(scales.shallow_clone()),
+            Scales::Nested { codes, map, scales, offset, block } => Scales::Nested {
+                codes: codes.shallow_clone(),
+                map: map.shallow_clone(),
+                scales: scales.shallow_clone(),
+                offset: *offset,
+                block: *block,
+            },
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What is compiled for the CPU (shim/host.cpp) and linked with the crate.
+
+use crate::shim::{Out, Raw};
+use crate::Error;
+use std::ffi::c_int;
+
+/// The tensors and numbers of a [`Quantised`](crate::ops::Quantised), as the shim's C struct has
+/// them; null for what a format has not.
+#[repr(C)]
+pub(crate) struct RawQuantised {
+    pub codes: Raw,
+    pub map: Raw,
+    pub scales: Raw,
+    pub nested_map: Raw,
+    pub nested_scales: Raw,
+    pub offset: f64,
+    pub block: i64,
+    pub nested_block: i64,
+    pub rows: i64,
+    pub columns: i64,
+}
+
+#[cfg(host)]
+mod linked {
+    use super::*;
+    use std::ffi::{c_char, CStr};
+
+    extern "C" {
+        fn aflora_host_error() -> *const c_char;
+        fn aflora_host_restore(out: Out, weight: *const RawQuantised, bf16: c_int) -> c_int;
+        fn aflora_host_quantised_linear(
+            out: Out,
+            x: Raw,
+            weight: *const RawQuantised,
+            bias: Raw,
+        ) -> c_int;
+    }
+
+    fn check(returned: c_int) -> Result<(), Error> {
+        if returned == 0 {
+            return Ok(());
+        }
+        // SAFETY: a string that lives until the thread's next failure.
+        let words = unsafe { CStr::from_ptr(aflora_host_error()) };
+        Err(Error::Shim(words.to_string_lossy().trim().to_string()))
+    }
+
+    /// Writes the restored weight to `out`.
+    pub(crate) fn restore(out: Out, weight: &RawQuantised, bf16: bool) -> Result<(), Error> {
+        // SAFETY: tensors that live through the call.
+        check(unsafe { aflora_host_restore(out, weight, c_int::from(bf16)) })
+    }
+
+    /// Writes the product to `out`.
+    pub(crate) fn quantised_linear(
+        out: Out,
+        x: Raw,
+        weight: &RawQuantised,
+        bias: Raw,
+    ) -> Result<(), Error> {
+        // SAFETY: tensors that live through the call.
+        check(unsafe { aflora_host_quantised_linear(out, x, weight, bias) })
+    }
+}
+
+#[cfg(not(host))]
+mod linked {
+    use super::*;
+
+    /// Takes nothing: libtorch's headers were not there when the crate was built.
+    pub(crate) fn restore(_: Out, _: &RawQuantised, _: bool) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// As [`restore`].
+    pub(crate) fn quantised_linear(_: Out, _: Raw, _: &RawQuantised, _: Raw) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+pub(crate) use linked::{quantised_linear, restore};
