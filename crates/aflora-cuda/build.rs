@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-const KERNELS: [(&str, &str); 5] = [
+const KERNELS: [(&str, &str); 6] = [
     ("common", "common.cuh"),
     ("low_rank", "low_rank.cu"),
     ("layer_norm", "layer_norm.cu"),
     ("heads", "heads.cu"),
     ("disentangled", "disentangled.cu"),
+    ("quantised", "quantised.cu"),
 ];
 
 fn main() {

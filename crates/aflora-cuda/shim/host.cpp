@@ -90,7 +90,15 @@ template <typename T> void restore_rows(const Quantised& q, T* out) {
     });
 }
 
-at::Tensor restore(const Quantised& q, at::ScalarType kind) {
+struct Host {
+    static at::Tensor restore(const Quantised& q, at::ScalarType kind);
+    static at::Tensor product(const Quantised& q, const at::Tensor& x, const at::Tensor& bias) {
+        auto restored = restore(q, x.scalar_type());
+        return bias.defined() ? at::addmm(bias, x, restored.t()) : at::mm(x, restored.t());
+    }
+};
+
+at::Tensor Host::restore(const Quantised& q, at::ScalarType kind) {
     auto out = at::empty({q.rows, q.columns}, q.codes.options().dtype(kind));
     if (!out.numel()) return out;
     auto into = [&](auto* place) { q.map.defined() ? restore_map(q, place) : restore_rows(q, place); };
@@ -115,14 +123,14 @@ int aflora_host_restore(at::Tensor** out, const aflora_quantised* weight, int bf
     return aflora::guarded([&] {
         auto kind = bf16 ? at::kBFloat16 : at::kFloat;
         if (!aflora::takes(*weight, kind)) return;
-        *out = new at::Tensor(aflora::restore(aflora::Quantised(*weight), kind));
+        *out = new at::Tensor(aflora::Host::restore(aflora::Quantised(*weight), kind));
     });
 }
 
 int aflora_host_quantised_linear(at::Tensor** out, const at::Tensor* x, const aflora_quantised* weight, const at::Tensor* bias) {
     return aflora::guarded([&] {
         if (!x->is_cpu() || !aflora::takes(*weight, x->scalar_type())) return;
-        using Linear = aflora::QuantisedLinear<aflora::restore>;
+        using Linear = aflora::QuantisedLinear<aflora::Host>;
         *out = new at::Tensor(Linear::apply(*x, aflora::Quantised(*weight), aflora::given(bias)));
     });
 }

@@ -46,13 +46,12 @@ struct Quantised {
     std::vector<int64_t> numbers() const { return {block, nested_block, rows, columns}; }
 };
 
-// y = x Wᵀ + bias. `restore` makes W, [rows, columns], of a kind, on the device of its codes.
-template <at::Tensor (*restore)(const Quantised&, at::ScalarType)> struct QuantisedLinear : torch::autograd::Function<QuantisedLinear<restore>> {
+// y = x Wᵀ + bias. `Device::restore` makes W, [rows, columns], of a kind; `Device::product` makes y of x, [n, columns].
+template <typename Device> struct QuantisedLinear : torch::autograd::Function<QuantisedLinear<Device>> {
     static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x, const Quantised& weight, const Maybe& maybe_bias) {
         auto bias = or_none(maybe_bias);
         auto flat = x.reshape({-1, weight.columns});
-        auto restored = restore(weight, x.scalar_type());
-        auto y = bias.defined() ? at::addmm(bias, flat, restored.t()) : at::mm(flat, restored.t());
+        auto y = Device::product(weight, flat, bias);
         ctx->save_for_backward(weight.tensors());
         ctx->saved_data["numbers"] = weight.numbers();
         ctx->saved_data["offset"] = double(weight.offset);
@@ -70,7 +69,7 @@ template <at::Tensor (*restore)(const Quantised&, at::ScalarType)> struct Quanti
         if (ctx->saved_data["wants_x"].toBool()) {
             auto shape = gradients[0].sizes().vec();
             shape.back() = weight.columns;
-            dx = at::mm(dy, restore(weight, dy.scalar_type())).view(shape);
+            dx = at::mm(dy, Device::restore(weight, dy.scalar_type())).view(shape);
         }
         if (ctx->saved_data["wants_bias"].toBool()) dbias = dy.sum(0);
         return {dx, at::Tensor(), dbias};

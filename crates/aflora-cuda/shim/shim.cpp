@@ -158,11 +158,29 @@ int aflora_profile_end(const char* path) {
 
 // --- fused operations; `out` stays null where they do not take what is given ---
 
-int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* down,
-                    const at::Tensor* d, const at::Tensor* up, const at::Tensor* b, double scale) {
+// `weight` or `quantised` is null.
+int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const at::Tensor* weight, const aflora_quantised* quantised, const at::Tensor* bias,
+                    const at::Tensor* down, const at::Tensor* d, const at::Tensor* up, const at::Tensor* b, double scale) {
     return guarded([&] {
-        if (!aflora::LowRank::takes(*x, *weight, *down)) return;
-        *out = new at::Tensor(aflora::LowRank::apply(*x, *weight, given(bias), *down, given(d), *up, given(b), scale));
+        if (!(weight ? aflora::LowRank::takes(*x, *weight, *down) : aflora::LowRank::takes(*x, *quantised, *down))) return;
+        auto frozen = weight ? aflora::FrozenWeight(*weight) : aflora::FrozenWeight(aflora::Quantised(*quantised));
+        *out = new at::Tensor(aflora::LowRank::apply(*x, frozen, given(bias), *down, given(d), *up, given(b), scale));
+    });
+}
+
+int aflora_restore(at::Tensor** out, const aflora_quantised* weight, int bf16) {
+    return guarded([&] {
+        auto kind = bf16 ? at::kBFloat16 : at::kFloat;
+        if (!aflora::QuantisedOnGpu::takes(*weight, kind)) return;
+        *out = new at::Tensor(aflora::QuantisedOnGpu::restore(aflora::Quantised(*weight), kind));
+    });
+}
+
+int aflora_quantised_linear(at::Tensor** out, const at::Tensor* x, const aflora_quantised* weight, const at::Tensor* bias) {
+    return guarded([&] {
+        if (!x->is_cuda() || !x->numel() || !aflora::QuantisedOnGpu::takes(*weight, x->scalar_type())) return;
+        using Linear = aflora::QuantisedLinear<aflora::QuantisedOnGpu>;
+        *out = new at::Tensor(Linear::apply(*x, aflora::Quantised(*weight), given(bias)));
     });
 }
 

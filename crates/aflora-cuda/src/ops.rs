@@ -40,18 +40,24 @@ pub struct LowRankPath<'a> {
 /// `[out_features]`; gives `[.., out_features]`.
 pub fn low_rank(
     x: &Tensor,
-    weight: &Tensor,
+    weight: Frozen,
     bias: Option<&Tensor>,
     path: &LowRankPath,
 ) -> Option<Tensor> {
     let LowRankPath { down, d, up, b, scale } = *path;
+    let (dense, quantised) = match &weight {
+        Frozen::Dense(weight) => (weight.as_ptr() as Raw, None),
+        Frozen::Quantised(weight) => (std::ptr::null(), Some(weight.as_raw())),
+    };
+    let quantised: *const RawQuantised = quantised.as_ref().map_or(std::ptr::null(), |raw| raw);
     run(x, |shim, out| {
         // SAFETY: tensors that live through the call.
         unsafe {
             (shim.low_rank)(
                 out,
                 x.as_ptr(),
-                weight.as_ptr(),
+                dense,
+                quantised,
                 raw(bias),
                 down.as_ptr(),
                 raw(d),
@@ -132,6 +138,15 @@ pub fn disentangled(of: &Disentangled) -> Option<Tensor> {
     })
 }
 
+/// A frozen weight, `[out_features, in_features]`.
+#[derive(Debug, Clone, Copy)]
+pub enum Frozen<'a> {
+    /// Its numbers.
+    Dense(&'a Tensor),
+    /// Its codes.
+    Quantised(Quantised<'a>),
+}
+
 /// A frozen weight in 4 or 8 bits, of [`shape`](Self::shape), in row-major order.
 #[derive(Debug, Clone, Copy)]
 pub struct Quantised<'a> {
@@ -184,18 +199,33 @@ impl Quantised<'_> {
 /// The weight in fp32 or bf16, `[rows, columns]`: each number rounded once. On a CPU all of
 /// libtorch's threads share it.
 pub fn restore(weight: &Quantised, kind: Kind) -> Option<Tensor> {
-    if weight.codes.device() != Device::Cpu || !matches!(kind, Kind::Float | Kind::BFloat16) {
-        return None;
+    let bf16 = match kind {
+        Kind::Float => false,
+        Kind::BFloat16 => true,
+        _ => return None,
+    };
+    let raw = weight.as_raw();
+    match weight.codes.device() {
+        Device::Cpu => on_host(|out| host::restore(out, &raw, bf16)),
+        // SAFETY: tensors that live through the call.
+        _ => run(weight.codes, |shim, out| unsafe { (shim.restore)(out, &raw, c_int::from(bf16)) }),
     }
-    on_host(|out| host::restore(out, &weight.as_raw(), kind == Kind::BFloat16))
 }
 
 /// `x Wᵀ + bias` in the kind of `x`, for which the weight is restored, and again for the gradient
-/// of `x`; neither keeps it.
+/// of `x`; neither keeps it. On a GPU, of up to eight rows of `x` it is not restored but read where
+/// it lies.
 ///
 /// `x`: `[.., columns]`, `bias`: `[rows]`; gives `[.., rows]`.
 pub fn quantised_linear(x: &Tensor, weight: &Quantised, bias: Option<&Tensor>) -> Option<Tensor> {
-    on_host(|out| host::quantised_linear(out, x.as_ptr(), &weight.as_raw(), raw(bias)))
+    let (raw_weight, bias) = (weight.as_raw(), raw(bias));
+    match x.device() {
+        Device::Cpu => on_host(|out| host::quantised_linear(out, x.as_ptr(), &raw_weight, bias)),
+        _ => run(x, |shim, out| {
+            // SAFETY: tensors that live through the call.
+            unsafe { (shim.quantised_linear)(out, x.as_ptr(), &raw_weight, bias) }
+        }),
+    }
 }
 
 /// Runs an operation of the CPU's.

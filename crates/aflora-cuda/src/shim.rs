@@ -3,6 +3,7 @@
 //! It is opened after libtorch_cuda, which holds the symbols that it needs, from a file in
 //! memory: nothing is installed, and one binary serves machines with and without a GPU.
 
+use crate::host::RawQuantised;
 use crate::Error;
 use std::ffi::{c_char, c_int, c_void, CStr};
 use torch_sys::C_tensor;
@@ -48,7 +49,10 @@ functions! {
     profile_begin = "aflora_profile_begin": unsafe extern "C" fn() -> c_int,
     profile_end = "aflora_profile_end": unsafe extern "C" fn(*const c_char) -> c_int,
     low_rank = "aflora_low_rank":
-        unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw, Raw, Raw, Raw, f64) -> c_int,
+        unsafe extern "C" fn(Out, Raw, Raw, *const RawQuantised, Raw, Raw, Raw, Raw, Raw, f64) -> c_int,
+    restore = "aflora_restore": unsafe extern "C" fn(Out, *const RawQuantised, c_int) -> c_int,
+    quantised_linear = "aflora_quantised_linear":
+        unsafe extern "C" fn(Out, Raw, *const RawQuantised, Raw) -> c_int,
     add_layer_norm = "aflora_add_layer_norm":
         unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw, f64, f64) -> c_int,
     disentangled = "aflora_disentangled":

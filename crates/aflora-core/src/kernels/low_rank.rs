@@ -1,6 +1,7 @@
 //! A low-rank path beside a frozen weight.
 
 use super::product::product_and;
+use super::quantised::frozen;
 use crate::weight::FrozenWeight;
 use aflora_cuda::ops;
 use tch::Tensor;
@@ -25,8 +26,8 @@ pub fn low_rank(
     dropout: Option<f64>,
 ) -> Tensor {
     let dropout = dropout.filter(|&p| p > 0.0);
-    if let (None, FrozenWeight::Dense(weight)) = (dropout, weight) {
-        if let Some(y) = ops::low_rank(x, weight, bias, path) {
+    if dropout.is_none() {
+        if let Some(y) = ops::low_rank(x, frozen(weight), bias, path) {
             return y;
         }
     }

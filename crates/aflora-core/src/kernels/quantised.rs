@@ -1,6 +1,6 @@
 //! A frozen weight in 4 or 8 bits: restored, and multiplied by.
 
-use crate::weight::{Coding, QuantisedWeight, Scales};
+use crate::weight::{Coding, FrozenWeight, QuantisedWeight, Scales};
 use aflora_cuda::ops::{self, Nested, Quantised};
 use tch::{Kind, Tensor};
 
@@ -20,6 +20,14 @@ pub(crate) fn quantised_linear(
 ) -> Tensor {
     ops::quantised_linear(x, &parts(weight), bias)
         .unwrap_or_else(|| x.linear(&restore(weight, x.kind()), bias))
+}
+
+/// A frozen weight as kernels take it.
+pub(super) fn frozen(weight: &FrozenWeight) -> ops::Frozen<'_> {
+    match weight {
+        FrozenWeight::Dense(weight) => ops::Frozen::Dense(weight),
+        FrozenWeight::Quantised(weight) => ops::Frozen::Quantised(parts(weight)),
+    }
 }
 
 fn parts(weight: &QuantisedWeight) -> Quantised<'_> {

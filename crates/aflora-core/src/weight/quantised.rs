@@ -117,15 +117,22 @@ impl QuantisedWeight {
 
     /// A further handle to the same weight.
     pub fn shallow_clone(&self) -> Self {
+        self.map_tensors(Tensor::shallow_clone)
+    }
+
+    /// The same weight on `device`.
+    pub fn to_device(&self, device: Device) -> Self {
+        self.map_tensors(|tensor| tensor.to_device(device))
+    }
+
+    fn map_tensors(&self, of: impl Fn(&Tensor) -> Tensor) -> Self {
         let coding = match &self.coding {
-            Coding::Map { map, block, scales } => Coding::Map {
-                map: map.shallow_clone(),
-                block: *block,
-                scales: scales.shallow_clone(),
-            },
-            Coding::Rows { scales } => Coding::Rows { scales: scales.shallow_clone() },
+            Coding::Map { map, block, scales } => {
+                Coding::Map { map: of(map), block: *block, scales: scales.map_tensors(&of) }
+            }
+            Coding::Rows { scales } => Coding::Rows { scales: of(scales) },
         };
-        QuantisedWeight { codes: self.codes.shallow_clone(), coding, shape: self.shape }
+        QuantisedWeight { codes: of(&self.codes), coding, shape: self.shape }
     }
 }
 
@@ -141,13 +148,13 @@ impl Scales {
         }
     }
 
-    fn shallow_clone(&self) -> Self {
+    fn map_tensors(&self, of: impl Fn(&Tensor) -> Tensor) -> Self {
         match self {
-            Scales::Plain(scales) => Scales::Plain(scales.shallow_clone()),
+            Scales::Plain(scales) => Scales::Plain(of(scales)),
             Scales::Nested { codes, map, scales, offset, block } => Scales::Nested {
-                codes: codes.shallow_clone(),
-                map: map.shallow_clone(),
-                scales: scales.shallow_clone(),
+                codes: of(codes),
+                map: of(map),
+                scales: of(scales),
                 offset: *offset,
                 block: *block,
             },
