@@ -1,10 +1,8 @@
 //! A linear layer with a slot for what computes it, and the capture of layers being built.
 
 use super::shapes::{place, shape_only, shapes_suffice};
-use crate::error::misfit;
-use crate::state::fits;
 use crate::weight::{FrozenWeight, QuantisedWeight, WeightFormat};
-use crate::Result;
+use crate::{Error, Result};
 use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::fmt;
@@ -141,14 +139,42 @@ impl LinearHandle {
     /// # Errors
     /// libtorch refuses; or the layer is none that is quantised.
     pub fn put(&self, stored: &Tensor) -> Result<()> {
-        let format = self.format().ok_or_else(|| misfit("format", "none", "a quantised layer"))?;
-        fits("weight", stored, &self.ws.size())?;
+        let Some(format) = self.format() else { return Err(Error::NotQuantised) };
+        self.fits(stored)?;
         let weight = match self.transposed {
             true => QuantisedWeight::quantise(&stored.f_tr()?, format)?,
             false => QuantisedWeight::quantise(stored, format)?,
         };
-        inside(&self.slot).weight = FrozenWeight::Quantised(weight);
+        self.put_codes(weight)
+    }
+
+    /// Gives a quantised layer its weight, `[out, in]`, in codes of any format.
+    ///
+    /// # Errors
+    /// The layer is none that is quantised, or has another shape.
+    pub fn put_codes(&self, weight: QuantisedWeight) -> Result<()> {
+        let size = self.ws.size();
+        let own = if self.transposed { [size[1], size[0]] } else { [size[0], size[1]] };
+        if weight.shape() != own {
+            return Err(self.misfit(weight.shape().to_vec(), own.to_vec()));
+        }
+        let mut inside = inside(&self.slot);
+        if inside.format.is_none() {
+            return Err(Error::NotQuantised);
+        }
+        inside.weight = FrozenWeight::Quantised(weight);
         Ok(())
+    }
+
+    fn fits(&self, stored: &Tensor) -> Result<()> {
+        match stored.size() == self.ws.size() {
+            true => Ok(()),
+            false => Err(self.misfit(stored.size(), self.ws.size())),
+        }
+    }
+
+    fn misfit(&self, found: Vec<i64>, expected: Vec<i64>) -> Error {
+        Error::Shape { site: "a layer".into(), what: "its weight", found, expected }
     }
 
     /// Gives the layer a weight of its own numbers, which lies as `ws` does.
@@ -158,7 +184,7 @@ impl LinearHandle {
     pub(crate) fn replace(&self, stored: &Tensor) -> Result<()> {
         let mut inside = inside(&self.slot);
         if inside.format.take().is_some() {
-            fits("weight", stored, &self.ws.size())?;
+            self.fits(stored)?;
             self.ws.shallow_clone().f_set_data(&stored.f_contiguous()?)?;
             inside.weight = FrozenWeight::Dense(self.ws.shallow_clone());
         } else {

@@ -58,7 +58,7 @@ fn nf4(weight: &Tensor, nested: bool) -> Result<QuantisedWeight> {
         }
     };
     let coding = Coding::Map { map, block: NF4_BLOCK, scales };
-    Ok(QuantisedWeight::new(bytes.contiguous(), coding, [size[0], size[1]]))
+    QuantisedWeight::new(bytes.contiguous(), coding, [size[0], size[1]])
 }
 
 /// Of each number, divided by the largest magnitude of its block, the code that `map` has nearest,
@@ -87,5 +87,5 @@ fn int8(weight: &Tensor) -> Result<QuantisedWeight> {
     let factor = factor.f_reciprocal()?.f_mul_scalar(INT8_MOST)?;
     let codes = numbers.f_mul(&factor)?.f_round()?.f_to_kind(Kind::Int8)?;
     let coding = Coding::Rows { scales: scales.f_view([-1])? };
-    Ok(QuantisedWeight::new(codes.contiguous(), coding, [size[0], size[1]]))
+    QuantisedWeight::new(codes.contiguous(), coding, [size[0], size[1]])
 }

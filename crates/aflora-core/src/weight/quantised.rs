@@ -1,6 +1,7 @@
 //! A weight in codes.
 
-use crate::kernels;
+use super::format::ceil;
+use crate::{error, kernels, Error, Result};
 use tch::{Device, Kind, Tensor};
 
 /// 1 / 127 as bitsandbytes has it.
@@ -55,8 +56,50 @@ pub enum Scales {
 }
 
 impl QuantisedWeight {
-    pub(super) fn new(codes: Tensor, coding: Coding, shape: [i64; 2]) -> Self {
-        QuantisedWeight { codes, coding, shape }
+    /// Of codes and what they stand for: with [`Coding::Map`] `[⌈rows · columns / 2⌉]` of u8, with
+    /// [`Coding::Rows`] `[rows, columns]` of i8.
+    ///
+    /// # Errors
+    /// A tensor is of another kind or size than [`Coding`] says, or of another device than the codes.
+    pub fn new(codes: Tensor, coding: Coding, shape: [i64; 2]) -> Result<Self> {
+        let device = codes.device();
+        // Kernels read by these numbers, and look at no others.
+        let check = |what: &'static str, tensor: &Tensor, kind: Kind, count: i64| {
+            let fits = tensor.kind() == kind && tensor.numel() as i64 == count;
+            match fits && tensor.is_contiguous() && tensor.device() == device {
+                true => Ok(()),
+                false => Err(Error::Shape {
+                    site: "a quantised weight".into(),
+                    what,
+                    found: tensor.size(),
+                    expected: vec![count],
+                }),
+            }
+        };
+        let numbers = shape[0] * shape[1];
+        match &coding {
+            Coding::Rows { scales } => {
+                check("its codes", &codes, Kind::Int8, numbers)?;
+                check("its scales", scales, Kind::Float, shape[0])?;
+            }
+            Coding::Map { map, block, scales } => {
+                let even = *block > 0 && block % 2 == 0;
+                error::check("block", block, even, "an even number above zero")?;
+                let blocks = ceil(numbers, *block);
+                check("its codes", &codes, Kind::Uint8, ceil(numbers, 2))?;
+                check("its map", map, Kind::Float, 16)?;
+                match scales {
+                    Scales::Plain(scales) => check("its scales", scales, Kind::Float, blocks)?,
+                    Scales::Nested { codes, map, scales, block, .. } => {
+                        error::check("nested block", block, *block > 0, "a number above zero")?;
+                        check("its scales", codes, Kind::Uint8, blocks)?;
+                        check("its scales' map", map, Kind::Float, 256)?;
+                        check("its scales' scales", scales, Kind::Float, ceil(blocks, *block))?;
+                    }
+                }
+            }
+        }
+        Ok(QuantisedWeight { codes, coding, shape })
     }
 
     /// The codes.

@@ -30,7 +30,7 @@ fn nf4_of(golden: &BTreeMap<String, Tensor>, name: &str) -> QuantisedWeight {
         },
     };
     let coding = Coding::Map { map: tensor("map"), block: 64, scales };
-    QuantisedWeight::new(tensor("codes").view([-1]), coding, [size[0], size[1]])
+    QuantisedWeight::new(tensor("codes").view([-1]), coding, [size[0], size[1]]).unwrap()
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn codes_are_restored_to_the_bit_as_bitsandbytes_restores_them() {
         let tensor = |what: &str| golden[&format!("{name}.{what}")].shallow_clone();
         let (codes, coding) = (tensor("int8"), Coding::Rows { scales: tensor("rows") });
         let size = codes.size();
-        let weight = QuantisedWeight::new(codes, coding, [size[0], size[1]]);
+        let weight = QuantisedWeight::new(codes, coding, [size[0], size[1]]).unwrap();
         assert!(weight.restore(Kind::Float).equal(&tensor("restored_int8")), "{name}");
         assert!(weight.composed(Kind::Float).equal(&tensor("restored_int8")), "{name}, composed");
     }
@@ -163,5 +163,30 @@ fn zeros_stay_zeros_and_no_numbers_are_not_hidden() {
         let _ = spoilt.get(1).get(3).fill_(f64::NAN);
         let restored = QuantisedWeight::quantise(&spoilt, format).unwrap().restore(Kind::Float);
         assert!(restored.get(1).isnan().any().int64_value(&[]) == 1, "{format:?}");
+    }
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_no_weight() {
+    let golden = golden();
+    let tensor = |what: &str| golden[&format!("small.{what}")].shallow_clone();
+    let of = |codes: Tensor, scales: Tensor, map: Tensor, block: i64| {
+        let coding = Coding::Map { map, block, scales: Scales::Plain(scales) };
+        QuantisedWeight::new(codes, coding, [24, 128])
+    };
+    let (codes, scales, map) = (tensor("codes"), tensor("absmax"), tensor("map"));
+    let all = || (codes.shallow_clone(), scales.shallow_clone(), map.shallow_clone());
+    let (c, s, m) = all();
+    of(c, s, m, 64).unwrap();
+    for (what, made) in [
+        ("codes", of(codes.narrow(0, 0, 9), all().1, all().2, 64)),
+        ("scales", of(all().0, scales.narrow(0, 0, 9), all().2, 64)),
+        ("scales", of(all().0, scales.to_kind(Kind::Double), all().2, 64)),
+        ("map", of(all().0, all().1, map.narrow(0, 0, 9), 64)),
+        ("scales", of(all().0, all().1, all().2, 32)),
+        ("block", of(all().0, all().1, all().2, 63)),
+    ] {
+        let error = made.unwrap_err().to_string();
+        assert!(error.contains(what), "{what}: {error}");
     }
 }

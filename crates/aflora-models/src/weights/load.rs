@@ -98,6 +98,11 @@ fn load_with(
 /// Gives `layer` the tensor `stored` in few bits, by way of its own numbers in single precision on the
 /// layer's device; gives what is odd about it.
 fn quantise(checkpoint: &Checkpoint, stored: &str, layer: &LinearHandle) -> Result<Vec<String>> {
+    // As the file has them, whatever the format: to restore and quantise them again would cost twice.
+    if let Some(codes) = checkpoint.codes(stored)? {
+        layer.put_codes(codes.to_device(layer.ws.device()))?;
+        return Ok(Vec::new());
+    }
     let mut whole = Tensor::f_empty(layer.ws.size(), (Kind::Float, layer.ws.device()))?;
     checkpoint.copy_to(stored, &mut whole)?;
     layer.put(&whole)?;

@@ -1,5 +1,6 @@
 //! Pretrained weights, by name, from every file format that real checkpoints come in.
 
+mod bitsandbytes;
 mod checkpoint;
 mod contents;
 mod gguf_file;
