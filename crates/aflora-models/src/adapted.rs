@@ -62,7 +62,9 @@ impl AdaptedModel {
         }
         let quantised = backbone.quantised();
         if let Some(name) = quantised.keys().filter(|name| injection.is_trained(name)).min() {
-            let problem = format!("`{name}` trains, and cannot be held in few bits meanwhile");
+            let problem = format!(
+                "`{name}` trains, and cannot be held in few bits meanwhile: choose another precision"
+            );
             return Err(Error::Unbuilt(problem));
         }
         drop(quantised);
