@@ -1,7 +1,6 @@
 //! A low-rank path beside a frozen weight.
 
 use super::product::product_and;
-use super::quantised::frozen;
 use crate::weight::FrozenWeight;
 use aflora_cuda::ops;
 use tch::Tensor;
@@ -27,7 +26,7 @@ pub fn low_rank(
 ) -> Tensor {
     let dropout = dropout.filter(|&p| p > 0.0);
     if dropout.is_none() {
-        if let Some(y) = ops::low_rank(x, frozen(weight), bias, path) {
+        if let Some(y) = ops::low_rank(x, weight.as_kernel(), bias, path) {
             return y;
         }
     }

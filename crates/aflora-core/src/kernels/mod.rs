@@ -10,7 +10,7 @@
 //! | [`add_layer_norm`] | LayerNorm of a sum, after dropout |
 //! | [`disentangled`] | DeBERTa's attention, fused or not at all |
 //!
-//! Products with a [quantised weight](crate::weight::QuantisedWeight) go through it as well, on a CPU, too.
+//! Those of a [quantised weight](crate::weight::QuantisedWeight) lie behind it, on a CPU, too.
 //!
 //! The last is an exception: fused, tokens and positions are projected in one product, so the
 //! model has to know before it projects anything, and asks [`fuses`].
@@ -18,11 +18,9 @@
 mod add_norm;
 mod low_rank;
 mod product;
-mod quantised;
 
 pub use add_norm::add_layer_norm;
 pub use aflora_cuda::ops::{disentangled, fuses, Disentangled};
 pub(crate) use low_rank::{add_path, by_token, shaped};
 pub use low_rank::{low_rank, LowRankPath};
 pub(crate) use product::{frozen_product, product};
-pub(crate) use quantised::{quantised_linear, restore};

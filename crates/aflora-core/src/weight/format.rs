@@ -1,6 +1,10 @@
 //! In how many bits a frozen weight is held.
 
-use super::quantise::{NESTED_BLOCK, NF4_BLOCK};
+/// Numbers that share a scale in NF4.
+pub(super) const NF4_BLOCK: i64 = 64;
+
+/// Scales that share a scale where they are nested.
+pub(super) const NESTED_BLOCK: i64 = 256;
 
 /// What a frozen weight is quantised to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ mod tests;
 pub use format::WeightFormat;
 pub use quantised::{Coding, QuantisedWeight, Scales};
 
-use crate::kernels;
+use aflora_cuda::ops;
 use tch::{Device, Kind, Tensor};
 
 /// A frozen weight as it lies in memory, `[out_features, in_features]`.
@@ -39,7 +39,7 @@ impl FrozenWeight {
     pub fn linear(&self, x: &Tensor, bias: Option<&Tensor>) -> Tensor {
         match self {
             FrozenWeight::Dense(weight) => x.linear(weight, bias),
-            FrozenWeight::Quantised(weight) => kernels::quantised_linear(x, weight, bias),
+            FrozenWeight::Quantised(weight) => weight.linear(x, bias),
         }
     }
 
@@ -48,6 +48,14 @@ impl FrozenWeight {
         match self {
             FrozenWeight::Dense(weight) => weight.detach(),
             FrozenWeight::Quantised(weight) => weight.restore(Kind::Float),
+        }
+    }
+
+    /// The weight as kernels take it.
+    pub(crate) fn as_kernel(&self) -> ops::Frozen<'_> {
+        match self {
+            FrozenWeight::Dense(weight) => ops::Frozen::Dense(weight),
+            FrozenWeight::Quantised(weight) => ops::Frozen::Quantised(weight.parts()),
         }
     }
 

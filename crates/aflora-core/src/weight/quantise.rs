@@ -1,16 +1,10 @@
 //! From numbers to codes, with bitsandbytes' arithmetic.
 
-use super::format::{ceil, WeightFormat};
+use super::format::{ceil, WeightFormat, NESTED_BLOCK, NF4_BLOCK};
 use super::maps;
 use super::quantised::{Coding, QuantisedWeight, Scales};
 use crate::Result;
 use tch::{Kind, Tensor};
-
-/// Numbers that share a scale in NF4.
-pub(super) const NF4_BLOCK: i64 = 64;
-
-/// Scales that share a scale where they are nested.
-pub(super) const NESTED_BLOCK: i64 = 256;
 
 /// What a scale is at least, to be divided by.
 const LEAST: f64 = 1e-38;

@@ -1,7 +1,8 @@
 //! A weight in codes.
 
 use super::format::ceil;
-use crate::{error, kernels, Error, Result};
+use crate::{error, Error, Result};
+use aflora_cuda::ops::{self, Nested, Quantised};
 use tch::{Device, Kind, Tensor};
 
 /// 1 / 127 as bitsandbytes has it.
@@ -136,11 +137,38 @@ impl QuantisedWeight {
     /// Its numbers in `kind`, `[rows, columns]`: computed in fp32 and rounded once, to the bit as
     /// bitsandbytes restores them.
     pub fn restore(&self, kind: Kind) -> Tensor {
-        kernels::restore(self, kind)
+        tch::no_grad(|| ops::restore(&self.parts(), kind).unwrap_or_else(|| self.composed(kind)))
+    }
+
+    /// `x Wᵀ + bias` in the kind of `x`, `[.., columns]` to `[.., rows]`; `bias`: `[rows]`. The weight is
+    /// restored for it and for the gradient of `x`; where no kernel takes it, libtorch keeps it in
+    /// between.
+    pub fn linear(&self, x: &Tensor, bias: Option<&Tensor>) -> Tensor {
+        ops::quantised_linear(x, &self.parts(), bias)
+            .unwrap_or_else(|| x.linear(&self.restore(x.kind()), bias))
+    }
+
+    /// The weight as kernels take it.
+    pub(super) fn parts(&self) -> Quantised<'_> {
+        let (codes, shape) = (&self.codes, self.shape);
+        match &self.coding {
+            Coding::Rows { scales } => {
+                Quantised { codes, map: None, scales, nested: None, block: shape[1], shape }
+            }
+            Coding::Map { map, block, scales } => {
+                let (scales, nested) = match scales {
+                    Scales::Plain(scales) => (scales, None),
+                    Scales::Nested { codes, map, scales, offset, block } => {
+                        (codes, Some(Nested { map, scales, offset: *offset, block: *block }))
+                    }
+                };
+                Quantised { codes, map: Some(map), scales, nested, block: *block, shape }
+            }
+        }
     }
 
     /// [`restore`](Self::restore) in libtorch's operations.
-    pub(crate) fn composed(&self, kind: Kind) -> Tensor {
+    pub(super) fn composed(&self, kind: Kind) -> Tensor {
         let [rows, columns] = self.shape;
         let numbers = match &self.coding {
             Coding::Rows { scales } => {

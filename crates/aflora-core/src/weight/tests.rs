@@ -1,6 +1,5 @@
 use super::*;
 use crate::adapter::normal;
-use crate::kernels::{quantised_linear, restore};
 use std::collections::BTreeMap;
 
 const FORMATS: [WeightFormat; 3] = [WeightFormat::Nf4, WeightFormat::Nf4Nested, WeightFormat::Int8];
@@ -103,7 +102,7 @@ fn the_gradient_is_that_of_the_restored_weight_to_the_bit() {
                     Tensor::run_backward(&[(&y * &toward).sum(Kind::Float)], &[&x], false, false);
                 (y, gradient[0].shallow_clone())
             };
-            let (y, gradient) = run(&|x| quantised_linear(x, &weight, Some(&bias)));
+            let (y, gradient) = run(&|x| weight.linear(x, Some(&bias)));
             let (expected, expected_gradient) = run(&|x| x.linear(&dense, Some(&bias)));
             assert_eq!(y.kind(), kind);
             assert!(y.equal(&expected), "{format:?} {kind:?}");
@@ -117,7 +116,7 @@ fn a_bias_that_trains_has_its_gradient() {
     let weight = QuantisedWeight::quantise(&random(&[8, 64], "w"), WeightFormat::Nf4).unwrap();
     let bias = random(&[8], "bias").set_requires_grad(true);
     let x = random(&[3, 64], "x");
-    let loss = (quantised_linear(&x, &weight, Some(&bias)) * 2.0).sum(Kind::Float);
+    let loss = (weight.linear(&x, Some(&bias)) * 2.0).sum(Kind::Float);
     let gradient = Tensor::run_backward(&[loss], &[&bias], false, false).remove(0);
     assert!(gradient.equal(&Tensor::full([8], 6.0, (Kind::Float, Device::Cpu))));
 }
@@ -127,7 +126,7 @@ fn all_threads_restore_what_one_does() {
     let weight = random(&[700, 300], "w");
     for format in FORMATS {
         let weight = QuantisedWeight::quantise(&weight, format).unwrap();
-        assert!(restore(&weight, Kind::Float).equal(&weight.composed(Kind::Float)), "{format:?}");
+        assert!(weight.restore(Kind::Float).equal(&weight.composed(Kind::Float)), "{format:?}");
     }
 }
 

@@ -5,10 +5,9 @@
 //! that are codes themselves have `weight.nested_absmax` and `weight.nested_quant_map`. Of eight bits,
 //! `weight` holds whole numbers, and `SCB` beside it the scale of each row.
 
-use super::contents::{Layout, TensorEntry};
+use super::contents::{Codes, CodesState, Layout, TensorEntry};
 use crate::gguf::Arrangement;
 use aflora_core::weight::{Coding, QuantisedWeight, Scales};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -24,23 +23,6 @@ const LONGEST_STATE: usize = 1 << 16;
 const WEIGHT: &str = "weight";
 const ROWS: &str = "SCB";
 const ROW_FORMAT: &str = "weight_format";
-
-/// A weight in codes: where its tensors lie, by the ends of their names, and numbers.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Codes {
-    parts: BTreeMap<&'static str, (usize, TensorEntry)>,
-    state: State,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-struct State {
-    blocksize: i64,
-    shape: Vec<i64>,
-    #[serde(default)]
-    nested_blocksize: i64,
-    #[serde(default)]
-    nested_offset: f64,
-}
 
 /// Reads an entry in the kind that it has.
 type Read<'a> = &'a dyn Fn(&(usize, TensorEntry)) -> crate::Result<Tensor>;
@@ -104,7 +86,7 @@ fn four_bits(tensors: &mut Tensors, weight: &str, end: &str, read: Read) -> crat
         return Ok(Err(format!("`{end}` is no text")));
     }
     let text = Vec::<u8>::try_from(read(&text)?.f_view([-1])?)?;
-    let state: State = match serde_json::from_slice(&text) {
+    let state: CodesState = match serde_json::from_slice(&text) {
         Ok(state) => state,
         Err(error) => return Ok(Err(format!("`{end}`: {error}"))),
     };
@@ -113,7 +95,7 @@ fn four_bits(tensors: &mut Tensors, weight: &str, end: &str, read: Read) -> crat
 
 /// Every tensor is there, of its kind, and of as many numbers as the state asks for.
 fn check_four_bits(codes: Codes) -> Found {
-    let State { blocksize, nested_blocksize, shape, .. } = &codes.state;
+    let CodesState { blocksize, nested_blocksize, shape, .. } = &codes.state;
     let [rows, columns] = shape[..] else { return Err(format!("its shape is {shape:?}")) };
     let numbers = rows.checked_mul(columns).filter(|_| rows > 0 && columns > 0);
     let Some(numbers) = numbers else { return Err(format!("its shape is {shape:?}")) };
@@ -154,7 +136,7 @@ fn eight_bits(
     let parts = parts.into_iter().filter_map(|(name, entry)| Some((name, entry?)));
     let parts: BTreeMap<_, _> = parts.collect();
     let shape = parts.get(WEIGHT).map(|(_, entry)| entry.shape.clone()).unwrap_or_default();
-    let state = State { blocksize: 0, shape, nested_blocksize: 0, nested_offset: 0.0 };
+    let state = CodesState { blocksize: 0, shape, nested_blocksize: 0, nested_offset: 0.0 };
     let codes = Codes { parts, state };
     let shape = codes.state.shape.clone();
     let [count, _] = shape[..] else { return Ok(Err(format!("its shape is {shape:?}"))) };
@@ -184,7 +166,7 @@ impl Codes {
     pub fn read(&self, read: Read) -> crate::Result<QuantisedWeight> {
         let tensor = |part: &str| read(&self.parts[part]);
         let flat = |part: &str| Ok::<_, crate::Error>(tensor(part)?.f_view([-1])?);
-        let State { blocksize, shape, nested_blocksize, nested_offset } = &self.state;
+        let CodesState { blocksize, shape, nested_blocksize, nested_offset } = &self.state;
         let shape = [shape[0], shape[1]];
         if self.parts.contains_key(ROWS) {
             let coding = Coding::Rows { scales: flat(ROWS)? };

@@ -1,7 +1,7 @@
 //! Where the tensors of a file lie: what every format of checkpoints is read to.
 
-use super::bitsandbytes::Codes;
 use crate::gguf::{Arrangement, BlockFormat};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use tch::Kind;
 
@@ -26,6 +26,25 @@ pub(super) enum Layout {
     Blocks(BlockFormat),
     /// In codes, with what they stand for in other tensors.
     Codes(Box<Codes>),
+}
+
+/// A weight in codes, as bitsandbytes writes it: where its tensors lie, by the ends of their names,
+/// each with the number of its file, and what else is said of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Codes {
+    pub parts: BTreeMap<&'static str, (usize, TensorEntry)>,
+    pub state: CodesState,
+}
+
+/// The numbers of a weight in codes.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct CodesState {
+    pub blocksize: i64,
+    pub shape: Vec<i64>,
+    #[serde(default)]
+    pub nested_blocksize: i64,
+    #[serde(default)]
+    pub nested_offset: f64,
 }
 
 impl TensorEntry {
