@@ -1,24 +1,8 @@
 //! What is compiled for the CPU (shim/host.cpp) and linked with the crate.
 
-use crate::shim::{Out, Raw};
+use crate::raw::{Out, Raw, RawQuantised};
 use crate::Error;
 use std::ffi::c_int;
-
-/// The tensors and numbers of a [`Quantised`](crate::ops::Quantised), as the shim's C struct has
-/// them; null for what a format has not.
-#[repr(C)]
-pub(crate) struct RawQuantised {
-    pub codes: Raw,
-    pub map: Raw,
-    pub scales: Raw,
-    pub nested_map: Raw,
-    pub nested_scales: Raw,
-    pub offset: f64,
-    pub block: i64,
-    pub nested_block: i64,
-    pub rows: i64,
-    pub columns: i64,
-}
 
 #[cfg(host)]
 mod linked {

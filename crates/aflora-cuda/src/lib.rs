@@ -15,6 +15,7 @@ mod graph;
 mod host;
 mod memory;
 pub mod ops;
+mod raw;
 mod shim;
 
 pub use graph::{Graph, Pool};

@@ -5,9 +5,9 @@
 //! shape that does not divide by eight): the caller then composes libtorch's operations. That
 //! choice is made in one place, aflora-core's `kernels`.
 
-use crate::host::{self, RawQuantised};
-use crate::shim::{Out, Raw, Shim};
-use crate::{shim, Error};
+use crate::raw::{Out, Raw, RawQuantised};
+use crate::shim::Shim;
+use crate::{host, shim, Error};
 use std::ffi::c_int;
 use std::sync::OnceLock;
 use tch::{Device, Kind, Tensor};

@@ -3,13 +3,9 @@
 //! It is opened after libtorch_cuda, which holds the symbols that it needs, from a file in
 //! memory: nothing is installed, and one binary serves machines with and without a GPU.
 
-use crate::host::RawQuantised;
+use crate::raw::{Out, Raw, RawQuantised};
 use crate::Error;
 use std::ffi::{c_char, c_int, c_void, CStr};
-use torch_sys::C_tensor;
-
-pub(crate) type Raw = *const C_tensor;
-pub(crate) type Out = *mut *mut C_tensor;
 
 macro_rules! functions {
     ($($field:ident = $symbol:literal: $signature:ty,)*) => {
