@@ -17,6 +17,7 @@ SUITE  ?= deberta models
 TIME   ?= 60
 TARGET ?=
 PYTHON ?= python3
+GPUS   ?=
 CUDA   ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 1)
 
 # A libtorch of the user's own comes first: LIBTORCH, or LIBTORCH_USE_PYTORCH.
@@ -47,6 +48,7 @@ help:
 	@echo '                  TASK=reviews|cola|sst2|mrpc|qnli|stsb|rte|mnli|qqp|gsm8k|cnn_dailymail|lines'
 	@echo '                  or your own rows: TRAIN=reviews.csv  DEV=file or 10%  TEST=file  TEXT=column  LABEL=column'
 	@echo '                  MODEL=  METHOD=  SEED='
+	@echo '                  GPUS=2: on so many GPUs of this machine'
 	@echo '                  DATA=folder of data and models   ARGS="key=value …"'
 	@echo 'make table N=4    a table of the paper: N=1 to 5, PROFILE=small|paper; runs that are done stay done'
 	@echo 'make figure N=5   a figure of the paper: N=2 to 5, likewise'
@@ -74,7 +76,7 @@ build: setup
 	@cargo build --release --package aflora-run
 
 experiment: build assets
-	@$(AFLORA) run configs/experiment.yaml $(CHOICE)
+	@$(AFLORA) $(if $(GPUS),launch --nproc $(GPUS)) run configs/experiment.yaml $(CHOICE)
 
 # A table or figure of the paper: a grid of runs, and a report of them.
 table figure: build $(if $(filter small,$(PROFILE)),assets)

@@ -1,10 +1,10 @@
-//! Compiles the shim (shim/shim.cpp) against libtorch's and CUDA's headers into a shared library of
-//! its own, which the crate carries as bytes and loads at run time. It needs no GPU, no nvcc and no
-//! CUDA library: every symbol is found when it is loaded. What is for the CPU (shim/host.cpp) is
-//! linked in as it is.
+//! Compiles the shims (shim/) against libtorch's headers into shared libraries of their own, which
+//! the crate carries as bytes and loads at run time: `shim.cpp`, against CUDA's headers too, for a
+//! GPU, and `collective.cpp` for several processes. They need no GPU, no nvcc, no CUDA and no NCCL
+//! library: every symbol is found when they are loaded. What is for the CPU (`host.cpp`) is linked in
+//! as it is.
 //!
-//! Where CUDA's headers are missing the crate is built without the shim, and says so at run time;
-//! where libtorch's are, without both.
+//! Where headers are missing the crate is built without, and says so at run time.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,20 +26,24 @@ fn main() {
     for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
-    println!("cargo:rustc-check-cfg=cfg(shim, host)");
-
+    println!("cargo:rustc-check-cfg=cfg(host)");
     if let Some(libtorch) = libtorch() {
         build_host(&libtorch);
         println!("cargo:rustc-cfg=host");
     }
-    match build() {
+    let lacks = |what: &str, variable: &str, reason: String| {
+        println!("cargo:warning=aflora-cuda is built without {what}: {reason}");
+        println!("cargo:rustc-env={variable}={reason}");
+    };
+    println!("cargo:rustc-check-cfg=cfg(shim)");
+    match cuda_shim() {
         Ok(()) => println!("cargo:rustc-cfg=shim"),
-        Err(reason) => {
-            println!(
-                "cargo:warning=aflora-cuda is built without graphs and fused kernels: {reason}"
-            );
-            println!("cargo:rustc-env=AFLORA_NO_SHIM={reason}");
-        }
+        Err(reason) => lacks("graphs and fused kernels", "AFLORA_NO_SHIM", reason),
+    }
+    println!("cargo:rustc-check-cfg=cfg(collective)");
+    match collective() {
+        Ok(()) => println!("cargo:rustc-cfg=collective"),
+        Err(reason) => lacks("runs over several processes", "AFLORA_NO_COLLECTIVE", reason),
     }
 }
 
@@ -56,9 +60,23 @@ fn build_host(libtorch: &Path) {
         .compile("aflora_host");
 }
 
-fn build() -> Result<(), String> {
+fn torch_include() -> Result<PathBuf, String> {
     let libtorch = libtorch().ok_or("neither LIBTORCH nor LIBTORCH_USE_PYTORCH is set")?;
-    let include = libtorch.join("include");
+    Ok(libtorch.join("include"))
+}
+
+fn collective() -> Result<(), String> {
+    let include = torch_include()?;
+    if !include.join("torch/csrc/distributed/c10d/ProcessGroupGloo.hpp").is_file() {
+        return Err(format!("{} has no headers of libtorch's c10d", include.display()));
+    }
+    let front = include.join("torch/csrc/api/include");
+    compile("collective", &[PathBuf::from("shim/c10d"), include, front])
+}
+
+fn cuda_shim() -> Result<(), String> {
+    let libtorch = libtorch().ok_or("neither LIBTORCH nor LIBTORCH_USE_PYTORCH is set")?;
+    let include = torch_include()?;
     if !include.join("ATen/cuda/CUDAGraph.h").is_file() {
         return Err(format!("{} has no headers of libtorch's CUDA part", include.display()));
     }
@@ -67,20 +85,23 @@ fn build() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let text = |e: std::io::Error| e.to_string();
     fs::write(out.join("aflora_kernels.h"), kernels().map_err(text)?).map_err(text)?;
+    compile("shim", &[PathBuf::from("shim"), out, include, cuda])
+}
+
+/// Compiles `shim/NAME.cpp` to the library `NAME.so` that the crate carries.
+fn compile(name: &str, include: &[PathBuf]) -> Result<(), String> {
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let mut compiler = cc::Build::new().cpp(true).opt_level(2).get_compiler().to_command();
     compiler
         .args(["-std=c++17", "-O2", "-fPIC", "-shared", "-s", "-w"])
-        .arg("-Ishim")
-        .arg(format!("-I{}", out.display()))
-        .arg(format!("-I{}", include.display()))
-        .arg(format!("-I{}", cuda.display()))
-        .arg("shim/shim.cpp")
+        .args(include.iter().map(|folder| format!("-I{}", folder.display())))
+        .arg(format!("shim/{name}.cpp"))
         .arg("-o")
-        .arg(out.join("shim.so"));
+        .arg(out.join(format!("{name}.so")));
     let output = compiler.output().map_err(|e| format!("no C++ compiler: {e}"))?;
     if !output.status.success() {
         // Not for want of headers: a mistake, to be seen.
-        panic!("the shim does not compile:\n{}", String::from_utf8_lossy(&output.stderr));
+        panic!("shim/{name}.cpp does not compile:\n{}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
 }

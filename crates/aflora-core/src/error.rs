@@ -36,6 +36,11 @@ pub enum Error {
         "the layer holds its weight as numbers, not in codes: make it with `quantised_linear`"
     )]
     NotQuantised,
+    /// The numbers of a weight in few bits are needed as they are.
+    #[error(
+        "`{0}` is held in few bits, so it can neither train nor be saved: choose another precision"
+    )]
+    Quantised(String),
     /// Two parameters, or two layers, carry one name.
     #[error("the name `{0}` is used twice; every adapted layer and parameter needs its own")]
     DuplicateName(String),
@@ -95,6 +100,17 @@ pub enum Error {
         /// How many segments there are.
         segments: usize,
     },
+    /// Ranks that train together are not equal any more.
+    #[error("behind step {step}, what trains on rank {} is not what trains on rank 0: they must be equal to the bit. Machines of several sorts compute otherwise, and so does a GPU that fails", list(.ranks))]
+    Diverged {
+        /// Completed steps.
+        step: u64,
+        /// The ranks that are not as rank 0.
+        ranks: Vec<usize>,
+    },
+    /// The ranks that train together do not go on.
+    #[error(transparent)]
+    World(#[from] aflora_cuda::WorldError),
     /// libtorch refused an operation.
     #[error(transparent)]
     Torch(#[from] TchError),
@@ -120,4 +136,8 @@ pub(crate) fn misfit(
     expected: impl ToString,
 ) -> Error {
     Error::State { what: what.into(), found: found.to_string(), expected: expected.to_string() }
+}
+
+fn list(ranks: &[usize]) -> String {
+    ranks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

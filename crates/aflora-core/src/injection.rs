@@ -34,7 +34,7 @@
 
 use crate::adapter::{AdapterTensor, Role};
 use crate::flops::{self, Flops, Products};
-use crate::nn::{in_module, NamedLinear, VarStore};
+use crate::nn::{in_module, shapes_suffice, NamedLinear, VarStore};
 use crate::optim::Parameter;
 use crate::weight::FrozenWeight;
 use crate::{Adapter, Error, Method, Result, Site};
@@ -134,22 +134,36 @@ impl Injection {
 
     /// Notes which of `layers`, all of the model's, hold a quantised weight and have no adapter: their
     /// numbers are not among the model's variables.
-    pub fn with_quantised(mut self, layers: &[NamedLinear]) -> Self {
+    ///
+    /// # Errors
+    /// One of them trains, or is in a module that is [kept](Self::keep).
+    pub fn with_quantised(mut self, layers: &[NamedLinear]) -> Result<Self> {
         let adapted = |layer: &NamedLinear| {
             self.injected.iter().any(|injected| injected.linear.site.name == layer.site.name)
         };
         let quantised = layers.iter().filter(|l| l.layer.format().is_some() && !adapted(l));
         self.quantised = quantised.cloned().collect();
-        self
+        let kept = |name: &str| self.kept_modules.iter().any(|module| in_module(name, module));
+        self.none_quantised(|name| self.is_trained(name) || kept(name))?;
+        Ok(self)
     }
 
-    /// Lets what trains require a gradient, in single precision, and nothing else.
+    /// Refuses quantised weights that `which` picks by name.
+    fn none_quantised(&self, which: impl Fn(&str) -> bool) -> Result<()> {
+        let adapted = self.injected.iter().map(|injected| &injected.linear);
+        let quantised = adapted.filter(|l| l.layer.format().is_some()).chain(&self.quantised);
+        let mut names = quantised.map(|layer| format!("{}.weight", layer.site.name));
+        names.find(|name| which(name)).map_or(Ok(()), |name| Err(Error::Quantised(name)))
+    }
+
+    /// Lets what trains require a gradient, in single precision and a place of its own, and nothing
+    /// else.
     fn prepare(&self) -> Result<()> {
         tch::no_grad(|| {
             for (name, weight) in &self.weights {
-                let (trained, mut weight) = (self.is_trained(name), weight.shallow_clone());
-                if trained && weight.kind() != Kind::Float {
-                    weight.f_set_data(&weight.to_kind(Kind::Float))?;
+                let trained = self.is_trained(name);
+                if trained {
+                    give_place(weight, Kind::Float)?;
                 }
                 let _ = weight.f_set_requires_grad(trained)?;
             }
@@ -218,13 +232,24 @@ impl Injection {
     }
 
     /// Lets `modules` be saved beside the adapters although they do not train: such as start at
-    /// random because no checkpoint of the bare model has them.
-    pub fn keep(&mut self, modules: &[&str]) {
+    /// random because no checkpoint of the bare model has them. They get a place of their own.
+    ///
+    /// # Errors
+    /// A weight in them is quantised, or libtorch refuses.
+    pub fn keep(&mut self, modules: &[&str]) -> Result<()> {
         for module in modules {
-            if !self.saved_modules().iter().any(|saved| saved == module) {
-                self.kept_modules.push(module.to_string());
+            if self.saved_modules().iter().any(|saved| saved == module) {
+                continue;
             }
+            self.none_quantised(|name| in_module(name, module))?;
+            for (name, weight) in &self.weights {
+                if in_module(name, module) && !self.is_trained(name) {
+                    tch::no_grad(|| give_place(weight, weight.kind()))?;
+                }
+            }
+            self.kept_modules.push(module.to_string());
         }
+        Ok(())
     }
 
     /// The modules that must be saved beside the adapters: those that train, and those that
@@ -287,7 +312,8 @@ impl Injection {
     }
 
     /// Writes the adapters into the weights of their layers, rounded once to the kind they have, and
-    /// takes them out: what is left is a plain model.
+    /// takes them out: what is left is a plain model. Models that [share](fn@crate::nn::share) the weights
+    /// keep them as they were.
     ///
     /// # Errors
     /// libtorch refuses.
@@ -333,6 +359,15 @@ impl Injection {
         }
         paths
     }
+}
+
+/// Gives a weight a place of its own, in `kind`: it may be another model's, too
+/// ([`share`](fn@crate::nn::share)).
+fn give_place(weight: &Tensor, kind: Kind) -> Result<()> {
+    let lent = weight.detach();
+    // What has no values takes no place.
+    let copy = !shapes_suffice();
+    Ok(weight.shallow_clone().f_set_data(&lent.f_to_dtype(kind, false, copy)?)?)
 }
 
 /// Puts an adapter into the slot of each layer.

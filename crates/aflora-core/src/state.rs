@@ -10,10 +10,11 @@
 use crate::accounting::Accounting;
 use crate::adapter::Role;
 use crate::error::misfit;
+use crate::optim::Group;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// All that changes while a [`Tuner`](crate::Tuner) trains.
 #[derive(Debug)]
@@ -107,14 +108,17 @@ impl HookState {
         }
     }
 
-    /// A mask that may be there, `[n]` if it is.
+    /// A mask over the values of a group that may be there, on their device. A state that was read
+    /// from a file lies on the host.
     ///
     /// # Errors
-    /// It has another shape.
-    pub fn mask(&self, name: &str, n: i64) -> Result<Option<Tensor>> {
+    /// It is not of their shape.
+    pub fn mask(&self, name: &str, over: Option<&Group>) -> Result<Option<Tensor>> {
         let Some(mask) = self.tensors.get(name) else { return Ok(None) };
-        fits(name, mask, &[n])?;
-        Ok(Some(mask.to_kind(Kind::Bool)))
+        let values = over.map(Group::values);
+        fits(name, mask, &values.map_or(vec![0], Tensor::size))?;
+        let device = values.map_or(Device::Cpu, Tensor::device);
+        Ok(Some(mask.to_device(device).to_kind(Kind::Bool)))
     }
 }
 

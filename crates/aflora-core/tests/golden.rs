@@ -213,7 +213,7 @@ fn three() -> (BTreeMap<String, Tensor>, Vec<Part>) {
 }
 
 fn combination(how: How, density: f64) -> Combination {
-    Combination { how, density, majority: Majority::Total, seed: 0 }
+    Combination { how, density, majority: Majority::Total, rank: None, seed: 0 }
 }
 
 #[test]
@@ -226,12 +226,24 @@ fn adapters_are_combined_as_peft_combines_them() {
         ("ties", How::Ties, Majority::Total),
         ("ties_by_frequency", How::Ties, Majority::Frequency),
         ("magnitude_prune", How::MagnitudePrune, Majority::Total),
+        ("ties_svd", How::TiesSvd, Majority::Total),
+        ("ties_svd_by_frequency", How::TiesSvd, Majority::Frequency),
+        ("magnitude_prune_svd", How::MagnitudePruneSvd, Majority::Total),
+        // What is dropped is drawn by other numbers: nothing is.
+        ("dare_linear", How::DareLinear, Majority::Total),
+        ("dare_ties", How::DareTies, Majority::Total),
+        ("dare_linear_svd", How::DareLinearSvd, Majority::Total),
+        ("dare_ties_svd", How::DareTiesSvd, Majority::Total),
     ] {
-        let combination = Combination { majority, ..combination(how, 0.6) };
+        let density = if name.starts_with("dare") { 1.0 } else { 0.6 };
+        // PEFT was asked for this rank, where it can be asked for one that is not the adapters'.
+        let rank = name.ends_with("_svd").then_some(5);
+        let combination = Combination { majority, rank, ..combination(how, density) };
         let LowRank { down, up } = combination.of("one", &parts).unwrap();
         let [a, b] = ["A", "B"].map(|side| &t[&format!("{name}.{side}")]);
         assert!(relative(&up.matmul(&down), &b.matmul(a)) < 1e-5, "{name}");
-        if how != How::Svd {
+        assert_eq!((down.size(), up.size()), (a.size(), b.size()), "{name}");
+        if !how.is_of_a_rank() {
             assert!(relative(&down, a) < 1e-6 && relative(&up, b) < 1e-6, "{name}");
         }
     }
@@ -252,6 +264,14 @@ fn dare_drops_its_share_scales_the_rest_and_is_right_on_average() {
     // Of one adapter, what is left is the adapter's, scaled by 1 / 0.6.
     let alone = &parts[..1];
     let whole = combination(How::Linear, 1.0).of("one", alone).unwrap().up;
+    let added = |pair: &LowRank| pair.up.matmul(&pair.down);
+    let full = added(&combination(How::Cat, 1.0).of("one", alone).unwrap());
+    let dropped = Combination { rank: Some(10), ..combination(How::DareLinearSvd, 0.6) };
+    let found = added(&dropped.of("one", alone).unwrap());
+    let kept = found.abs().gt(1e-4).to_kind(Kind::Float);
+    assert!(relative(&found, &(&full * &kept / 0.6)) < 1e-4);
+    let share = kept.mean(Kind::Double).double_value(&[]);
+    assert!((share - 0.6).abs() < 0.15, "{share}");
     for how in [How::DareLinear, How::DareTies] {
         let mut left = 0.0;
         for seed in 0..50 {
@@ -275,10 +295,12 @@ fn what_cannot_be_combined_is_refused_in_words() {
         combination(how, density).of("one", parts).unwrap_err().to_string()
     };
     let error = refused(How::Ties, 0.5, &parts);
-    assert!(error.contains("the same of all (2 of another): `cat` and `svd`"), "{error}");
+    assert!(error.contains("the same of all (2 of another): `cat` and `…svd`"), "{error}");
     assert_eq!(combination(How::Cat, 1.0).of("one", &parts).unwrap().down.size(), [8, 10]);
     assert_eq!(combination(How::Svd, 1.0).of("one", &parts).unwrap().down.size(), [3, 10]);
     assert!(refused(How::Ties, 0.0, &parts).contains("`density` is 0"));
+    let none = Combination { rank: Some(0), ..combination(How::Svd, 1.0) };
+    assert!(none.of("one", &parts).unwrap_err().to_string().contains("`rank` is 0"));
     parts[0].weight = f64::NAN;
     assert!(refused(How::Cat, 1.0, &parts).contains("`weight` is NaN"));
     assert!(refused(How::Cat, 1.0, &[]).contains("at least one"));

@@ -2,10 +2,12 @@
 //! each test says on standard error that it was skipped.
 
 use aflora_core::adapter::{
-    normal, Aflora, AfloraConfig, Layer, Lora, LoraConfig, PmTrainable, Role,
+    normal, AdaLora, AdaLoraConfig, Aflora, AfloraConfig, AfloraRank, AfloraRankConfig, Layer,
+    Lora, LoraConfig, PmTrainable, Role, Sora, SoraConfig,
 };
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::optim::{Arena, Parameter};
+use aflora_core::state::TunerState;
 use aflora_core::weight::{FrozenWeight, QuantisedWeight, WeightFormat};
 use aflora_core::{AdaptedLinear, Block, Loss, Method, Site, Span, StepGraphs, Tuner, TunerConfig};
 use aflora_cuda::{ops, Graph, Pool};
@@ -125,50 +127,80 @@ fn summed(logits: &Tensor, labels: &Tensor) -> Tensor {
     logits.cross_entropy_loss(labels, None::<&Tensor>, Reduction::Sum, -100, 0.0)
 }
 
-/// Losses, freezes, the parameters at the end, and how many graphs there were.
-type Trained = (Vec<f64>, Vec<(String, u64)>, Vec<Tensor>, usize);
+/// Three adapted layers in training, with dropout between them.
+struct Run {
+    layers: [AdaptedLinear; 3],
+    tuner: Tuner,
+    graphs: StepGraphs,
+}
 
-/// Trains three adapted layers with dropout between them, on two shapes of batches, every third
-/// update in two pieces, with labels that are masked in other numbers at every step, while
-/// matrices freeze.
-fn train(method: &dyn Method, mut graphs: StepGraphs) -> Trained {
-    tch::manual_seed(7);
-    let fixed = |shape: &[i64], name: &str| normal(shape, 0.3, 1, name).to_device(GPU);
-    let wrap = |name: &str, from, to| {
-        let bs = Some(fixed(&[to], &format!("{name}.bias")));
-        let layer = nn::Linear { ws: fixed(&[to, from], name), bs };
-        AdaptedLinear::wrap(name, layer, Block::Ffn, method, 5).unwrap()
-    };
-    let layers = [wrap("one", 24, 64), wrap("two", 64, 64), wrap("three", 64, 8)];
-    let parameters = layers.iter().flat_map(|l| l.adapter().parameters()).collect();
-    let config = TunerConfig { max_grad_norm: Some(1.0), ..Default::default() };
-    let mut tuner = Tuner::new(config, method, parameters, 10, 100).unwrap();
-    let mut losses = Vec::new();
-    for step in 0..100 {
-        let rows = [64, 128][step % 2];
-        let pieces = if step % 3 == 0 { 2 } else { 1 };
-        let masked = |piece: i64| (5 * step as i64 + 11 * piece) % 23;
-        let labelled: i64 = (0..pieces).map(|piece| rows - masked(piece)).sum();
-        let batches = (0..pieces).map(|piece| {
-            // On the host, as a data loader gives them.
-            let x = normal(&[rows, 24], 0.3, 1, &format!("x {step} {piece}"));
-            let labels = Tensor::arange(rows, (Kind::Int64, Device::Cpu)).remainder(3);
-            let _ = labels.narrow(0, 0, masked(piece)).fill_(-100);
-            [x, labels]
-        });
-        let forward = |[x, labels]: &[Tensor; 2]| -> aflora_core::Result<Loss> {
-            let [one, two, three] = &layers;
-            let h = one.forward(x).relu().dropout(0.1, true);
-            Ok(summed(&three.forward(&two.forward(&h).relu()), labels).into())
+impl Run {
+    fn new(method: &dyn Method, graphs: StepGraphs) -> Self {
+        let fixed = |shape: &[i64], name: &str| normal(shape, 0.3, 1, name).to_device(GPU);
+        let wrap = |name: &str, from, to| {
+            let bs = Some(fixed(&[to], &format!("{name}.bias")));
+            let layer = nn::Linear { ws: fixed(&[to, from], name), bs };
+            AdaptedLinear::wrap(name, layer, Block::Ffn, method, 5).unwrap()
         };
-        tuner.forward_backward(batches, labelled as f64, &mut graphs, forward).unwrap();
-        losses.push(tuner.loss().unwrap().double_value(&[]));
-        tuner.update().unwrap();
+        let layers = [wrap("one", 24, 64), wrap("two", 64, 64), wrap("three", 64, 8)];
+        let parameters = layers.iter().flat_map(|l| l.adapter().parameters()).collect();
+        let config = TunerConfig { max_grad_norm: Some(1.0), ..Default::default() };
+        let tuner = Tuner::new(config, method, parameters, 10, 100).unwrap();
+        Run { layers, tuner, graphs }
     }
-    assert_eq!(graphs.remark(), None);
-    let values = layers.iter().flat_map(|l| l.adapter().tensors());
-    let values = values.map(|t| t.tensor.detach().copy()).collect();
-    (losses, tuner.accounting().frozen_at.clone(), values, graphs.len())
+
+    /// The losses of these steps: on two shapes of batches, every third update in two pieces, with
+    /// labels that are masked in other numbers at every step, while matrices freeze.
+    fn train(&mut self, steps: std::ops::Range<usize>) -> Vec<f64> {
+        let Run { layers, tuner, graphs } = self;
+        let step = |step: usize| {
+            tch::manual_seed(step as i64);
+            let rows = [64, 128][step % 2];
+            let pieces = if step.is_multiple_of(3) { 2 } else { 1 };
+            let masked = |piece: i64| (5 * step as i64 + 11 * piece) % 23;
+            let labelled: i64 = (0..pieces).map(|piece| rows - masked(piece)).sum();
+            let batches = (0..pieces).map(|piece| {
+                // On the host, as a data loader gives them.
+                let x = normal(&[rows, 24], 0.3, 1, &format!("x {step} {piece}"));
+                let labels = Tensor::arange(rows, (Kind::Int64, Device::Cpu)).remainder(3);
+                let _ = labels.narrow(0, 0, masked(piece)).fill_(-100);
+                [x, labels]
+            });
+            let forward = |[x, labels]: &[Tensor; 2]| -> aflora_core::Result<Loss> {
+                let [one, two, three] = &*layers;
+                let h = one.forward(x).relu().dropout(0.1, true);
+                Ok(summed(&three.forward(&two.forward(&h).relu()), labels).into())
+            };
+            tuner.forward_backward(batches, labelled as f64, graphs, forward).unwrap();
+            let loss = tuner.loss().unwrap().double_value(&[]);
+            tuner.update().unwrap();
+            loss
+        };
+        let losses = steps.map(step).collect();
+        assert_eq!(graphs.remark(), None);
+        losses
+    }
+
+    fn values(&self) -> Vec<Tensor> {
+        let values = self.layers.iter().flat_map(|l| l.adapter().tensors());
+        values.map(|t| t.tensor.detach().copy()).collect()
+    }
+}
+
+/// What went other ways comes to the same but for rounding.
+fn assert_same_run(name: &str, found: (&[f64], &Run), expected: (&[f64], &Run)) {
+    let ((losses, run), (expected_losses, expected)) = (found, expected);
+    let frozen_at = |run: &Run| run.tuner.accounting().frozen_at.clone();
+    assert_eq!(frozen_at(run), frozen_at(expected), "{name}");
+    for (step, (a, b)) in losses.iter().zip(expected_losses).enumerate() {
+        assert!((a - b).abs() < 1e-3 * b.abs(), "{name}, step {step}: {a}, and not {b}");
+    }
+    for (a, b) in run.values().iter().zip(expected.values()) {
+        // What left with its component is 0 in both.
+        let most = b.abs().max().double_value(&[]).max(1e-9);
+        let error = (a - &b).abs().max().double_value(&[]) / most;
+        assert!(error < 1e-2, "{name}: {error:e}");
+    }
 }
 
 #[test]
@@ -181,19 +213,50 @@ fn recorded_training_is_eager_training() {
 }
 
 fn recorded_is_eager(method: &dyn Method) {
-    let (eager, frozen, values, none) = train(method, StepGraphs::off(GPU));
-    let (found, frozen_in_graphs, values_in_graphs, graphs) = train(method, StepGraphs::new(GPU));
+    let (mut eager, mut recorded) =
+        (Run::new(method, StepGraphs::off(GPU)), Run::new(method, StepGraphs::new(GPU)));
+    let (expected, found) = (eager.train(0..100), recorded.train(0..100));
     // Two shapes, each as the first piece of an update and as a later one.
-    assert_eq!((none, graphs), (0, 4));
+    assert_eq!((eager.graphs.len(), recorded.graphs.len()), (0, 4));
+    let frozen = &eager.tuner.accounting().frozen_at;
     assert_eq!(frozen.len(), 6, "all matrices freeze: {frozen:?}");
-    assert_eq!(frozen_in_graphs, frozen);
     // Dropout draws the same numbers: what differs is rounding, in another order of sums.
-    for (step, (a, b)) in found.iter().zip(&eager).enumerate() {
-        assert!((a - b).abs() < 1e-3 * b.abs(), "step {step}: {a} recorded, {b} eager");
-    }
-    for (a, b) in values_in_graphs.iter().zip(&values) {
-        let error = (a - b).abs().max().double_value(&[]) / b.abs().max().double_value(&[]);
-        assert!(error < 1e-2, "{error:e}");
+    assert_same_run("recorded", (&found, &recorded), (&expected, &eager));
+}
+
+/// What a checkpoint holds lies on the host until it is taken up.
+#[test]
+fn a_run_goes_on_on_a_gpu_from_a_state_on_the_host() {
+    let Some(_turn) = gpu() else { return };
+    let methods: [Box<dyn Method>; 4] = [
+        Box::new(Aflora::new(AfloraConfig::default()).unwrap()),
+        Box::new(AfloraRank::new(AfloraRankConfig::default()).unwrap()),
+        Box::new(AdaLora::new(AdaLoraConfig::default()).unwrap()),
+        Box::new(Sora::new(SoraConfig::default()).unwrap()),
+    ];
+    for method in methods {
+        let name = method.name();
+        let mut whole = Run::new(method.as_ref(), StepGraphs::new(GPU));
+        let mut losses = whole.train(0..60);
+        let state = whole.tuner.state().unwrap();
+        let host = |(name, t): (&String, &Tensor)| (name.clone(), t.to_device(Device::Cpu).copy());
+        let tensors = state.tensors.iter().map(host).collect();
+        let state = TunerState { position: state.position, tensors };
+        let mut other = Run::new(method.as_ref(), StepGraphs::new(GPU));
+        other.tuner.restore(&state).unwrap();
+        let mut found = losses.clone();
+        found.extend(other.train(60..99));
+        losses.extend(whole.train(60..99));
+        assert_same_run(name, (&found, &other), (&losses, &whole));
+
+        // AdaLoRA holds its mask from its last allocation on: a state from behind it.
+        let late = whole.tuner.state().unwrap();
+        let tensors = late.tensors.iter().map(host).collect();
+        let late = TunerState { position: late.position, tensors };
+        let mut other = Run::new(method.as_ref(), StepGraphs::new(GPU));
+        other.tuner.restore(&late).unwrap();
+        let (a, b) = (other.train(99..100), whole.train(99..100));
+        assert_same_run(name, (&a, &other), (&b, &whole));
     }
 }
 

@@ -4,8 +4,11 @@ use aflora_core::adapter::{Adapter, Layer, Method, Role, Site, TensorSpec};
 use aflora_core::freeze::FreezeCheck;
 use aflora_core::optim::{Arena, Gradients, Parameter};
 use aflora_core::{Error, Hook, Loss, Result, RunLength, Span, StepGraphs, Tuner, TunerConfig};
+use aflora_cuda::{Place, World};
 use std::cell::RefCell;
+use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
+use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 /// What a method's hook saw: where in the step, the gradient's norm, and the parameter.
@@ -126,4 +129,83 @@ fn batches_of_unequal_size_add_up_to_the_mean_over_all_items() {
     let places: Vec<&str> = seen.take().into_iter().map(|(place, ..)| place).collect();
     assert_eq!(places, ["penalty", "score", "freeze", "after update"], "once a step");
     assert!(matches!(tuner.update(), Err(Error::NoGradient)));
+}
+
+/// The ranks of a world on this machine: this program's test `name`, started once for each; none in the
+/// process that starts them.
+fn ranks(name: &str, size: usize) -> Option<World> {
+    const RANK: &str = "AFLORA_TEST_RANK";
+    let place = |rank: usize, port: u16| Place {
+        rank,
+        size,
+        local: Some((rank, size)),
+        host: "127.0.0.1".into(),
+        port,
+        served: false,
+        name: name.into(),
+    };
+    if let Ok(said) = std::env::var(RANK) {
+        let (rank, port) = said.split_once(' ').unwrap();
+        let place = place(rank.parse().unwrap(), port.parse().unwrap());
+        return Some(World::join(&place, Duration::from_secs(60), |_| {}).unwrap());
+    }
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let start = |rank| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let command = command.args([name, "--exact"]).env(RANK, format!("{rank} {port}"));
+        command.env("OMP_NUM_THREADS", "1").stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let all: Vec<Child> = (0..size).map(start).collect();
+    for child in all {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    None
+}
+
+/// Steps of 5 rows, of 1, which is one rank's alone, and of 4: as one process makes them.
+#[test]
+fn ranks_move_as_one_process_does_and_one_that_differs_is_named() {
+    let Some(world) = ranks("ranks_move_as_one_process_does_and_one_that_differs_is_named", 2)
+    else {
+        return;
+    };
+    let x = Tensor::arange(40, (Kind::Float, Device::Cpu)).view([10, 4]) / 10.0;
+    let forward = |w: &Tensor, x: &Tensor| Loss::from(x.matmul(w).square().sum(Kind::Float));
+    let (one, mut alone, _) = trained(Some(0.5));
+    let (w, mut tuner, seen) = trained(Some(0.5));
+    tuner.join(world.clone());
+    for (start, rows) in [(0i64, 5i64), (5, 1), (6, 4)] {
+        let all: Vec<i64> = (start..start + rows).collect();
+        let batches = |rows: Vec<i64>| rows.into_iter().map(|row| [x.narrow(0, row, 1)]);
+        let mut graphs = StepGraphs::off(Device::Cpu);
+        let items = rows as f64;
+        let pass = |[x]: &[Tensor; 1]| Ok::<_, Error>(forward(&one, x));
+        alone.forward_backward(batches(all.clone()), items, &mut graphs, pass).unwrap();
+        let expected = alone.update().unwrap();
+        let pass = |[x]: &[Tensor; 1]| Ok::<_, Error>(forward(&w, x));
+        tuner.ask_to_stop(start == 5 && world.rank() == 1);
+        tuner.forward_backward(batches(world.share(&all)), items, &mut graphs, pass).unwrap();
+        let found = tuner.update().unwrap();
+        let near = |a: &Tensor, b: &Tensor| {
+            let (a, b) = (a.double_value(&[]), b.double_value(&[]));
+            assert!((a - b).abs() <= 1e-5 * b.abs(), "{a}, {b}");
+        };
+        near(&found.loss, &expected.loss);
+        near(&found.grad_norm, &expected.grad_norm);
+        assert!(w.allclose(&one, 1e-5, 1e-6, false));
+        assert_eq!(tuner.asked_to_stop(), u64::from(start == 5), "every rank knows");
+        tuner.check_equal().unwrap();
+    }
+    let penalties = seen.take().iter().filter(|(place, ..)| *place == "penalty").count();
+    // On rank 0 alone, once a step.
+    assert_eq!(penalties, if world.leads() { 3 } else { 0 });
+    if world.rank() == 1 {
+        // As little as there is.
+        let bits = w.detach().view_dtype(Kind::Int);
+        let _ = bits.get(2).g_add_scalar_(1);
+    }
+    let error = tuner.check_equal().unwrap_err().to_string();
+    assert!(error.starts_with("behind step 3, what trains on rank 1 is not"), "{error}");
+    world.leave().unwrap();
 }

@@ -8,6 +8,7 @@
 #include "disentangled.h"
 #include "layer_norm.h"
 #include "low_rank.h"
+#include "nccl.h"
 
 #include <c10/core/AllocatorConfig.h>
 
@@ -36,6 +37,20 @@ c10::cuda::CUDAStream recording_stream() {
     return streams.try_emplace(device, c10::cuda::getStreamFromPool(true)).first->second;
 }
 
+// Nothing of a capture that failed, at its beginning or its end, must show up in what follows:
+// neither its stream, nor CUDA's error, nor an allocator and a generator that believe it goes on.
+void forget_capture(const Graph& made) {
+    c10::cuda::setCurrentCUDAStream(made.before);
+    (void)cudaGetLastError();
+    auto device = c10::cuda::current_device();
+    (void)guarded([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, made.pool); });
+    (void)guarded([&] {
+        auto generator = at::cuda::detail::getDefaultCUDAGenerator();
+        auto copy = generator.clone();
+        at::check_generator<at::CUDAGeneratorImpl>(generator)->graphsafe_set_state(copy.getIntrusivePtr());
+    });
+}
+
 }  // namespace
 
 extern "C" {
@@ -44,11 +59,26 @@ const char* aflora_error() { return aflora::last_error().c_str(); }
 
 // --- graphs ---
 
+// A pool on the current GPU, as its handle and the GPU's number. It is held as a graph would hold
+// it: the allocator takes no further capture into one that no graph uses and whose memory somebody
+// still does.
 int aflora_graph_pool(unsigned long long* pool) {
     return guarded([&] {
+        // The allocator knows no GPU before the first use of one.
+        at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
         auto handle = at::cuda::graph_pool_handle();
+        auto device = c10::cuda::current_device();
+        c10::cuda::CUDACachingAllocator::createOrIncrefPool(device, handle);
         pool[0] = handle.first;
         pool[1] = handle.second;
+        pool[2] = static_cast<unsigned long long>(device);
+    });
+}
+
+void aflora_graph_pool_free(const unsigned long long* pool) {
+    (void)guarded([&] {
+        auto device = static_cast<c10::DeviceIndex>(pool[2]);
+        c10::cuda::CUDACachingAllocator::releasePool(device, {pool[0], pool[1]});
     });
 }
 
@@ -64,7 +94,7 @@ int aflora_graph_begin(void** graph, const unsigned long long* pool) {
             made->pool = {pool[0], pool[1]};
             made->graph.capture_begin(made->pool, cudaStreamCaptureModeThreadLocal);
         } catch (...) {
-            c10::cuda::setCurrentCUDAStream(made->before);
+            forget_capture(*made);
             throw;
         }
         *graph = made.release();
@@ -78,17 +108,7 @@ int aflora_graph_end(void* graph) {
         try {
             made->graph.capture_end();
         } catch (...) {
-            c10::cuda::setCurrentCUDAStream(made->before);
-            // Nothing of a failed capture must show up in what follows: neither CUDA's error, nor
-            // an allocator and a generator that believe it goes on.
-            (void)cudaGetLastError();
-            auto device = c10::cuda::current_device();
-            (void)guarded([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, made->pool); });
-            (void)guarded([&] {
-                auto generator = at::cuda::detail::getDefaultCUDAGenerator();
-                auto copy = generator.clone();
-                at::check_generator<at::CUDAGeneratorImpl>(generator)->graphsafe_set_state(copy.getIntrusivePtr());
-            });
+            forget_capture(*made);
             throw;
         }
         c10::cuda::setCurrentCUDAStream(made->before);
@@ -118,6 +138,11 @@ void aflora_expandable_memory() {
 }
 
 void aflora_release_cache() { (void)guarded([] { c10::cuda::CUDACachingAllocator::emptyCache(); }); }
+
+// The GPU that this thread's work goes to where none is named: streams and graphs are its.
+int aflora_set_device(int device) {
+    return guarded([&] { c10::cuda::set_device(static_cast<c10::DeviceIndex>(device)); });
+}
 
 void aflora_allow_tf32(int on) { (void)guarded([&] { at::globalContext().setAllowTF32CuBLAS(on != 0); }); }
 
@@ -154,6 +179,29 @@ int aflora_profile_end(const char* path) {
         c10::cuda::device_synchronize();
         torch::autograd::profiler::disableProfiler()->save(path);
     });
+}
+
+// --- several GPUs ---
+
+int aflora_nccl_id(char* id) {
+    return guarded([&] { aflora::nccl::new_id(id); });
+}
+
+int aflora_nccl_open(void** group, const char* id, int rank, int size, int device) {
+    return guarded([&] { *group = new aflora::nccl::Group(id, rank, size, device); });
+}
+
+int aflora_nccl_all_reduce(void* group, const at::Tensor* t) {
+    return guarded([&] { static_cast<aflora::nccl::Group*>(group)->all_reduce(*t); });
+}
+
+int aflora_nccl_broadcast(void* group, const at::Tensor* t, int root) {
+    return guarded([&] { static_cast<aflora::nccl::Group*>(group)->broadcast(*t, root); });
+}
+
+// Ends what is under way and frees the group; a peer that is gone is not waited for.
+void aflora_nccl_abort(void* group) {
+    (void)guarded([&] { delete static_cast<aflora::nccl::Group*>(group); });
 }
 
 // --- fused operations; `out` stays null where they do not take what is given ---

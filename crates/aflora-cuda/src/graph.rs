@@ -24,8 +24,8 @@ use std::ffi::c_void;
 ///
 /// What a graph computes lies in memory that the next graph of the pool may write over: read it
 /// before another is replayed.
-#[derive(Debug, Clone, Copy)]
-pub struct Pool([u64; 2]);
+#[derive(Debug)]
+pub struct Pool([u64; 3]);
 
 impl Pool {
     /// A pool of its own.
@@ -34,10 +34,20 @@ impl Pool {
     /// There is no CUDA here, or the shim is not in this build.
     pub fn new() -> Result<Self, Error> {
         let shim = shim()?;
-        let mut pool = [0; 2];
-        // SAFETY: two words are written.
+        let mut pool = [0; 3];
+        // SAFETY: three words are written.
         shim.check(unsafe { (shim.graph_pool)(pool.as_mut_ptr()) })?;
         Ok(Pool(pool))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Ok(shim) = shim() {
+            // SAFETY: three words are read, of a pool that was made and is freed once; graphs and
+            // tensors in it hold their memory themselves.
+            unsafe { (shim.graph_pool_free)(self.0.as_ptr()) }
+        }
     }
 }
 

@@ -8,18 +8,22 @@
 //! What tch lacks on a CPU is linked in: [weights in 4 or 8 bits](ops::Quantised).
 //!
 //! With it comes what tch lacks on a GPU: [graphs](Graph), [fused operations](ops), TF32,
-//! libtorch's own counts of memory, and a profile of what ran. The crate knows tensors and nothing
-//! of what is trained with them.
+//! libtorch's own counts of memory, and a profile of what ran; and, with or without a GPU,
+//! [several processes](World) that compute one thing. The crate knows tensors and nothing of what is
+//! trained with them.
 
+mod carried;
 mod graph;
 mod host;
 mod memory;
 pub mod ops;
 mod raw;
 mod shim;
+mod world;
 
 pub use graph::{Graph, Pool};
 pub use memory::{memory, memory_free, memory_in_use, release_unused, Memory};
+pub use world::{Lost, Place, World, WorldError};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::ffi::{c_char, c_int, CStr, CString};
@@ -79,6 +83,16 @@ fn shim() -> Result<&'static shim::Shim, Error> {
 /// They are not, and why.
 pub fn available() -> Result<(), Error> {
     shim().map(|_| ())
+}
+
+/// Makes a GPU the one that this thread's streams and graphs belong to.
+///
+/// # Errors
+/// There is no CUDA here, or no such GPU.
+pub fn set_device(device: usize) -> Result<(), Error> {
+    let shim = shim()?;
+    // SAFETY: sets a number of this thread.
+    shim.check(unsafe { (shim.set_device)(c_int::try_from(device).unwrap_or(-1)) })
 }
 
 /// Lets fp32 matrix products run in TF32 on the tensor cores: 10 bits of mantissa, several times

@@ -275,3 +275,23 @@ fn what_cannot_be_recorded_is_an_error_and_work_goes_on() {
     graph.replay().unwrap();
     assert_eq!(y, &x + 1.0);
 }
+
+/// The allocator takes no capture into a pool that no graph uses and a tensor still does, and a
+/// capture that it refused left a generator behind that believed it goes on.
+#[test]
+fn a_pool_takes_another_graph_while_a_tensor_of_one_that_is_gone_lives() {
+    let Some(_turn) = gpu() else { return };
+    let pool = Pool::new().unwrap();
+    let x = random(&[64], Kind::Float);
+    let work = || x.dropout(0.5, true) + 1.0;
+    let _ = work();
+    let (graph, kept) = Graph::capture(&pool, work).unwrap();
+    graph.replay().unwrap();
+    let values = kept.copy();
+    drop(graph);
+    let (graph, other) = Graph::capture(&pool, work).unwrap();
+    graph.replay().unwrap();
+    assert!(other.ne_tensor(&values).any().int64_value(&[]) == 1);
+    let dropped = Tensor::ones([1000], (Kind::Float, GPU)).dropout(0.5, true);
+    assert!(dropped.eq(0.0).any().int64_value(&[]) == 1);
+}

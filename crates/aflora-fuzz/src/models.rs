@@ -117,7 +117,8 @@ pub fn gguf(bytes: &[u8]) {
 }
 
 pub fn gguf_seeds() -> Vec<Vec<u8>> {
-    ["blocks", "llama31", "smollm"].map(|name| fixture(&format!("gguf/{name}.gguf"))).to_vec()
+    let names = ["blocks", "llama31", "smollm", "gemma2", "gemma3-scaled", "phi3-longrope"];
+    names.map(|name| fixture(&format!("gguf/{name}.gguf"))).to_vec()
 }
 
 /// A GGUF file as the tokenizer and the chat template of its header.
@@ -130,7 +131,7 @@ pub fn gguf_tokenizer(bytes: &[u8]) {
 }
 
 pub fn gguf_tokenizer_seeds() -> Vec<Vec<u8>> {
-    let names = ["gpt-2", "llama-bpe", "qwen2-bpe", "sentencepiece"];
+    let names = ["gpt-2", "llama-bpe", "qwen2-bpe", "sentencepiece", "gemma-bpe", "phi3-bpe"];
     names.map(|name| fixture(&format!("gguf/{name}.gguf"))).to_vec()
 }
 
@@ -173,8 +174,16 @@ pub fn adapter_folder(bytes: &[u8]) {
 
 pub fn adapter_folder_seeds() -> Vec<Vec<u8>> {
     let plain = ["lora", "rslora", "dora", "vera", "adalora", "adalora_zero", "pooler"];
-    let further =
-        ["patterns_rslora", "pissa_dora_patterns", "olora", "bias_all", "embedding", "tokens"];
+    let further = [
+        "patterns_rslora",
+        "pissa_dora_patterns",
+        "olora_wide_dora",
+        "bias_all",
+        "embedding_dora",
+        "tokens",
+        "head",
+        "enlarged",
+    ];
     let plain = plain.map(|name| format!("peft/{name}"));
     let further = further.map(|name| format!("peft_keys/bert/{name}"));
     let folder = |folder: String| {

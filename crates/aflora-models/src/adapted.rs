@@ -5,6 +5,7 @@ use crate::batch::Batch;
 use crate::generate::{self, GenerationConfig, TextGenerator};
 use crate::targets::Targets;
 use crate::{Error, Result};
+use aflora_core::nn::NamedLinear;
 use aflora_core::{Injection, Method};
 use std::ops::Deref;
 use tch::Kind;
@@ -45,38 +46,50 @@ impl AdaptedModel {
         base: Kind,
         seed: u64,
     ) -> Result<Self> {
-        let vs = backbone.var_store();
         let layers = match method.adapts() {
             true => targets.chosen_of(backbone.linears())?,
             false => Vec::new(),
         };
         let mut trained: Vec<&str> = backbone.about().head_modules.to_vec();
         trained.extend(train_modules.iter().map(String::as_str));
-        let injection =
-            Injection::new(vs, layers, method, &trained, seed).map_err(|error| match error {
+        let mut model = AdaptedModel::on(backbone, method, layers, &trained, base, seed)?;
+        let new = model.backbone.new_modules();
+        model.keep(&new)?;
+        Ok(model)
+    }
+
+    /// Puts adapters of `method` on `layers`. What trains beside them is `trained`, the head or not.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn on(
+        backbone: Box<dyn Backbone>,
+        method: &dyn Method,
+        layers: Vec<NamedLinear>,
+        trained: &[&str],
+        base: Kind,
+        seed: u64,
+    ) -> Result<Self> {
+        let vs = backbone.var_store();
+        let injection = Injection::new(vs, layers, method, trained, seed)
+            .and_then(|injection| injection.with_quantised(backbone.linears()))
+            .map_err(|error| match error {
                 aflora_core::Error::NoModule(_) => Error::TrainModules(error.to_string()),
                 error => error.into(),
             })?;
         if injection.trains_own_weights() && base != Kind::Float {
             return Err(Error::Precision { method: method.name(), base });
         }
-        let quantised = backbone.quantised();
-        if let Some(name) = quantised.keys().filter(|name| injection.is_trained(name)).min() {
-            let problem = format!(
-                "`{name}` trains, and cannot be held in few bits meanwhile: choose another precision"
-            );
-            return Err(Error::Unbuilt(problem));
-        }
-        drop(quantised);
-        let mut injection = injection.with_quantised(backbone.linears());
         injection.cast_frozen(base)?;
-        injection.keep(&backbone.new_modules());
         Ok(AdaptedModel { backbone, injection, noise: 0.0 })
     }
 
     /// Lets these modules be saved beside the adapters although they do not train.
-    pub(crate) fn keep(&mut self, modules: &[String]) {
-        self.injection.keep(&modules.iter().map(String::as_str).collect::<Vec<_>>());
+    ///
+    /// # Errors
+    /// The machine has not the memory.
+    pub(crate) fn keep(&mut self, modules: &[&str]) -> Result<()> {
+        Ok(self.injection.keep(modules)?)
     }
 
     /// Adds noise to the words' embeddings in training (NEFTune, arXiv 2310.05914): a number drawn

@@ -39,8 +39,6 @@ pub struct About {
     pub optional: &'static [&'static str],
     /// The longest sequence that the model can read.
     pub max_positions: i64,
-    /// Size of the token vocabulary.
-    pub vocab_size: i64,
 }
 
 /// A model's weights, its layers, and what it tells of itself.
@@ -50,17 +48,24 @@ pub struct Frame {
     pub(crate) vs: nn::VarStore,
     /// The linear layers that an adapter can be put on, in the order of the forward pass.
     pub(crate) linears: Vec<NamedLinear>,
+    /// All other linear layers, which take an adapter only where a folder has one for them.
+    further: Vec<NamedLinear>,
+    /// The table of words, `[vocabulary, hidden]`, with its name.
+    words: (String, Tensor),
     pub(crate) about: About,
     /// How much noise its words get.
     noise: Noise,
     /// Those of [`About::may_lack`] that the loaded checkpoint had not.
     lacked: RefCell<Vec<&'static str>>,
+    /// The weights that the loaded checkpoint had not.
+    new: RefCell<Vec<String>>,
 }
 
 impl Frame {
     pub(crate) fn new(vs: nn::VarStore, made: Made, about: About) -> Self {
-        let Made { linears, noise } = made;
-        Frame { vs, linears, about, noise, lacked: RefCell::default() }
+        let Made { linears, further, words, noise } = made;
+        let (lacked, new) = (RefCell::default(), RefCell::default());
+        Frame { vs, linears, further, words, about, noise, lacked, new }
     }
 
     /// The α of the noise that words get from the next forward pass on; 0 for none.
@@ -68,9 +73,27 @@ impl Frame {
         self.noise.set(alpha);
     }
 
-    /// Notes that the loaded checkpoint has nothing of these modules.
-    pub(crate) fn set_lacked(&self, modules: Vec<&'static str>) {
+    /// Notes that the loaded checkpoint has nothing of these modules, and not these weights.
+    pub(crate) fn set_lacked(&self, modules: Vec<&'static str>, weights: &[String]) {
         *self.lacked.borrow_mut() = modules;
+        *self.new.borrow_mut() = weights.to_vec();
+    }
+
+    /// Whether the loaded checkpoint had not the weight `name`.
+    pub(crate) fn lacks(&self, name: &str) -> bool {
+        self.new.borrow().iter().any(|new| new == name)
+    }
+
+    /// The table of words, `[vocabulary, hidden]`, and its name.
+    pub(crate) fn words(&self) -> (&str, &Tensor) {
+        (&self.words.0, &self.words.1)
+    }
+
+    /// All linear layers beside [`linears`](Self::linears), of the sizes that they have now.
+    pub(crate) fn further(&self) -> Vec<NamedLinear> {
+        let anew =
+            |l: &NamedLinear| NamedLinear::new(l.site.name.clone(), l.site.block, l.layer.clone());
+        self.further.iter().map(anew).collect()
     }
 }
 
@@ -112,6 +135,17 @@ pub trait Backbone: std::fmt::Debug {
     /// checkpoint that holds other values under it; none where that is not built.
     fn untie(&self, _name: &str) -> Option<Tensor> {
         None
+    }
+
+    /// The linear layers that take an adapter only where a folder has one for them: those of the
+    /// head, the pooler, and projections before the blocks.
+    fn further_linears(&self) -> Vec<NamedLinear> {
+        self.frame().further()
+    }
+
+    /// How many words the model has.
+    fn vocab_size(&self) -> i64 {
+        self.frame().words().1.size().first().copied().unwrap_or(0)
     }
 
     /// What the model tells of itself.

@@ -7,6 +7,22 @@ use serde_json::{json, Map, Value};
 use std::fs;
 use std::path::Path;
 
+/// Where a model is from.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelSource<'a> {
+    /// The folder, or the GGUF file, of the model.
+    pub model: &'a Path,
+    /// The folder of its tokenizer, which may have come with an adapter.
+    pub tokenizer: &'a Path,
+}
+
+impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for ModelSource<'a> {
+    /// A model with its tokenizer.
+    fn from(folder: &'a P) -> Self {
+        ModelSource { model: folder.as_ref(), tokenizer: folder.as_ref() }
+    }
+}
+
 /// What says of a tokenizer how it is used.
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
@@ -56,62 +72,65 @@ pub(crate) fn copy_tokenizer(source: &Path, target: &Path) -> Result<()> {
 ///
 /// # Errors
 /// A file cannot be copied or written.
-pub(crate) fn copy_tokenizer_alone(source: &Path, target: &Path) -> Result<()> {
-    copy_tokenizer(source, target)?;
-    let (config, told) = (source.join("config.json"), target.join(TOKENIZER_CONFIG));
-    if told.exists() || !target.join("tokenizer.json").is_file() || !config.is_file() {
+pub(crate) fn copy_tokenizer_alone(source: ModelSource, target: &Path) -> Result<()> {
+    copy_tokenizer(source.tokenizer, target)?;
+    let config = source.model.join("config.json");
+    if !model_file::is_there(&config) {
         return Ok(());
     }
-    let config = fs::read(&config).map_err(Error::io(&config))?;
-    let types = serde_json::from_slice::<Value>(&config)
-        .ok()
-        .and_then(|config| config["type_vocab_size"].as_u64())
-        .is_some_and(|types| types > 1);
-    if types {
-        let names = json!({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]});
-        fs::write(&told, format!("{names:#}\n")).map_err(Error::io(&told))?;
+    let config = model_file::read_text(&config)?;
+    let config: Value = serde_json::from_str(&config).unwrap_or_default();
+    let mut settings = Map::new();
+    if config["type_vocab_size"].as_u64().is_some_and(|types| types > 1) {
+        let names = json!(["input_ids", "token_type_ids", "attention_mask"]);
+        settings.insert("model_input_names".into(), names);
     }
-    Ok(())
+    describe_tokenizer(target, &config, settings)
 }
 
-/// Names the special tokens of a folder with a config.json and a tokenizer.json, where no file beside
-/// these does: by their ids alone transformers' tokenizer does not know them.
-fn name_special_tokens(folder: &Path) -> Result<()> {
-    let named = tokenizer::SETTINGS.iter().any(|name| folder.join(name).exists());
-    let vocabulary = folder.join("tokenizer.json");
-    if named || !vocabulary.is_file() {
+/// Writes a tokenizer_config.json of these `settings` beside a folder's tokenizer.json, where there is
+/// none. Where nothing else names the special tokens, it names those that `config` has the ids of: by
+/// these alone transformers' tokenizer does not know them.
+fn describe_tokenizer(
+    folder: &Path,
+    config: &Value,
+    mut settings: Map<String, Value>,
+) -> Result<()> {
+    let (path, vocabulary) = (folder.join(TOKENIZER_CONFIG), folder.join("tokenizer.json"));
+    if path.exists() || !vocabulary.is_file() {
         return Ok(());
     }
+    let bytes = fs::read(&vocabulary).map_err(Error::io(&vocabulary))?;
     // What is damaged is told by whoever makes a tokenizer of it.
-    let read = |path: &Path| -> Result<Value> {
-        let bytes = fs::read(path).map_err(Error::io(path))?;
-        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
-    };
-    let config = read(&folder.join("config.json"))?;
-    let vocabulary = read(&vocabulary)?;
+    let vocabulary: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let content = |id: &Value| {
         let id = id.as_array().map_or(Some(id), |ids| ids.first()).filter(|id| id.is_u64())?;
         let mut added = vocabulary["added_tokens"].as_array()?.iter();
         Some(added.find(|token| token["id"] == *id)?["content"].clone())
     };
-    let names = ["bos_token", "eos_token", "pad_token"].into_iter();
-    let tokens: Map<String, Value> = names
-        .filter_map(|name| Some((name.to_string(), content(&config[format!("{name}_id")])?)))
-        .collect();
-    if tokens.is_empty() {
+    if !tokenizer::SETTINGS.iter().any(|name| folder.join(name).exists()) {
+        let names = ["bos_token", "eos_token", "pad_token"].into_iter();
+        settings.extend(
+            names.filter_map(|name| Some((name.into(), content(&config[format!("{name}_id")])?))),
+        );
+    }
+    if settings.is_empty() {
         return Ok(());
     }
-    let path = folder.join(TOKENIZER_CONFIG);
-    fs::write(&path, json::to_text(&tokens) + "\n").map_err(Error::io(&path))
+    fs::write(&path, json::to_text(&settings) + "\n").map_err(Error::io(&path))
 }
 
 /// [`copy_tokenizer`], how the model writes, and the terms that it comes under.
 ///
 /// # Errors
 /// A file cannot be copied.
-pub(crate) fn copy_all(source: &Path, target: &Path) -> Result<()> {
-    copy_tokenizer(source, target)?;
-    name_special_tokens(target)?;
+pub(crate) fn copy_all(source: ModelSource, target: &Path) -> Result<()> {
+    copy_tokenizer(source.tokenizer, target)?;
+    let config = target.join("config.json");
+    let text = fs::read(&config).map_err(Error::io(&config))?;
+    let config = serde_json::from_slice(&text).unwrap_or_default();
+    describe_tokenizer(target, &config, Map::new())?;
+    let source = source.model;
     if !source.is_dir() {
         return copy(source, target, GENERATION_CONFIG);
     }

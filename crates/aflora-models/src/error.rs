@@ -88,12 +88,15 @@ pub enum Error {
     /// A folder holds no tokenizer.
     #[error(
         "{path}: no tokenizer here: expected `tokenizer.json`, a SentencePiece `spm.model` or \
-         `tokenizer.model`, `vocab.json` with `merges.txt`, or a WordPiece `vocab.txt`",
-        path = path.display()
+         `tokenizer.model`, `vocab.json` with `merges.txt`, or a WordPiece `vocab.txt`{unread}",
+        path = path.display(),
+        unread = not_read(*unread)
     )]
     NoTokenizer {
         /// The folder.
         path: PathBuf,
+        /// A file in it with a tokenizer of a kind that is not read.
+        unread: Option<&'static str>,
     },
     /// A tokenizer is damaged.
     #[error("{path}: {problem}", path = path.display())]
@@ -149,6 +152,16 @@ impl Error {
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
         move |source| Error::Io { path: path.to_path_buf(), source }
     }
+}
+
+/// What to do with a tokenizer's file that is not read.
+fn not_read(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| {
+        format!(
+            "; `{name}` is not read: transformers' AutoTokenizer makes a tokenizer.json of it \
+             (from_pretrained, then save_pretrained)"
+        )
+    })
 }
 
 /// `problem`, with what to do where a download that broke off can be the reason.

@@ -11,6 +11,7 @@
 //!   [`aflora_core::nn`] takes adapters ([`aflora_core::Injection`])
 //! * [`adapter_folder`]: adapters on disk, in the layout of Hugging Face PEFT
 //! * [`merged`]: a fine-tuned model as a plain model folder; [`merged_gguf`]: as llama.cpp's file, [`gguf`]
+//! * [`rounding`]: what it costs to store merged weights in fewer bits
 //! * [`weights`]: pretrained weights by name
 //! * [`tokenizer`]: text to token ids
 //! * [`model_file`]: what a model's folder holds, or a GGUF file in its place
@@ -43,6 +44,7 @@ mod nn;
 mod options;
 pub mod panics;
 mod registry;
+pub mod rounding;
 mod said;
 pub mod targets;
 pub mod tokenizer;
@@ -54,6 +56,7 @@ pub use aflora_core::shapes_only;
 pub use backbone::{About, Backbone, Forward, Frame};
 pub use batch::Batch;
 pub use chat::{Chat, ChatTemplate};
+pub use companions::ModelSource;
 pub use error::{Error, Result};
 pub use heads::Head;
 pub use options::Options;

@@ -5,9 +5,12 @@
 
 use crate::adapted::AdaptedModel;
 use crate::chat::ChatFormat;
+use crate::companions::ModelSource;
 use crate::generate::{write_config, GenerationSettings};
 use crate::registry::class_in_transformers;
-use crate::written::{write_safetensors, write_whole};
+use crate::written::{write_safetensors_as, write_whole};
+
+pub use crate::written::StoredKind;
 use crate::{companions, json, Error, Result};
 use serde_json::{json, Map, Value};
 use std::fs;
@@ -35,20 +38,22 @@ pub enum OutputKind<'a> {
 const NOT_COPIED: [&str; 4] =
     ["transformers_version", "_name_or_path", "auto_map", "quantization_config"];
 
-/// Writes `model`, of the kind `kind` and made of the files in `source`, to `folder`, in single
-/// precision, with its tokenizer, its licence, and how it writes.
+/// Writes `model`, of the kind `kind` and made of the files of `source`, to `folder`, each weight as it
+/// was merged rounded once to `stored`, with its tokenizer, its licence, and how it writes.
 ///
 /// # Errors
 /// The source's config.json cannot be read, or the folder cannot be written. The folder appears
 /// whole or not at all; one that was there is replaced.
-pub fn save(
+pub fn save<'a>(
     model: &AdaptedModel,
     kind: &str,
-    source: &Path,
+    source: impl Into<ModelSource<'a>>,
     folder: &Path,
     answers: OutputKind<'_>,
+    stored: StoredKind,
 ) -> Result<()> {
-    let config = source.join("config.json");
+    let source = source.into();
+    let config = source.model.join("config.json");
     let mut keys = json::read_object(&config, "a Hugging Face config.json")?;
     match &answers {
         OutputKind::Classes(names) => {
@@ -62,6 +67,7 @@ pub fn save(
         OutputKind::Text(_) | OutputKind::Turns(..) => {}
     }
     keys.retain(|key, _| !NOT_COPIED.contains(&key.as_str()));
+    describe_words(&mut keys, model);
     // Without it nobody knows what the folder holds.
     let model_type = keys.entry("model_type").or_insert_with(|| kind.into()).clone();
     let model_type = model_type.as_str().unwrap_or_default();
@@ -69,10 +75,12 @@ pub fn save(
         Some(class) => keys.insert("architectures".into(), json!([class])),
         None => keys.remove("architectures"),
     };
-    for key in ["dtype", "torch_dtype"] {
-        if let Some(kind) = keys.get_mut(key) {
-            *kind = json!("float32");
-        }
+    let told: Vec<&str> =
+        ["dtype", "torch_dtype"].into_iter().filter(|key| keys.contains_key(*key)).collect();
+    // Where nothing is said, single precision is understood.
+    let told = if told.is_empty() && stored != StoredKind::F32 { vec!["dtype"] } else { told };
+    for key in told {
+        keys.insert(key.into(), json!(stored.name()));
     }
     let mut weights = model.merged_weights();
     // A reader that is told that they are not one starts those anew that it does not find.
@@ -87,19 +95,29 @@ pub fn save(
     write_whole(folder, |folder| {
         let path = folder.join("config.json");
         fs::write(&path, json::to_text(&keys) + "\n").map_err(Error::io(&path))?;
-        write_safetensors(&folder.join("model.safetensors"), weights)?;
+        write_safetensors_as(&folder.join("model.safetensors"), weights, stored)?;
         companions::copy_all(source, folder)?;
         match (answers, model.backbone().text_generator()) {
             (OutputKind::Text(settings), Some(writer)) => {
-                write_config(source, &settings, writer.tokens(), folder)
+                write_config(source.model, &settings, writer.tokens(), folder)
             }
             (OutputKind::Turns(settings, chat), Some(writer)) => {
                 companions::write_template(&chat, folder)?;
-                write_config(source, &settings, &writer.tokens().with_ends(&chat.ends), folder)
+                write_config(
+                    source.model,
+                    &settings,
+                    &writer.tokens().with_ends(&chat.ends),
+                    folder,
+                )
             }
             _ => Ok(()),
         }
     })
+}
+
+/// Tells how many words the model has, which an adapter may have changed.
+pub(crate) fn describe_words(keys: &mut Map<String, Value>, model: &AdaptedModel) {
+    keys.insert("vocab_size".into(), model.backbone().vocab_size().into());
 }
 
 fn describe_labels(keys: &mut Map<String, Value>, names: &[&str], problem_type: Option<&str>) {

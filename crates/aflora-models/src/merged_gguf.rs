@@ -1,27 +1,31 @@
 //! A fine-tuned model as a GGUF file, its adapters merged into its weights: what llama.cpp runs.
 
 use crate::adapted::AdaptedModel;
+use crate::companions::ModelSource;
 use crate::gguf::{self, GgufFile, ModelKeys, Precision, Written};
+use crate::merged::describe_words;
 use crate::tokenizer::{sentencepiece_bpe, special_tokens};
 use crate::{chat, json, model_file, Error, Result, TextEncoder};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// The file of `model`, of the kind `kind` and made of the files in `source`, with its tokenizer and
+/// The file of `model`, of the kind `kind` and made of the files of `source`, with its tokenizer and
 /// its chat templates.
 ///
 /// # Errors
 /// The model does not write, is of a kind that no such files are written of, or has a tokenizer that
 /// they do not tell; or a file of the source cannot be read.
-pub fn make(
+pub fn make<'a>(
     model: &AdaptedModel,
     kind: &str,
-    source: &Path,
+    source: impl Into<ModelSource<'a>>,
     precision: Precision,
 ) -> Result<GgufFile> {
-    let config = config(source)?;
+    let source = source.into();
+    let mut config = config(source.model)?;
+    describe_words(&mut config, model);
     let of_config = keys(&config, kind)?;
-    let tokenizer = tokenizer_keys(model, source)?;
+    let tokenizer = tokenizer_keys(model, source.tokenizer)?;
     let of_model = of_config.of_model().map_err(Error::Unbuilt)?;
     let keys = [of_model, tokenizer].concat();
     of_config.file(keys, model.merged_weights(), precision)
@@ -48,7 +52,7 @@ fn tokenizer_keys(model: &AdaptedModel, source: &Path) -> Result<Vec<(String, Wr
         });
     }
     let writer = model.writer()?;
-    let rows = model.backbone().about().vocab_size as usize;
+    let rows = model.backbone().vocab_size() as usize;
     let path = source.join("tokenizer.json");
     let json: Option<Value> = match model_file::is_there(&path) {
         true => {
@@ -118,31 +122,37 @@ mod tests {
     #[test]
     fn the_pieces_of_a_sentencepiece_model_are_written_as_its_tokenizer() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        let own = fixtures.join("llama_bpe");
-        let model = sentencepiece_bpe::read_pieces(&own.join("tokenizer.model")).unwrap();
-        let (rows, count) = (model.pieces.len() + 3, model.pieces.len());
-        let json = serde_json::json!({ "added_tokens": [
-            { "id": 1, "content": "<s>", "special": true },
-            { "id": count, "content": "<tool>", "special": false },
-        ]});
-        let pieces = gguf::sentencepiece(&model.pieces, model.prefix, Some(&json), rows).unwrap();
-        let ids = [("tokenizer.ggml.bos_token_id".to_string(), Written::U32(1))];
-        let config = config(&fixtures.join("gguf/sentencepiece.gguf")).unwrap();
-        let of_config = keys(&config, "llama").unwrap();
-        let keys = [of_config.of_model().unwrap(), pieces, ids.to_vec()].concat();
-        let table = Tensor::zeros([rows as i64, 4], (Kind::Float, Device::Cpu));
-        let weights = BTreeMap::from([("model.embed_tokens.weight".to_string(), table)]);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.gguf");
-        let file = of_config.file(keys, weights, Precision::F16).unwrap();
-        file.write(&mut std::fs::File::create(&path).unwrap()).unwrap();
+        for (own, gguf, bos) in
+            [("llama_bpe", "sentencepiece", 1), ("gguf/gemma_bpe", "gemma-bpe", 2)]
+        {
+            let own = fixtures.join(own);
+            let model = sentencepiece_bpe::read_pieces(&own.join("tokenizer.model")).unwrap();
+            let (rows, count) = (model.pieces.len() + 3, model.pieces.len());
+            let json = serde_json::json!({ "added_tokens": [
+                { "id": bos, "content": model.pieces[bos as usize].piece, "special": true },
+                { "id": count, "content": "<tool>", "special": false },
+            ]});
+            let pieces =
+                gguf::sentencepiece(&model.pieces, model.prefix, Some(&json), rows).unwrap();
+            let ids = [("tokenizer.ggml.bos_token_id".to_string(), Written::U32(bos))];
+            let config = config(&fixtures.join(format!("gguf/{gguf}.gguf"))).unwrap();
+            let of_config = keys(&config, "llama").unwrap();
+            let keys = [of_config.of_model().unwrap(), pieces, ids.to_vec()].concat();
+            let table = Tensor::zeros([rows as i64, 4], (Kind::Float, Device::Cpu));
+            let weights = BTreeMap::from([("model.embed_tokens.weight".to_string(), table)]);
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("model.gguf");
+            let file = of_config.file(keys, weights, Precision::F16).unwrap();
+            file.write(&mut std::fs::File::create(&path).unwrap()).unwrap();
 
-        let text = "A film, twice 12 naïve ﬁlms.";
-        let encode = |folder: &Path, text: &str| {
-            let encoder = TextEncoder::from_folder(folder, 64).unwrap();
-            encoder.encode(&[(text, None)]).unwrap().remove(0).ids
-        };
-        assert_eq!(encode(&path, text), encode(&own, text));
-        assert_eq!(encode(&path, "<tool>")[1..], [count as i64]);
+            let encode = |folder: &Path, text: &str| {
+                let encoder = TextEncoder::from_folder(folder, 64).unwrap();
+                encoder.encode(&[(text, None)]).unwrap().remove(0).ids
+            };
+            for text in ["A film, twice 12 naïve ﬁlms.", "  two\n\n\n    <table> <s>"] {
+                assert_eq!(encode(&path, text), encode(&own, text), "{gguf}: {text:?}");
+            }
+            assert_eq!(encode(&path, "<tool>").last(), Some(&(count as i64)), "{gguf}");
+        }
     }
 }

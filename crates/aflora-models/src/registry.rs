@@ -251,7 +251,7 @@ const KINDS: &[ModelKind] = &[
     ModelKind {
         types: &[("t5", "T5")],
         writes: Some("T5ForConditionalGeneration"),
-        tags: false,
+        tags: true,
         build: t5::build,
         rotary: true,
         targets: &["q", "v"],
@@ -381,6 +381,7 @@ mod tests {
             ("bart", Head::Language, "BartForConditionalGeneration"),
             ("xlm-roberta", Head::Classes(2), "XLMRobertaForSequenceClassification"),
             ("llama", Head::Tokens(5), "LlamaForTokenClassification"),
+            ("t5", Head::Tokens(5), "T5ForTokenClassification"),
             ("gemma3_text", Head::Language, "Gemma3ForCausalLM"),
             ("gemma3_text", Head::Classes(2), "Gemma3TextForSequenceClassification"),
         ] {

@@ -24,31 +24,96 @@ pub(crate) fn write_whole(folder: &Path, write: impl FnOnce(&Path) -> Result<()>
 
 /// Writes tensors, in single precision, to a safetensors file.
 pub(crate) fn write_safetensors(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<()> {
-    let views = tensors.into_iter().map(|(name, t)| Ok((name, HostTensor::new(&t)?)));
+    write_safetensors_as(path, tensors, StoredKind::F32)
+}
+
+/// Writes tensors, rounded to `kind`, to a safetensors file.
+pub(crate) fn write_safetensors_as(
+    path: &Path,
+    tensors: BTreeMap<String, Tensor>,
+    kind: StoredKind,
+) -> Result<()> {
+    let views = tensors.into_iter().map(|(name, t)| Ok((name, HostTensor::new(&t, kind)?)));
     let views: Vec<(String, HostTensor)> = views.collect::<Result<_>>()?;
     let about = HashMap::from([("format".to_string(), "pt".to_string())]);
     safetensors::serialize_to_file(views, Some(about), path)
         .map_err(|e| Error::Io { path: path.into(), source: std::io::Error::other(e.to_string()) })
 }
 
+/// How the numbers of a file lie in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredKind {
+    /// Single precision.
+    F32,
+    /// Half precision.
+    F16,
+    /// Half precision with the range of single precision.
+    Bf16,
+}
+
+impl StoredKind {
+    /// That of libtorch's numbers; single precision where it is none of these.
+    pub fn of(kind: Kind) -> StoredKind {
+        match kind {
+            Kind::Half => StoredKind::F16,
+            Kind::BFloat16 => StoredKind::Bf16,
+            _ => StoredKind::F32,
+        }
+    }
+
+    /// libtorch's.
+    pub fn kind(self) -> Kind {
+        match self {
+            StoredKind::F32 => Kind::Float,
+            StoredKind::F16 => Kind::Half,
+            StoredKind::Bf16 => Kind::BFloat16,
+        }
+    }
+
+    /// Its name in a config.json.
+    pub fn name(self) -> &'static str {
+        match self {
+            StoredKind::F32 => "float32",
+            StoredKind::F16 => "float16",
+            StoredKind::Bf16 => "bfloat16",
+        }
+    }
+
+    /// A tensor in single precision whose numbers are rounded to this.
+    ///
+    /// # Errors
+    /// libtorch refuses.
+    pub fn rounded(self, tensor: &Tensor) -> Result<Tensor> {
+        let to = |tensor: &Tensor, kind| tensor.f_to_dtype(kind, false, false);
+        Ok(to(&to(tensor, self.kind())?, Kind::Float)?)
+    }
+}
+
 /// A tensor's bytes on the host.
 struct HostTensor {
+    dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
 
 impl HostTensor {
-    fn new(tensor: &Tensor) -> Result<Self> {
-        let host = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
-        let mut bytes = vec![0; host.numel() * size_of::<f32>()];
+    fn new(tensor: &Tensor, stored: StoredKind) -> Result<Self> {
+        let kind = stored.kind();
+        let host = tensor.detach().to_device(Device::Cpu).to_kind(kind).contiguous();
+        let mut bytes = vec![0; host.numel() * kind.elt_size_in_bytes()];
         host.f_copy_data_u8(&mut bytes, host.numel())?;
-        Ok(HostTensor { shape: host.size().iter().map(|&n| n as usize).collect(), bytes })
+        let dtype = match stored {
+            StoredKind::F32 => Dtype::F32,
+            StoredKind::F16 => Dtype::F16,
+            StoredKind::Bf16 => Dtype::BF16,
+        };
+        Ok(HostTensor { dtype, shape: host.size().iter().map(|&n| n as usize).collect(), bytes })
     }
 }
 
 impl View for HostTensor {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.dtype
     }
     fn shape(&self) -> &[usize] {
         &self.shape

@@ -3,7 +3,7 @@
 mod common;
 
 use aflora_core::adapter::MethodConfig;
-use aflora_core::weight::WeightFormat;
+use aflora_core::weight::{FrozenWeight, WeightFormat};
 use aflora_models::{
     build, shapes_only, weights, AdaptedModel, Backbone, Batch, Head, Options, Pattern, Targets,
 };
@@ -61,6 +61,79 @@ fn every_model_that_labels_agrees_with_transformers() {
         println!("{name}: logits {logits:.1e}, gradients {gradients:.1e}");
         assert!(logits < LIMIT, "{name}: logits {logits:e}");
         assert!(gradients < LIMIT, "{name}: gradients {gradients:e}");
+    }
+}
+
+#[test]
+fn a_model_beside_a_loaded_one_computes_with_its_weights_where_they_lie() {
+    let tinies = Tiny::classifiers().into_iter().chain(Tiny::writers());
+    for tiny in tinies {
+        let (name, loaded) = (tiny.name(), tiny.load(&cpu()));
+        let config = tiny.path().join("config.json");
+        let beside = shapes_only(|| build(tiny.kind, &config, tiny.head, &cpu()).unwrap());
+        let report = weights::load_beside(beside.as_ref(), &tiny.path(), loaded.as_ref()).unwrap();
+        assert_eq!((report.loaded, report.new.len()), (0, 0), "{name}");
+        let lenders = loaded.var_store().variables();
+        for (weight, own) in beside.var_store().variables() {
+            assert_eq!(own.data_ptr(), lenders[&weight].data_ptr(), "{name}: {weight}");
+        }
+        let [found, expected] =
+            [&beside, &loaded].map(|model| model.forward(&tiny.batch(0), false).unwrap().logits);
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_head_for_other_classes_gets_a_place_of_its_own_beside_a_loaded_model() {
+    let tiny = Tiny::of("models/distilbert");
+    let loaded = tiny.load(&cpu());
+    let config = tiny.path().join("config.json");
+    let head = Head::Classes(tiny.io["batch0.logits"].size()[1] + 3);
+    let beside = shapes_only(|| build(tiny.kind, &config, head, &cpu()).unwrap());
+    let report = weights::load_beside(beside.as_ref(), &tiny.path(), loaded.as_ref()).unwrap();
+    assert_eq!(report.new, ["classifier.bias", "classifier.weight"]);
+    weights::initialise(beside.as_ref(), &report.new, 1).unwrap();
+    let logits = beside.forward(&tiny.batch(0), false).unwrap().logits;
+    assert_eq!(logits.size()[1], tiny.io["batch0.logits"].size()[1] + 3);
+    // What the loaded one lacks comes from the file: a head for labels has none for words.
+    let tiny = Tiny::of("writers/gpt_neox");
+    let config = tiny.path().join("config.json");
+    let labels = build(tiny.kind, &config, Head::Classes(2), &cpu()).unwrap();
+    weights::load(labels.as_ref(), &tiny.path()).unwrap();
+    let writes = shapes_only(|| build(tiny.kind, &config, tiny.head, &cpu()).unwrap());
+    let report = weights::load_beside(writes.as_ref(), &tiny.path(), labels.as_ref()).unwrap();
+    assert_eq!(report.loaded, 1, "{report:?}");
+    let [found, expected] = [&writes, &tiny.load(&cpu())]
+        .map(|model| model.forward(&tiny.batch(0), false).unwrap().logits);
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn weights_in_few_bits_are_shared_as_codes_and_never_with_whole_ones() {
+    let few = Options { format: Some(WeightFormat::Nf4), ..cpu() };
+    for tiny in [Tiny::of("models/distilbert"), Tiny::of("writers/gpt2")] {
+        let config = tiny.path().join("config.json");
+        let logits = |model: &dyn Backbone| model.forward(&tiny.batch(0), false).unwrap().logits;
+        for lender in [&few, &cpu()] {
+            let loaded = tiny.load(lender);
+            for own in [&few, &cpu()] {
+                let beside = shapes_only(|| build(tiny.kind, &config, tiny.head, own).unwrap());
+                let report =
+                    weights::load_beside(beside.as_ref(), &tiny.path(), loaded.as_ref()).unwrap();
+                let alike = lender.format == own.format;
+                let count = if alike { 0 } else { beside.linears().len() };
+                assert_eq!(report.loaded, count, "{}", tiny.name());
+                assert_eq!(logits(beside.as_ref()), logits(tiny.load(own).as_ref()));
+                for (one, other) in beside.linears().iter().zip(loaded.linears()) {
+                    let place = |linear: &aflora_core::nn::NamedLinear| match linear.layer.weight()
+                    {
+                        FrozenWeight::Dense(weight) => weight.data_ptr(),
+                        FrozenWeight::Quantised(weight) => weight.codes().data_ptr(),
+                    };
+                    assert_eq!(place(one) == place(other), alike, "{}", one.site.name);
+                }
+            }
+        }
     }
 }
 

@@ -64,6 +64,29 @@ fn conversations_are_written_as_transformers_writes_them() {
 }
 
 #[test]
+fn what_templates_use_of_jinja_and_python_does_as_there() {
+    let golden = golden();
+    let messages = list(&golden["small"]).unwrap();
+    let render = |source: &str| template(source)?.render(&of(messages)).map(|made| made.text);
+    let features: Vec<(String, Option<String>)> =
+        serde_json::from_value(golden["features"].clone()).unwrap();
+    assert!(features.len() > 100);
+    let mut wrong = Vec::new();
+    for (source, expected) in features {
+        let found = render(&source).map_err(|error| error.to_string());
+        if found.as_ref().ok() != expected.as_ref() {
+            wrong.push(format!("{source}\n  {found:?}\n  {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let refused: Vec<(String, String)> = serde_json::from_value(golden["refused"].clone()).unwrap();
+    for (source, words) in refused {
+        let error = render(&source).unwrap_err().to_string();
+        assert!(error.contains(&words), "{source}: {error}");
+    }
+}
+
+#[test]
 fn what_a_template_says_is_the_error() {
     let gemma = template(golden()["templates"]["gemma"].as_str().unwrap()).unwrap();
     let error = gemma.render(&of(&[message("system", "x")])).unwrap_err().to_string();

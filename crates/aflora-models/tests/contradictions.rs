@@ -5,7 +5,7 @@ mod common;
 
 use aflora_core::adapter::{LoraConfig, MethodConfig};
 use aflora_models::generate::GenerationSettings;
-use aflora_models::merged::{self, OutputKind};
+use aflora_models::merged::{self, OutputKind, StoredKind};
 use aflora_models::weights::{self, LoadReport};
 use aflora_models::{build, shapes_only, Backbone, Head, Pattern};
 use common::adapters::trained;
@@ -165,6 +165,7 @@ fn a_merged_model_whose_tables_are_said_to_be_apart_has_them_all() {
         folder.path(),
         &merged,
         OutputKind::Text(GenerationSettings::default()),
+        StoredKind::F32,
     )
     .unwrap();
     let stored = weights::read_tensors(&merged.join("model.safetensors")).unwrap();

@@ -5,7 +5,9 @@ mod common;
 use aflora_core::adapter::{normal, LoraConfig, MethodConfig};
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::generate::GenerationSettings;
-use aflora_models::{AdaptedModel, Head, Pattern, Targets};
+use aflora_models::merged::StoredKind;
+use aflora_models::rounding::Rounding;
+use aflora_models::{gguf, AdaptedModel, Head, Pattern, Targets};
 use common::adapters::{self, describe, methods};
 use common::{batch, bert, cpu, fixture, relative, tensors, writers};
 use serde_json::{json, Value};
@@ -380,5 +382,33 @@ fn peft_opens_our_folders_and_gives_our_logits() {
         let error = relative(&logits(&model), &theirs);
         println!("{}: {error:.1e}", config.build().unwrap().name());
         assert!(error < 1e-5, "{config:?}: {error:e}");
+    }
+}
+
+#[test]
+fn rounding_costs_what_numpy_and_the_gguf_package_count() {
+    let golden = std::fs::read(fixture("rounding.json")).unwrap();
+    let golden: Value = serde_json::from_slice(&golden).unwrap();
+    let cost = |round: &dyn Fn(&Tensor) -> aflora_models::Result<Tensor>| {
+        let model = opened(&fixture("peft/lora")).unwrap();
+        Rounding::of(model, &fixture("word_piece"), round).unwrap().unwrap()
+    };
+    for (name, found) in [
+        ("bf16", cost(&|weight| StoredKind::Bf16.rounded(weight))),
+        ("f16", cost(&|weight| StoredKind::F16.rounded(weight))),
+        ("q8_0", cost(&|weight| gguf::rounded(weight, gguf::Precision::Q8_0))),
+    ] {
+        let expected = &golden[name];
+        let Rounding { weights, largest, mean, of_added, worst: (layer, worst), logits } = found;
+        assert_eq!(weights, expected["weights"].as_u64().unwrap() as usize, "{name}");
+        assert_eq!(layer, expected["layer"], "{name}");
+        for (key, found) in
+            [("largest", largest), ("mean", mean), ("of_added", of_added), ("worst", worst)]
+        {
+            let expected = expected[key].as_f64().unwrap();
+            assert!((found - expected).abs() < 1e-3 * expected, "{name}: {key} {found} {expected}");
+        }
+        let (difference, most) = logits.unwrap();
+        assert!(difference > 0.0 && difference < 0.2 * most, "{name}: {difference} of {most}");
     }
 }

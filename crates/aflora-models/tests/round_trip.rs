@@ -6,7 +6,7 @@ mod common;
 use aflora_core::adapter::{Init, LoraConfig, MethodConfig};
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::generate::GenerationSettings;
-use aflora_models::merged::{self, OutputKind};
+use aflora_models::merged::{self, OutputKind, StoredKind};
 use aflora_models::{build, kinds, weights, Backbone, Head, Pattern};
 use common::adapters::{describe, methods, trained};
 use common::tiny::Tiny;
@@ -59,7 +59,7 @@ fn goes_round(tiny: &Tiny, method: &MethodConfig, place: &Path) {
 
     let folder = place.join("merged");
     let answers = answers(tiny.head, &["a", "b", "c", "d"]);
-    merged::save(&model, tiny.kind, &tiny.path(), &folder, answers).unwrap();
+    merged::save(&model, tiny.kind, &tiny.path(), &folder, answers, StoredKind::F32).unwrap();
     let plain = backbone(tiny, &folder);
     same(tch::no_grad(|| plain.forward(&batch, false).unwrap().logits), "merged");
 

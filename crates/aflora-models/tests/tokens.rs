@@ -2,7 +2,7 @@
 
 mod common;
 
-use aflora_models::{build, check_kind, kind_of, Backbone, Batch, Head};
+use aflora_models::{build, check_kind, kind_of, weights, Backbone, Batch, Head};
 use common::{cpu, fixture, relative, tensors};
 use std::collections::BTreeMap;
 use std::fs;
@@ -70,7 +70,7 @@ fn classes_of_tokens_and_their_gradients_agree_with_transformers() {
 
 #[test]
 fn a_kind_without_classes_of_tokens_is_named_as_such() {
-    for kind in ["bart", "gptj", "t5", "gemma3_text"] {
+    for kind in ["bart", "gptj", "gemma3_text"] {
         let words = check_kind(kind, Head::Tokens(3)).unwrap_err().to_string();
         assert!(
             words.contains("labels tokens") && words.contains("albert, bert, deberta, deberta-v2"),
@@ -78,5 +78,22 @@ fn a_kind_without_classes_of_tokens_is_named_as_such() {
         );
         let config = fixture(&format!("models/{kind}/config.json"));
         assert!(build(kind, &config, Head::Tokens(3), &cpu()).is_err());
+    }
+}
+
+/// A pretrained T5 has both sides, under names without a model's before them.
+#[test]
+fn a_t5_that_writes_gives_its_encoder_to_classes_of_tokens() {
+    for folder in ["writers/t5", "writers/t5_gated"] {
+        let config = fixture(folder).join("config.json");
+        let model = build("t5", &config, Head::Tokens(3), &cpu()).unwrap();
+        let report = weights::load(model.as_ref(), &fixture(folder)).unwrap();
+        assert_eq!(report.new, ["classifier.bias", "classifier.weight"], "{folder}");
+        let other = |name: &&String| !name.starts_with("decoder.") && *name != "lm_head.weight";
+        assert_eq!(report.unused.iter().find(other), None, "{folder}");
+        let layers = model.linears().iter().map(|layer| layer.site.name.as_str());
+        let apart: Vec<&str> =
+            layers.filter(|name| !name.starts_with("transformer.encoder.")).collect();
+        assert!(apart.is_empty(), "{apart:?}");
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use aflora_core::adapter::{AfloraConfig, LoraConfig, MethodConfig};
 use aflora_models::adapter_folder;
 use aflora_models::generate::{EarlyStopping, GenerationSettings, ModelSettings};
-use aflora_models::merged::{self, OutputKind};
+use aflora_models::merged::{self, OutputKind, StoredKind};
 use aflora_models::{AdaptedModel, Batch, Pattern};
 use common::adapters::{self, describe};
 use common::tiny::Tiny;
@@ -76,6 +76,7 @@ fn peft_and_transformers_give_our_logits() {
             &source,
             &plain,
             OutputKind::Text(GenerationSettings::default()),
+            StoredKind::F32,
         )
         .unwrap();
         let given = tiny.batch(0);
@@ -158,7 +159,8 @@ fn transformers_writes_our_texts_from_a_merged_folder() {
         for settings in [&greedy, &beams, &rarer] {
             let folder = place.path().join(format!("merged{}", expected.len()));
             let answers = OutputKind::Text(settings.clone());
-            merged::save(&model, tiny.kind, &tiny.path(), &folder, answers).unwrap();
+            merged::save(&model, tiny.kind, &tiny.path(), &folder, answers, StoredKind::F32)
+                .unwrap();
             asked.args([std::ffi::OsStr::new(tiny.name()), folder.as_os_str()]);
             let what = format!("{} {settings:?}", tiny.name());
             expected.push((what, written(&tiny, &model, settings)));
@@ -190,7 +192,7 @@ fn a_merged_folder_says_how_the_run_wrote() {
     let read = |settings: GenerationSettings| -> serde_json::Value {
         let folder = source.path().join("merged");
         let answers = OutputKind::Text(settings.clone());
-        merged::save(&model, tiny.kind, source.path(), &folder, answers).unwrap();
+        merged::save(&model, tiny.kind, source.path(), &folder, answers, StoredKind::F32).unwrap();
         let merged = std::fs::read(folder.join(name)).unwrap();
         let export = source.path().join("exported");
         adapter_folder::export(

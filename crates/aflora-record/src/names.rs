@@ -25,6 +25,11 @@ pub const ADAPTER: &str = "adapter";
 /// What it takes to go on with an interrupted run.
 pub const CHECKPOINTS: &str = "checkpoint";
 
+/// The log of a process that trained along and is not the first.
+pub fn log_of(process: usize) -> String {
+    format!("process-{process}.log")
+}
+
 /// Whether a run's folder holds the file of that name.
 ///
 /// # Errors

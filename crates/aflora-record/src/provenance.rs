@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// Everything that a run's result comes from.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Provenance {
     /// The program and the machine.
@@ -18,6 +18,9 @@ pub struct Provenance {
     pub config_sha256: Option<String>,
     /// Where it computed.
     pub device: String,
+    /// How many processes trained together.
+    #[serde(skip_serializing_if = "is_one")]
+    pub processes: usize,
     /// Files that examples came from.
     pub data: Vec<DataFile>,
     /// Files that weights came from.
@@ -85,11 +88,43 @@ pub struct Resumed {
     pub step: u64,
     /// Where it computed.
     pub device: String,
+    /// How many processes trained together.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub processes: usize,
     /// The program and the machine.
     pub environment: Environment,
 }
 
+fn one() -> usize {
+    1
+}
+
+fn is_one(processes: &usize) -> bool {
+    *processes == 1
+}
+
+impl Default for Provenance {
+    fn default() -> Self {
+        Provenance {
+            environment: Environment::default(),
+            config_sha256: None,
+            device: String::new(),
+            processes: one(),
+            data: Vec::new(),
+            weights: Vec::new(),
+            resumed: None,
+            others: Map::new(),
+        }
+    }
+}
+
 impl Provenance {
+    /// How many processes trained together since the last start.
+    pub fn processes_last(&self) -> usize {
+        let last = self.resumed.iter().flatten().next_back();
+        last.map_or(self.processes, |last| last.processes)
+    }
+
     /// Reads that of the run in `folder`.
     ///
     /// # Errors
@@ -113,6 +148,7 @@ impl Provenance {
         Provenance {
             environment: Environment { command: Vec::new(), ..self.environment },
             device: self.device,
+            processes: self.processes,
             data: self.data.into_iter().map(|f| DataFile { path: short(f.path), ..f }).collect(),
             weights: self
                 .weights

@@ -45,13 +45,21 @@ impl Lengths {
 
 /// Writes a run's events.
 #[derive(Debug)]
-pub struct Recorder {
+pub struct Recorder(Option<Files>);
+
+#[derive(Debug)]
+struct Files {
     path: PathBuf,
     events: BufWriter<File>,
     scalars: ScalarWriter,
 }
 
 impl Recorder {
+    /// Writes nothing: where several processes train together, one of them writes for all.
+    pub fn nowhere() -> Self {
+        Recorder(None)
+    }
+
     /// Starts the event files in `folder`.
     ///
     /// # Errors
@@ -60,7 +68,7 @@ impl Recorder {
         let path = folder.join(EVENTS);
         let start = || Ok((own::create(&path)?, ScalarWriter::create(folder)?));
         let (events, scalars) = start().map_err(Error::write(&path))?;
-        Ok(Recorder { path, events: BufWriter::new(events), scalars })
+        Ok(Recorder(Some(Files { path, events: BufWriter::new(events), scalars })))
     }
 
     /// Goes on with the event files in `folder`, as they were when they had these lengths.
@@ -73,24 +81,18 @@ impl Recorder {
         let open =
             || Ok((open_at(&path, *events)?, ScalarWriter::go_on(folder, scalars_file, *scalars)?));
         let (events, scalars) = open().map_err(Error::write(&path))?;
-        Ok(Recorder { path, events: BufWriter::new(events), scalars })
+        Ok(Recorder(Some(Files { path, events: BufWriter::new(events), scalars })))
     }
 
-    /// Writes everything to the disk, and tells how much there is.
+    /// Writes everything to the disk, and tells how much there is; of nothing, that there is nothing.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn sync(&mut self) -> Result<Lengths> {
-        let mut sync = || -> io::Result<Lengths> {
-            self.events.flush()?;
-            self.events.get_ref().sync_all()?;
-            Ok(Lengths {
-                events: self.events.stream_position()?,
-                scalars_file: self.scalars.name().to_string(),
-                scalars: self.scalars.sync()?,
-            })
-        };
-        sync().map_err(Error::write(&self.path))
+        match &mut self.0 {
+            Some(files) => files.sync().map_err(Error::write(&files.path)),
+            None => Ok(Lengths { events: 0, scalars_file: String::new(), scalars: 0 }),
+        }
     }
 
     /// Writes one event to both files.
@@ -98,7 +100,22 @@ impl Recorder {
     /// # Errors
     /// It cannot be written.
     pub fn record(&mut self, event: &Event) -> Result<()> {
-        self.write(event).map_err(Error::write(&self.path))
+        match &mut self.0 {
+            Some(files) => files.write(event).map_err(Error::write(&files.path)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Files {
+    fn sync(&mut self) -> io::Result<Lengths> {
+        self.events.flush()?;
+        self.events.get_ref().sync_all()?;
+        Ok(Lengths {
+            events: self.events.stream_position()?,
+            scalars_file: self.scalars.name().to_string(),
+            scalars: self.scalars.sync()?,
+        })
     }
 
     fn write(&mut self, event: &Event) -> io::Result<()> {

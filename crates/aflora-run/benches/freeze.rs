@@ -60,7 +60,8 @@ fn main() {
     // Cargo itself passes `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let argument = |i: usize, default: &str| arguments.get(i).cloned().unwrap_or(default.into());
-    let device = choose(argument(0, "auto").parse().expect("device")).expect("device");
+    let device = choose(argument(0, "auto").parse().expect("device"), &aflora_cuda::World::alone())
+        .expect("device");
     let tokens = argument(1, if device == Device::Cpu { "512" } else { "8192" });
     let tokens: i64 = tokens.parse().expect("tokens");
     let steps: usize = argument(2, "30").parse().expect("steps");

@@ -13,6 +13,9 @@
 //! that classifies or one that writes: then the loss is on every token (of an encoder-decoder: on a target of a
 //! quarter of LENGTH). With `+checkpointing` behind BACKBONE, blocks are checkpointed.
 //!
+//! Under torchrun, srun or with torchrun's variables it is one of several processes: BATCH is each one's, and the
+//! first prints.
+//!
 //! Random weights and tokens, no padding, the model's own dropout on; a step is forward, loss, backward, clipping,
 //! scores and update. Prints one line of JSON: the median of the steps after ten for warming up, the time from the
 //! program's start to the end of the first step, and the peak of memory.
@@ -69,7 +72,7 @@ struct Work(Vec<Tensor>);
 impl Work {
     fn new(model: &dyn Backbone, batch: i64, length: i64, device: Device) -> Work {
         let whole = (Kind::Int64, device);
-        let tokens = |n| Tensor::randint(model.about().vocab_size.min(30_000), [batch, n], whole);
+        let tokens = |n| Tensor::randint(model.vocab_size().min(30_000), [batch, n], whole);
         let ids = tokens(length);
         let mask = Tensor::ones([batch, length], whole);
         Work(match model.text_generator().map(|generator| generator.tokens().decoder_start) {
@@ -92,8 +95,9 @@ impl Work {
         model: &AdaptedModel,
         tuner: &mut Tuner,
         graphs: &mut StepGraphs,
+        ranks: usize,
     ) -> anyhow::Result<()> {
-        let items = self.0[2].numel() as f64;
+        let items = (self.0[2].numel() * ranks) as f64;
         let batch = self.0.map_tensors(&mut Tensor::shallow_clone);
         tuner.forward_backward([batch], items, graphs, |tensors| -> anyhow::Result<_> {
             let decoder_input_ids = tensors.get(3).map(Tensor::shallow_clone);
@@ -152,7 +156,11 @@ fn main() -> anyhow::Result<()> {
     if let Some(threads) = option("threads") {
         tch::set_num_threads(threads.parse()?);
     }
-    let device = choose(option("device").unwrap_or("auto").parse()?)?;
+    let world = aflora_run::launch::join()?;
+    let device = choose(option("device").unwrap_or("auto").parse()?, &world)?;
+    if let Device::Cuda(index) = device {
+        world.use_gpu(index)?;
+    }
     let asked = option("precision").unwrap_or("auto");
     let precision = Precision::from_str(asked, false).map_err(anyhow::Error::msg)?;
     let base = precision::choose(precision, device, || Ok(f64::INFINITY))?;
@@ -180,12 +188,15 @@ fn main() -> anyhow::Result<()> {
         (None, "llama") => r".*\.(q_proj|k_proj|v_proj|up_proj|down_proj)".into(),
         (None, _) => ".*".into(),
     });
+    // The weights are the same for all, tokens and dropout are not.
+    tch::manual_seed(1 + world.rank() as i64);
     let work = Work::new(backbone.as_ref(), batch, length, device);
     let targets = Targets { target_modules, ..Default::default() };
     let method = method(name)?.build()?;
     let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &[], base.kind, 1)?;
     let config = TunerConfig { lr: 1e-4, head_lr: 1e-4, ..Default::default() };
     let mut tuner = Tuner::new(config, method.as_ref(), model.parameters(), 1000, 100_000)?;
+    tuner.join(world.clone());
 
     let mut graphs = match option("graphs") {
         Some("off") => StepGraphs::off(device),
@@ -195,7 +206,7 @@ fn main() -> anyhow::Result<()> {
     let mut first = 0.0;
     for step in 0..WARM_UP + steps {
         let begun = Instant::now();
-        work.step(&model, &mut tuner, &mut graphs)?;
+        work.step(&model, &mut tuner, &mut graphs, world.size())?;
         synchronize(device);
         milliseconds.push(begun.elapsed().as_secs_f64() * 1e3);
         if step == 0 {
@@ -204,7 +215,7 @@ fn main() -> anyhow::Result<()> {
     }
     if let Some(path) = option("profile") {
         aflora_cuda::profile(Path::new(path), || -> anyhow::Result<()> {
-            (0..3).try_for_each(|_| work.step(&model, &mut tuner, &mut graphs))
+            (0..3).try_for_each(|_| work.step(&model, &mut tuner, &mut graphs, world.size()))
         })??;
     }
     if let Some(reason) = graphs.remark() {
@@ -214,6 +225,11 @@ fn main() -> anyhow::Result<()> {
         Device::Cuda(index) => aflora_cuda::memory(index).map(|memory| memory.peak_allocated),
         _ => None,
     };
+    tuner.check_equal()?;
+    world.leave()?;
+    if !world.leads() {
+        return Ok(());
+    }
     let mut measured = milliseconds.split_off(WARM_UP);
     measured.sort_by(f64::total_cmp);
     println!(
@@ -225,7 +241,7 @@ fn main() -> anyhow::Result<()> {
                 asked if base.format.is_some() => asked.into(),
                 _ => format!("{:?}", base.kind),
             },
-            "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
+            "ranks": world.size(), "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
             "mean_ms": measured.iter().sum::<f64>() / steps as f64,
             "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
             "trainable": tuner.trainable(), "modules": model.adapters().count(),

@@ -11,9 +11,11 @@ use crate::run::fits::{self, adapted, problem, Shapes};
 use crate::run::location::RunLocation;
 use crate::run::model::{check_precision, processor};
 use crate::run::model_files::{self, locator, ModelFiles};
+use crate::run::passes::Passes;
 use crate::run::prepare::{load_examples, steps_per_epoch};
 use crate::ui::Progress;
 use aflora_core::RunLength;
+use aflora_cuda::World;
 use aflora_models::{weights, Backbone};
 use anyhow::Result;
 use tch::Device;
@@ -47,7 +49,7 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
     let mut checks = Checks::default();
     let kind = aflora_models::check_kind(&resolved.model.backbone, resolved.task.head());
     let kind = checks.take(kind.map_err(Into::into));
-    checks.take(device::choose(resolved.run.device));
+    checks.take(device::choose(resolved.run.device, &World::alone()));
     let method = checks.take(resolved.method.build().map_err(Into::into));
     if let Some(method) = &method {
         checks.take(check_precision(resolved, method.as_ref()));
@@ -65,6 +67,9 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
     let mut find = |runs| model_files::find(resolved, &locator, None, runs, progress);
     match find(true).or_else(|_| find(false)) {
         Ok(mut files) if kind.is_some() => {
+            if let Some(folder) = &resolved.run.adapter {
+                files = files.with_tokenizer_of(folder);
+            }
             files.on_hub &= fetches;
             let shapes = checks.take(fits::model(resolved, &files));
             let backbone = shapes.map(|Shapes { backbone, problems }| {
@@ -91,9 +96,9 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
             // What becomes of them with the model: a chat template may refuse some, and packs are
             // fewer than rows.
             if let Some(processor) = processor {
-                let (splits, at_once) =
-                    (Splits { train, evals, test }, resolved.run.eval_batch_size);
-                let objective = processor.objective(splits, at_once, None, progress);
+                let splits = Splits { train, evals, test };
+                let passes = Passes::new(resolved.run.eval_batch_size);
+                let objective = processor.objective(splits, &passes, None, progress);
                 rows = checks.take(objective).map_or(rows, |found| found.training_rows());
             }
             let steps_per_epoch = steps_per_epoch(rows, &resolved.run);
@@ -156,6 +161,9 @@ fn tokens(
     backbone: &dyn Backbone,
 ) -> Result<Box<dyn Processor>> {
     let processor = processor(resolved, files, backbone, Device::Cpu)?;
-    fits::vocabulary(files, processor.vocab_size(), backbone)?;
+    // An adapter with a tokenizer of its own may bring the words, too.
+    if files.tokenizer == files.folder {
+        fits::vocabulary(files, processor.vocab_size(), backbone)?;
+    }
     Ok(processor)
 }

@@ -2,22 +2,37 @@
 
 use crate::config::DeviceChoice;
 use crate::{allocator, usage};
-use aflora_cuda as cuda;
+use aflora_cuda::{self as cuda, World};
 use tch::Device;
 
 /// The device of a configuration.
 ///
-/// `auto` takes the first GPU where there is one, and the CPU otherwise. Must be called before
+/// `auto` takes the first GPU where there is one, and the CPU otherwise; of several processes on a
+/// machine each takes the GPU of its number there, or the only one that it sees. Must be called before
 /// the first tensor is made.
 ///
 /// # Errors
 /// A GPU was asked for and there is none, or not so many.
-pub fn choose(choice: DeviceChoice) -> anyhow::Result<Device> {
+pub fn choose(choice: DeviceChoice, world: &World) -> anyhow::Result<Device> {
     allocator::keep_freed_memory();
+    let device = find(choice, world)?;
+    if let Device::Cuda(index) = device {
+        cuda::set_device(index)?;
+    }
+    Ok(device)
+}
+
+fn find(choice: DeviceChoice, world: &World) -> anyhow::Result<Device> {
+    let (number, beside) = world.local();
     let (wanted, index) = match choice {
         DeviceChoice::Cpu => return Ok(Device::Cpu),
-        DeviceChoice::Auto => (false, 0),
-        DeviceChoice::Cuda(index) => (true, index.unwrap_or(0) as usize),
+        DeviceChoice::Auto => (false, number),
+        DeviceChoice::Cuda(None) => (true, number),
+        DeviceChoice::Cuda(Some(_)) if beside > 1 => usage!(
+            "device `{choice}` is one GPU, and {beside} processes run on this machine; say \
+             `device=cuda`, and each takes its own"
+        ),
+        DeviceChoice::Cuda(Some(index)) => (true, index as usize),
     };
     let count = match cuda::load() {
         Ok(()) => tch::Cuda::device_count(),
@@ -30,6 +45,11 @@ pub fn choose(choice: DeviceChoice) -> anyhow::Result<Device> {
     };
     if (index as i64) < count {
         Ok(Device::Cuda(index))
+    } else if count == 1 && beside > 1 {
+        // Whoever started it gave each process its own.
+        Ok(Device::Cuda(0))
+    } else if count > 0 && beside > 1 {
+        usage!("{beside} processes run on this machine, and libtorch sees {count} GPUs")
     } else if wanted {
         usage!("device `{choice}`: libtorch sees {count} GPUs")
     } else {

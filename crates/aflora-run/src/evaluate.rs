@@ -7,6 +7,7 @@ use crate::kinds::Splits;
 use crate::predict::input::InputRows;
 use crate::predict::{PredictSettings, STDIN};
 use crate::run::objective::Evaluated;
+use crate::run::passes::Passes;
 use crate::saved::SavedRun;
 use crate::task::{Example, TaskSpec};
 use crate::ui::Progress;
@@ -50,7 +51,7 @@ pub fn evaluate(
         Some(stem) => stem.to_string_lossy().into_owned(),
         None => "rows".to_string(),
     };
-    let examples = examples(run.task(), InputRows::open(input, settings.format, run.task())?)?;
+    let examples = examples(run.task(), InputRows::open(input, settings.format, &[run.task()])?)?;
     if examples.is_empty() {
         return Err(DataError::Empty { place: input.display().to_string() }.into());
     }
@@ -59,7 +60,8 @@ pub fn evaluate(
     let model = run.model(device, base)?;
     let splits = Splits { train: Vec::new(), evals: vec![(split, examples)], test: None };
     let processor = run.processor(&model, device)?;
-    let objective = processor.objective(splits, settings.batch_size, None, progress)?;
+    let objective =
+        processor.objective(splits, &Passes::new(settings.batch_size), None, progress)?;
     let Evaluated { metrics, by_class, loss, doubts, .. } = objective.evaluate(&model, progress)?;
     Ok(FileEvaluation { rows, metrics, loss, by_class: by_class.into_iter().next(), doubts })
 }

@@ -16,6 +16,11 @@ static CAME: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 pub struct Interrupted(pub i32);
 
 impl Interrupted {
+    /// By a signal that came to another of the processes that work together.
+    pub fn elsewhere() -> Self {
+        Interrupted(SIGTERM)
+    }
+
     /// As shells have it: 130 for SIGINT, 143 for SIGTERM.
     pub fn exit_code(&self) -> u8 {
         128 + self.0 as u8

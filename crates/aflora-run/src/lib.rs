@@ -6,6 +6,7 @@
 //! * [`discover`]: what rows of the user's own ask for
 //! * [`experiment`]: grids of runs, and what they found
 //! * [`run`]: one run, from a configuration to a finished folder
+//! * [`launch`]: several processes that train one run
 //! * [`check`], [`inspect`]: whether a configuration can run, and what it would train
 //! * [`saved`], [`predict`]: a finished run opened again
 //! * [`interrupt`], [`logging`]: what signals ask for, what `AFLORA_LOG` asks for
@@ -17,6 +18,7 @@
 
 #[allow(unsafe_code)]
 mod allocator;
+mod bits;
 pub mod check;
 pub mod config;
 pub mod device;
@@ -28,6 +30,7 @@ pub mod hub;
 pub mod inspect;
 pub mod interrupt;
 pub mod kinds;
+pub mod launch;
 pub mod logging;
 pub mod metrics;
 pub mod precision;

@@ -18,7 +18,7 @@ use crate::feed::table::Format;
 use crate::kinds::{Prediction, Processor};
 use crate::metrics::Sort;
 use crate::run::passes::Passes;
-use crate::saved::SavedRun;
+use crate::saved::{ModelsOnOneBase, SavedRun};
 use crate::task::TaskSpec;
 use crate::ui::Progress;
 use crate::usage;
@@ -32,6 +32,7 @@ use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use tch::Device;
 
 /// Rows that are held and sorted by length at once, in passes.
 const WINDOW: usize = 32;
@@ -63,6 +64,31 @@ pub struct Shown {
     pub terminal: bool,
 }
 
+/// Whose answers are asked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Asked<'a> {
+    /// Those of one finished run.
+    One(&'a SavedRun),
+    /// Those of several, of [one base model](SavedRun::open_all).
+    Several {
+        /// The runs.
+        runs: &'a [SavedRun],
+        /// What each is called.
+        names: &'a [String],
+        /// The column that says whose answer a row gets; each row gets one of each if not given.
+        column: Option<&'a str>,
+    },
+}
+
+impl<'a> Asked<'a> {
+    fn runs(&self) -> &'a [SavedRun] {
+        match self {
+            Asked::One(run) => std::slice::from_ref(run),
+            Asked::Several { runs, .. } => runs,
+        }
+    }
+}
+
 /// Predicts for every row of `input`, standard input if it is [`STDIN`], and writes each with its
 /// answer to `output`; gives how many there were.
 ///
@@ -74,10 +100,13 @@ pub struct Shown {
 /// number behind where it has those too, as the rows of a former prediction do. A later row that
 /// has one of ours gets its answers under the next names that are free in it, and is told.
 ///
+/// Where several are asked and no column says which, a row is written once for each, with `adapter`
+/// before its answers.
+///
 /// # Errors
 /// The input cannot be read, a row is not as it should be, or the output cannot be written.
 pub fn predict(
-    run: &SavedRun,
+    asked: Asked<'_>,
     input: &Path,
     output: &mut dyn Write,
     settings: &PredictSettings,
@@ -85,32 +114,22 @@ pub fn predict(
     progress: &mut dyn Progress,
 ) -> Result<u64> {
     settings.check()?;
-    match shown.top_k {
-        Some(0) => usage!("--top-k is 0, but must be at least 1"),
-        Some(_) if run.task().rules().answers() != Sort::Class => {
-            usage!(
-                "--top-k is of the probabilities of classes, but the task `{}` {}",
-                run.task().name(),
-                run.task().rules().asks_for()
-            );
-        }
-        _ => {}
-    }
+    let runs = asked.runs();
+    check_top_k(shown.top_k, runs)?;
     // Before the model is loaded, which takes longer.
-    let mut rows = InputRows::open(input, settings.format, run.task())?;
+    let tasks: Vec<&TaskSpec> = runs.iter().map(|run| run.task().as_ref()).collect();
+    let mut rows = InputRows::open(input, settings.format, &tasks)?;
     let format = shown.format.unwrap_or(match rows.format {
         Format::Csv => OutputFormat::Csv,
         _ => OutputFormat::Jsonl,
     });
-    let (device, base) = run.device_and_precision(settings.device, settings.precision)?;
-    let model = run.model(device, base)?;
-    let processor = run.processor(&model, device)?;
     let mut predictor = Predictor {
-        model,
-        processor,
-        task: run.task().clone(),
+        answerers: answerers(asked, settings)?,
+        column: match asked {
+            Asked::Several { column, .. } => column.map(String::from),
+            Asked::One(_) => None,
+        },
         passes: Passes::new(settings.batch_size),
-        names: None,
         top_k: shown.top_k,
         empty: NotedLines::default(),
         cut: NotedLines::default(),
@@ -133,6 +152,47 @@ pub fn predict(
     done
 }
 
+/// Refuses a number of classes where there are none.
+fn check_top_k(top_k: Option<usize>, runs: &[SavedRun]) -> Result<()> {
+    let Some(most) = top_k else { return Ok(()) };
+    if most == 0 {
+        usage!("--top-k is 0, but must be at least 1");
+    }
+    if let Some(run) = runs.iter().find(|run| run.task().rules().answers() != Sort::Class) {
+        usage!(
+            "--top-k is of the probabilities of classes, but the task `{}` {}",
+            run.task().name(),
+            run.task().rules().asks_for()
+        );
+    }
+    Ok(())
+}
+
+/// The models with what works for their tasks; of several, it is told what a base in common saves.
+fn answerers(asked: Asked<'_>, settings: &PredictSettings) -> Result<Vec<Answerer>> {
+    let (chosen, precision) = (settings.device, settings.precision);
+    match asked {
+        Asked::One(run) => {
+            let (device, base) = run.device_and_precision(chosen, precision)?;
+            Ok(vec![Answerer::new(None, run, run.model(device, base)?, device)?])
+        }
+        Asked::Several { runs, names, .. } => {
+            let (device, base) = SavedRun::device_and_precision_of_all(runs, chosen, precision)?;
+            let ModelsOnOneBase { models, base, beside } = SavedRun::models(runs, device, base)?;
+            let count = models.len();
+            tracing::info!(
+                "{count} adapters on one base model: {:.1} ms to load it, {:.1} ms for each adapter; \
+                 going from one to another copies nothing",
+                1e3 * base.as_secs_f64(),
+                1e3 * beside.as_secs_f64() / count as f64
+            );
+            let all = names.iter().zip(runs).zip(models);
+            all.map(|((name, run), model)| Answerer::new(Some(name.clone()), run, model, device))
+                .collect()
+        }
+    }
+}
+
 impl PredictSettings {
     /// Whether rows can be taken so many at once.
     ///
@@ -146,21 +206,50 @@ impl PredictSettings {
     }
 }
 
-/// A row with its text or texts, and what is added to it.
+/// A row, and what is added to it by each whom it asks.
 struct PredictionRow {
     row: Row,
+    asked: Vec<Question>,
+}
+
+/// What one is asked of a row, and what comes of it.
+struct Question {
+    /// Whom.
+    of: usize,
     texts: Vec<String>,
     names: Vec<String>,
     answers: Vec<Value>,
+    cut: bool,
 }
 
-struct Predictor {
+/// A model with what works for its task.
+struct Answerer {
+    /// What its answers are said to be of, where several answer.
+    name: Option<String>,
     model: AdaptedModel,
     processor: Box<dyn Processor>,
     task: Arc<TaskSpec>,
-    passes: Passes,
     /// Of what is added, which the first row decides.
     names: Option<Names>,
+}
+
+impl Answerer {
+    fn new(
+        name: Option<String>,
+        run: &SavedRun,
+        model: AdaptedModel,
+        device: Device,
+    ) -> Result<Answerer> {
+        let processor = run.processor(&model, device)?;
+        Ok(Answerer { name, model, processor, task: run.task().clone(), names: None })
+    }
+}
+
+struct Predictor {
+    answerers: Vec<Answerer>,
+    /// The column that says who answers a row.
+    column: Option<String>,
+    passes: Passes,
     top_k: Option<usize>,
     empty: NotedLines,
     cut: NotedLines,
@@ -179,8 +268,9 @@ impl Predictor {
         let mut done = 0;
         loop {
             let next = rows.next(window)?;
-            if next.is_empty() {
-                return Ok(done);
+            let Some(first) = next.first() else { return Ok(done) };
+            if done == 0 {
+                self.name_answers(first, to);
             }
             let asked = next.into_iter().map(|row| self.ask(row)).collect::<Result<_, _>>();
             let asked = asked.map_err(|(line, problem)| rows.problem(line, problem))?;
@@ -189,36 +279,94 @@ impl Predictor {
         }
     }
 
-    /// A row's texts; or its line and what is wrong with it.
+    /// Decides by the first row what is added to all.
+    fn name_answers(&mut self, first: &Row, to: &mut Writer) {
+        let tells = self.column.is_none();
+        let mut columns = Vec::new();
+        for answerer in &mut self.answerers {
+            let tells = tells && answerer.name.is_some();
+            let names = Names::beside(&answerer.task, tells, first);
+            columns.extend(names.of_file());
+            answerer.names = Some(names);
+        }
+        to.make_room(columns);
+    }
+
+    /// A row with the texts for those whom it asks; or its line and what is wrong with it.
     fn ask(&mut self, row: Row) -> std::result::Result<PredictionRow, (usize, String)> {
         let line = row.line;
-        let texts = self.task.texts(&row).map_err(|problem| (line, problem))?;
-        let names = self.names.get_or_insert_with(|| Names::beside(&self.task, &row));
-        let (names, renamed) = names.of(&row);
-        if renamed {
-            self.renamed.add(line);
-        }
-        if texts.iter().any(|text| text.trim().is_empty()) {
+        let asked = self.questions(&row).map_err(|problem| (line, problem))?;
+        if asked.iter().any(|question| question.texts.iter().any(|text| text.trim().is_empty())) {
             self.empty.add(line);
         }
-        Ok(PredictionRow { row, texts, names, answers: Vec::new() })
+        Ok(PredictionRow { row, asked })
+    }
+
+    fn questions(&mut self, row: &Row) -> std::result::Result<Vec<Question>, String> {
+        let whom = match &self.column {
+            Some(column) => vec![self.named_in(row, column)?],
+            None => (0..self.answerers.len()).collect(),
+        };
+        let mut any_renamed = false;
+        let question = |of: usize| {
+            let answerer = &self.answerers[of];
+            let texts = answerer.task.texts(row)?;
+            let (names, renamed) =
+                answerer.names.as_ref().map(|names| names.of(row)).unwrap_or_default();
+            any_renamed |= renamed;
+            Ok(Question { of, texts, names, answers: Vec::new(), cut: false })
+        };
+        let questions = whom.into_iter().map(question).collect();
+        if any_renamed {
+            self.renamed.add(row.line);
+        }
+        questions
+    }
+
+    /// The one whose name stands in that column of the row.
+    fn named_in(&self, row: &Row, column: &str) -> std::result::Result<usize, String> {
+        let names = || self.answerers.iter().flat_map(|answerer| &answerer.name);
+        let known = || names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let Some(named) = row.find(column)? else {
+            return Err(format!(
+                "it has no `{column}`, which says whose answer it gets: {}",
+                known()
+            ));
+        };
+        names().position(|name| *name == named.trim()).ok_or_else(|| {
+            let named = aflora_files::printable_line(&named).into_owned();
+            format!("`{column}` is {named:?}, but must be one of the adapters: {}", known())
+        })
     }
 
     /// Predicts for rows and writes them.
     fn answer(&mut self, mut rows: Vec<PredictionRow>, to: &mut Writer) -> Result<u64> {
-        let texts: Vec<&[String]> = rows.iter().map(|asked| &asked.texts[..]).collect();
-        let predictions = self.processor.predict(&self.model, &texts, &self.passes)?;
-        for (asked, Prediction { values, cut }) in rows.iter_mut().zip(predictions) {
-            asked.answers = values;
-            if let Some(most) = self.top_k {
-                asked.answers.iter_mut().for_each(|value| keep_highest(value, most));
+        for (of, answerer) in self.answerers.iter().enumerate() {
+            let questions = rows.iter_mut().flat_map(|row| &mut row.asked);
+            let mut questions: Vec<&mut Question> = questions.filter(|q| q.of == of).collect();
+            if questions.is_empty() {
+                continue;
             }
-            if cut {
-                self.cut.add(asked.row.line);
+            let texts: Vec<&[String]> = questions.iter().map(|q| &q.texts[..]).collect();
+            let predictions = answerer.processor.predict(&answerer.model, &texts, &self.passes)?;
+            for (question, Prediction { mut values, cut }) in questions.iter_mut().zip(predictions)
+            {
+                if let Some(most) = self.top_k {
+                    values.iter_mut().for_each(|value| keep_highest(value, most));
+                }
+                let whose = answerer.name.iter().filter(|_| self.column.is_none());
+                let whose = whose.map(|name| Value::from(name.as_str()));
+                question.answers = whose.chain(values).collect();
+                question.cut = cut;
             }
         }
-        for PredictionRow { row, names, answers, .. } in &rows {
-            to.row(row, names, answers)?;
+        for PredictionRow { row, asked } in &rows {
+            if asked.iter().any(|question| question.cut) {
+                self.cut.add(row.line);
+            }
+            for Question { names, answers, .. } in asked {
+                to.row(row, names, answers)?;
+            }
         }
         to.flush()?;
         Ok(rows.len() as u64)

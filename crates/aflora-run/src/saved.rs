@@ -2,10 +2,12 @@
 //! adapter's folder with the model that it is for.
 
 mod adapter;
-
 mod combine;
+mod several;
 
-use crate::config::{self, DeviceChoice, Precision, Resolved};
+pub use several::ModelsOnOneBase;
+
+use crate::config::{self, DeviceChoice, Precision, Resolved, WeightsFrom};
 use crate::kinds::{ModelContext, Processor};
 use crate::precision::{self, Base};
 use crate::run::model::{base_kind, build_shapes, load_model, processor};
@@ -14,11 +16,14 @@ use crate::run::objective::texts::{Learned, TextPairs};
 use crate::task::{Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
 use crate::{device, usage};
+use aflora_cuda::World;
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::chat::ChatFormat;
 use aflora_models::generate::GenerationSettings;
 use aflora_models::gguf::{self, GgufFile};
-use aflora_models::merged::{self, OutputKind};
+use aflora_models::merged::{self, OutputKind, StoredKind};
+use aflora_models::rounding::Rounding;
+use aflora_models::weights::Checkpoint;
 use aflora_models::{merged_gguf, AdaptedModel, ChatTemplate, Head};
 use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
@@ -48,23 +53,34 @@ impl SavedRun {
         progress: &mut dyn Progress,
     ) -> Result<SavedRun> {
         if !holds(folder, METRICS)? {
-            let Some(folder) = adapter::find(folder, progress)? else {
-                usage!(
-                    "{} is no finished run: it holds no {METRICS}; `aflora ls` lists those that \
-                     are. Nor is it an adapter's folder: it holds no {}",
-                    folder.display(),
-                    adapter_folder::CONFIG
-                );
-            };
-            let adapter = AdapterFolder::open(&folder)?;
-            let (resolved, files) = adapter::resolve(&adapter, model, data, progress)?;
-            return Ok(SavedRun { resolved, files, adapter });
+            return SavedRun::open_adapter(folder, model, data, progress);
         }
         if model.is_some() {
             usage!("{} is a run, and has its own model: --model is for adapters", folder.display());
         }
-        let overrides: Vec<String> =
-            data.iter().map(|data| format!("data={:?}", data.display().to_string())).collect();
+        SavedRun::open_run(folder, data, progress)
+    }
+
+    /// Opens the adapter that is named so.
+    fn open_adapter(
+        named: &Path,
+        model: Option<&str>,
+        data: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<SavedRun> {
+        let (adapter, resolved, files) = adapter::open(named, model, data, progress)?;
+        Ok(SavedRun { resolved, files, adapter })
+    }
+
+    /// Opens the finished run in `folder`.
+    fn open_run(
+        folder: &Path,
+        data: Option<&Path>,
+        progress: &mut dyn Progress,
+    ) -> Result<SavedRun> {
+        // What it went on from is in its own adapter, and may be no more.
+        let mut overrides = vec!["adapter=null".to_string()];
+        overrides.extend(data.map(|data| format!("data={:?}", data.display().to_string())));
         let mut resolved = config::load(&folder.join(CONFIG), &overrides)?;
         // They balance what is trained on; nothing is any more.
         Arc::make_mut(&mut resolved.task).class_weights = None;
@@ -73,6 +89,7 @@ impl SavedRun {
         let used = adapter.description().base_model.as_ref().map(|base| Path::new(&base.name));
         let used = used.filter(|path| path.is_absolute());
         let files = model_files::find(&resolved, &locator(&resolved), used, true, progress)?;
+        let files = files.with_tokenizer_of(&folder.join(ADAPTER));
         Ok(SavedRun { resolved, files, adapter })
     }
 
@@ -81,11 +98,24 @@ impl SavedRun {
         &self.resolved.task
     }
 
-    /// Writes the model with the adapter merged into it to `target`.
+    /// Writes the model with the adapter merged into it to `target`, in the numbers of the base
+    /// model's own file if no others are asked for; gives which those were, and what it cost to round
+    /// to them.
     ///
     /// # Errors
     /// The model cannot be loaded, or the folder not be written.
-    pub fn merge(&self, target: &Path) -> Result<()> {
+    pub fn merge(
+        &self,
+        target: &Path,
+        stored: Option<StoredKind>,
+    ) -> Result<(StoredKind, Option<Rounding>)> {
+        let stored = match (stored, self.resolved.model.weights) {
+            (Some(stored), _) => stored,
+            (None, WeightsFrom::Random) => StoredKind::F32,
+            (None, WeightsFrom::Pretrained) => {
+                StoredKind::of(Checkpoint::open(&self.files.folder)?.kind())
+            }
+        };
         let model = self.model(Device::Cpu, self.merge_base())?;
         let kind = &self.resolved.model.backbone;
         let answers = match self.task().rules().output(self.task()) {
@@ -94,17 +124,32 @@ impl SavedRun {
             }
             answers => answers,
         };
-        Ok(merged::save(&model, kind, &self.files.folder, target, answers)?)
+        let source = self.files.source();
+        merged::save(&model, kind, source, target, answers, stored)?;
+        let rounding = match stored {
+            // As it was computed.
+            StoredKind::F32 => None,
+            _ => Rounding::of(model, &self.files.tokenizer, |weight| stored.rounded(weight))?,
+        };
+        Ok((stored, rounding))
     }
 
-    /// The model with the adapter merged into it as llama.cpp's file, its matrices in `precision`.
+    /// The model with the adapter merged into it as llama.cpp's file, its matrices in `precision`, and
+    /// what it costs to round to that.
     ///
     /// # Errors
     /// The model cannot be loaded, or no such file is written of it.
-    pub fn merge_gguf(&self, precision: gguf::Precision) -> Result<GgufFile> {
+    pub fn merge_gguf(&self, precision: gguf::Precision) -> Result<(GgufFile, Option<Rounding>)> {
         let model = self.model(Device::Cpu, self.merge_base())?;
-        let (kind, source) = (&self.resolved.model.backbone, &self.files.folder);
-        Ok(merged_gguf::make(&model, kind, source, precision)?)
+        let (kind, source) = (&self.resolved.model.backbone, self.files.source());
+        let file = merged_gguf::make(&model, kind, source, precision)?;
+        let rounding = match precision {
+            gguf::Precision::F32 => None,
+            _ => Rounding::of(model, &self.files.tokenizer, |weight| {
+                gguf::rounded(weight, precision)
+            })?,
+        };
+        Ok((file, rounding))
     }
 
     /// The adapter as llama.cpp's file: plain LoRA, where it folds into one.
@@ -126,7 +171,7 @@ impl SavedRun {
         let model = self.model(Device::Cpu, Kind::Float.into())?;
         let base = Some(self.files.base.clone());
         let method = &self.adapter.description().method;
-        let (source, generation) = (&self.files.folder, &self.task().generation);
+        let (source, generation) = (self.files.source(), &self.task().generation);
         let chat = self.chat_format(&model)?;
         Ok(adapter_folder::export(&model, method, base, source, generation, &chat, target)?)
     }
@@ -190,10 +235,10 @@ impl SavedRun {
     ) -> Result<TextPairs> {
         let mut task = TaskSpec::clone(self.task());
         task.generation = generation.or(&task.generation);
-        let (folder, max_length) = (&self.files.folder, self.resolved.run.max_length);
+        let (source, max_length) = (self.files.source(), self.resolved.run.max_length);
         let task = &Arc::new(task);
         let backbone = model.backbone();
-        let with = ModelContext { task, folder, backbone, max_length, device };
+        let with = ModelContext { task, source, backbone, max_length, device };
         // Else what is written after does not depend on what was learned from.
         let learned = match task.kind {
             TaskKind::Chat => Learned::Conversations,
@@ -211,7 +256,7 @@ impl SavedRun {
         if self.task().kind == TaskKind::Chat {
             return Ok(None);
         }
-        let template = ChatTemplate::from_folder(&self.files.folder)?;
+        let template = ChatTemplate::from_folder(&self.files.tokenizer)?;
         if template.is_none() {
             usage!(
                 "the run's model has no chat template (chat_template.jinja, or the key \
@@ -231,7 +276,7 @@ impl SavedRun {
         device: DeviceChoice,
         precision: Precision,
     ) -> Result<(Device, Base)> {
-        let device = device::choose(device)?;
+        let device = device::choose(device, &World::alone())?;
         let method = self.resolved.method.build()?;
         // Unless the user asks for another precision, it is the one that the run trained in.
         let base = match precision {

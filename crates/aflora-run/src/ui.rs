@@ -8,7 +8,9 @@ use aflora_models::panics::without_stack;
 use aflora_report::words::each_once;
 pub use aflora_report::words::{counted, seconds, shown, thousands};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use std::fs::File;
 use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Shows how far long work is.
@@ -29,10 +31,47 @@ pub trait Progress {
 pub fn for_stderr() -> (Box<dyn Progress>, LogSink) {
     if std::io::stderr().is_terminal() {
         let bars = MultiProgress::new();
-        (Box::new(Bar { bars: bars.clone(), bar: None }), LogSink { bars: Some(bars) })
+        (Box::new(Bar { bars: bars.clone(), bar: None }), LogSink(To::Stderr(Some(bars))))
     } else {
-        (Box::new(PlainProgress::default()), LogSink { bars: None })
+        (Box::new(PlainProgress::default()), LogSink(To::Stderr(None)))
     }
+}
+
+/// For a process that trains with others and is not the first: nobody sees how far it is, and its log
+/// goes to a file of its own.
+pub fn for_another_process() -> (Box<dyn Progress>, LogSink) {
+    (Box::new(Unseen), LogSink(To::Own(&OWN_LOG)))
+}
+
+/// From now on the log of a process that is not the first goes to this file, with all that was held so
+/// far.
+///
+/// # Errors
+/// It cannot be made.
+pub fn keep_log(path: &std::path::Path) -> std::io::Result<()> {
+    let mut log = OWN_LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut file = aflora_files::own::open_to_append(path)?;
+    file.write_all(&log.held)?;
+    *log = OwnLog { held: Vec::new(), file: Some(file) };
+    Ok(())
+}
+
+/// The log of a process that is not the first: held until it is known where it goes.
+#[derive(Debug)]
+struct OwnLog {
+    held: Vec<u8>,
+    file: Option<File>,
+}
+
+static OWN_LOG: Mutex<OwnLog> = Mutex::new(OwnLog { held: Vec::new(), file: None });
+
+/// Progress that nobody sees.
+struct Unseen;
+
+impl Progress for Unseen {
+    fn begin_at(&mut self, _: &str, _: u64, _: u64) {}
+    fn update(&mut self, _: u64, _: &str) {}
+    fn end(&mut self) {}
 }
 
 struct Bar {
@@ -109,8 +148,12 @@ impl Progress for PlainProgress {
 /// Where log lines go: standard error, above the bar if there is one. They hold names and errors
 /// from anywhere, and come out printable.
 #[derive(Clone)]
-pub struct LogSink {
-    bars: Option<MultiProgress>,
+pub struct LogSink(To);
+
+#[derive(Clone)]
+enum To {
+    Stderr(Option<MultiProgress>),
+    Own(&'static Mutex<OwnLog>),
 }
 
 impl Write for LogSink {
@@ -118,9 +161,16 @@ impl Write for LogSink {
         let text = String::from_utf8_lossy(bytes);
         let text = printable(&text);
         let write = || std::io::stderr().write_all(text.as_bytes());
-        match &self.bars {
-            Some(bars) => bars.suspend(write)?,
-            None => write()?,
+        match &self.0 {
+            To::Stderr(Some(bars)) => bars.suspend(write)?,
+            To::Stderr(None) => write()?,
+            To::Own(log) => {
+                let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                match &mut log.file {
+                    Some(file) => file.write_all(text.as_bytes())?,
+                    None => log.held.extend(text.as_bytes()),
+                }
+            }
         }
         Ok(bytes.len())
     }

@@ -73,6 +73,17 @@ fn two_runs_are_combined_into_the_weighted_sum_of_what_they_learned() {
     let ties = ["--adapter", "one", "--adapter", "two", "--how", "ties", "--density", "0.5"];
     ok(place, &[&["combine", "ties"], &ties[..]].concat());
     assert_eq!(deltas(&place.join("ties")).0.len(), one.len());
+    // Folders of exported adapters are combined as their runs are, of any rank.
+    let folders = ["--adapter", "one-lora:0.7", "--adapter", "two:-0.3", "--data", "."];
+    ok(place, &[&["combine", "folders"], &folders[..]].concat());
+    for (site, found) in &deltas(&place.join("folders")).0 {
+        assert_close(found, &both[site], site);
+    }
+    let svd = ["--how", "dare_linear_svd", "--density", "1", "--rank", "16"];
+    ok(place, &[&["combine", "svd"], &folders[..], &svd].concat());
+    for (site, found) in &deltas(&place.join("svd")).0 {
+        assert_close(found, &both[site], site);
+    }
 }
 
 #[test]
@@ -89,6 +100,8 @@ fn what_cannot_be_combined_is_refused_in_words() {
     };
     say(&["--how", "ties"], "ties needs to know how much to keep: --density 0.5");
     say(&["--density", "0.5"], "--density has no say with cat");
+    say(&["--rank", "2"], "--rank has no say with cat");
+    say(&["--how", "svd", "--rank", "0"], "`rank` is 0, but must be at least 1");
     say(&["--how", "dare_linear", "--density", "1.5"], "`density` is 1.5, but must be above 0");
     say(&["--how", "tie"], "dare_linear");
     say(&["--adapter", "dora"], "adapters of the method `dora` fold into no plain LoRA");

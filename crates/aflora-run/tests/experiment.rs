@@ -333,6 +333,38 @@ fn a_profile_and_the_command_line_choose_cells_and_settings() {
 }
 
 #[test]
+fn a_profile_tells_a_variant_apart_and_asks_for_no_more_seeds_than_the_experiment() {
+    let place = grid();
+    let write = |name: &str, text: &str| fs::write(place.path().join(name), text).unwrap();
+    write(
+        FILE,
+        "{title: t, models: [minilm], tasks: [mrpc], seeds: [0], show: [table], \
+         set: {device: cpu, max_length: 32, threads: 1, precision: fp32}, methods: [\
+         {method: aflora}, {method: aflora, name: all, set: {method.pm_trainable: all}}, \
+         {method: aflora, name: hot, set: {lr: 1e-1}}]}",
+    );
+    write(
+        "experiments/profiles/one.yaml",
+        "seeds: [7, 8]\nmethods_set: {aflora: {lr: 2e-2}, all: {lr: 3e-2}, hot: {lr: 4e-2}}\n",
+    );
+    let listed = text(&experiment(place.path(), &["--profile", "one", "--dry-run"]).stdout);
+    assert_eq!(listed.matches("  open ").count(), 3, "{listed}");
+    assert!(listed.contains("seed7") && !listed.contains("seed8"), "{listed}");
+    let output = experiment(place.path(), &["--profile", "one", "epochs=1", "limit=32"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rates: Vec<_> = results(place.path(), "one-part")
+        .cells
+        .iter()
+        .map(|cell| match &cell.outcome {
+            Outcome::Done(finding) => (cell.method.clone(), finding.settings["lr"].clone()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let of = |name: &str, rate: f64| (name.to_string(), rate.into());
+    assert_eq!(rates, [of("aflora", 0.02), of("all", 0.03), of("hot", 0.1)]);
+}
+
+#[test]
 fn a_script_for_slurm_runs_a_cell_a_task() {
     let place = grid();
     let script = experiment(place.path(), &["--slurm", "--jobs", "3", "lr=1e-3"]);

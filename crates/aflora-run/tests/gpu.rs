@@ -7,7 +7,10 @@ use tch::{nn, nn::Module, Device, Kind, Tensor};
 
 /// The first GPU. Must come before the process makes its first tensor.
 fn gpu() -> Option<Device> {
-    match aflora_run::device::choose(aflora_run::config::DeviceChoice::Cuda(None)) {
+    match aflora_run::device::choose(
+        aflora_run::config::DeviceChoice::Cuda(None),
+        &Default::default(),
+    ) {
         Ok(device) => Some(device),
         Err(why) => {
             // Written past the test runner, which shows nothing of a test that passes.

@@ -4,6 +4,7 @@
 mod common;
 
 use aflora_core::{Loss, StepGraphs};
+use aflora_cuda::World;
 use aflora_models::AdaptedModel;
 use aflora_record::Selection;
 use aflora_run::config;
@@ -60,7 +61,7 @@ fn updates(run: &Prepared, cut: (usize, usize)) -> Vec<(Vec<usize>, f64, Tensor)
     let mut tuner = run.tuner().unwrap();
     let mut graphs = StepGraphs::off(run.device);
     let objective = run.objective.as_ref();
-    let epochs = (0..3).flat_map(|epoch| Update::epoch(objective, cut, 7, epoch));
+    let epochs = (0..3).flat_map(|epoch| Update::epoch(objective, cut, 7, epoch, &World::alone()));
     let made = epochs.map(|update| {
         update.forward_backward(objective, &run.model, &mut tuner, &mut graphs).unwrap();
         let loss = tuner.loss().unwrap().shallow_clone();
@@ -278,7 +279,7 @@ fn an_update_for_which_the_memory_is_too_small_names_the_pass_that_failed() {
     let mut tuner = run.tuner().unwrap();
     let mut failed = |cut: (usize, usize), room: usize| -> Vec<Option<Pass>> {
         let objective = Small(run.objective.as_ref(), room);
-        let updates = Update::epoch(&objective, cut, 7, 0);
+        let updates = Update::epoch(&objective, cut, 7, 0, &World::alone());
         let made = updates.iter().map(|update| {
             let mut graphs = StepGraphs::off(run.device);
             let made = update.forward_backward(&objective, &run.model, &mut tuner, &mut graphs);

@@ -396,7 +396,7 @@ fn a_run_becomes_gguf_files_that_hold_its_model_and_its_adapter() {
         succeeded(&aflora(place.path(), &[&settings[..], &more, &small, &named].concat()));
     };
     train("./base.gguf", "out", "aflora");
-    succeeded(&aflora(place.path(), &["merge", "out", "merged"]));
+    succeeded(&aflora(place.path(), &["merge", "out", "merged", "--as", "f32"]));
     let merged = tensors(&place.path().join("merged/model.safetensors"));
     for (form, kind) in [("f32", Kind::Float), ("f16", Kind::Half), ("bf16", Kind::BFloat16)] {
         let file = format!("{form}.gguf");
@@ -409,7 +409,10 @@ fn a_run_becomes_gguf_files_that_hold_its_model_and_its_adapter() {
             assert!(found[name].equal(&expected), "{form}: {name}");
         }
     }
-    succeeded(&aflora(place.path(), &["merge", "out", "q8.gguf", "--as", "q8_0"]));
+    let q8 = aflora(place.path(), &["merge", "out", "q8.gguf", "--as", "q8_0"]);
+    succeeded(&q8);
+    let told = text(&q8.stderr);
+    assert!(told.contains("each rounded once") && told.contains("it moves a logit by"), "{told}");
     for (name, found) in tensors(&place.path().join("q8.gguf")) {
         let apart = (&found - &merged[&name]).abs().max().double_value(&[]);
         let scale = merged[&name].abs().max().double_value(&[]) / 127.0;
@@ -418,9 +421,9 @@ fn a_run_becomes_gguf_files_that_hold_its_model_and_its_adapter() {
     }
     refused(&aflora(place.path(), &["merge", "out", "q8.gguf"]), 2, "exists already");
     refused(
-        &aflora(place.path(), &["merge", "out", "more", "--as", "f16"]),
+        &aflora(place.path(), &["merge", "out", "more", "--as", "q8_0"]),
         2,
-        "--as is of a GGUF",
+        "--as q8_0 is of a GGUF",
     );
 
     // The file is a model again, with the same tokenizer; and so is the file of the folder.

@@ -355,7 +355,7 @@ impl Hook for Allocator {
     }
 
     fn restore(&mut self, state: &HookState, arena: &Arena) -> Result<()> {
-        let values = arena.group(Role::SingularValue).map_or(0, |g| g.values().numel() as i64);
+        let values = arena.group(Role::SingularValue);
         let (in_use, masked) = (state.count("in_use", self.start)?, state.mask("masked", values)?);
         (self.in_use, self.masked) = (in_use, masked);
         Ok(())

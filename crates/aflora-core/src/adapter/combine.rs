@@ -1,10 +1,10 @@
 //! Several adapters of one layer made into one: task arithmetic, TIES (Yadav et al. 2023), DARE (Yu
 //! et al. 2024) and pruning by magnitude, with the arithmetic of PEFT's `add_weighted_adapter`.
 //!
-//! But for [`How::Cat`] and [`How::Svd`], which are exact sums of what the adapters add to the weight
-//! (the latter of its best approximation of a rank), A and B are combined each by itself, weighted by
-//! the root of the weight: B A of the result holds products of one adapter's B with another's A,
-//! as PEFT's does.
+//! [`How::Cat`] is the exact sum of what the adapters add to the weight. [`How::Svd`] and its kin
+//! (`ties_svd` and so on) combine what each adds, and take the best approximation of a rank. In all
+//! others, A and B are combined each by itself, weighted by the root of the weight: B A of the result
+//! holds products of one adapter's B with another's A, as PEFT's does.
 
 use super::init::bernoulli;
 use super::traits::LowRank;
@@ -20,7 +20,7 @@ pub enum How {
     Linear,
     /// The weighted sum of what they add to the weight: one rank behind the other.
     Cat,
-    /// The same, of the largest rank among them.
+    /// The same, of the largest rank among them or another that is named.
     Svd,
     /// Pruned by magnitude; of what agrees with the elected sign, the mean.
     Ties,
@@ -30,11 +30,19 @@ pub enum How {
     DareTies,
     /// Pruned by magnitude, then as linear.
     MagnitudePrune,
+    /// As ties, of what the adapters add to the weight, of a rank.
+    TiesSvd,
+    /// As dare_linear, of the same.
+    DareLinearSvd,
+    /// As dare_ties, of the same.
+    DareTiesSvd,
+    /// As magnitude_prune, of the same.
+    MagnitudePruneSvd,
 }
 
 impl How {
     /// All of them with their names, which are PEFT's.
-    pub const ALL: [(&'static str, How); 7] = [
+    pub const ALL: [(&'static str, How); 11] = [
         ("linear", How::Linear),
         ("cat", How::Cat),
         ("svd", How::Svd),
@@ -42,6 +50,10 @@ impl How {
         ("dare_linear", How::DareLinear),
         ("dare_ties", How::DareTies),
         ("magnitude_prune", How::MagnitudePrune),
+        ("ties_svd", How::TiesSvd),
+        ("dare_linear_svd", How::DareLinearSvd),
+        ("dare_ties_svd", How::DareTiesSvd),
+        ("magnitude_prune_svd", How::MagnitudePruneSvd),
     ];
 
     /// Its name.
@@ -54,9 +66,22 @@ impl How {
         !matches!(self, How::Linear | How::Cat | How::Svd)
     }
 
+    /// Whether it is of what the adapters add to the weight, whatever their ranks, and of a rank that
+    /// can be named.
+    pub fn is_of_a_rank(self) -> bool {
+        use How::*;
+        matches!(self, Svd | TiesSvd | DareLinearSvd | DareTiesSvd | MagnitudePruneSvd)
+    }
+
+    /// Whether elements are dropped at random.
+    fn drops(self) -> bool {
+        use How::*;
+        matches!(self, DareLinear | DareTies | DareLinearSvd | DareTiesSvd)
+    }
+
     /// Whether a sign is elected.
     fn elects(self) -> bool {
-        matches!(self, How::Ties | How::DareTies)
+        matches!(self, How::Ties | How::DareTies | How::TiesSvd | How::DareTiesSvd)
     }
 }
 
@@ -93,6 +118,8 @@ pub struct Combination {
     pub density: f64,
     /// Which sign wins, where one is elected.
     pub majority: Majority,
+    /// The rank of what is [of a rank](How::is_of_a_rank); the largest of the adapters' if not given.
+    pub rank: Option<i64>,
     /// Draws which elements are dropped.
     pub seed: u64,
 }
@@ -114,10 +141,11 @@ impl Combination {
     /// Checks every range.
     ///
     /// # Errors
-    /// The density leaves nothing, or more than there is.
+    /// The density leaves nothing, or more than there is; or the rank is 0 or less.
     pub fn validate(&self) -> Result<()> {
-        let density = self.density;
-        check("density", density, density > 0.0 && density <= 1.0, "above 0 and at most 1")
+        let (density, rank) = (self.density, self.rank.unwrap_or(1));
+        check("density", density, density > 0.0 && density <= 1.0, "above 0 and at most 1")?;
+        check("rank", rank, rank >= 1, "at least 1")
     }
 
     /// The one adapter that `parts`, those of the layer `site`, are combined into. It is
@@ -135,17 +163,21 @@ impl Combination {
         check("adapters", parts.len(), most > 0, "at least one of a rank above 0")?;
         tch::no_grad(|| match self.how {
             How::Cat => Ok(concatenated(parts)),
-            How::Svd => {
-                let LowRank { down, up } = concatenated(parts);
-                let (u, s, v) = up.matmul(&down).f_svd(true, true)?;
-                let rank = most.min(s.size()[0]);
+            how if how.is_of_a_rank() => {
+                let added = parts.iter().enumerate().map(|(i, part)| {
+                    let [a, b] = [&part.a, &part.b].map(|t| t.to_kind(Kind::Float));
+                    let added = b.matmul(&a) * part.scale;
+                    (self.pruned(&added, &format!("{site}.{i}")), part.weight)
+                });
+                let (u, s, v) = self.sum(added.collect()).f_svd(true, true)?;
+                let rank = self.rank.unwrap_or(most).min(s.size()[0]);
                 let up = u.narrow(1, 0, rank) * s.narrow(0, 0, rank);
                 Ok(LowRank { down: v.narrow(1, 0, rank).tr(), up })
             }
             _ => {
                 let least = ranks.iter().copied().min().unwrap_or(0);
                 let expected =
-                    format!("the same of all ({least} of another): `cat` and `svd` take any");
+                    format!("the same of all ({least} of another): `cat` and `…svd` take any");
                 check("rank", most, most == least, expected)?;
                 let side = |name: &str, of: &dyn Fn(&Part) -> (&Tensor, f64)| {
                     let tensors = parts.iter().enumerate().map(|(i, part)| {
@@ -170,7 +202,7 @@ impl Combination {
         if self.density >= 1.0 || !self.how.prunes() {
             return tensor;
         }
-        if matches!(self.how, How::DareLinear | How::DareTies) {
+        if self.how.drops() {
             let kept = bernoulli(&tensor.size(), self.density, self.seed, name);
             return &tensor * kept.to_device(tensor.device()) / self.density;
         }

@@ -70,22 +70,43 @@ impl Init {
             let zeros = |shape| constant(shape, 0.0, device);
             return Ok(Some([zeros([rank, from]), zeros([to, rank])]));
         };
-        let pair = tch::no_grad(|| {
-            let weight = weight.numbers().to_kind(Kind::Float);
-            if self == Init::Olora {
-                let (q, r) = Tensor::f_linalg_qr(&weight, "reduced")?;
-                return Ok([r.narrow(0, 0, rank), q.narrow(1, 0, rank)]);
-            }
-            let (u, s, v) = match niter {
-                None => weight.f_svd(true, true)?,
-                Some(niter) => svd_lowrank(&weight, rank, niter, seed, &layer.site.name)?,
-            };
-            let root = (s.narrow(0, 0, rank) / scale).sqrt();
-            let down = v.narrow(1, 0, rank).tr() * root.unsqueeze(1);
-            Ok::<_, crate::Error>([down, u.narrow(1, 0, rank) * root])
-        });
-        Ok(Some(pair?.map(|t| t.contiguous().to_device(device))))
+        let pair = match niter {
+            None => self.of_matrix(&weight.numbers(), rank, scale)?,
+            Some(niter) => tch::no_grad(|| {
+                let weight = weight.numbers().to_kind(Kind::Float);
+                let parts = svd_lowrank(&weight, rank, niter, seed, &layer.site.name)?;
+                Ok::<_, crate::Error>(Some(halves(parts, rank, scale)?))
+            })?,
+        };
+        Ok(pair.map(|pair| pair.map(|t| t.contiguous().to_device(device))))
     }
+
+    /// A `[rank, in_features]` and B `[out_features, rank]` of `weight`, `[out_features,
+    /// in_features]`, so that scale · B A is the part of it that they start as; none where they are
+    /// no part of it. In single precision, on the weight's device.
+    ///
+    /// # Errors
+    /// The weight has no such rank, or libtorch finds no decomposition of it.
+    pub fn of_matrix(self, weight: &Tensor, rank: i64, scale: f64) -> Result<Option<[Tensor; 2]>> {
+        tch::no_grad(|| {
+            let weight = || weight.detach().to_kind(Kind::Float);
+            Ok(match self {
+                Init::Standard => None,
+                Init::Pissa => Some(halves(weight().f_svd(true, true)?, rank, scale)?),
+                Init::Olora => {
+                    let (q, r) = Tensor::f_linalg_qr(&weight(), "reduced")?;
+                    Some([r.f_narrow(0, 0, rank)?, q.f_narrow(1, 0, rank)?])
+                }
+            })
+        })
+    }
+}
+
+/// The `rank` first of U, S and V of U S Vᵀ as A and B, a root of S / `scale` on each.
+fn halves((u, s, v): (Tensor, Tensor, Tensor), rank: i64, scale: f64) -> Result<[Tensor; 2]> {
+    let root = (s.f_narrow(0, 0, rank)? / scale).sqrt();
+    let down = v.f_narrow(1, 0, rank)?.tr() * root.unsqueeze(1);
+    Ok([down, u.f_narrow(1, 0, rank)? * root])
 }
 
 /// The `rank` largest singular values of `weight`, nearly, with their vectors: U `[rows, rank]`, S

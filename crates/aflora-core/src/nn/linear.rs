@@ -1,6 +1,6 @@
 //! A linear layer with a slot for what computes it, and the capture of layers being built.
 
-use super::shapes::{place, shape_only, shapes_suffice};
+use super::shapes::{is_shape_only, place, shape_only, shapes_suffice};
 use crate::weight::{FrozenWeight, QuantisedWeight, WeightFormat};
 use crate::{Error, Result};
 use std::borrow::Borrow;
@@ -70,7 +70,6 @@ impl Linear {
             ws: self.ws.shallow_clone(),
             bs: self.bs.as_ref().map(Tensor::shallow_clone),
             transposed: self.transposed,
-            shape_only: shapes_suffice(),
             slot: self.slot.clone(),
         }
     }
@@ -84,8 +83,6 @@ pub struct LinearHandle {
     pub bs: Option<Tensor>,
     /// Whether the weight is stored as `[in, out]`.
     pub transposed: bool,
-    /// Whether both have a shape and no values: see [`shapes_only`](crate::shapes_only).
-    pub shape_only: bool,
     slot: Slot,
 }
 
@@ -96,7 +93,6 @@ impl Clone for LinearHandle {
             ws: self.ws.shallow_clone(),
             bs: self.bs.as_ref().map(Tensor::shallow_clone),
             transposed: self.transposed,
-            shape_only: self.shape_only,
             slot: self.slot.clone(),
         }
     }
@@ -106,6 +102,14 @@ impl LinearHandle {
     /// Lets `forward` compute the layer from now on.
     pub fn set(&self, forward: LinearForward) {
         inside(&self.slot).forward = Some(forward);
+    }
+
+    /// Whether its weight has a shape and no values: see [`shapes_only`](crate::shapes_only).
+    pub fn is_shape_only(&self) -> bool {
+        match &inside(&self.slot).weight {
+            FrozenWeight::Dense(weight) => is_shape_only(weight),
+            FrozenWeight::Quantised(_) => false,
+        }
     }
 
     /// Gives the layer its plain computation back.
@@ -177,19 +181,17 @@ impl LinearHandle {
         Error::Shape { site: "a layer".into(), what: "its weight", found, expected }
     }
 
-    /// Gives the layer a weight of its own numbers, which lies as `ws` does.
+    /// Gives the layer a weight of its own numbers, which lies as `ws` does. Layers that
+    /// [share](fn@crate::nn::share) the one that it had keep it.
     ///
     /// # Errors
-    /// libtorch refuses: it has another shape.
-    pub(crate) fn replace(&self, stored: &Tensor) -> Result<()> {
+    /// libtorch refuses, or it has another shape.
+    pub fn replace(&self, stored: &Tensor) -> Result<()> {
+        self.fits(stored)?;
+        self.ws.shallow_clone().f_set_data(&stored.f_contiguous()?)?;
         let mut inside = inside(&self.slot);
-        if inside.format.take().is_some() {
-            self.fits(stored)?;
-            self.ws.shallow_clone().f_set_data(&stored.f_contiguous()?)?;
-            inside.weight = FrozenWeight::Dense(self.ws.shallow_clone());
-        } else {
-            self.ws.shallow_clone().f_copy_(stored)?;
-        }
+        inside.format = None;
+        inside.weight = FrozenWeight::Dense(self.ws.shallow_clone());
         Ok(())
     }
 }

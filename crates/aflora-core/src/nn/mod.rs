@@ -26,6 +26,7 @@ mod embedding;
 mod linear;
 mod named;
 mod shapes;
+mod share;
 
 pub use embedding::embedding;
 pub use linear::{
@@ -34,4 +35,5 @@ pub use linear::{
 pub use named::{capture_named, in_module, NamedLinear};
 pub use shapes::shapes_only;
 pub(crate) use shapes::shapes_suffice;
+pub use share::share;
 pub use tch::nn::*;

@@ -33,7 +33,7 @@ impl NamedLinear {
 
     /// The layer as a method sees it that puts an adapter on it.
     pub fn as_layer(&self) -> Layer {
-        if self.layer.shape_only {
+        if self.layer.is_shape_only() {
             return Layer::shape_only(self.site.clone());
         }
         let bias = self.layer.bs.as_ref().map(Tensor::shallow_clone);

@@ -40,6 +40,11 @@ pub(super) fn place(vs: &Path, name: &str, shape: &[i64], number: f64) -> Tensor
     variable
 }
 
+/// Whether a variable repeats one value in every place.
+pub(super) fn is_shape_only(variable: &Tensor) -> bool {
+    variable.numel() > 1 && variable.stride().iter().all(|&step| step == 0)
+}
+
 /// Makes a variable of one row or number repeat it in every place of `shape`.
 pub(super) fn expand(variable: &mut Tensor, shape: &[i64]) {
     let place = variable.detach().expand(shape, false);

@@ -9,6 +9,7 @@
 //! over [`Group::live`] stretches alone, so a frozen matrix cannot move again, by construction
 //! and not by a mask. State that only frozen parameters had is given back.
 
+use super::gradients::{Gradients, BESIDE};
 use super::parameter::Parameter;
 use crate::adapter::Role;
 use crate::{Checkpoints, Error, Result};
@@ -19,43 +20,6 @@ use tch::{Device, Kind, Tensor};
 
 /// Groups begin at multiples of this many numbers, for kernels that read several at once.
 const ALIGNMENT: i64 = 4;
-
-/// The gradients of one step in one flat buffer, laid out like the arena's values; zero where
-/// a parameter is frozen.
-#[derive(Debug)]
-pub struct Gradients {
-    flat: Tensor,
-    groups: BTreeMap<Role, Tensor>,
-    /// Whether nothing was added yet; what the buffer holds does not count then.
-    empty: bool,
-}
-
-impl Gradients {
-    /// A group's part, laid out like its values, `[n]`.
-    pub fn get(&self, role: Role) -> Option<&Tensor> {
-        self.groups.get(&role)
-    }
-
-    /// Those of all groups, end to end, `[numbers of all groups]`; between groups lie zeros.
-    pub fn flat(&self) -> &Tensor {
-        &self.flat
-    }
-
-    /// Whether nothing was added since the beginning, or since [`clear`](Self::clear).
-    pub fn is_empty(&self) -> bool {
-        self.empty
-    }
-
-    /// Forgets what was added. Nothing is written: what comes next replaces it.
-    pub fn clear(&mut self) {
-        self.empty = true;
-    }
-
-    /// Counts what somebody wrote into the buffer as added.
-    pub(crate) fn mark_written(&mut self) {
-        self.empty = false;
-    }
-}
 
 /// A parameter at its place in its group's buffers.
 #[derive(Debug)]
@@ -248,6 +212,27 @@ impl Arena {
         self.groups.iter_mut().map(|(role, group)| (*role, group))
     }
 
+    /// A number that two arenas of one layout have in common only where all their values are the same to
+    /// the bit, but for a chance of 1 in 2⁶⁴. Waits for the device.
+    ///
+    /// # Errors
+    /// libtorch cannot read it.
+    pub fn digest(&self) -> Result<i64> {
+        // So many at once: what it makes of them takes four times their memory.
+        const STRETCH: i64 = 1 << 22;
+        // An odd number: no bit of any factor is lost.
+        const FACTOR: i64 = 0x5851_F42D_4C95_7F2D;
+        let bits = self.flat.f_view_dtype(Kind::Int)?;
+        let mut digest = 0i64;
+        for part in bits.split(STRETCH, 0) {
+            let places = Tensor::arange(part.numel() as i64, (Kind::Int64, self.device()));
+            let sum = (part.to_kind(Kind::Int64) * (places * 2 + 1)).sum(Kind::Int64);
+            let sum = i64::try_from(sum)?;
+            digest = digest.wrapping_mul(FACTOR).wrapping_add(sum);
+        }
+        Ok(digest)
+    }
+
     /// The device on which everything lies.
     pub fn device(&self) -> Device {
         self.flat.device()
@@ -266,7 +251,9 @@ impl Arena {
 
     /// A buffer for gradients, empty.
     pub fn buffer(&self) -> Gradients {
-        let flat = tch::no_grad(|| self.flat.zeros_like());
+        let n = self.flat.numel() as i64;
+        let whole = Tensor::zeros([n + BESIDE], (Kind::Float, self.device()));
+        let flat = whole.narrow(0, 0, n);
         let mut offset = 0;
         let groups = self.groups.iter().map(|(&role, group)| {
             let n = group.values.numel() as i64;
@@ -275,7 +262,7 @@ impl Arena {
             (role, own)
         });
         let groups = groups.collect();
-        Gradients { flat, groups, empty: true }
+        Gradients { whole, flat, groups, empty: true }
     }
 
     /// d loss / d parameter for everything that trains; `loss` is one number, `[]`.

@@ -3,15 +3,17 @@
 mod adamw;
 mod arena;
 mod clip;
+mod gradients;
 mod guard;
 mod parameter;
 mod schedule;
 mod state;
 
 pub use adamw::{AdamW, AdamWConfig};
-pub use arena::{Arena, Gradients, Group};
+pub use arena::{Arena, Group};
 pub use clip::clip_global_norm;
 pub(crate) use clip::{clip_to, joint_norm};
+pub use gradients::Gradients;
 pub(crate) use guard::{guard, Skipped};
 pub use parameter::Parameter;
 pub use schedule::{LrSchedule, Schedule};

@@ -229,16 +229,16 @@ impl StepGraphs {
         items: f64,
         pass: &impl Fn(&mut Tuner, &B, &Tensor) -> Result<PassOutput, E>,
     ) -> Result<Recorded, Error> {
-        let pool = match self.pool {
-            Some(pool) => pool,
-            None => *self.pool.insert(Pool::new()?),
-        };
         let batch = self.staged(batch);
         let items = (self.number(items), items);
         let (frozen, matrices) = (tuner.arena().frozen(), matrices(tuner));
         // What the steps before used and left is given back: graphs have memory of their own.
         aflora_cuda::release_unused();
-        let (graph, made) = Graph::capture(&pool, || pass(tuner, &batch, &items.0))?;
+        let pool = match &mut self.pool {
+            Some(pool) => pool,
+            none => none.insert(Pool::new()?),
+        };
+        let (graph, made) = Graph::capture(pool, || pass(tuner, &batch, &items.0))?;
         let Ok(PassOutput { loss, .. }) = made else {
             return Err(Error::Capture("the loss fails while it is recorded".into()));
         };

@@ -4,9 +4,11 @@
 //! * `step`: one training step, in the method's order
 //! * `graphs`: forward and backward passes that are recorded once and replayed
 //! * `resume`: all that changes, to stop and to go on
+//! * `ranks`: the one message of several processes that train together
 
 mod config;
 mod graphs;
+mod ranks;
 mod resume;
 mod step;
 
@@ -19,6 +21,7 @@ use crate::error::check;
 use crate::hook::{Hook, NoHook};
 use crate::optim::{AdamW, Arena, Gradients, Parameter, Schedule, Skipped};
 use crate::{Error, Method, Result, RunLength};
+use aflora_cuda::World;
 use tch::{Kind, Tensor};
 
 /// Trains the adapters and the head of one model over one run.
@@ -41,6 +44,10 @@ pub struct Tuner {
     skipped: Skipped,
     /// How many steps are completed.
     completed: u64,
+    /// The processes that train together, each with its share of the batches.
+    world: World,
+    /// Whether gradients and loss are those of all of them already.
+    reduced: bool,
 }
 
 impl Tuner {
@@ -77,6 +84,8 @@ impl Tuner {
             skipped: Skipped::new(0, 0, arena.device()),
             loss: None,
             completed: 0,
+            world: World::alone(),
+            reduced: false,
             config,
             hook: hook.unwrap_or_else(|| Box::new(NoHook)),
             arena,
@@ -97,6 +106,7 @@ impl Tuner {
     pub fn discard(&mut self) {
         self.gradients.clear();
         self.loss = None;
+        self.reduced = false;
     }
 
     /// Counts a part of the next update's loss.

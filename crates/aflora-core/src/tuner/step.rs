@@ -44,7 +44,8 @@ pub struct StepReport {
     pub step: u64,
     /// Learning rate of the projection matrices in this step.
     pub lr: f64,
-    /// The loss, `[]`. Of a recorded step it holds this value until the next step.
+    /// The loss, `[]`. Of a recorded step, or one of several ranks, it holds this value until the next
+    /// step.
     pub loss: Tensor,
     /// Joint gradient norm before clipping, `[]`.
     pub grad_norm: Tensor,
@@ -69,6 +70,9 @@ impl Tuner {
 
     /// The first half of a step: forward, loss and backward of its batches, one after the other.
     /// How many batches a step is cut into is for the memory to decide.
+    ///
+    /// Of several ranks that [train together](Self::join) each brings its share of the batches, none
+    /// maybe; `items` are those of all. They are added up here.
     ///
     /// `forward` gives a batch's loss, `[]`, as a *sum* over its items (rows, or tokens); `items` is how
     /// many of them all batches have together. So the step's loss is the mean over its items, and
@@ -104,7 +108,8 @@ impl Tuner {
             })?;
             self.add_loss(loss);
         }
-        Ok(())
+        // Reduce: what comes next, and whoever looks on, sees the gradient of all ranks.
+        Ok(self.reduce()?)
     }
 
     /// Backward alone, of a loss at hand: its gradient is added to the next update's. An update of
@@ -125,8 +130,11 @@ impl Tuner {
     /// # Errors
     /// There are none, or libtorch refuses an operation.
     pub fn update(&mut self) -> Result<StepReport> {
-        // Reduce. On one device everything is there. Several would add up their gradients and
-        // losses here, before anything is decided by them.
+        // Reduce, where that is not done: before anything is decided by gradients and loss.
+        if self.loss.is_some() {
+            self.reduce()?;
+        }
+        self.reduced = false;
         let loss = self.loss.take().ok_or(Error::NoGradient)?;
         let (step, factor) = (self.completed, self.schedule.factor(self.completed));
         let (arena, gradients) = (&mut self.arena, &mut self.gradients);
@@ -176,7 +184,7 @@ impl Tuner {
     /// Adds d loss / d parameter to the gradients of the next update.
     fn differentiate(&mut self, loss: &Tensor, checkpoints: Checkpoints) -> Result<()> {
         // A method's penalty is one of the update, not of a batch: it comes with the first.
-        let penalty = match self.gradients.is_empty() {
+        let penalty = match self.adds_penalty() {
             true => self.hook.penalty(&self.arena)?,
             false => None,
         };

@@ -2,16 +2,14 @@
 //! whole: the weights of layers that have an adapter, what embeddings learned, and words.
 //!
 //! No embedding has a slot for an adapter. What one learned is written into its table, which is saved
-//! whole from then on.
+//! whole from then on. What is there without being another is no change.
 
 use super::allowed;
 use super::names::ROOT;
 use super::pairs::Scales;
-use crate::backbone::{Backbone, Tied};
-use crate::heads::Head;
+use super::tables::Tables;
 use crate::weights::Checkpoint;
 use crate::Result;
-use aflora_core::nn::VarStore;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use tch::{Kind, Tensor};
@@ -19,16 +17,20 @@ use tch::{Kind, Tensor};
 const BASE_WEIGHT: &str = ".base_layer.weight";
 const DOWN: &str = ".lora_embedding_A";
 const UP: &str = ".lora_embedding_B";
+const MAGNITUDE: &str = ".lora_magnitude_vector";
 const WORDS: &str = ".token_adapter.trainable_tokens_delta";
+/// Behind the name of an embedding of which words trained.
+const OF_WORDS: &str = ".token_adapter";
 const INDICES: &str = "trainable_token_indices";
 
 /// A change of a module's weight.
 #[derive(Debug)]
 enum Change {
-    /// Another one stands for it.
-    Base,
-    /// s · (B A)ᵀ is added, A `[rank, words]`, B `[features, rank]`.
-    Path(f64),
+    /// Another one stands for it, in the tensor of this name.
+    Base(String),
+    /// s · (B A)ᵀ is added, A `[rank, words]`, B `[features, rank]`; then, with DoRA, each column is
+    /// given the length that it has in m, `[features]`.
+    Path { scale: f64, magnitude: bool },
     /// These rows are others.
     Rows(Vec<i64>),
 }
@@ -57,10 +59,16 @@ impl Beside {
             let Some(own) = name.strip_prefix(ROOT) else { continue };
             let length = shape.first().copied().unwrap_or(0);
             if let Some(module) = own.strip_suffix(BASE_WEIGHT) {
-                changes.push((module.to_string(), Change::Base));
+                let module = module.strip_suffix(OF_WORDS).unwrap_or(module);
+                changes.push((module.to_string(), Change::Base(name.to_string())));
             } else if let (Some(module), Some(scales)) = (own.strip_suffix(DOWN), scales) {
                 let scale = scales.at(module, length)?.scale;
-                changes.push((module.to_string(), Change::Path(scale)));
+                let magnitude = names.contains(format!("{ROOT}{module}{MAGNITUDE}").as_str());
+                if magnitude != scales.dora {
+                    let there = if magnitude { "has" } else { "has no" };
+                    return Err(format!("`{module}` {there} `{}` there", &MAGNITUDE[1..]));
+                }
+                changes.push((module.to_string(), Change::Path { scale, magnitude }));
             } else if let Some(module) = own.strip_suffix(WORDS) {
                 let rows = rows(keys, module)?;
                 if rows.len() as i64 != length {
@@ -81,22 +89,29 @@ impl Beside {
             return Err(format!("`{INDICES}` is on, but the file has no words"));
         }
         // A path goes on what stands there.
-        changes.sort_by_key(|(_, change)| !matches!(change, Change::Base));
+        changes.sort_by_key(|(_, change)| !matches!(change, Change::Base(_)));
         Ok(Beside { changes, copies })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
     }
 
     /// Whether the file's tensor `name` is one of these.
     pub fn has(&self, name: &str) -> bool {
         let Some(own) = name.strip_prefix(ROOT) else { return false };
         let ends = |change: &Change| match change {
-            Change::Base => &[BASE_WEIGHT][..],
-            Change::Path(_) => &[DOWN, UP],
+            Change::Base(_) => &[][..],
+            Change::Path { magnitude: false, .. } => &[DOWN, UP],
+            Change::Path { magnitude: true, .. } => &[DOWN, UP, MAGNITUDE],
             Change::Rows(_) => &[WORDS],
         };
         let mut changes = self.changes.iter();
         self.copies.contains(name)
-            || changes.any(|(module, change)| {
-                own.strip_prefix(module.as_str()).is_some_and(|end| ends(change).contains(&end))
+            || changes.any(|(module, change)| match change {
+                Change::Base(base) => base == name,
+                _ => own.strip_prefix(module.as_str()).is_some_and(|e| ends(change).contains(&e)),
             })
     }
 
@@ -112,63 +127,28 @@ impl Beside {
     ) -> Result<std::result::Result<Vec<String>, Vec<String>>> {
         let (mut problems, mut changed) = (Vec::new(), Vec::new());
         for (module, change) in &self.changes {
-            let own_table = !matches!(change, Change::Rows(_));
-            let Some((names, mut table)) = model.table(module, own_table)? else {
-                problems.push(format!("the model has no weight of its own for `{module}`"));
+            let none = || format!("the model has no weight of its own for `{module}`");
+            let Some(now) = model.now(module) else {
+                problems.push(none());
                 continue;
             };
-            let found = problems.len();
-            let mut read = |end: &str, shape: &[i64]| -> Result<Option<Tensor>> {
-                let name = format!("{ROOT}{module}{end}");
-                if !file.shapes().any(|(found, _)| found == name) {
-                    problems.push(format!("`{name}` is missing from it"));
-                    return Ok(None);
-                }
-                if let Some(misfit) = file.misfit(&name, shape) {
-                    problems.push(misfit);
-                    return Ok(None);
-                }
-                let mut tensor = Tensor::zeros(shape, (Kind::Float, table.device()));
-                file.copy_to(&name, &mut tensor)?;
-                Ok(Some(tensor))
-            };
-            let size = table.size();
-            let [words, features] = size[..] else {
-                problems.push(format!("`{module}` is no table of the model"));
-                continue;
-            };
-            let wanted = match change {
-                Change::Base => read(BASE_WEIGHT, &size)?,
-                Change::Path(scale) => {
-                    let rank = self.rank(file, module);
-                    let (down, up) = (read(DOWN, &[rank, words])?, read(UP, &[features, rank])?);
-                    let pair = down.zip(up);
-                    pair.map(|(down, up)| {
-                        table.to_kind(Kind::Float) + up.matmul(&down).tr() * *scale
-                    })
-                }
-                Change::Rows(rows) => {
-                    let beyond = rows.iter().find(|&&row| row < 0 || row >= words);
-                    match (beyond, read(WORDS, &[rows.len() as i64, features])?) {
-                        (None, Some(new)) => {
-                            let rows = Tensor::from_slice(rows).to_device(table.device());
-                            Some(table.to_kind(Kind::Float).index_copy(0, &rows, &new))
-                        }
-                        _ => None,
-                    }
-                }
-            };
-            match wanted {
-                Some(wanted) => tch::no_grad(|| table.f_copy_(&wanted))?,
-                None if problems.len() > found => continue,
-                None => {
-                    problems
-                        .push(format!("`{INDICES}` goes beyond the {words} words of `{module}`"));
+            let wanted = match change.of(&now, module, &Source(file))? {
+                Ok(wanted) => wanted,
+                Err(problem) => {
+                    problems.push(problem);
                     continue;
                 }
             };
-            let modules = names.iter().map(|name| name.trim_end_matches(".weight"));
-            for module in modules {
+            if wanted.equal(&now.to_kind(Kind::Float)) {
+                continue;
+            }
+            let Some((names, table)) = model.table(module, change.parts())? else {
+                problems.push(none());
+                continue;
+            };
+            // Not into the table: another model's may be the same.
+            tch::no_grad(|| table.shallow_clone().f_set_data(&wanted.to_kind(table.kind())))?;
+            for module in names.iter().map(|name| name.trim_end_matches(".weight")) {
                 if !changed.iter().any(|changed| changed == module) {
                     changed.push(module.to_string());
                 }
@@ -179,76 +159,85 @@ impl Beside {
             false => Ok(Err(problems)),
         }
     }
+}
 
-    fn rank(&self, file: &Checkpoint, module: &str) -> i64 {
-        let name = format!("{ROOT}{module}{DOWN}");
-        let found = file.shapes().find(|(found, _)| *found == name);
+/// What is read, or why it is not.
+type Found<T> = std::result::Result<T, String>;
+
+/// The folder's tensors.
+struct Source<'a>(&'a Checkpoint);
+
+impl Source<'_> {
+    /// The tensor `name`, which is to be of this `shape`, in single precision.
+    fn read(&self, name: &str, shape: &[i64], like: &Tensor) -> Result<Found<Tensor>> {
+        if !self.0.shapes().any(|(found, _)| found == name) {
+            return Ok(Err(format!("`{name}` is missing from it")));
+        }
+        if let Some(misfit) = self.0.misfit(name, shape) {
+            return Ok(Err(misfit));
+        }
+        let mut tensor = Tensor::f_zeros(shape, (Kind::Float, like.device()))?;
+        self.0.copy_to(name, &mut tensor)?;
+        Ok(Ok(tensor))
+    }
+
+    fn rows(&self, name: &str) -> i64 {
+        let found = self.0.shapes().find(|(found, _)| *found == name);
         found.and_then(|(_, shape)| shape.first().copied()).unwrap_or(0)
     }
 }
 
-/// A model's weights, and which of them are one.
-#[derive(Clone, Copy)]
-pub(super) struct Tables<'a> {
-    pub vs: &'a VarStore,
-    /// The model, where it is one of ours.
-    pub backbone: Option<&'a dyn Backbone>,
-}
-
-impl Tables<'_> {
-    fn tied(&self) -> &[Tied] {
-        self.backbone.map_or(&[], |backbone| backbone.about().tied)
+impl Change {
+    /// Whether only the module itself is changed, and none that it shares its weight with.
+    fn parts(&self) -> bool {
+        match self {
+            Change::Base(name) => !name.ends_with(&format!("{OF_WORDS}{BASE_WEIGHT}")),
+            Change::Path { .. } => true,
+            Change::Rows(_) => false,
+        }
     }
 
-    /// Gives further names that the file has values of a place of their own: PEFT holds the modules
-    /// that it saves apart.
-    pub fn part(&self, file: &Checkpoint) {
-        let Some(backbone) = self.backbone else { return };
-        for other in self.tied().iter().flat_map(|(_, others)| others.iter()) {
-            let name = format!("{ROOT}{other}");
-            if file.shapes().any(|(found, _)| found == name) {
-                if let (Some(mut own), Some(one)) = (backbone.untie(other), self.one_of(other)) {
-                    tch::no_grad(|| own.copy_(&one));
+    /// What is made of the weight of `module`, `table`; in single precision.
+    fn of(&self, table: &Tensor, module: &str, source: &Source) -> Result<Found<Tensor>> {
+        let size = table.size();
+        if let Change::Base(name) = self {
+            return source.read(name, &size, table);
+        }
+        let [words, features] = size[..] else {
+            return Ok(Err(format!("`{module}` is no table of the model")));
+        };
+        let read =
+            |end: &str, shape: &[i64]| source.read(&format!("{ROOT}{module}{end}"), shape, table);
+        let whole = table.detach().to_kind(Kind::Float);
+        Ok(match self {
+            Change::Base(_) => Ok(whole),
+            Change::Path { scale, magnitude } => {
+                let rank = source.rows(&format!("{ROOT}{module}{DOWN}"));
+                let (down, up) = (read(DOWN, &[rank, words])?, read(UP, &[features, rank])?);
+                let sum = match (down, up) {
+                    (Ok(down), Ok(up)) => whole + up.matmul(&down).tr() * *scale,
+                    (Err(problem), _) | (_, Err(problem)) => return Ok(Err(problem)),
+                };
+                match magnitude {
+                    false => Ok(sum),
+                    true => read(MAGNITUDE, &[features])?.map(|magnitude| {
+                        let lengths = sum.norm_scalaropt_dim(2.0, [0i64].as_slice(), true);
+                        sum * (magnitude / lengths)
+                    }),
                 }
             }
-        }
-    }
-
-    /// The weight that `other` is a further name of.
-    fn one_of(&self, other: &str) -> Option<Tensor> {
-        let (one, _) = self.tied().iter().find(|(_, others)| others.contains(&other))?;
-        self.vs.variables().remove(*one)
-    }
-
-    /// The weight of a module: of its `own`, if that is asked for, else the one that it shares with
-    /// others. Before it, its name, and those that no longer share it.
-    fn table(&self, module: &str, own: bool) -> Result<Option<(Vec<String>, Tensor)>> {
-        let name = format!("{module}.weight");
-        let tied =
-            self.tied().iter().find(|(one, others)| *one == name || others.contains(&&*name));
-        let mut variables = self.vs.variables();
-        let (Some((one, others)), Some(backbone)) = (tied, self.backbone) else {
-            return Ok(variables.remove(&name).map(|table| (vec![name], table)));
-        };
-        if !own {
-            return Ok(variables.remove(*one).map(|table| (vec![one.to_string()], table)));
-        }
-        let Some(shared) = variables.remove(*one) else { return Ok(None) };
-        // All that share it but this one get a place of their own, or this one does.
-        let apart: Vec<&str> =
-            others.iter().copied().filter(|o| *one == name || *o == name).collect();
-        let mut names = vec![name.clone()];
-        for other in apart {
-            // A head for labels does not read words.
-            let unread = other.starts_with("lm_head") && backbone.about().head != Head::Language;
-            if unread || variables.contains_key(other) {
-                continue;
+            Change::Rows(rows) => {
+                if rows.iter().any(|row| !(0..words).contains(row)) {
+                    let problem =
+                        format!("`{INDICES}` goes beyond the {words} words of `{module}`");
+                    return Ok(Err(problem));
+                }
+                read(WORDS, &[rows.len() as i64, features])?.map(|new| {
+                    let rows = Tensor::from_slice(rows).to_device(table.device());
+                    whole.index_copy(0, &rows, &new)
+                })
             }
-            let Some(mut place) = backbone.untie(other) else { return Ok(None) };
-            tch::no_grad(|| place.f_copy_(&shared))?;
-            names.push(other.to_string());
-        }
-        Ok(self.vs.variables().remove(&name).map(|table| (names, table)))
+        })
     }
 }
 

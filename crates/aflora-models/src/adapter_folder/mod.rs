@@ -13,10 +13,11 @@ mod names;
 mod open;
 mod pairs;
 mod peft;
+mod tables;
 mod write;
 
 pub use gguf::export_gguf;
 pub use names::WEIGHTS;
 pub use open::AdapterFolder;
 pub use peft::{BaseModel, Description, TaskType, FILE as CONFIG};
-pub use write::{export, export_pairs, save};
+pub use write::{export, export_pairs, save, save_with_tokenizer};

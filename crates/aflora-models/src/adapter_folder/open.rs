@@ -1,14 +1,14 @@
 //! Adapter folders, opened.
 
-use super::beside::{Beside, Tables};
+use super::beside::Beside;
 use super::layers::Layers;
 use super::names::{key, BASE, BIAS, ROOT, WEIGHTS};
 use super::pairs::{Pairs, Scales};
 use super::peft::{self, Description};
+use super::tables::Tables;
 use crate::adapted::AdaptedModel;
 use crate::backbone::Backbone;
 use crate::error::Listing;
-use crate::targets::{Pattern, Targets};
 use crate::weights::Checkpoint;
 use crate::{json, Error, Result};
 use aflora_core::adapter::TensorSpec;
@@ -28,6 +28,9 @@ pub struct AdapterFolder {
     /// Where the layers' pairs are not as the method makes them.
     pairs: Option<Pairs>,
     beside: Beside,
+    /// Whether a module that is saved whole shares no weights with others any more: so it is in
+    /// PEFT, whose folders have this key. Here they train as the one weight that they are.
+    apart: bool,
 }
 
 impl AdapterFolder {
@@ -51,14 +54,11 @@ impl AdapterFolder {
         let scales = Scales::of(&keys, method).map_err(&problem)?;
         let beside = Beside::of(&keys, &file, scales.as_ref()).map_err(&problem)?;
         let pairs = Pairs::of(&keys, &file, scales, method).map_err(&problem)?;
-        let adapter = AdapterFolder { path, file, description, layers, pairs, beside };
+        let apart = keys.contains_key("auto_mapping");
+        let adapter = AdapterFolder { path, file, description, layers, pairs, beside, apart };
         let unread = adapter.file.unread();
-        let unread: Vec<String> =
-            unread.map(|(name, what)| format!("`{name}` is {what}")).collect();
-        match unread.is_empty() {
-            true => Ok(adapter),
-            false => Err(adapter.unfit(unread)),
-        }
+        adapter.none(unread.map(|(name, what)| format!("`{name}` is {what}")).collect())?;
+        Ok(adapter)
     }
 
     /// What describes the adapter.
@@ -71,7 +71,7 @@ impl AdapterFolder {
     /// # Errors
     /// A setting of the method is out of its range.
     pub fn layers(&self) -> Result<Vec<String>> {
-        Ok(self.sites(self.description.method.build()?.as_ref(), &[]))
+        Ok(self.sites(self.description.method.build()?.as_ref(), &BTreeSet::new()))
     }
 
     /// The shape of the model's own weight `name`, where the folder has it.
@@ -85,17 +85,38 @@ impl AdapterFolder {
     /// # Errors
     /// The folder is of another model: a layer or a shape differs. All that does is named.
     pub fn attach(&self, backbone: Box<dyn Backbone>, base: Kind) -> Result<AdaptedModel> {
-        let new_modules = backbone.new_modules();
-        let own = [backbone.about().head_modules, &new_modules].concat();
-        let tables = Tables { vs: backbone.var_store(), backbone: Some(backbone.as_ref()) };
-        tables.part(&self.file);
-        let mut modules = self.modules(backbone.var_store());
-        modules.retain(|module| !own.iter().any(|own| in_module(module, own)));
         let method = self.description.method.build()?;
-        let targets = self.targets(method.as_ref(), backbone.linears(), &new_modules)?;
-        let changed = self.change(tables)?;
-        let mut model = AdaptedModel::new(backbone, method.as_ref(), &targets, &modules, base, 0)?;
-        model.keep(&changed);
+        let vs = backbone.var_store();
+        let apart = if self.apart { self.modules(vs) } else { Vec::new() };
+        let tables = Tables { vs, backbone: Some(backbone.as_ref()), apart: &apart };
+        self.none(tables.take_words(&self.file)?)?;
+        let parted = tables.part(&self.file, &self.sites(method.as_ref(), &own_names(tables.vs)));
+        let layers = [backbone.linears(), &backbone.further_linears()].concat();
+        let layers = self.chosen(method.as_ref(), tables.vs, &layers)?;
+        let adapted = |module: &&str| layers.iter().any(|l| in_module(&l.site.name, module));
+        // What an adapter sits on is the base model's, which must have it.
+        let (new, held): (Vec<&str>, Vec<&str>) =
+            backbone.new_modules().into_iter().partition(|module| !adapted(module));
+        let lacks = |name: &String| {
+            held.iter().any(|module| in_module(name, module)) && backbone.frame().lacks(name)
+        };
+        let lacked = tables.vs.variables().into_keys().filter(lacks).map(|name| {
+            format!("`{name}` is not the folder's, but has an adapter, and the base model lacks it")
+        });
+        self.none(lacked.collect())?;
+        let mut trained = backbone.about().head_modules.to_vec();
+        trained.retain(|module| !adapted(module));
+        let own = [trained.as_slice(), &new].concat();
+        let mut modules = self.modules(tables.vs);
+        modules.retain(|module| !own.iter().any(|own| in_module(module, own)));
+        let mut kept = tables.saved_words(&self.file);
+        kept.extend(parted);
+        kept.extend(self.change(tables)?);
+        trained.extend(modules.iter().map(String::as_str));
+        let mut model =
+            AdaptedModel::on(backbone, method.as_ref(), layers.clone(), &trained, base, 0)?;
+        model.keep(&new)?;
+        model.keep(&kept.iter().map(String::as_str).collect::<Vec<_>>())?;
         self.fill(&model)?;
         Ok(model)
     }
@@ -109,28 +130,22 @@ impl AdapterFolder {
     pub fn inject(&self, vs: &VarStore, layers: &[NamedLinear]) -> Result<Injection> {
         let modules = outermost(self.modules(vs));
         let method = self.description.method.build()?;
-        let saved: Vec<&str> = modules.iter().map(String::as_str).collect();
-        let targets = self.targets(method.as_ref(), layers, &saved)?;
-        let changed = self.change(Tables { vs, backbone: None })?;
-        let chosen = match method.adapts() {
-            true => targets.choose(vs, layers)?,
-            false => Vec::new(),
-        };
+        let chosen = self.chosen(method.as_ref(), vs, layers)?;
+        let changed = self.change(Tables { vs, backbone: None, apart: &[] })?;
         let mut injection = Injection::new(vs, chosen, method.as_ref(), &modules, 0)?;
-        injection.keep(&changed.iter().map(String::as_str).collect::<Vec<_>>());
+        injection.keep(&changed.iter().map(String::as_str).collect::<Vec<_>>())?;
         self.fill(&injection)?;
         Ok(injection)
     }
 
-    /// The layers that have a tensor in the file, all of them among `layers`. `saved` are modules
-    /// that are there whole.
-    fn targets(
+    /// Those of `layers`, in a model of `vs`, that have a tensor in the file.
+    fn chosen(
         &self,
         method: &dyn Method,
+        vs: &VarStore,
         layers: &[NamedLinear],
-        saved: &[&str],
-    ) -> Result<Targets> {
-        let sites = self.sites(method, saved);
+    ) -> Result<Vec<NamedLinear>> {
+        let sites = self.sites(method, &own_names(vs));
         let unknown: Vec<String> = sites
             .iter()
             .filter(|site| !layers.iter().any(|l| l.site.name == **site))
@@ -140,12 +155,14 @@ impl AdapterFolder {
             let key = self.layers.leave_out(site)?;
             Some(format!("`{site}` has tensors in it, but `{key}` of {} leaves it out", peft::FILE))
         });
-        let problems: Vec<String> = unknown.into_iter().chain(left_out).collect();
-        if !problems.is_empty() {
-            return Err(self.unfit(problems));
-        }
+        self.none(unknown.into_iter().chain(left_out).collect())?;
         self.check_rank()?;
-        Ok(Targets { target_modules: Pattern::Names(sites), ..Default::default() })
+        if sites.is_empty() && method.adapts() && self.beside.is_empty() {
+            return Err(self.unfit(vec!["no layer has an adapter there".into()]));
+        }
+        let mut layers = layers.to_vec();
+        layers.retain(|layer| sites.contains(&layer.site.name));
+        Ok(layers)
     }
 
     /// Makes the folder's changes of the model's own weights; gives the modules that they are in.
@@ -227,17 +244,19 @@ impl AdapterFolder {
         beside_an_adapter.filter(in_file).unwrap_or_else(|| format!("{ROOT}{name}"))
     }
 
-    /// The layers that have a tensor in the file. All else is a module that was saved whole, as
-    /// those of `saved` are.
-    fn sites(&self, method: &dyn Method, saved: &[&str]) -> Vec<String> {
+    /// The layers that have a tensor of an adapter in the file. All else is what the model has by
+    /// that name, of `own`, or what an embedding learned.
+    fn sites(&self, method: &dyn Method, own: &BTreeSet<String>) -> Vec<String> {
         let site = |name: &str| {
-            let name = name.strip_prefix(ROOT)?;
+            let of_model = |name: &str| own.contains(name);
+            let name = name.strip_prefix(ROOT).filter(|name| !of_model(name))?;
             let site = |spec: &TensorSpec| name.strip_suffix(spec.key)?.strip_suffix('.');
             let site = method.tensors().iter().filter(|spec| !spec.shared).find_map(site)?;
-            (!saved.contains(&site)).then(|| site.to_string())
+            Some(site.to_string())
         };
+        let names = self.file.shapes().map(|(name, _)| name);
         let names: BTreeSet<String> =
-            self.file.shapes().filter_map(|(name, _)| site(name)).collect();
+            names.filter(|name| !self.beside.has(name)).filter_map(site).collect();
         names.into_iter().collect()
     }
 
@@ -305,9 +324,22 @@ impl AdapterFolder {
         })
     }
 
+    /// Refuses the folder where there are problems.
+    fn none(&self, problems: Vec<String>) -> Result<()> {
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(self.unfit(problems)),
+        }
+    }
+
     fn unfit(&self, problems: Vec<String>) -> Error {
         Error::Weights { path: self.path.clone(), problems: Listing(problems) }
     }
+}
+
+/// The names of a model's weights.
+fn own_names(vs: &VarStore) -> BTreeSet<String> {
+    vs.variables().into_keys().collect()
 }
 
 /// Without the modules that lie in others of the list, which is sorted.

@@ -4,13 +4,15 @@
 //! PEFT has a rank and an α for each layer (`rank_pattern`, `alpha_pattern`), and starts
 //! (`init_lora_weights`) that take out of the weight, when the adapter is attached, what A and B
 //! began with: W = (W₀ - s · B₀ A₀) + s · B A. All of it is LoRA of one rank and one scale s₀ with
-//! A' = [A; A₀; 0] and B' = [B, -B₀, 0] · s / s₀, to which PEFT's own conversion leads, too.
+//! A' = [A; A₀; 0] and B' = [B, -B₀, 0] · s / s₀, to which PEFT's own conversion leads, too. Where that
+//! is of a higher rank than the layer's matrix, the product itself, beside a matrix of ones, says as
+//! much.
 
 use super::names::ROOT;
 use super::peft::FILE;
 use crate::weights::Checkpoint;
 use crate::{Error, Result};
-use aflora_core::adapter::{AdapterTensor, DoraConfig, MethodConfig};
+use aflora_core::adapter::{AdapterTensor, DoraConfig, Init, MethodConfig};
 use aflora_core::weight::FrozenWeight;
 use aflora_core::Injected;
 use regex::Regex;
@@ -20,15 +22,6 @@ use tch::{Kind, Tensor};
 
 /// What the matrices of each layer are called in a folder.
 const MATRICES: [&str; 2] = ["lora_A.weight", "lora_B.weight"];
-
-/// What A and B begin with, and the weight no longer holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TakenOut {
-    /// The largest singular values with their vectors (PiSSA, arXiv 2404.02948).
-    Singular,
-    /// The first columns of Q and rows of R, W₀ = Q R (OLoRA, arXiv 2406.01775).
-    Orthogonal,
-}
 
 /// The rank and the scale of a layer in the folder.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +34,8 @@ pub(super) struct Shape {
 #[derive(Debug)]
 pub(super) struct Pairs {
     layers: BTreeMap<String, Shape>,
-    taken_out: Option<TakenOut>,
+    /// What A and B began with, and the weight no longer holds.
+    taken_out: Init,
     /// s₀.
     scale: f64,
 }
@@ -66,26 +60,32 @@ impl Pairs {
             _ => return Ok(None),
         };
         let taken_out = match keys.get("init_lora_weights").and_then(Value::as_str) {
-            Some("pissa") => Some(TakenOut::Singular),
-            Some("olora") => Some(TakenOut::Orthogonal),
-            _ => None,
+            Some("pissa") => Init::Pissa,
+            Some("olora") => Init::Olora,
+            _ => Init::Standard,
         };
-        if scales.are_one() && taken_out.is_none() {
+        if scales.are_one() && taken_out == Init::Standard {
             return Ok(None);
         }
-        let mut layers = BTreeMap::new();
-        for (name, shape) in file.shapes() {
+        let times = if taken_out == Init::Standard { 1 } else { 2 };
+        let shapes: BTreeMap<&str, &[i64]> = file.shapes().collect();
+        let (mut layers, mut most) = (BTreeMap::new(), 0);
+        for (name, down) in &shapes {
             let Some(site) =
                 name.strip_prefix(ROOT).and_then(|name| name.strip_suffix(MATRICES[0]))
             else {
                 continue;
             };
+            let up = format!("{ROOT}{site}{}", MATRICES[1]);
             let site = site.trim_end_matches('.');
-            layers.insert(site.to_string(), scales.at(site, shape.first().copied().unwrap_or(0))?);
+            let shape = scales.at(site, down.first().copied().unwrap_or(0))?;
+            let up = shapes.get(up.as_str()).and_then(|up| up.first().copied());
+            let smaller = up.into_iter().chain(down.get(1).copied()).min();
+            most = most.max((shape.rank * times).min(smaller.unwrap_or(i64::MAX)));
+            layers.insert(site.to_string(), shape);
         }
-        let most = layers.values().map(|shape| shape.rank).max().unwrap_or(*rank);
         let scale = scales.alpha / scales.divisor(scales.rank);
-        *rank = most * if taken_out.is_some() { 2 } else { 1 };
+        *rank = if layers.is_empty() { *rank * times } else { most };
         *alpha = scale * scales.divisor(*rank);
         Ok(Some(Pairs { layers, taken_out, scale }))
     }
@@ -103,55 +103,47 @@ impl Pairs {
     pub fn fill(&self, file: &Checkpoint, layer: &Injected) -> Result<()> {
         let site = layer.linear().site.name.as_str();
         let Some(Shape { rank, scale }) = self.layers.get(site).copied() else { return Ok(()) };
-        let weight = layer.linear().as_layer().weight;
-        let began = match (self.taken_out, weight) {
-            (Some(_), Some(FrozenWeight::Quantised(_))) => {
+        let mut matrices = Vec::new();
+        for matrix in layer.adapter().tensors() {
+            if let Some(shape) = self.shape(site, &matrix) {
+                let mut part = Tensor::zeros(&shape, (Kind::Float, matrix.tensor.device()));
+                file.copy_to(&format!("{ROOT}{site}.{}", matrix.spec.key), &mut part)?;
+                matrices.push((matrix, part));
+            }
+        }
+        let Ok([(mut to_down, mut down), (mut to_up, mut up)]) = <[_; 2]>::try_from(matrices)
+        else {
+            return Ok(());
+        };
+        match layer.linear().as_layer().weight {
+            Some(FrozenWeight::Quantised(_)) if self.taken_out != Init::Standard => {
                 let problem = format!(
                     "`{site}` is held in few bits here, but the adapter was taken out of its whole \
                      weight: load the model with another precision"
                 );
                 return Err(Error::Unbuilt(problem));
             }
-            (Some(taken_out), Some(FrozenWeight::Dense(weight))) => {
-                Some(taken_out.pair(&weight, rank, scale)?)
+            Some(FrozenWeight::Dense(weight)) => {
+                if let Some([a, b]) = self.taken_out.of_matrix(&weight, rank, scale)? {
+                    down = Tensor::f_cat(&[down, a], 0)?;
+                    up = Tensor::f_cat(&[up, -b], 1)?;
+                }
             }
-            _ => None,
-        };
-        for mut matrix in layer.adapter().tensors() {
-            let (Some(shape), Some(dim)) = (self.shape(site, &matrix), matrix.spec.rank_dim) else {
-                continue;
-            };
-            let mut part = Tensor::zeros(&shape, (matrix.tensor.kind(), matrix.tensor.device()));
-            file.copy_to(&format!("{ROOT}{site}.{}", matrix.spec.key), &mut part)?;
-            let up = matrix.spec.key == MATRICES[1];
-            let mut parts = vec![part];
-            if let Some((a, b)) = &began {
-                parts.push(if up { -b } else { a.shallow_clone() });
-            }
-            let whole = Tensor::f_cat(&parts, dim)?;
-            let whole = if up { whole * (scale / self.scale) } else { whole };
+            _ => {}
+        }
+        up *= scale / self.scale;
+        let (from, to) = (down.size()[1], up.size()[0]);
+        if down.size()[0] > from.min(to) {
+            let product = up.f_matmul(&down)?;
+            let ones = Tensor::f_eye(from.min(to), (Kind::Float, product.device()))?;
+            (down, up) = if from <= to { (ones, product) } else { (product, ones) };
+        }
+        let rank = down.size()[0];
+        for (matrix, dim, values) in [(&mut to_down, 0, down), (&mut to_up, 1, up)] {
             let _ = matrix.tensor.f_zero_()?;
-            matrix.tensor.f_narrow(dim, 0, whole.size()[dim as usize])?.f_copy_(&whole)?;
+            matrix.tensor.f_narrow(dim, 0, rank)?.f_copy_(&values)?;
         }
         Ok(())
-    }
-}
-
-impl TakenOut {
-    /// A₀ `[rank, in]` and B₀ `[out, rank]` of `weight`, `[out, in]`: s · B₀ A₀ was taken out of it.
-    fn pair(self, weight: &Tensor, rank: i64, scale: f64) -> Result<(Tensor, Tensor)> {
-        let weight = weight.detach().to_kind(Kind::Float);
-        Ok(match self {
-            TakenOut::Singular => {
-                let (u, s, v) = weight.f_svd(true, true)?;
-                let s = (s.f_narrow(0, 0, rank)? / scale).sqrt();
-                (v.tr().f_narrow(0, 0, rank)? * s.unsqueeze(1), u.f_narrow(1, 0, rank)? * s)
-            }
-            TakenOut::Orthogonal => {
-                let (q, r) = Tensor::f_linalg_qr(&weight, "reduced")?;
-                (r.f_narrow(0, 0, rank)?, q.f_narrow(1, 0, rank)?)
-            }
-        })
     }
 }
 
@@ -161,6 +153,8 @@ pub(super) struct Scales {
     rank: i64,
     alpha: f64,
     rslora: bool,
+    /// Whether the method is DoRA.
+    pub dora: bool,
     ranks: Pattern,
     alphas: Pattern,
 }
@@ -182,7 +176,8 @@ impl Scales {
         };
         let ranks = Pattern::of(keys, "rank_pattern")?;
         let alphas = Pattern::of(keys, "alpha_pattern")?;
-        Ok(Some(Scales { rank, alpha, rslora, ranks, alphas }))
+        let dora = matches!(method, MethodConfig::Dora(_));
+        Ok(Some(Scales { rank, alpha, rslora, dora, ranks, alphas }))
     }
 
     /// Whether all layers have the same.

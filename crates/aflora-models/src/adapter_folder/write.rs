@@ -1,10 +1,11 @@
 //! Adapter folders, written.
 
-use super::names::{key, BASE, BIAS, ROOT, WEIGHTS};
+use super::names::{key, BASE, ROOT, WEIGHTS};
 use super::peft::{self, BaseModel, Description, TaskType};
 use crate::adapted::AdaptedModel;
 use crate::backbone::Backbone;
 use crate::chat::ChatFormat;
+use crate::companions::ModelSource;
 use crate::generate::{write_config, GenerationSettings};
 use crate::written::{write_safetensors, write_whole};
 use crate::{companions, Error, Result};
@@ -67,11 +68,18 @@ impl Content {
     ) -> Self {
         let mut config = description.to_json(ranks);
         mark_transposed(model, &mut config);
-        let alone = |name: &String| name.ends_with(BIAS) && model.trained_modules().contains(name);
+        if ranks.iter().any(|(site, _)| is_of_head(site)) {
+            config.remove("task_type");
+        }
+        // PEFT puts no adapter on what it saves whole.
+        let is_site = |name: &str| ranks.iter().any(|(site, _)| site == name);
+        let modules = config.get_mut("modules_to_save").and_then(Value::as_array_mut);
+        modules
+            .into_iter()
+            .for_each(|list| list.retain(|name| !name.as_str().is_some_and(is_site)));
         for (name, tensor) in model.saved_weights() {
-            let site = name.strip_suffix(BIAS).filter(|site| ranks.iter().any(|(s, _)| s == site));
-            let key = match site.filter(|_| alone(&name)) {
-                Some(site) => format!("{ROOT}{site}{BASE}bias"),
+            let key = match name.rsplit_once('.').filter(|(site, _)| is_site(site)) {
+                Some((site, own)) => format!("{ROOT}{site}{BASE}{own}"),
                 None => format!("{ROOT}{name}"),
             };
             tensors.insert(key, tensor);
@@ -86,11 +94,14 @@ impl Content {
             let Some(shared) = self.tensors.get(&format!("{ROOT}{one}")) else { continue };
             let shared = shared.shallow_clone();
             for other in *others {
+                let module = other.trim_end_matches(".weight");
+                if self.tensors.contains_key(&format!("{ROOT}{module}{BASE}weight")) {
+                    continue;
+                }
                 if let Entry::Vacant(place) = self.tensors.entry(format!("{ROOT}{other}")) {
                     place.insert(shared.copy());
                     let modules =
                         self.config.get_mut("modules_to_save").and_then(Value::as_array_mut);
-                    let module = other.trim_end_matches(".weight");
                     modules.into_iter().for_each(|modules| modules.push(module.into()));
                 }
             }
@@ -118,18 +129,35 @@ pub fn save(model: &Injection, folder: &Path, description: &Description) -> Resu
     write_whole(folder, |folder| content.write(folder))
 }
 
+/// [`save`] with the tokenizer in the folder `tokenizer`, for a model whose own is another.
+///
+/// # Errors
+/// It cannot be read or written.
+pub fn save_with_tokenizer(
+    model: &Injection,
+    folder: &Path,
+    description: &Description,
+    tokenizer: &Path,
+) -> Result<()> {
+    let content = Content::of(model, description);
+    write_whole(folder, |folder| {
+        content.write(folder)?;
+        companions::copy_tokenizer(tokenizer, folder)
+    })
+}
+
 /// Writes the adapters of `model`, which are of `method`, to `folder` so that PEFT opens them: as
 /// plain LoRA, with every vector, gate and scale folded into A and B, or, where they are none, as
-/// PEFT has the method. The tokenizer goes with them, from the model's own folder `source`, and how
-/// it writes and talks, where it does.
+/// PEFT has the method. The tokenizer of `source`, the model's own folder, goes with them, and how it
+/// writes and talks, where it does.
 ///
 /// # Errors
 /// The model has no adapters, they are neither, or the folder cannot be written.
-pub fn export(
+pub fn export<'a>(
     model: &AdaptedModel,
     method: &MethodConfig,
     base_model: Option<BaseModel>,
-    source: &Path,
+    source: impl Into<ModelSource<'a>>,
     generation: &GenerationSettings,
     chat: &ChatFormat,
     folder: &Path,
@@ -145,7 +173,7 @@ pub fn export(
             return Err(Error::Unbuilt(problem));
         }
     };
-    write_with_companions(model, content, source, generation, chat, folder)
+    write_with_companions(model, content, source.into(), generation, chat, folder)
 }
 
 /// Writes `pairs`, by the names of their layers in `model`, to `folder` as [`export`] writes plain
@@ -153,18 +181,18 @@ pub fn export(
 ///
 /// # Errors
 /// There are none, or the folder cannot be written.
-pub fn export_pairs(
+pub fn export_pairs<'a>(
     model: &AdaptedModel,
     pairs: Vec<(String, LowRank)>,
     base_model: Option<BaseModel>,
-    source: &Path,
+    source: impl Into<ModelSource<'a>>,
     generation: &GenerationSettings,
     chat: &ChatFormat,
     folder: &Path,
 ) -> Result<()> {
     let description = described(model, &MethodConfig::Lora(LoraConfig::default()), base_model);
     let content = Content::of_pairs(model, description, pairs);
-    write_with_companions(model, content, source, generation, chat, folder)
+    write_with_companions(model, content, source.into(), generation, chat, folder)
 }
 
 fn described(
@@ -184,7 +212,7 @@ fn described(
 fn write_with_companions(
     model: &AdaptedModel,
     content: Content,
-    source: &Path,
+    source: ModelSource,
     generation: &GenerationSettings,
     chat: &ChatFormat,
     folder: &Path,
@@ -196,7 +224,12 @@ fn write_with_companions(
         match model.backbone().text_generator() {
             Some(writer) => {
                 companions::write_template(chat, folder)?;
-                write_config(source, generation, &writer.tokens().with_ends(&chat.ends), folder)
+                write_config(
+                    source.model,
+                    generation,
+                    &writer.tokens().with_ends(&chat.ends),
+                    folder,
+                )
             }
             None => Ok(()),
         }
@@ -227,6 +260,13 @@ pub(super) fn of_one_rank(pairs: Vec<(String, LowRank)>) -> (i64, Vec<(String, L
         (site, LowRank { down, up: up.constant_pad_nd([0, missing]) })
     };
     (rank, pairs.into_iter().map(fill).collect())
+}
+
+/// Whether PEFT takes `site` for a part of a classifier's head. Where the task is one of classes it
+/// trains that whole, and puts no adapter on it.
+fn is_of_head(site: &str) -> bool {
+    let heads = ["classifier", "score"];
+    heads.iter().any(|head| site.ends_with(head) || site.split('.').any(|part| part == *head))
 }
 
 /// Tells PEFT that the weights lie transposed, as GPT-2's do.

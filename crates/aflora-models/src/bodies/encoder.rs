@@ -1,7 +1,7 @@
 //! What encoders of ours share: BERT and its kin, DeBERTa and ModernBERT are an [`EncoderBody`]
 //! each, everything else is here.
 
-use crate::backbone::{About, Backbone, Forward, Frame};
+use crate::backbone::{About, Backbone, Forward, Frame, Tied};
 use crate::batch::Batch;
 use crate::heads::dense::DenseHead;
 use crate::heads::each_token::{EachToken, TokenHead};
@@ -10,7 +10,7 @@ use crate::nn::activation::Activation;
 use crate::nn::scope::{self, Scope};
 use crate::options::Options;
 use crate::{Error, Result};
-use aflora_core::Checkpoints;
+use aflora_core::{nn, Checkpoints};
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -19,6 +19,11 @@ pub(crate) trait EncoderBody: std::fmt::Debug {
     /// Hidden states, `[batch, length, hidden]`, of a batch that is not too long, with what a
     /// backward pass goes through where blocks are checkpointed.
     fn forward(&self, batch: &Batch, train: bool, checkpointing: bool) -> (Tensor, Checkpoints);
+
+    /// As [`Backbone::untie`], below the model's `root`.
+    fn untie(&self, _root: nn::Path, _name: &str) -> Option<Tensor> {
+        None
+    }
 }
 
 /// What all models of one kind of encoder have in common beside their bodies.
@@ -27,8 +32,20 @@ pub(crate) struct EncoderSpec {
     pub hidden: i64,
     /// The longest text.
     pub max_positions: i64,
-    pub vocab_size: i64,
     pub head: TextHead,
+}
+
+/// As [`EncoderSpec`], of a kind that is an encoder to label tokens alone, by a layer
+/// [`CLASSIFIER`].
+pub(crate) struct TaggerSpec {
+    pub prefix: &'static str,
+    /// As [`About::tied`].
+    pub tied: &'static [Tied],
+    pub hidden: i64,
+    /// The longest text.
+    pub max_positions: i64,
+    /// Before the layer.
+    pub dropout: f64,
 }
 
 /// The layer that makes classes of every token's state.
@@ -132,47 +149,72 @@ pub(crate) fn build<B: EncoderBody + 'static>(
     spec: EncoderSpec,
     body: impl FnOnce(&Scope) -> B,
 ) -> Result<Box<dyn Backbone>> {
-    let EncoderSpec { prefix, hidden, max_positions, vocab_size, head: text_head } = spec;
+    let EncoderSpec { prefix, hidden, max_positions, head: text_head } = spec;
     let (of_tokens, labels) = match head {
         Head::Classes(labels) | Head::Scores(labels) => (false, labels),
         Head::Tokens(labels) => (true, labels),
         Head::Language => return Err(Error::does_not_write()),
     };
-    let layer_alone = (of_tokens && !text_head.shape.for_tokens).then_some(TokenHead {
-        name: CLASSIFIER,
-        modules: &[CLASSIFIER],
-        dropout: text_head.token_dropout,
-    });
-    let (modules, new_modules, may_lack, class_rows) = match &layer_alone {
-        Some(layer) => (layer.modules, layer.modules, &[][..], layer.name),
-        None => (text_head.modules, text_head.new_modules, text_head.may_lack, text_head.out),
-    };
+    if of_tokens && !text_head.shape.for_tokens {
+        let dropout = text_head.token_dropout;
+        let spec = TaggerSpec { prefix, tied: &[], hidden, max_positions, dropout };
+        return Ok(build_tagger(labels, options, spec, body));
+    }
     let about = About {
         head,
         prefix,
-        head_modules: modules,
-        new_modules,
-        may_lack,
-        class_rows: Some(class_rows),
+        head_modules: text_head.modules,
+        new_modules: text_head.new_modules,
+        may_lack: text_head.may_lack,
+        class_rows: Some(text_head.out),
         tied: &[],
         optional: &[],
         max_positions,
-        vocab_size,
     };
+    Ok(assembled(options, about, |root| {
+        let pooling = (!of_tokens).then_some(text_head.shape.pooling);
+        let body = body(root);
+        (body, OutputHead::Dense { pooling, head: text_head.build(root, hidden, labels) })
+    }))
+}
+
+/// Builds the encoder whose body `body` makes, with so many classes of every token. Weights are zero
+/// until loaded or initialised.
+pub(crate) fn build_tagger<B: EncoderBody + 'static>(
+    labels: i64,
+    options: &Options,
+    spec: TaggerSpec,
+    body: impl FnOnce(&Scope) -> B,
+) -> Box<dyn Backbone> {
+    let TaggerSpec { prefix, tied, hidden, max_positions, dropout } = spec;
+    let layer = TokenHead { name: CLASSIFIER, modules: &[CLASSIFIER], dropout };
+    let about = About {
+        head: Head::Tokens(labels),
+        prefix,
+        head_modules: layer.modules,
+        new_modules: layer.modules,
+        may_lack: &[],
+        class_rows: Some(layer.name),
+        tied,
+        optional: &[],
+        max_positions,
+    };
+    assembled(options, about, |root| {
+        let body = body(root);
+        (body, OutputHead::Layer(EachToken::new(root, &layer, hidden, labels)))
+    })
+}
+
+/// An encoder of the parts that `parts` makes.
+fn assembled<B: EncoderBody + 'static>(
+    options: &Options,
+    about: About,
+    parts: impl FnOnce(&Scope) -> (B, OutputHead),
+) -> Box<dyn Backbone> {
     let mut vs = options.var_store();
-    let ((body, output_head), made) = scope::build(&mut vs, options, |root| {
-        let body = body(&root);
-        let output_head = match &layer_alone {
-            Some(layer) => OutputHead::Layer(EachToken::new(&root, layer, hidden, labels)),
-            None => {
-                let pooling = (!of_tokens).then_some(text_head.shape.pooling);
-                OutputHead::Dense { pooling, head: text_head.build(&root, hidden, labels) }
-            }
-        };
-        (body, output_head)
-    });
+    let ((body, output_head), made) = scope::build(&mut vs, options, |root| parts(&root));
     let frame = Frame::new(vs, made, about);
-    Ok(Box::new(Encoder { frame, body, output_head, checkpointing: options.checkpointing }))
+    Box::new(Encoder { frame, body, output_head, checkpointing: options.checkpointing })
 }
 
 /// An encoder's head: what is computed from its hidden states.
@@ -225,5 +267,9 @@ impl<B: EncoderBody> Backbone for Encoder<B> {
 
     fn frame(&self) -> &Frame {
         &self.frame
+    }
+
+    fn untie(&self, name: &str) -> Option<Tensor> {
+        self.body.untie(self.frame.vs.root(), name)
     }
 }

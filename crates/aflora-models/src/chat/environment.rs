@@ -1,11 +1,11 @@
 //! What a template may use: Jinja as transformers sets it up, with its functions and filters.
 
-use super::limits::{pay, DEPTH, FUEL};
-use super::{json, spans};
+use super::limits::{DEPTH, FUEL};
+use super::{json, python, spans};
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, TimeZone};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use std::fmt::Display;
 
 /// Jinja, without templates.
@@ -17,44 +17,13 @@ pub(super) fn new() -> Environment<'static> {
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(DEPTH);
-    environment.set_unknown_method_callback(python_method);
+    python::add_to(&mut environment);
     environment.add_filter("tojson", json::tojson);
     environment.add_function("raise_exception", raise_exception);
     environment
         .add_function("strftime_now", |format: &str| strftime(&chrono::Local::now(), format));
     environment.add_function(spans::FUNCTION, spans::marked);
     environment
-}
-
-/// Python's methods of texts, lists and dictionaries.
-fn python_method(
-    state: &mut State,
-    value: &Value,
-    method: &str,
-    arguments: &[Value],
-) -> Result<Value, Error> {
-    match (value.as_str(), method, arguments) {
-        (Some(between), "join", [items]) => join(state, between, items),
-        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments),
-    }
-}
-
-/// `between.join(items)`. The library's own takes memory for the items that nothing bounds: a short
-/// list may name one long text a million times.
-fn join(state: &State, between: &str, items: &Value) -> Result<Value, Error> {
-    let mut text = String::new();
-    for (place, item) in items.try_iter()?.enumerate() {
-        let item = item.as_str().ok_or_else(|| {
-            let problem = format!("join: the item {place} is of the kind {}, no text", item.kind());
-            Error::new(ErrorKind::InvalidOperation, problem)
-        })?;
-        pay(state, between.len() + item.len())?;
-        if place > 0 {
-            text.push_str(between);
-        }
-        text.push_str(item);
-    }
-    Ok(Value::from(text))
 }
 
 /// Ends the rendering with the template's own words.

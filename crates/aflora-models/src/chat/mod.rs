@@ -6,6 +6,7 @@
 //! * `turns`: which parts of a conversation the assistant writes
 //! * `shipped`: templates for models that have none
 //! * `environment`: the functions and filters that templates may use
+//! * `python`: methods and tests of values as Python has them
 //! * `limits`: what a template may compute, and how that is paid
 //! * `json`: the filter `tojson`, which writes as Python's `json.dumps`
 //!
@@ -16,6 +17,7 @@ mod environment;
 pub(crate) mod files;
 mod json;
 mod limits;
+mod python;
 mod shipped;
 mod spans;
 mod turns;

@@ -1,19 +1,17 @@
 //! The header of a model whose config.json this is.
 
 use super::architecture::Architecture;
-use super::precision::Precision;
-use super::rope;
-use super::writer::{GgufFile, Written};
+use super::writer::Written;
 use crate::Error;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use tch::Tensor;
 
 /// A config.json as the keys of a header.
 pub(crate) struct ModelKeys<'a> {
     config: &'a Map<String, Value>,
-    architecture: &'static Architecture,
-    heads: [i64; 2],
+    pub(super) architecture: &'static Architecture,
+    /// Heads of queries, and of keys and values.
+    pub(super) heads: [i64; 2],
 }
 
 impl<'a> ModelKeys<'a> {
@@ -26,14 +24,15 @@ impl<'a> ModelKeys<'a> {
         let mut keys = ModelKeys { config, architecture, heads: [1, 1] };
         let heads = keys.size("num_attention_heads")?;
         let key_value_heads = match config.get("num_key_value_heads") {
-            None | Some(Value::Null) => heads,
-            Some(_) => keys.size("num_key_value_heads")?,
+            None => architecture.usual.key_value_heads.unwrap_or(heads.into()),
+            Some(Value::Null) => heads.into(),
+            Some(_) => keys.size("num_key_value_heads")?.into(),
         };
-        keys.heads = [heads, key_value_heads].map(i64::from);
+        keys.heads = [heads.into(), key_value_heads];
         Ok(keys)
     }
 
-    fn size(&self, key: &str) -> Result<u32, String> {
+    pub(super) fn size(&self, key: &str) -> Result<u32, String> {
         let value = self.config.get(key).and_then(Value::as_u64);
         let size = value.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
         size.ok_or_else(|| {
@@ -41,11 +40,56 @@ impl<'a> ModelKeys<'a> {
         })
     }
 
-    fn head_dim(&self) -> Result<u32, String> {
+    /// A positive whole number; `usual` where the key is not there, none where it is null.
+    pub(super) fn optional_size(
+        &self,
+        key: &str,
+        usual: Option<u32>,
+    ) -> Result<Option<u32>, String> {
+        match self.config.get(key) {
+            None => Ok(usual),
+            Some(Value::Null) => Ok(None),
+            Some(_) => self.size(key).map(Some),
+        }
+    }
+
+    /// A number; `usual` where the key is not there, none where it is null.
+    pub(super) fn number(&self, key: &str, usual: Option<f64>) -> Result<Option<f64>, String> {
+        match self.config.get(key) {
+            None => Ok(usual),
+            Some(Value::Null) => Ok(None),
+            Some(value) => {
+                value.as_f64().map(Some).ok_or_else(|| format!("`{key}` is {value}, no number"))
+            }
+        }
+    }
+
+    /// Texts; none where the key is not there.
+    pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, String> {
+        match self.config.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => {
+                let texts =
+                    value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+                texts.map(Some).ok_or_else(|| format!("`{key}` is no list of texts"))
+            }
+        }
+    }
+
+    pub(super) fn head_dim(&self) -> Result<u32, String> {
         match self.config.get("head_dim") {
-            None | Some(Value::Null) => Ok(self.size("hidden_size")? / self.heads[0] as u32),
+            None | Some(Value::Null) => match self.architecture.usual.head_dim {
+                Some(usual) => Ok(usual as u32),
+                None => Ok(self.size("hidden_size")? / self.heads[0] as u32),
+            },
             Some(_) => self.size("head_dim"),
         }
+    }
+
+    /// The longest texts.
+    pub(super) fn max_positions(&self) -> Result<u32, String> {
+        let usual = self.architecture.usual.max_positions as u32;
+        Ok(self.optional_size("max_position_embeddings", Some(usual))?.unwrap_or(usual))
     }
 
     /// The keys of an adapter's header.
@@ -59,18 +103,15 @@ impl<'a> ModelKeys<'a> {
         ]
     }
 
-    /// The keys of a model's header.
-    ///
-    /// # Errors
-    /// The config.json lacks something, or asks for something that such files do not tell.
-    pub(crate) fn of_model(&self) -> Result<Vec<(String, Written)>, String> {
+    /// The keys of a model's header that all have.
+    pub(super) fn common(&self) -> Result<Vec<(String, Written)>, String> {
         self.check()?;
         let (size, name) = (|key: &str| self.size(key), self.architecture.name);
         let hidden = size("hidden_size")?;
         let [heads, key_value_heads] = self.heads.map(|n| n as u32);
         let head_dim = self.head_dim()?;
-        let eps = self.config.get("rms_norm_eps").and_then(Value::as_f64);
-        let eps = eps.ok_or("config.json has no `rms_norm_eps`, which a GGUF file tells")?;
+        let usual = self.architecture.usual;
+        let eps = self.number(usual.eps_key, Some(usual.eps))?.unwrap_or(usual.eps);
         let text = |text: &str| Written::Text(text.into());
         let mut keys = vec![
             ("general.architecture".to_string(), text(name)),
@@ -78,7 +119,7 @@ impl<'a> ModelKeys<'a> {
         ];
         let mut say = |key: &str, value: Written| keys.push((format!("{name}.{key}"), value));
         say("vocab_size", Written::U32(size("vocab_size")?));
-        say("context_length", Written::U32(size("max_position_embeddings")?));
+        say("context_length", Written::U32(self.max_positions()?));
         say("embedding_length", Written::U32(hidden));
         say("block_count", Written::U32(size("num_hidden_layers")?));
         say("feed_forward_length", Written::U32(size("intermediate_size")?));
@@ -87,10 +128,10 @@ impl<'a> ModelKeys<'a> {
         say("attention.key_length", Written::U32(head_dim));
         say("attention.value_length", Written::U32(head_dim));
         say("attention.layer_norm_rms_epsilon", Written::F32(eps as f32));
-        say("rope.dimension_count", Written::U32(head_dim));
         let (theta, scaling) = self.rope();
+        say("rope.dimension_count", Written::U32(self.turning(&scaling)?));
         say("rope.freq_base", Written::F32(theta as f32));
-        if let Some(scaling) = scaling.filter(|keys| kind(keys) == Some("linear")) {
+        if kind(&scaling) == Some("linear") {
             let factor = scaling.get("factor").and_then(Value::as_f64).unwrap_or(1.0);
             say("rope.scaling.type", text("linear"));
             say("rope.scaling.factor", Written::F32(factor as f32));
@@ -100,54 +141,71 @@ impl<'a> ModelKeys<'a> {
 
     /// Refuses what such files do not tell.
     fn check(&self) -> Result<(), String> {
-        let activation = self.config.get("hidden_act").and_then(Value::as_str);
-        if let Some(other) = activation.filter(|name| !matches!(*name, "silu" | "swish")) {
-            return Err(format!("`hidden_act` is `{other}`, which a GGUF file does not tell"));
+        let (key, meant) = (self.architecture.usual.activation.0, self.architecture.activation);
+        let activation = self.config.get(key).and_then(Value::as_str);
+        if let Some(other) = activation.filter(|name| !meant.contains(name)) {
+            return Err(format!("`{key}` is `{other}`, which a GGUF file does not tell"));
         }
         if self.config.get("use_sliding_window") == Some(&Value::Bool(true)) {
             return Err("`use_sliding_window` is true, which a GGUF file does not tell".into());
         }
-        match self.rope().1.and_then(kind) {
-            None | Some("default" | "linear" | rope::LLAMA3) => Ok(()),
-            Some(other) => {
-                Err(format!("the rotary scaling `{other}` is not written to GGUF files"))
-            }
+        match kind(&self.rope().1) {
+            None | Some("default") => Ok(()),
+            Some(known) if self.architecture.scalings.contains(&known) => Ok(()),
+            Some(other) => Err(format!(
+                "the rotary scaling `{other}` is not written to GGUF files of a {}",
+                self.architecture.name
+            )),
         }
     }
 
-    /// θ, and the keys that scale the angles.
-    fn rope(&self) -> (f64, Option<&'a Map<String, Value>>) {
+    /// θ, and the keys that scale the angles: of a model with a rope for each type of layer, that of
+    /// the layers which see everything.
+    pub(super) fn rope(&self) -> (f64, Map<String, Value>) {
         let object = |key: &str| {
             self.config.get(key).and_then(Value::as_object).filter(|keys| !keys.is_empty())
         };
-        let scaling = object("rope_scaling").or(object("rope_parameters"));
-        let inner = scaling.and_then(|keys| keys.get("rope_theta"));
-        let theta = inner.or(self.config.get("rope_theta")).and_then(Value::as_f64);
-        (theta.unwrap_or(10_000.0), scaling)
+        let scaling = match (object("rope_scaling"), self.rope_of("full_attention")) {
+            (scaling, Some(full)) => {
+                let mut full = full.clone();
+                full.extend(scaling.cloned().unwrap_or_default());
+                full
+            }
+            (scaling, None) => scaling.or(object("rope_parameters")).cloned().unwrap_or_default(),
+        };
+        let (key, usual) = self.architecture.usual.rope.theta;
+        let theta = scaling.get("rope_theta").or(self.config.get(key)).and_then(Value::as_f64);
+        (theta.unwrap_or(usual), scaling)
     }
 
-    /// The file of a model with these weights and keys.
+    /// The rope of a type of layer that has one of its own.
+    fn rope_of(&self, layers: &str) -> Option<&'a Map<String, Value>> {
+        self.config.get("rope_parameters")?.get(layers)?.as_object()
+    }
+
+    /// θ of the layers with a window, where their rope is told of by itself.
     ///
     /// # Errors
-    /// A weight has no place in such files.
-    pub(crate) fn file(
-        &self,
-        keys: Vec<(String, Written)>,
-        weights: BTreeMap<String, Tensor>,
-        precision: Precision,
-    ) -> crate::Result<GgufFile> {
-        let mut tensors = Vec::new();
-        for (name, weight) in weights {
-            tensors.push((self.stored_name(&name)?, self.arranged(&name, &weight)?));
+    /// Their angles are scaled.
+    pub(super) fn local_rope(&self) -> Result<Option<f64>, String> {
+        let Some(rope) = self.rope_of("sliding_attention") else { return Ok(None) };
+        match kind(rope) {
+            None | Some("default") => Ok(rope.get("rope_theta").and_then(Value::as_f64)),
+            Some(other) => Err(format!(
+                "the rotary scaling `{other}` of layers with a window is not written to GGUF files"
+            )),
         }
-        let (theta, scaling) = self.rope();
-        if let Some(scaling) = scaling.filter(|keys| kind(keys) == Some(rope::LLAMA3)) {
-            let head_dim = self.head_dim().map_err(Error::Unbuilt)?;
-            let factors = rope::factors(scaling, theta, head_dim.into());
-            let factors = factors.map_err(Error::Unbuilt)?;
-            tensors.push((rope::FACTORS.into(), Tensor::from_slice(&factors)));
-        }
-        Ok(GgufFile { keys, tensors, precision })
+    }
+
+    /// How many elements of a head turn.
+    fn turning(&self, scaling: &Map<String, Value>) -> Result<u32, String> {
+        let head_dim = self.head_dim()?;
+        let Some((key, usual)) = self.architecture.usual.rope.share else { return Ok(head_dim) };
+        let share = match scaling.get("partial_rotary_factor").and_then(Value::as_f64) {
+            Some(share) => share,
+            None => self.number(key, Some(usual))?.unwrap_or(usual),
+        };
+        Ok((f64::from(head_dim) * share) as u32)
     }
 
     /// The name of the weight `own` in such files.
@@ -170,7 +228,7 @@ impl<'a> ModelKeys<'a> {
     }
 }
 
-/// The name of a rotary scaling.
-fn kind(keys: &Map<String, Value>) -> Option<&str> {
+/// The name of the scaling of rotary angles that these keys tell of.
+pub(super) fn kind(keys: &Map<String, Value>) -> Option<&str> {
     keys.get("rope_type").or(keys.get("type")).and_then(Value::as_str)
 }

@@ -5,7 +5,8 @@
 //!   believed
 //! * `format`, `dequantise`: blocks of numbers, and what they stand for
 //! * `architecture`, `arrangement`: which tensor is which of Hugging Face's, and how it stands to it
-//! * `model`, `rope`: the config.json that a header stands for
+//! * `model`: the config.json that a header stands for; `family`, `own_keys`, `rope`, `gemma`, `phi3`: what
+//!   those of some kinds of models have of their own, both ways; `families`: all of it together
 //! * `tokenizer`, `pre_tokenizer`: its tokenizer's files; `folder`: all files that it stands for
 //! * `writer`, `precision`, `quantise`, `from_config`, `from_tokenizer`: files of our own
 
@@ -13,12 +14,17 @@ mod architecture;
 mod arrangement;
 mod cursor;
 mod dequantise;
+mod families;
+mod family;
 mod folder;
 mod format;
 mod from_config;
 mod from_tokenizer;
+mod gemma;
 mod header;
 mod model;
+mod own_keys;
+mod phi3;
 mod pre_tokenizer;
 mod precision;
 mod quantise;
@@ -43,6 +49,14 @@ pub(crate) use writer::Written;
 pub(crate) const EXTENSION: &str = "gguf";
 /// The format's name.
 pub(crate) const FORMAT: &str = "GGUF";
+
+/// A tensor in single precision whose numbers are those that a file in `precision` gives back.
+///
+/// # Errors
+/// libtorch refuses.
+pub fn rounded(tensor: &tch::Tensor, precision: Precision) -> crate::Result<tch::Tensor> {
+    Ok(quantise::rounded(tensor, precision)?)
+}
 
 /// Whether the file that begins with `bytes` is of this format.
 pub(crate) fn is_gguf(bytes: &[u8]) -> bool {

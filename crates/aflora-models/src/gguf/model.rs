@@ -3,7 +3,6 @@
 use super::architecture::Architecture;
 use super::arrangement::Arrangement;
 use super::header::{short, Header};
-use super::rope;
 use super::value::Value;
 use serde_json::{json, Map};
 
@@ -11,9 +10,9 @@ use serde_json::{json, Map};
 #[derive(Debug)]
 pub(crate) struct ModelHeader<'a> {
     header: &'a Header<'a>,
-    architecture: &'static Architecture,
+    pub(super) architecture: &'static Architecture,
     /// Heads of queries, and of keys and values.
-    heads: [i64; 2],
+    pub(super) heads: [i64; 2],
 }
 
 /// Keys of an architecture that say nothing which the tensors do not say, or nothing at all for a
@@ -43,23 +42,23 @@ impl<'a> ModelHeader<'a> {
         Ok(model)
     }
 
-    fn get(&self, key: &str) -> Option<&'a Value<'a>> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a Value<'a>> {
         self.header.keys.get(format!("{}.{key}", self.architecture.name).as_str())
     }
 
-    fn problem(&self, key: &str, what: &str) -> String {
+    pub(super) fn problem(&self, key: &str, what: &str) -> String {
         let found = self.get(key).map_or("missing".into(), Value::what);
         format!("`{}.{key}` is {found}; it must be {what}", self.architecture.name)
     }
 
-    fn size(&self, key: &str) -> Result<i64, String> {
+    pub(super) fn size(&self, key: &str) -> Result<i64, String> {
         match self.get(key) {
             Some(Value::Integer(n @ 1..=0xffff_ffff)) => Ok(*n as i64),
             _ => Err(self.problem(key, "a positive whole number")),
         }
     }
 
-    fn size_or(&self, key: &str, default: i64) -> Result<i64, String> {
+    pub(super) fn size_or(&self, key: &str, default: i64) -> Result<i64, String> {
         if self.get(key).is_some() {
             self.size(key)
         } else {
@@ -67,7 +66,7 @@ impl<'a> ModelHeader<'a> {
         }
     }
 
-    fn number(&self, key: &str) -> Result<Option<f64>, String> {
+    pub(super) fn number(&self, key: &str) -> Result<Option<f64>, String> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Float(x)) if x.is_finite() => Ok(Some(*x)),
@@ -86,7 +85,7 @@ impl<'a> ModelHeader<'a> {
         stored: &str,
         shape: &[i64],
     ) -> Result<Option<(String, Arrangement)>, String> {
-        if stored == rope::FACTORS {
+        if self.architecture.tensors.contains(&stored) {
             return Ok(None);
         }
         let own = self.architecture.own_name(stored).ok_or_else(|| {
@@ -108,20 +107,18 @@ impl<'a> ModelHeader<'a> {
         Ok(Some((own, arrangement)))
     }
 
-    /// The model's config.json.
-    ///
-    /// # Errors
-    /// The header lacks something, or asks for something that is not read.
-    pub(crate) fn config(&self) -> Result<Map<String, serde_json::Value>, String> {
+    /// What the config.json of every kind of model has.
+    pub(super) fn common(&self) -> Result<Map<String, serde_json::Value>, String> {
         let architecture = self.architecture;
         let has = |name: &str| self.shape(name).is_some();
         let [heads, key_value_heads] = self.heads;
-        let hidden = self.size("embedding_length")?;
-        let head_dim = self.size_or("attention.key_length", hidden / heads)?;
-        for (key, what) in
-            [("attention.value_length", "keys"), ("rope.dimension_count", "heads' elements")]
-        {
-            if self.size_or(key, head_dim)? != head_dim {
+        let (hidden, head_dim) = (self.size("embedding_length")?, self.head_dim()?);
+        let usual = architecture.usual;
+        for (key, what, wanted) in [
+            ("attention.value_length", "keys", true),
+            ("rope.dimension_count", "heads' elements", usual.rope.share.is_none()),
+        ] {
+            if wanted && self.size_or(key, head_dim)? != head_dim {
                 return Err(self.problem(key, &format!("as many as {what}, {head_dim}")));
             }
         }
@@ -139,25 +136,54 @@ impl<'a> ModelHeader<'a> {
         say("num_attention_heads", json!(heads));
         say("num_key_value_heads", json!(key_value_heads));
         say("head_dim", json!(head_dim));
-        say("hidden_act", json!("silu"));
+        say(usual.activation.0, json!(architecture.activation[0]));
         say("max_position_embeddings", json!(self.size("context_length")?));
         let eps = "attention.layer_norm_rms_epsilon";
         let eps = self.number(eps)?.ok_or_else(|| self.problem(eps, "a number"))?;
-        say("rms_norm_eps", json!(eps));
-        let theta = self.number("rope.freq_base")?.unwrap_or(10_000.0);
-        say("rope_theta", json!(theta));
-        if let Some(scaling) = self.rope_scaling(theta, head_dim)? {
+        say(usual.eps_key, json!(eps));
+        say(usual.rope.theta.0, json!(self.theta()?));
+        if let Some(scaling) = self.rope_scaling()? {
             say("rope_scaling", scaling);
         }
         say("tie_word_embeddings", json!(!has("output.weight")));
-        if !architecture.biases {
-            say("attention_bias", json!(has("blk.0.attn_q.bias")));
-            say("mlp_bias", json!(has("blk.0.ffn_gate.bias")));
+        for (begin, key) in architecture.biases {
+            let of_first = format!("blk.0.{begin}");
+            let is = |name: &str| name.starts_with(&of_first) && name.ends_with(".bias");
+            let told = self.header.tensors.iter().any(|(name, _)| is(name));
+            if let Some(key) = key {
+                say(key, json!(told));
+            }
         }
         for (key, id) in self.special_tokens()? {
             say(key, id);
         }
         Ok(config)
+    }
+
+    /// The size of a head.
+    pub(super) fn head_dim(&self) -> Result<i64, String> {
+        self.size_or("attention.key_length", self.size("embedding_length")? / self.heads[0])
+    }
+
+    /// The base of the rotary angles.
+    pub(super) fn theta(&self) -> Result<f64, String> {
+        Ok(self.number("rope.freq_base")?.unwrap_or(10_000.0))
+    }
+
+    /// How many layers there are: no more than the file has tensors.
+    pub(super) fn layers(&self) -> Result<usize, String> {
+        let (key, tensors) = ("block_count", self.header.tensors.len());
+        let layers = usize::try_from(self.size(key)?).ok().filter(|layers| *layers <= tensors);
+        layers.ok_or_else(|| self.problem(key, &format!("{tensors} at the most, one a tensor")))
+    }
+
+    /// The numbers of a tensor that is no weight; none if it is not there.
+    pub(super) fn numbers(&self, name: &str) -> Result<Option<Vec<f32>>, String> {
+        let Some((_, stored)) = self.header.tensors.iter().find(|(known, _)| *known == name) else {
+            return Ok(None);
+        };
+        let numbers = self.header.numbers(stored);
+        numbers.map(Some).ok_or_else(|| format!("`{name}` is of another format than F32"))
     }
 
     fn shape(&self, name: &str) -> Option<&[i64]> {
@@ -167,7 +193,7 @@ impl<'a> ModelHeader<'a> {
 
     /// Refuses keys that ask for something which is not read.
     fn check_keys(&self) -> Result<(), String> {
-        const READ: [&str; 13] = [
+        const READ: [&str; 14] = [
             "attention.head_count",
             "attention.head_count_kv",
             "attention.key_length",
@@ -181,13 +207,14 @@ impl<'a> ModelHeader<'a> {
             "rope.freq_base",
             "rope.scaling.type",
             "rope.scaling.factor",
+            "rope.scaling.original_context_length",
         ];
         let prefix = format!("{}.", self.architecture.name);
         let keys = self.header.keys.iter().filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?, v)));
         for (key, value) in keys {
             // A count of nothing asks for nothing.
             let idle = matches!(value, Value::Integer(0) | Value::Flag(false));
-            let known = READ.iter().chain(&rope::KEYS).chain(&TOLD_OTHERWISE);
+            let known = READ.iter().chain(self.architecture.keys).chain(&TOLD_OTHERWISE);
             if !idle && !known.copied().any(|known| known == key) {
                 let (key, what) = (short(key), value.what());
                 return Err(format!("`{prefix}{key}` is {what}: what it asks for is not built"));
@@ -197,29 +224,23 @@ impl<'a> ModelHeader<'a> {
     }
 
     /// The scaling of the rotary angles, as config.json writes it.
-    fn rope_scaling(&self, theta: f64, head_dim: i64) -> Result<Option<serde_json::Value>, String> {
+    fn rope_scaling(&self) -> Result<Option<serde_json::Value>, String> {
         let factor = || self.number("rope.scaling.factor");
         match self.get("rope.scaling.type") {
-            None | Some(Value::Text("none")) => {}
+            None | Some(Value::Text("none")) => Ok(None),
             Some(Value::Text("linear")) => {
-                return Ok(Some(json!({ "rope_type": "linear", "factor": factor()? })));
+                Ok(Some(json!({ "rope_type": "linear", "factor": factor()? })))
             }
             // Which types are built is config.json's reader's to say.
             Some(Value::Text(other)) => {
                 let original = self.size("rope.scaling.original_context_length")?;
-                return Ok(Some(json!({
+                Ok(Some(json!({
                     "rope_type": other,
                     "factor": factor()?,
                     "original_max_position_embeddings": original,
-                })));
+                })))
             }
-            Some(_) => return Err(self.problem("rope.scaling.type", "a text")),
-        }
-        match self.header.tensors.iter().find(|(name, _)| *name == rope::FACTORS) {
-            None => Ok(None),
-            Some((_, stored)) => {
-                rope::llama3(self.header.numbers(stored), theta, head_dim).map(Some)
-            }
+            Some(_) => Err(self.problem("rope.scaling.type", "a text")),
         }
     }
 

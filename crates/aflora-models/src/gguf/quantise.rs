@@ -1,5 +1,7 @@
 //! A tensor's numbers as a file holds them, to the bit as the `gguf` package makes them.
 
+use super::dequantise::dequantise;
+use super::format::BlockFormat;
 use super::precision::Precision;
 use half::{bf16, f16};
 use tch::{Device, Kind, TchError, Tensor};
@@ -18,6 +20,25 @@ pub(super) fn quantise(tensor: &Tensor, format: Precision) -> Result<Vec<u8>, Tc
         Precision::Bf16 => numbers.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
         Precision::Q8_0 => numbers.chunks_exact(32).flat_map(q8_0).collect(),
     })
+}
+
+/// A tensor's numbers as a file in `precision` gives them back.
+///
+/// # Errors
+/// libtorch refuses.
+pub(super) fn rounded(tensor: &Tensor, precision: Precision) -> Result<Tensor, TchError> {
+    let to = |tensor: &Tensor, kind| tensor.f_to_dtype(kind, false, false);
+    match precision.of(&tensor.size()) {
+        Precision::F32 => to(tensor, Kind::Float),
+        Precision::F16 => to(&to(tensor, Kind::Half)?, Kind::Float),
+        Precision::Bf16 => to(&to(tensor, Kind::BFloat16)?, Kind::Float),
+        Precision::Q8_0 => {
+            let blocks = quantise(tensor, Precision::Q8_0)?;
+            let mut numbers = vec![0f32; tensor.numel()];
+            dequantise(BlockFormat::Q8_0, &blocks, &mut numbers);
+            Tensor::f_from_slice(&numbers)?.f_view_as(tensor)?.f_to_device(tensor.device())
+        }
+    }
 }
 
 /// The scale, by which the largest number is 127 or -127, then each number in scales, rounded.

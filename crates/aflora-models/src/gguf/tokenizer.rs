@@ -10,6 +10,7 @@ use crate::tokenizer::sentencepiece_bpe;
 use crate::tokenizer::spm_file::Piece;
 use serde_json::{json, Map};
 use std::collections::HashSet;
+use tokenizers::AddedToken;
 
 /// What a token is, by the format's numbers.
 const CONTROL: i128 = 3;
@@ -253,6 +254,17 @@ impl<'a> GgufTokenizer<'a> {
         })
     }
 
+    /// The special tokens that take the space behind them along. No header tells of them: they are
+    /// Phi-3's but three, as llama.cpp has it.
+    fn taking_space(&self) -> Vec<AddedToken> {
+        const NONE: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
+        let of_phi3 = self.header.keys.get("general.architecture") == Some(&Value::Text("phi3"));
+        let tokens = self.tokens.iter().zip(&self.kinds).filter(|(_, kind)| **kind == CONTROL);
+        let tokens = tokens.filter(|(token, _)| of_phi3 && !NONE.contains(token));
+        let taking = |token: &str| AddedToken::from(token, true).normalized(false).rstrip(true);
+        tokens.map(|(token, _)| taking(token)).collect()
+    }
+
     /// SentencePiece's pieces.
     fn sentencepiece(&self) -> Result<String, String> {
         if self.get("precompiled_charsmap").is_some()
@@ -281,7 +293,8 @@ impl<'a> GgufTokenizer<'a> {
             return Err(self.problem("tokens", "a list of texts"));
         }
         let prefix = self.flag("add_space_prefix", true)?;
-        let made = sentencepiece_bpe::of_pieces(&pieces, unknown, self.around(true)?, prefix)?;
+        let mut made = sentencepiece_bpe::of_pieces(&pieces, unknown, self.around(true)?, prefix)?;
+        made.add_special_tokens(&self.taking_space());
         made.to_string(false).map_err(|e| e.to_string())
     }
 }

@@ -89,7 +89,7 @@ impl NumberKind {
 }
 
 /// The number whose shortest decimal form is that of `x`.
-fn decimal(x: f32) -> f64 {
+pub(super) fn decimal(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))
 }
 

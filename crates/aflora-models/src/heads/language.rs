@@ -1,7 +1,8 @@
 //! The next token: a product with the word embeddings themselves, or with a weight of its own.
 
 use crate::nn::linear::{with_bias, zeros};
-use aflora_core::nn::{self, Embedding, Linear, Module};
+use aflora_core::nn::{self, Embedding, Linear, Module, NamedLinear};
+use aflora_core::Block;
 use std::cell::OnceCell;
 use tch::Tensor;
 
@@ -15,6 +16,8 @@ pub(crate) struct LanguageHead {
     words: Tensor,
     /// Empty where the words are the head too.
     own: OnceCell<Linear>,
+    /// The own layer, where the head got it after it was built.
+    untied: OnceCell<NamedLinear>,
     /// What logits are bent below.
     softcap: Option<f64>,
 }
@@ -24,7 +27,7 @@ impl LanguageHead {
     /// c · tanh(logit / c) of a `softcap` c.
     pub fn new(words: &Embedding, own: Option<Linear>, softcap: Option<f64>) -> Self {
         let own = own.map_or_else(OnceCell::new, OnceCell::from);
-        LanguageHead { words: words.ws.shallow_clone(), own, softcap }
+        LanguageHead { words: words.ws.shallow_clone(), own, untied: OnceCell::new(), softcap }
     }
 
     /// `[.., hidden]` to `[.., vocabulary]`.
@@ -48,14 +51,17 @@ impl LanguageHead {
             return None;
         }
         let (vocabulary, hidden) = self.words.size2().ok()?;
-        let own = nn::linear(
-            root / name.strip_suffix(".weight")?,
-            hidden,
-            vocabulary,
-            with_bias(zeros(), false),
-        );
+        let name = name.strip_suffix(".weight")?;
+        let own = nn::linear(root / name, hidden, vocabulary, with_bias(zeros(), false));
         let weight = own.ws.set_requires_grad(false);
+        let layer = NamedLinear::new(name, Block::Ffn, own.slot());
+        self.untied.set(layer).ok()?;
         self.own.set(own).ok()?;
         Some(weight)
+    }
+
+    /// The layer that [`untie`](Self::untie) made.
+    pub fn untied(&self) -> Option<NamedLinear> {
+        self.untied.get().cloned()
     }
 }

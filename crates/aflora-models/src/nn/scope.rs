@@ -1,6 +1,6 @@
 //! Where a model of ours makes its layers: a path among its weights, and what is noted as they are
-//! made: the layers that take an adapter, each with its name and its part of a block, and the
-//! switch of the words' noise.
+//! made: the layers that take an adapter, each with its name and its part of a block, the table of
+//! words, and the switch of the words' noise.
 
 use super::linear::{with_bias, zeros};
 use super::noise::{Noise, NoisyEmbedding};
@@ -12,14 +12,23 @@ use aflora_core::Block;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::Div;
+use tch::Tensor;
 
 /// A path among a model's weights. Weights start at zero, scales of norms at one.
 #[derive(Debug)]
 pub(crate) struct Scope<'a> {
     path: nn::Path<'a>,
-    adaptable: &'a RefCell<Vec<NamedLinear>>,
-    noise: &'a Noise,
+    notes: &'a Notes,
     options: &'a Options,
+}
+
+/// What is noted as a network is made.
+#[derive(Debug, Default)]
+struct Notes {
+    adaptable: RefCell<Vec<NamedLinear>>,
+    further: RefCell<Vec<NamedLinear>>,
+    words: RefCell<Option<(String, Tensor)>>,
+    noise: Noise,
 }
 
 /// What was noted of a network as it was made.
@@ -27,6 +36,10 @@ pub(crate) struct Scope<'a> {
 pub(crate) struct Made {
     /// The layers that take an adapter, in the order in which they were made.
     pub linears: Vec<NamedLinear>,
+    /// All others: those of the head, and of what lies between it, the tables and the blocks.
+    pub further: Vec<NamedLinear>,
+    /// The table of words that the model reads, with the name of its weight.
+    pub words: (String, Tensor),
     /// How much noise its words get.
     pub noise: Noise,
 }
@@ -38,10 +51,13 @@ pub(crate) fn build<N>(
     options: &Options,
     network: impl FnOnce(Scope) -> N,
 ) -> (N, Made) {
-    let (adaptable, noise) = (RefCell::default(), Noise::default());
-    let network = network(Scope { path: vs.root(), adaptable: &adaptable, noise: &noise, options });
+    let notes = Notes::default();
+    let network = network(Scope { path: vs.root(), notes: &notes, options });
     vs.freeze();
-    (network, Made { linears: adaptable.into_inner(), noise })
+    let Notes { adaptable, further, words, noise } = notes;
+    let (linears, further) = (adaptable.into_inner(), further.into_inner());
+    let words = words.into_inner().unwrap_or_else(|| (String::new(), Tensor::new()));
+    (network, Made { linears, further, words, noise })
 }
 
 impl<'a, T: Display> Div<T> for &Scope<'a> {
@@ -79,7 +95,7 @@ impl<'a> Scope<'a> {
         (from, to): (i64, i64),
         bias: bool,
     ) -> nn::Linear {
-        self.noted(block, name, |path, format| match format {
+        self.adapted(block, name, |path, format| match format {
             Some(format) => nn::quantised_linear(path, (from, to), bias, false, format),
             None => nn::linear(path, from, to, with_bias(zeros(), bias)),
         })
@@ -87,34 +103,53 @@ impl<'a> Scope<'a> {
 
     /// As [`adaptable`](Self::adaptable), with a bias, and a weight that lies transposed.
     pub fn transposed(&self, block: Block, name: &str, (from, to): (i64, i64)) -> nn::Linear {
-        self.noted(block, name, |path, format| match format {
+        self.adapted(block, name, |path, format| match format {
             Some(format) => nn::quantised_linear(path, (from, to), true, true, format),
             None => nn::conv1d_linear(path, from, to),
         })
     }
 
-    fn noted(
+    fn adapted(
         &self,
         block: Block,
         name: &str,
         make: impl FnOnce(&nn::Path, Option<WeightFormat>) -> nn::Linear,
     ) -> nn::Linear {
+        self.noted(&self.notes.adaptable, block, name, |path, name| {
+            make(path, self.options.format_of(name))
+        })
+    }
+
+    fn noted(
+        &self,
+        notes: &RefCell<Vec<NamedLinear>>,
+        block: Block,
+        name: &str,
+        make: impl FnOnce(&nn::Path, &str) -> nn::Linear,
+    ) -> nn::Linear {
         let path = (self / name).path;
         let weight = path.path("weight");
-        let name = weight.strip_suffix(".weight").unwrap_or(&weight).to_string();
-        let layer = make(&path, self.options.format_of(&name));
-        self.adaptable.borrow_mut().push(NamedLinear::new(name, block, layer.slot()));
+        let name = weight.strip_suffix(".weight").unwrap_or(&weight);
+        let layer = make(&path, name);
+        notes.borrow_mut().push(NamedLinear::new(name, block, layer.slot()));
         layer
     }
 
-    /// A linear layer that takes no adapter, its weight zero until loaded or initialised.
+    /// A linear layer that takes an adapter only where a folder has one for it, its weight zero until
+    /// loaded or initialised.
     pub fn linear(&self, name: &str, from: i64, to: i64) -> nn::Linear {
-        nn::linear((self / name).path, from, to, zeros())
+        self.further(name, from, to, true)
     }
 
-    /// A linear layer without a bias, its weight zero until loaded or initialised.
+    /// A [`linear`](Self::linear) without a bias.
     pub fn bare_linear(&self, name: &str, from: i64, to: i64) -> nn::Linear {
-        nn::linear((self / name).path, from, to, with_bias(zeros(), false))
+        self.further(name, from, to, false)
+    }
+
+    fn further(&self, name: &str, from: i64, to: i64, bias: bool) -> nn::Linear {
+        self.noted(&self.notes.further, Block::Ffn, name, |path, _| {
+            nn::linear(path, from, to, with_bias(zeros(), bias))
+        })
     }
 
     /// A table of `rows` vectors.
@@ -123,14 +158,22 @@ impl<'a> Scope<'a> {
         nn::embedding((self / name).path, rows, size, config)
     }
 
-    /// A table of `rows` words, which takes noise.
+    /// The table of the model's `rows` words.
+    pub fn vocabulary(&self, name: &str, rows: i64, size: i64) -> nn::Embedding {
+        let table = self.embedding(name, rows, size);
+        let name = (self / name).path.path("weight");
+        *self.notes.words.borrow_mut() = Some((name, table.ws.shallow_clone()));
+        table
+    }
+
+    /// The [`vocabulary`](Self::vocabulary), with noise.
     pub fn words(&self, name: &str, rows: i64, size: i64) -> NoisyEmbedding {
-        NoisyEmbedding::new(self.embedding(name, rows, size), self.noise.clone())
+        NoisyEmbedding::new(self.vocabulary(name, rows, size), self.notes.noise.clone())
     }
 
     /// How much noise words get.
     pub fn noise(&self) -> &Noise {
-        self.noise
+        &self.notes.noise
     }
 
     pub fn layer_norm(&self, name: &str, size: i64, eps: f64) -> nn::LayerNorm {

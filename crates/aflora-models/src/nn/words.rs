@@ -13,22 +13,27 @@ pub(crate) struct WordEmbeddings {
     shared: Tensor,
     /// This side's own table; empty while it reads the shared one.
     own: OnceCell<Embedding>,
+    /// What they are multiplied by.
+    scale: f64,
     noise: Option<Noise>,
 }
 
 impl WordEmbeddings {
-    /// Embeddings that read `shared`, with noise or without any.
-    pub fn of(shared: &Embedding, noise: Option<&Noise>) -> Self {
+    /// Embeddings that read `shared`, times `scale`, and then with noise or without any.
+    pub fn of(shared: &Embedding, scale: f64, noise: Option<&Noise>) -> Self {
         let (shared, noise) = (shared.ws.shallow_clone(), noise.cloned());
-        WordEmbeddings { shared, own: OnceCell::new(), noise }
+        WordEmbeddings { shared, own: OnceCell::new(), scale, noise }
     }
 
     /// Ids `[batch, length]` to `[batch, length, hidden]`.
     pub fn forward(&self, ids: &Tensor) -> Tensor {
-        let x = match self.own.get() {
+        let mut x = match self.own.get() {
             Some(own) => own.forward(ids),
             None => Tensor::embedding(&self.shared, ids, -1, false, false),
         };
+        if self.scale != 1.0 {
+            x *= self.scale;
+        }
         match &self.noise {
             Some(noise) => noise.over(x),
             None => x,

@@ -7,6 +7,7 @@ mod resolve;
 mod sentencepiece;
 pub(crate) mod sentencepiece_bpe;
 mod settings;
+mod spaces;
 pub(crate) mod spm_file;
 mod stream;
 mod unmet;
@@ -72,6 +73,8 @@ pub struct TextEncoder {
     tokenizer: Tokenizer,
     truncation: TruncationParams,
     pad_id: i64,
+    /// Whether texts of tokens lose the spaces of [`spaces`].
+    cleans: bool,
 }
 
 /// Room for `[CLS] a [SEP] b [SEP]`, the least that makes sense for a pair.
@@ -110,9 +113,12 @@ impl TextEncoder {
         }
         let named = settings.named().find(|(name, _)| *name == "pad_token");
         let named = named.and_then(|(_, token)| tokenizer.token_to_id(&token.content));
-        let usual = || ["[PAD]", "<pad>"].iter().find_map(|token| tokenizer.token_to_id(token));
+        let usual = || {
+            ["[PAD]", "<pad>", "<|padding|>"].iter().find_map(|token| tokenizer.token_to_id(token))
+        };
         let padding = || tokenizer.get_padding().map(|padding| padding.pad_id);
         let pad_id = named.or_else(padding).or_else(usual);
+        let cleans = settings.cleans(folder, tokenizer.get_model())?;
         let side = settings.truncation_side(folder)?;
         let own = tokenizer.get_truncation().map(|truncation| truncation.direction);
         // The file may ask for padding to a fixed length; batches are padded to their longest.
@@ -124,7 +130,7 @@ impl TextEncoder {
             direction: side.or(own).unwrap_or_default(),
             ..Default::default()
         };
-        Ok(TextEncoder { tokenizer, truncation, pad_id: i64::from(pad_id.unwrap_or(0)) })
+        Ok(TextEncoder { tokenizer, truncation, pad_id: i64::from(pad_id.unwrap_or(0)), cleans })
     }
 
     /// Encodes texts or pairs of texts, on all cores.
@@ -301,6 +307,12 @@ impl TextEncoder {
     /// # Errors
     /// An id is none of the tokenizer's.
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
+        let text = self.uncleaned(ids)?;
+        Ok(if self.cleans { spaces::cleaned(&text) } else { text })
+    }
+
+    /// The text of token ids with all its spaces.
+    fn uncleaned(&self, ids: &[i64]) -> Result<String> {
         let ids: std::result::Result<Vec<u32>, _> = ids.iter().map(|&id| id.try_into()).collect();
         let ids = ids.map_err(|_| Error::Encode("a token id is negative or too large".into()))?;
         panics::catch_reading(|| self.tokenizer.decode(&ids, true))

@@ -55,7 +55,7 @@ pub(super) fn make(
                 .with_decoder(Some(ByteLevel::default()));
         }
         Class::Llama if from_json => {
-            let space = flag("add_prefix_space", true)?;
+            let space = flag("add_prefix_space", puts_a_mark(tokenizer))?;
             let scheme = match (space, flag("legacy", false)?) {
                 (false, _) => PrependScheme::Never,
                 (true, true) => PrependScheme::Always,
@@ -112,6 +112,40 @@ pub(super) fn make(
         Class::Llama | Class::Deberta | Class::Plain => {}
     }
     Ok(())
+}
+
+/// Whether texts are cut by bytes alone, as GPT-2 and its kin do, and not normalised.
+pub(super) fn are_bytes(tokenizer: &Tokenizer) -> bool {
+    let is_bytes = |step: &PreTokenizerWrapper| match step {
+        PreTokenizerWrapper::ByteLevel(bytes) => bytes.use_regex,
+        _ => false,
+    };
+    let steps = pre_tokenizers(tokenizer.get_pre_tokenizer());
+    tokenizer.get_normalizer().is_none() && !steps.is_empty() && steps.iter().all(is_bytes)
+}
+
+/// Whether all that is done to texts is what LLaMA does: spaces become marks.
+pub(super) fn are_marks(tokenizer: &Tokenizer) -> bool {
+    let normalizers = normalizers(tokenizer.get_normalizer());
+    let pre_tokenizers = pre_tokenizers(tokenizer.get_pre_tokenizer());
+    let marks = |step: &NormalizerWrapper| match step {
+        NormalizerWrapper::Prepend(_) => true,
+        NormalizerWrapper::Replace(replace) => replace.content == "▁",
+        _ => false,
+    };
+    let spaces = |step: &PreTokenizerWrapper| matches!(step, PreTokenizerWrapper::Metaspace(_));
+    normalizers.iter().all(marks) && pre_tokenizers.iter().all(spaces)
+}
+
+/// Whether LLaMA's tokenizer.json puts a mark before a text.
+fn puts_a_mark(tokenizer: &Tokenizer) -> bool {
+    let prepends = |step: &NormalizerWrapper| matches!(step, NormalizerWrapper::Prepend(_));
+    let begins = |step: &PreTokenizerWrapper| match step {
+        PreTokenizerWrapper::Metaspace(marks) => marks.prepend_scheme != PrependScheme::Never,
+        _ => false,
+    };
+    normalizers(tokenizer.get_normalizer()).iter().any(prepends)
+        || pre_tokenizers(tokenizer.get_pre_tokenizer()).iter().any(begins)
 }
 
 /// Lets words that no pieces make become the token that the settings name, if they name one.

@@ -6,7 +6,8 @@
 //! is, and of settings that do not count there we warn (`unmet`). What differs from transformers 5,
 //! which gives other ids there than the models were pretrained with:
 //! SentencePiece's own normalising is kept (`spm.model`, `tokenizer.model`, and a tokenizer.json
-//! made of them), LLaMA's texts begin with `<s>` unless it is said that they do not, and a padding
+//! made of them), a tokenizer.json that cuts texts otherwise than the class that its settings name is
+//! taken as it is, LLaMA's texts begin with `<s>` unless it is said that they do not, and a padding
 //! or default token that a vocabulary lacks does not get an id that the model has no embedding for.
 
 use super::settings::{Class, TokenizerSettings};
@@ -21,6 +22,9 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, ModelWrapper, Tokenizer};
 
+/// Files that hold a vocabulary, too: Mistral's, T5's and ALBERT's, and LLaMA 3's.
+const UNREAD: [&str; 3] = ["tekken.json", "spiece.model", "tiktoken.model"];
+
 /// The folder's tokenizer, and the settings beside it.
 pub(super) fn read(folder: &Path) -> Result<(Tokenizer, TokenizerSettings)> {
     let [json, spm, llama, bpe, merges, words] = VOCABULARIES.map(|name| folder.join(name));
@@ -31,8 +35,9 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, TokenizerSettings)> {
         limits::check(&json, &text)?;
         let tokenizer = Tokenizer::from_str(&text).map_err(|e| damaged(&json, &e.to_string()))?;
         limits::check_model(&json, tokenizer.get_model())?;
-        let class = settings.class.filter(|&class| fits(class, &tokenizer));
-        (tokenizer, class.unwrap_or(Class::Plain), true)
+        let class = settings.class_beside_json();
+        let class = class.filter(|&class| fits(class, &tokenizer)).unwrap_or(Class::Plain);
+        (tokenizer, class, true)
     } else if spm.is_file() {
         let lowercase = flag("do_lower_case")?.unwrap_or(false);
         let split = flag("split_by_punct")?.unwrap_or(false);
@@ -49,7 +54,8 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, TokenizerSettings)> {
         let class = settings.class.filter(|&class| class == Class::Mpnet);
         (word_piece(&words, &settings)?, class.unwrap_or(Class::Bert), false)
     } else {
-        return Err(Error::NoTokenizer { path: folder.to_path_buf() });
+        let unread = UNREAD.into_iter().find(|name| folder.join(name).is_file());
+        return Err(Error::NoTokenizer { path: folder.to_path_buf(), unread });
     };
     let file = [json, spm, llama, bpe, words].into_iter().find(|path| model_file::is_there(path));
     let mut made =
@@ -66,19 +72,17 @@ pub(super) fn read(folder: &Path) -> Result<(Tokenizer, TokenizerSettings)> {
     Ok((made.tokenizer, settings))
 }
 
-/// Whether a tokenizer.json has a vocabulary of the class's kind; a sentence encoder of BERT's
-/// type may well have a SentencePiece one.
+/// Whether a tokenizer.json is of the class's kind; a sentence encoder of BERT's type may well have a
+/// SentencePiece vocabulary.
 fn fits(class: Class, tokenizer: &Tokenizer) -> bool {
-    let pre = tokenizer.get_pre_tokenizer();
-    let byte_level = pre.is_some_and(|pre| {
-        // It may stand alone or in a sequence of pre-tokenizers, nested at will.
-        serde_json::to_string(pre).is_ok_and(|text| text.contains("\"ByteLevel\""))
-    });
     match (class, tokenizer.get_model()) {
         (Class::Bert | Class::Mpnet, ModelWrapper::WordPiece(_)) => true,
-        (Class::Roberta | Class::Gpt2 | Class::DebertaV1, ModelWrapper::BPE(_)) => byte_level,
+        // SmolLM's names GPT-2's class, and cuts numbers into digits.
+        (Class::Roberta | Class::Gpt2 | Class::DebertaV1, ModelWrapper::BPE(_)) => {
+            parts::are_bytes(tokenizer)
+        }
         // LLaMA 3's names LLaMA's class, and is another.
-        (Class::Llama, ModelWrapper::BPE(_)) => !byte_level,
+        (Class::Llama, ModelWrapper::BPE(_)) => parts::are_marks(tokenizer),
         (Class::Deberta | Class::Albert | Class::XlmRoberta, ModelWrapper::Unigram(_)) => true,
         _ => false,
     }

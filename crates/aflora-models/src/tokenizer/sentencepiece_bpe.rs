@@ -55,7 +55,12 @@ pub(crate) fn read_pieces(path: &Path) -> Result<PieceModel> {
     let bos = usize::try_from(trainer.bos_id.unwrap_or(1)).ok();
     let bos = bos.filter(|bos| *bos < proto.pieces.len());
     let prefix = normalizer.add_dummy_prefix.unwrap_or(true);
-    Ok(PieceModel { pieces: proto.pieces, unk, bos, prefix })
+    let mut pieces = proto.pieces;
+    for own in pieces.iter_mut().filter(|piece| piece.kind == Some(spm_file::USER_DEFINED)) {
+        // They are found in a text before its spaces are written as ▁.
+        own.piece = own.piece.replace('▁', " ");
+    }
+    Ok(PieceModel { pieces, unk, bos, prefix })
 }
 
 /// The tokenizer of these pieces, by the places of the unknown one and of those that stand before and

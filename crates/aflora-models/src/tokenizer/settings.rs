@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
-use tokenizers::{AddedToken, TruncationDirection};
+use tokenizers::{AddedToken, ModelWrapper, TruncationDirection};
 
 /// The tokens with a name, in the order in which new ones are added.
 const NAMED: [&str; 7] =
@@ -88,6 +88,9 @@ pub(super) struct TokenizerSettings {
     pub added: BTreeMap<u32, AddedToken>,
     /// What transformers would make of the folder; none if nothing says it.
     pub class: Option<Class>,
+    /// Whether the model is one whose tokenizer.json transformers takes as it is, whatever class its
+    /// settings name.
+    as_it_is: bool,
     /// The class by its name in transformers, and the file that names it.
     pub class_name: Option<(&'static str, String)>,
 }
@@ -110,6 +113,9 @@ impl TokenizerSettings {
             Some((_, name)) => Some(class_of(name.trim_end_matches("Fast"))),
             None => word(&model, "model_type").map(|kind| class_of_model(&kind)),
         };
+        // Mistral's and Phi-3's name LLaMA's, and have other words.
+        let as_it_is = word(&model, "model_type")
+            .is_some_and(|kind| ["mistral", "modernbert", "phi3"].contains(&kind.as_str()));
 
         let mut added = BTreeMap::new();
         let decoder = keys.remove("added_tokens_decoder");
@@ -134,7 +140,7 @@ impl TokenizerSettings {
             keys.extend(map);
         }
         let mut settings =
-            TokenizerSettings { keys, class, class_name, ..TokenizerSettings::default() };
+            TokenizerSettings { keys, class, as_it_is, class_name, ..TokenizerSettings::default() };
         settings.names(folder)?;
         if decoder.is_none() {
             for (content, id) in object(folder, "added_tokens.json")? {
@@ -158,6 +164,11 @@ impl TokenizerSettings {
         }
         settings.added = added;
         Ok(settings)
+    }
+
+    /// What transformers would make of a tokenizer.json; none if nothing says it.
+    pub(super) fn class_beside_json(&self) -> Option<Class> {
+        self.class.filter(|_| !self.as_it_is)
     }
 
     /// Warns where a file names another class than the one that its vocabulary, no tokenizer.json,
@@ -251,6 +262,21 @@ impl TokenizerSettings {
                 Err(damaged(&folder.join("tokenizer_config.json"), &words))
             }
         }
+    }
+
+    /// Whether texts of tokens lose spaces before punctuation. As in transformers 5, pieces of BPE
+    /// hold their own spaces, and lose none without a second word.
+    ///
+    /// # Errors
+    /// A setting is neither true nor false.
+    pub(super) fn cleans(&self, folder: &Path, model: &ModelWrapper) -> Result<bool> {
+        let key = match model {
+            ModelWrapper::BPE(_) => {
+                "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
+            }
+            _ => "clean_up_tokenization_spaces",
+        };
+        Ok(self.flag(folder, key)?.unwrap_or(false))
     }
 
     fn get<T: DeserializeOwned>(&self, folder: &Path, key: &str, what: &str) -> Result<Option<T>> {

@@ -66,6 +66,19 @@ impl Checkpoint {
         self.tensors.iter().map(|(name, (_, entry))| (name.as_str(), entry.shape.as_slice()))
     }
 
+    /// The kind of most of its numbers; of blocks, that of the numbers that they stand for.
+    pub fn kind(&self) -> Kind {
+        let mut numbers: Vec<(Kind, i64)> = Vec::new();
+        for (_, entry) in self.tensors.values() {
+            let count = entry.shape.iter().product();
+            match numbers.iter_mut().find(|(kind, _)| *kind == entry.kind()) {
+                Some((_, sum)) => *sum += count,
+                None => numbers.push((entry.kind(), count)),
+            }
+        }
+        numbers.into_iter().max_by_key(|(_, sum)| *sum).map_or(Kind::Float, |(kind, _)| kind)
+    }
+
     /// The shape of the tensor `name`, which must be there.
     pub(crate) fn shape(&self, name: &str) -> &[i64] {
         &self.tensors[name].1.shape

@@ -4,8 +4,9 @@ use super::plan::LoadPlan;
 use super::{sound, Checkpoint};
 use crate::backbone::Backbone;
 use crate::{said, Error, Result};
-use aflora_core::nn::LinearHandle;
+use aflora_core::nn::{self, LinearHandle};
 use aflora_core::shapes_only;
+use aflora_core::weight::FrozenWeight;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
@@ -44,6 +45,72 @@ pub fn load(backbone: &dyn Backbone, path: &Path) -> Result<LoadReport> {
 /// As [`load`].
 pub fn load_for(backbone: &dyn Backbone, path: &Path, classes: &[&[&str]]) -> Result<LoadReport> {
     load_with(backbone, path, Some(classes))
+}
+
+/// [`load`] for a model beside `loaded`, into which the same files were: what the two have alike lies
+/// in memory once, and is not read again. `backbone` may be made of [shapes](shapes_only); what
+/// changes its weights afterwards, adapters and heads of another task, leaves those of `loaded` as
+/// they are ([`share`]).
+///
+/// # Errors
+/// As [`load`].
+pub fn load_beside(
+    backbone: &dyn Backbone,
+    path: &Path,
+    loaded: &dyn Backbone,
+) -> Result<LoadReport> {
+    let checkpoint = Checkpoint::open(path)?;
+    let mut plan = LoadPlan::new(backbone, &checkpoint, path, None)?;
+    let old = |name: &str| !plan.new.iter().any(|new| new == name);
+    let own = share(loaded, backbone, old)?;
+    plan.loads.retain(|(name, ..)| own.contains(name));
+    let quantised = backbone.quantised();
+    tch::no_grad(|| {
+        for variable in &mut plan.zeros {
+            let _ = variable.f_zero_()?;
+        }
+        for (name, variable, stored) in &mut plan.loads {
+            match quantised.get(name) {
+                Some(layer) => plan.warnings.extend(quantise(&checkpoint, stored, layer)?),
+                None => checkpoint.copy_to(stored, variable)?,
+            }
+        }
+        Ok::<_, Error>(())
+    })?;
+    backbone.frame().set_lacked(plan.lacked, &plan.new);
+    Ok(LoadReport {
+        files: checkpoint.files().map(Path::to_path_buf).collect(),
+        loaded: plan.loads.len(),
+        new: plan.new,
+        unused: plan.unused,
+        warnings: plan.warnings,
+    })
+}
+
+/// [`nn::share()`] between models: what both hold in few bits is shared as its codes, and what one of
+/// them holds so alone is not shared. Gives the names of the weights of `to` that are its own, sorted.
+///
+/// # Errors
+/// As [`nn::share()`].
+pub fn share(
+    from: &dyn Backbone,
+    to: &dyn Backbone,
+    which: impl Fn(&str) -> bool,
+) -> Result<Vec<String>> {
+    let (lent, quantised) = (from.quantised(), to.quantised());
+    // Of what is in codes the variable is only a place, which may be any.
+    let variable =
+        |name: &str| quantised.contains_key(name) || (which(name) && !lent.contains_key(name));
+    let mut own = nn::share(from.var_store(), to.var_store(), variable)?;
+    for (name, layer) in &quantised {
+        match lent.get(name).filter(|_| which(name)).map(|layer| layer.weight()) {
+            Some(FrozenWeight::Quantised(weight)) => layer.put_codes(weight)?,
+            _ => own.push(name.clone()),
+        }
+    }
+    own.sort_unstable();
+    own.dedup();
+    Ok(own)
 }
 
 /// Whether [`load_for`] would find everything in `path` that it needs, by names and shapes alone:
@@ -85,7 +152,7 @@ fn load_with(
         Ok::<_, Error>(())
     })?;
     tell(path, &plan.warnings);
-    backbone.frame().set_lacked(plan.lacked);
+    backbone.frame().set_lacked(plan.lacked, &plan.new);
     Ok(LoadReport {
         files: checkpoint.files().map(Path::to_path_buf).collect(),
         loaded: plan.loads.len(),

@@ -16,7 +16,7 @@ mod tensors;
 mod view;
 
 pub use checkpoint::{are_whole, shards, Checkpoint, FILES};
-pub use load::{check_for, load, load_for, LoadReport};
+pub use load::{check_for, load, load_beside, load_for, share, LoadReport};
 pub use tensors::{read_tensors, write_tensors};
 
 use crate::backbone::Backbone;

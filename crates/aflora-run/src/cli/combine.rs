@@ -1,6 +1,7 @@
-//! `aflora combine`: adapters of several finished runs, made into one.
+//! `aflora combine`: adapters of several finished runs, or of folders, made into one.
 
 use super::output::new_folder;
+use super::saved::Base;
 use aflora_core::adapter::combine::{Combination, How, Majority};
 use aflora_run::saved::SavedRun;
 use aflora_run::ui::{shown, Progress};
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 pub struct Combine {
     /// The folder to write.
     target: PathBuf,
-    /// A finished run's folder, and what its adapter counts for, 1 if not said; once for each.
+    /// A finished run's folder, or an adapter's, as PEFT writes it, here or on the hub
+    /// (owner/name@revision), and what it counts for, 1 if not said; once for each.
     #[arg(long = "adapter", value_name = "RUN[:WEIGHT]", required = true)]
     adapters: Vec<String>,
     /// How: by PEFT's names.
@@ -26,12 +28,14 @@ pub struct Combine {
     /// Which sign of an element wins, for ties and dare_ties: that of the sum, or of most adapters.
     #[arg(long, value_enum, default_value = "total")]
     majority: Sign,
+    /// The rank of what comes out, for svd and …_svd; the largest of the adapters' if not given.
+    #[arg(long)]
+    rank: Option<i64>,
     /// Draws which elements are dropped; for dare_….
     #[arg(long, default_value = "0")]
     seed: u64,
-    /// A further folder to look for the runs' model in.
-    #[arg(long)]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    base: Base,
 }
 
 /// Which sign wins.
@@ -46,9 +50,9 @@ enum Sign {
 /// Words for `--help`.
 pub const HELP: &str =
     "Example:\n  aflora combine both --adapter runs/one:0.7 --adapter runs/other:0.3 --how ties --density 0.5\n\
-    All runs are of one model; PeftModel.from_pretrained(base_model, \"both\") opens what is written, plain LoRA.\n\
-    cat is the weighted sum of what the adapters add to each weight, exactly; svd is its best part of one adapter's\n\
-    rank. All others combine A and B each by itself, as PEFT's add_weighted_adapter does, and want equal ranks.\n\
+    All are of one base model, which is loaded once; PeftModel.from_pretrained(base_model, \"both\") opens what is written, plain LoRA.\n\
+    cat is the weighted sum of what the adapters add to each weight, exactly; svd and those that end in _svd combine\n\
+    the same and keep the best part of a rank. All others combine A and B each by itself, as PEFT's add_weighted_adapter does, and want equal ranks.\n\
     What trained beside the adapters, such as a head, is that of the first run.";
 
 impl Combine {
@@ -61,15 +65,12 @@ impl Combine {
         new_folder(&self.target)?;
         let combination = self.combination()?;
         aflora_models::tell_oddities_at_debug_level();
-        let mut runs = Vec::new();
-        for adapter in &self.adapters {
-            let (run, weight) = weighted(adapter);
-            runs.push((
-                SavedRun::open(Path::new(run), None, self.data.as_deref(), progress)?,
-                weight,
-            ));
-        }
-        SavedRun::combine(&runs, &combination, &self.target)?;
+        let named: Vec<(&str, f64)> = self.adapters.iter().map(|named| weighted(named)).collect();
+        let (folders, weights): (Vec<&Path>, Vec<f64>) =
+            named.into_iter().map(|(folder, weight)| (Path::new(folder), weight)).unzip();
+        let (model, data) = (self.base.model.as_deref(), self.base.data.as_deref());
+        let runs = SavedRun::open_all(folders, model, data, progress)?;
+        SavedRun::combine(&runs, &weights, &combination, &self.target)?;
         println!("{}", shown(&self.target));
         Ok(())
     }
@@ -92,7 +93,11 @@ impl Combine {
             Sign::Total => Majority::Total,
             Sign::Frequency => Majority::Frequency,
         };
-        let combination = Combination { how, density, majority, seed: self.seed };
+        if self.rank.is_some() && !how.is_of_a_rank() {
+            let problem = format!("--rank has no say with {name}; svd and …_svd are of a rank");
+            return Err(UsageError(problem).into());
+        }
+        let combination = Combination { how, density, majority, rank: self.rank, seed: self.seed };
         combination.validate().map_err(|error| UsageError(error.to_string()))?;
         Ok(combination)
     }

@@ -26,7 +26,10 @@ pub struct Experiment {
     /// `paper` for the file as it stands.
     #[arg(long, default_value = "paper")]
     profile: String,
-    /// Cells at once; one for each GPU if not given.
+    /// GPUs of each cell, which is one run over as many processes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    gpus: u16,
+    /// Cells at once; as many as there are GPUs for if not given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// Only cells whose name (task-model-method-seedN) this regular expression matches.
@@ -80,9 +83,10 @@ impl Experiment {
         };
         let mut plan = Plan::new(&self.file, &choice)?;
         let gpus = runner::gpus();
-        let jobs = self.jobs.map_or(gpus.len().max(1), usize::from);
+        let processes = usize::from(self.gpus);
+        let jobs = self.jobs.map_or((gpus.len() / processes).max(1), usize::from);
         let program = std::env::current_exe().context("where this program lies")?;
-        let runner = Runner { runs: runner::absolute(&self.runs), program, jobs, gpus };
+        let runner = Runner { runs: runner::absolute(&self.runs), program, jobs, gpus, processes };
         if self.slurm {
             let given: Vec<String> = self.filter.iter().map(|f| format!("--filter={f}")).collect();
             let given = [given, self.overrides.clone()].concat();
@@ -91,6 +95,7 @@ impl Experiment {
                 file: &self.file,
                 runs: &self.runs,
                 jobs: self.jobs,
+                gpus: self.gpus,
                 given: &given,
             };
             print!("{}", slurm::script(&plan, &request)?);

@@ -12,7 +12,7 @@ Needs the model's config.json, not its weights. The rows are described where the
 labels with counts, lengths in tokens, what `max_length` cuts, the first rows as tokens. Nothing of
 them is fetched.
 
-Of an adapter's folder, ours or PEFT's, it tells the method, the base model and the layers.
+Of an adapter's folder, ours or PEFT's, or an adapter of the hub (owner/name@revision), it tells the method, the base model and the layers.
 
 Examples:
   aflora inspect train=reviews.csv text=body label=stars model=minilm
@@ -24,8 +24,8 @@ Examples:
 /// The configuration is wrong, the model is not found, the adapter is damaged or of a kind that is not
 /// built, or rows are damaged: then the layers are printed all the same.
 pub fn inspect(target: &RunTarget, progress: &mut dyn Progress) -> Result<()> {
-    if let Some(folder) = target.adapter() {
-        print!("{}", printable(&inspect::adapter(folder)?));
+    if let Some(folder) = target.adapter()? {
+        print!("{}", printable(&inspect::adapter(&folder)?));
         return Ok(());
     }
     let resolved = target.load()?;

@@ -13,6 +13,7 @@ pub mod finished;
 pub mod generate;
 pub mod inspect;
 pub mod keys;
+pub mod launch;
 pub mod ls;
 pub mod merge;
 pub mod output;
@@ -86,6 +87,9 @@ pub enum Command {
     /// Train and evaluate one configuration, and write a run folder.
     #[command(after_help = run::HELP)]
     Run(target::RunTarget),
+    /// Train one configuration over several processes: as many GPUs, here or on several machines.
+    #[command(after_help = launch::HELP)]
+    Launch(launch::LaunchArguments),
     /// Check a configuration, its model and its data: all problems at once.
     #[command(after_help = validate::HELP)]
     Validate(target::RunTarget),
@@ -141,6 +145,11 @@ impl Command {
         }
     }
 
+    /// Whether it is what several processes may do together.
+    pub fn trains(&self) -> bool {
+        matches!(self, Command::Run(_))
+    }
+
     /// Whether all that it does is to print, so that it may end with who reads it. Others go on
     /// without: a run trains whether or not its log is read.
     pub fn only_prints(&self) -> bool {
@@ -162,6 +171,7 @@ impl Command {
     pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
         match self {
             Command::Run(target) => run::run(&target, progress),
+            Command::Launch(launch) => launch.run(),
             Command::Validate(target) => validate::validate(&target, progress),
             Command::Inspect(target) => inspect::inspect(&target, progress),
             Command::Predict(predict) => predict.run(progress),

@@ -1,16 +1,20 @@
 //! `aflora run`: one configuration, from its data and model to a run folder.
 
 use super::target::RunTarget;
+use aflora_cuda::World;
 use aflora_files::printable_line;
 use aflora_record::summary::{EarlyStop, Test};
 use aflora_record::Summary;
+use aflora_run::config::Resolved;
 use aflora_run::feed::TRAIN;
+use aflora_run::launch;
 use aflora_run::run::location::RunLocation;
 use aflora_run::run::model_files::environment_data;
 use aflora_run::run::{memory, prepare, rows::HOLDOUT, train};
 use aflora_run::ui::{self, counted, thousands, Progress};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
+use tch::Device;
 
 /// Words for `--help`.
 pub const HELP: &str = "\
@@ -31,25 +35,59 @@ Examples:
 /// # Errors
 /// The configuration, the data or the model are wrong, the run failed, or a signal came.
 pub fn run(target: &RunTarget, progress: &mut dyn Progress) -> Result<()> {
+    let world = launch::join()?;
+    let result = train_among(&world, target, progress);
+    launch::leave(&world, result)
+}
+
+/// Trains as one of these processes. The first has the folder, prints, and tells the others where the
+/// run stands.
+fn train_among(world: &World, target: &RunTarget, progress: &mut dyn Progress) -> Result<()> {
     let mut resolved = target.load()?;
     // The run writes down what it was, and the environment is not written down.
     resolved.run.data = resolved.run.data.take().or_else(environment_data);
     // Before anything is read: whether there is something to do.
-    let location = RunLocation::find(&mut resolved)?;
-    if let RunLocation::Finished(path, summary) = &location {
-        tracing::info!("this run is finished already");
-        print_result(path, summary);
+    let location = match world.leads() {
+        true => Some(RunLocation::find(&mut resolved)?),
+        false => None,
+    };
+    let finished = matches!(location, Some(RunLocation::Finished(..)));
+    if !agree(world, finished, &mut resolved)? {
+        if let Some(RunLocation::Finished(path, summary)) = &location {
+            tracing::info!("this run is finished already");
+            print_result(path, summary);
+        }
         return Ok(());
     }
     tracing::info!("{}: reading data and model", resolved.name());
-    let mut prepared = prepare::prepare(&resolved, progress)?;
+    if !world.is_alone() {
+        tracing::info!("{} processes train together", world.size());
+    }
+    let mut prepared = prepare::prepare_among(&resolved, world.clone(), progress)?;
     describe(&prepared);
+    if let Device::Cuda(index) = prepared.device {
+        world.use_gpu(index)?;
+    }
     let mut tuner = prepared.tuner()?;
     memory::fit(&mut resolved, &mut prepared, &mut tuner)?;
-    let folder = location.open()?;
-    let summary = train::train(&resolved, prepared, tuner, &folder, progress)?;
-    print_result(folder.path(), &summary);
+    let folder = location.map(RunLocation::open).transpose()?;
+    let summary = train::train(&resolved, prepared, tuner, folder.as_ref(), progress)?;
+    if let Some(folder) = &folder {
+        print_result(folder.path(), &summary);
+    }
     Ok(())
+}
+
+/// What the first process found of the run's folder is what all go by; whether there is anything to do.
+fn agree(world: &World, finished: bool, resolved: &mut Resolved) -> Result<bool> {
+    let run = &resolved.run;
+    let found = (finished, run.batch_size, run.accumulate, run.fit_batch);
+    let found = world.broadcast_bytes(serde_json::to_vec(&found)?, 0)?;
+    let (finished, batch_size, accumulate, fit_batch) = serde_json::from_slice(&found)?;
+    let run = &mut resolved.run;
+    (run.batch_size, run.accumulate, run.fit_batch) = (batch_size, accumulate, fit_batch);
+    let finished: bool = finished;
+    Ok(!finished)
 }
 
 fn print_result(folder: &Path, summary: &Summary) {

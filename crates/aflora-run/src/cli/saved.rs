@@ -13,12 +13,19 @@ pub struct Saved {
     /// A finished run's folder; or an adapter's, as PEFT writes it, here or on the hub
     /// (owner/name@revision).
     run: PathBuf,
+    #[command(flatten)]
+    base: Base,
+}
+
+/// Where the base model is that adapters are for.
+#[derive(Args)]
+pub struct Base {
     /// Of an adapter, the model that it is for: a name or a folder; else the one that it names.
     #[arg(long)]
-    model: Option<String>,
+    pub model: Option<String>,
     /// A further folder to look for the model in.
     #[arg(long)]
-    data: Option<PathBuf>,
+    pub data: Option<PathBuf>,
 }
 
 impl Saved {
@@ -29,6 +36,6 @@ impl Saved {
     pub fn open(&self, progress: &mut dyn Progress) -> Result<SavedRun> {
         // The run told what is odd in its model's files when it trained.
         aflora_models::tell_oddities_at_debug_level();
-        SavedRun::open(&self.run, self.model.as_deref(), self.data.as_deref(), progress)
+        SavedRun::open(&self.run, self.base.model.as_deref(), self.base.data.as_deref(), progress)
     }
 }

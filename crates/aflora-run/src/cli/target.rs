@@ -1,9 +1,10 @@
 //! What `run`, `validate` and `inspect` take: a configuration.
 
-use aflora_models::adapter_folder;
 use aflora_run::config::{self, ConfigErrors, Resolved};
+use aflora_run::hub::FoundAdapter;
+use aflora_run::UsageError;
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A run file and settings on top of it.
 #[derive(Args)]
@@ -32,10 +33,16 @@ impl RunTarget {
         }
     }
 
-    /// The adapter's folder, where that is what was named.
-    pub fn adapter(&self) -> Option<&Path> {
-        let is_one = self.config.join(adapter_folder::CONFIG).is_file();
-        Some(self.config.as_path()).filter(|_| is_one && self.overrides.is_empty())
+    /// The adapter's folder, where that is what was named, or its name on the hub.
+    ///
+    /// # Errors
+    /// It cannot be had from there.
+    pub fn adapter(&self) -> Result<Option<PathBuf>, UsageError> {
+        if !self.overrides.is_empty() {
+            return Ok(None);
+        }
+        let found = FoundAdapter::find(&self.config, &mut |_, _| {}).map_err(UsageError)?;
+        Ok(found.map(|found| found.folder))
     }
 
     /// What was named, for a message.

@@ -3,11 +3,12 @@
 use super::blocks::UserSettings;
 use super::problem::{Problem, SourceSpan};
 use super::settings::ModelConfig;
+use crate::hub::FoundAdapter;
 use aflora_core::adapter::MethodConfig;
-use aflora_models::adapter_folder::AdapterFolder;
+use aflora_models::adapter_folder::{AdapterFolder, CONFIG};
 use aflora_models::Pattern;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Keys of a method that name it, or hold settings of other parts.
 const NAMES: [&str; 3] = ["name", "method", "run"];
@@ -15,9 +16,32 @@ const NAMES: [&str; 3] = ["name", "method", "run"];
 /// Keys of a model that choose its layers.
 const LAYERS: [&str; 3] = ["target_modules", "exclude_modules", "layers"];
 
-/// Gives `model` the layers and `method`, with the name of its block, the settings of the adapter in
-/// `folder`, which was named at `span`. What the `user` says and the folder contradicts is told.
+/// Gives `model` the layers and `method`, with the name of its block, the settings of the adapter that
+/// was `named` at `span`, and gives what [finds it again](FoundAdapter::lasting). What the `user` says
+/// and the folder contradicts is told.
 pub(super) fn take(
+    (named, span): (&Path, Option<SourceSpan>),
+    user: &UserSettings,
+    model: &mut ModelConfig,
+    method: (&mut String, &mut MethodConfig),
+    problems: &mut Vec<Problem>,
+) -> Option<PathBuf> {
+    match FoundAdapter::find(named, &mut |_, _| {}) {
+        Ok(Some(found)) => {
+            take_of_folder((&found.folder, span), user, model, method, problems);
+            return Some(found.lasting);
+        }
+        Ok(None) => {
+            let message = format!("{} is no adapter: it holds no {CONFIG}", named.display());
+            let help = "name an adapter's folder, or owner/name@revision of one on the hub";
+            problems.push(Problem::at(span, message).help(help));
+        }
+        Err(message) => problems.push(Problem::at(span, message)),
+    }
+    None
+}
+
+fn take_of_folder(
     (folder, span): (&Path, Option<SourceSpan>),
     user: &UserSettings,
     model: &mut ModelConfig,

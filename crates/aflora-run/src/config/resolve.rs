@@ -95,7 +95,6 @@ pub fn load_all(run_file: Option<&Path>, overrides: &[String]) -> Result<Resolve
             let project = absolute(run.project.filter(there).unwrap_or(project));
             run.project = Some(project.clone());
             run.data = run.data.map(absolute);
-            run.adapter = run.adapter.map(absolute);
             run.token_cache = run.token_cache.map(absolute);
             let task = Arc::new(task);
             Ok(Resolved { task, model, method, method_name, run, own_spans, project })
@@ -194,15 +193,15 @@ fn resolve(finder: &Finder<'_>, problems: &mut Vec<Problem>) -> Option<Parts> {
     let fit_batch = last.is_some_and(is_auto);
     settings.retain(|s| !is_auto(s));
     let run = overlay(&RunSettings::default(), &settings, &also, None, problems);
-    let run = RunSettings { fit_batch, ..run };
+    let mut run = RunSettings { fit_batch, ..run };
     let conflicts = run.conflicts().into_iter();
     problems.extend(conflicts.map(|(key, words)| Problem::at(span_of(&settings, &key), words)));
 
     let (mut model, (mut method_name, mut method)) = (model?, method?);
-    if let Some(folder) = &run.adapter {
-        let from = (folder.as_path(), span_of(&settings, "adapter"));
+    if let Some(named) = run.adapter.take() {
+        let from = (named.as_path(), span_of(&settings, "adapter"));
         let method = (&mut method_name, &mut method);
-        from_adapter::take(from, finder.user, &mut model, method, problems);
+        run.adapter = from_adapter::take(from, finder.user, &mut model, method, problems);
     }
     // Whom it names has been asked.
     let task = TaskSpec { model: None, method: None, ..task? };

@@ -32,8 +32,8 @@ pub struct RunSettings {
     /// Where the run is written, or goes on; null: a numbered folder of runs/.
     #[schemars(extend("takes" = "folder"))]
     pub run_dir: Option<PathBuf>,
-    /// An adapter's folder, ours or PEFT's, to go on training from: the method, the layers and the
-    /// weights are its own; null: adapters start anew.
+    /// An adapter's folder, ours or PEFT's, or one of the hub (owner/name@revision), to go on training
+    /// from: the method, the layers and the weights are its own; null: adapters start anew.
     #[schemars(extend("takes" = "folder, null"))]
     pub adapter: Option<PathBuf>,
     /// Tokens of large tasks are kept here for later runs, 16 GiB at most; null: nowhere.

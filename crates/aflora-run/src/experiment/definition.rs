@@ -98,13 +98,13 @@ pub struct Profile {
     pub models: BTreeMap<String, String>,
     /// The tasks to keep; all if not given.
     pub tasks: Option<Vec<String>>,
-    /// Seeds; the experiment's if not given.
+    /// Seeds in place of the experiment's, at most as many as that has; its own if not given.
     pub seeds: Option<Vec<u64>>,
     /// Settings of every run.
     pub set: Set,
     /// Settings by task.
     pub tasks_set: BTreeMap<String, Set>,
-    /// Settings by method block.
+    /// Settings by method block, and by the name of a variant of one, which come later.
     pub methods_set: BTreeMap<String, Set>,
 }
 

@@ -145,6 +145,8 @@ impl Plan {
                             Some(&profile.set),
                             profile.tasks_set.get(task),
                             profile.methods_set.get(&entry.method),
+                            // A variant with a name of its own may want another rate.
+                            entry.name.as_ref().and_then(|name| profile.methods_set.get(name)),
                             Some(&entry.set),
                         ];
                         overrides.extend(sets.into_iter().flatten().flat_map(assignments));
@@ -233,7 +235,9 @@ fn apply(definition: &mut Definition, profile: &Profile) -> Result<()> {
         }
     }
     if let Some(seeds) = &profile.seeds {
-        definition.seeds.clone_from(seeds);
+        // An experiment of one seed, such as a search for rates, stays one.
+        let most = definition.seeds.len();
+        definition.seeds = seeds.iter().copied().take(most).collect();
     }
     Ok(())
 }

@@ -44,6 +44,8 @@ pub struct Runner {
     pub jobs: usize,
     /// GPUs to spread them over, by number; none to leave the choice to each run.
     pub gpus: Vec<usize>,
+    /// Processes of each cell, each with a GPU of its own where there are any.
+    pub processes: usize,
 }
 
 /// What became of the cells, counted.
@@ -81,7 +83,12 @@ struct Running<'a> {
 impl Runner {
     /// What runs a cell, as people would type it.
     pub fn command(&self, plan: &Plan, cell: &Planned) -> Vec<String> {
-        let mut words = vec![self.program.display().to_string(), "run".to_string()];
+        let mut words = vec![self.program.display().to_string()];
+        if self.processes > 1 {
+            words.extend(["launch", "--nproc"].map(String::from));
+            words.push(self.processes.to_string());
+        }
+        words.push("run".into());
         words.push(plan.run_file.display().to_string());
         words.extend(cell.overrides.iter().cloned());
         words.push(format!("run_dir={}", self.runs.join(cell.folder()).display()));
@@ -120,15 +127,17 @@ impl Runner {
         // this process, and once, for a second signal would end it without a checkpoint.
         command.process_group(0);
         if !self.gpus.is_empty() {
-            // The run sees one GPU and takes it: its own settings stay the same on any.
-            let gpu = self.gpus[slot % self.gpus.len()];
-            command.env("CUDA_VISIBLE_DEVICES", gpu.to_string());
+            // The run sees its own GPUs and takes them: its settings stay the same on any.
+            let own = (0..self.processes).map(|n| slot * self.processes + n);
+            let own = own.map(|n| self.gpus[n % self.gpus.len()].to_string());
+            command.env("CUDA_VISIBLE_DEVICES", own.collect::<Vec<_>>().join(","));
         }
         if self.jobs > 1 && std::env::var_os("OMP_NUM_THREADS").is_none() {
             // Each takes its share of the cores: threads that wait for one another's turn take
             // many times as long.
             let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-            command.env("OMP_NUM_THREADS", (cores / self.jobs).max(1).to_string());
+            let threads = cores / (self.jobs * self.processes);
+            command.env("OMP_NUM_THREADS", threads.max(1).to_string());
         }
         let child = command.spawn().with_context(|| format!("{} cannot be started", words[0]))?;
         Ok(Running { cell, child, slot, started: Instant::now(), log_from })

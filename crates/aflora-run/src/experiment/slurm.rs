@@ -19,6 +19,8 @@ pub struct SlurmRequest<'a> {
     pub runs: &'a Path,
     /// How many tasks may run at once, if that is limited.
     pub jobs: Option<u16>,
+    /// GPUs of each task.
+    pub gpus: u16,
     /// What the user gave beside these.
     pub given: &'a [String],
 }
@@ -29,7 +31,7 @@ pub struct SlurmRequest<'a> {
 /// Something that the script says holds a control character, with which a line could end and
 /// another command begin, or a path that no script can hold.
 pub fn script(plan: &Plan, request: &SlurmRequest) -> Result<String> {
-    let SlurmRequest { program, file, runs, jobs, given } = *request;
+    let SlurmRequest { program, file, runs, jobs, gpus, given } = *request;
     let last = plan.cells.len().saturating_sub(1);
     let limit = jobs.map_or(String::new(), |jobs| format!("%{jobs}"));
     let here = std::env::current_dir().unwrap_or_default();
@@ -45,12 +47,12 @@ pub fn script(plan: &Plan, request: &SlurmRequest) -> Result<String> {
 #SBATCH --job-name={name}
 #SBATCH --array=0-{last}{limit}
 #SBATCH --output={logs}
-#SBATCH --gres=gpu:1
-#SBATCH --cpus-per-task=4
+#SBATCH --gres=gpu:{gpus}
+#SBATCH --cpus-per-task={cpus}
 #SBATCH --signal=TERM@60
 set -euo pipefail
 cd {here}
-exec {program} experiment {file} --profile {profile} --runs {runs} --cell \"$SLURM_ARRAY_TASK_ID\" {given}
+exec {program} experiment {file} --profile {profile} --runs {runs} --cell \"$SLURM_ARRAY_TASK_ID\"{each} {given}
 ",
         title = quote("the experiment's title", &plan.layout.title)?,
         n = counted(plan.cells.len(), "cell"),
@@ -60,6 +62,8 @@ exec {program} experiment {file} --profile {profile} --runs {runs} --cell \"$SLU
         file = path("the experiment file's path", file)?,
         profile = quote("--profile", &plan.profile)?,
         runs = path("--runs", runs)?,
+        cpus = 4 * u32::from(gpus),
+        each = if gpus == 1 { String::new() } else { format!(" --gpus {gpus}") },
         given = given.join(" "),
     ))
 }
@@ -161,8 +165,14 @@ mod tests {
         let file = folder.path().join(format!("{HOSTILE}.yaml"));
         let given = [format!("--filter={HOSTILE}"), format!("data={HOSTILE}"), "lr='$x'".into()];
         let plan = plan(HOSTILE, HOSTILE, HOSTILE);
-        let request =
-            SlurmRequest { program: &stub, file: &file, runs: &runs, jobs: Some(2), given: &given };
+        let request = SlurmRequest {
+            program: &stub,
+            file: &file,
+            runs: &runs,
+            jobs: Some(2),
+            gpus: 1,
+            given: &given,
+        };
         let text = script(&plan, &request).unwrap();
 
         let path = folder.path().join("array.sh");
@@ -198,6 +208,23 @@ mod tests {
     }
 
     #[test]
+    fn a_cell_of_several_gpus_asks_for_them() {
+        let request = SlurmRequest {
+            program: Path::new("/bin/aflora"),
+            file: Path::new("/x.yaml"),
+            runs: Path::new("/runs"),
+            jobs: None,
+            gpus: 4,
+            given: &[],
+        };
+        let text = script(&plan("x", "x", "x"), &request).unwrap();
+        for line in ["#SBATCH --gres=gpu:4", "#SBATCH --cpus-per-task=16"] {
+            assert!(text.lines().any(|l| l == line), "{text}");
+        }
+        assert!(text.contains("--cell \"$SLURM_ARRAY_TASK_ID\" --gpus 4"), "{text}");
+    }
+
+    #[test]
     fn a_control_character_in_a_slurm_script_is_refused() {
         for c in ['\n', '\r', '\0', '\u{1b}', '\u{85}', '\u{2028}', '\u{202e}'] {
             let bad = format!("a{c}touch pwned");
@@ -205,7 +232,7 @@ mod tests {
             let shown = format!(": {bad}");
             let said = |plan: &Plan, runs: &Path, file: &Path, given: &[String]| {
                 let program = Path::new("/bin/aflora");
-                let request = SlurmRequest { program, file, runs, jobs: None, given };
+                let request = SlurmRequest { program, file, runs, jobs: None, gpus: 1, given };
                 let error = script(plan, &request).unwrap_err();
                 assert!(error.is::<crate::UsageError>());
                 error.to_string()

@@ -13,9 +13,11 @@
 //!
 //! | module | |
 //! |---|---|
+//! | `adapter` | an adapter that is named by a folder or a repository |
 //! | `repo` | a repository at a revision, and why a file of it could not be had |
 //! | `address` | names, addresses, redirects |
 //! | `listing`, `dataset` | what files a data set has; which of them are which split |
+//! | `tokenizer` | the files of one |
 //! | `environment` | variables, as Python reads them |
 //! | `cache` | what lies where on the disk |
 //! | `fetch` | a file, from the question to its place in the cache |
@@ -24,6 +26,7 @@
 //! | `download` | bytes as they come |
 //! | `limits` | how long, how often, how much |
 
+mod adapter;
 mod address;
 mod cache;
 mod client;
@@ -37,7 +40,9 @@ mod promise;
 mod repo;
 #[cfg(test)]
 mod tests;
+mod tokenizer;
 
+pub use adapter::{name_and_revision, FoundAdapter, MAIN};
 pub use address::{is_repo, is_revision};
 pub use dataset::{DatasetFiles, DatasetName};
 pub use limits::{Limits, LEAST};

@@ -7,6 +7,7 @@ use crate::metrics::{Answer, Sort};
 use crate::run::model::processor;
 use crate::run::model_files::{locator, ModelFiles};
 use crate::run::objective::Objective;
+use crate::run::passes::Passes;
 use crate::run::prepare::load_examples;
 use crate::task::{Example, TaskSpec};
 use crate::ui::{thousands, Progress};
@@ -66,7 +67,7 @@ pub(super) fn describe(
     let mut objective = |of: &Resolved| {
         let processor = processor(of, files, backbone, Device::Cpu)?;
         let splits = Splits { train: train.clone(), evals: evals.clone(), test: None };
-        processor.objective(splits, 1, None, progress)
+        processor.objective(splits, &Passes::new(1), None, progress)
     };
     let mut uncut = resolved.clone();
     uncut.run.max_length = WHOLE;
@@ -77,7 +78,7 @@ pub(super) fn describe(
         let packs = thousands(objective(resolved)?.training_rows() as i64);
         writeln!(out, "  packs of at most max_length tokens: {packs}")?;
     }
-    first_rows(out, whole.as_ref(), &TextEncoder::from_folder(&files.folder, WHOLE)?)
+    first_rows(out, whole.as_ref(), &TextEncoder::from_folder(&files.tokenizer, WHOLE)?)
 }
 
 /// What the rows of a split answer, behind their number.

@@ -8,7 +8,7 @@ use crate::run::passes::Passes;
 use crate::task::{Example, TaskSpec};
 use crate::ui::Progress;
 use aflora_models::merged::OutputKind;
-use aflora_models::{AdaptedModel, Backbone, Head};
+use aflora_models::{AdaptedModel, Backbone, Head, ModelSource};
 use anyhow::Result;
 use serde_json::Value;
 use std::fmt::Debug;
@@ -152,8 +152,8 @@ impl Usual {
 pub struct ModelContext<'a> {
     /// The task.
     pub task: &'a Arc<TaskSpec>,
-    /// The folder with the model's files.
-    pub folder: &'a Path,
+    /// Where the model's files are.
+    pub source: ModelSource<'a>,
     /// The model, which may have shapes alone.
     pub backbone: &'a dyn Backbone,
     /// The most tokens of a text: longer ones are cut.
@@ -175,7 +175,7 @@ pub trait Processor: Debug {
     fn objective(
         self: Box<Self>,
         rows: Splits,
-        eval_batch_size: usize,
+        passes: &Passes,
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Box<dyn Objective>>;

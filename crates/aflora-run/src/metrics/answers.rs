@@ -1,16 +1,19 @@
 //! Answers to rows, and what is right for them.
 
+use crate::bits;
+use serde::{Deserialize, Serialize};
+
 /// One answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
     /// A class's number.
     Class(i64),
     /// Some of the classes: of each, in the order of their numbers, whether it is one of them.
     Set(Vec<bool>),
     /// A score.
-    Score(f64),
+    Score(#[serde(with = "bits")] f64),
     /// Several scores, in the task's order.
-    Scores(Vec<f64>),
+    Scores(#[serde(with = "bits::row")] Vec<f64>),
     /// A tag for each word.
     Tags(Vec<String>),
     /// A text.

@@ -8,19 +8,29 @@ use std::collections::HashSet;
 /// The names of what is added to the rows of a file.
 #[derive(Debug)]
 pub struct Names {
-    short: &'static [&'static str],
-    long: &'static [&'static str],
+    short: Vec<&'static str>,
+    long: Vec<&'static str>,
     /// How far on they are: the short ones, the long ones, the long ones with a number.
     file: usize,
 }
 
 impl Names {
-    /// The first that stand free in `row`, the file's first.
-    pub fn beside(task: &TaskSpec, row: &Row) -> Names {
+    /// The first that stand free in `row`, the file's first; before those of the task one for whose
+    /// answers they are, if it `tells` that.
+    pub fn beside(task: &TaskSpec, tells: bool, row: &Row) -> Names {
+        let whose = ["adapter", "predicted_adapter"].map(|name| tells.then_some(name));
         let [short, long] = task.rules().names(task);
-        let mut names = Names { short, long, file: 0 };
+        let with = |whose: Option<&'static str>, names: &[&'static str]| {
+            whose.into_iter().chain(names.iter().copied()).collect()
+        };
+        let mut names = Names { short: with(whose[0], short), long: with(whose[1], long), file: 0 };
         names.file = names.free(row);
         names
+    }
+
+    /// Those of the file.
+    pub fn of_file(&self) -> Vec<String> {
+        self.at(self.file)
     }
 
     /// Those for a row: the file's, unless it has one of them itself; then the next that are free,

@@ -43,11 +43,11 @@ enum RowOrigin {
 
 impl InputRows {
     /// Opens an input, standard input if it is [`STDIN`], in the form that is named, else that of
-    /// its name's ending. The first line of a .tsv file may be a row of `task`'s own.
+    /// its name's ending. The first line of a .tsv file may be a row of one of the `tasks`' own.
     ///
     /// # Errors
     /// It cannot be read, or its first line cannot.
-    pub fn open(input: &Path, format: Option<Format>, task: &TaskSpec) -> Result<InputRows> {
+    pub fn open(input: &Path, format: Option<Format>, tasks: &[&TaskSpec]) -> Result<InputRows> {
         let stdin = input == Path::new(STDIN);
         let (file, called) = match stdin {
             true => (standard_input()?, PathBuf::from("standard input")),
@@ -60,12 +60,13 @@ impl InputRows {
             return Ok(InputRows { called, format: Format::Jsonl, bytes: 0, from });
         }
         let format = format.unwrap_or_else(|| Format::of(input));
-        let names = task.input_names();
+        let names: Vec<_> = tasks.iter().map(|task| task.input_names()).collect();
         let known = |cells: &[String]| {
-            let mut names = names.iter().flatten();
+            let mut names = names.iter().flatten().flatten();
+            let mut sources = tasks.iter().flat_map(|task| task.dataset.sources.iter());
             // A TSV file of the task's own may have none.
             format == Format::Csv
-                || task.dataset.sources.iter().all(|(_, source)| source.header)
+                || sources.all(|(_, source)| source.header)
                 || names.any(|name| cells.iter().any(|cell| cell.trim() == *name))
         };
         let table = TableReader::new(contents(file, &called), &called, format, known)?;

@@ -28,12 +28,19 @@ pub struct Writer<'a> {
     terminal: bool,
     /// Of a table, which the first row decides.
     columns: Option<Vec<String>>,
+    /// What a table has columns for beside those of its first row.
+    further: Vec<String>,
 }
 
 impl<'a> Writer<'a> {
     /// Nothing is written yet.
     pub fn new(to: &'a mut dyn Write, format: OutputFormat, terminal: bool) -> Self {
-        Writer { to, format, terminal, columns: None }
+        Writer { to, format, terminal, columns: None, further: Vec::new() }
+    }
+
+    /// Has a table have these columns, too, where its first row has them not.
+    pub fn make_room(&mut self, names: Vec<String>) {
+        self.further = names;
     }
 
     /// Writes a row and its answers, under these names.
@@ -51,7 +58,13 @@ impl<'a> Writer<'a> {
         let columns = match self.columns.take() {
             Some(columns) => columns,
             None => {
-                let columns: Vec<String> = cells.iter().map(|(name, _)| name.to_string()).collect();
+                let mut columns: Vec<String> =
+                    cells.iter().map(|(name, _)| name.to_string()).collect();
+                for name in std::mem::take(&mut self.further) {
+                    if !columns.contains(&name) {
+                        columns.push(name);
+                    }
+                }
                 self.record(row.line, columns.iter().map(String::as_str))?;
                 columns
             }

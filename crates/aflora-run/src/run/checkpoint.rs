@@ -137,15 +137,13 @@ pub fn load(
     let parent = checkpoints_folder(folder)?;
     for id in list(&parent) {
         let path = parent.join(id.to_string());
-        let read = || -> Result<_> {
+        let found = || -> Result<_> {
             check(&path)?;
-            let resume_point: ResumePoint = json::read(&path.join(STATE), "state of a run")?;
+            let (resume_point, state) = read(&path)?;
             fits(id, &resume_point).context(STATE)?;
-            let tensors = read_tensors(&path.join(TENSORS))?;
-            let state = TunerState { position: resume_point.position.clone(), tensors };
             Ok((id, resume_point, state))
         };
-        match read() {
+        match found() {
             Ok(found) => {
                 tidy(&parent, id);
                 return Ok(Some(found));
@@ -158,6 +156,22 @@ pub fn load(
         }
     }
     Ok(None)
+}
+
+/// What the checkpoint in this folder holds, which is whole.
+///
+/// # Errors
+/// It is not.
+pub fn read(path: &Path) -> Result<(ResumePoint, TunerState)> {
+    let resume_point: ResumePoint = json::read(&path.join(STATE), "state of a run")?;
+    let tensors = read_tensors(&path.join(TENSORS))?;
+    let state = TunerState { position: resume_point.position.clone(), tensors };
+    Ok((resume_point, state))
+}
+
+/// Where the checkpoint of that name lies in a run's folder.
+pub fn place(folder: &RunFolder, name: &str) -> PathBuf {
+    folder.path().join(CHECKPOINTS).join(name)
 }
 
 /// Removes what cannot be used: halves of checkpoints, and those behind `last`, the one that is.

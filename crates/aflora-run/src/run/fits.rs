@@ -6,7 +6,7 @@ use crate::config::{ConfigErrors, Problem, Resolved};
 use crate::is_usage;
 use crate::ui::words;
 use aflora_core::Method;
-use aflora_models::{shapes_only, AdaptedModel, Backbone};
+use aflora_models::{shapes_only, AdaptedModel, Backbone, Pattern};
 use anyhow::Result;
 use tch::Kind;
 
@@ -51,7 +51,14 @@ pub fn adapted(
     resolved: &Resolved,
     method: &dyn Method,
 ) -> Result<AdaptedModel> {
-    let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
+    let (mut targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
+    if let (true, Pattern::Names(names)) =
+        (resolved.run.adapter.is_some(), &mut targets.target_modules)
+    {
+        // An adapter's folder may have some on further layers, and tells by itself what fits.
+        let sites: Vec<&str> = backbone.linears().iter().map(|l| l.site.name.as_str()).collect();
+        names.retain(|name| sites.contains(&name.as_str()));
+    }
     let seed = resolved.run.seed;
     let make = || AdaptedModel::new(backbone, method, &targets, modules, Kind::Float, seed);
     Ok(shapes_only(make)?)
@@ -93,12 +100,12 @@ pub fn model(resolved: &Resolved, files: &ModelFiles) -> Result<Shapes> {
 /// # Errors
 /// It does.
 pub fn vocabulary(files: &ModelFiles, known: i64, backbone: &dyn Backbone) -> Result<()> {
-    if known > backbone.about().vocab_size {
+    if known > backbone.vocab_size() {
         anyhow::bail!(
             "{}: its tokenizer knows {known} tokens, but the model has embeddings for {}; they are \
              not of one model",
-            files.folder.display(),
-            backbone.about().vocab_size
+            files.tokenizer.display(),
+            backbone.vocab_size()
         );
     }
     Ok(())

@@ -4,6 +4,7 @@ use super::failure::{guarded, is_out_of_memory, Pass, BF16, NF4, SHORTER};
 use super::model::trains_weights;
 use super::prepare::Prepared;
 use crate::config::Resolved;
+use crate::usage;
 use aflora_core::Tuner;
 use anyhow::{bail, Result};
 use tch::{Device, Kind};
@@ -18,7 +19,7 @@ pub fn fit(resolved: &mut Resolved, run: &mut Prepared, tuner: &mut Tuner) -> Re
     if !resolved.run.fit_batch || run.device == Device::Cpu {
         return Ok(());
     }
-    let wanted = run.config.batch_size;
+    let wanted = run.config.batch_size.div_ceil(run.world.size());
     let mut fits = |size: usize| {
         let batch = run.objective.batch(&run.objective.longest(size));
         let loss = run.objective.loss(&run.model, &batch.to_device(run.device))?;
@@ -32,7 +33,20 @@ pub fn fit(resolved: &mut Resolved, run: &mut Prepared, tuner: &mut Tuner) -> Re
         let ways = Remedies::of(resolved, run).words(1, 1);
         bail!("not even one row fits into the GPU's memory; {ways}");
     };
-    let accumulate = run.config.accumulate * (wanted / size);
+    // What fits on the smallest of the GPUs.
+    let all = run.world.gather(&(size as u64).to_le_bytes())?;
+    let sizes = all.iter().filter_map(|bytes| bytes.first_chunk());
+    let size = sizes.map(|bytes| u64::from_le_bytes(*bytes) as usize).min().unwrap_or(size);
+    let parts = wanted.div_ceil(size);
+    if !run.config.batch_size.is_multiple_of(parts) {
+        usage!(
+            "batch_size: auto finds that {size} rows fit on a GPU, and {} rows on {} GPUs cannot be \
+             cut in passes of that; choose a batch_size that can",
+            run.config.batch_size,
+            run.world.size()
+        );
+    }
+    let (size, accumulate) = (run.config.batch_size / parts, run.config.accumulate * parts);
     tracing::info!("batch_size: auto is {size}, with accumulate={accumulate}");
     for config in [&mut run.config, &mut resolved.run] {
         (config.batch_size, config.accumulate) = (size, accumulate);

@@ -26,6 +26,7 @@ pub mod passes;
 pub mod prepare;
 pub mod rows;
 mod seed;
+mod shared;
 mod start;
 pub mod summary;
 mod test;

@@ -78,6 +78,29 @@ pub fn load_model(
     Ok((backbone, report))
 }
 
+/// The [model](load_model) of a configuration beside `loaded`, one of the same files: what the two
+/// have alike lies in memory once. A head is to come that was trained.
+///
+/// # Errors
+/// As [`load_model`].
+pub fn load_beside(
+    resolved: &Resolved,
+    files: &ModelFiles,
+    loaded: &dyn Backbone,
+    device: Device,
+    base: Base,
+) -> Result<Box<dyn Backbone>> {
+    let backbone = aflora_models::shapes_only(|| build_model(resolved, files, device, base))?;
+    let new = match resolved.model.weights {
+        WeightsFrom::Pretrained => {
+            weights::load_beside(backbone.as_ref(), &files.folder, loaded)?.new
+        }
+        WeightsFrom::Random => weights::share(loaded, backbone.as_ref(), |_| true)?,
+    };
+    weights::initialise(backbone.as_ref(), &new, resolved.run.seed)?;
+    Ok(backbone)
+}
+
 /// Whether the method trains weights of the model itself.
 pub fn trains_weights(method: &dyn Method) -> bool {
     ["layer.weight", "layer.bias"].iter().any(|name| method.trains(name))
@@ -138,6 +161,7 @@ pub fn processor(
     backbone: &dyn Backbone,
     device: Device,
 ) -> Result<Box<dyn Processor>> {
-    let (task, folder, max_length) = (&resolved.task, &files.folder, resolved.run.max_length);
-    task.rules().processor(&ModelContext { task, folder, backbone, max_length, device })
+    let (task, max_length) = (&resolved.task, resolved.run.max_length);
+    let source = files.source();
+    task.rules().processor(&ModelContext { task, source, backbone, max_length, device })
 }

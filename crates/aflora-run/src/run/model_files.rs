@@ -8,7 +8,7 @@ use crate::ui::Progress;
 use crate::usage;
 use aflora_models::adapter_folder::BaseModel;
 use aflora_models::generate::GENERATION_CONFIG;
-use aflora_models::{model_file, tokenizer};
+use aflora_models::{model_file, tokenizer, ModelSource};
 use anyhow::Result;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ pub struct ModelFiles {
     pub config: PathBuf,
     /// The folder that holds it, the tokenizer and the weights, or the GGUF file that does.
     pub folder: PathBuf,
+    /// The folder of the tokenizer: the same, unless an adapter brought one.
+    pub tokenizer: PathBuf,
     /// What others find it by: the repository that it came from, or the folder.
     pub base: BaseModel,
     /// Whether a run would fetch what is not there.
@@ -33,12 +35,32 @@ impl ModelFiles {
     fn of_folder(folder: PathBuf) -> Self {
         let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
         let base = BaseModel::from(whole.to_string_lossy().as_ref());
-        ModelFiles { config: folder.join(CONFIG), folder, base, on_hub: false }
+        let tokenizer = folder.clone();
+        ModelFiles { config: folder.join(CONFIG), folder, tokenizer, base, on_hub: false }
+    }
+
+    /// The same, with the tokenizer of the adapter in the folder `adapter`, where it has one.
+    pub fn with_tokenizer_of(mut self, adapter: &Path) -> Self {
+        if tokenizer::VOCABULARIES.iter().any(|file| adapter.join(file).is_file()) {
+            self.tokenizer = adapter.to_path_buf();
+        }
+        self
+    }
+
+    /// Where the model is from.
+    pub fn source(&self) -> ModelSource<'_> {
+        ModelSource { model: &self.folder, tokenizer: &self.tokenizer }
+    }
+
+    /// Whether these are the files of `other`, whatever each is found by.
+    pub fn are(&self, other: &ModelFiles) -> bool {
+        let place = |files: &ModelFiles| files.folder.canonicalize().ok();
+        self.base == other.base || place(self).is_some_and(|own| Some(own) == place(other))
     }
 
     /// Whether anything of a tokenizer is there.
     pub fn have_tokenizer(&self) -> bool {
-        tokenizer::FILES.iter().any(|file| model_file::is_there(&self.folder.join(file)))
+        tokenizer::FILES.iter().any(|file| model_file::is_there(&self.tokenizer.join(file)))
     }
 }
 
@@ -109,7 +131,8 @@ pub fn find(
             Ok(config) => {
                 let folder = config.parent().unwrap_or(Path::new(".")).to_path_buf();
                 let base = BaseModel { name: repo.repo, revision: Some(repo.revision) };
-                return Ok(ModelFiles { config, folder, base, on_hub: true });
+                let tokenizer = folder.clone();
+                return Ok(ModelFiles { config, folder, tokenizer, base, on_hub: true });
             }
             Err(error) => tried.push_str(&format!("\n  {error}")),
         }
@@ -150,16 +173,8 @@ fn fetch(
         fetch_weights(hub, repo, progress)?;
     }
     if tokenizer {
-        // The first vocabulary that there is; vocab.json needs its merges.txt.
-        let found = hub.first_of(repo, &tokenizer::VOCABULARIES, &mut |_, _| {})?;
-        if found.is_some_and(|f| f.ends_with("vocab.json")) {
-            hub.get(repo, "merges.txt", &mut |_, _| {})?;
-        }
-        // What stands beside them, each where there is one.
-        let beside = tokenizer::FILES.iter().filter(|f| !tokenizer::VOCABULARIES.contains(f));
-        for file in beside.chain(&[GENERATION_CONFIG]) {
-            hub.first_of(repo, &[file], &mut |_, _| {})?;
-        }
+        hub.get_tokenizer(repo)?;
+        hub.first_of(repo, &[GENERATION_CONFIG], &mut |_, _| {})?;
     }
     Ok(config)
 }

@@ -4,45 +4,98 @@
 //! way. A pass that runs out of memory is done again in smaller ones; and one whose size is known
 //! beforehand (a vocabulary of logits for every token) is cut before it is tried, since on a CPU
 //! the system may end a process that takes too much without asking.
+//!
+//! Of several processes each takes its share of the rows, and all get what all found.
 
 use super::failure;
-use crate::interrupt;
+use crate::interrupt::{self, Interrupted};
+use aflora_cuda::World;
 use anyhow::Result;
+use serde::de::DeserializeOwned;
+use serde::Serialize;
 use std::cell::Cell;
 
 /// Numbers that a pass may make by what is known of its rows: 512 MB of them in fp32.
 const MOST: usize = 1 << 27;
 
-/// How many rows are taken at once.
-#[derive(Debug)]
+/// How many rows are taken at once, and by whom.
+#[derive(Debug, Clone)]
 pub struct Passes {
     asked: usize,
     rows: Cell<usize>,
     told: Cell<bool>,
+    world: World,
 }
 
 impl Passes {
     /// So many, until they turn out to be too many.
     pub fn new(rows: usize) -> Self {
-        Passes { asked: rows, rows: Cell::new(rows), told: Cell::new(false) }
+        Self::among(rows, World::alone())
     }
 
-    /// Does `work` on all of `rows`, one stretch of them after another. `work` must take nothing
-    /// of a stretch for done before it succeeds.
+    /// So many on each of these processes.
+    pub fn among(rows: usize, world: World) -> Self {
+        Passes { asked: rows, rows: Cell::new(rows), told: Cell::new(false), world }
+    }
+
+    /// How many of so many rows are this process's.
+    pub fn share(&self, rows: usize) -> usize {
+        (rows + self.world.size() - 1 - self.world.rank()) / self.world.size()
+    }
+
+    /// What `work` gives of all of `rows`, one stretch of them after another; of several processes
+    /// that of all, in one order for all. `work` must take nothing of a stretch for done before it
+    /// succeeds.
     ///
     /// # Errors
     /// Those of `work`, with what helps where not even one row fits into memory; or a
-    /// [signal](crate::interrupt) came.
-    pub fn each(&self, rows: &[usize], work: impl FnMut(&[usize]) -> Result<()>) -> Result<()> {
-        self.each_of_size(rows, |_| 0, work)
+    /// [signal](crate::interrupt) came, here or to another process.
+    pub fn of<T: Serialize + DeserializeOwned>(
+        &self,
+        rows: &[usize],
+        work: impl FnMut(&[usize]) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        self.of_size(rows, |_| 0, work)
     }
 
-    /// [`each`](Self::each) of rows of which each makes `size` numbers, filled up to the largest
-    /// beside it: of as many at once as keep to a bound.
+    /// [`of`](Self::of) rows of which each makes `size` numbers, filled up to the largest beside it:
+    /// of as many at once as keep to a bound.
     ///
     /// # Errors
     /// As there.
-    pub fn each_of_size(
+    pub fn of_size<T: Serialize + DeserializeOwned>(
+        &self,
+        rows: &[usize],
+        size: impl Fn(usize) -> usize,
+        mut work: impl FnMut(&[usize]) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        let ended = self.each(&self.world.share(rows), size, |rows| {
+            found.push(work(rows)?);
+            Ok(())
+        });
+        if self.world.is_alone() {
+            return ended.map(|()| found);
+        }
+        // One that is asked to stop tells the others in place of what it found.
+        let stopped = match ended.map_err(anyhow::Error::downcast::<Interrupted>) {
+            Ok(()) => None,
+            Err(Ok(Interrupted(signal))) => Some(signal),
+            Err(Err(error)) => return Err(error),
+        };
+        let mut all = Vec::new();
+        for said in self.world.gather(&serde_json::to_vec(&(stopped, found))?)? {
+            let (stopped, found): (Option<i32>, Vec<T>) = serde_json::from_slice(&said)?;
+            if let Some(signal) = stopped {
+                return Err(Interrupted(signal).into());
+            }
+            all.extend(found);
+        }
+        Ok(all)
+    }
+
+    /// Does `work` on all of `rows`, one stretch of them after another.
+    fn each(
         &self,
         rows: &[usize],
         size: impl Fn(usize) -> usize,
@@ -110,7 +163,7 @@ mod tests {
             done.push(rows.to_vec());
             Ok(())
         };
-        passes.each(&rows, work).unwrap();
+        passes.of(&rows, work).unwrap();
         (done, tried)
     }
 
@@ -128,8 +181,10 @@ mod tests {
 
     #[test]
     fn one_row_that_does_not_fit_is_an_error_with_advice() {
-        let work = |_: &[usize]| Err(anyhow!("DefaultCPUAllocator: can't allocate memory"));
-        let error = Passes::new(4).each(&[0, 1, 2], work).unwrap_err();
+        let work = |_: &[usize]| -> Result<()> {
+            Err(anyhow!("DefaultCPUAllocator: can't allocate memory"))
+        };
+        let error = Passes::new(4).of(&[0, 1, 2], work).unwrap_err();
         let words = format!("{error:#}");
         assert!(words.contains("not even one row") && words.contains("max_length"), "{words}");
         assert!(words.contains("DefaultCPUAllocator"), "{words}");
@@ -138,11 +193,11 @@ mod tests {
     #[test]
     fn other_errors_are_not_tried_again() {
         let mut tried = 0;
-        let work = |_: &[usize]| {
+        let work = |_: &[usize]| -> Result<()> {
             tried += 1;
             Err(anyhow!("no kernel image"))
         };
-        let error = Passes::new(4).each(&[0, 1, 2], work).unwrap_err();
+        let error = Passes::new(4).of(&[0, 1, 2], work).unwrap_err();
         assert_eq!((error.to_string().as_str(), tried), ("no kernel image", 1));
     }
 
@@ -155,7 +210,7 @@ mod tests {
             sizes.push(rows.len());
             Ok(())
         };
-        Passes::new(192).each_of_size(&rows, |_| 384 * 49_152, work).unwrap();
+        Passes::new(192).of_size(&rows, |_| 384 * 49_152, work).unwrap();
         assert_eq!(sizes.iter().sum::<usize>(), 192);
         assert!(sizes.iter().all(|&n| n * 384 * 49_152 <= MOST), "{sizes:?}");
         // Short rows behind a long one are as wide as that.

@@ -5,16 +5,19 @@ use super::fits;
 use super::model::{base_kind, load_model, processor};
 use super::model_files::{self, byte_progress, locator};
 use super::objective::Objective;
+use super::passes::Passes;
 use super::rows;
 use crate::config::{Resolved, RunSettings};
 use crate::feed::{Dataset, Locator};
+use crate::hub::FoundAdapter;
 use crate::kinds::Splits;
 use crate::precision::{self, Base};
 use crate::provenance::sha256;
 use crate::task::{Example, TaskSpec};
 use crate::ui::Progress;
-use crate::{device, threads};
+use crate::{device, threads, usage, UsageError};
 use aflora_core::{Method, Tuner};
+use aflora_cuda::World;
 use aflora_models::adapter_folder::{AdapterFolder, BaseModel};
 use aflora_models::weights::LoadReport;
 use aflora_models::AdaptedModel;
@@ -42,12 +45,16 @@ pub struct Prepared {
     pub data: Vec<DataFile>,
     /// The model that the adapters belong to, as others find it.
     pub base_model: BaseModel,
+    /// The folder of the tokenizer, if it is not the model's own.
+    pub tokenizer: Option<PathBuf>,
     /// The weights' files with their digests; none for random weights.
     pub weights: Vec<(PathBuf, String)>,
     /// What loading the weights did.
     pub loaded: LoadReport,
     /// Updates an epoch.
     pub steps_per_epoch: u64,
+    /// The processes that train together.
+    pub world: World,
 }
 
 impl Prepared {
@@ -66,13 +73,15 @@ impl Prepared {
     /// # Errors
     /// The settings do not fit the length of the run.
     pub fn tuner(&self) -> aflora_core::Result<Tuner> {
-        Tuner::new(
+        let mut tuner = Tuner::new(
             self.config.update.clone(),
             self.method.as_ref(),
             self.model.parameters(),
             self.steps_per_epoch,
             self.total_steps(),
-        )
+        )?;
+        tuner.join(self.world.clone());
+        Ok(tuner)
     }
 }
 
@@ -81,14 +90,30 @@ impl Prepared {
 /// # Errors
 /// Data, weights or a device are missing or damaged, or the settings do not fit them.
 pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepared> {
+    prepare_among(resolved, World::alone(), progress)
+}
+
+/// [`prepare`] for one of the processes that train together.
+///
+/// # Errors
+/// As there.
+pub fn prepare_among(
+    resolved: &Resolved,
+    world: World,
+    progress: &mut dyn Progress,
+) -> Result<Prepared> {
     aflora_models::check_kind(&resolved.model.backbone, resolved.task.head())?;
     let config = resolved.run.clone();
-    let device = device::choose(config.device)?;
-    if let Some(wanted) = config.threads {
+    let device = device::choose(config.device, &world)?;
+    if let Some(wanted) = config.threads.or_else(|| threads::share(world.local().1)) {
         tch::set_num_threads(i32::try_from(threads::bounded(wanted)).context("threads")?);
     }
     let locator = locator(resolved);
     let files = model_files::find(resolved, &locator, None, true, progress)?;
+    let files = match &config.adapter {
+        Some(folder) => files.with_tokenizer_of(folder),
+        None => files,
+    };
     let method = resolved.method.build()?;
     let shapes = fits::model(resolved, &files)?;
     let work = precision::rows_times_weights(shapes.backbone.as_ref(), config.batch_size);
@@ -98,19 +123,25 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
     tch::manual_seed(config.seed as i64);
     let base = base_kind(resolved, method.as_ref(), device, || Ok(work))?;
     let (backbone, loaded) = load_model(resolved, &files, device, base, true)?;
-    let processor = processor(resolved, &files, backbone.as_ref(), device)?;
-    fits::vocabulary(&files, processor.vocab_size(), backbone.as_ref())?;
-    let Dataset { train, evals, test, files: data } = dataset;
-    let (batch_size, cache) = (config.eval_batch_size, config.token_cache.as_deref());
-    let objective =
-        processor.objective(Splits { train, evals, test }, batch_size, cache, progress)?;
     let model = match &config.adapter {
-        Some(folder) => AdapterFolder::open(folder)?.attach(backbone, base.kind)?,
+        Some(named) => {
+            let found = FoundAdapter::find(named, &mut byte_progress(progress, "adapter"));
+            let Some(found) = found.map_err(UsageError)? else {
+                usage!("{} is no adapter any more", named.display());
+            };
+            AdapterFolder::open(&found.folder)?.attach(backbone, base.kind)?
+        }
         None => {
             let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
             AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base.kind, config.seed)?
         }
     };
+    let processor = processor(resolved, &files, model.backbone(), device)?;
+    fits::vocabulary(&files, processor.vocab_size(), model.backbone())?;
+    let Dataset { train, evals, test, files: data } = dataset;
+    let passes = Passes::among(config.eval_batch_size, world.clone());
+    let cache = config.token_cache.as_deref();
+    let objective = processor.objective(Splits { train, evals, test }, &passes, cache, progress)?;
     let model = model.with_noise(config.neftune_noise_alpha);
     let digest = |path: &PathBuf| Ok((path.clone(), sha256(path)?));
     let digests: std::io::Result<Vec<_>> = loaded.files.iter().map(digest).collect();
@@ -122,10 +153,12 @@ pub fn prepare(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Prepa
         objective,
         device,
         data,
+        tokenizer: (files.tokenizer != files.folder).then_some(files.tokenizer),
         base_model: files.base,
         weights: digests.context("reading the weights for their digests")?,
         loaded,
         config,
+        world,
     })
 }
 

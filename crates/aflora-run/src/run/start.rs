@@ -4,16 +4,19 @@ use super::checkpoint::{self, Id, ResumePoint};
 use super::folder::RunFolder;
 use super::loop_state::LoopState;
 use super::prepare::Prepared;
+use super::shared;
 use crate::config::Resolved;
 use crate::provenance::{environment, sha256};
-use crate::{device, usage};
+use crate::{device, ui, usage};
 use aflora_core::Tuner;
-use aflora_record::names::CONFIG;
+use aflora_record::names::{self, CONFIG};
 use aflora_record::provenance::{Provenance, Resumed, WeightFile};
 use aflora_record::Recorder;
 use anyhow::{ensure, Context, Result};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 /// Where a run begins.
 pub struct Start {
@@ -25,11 +28,57 @@ pub struct Start {
     pub saved: Option<Id>,
 }
 
-/// Prepares the folder, and brings the tuner to where the run stands.
+/// Prepares the folder, and brings the tuner to where the run stands. A process without a folder
+/// gets that from the first.
 ///
 /// # Errors
 /// The folder cannot be written, or its checkpoint is of other weights or data.
 pub fn start(
+    resolved: &Resolved,
+    run: &Prepared,
+    tuner: &mut Tuner,
+    folder: Option<&RunFolder>,
+) -> Result<Start> {
+    let start = folder.map(|folder| start_in(resolved, run, tuner, folder)).transpose()?;
+    keep_log(run, folder)?;
+    let saved = start.as_ref().and_then(|start| start.saved).map(|id| id.to_string());
+    let saved = run.world.broadcast_bytes(saved.unwrap_or_default().into_bytes(), 0)?;
+    let goes_on = !saved.is_empty();
+    let kept = folder.map(|folder| checkpoint::place(folder, &String::from_utf8_lossy(&saved)));
+    let kept = match goes_on && !run.world.is_alone() {
+        true => Some(shared::folder(&run.world, kept.as_deref())?),
+        false => None,
+    };
+    if let Some(start) = start {
+        return Ok(start);
+    }
+    let recorder = Recorder::nowhere();
+    let Some(kept) = kept else {
+        return Ok(Start { recorder, loop_state: LoopState::default(), saved: None });
+    };
+    let (resume_point, state) = checkpoint::read(kept.path())?;
+    check_inputs(&resume_point, run)?;
+    tuner.restore(&state)?;
+    let id = Id::of(&resume_point.loop_state, resume_point.position.step);
+    Ok(Start { recorder, loop_state: resume_point.loop_state, saved: Some(id) })
+}
+
+/// Lets each process but the first log to a file of its own in the run's folder. On a machine that has not
+/// the first one's disk, that folder holds nothing else.
+fn keep_log(run: &Prepared, folder: Option<&RunFolder>) -> Result<()> {
+    let path = folder.map(|folder| std::path::absolute(folder.path())).transpose()?;
+    let path = path.unwrap_or_default().into_os_string().into_encoded_bytes();
+    let path = run.world.broadcast_bytes(path, 0)?;
+    if run.world.leads() {
+        return Ok(());
+    }
+    let path = PathBuf::from(OsString::from_vec(path));
+    let log = path.join(names::log_of(run.world.rank()));
+    let kept = std::fs::create_dir_all(&path).and_then(|()| ui::keep_log(&log));
+    kept.with_context(|| format!("{} cannot be written", log.display()))
+}
+
+fn start_in(
     resolved: &Resolved,
     run: &Prepared,
     tuner: &mut Tuner,
@@ -123,6 +172,7 @@ fn provenance(run: &Prepared, folder: &RunFolder) -> Result<Provenance> {
         weights: weights
             .map(|(path, sha256)| WeightFile { path: path.clone(), sha256: sha256.clone() })
             .collect(),
+        processes: run.world.size(),
         resumed: Some(Vec::new()),
         ..Provenance::default()
     })
@@ -139,7 +189,15 @@ fn add_to_provenance(run: &Prepared, folder: &RunFolder, step: u64) -> Result<()
             whole.device
         );
     }
-    let again = Resumed { step, device, environment: environment() };
+    let (before, processes) = (whole.processes_last(), run.world.size());
+    if before != processes {
+        tracing::warn!(
+            "the run was done by {before} {} before and goes on with {processes}: its updates are \
+             of the same rows, and it will not be to the bit what it would have been",
+            if before == 1 { "process" } else { "processes" },
+        );
+    }
+    let again = Resumed { step, device, processes, environment: environment() };
     whole.resumed.get_or_insert_default().push(again);
     Ok(whole.write(folder.path())?)
 }

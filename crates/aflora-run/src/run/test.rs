@@ -4,6 +4,7 @@
 use super::failure;
 use super::folder::RunFolder;
 use super::prepare::Prepared;
+use super::shared;
 use crate::ui::Progress;
 use aflora_models::adapter_folder::AdapterFolder;
 use aflora_record::event::Event;
@@ -14,20 +15,22 @@ use anyhow::Result;
 use std::time::Instant;
 
 /// Judges the adapter that `folder` holds, that of the evaluation `best`, on the task's test split;
-/// none where the task has none.
+/// none where the task has none. A process without a folder gets it from the first.
 ///
 /// # Errors
 /// The adapter cannot be read, the model fails, or a [signal](crate::interrupt) came meanwhile.
 pub fn judge(
     run: Prepared,
-    folder: &RunFolder,
+    folder: Option<&RunFolder>,
     best: &Evaluation,
     recorder: &mut Recorder,
     progress: &mut dyn Progress,
 ) -> Result<Option<Test>> {
-    let Prepared { model, objective, base, .. } = run;
+    let Prepared { model, objective, base, world, .. } = run;
     let Some(split) = objective.test_split() else { return Ok(None) };
-    let adapter = AdapterFolder::open(&folder.path().join(ADAPTER))?;
+    let kept = folder.map(|folder| folder.path().join(ADAPTER));
+    let kept = shared::folder(&world, kept.as_deref())?;
+    let adapter = AdapterFolder::open(kept.path())?;
     // In the place of the last: the frozen weights are the same.
     let model = adapter.attach(model.into_backbone(), base.kind)?;
     let started = Instant::now();
@@ -40,8 +43,10 @@ pub fn judge(
         seconds: started.elapsed().as_secs_f64(),
         ..*best
     };
-    for (split, lines) in &found.predictions {
-        folder.write(&names::predictions(split, &evaluation), lines)?;
+    if let Some(folder) = folder {
+        for (split, lines) in &found.predictions {
+            folder.write(&names::predictions(split, &evaluation), lines)?;
+        }
     }
     recorder.record(&Event::Test(evaluation.clone()))?;
     progress.end();

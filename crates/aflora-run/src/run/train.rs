@@ -6,6 +6,7 @@
 //! goes on from a checkpoint is the same loop, entered further down.
 
 mod evaluating;
+mod together;
 
 use super::checkpoint::{self, Id, ResumePoint};
 use super::failure;
@@ -35,7 +36,8 @@ use std::time::Instant;
 use tch::Tensor;
 
 /// Trains and evaluates, from the beginning or from the folder's last checkpoint, writes the
-/// run's folder, and gives its summary.
+/// run's folder, and gives its summary. Of the processes that train together the first has the folder
+/// and writes; the others do all else.
 ///
 /// # Errors
 /// Something fails, or a [signal](crate::interrupt) came: then a checkpoint is written first.
@@ -43,13 +45,14 @@ pub fn train(
     resolved: &Resolved,
     run: Prepared,
     mut tuner: Tuner,
-    folder: &RunFolder,
+    folder: Option<&RunFolder>,
     progress: &mut dyn Progress,
 ) -> Result<Summary> {
     // Before anything is frozen again.
     let flops_at_start = run.model.flops_per_token();
     let Start { mut recorder, loop_state, saved } =
         start::start(resolved, &run, &mut tuner, folder)?;
+    tuner.check_equal()?;
     if let Some(remark) = tuner.remark() {
         match resolved.own_spans {
             true => tracing::warn!("{remark}"),
@@ -66,9 +69,9 @@ pub fn train(
                 .then(|| run.eval_points().every()),
         })?;
     }
-    let gradients = match run.config.record_gradients {
-        true => Some(GradientLog::open(folder.path(), &run, &tuner)?),
-        false => None,
+    let gradients = match folder.filter(|_| run.config.record_gradients) {
+        Some(folder) => Some(GradientLog::open(folder.path(), &run, &tuner)?),
+        None => None,
     };
     let device = run.device;
     let mut training = Loop {
@@ -116,16 +119,19 @@ pub fn train(
             drop(recorder.record(&Event::Failed { error: format!("{error:#}") }));
         }
     })?;
-    recorder.sync()?;
-    summary.write(folder.path())?;
-    checkpoint::discard(folder.path());
+    if let Some(folder) = folder {
+        recorder.sync()?;
+        summary.write(folder.path())?;
+        checkpoint::discard(folder.path());
+    }
     Ok(summary)
 }
 
 struct Loop<'a> {
     resolved: &'a Resolved,
     run: &'a Prepared,
-    folder: &'a RunFolder,
+    /// None where another process writes.
+    folder: Option<&'a RunFolder>,
     recorder: &'a mut Recorder,
     /// Where gradients are recorded, if they are.
     gradients: Option<GradientLog>,
@@ -177,7 +183,8 @@ impl Loop<'_> {
         let (first, last) = (epoch * length, (epoch + 1) * length);
         let end = last.min(self.run.total_steps());
         let cut = (config.batch_size, config.accumulate);
-        let updates = Update::epoch(self.run.objective.as_ref(), cut, config.seed, epoch);
+        let objective = self.run.objective.as_ref();
+        let updates = Update::epoch(objective, cut, config.seed, epoch, &self.run.world);
         while self.tuner.completed() < end && !self.is_over() {
             let completed = self.tuner.completed();
             let until = self.run.eval_points().after(completed).min(end);
@@ -207,7 +214,7 @@ impl Loop<'_> {
         progress.begin_at(&what, self.tuner.completed() - first, length);
         self.clock_at = Some(Instant::now());
         for update in updates {
-            interrupt::check()?;
+            self.leave_if_asked()?;
             let step = failure::guarded(|| self.step(update));
             let mut step = step.map_err(|e| memory::explain(e, self.resolved, self.run))?;
             self.after_step(&mut step)?;
@@ -220,8 +227,7 @@ impl Loop<'_> {
         progress.end();
         device::synchronize(self.run.device);
         self.stop_clock();
-        interrupt::check()?;
-        Ok(())
+        self.leave_if_asked()
     }
 
     /// Counts the time since the clock was started as training.
@@ -235,9 +241,10 @@ impl Loop<'_> {
     fn step<'r>(&mut self, update: &'r Update) -> Result<Step<'r>> {
         let started = Instant::now();
         let run = self.run;
-        tch::manual_seed(seed::of_step(run.config.seed, self.tuner.completed()));
+        tch::manual_seed(seed::of_step(run.config.seed, self.tuner.completed(), run.world.rank()));
         let objective = run.objective.as_ref();
         let (tuner, graphs) = (&mut self.tuner, &mut self.graphs);
+        tuner.ask_to_stop(interrupt::check().is_err());
         update.forward_backward(objective, &run.model, tuner, graphs)?;
         if let Some(reason) = self.graphs.remark() {
             tracing::warn!("steps run operation by operation, which is slower: {reason}");
@@ -279,7 +286,8 @@ impl Loop<'_> {
         let record =
             completed.is_multiple_of(config.log_every) || completed == self.run.total_steps();
         // Looking makes a GPU wait.
-        if record || self.run.device == tch::Device::Cpu {
+        let looks = record || self.run.device == tch::Device::Cpu;
+        if looks {
             self.skipped = health::check_finite(&self.tuner, self.run, step, self.skipped)?;
         }
         health::check_moved(&mut self.tuner)?;
@@ -287,7 +295,7 @@ impl Loop<'_> {
         if record {
             self.record_step(&step.report)?;
         }
-        Ok(())
+        self.stay_together(looks)
     }
 
     fn record_step(&mut self, report: &StepReport) -> Result<()> {
@@ -338,6 +346,7 @@ impl Loop<'_> {
 
     /// Writes a checkpoint, unless the last is of this very step.
     fn checkpoint(&mut self) -> Result<()> {
+        let Some(folder) = self.folder else { return Ok(()) };
         let id = Id::of(&self.loop_state, self.tuner.completed());
         if self.saved == Some(id) {
             return Ok(());
@@ -355,7 +364,7 @@ impl Loop<'_> {
             lengths: self.recorder.sync()?,
             inputs: start::inputs(self.run),
         };
-        let saved = checkpoint::save(self.folder, id, &resume_point, state.tensors);
+        let saved = checkpoint::save(folder, id, &resume_point, state.tensors);
         // One that failed is tried again when the next is due, not at every step.
         self.saved_at = Instant::now();
         self.clock_at = running.then(Instant::now);
@@ -384,7 +393,9 @@ impl Loop<'_> {
         let bad = (self.tuner.skipped()?.0, self.tuner.completed());
         health::sum_up(&self.loop_state, bad, &self.run.config);
         let counts = self.tuner.accounting();
-        freezes::write(self.folder.path(), &frozen(self.run, counts))?;
+        if let Some(folder) = self.folder {
+            freezes::write(folder.path(), &frozen(self.run, counts))?;
+        }
         summary(self.resolved, self.run, &self.tuner, self.flops_at_start, self.loop_state)
     }
 }

@@ -5,10 +5,14 @@
 //! more passes the more so. So a pass gives the sum over its items, and the tuner divides it by the
 //! number of items of the whole update. An update is the same however it is cut, up to rounding (and to
 //! dropout, which draws anew in every pass).
+//!
+//! Of several processes each takes every n-th row of an update: similar lengths lie side by side, so
+//! all get rows of about the same. Its passes are of its part of `batch_size`.
 
 use super::failure::{self, Pass};
 use super::objective::Objective;
 use aflora_core::{StepGraphs, StepReport, Tuner};
+use aflora_cuda::World;
 use aflora_models::AdaptedModel;
 use anyhow::Result;
 use std::cell::Cell;
@@ -24,32 +28,39 @@ pub struct Step<'a> {
 /// The rows of one update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
-    /// Those of each pass.
-    pub passes: Vec<Vec<usize>>,
+    /// Those of all processes, so many at once where there is but one.
+    rows: Vec<usize>,
+    batch_size: usize,
+    /// Those of each pass of this process.
+    passes: Vec<Vec<usize>>,
 }
 
 impl Update {
     /// An epoch's updates of `batch_size` × `accumulate` rows each, the last of them made of what
-    /// is left. Which rows are in an update is the same for every way to cut it.
+    /// is left. Which rows are in an update is the same for every way to cut it, and for every number
+    /// of processes.
     pub fn epoch(
         objective: &dyn Objective,
         (batch_size, accumulate): (usize, usize),
         seed: u64,
         epoch: u64,
+        world: &World,
     ) -> Vec<Update> {
         let updates = objective.training_batches(batch_size * accumulate, seed, epoch);
-        let cut = |rows: Vec<usize>| rows.chunks(batch_size).map(<[usize]>::to_vec).collect();
-        updates.into_iter().map(|rows| Update { passes: cut(rows) }).collect()
+        let at_once = batch_size.div_ceil(world.size());
+        let cut =
+            |rows: &[usize]| world.share(rows).chunks(at_once).map(<[usize]>::to_vec).collect();
+        updates.into_iter().map(|rows| Update { passes: cut(&rows), rows, batch_size }).collect()
     }
 
-    /// All rows, pass by pass.
+    /// All rows, of all processes.
     pub fn rows(&self) -> impl Iterator<Item = usize> + '_ {
-        self.passes.iter().flatten().copied()
+        self.rows.iter().copied()
     }
 
     /// What the update's loss is a mean over.
     pub fn items(&self, objective: &dyn Objective) -> f64 {
-        self.passes.iter().map(|rows| objective.items(rows)).sum()
+        self.rows.chunks(self.batch_size).map(|rows| objective.items(rows)).sum()
     }
 
     /// The first half of the update's step: forward, loss and backward of every pass. `tuner` has

@@ -2,17 +2,18 @@
 //! its task is found in the two.
 
 use crate::config::{self, ModelConfig, Resolved, RunSettings};
-use crate::hub::{is_repo, is_revision, Hub, Repo};
+use crate::hub::{is_repo, name_and_revision, FoundAdapter, Hub, Repo, MAIN};
 use crate::run::model::build_shapes;
 use crate::run::model_files::{self, byte_progress, locator, ModelFiles};
 use crate::task::{Kind, Label, TaskSpec};
 use crate::ui::Progress;
-use crate::usage;
+use crate::{usage, UsageError};
 use aflora_models::adapter_folder::{self, AdapterFolder, TaskType};
 use aflora_models::model_file;
+use aflora_record::names::METRICS;
 use anyhow::{anyhow, Result};
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The task's name in messages.
@@ -21,36 +22,30 @@ const NAME: &str = "adapter";
 /// Positions of which the usual length of a text would leave no half for the prompt.
 const FEW: usize = 256;
 
-/// The revision of a repository of which none is named.
-const MAIN: &str = "main";
-
-/// The folder of an adapter that is named by itself, or by its repository on the hub
-/// (`owner/name`, `owner/name@revision`); none if it is neither.
+/// The adapter that is [named](FoundAdapter::find) so, and what [`resolve`] finds for it on `model`, else on the one
+/// that it names.
 ///
 /// # Errors
-/// The repository cannot be had.
-pub(super) fn find(named: &Path, progress: &mut dyn Progress) -> Result<Option<PathBuf>> {
-    if named.join(adapter_folder::CONFIG).is_file() {
-        return Ok(Some(named.to_path_buf()));
-    }
-    let Some(name) = named.to_str().filter(|name| !named.exists() && name.contains('/')) else {
-        return Ok(None);
+/// There is none, or its model is nowhere.
+pub(super) fn open(
+    named: &Path,
+    model: Option<&str>,
+    data: Option<&Path>,
+    progress: &mut dyn Progress,
+) -> Result<(AdapterFolder, Resolved, ModelFiles)> {
+    let found = FoundAdapter::find(named, &mut byte_progress(progress, "adapter"));
+    let Some(FoundAdapter { folder, .. }) = found.map_err(UsageError)? else {
+        usage!(
+            "{} is no finished run: it holds no {METRICS}; `aflora ls` lists those that are. Nor is \
+             it an adapter's folder: it holds no {}",
+            named.display(),
+            adapter_folder::CONFIG
+        );
     };
-    let (repo, revision) = name.split_once('@').unwrap_or((name, MAIN));
-    if !(is_repo(repo) && is_revision(revision)) {
-        return Ok(None);
-    }
-    let (hub, repo) = (Hub::from_env(), model(repo, revision));
-    let config = hub.get(&repo, adapter_folder::CONFIG, &mut |_, _| {});
-    let config = config.map_err(|error| {
-        crate::UsageError(format!("{name} is no folder, and no adapter of the hub: {error}"))
-    })?;
-    let weights = &adapter_folder::WEIGHTS;
-    let found = hub.first_of(&repo, weights, &mut byte_progress(progress, "adapter"))?;
-    if found.is_none() {
-        usage!("{name}: the repository has none of {}", weights.join(", "));
-    }
-    Ok(config.parent().map(Path::to_path_buf))
+    let adapter = AdapterFolder::open(&folder)?;
+    let (resolved, files) = resolve(&adapter, model, data, progress)?;
+    let files = files.with_tokenizer_of(&folder);
+    Ok((adapter, resolved, files))
 }
 
 /// What a run of `adapter` on its base model would say, and where that model's files are. `named` is
@@ -59,7 +54,7 @@ pub(super) fn find(named: &Path, progress: &mut dyn Progress) -> Result<Option<P
 ///
 /// # Errors
 /// The model is nowhere, or of a kind that is not built, or does not do what the adapter is for.
-pub(super) fn resolve(
+fn resolve(
     adapter: &AdapterFolder,
     named: Option<&str>,
     data: Option<&Path>,
@@ -71,7 +66,13 @@ pub(super) fn resolve(
     else {
         usage!("the adapter's folder names no base model: name it with --model");
     };
-    let revision = base.filter(|_| named.is_none()).and_then(|base| base.revision.as_deref());
+    let (name, revision) = match (named, base) {
+        (None, Some(base)) => (name, base.revision.as_deref()),
+        _ => match name_and_revision(name).filter(|_| !Path::new(name).exists()) {
+            Some((repo, revision)) => (repo, revision),
+            None => (name, None),
+        },
+    };
     let mut resolved = resolve_model(name, revision, data)?;
     resolved.method = about.method.clone();
     resolved.method_name = about.method.name().to_string();
@@ -131,7 +132,7 @@ fn resolve_model(name: &str, revision: Option<&str>, data: Option<&Path>) -> Res
     let mut resolved = load("minilm")?;
     let repo = model(name, revision.unwrap_or(MAIN));
     let config = Hub::from_env().get(&repo, "config.json", &mut |_, _| {}).map_err(|error| {
-        crate::UsageError(format!(
+        UsageError(format!(
             "the adapter's base model {name} is no folder, no model of the project, and not to be \
              had from the hub: {error}\nName a folder that holds it with --model."
         ))

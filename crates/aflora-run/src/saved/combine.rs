@@ -10,30 +10,22 @@ use std::path::Path;
 use tch::{Device, Kind};
 
 impl SavedRun {
-    /// Writes the adapters of `runs`, each with its weight, to `target` as one, which PEFT opens as
-    /// plain LoRA. What trained beside the adapters, the head first of all, is that of the first run.
+    /// Writes the adapters of `runs`, which [are of one base](SavedRun::open_all), each with its weight, to
+    /// `target` as one, which PEFT opens as plain LoRA. What trained beside the adapters, the head first of all, is that of the first run.
     ///
     /// # Errors
-    /// There is no run, they are of different models, one has no adapters that fold into plain LoRA,
+    /// There is no run, one has no adapters that fold into plain LoRA,
     /// they cannot be combined so, or the folder cannot be written.
     pub fn combine(
-        runs: &[(SavedRun, f64)],
+        runs: &[SavedRun],
+        weights: &[f64],
         combination: &Combination,
         target: &Path,
     ) -> Result<()> {
-        let Some((first, _)) = runs.first() else {
-            usage!("name the runs whose adapters to combine")
-        };
-        let base = &first.files.base;
-        if let Some((other, _)) = runs.iter().find(|(run, _)| run.files.base != *base) {
-            let (one, other) = (&base.name, &other.files.base.name);
-            usage!("one adapter is of the model {one}, another of {other}: only those of one model can be combined");
-        }
+        let Some(first) = runs.first() else { usage!("name the runs whose adapters to combine") };
         let mut layers: BTreeMap<String, Vec<Part>> = BTreeMap::new();
-        let mut model = None;
-        for (run, weight) in runs {
-            // Base weights are loaded for each: adapters of some methods start from them.
-            let own = run.model(Device::Cpu, Kind::Float.into())?;
+        let models = SavedRun::models(runs, Device::Cpu, Kind::Float.into())?.models;
+        for ((run, weight), own) in runs.iter().zip(weights).zip(&models) {
             for adapter in own.adapters() {
                 let Some(pair) = tch::no_grad(|| adapter.low_rank()) else {
                     let name = run.adapter.description().method.name();
@@ -43,9 +35,8 @@ impl SavedRun {
                 let part = Part { a: pair.down / scale, b: pair.up, scale, weight: *weight };
                 layers.entry(adapter.site().name.clone()).or_default().push(part);
             }
-            model.get_or_insert(own);
         }
-        let Some(model) = model.filter(|_| !layers.is_empty()) else {
+        let Some(model) = models.first().filter(|_| !layers.is_empty()) else {
             usage!("the runs have no adapters: there is nothing to combine");
         };
         let mut pairs = Vec::new();
@@ -62,9 +53,9 @@ impl SavedRun {
                 "what trained beside the adapters ({beside}) is the first run's, as it is"
             );
         }
-        let (source, generation) = (&first.files.folder, &first.task().generation);
-        let base = Some(base.clone());
-        let chat = first.chat_format(&model)?;
-        Ok(adapter_folder::export_pairs(&model, pairs, base, source, generation, &chat, target)?)
+        let (source, generation) = (first.files.source(), &first.task().generation);
+        let base = Some(first.files.base.clone());
+        let chat = first.chat_format(model)?;
+        Ok(adapter_folder::export_pairs(model, pairs, base, source, generation, &chat, target)?)
     }
 }

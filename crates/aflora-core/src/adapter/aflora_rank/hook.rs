@@ -259,10 +259,9 @@ impl Hook for Components {
 
     fn restore(&mut self, state: &HookState, arena: &Arena) -> Result<()> {
         let group = arena.group(Role::Projection);
-        let numel = |role| arena.group(role).map_or(0, |g| g.values().numel() as i64);
-        let (elements, matrices) = (numel(Role::Vector), numel(Role::Projection));
+        let matrices = group.map_or(0, |g| g.values().numel() as i64);
         let (in_use, held) = (state.count("in_use", self.start)?, state.count("held", matrices)?);
-        let gone = state.mask("gone", elements)?;
+        let gone = state.mask("gone", arena.group(Role::Vector))?;
         let mut frozen = BTreeMap::new();
         for (name, rests) in &state.tensors {
             let Some(site) = name.strip_prefix(FROZEN) else { continue };

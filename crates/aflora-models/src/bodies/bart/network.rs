@@ -31,8 +31,6 @@ pub(super) struct BartBody {
 #[derive(Debug)]
 struct Input {
     words: WordEmbeddings,
-    /// What words are multiplied by.
-    scale: f64,
     positions: nn::Embedding,
     norm: nn::LayerNorm,
     dropout: f64,
@@ -47,8 +45,7 @@ impl Input {
     ) -> Self {
         let rows = config.max_positions + FIRST_POSITION;
         Input {
-            words: WordEmbeddings::of(shared, noise),
-            scale: config.scale,
+            words: WordEmbeddings::of(shared, config.scale, noise),
             positions: scope.embedding("embed_positions", rows, config.hidden),
             norm: scope.layer_norm("layernorm_embedding", config.hidden, EPS),
             dropout: config.dropout,
@@ -58,10 +55,7 @@ impl Input {
     /// `ids`, `[batch, length]`, stand at the positions from `start` on. Gives
     /// `[batch, length, hidden]`.
     fn forward(&self, ids: &Tensor, start: i64, train: bool) -> Tensor {
-        let mut words = self.words.forward(ids);
-        if self.scale != 1.0 {
-            words *= self.scale;
-        }
+        let words = self.words.forward(ids);
         let positions = self.positions.ws.narrow(0, start + FIRST_POSITION, ids.size()[1]);
         dropout(self.norm.forward(&(words + positions)), self.dropout, train)
     }
@@ -76,7 +70,7 @@ impl BartBody {
         let decoder_layer = |i: i64| -> Rc<dyn CrossBlock> {
             Rc::new(DecoderLayer::new(&upper / i, config.decoder, config))
         };
-        let shared = model.embedding("shared", config.vocab_size, config.hidden);
+        let shared = model.vocabulary("shared", config.vocab_size, config.hidden);
         BartBody {
             encoder_input: Input::new(&encoder, &shared, Some(root.noise()), config),
             encoder: (0..config.encoder.layers).map(encoder_layer).collect(),

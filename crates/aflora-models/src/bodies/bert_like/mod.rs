@@ -74,7 +74,6 @@ fn build(config: BertConfig, head: Head, options: &Options) -> Result<Box<dyn Ba
         prefix,
         hidden: block.hidden,
         max_positions: config.max_positions,
-        vocab_size: embeddings.vocab_size,
         head: config.head,
     };
     encoder::build(head, options, spec, |root| {

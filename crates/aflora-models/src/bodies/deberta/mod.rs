@@ -52,7 +52,6 @@ fn of_config(config: DebertaConfig, head: Head, options: &Options) -> Result<Box
             true => config.max_position_embeddings,
             false => i64::MAX,
         },
-        vocab_size: config.vocab_size,
         head: TextHead {
             shape: HeadShape::default(),
             dense: "pooler.dense",

@@ -23,7 +23,7 @@ use crate::nn::rotary::{Rotary, Rotation};
 use crate::nn::scope::{self, Scope};
 use crate::options::Options;
 use crate::{Error, Result};
-use aflora_core::nn;
+use aflora_core::nn::{self, NamedLinear};
 use std::rc::Rc;
 use tch::{Kind, Tensor};
 
@@ -105,7 +105,6 @@ pub(crate) fn build<N: DecoderBody + 'static>(
         tied,
         optional: &[],
         max_positions,
-        vocab_size,
     };
     let mut vs = options.var_store();
     let ((network, output_head), made) = scope::build(&mut vs, options, |root| {
@@ -217,6 +216,14 @@ impl<N: DecoderBody> Backbone for Decoder<N> {
             OutputHead::Text(_) => Some(self),
             OutputHead::Labels(_) | OutputHead::Tags(_) => None,
         }
+    }
+
+    fn further_linears(&self) -> Vec<NamedLinear> {
+        let mut layers = self.frame.further();
+        if let OutputHead::Text(head) = &self.output_head {
+            layers.extend(head.untied());
+        }
+        layers
     }
 
     fn untie(&self, name: &str) -> Option<Tensor> {

@@ -7,7 +7,7 @@ use crate::heads::language::LanguageHead;
 use crate::heads::states::{last, states_at};
 use crate::nn::activation::Activation;
 use crate::nn::scope::Scope;
-use aflora_core::nn;
+use aflora_core::nn::{self, NamedLinear};
 use tch::{Kind, Tensor};
 
 /// The next token's logits.
@@ -47,6 +47,11 @@ impl NextToken {
     /// See [`LanguageHead::untie`].
     pub fn untie(&self, root: nn::Path, name: &str) -> Option<Tensor> {
         self.head.untie(root, name)
+    }
+
+    /// See [`LanguageHead::untied`].
+    pub fn untied(&self) -> Option<NamedLinear> {
+        self.head.untied()
     }
 }
 

@@ -17,7 +17,8 @@ use crate::nn::relative::RelativeBias;
 use crate::nn::scope::{self, Scope};
 use crate::options::Options;
 use crate::{Error, Result};
-use aflora_core::{nn, Checkpoints};
+use aflora_core::nn::{self, NamedLinear};
+use aflora_core::Checkpoints;
 use head::{EndOfText, NextToken};
 pub(crate) use spec::EncoderDecoderSpec;
 use std::rc::Rc;
@@ -116,7 +117,6 @@ pub(crate) fn build<N: EncoderDecoderBody + 'static>(
         tied,
         optional: if spec.logits_bias && !labels { &["final_logits_bias"] } else { &[] },
         max_positions: spec.max_positions,
-        vocab_size: spec.vocab_size,
     };
     let (frame, checkpointing) = (Frame::new(vs, made, about), options.checkpointing);
     Ok(Box::new(EncoderDecoder { frame, network, output_head, tokens, checkpointing }))
@@ -215,6 +215,14 @@ impl<N: EncoderDecoderBody> Backbone for EncoderDecoder<N> {
             OutputHead::Text(_) => Some(self),
             OutputHead::Labels(_) => None,
         }
+    }
+
+    fn further_linears(&self) -> Vec<NamedLinear> {
+        let mut layers = self.frame.further();
+        if let OutputHead::Text(head) = &self.output_head {
+            layers.extend(head.untied());
+        }
+        layers
     }
 
     fn untie(&self, name: &str) -> Option<Tensor> {

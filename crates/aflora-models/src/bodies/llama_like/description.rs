@@ -140,7 +140,7 @@ const LLAMA: Names = Names {
 
 /// What a family's config.json means where it is silent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Usual {
+pub(crate) struct Usual {
     /// As many as there are heads if not given.
     pub key_value_heads: Option<i64>,
     /// A head's share of the hidden size if not given.

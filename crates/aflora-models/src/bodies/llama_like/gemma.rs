@@ -13,7 +13,8 @@ use crate::options::Options;
 use crate::Result;
 use serde_json::{Map, Value};
 
-const USUAL: Usual = Usual {
+/// Gemma 2's.
+pub(crate) const SECOND: Usual = Usual {
     key_value_heads: Some(4),
     head_dim: Some(256),
     max_positions: 8192,
@@ -21,15 +22,30 @@ const USUAL: Usual = Usual {
     activation: ("hidden_activation", Activation::GeluTanh),
     ..Usual::LLAMA
 };
+/// The first Gemma's.
+pub(crate) const FIRST: Usual =
+    Usual { key_value_heads: Some(16), activation: ("hidden_act", Activation::GeluTanh), ..SECOND };
+/// Gemma 3's; the rope is that of layers which see everything.
+pub(crate) const THIRD: Usual = Usual {
+    max_positions: 131_072,
+    rope: RopeKeys { theta: ("rope_theta", 1e6), ..RopeKeys::LLAMA },
+    one_rope: false,
+    ..SECOND
+};
+/// θ of the layers of Gemma 3 that have a window.
+pub(crate) const LOCAL_THETA: (&str, f64) = ("rope_local_base_freq", 1e4);
+/// `query_pre_attn_scalar` where a file is silent.
+pub(crate) const SCALAR: f64 = 256.0;
+/// The bounds of Gemma 2 where a file is silent: of scores, and of logits.
+pub(crate) const SOFTCAPS: [f64; 2] = [50.0, 30.0];
+/// The window where a file is silent.
+pub(crate) const WINDOW: i64 = 4096;
+/// Of so many layers of Gemma 3 the last one sees everything, where a file is silent.
+pub(crate) const PATTERN: i64 = 6;
 
 /// The first Gemma from its `config.json`.
 pub(crate) fn gemma(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
-    let usual = Usual {
-        key_value_heads: Some(16),
-        activation: ("hidden_act", Activation::GeluTanh),
-        ..USUAL
-    };
-    let mut gemma = read(&file, &usual)?;
+    let mut gemma = read(&file, &FIRST)?;
     // The first release's files say `gelu`, and mean this.
     if gemma.activation == Activation::Gelu {
         gemma.activation = Activation::GeluTanh;
@@ -39,12 +55,13 @@ pub(crate) fn gemma(file: ConfigFile, head: Head, options: &Options) -> Result<B
 
 /// Gemma 2 from its `config.json`.
 pub(crate) fn gemma2(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
+    let [scores, logits] = SOFTCAPS;
     let softcaps = Softcaps {
-        attention: softcap(&file, "attn_logit_softcapping", Some(50.0))?,
-        logits: softcap(&file, "final_logit_softcapping", Some(30.0))?,
+        attention: softcap(&file, "attn_logit_softcapping", Some(scores))?,
+        logits: softcap(&file, "final_logit_softcapping", Some(logits))?,
     };
-    let mut gemma = Description { softcaps, ..second(&file, read(&file, &USUAL)?)? };
-    let window = Description::window(&file, Some(4096))?;
+    let mut gemma = Description { softcaps, ..second(&file, read(&file, &SECOND)?)? };
+    let window = Description::window(&file, Some(WINDOW))?;
     gemma.windows_by_type(&file, window, |i| i % 2 == 0)?;
     gemma.build(&file, head, options)
 }
@@ -56,13 +73,12 @@ pub(crate) fn gemma3_text(
     options: &Options,
 ) -> Result<Box<dyn Backbone>> {
     file.refuse_unless_null("attn_logit_softcapping")?;
-    let usual = Usual { max_positions: 131_072, one_rope: false, ..USUAL };
     let softcaps =
         Softcaps { attention: None, logits: softcap(&file, "final_logit_softcapping", None)? };
-    let common = second(&file, read(&file, &usual)?)?;
+    let common = second(&file, read(&file, &THIRD)?)?;
     let mut gemma = Description { softcaps, normed_heads: true, ..common };
-    let window = Description::window(&file, Some(4096))?;
-    let pattern = file.integer("sliding_window_pattern", 6)?.max(1);
+    let window = Description::window(&file, Some(WINDOW))?;
+    let pattern = file.integer("sliding_window_pattern", PATTERN)?.max(1);
     let sliding = gemma.windows_by_type(&file, window, |i| (i as i64 + 1) % pattern != 0)?;
     gemma.ropes = ropes(&file, gemma.head_dim, gemma.max_positions)?.into();
     for (layer, sliding) in gemma.layers.iter_mut().zip(sliding) {
@@ -88,7 +104,7 @@ fn read(file: &ConfigFile, usual: &Usual) -> Result<Description> {
 
 /// What the second and third have beyond the first.
 fn second(file: &ConfigFile, first: Description) -> Result<Description> {
-    let scalar = file.number("query_pre_attn_scalar", 256.0)?;
+    let scalar = file.number("query_pre_attn_scalar", SCALAR)?;
     if scalar <= 0.0 {
         let problem = format!("`query_pre_attn_scalar` is {scalar}; it must be positive");
         return Err(file.problem(problem));
@@ -121,7 +137,7 @@ fn ropes(file: &ConfigFile, head_dim: i64, max_positions: i64) -> Result<[rope::
         let names = RopeKeys { theta, ..RopeKeys::LLAMA };
         rope::read(file, Some(&keys), &names, head_dim, max_positions)
     };
-    Ok([read(full, ("rope_theta", 1e6))?, read(sliding, ("rope_local_base_freq", 1e4))?])
+    Ok([read(full, THIRD.rope.theta)?, read(sliding, LOCAL_THETA)?])
 }
 
 #[cfg(test)]
@@ -137,7 +153,7 @@ mod tests {
     fn words_get_their_noise_behind_what_scales_them() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/writers");
         let file = ConfigFile::open(&fixtures.join("gemma/config.json")).unwrap();
-        let gemma = read(&file, &USUAL).unwrap();
+        let gemma = read(&file, &FIRST).unwrap();
         let options = Options::new(Device::Cpu);
         let mut vs = options.var_store();
         let (network, made) = scope::build(&mut vs, &options, |root| Network::new(&root, &gemma));

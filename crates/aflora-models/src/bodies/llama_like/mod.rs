@@ -6,7 +6,7 @@
 //! description from the keys of its config.json, and refuses by name what is not built.
 
 mod block;
-mod description;
+pub(crate) mod description;
 pub(crate) mod gemma;
 pub(crate) mod gpt_neox;
 pub(crate) mod llama;
@@ -14,6 +14,6 @@ pub(crate) mod mistral;
 mod network;
 pub(crate) mod phi3;
 pub(crate) mod qwen;
-mod rope;
+pub(crate) mod rope;
 pub(crate) mod smollm3;
 mod windows;

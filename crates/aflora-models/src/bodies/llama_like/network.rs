@@ -64,7 +64,7 @@ impl Network {
         let device = root.path().device();
         let rotary = |rope: &_| Rotary::new(Clone::clone(rope), device);
         Network {
-            words: model.embedding(names.words, description.vocab_size, hidden),
+            words: model.vocabulary(names.words, description.vocab_size, hidden),
             noise: root.noise().clone(),
             scale: description.embedding_scale,
             dropout: description.dropout.embeddings,

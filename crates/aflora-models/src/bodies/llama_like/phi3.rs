@@ -9,12 +9,16 @@ use crate::heads::Head;
 use crate::options::Options;
 use crate::Result;
 
-const USUAL: Usual = Usual {
+/// Positions of pretraining where a file is silent.
+pub(crate) const ORIGINAL: i64 = 4096;
+
+/// Phi-3's.
+pub(crate) const USUAL: Usual = Usual {
     max_positions: 4096,
     eps: 1e-5,
     rope: RopeKeys {
         share: Some(("partial_rotary_factor", 1.0)),
-        original: Some(4096),
+        original: Some(ORIGINAL),
         longrope: &["longrope", "su", "yarn"],
         ..RopeKeys::LLAMA
     },

@@ -8,20 +8,23 @@ use crate::heads::Head;
 use crate::options::Options;
 use crate::Result;
 
-const USUAL: Usual = Usual { key_value_heads: Some(32), max_positions: 32_768, ..Usual::LLAMA };
+/// Qwen 2's.
+pub(crate) const SECOND: Usual =
+    Usual { key_value_heads: Some(32), max_positions: 32_768, ..Usual::LLAMA };
+/// Qwen 3's.
+pub(crate) const THIRD: Usual = Usual { head_dim: Some(128), ..SECOND };
 
 /// Qwen 2 or 2.5 from its `config.json`.
 pub(crate) fn qwen2(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let bias = Bias { queries_keys_values: true, ..Default::default() };
-    let qwen = Description { bias, ..read(&file, &USUAL)? };
+    let qwen = Description { bias, ..read(&file, &SECOND)? };
     qwen.build(&file, head, options)
 }
 
 /// Qwen 3 from its `config.json`.
 pub(crate) fn qwen3(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let bias = Bias::of_attention(&file)?;
-    let usual = Usual { head_dim: Some(128), ..USUAL };
-    let qwen = Description { bias, normed_heads: true, ..read(&file, &usual)? };
+    let qwen = Description { bias, normed_heads: true, ..read(&file, &THIRD)? };
     qwen.build(&file, head, options)
 }
 

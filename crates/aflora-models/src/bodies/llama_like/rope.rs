@@ -14,7 +14,7 @@ pub(super) type Keys<'a> = Option<&'a Map<String, Value>>;
 
 /// A family's names for what ropes are made of, and what it means where it is silent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RopeKeys {
+pub(crate) struct RopeKeys {
     /// θ, outside of the rope's own keys, where it is `rope_theta`.
     pub theta: (&'static str, f64),
     /// The share of a head's elements that turn, outside of the rope's own keys, where it is
@@ -214,11 +214,8 @@ impl Reader<'_> {
             Ok(powers(theta, size).into_iter().zip(list).map(|(f, by)| f / by).collect())
         };
         let factor = self.optional("factor")?.unwrap_or(stretch);
-        let amplitude = match self.optional("attention_factor")? {
-            Some(given) => given,
-            None if factor <= 1.0 => 1.0,
-            None => (1.0 + factor.ln() / original.ln()).sqrt(),
-        };
+        let given = self.optional("attention_factor")?;
+        let amplitude = given.unwrap_or_else(|| longrope_amplitude(factor, original));
         let (short, long) = (divided("short_factor")?, divided("long_factor")?);
         let frequencies = Frequencies::ByLength { short, long, original: original as i64 };
         Ok(Rope { frequencies, amplitude })
@@ -263,6 +260,15 @@ impl Reader<'_> {
             None => scale(1.0),
         };
         Ok(Rope { frequencies: Frequencies::Fixed(frequencies), amplitude })
+    }
+}
+
+/// What LongRoPE multiplies queries and keys by, where texts are `factor` times as long as the
+/// `original` ones of pretraining.
+pub(crate) fn longrope_amplitude(factor: f64, original: f64) -> f64 {
+    match factor > 1.0 {
+        true => (1.0 + factor.ln() / original.ln()).sqrt(),
+        false => 1.0,
     }
 }
 

@@ -33,7 +33,6 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         prefix: "model.",
         hidden: config.hidden,
         max_positions: config.max_positions,
-        vocab_size: config.vocab_size,
         head: TextHead {
             shape: HeadShape {
                 pooling: file.parse_or("classifier_pooling", Pooling::First)?,

@@ -6,13 +6,14 @@ mod layers;
 mod network;
 
 use crate::backbone::{Backbone, Tied};
+use crate::bodies::encoder::{self, TaggerSpec};
 use crate::bodies::encoder_decoder::{self, EncoderDecoderSpec};
 use crate::config_file::ConfigFile;
 use crate::heads::Head;
 use crate::options::Options;
 use crate::Result;
 use config::T5Config;
-use network::T5Body;
+use network::{T5Body, T5Encoder};
 
 /// Keys that transformers reads as others.
 const ALIASES: &[(&str, &str)] = &[
@@ -41,10 +42,26 @@ const NAMES: [(&str, &[Tied]); 2] = [
     ),
 ];
 
-/// T5 from its `config.json`. Weights are zero until loaded or initialised.
+/// As [`NAMES`], of the encoder alone.
+const ENCODER_NAMES: &[Tied] =
+    &[("transformer.shared.weight", &["transformer.encoder.embed_tokens.weight"])];
+
+/// T5 from its `config.json`; to label tokens its encoder alone. Weights are zero until loaded or initialised.
 pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let file = file.rename(ALIASES);
     let config = T5Config::read(&file)?;
+    if let Head::Tokens(labels) = head {
+        let spec = TaggerSpec {
+            prefix: "transformer.",
+            tied: ENCODER_NAMES,
+            hidden: config.hidden,
+            max_positions: i64::MAX,
+            dropout: config.classifier_dropout,
+        };
+        return Ok(encoder::build_tagger(labels, options, spec, |root| {
+            T5Encoder::new(root, "transformer", &config)
+        }));
+    }
     let spec = EncoderDecoderSpec {
         hidden: config.hidden,
         // Relative positions have no end.
@@ -57,7 +74,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
     };
     let model = match head {
         Head::Language => "",
-        Head::Classes(_) | Head::Scores(_) | Head::Tokens(_) => "transformer",
+        _ => "transformer",
     };
     encoder_decoder::build(&file, head, options, spec, |root| T5Body::new(root, model, &config))
 }

@@ -2,6 +2,8 @@
 
 use super::config::T5Config;
 use super::layers::{DecoderLayer, EncoderLayer};
+use crate::batch::Batch;
+use crate::bodies::encoder::EncoderBody;
 use crate::bodies::encoder_decoder::{CrossBlock, EncoderDecoderBody};
 use crate::nn::attention::{ForwardContext, Seen};
 use crate::nn::chain::chain;
@@ -18,13 +20,20 @@ use tch::{Kind, Tensor};
 /// Where, below a side, its first block holds the numbers that all its blocks add to scores.
 const BIAS: &str = "block.0.layer.0.SelfAttention.relative_attention_bias";
 
+/// The encoder and the decoder.
 #[derive(Debug)]
 pub(super) struct T5Body {
-    /// The name of the module that it is: none of its own in a model that writes.
+    encoder: T5Encoder,
+    decoder: Side<Rc<dyn CrossBlock>>,
+}
+
+/// The encoder, with the words that both sides read.
+#[derive(Debug)]
+pub(super) struct T5Encoder {
+    /// The name of the module that it is in: none of its own in a model that writes.
     model: &'static str,
     shared: nn::Embedding,
-    encoder: Side<Rc<EncoderLayer>>,
-    decoder: Side<Rc<dyn CrossBlock>>,
+    side: Side<Rc<EncoderLayer>>,
 }
 
 /// An encoder or a decoder.
@@ -61,7 +70,7 @@ impl<B> Side<B> {
         let buckets = Buckets { both_sides, ..config.buckets };
         let norm = scope.norm(NormKind::Rms, "final_layer_norm", config.hidden, config.eps);
         Side {
-            words: WordEmbeddings::of(shared, both_sides.then(|| scope.noise())),
+            words: WordEmbeddings::of(shared, 1.0, both_sides.then(|| scope.noise())),
             blocks: blocks.collect(),
             bias: Rc::new(RelativeBias::new(&scope, BIAS, config.heads, buckets)),
             end: Rc::new(End { norm, dropout: config.dropout }),
@@ -74,29 +83,94 @@ impl<B> Side<B> {
     }
 }
 
-impl T5Body {
+/// What is below `name` in the module `model`.
+fn below<'a>(root: &Scope<'a>, model: &str, name: &str) -> Scope<'a> {
+    match model {
+        "" => root / name,
+        model => root / model / name,
+    }
+}
+
+impl T5Encoder {
     pub fn new(root: &Scope, model: &'static str, config: &T5Config) -> Self {
-        let below = |name: &str| match model {
-            "" => root / name,
-            model => root / model / name,
-        };
         let (words, hidden) = (config.vocab_size, config.hidden);
         let shared = match model {
-            "" => root.embedding("shared", words, hidden),
-            model => (root / model).embedding("shared", words, hidden),
+            "" => root.vocabulary("shared", words, hidden),
+            model => (root / model).vocabulary("shared", words, hidden),
         };
-        let (lower, upper) = (below("encoder"), below("decoder"));
-        let (of_lower, of_upper) = (&lower / "block", &upper / "block");
-        let encoder =
-            (0..config.encoder_layers).map(|i| Rc::new(EncoderLayer::new(&of_lower / i, config)));
-        let decoder = (0..config.decoder_layers)
-            .map(|i| -> Rc<dyn CrossBlock> { Rc::new(DecoderLayer::new(&of_upper / i, config)) });
-        T5Body {
-            model,
-            encoder: Side::new(lower, &shared, config, true, encoder),
-            decoder: Side::new(upper, &shared, config, false, decoder),
-            shared,
-        }
+        let scope = below(root, model, "encoder");
+        let layers = &scope / "block";
+        let blocks =
+            (0..config.encoder_layers).map(|i| Rc::new(EncoderLayer::new(&layers / i, config)));
+        T5Encoder { model, side: Side::new(scope, &shared, config, true, blocks), shared }
+    }
+
+    /// See [`EncoderDecoderBody::encode`].
+    fn encode(
+        &self,
+        ids: &Tensor,
+        attention_mask: &Tensor,
+        train: bool,
+        checkpointing: bool,
+    ) -> (Tensor, Checkpoints) {
+        let tokens = attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
+        // A block that runs twice makes the bias itself: the graph behind that is its own.
+        let bias = &self.side.bias;
+        let shared = (!checkpointing).then(|| Rc::new(context(bias, &tokens, train)));
+        let blocks = self.side.blocks.iter().map(|block| {
+            let (block, bias, shared) = (block.clone(), bias.clone(), shared.clone());
+            let tokens = tokens.shallow_clone();
+            Box::new(move |x: &Tensor| match &shared {
+                Some(shared) => block.forward(x, shared),
+                None => block.forward(x, &context(&bias, &tokens, train)),
+            }) as Box<dyn Fn(&Tensor) -> Tensor>
+        });
+        // All of the decoder's blocks read what the norm gives, so it must be a block as well.
+        let end = self.side.end.clone();
+        let end: Box<dyn Fn(&Tensor) -> Tensor> = Box::new(move |x| end.forward(x, train));
+        chain(self.side.begin(ids, train), blocks.chain([end]), checkpointing)
+    }
+
+    /// See [`EncoderDecoderBody::untie`]; `decoder` are the decoder's words, where there is one.
+    fn untie(
+        &self,
+        root: nn::Path,
+        name: &str,
+        decoder: Option<&WordEmbeddings>,
+    ) -> Option<Tensor> {
+        let below = match self.model {
+            "" => root,
+            model => root / model,
+        };
+        let name = name.strip_prefix(self.model).unwrap_or(name).trim_start_matches('.');
+        let (side, words) = match name {
+            "encoder.embed_tokens.weight" => ("encoder", &self.side.words),
+            "decoder.embed_tokens.weight" => ("decoder", decoder?),
+            _ => return None,
+        };
+        words.untie(below / side / "embed_tokens")
+    }
+}
+
+impl EncoderBody for T5Encoder {
+    fn forward(&self, batch: &Batch, train: bool, checkpointing: bool) -> (Tensor, Checkpoints) {
+        self.encode(&batch.input_ids, &batch.attention_mask, train, checkpointing)
+    }
+
+    fn untie(&self, root: nn::Path, name: &str) -> Option<Tensor> {
+        T5Encoder::untie(self, root, name, None)
+    }
+}
+
+impl T5Body {
+    pub fn new(root: &Scope, model: &'static str, config: &T5Config) -> Self {
+        let encoder = T5Encoder::new(root, model, config);
+        let scope = below(root, model, "decoder");
+        let layers = &scope / "block";
+        let blocks = (0..config.decoder_layers)
+            .map(|i| -> Rc<dyn CrossBlock> { Rc::new(DecoderLayer::new(&layers / i, config)) });
+        let decoder = Side::new(scope, &encoder.shared, config, false, blocks);
+        T5Body { encoder, decoder }
     }
 }
 
@@ -116,22 +190,7 @@ impl EncoderDecoderBody for T5Body {
         train: bool,
         checkpointing: bool,
     ) -> (Tensor, Checkpoints) {
-        let tokens = attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
-        // A block that runs twice makes the bias itself: the graph behind that is its own.
-        let bias = &self.encoder.bias;
-        let shared = (!checkpointing).then(|| Rc::new(context(bias, &tokens, train)));
-        let blocks = self.encoder.blocks.iter().map(|block| {
-            let (block, bias, shared) = (block.clone(), bias.clone(), shared.clone());
-            let tokens = tokens.shallow_clone();
-            Box::new(move |x: &Tensor| match &shared {
-                Some(shared) => block.forward(x, shared),
-                None => block.forward(x, &context(&bias, &tokens, train)),
-            }) as Box<dyn Fn(&Tensor) -> Tensor>
-        });
-        // All of the decoder's blocks read what the norm gives, so it must be a block as well.
-        let end = self.encoder.end.clone();
-        let end: Box<dyn Fn(&Tensor) -> Tensor> = Box::new(move |x| end.forward(x, train));
-        chain(self.encoder.begin(ids, train), blocks.chain([end]), checkpointing)
+        self.encoder.encode(ids, attention_mask, train, checkpointing)
     }
 
     fn decoder(&self) -> &[Rc<dyn CrossBlock>] {
@@ -151,20 +210,10 @@ impl EncoderDecoderBody for T5Body {
     }
 
     fn shared(&self) -> &nn::Embedding {
-        &self.shared
+        &self.encoder.shared
     }
 
     fn untie(&self, root: nn::Path, name: &str) -> Option<Tensor> {
-        let below = match self.model {
-            "" => root,
-            model => root / model,
-        };
-        let name = name.strip_prefix(self.model).unwrap_or(name).trim_start_matches('.');
-        let (side, words) = match name {
-            "encoder.embed_tokens.weight" => ("encoder", &self.encoder.words),
-            "decoder.embed_tokens.weight" => ("decoder", &self.decoder.words),
-            _ => return None,
-        };
-        words.untie(below / side / "embed_tokens")
+        self.encoder.untie(root, name, Some(&self.decoder.words))
     }
 }

@@ -8,6 +8,8 @@ use crate::task::{Examples, TaskSpec};
 use crate::ui::Progress;
 use aflora_models::{AdaptedModel, Batch, TextEncoder};
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
+use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Debug;
 use std::path::Path;
@@ -124,8 +126,8 @@ impl Labeller {
     /// # Errors
     /// The model's tokenizer is missing or damaged.
     pub fn new(labelling: &'static dyn Labelling, with: &ModelContext<'_>) -> Result<Labeller> {
-        let &ModelContext { task, folder, max_length, device, .. } = with;
-        let encoder = TextEncoder::from_folder(folder, max_length)?;
+        let &ModelContext { task, source, max_length, device, .. } = with;
+        let encoder = TextEncoder::from_folder(source.tokenizer, max_length)?;
         let (task, weights) = (task.clone(), None);
         Ok(Labeller { labelling, task, encoder, max_length, device, weights })
     }
@@ -213,26 +215,26 @@ impl Labeller {
         self.labelling.probabilities(logits)
     }
 
-    /// Gives the logits of all rows to `take`, some rows at a time and the longest first, without
-    /// a gradient: the numbers of the rows, and their logits, `[rows, labels]`, on the device.
+    /// What `give` makes of the logits of all rows, some rows at a time and the longest first, without
+    /// a gradient: of the numbers of the rows, and their logits, `[rows, labels]`, on the device.
     ///
     /// # Errors
-    /// The model or `take` fails, or a [signal](crate::interrupt) came meanwhile.
-    pub fn each(
+    /// The model or `give` fails, or a [signal](crate::interrupt) came meanwhile.
+    pub fn each<T: Serialize + DeserializeOwned>(
         &self,
         model: &AdaptedModel,
         set: &EncodedSet,
         passes: &Passes,
-        mut take: impl FnMut(&[usize], &Tensor) -> Result<()>,
-    ) -> Result<()> {
+        mut give: impl FnMut(&[usize], &Tensor) -> Result<T>,
+    ) -> Result<Vec<T>> {
         let _no_grad = tch::no_grad_guard();
-        passes.each(&set.longest_first(), |rows| {
+        passes.of(&set.longest_first(), |rows| {
             let Batch { input_ids, attention_mask, token_type_ids, .. } =
                 self.batch(Rows { set, rows });
             let to = |tensor: &Tensor| tensor.to_device(self.device);
             let token_type_ids = token_type_ids.as_ref().map(to);
             let batch = Batch::new(to(&input_ids), to(&attention_mask));
-            take(rows, &model.forward(&Batch { token_type_ids, ..batch }, false)?.logits)
+            give(rows, &model.forward(&Batch { token_type_ids, ..batch }, false)?.logits)
         })
     }
 
@@ -249,15 +251,15 @@ impl Labeller {
         let texts = rows;
         let right = Answers::Classes(Vec::new());
         let set = self.encode(texts, right, None, &mut Silent)?;
-        let mut found = vec![None; texts.len()];
-        self.each(model, &set, passes, |rows, logits| {
+        let all = self.each(model, &set, passes, |rows, logits| {
             let shown =
                 self.labelling.shown(&self.task, Rows { set: &set, rows }, texts, logits)?;
-            for (&row, values) in rows.iter().zip(shown) {
-                found[row] = Some(Prediction { values, cut: set.is_truncated(row) });
-            }
-            Ok(())
+            Ok(rows.iter().copied().zip(shown).collect::<Vec<_>>())
         })?;
+        let mut found = vec![None; texts.len()];
+        for (row, values) in all.into_iter().flatten() {
+            found[row] = Some(Prediction { values, cut: set.is_truncated(row) });
+        }
         found.into_iter().collect::<Option<_>>().context("a row was passed over")
     }
 }

@@ -3,9 +3,10 @@
 use super::judge::{judge, selection};
 use super::labeller::{Labeller, Rows};
 use super::{Evaluated, Objective};
+use crate::bits;
 use crate::feed::TRAIN;
 use crate::kinds::{Prediction, Processor, Splits};
-use crate::metrics::{Answers, Judgement};
+use crate::metrics::{Answer, Answers, Judgement};
 use crate::run::batches::EncodedSet;
 use crate::run::passes::Passes;
 use crate::task::{Example, Examples};
@@ -15,6 +16,7 @@ use aflora_models::{AdaptedModel, Forward};
 use aflora_record::evaluation::Metrics;
 use aflora_record::Selection;
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// A task that asks for labels.
@@ -98,6 +100,21 @@ impl Objective for Labels {
     }
 }
 
+/// What a model answers to some rows of a split. Numbers are handed on to the bit, NaN too.
+#[derive(Serialize, Deserialize)]
+struct Part {
+    rows: Vec<usize>,
+    answers: Vec<Answer>,
+    /// None where no metric asks for them.
+    #[serde(with = "bits::rows")]
+    probabilities: Vec<Vec<f64>>,
+    /// Summed over the rows, each as often as it weighs.
+    #[serde(with = "bits")]
+    loss: f64,
+    #[serde(with = "bits")]
+    weight: f64,
+}
+
 /// What a model answers to a split's rows.
 struct Answered {
     /// In row order.
@@ -143,30 +160,40 @@ impl Labels {
         set: &EncodedSet,
         progress: &mut dyn Progress,
     ) -> Result<Answered> {
-        let mut answers = vec![None; set.rows()];
         let asks = self.labeller.task.metrics.iter().any(|metric| metric.asks_probabilities());
-        let mut probabilities = vec![Vec::new(); if asks { set.rows() } else { 0 }];
-        let (mut total, mut weight, mut done) = (0.0, 0.0, 0);
-        progress.begin(&format!("eval {split}"), set.rows() as u64);
-        self.labeller.each(model, set, &self.passes, |rows, logits| {
+        let mut done = 0;
+        progress.begin(&format!("eval {split}"), self.passes.share(set.rows()) as u64);
+        let parts = self.labeller.each(model, set, &self.passes, |rows, logits| {
             let of = Rows { set, rows };
             let labels = self.labeller.labels(of).to_device(self.labeller.device);
-            let sum = self.labeller.loss(logits, &labels)?.double_value(&[]);
-            for (&row, answer) in rows.iter().zip(self.labeller.answers(of, logits)?) {
-                answers[row] = Some(answer);
-            }
-            if asks {
-                for (&row, found) in rows.iter().zip(self.labeller.probabilities(logits)?) {
-                    probabilities[row] = found;
-                }
-            }
-            total += sum;
-            weight += self.labeller.weight_of(of);
+            let loss = self.labeller.loss(logits, &labels)?.double_value(&[]);
             done += rows.len() as u64;
             progress.update(done, "");
-            Ok(())
+            Ok(Part {
+                rows: rows.to_vec(),
+                answers: self.labeller.answers(of, logits)?,
+                probabilities: match asks {
+                    true => self.labeller.probabilities(logits)?,
+                    false => Vec::new(),
+                },
+                loss,
+                weight: self.labeller.weight_of(of),
+            })
         })?;
         progress.end();
+        let mut answers = vec![None; set.rows()];
+        let mut probabilities = vec![Vec::new(); if asks { set.rows() } else { 0 }];
+        let (mut total, mut weight) = (0.0, 0.0);
+        for part in parts {
+            for (&row, answer) in part.rows.iter().zip(part.answers) {
+                answers[row] = Some(answer);
+            }
+            for (&row, found) in part.rows.iter().zip(part.probabilities) {
+                probabilities[row] = found;
+            }
+            total += part.loss;
+            weight += part.weight;
+        }
         let answers: Option<Answers> = answers.into_iter().collect();
         let answers = answers.context("a row was passed over")?;
         Ok(Answered {
@@ -193,7 +220,7 @@ impl Processor for Labeller {
     fn objective(
         mut self: Box<Self>,
         rows: Splits,
-        eval_batch_size: usize,
+        passes: &Passes,
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Box<dyn Objective>> {
@@ -206,7 +233,7 @@ impl Processor for Labeller {
         let mut held_out = |(name, rows)| Ok::<_, anyhow::Error>((name, encode(rows)?));
         let evals = rows.evals.into_iter().map(&mut held_out).collect::<Result<_>>()?;
         let test = rows.test.map(held_out).transpose()?;
-        let passes = Passes::new(eval_batch_size);
+        let passes = passes.clone();
         self.weigh_classes(&train.right)?;
         Ok(Box::new(Labels { labeller: *self, train, evals, test, passes }))
     }

@@ -3,16 +3,19 @@
 //! * [`labels`]: labels for texts, by the [`labeller`] that predictions use, too
 //! * [`mod@write`]: texts for texts, by the [`texts`] that predictions use, too
 //! * `conversations`: conversations as tokens, for the same; [`ask`]: one that waits for its next turn
+//! * `learned`: what is learned of pairs, documents and conversations; `collate`: rows as a batch
 //! * [`live`]: one text, told as it is written
 //! * `judge`: how good answers are
 //!
 //! To the training loop both are an [`Objective`].
 
 pub mod ask;
+mod collate;
 mod conversations;
 mod judge;
 pub mod labeller;
 pub mod labels;
+mod learned;
 pub mod live;
 mod prompt;
 pub mod texts;

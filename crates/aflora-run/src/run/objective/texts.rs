@@ -4,23 +4,22 @@
 //! (`prompt.rs`); its loss is on the target, or on the prompt too. An encoder-decoder reads the
 //! prompt and writes the target. Texts are written with the prompt alone, as after training.
 
-use super::conversations::{Conversations, LearnedTokens};
-use super::prompt::{PromptTokens, Prompts};
+use super::conversations::Conversations;
+use super::prompt::Prompts;
 use crate::kinds::ModelContext;
 use crate::metrics::Answer;
-use crate::run::batches::{width_for, CHUNK};
+use crate::run::batches::CHUNK;
 use crate::run::passes::Passes;
 use crate::run::tokens::{CacheKey, TableWriter, Tokens, EMPTY, TRUNCATED};
-use crate::task::conversation::Conversation;
-use crate::task::{pair, Example, Examples, TaskSpec, INPUT};
+use crate::task::{pair, Example, TaskSpec, INPUT};
 use crate::ui::Progress;
 use aflora_models::generate::{self, GenerationConfig, ModelSettings, SpecialTokens};
-use aflora_models::{AdaptedModel, Batch, TextEncoder};
+use aflora_models::{AdaptedModel, ModelSource, TextEncoder};
 use anyhow::{bail, Context, Result};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Reduction, Tensor};
 
 /// What a label says where there is nothing to learn.
 pub(super) const NONE: i64 = -100;
@@ -51,7 +50,7 @@ pub struct TextPairs {
     pub(super) generation: GenerationConfig,
     pub(super) tokens: SpecialTokens,
     eos: i64,
-    pad: i64,
+    pub(super) pad: i64,
     pub(super) max_length: usize,
     /// The longest prompt that leaves room for what is written.
     pub(super) longest_prompt: usize,
@@ -105,7 +104,8 @@ impl TextPairs {
     /// The model does not write, its tokenizer is missing or damaged, or the model knows no end
     /// token, or too few positions for what should be written.
     pub fn new(with: &ModelContext<'_>, learned: Learned) -> Result<Self> {
-        let &ModelContext { task, folder, backbone, max_length, device } = with;
+        let &ModelContext { task, source, backbone, max_length, device } = with;
+        let ModelSource { model: folder, tokenizer } = source;
         let tokens = backbone.text_generator().context("the model does not write")?.tokens();
         let max_positions = backbone.about().max_positions;
         let Some(&eos) = tokens.eos.first() else {
@@ -149,19 +149,19 @@ impl TextPairs {
         let (form, longest_prompt) = match tokens.decoder_start {
             Some(_) => {
                 let longest = task.max_target_length.max(aflora_models::tokenizer::SHORTEST);
-                let source = Box::new(TextEncoder::from_folder(folder, max_length)?);
-                let target = Box::new(TextEncoder::from_folder(folder, longest)?);
+                let source = Box::new(TextEncoder::from_folder(tokenizer, max_length)?);
+                let target = Box::new(TextEncoder::from_folder(tokenizer, longest)?);
                 (Form::EncoderDecoder { source, target }, max_length)
             }
             None => {
-                let encoder = TextEncoder::from_folder(folder, 1 << 30)?;
+                let encoder = TextEncoder::from_folder(tokenizer, 1 << 30)?;
                 let prompts = Prompts::new(encoder, &task.prompt, eos)?;
                 (Form::Decoder(Box::new(prompts)), positions - new)
             }
         };
         let conversations = match learned {
             Learned::Conversations => {
-                let talks = Conversations::new(task, folder, form.encoder(), eos)?;
+                let talks = Conversations::new(task, tokenizer, form.encoder(), eos)?;
                 generation.further_eos = talks.ends().to_vec();
                 Some(Box::new(talks))
             }
@@ -272,49 +272,11 @@ impl TextPairs {
                 return Ok(());
             }
         };
-        if self.learned == Learned::Documents {
-            // Each behind what stands before a text, and before its end.
-            let texts: Vec<(&str, &str)> = examples.iter().map(|e| ("", input_of(e))).collect();
-            for PromptTokens { ids, .. } in prompts.with_targets(&texts)? {
-                for start in (0..ids.len()).step_by(self.max_length) {
-                    let end = ids.len().min(start + self.max_length);
-                    let next = |i: usize| ids.get(i + 1).copied().unwrap_or(NONE);
-                    let labels: Vec<i64> = (start..end).map(next).collect();
-                    push(&ids[start..end], &labels, &[], false)?;
-                }
-            }
-            return Ok(());
+        match self.learned {
+            Learned::Pairs => self.pairs(prompts, examples, &mut push),
+            Learned::Documents => self.documents(prompts, examples, &mut push),
+            Learned::Conversations => self.conversations(prompts, examples, &mut push),
         }
-        if self.learned == Learned::Conversations {
-            let read = |example| Conversation::from_text(input_of(example));
-            let conversations: Vec<Conversation> =
-                examples.iter().map(read).collect::<serde_json::Result<_>>()?;
-            let tokens = self.talks()?.encode(&prompts.encoder, &conversations)?;
-            for (LearnedTokens { mut ids, learned }, example) in tokens.into_iter().zip(examples) {
-                let (alone, _) = match self.writes() {
-                    true => self.asked_of(input_of(example), true)?,
-                    false => Default::default(),
-                };
-                let truncated = ids.len() > self.max_length;
-                ids.truncate(self.max_length);
-                let next = |i: usize| ids.get(i + 1).filter(|_| learned[i + 1]).copied();
-                let labels: Vec<i64> = (0..ids.len()).map(|i| next(i).unwrap_or(NONE)).collect();
-                push(&ids, &labels, &alone, truncated)?;
-            }
-            return Ok(());
-        }
-        let pairs: Vec<(&str, &str)> =
-            examples.iter().map(|e| (input_of(e), target_of(e))).collect();
-        for PromptTokens { mut ids, prompt } in prompts.with_targets(&pairs)? {
-            let alone = self.fitting(ids[..prompt].to_vec());
-            let first = if self.task.train_on_inputs { 1 } else { prompt };
-            let truncated = ids.len() > self.max_length;
-            ids.truncate(self.max_length);
-            let next = |i: usize| ids.get(i + 1).filter(|_| i + 1 >= first).copied();
-            let labels: Vec<i64> = (0..ids.len()).map(|i| next(i).unwrap_or(NONE)).collect();
-            push(&ids, &labels, &alone, truncated)?;
-        }
-        Ok(())
     }
 
     /// What examples are called in a message, what of one is learned, and what of all.
@@ -345,7 +307,7 @@ impl TextPairs {
     }
 
     /// The prompt's end, where it is too long, behind its first token.
-    fn fitting(&self, mut prompt: Vec<i64>) -> Vec<i64> {
+    pub(super) fn fitting(&self, mut prompt: Vec<i64>) -> Vec<i64> {
         let over = prompt.len().saturating_sub(self.longest_prompt);
         if over > 0 {
             prompt.drain(1..=over);
@@ -388,9 +350,8 @@ impl TextPairs {
     ) -> Result<Vec<String>> {
         let mut order: Vec<usize> = (0..prompts.len()).collect();
         order.sort_by_key(|&row| std::cmp::Reverse(prompts[row].len()));
-        let mut written = vec![String::new(); prompts.len()];
         let mut finished = 0;
-        passes.each(&order, |rows| {
+        let all = passes.of(&order, |rows| {
             let prompts: Vec<&[i64]> = rows.iter().map(|&row| prompts[row].as_slice()).collect();
             let batch = self.beginning(&prompts);
             let numbers: Vec<u64> = prompts.iter().map(|prompt| number(prompt)).collect();
@@ -398,28 +359,20 @@ impl TextPairs {
             let generation = &self.generation;
             let texts =
                 generate::write_each(model.writer()?, &batch, generation, &numbers, &mut go_on)?;
-            for (&row, ids) in rows.iter().zip(texts) {
-                written[row] = self.encoder().decode(&ids)?.trim().to_string();
-            }
+            let text = |(&row, ids): (&usize, Vec<i64>)| {
+                Ok((row, self.encoder().decode(&ids)?.trim().to_string()))
+            };
+            let texts: Vec<(usize, String)> =
+                rows.iter().zip(texts).map(text).collect::<Result<_>>()?;
             finished += rows.len();
             done(finished);
-            Ok(())
+            Ok(texts)
         })?;
+        let mut written = vec![String::new(); prompts.len()];
+        for (row, text) in all.into_iter().flatten() {
+            written[row] = text;
+        }
         Ok(written)
-    }
-
-    /// A batch to write on after.
-    pub(super) fn beginning(&self, prompts: &[&[i64]]) -> Batch {
-        let device = self.device;
-        let left_padded = self.tokens.decoder_start.is_none();
-        let width = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
-        let (ids, mask) = padded(prompts, width, self.pad, left_padded);
-        let (ids, mask) = (ids.to_device(device), mask.to_device(device));
-        let decoder_input_ids = self
-            .tokens
-            .decoder_start
-            .map(|start| Tensor::full([prompts.len() as i64, 1], start, (Kind::Int64, device)));
-        Batch { left_padded, decoder_input_ids, ..Batch::new(ids, mask) }
     }
 
     /// Summed over the tokens that are wanted; `logits` is `[batch, length, vocabulary]`.
@@ -451,51 +404,6 @@ impl TextPairs {
         }
         Ok(total)
     }
-
-    /// A batch to learn from, on the host, whose rows are packs of the table's; with what its decoder
-    /// reads for an encoder-decoder.
-    pub(super) fn collate(&self, table: &Tokens, packs: &[&[usize]]) -> Examples {
-        let device = self.device;
-        let column = |column: usize| -> Vec<Vec<i64>> {
-            let of =
-                |pack: &&[usize]| pack.iter().flat_map(|&row| table.get(row, column)).collect();
-            packs.iter().map(of).collect()
-        };
-        let longest = |of: &[Vec<i64>]| of.iter().map(Vec::len).max().unwrap_or(0);
-        let (ids, labels) = (column(IDS), column(LABELS));
-        let width = width_for(longest(&ids), self.max_length, device);
-        let (input_ids, mask) = padded(&ids, width, self.pad, false);
-        let batch = Batch::new(input_ids, mask);
-        match self.tokens.decoder_start {
-            None => {
-                let documents = self.packing.then(|| {
-                    let numbers = packs.iter().map(|pack| numbers(table, pack));
-                    padded(&numbers.collect::<Vec<_>>(), width, PADDING, false).0
-                });
-                let labels = padded(&labels, width, NONE, false).0;
-                Examples { batch: Batch { documents, ..batch }, labels }
-            }
-            Some(start) => {
-                let width = width_for(longest(&labels), self.task.max_target_length, device);
-                let shifted = labels.iter().map(|labels| {
-                    std::iter::once(start).chain(labels.iter().copied()).take(labels.len())
-                });
-                let shifted: Vec<Vec<i64>> = shifted.map(Iterator::collect).collect();
-                let read = padded(&shifted, width, self.pad, false).0;
-                let batch = Batch { decoder_input_ids: Some(read), ..batch };
-                Examples { batch, labels: padded(&labels, width, NONE, false).0 }
-            }
-        }
-    }
-}
-
-/// The document that padding is of.
-const PADDING: i64 = -1;
-
-/// For each token of a pack the number of its row in it.
-fn numbers(table: &Tokens, pack: &[usize]) -> Vec<i64> {
-    let rows = pack.iter().zip(0..);
-    rows.flat_map(|(&row, number)| std::iter::repeat_n(number, table.length(row, IDS))).collect()
 }
 
 /// The text that an example gives.
@@ -526,17 +434,4 @@ fn with_end(mut ids: Vec<i64>, eos: i64, cut: bool) -> Vec<i64> {
         ids.push(eos);
     }
     ids
-}
-
-/// Rows as one tensor and its mask, filled up with `fill` before or behind.
-fn padded<R: AsRef<[i64]>>(rows: &[R], width: usize, fill: i64, left: bool) -> (Tensor, Tensor) {
-    let (mut ids, mut mask) = (vec![fill; rows.len() * width], vec![0; rows.len() * width]);
-    for (i, row) in rows.iter().map(AsRef::as_ref).enumerate() {
-        let start = i * width + if left { width - row.len() } else { 0 };
-        ids[start..start + row.len()].copy_from_slice(row);
-        mask[start..start + row.len()].fill(1);
-    }
-    let shape = [rows.len() as i64, width as i64];
-    let tensor = |values: &[i64]| Tensor::from_slice(values).view(shape);
-    (tensor(&ids), tensor(&mask))
 }

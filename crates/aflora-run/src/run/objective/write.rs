@@ -3,6 +3,7 @@
 use super::judge::{judge, selection, Judged};
 use super::texts::{input_of, target_of, Learned, TextPairs, IDS, LABELS, NONE, PROMPT};
 use super::{Evaluated, Objective};
+use crate::bits;
 use crate::feed::TRAIN;
 use crate::kinds::{Prediction, Processor, Splits};
 use crate::metrics::{Answers, Judgement, Value};
@@ -17,6 +18,7 @@ use aflora_core::Loss;
 use aflora_models::{AdaptedModel, Forward};
 use aflora_record::Selection;
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::Path;
 
@@ -37,6 +39,10 @@ pub struct Write {
     loss_passes: Passes,
     write_passes: Passes,
 }
+
+/// The losses of some rows, and how many tokens they are of; handed on to the bit.
+#[derive(Serialize, Deserialize)]
+struct Part(#[serde(with = "bits::row")] Vec<f64>);
 
 /// A split that is judged.
 #[derive(Debug)]
@@ -69,7 +75,7 @@ impl Write {
     pub fn new(
         texts: TextPairs,
         rows: Splits,
-        eval_batch_size: usize,
+        passes: &Passes,
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Self> {
@@ -102,7 +108,7 @@ impl Write {
         let mut evals = rows.evals;
         let eval = held_out(evals.swap_remove(0))?;
         let test = rows.test.map(held_out).transpose()?;
-        let [loss_passes, write_passes] = [(), ()].map(|()| Passes::new(eval_batch_size));
+        let [loss_passes, write_passes] = [(), ()].map(|()| passes.clone());
         Ok(Write { texts, train, rows: rows_used, packs, eval, test, loss_passes, write_passes })
     }
 
@@ -169,7 +175,8 @@ impl Write {
         HeldOut { split, tokens: table, .. }: &HeldOut,
         progress: &mut dyn Progress,
     ) -> Result<Vec<String>> {
-        progress.begin(&format!("write {split}"), table.rows() as u64);
+        let share = self.write_passes.share(table.rows());
+        progress.begin(&format!("write {split}"), share as u64);
         let column = self.texts.prompts();
         let prompts = (0..table.rows()).map(|row| table.get(row, column).collect());
         let prompts: Vec<Vec<i64>> = prompts.collect();
@@ -189,19 +196,24 @@ impl Write {
         let mut order: Vec<usize> =
             (0..table.rows()).filter(|&row| !table.has(row, EMPTY)).collect();
         order.sort_by_key(|&row| std::cmp::Reverse(table.length(row, IDS)));
-        progress.begin(&format!("loss {split}"), order.len() as u64);
+        progress.begin(&format!("loss {split}"), self.loss_passes.share(order.len()) as u64);
         let _no_grad = tch::no_grad_guard();
-        let vocabulary = usize::try_from(model.backbone().about().vocab_size)?;
+        let vocabulary = usize::try_from(model.backbone().vocab_size())?;
         let width = |row: usize| table.length(row, LABELS) * vocabulary;
-        let (mut total, mut plain, mut count, mut done) = (0.0, 0.0, 0.0, 0);
-        self.loss_passes.each_of_size(&order, width, |rows| {
-            let [sum, sum_plain, tokens] = self.total_losses(model, table, rows)?;
-            (total, plain) = (total + sum, plain + sum_plain);
-            (count, done) = (count + tokens, done + rows.len());
+        let mut done = 0;
+        let parts = self.loss_passes.of_size(&order, width, |rows| {
+            let losses = self.total_losses(model, table, rows)?;
+            done += rows.len();
             progress.update(done as u64, "");
-            Ok(())
+            Ok(Part(losses.to_vec()))
         })?;
         progress.end();
+        let (mut total, mut plain, mut count) = (0.0, 0.0, 0.0);
+        for Part(part) in &parts {
+            if let [sum, sum_plain, tokens] = part[..] {
+                (total, plain, count) = (total + sum, plain + sum_plain, count + tokens);
+            }
+        }
         Ok((total / count, plain / count))
     }
 
@@ -243,11 +255,11 @@ impl Processor for TextPairs {
     fn objective(
         self: Box<Self>,
         rows: Splits,
-        eval_batch_size: usize,
+        passes: &Passes,
         cache: Option<&Path>,
         progress: &mut dyn Progress,
     ) -> Result<Box<dyn Objective>> {
-        Ok(Box::new(Write::new(*self, rows, eval_batch_size, cache, progress)?))
+        Ok(Box::new(Write::new(*self, rows, passes, cache, progress)?))
     }
 
     fn predict(

@@ -35,8 +35,10 @@ impl Loop<'_> {
             loss: found.loss,
             seconds,
         };
-        for (split, lines) in &found.predictions {
-            self.folder.write(&names::predictions(split, &evaluation), lines)?;
+        if let Some(folder) = self.folder {
+            for (split, lines) in &found.predictions {
+                folder.write(&names::predictions(split, &evaluation), lines)?;
+            }
         }
         self.recorder.record(&Event::Evaluation(evaluation.clone()))?;
         // The device was waited for already.
@@ -77,6 +79,7 @@ impl Loop<'_> {
     }
 
     fn save_adapter(&self) -> Result<()> {
+        let Some(folder) = self.folder else { return Ok(()) };
         let description = Description {
             method: self.resolved.method.clone(),
             base_model: Some(self.run.base_model.clone()),
@@ -87,7 +90,14 @@ impl Loop<'_> {
             modules_to_save: self.run.model.saved_modules(),
             task_type: TaskType::of(self.run.model.backbone()),
         };
-        let folder = self.folder.path().join(ADAPTER);
-        Ok(adapter_folder::save(&self.run.model, &folder, &description)?)
+        let folder = folder.path().join(ADAPTER);
+        let model = &self.run.model;
+        match &self.run.tokenizer {
+            None => adapter_folder::save(model, &folder, &description)?,
+            Some(own) => {
+                adapter_folder::save_with_tokenizer(model, &folder, &description, own)?;
+            }
+        }
+        Ok(())
     }
 }

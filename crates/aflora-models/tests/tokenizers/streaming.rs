@@ -1,10 +1,9 @@
 //! Text of tokens as they come: all pieces together are the text of all tokens, and nothing that was
 //! shown is taken back.
 
-mod common;
-
+use crate::common::fixture;
+use crate::families::{families, texts};
 use aflora_models::TextEncoder;
-use common::fixture;
 use proptest::prelude::*;
 
 fn tokenizers() -> Vec<(&'static str, TextEncoder)> {
@@ -36,6 +35,19 @@ fn a_text_comes_piece_by_piece_and_no_character_in_parts() {
             // The character that stands for damage waits, be it meant or not.
             let early = &pieces[..pieces.len() - 1];
             assert!(early.iter().all(|piece| !piece.ends_with('\u{fffd}')), "{name}: {pieces:?}");
+        }
+    }
+}
+
+#[test]
+fn texts_of_every_family_come_piece_by_piece() {
+    for family in families() {
+        let encoder = family.encoder();
+        for ids in
+            encoder.encode_plain(&texts().iter().map(String::as_str).collect::<Vec<_>>()).unwrap()
+        {
+            let whole = encoder.decode(&ids).unwrap();
+            assert_eq!(pieces(&encoder, &ids).concat(), whole, "{}: {ids:?}", family.name);
         }
     }
 }

@@ -1,6 +1,9 @@
-//! GGUF files: read as the `gguf` package and transformers read them, or refused by name.
+//! GGUF files: read as the `gguf` package and transformers read them, or refused by name; and written
+//! so that these read them.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod written;
 
 use aflora_models::chat::message;
 use aflora_models::weights::{self, Checkpoint};
@@ -38,25 +41,35 @@ fn every_format_is_dequantised_as_the_gguf_package_does_to_the_bit() {
 }
 
 #[test]
-fn models_agree_with_transformers_which_opens_the_files_too() {
-    for (kind, count) in [("llama", 20), ("qwen2", 27), ("qwen3", 24)] {
-        let file = gguf(&format!("{kind}.gguf"));
+fn models_of_every_architecture_agree_with_transformers() {
+    for (name, kind, count) in [
+        ("llama", "llama", 20),
+        ("qwen2", "qwen2", 27),
+        ("qwen3", "qwen3", 24),
+        ("gemma", "gemma", 20),
+        ("gemma2", "gemma2", 35),
+        ("gemma3", "gemma3_text", 80),
+        ("gemma3-scaled", "gemma3_text", 41),
+        ("phi3", "phi3", 15),
+        ("phi3-longrope", "phi3", 14),
+    ] {
+        let file = gguf(&format!("{name}.gguf"));
         let config = file.join("config.json");
-        let golden = fs::read(gguf(&format!("{kind}.json"))).unwrap();
+        let golden = fs::read(gguf(&format!("{name}.json"))).unwrap();
         let golden: Value = serde_json::from_slice(&golden).unwrap();
         assert_eq!(kind_of(&config).unwrap().kind, kind);
         let model = build(kind, &config, Head::Language, &cpu()).unwrap();
         weights::check_size(&file, &config).unwrap();
         let report = weights::load(model.as_ref(), &file).unwrap();
         let told = (report.loaded, report.warnings.len(), report.unused.len());
-        assert_eq!(told, (count, 0, 0), "{kind}");
+        assert_eq!(told, (count, 0, 0), "{name}");
         let ids: Vec<i64> = serde_json::from_value(golden["input_ids"][0].clone()).unwrap();
         let ids = Tensor::from_slice(&ids).unsqueeze(0);
         let batch = Batch::new(ids.shallow_clone(), ids.ones_like());
         let logits = tch::no_grad(|| model.forward(&batch, false)).unwrap().logits;
         let expected: Vec<Vec<f64>> = serde_json::from_value(golden["logits"][0].clone()).unwrap();
         let apart = relative(&logits.squeeze_dim(0), &Tensor::from_slice2(&expected));
-        assert!(apart < 1e-5, "{kind}: {apart}");
+        assert!(apart < 1e-5, "{name}: {apart}");
     }
 }
 
@@ -264,14 +277,33 @@ fn a_byte_level_tokenizer_cuts_words_as_its_model_s_own_does() {
 
 #[test]
 fn sentencepiece_s_pieces_and_scores_are_the_tokenizer_that_its_own_file_is() {
-    let encoder = TextEncoder::from_folder(&gguf("sentencepiece.gguf"), 512).unwrap();
-    let own = TextEncoder::from_folder(&fixture("llama_bpe"), 512).unwrap();
-    for (text, ids, back) in encodings("sentencepiece") {
-        let found = encoder.encode(&[(&text, None)]).unwrap();
-        assert_eq!(found, own.encode(&[(&text, None)]).unwrap(), "{text:?}");
-        assert_eq!(found[0].ids, ids, "{text:?}");
-        assert_eq!(encoder.decode(&ids).unwrap(), back, "{text:?}");
+    for (name, own) in [("sentencepiece", "llama_bpe"), ("gemma-bpe", "gguf/gemma_bpe")] {
+        let encoder = TextEncoder::from_folder(&gguf(&format!("{name}.gguf")), 512).unwrap();
+        let own = TextEncoder::from_folder(&fixture(own), 512).unwrap();
+        for (text, ids, back) in encodings(name) {
+            let found = encoder.encode(&[(&text, None)]).unwrap();
+            assert_eq!(found, own.encode(&[(&text, None)]).unwrap(), "{name}: {text:?}");
+            assert_eq!(found[0].ids, ids, "{name}: {text:?}");
+            assert_eq!(encoder.decode(&ids).unwrap(), back, "{name}: {text:?}");
+        }
     }
+}
+
+#[test]
+fn the_tokens_of_phi_3_s_conversations_take_the_space_behind_them_along() {
+    let encoder = TextEncoder::from_folder(&gguf("phi3-bpe.gguf"), 64).unwrap();
+    let ids = |text: &str| encoder.encode(&[(text, None)]).unwrap().remove(0).ids;
+    let spaced = ids("<|user|>\nA film.<|end|>\n<|assistant|>\n");
+    assert_eq!(spaced, ids("<|user|>A film.<|end|><|assistant|>"));
+    // 600 pieces, then <|end|>, <|user|>, <|assistant|>, <|endoftext|>.
+    assert_eq!(
+        (spaced[1], spaced.len() > 4, &spaced[spaced.len() - 2..]),
+        (601, true, &[600, 602][..])
+    );
+    for token in ["<s>", "<|endoftext|>"] {
+        assert_ne!(ids(&format!("{token}\nA film.")), ids(&format!("{token}A film.")), "{token}");
+    }
+    assert_eq!(ids("</s>\nA film."), ids("</s>A film."));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Token ids equal to those of Hugging Face's and Google's Python on odd strings.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod families;
+mod streaming;
 
 use aflora_models::TextEncoder;
 use common::fixture;
@@ -104,6 +107,8 @@ fn a_missing_or_damaged_tokenizer_is_refused() {
     let error = |max| TextEncoder::from_folder(folder.path(), max).unwrap_err().to_string();
     assert!(error(16).contains("expected `tokenizer.json`, a SentencePiece `spm.model`"));
     assert!(error(2).contains("`max_length` is 2"), "no room for special tokens");
+    std::fs::write(folder.path().join("spiece.model"), "").unwrap();
+    assert!(error(16).contains("`vocab.txt`; `spiece.model` is not read: transformers'"));
     std::fs::write(folder.path().join("vocab.txt"), "a\nb\n").unwrap();
     assert!(error(16).contains("no [CLS] in it"));
     std::fs::write(folder.path().join("tokenizer.json"), "{\"version\"").unwrap();

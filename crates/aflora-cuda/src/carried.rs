@@ -1,0 +1,61 @@
+//! Shared libraries that this crate carries as bytes (shim/): opened at run time from a file in
+//! memory, so that nothing is installed and one binary serves machines with and without a GPU.
+
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use std::ffi::CStr;
+use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd};
+
+/// A struct of a carried library's functions, each found by its name.
+macro_rules! functions {
+    ($(#[$about:meta])* $name:ident { $($field:ident = $symbol:literal: $signature:ty,)* }) => {
+        $(#[$about])*
+        pub(crate) struct $name {
+            $(pub $field: $signature,)*
+        }
+
+        impl $name {
+            #[allow(dead_code, reason = "a build may carry no library")]
+            fn find(library: &libloading::os::unix::Library) -> std::result::Result<Self, String> {
+                Ok($name {
+                    // SAFETY: the signatures are those of the C++ file, which is compiled with
+                    // this crate. The library is never closed.
+                    $($field: unsafe {
+                        *library.get::<$signature>(concat!($symbol, "\0").as_bytes())
+                            .map_err(|e| e.to_string())?
+                    },)*
+                })
+            }
+        }
+    };
+}
+pub(crate) use functions;
+
+/// Opens a library of these bytes for the rest of the process; `find` looks up its functions.
+///
+/// # Errors
+/// The system refuses, or a symbol is missing: libtorch is another than it was built for.
+#[allow(dead_code, reason = "a build may carry no library")]
+pub(crate) fn open<T>(
+    name: &CStr,
+    bytes: &[u8],
+    find: impl FnOnce(&Library) -> Result<T, String>,
+) -> Result<T, String> {
+    let io = |e: std::io::Error| format!("a file in memory: {e}");
+    // SAFETY: a plain system call; the descriptor it gives is ours.
+    let mut file = unsafe {
+        let descriptor = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC);
+        if descriptor < 0 {
+            return Err(io(std::io::Error::last_os_error()));
+        }
+        std::fs::File::from_raw_fd(descriptor)
+    };
+    file.write_all(bytes).map_err(io)?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    // SAFETY: it has no initialisers of its own beyond C++'s.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+    let library = library.map_err(|e| e.to_string())?;
+    let found = find(&library)?;
+    std::mem::forget(library);
+    Ok(found)
+}
