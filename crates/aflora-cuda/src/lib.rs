@@ -5,6 +5,8 @@
 //! then on libtorch sees the GPU. Where the driver or CUDA's own libraries are missing, it says
 //! so and the program goes on with the CPU.
 //!
+//! What tch lacks on a CPU is linked in: [weights in 4 or 8 bits](ops::Quantised).
+//!
 //! With it comes what tch lacks on a GPU: [graphs](Graph), [fused operations](ops), TF32,
 //! libtorch's own counts of memory, and a profile of what ran; and, with or without a GPU,
 //! [several processes](World) that compute one thing. The crate knows tensors and nothing of what is
@@ -12,8 +14,10 @@
 
 mod carried;
 mod graph;
+mod host;
 mod memory;
 pub mod ops;
+mod raw;
 mod shim;
 mod world;
 

@@ -6,9 +6,10 @@ use crate::heads::Head;
 use crate::nn::noise::Noise;
 use crate::nn::scope::Made;
 use crate::Result;
-use aflora_core::nn::{self, NamedLinear};
+use aflora_core::nn::{self, LinearHandle, NamedLinear};
 use aflora_core::Checkpoints;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use tch::Tensor;
 
 /// The name of a weight, and its further names.
@@ -166,5 +167,12 @@ pub trait Backbone: std::fmt::Debug {
     /// The linear layers that an adapter can be put on, in the order of the forward pass.
     fn linears(&self) -> &[NamedLinear] {
         &self.frame().linears
+    }
+
+    /// The layers whose weight is quantised, by the weight's name: what `var_store` has there is only
+    /// its place.
+    fn quantised(&self) -> HashMap<String, &LinearHandle> {
+        let quantised = self.linears().iter().filter(|linear| linear.layer.format().is_some());
+        quantised.map(|l| (format!("{}.weight", l.site.name), &l.layer)).collect()
     }
 }

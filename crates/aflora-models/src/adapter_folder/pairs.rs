@@ -11,8 +11,9 @@
 use super::names::ROOT;
 use super::peft::FILE;
 use crate::weights::Checkpoint;
-use crate::Result;
+use crate::{Error, Result};
 use aflora_core::adapter::{AdapterTensor, DoraConfig, Init, MethodConfig};
+use aflora_core::weight::FrozenWeight;
 use aflora_core::Injected;
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -114,11 +115,21 @@ impl Pairs {
         else {
             return Ok(());
         };
-        if let Some(weight) = layer.linear().as_layer().weight {
-            if let Some([a, b]) = self.taken_out.of_matrix(&weight, rank, scale)? {
-                down = Tensor::f_cat(&[down, a], 0)?;
-                up = Tensor::f_cat(&[up, -b], 1)?;
+        match layer.linear().as_layer().weight {
+            Some(FrozenWeight::Quantised(_)) if self.taken_out != Init::Standard => {
+                let problem = format!(
+                    "`{site}` is held in few bits here, but the adapter was taken out of its whole \
+                     weight: load the model with another precision"
+                );
+                return Err(Error::Unbuilt(problem));
             }
+            Some(FrozenWeight::Dense(weight)) => {
+                if let Some([a, b]) = self.taken_out.of_matrix(&weight, rank, scale)? {
+                    down = Tensor::f_cat(&[down, a], 0)?;
+                    up = Tensor::f_cat(&[up, -b], 1)?;
+                }
+            }
+            _ => {}
         }
         up *= scale / self.scale;
         let (from, to) = (down.size()[1], up.size()[0]);

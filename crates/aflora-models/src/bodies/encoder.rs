@@ -212,7 +212,7 @@ fn assembled<B: EncoderBody + 'static>(
     parts: impl FnOnce(&Scope) -> (B, OutputHead),
 ) -> Box<dyn Backbone> {
     let mut vs = options.var_store();
-    let ((body, output_head), made) = scope::build(&mut vs, |root| parts(&root));
+    let ((body, output_head), made) = scope::build(&mut vs, options, |root| parts(&root));
     let frame = Frame::new(vs, made, about);
     Box::new(Encoder { frame, body, output_head, checkpointing: options.checkpointing })
 }

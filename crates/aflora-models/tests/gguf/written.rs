@@ -200,7 +200,7 @@ fn a_head_apart_from_the_words_has_no_place_in_a_file_of_gemma_2() {
     let untied = json!({ "query_pre_attn_scalar": 8, "tie_word_embeddings": false });
     let source = source(place.path(), "gemma2", &untied);
     let backbone = build("gemma2", &source.join("config.json"), Head::Language, &cpu()).unwrap();
-    weights::initialise_all(backbone.as_ref(), 1);
+    weights::initialise_all(backbone.as_ref(), 1).unwrap();
     let model = adapted(backbone);
     let made = merged_gguf::make(&model, "gemma2", &source, Precision::F16);
     let error = made.map(drop).unwrap_err().to_string();

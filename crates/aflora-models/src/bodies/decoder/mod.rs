@@ -107,7 +107,7 @@ pub(crate) fn build<N: DecoderBody + 'static>(
         max_positions,
     };
     let mut vs = options.var_store();
-    let ((network, output_head), made) = scope::build(&mut vs, |root| {
+    let ((network, output_head), made) = scope::build(&mut vs, options, |root| {
         let network = network(&root);
         let output_head = match (head, &token_head) {
             (Head::Classes(labels) | Head::Scores(labels), _) => {

@@ -94,7 +94,7 @@ pub(crate) fn build<N: EncoderDecoderBody + 'static>(
         Head::Language => None,
     };
     let mut vs = options.var_store();
-    let ((network, output_head), made) = scope::build(&mut vs, |root| {
+    let ((network, output_head), made) = scope::build(&mut vs, options, |root| {
         let network = network(&root);
         let output_head = match labels {
             Some((labels, end)) => {
