@@ -35,6 +35,9 @@ pub struct About {
     /// Weights that stand in for others: a name, and the names under which checkpoints may hold
     /// the same weight, again or instead.
     pub tied: &'static [Tied],
+    /// Those of the further names under which nothing else is expected, whatever `tie_word_embeddings`
+    /// says: it is of the language head alone there.
+    pub always_tied: &'static [&'static str],
     /// Weights that a checkpoint may leave out, and that are zero then.
     pub optional: &'static [&'static str],
     /// The longest sequence that the model can read.

@@ -5,7 +5,7 @@
 //!   believed
 //! * `format`, `dequantise`: blocks of numbers, and what they stand for
 //! * `architecture`, `arrangement`: which tensor is which of Hugging Face's, and how it stands to it
-//! * `model`: the config.json that a header stands for; `family`, `own_keys`, `rope`, `gemma`, `phi3`: what
+//! * `model`: the config.json that a header stands for; `family`, `own_keys`, `rope`, `yarn`, `gemma`, `phi3`: what
 //!   those of some kinds of models have of their own, both ways; `families`: all of it together
 //! * `tokenizer`, `pre_tokenizer`: its tokenizer's files; `folder`: all files that it stands for
 //! * `writer`, `precision`, `quantise`, `from_config`, `from_tokenizer`: files of our own
@@ -32,6 +32,7 @@ mod rope;
 mod tokenizer;
 mod value;
 mod writer;
+mod yarn;
 
 pub(crate) use arrangement::Arrangement;
 pub(crate) use dequantise::dequantise;

@@ -103,6 +103,7 @@ pub(crate) fn build<N: DecoderBody + 'static>(
         may_lack: &[],
         class_rows: modules.first().copied(),
         tied,
+        always_tied: &[],
         optional: &[],
         max_positions,
     };

@@ -115,6 +115,7 @@ pub(crate) fn build<N: EncoderDecoderBody + 'static>(
         may_lack: &[],
         class_rows: labels.then_some("classification_head.out_proj"),
         tied,
+        always_tied: spec.always_tied,
         optional: if spec.logits_bias && !labels { &["final_logits_bias"] } else { &[] },
         max_positions: spec.max_positions,
     };
