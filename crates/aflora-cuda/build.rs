@@ -24,6 +24,9 @@ fn main() {
     for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
+    if let Some(version) = torch_include().ok().as_deref().and_then(libtorch_version) {
+        println!("cargo:rustc-env=AFLORA_LIBTORCH={version}");
+    }
     let lacks = |what: &str, variable: &str, reason: String| {
         println!("cargo:warning=aflora-cuda is built without {what}: {reason}");
         println!("cargo:rustc-env={variable}={reason}");
@@ -43,6 +46,16 @@ fn main() {
 fn torch_include() -> Result<PathBuf, String> {
     let libtorch = libtorch().ok_or("neither LIBTORCH nor LIBTORCH_USE_PYTORCH is set")?;
     Ok(libtorch.join("include"))
+}
+
+/// The version that libtorch's headers are of.
+fn libtorch_version(include: &Path) -> Option<String> {
+    let header = fs::read_to_string(include.join("torch/headeronly/version.h")).ok()?;
+    let number = |part: &str| {
+        let begin = format!("#define TORCH_VERSION_{part} ");
+        header.lines().find_map(|line| line.strip_prefix(&begin)?.trim().parse::<u8>().ok())
+    };
+    Some(format!("{}.{}.{}", number("MAJOR")?, number("MINOR")?, number("PATCH")?))
 }
 
 fn collective() -> Result<(), String> {
