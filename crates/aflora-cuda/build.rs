@@ -31,6 +31,9 @@ fn main() {
         build_host(&libtorch);
         println!("cargo:rustc-cfg=host");
     }
+    if let Some(version) = torch_include().ok().as_deref().and_then(libtorch_version) {
+        println!("cargo:rustc-env=AFLORA_LIBTORCH={version}");
+    }
     let lacks = |what: &str, variable: &str, reason: String| {
         println!("cargo:warning=aflora-cuda is built without {what}: {reason}");
         println!("cargo:rustc-env={variable}={reason}");
@@ -63,6 +66,16 @@ fn build_host(libtorch: &Path) {
 fn torch_include() -> Result<PathBuf, String> {
     let libtorch = libtorch().ok_or("neither LIBTORCH nor LIBTORCH_USE_PYTORCH is set")?;
     Ok(libtorch.join("include"))
+}
+
+/// The version that libtorch's headers are of.
+fn libtorch_version(include: &Path) -> Option<String> {
+    let header = fs::read_to_string(include.join("torch/headeronly/version.h")).ok()?;
+    let number = |part: &str| {
+        let begin = format!("#define TORCH_VERSION_{part} ");
+        header.lines().find_map(|line| line.strip_prefix(&begin)?.trim().parse::<u8>().ok())
+    };
+    Some(format!("{}.{}.{}", number("MAJOR")?, number("MINOR")?, number("PATCH")?))
 }
 
 fn collective() -> Result<(), String> {

@@ -15,6 +15,7 @@
 mod carried;
 mod graph;
 mod host;
+pub mod machine;
 mod memory;
 pub mod ops;
 mod raw;
@@ -36,6 +37,9 @@ pub enum Error {
     /// The machine has no NVIDIA driver.
     #[error("no NVIDIA driver on this machine ({0})")]
     Driver(String),
+    /// The driver is there and gives no GPU.
+    #[error("the NVIDIA driver gives no GPU ({0})")]
+    Gpu(String),
     /// libtorch's CUDA part, or a library that it needs, is missing.
     #[error("libtorch's CUDA part cannot be loaded ({0}); set it up with `make setup CUDA=1`, or use a Python's torch with LIBTORCH_USE_PYTORCH=1")]
     Libtorch(String),

@@ -61,7 +61,7 @@ pub fn rows_times_weights(model: &dyn Backbone, rows: usize) -> f64 {
 
 /// Whether this processor multiplies bf16 itself (AVX512-BF16, AMX): elsewhere bf16 is slower
 /// than fp32.
-fn multiplies_bf16() -> bool {
+pub fn multiplies_bf16() -> bool {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
     flags.split_whitespace().any(|flag| matches!(flag, "avx512_bf16" | "amx_bf16"))

@@ -6,6 +6,7 @@
 pub mod arguments;
 pub mod chat;
 pub mod combine;
+pub mod doctor;
 pub mod evaluate;
 pub mod experiment;
 pub mod export;
@@ -130,6 +131,9 @@ pub enum Command {
     /// Make tables, charts and a page from what experiments found.
     #[command(after_help = report::HELP)]
     Report(report::Report),
+    /// Tell what this machine has for runs, what is missing, and how to get it.
+    #[command(after_help = doctor::HELP)]
+    Doctor(doctor::Doctor),
     /// Watch a run under way, or look at one that has ended.
     #[command(after_help = watch::HELP)]
     Watch(watch::Watch),
@@ -153,13 +157,22 @@ impl Command {
     /// Whether all that it does is to print, so that it may end with who reads it. Others go on
     /// without: a run trains whether or not its log is read.
     pub fn only_prints(&self) -> bool {
-        use Command::{Chat, Evaluate, Generate, Inspect, Keys, Ls, Predict, Replay, Validate};
+        use Command::{
+            Chat, Doctor, Evaluate, Generate, Inspect, Keys, Ls, Predict, Replay, Validate,
+        };
         match self {
             Predict(predict) => predict.prints(),
             Evaluate(_) => true,
             _ => matches!(
                 self,
-                Generate(_) | Chat(_) | Inspect(_) | Validate(_) | Keys(_) | Ls(_) | Replay(_)
+                Generate(_)
+                    | Chat(_)
+                    | Inspect(_)
+                    | Validate(_)
+                    | Keys(_)
+                    | Ls(_)
+                    | Replay(_)
+                    | Doctor(_)
             ),
         }
     }
@@ -189,6 +202,7 @@ impl Command {
             }
             Command::Ls(ls) => ls.run(),
             Command::Report(report) => report.run(),
+            Command::Doctor(doctor) => doctor.run(),
             Command::Watch(watch) => watch.run(),
         }
     }
