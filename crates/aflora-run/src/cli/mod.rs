@@ -6,6 +6,7 @@
 pub mod arguments;
 pub mod chat;
 pub mod combine;
+pub mod completions;
 pub mod doctor;
 pub mod evaluate;
 pub mod experiment;
@@ -16,6 +17,7 @@ pub mod inspect;
 pub mod keys;
 pub mod launch;
 pub mod ls;
+pub mod man;
 pub mod merge;
 pub mod output;
 pub mod predict;
@@ -31,11 +33,11 @@ pub mod writing;
 use aflora_run::config::keys::KEYS;
 use aflora_run::ui::Progress;
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Fine-tune pretrained models with adaptive freezing of low-rank adaptation (AFLoRA).
 #[derive(Parser)]
-#[command(version, after_help = help())]
+#[command(name = "aflora", version, after_help = help())]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -134,6 +136,12 @@ pub enum Command {
     /// Tell what this machine has for runs, what is missing, and how to get it.
     #[command(after_help = doctor::HELP)]
     Doctor(doctor::Doctor),
+    /// Print a script by which a shell completes this program's arguments.
+    #[command(after_help = completions::HELP)]
+    Completions(completions::Completions),
+    /// Print a manual page.
+    #[command(after_help = man::HELP)]
+    Man(man::Man),
     /// Watch a run under way, or look at one that has ended.
     #[command(after_help = watch::HELP)]
     Watch(watch::Watch),
@@ -158,7 +166,8 @@ impl Command {
     /// without: a run trains whether or not its log is read.
     pub fn only_prints(&self) -> bool {
         use Command::{
-            Chat, Doctor, Evaluate, Generate, Inspect, Keys, Ls, Predict, Replay, Validate,
+            Chat, Completions, Doctor, Evaluate, Generate, Inspect, Keys, Ls, Man, Predict, Replay,
+            Validate,
         };
         match self {
             Predict(predict) => predict.prints(),
@@ -173,6 +182,8 @@ impl Command {
                     | Ls(_)
                     | Replay(_)
                     | Doctor(_)
+                    | Completions(_)
+                    | Man(_)
             ),
         }
     }
@@ -203,6 +214,8 @@ impl Command {
             Command::Ls(ls) => ls.run(),
             Command::Report(report) => report.run(),
             Command::Doctor(doctor) => doctor.run(),
+            Command::Completions(completions) => completions.run(Cli::command()),
+            Command::Man(man) => man.run(Cli::command()),
             Command::Watch(watch) => watch.run(),
         }
     }
