@@ -2,13 +2,16 @@
 //! which gives floats no exponent.
 
 use super::json::finite;
-use super::limits::pay;
+use super::limits::{pay, LONGEST_CHAT};
 use minijinja::value::ValueKind;
 use minijinja::{escape_formatter, Error, ErrorKind, Output, State, Value};
 use std::fmt::Write;
 
 /// How deep lists and dictionaries may lie in each other.
 const DEPTH: usize = 128;
+/// How many values a written one may be of: those of some thousand messages with their tools. A list
+/// that holds another twice, and that one a third twice, has more than there is time for.
+const VALUES: usize = 1 << 19;
 
 /// Writes what stands between `{{` and `}}`.
 pub(super) fn write(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
@@ -36,7 +39,7 @@ fn with_floats(value: &Value) -> Result<Option<String>, Error> {
     if !matches!(value.kind(), ValueKind::Number | ValueKind::Seq | ValueKind::Map) {
         return Ok(None);
     }
-    let mut printed = Printed { text: String::new(), floats: false };
+    let mut printed = Printed { text: String::new(), floats: false, values: 0 };
     printed.value(value, 0)?;
     Ok(printed.floats.then_some(printed.text))
 }
@@ -45,12 +48,19 @@ struct Printed {
     text: String,
     /// Whether there was a float.
     floats: bool,
+    values: usize,
 }
 
 impl Printed {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
-        if depth > DEPTH {
-            let problem = "a value that is written is nested too deeply";
+        self.values += 1;
+        let problem = match () {
+            () if depth > DEPTH => Some("a value that is written is nested too deeply"),
+            () if self.values > VALUES => Some("a value that is written is of too many others"),
+            () if self.text.len() > LONGEST_CHAT => Some("a value that is written is too long"),
+            () => None,
+        };
+        if let Some(problem) = problem {
             return Err(Error::new(ErrorKind::InvalidOperation, problem));
         }
         match value.kind() {
