@@ -2,7 +2,7 @@
 
 use super::eval_points::EvalPoints;
 use super::fits;
-use super::model::{base_kind, load_model, processor};
+use super::model::{base_kind, check_precision, load_model, processor};
 use super::model_files::{self, byte_progress, locator};
 use super::objective::Objective;
 use super::passes::Passes;
@@ -115,6 +115,7 @@ pub fn prepare_among(
         None => files,
     };
     let method = resolved.method.build()?;
+    check_precision(resolved, method.as_ref())?;
     let shapes = fits::model(resolved, &files)?;
     let work = precision::rows_times_weights(shapes.backbone.as_ref(), config.batch_size);
     shapes.accept(resolved, method.as_ref())?;
