@@ -64,27 +64,7 @@ pub fn load_beside(
     let old = |name: &str| !plan.new.iter().any(|new| new == name);
     let own = share(loaded, backbone, old)?;
     plan.loads.retain(|(name, ..)| own.contains(name));
-    let quantised = backbone.quantised();
-    tch::no_grad(|| {
-        for variable in &mut plan.zeros {
-            let _ = variable.f_zero_()?;
-        }
-        for (name, variable, stored) in &mut plan.loads {
-            match quantised.get(name) {
-                Some(layer) => plan.warnings.extend(quantise(&checkpoint, stored, layer)?),
-                None => checkpoint.copy_to(stored, variable)?,
-            }
-        }
-        Ok::<_, Error>(())
-    })?;
-    backbone.frame().set_lacked(plan.lacked, &plan.new);
-    Ok(LoadReport {
-        files: checkpoint.files().map(Path::to_path_buf).collect(),
-        loaded: plan.loads.len(),
-        new: plan.new,
-        unused: plan.unused,
-        warnings: plan.warnings,
-    })
+    fill(backbone, path, &checkpoint, plan)
 }
 
 /// [`nn::share()`] between models: what both hold in few bits is shared as its codes, and what one of
@@ -131,7 +111,17 @@ fn load_with(
     classes: Option<&[&[&str]]>,
 ) -> Result<LoadReport> {
     let checkpoint = Checkpoint::open(path)?;
-    let mut plan = LoadPlan::new(backbone, &checkpoint, path, classes)?;
+    let plan = LoadPlan::new(backbone, &checkpoint, path, classes)?;
+    fill(backbone, path, &checkpoint, plan)
+}
+
+/// Copies what `plan` says.
+fn fill(
+    backbone: &dyn Backbone,
+    path: &Path,
+    checkpoint: &Checkpoint,
+    mut plan: LoadPlan,
+) -> Result<LoadReport> {
     let quantised = backbone.quantised();
     tch::no_grad(|| {
         for variable in &mut plan.zeros {
@@ -140,7 +130,7 @@ fn load_with(
         let mut dense = Vec::new();
         for (name, variable, stored) in &mut plan.loads {
             match quantised.get(name) {
-                Some(layer) => plan.warnings.extend(quantise(&checkpoint, stored, layer)?),
+                Some(layer) => plan.warnings.extend(quantise(checkpoint, stored, layer)?),
                 None => {
                     checkpoint.copy_to(stored, variable)?;
                     plan.head.reorder(name, variable)?;
