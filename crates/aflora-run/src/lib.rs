@@ -21,6 +21,7 @@
 mod allocator;
 mod bits;
 pub mod check;
+mod cli;
 pub mod config;
 pub mod device;
 pub mod discover;
@@ -48,6 +49,10 @@ pub mod ui;
 mod usage;
 mod verdict;
 
+// The commands are written as any other user of this library would write them.
+extern crate self as aflora_run;
+
+pub use cli::main;
 pub(crate) use usage::usage;
 pub use usage::{check_makeable, UsageError};
 pub use verdict::is_usage;

@@ -1,62 +1,7 @@
 //! The `aflora` command.
 
-mod cli;
-
-use aflora_files::printable;
-use aflora_run::interrupt::{self, Interrupted};
-use aflora_run::launch::start::Ended;
-use aflora_run::{launch, logging, threads, ui};
-use clap::Parser as _;
-use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return cli::arguments::refuse(error),
-    };
-    if cli.command.only_prints() {
-        // Where it cannot be set, a write tells.
-        drop(interrupt::end_with_the_reader());
-    }
-    if cli.command.computes() {
-        threads::settle();
-    }
-    let (mut progress, mut sink) = match cli.command.trains() && launch::rank() > 0 {
-        true => ui::for_another_process(),
-        false => ui::for_stderr(),
-    };
-    logging::start(sink.clone());
-    match cli.command.run(progress.as_mut()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            progress.end();
-            if error.is::<Ended>() {
-                return exit_code(&error);
-            }
-            let words = match error.is::<Interrupted>() {
-                true => format!("{error:#}; the same command goes on from there\n"),
-                false => format!("error: {}\n", printable(&ui::words(&error))),
-            };
-            // What nobody can be told is nobody's loss.
-            let _ = match launch::speaks() {
-                true => std::io::stderr().write_all(words.as_bytes()),
-                false if launch::rank() > 0 => sink.write_all(words.as_bytes()),
-                // Another tells it, or did.
-                false => Ok(()),
-            };
-            exit_code(&error)
-        }
-    }
-}
-
-/// 2 for a wrong call, configuration or missing data; 1 for a run that failed.
-fn exit_code(error: &anyhow::Error) -> ExitCode {
-    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
-        return ExitCode::from(interrupted.exit_code());
-    }
-    if let Some(Ended(code)) = error.downcast_ref() {
-        return ExitCode::from(u8::try_from(*code).unwrap_or(1));
-    }
-    ExitCode::from(if aflora_run::is_usage(error) { 2 } else { 1 })
+    ExitCode::from(aflora_run::main(std::env::args_os()))
 }

@@ -7,7 +7,7 @@
 //! each loop has to wake them. `TURNS` is nearly the best of both (docs/performance.md has the
 //! measurements).
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -23,16 +23,16 @@ const TURNS: &str = "10000";
 /// OpenMP reads its variables when it is loaded, which is before any code of ours runs. So the
 /// program starts itself once more, in the same process, with the variable set: before anything
 /// else is done, and for a quarter of a second. Where that fails, it goes on as it is.
-pub fn settle() {
+///
+/// `arguments` are the program's own, of which the first is its name.
+pub fn settle(arguments: &[OsString]) {
     if CHOICES.iter().any(|name| std::env::var_os(name).is_some()) {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
-    let mut arguments = std::env::args_os();
-    let name = arguments.next();
     let error = Command::new(program)
-        .arg0(name.as_deref().unwrap_or(OsStr::new("aflora")))
-        .args(arguments)
+        .arg0(arguments.first().map_or(OsStr::new("aflora"), OsString::as_os_str))
+        .args(arguments.iter().skip(1))
         .env(CHOICES[0], TURNS)
         .exec();
     tracing::debug!("threads wait as OpenMP has it: {error}");

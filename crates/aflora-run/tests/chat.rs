@@ -41,7 +41,7 @@ fn rows() -> impl Iterator<Item = Value> {
 /// What is on the command line, and no run file.
 fn run(place: &Path, more: &[&str]) -> Output {
     let few = ["run", "train=chats.jsonl", "model=tiny-llama", "device=cpu", "threads=1"];
-    command(place, &[&few, more].concat()).output().unwrap()
+    aflora(place, &[&few, more].concat())
 }
 
 const FULL: [&str; 6] =
@@ -98,7 +98,7 @@ fn a_decoder_learns_its_turns_of_conversations_and_stops_behind_them() {
     let (_, without) = asked.split_last().unwrap();
     write(place, "ask.jsonl", [json!({ "messages": asked }), json!({ "messages": without })]);
     let predict = ["predict", "out", "ask.jsonl", "--device", "cpu"];
-    let answers = ok(&command(place, &predict).output().unwrap());
+    let answers = ok(&aflora(place, &predict));
     for line in answers.lines() {
         let row: Value = serde_json::from_str(line).unwrap();
         assert_eq!(row["prediction"], asked[asked.len() - 1]["content"], "{row}");
@@ -113,7 +113,7 @@ fn a_decoder_learns_its_turns_of_conversations_and_stops_behind_them() {
     let talked = ok(&with_input(place, &chat, "count from 2\n"));
     assert_eq!(talked, "2 3 4\n");
     let generate = ["generate", "out", "--device", "cpu", "--prompt", "count from 2"];
-    assert_eq!(ok(&command(place, &generate).output().unwrap()), "2 3 4\n");
+    assert_eq!(ok(&aflora(place, &generate)), "2 3 4\n");
 }
 
 #[test]
@@ -123,8 +123,8 @@ fn a_merged_model_has_the_template_and_the_token_that_ends_a_turn() {
     write(place, "chats.jsonl", rows());
     let settings = [&FULL[..4], &["epochs=1", "max_length=128", "method=lora"]].concat();
     ok(&run(place, &[&settings[..], &["run_dir=out"]].concat()));
-    ok(&command(place, &["merge", "out", "plain"]).output().unwrap());
-    ok(&command(place, &["export", "out", "lora"]).output().unwrap());
+    ok(&aflora(place, &["merge", "out", "plain"]));
+    ok(&aflora(place, &["export", "out", "lora"]));
     let merged = fs::read_to_string(place.join("plain/chat_template.jinja")).unwrap();
     assert_eq!(merged, fs::read_to_string(place.join("lora/chat_template.jinja")).unwrap());
     assert!(merged.contains("\"</s>\"") && merged.contains("'Assistant:'"), "{merged}");
@@ -137,7 +137,7 @@ fn a_merged_model_has_the_template_and_the_token_that_ends_a_turn() {
     let named = ["task.chat_template=own.jinja", "run_dir=own"];
     ok(&run(place, &[&settings[..], &named].concat()));
     fs::remove_file(place.join("own.jinja")).unwrap();
-    ok(&command(place, &["merge", "own", "merged"]).output().unwrap());
+    ok(&aflora(place, &["merge", "own", "merged"]));
     assert_eq!(fs::read_to_string(place.join("merged/chat_template.jinja")).unwrap(), own);
     let generation = json(&place.join("merged/generation_config.json"));
     let vocabulary = json(&place.join("merged/tokenizer.json"))["added_tokens"].clone();
@@ -250,8 +250,7 @@ fn conversations_of_sharegpt_and_alpaca_are_found_from_the_rows() {
     let named = ["train=pairs.csv", "kind=chat", "text=[question, answer]", "run_dir=d"];
     ok(&few(&named));
     fs::write(place.join("q.csv"), "question\na?\n").unwrap();
-    let answered =
-        ok(&command(place, &["predict", "d", "q.csv", "--device", "cpu"]).output().unwrap());
+    let answered = ok(&aflora(place, &["predict", "d", "q.csv", "--device", "cpu"]));
     assert!(answered.starts_with("question,prediction\n"), "{answered}");
     fs::write(place.join("bad.csv"), "question,answer\n,b\n").unwrap();
     let judged = command(place, &["evaluate", "d", "bad.csv", "--device", "cpu"]).output();
@@ -385,7 +384,7 @@ fn transformers_writes_a_conversation_with_the_merged_model_s_template_as_it_was
     write(place, "chats.jsonl", rows());
     let settings = [&FULL[..], &["epochs=20", "eval_every=never", "run_dir=out"]].concat();
     ok(&run(place, &settings));
-    ok(&command(place, &["merge", "out", "merged"]).output().unwrap());
+    ok(&aflora(place, &["merge", "out", "merged"]));
     let messages = conversations().swap_remove(6);
     let asked = Value::from(messages.clone()).to_string();
     let script = root().join("crates/aflora-run/tests/fixtures/chat_of.py");
@@ -404,7 +403,7 @@ fn transformers_writes_a_conversation_with_the_merged_model_s_template_as_it_was
     assert_eq!(theirs["text"], format!("<s>{}", said.collect::<String>()));
     write(place, "ask.jsonl", [json!({ "messages": messages })]);
     let predict = ["predict", "out", "ask.jsonl", "--device", "cpu"];
-    let ours = ok(&command(place, &predict).output().unwrap());
+    let ours = ok(&aflora(place, &predict));
     let ours: Value = serde_json::from_str(ours.lines().next().unwrap()).unwrap();
     assert_eq!(ours["prediction"], theirs["answer"]);
     assert!(!ours["prediction"].as_str().unwrap().is_empty());

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{aflora, command, json, refused, root, text, workplace, CONFIG, SMALL};
+use common::{aflora, command, json, refused, root, text, workplace, Forked, CONFIG, SMALL};
 use serde_json::{json, Value};
 use std::fs;
 use std::path::Path;
@@ -108,7 +108,7 @@ fn a_model_that_was_found_by_the_environment_is_found_without_it() {
     let (place, other) = (workplace(), elsewhere());
     let arguments = ["run", CONFIG, "task=mrpc", "limit=32", "method=lora", "run_dir=out"];
     let arguments = [&arguments, &SMALL[..], &["epochs=2"]].concat();
-    let output = command(place.path(), &arguments).env("AFLORA_DATA", ".").output().unwrap();
+    let output = command(place.path(), &arguments).env("AFLORA_DATA", ".").forked();
     ok(&output, "run");
     let out = place.path().join("out");
     ok(&aflora(other.path(), &["predict", out.to_str().unwrap(), "new.jsonl"]), "predict");
@@ -119,7 +119,7 @@ fn data_that_the_environment_named_are_those_of_the_run_without_it() {
     let place = workplace();
     let first = ["task=mrpc", "limit=32", "method=lora", "run_dir=out"];
     let arguments = [&["run", CONFIG], &first[..], &SMALL[..], &["epochs=2"]].concat();
-    let output = command(place.path(), &arguments).env("AFLORA_DATA", ".").output().unwrap();
+    let output = command(place.path(), &arguments).env("AFLORA_DATA", ".").forked();
     ok(&output, "run");
     let config = fs::read_to_string(place.path().join("out/config.yaml")).unwrap();
     let data = place.path().canonicalize().unwrap();
@@ -136,13 +136,13 @@ fn data_that_the_environment_named_are_those_of_the_run_without_it() {
         let folder = format!("run_dir={run}");
         let mut command = command(place.path(), &["run", "out/config.yaml", &folder]);
         command.envs(variable.map(|folder| ("AFLORA_DATA", folder)));
-        ok(&command.output().unwrap(), run);
+        ok(&command.forked(), run);
         assert_eq!(read(run), read("out"), "{run}");
     }
     // A folder holds one of them alone: then it is told what the other was taken for.
     fs::create_dir(place.path().join("empty")).unwrap();
     let arguments = [&arguments[..], &["data=empty", "run_dir=both"]].concat();
-    let output = command(place.path(), &arguments).env("AFLORA_DATA", ".").output().unwrap();
+    let output = command(place.path(), &arguments).env("AFLORA_DATA", ".").forked();
     ok(&output, "both");
     let said = text(&output.stderr);
     assert!(said.contains("config.yaml does not name"), "{said}");
@@ -154,7 +154,7 @@ fn a_place_where_a_model_was_looked_for_is_told_once() {
     let gone = place.path().join("gone");
     let model = format!("model.path={}", gone.display());
     let arguments = ["run", CONFIG, "task=mrpc", "model=minilm", "data=glue", &model];
-    let output = command(place.path(), &arguments).env("AFLORA_DATA", "glue").output().unwrap();
+    let output = command(place.path(), &arguments).env("AFLORA_DATA", "glue").forked();
     let said = text(&output.stderr);
     assert_eq!(said.matches(&*gone.join("config.json").to_string_lossy()).count(), 1, "{said}");
     assert_eq!(said.matches("glue/minilm/config.json").count(), 1, "{said}");

@@ -1,5 +1,8 @@
 //! `aflora generate` and `aflora chat` on a tiny decoder that was trained a little.
 
+mod common;
+
+use common::aflora;
 use serde_json::{json, Value};
 use std::fs;
 use std::io::{Read, Write};
@@ -26,14 +29,8 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 fn command(arguments: &[&str], place: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aflora"));
-    command
-        .args(arguments)
-        .current_dir(place)
-        .env_remove("AFLORA_DATA")
-        .env("HF_HUB_OFFLINE", "1")
-        .env("HF_HOME", place.join("hf"))
-        .stdin(Stdio::null());
+    let mut command = common::command(place, arguments);
+    command.stdin(Stdio::null());
     command
 }
 
@@ -49,7 +46,7 @@ fn run(place: &Path, more: &[&str]) {
         "task.prompt='{input} >'",
         "task.generation.max_new_tokens=40",
     ];
-    succeeded(&command(&[&all, more].concat(), place).output().unwrap());
+    succeeded(&aflora(place, &[&all, more].concat()));
 }
 
 /// What `aflora predict` says for these inputs, so many at once.
@@ -164,7 +161,7 @@ fn predict_draws_as_the_task_says_whatever_else_is_in_the_batch() {
     assert_eq!(all, predicted("drawn", &inputs, "1"));
     for (input, text) in inputs.iter().zip(&all) {
         let arguments = ["generate", "drawn", "--device", "cpu", "--prompt", input];
-        let alone = succeeded(&command(&arguments, place()).output().unwrap());
+        let alone = succeeded(&aflora(place(), &arguments));
         assert_eq!(alone.strip_suffix('\n'), Some(text.as_str()));
     }
     assert!(all.iter().any(|text| !text.is_empty()), "{all:?}");
@@ -187,7 +184,7 @@ fn options_that_do_not_go_together_are_refused() {
         assert!(stderr.contains(words), "{options:?}: {stderr}");
     }
     let all = ["validate", "configs/experiment.yaml", "task=lines", "task.generation.top_k=3"];
-    let refused = command(&all, place()).output().unwrap();
+    let refused = aflora(place(), &all);
     let words = text(&refused.stderr);
     assert!(words.contains("counts where tokens are drawn alone"), "{words}");
 }
@@ -245,12 +242,12 @@ fn a_model_without_a_template_does_not_chat() {
     let template = place().join("configs/models/tiny-bart");
     assert!(template.is_dir() && !template.join("chat_template.jinja").exists());
     run(place(), &["epochs=1", "limit=8", "eval_limit=4", "run_dir=bart"]);
-    let refused = command(&["chat", "bart", "--device", "cpu"], place()).output().unwrap();
+    let refused = aflora(place(), &["chat", "bart", "--device", "cpu"]);
     assert_eq!(refused.status.code(), Some(2));
     let words = text(&refused.stderr);
     assert!(words.contains("has no chat template") && words.contains("aflora generate"), "{words}");
     let generate = ["generate", "bart", "--prompt", "ab", "--device", "cpu"];
-    succeeded(&command(&generate, place()).output().unwrap());
+    succeeded(&aflora(place(), &generate));
 }
 
 #[test]

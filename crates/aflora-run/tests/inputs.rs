@@ -1,6 +1,9 @@
 //! What a user's surroundings must not do: hang the command, lead it out of its folders, make it
 //! ask a network, or learn its token.
 
+mod common;
+
+use common::Forked;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -69,7 +72,7 @@ fn serve(answer: &'static str) -> (String, Arc<AtomicUsize>) {
 const REFUSAL: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 fn aflora(place: &Path, address: &str, arguments: &[&str]) -> Output {
-    command(place, address, arguments).output().unwrap()
+    command(place, address, arguments).forked()
 }
 
 fn command(place: &Path, address: &str, arguments: &[&str]) -> Command {

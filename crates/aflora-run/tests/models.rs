@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{json, root, text, workplace, CONFIG};
+use common::{json, root, text, workplace, Forked, CONFIG};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -16,8 +16,7 @@ fn offline(place: &Path, arguments: &[&str]) -> Output {
         .env("HF_HUB_OFFLINE", "1")
         .env_remove("AFLORA_DATA")
         .env("OMP_NUM_THREADS", "1")
-        .output()
-        .unwrap()
+        .forked()
 }
 
 fn commas(n: u64) -> String {
@@ -110,7 +109,7 @@ fn a_folder_of_hugging_face_is_a_model_without_a_yaml() {
     // The name of a folder here will do, where no block has it.
     let copy = place.path().join("mine");
     let mut inside = common::command(&copy, &["inspect", "model=my-bert", "task=mrpc"]);
-    let inside = inside.output().unwrap();
+    let inside = inside.forked();
     assert!(text(&inside.stdout).contains("adapters on 12 of 12"), "{}", text(&inside.stderr));
     // The run opens its model again.
     let rows = place.path().join("rows.jsonl");

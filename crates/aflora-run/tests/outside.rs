@@ -1,5 +1,5 @@
-//! Other people's projects: they depend on `aflora-models` and `aflora-core` by path, or on what
-//! cargo packages of them, without a `[patch]`, and train.
+//! Other people's projects: they depend on what cargo packages of `aflora-models` and `aflora-core`,
+//! without a `[patch]` of tch, and train.
 //!
 //! The test calls cargo, offline, with the workspace's own lock and build folder, so that most of
 //! what both projects need is there already.
@@ -8,23 +8,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// A project of that name which depends on these crates, as `dependency` says it in Cargo.toml, built
-/// and run by a cargo with these further arguments; what it printed.
-fn built_and_run(
-    name: &str,
-    crates: &[&str],
-    dependency: impl Fn(&str) -> String,
-    more: &[String],
-    main: &str,
-) -> String {
+/// A project of that name which depends on these crates, built and run by a cargo with these further
+/// arguments; what it printed.
+fn built_and_run(name: &str, crates: &[&str], more: &[String], main: &str) -> String {
     let place = tempfile::tempdir().unwrap();
     let write = |file: &str, text: &str| fs::write(place.path().join(file), text).unwrap();
     let workspace = workspace();
-    let crates = crates.iter().map(|name| format!("{name} = {}\n", dependency(name)));
+    let crates = crates.iter().map(|name| format!("{name} = {VERSION:?}\n"));
     write(
         "Cargo.toml",
         &format!(
@@ -61,20 +57,9 @@ fn assert_fell(losses: &str) {
     assert!(losses.len() == 2 && losses[1] < losses[0], "{losses:?}");
 }
 
-#[test]
-fn projects_outside_the_workspace_train_without_a_patch() {
-    let by_path = |name: &str| {
-        let path = workspace().join("crates").join(name);
-        format!("{{ path = {:?} }}", path.to_str().unwrap())
-    };
-    let both = ["aflora-core", "aflora-models"];
-    assert_fell(&built_and_run("with-models", &both, by_path, &[], WITH_MODELS));
-    assert_fell(&built_and_run("with-core", &["aflora-core"], by_path, &[], WITH_CORE));
-}
-
 /// The crates are in no registry yet: what cargo would send there stands in for it, unpacked.
 #[test]
-fn a_project_trains_with_what_cargo_packages_of_the_crates() {
+fn projects_train_without_a_patch_with_what_cargo_packages_of_the_crates() {
     const PACKAGED: [&str; 4] = ["aflora-files", "aflora-cuda", "aflora-core", "aflora-models"];
     // The same place each time: what is built of it does not pile up.
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
@@ -90,20 +75,19 @@ fn a_project_trains_with_what_cargo_packages_of_the_crates() {
         .output()
         .unwrap();
     assert!(package.status.success(), "{}", String::from_utf8_lossy(&package.stderr));
-    let version = env!("CARGO_PKG_VERSION");
     let mut config = Vec::new();
     for name in PACKAGED {
-        let archive = place.join(format!("package/{name}-{version}.crate"));
+        let archive = place.join(format!("package/{name}-{VERSION}.crate"));
         let mut unpack = Command::new("tar");
         let unpack = unpack.arg("xzmf").arg(&archive).current_dir(&place);
         assert!(unpack.status().unwrap().success(), "{name}");
-        let folder = place.join(format!("{name}-{version}"));
+        let folder = place.join(format!("{name}-{VERSION}"));
         config.push("--config".to_string());
         config.push(format!("patch.crates-io.{name}.path={:?}", folder.to_str().unwrap()));
     }
-    let of_registry = |_: &str| format!("{version:?}");
     let both = ["aflora-core", "aflora-models"];
-    assert_fell(&built_and_run("with-packages", &both, of_registry, &config, WITH_MODELS));
+    assert_fell(&built_and_run("with-models", &both, &config, WITH_MODELS));
+    assert_fell(&built_and_run("with-core", &["aflora-core"], &config, WITH_CORE));
 }
 
 const WITH_MODELS: &str = r#"

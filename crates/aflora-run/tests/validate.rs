@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{aflora, command, refused, run, text, workplace, CONFIG};
+use common::{aflora, command, refused, run, text, workplace, Forked, CONFIG};
 use std::fs;
 use std::path::Path;
 use std::process::Output;
@@ -144,7 +144,7 @@ fn a_folder_without_weights_is_refused_though_the_model_has_a_place_on_the_hub()
         // Nothing listens there.
         let mut command = command(place.path(), &arguments);
         command.env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", "http://127.0.0.1:9");
-        command.output().unwrap()
+        command.forked()
     };
     let own = place.path().join("bert-base-uncased");
     fs::rename(place.path().join("minilm"), &own).unwrap();
@@ -175,8 +175,7 @@ fn what_is_still_on_the_hub_is_named_and_not_fetched() {
     let output = command(place.path(), &arguments)
         .env_remove("HF_HUB_OFFLINE")
         .env("HF_ENDPOINT", "http://127.0.0.1:9")
-        .output()
-        .unwrap();
+        .forked();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let told = text(&output.stdout);
     assert!(

@@ -1,18 +1,17 @@
 //! Tasks that ask for text, end to end through the `aflora` command on tiny random models.
 
+mod common;
+
 use aflora_models::weights::read_tensors;
 use aflora_models::TextEncoder;
+use common::{aflora, refused, root, text};
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Output;
 use tch::{Kind, Tensor};
 use tempfile::TempDir;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
 
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -40,36 +39,13 @@ fn rows(place: &Path, file: &str, rows: impl Iterator<Item = Value>) {
     fs::write(path, lines.join("\n")).unwrap();
 }
 
-fn aflora(place: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_aflora"))
-        .args(arguments)
-        .current_dir(place)
-        .env_remove("AFLORA_DATA")
-        .env("HF_HUB_OFFLINE", "1")
-        .env("HF_HOME", place.join("hf"))
-        .output()
-        .unwrap()
-}
-
 fn run(place: &Path, more: &[&str]) -> Output {
     let arguments = [&["run", "configs/experiment.yaml", "device=cpu", "threads=1"], more].concat();
     aflora(place, &arguments)
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 fn succeeded(output: &Output) {
     assert!(output.status.success(), "{}", text(&output.stderr));
-}
-
-/// The command must end with `code` and say `words`.
-fn refused(output: &Output, code: i32, words: &str) {
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    assert!(stderr.contains(words), "missing: {words}\n--- in:\n{stderr}");
-    assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
 fn jsonl(path: &Path) -> Vec<Value> {

@@ -5,15 +5,16 @@ use aflora_run::config::schema::Key;
 use aflora_run::experiment::grid::VARIED;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::Error;
-use std::process::ExitCode;
+use std::ffi::OsString;
 
 /// The commands that take the settings of a run.
 const SETTABLE: [&str; 4] = ["run", "validate", "inspect", "experiment"];
 
 /// Prints what is wrong with the arguments, or the help that was asked for. Settings are no
 /// options: `--limit 64` is answered with `limit=64`.
-pub fn refuse(error: Error) -> ExitCode {
-    let typed: Vec<String> = std::env::args().collect();
+pub fn refuse(error: Error, typed: &[OsString]) -> u8 {
+    let typed: Vec<String> =
+        typed.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     match setting(&error, &typed) {
         Some(setting) => {
             eprintln!("error: settings are written key=value: say `{setting}`");
@@ -21,7 +22,7 @@ pub fn refuse(error: Error) -> ExitCode {
         // What cannot be printed has nobody to read it.
         None => drop(error.print()),
     }
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    u8::try_from(error.exit_code()).unwrap_or(2)
 }
 
 /// The setting that was meant by an option that there is not.

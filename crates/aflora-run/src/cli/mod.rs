@@ -1,5 +1,6 @@
 //! The commands of `aflora`: one file each, with what it takes and what it does.
 //!
+//! [`main`] begins with a call's arguments and ends with its exit code.
 //! [`target`], [`saved`], [`finished`] and [`writing`] are what several of them take, [`output`] is
 //! where they write to, and [`arguments`] answers what none of them takes.
 
@@ -17,6 +18,7 @@ pub mod inspect;
 pub mod keys;
 pub mod launch;
 pub mod ls;
+mod main;
 pub mod man;
 pub mod merge;
 pub mod output;
@@ -29,6 +31,8 @@ pub mod target;
 pub mod validate;
 pub mod watch;
 pub mod writing;
+
+pub use main::main;
 
 use aflora_run::config::keys::KEYS;
 use aflora_run::ui::Progress;

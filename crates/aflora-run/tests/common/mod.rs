@@ -3,6 +3,8 @@
 // Each test program uses some of it.
 #![allow(dead_code)]
 
+#[cfg(target_os = "linux")]
+mod forked;
 pub mod stopping;
 
 use serde_json::Value;
@@ -140,8 +142,26 @@ pub fn command(place: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// A call of the command whose outcome alone counts.
+pub trait Forked {
+    /// What a call came to that reads nothing, of a process that need not start libtorch.
+    fn forked(&mut self) -> Output;
+}
+
+impl Forked for Command {
+    fn forked(&mut self) -> Output {
+        // These start the program again, by its own name.
+        let starts = self.get_args().next().is_some_and(|a| a == "experiment" || a == "launch");
+        #[cfg(target_os = "linux")]
+        if !starts {
+            return forked::output(self).unwrap();
+        }
+        self.output().unwrap()
+    }
+}
+
 pub fn aflora(place: &Path, arguments: &[&str]) -> Output {
-    command(place, arguments).output().unwrap()
+    command(place, arguments).forked()
 }
 
 /// The arguments of a small run.

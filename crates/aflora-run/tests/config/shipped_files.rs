@@ -4,12 +4,17 @@ use super::*;
 use aflora_run::experiment::grid::{Choice, Plan};
 
 #[test]
-fn every_task_model_and_method_can_be_combined() {
+fn each_two_of_the_tasks_models_and_methods_can_be_combined() {
     let (tasks, models, methods) = (names("tasks"), names("models"), names("methods"));
     assert_eq!((tasks.len(), models.len(), methods.len()), (12, 17, 16));
-    for task in &tasks {
-        for model in &models {
-            for method in &methods {
+    for (t, task) in tasks.iter().enumerate() {
+        for (m, model) in models.iter().enumerate() {
+            // The first of either meets every method, any other two meet one.
+            let combined = match t == 0 || m == 0 {
+                true => 0..methods.len(),
+                false => (t + m) % methods.len()..(t + m) % methods.len() + 1,
+            };
+            for method in &methods[combined] {
                 let run = good(&[
                     &format!("task={task}"),
                     &format!("model={model}"),
@@ -113,18 +118,34 @@ fn the_papers_generation_tasks_have_its_models_and_settings() {
 
 #[test]
 fn every_cell_of_every_experiment_resolves_in_every_profile() {
+    // Cells differ in their seeds by a number alone.
+    let overrides = vec!["seeds=[0]".to_string()];
     let folder = configs().join("../experiments");
     let files = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
     let files: Vec<_> = files.filter(|p| p.extension().is_some_and(|e| e == "yaml")).collect();
     assert!(files.len() >= 12, "{files:?}");
     for file in files {
-        for profile in ["paper", "small"] {
-            let choice = Choice { profile: profile.into(), ..Choice::default() };
+        for profile in ["paper", "base", "small"] {
+            let base = profile == "base";
+            let (profile, overrides) = (profile.to_string(), overrides.clone());
+            let choice = Choice { profile, overrides, filter: None };
             let plan = Plan::new(&file, &choice);
-            let plan = plan.unwrap_or_else(|error| panic!("{}: {error:#}", file.display()));
+            let plan = match plan {
+                // Encoders do not write.
+                Err(error) if error.to_string().contains("has none of the experiment's tasks") => {
+                    let texts = file.ends_with("table2.yaml") || file.ends_with("table3.yaml");
+                    assert!(base && texts, "{}", file.display());
+                    continue;
+                }
+                plan => plan.unwrap_or_else(|error| panic!("{}: {error:#}", file.display())),
+            };
             let small = |model: &str| model == "minilm" || model.starts_with("tiny-");
-            let models = plan.cells.iter().map(|cell| cell.resolved.model.model.as_str());
-            assert!(models.clone().all(|model| small(model) == (profile == "small")));
+            let mut models = plan.cells.iter().map(|cell| cell.resolved.model.model.as_str());
+            assert!(
+                models.all(|model| small(model) == (plan.profile == "small")),
+                "{}",
+                file.display()
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Data sets of the hub.
 
-use crate::common::{command, refused, text, workplace};
+use crate::common::{command, refused, text, workplace, Forked};
 use crate::{ok, reviews, task, RUN};
 use serde_json::Value;
 use std::fs;
@@ -64,7 +64,7 @@ fn a_data_set_of_the_hub_is_trained_on_by_its_name() {
     let command = |offline: &str, more: &[&str]| {
         let mut command = command(place.path(), &[&RUN[..], more].concat());
         command.env("HF_ENDPOINT", &address).env("HF_HUB_OFFLINE", offline);
-        command.output().unwrap()
+        command.forked()
     };
     let keys = ["train=hub:owner/films/short", "text=body", "label=stars"];
     let output = command("0", &keys);
