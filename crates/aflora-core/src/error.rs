@@ -41,6 +41,21 @@ pub enum Error {
         "`{0}` is held in few bits, so it can neither train nor be saved: choose another precision"
     )]
     Quantised(String),
+    /// A weight that is spread over ranks is needed whole.
+    #[error("`{0}` is spread over the ranks, so it can neither train, nor be saved or replaced")]
+    Sharded(String),
+    /// A method starts from weights that are spread over ranks.
+    #[error(
+        "`{0}` starts from the frozen weights, of which each rank has a part: load them whole, or \
+         choose another method"
+    )]
+    ShardedStart(&'static str),
+    /// Weights are used before all of them are there.
+    #[error("not all weights are loaded that are spread over the ranks")]
+    NotLoaded,
+    /// Weights that are spread over ranks are given a second time.
+    #[error("the weights are spread over the ranks: each is loaded once")]
+    LoadedTwice,
     /// Two parameters, or two layers, carry one name.
     #[error("the name `{0}` is used twice; every adapted layer and parameter needs its own")]
     DuplicateName(String),
@@ -111,6 +126,9 @@ pub enum Error {
     /// The ranks that train together do not go on.
     #[error(transparent)]
     World(#[from] aflora_cuda::WorldError),
+    /// The shim refused.
+    #[error(transparent)]
+    Shim(#[from] aflora_cuda::Error),
     /// libtorch refused an operation.
     #[error(transparent)]
     Torch(#[from] TchError),

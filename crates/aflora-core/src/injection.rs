@@ -83,8 +83,8 @@ pub struct Injection {
     /// Every weight of the model, by name.
     weights: BTreeMap<String, Tensor>,
     injected: Vec<Injected>,
-    /// The quantised layers that have no adapter.
-    quantised: Vec<NamedLinear>,
+    /// The layers without an adapter whose weight is quantised or spread over ranks.
+    elsewhere: Vec<NamedLinear>,
     /// Weights of the model that its method trains, by name.
     own_weights: Vec<String>,
     trained_modules: Vec<String>,
@@ -125,35 +125,39 @@ impl Injection {
         let own = weights.iter().filter(|(name, w)| method.trains(name) && w.is_floating_point());
         let own_weights = own.map(|(name, _)| name.clone()).collect();
         let kept_modules = Vec::new();
-        let quantised = Vec::new();
+        let elsewhere = Vec::new();
         let injection =
-            Injection { weights, injected, quantised, own_weights, trained_modules, kept_modules };
+            Injection { weights, injected, elsewhere, own_weights, trained_modules, kept_modules };
         injection.prepare()?;
         Ok(injection)
     }
 
-    /// Notes which of `layers`, all of the model's, hold a quantised weight and have no adapter: their
-    /// numbers are not among the model's variables.
+    /// Notes which of `layers`, all of the model's, have no adapter and a weight that
+    /// [lies elsewhere](crate::nn::LinearHandle::lies_elsewhere) than among the model's variables.
     ///
     /// # Errors
     /// One of them trains, or is in a module that is [kept](Self::keep).
-    pub fn with_quantised(mut self, layers: &[NamedLinear]) -> Result<Self> {
+    pub fn with_elsewhere(mut self, layers: &[NamedLinear]) -> Result<Self> {
         let adapted = |layer: &NamedLinear| {
             self.injected.iter().any(|injected| injected.linear.site.name == layer.site.name)
         };
-        let quantised = layers.iter().filter(|l| l.layer.format().is_some() && !adapted(l));
-        self.quantised = quantised.cloned().collect();
+        let elsewhere = layers.iter().filter(|l| l.layer.lies_elsewhere() && !adapted(l));
+        self.elsewhere = elsewhere.cloned().collect();
         let kept = |name: &str| self.kept_modules.iter().any(|module| in_module(name, module));
-        self.none_quantised(|name| self.is_trained(name) || kept(name))?;
+        self.none_elsewhere(|name| self.is_trained(name) || kept(name))?;
         Ok(self)
     }
 
-    /// Refuses quantised weights that `which` picks by name.
-    fn none_quantised(&self, which: impl Fn(&str) -> bool) -> Result<()> {
+    /// Refuses weights that lie elsewhere and that `which` picks by name.
+    fn none_elsewhere(&self, which: impl Fn(&str) -> bool) -> Result<()> {
         let adapted = self.injected.iter().map(|injected| &injected.linear);
-        let quantised = adapted.filter(|l| l.layer.format().is_some()).chain(&self.quantised);
-        let mut names = quantised.map(|layer| format!("{}.weight", layer.site.name));
-        names.find(|name| which(name)).map_or(Ok(()), |name| Err(Error::Quantised(name)))
+        let mut elsewhere = adapted.filter(|l| l.layer.lies_elsewhere()).chain(&self.elsewhere);
+        let name = |layer: &NamedLinear| format!("{}.weight", layer.site.name);
+        match elsewhere.find(|layer| which(&name(layer))) {
+            Some(layer) if layer.layer.is_sharded() => Err(Error::Sharded(name(layer))),
+            Some(layer) => Err(Error::Quantised(name(layer))),
+            None => Ok(()),
+        }
     }
 
     /// Lets what trains require a gradient, in single precision and a place of its own, and nothing
@@ -241,7 +245,7 @@ impl Injection {
             if self.saved_modules().iter().any(|saved| saved == module) {
                 continue;
             }
-            self.none_quantised(|name| in_module(name, module))?;
+            self.none_elsewhere(|name| in_module(name, module))?;
             for (name, weight) in &self.weights {
                 if in_module(name, module) && !self.is_trained(name) {
                     tch::no_grad(|| give_place(weight, weight.kind()))?;
@@ -295,12 +299,12 @@ impl Injection {
     }
 
     /// Every weight of the model in single precision, those of adapted layers as their adapters
-    /// make them.
+    /// make them. Where some are spread over ranks, all must ask together.
     pub fn merged_weights(&self) -> BTreeMap<String, Tensor> {
         tch::no_grad(|| {
             let name = |site: &Site| format!("{}.weight", site.name);
             let merged = self.injected.iter().map(|i| (name(&i.linear.site), i.merged()));
-            let restored = self.quantised.iter().map(|l| (name(&l.site), l.layer.stored()));
+            let restored = self.elsewhere.iter().map(|l| (name(&l.site), l.layer.stored()));
             let mut weights: BTreeMap<String, Tensor> = merged.chain(restored).collect();
             weights.retain(|name, _| self.weights.contains_key(name));
             for (name, weight) in &self.weights {
@@ -373,6 +377,9 @@ fn give_place(weight: &Tensor, kind: Kind) -> Result<()> {
 /// Puts an adapter into the slot of each layer.
 fn inject(layers: Vec<NamedLinear>, method: &dyn Method, seed: u64) -> Result<Vec<Injected>> {
     let device = layers.first().map_or(Device::Cpu, |linear| linear.layer.ws.device());
+    if method.starts_from_weights() && layers.iter().any(|linear| linear.layer.is_sharded()) {
+        return Err(Error::ShardedStart(method.name()));
+    }
     let seen: Vec<_> = layers.iter().map(NamedLinear::as_layer).collect();
     let adapters = method.attach(&seen, seed, device)?;
     let put = |(linear, adapter): (NamedLinear, Box<dyn Adapter>)| {

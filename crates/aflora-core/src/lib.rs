@@ -19,7 +19,7 @@
 //! * [`Injection`]: the adapters of a model whose layers have such slots, and what trains beside them
 //! * [`Tuner`]: trains them over one run, step by step; [`StepGraphs`] records passes on a GPU,
 //!   [`Checkpoints`] spares the memory of deep models
-//! * [`weight`]: frozen weights, dense or in 4 or 8 bits
+//! * [`weight`]: frozen weights, dense or in 4 or 8 bits; [`sharded`]: over several ranks
 //! * [`optim`]: the [arena](optim::Arena) that holds every trained parameter in a few flat
 //!   buffers, the guard against what is not finite, clipping, AdamW, the learning-rate schedule
 //! * [`freeze`]: scores, schedule, rules and the controller that freezes matrices
@@ -44,6 +44,7 @@ mod injection;
 pub mod kernels;
 pub mod nn;
 pub mod optim;
+pub mod sharded;
 mod span;
 pub mod state;
 mod tuner;

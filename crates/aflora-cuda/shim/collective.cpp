@@ -35,6 +35,7 @@ template <typename F> int guarded(F body) {
 using Milliseconds = std::chrono::milliseconds;
 using Store = c10::intrusive_ptr<c10d::Store>;
 using Group = c10::intrusive_ptr<c10d::ProcessGroupGloo>;
+using Work = c10::intrusive_ptr<c10d::Work>;
 
 }  // namespace
 
@@ -107,6 +108,25 @@ int aflora_gloo_all_gather(void* group, const at::Tensor* t, const at::Tensor* a
         std::vector<std::vector<at::Tensor>> rows{all->unbind(0)};
         (*static_cast<Group*>(group))->allgather(rows, given)->wait();
     });
+}
+
+// Begins to gather `t` of each rank, one behind the other in `all`, and gives what is waited for. Both are taken by handles
+// with versions of their own: autograd, which keeps parts of `all`, is to find them filled again and not changed.
+int aflora_gloo_gather_begin(void** work, void* group, const at::Tensor* t, const at::Tensor* all) {
+    return guarded([&] {
+        auto& of = *static_cast<Group*>(group);
+        std::vector<at::Tensor> given{t->variable_data()};
+        std::vector<std::vector<at::Tensor>> rows{all->variable_data().view({of->getSize(), -1}).unbind(0)};
+        *work = new Work(of->allgather(rows, given));
+    });
+}
+
+int aflora_gloo_gather_wait(void* work) {
+    return guarded([&] { (*static_cast<Work*>(work))->wait(); });
+}
+
+void aflora_gloo_gather_free(void* work) {
+    (void)guarded([&] { delete static_cast<Work*>(work); });
 }
 
 void aflora_gloo_free(void* group) {

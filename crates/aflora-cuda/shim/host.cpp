@@ -3,6 +3,7 @@
 // As in shim.cpp, functions give 0, or 1 with a message for `aflora_host_error`, and `out` stays null
 // where an operation does not take what it is given.
 
+#include "before_backward.h"
 #include "quantised.h"
 
 #include <ATen/TensorIterator.h>
@@ -133,6 +134,12 @@ int aflora_host_quantised_linear(at::Tensor** out, const at::Tensor* x, const af
         using Linear = aflora::QuantisedLinear<aflora::Host>;
         *out = new at::Tensor(Linear::apply(*x, aflora::Quantised(*weight), aflora::given(bias)));
     });
+}
+
+// `data` is freed with the graph, or at once where it fails.
+int aflora_host_before_backward(at::Tensor** out, const at::Tensor* x, aflora_call call, aflora_free free, void* data) {
+    std::shared_ptr<void> held(data, free);
+    return aflora::guarded([&] { *out = new at::Tensor(aflora::before_backward(*x, call, held)); });
 }
 
 }  // extern "C"

@@ -3,17 +3,20 @@
 // are those of NCCL 2.
 //
 // What is asked for goes to the current stream, as every kernel does, so that it can be recorded in
-// a graph.
+// a graph; but for gatherings, which have a stream of their own.
 
 #pragma once
 
 #include <ATen/ATen.h>
+#include <c10/core/Event.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <dlfcn.h>
 
 #include <cstring>
+#include <memory>
+#include <optional>
 
 namespace aflora::nccl {
 
@@ -29,6 +32,7 @@ struct Library {
     int (*open)(Comm*, int, Id, int);
     int (*all_reduce)(const void*, void*, size_t, int, int, Comm, cudaStream_t);
     int (*broadcast)(const void*, void*, size_t, int, int, Comm, cudaStream_t);
+    int (*all_gather)(const void*, void*, size_t, int, Comm, cudaStream_t);
     int (*abort)(Comm);
 };
 
@@ -49,6 +53,7 @@ inline const Library& library() {
         find(made.open, handle, "ncclCommInitRank");
         find(made.all_reduce, handle, "ncclAllReduce");
         find(made.broadcast, handle, "ncclBroadcast");
+        find(made.all_gather, handle, "ncclAllGather");
         find(made.abort, handle, "ncclCommAbort");
         return made;
     }();
@@ -107,6 +112,26 @@ public:
         check(library().broadcast(at, at, t.numel(), kind(t.scalar_type()), root, comm_, stream), "broadcast");
     }
 
+    // Begins to gather `t` of each rank, one behind the other in `all`, on a stream of its own: behind what the current
+    // stream has been given so far, beside what it is given next. Who reads `all` waits for what is given back.
+    c10::Event* gather(const at::Tensor& t, const at::Tensor& all) {
+        c10::cuda::CUDAGuard guard(device_);
+        if (!beside_) beside_ = c10::cuda::getStreamFromPool(true, device_);
+        c10::Event before(c10::DeviceType::CUDA);
+        before.record(c10::cuda::getCurrentCUDAStream(device_).unwrap());
+        before.block(beside_->unwrap());
+        check(library().all_gather(whole(t), whole(all), t.numel(), kind(t.scalar_type()), comm_, beside_->stream()), "all-gather");
+        auto done = std::make_unique<c10::Event>(c10::DeviceType::CUDA);
+        done->record(beside_->unwrap());
+        return done.release();
+    }
+
+    // Lets the current stream wait for a gathering.
+    void await(c10::Event& done) const {
+        c10::cuda::CUDAGuard guard(device_);
+        done.block(c10::cuda::getCurrentCUDAStream(device_).unwrap());
+    }
+
 private:
     void* whole(const at::Tensor& t) const {
         TORCH_CHECK(t.is_contiguous() && t.device().index() == device_, "a whole tensor of GPU ", device_, " is wanted");
@@ -115,6 +140,7 @@ private:
 
     c10::DeviceIndex device_;
     Comm comm_ = nullptr;
+    std::optional<c10::cuda::CUDAStream> beside_;
 };
 
 }  // namespace aflora::nccl

@@ -199,6 +199,18 @@ int aflora_nccl_broadcast(void* group, const at::Tensor* t, int root) {
     return guarded([&] { static_cast<aflora::nccl::Group*>(group)->broadcast(*t, root); });
 }
 
+int aflora_nccl_gather_begin(void** done, void* group, const at::Tensor* t, const at::Tensor* all) {
+    return guarded([&] { *done = static_cast<aflora::nccl::Group*>(group)->gather(*t, *all); });
+}
+
+int aflora_nccl_gather_wait(void* group, void* done) {
+    return guarded([&] { static_cast<aflora::nccl::Group*>(group)->await(*static_cast<c10::Event*>(done)); });
+}
+
+void aflora_nccl_gather_free(void* done) {
+    (void)guarded([&] { delete static_cast<c10::Event*>(done); });
+}
+
 // Ends what is under way and frees the group; a peer that is gone is not waited for.
 void aflora_nccl_abort(void* group) {
     (void)guarded([&] { delete static_cast<aflora::nccl::Group*>(group); });

@@ -2,12 +2,16 @@
 
 use crate::raw::{Out, Raw, RawQuantised};
 use crate::Error;
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int, c_void};
+
+/// Something that is called, and the one that frees what it is called with.
+pub(crate) type Calls =
+    (unsafe extern "C" fn(*mut c_void) -> *const c_char, unsafe extern "C" fn(*mut c_void));
 
 #[cfg(host)]
 mod linked {
     use super::*;
-    use std::ffi::{c_char, CStr};
+    use std::ffi::CStr;
 
     extern "C" {
         fn aflora_host_error() -> *const c_char;
@@ -17,6 +21,13 @@ mod linked {
             x: Raw,
             weight: *const RawQuantised,
             bias: Raw,
+        ) -> c_int;
+        fn aflora_host_before_backward(
+            out: Out,
+            x: Raw,
+            call: unsafe extern "C" fn(*mut c_void) -> *const c_char,
+            free: unsafe extern "C" fn(*mut c_void),
+            data: *mut c_void,
         ) -> c_int;
     }
 
@@ -45,6 +56,17 @@ mod linked {
         // SAFETY: tensors that live through the call.
         check(unsafe { aflora_host_quantised_linear(out, x, weight, bias) })
     }
+
+    /// Writes `x` with a node behind it that calls with `data`, which it owns from now on.
+    pub(crate) fn before_backward(
+        out: Out,
+        x: Raw,
+        (call, free): Calls,
+        data: *mut c_void,
+    ) -> Result<(), Error> {
+        // SAFETY: a tensor that lives through the call; `data` is given away.
+        check(unsafe { aflora_host_before_backward(out, x, call, free, data) })
+    }
 }
 
 #[cfg(not(host))]
@@ -60,6 +82,18 @@ mod linked {
     pub(crate) fn quantised_linear(_: Out, _: Raw, _: &RawQuantised, _: Raw) -> Result<(), Error> {
         Ok(())
     }
+
+    /// Calls nothing.
+    pub(crate) fn before_backward(
+        _: Out,
+        _: Raw,
+        (_, free): Calls,
+        data: *mut c_void,
+    ) -> Result<(), Error> {
+        // SAFETY: it was given away.
+        unsafe { free(data) };
+        Err(Error::Shim("this build has no nodes of its own in libtorch's graph".into()))
+    }
 }
 
-pub(crate) use linked::{quantised_linear, restore};
+pub(crate) use linked::{before_backward, quantised_linear, restore};

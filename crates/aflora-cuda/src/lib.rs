@@ -24,7 +24,7 @@ mod world;
 
 pub use graph::{Graph, Pool};
 pub use memory::{memory, memory_free, memory_in_use, release_unused, Memory};
-pub use world::{Lost, Place, World, WorldError};
+pub use world::{Gathering, Lost, Place, World, WorldError};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::ffi::{c_char, c_int, CStr, CString};

@@ -8,8 +8,10 @@
 use crate::raw::{Out, Raw, RawQuantised};
 use crate::shim::Shim;
 use crate::{host, shim, Error};
-use std::ffi::c_int;
-use std::sync::OnceLock;
+use std::cell::RefCell;
+use std::ffi::{c_char, c_int, c_void, CString};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::{Arc, OnceLock};
 use tch::{Device, Kind, Tensor};
 
 static FAILURE: OnceLock<Error> = OnceLock::new();
@@ -226,6 +228,46 @@ pub fn quantised_linear(x: &Tensor, weight: &Quantised, bias: Option<&Tensor>) -
             unsafe { (shim.quantised_linear)(out, x.as_ptr(), &raw_weight, bias) }
         }),
     }
+}
+
+/// What is called before a gradient goes on; why it failed, if it did.
+pub type BeforeGradient = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+thread_local! {
+    /// Why the thread's last call before a gradient failed.
+    static FAILED: RefCell<CString> = RefCell::default();
+}
+
+/// `x`, of any shape `[..]` on any device, in its memory: in a backward pass `call` is called first,
+/// by whichever thread that runs in, then the gradient goes on as it is. A call that fails, fails
+/// the backward pass. What was computed right before, down to what `x` was made of, has its gradient
+/// computed right behind the call.
+///
+/// # Errors
+/// The crate was built without libtorch's headers, or libtorch refuses.
+pub fn before_backward(x: &Tensor, call: BeforeGradient) -> Result<Tensor, Error> {
+    unsafe extern "C" fn call_it(data: *mut c_void) -> *const c_char {
+        // SAFETY: `data` is the box below, which the node owns.
+        let call = unsafe { &*data.cast::<BeforeGradient>() };
+        // No panic may go on into C++.
+        let called = catch_unwind(AssertUnwindSafe(|| call()));
+        match called.unwrap_or_else(|_| Err("what is called before a gradient panicked".into())) {
+            Ok(()) => std::ptr::null(),
+            Err(words) => {
+                FAILED.replace(CString::new(words.replace('\0', " ")).unwrap_or_default());
+                FAILED.with_borrow(|words| words.as_ptr())
+            }
+        }
+    }
+    unsafe extern "C" fn free_it(data: *mut c_void) {
+        // SAFETY: the box below, freed once.
+        drop(unsafe { Box::from_raw(data.cast::<BeforeGradient>()) });
+    }
+    let mut out = std::ptr::null_mut();
+    let data = Box::into_raw(Box::new(call)).cast();
+    host::before_backward(&mut out, x.as_ptr(), (call_it, free_it), data)?;
+    // SAFETY: a new tensor, ours alone.
+    Ok(unsafe { Tensor::from_ptr(out) })
 }
 
 /// Runs an operation of the CPU's.

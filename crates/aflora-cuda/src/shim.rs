@@ -39,6 +39,11 @@ functions! {
         nccl_all_reduce = "aflora_nccl_all_reduce": unsafe extern "C" fn(*mut c_void, Raw) -> c_int,
         nccl_broadcast = "aflora_nccl_broadcast":
             unsafe extern "C" fn(*mut c_void, Raw, c_int) -> c_int,
+        nccl_gather_begin = "aflora_nccl_gather_begin":
+            unsafe extern "C" fn(*mut *mut c_void, *mut c_void, Raw, Raw) -> c_int,
+        nccl_gather_wait = "aflora_nccl_gather_wait":
+            unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int,
+        nccl_gather_free = "aflora_nccl_gather_free": unsafe extern "C" fn(*mut c_void),
         nccl_abort = "aflora_nccl_abort": unsafe extern "C" fn(*mut c_void),
     }
 }

@@ -133,6 +133,54 @@ fn ranks_add_up_and_hand_round_and_end_with_the_same_bits() {
 }
 
 #[test]
+fn what_is_gathered_comes_beside_other_work_and_autograd_finds_it_unchanged() {
+    const NAME: &str = "what_is_gathered_comes_beside_other_work_and_autograd_finds_it_unchanged";
+    let Some(world) = joined() else { return all_good(start(NAME, &[0, 1, 2], 3, LONG)) };
+    let world = world.unwrap();
+    let rank = world.rank() as f64;
+    let own = Tensor::full([2], rank + 1.0, (Kind::Float, Device::Cpu));
+    let all = Tensor::zeros([6], (Kind::Float, Device::Cpu));
+    let part = all.narrow(0, 2, 3);
+    let x = Tensor::ones([3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let loss = (&x * &part).sum(Kind::Float);
+    let coming = world.begin_gather(&own, &all).unwrap();
+    // Something else goes on meanwhile.
+    world.barrier().unwrap();
+    coming.wait().unwrap();
+    assert_eq!(all, Tensor::from_slice(&[1.0f32, 1.0, 2.0, 2.0, 3.0, 3.0]));
+    loss.backward();
+    assert_eq!(x.grad(), Tensor::from_slice(&[2.0f32, 2.0, 3.0]), "what came, as it is now");
+    world.leave().unwrap();
+}
+
+#[test]
+fn a_call_before_a_gradient_comes_before_it_and_fails_the_backward_pass_where_it_fails() {
+    use aflora_cuda::ops::before_backward;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::Arc;
+    let (calls, good) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(true)));
+    let (counted, said) = (calls.clone(), good.clone());
+    let call = Arc::new(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        said.load(Ordering::Relaxed).then_some(()).ok_or_else(|| "rank 7 is lost".to_string())
+    });
+    let x = Tensor::from_slice(&[2.0f32, 3.0]).set_requires_grad(true);
+    let made = || before_backward(&(&x * &x), call.clone()).unwrap();
+    let y = made();
+    assert_eq!((&y, calls.load(Ordering::Relaxed)), (&Tensor::from_slice(&[4.0f32, 9.0]), 0));
+    // What follows may change it in its place.
+    let mut z = made();
+    z += 1.0;
+    (y + z).sum(Kind::Float).backward();
+    assert_eq!((x.grad(), calls.load(Ordering::Relaxed)), (Tensor::from_slice(&[8.0f32, 12.0]), 2));
+    good.store(false, Ordering::Relaxed);
+    let error = Tensor::f_run_backward(&[made().sum(Kind::Float)], &[&x], false, false);
+    let words = error.unwrap_err().to_string();
+    assert!(words.contains("rank 7 is lost"), "{words}");
+    assert_eq!(Arc::strong_count(&call), 1, "freed with the graph");
+}
+
+#[test]
 fn a_rank_that_dies_is_named_to_all_others_at_once() {
     let Some(world) = joined() else {
         let started = Instant::now();
@@ -243,6 +291,16 @@ fn gpus_add_up_and_what_they_add_up_can_be_recorded() {
         world.broadcast(&t, 1).unwrap();
         assert!(bool::try_from(t.eq(1).all()).unwrap(), "{kind:?}");
     }
+    let own = Tensor::full([1000], rank as i64, (Kind::Uint8, gpu));
+    let both = Tensor::full([2000], 7, (Kind::Uint8, gpu));
+    let coming = world.begin_gather(&own, &both).unwrap();
+    let beside = Tensor::ones([512, 512], (Kind::Float, gpu));
+    let beside = beside.matmul(&beside);
+    coming.wait().unwrap();
+    for of in 0..2 {
+        assert!(bool::try_from(both.narrow(0, 1000 * of, 1000).eq(of).all()).unwrap());
+    }
+    assert!(bool::try_from(beside.eq(512.0).all()).unwrap());
     let a = Tensor::ones([451_872], (Kind::Float, gpu));
     let mut b = a.zeros_like();
     let mut work = || {

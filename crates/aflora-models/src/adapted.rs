@@ -72,7 +72,7 @@ impl AdaptedModel {
     ) -> Result<Self> {
         let vs = backbone.var_store();
         let injection = Injection::new(vs, layers, method, trained, seed)
-            .and_then(|injection| injection.with_quantised(backbone.linears()))
+            .and_then(|injection| injection.with_elsewhere(backbone.linears()))
             .map_err(|error| match error {
                 aflora_core::Error::NoModule(_) => Error::TrainModules(error.to_string()),
                 error => error.into(),

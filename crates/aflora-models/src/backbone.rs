@@ -7,9 +7,11 @@ use crate::nn::noise::Noise;
 use crate::nn::scope::Made;
 use crate::Result;
 use aflora_core::nn::{self, LinearHandle, NamedLinear};
+use aflora_core::sharded::ShardedBase;
 use aflora_core::Checkpoints;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use tch::Tensor;
 
 /// The name of a weight, and its further names.
@@ -58,6 +60,8 @@ pub struct Frame {
     pub(crate) about: About,
     /// How much noise its words get.
     noise: Noise,
+    /// The weights that are spread over ranks.
+    sharded: Option<Arc<ShardedBase>>,
     /// Those of [`About::may_lack`] that the loaded checkpoint had not.
     lacked: RefCell<Vec<&'static str>>,
     /// The weights that the loaded checkpoint had not.
@@ -66,9 +70,9 @@ pub struct Frame {
 
 impl Frame {
     pub(crate) fn new(vs: nn::VarStore, made: Made, about: About) -> Self {
-        let Made { linears, further, words, noise } = made;
+        let Made { linears, further, words, noise, sharded } = made;
         let (lacked, new) = (RefCell::default(), RefCell::default());
-        Frame { vs, linears, further, words, about, noise, lacked, new }
+        Frame { vs, linears, further, words, about, noise, sharded, lacked, new }
     }
 
     /// The α of the noise that words get from the next forward pass on; 0 for none.
@@ -175,7 +179,19 @@ pub trait Backbone: std::fmt::Debug {
     /// The layers whose weight is quantised, by the weight's name: what `var_store` has there is only
     /// its place.
     fn quantised(&self) -> HashMap<String, &LinearHandle> {
-        let quantised = self.linears().iter().filter(|linear| linear.layer.format().is_some());
-        quantised.map(|l| (format!("{}.weight", l.site.name), &l.layer)).collect()
+        let mut layers = self.elsewhere();
+        layers.retain(|_, layer| layer.format().is_some());
+        layers
+    }
+
+    /// The layers whose weight is quantised or spread over ranks, by the weight's name.
+    fn elsewhere(&self) -> HashMap<String, &LinearHandle> {
+        let layers = self.linears().iter().filter(|linear| linear.layer.lies_elsewhere());
+        layers.map(|l| (format!("{}.weight", l.site.name), &l.layer)).collect()
+    }
+
+    /// The weights that are spread over ranks, if they are.
+    fn sharded(&self) -> Option<&Arc<ShardedBase>> {
+        self.frame().sharded.as_ref()
     }
 }

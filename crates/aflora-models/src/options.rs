@@ -1,6 +1,7 @@
 //! How a model is built.
 
 use aflora_core::nn::{in_module, VarStore};
+use aflora_core::sharded::World;
 use aflora_core::weight::WeightFormat;
 use tch::{Device, Kind};
 
@@ -17,6 +18,9 @@ pub struct Options {
     pub format: Option<WeightFormat>,
     /// Modules that train in full beside the head: they are made in single precision, too.
     pub train_modules: Vec<String>,
+    /// The ranks that the linear layers of its blocks are spread over, but for those that train in full:
+    /// all of them build and load the same model. A world of one holds them whole.
+    pub shards: World,
     /// Keeps only each block's input for the backward pass, and runs blocks twice.
     pub checkpointing: bool,
 }
@@ -25,7 +29,8 @@ impl Options {
     /// Single precision, nothing run twice.
     pub fn new(device: Device) -> Self {
         let (base, train_modules) = (Kind::Float, Vec::new());
-        Options { device, base, format: None, train_modules, checkpointing: false }
+        let shards = World::alone();
+        Options { device, base, format: None, train_modules, shards, checkpointing: false }
     }
 
     /// An empty store for the weights.
@@ -37,8 +42,16 @@ impl Options {
 
     /// What the layer `name` of a block is quantised to.
     pub(crate) fn format_of(&self, name: &str) -> Option<WeightFormat> {
-        let trains = self.train_modules.iter().any(|module| in_module(name, module));
-        self.format.filter(|_| !trains)
+        self.format.filter(|_| !self.trains(name))
+    }
+
+    /// Whether the layer `name` of a block is spread over ranks.
+    pub(crate) fn spreads(&self, name: &str) -> bool {
+        !self.shards.is_alone() && !self.trains(name)
+    }
+
+    fn trains(&self, name: &str) -> bool {
+        self.train_modules.iter().any(|module| in_module(name, module))
     }
 
     /// Gives the weights that train single precision: those of `head`'s modules, and of the

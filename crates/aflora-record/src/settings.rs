@@ -12,8 +12,15 @@ use std::path::Path;
 const MOST: u64 = 1 << 20;
 
 /// Keys that say where things lie, and how a run is looked after: no number depends on them.
-pub const PLACES: [&str; 6] =
-    ["run_dir", "data", "project", "token_cache", "checkpoint_every", "max_bad_steps"];
+pub const PLACES: [&str; 7] = [
+    "run_dir",
+    "data",
+    "project",
+    "token_cache",
+    "shard_base",
+    "checkpoint_every",
+    "max_bad_steps",
+];
 
 /// A run's resolved configuration.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,7 @@ use crate::kinds::{Processor, Splits};
 use crate::refused::Refused;
 use crate::run::fits::{self, adapted, problem, Shapes};
 use crate::run::location::RunLocation;
-use crate::run::model::{check_precision, processor};
+use crate::run::model::{check_base, processor};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::passes::Passes;
 use crate::run::prepare::{load_examples, steps_per_epoch};
@@ -52,7 +52,7 @@ pub fn all(resolved: &Resolved, progress: &mut dyn Progress) -> Result<Vec<Strin
     checks.take(device::choose(resolved.run.device, &World::alone()));
     let method = checks.take(resolved.method.build().map_err(Into::into));
     if let Some(method) = &method {
-        checks.take(check_precision(resolved, method.as_ref()));
+        checks.take(check_base(resolved, method.as_ref()));
     }
     if let Some(folder) = &resolved.run.run_dir {
         checks.take(RunLocation::check(folder, &mut resolved.clone()));

@@ -393,6 +393,38 @@ fn a_script_for_slurm_runs_a_cell_a_task() {
     assert!(output.stdout.is_empty());
 }
 
+/// By a stand-in for srun, which starts a process for each machine and says what Slurm says.
+#[test]
+fn a_cell_of_several_machines_is_one_run_of_all_their_processes() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = grid();
+    let bin = place.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let srun = "#!/bin/bash
+while [[ $1 == --* ]]; do echo \"$1\"; shift; done > srun-told
+export SLURM_JOB_ID=$$ SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=localhost
+SLURM_PROCID=1 \"$@\" &
+SLURM_PROCID=0 \"$@\" && wait $!
+";
+    fs::write(bin.join("srun"), srun).unwrap();
+    fs::set_permissions(bin.join("srun"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let arguments = ["experiment", FILE, "data=.", "--cell", "1", "--nodes", "2"];
+    let output = command(place.path(), &arguments).env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let told = fs::read_to_string(place.path().join("srun-told")).unwrap();
+    let told: Vec<&str> = told.lines().collect();
+    let expected =
+        ["--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=4", "--kill-on-bad-exit=1"];
+    assert_eq!(told, expected);
+    let cells = fs::read_dir(place.path().join("runs/cells")).unwrap().flatten();
+    let run = cells.map(|entry| entry.path()).find(|path| path.is_dir()).unwrap();
+    assert_eq!(json(&run.join("provenance.json"))["processes"], 2);
+
+    let output = experiment(place.path(), &["--nodes", "2"]);
+    refused(&output, 2, "--nodes: a cell of several machines is a job of Slurm's");
+}
+
 #[test]
 fn a_replay_freezes_first_what_the_run_itself_would_have() {
     let place = workplace();

@@ -102,6 +102,10 @@ impl Method for Dora {
         self.0.freeze.is_adaptive()
     }
 
+    fn starts_from_weights(&self) -> bool {
+        true
+    }
+
     fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
         self.0.freeze.hook(length, parameters)
     }

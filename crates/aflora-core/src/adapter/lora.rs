@@ -249,6 +249,10 @@ impl Method for Lora {
         self.0.freeze.is_adaptive()
     }
 
+    fn starts_from_weights(&self) -> bool {
+        self.0.init != Init::Standard
+    }
+
     fn hook(&self, length: RunLength, parameters: &[Parameter]) -> Result<Option<Box<dyn Hook>>> {
         self.0.freeze.hook(length, parameters)
     }

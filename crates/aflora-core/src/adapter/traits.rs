@@ -137,6 +137,11 @@ pub trait Method: Debug {
         false
     }
 
+    /// Whether its adapters start from the values of the weights that they are put on.
+    fn starts_from_weights(&self) -> bool {
+        false
+    }
+
     /// What acts during training.
     ///
     /// # Errors

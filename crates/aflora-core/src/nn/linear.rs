@@ -1,6 +1,7 @@
 //! A linear layer with a slot for what computes it, and the capture of layers being built.
 
 use super::shapes::{is_shape_only, place, shape_only, shapes_suffice};
+use crate::sharded::Share;
 use crate::weight::{FrozenWeight, QuantisedWeight, WeightFormat};
 use crate::{Error, Result};
 use std::borrow::Borrow;
@@ -21,6 +22,8 @@ struct Inside {
     weight: FrozenWeight,
     /// What the weight is quantised to when it is [put](LinearHandle::put) there.
     format: Option<WeightFormat>,
+    /// Its part in weights that are spread over ranks, which has the weight then.
+    share: Option<Share>,
 }
 
 type Slot = Arc<Mutex<Inside>>;
@@ -36,8 +39,8 @@ thread_local! {
 /// can keep its head in fp32.
 pub struct Linear {
     /// The weight as stored: `[out, in]`, or `[in, out]` of a [`conv1d_linear`]. Of a
-    /// [`quantised_linear`] only its place, which has its shape and the kind that it is restored to,
-    /// and repeats one NaN.
+    /// [`quantised_linear`] or a [`spread_linear`] only its place, which has its shape and the kind that
+    /// products are of, and repeats one NaN.
     pub ws: Tensor,
     /// The bias, `[out]`.
     pub bs: Option<Tensor>,
@@ -122,11 +125,35 @@ impl LinearHandle {
         inside(&self.slot).format
     }
 
-    /// The weight, `[out, in]`.
+    /// Whether what `ws` has is only its place: the weight is quantised, or spread over ranks.
+    pub fn lies_elsewhere(&self) -> bool {
+        let inside = inside(&self.slot);
+        inside.format.is_some() || inside.share.is_some()
+    }
+
+    /// Whether its weight is spread over ranks.
+    pub fn is_sharded(&self) -> bool {
+        inside(&self.slot).share.is_some()
+    }
+
+    /// Lets the weight be a part of those that are spread over ranks.
+    pub(crate) fn spread(&self, share: Share) {
+        inside(&self.slot).share = Some(share);
+    }
+
+    /// The weight, `[out, in]`. Of one that is spread over ranks a copy, for which all must ask together.
+    ///
+    /// # Panics
+    /// A rank is lost.
     pub fn weight(&self) -> FrozenWeight {
-        match &inside(&self.slot).weight {
+        let inside = inside(&self.slot);
+        let own = match &inside.share {
+            Some(share) => there(share.weight()).map_tensors(&Tensor::copy),
+            None => inside.weight.shallow_clone(),
+        };
+        match own {
             FrozenWeight::Dense(ws) if self.transposed => ws.tr().into(),
-            weight => weight.shallow_clone(),
+            weight => weight,
         }
     }
 
@@ -138,13 +165,17 @@ impl LinearHandle {
         }
     }
 
-    /// Gives a quantised layer its weight, which lies as `ws` does, in codes.
+    /// Gives a layer whose weight [lies elsewhere](Self::lies_elsewhere) that weight, which lies as `ws`
+    /// does: in codes, or in the kind of `ws`.
     ///
     /// # Errors
-    /// libtorch refuses; or the layer is none that is quantised.
+    /// libtorch refuses; or the layer is none of these.
     pub fn put(&self, stored: &Tensor) -> Result<()> {
-        let Some(format) = self.format() else { return Err(Error::NotQuantised) };
         self.fits(stored)?;
+        let Some(format) = self.format() else {
+            let share = inside(&self.slot).share.clone().ok_or(Error::NotQuantised)?;
+            return share.put(stored.f_to_dtype(self.ws.kind(), false, false)?.into());
+        };
         let weight = match self.transposed {
             true => QuantisedWeight::quantise(&stored.f_tr()?, format)?,
             false => QuantisedWeight::quantise(stored, format)?,
@@ -166,7 +197,10 @@ impl LinearHandle {
         if inside.format.is_none() {
             return Err(Error::NotQuantised);
         }
-        inside.weight = FrozenWeight::Quantised(weight);
+        match &inside.share {
+            Some(share) => share.put(FrozenWeight::Quantised(weight))?,
+            None => inside.weight = FrozenWeight::Quantised(weight),
+        }
         Ok(())
     }
 
@@ -185,9 +219,12 @@ impl LinearHandle {
     /// [share](fn@crate::nn::share) the one that it had keep it.
     ///
     /// # Errors
-    /// libtorch refuses, or it has another shape.
+    /// libtorch refuses, or it has another shape; or the weight is spread over ranks.
     pub fn replace(&self, stored: &Tensor) -> Result<()> {
         self.fits(stored)?;
+        if self.is_sharded() {
+            return Err(Error::Sharded("a layer".into()));
+        }
         self.ws.shallow_clone().f_set_data(&stored.f_contiguous()?)?;
         let mut inside = inside(&self.slot);
         inside.format = None;
@@ -254,10 +291,22 @@ pub fn conv1d_linear<'a, T: Borrow<Path<'a>>>(vs: T, in_dim: i64, out_dim: i64) 
 /// there, and stored as `[in, out]` if `transposed` says so. A bias starts at zero.
 pub fn quantised_linear(
     vs: &Path,
-    (in_dim, out_dim): (i64, i64),
+    dims: (i64, i64),
     bias: bool,
     transposed: bool,
     format: WeightFormat,
+) -> Linear {
+    spread_linear(vs, dims, bias, transposed, Some(format))
+}
+
+/// Creates a linear layer whose weight has only its place among the variables: it is to be
+/// [spread](fn@crate::nn::spread) over ranks, as it is or in a `format` as a [`quantised_linear`]'s.
+pub fn spread_linear(
+    vs: &Path,
+    (in_dim, out_dim): (i64, i64),
+    bias: bool,
+    transposed: bool,
+    format: Option<WeightFormat>,
 ) -> Linear {
     let shape = if transposed { [in_dim, out_dim] } else { [out_dim, in_dim] };
     let weight = match shapes_suffice() {
@@ -268,7 +317,12 @@ pub fn quantised_linear(
         true => shape_only(vs, "bias", &[out_dim]),
         false => vs.var("bias", &[out_dim], tch::nn::Init::Const(0.0)),
     });
-    slotted(weight, bias, transposed, Some(format))
+    slotted(weight, bias, transposed, format)
+}
+
+/// What is there; where it is not, a panic, as of tch's operators where libtorch fails.
+fn there<T>(found: Result<T>) -> T {
+    found.unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn slotted(
@@ -277,7 +331,7 @@ fn slotted(
     transposed: bool,
     format: Option<WeightFormat>,
 ) -> Linear {
-    let inside = Inside { forward: None, weight: (&ws).into(), format };
+    let inside = Inside { forward: None, weight: (&ws).into(), format, share: None };
     let layer = Linear { ws, bs, transposed, slot: Arc::new(Mutex::new(inside)) };
     CAPTURES.with(|c| {
         if let Some(list) = c.borrow_mut().last_mut() {
@@ -297,17 +351,28 @@ impl Module for Linear {
             &cast
         };
         let inside = inside(&self.slot);
-        let view;
-        let weight = match &inside.weight {
+        let (here, view);
+        let weight = match &inside.share {
+            Some(share) => {
+                here = there(share.weight());
+                &here
+            }
+            None => &inside.weight,
+        };
+        let weight = match weight {
             FrozenWeight::Dense(ws) if self.transposed => {
                 view = ws.tr().into();
                 &view
             }
             weight => weight,
         };
-        match &inside.forward {
+        let y = match &inside.forward {
             Some(forward) => forward(x, weight, self.bs.as_ref()),
             None => weight.linear(x, self.bs.as_ref()),
+        };
+        match &inside.share {
+            Some(share) => there(share.keeps(y)),
+            None => y,
         }
     }
 }

@@ -27,13 +27,16 @@ mod linear;
 mod named;
 mod shapes;
 mod share;
+mod spread;
 
 pub use embedding::embedding;
 pub use linear::{
-    capture, conv1d_linear, linear, quantised_linear, Linear, LinearForward, LinearHandle,
+    capture, conv1d_linear, linear, quantised_linear, spread_linear, Linear, LinearForward,
+    LinearHandle,
 };
 pub use named::{capture_named, in_module, NamedLinear};
 pub use shapes::shapes_only;
 pub(crate) use shapes::shapes_suffice;
 pub use share::share;
+pub use spread::spread;
 pub use tch::nn::*;

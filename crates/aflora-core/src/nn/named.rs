@@ -31,13 +31,15 @@ impl NamedLinear {
         NamedLinear { site: Arc::new(Site { block, ..(*self.site).clone() }), ..self }
     }
 
-    /// The layer as a method sees it that puts an adapter on it.
+    /// The layer as a method sees it that puts an adapter on it. Of one whose weight is spread over
+    /// ranks there is none to see.
     pub fn as_layer(&self) -> Layer {
-        if self.layer.is_shape_only() {
+        if self.layer.is_shape_only() && !self.layer.is_sharded() {
             return Layer::shape_only(self.site.clone());
         }
         let bias = self.layer.bs.as_ref().map(Tensor::shallow_clone);
-        Layer { site: self.site.clone(), weight: Some(self.layer.weight()), bias }
+        let weight = (!self.layer.is_sharded()).then(|| self.layer.weight());
+        Layer { site: self.site.clone(), weight, bias }
     }
 }
 

@@ -29,9 +29,14 @@ pub enum FrozenWeight {
 impl FrozenWeight {
     /// A further handle to the same weight.
     pub fn shallow_clone(&self) -> Self {
+        self.map_tensors(&Tensor::shallow_clone)
+    }
+
+    /// The same with what `of` makes of each tensor that it is made of, always in the same order.
+    pub(crate) fn map_tensors(&self, of: &impl Fn(&Tensor) -> Tensor) -> Self {
         match self {
-            FrozenWeight::Dense(weight) => FrozenWeight::Dense(weight.shallow_clone()),
-            FrozenWeight::Quantised(weight) => FrozenWeight::Quantised(weight.shallow_clone()),
+            FrozenWeight::Dense(weight) => FrozenWeight::Dense(of(weight)),
+            FrozenWeight::Quantised(weight) => FrozenWeight::Quantised(weight.map_tensors(of)),
         }
     }
 

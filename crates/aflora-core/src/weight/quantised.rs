@@ -196,7 +196,7 @@ impl QuantisedWeight {
         self.map_tensors(|tensor| tensor.to_device(device))
     }
 
-    fn map_tensors(&self, of: impl Fn(&Tensor) -> Tensor) -> Self {
+    pub(super) fn map_tensors(&self, of: impl Fn(&Tensor) -> Tensor) -> Self {
         let coding = match &self.coding {
             Coding::Map { map, block, scales } => {
                 Coding::Map { map: of(map), block: *block, scales: scales.map_tensors(&of) }

@@ -28,6 +28,10 @@ functions! {
             unsafe extern "C" fn(*mut c_void, Raw, c_int) -> c_int,
         all_gather = "aflora_gloo_all_gather":
             unsafe extern "C" fn(*mut c_void, Raw, Raw) -> c_int,
+        gather_begin = "aflora_gloo_gather_begin":
+            unsafe extern "C" fn(*mut *mut c_void, *mut c_void, Raw, Raw) -> c_int,
+        gather_wait = "aflora_gloo_gather_wait": unsafe extern "C" fn(*mut c_void) -> c_int,
+        gather_free = "aflora_gloo_gather_free": unsafe extern "C" fn(*mut c_void),
         gloo_free = "aflora_gloo_free": unsafe extern "C" fn(*mut c_void),
     }
 }
@@ -192,6 +196,41 @@ impl Gloo {
         let shim = collective()?;
         // SAFETY: as above.
         shim.check(unsafe { (shim.all_gather)(self.0, t.as_ptr(), all.as_ptr()) })
+    }
+
+    /// Begins to gather what each rank has, `t`, one behind the other in `all`.
+    pub fn gather(&self, t: &Tensor, all: &Tensor) -> Result<Work> {
+        let shim = collective()?;
+        let mut work = std::ptr::null_mut();
+        // SAFETY: as above; the handle is written on success.
+        shim.check(unsafe { (shim.gather_begin)(&mut work, self.0, t.as_ptr(), all.as_ptr()) })?;
+        Ok(Work(work))
+    }
+}
+
+/// Something that was begun.
+#[derive(Debug)]
+pub(super) struct Work(*mut c_void);
+
+// libtorch's works take locks of their own.
+// SAFETY: see above.
+unsafe impl Send for Work {}
+
+impl Work {
+    /// Waits until it is done.
+    pub fn wait(&self) -> Result<()> {
+        let shim = collective()?;
+        // SAFETY: `gather` made the handle.
+        shim.check(unsafe { (shim.gather_wait)(self.0) })
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if let Ok(shim) = collective() {
+            // SAFETY: made by `gather`, freed once; libtorch keeps what is under way.
+            unsafe { (shim.gather_free)(self.0) }
+        }
     }
 }
 

@@ -5,10 +5,12 @@
 //! nothing, and every call returns at once.
 
 mod frame;
+mod gathering;
 mod gloo;
 mod lifeline;
 mod nccl;
 
+pub use gathering::Gathering;
 pub(crate) use gloo::available as gloo_available;
 pub use lifeline::Lost;
 

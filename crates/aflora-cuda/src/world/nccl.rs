@@ -58,6 +58,42 @@ impl Nccl {
         // SAFETY: as above.
         shim.check(unsafe { (shim.nccl_broadcast)(self.group, t.as_ptr(), root as c_int) })
     }
+
+    /// Begins to gather what each rank has, `t`, one behind the other in `all`: on a stream of its own,
+    /// behind what the current one has been given.
+    pub fn gather(&self, t: &Tensor, all: &Tensor) -> Result<Event, crate::Error> {
+        let shim = shim()?;
+        let mut done = std::ptr::null_mut();
+        // SAFETY: as above; the handle is written on success.
+        shim.check(unsafe {
+            (shim.nccl_gather_begin)(&mut done, self.group, t.as_ptr(), all.as_ptr())
+        })?;
+        Ok(Event(done))
+    }
+
+    /// Lets the current stream wait for a gathering.
+    pub fn wait(&self, done: &Event) -> Result<(), crate::Error> {
+        let shim = shim()?;
+        // SAFETY: `open` made the group, `gather` the event.
+        shim.check(unsafe { (shim.nccl_gather_wait)(self.group, done.0) })
+    }
+}
+
+/// Behind a gathering.
+#[derive(Debug)]
+pub(super) struct Event(*mut c_void);
+
+// An event of CUDA's, which any thread may wait for.
+// SAFETY: see above.
+unsafe impl Send for Event {}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        if let Ok(shim) = shim() {
+            // SAFETY: made by `gather`, freed once.
+            unsafe { (shim.nccl_gather_free)(self.0) }
+        }
+    }
 }
 
 impl Drop for Nccl {

@@ -120,6 +120,13 @@ impl Pairs {
                 );
                 return Err(Error::Unbuilt(problem));
             }
+            None if layer.linear().layer.is_sharded() && self.taken_out != Init::Standard => {
+                let problem = format!(
+                    "`{site}` is spread over the ranks here, but the adapter was taken out of its \
+                     whole weight: load the model whole"
+                );
+                return Err(Error::Unbuilt(problem));
+            }
             Some(FrozenWeight::Dense(weight)) => {
                 if let Some([a, b]) = self.taken_out.of_matrix(&weight, rank, scale)? {
                     down = Tensor::f_cat(&[down, a], 0)?;

@@ -7,11 +7,12 @@ use super::noise::{Noise, NoisyEmbedding};
 use super::norm::{AddNorm, CentredRmsNorm, Norm, NormKind, RmsNorm, ScaleNorm};
 use crate::Options;
 use aflora_core::nn::{self, NamedLinear};
-use aflora_core::weight::WeightFormat;
+use aflora_core::sharded::ShardedBase;
 use aflora_core::Block;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::Div;
+use std::sync::Arc;
 use tch::Tensor;
 
 /// A path among a model's weights. Weights start at zero, scales of norms at one.
@@ -42,6 +43,8 @@ pub(crate) struct Made {
     pub words: (String, Tensor),
     /// How much noise its words get.
     pub noise: Noise,
+    /// The weights that are spread over ranks.
+    pub sharded: Option<Arc<ShardedBase>>,
 }
 
 /// Makes a network in `vs`, frozen, its layers held as `options` say; gives with it what was noted
@@ -57,7 +60,10 @@ pub(crate) fn build<N>(
     let Notes { adaptable, further, words, noise } = notes;
     let (linears, further) = (adaptable.into_inner(), further.into_inner());
     let words = words.into_inner().unwrap_or_else(|| (String::new(), Tensor::new()));
-    (network, Made { linears, further, words, noise })
+    let spread: Vec<NamedLinear> =
+        linears.iter().filter(|linear| options.spreads(&linear.site.name)).cloned().collect();
+    let sharded = (!spread.is_empty()).then(|| nn::spread(options.shards.clone(), &spread));
+    (network, Made { linears, further, words, noise, sharded })
 }
 
 impl<'a, T: Display> Div<T> for &Scope<'a> {
@@ -95,28 +101,31 @@ impl<'a> Scope<'a> {
         (from, to): (i64, i64),
         bias: bool,
     ) -> nn::Linear {
-        self.adapted(block, name, |path, format| match format {
-            Some(format) => nn::quantised_linear(path, (from, to), bias, false, format),
-            None => nn::linear(path, from, to, with_bias(zeros(), bias)),
+        self.adapted(block, name, (from, to), bias, false, |path| {
+            nn::linear(path, from, to, with_bias(zeros(), bias))
         })
     }
 
     /// As [`adaptable`](Self::adaptable), with a bias, and a weight that lies transposed.
     pub fn transposed(&self, block: Block, name: &str, (from, to): (i64, i64)) -> nn::Linear {
-        self.adapted(block, name, |path, format| match format {
-            Some(format) => nn::quantised_linear(path, (from, to), true, true, format),
-            None => nn::conv1d_linear(path, from, to),
-        })
+        self.adapted(block, name, (from, to), true, true, |path| nn::conv1d_linear(path, from, to))
     }
 
     fn adapted(
         &self,
         block: Block,
         name: &str,
-        make: impl FnOnce(&nn::Path, Option<WeightFormat>) -> nn::Linear,
+        dims: (i64, i64),
+        bias: bool,
+        transposed: bool,
+        make: impl FnOnce(&nn::Path) -> nn::Linear,
     ) -> nn::Linear {
         self.noted(&self.notes.adaptable, block, name, |path, name| {
-            make(path, self.options.format_of(name))
+            match (self.options.spreads(name), self.options.format_of(name)) {
+                (true, format) => nn::spread_linear(path, dims, bias, transposed, format),
+                (false, Some(format)) => nn::quantised_linear(path, dims, bias, transposed, format),
+                (false, None) => make(path),
+            }
         })
     }
 

@@ -122,15 +122,15 @@ fn fill(
     checkpoint: &Checkpoint,
     mut plan: LoadPlan,
 ) -> Result<LoadReport> {
-    let quantised = backbone.quantised();
+    let elsewhere = backbone.elsewhere();
     tch::no_grad(|| {
         for variable in &mut plan.zeros {
             let _ = variable.f_zero_()?;
         }
         let mut dense = Vec::new();
         for (name, variable, stored) in &mut plan.loads {
-            match quantised.get(name) {
-                Some(layer) => plan.warnings.extend(quantise(checkpoint, stored, layer)?),
+            match elsewhere.get(name) {
+                Some(layer) => plan.warnings.extend(put(checkpoint, stored, layer)?),
                 None => {
                     checkpoint.copy_to(stored, variable)?;
                     plan.head.reorder(name, variable)?;
@@ -152,15 +152,21 @@ fn fill(
     })
 }
 
-/// Gives `layer` the tensor `stored` in few bits, by way of its own numbers in single precision on the
+/// Gives `layer` the tensor `stored`, in few bits by way of its own numbers in single precision on the
 /// layer's device; gives what is odd about it.
-fn quantise(checkpoint: &Checkpoint, stored: &str, layer: &LinearHandle) -> Result<Vec<String>> {
-    // As the file has them, whatever the format: to restore and quantise them again would cost twice.
-    if let Some(codes) = checkpoint.codes(stored)? {
-        layer.put_codes(codes.to_device(layer.ws.device()))?;
-        return Ok(Vec::new());
-    }
-    let mut whole = Tensor::f_empty(layer.ws.size(), (Kind::Float, layer.ws.device()))?;
+fn put(checkpoint: &Checkpoint, stored: &str, layer: &LinearHandle) -> Result<Vec<String>> {
+    let kind = match layer.format() {
+        None => layer.ws.kind(),
+        // As the file has them, whatever the format: to restore and quantise them again would cost twice.
+        Some(_) => match checkpoint.codes(stored)? {
+            Some(codes) => {
+                layer.put_codes(codes.to_device(layer.ws.device()))?;
+                return Ok(Vec::new());
+            }
+            None => Kind::Float,
+        },
+    };
+    let mut whole = Tensor::f_empty(layer.ws.size(), (kind, layer.ws.device()))?;
     checkpoint.copy_to(stored, &mut whole)?;
     layer.put(&whole)?;
     sound::unsound(&[(&whole, stored)])

@@ -52,14 +52,14 @@ pub fn check_size(folder: &Path, config: &Path) -> Result<()> {
 /// libtorch refuses: the device has not the memory.
 pub fn initialise(backbone: &dyn Backbone, names: &[String], seed: u64) -> Result<()> {
     const STD: f64 = 0.02;
-    let (variables, quantised) = (backbone.var_store().variables(), backbone.quantised());
+    let (variables, elsewhere) = (backbone.var_store().variables(), backbone.elsewhere());
     tch::no_grad(|| {
         for name in names {
             if let Some(variable) = variables.get(name) {
                 let mut variable = variable.shallow_clone();
                 if variable.dim() >= 2 && !name.ends_with("bias") {
                     let start = aflora_core::adapter::normal(&variable.size(), STD, seed, name);
-                    match quantised.get(name) {
+                    match elsewhere.get(name) {
                         Some(layer) => layer.put(&start.to_device(variable.device()))?,
                         None => variable.copy_(&start),
                     }

@@ -26,9 +26,12 @@ pub struct Experiment {
     /// `paper` for the file as it stands.
     #[arg(long, default_value = "paper")]
     profile: String,
-    /// GPUs of each cell, which is one run over as many processes.
+    /// GPUs of each cell, which is one run over as many processes; with --nodes, on each machine.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     gpus: u16,
+    /// Machines of each cell, in an array of Slurm's; srun starts its processes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    nodes: u16,
     /// Cells at once; as many as there are GPUs for if not given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -86,7 +89,14 @@ impl Experiment {
         let processes = usize::from(self.gpus);
         let jobs = self.jobs.map_or((gpus.len() / processes).max(1), usize::from);
         let program = std::env::current_exe().context("where this program lies")?;
-        let runner = Runner { runs: runner::absolute(&self.runs), program, jobs, gpus, processes };
+        let (runs, nodes) = (runner::absolute(&self.runs), usize::from(self.nodes));
+        if nodes > 1 && !self.slurm && self.cell.is_none() && !self.dry_run {
+            let words =
+                "--nodes: a cell of several machines is a job of Slurm's; print its script with \
+                         --slurm";
+            return Err(UsageError(words.into()).into());
+        }
+        let runner = Runner { runs, program, jobs, gpus, processes, nodes };
         if self.slurm {
             let given: Vec<String> = self.filter.iter().map(|f| format!("--filter={f}")).collect();
             let given = [given, self.overrides.clone()].concat();
@@ -96,6 +106,7 @@ impl Experiment {
                 runs: &self.runs,
                 jobs: self.jobs,
                 gpus: self.gpus,
+                nodes: self.nodes,
                 given: &given,
             };
             print!("{}", slurm::script(&plan, &request)?);

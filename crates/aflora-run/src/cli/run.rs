@@ -1,6 +1,7 @@
 //! `aflora run`: one configuration, from its data and model to a run folder.
 
 use super::target::RunTarget;
+use aflora_core::sharded::ShardedBytes;
 use aflora_cuda::World;
 use aflora_files::printable_line;
 use aflora_record::summary::{EarlyStop, Test};
@@ -183,6 +184,20 @@ fn describe(run: &prepare::Prepared) {
             path.display(),
             folder.display()
         );
+    }
+    match run.model.backbone().sharded().map(|sharded| sharded.bytes()) {
+        Some(Ok(ShardedBytes { own, rooms, whole })) => tracing::info!(
+            "the blocks' frozen weights are spread over {} processes: {} of {} bytes are held here, and {} for \
+             two blocks that are whole",
+            run.world.size(),
+            thousands(own),
+            thousands(whole),
+            thousands(rooms)
+        ),
+        _ if run.config.shard_base => {
+            tracing::info!("shard_base: one process holds the frozen weights whole");
+        }
+        _ => {}
     }
     for remark in run.objective.remarks() {
         tracing::info!("{remark}");

@@ -44,6 +44,9 @@ pub struct RunSettings {
     /// Of the frozen weights: bf16 is fastest, fp32 exact, tf32 between them on a GPU; auto is
     /// bf16 where it pays; nf4, nf4_nested and int8 take the least memory.
     pub precision: Precision,
+    /// Of several processes each holds a part of the blocks' frozen weights, for models that one GPU does
+    /// not hold: less memory, and messages in every pass.
+    pub shard_base: bool,
     /// On a GPU: record a training step of each shape once and replay it.
     pub cuda_graphs: bool,
     /// On the CPU; null: as many as there are cores. Fewer leave room for others.
@@ -133,6 +136,7 @@ impl Default for RunSettings {
             token_cache: Some(".cache/tokens".into()),
             device: DeviceChoice::Auto,
             precision: Precision::Auto,
+            shard_base: false,
             cuda_graphs: true,
             threads: None,
             epochs: 20,

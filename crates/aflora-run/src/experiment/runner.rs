@@ -44,9 +44,14 @@ pub struct Runner {
     pub jobs: usize,
     /// GPUs to spread them over, by number; none to leave the choice to each run.
     pub gpus: Vec<usize>,
-    /// Processes of each cell, each with a GPU of its own where there are any.
+    /// Processes of each cell on each of its machines, each with a GPU of its own where there are any.
     pub processes: usize,
+    /// Machines of each cell. Several are those of the job of Slurm's that this is a part of.
+    pub nodes: usize,
 }
+
+/// Processors of each process, where Slurm is asked for them.
+pub(super) const PROCESSORS: u32 = 4;
 
 /// What became of the cells, counted.
 #[derive(Debug, Default)]
@@ -83,8 +88,19 @@ struct Running<'a> {
 impl Runner {
     /// What runs a cell, as people would type it.
     pub fn command(&self, plan: &Plan, cell: &Planned) -> Vec<String> {
-        let mut words = vec![self.program.display().to_string()];
-        if self.processes > 1 {
+        let mut words = Vec::new();
+        if self.nodes > 1 {
+            words.extend([
+                "srun".to_string(),
+                format!("--nodes={}", self.nodes),
+                format!("--ntasks-per-node={}", self.processes),
+                // A step does not take over what the job was given.
+                format!("--cpus-per-task={PROCESSORS}"),
+                "--kill-on-bad-exit=1".to_string(),
+            ]);
+        }
+        words.push(self.program.display().to_string());
+        if self.nodes == 1 && self.processes > 1 {
             words.extend(["launch", "--nproc"].map(String::from));
             words.push(self.processes.to_string());
         }
@@ -126,7 +142,8 @@ impl Runner {
         // A group of its own: what a terminal sends to this process comes to the cell through
         // this process, and once, for a second signal would end it without a checkpoint.
         command.process_group(0);
-        if !self.gpus.is_empty() {
+        // On several machines Slurm shares them out.
+        if !self.gpus.is_empty() && self.nodes == 1 {
             // The run sees its own GPUs and takes them: its settings stay the same on any.
             let own = (0..self.processes).map(|n| slot * self.processes + n);
             let own = own.map(|n| self.gpus[n % self.gpus.len()].to_string());

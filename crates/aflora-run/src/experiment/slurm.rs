@@ -1,7 +1,7 @@
 //! An experiment as a job array for Slurm: one task of the array a cell.
 
 use super::grid::Plan;
-use super::runner::absolute;
+use super::runner::{absolute, PROCESSORS};
 use crate::ui::counted;
 use crate::usage;
 use aflora_files::printable_line;
@@ -19,8 +19,10 @@ pub struct SlurmRequest<'a> {
     pub runs: &'a Path,
     /// How many tasks may run at once, if that is limited.
     pub jobs: Option<u16>,
-    /// GPUs of each task.
+    /// GPUs of each cell on each of its machines.
     pub gpus: u16,
+    /// Machines of each cell.
+    pub nodes: u16,
     /// What the user gave beside these.
     pub given: &'a [String],
 }
@@ -31,7 +33,7 @@ pub struct SlurmRequest<'a> {
 /// Something that the script says holds a control character, with which a line could end and
 /// another command begin, or a path that no script can hold.
 pub fn script(plan: &Plan, request: &SlurmRequest) -> Result<String> {
-    let SlurmRequest { program, file, runs, jobs, gpus, given } = *request;
+    let SlurmRequest { program, file, runs, jobs, gpus, nodes, given } = *request;
     let last = plan.cells.len().saturating_sub(1);
     let limit = jobs.map_or(String::new(), |jobs| format!("%{jobs}"));
     let here = std::env::current_dir().unwrap_or_default();
@@ -48,8 +50,7 @@ pub fn script(plan: &Plan, request: &SlurmRequest) -> Result<String> {
 #SBATCH --array=0-{last}{limit}
 #SBATCH --output={logs}
 #SBATCH --gres=gpu:{gpus}
-#SBATCH --cpus-per-task={cpus}
-#SBATCH --signal=TERM@60
+{tasks}
 set -euo pipefail
 cd {here}
 exec {program} experiment {file} --profile {profile} --runs {runs} --cell \"$SLURM_ARRAY_TASK_ID\"{each} {given}
@@ -62,10 +63,40 @@ exec {program} experiment {file} --profile {profile} --runs {runs} --cell \"$SLU
         file = path("the experiment file's path", file)?,
         profile = quote("--profile", &plan.profile)?,
         runs = path("--runs", runs)?,
-        cpus = 4 * u32::from(gpus),
-        each = if gpus == 1 { String::new() } else { format!(" --gpus {gpus}") },
+        tasks = tasks(gpus, nodes),
+        each = each(gpus, nodes),
         given = given.join(" "),
     ))
+}
+
+/// What says how many processes a cell is, and whom Slurm tells before the time is over.
+fn tasks(gpus: u16, nodes: u16) -> String {
+    let lines = match nodes {
+        // The command below is the script's own process, which is told only where that is asked for.
+        1 => vec![
+            format!("cpus-per-task={}", PROCESSORS * u32::from(gpus)),
+            "signal=B:TERM@60".to_string(),
+        ],
+        // It starts the cell's processes by srun, and those are told.
+        _ => vec![
+            format!("nodes={nodes}"),
+            format!("ntasks-per-node={gpus}"),
+            format!("cpus-per-task={PROCESSORS}"),
+            "signal=TERM@60".to_string(),
+        ],
+    };
+    let lines: Vec<String> = lines.iter().map(|line| format!("#SBATCH --{line}")).collect();
+    lines.join("\n")
+}
+
+fn each(gpus: u16, nodes: u16) -> String {
+    let mut words = String::new();
+    for (name, count) in [("gpus", gpus), ("nodes", nodes)] {
+        if count > 1 {
+            words += &format!(" --{name} {count}");
+        }
+    }
+    words
 }
 
 /// The pattern of the logs' names. Slurm puts numbers in place of `%A` and `%a`, takes `%%` for a
@@ -171,6 +202,7 @@ mod tests {
             runs: &runs,
             jobs: Some(2),
             gpus: 1,
+            nodes: 1,
             given: &given,
         };
         let text = script(&plan, &request).unwrap();
@@ -208,20 +240,42 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_of_several_gpus_asks_for_them() {
-        let request = SlurmRequest {
-            program: Path::new("/bin/aflora"),
-            file: Path::new("/x.yaml"),
-            runs: Path::new("/runs"),
-            jobs: None,
-            gpus: 4,
-            given: &[],
+    fn a_cell_of_several_gpus_or_machines_asks_for_them() {
+        let asked = |gpus, nodes| {
+            let request = SlurmRequest {
+                program: Path::new("/bin/aflora"),
+                file: Path::new("/x.yaml"),
+                runs: Path::new("/runs"),
+                jobs: None,
+                gpus,
+                nodes,
+                given: &[],
+            };
+            let text = script(&plan("x", "x", "x"), &request).unwrap();
+            let lines = text.lines().filter_map(|line| line.strip_prefix("#SBATCH --"));
+            let lines: Vec<String> = lines.skip(3).map(str::to_string).collect();
+            let (_, each) = text.split_once("--cell \"$SLURM_ARRAY_TASK_ID\"").unwrap();
+            (lines, each.trim().to_string())
         };
-        let text = script(&plan("x", "x", "x"), &request).unwrap();
-        for line in ["#SBATCH --gres=gpu:4", "#SBATCH --cpus-per-task=16"] {
-            assert!(text.lines().any(|l| l == line), "{text}");
+        for (gpus, nodes, lines, each) in [
+            (1, 1, &["gres=gpu:1", "cpus-per-task=4", "signal=B:TERM@60"][..], ""),
+            (4, 1, &["gres=gpu:4", "cpus-per-task=16", "signal=B:TERM@60"], "--gpus 4"),
+            (
+                8,
+                2,
+                &[
+                    "gres=gpu:8",
+                    "nodes=2",
+                    "ntasks-per-node=8",
+                    "cpus-per-task=4",
+                    "signal=TERM@60",
+                ],
+                "--gpus 8 --nodes 2",
+            ),
+        ] {
+            let lines: Vec<String> = lines.iter().map(|line| line.to_string()).collect();
+            assert_eq!(asked(gpus, nodes), (lines, each.to_string()));
         }
-        assert!(text.contains("--cell \"$SLURM_ARRAY_TASK_ID\" --gpus 4"), "{text}");
     }
 
     #[test]
@@ -232,7 +286,8 @@ mod tests {
             let shown = format!(": {bad}");
             let said = |plan: &Plan, runs: &Path, file: &Path, given: &[String]| {
                 let program = Path::new("/bin/aflora");
-                let request = SlurmRequest { program, file, runs, jobs: None, gpus: 1, given };
+                let (gpus, nodes) = (1, 1);
+                let request = SlurmRequest { program, file, runs, jobs: None, gpus, nodes, given };
                 let error = script(plan, &request).unwrap_err();
                 assert!(error.is::<crate::UsageError>());
                 error.to_string()

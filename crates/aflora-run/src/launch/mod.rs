@@ -64,6 +64,12 @@ pub fn leave(world: &World, result: Result<()>) -> Result<()> {
             Err(error)
         }
         Err(error) => {
+            // One that was lost in the midst of libtorch's work is known by its words alone.
+            let told = lost(&error).is_some();
+            let error = match world.lost() {
+                Some(lost) if !told => WorldError::Lost(lost).into(),
+                _ => error,
+            };
             if let Some(lost) = lost(&error) {
                 SPEAKS.store(tells(lost, world.rank(), all_started_here()), Ordering::Relaxed);
             }

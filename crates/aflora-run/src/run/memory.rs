@@ -6,6 +6,7 @@ use super::prepare::Prepared;
 use crate::config::Resolved;
 use crate::usage;
 use aflora_core::Tuner;
+use aflora_cuda::World;
 use anyhow::{bail, Result};
 use tch::{Device, Kind};
 
@@ -33,10 +34,7 @@ pub fn fit(resolved: &mut Resolved, run: &mut Prepared, tuner: &mut Tuner) -> Re
         let ways = Remedies::of(resolved, run).words(1, 1);
         bail!("not even one row fits into the GPU's memory; {ways}");
     };
-    // What fits on the smallest of the GPUs.
-    let all = run.world.gather(&(size as u64).to_le_bytes())?;
-    let sizes = all.iter().filter_map(|bytes| bytes.first_chunk());
-    let size = sizes.map(|bytes| u64::from_le_bytes(*bytes) as usize).min().unwrap_or(size);
+    let size = least(&run.world, size)?;
     let parts = wanted.div_ceil(size);
     if !run.config.batch_size.is_multiple_of(parts) {
         usage!(
@@ -52,6 +50,16 @@ pub fn fit(resolved: &mut Resolved, run: &mut Prepared, tuner: &mut Tuner) -> Re
         (config.batch_size, config.accumulate) = (size, accumulate);
     }
     Ok(())
+}
+
+/// The smallest of the sizes that fit on the GPUs of all processes.
+///
+/// # Errors
+/// A process is lost.
+pub fn least(world: &World, size: usize) -> Result<usize> {
+    let all = world.gather(&(size as u64).to_le_bytes())?;
+    let sizes = all.iter().filter_map(|bytes| bytes.first_chunk());
+    Ok(sizes.map(|bytes| u64::from_le_bytes(*bytes) as usize).min().unwrap_or(size))
 }
 
 /// The first of the divisors of `wanted` that fits, the largest first, each at most half of the

@@ -6,12 +6,14 @@ use crate::kinds::{ModelContext, Processor};
 use crate::precision::{self, Base};
 use crate::usage;
 use aflora_core::Method;
+use aflora_cuda::World;
 use aflora_models::weights::{self, LoadReport};
 use aflora_models::{Backbone, Options};
 use anyhow::Result;
 use tch::{Device, Kind};
 
-/// The model of a configuration, its weights neither loaded nor initialised.
+/// The model of a configuration, its weights neither loaded nor initialised; spread over `world`, where
+/// the configuration asks for that.
 ///
 /// # Errors
 /// The model's config.json is missing, damaged or of a kind that is not built, or no module has a
@@ -21,12 +23,14 @@ pub fn build_model(
     files: &ModelFiles,
     device: Device,
     base: Base,
+    world: &World,
 ) -> Result<Box<dyn Backbone>> {
     let options = Options {
         device,
         base: base.kind,
         format: base.format,
         train_modules: resolved.model.train_modules.clone(),
+        shards: if resolved.run.shard_base { world.clone() } else { World::alone() },
         checkpointing: resolved.model.gradient_checkpointing,
     };
     let kind = &resolved.model.backbone;
@@ -40,7 +44,7 @@ pub fn build_model(
 /// Those of [`build_model`].
 pub fn build_shapes(resolved: &Resolved, files: &ModelFiles) -> Result<Box<dyn Backbone>> {
     let base = Base { kind: Kind::Float, format: resolved.run.precision.format() };
-    aflora_models::shapes_only(|| build_model(resolved, files, Device::Cpu, base))
+    aflora_models::shapes_only(|| build_model(resolved, files, Device::Cpu, base, &World::alone()))
 }
 
 /// The model of a configuration with its weights, those of its checkpoint or random ones, and what
@@ -56,11 +60,26 @@ pub fn load_model(
     base: Base,
     fresh: bool,
 ) -> Result<(Box<dyn Backbone>, LoadReport)> {
+    load_model_among(resolved, files, device, base, fresh, &World::alone())
+}
+
+/// [`load_model`] on each of the processes that train together.
+///
+/// # Errors
+/// As there.
+pub fn load_model_among(
+    resolved: &Resolved,
+    files: &ModelFiles,
+    device: Device,
+    base: Base,
+    fresh: bool,
+    world: &World,
+) -> Result<(Box<dyn Backbone>, LoadReport)> {
     let (from, seed) = (resolved.model.weights, resolved.run.seed);
     if from == WeightsFrom::Pretrained {
         weights::check_size(&files.folder, &files.config)?;
     }
-    let backbone = build_model(resolved, files, device, base)?;
+    let backbone = build_model(resolved, files, device, base, world)?;
     let report = match from {
         WeightsFrom::Pretrained => {
             let (model, folder) = (backbone.as_ref(), &files.folder);
@@ -90,7 +109,8 @@ pub fn load_beside(
     device: Device,
     base: Base,
 ) -> Result<Box<dyn Backbone>> {
-    let backbone = aflora_models::shapes_only(|| build_model(resolved, files, device, base))?;
+    let backbone =
+        aflora_models::shapes_only(|| build_model(resolved, files, device, base, &World::alone()))?;
     let new = match resolved.model.weights {
         WeightsFrom::Pretrained => {
             weights::load_beside(backbone.as_ref(), &files.folder, loaded)?.new
@@ -106,11 +126,33 @@ pub fn trains_weights(method: &dyn Method) -> bool {
     ["layer.weight", "layer.bias"].iter().any(|name| method.trains(name))
 }
 
-/// Refuses a precision that the method cannot train in.
+/// Refuses a way to hold the frozen weights in which the method cannot train.
 ///
 /// # Errors
-/// The method trains the model's own weights, and bf16 is asked for, or few bits for what trains.
-pub fn check_precision(resolved: &Resolved, method: &dyn Method) -> Result<()> {
+/// The method trains the model's own weights, and bf16 is asked for, or few bits or parts for what trains;
+/// or it starts from weights of which each process has a part.
+pub fn check_base(resolved: &Resolved, method: &dyn Method) -> Result<()> {
+    if resolved.run.shard_base {
+        let name = method.name();
+        if method.trains("layer.weight") {
+            usage!(
+                "shard_base spreads frozen weights, and the method `{name}` trains them; leave it out"
+            );
+        }
+        if method.starts_from_weights() {
+            usage!(
+                "the method `{name}` starts from the whole frozen weights, of which shard_base gives \
+                 each process a part; leave it out, or choose another method (of `lora` \
+                 method.init=standard)"
+            );
+        }
+        if resolved.run.fit_batch {
+            usage!(
+                "batch_size: auto tries what fits on each GPU by itself, but with shard_base none \
+                 computes by itself; give batch_size a number"
+            );
+        }
+    }
     if resolved.run.precision.format().is_some() && method.trains("layer.weight") {
         usage!(
             "the method `{}` trains the model's own weights, which cannot be held in few bits \
@@ -133,14 +175,14 @@ pub fn check_precision(resolved: &Resolved, method: &dyn Method) -> Result<()> {
 /// ([`precision::choose`]).
 ///
 /// # Errors
-/// As [`check_precision`], and those of `work`.
+/// As [`check_base`], and those of `work`.
 pub fn base_kind(
     resolved: &Resolved,
     method: &dyn Method,
     device: Device,
     work: impl FnOnce() -> Result<f64>,
 ) -> Result<Base> {
-    check_precision(resolved, method)?;
+    check_base(resolved, method)?;
     match resolved.run.precision {
         asked @ (Precision::Fp32 | Precision::Tf32 | Precision::Bf16) => {
             precision::choose(asked, device, work)

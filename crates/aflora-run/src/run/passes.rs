@@ -9,11 +9,13 @@
 
 use super::failure;
 use crate::interrupt::{self, Interrupted};
+use aflora_core::sharded::ShardedBase;
 use aflora_cuda::World;
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::cell::Cell;
+use std::sync::Arc;
 
 /// Numbers that a pass may make by what is known of its rows: 512 MB of them in fp32.
 const MOST: usize = 1 << 27;
@@ -25,17 +27,18 @@ pub struct Passes {
     rows: Cell<usize>,
     told: Cell<bool>,
     world: World,
+    sharded: Option<Arc<ShardedBase>>,
 }
 
 impl Passes {
     /// So many, until they turn out to be too many.
     pub fn new(rows: usize) -> Self {
-        Self::among(rows, World::alone())
+        Self::among(rows, World::alone(), None)
     }
 
-    /// So many on each of these processes.
-    pub fn among(rows: usize, world: World) -> Self {
-        Passes { asked: rows, rows: Cell::new(rows), told: Cell::new(false), world }
+    /// So many on each of these processes, which may have the model's weights together.
+    pub fn among(rows: usize, world: World, sharded: Option<Arc<ShardedBase>>) -> Self {
+        Passes { asked: rows, rows: Cell::new(rows), told: Cell::new(false), world, sharded }
     }
 
     /// How many of so many rows are this process's.
@@ -70,6 +73,9 @@ impl Passes {
         mut work: impl FnMut(&[usize]) -> Result<T>,
     ) -> Result<Vec<T>> {
         let mut found = Vec::new();
+        if let Some(sharded) = &self.sharded {
+            sharded.go_apart()?;
+        }
         let ended = self.each(&self.world.share(rows), size, |rows| {
             found.push(work(rows)?);
             Ok(())
@@ -83,6 +89,9 @@ impl Passes {
             Err(Ok(Interrupted(signal))) => Some(signal),
             Err(Err(error)) => return Err(error),
         };
+        if let Some(sharded) = &self.sharded {
+            sharded.come_together()?;
+        }
         let mut all = Vec::new();
         for said in self.world.gather(&serde_json::to_vec(&(stopped, found))?)? {
             let (stopped, found): (Option<i32>, Vec<T>) = serde_json::from_slice(&said)?;

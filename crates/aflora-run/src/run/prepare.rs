@@ -2,7 +2,7 @@
 
 use super::eval_points::EvalPoints;
 use super::fits;
-use super::model::{base_kind, check_precision, load_model, processor};
+use super::model::{base_kind, check_base, load_model_among, processor};
 use super::model_files::{self, byte_progress, locator};
 use super::objective::Objective;
 use super::passes::Passes;
@@ -115,7 +115,7 @@ pub fn prepare_among(
         None => files,
     };
     let method = resolved.method.build()?;
-    check_precision(resolved, method.as_ref())?;
+    check_base(resolved, method.as_ref())?;
     let shapes = fits::model(resolved, &files)?;
     let work = precision::rows_times_weights(shapes.backbone.as_ref(), config.batch_size);
     shapes.accept(resolved, method.as_ref())?;
@@ -123,7 +123,7 @@ pub fn prepare_among(
 
     tch::manual_seed(config.seed as i64);
     let base = base_kind(resolved, method.as_ref(), device, || Ok(work))?;
-    let (backbone, loaded) = load_model(resolved, &files, device, base, true)?;
+    let (backbone, loaded) = load_model_among(resolved, &files, device, base, true, &world)?;
     let model = match &config.adapter {
         Some(named) => {
             let found = FoundAdapter::find(named, &mut byte_progress(progress, "adapter"));
@@ -140,7 +140,8 @@ pub fn prepare_among(
     let processor = processor(resolved, &files, model.backbone(), device)?;
     fits::vocabulary(&files, processor.vocab_size(), model.backbone())?;
     let Dataset { train, evals, test, files: data } = dataset;
-    let passes = Passes::among(config.eval_batch_size, world.clone());
+    let sharded = model.backbone().sharded().cloned();
+    let passes = Passes::among(config.eval_batch_size, world.clone(), sharded);
     let cache = config.token_cache.as_deref();
     let objective = processor.objective(Splits { train, evals, test }, &passes, cache, progress)?;
     let model = model.with_noise(config.neftune_noise_alpha);

@@ -81,7 +81,8 @@ pub fn train(
         folder,
         recorder: &mut recorder,
         gradients,
-        graphs: match run.config.cuda_graphs {
+        // What is gathered on the way is decided on the host, pass by pass.
+        graphs: match run.config.cuda_graphs && run.model.backbone().sharded().is_none() {
             true => StepGraphs::new(device),
             false => StepGraphs::off(device),
         },

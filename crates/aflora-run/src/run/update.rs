@@ -7,15 +7,19 @@
 //! dropout, which draws anew in every pass).
 //!
 //! Of several processes each takes every n-th row of an update: similar lengths lie side by side, so
-//! all get rows of about the same. Its passes are of its part of `batch_size`.
+//! all get rows of about the same. Its passes are of its part of `batch_size`. Where they have the frozen
+//! weights together, all make as many passes: who has no rows left goes along with one of another's, which
+//! counts nothing.
 
 use super::failure::{self, Pass};
 use super::objective::Objective;
-use aflora_core::{StepGraphs, StepReport, Tuner};
+use crate::task::Examples;
+use aflora_core::{Loss, MapTensors, StepGraphs, StepReport, Tuner};
 use aflora_cuda::World;
 use aflora_models::AdaptedModel;
 use anyhow::Result;
 use std::cell::Cell;
+use tch::Tensor;
 
 /// One update that was made.
 pub struct Step<'a> {
@@ -33,6 +37,8 @@ pub struct Update {
     batch_size: usize,
     /// Those of each pass of this process.
     passes: Vec<Vec<usize>>,
+    /// Passes beyond these that some other process makes.
+    further: usize,
 }
 
 impl Update {
@@ -48,9 +54,14 @@ impl Update {
     ) -> Vec<Update> {
         let updates = objective.training_batches(batch_size * accumulate, seed, epoch);
         let at_once = batch_size.div_ceil(world.size());
-        let cut =
-            |rows: &[usize]| world.share(rows).chunks(at_once).map(<[usize]>::to_vec).collect();
-        updates.into_iter().map(|rows| Update { passes: cut(&rows), rows, batch_size }).collect()
+        let cut = |rows: Vec<usize>| {
+            let own = world.share(&rows);
+            let passes: Vec<Vec<usize>> = own.chunks(at_once).map(<[usize]>::to_vec).collect();
+            // The first process has as many rows as any.
+            let most = rows.len().div_ceil(world.size()).div_ceil(at_once);
+            Update { further: most - passes.len(), passes, rows, batch_size }
+        };
+        updates.into_iter().map(cut).collect()
     }
 
     /// All rows, of all processes.
@@ -80,17 +91,40 @@ impl Update {
         let items = if items > 0.0 { items } else { 1.0 };
         // The pass that is under way.
         let pass = Cell::new(None);
-        let batches = self.passes.iter().map(|rows| {
-            let batch = objective.batch(rows);
-            pass.set(Some(Pass::of(&batch.batch.input_ids)));
-            batch
+        let own = self.passes.iter().map(|rows| (rows.as_slice(), true));
+        let further = match model.backbone().sharded() {
+            Some(_) => self.further,
+            None => 0,
+        };
+        let further = std::iter::repeat_n((&self.rows[..1], false), further);
+        let batches = own.chain(further).map(|(rows, counts)| {
+            let examples = objective.batch(rows);
+            pass.set(Some(Pass::of(&examples.batch.input_ids)));
+            PassBatch { examples, counts }
         });
         failure::guarded(|| {
-            tuner.forward_backward(batches, items, graphs, |batch| objective.loss(model, batch))
+            tuner.forward_backward(batches, items, graphs, |batch: &PassBatch| {
+                let Loss { value, checkpoints } = objective.loss(model, &batch.examples)?;
+                let value = if batch.counts { value } else { value * 0.0 };
+                Ok::<_, anyhow::Error>(Loss { value, checkpoints })
+            })
         })
         .map_err(|error| match pass.get() {
             Some(pass) => pass.blame(error),
             None => error,
         })
+    }
+}
+
+/// What a pass computes with.
+struct PassBatch {
+    examples: Examples,
+    /// Whether its loss is a part of the update's.
+    counts: bool,
+}
+
+impl MapTensors for PassBatch {
+    fn map_tensors(&self, map: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
+        PassBatch { examples: self.examples.map_tensors(map), counts: self.counts }
     }
 }

@@ -199,8 +199,11 @@ pub fn outcome(run: &Path) -> BTreeMap<String, Vec<u8>> {
             ".lock" => continue,
             "config.yaml" => {
                 let text = text(&bytes);
-                let differs =
-                    |l: &&str| l.starts_with("run_dir:") || l.starts_with("checkpoint_every:");
+                let differs = |l: &&str| {
+                    ["run_dir:", "checkpoint_every:", "shard_base:"]
+                        .iter()
+                        .any(|k| l.starts_with(k))
+                };
                 let lines: Vec<&str> = text.lines().filter(|l| !differs(l)).collect();
                 (file, lines.join("\n").into_bytes())
             }

@@ -1,8 +1,11 @@
 //! A run over several processes: what it comes to is what one process comes to, up to rounding; what
 //! ends it is said once, by name; and it goes on to the bit.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod spread;
 
+use aflora_core::adapter::MethodConfig;
 use common::stopping::{checkpoints, signal, wait_for};
 use common::{aflora, assert_same, command, outcome, refused, small, text, workplace};
 use serde_json::{json, Value};
@@ -98,11 +101,37 @@ const FIFTY: [&str; 5] = ["task=mrpc", "max_steps=50", "batch_size=10", "accumul
 #[test]
 fn every_method_comes_to_the_same_on_several_processes() {
     let place = place();
-    for (method, processes) in
-        [("aflora", &[2, 3][..]), ("adalora", &[2]), ("sora", &[2]), ("aflora-rank", &[2])]
-    {
+    let mut left = MethodConfig::NAMES.to_vec();
+    for (method, processes) in [
+        ("aflora", &[2, 3][..]),
+        ("adalora", &[2]),
+        ("sora", &[2]),
+        ("aflora-rank", &[2]),
+        ("lora-freeze", &[2]),
+        ("dora", &[2]),
+        ("elora", &[2]),
+        ("vera", &[2]),
+        ("bitfit", &[2]),
+        ("head", &[2]),
+    ] {
         let method_is = format!("method={method}");
         alike(place.path(), method, processes, &[&FIFTY[..], &[&method_is]].concat());
+        left.retain(|name| name.replace('_', "-") != method);
+    }
+    assert_eq!(left, ["lora", "full"], "these have tests of their own");
+}
+
+/// Gives `place` a task of texts that are written for texts, `lines`.
+fn lines_task(place: &Path) {
+    let row = |i: usize| {
+        let words =
+            |n: usize| ["one", "twenty", "three hundred and", "four", "five"][..n].join(" ");
+        json!({ "input": words(1 + i % 5), "target": words(1 + i * 3 % 5) }).to_string()
+    };
+    let lines: Vec<String> = (0..11).map(row).collect();
+    fs::create_dir(place.join("lines")).unwrap();
+    for split in ["train", "dev"] {
+        fs::write(place.join(format!("lines/{split}.jsonl")), lines.join("\n")).unwrap();
     }
 }
 
@@ -110,16 +139,7 @@ fn every_method_comes_to_the_same_on_several_processes() {
 #[test]
 fn texts_come_to_the_same_on_several_processes() {
     let place = place();
-    let row = |i: usize| {
-        let words =
-            |n: usize| ["one", "twenty", "three hundred and", "four", "five"][..n].join(" ");
-        json!({ "input": words(1 + i % 5), "target": words(1 + i * 3 % 5) }).to_string()
-    };
-    let lines: Vec<String> = (0..11).map(row).collect();
-    fs::create_dir(place.path().join("lines")).unwrap();
-    for split in ["train", "dev"] {
-        fs::write(place.path().join(format!("lines/{split}.jsonl")), lines.join("\n")).unwrap();
-    }
+    lines_task(place.path());
     let texts = ["task=lines", "model=tiny-llama", "max_length=48", "epochs=2", "batch_size=4"];
     for (name, more) in [("each", &["method=lora"][..]), ("packed", &["task.packing=true"])] {
         alike(place.path(), name, &[3], &[&texts[..], more].concat());
@@ -266,4 +286,33 @@ fn half_an_environment_and_a_wrong_launch_are_refused() {
     refused(&other, 2, "aflora launch takes `run`");
     let mut far = command(place.path(), &["launch", "--nproc", "1", "--nnodes", "2", "run", "a=b"]);
     refused(&far.output().unwrap(), 2, "--master HOST:PORT");
+}
+
+/// `batch_size: auto` on GPUs of several sizes: this test's own program, started as each process.
+#[test]
+fn what_fits_is_what_fits_on_the_smallest_gpu() {
+    if let Ok(name) = std::env::var("AFLORA_TEST_LEAST") {
+        let world = aflora_run::launch::join().unwrap();
+        assert_eq!((world.size(), name.as_str()), (3, "least"));
+        let found = [24, 8, 16][world.rank()];
+        assert_eq!(aflora_run::run::memory::least(&world, found).unwrap(), 8);
+        return world.leave().unwrap();
+    }
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let start = |rank: usize| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["what_fits_is_what_fits_on_the_smallest_gpu", "--exact"])
+            .env("AFLORA_TEST_LEAST", "least")
+            .envs([("RANK", rank.to_string()), ("MASTER_PORT", port.to_string())])
+            .envs([("WORLD_SIZE", "3"), ("MASTER_ADDR", "127.0.0.1"), ("OMP_NUM_THREADS", "1")])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let children: Vec<Child> = (0..3).map(start).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stdout));
+        assert!(text(&output.stdout).contains("1 passed"));
+    }
 }
