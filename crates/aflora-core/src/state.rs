@@ -70,6 +70,9 @@ pub struct GroupPosition {
     pub role: Role,
     /// Its parameters, in buffer order.
     pub members: Vec<MemberPosition>,
+    /// Whether the gradients of those that rest are computed in the next step.
+    #[serde(default, skip_serializing_if = "not")]
+    pub probing: bool,
     /// The names of its state buffers.
     pub buffers: Vec<String>,
 }
@@ -84,6 +87,13 @@ pub struct MemberPosition {
     pub shape: Vec<i64>,
     /// Whether it trains: not frozen.
     pub live: bool,
+    /// Whether it is frozen for a while only.
+    #[serde(default, skip_serializing_if = "not")]
+    pub rests: bool,
+}
+
+fn not(value: &bool) -> bool {
+    !value
 }
 
 /// What a [`Hook`](crate::Hook) keeps beside the groups' buffers.

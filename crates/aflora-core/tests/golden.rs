@@ -382,12 +382,11 @@ fn replay(rule: Rule, score: Score, expected: &Value) -> (Vec<Option<u64>>, Vec<
         }
         let gradient = t["gradients"].get(step as i64).to_kind(Kind::Float);
         controller.observe(step, group, &gradient);
-        let Some(check) = controller.test(step, group).unwrap() else { continue };
+        let Some((check, standings)) = controller.test(step, group).unwrap() else { continue };
         for name in check.frozen() {
             assert_eq!(frozen_at[name.parse::<usize>().unwrap()].replace(step), None, "once each");
         }
-        let leave: Vec<bool> = check.matrices.iter().map(|m| m.frozen).collect();
-        arena.freeze(Role::Projection, &leave, &mut gradients);
+        arena.settle(Role::Projection, &standings, &mut gradients);
         let means: Vec<f64> = check.matrices.iter().map(|m| m.score).collect();
         tests.push(serde_json::json!([check.step, check.ratio, check.threshold, means]));
     }

@@ -5,7 +5,7 @@ use aflora_core::adapter::{
     normal, AdaLora, AdaLoraConfig, Aflora, AfloraConfig, AfloraRank, AfloraRankConfig, Layer,
     Lora, LoraConfig, PmTrainable, Role, Sora, SoraConfig,
 };
-use aflora_core::freeze::{FreezeConfig, FreezeMode};
+use aflora_core::freeze::{FreezeConfig, FreezeMode, Rule};
 use aflora_core::optim::{Arena, Parameter};
 use aflora_core::state::TunerState;
 use aflora_core::weight::{FrozenWeight, QuantisedWeight, WeightFormat};
@@ -210,6 +210,23 @@ fn recorded_training_is_eager_training() {
     recorded_is_eager(&Aflora::new(aflora).unwrap());
     let lora = LoraConfig { rank: 4, freeze: FreezeConfig::default(), ..Default::default() };
     recorded_is_eager(&Lora::new(lora).unwrap());
+}
+
+/// What thaws has no gradient in a recording of before.
+#[test]
+fn recorded_training_that_thaws_is_eager_training() {
+    let Some(_turn) = gpu() else { return };
+    for rule in [Rule::MatrixRank, Rule::OwnPeak] {
+        let t_f = Span::Share(0.2);
+        let freeze = FreezeConfig { rule, thaw: true, t_f, interval: 5, ..Default::default() };
+        let config = AfloraConfig { pm_trainable: PmTrainable::All, freeze, ..Default::default() };
+        let method = Aflora::new(config).unwrap();
+        let (mut eager, mut recorded) =
+            (Run::new(&method, StepGraphs::off(GPU)), Run::new(&method, StepGraphs::new(GPU)));
+        let (expected, found) = (eager.train(0..100), recorded.train(0..100));
+        assert!(recorded.graphs.len() > 4, "steps that look at what rests have their own");
+        assert_same_run(rule.name(), (&found, &recorded), (&expected, &eager));
+    }
 }
 
 fn recorded_is_eager(method: &dyn Method) {

@@ -27,6 +27,12 @@ fn configs() -> Vec<(&'static str, MethodConfig)> {
             AfloraConfig { rank: 3, pm_trainable: PmTrainable::All, freeze, ..Default::default() };
         MethodConfig::Aflora(config)
     };
+    let thawing = |rule| {
+        let freeze = FreezeConfig { rule, thaw: true, final_share: 0.8, ..freeze.clone() };
+        let config =
+            AfloraConfig { rank: 3, pm_trainable: PmTrainable::All, freeze, ..Default::default() };
+        MethodConfig::Aflora(config)
+    };
     let (t_i, t_f) = (Span::Steps(8), Span::Steps(14));
     let adalora = AdaLoraConfig {
         rank: 4,
@@ -54,6 +60,12 @@ fn configs() -> Vec<(&'static str, MethodConfig)> {
         ("adalora", MethodConfig::AdaLora(adalora)),
         ("sora", MethodConfig::Sora(SoraConfig { rank: 4, threshold: 1e-2, ..Default::default() })),
         ("aflora_rank", MethodConfig::AfloraRank(ranks)),
+        ("net motion", aflora(Rule::NetMotion)),
+        ("expected gain", aflora(Rule::ExpectedGain)),
+        ("own peak", aflora(Rule::OwnPeak)),
+        ("at random", aflora(Rule::Random)),
+        ("the text, thawing", thawing(Rule::MatrixRank)),
+        ("own peak, thawing", thawing(Rule::OwnPeak)),
     ]
 }
 
@@ -133,7 +145,7 @@ fn a_run_that_goes_on_is_the_run_that_never_stopped() {
         let mut whole = Run::new(method.as_ref());
         // Before the first step, in the warm-up, while things freeze, when all is frozen.
         let mut states = Vec::new();
-        for at in [0, 1, 5, 13, 14, 15, 22, 29, 33, 34, 35, 47] {
+        for at in [0, 1, 5, 13, 14, 15, 21, 22, 29, 30, 33, 34, 35, 47] {
             whole.train(at);
             states.push(through_bytes(&whole.tuner.state().unwrap()));
         }
@@ -167,6 +179,16 @@ fn what_was_frozen_is_frozen_again_and_has_no_gradient() {
     assert_eq!(run.tuner.accounting(), other.tuner.accounting());
 }
 
+/// A state of before matrices could rest has no word of it.
+#[test]
+fn a_state_without_a_word_of_rest_is_one_in_which_nothing_rests() {
+    let method = configs()[0].1.build().unwrap();
+    let mut run = Run::new(method.as_ref());
+    run.train(20);
+    let text = serde_json::to_string(&run.tuner.state().unwrap().position).unwrap();
+    assert!(!text.contains("rests") && !text.contains("probing"), "{text}");
+}
+
 #[test]
 fn a_state_of_something_else_is_refused_and_changes_nothing() {
     let build = |i: usize| configs()[i].1.build().unwrap();
@@ -197,6 +219,7 @@ fn a_state_of_something_else_is_refused_and_changes_nothing() {
     refused(&|s| s.position.skipped_in_a_row = 1, "skipped_in_a_row");
     refused(&|s| s.position.accounting.at_end = -1, "at_end");
     refused(&|s| s.position.accounting.frozen_at.push(("one.lora_A".into(), 9)), "frozen at 9");
+    refused(&|s| s.position.groups[0].members[0].rests = true, "at rest");
     for other in [lora, adalora] {
         let error = Run::new(other.as_ref()).tuner.restore(&good).unwrap_err();
         assert!(matches!(error, Error::State { .. }), "{error}");

@@ -78,6 +78,9 @@ pub struct FreezeTest {
     pub threshold: Option<f64>,
     /// Every matrix that trained up to now.
     pub matrices: Vec<MatrixScore>,
+    /// The names of those that were frozen and train again from now on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thawed: Vec<String>,
 }
 
 /// What a test says of one matrix.

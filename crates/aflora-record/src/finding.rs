@@ -38,7 +38,7 @@ impl Finding {
             peak_memory: summary.peak_memory,
             device: summary.device,
             curve: thinned(points, |_| false),
-            checks: thinned(checks, |check| check.frozen > 0),
+            checks: thinned(checks, |check| check.frozen > 0 || check.thawed > 0),
             matrices: freezes::read(folder)?,
             // The run's own: what `batch_size: auto` found stands there.
             settings: Settings::read(folder)?.deciding(),

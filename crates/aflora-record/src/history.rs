@@ -36,11 +36,23 @@ pub struct FreezePoint {
     pub trained: usize,
     /// How many of them froze now.
     pub frozen: usize,
+    /// How many others, which were frozen, train again from now on.
+    #[serde(default, skip_serializing_if = "none")]
+    pub thawed: usize,
     /// The lowest, the median and the highest of their mean scores.
     pub scores: [f64; 3],
 }
 
+fn none(count: &usize) -> bool {
+    *count == 0
+}
+
 impl FreezePoint {
+    /// Matrices that train from now on.
+    pub fn left(&self) -> usize {
+        self.trained.saturating_sub(self.frozen).saturating_add(self.thawed)
+    }
+
     /// Whether it has a place in a picture.
     pub fn is_finite(&self) -> bool {
         self.ratio.is_finite() && self.scores.iter().all(|score| score.is_finite())
@@ -59,6 +71,7 @@ impl From<&FreezeTest> for FreezePoint {
             threshold: test.threshold,
             trained: test.matrices.len(),
             frozen: test.matrices.iter().filter(|m| m.frozen).count(),
+            thawed: test.thawed.len(),
             scores: [at(0), at(scores.len() / 2), at(scores.len().saturating_sub(1))],
         }
     }
@@ -171,7 +184,7 @@ impl History {
     pub fn frozen(&self) -> Option<(usize, usize)> {
         let last = self.checks.last()?;
         let all = self.checks.iter().map(|check| check.trained).max()?;
-        Some((all - (last.trained - last.frozen), all))
+        Some((all.saturating_sub(last.left()), all))
     }
 
     /// Epochs completed, as a fraction within one.

@@ -134,6 +134,8 @@ pub enum View {
     Bars,
     /// The best variant of each method whose settings were swept, and whether it lies at an end.
     Best,
+    /// Trained parameters, averaged over the steps, against the score.
+    Front,
 }
 
 /// A method, or a variant of one.

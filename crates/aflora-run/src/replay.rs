@@ -10,8 +10,9 @@ use crate::config;
 use crate::ui::{thousands, words};
 use crate::usage;
 use aflora_core::adapter::Role;
-use aflora_core::freeze::{FreezeCheck, FreezeConfig, FreezeController, FreezeMode, Rule, Score};
+use aflora_core::freeze::{FreezeConfig, FreezeController, FreezeMode, Rule, Score};
 use aflora_core::optim::{Arena, Parameter};
+use aflora_core::Hook;
 use aflora_record::freezes::{self, Matrix};
 use aflora_record::gradients::GradientReader;
 use aflora_record::names::{CONFIG, GRADIENTS};
@@ -30,14 +31,14 @@ pub struct Replayed {
     pub matrices: Vec<Matrix>,
     /// Steps that were recorded.
     pub steps: u64,
+    /// Elements of matrices that train, added up over the steps.
+    trained: i64,
 }
 
 impl Replayed {
     /// Elements of matrices that train, averaged over the steps.
     pub fn time_average(&self) -> f64 {
-        let steps = self.steps.max(1) as f64;
-        let share = |frozen: &Option<u64>| frozen.map_or(1.0, |step| step as f64 / steps);
-        self.matrices.iter().map(|m| m.elements as f64 * share(&m.frozen_at)).sum()
+        self.trained as f64 / self.steps.max(1) as f64
     }
 
     /// The steps at which matrices froze, in order.
@@ -77,31 +78,40 @@ pub fn replay(run: &Path, freeze: &FreezeConfig) -> Result<Replayed> {
         .iter()
         .map(|(name, shape)| Parameter::of_model(name, Role::Projection, leaf(*shape)));
     let mut arena = Arena::new(parameters.collect())?;
-    let mut unused = arena.buffer();
+    let mut gradients = arena.buffer();
     let (per_epoch, total) = (header.steps_per_epoch, header.total_steps);
-    let controller = FreezeController::new(freeze, header.matrices.len(), per_epoch, total)?;
+    let mut controller = FreezeController::new(freeze, header.matrices.len(), per_epoch, total)?;
     let matrices = header.matrices.iter().map(|(name, [rows, columns])| Matrix {
         name: name.clone(),
         block: String::new(),
         elements: rows * columns,
         frozen_at: None,
     });
-    let mut found = Replayed { freeze: freeze.clone(), matrices: matrices.collect(), steps: 0 };
+    let (matrices, freeze) = (matrices.collect(), freeze.clone());
+    let mut found = Replayed { freeze, matrices, steps: 0, trained: 0 };
     while let Some(numbers) = log.step()? {
         let [gradient, values] = numbers.map(|numbers| Tensor::from_slice(&numbers));
-        let Some(group) = arena.group_mut(Role::Projection) else { break };
-        tch::no_grad(|| group.values().shallow_clone().copy_(&values));
-        controller.observe(found.steps, group, &gradient);
-        let check = controller.test(found.steps, group)?;
-        for name in check.iter().flat_map(FreezeCheck::frozen) {
-            if let Some(matrix) = found.matrices.iter_mut().find(|matrix| matrix.name == name) {
-                matrix.frozen_at = Some(found.steps);
+        let (Some(group), Some(place)) =
+            (arena.group_mut(Role::Projection), gradients.get(Role::Projection))
+        else {
+            break;
+        };
+        tch::no_grad(|| {
+            group.values().shallow_clone().copy_(&values);
+            place.shallow_clone().copy_(&gradient);
+        });
+        controller.score(found.steps, &mut arena, &gradients)?;
+        if let Some(check) = controller.freeze(found.steps, &mut arena, &mut gradients)? {
+            let frozen = check.frozen().map(|name| (name, Some(found.steps)));
+            let thawed = check.thawed.iter().map(|name| (name.as_str(), None));
+            for (name, at) in frozen.chain(thawed) {
+                if let Some(matrix) = found.matrices.iter_mut().find(|m| m.name == name) {
+                    matrix.frozen_at = at;
+                }
             }
         }
-        let leave: Vec<bool> = check.iter().flat_map(|c| &c.matrices).map(|m| m.frozen).collect();
-        if leave.contains(&true) {
-            arena.freeze(Role::Projection, &leave, &mut unused);
-        }
+        controller.after_update(found.steps, &mut arena, &gradients)?;
+        found.trained += arena.trainable(false);
         found.steps += 1;
     }
     Ok(found)
@@ -156,16 +166,16 @@ pub fn compare(run: &Path, base: &FreezeConfig) -> Result<String> {
         "{:<18}{:<20}{:>8}{:>8}{:>8}{:>8}{:>16}\n",
         "rule", "score", "first", "median", "last", "frozen", "train, average"
     );
-    for rule in [Rule::ElementQuantile, Rule::MatrixRank] {
-        for score in [Score::Gradient, Score::ParameterGradient, Score::RelativeGradient] {
+    for rule in Rule::ALL {
+        let scores = [Score::Gradient, Score::ParameterGradient, Score::RelativeGradient];
+        for score in scores.into_iter().filter(|s| rule.has_score() || *s == Score::default()) {
             let found = replay(run, &FreezeConfig { rule, score, ..base.clone() })?;
             let steps = found.frozen();
             let at = |i: usize| steps.get(i).map_or("–".to_string(), u64::to_string);
-            let name = |value: Value| value.as_str().unwrap_or_default().to_string();
             table += &format!(
                 "{:<18}{:<20}{:>8}{:>8}{:>8}{:>8}{:>16}\n",
-                name(serde_json::to_value(rule)?),
-                name(serde_json::to_value(score)?),
+                rule.name(),
+                if rule.has_score() { score.name() } else { "" },
                 at(0),
                 at(steps.len() / 2),
                 at(steps.len().saturating_sub(1)),

@@ -454,7 +454,7 @@ fn a_replay_freezes_first_what_the_run_itself_would_have() {
     assert_eq!(first(rows(&replayed)), first(rows(&trained)));
 
     let compared = text(&aflora(place.path(), &["replay", "recorded"]).stdout);
-    assert_eq!(compared.lines().count(), 7, "{compared}");
+    assert_eq!(compared.lines().count(), 13, "{compared}");
     refused(&aflora(place.path(), &["replay", "adaptive"]), 2, "record_gradients=true");
     let output = aflora(place.path(), &["replay", "recorded", "rule=best"]);
     refused(&output, 2, "element_quantile");

@@ -24,6 +24,8 @@ pub struct FreezeCheck {
     pub threshold: Option<f64>,
     /// Every matrix that trained up to now.
     pub matrices: Vec<MatrixScore>,
+    /// The names of the matrices that were frozen and train again from now on.
+    pub thawed: Vec<String>,
 }
 
 impl FreezeCheck {

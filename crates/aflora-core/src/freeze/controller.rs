@@ -1,28 +1,25 @@
 //! One run's freezing: fed with each step's gradient, says which matrices freeze now and why.
 //!
 //! The state lives in the arena's projection group, aligned element by element with the
-//! parameters. Tests look at those that still train.
+//! parameters. Tests look at those that still train, and at those that rest.
 
+use super::budget::{Budget, Decision, Open};
 use super::check::{FreezeCheck, MatrixScore};
-use super::rule::{element_quantile, matrix_rank, Decision, Rule};
+use super::rules::{Evidence, FreezeRule};
 use super::schedule::Schedule;
-use super::score::Smoothed;
 use super::FreezeConfig;
 use crate::adapter::Role;
 use crate::hook::Hook;
-use crate::optim::{Arena, Gradients, Group};
+use crate::optim::{Arena, Gradients, Group, Standing};
 use crate::span::RunLength;
 use crate::Result;
 use tch::{Kind, Tensor};
-
-// Names of the state buffers.
-const WINDOW: &str = "freeze.window_mean";
-const SMOOTHED: [&str; 2] = ["freeze.sensitivity", "freeze.uncertainty"];
 
 /// Decides, after each backward pass, which projection matrices freeze.
 #[derive(Debug)]
 pub struct FreezeController {
     config: FreezeConfig,
+    rule: Box<dyn FreezeRule>,
     schedule: Schedule,
     candidates: usize,
     remark: Option<String>,
@@ -41,14 +38,17 @@ impl FreezeController {
     ) -> Result<Self> {
         config.validate()?;
         let length = RunLength { steps_per_epoch, total_steps };
-        let schedule = config.schedule(length)?;
+        let (rule, schedule) = (config.rule.with(config), config.schedule(length)?);
         let remark = config.remark(length);
-        Ok(FreezeController { config: config.clone(), schedule, candidates, remark })
+        Ok(FreezeController { config: config.clone(), rule, schedule, candidates, remark })
     }
 
     /// Has the run told that it goes on without training anything, once all is frozen.
     pub(super) fn remark_that_nothing_else_trains(&mut self) {
         let (last, total) = (self.schedule.saturation, self.schedule.total);
+        if last >= total || self.config.final_share < 1.0 {
+            return;
+        }
         let remark = format!(
             "nothing trains beside the matrices that freeze: all of them are frozen soon after \
              step {last} of {total}, and the steps from there on change nothing"
@@ -69,80 +69,91 @@ impl FreezeController {
     /// `gradient` is that of the matrices in `group`, laid out like its values, `[n]`, as the
     /// backward pass left it, before clipping.
     pub fn observe(&self, t: u64, group: &mut Group, gradient: &Tensor) {
-        if !group.is_empty() {
-            tch::no_grad(|| self.update_scores(t, group, gradient));
+        if !group.is_closed() {
+            tch::no_grad(|| self.rule.observe(t, group, gradient));
         }
     }
 
-    /// Decides which matrices of `group` freeze at step `t`, when a test is due. The caller
-    /// freezes those that the check names, before it updates parameters.
+    /// Decides which matrices of `group` freeze at step `t`, when a test is due, and what those of
+    /// them that are not frozen for good are from now on. The caller [settles](Arena::settle) that before
+    /// it updates parameters.
     ///
     /// # Errors
     /// libtorch cannot read the scores.
-    pub fn test(&self, t: u64, group: &mut Group) -> Result<Option<FreezeCheck>> {
-        if group.is_empty() || !self.is_due(t) {
+    pub fn test(&self, t: u64, group: &mut Group) -> Result<Option<(FreezeCheck, Vec<Standing>)>> {
+        if group.is_closed() || !self.rule.is_due(t, &self.schedule) {
             return Ok(None);
         }
-        tch::no_grad(|| self.decide(t, group).map(Some))
-    }
-
-    fn update_scores(&self, t: u64, group: &mut Group, gradient: &Tensor) {
-        let now = self.config.score.sensitivity(group.values(), gradient);
-        match self.config.rule {
-            Rule::ElementQuantile => {
-                let place = t % self.config.interval;
-                let mut window = group.state(WINDOW);
-                if place == 0 {
-                    // The window before this step is complete: take it in, start anew.
-                    self.smoothed().observe(group, &window);
-                    window.copy_(&now);
-                } else {
-                    let _ = window.lerp_(&now, 1.0 / (place + 1) as f64);
-                }
+        let budget = self.budget(t, group);
+        if self.config.rule.has_budget() {
+            // Before the schedule asks for anything, and after all that it asks for is done.
+            let already = self.candidates - group.len();
+            let done = t > self.schedule.saturation && group.resting() == 0;
+            if budget.ratio <= 0.0 || done && budget.frozen(already) == already {
+                return Ok(None);
             }
-            Rule::MatrixRank => self.smoothed().observe(group, &now),
+        }
+        tch::no_grad(|| self.decide(t, group, budget).map(Some))
+    }
+
+    fn budget(&self, t: u64, group: &Group) -> Budget {
+        let rests = self.config.thaw && t < self.schedule.saturation;
+        Budget {
+            candidates: self.candidates,
+            ratio: self.schedule.ratio(t),
+            rests,
+            thaws: rests && group.is_probing(),
         }
     }
 
-    fn smoothed(&self) -> Smoothed {
-        Smoothed {
-            names: SMOOTHED,
-            beta1: self.config.beta1,
-            beta2: self.config.beta2,
-            updated: self.config.rule == Rule::ElementQuantile,
-        }
-    }
-
-    /// The released code tests every ΔT steps after t_i, and at every step past T - t_f; the
-    /// text's rule tests whenever r(t) asks for anything.
-    fn is_due(&self, t: u64) -> bool {
-        match self.config.rule {
-            Rule::ElementQuantile => {
-                let on_interval =
-                    t > self.schedule.initial && t.is_multiple_of(self.config.interval);
-                on_interval || t > self.schedule.saturation
+    fn decide(
+        &self,
+        t: u64,
+        group: &mut Group,
+        budget: Budget,
+    ) -> Result<(FreezeCheck, Vec<Standing>)> {
+        let evidence = self.rule.evidence(group);
+        let scores = self.scores(group, &evidence)?;
+        let open = group.open().zip(&scores);
+        let open: Vec<Open> = open.map(|((_, rests), &score)| Open { score, rests }).collect();
+        let ratio = budget.ratio;
+        let Decision { threshold, standings } = match self.config.rule.has_budget() {
+            true => budget.decide(&open),
+            false => {
+                let threshold = self.rule.threshold(&group.gather(&evidence.of), ratio);
+                Decision::below(threshold, ratio >= 1.0, &open)
             }
-            Rule::MatrixRank => self.schedule.ratio(t) > 0.0,
-        }
-    }
-
-    fn decide(&self, t: u64, group: &mut Group) -> Result<FreezeCheck> {
-        let all = self.smoothed().score(group);
-        // One host read for all matrices: the only one that freezing needs.
-        let means: Vec<Tensor> = group.slices(&all).map(|slice| slice.mean(Kind::Float)).collect();
-        let means = Vec::<f64>::try_from(Tensor::stack(&means, 0).to_kind(Kind::Double))?;
-        let ratio = self.schedule.ratio(t);
-        let Decision { threshold, freeze } = match self.config.rule {
-            Rule::ElementQuantile => element_quantile(&group.gather(&all), &means, ratio),
-            Rule::MatrixRank => matrix_rank(&means, self.candidates, ratio),
         };
-        let matrices = group
-            .parameters()
-            .zip(means)
-            .zip(freeze)
-            .map(|((p, score), frozen)| MatrixScore { name: p.name.clone(), score, frozen })
-            .collect();
-        Ok(FreezeCheck { step: t, ratio, threshold, matrices })
+        let mut check =
+            FreezeCheck { step: t, ratio, threshold, matrices: Vec::new(), thawed: Vec::new() };
+        for (((parameter, rests), score), standing) in group.open().zip(scores).zip(&standings) {
+            let (name, trains) = (parameter.name.clone(), *standing == Standing::Trains);
+            match rests {
+                false => check.matrices.push(MatrixScore { name, score, frozen: !trains }),
+                true if trains => check.thawed.push(name),
+                true => {}
+            }
+        }
+        Ok((check, standings))
+    }
+
+    /// The score of each matrix that is not frozen for good.
+    fn scores(&self, group: &Group, evidence: &Evidence) -> Result<Vec<f64>> {
+        let Evidence { of, over } = evidence;
+        let parts = [Some(of), over.as_ref()];
+        let parts = parts.into_iter().flatten().flat_map(|flat| group.open_slices(flat));
+        let means: Vec<Tensor> = parts.map(|slice| slice.mean(Kind::Float)).collect();
+        // One host read for all matrices: the only one that freezing needs.
+        let means = Vec::<f64>::try_from(Tensor::stack(&means, 0).to_kind(Kind::Double))?;
+        let matrices = group.open().count();
+        let (of, over) = means.split_at(matrices);
+        let score = |(i, of): (usize, &f64)| match over.get(i) {
+            // What has nothing to be measured by has not moved, or never had a gradient.
+            Some(&0.0) => 0.0,
+            Some(over) => of / over,
+            None => *of,
+        };
+        Ok(of.iter().enumerate().map(score).collect())
     }
 }
 
@@ -162,12 +173,27 @@ impl Hook for FreezeController {
         gradients: &mut Gradients,
     ) -> Result<Option<FreezeCheck>> {
         let Some(group) = arena.group_mut(Role::Projection) else { return Ok(None) };
-        let check = self.test(step, group)?;
-        let freeze: Vec<bool> = check.iter().flat_map(|c| &c.matrices).map(|m| m.frozen).collect();
-        if freeze.contains(&true) {
-            arena.freeze(Role::Projection, &freeze, gradients);
+        let probed = group.is_probing();
+        let (check, mut standings) = self.test(step, group)?.unzip();
+        if probed && standings.is_none() {
+            // Nothing was decided, but what was looked at is not updated.
+            let now = |(_, rests)| if rests { Standing::Rests } else { Standing::Trains };
+            standings = Some(group.open().map(now).collect());
+        }
+        let train = |standings: &[Standing]| standings.iter().all(|s| *s == Standing::Trains);
+        if let Some(standings) = standings.filter(|standings| probed || !train(standings)) {
+            arena.settle(Role::Projection, &standings, gradients);
         }
         Ok(check)
+    }
+
+    fn after_update(&mut self, step: u64, arena: &mut Arena, _: &Gradients) -> Result<()> {
+        if self.config.thaw {
+            // Gradients of what rests are computed in the steps of tests alone.
+            let next = (step + 1).is_multiple_of(self.config.interval);
+            arena.probe(Role::Projection, next && step + 1 < self.schedule.saturation);
+        }
+        Ok(())
     }
 
     fn remark(&self) -> Option<&str> {

@@ -2,20 +2,22 @@
 //!
 //! * [`score`]: how much a matrix still matters (Eq. 2-4)
 //! * [`schedule`]: which share r(t) should be frozen at step t (Eq. 5)
-//! * [`rule`]: from scores and r(t) to the matrices that freeze now
+//! * [`rules`]: what each rule keeps of the steps, and how it scores a matrix; one a file
+//! * `budget`: from scores and r(t) to the matrices that freeze now, and that train again
 //! * [`controller`]: one run's state, fed with each step's gradient
 //!
 //! Every ambiguity of the paper is decided in one place: `docs/method.md` lists the decisions.
 
+mod budget;
 mod check;
 pub mod controller;
-pub mod rule;
+pub mod rules;
 pub mod schedule;
 pub mod score;
 
 pub use check::{FreezeCheck, MatrixScore};
 pub use controller::FreezeController;
-pub use rule::Rule;
+pub use rules::Rule;
 pub use schedule::{Curve, Schedule};
 pub use score::Score;
 pub(crate) use score::Smoothed;
@@ -50,10 +52,13 @@ pub struct FreezeConfig {
     /// Whether and when projection matrices freeze: by score and schedule, never, or before the
     /// first step.
     pub mode: FreezeMode,
-    /// From scores to what freezes: the released code's rule, which is quick, or the text's, which
-    /// is gradual.
+    /// From gradients to what freezes: the released code's rule, which is quick; the text's, which
+    /// is gradual; or one of ours: what moves least of net, promises least, or has sunk most; or, as
+    /// a control, one drawn at random.
     pub rule: Rule,
     /// What an element's score looks at: |g|, the paper's; |p·g|; or |g/p|.
+    ///
+    /// Of the rules that have one: element_quantile, matrix_rank and own_peak.
     pub score: Score,
     /// Smoothing of the sensitivity (Eq. 3): more is steadier, and later.
     ///
@@ -69,13 +74,22 @@ pub struct FreezeConfig {
     pub t_f: Span,
     /// Steps between two tests, and the window of the score.
     ///
-    /// ΔT of `element_quantile`.
+    /// ΔT of every rule but matrix_rank, which tests at each step.
     pub interval: u64,
     /// The shape of r(t) between both ends (Eq. 5): 1 - (1 - x)^exponent, most at first; or
     /// x^exponent, few at first.
     pub curve: Curve,
     /// The curve's exponent: more freezes earlier (ease_out), or later (ease_in).
     pub exponent: f64,
+    /// The share of the matrices that is frozen in the end; the others train to the end of the run.
+    ///
+    /// Of the rules with a budget: all but element_quantile.
+    pub final_share: f64,
+    /// What freezes before the schedule ends may train again, in place of another.
+    ///
+    /// Its gradient is computed in every ΔT-th step alone. Of the rules that score by gradients with a
+    /// budget: matrix_rank and own_peak.
+    pub thaw: bool,
 }
 
 impl Default for FreezeConfig {
@@ -91,6 +105,8 @@ impl Default for FreezeConfig {
             interval: 10,
             curve: Curve::EaseOut,
             exponent: 3.0,
+            final_share: 1.0,
+            thaw: false,
         }
     }
 }
@@ -107,8 +123,18 @@ impl FreezeConfig {
         unit("freeze.beta1", self.beta1)?;
         unit("freeze.beta2", self.beta2)?;
         check("freeze.interval", self.interval, self.interval > 0, "at least 1")?;
-        let exponent = self.exponent;
-        check("freeze.exponent", exponent, exponent.is_finite() && exponent > 0.0, "positive")
+        let FreezeConfig { rule, score, exponent, final_share: share, thaw, .. } = *self;
+        check("freeze.exponent", exponent, exponent.is_finite() && exponent > 0.0, "positive")?;
+        check("freeze.final_share", share, share > 0.0 && share <= 1.0, "above 0 and at most 1")?;
+        let name = rule.name();
+        let unset = format!("left out: {name} looks at no score of that kind");
+        let fits = rule.has_score() || score == Score::default();
+        check("freeze.score", score.name(), fits, unset)?;
+        // The rule is what does not fit: the settings that ask for another are fine by themselves.
+        let budget = "any but element_quantile where freeze.final_share is below 1";
+        check("freeze.rule", name, rule.has_budget() || share == 1.0, budget)?;
+        let rests = "matrix_rank or own_peak where freeze.thaw is true";
+        check("freeze.rule", name, rule.scores_at_rest() || !thaw, rests)
     }
 
     /// Whether projection matrices train at the first step.
@@ -155,7 +181,8 @@ impl FreezeConfig {
     /// The two are shares of more than a whole run.
     pub fn schedule(&self, length: RunLength) -> Result<Schedule> {
         let Ends { initial, last, .. } = self.ends(length);
-        Schedule::new(length.total_steps, initial, last, self.curve, self.exponent)
+        let schedule = Schedule::new(length.total_steps, initial, last, self.curve, self.exponent)?;
+        Ok(schedule.up_to(self.final_share))
     }
 
     /// Where a run of `length` is too short for t_i and t_f as they are written: what they are

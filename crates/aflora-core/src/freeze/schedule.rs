@@ -6,7 +6,8 @@
 //!        1                                        otherwise
 //! ```
 //!
-//! t is the number of completed optimiser steps, so the first step of a run has t = 0.
+//! t is the number of completed optimiser steps, so the first step of a run has t = 0. All of it may be
+//! multiplied by a share below 1, for matrices that never freeze.
 
 use crate::error::check;
 use crate::Result;
@@ -35,6 +36,12 @@ pub struct Schedule {
     pub saturation: u64,
     curve: Curve,
     exponent: f64,
+    #[serde(default = "whole")]
+    final_share: f64,
+}
+
+fn whole() -> f64 {
+    1.0
 }
 
 impl Schedule {
@@ -49,11 +56,22 @@ impl Schedule {
             t_i.checked_add(t_f).is_some_and(|sum| sum <= total),
             "at most the number of steps of the run: train longer, or shorten them",
         )?;
-        Ok(Schedule { total, initial: t_i, saturation: total - t_f, curve, exponent })
+        let (saturation, final_share) = (total - t_f, whole());
+        Ok(Schedule { total, initial: t_i, saturation, curve, exponent, final_share })
     }
 
-    /// r(t), 0 to 1, never falling.
+    /// The same, but for its end: r(t) rises to `share` in place of 1.
+    pub fn up_to(self, share: f64) -> Self {
+        Schedule { final_share: share, ..self }
+    }
+
+    /// r(t), 0 to the final share, never falling.
     pub fn ratio(&self, t: u64) -> f64 {
+        self.final_share * self.progress(t)
+    }
+
+    /// How much of it is done, 0 to 1.
+    fn progress(&self, t: u64) -> f64 {
         // Saturation first: with t_i = T - t_f there is no ramp.
         if t >= self.saturation {
             1.0
@@ -94,6 +112,17 @@ mod tests {
                 prop_assert!((0.0..=1.0).contains(&r));
                 prop_assert!(r >= last, "r({t}) = {r} < {last}");
                 last = r;
+            }
+        }
+
+        #[test]
+        fn a_final_share_is_where_r_ends_and_scales_all_of_it(
+            s in schedules(), share in 0.01..=1.0f64,
+        ) {
+            let part = s.up_to(share);
+            prop_assert_eq!(part.ratio(s.total), share);
+            for t in 0..=s.total {
+                prop_assert!((part.ratio(t) - share * s.ratio(t)).abs() < 1e-12);
             }
         }
 

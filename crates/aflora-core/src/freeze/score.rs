@@ -9,6 +9,7 @@
 //!
 //! Which Ī stands in U, and how often I is taken, is the rule's: see [`Rule`](super::Rule).
 
+use super::FreezeConfig;
 use crate::optim::Group;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -28,19 +29,36 @@ pub(crate) struct Smoothed {
 }
 
 impl Smoothed {
+    /// As the paper's text has it, with these settings.
+    pub fn of(config: &FreezeConfig) -> Self {
+        let FreezeConfig { beta1, beta2, .. } = *config;
+        let names = ["freeze.sensitivity", "freeze.uncertainty"];
+        Smoothed { names, beta1, beta2, updated: false }
+    }
+
     /// Takes in I of a step (or of a window of steps), laid out like the group's values, `[n]`.
     pub fn observe(&self, group: &mut Group, now: &Tensor) {
-        let mut smooth = group.state(self.names[0]);
-        let mut uncertainty = group.state(self.names[1]);
-        let before = (!self.updated).then(|| (now - &smooth).abs_());
-        let _ = smooth.lerp_(now, 1.0 - self.beta1);
-        let deviation = before.unwrap_or_else(|| (now - &smooth).abs_());
-        let _ = uncertainty.lerp_(&deviation, 1.0 - self.beta2);
+        let [sensitivity, uncertainty] = self.names;
+        let deviation = |group: &mut Group| (now - group.state(sensitivity)).abs_();
+        let before = (!self.updated).then(|| deviation(group));
+        smooth(group, sensitivity, now, 1.0 - self.beta1);
+        let deviation = before.unwrap_or_else(|| deviation(group));
+        smooth(group, uncertainty, &deviation, 1.0 - self.beta2);
     }
 
     /// s = Ī ⊙ Ū of every element, laid out like the group's values, `[n]`.
     pub fn score(&self, group: &mut Group) -> Tensor {
         group.state(self.names[0]) * group.state(self.names[1])
+    }
+}
+
+/// Moves a group's buffer by the share `weight` towards `now`, `[n]`; where this step has no gradient,
+/// since a matrix rests, it stays.
+pub(super) fn smooth(group: &mut Group, name: &'static str, now: &Tensor, weight: f64) {
+    let mut buffer = group.state(name);
+    match group.observed() {
+        None => drop(buffer.lerp_(now, weight)),
+        Some(observed) => drop(buffer.lerp_tensor_(now, &(observed * weight))),
     }
 }
 

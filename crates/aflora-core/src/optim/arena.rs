@@ -7,7 +7,8 @@
 //! A parameter keeps its place for life: work that was recorded once as a CUDA graph reads and
 //! writes the same memory ever after. Freezing takes it out of what is updated: the update goes
 //! over [`Group::live`] stretches alone, so a frozen matrix cannot move again, by construction
-//! and not by a mask. State that only frozen parameters had is given back.
+//! and not by a mask. State that only frozen parameters had is given back. What [rests](super::Standing)
+//! is frozen for a while: `resting.rs` has how it is looked at, and how it comes back.
 
 use super::gradients::{Gradients, BESIDE};
 use super::parameter::Parameter;
@@ -25,8 +26,10 @@ const ALIGNMENT: i64 = 4;
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) parameter: Parameter,
-    place: Range<i64>,
+    pub(super) place: Range<i64>,
     pub(super) live: bool,
+    /// Whether it is frozen for a while only.
+    pub(super) rests: bool,
 }
 
 /// One group's parameters, end to end, and the state that goes with them.
@@ -37,6 +40,12 @@ pub struct Group {
     // Stretches of live members of one rate, longest possible, and that rate.
     live: Vec<Range<i64>>,
     rates: Vec<f64>,
+    // Stretches whose gradients are computed: of live members, and of resting ones while they are
+    // looked at.
+    graded: Vec<Range<i64>>,
+    pub(super) probing: bool,
+    // 1 where a gradient is computed, made on first use since that changed.
+    pub(super) observed: Option<Tensor>,
     // Buffers as long as `values`, by name: moments, scores. Made on first use.
     pub(super) state: BTreeMap<Cow<'static, str>, Tensor>,
 }
@@ -76,6 +85,11 @@ impl Group {
     pub fn state(&mut self, name: &'static str) -> Tensor {
         let values = &self.values;
         self.state.entry(name.into()).or_insert_with(|| values.zeros_like()).shallow_clone()
+    }
+
+    /// Whether that buffer is there already.
+    pub fn has_state(&self, name: &str) -> bool {
+        self.state.contains_key(name)
     }
 
     /// Views of each training parameter's part, `[its numbers]`, of `flat`, which is laid out like
@@ -123,20 +137,14 @@ impl Group {
             }
         }
         (self.live, self.rates) = (runs, rates);
-    }
-
-    /// Takes parameters out: of those that train, in buffer order, those for which `leave` is
-    /// true.
-    fn freeze(&mut self, leave: &[bool]) {
-        let live = self.members.iter_mut().filter(|m| m.live);
-        for (member, _) in live.zip(leave).filter(|(_, &leaves)| leaves) {
-            member.live = false;
-            let _ = member.parameter.leaf.set_requires_grad(false);
+        let mut graded: Vec<Range<i64>> = Vec::new();
+        for member in self.graded_members() {
+            match graded.last_mut() {
+                Some(run) if run.end == member.place.start => run.end = member.place.end,
+                _ => graded.push(member.place.clone()),
+            }
         }
-        self.find_live();
-        if self.is_empty() {
-            self.state.clear();
-        }
+        (self.graded, self.observed) = (graded, None);
     }
 }
 
@@ -144,7 +152,7 @@ impl Group {
 #[derive(Debug)]
 pub struct Arena {
     flat: Tensor,
-    groups: BTreeMap<Role, Group>,
+    pub(super) groups: BTreeMap<Role, Group>,
 }
 
 impl Arena {
@@ -289,7 +297,7 @@ impl Arena {
         checkpoints: Checkpoints,
         sum: &mut Gradients,
     ) -> Result<()> {
-        if self.groups.values().all(Group::is_empty) && loss.numel() == 1 {
+        if self.groups.values().all(|group| group.graded.is_empty()) && loss.numel() == 1 {
             if sum.empty {
                 let _ = tch::no_grad(|| sum.flat.zero_());
             }
@@ -299,17 +307,23 @@ impl Arena {
         if loss.numel() != 1 || !loss.requires_grad() {
             return Err(Error::Loss { shape: loss.size(), requires_grad: loss.requires_grad() });
         }
-        let leaves: Vec<&Tensor> =
-            self.groups.values().flat_map(Group::parameters).map(|p| &p.leaf).collect();
+        let leaves: Vec<&Tensor> = self
+            .groups
+            .values()
+            .flat_map(Group::graded_members)
+            .map(|m| &m.parameter.leaf)
+            .collect();
         let mut gradients = checkpoints.gradients(loss, &leaves)?.into_iter();
         tch::no_grad(|| {
             for (role, group) in &self.groups {
                 let Some(buffer) = sum.groups.get(role) else { continue };
-                let mut found = group.parameters().zip(&mut gradients).map(|(p, gradient)| {
-                    let gradient = if gradient.defined() { gradient } else { p.leaf.zeros_like() };
+                let members = group.graded_members().zip(&mut gradients);
+                let mut found = members.map(|(m, gradient)| {
+                    let leaf = &m.parameter.leaf;
+                    let gradient = if gradient.defined() { gradient } else { leaf.zeros_like() };
                     gradient.reshape([-1])
                 });
-                for run in &group.live {
+                for run in &group.graded {
                     let mut pieces = Vec::new();
                     let mut length = 0;
                     while length < run.end - run.start {
@@ -329,15 +343,24 @@ impl Arena {
         })
     }
 
-    /// Zeroes the gradients of what is frozen.
+    /// Zeroes the gradients that are not computed any more.
     ///
     /// Work that was recorded before a freeze goes on to write them.
     pub fn clear_frozen(&self, gradients: &mut Gradients) {
+        self.clear_beside(gradients, |group| &group.graded);
+    }
+
+    /// Zeroes the gradients of everything in a group but some stretches of it.
+    pub(super) fn clear_beside(
+        &self,
+        gradients: &mut Gradients,
+        kept: impl Fn(&Group) -> &[Range<i64>],
+    ) {
         tch::no_grad(|| {
             for (role, group) in &self.groups {
                 let Some(buffer) = gradients.groups.get(role) else { continue };
-                let ends = group.live.iter().map(|run| run.end);
-                let starts = group.live.iter().map(|run| run.start);
+                let kept = kept(group);
+                let (starts, ends) = (kept.iter().map(|r| r.start), kept.iter().map(|r| r.end));
                 let gaps = std::iter::once(0).chain(ends);
                 let gaps = gaps.zip(starts.chain([group.values.numel() as i64]));
                 for (start, end) in gaps.filter(|(start, end)| start < end) {
@@ -345,15 +368,6 @@ impl Arena {
                 }
             }
         });
-    }
-
-    /// Freezes the parameters of `role` for which `leave` (in buffer order of those that train)
-    /// is true; their gradients become zero.
-    pub fn freeze(&mut self, role: Role, leave: &[bool], gradients: &mut Gradients) {
-        if let Some(group) = self.groups.get_mut(&role) {
-            group.freeze(leave);
-            self.clear_frozen(gradients);
-        }
     }
 }
 
@@ -366,11 +380,12 @@ fn pack(values: Tensor, parameters: Vec<Parameter>) -> Group {
         let mut own = part(&values, &place).view(parameter.leaf.size().as_slice());
         own.copy_(&parameter.leaf.detach());
         parameter.leaf.set_data(&own);
-        Member { parameter, place, live: true }
+        Member { parameter, place, live: true, rests: false }
     });
     let members = members.collect();
-    let mut group =
-        Group { values, members, live: Vec::new(), rates: Vec::new(), state: BTreeMap::new() };
+    let (live, rates, graded, state) = Default::default();
+    let (probing, observed) = (false, None);
+    let mut group = Group { values, members, live, rates, graded, probing, observed, state };
     group.find_live();
     group
 }
@@ -380,6 +395,6 @@ fn padded(n: i64) -> i64 {
     (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
 }
 
-fn part(flat: &Tensor, place: &Range<i64>) -> Tensor {
+pub(super) fn part(flat: &Tensor, place: &Range<i64>) -> Tensor {
     flat.narrow(0, place.start, place.end - place.start)
 }

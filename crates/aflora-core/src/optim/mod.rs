@@ -6,6 +6,7 @@ mod clip;
 mod gradients;
 mod guard;
 mod parameter;
+mod resting;
 mod schedule;
 mod state;
 
@@ -16,4 +17,5 @@ pub(crate) use clip::{clip_to, joint_norm};
 pub use gradients::Gradients;
 pub(crate) use guard::{guard, Skipped};
 pub use parameter::Parameter;
+pub use resting::Standing;
 pub use schedule::{LrSchedule, Schedule};

@@ -1,6 +1,6 @@
 //! A group's parameters and buffers as a state that is kept, and back.
 
-use super::Group;
+use super::{Group, Standing};
 use crate::adapter::Role;
 use crate::error::misfit;
 use crate::state::{key, GroupPosition, MemberPosition, TunerState, VALUES};
@@ -23,10 +23,12 @@ impl Group {
             name: m.parameter.name.clone(),
             shape: m.parameter.leaf.size(),
             live: m.live,
+            rests: m.rests,
         };
         GroupPosition {
             role,
             members: self.members.iter().map(member).collect(),
+            probing: self.probing,
             buffers: self.state.keys().map(|name| name.to_string()).collect(),
         }
     }
@@ -43,6 +45,9 @@ impl Group {
                 Some(member) if member.shape != shape => {
                     let (found, expected) = (&member.shape, shape);
                     return Err(misfit(name, format!("{found:?}"), format!("{expected:?}")));
+                }
+                Some(member) if member.live && member.rests => {
+                    return Err(misfit(name, "in training and at rest", "one of them"));
                 }
                 Some(_) => {}
                 None => return Err(misfit(name, "missing", format!("{shape:?}"))),
@@ -66,9 +71,14 @@ impl Group {
             buffer.f_copy_(state.tensor(&key(of.role, name), n)?)?;
             self.state.insert(name.clone().into(), buffer);
         }
+        self.probing = of.probing;
         for (member, of) in self.members.iter_mut().zip(&of.members) {
-            member.live = of.live;
-            let _ = member.parameter.leaf.set_requires_grad(of.live);
+            let standing = match (of.live, of.rests) {
+                (true, _) => Standing::Trains,
+                (_, true) => Standing::Rests,
+                _ => Standing::Frozen,
+            };
+            member.stand(standing, self.probing);
         }
         self.find_live();
         Ok(())

@@ -68,12 +68,13 @@ pub(super) struct PassOutput {
     pub checkpointed: bool,
 }
 
-/// The shapes and kinds of a batch, and whether it is the first of its update: that one
-/// overwrites the gradient, the others add to it.
+/// The shapes and kinds of a batch; whether it is the first of its update, which overwrites the
+/// gradient where the others add to it; and whether gradients of what rests are computed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct GraphKey {
     inputs: Vec<(Vec<i64>, Kind)>,
     first: bool,
+    probing: bool,
 }
 
 #[derive(Debug)]
@@ -84,8 +85,8 @@ struct Recorded {
     /// Where it reads what the loss is divided by, and what stands there.
     items: (Tensor, f64),
     loss: Tensor,
-    /// Parameters that were frozen, and matrices that trained, when it was recorded.
-    frozen: usize,
+    /// Which parameters have their gradients computed by it, and how many of them are matrices.
+    graded: Vec<bool>,
     matrices: usize,
 }
 
@@ -155,6 +156,7 @@ impl StepGraphs {
             let key = GraphKey {
                 inputs: tensors(batch).iter().map(|t| (t.size(), t.kind())).collect(),
                 first: tuner.gradients().is_empty(),
+                probing: tuner.arena().probes(),
             };
             if !self.seen.insert(key.clone()) {
                 if let Some(loss) = self.replay(tuner, batch, items, &key, &pass) {
@@ -181,10 +183,12 @@ impl StepGraphs {
         pass: &impl Fn(&mut Tuner, &B, &Tensor) -> Result<PassOutput, E>,
     ) -> Option<Tensor> {
         let old = self.recorded.get(key).is_some_and(|recorded| {
-            // Matrices that froze since are computed in vain. A new recording takes the time of
-            // some steps: it pays when half of them froze.
+            // What trains again since is not computed. Matrices that froze since are computed in
+            // vain: a new recording takes the time of some steps, and pays when half of them froze.
+            let graded = tuner.arena().graded();
+            let missing = graded.iter().zip(&recorded.graded).any(|(now, then)| *now && !then);
             let now = matrices(tuner);
-            now < recorded.matrices && 2 * now <= recorded.matrices
+            missing || now < recorded.matrices && 2 * now <= recorded.matrices
         });
         if old {
             self.recorded.remove(key);
@@ -218,7 +222,7 @@ impl StepGraphs {
             self.give_up(error.to_string());
             return None;
         }
-        tuner.gradients_replayed(recorded.frozen);
+        tuner.gradients_replayed(&recorded.graded);
         Some(recorded.loss.shallow_clone())
     }
 
@@ -231,7 +235,7 @@ impl StepGraphs {
     ) -> Result<Recorded, Error> {
         let batch = self.staged(batch);
         let items = (self.number(items), items);
-        let (frozen, matrices) = (tuner.arena().frozen(), matrices(tuner));
+        let (graded, matrices) = (tuner.arena().graded(), matrices(tuner));
         // What the steps before used and left is given back: graphs have memory of their own.
         aflora_cuda::release_unused();
         let pool = match &mut self.pool {
@@ -242,7 +246,7 @@ impl StepGraphs {
         let Ok(PassOutput { loss, .. }) = made else {
             return Err(Error::Capture("the loss fails while it is recorded".into()));
         };
-        Ok(Recorded { graph, inputs: tensors(&batch), items, loss, frozen, matrices })
+        Ok(Recorded { graph, inputs: tensors(&batch), items, loss, graded, matrices })
     }
 
     fn give_up(&mut self, reason: String) {
@@ -263,11 +267,11 @@ impl StepGraphs {
 }
 
 impl Tuner {
-    /// Takes it that recorded work has just run, which writes to the gradients. `frozen` is how
-    /// many parameters were frozen when it was recorded: work from before a freeze goes on to
-    /// write the frozen matrices' gradients, and they are zeroed.
-    fn gradients_replayed(&mut self, frozen: usize) {
-        if frozen < self.arena.frozen() {
+    /// Takes it that recorded work has just run, which writes to the gradients of the parameters
+    /// that are `graded` in it: work from before a freeze goes on to write the frozen matrices'
+    /// gradients, and they are zeroed.
+    fn gradients_replayed(&mut self, graded: &[bool]) {
+        if self.arena.graded() != graded {
             self.arena.clear_frozen(&mut self.gradients);
         }
         self.gradients.mark_written();
@@ -293,7 +297,9 @@ fn stage(t: &Tensor, device: Device) -> Tensor {
     .unwrap_or_else(|| t.to_device(device))
 }
 
-/// Projection matrices that train.
+/// Projection matrices whose gradients are computed.
 fn matrices(tuner: &Tuner) -> usize {
-    tuner.arena().group(Role::Projection).map_or(0, Group::len)
+    let probed = |group: &Group| if group.is_probing() { group.resting() } else { 0 };
+    let groups = tuner.arena().groups().filter(|(role, _)| *role == Role::Projection);
+    groups.map(|(_, group)| group.len() + probed(group)).sum()
 }

@@ -150,9 +150,10 @@ impl Tuner {
 
             // Freeze (Eq. 5). A matrix that freezes is neither updated nor clipped for any more.
             // (The released code lets its optimiser move it once more.)
-            let frozen = arena.frozen();
+            // What was only looked at is not clipped for either.
+            let (frozen, probed) = (arena.frozen(), arena.probes());
             check = self.hook.freeze(step, arena, gradients)?;
-            if arena.frozen() != frozen {
+            if arena.frozen() != frozen || probed {
                 grad_norm = joint_norm(gradients);
                 clipped_by = grad_norm.shallow_clone();
             }
@@ -171,8 +172,9 @@ impl Tuner {
         }
         gradients.clear();
 
-        for name in check.iter().flat_map(FreezeCheck::frozen) {
-            self.accounting.froze(name, step);
+        if let Some(check) = &check {
+            check.thawed.iter().for_each(|name| self.accounting.thawed(name));
+            check.frozen().for_each(|name| self.accounting.froze(name, step));
         }
         let trainable = self.trainable();
         self.accounting.step(trainable);

@@ -2,7 +2,7 @@
 //!
 //! Two methods are compared seed by seed: both saw the same data order and initial values, so the
 //! differences spread less than the values. The interval is Student's t on these differences. It is
-//! not corrected for the number of comparisons, which reports say.
+//! not corrected for the number of comparisons, which reports say, but where one is asked for.
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
@@ -71,8 +71,18 @@ impl Verdict {
 impl Difference {
     /// Of paired differences; none where there are none.
     pub fn of(differences: impl IntoIterator<Item = f64>) -> Option<Difference> {
+        Difference::among(differences, 1)
+    }
+
+    /// The same with an interval so wide that those of all `comparisons` hold together with 95 %
+    /// (Bonferroni).
+    pub fn among(
+        differences: impl IntoIterator<Item = f64>,
+        comparisons: usize,
+    ) -> Option<Difference> {
         let Mean { mean, std, n } = Mean::of(differences)?;
-        let half = std.and_then(|std| Some(t_quantile(n - 1)? * std / (n as f64).sqrt()));
+        let outside = 0.05 / comparisons.max(1) as f64;
+        let half = std.and_then(|std| Some(t_quantile(n - 1, outside)? * std / (n as f64).sqrt()));
         Some(Difference { mean, interval: half.map(|half| (mean - half, mean + half)), n })
     }
 
@@ -87,9 +97,10 @@ impl Difference {
     }
 }
 
-/// The 97.5 % quantile of Student's t, of which a two-sided 95 % interval is made.
-fn t_quantile(freedom: usize) -> Option<f64> {
-    Some(StudentsT::new(0.0, 1.0, freedom as f64).ok()?.inverse_cdf(0.975))
+/// The quantile of Student's t of which a two-sided interval is made that leaves the share `outside`
+/// out: 0.05 for one of 95 %.
+fn t_quantile(freedom: usize, outside: f64) -> Option<f64> {
+    Some(StudentsT::new(0.0, 1.0, freedom as f64).ok()?.inverse_cdf(1.0 - outside / 2.0))
 }
 
 /// `value` with `digits` decimals, a true minus sign, and no negative zero; `–` where not finite.
@@ -160,7 +171,7 @@ mod tests {
             (9, 2.262157162798205),
             (30, 2.0422724563012378),
         ] {
-            close(t_quantile(freedom).unwrap(), expected);
+            close(t_quantile(freedom, 0.05).unwrap(), expected);
         }
     }
 
@@ -180,6 +191,10 @@ mod tests {
         close(d.interval.unwrap().0, -0.004748440522728098);
         close(d.interval.unwrap().1, 0.023308440522728097);
         assert_eq!((d.n, d.verdict()), (5, Verdict::Noise));
+        // One of four comparisons: r.confidence_interval(1 - 0.05 / 4).
+        let wider = Difference::among(differences.clone(), 4).unwrap();
+        close(wider.interval.unwrap().0, -0.012520501527842991);
+        close(wider.interval.unwrap().1, 0.03108050152784299);
         let two = Difference::of(differences[..2].to_vec()).unwrap();
         close(two.interval.unwrap().0, -0.08364060481088431);
         close(two.interval.unwrap().1, 0.10314060481088427);

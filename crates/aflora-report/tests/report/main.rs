@@ -4,6 +4,7 @@ mod charts;
 mod classes;
 mod escaping;
 mod files;
+mod front;
 mod pages;
 mod runs;
 mod scores;

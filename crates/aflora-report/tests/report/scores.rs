@@ -122,11 +122,12 @@ fn several_models_have_a_table_and_heat_maps_of_their_own() {
     assert!(markdown.contains("## Results: tiny") && markdown.contains("## Results: big"));
     let report = of(&results);
     let files: Vec<&str> = report.chart_files().map(|(name, _)| name).collect();
-    assert_eq!(files.len(), 8, "two models, two tasks, two methods that freeze: {files:?}");
+    let heat_maps = files.iter().filter(|name| name.contains("heatmap")).count();
+    assert_eq!(heat_maps, 8, "two models, two tasks, two methods that freeze: {files:?}");
     let mut different = files.clone();
     different.sort_unstable();
     different.dedup();
-    assert_eq!(different.len(), 8, "{files:?}");
+    assert_eq!(different.len(), files.len(), "{files:?}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::path::Path;
 
 pub const METRIC: &str = "accuracy";
 
-pub const ALL: [View; 9] = [
+pub const ALL: [View; 10] = [
     View::Table,
     View::Differences,
     View::Classes,
@@ -27,6 +27,7 @@ pub const ALL: [View; 9] = [
     View::Threshold,
     View::Bars,
     View::Best,
+    View::Front,
 ];
 
 /// Of a program built from `commit`, on the last of February 2000.
@@ -87,6 +88,7 @@ pub fn finding(value: Option<f64>) -> Finding {
                 threshold: Some(1e-6 * i as f64),
                 trained: 5 - i as usize,
                 frozen: 1,
+                thawed: 0,
                 scores: [1e-8, 1.5e-6, 1e-4],
             })
             .collect(),

@@ -364,8 +364,9 @@ impl Loop<'_> {
     }
 }
 
-fn freeze_test(FreezeCheck { step, ratio, threshold, matrices }: FreezeCheck) -> FreezeTest {
+fn freeze_test(check: FreezeCheck) -> FreezeTest {
+    let FreezeCheck { step, ratio, threshold, matrices, thawed } = check;
     let matrices = matrices.into_iter();
     let matrices = matrices.map(|m| MatrixScore { name: m.name, score: m.score, frozen: m.frozen });
-    FreezeTest { step, ratio, threshold, matrices: matrices.collect() }
+    FreezeTest { step, ratio, threshold, matrices: matrices.collect(), thawed }
 }

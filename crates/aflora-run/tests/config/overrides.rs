@@ -36,6 +36,20 @@ fn deep_keys_lists_and_groups_can_be_set() {
     assert_eq!((adamw.beta1, adamw.beta2, adamw.eps), (0.8, 0.999, 1e-6));
 }
 
+/// Each is wrong beside the default rule, and told at the rule.
+#[test]
+fn a_rule_and_what_not_every_rule_can_do_are_set_in_any_order() {
+    let (rule, thaw) = ("method.freeze.rule=own_peak", "method.freeze.thaw=true");
+    let share = "method.freeze.final_share=0.75";
+    for overrides in [[rule, thaw, share], [share, thaw, rule]] {
+        let MethodConfig::Aflora(config) = good(&overrides).method else { panic!("aflora") };
+        assert!(config.freeze.thaw && config.freeze.final_share == 0.75);
+    }
+    for alone in [thaw, share] {
+        assert!(bad(&[alone]).contains("`freeze.rule` is element_quantile"), "{}", bad(&[alone]));
+    }
+}
+
 #[test]
 fn freeze_never_is_short_for_its_mode() {
     let run = good(&["method.freeze=never", "method.freeze.beta1=0.5"]);

@@ -123,7 +123,7 @@ fn every_cell_of_every_experiment_resolves_in_every_profile() {
     let folder = configs().join("../experiments");
     let files = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
     let files: Vec<_> = files.filter(|p| p.extension().is_some_and(|e| e == "yaml")).collect();
-    assert!(files.len() >= 12, "{files:?}");
+    assert!(files.len() >= 14, "{files:?}");
     for file in files {
         for profile in ["paper", "base", "small"] {
             let base = profile == "base";
@@ -146,6 +146,35 @@ fn every_cell_of_every_experiment_resolves_in_every_profile() {
                 "{}",
                 file.display()
             );
+        }
+    }
+}
+
+/// docs/freezing-study.md counts its cells, and says of every rule but the published one that it has the
+/// schedule of the others and the rate of the matrices that train to the end.
+#[test]
+fn the_study_of_freezing_compares_what_its_protocol_says() {
+    let plan = |name: &str, profile: &str, overrides: &[&str]| {
+        let file = configs().join("../experiments").join(name);
+        let overrides = overrides.iter().map(|o| o.to_string()).collect();
+        let choice = Choice { profile: profile.into(), overrides, ..Choice::default() };
+        Plan::new(&file, &choice).unwrap_or_else(|error| panic!("{name}: {error:#}"))
+    };
+    for (profile, model) in [("small", "minilm"), ("base", "mpnet-base")] {
+        let judged = plan("freezing.yaml", profile, &["seeds=[0,1,2,3,4]"]);
+        assert_eq!(judged.cells.len(), 10 * 5 * 5, "{profile}");
+        let tuned = plan("freezing-tuning.yaml", profile, &[]);
+        assert_eq!(tuned.cells.len(), 21 * 2 * 3, "{profile}");
+        for cell in judged.cells.iter().chain(&tuned.cells) {
+            assert_eq!(cell.resolved.model.model, model);
+            assert_eq!(cell.resolved.run.update.lr, 5e-3, "{}", cell.resolved.name());
+        }
+        let ours =
+            judged.cells.iter().filter_map(|cell| cell.resolved.method.settings().freezing());
+        let ours = ours.filter(|freeze| freeze.is_adaptive() && freeze.t_f != Span::Share(0.7));
+        for freeze in ours {
+            assert_eq!((freeze.t_i, freeze.t_f), (Span::Share(0.1), Span::Share(0.0)));
+            assert_eq!((freeze.exponent, freeze.final_share), (3.0, 1.0));
         }
     }
 }

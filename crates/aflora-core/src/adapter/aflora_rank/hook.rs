@@ -117,7 +117,7 @@ impl Components {
         }
         let threshold = now.checked_sub(1).map(|last| open[last].0);
         self.hold(group);
-        Ok(FreezeCheck { step, ratio, threshold, matrices })
+        Ok(FreezeCheck { step, ratio, threshold, matrices, thawed: Vec::new() })
     }
 
     /// Marks in the arena what rests: 1 for an element that is put back after each update.

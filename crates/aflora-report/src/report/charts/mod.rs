@@ -6,7 +6,7 @@
 //!
 //! * [`canvas`]: elements, text, escaping
 //! * [`axis`]: scales and round ticks
-//! * [`lines`], [`forest`], [`bars`], [`heat`]: the charts
+//! * [`lines`], [`forest`], [`bars`], [`heat`], [`scatter`]: the charts
 
 pub mod axis;
 pub mod bars;
@@ -14,6 +14,7 @@ pub mod canvas;
 pub mod forest;
 pub mod heat;
 pub mod lines;
+pub mod scatter;
 
 /// Colours and strokes of charts, for a page or a file of its own.
 pub const STYLE: &str = include_str!("chart.css");

@@ -10,6 +10,7 @@ mod claims;
 mod classes;
 mod curves;
 mod differences;
+mod front;
 mod heatmap;
 mod provenance;
 mod settings;
@@ -64,6 +65,7 @@ fn section(view: View, grid: &Grid) -> Section {
         View::Threshold => threshold::section(grid),
         View::Bars => bars::section(grid),
         View::Best => best::section(grid),
+        View::Front => front::section(grid),
     };
     let empty =
         |block: &DocumentBlock| matches!(block, DocumentBlock::Charts(charts) if charts.is_empty());

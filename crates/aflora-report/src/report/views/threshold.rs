@@ -42,7 +42,7 @@ fn line(label: &str, style: usize, finding: &Finding, of: impl Fn(&FreezePoint) 
 
 fn share(task: &TaskColumn, method: &MethodRow, seed: u64, finding: &Finding) -> Chart {
     let most = finding.checks.iter().map(|c| c.trained).max().unwrap_or(0).max(1) as f64;
-    let left = |c: &FreezePoint| c.trained.saturating_sub(c.frozen) as f64;
+    let left = |c: &FreezePoint| c.left() as f64;
     let mut training = line("still train", 0, finding, |c| left(c) / most);
     training.steps = true;
     let series = [training, line("r(t)", 1, finding, |c| c.ratio)];

@@ -1,13 +1,14 @@
 //! What holds for every run, whatever the numbers.
 
+mod rules;
+
 use aflora_core::adapter::{
     normal, AdaLoraConfig, Aflora, AfloraConfig, Layer, Lora, LoraConfig, Method, MethodConfig,
     PmTrainable, Role, SoraConfig,
 };
-use aflora_core::freeze::{FreezeConfig, FreezeController, FreezeMode, Rule};
+use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::optim::{Arena, Parameter};
 use aflora_core::{AdaptedLinear, Block, Error, Site, Span, Tuner, TunerConfig};
-use proptest::prelude::*;
 use std::cell::Cell;
 use tch::{nn, nn::Module, Device, Kind, Tensor};
 
@@ -320,63 +321,4 @@ fn a_ratio_of_rates_is_refused_where_no_matrix_b_trains() {
     let config = TunerConfig { lr_ratio: Some(16.0), ..Default::default() };
     let refused = Tuner::new(config, &method, toy.parameters(), 5, 40).unwrap_err().to_string();
     assert!(refused.contains("`lr_ratio` is 16") && refused.contains("no matrix B"), "{refused}");
-}
-
-/// A run of one controller over random gradients: (step, names that froze).
-fn freezes(
-    rule: Rule,
-    total: u64,
-    t_i: u64,
-    t_f: u64,
-    matrices: usize,
-    seed: u64,
-) -> Vec<(u64, String)> {
-    let parameters = (0..matrices).map(|i| {
-        let leaf = normal(&[2, 3], 1.0, seed, &i.to_string()).set_requires_grad(true);
-        Parameter::of_model(i.to_string(), Role::Projection, leaf)
-    });
-    let mut arena = Arena::new(parameters.collect()).unwrap();
-    let config = FreezeConfig { rule, interval: 3, ..steps(t_i, t_f) };
-    let controller = FreezeController::new(&config, matrices, 1, total).unwrap();
-    let mut froze = Vec::new();
-    let mut gradients = arena.buffer();
-    for step in 0..total {
-        let group = arena.group_mut(Role::Projection).unwrap();
-        let gradient = normal(&group.values().size(), 1.0, seed, &format!("gradient {step}"));
-        controller.observe(step, group, &gradient);
-        if let Some(check) = controller.test(step, group).unwrap() {
-            froze.extend(check.frozen().map(|name| (step, name.to_string())));
-            let leave: Vec<bool> = check.matrices.iter().map(|m| m.frozen).collect();
-            arena.freeze(Role::Projection, &leave, &mut gradients);
-        }
-    }
-    froze
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
-
-    #[test]
-    fn both_rules_keep_the_schedules_promises(
-        total in 2u64..60, a in 0.0..1.0f64, b in 0.0..1.0f64, matrices in 1usize..7, seed: u64,
-    ) {
-        let t_i = (total as f64 * a) as u64;
-        // At least two steps of saturation: the released code's first sure test is the one after T - t_f.
-        let t_f = ((total - t_i) as f64 * b) as u64;
-        for rule in [Rule::ElementQuantile, Rule::MatrixRank] {
-            let froze = freezes(rule, total, t_i, t_f, matrices, seed);
-            let mut names: Vec<&String> = froze.iter().map(|(_, name)| name).collect();
-            names.sort();
-            names.dedup();
-            prop_assert_eq!(names.len(), froze.len(), "a matrix froze twice");
-            prop_assert!(froze.iter().all(|(step, _)| *step >= t_i), "{:?} before t_i", rule);
-            let saturation = total - t_f;
-            if t_f >= 2 {
-                prop_assert_eq!(froze.len(), matrices, "{:?}: all are frozen at the end", rule);
-            }
-            // `matrix_rank` at T - t_f itself, the released code one step later.
-            let last = froze.iter().map(|(step, _)| *step).max().unwrap_or(0);
-            prop_assert!(last <= (saturation + 1).max(t_i + 1));
-        }
-    }
 }
