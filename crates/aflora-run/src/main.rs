@@ -1,6 +1,9 @@
 //! The `aflora` command.
 
 mod cli;
+#[cfg(test)]
+#[path = "../tests/common/documents.rs"]
+mod documents;
 
 use aflora_files::printable;
 use aflora_run::interrupt::{self, Interrupted};
