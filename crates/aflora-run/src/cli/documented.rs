@@ -103,8 +103,8 @@ fn make(root: &Path, arguments: &[String]) -> Result<(), String> {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
     let planned = commands(&String::from_utf8_lossy(&output.stdout));
-    let ours = planned.iter().filter(|command| command[0] == "target/release/aflora");
-    ours.map(|command| aflora(&command[1..])).collect()
+    let mut ours = planned.iter().filter(|command| command[0] == "target/release/aflora");
+    ours.try_for_each(|command| aflora(&command[1..]))
 }
 
 /// The crates, tests and benchmarks that it names are there.
