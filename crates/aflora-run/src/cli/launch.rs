@@ -39,7 +39,7 @@ pub struct LaunchArguments {
         allow_hyphen_values = true,
         value_name = "COMMAND"
     )]
-    command: Vec<String>,
+    pub command: Vec<String>,
 }
 
 impl LaunchArguments {

@@ -9,6 +9,8 @@ pub mod chat;
 pub mod combine;
 pub mod completions;
 pub mod doctor;
+#[cfg(test)]
+mod documented;
 pub mod evaluate;
 pub mod experiment;
 pub mod export;

@@ -1,7 +1,7 @@
 //! DeBERTa, all three versions.
 //!
 //! Ours, and not rust-bert's, whose attention differs from the released models (see
-//! `docs/backbones.md`). Written from the paper (He et al. 2021, "DeBERTa: Decoding-enhanced BERT
+//! `upstream/rust-bert/README.md`). Written from the paper (He et al. 2021, "DeBERTa: Decoding-enhanced BERT
 //! with Disentangled Attention") and the released configs, and held to the logits and gradients
 //! of transformers by tests. Built for speed: no gather, no copy of the position table for each
 //! text, fused attention (`position.rs` has the idea).

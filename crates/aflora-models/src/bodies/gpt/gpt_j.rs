@@ -1,7 +1,7 @@
 //! GPT-J's blocks.
 //!
 //! Ours, and not rust-bert's, which computes rotary angles in the precision of the weights: in
-//! bf16, the usual one for a model of this size, most of them are off (see `docs/backbones.md`).
+//! bf16, the usual one for a model of this size, most of them are off (see `upstream/rust-bert/README.md`).
 
 use super::network::{self, GptVariant};
 use super::sizes::{Sizes, ALIASES};

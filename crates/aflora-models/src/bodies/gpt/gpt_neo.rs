@@ -2,7 +2,7 @@
 //!
 //! Ours, and not rust-bert's, which lets its local layers see the whole text: from the window's
 //! width (256 tokens) on, its answers are others than the released models' (see
-//! `docs/backbones.md`).
+//! `upstream/rust-bert/README.md`).
 
 use super::network::{self, lm_head, GptVariant};
 use super::sizes::Sizes;
