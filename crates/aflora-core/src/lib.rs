@@ -18,7 +18,7 @@
 //! * [`nn`]: layers as tch's, that take an adapter after they were made
 //! * [`Injection`]: the adapters of a model whose layers have such slots, and what trains beside them
 //! * [`Tuner`]: trains them over one run, step by step; [`StepGraphs`] records passes on a GPU,
-//!   [`Checkpoints`] spares the memory of deep models
+//!   [`Checkpoints`] spares the memory of deep models, [`sum_in_chunks`] that of large vocabularies
 //! * [`optim`]: the [arena](optim::Arena) that holds every trained parameter in a few flat
 //!   buffers, the guard against what is not finite, clipping, AdamW, the learning-rate schedule
 //! * [`freeze`]: scores, schedule, rules and the controller that freezes matrices
@@ -35,6 +35,7 @@
 pub mod accounting;
 pub mod adapter;
 mod checkpoint;
+mod chunked;
 mod error;
 pub mod flops;
 pub mod freeze;
@@ -49,6 +50,7 @@ mod tuner;
 
 pub use adapter::{AdaptedLinear, Adapter, Block, Method, Site};
 pub use checkpoint::Checkpoints;
+pub use chunked::sum_in_chunks;
 pub use error::{Error, Result};
 pub use hook::Hook;
 pub use injection::{Injected, Injection};

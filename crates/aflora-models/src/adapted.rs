@@ -3,6 +3,7 @@
 use crate::backbone::{Backbone, Forward};
 use crate::batch::Batch;
 use crate::generate::{self, GenerationConfig, TextGenerator};
+use crate::next_tokens::NextTokens;
 use crate::targets::Targets;
 use crate::{Error, Result};
 use aflora_core::nn::NamedLinear;
@@ -105,6 +106,15 @@ impl AdaptedModel {
     pub fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
         self.set_training(train);
         self.backbone.forward(batch, train)
+    }
+
+    /// The same up to the head of a model that writes.
+    ///
+    /// # Errors
+    /// As [`Backbone::next_tokens`].
+    pub fn next_tokens(&self, batch: &Batch, train: bool) -> Result<NextTokens<'_>> {
+        self.set_training(train);
+        self.backbone.next_tokens(batch, train)
     }
 
     /// Writes on after each text of `batch`; gives the new tokens, without the end token.

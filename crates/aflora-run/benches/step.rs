@@ -103,6 +103,11 @@ impl Work {
             let decoder_input_ids = tensors.get(3).map(Tensor::shallow_clone);
             let batch = Batch::new(tensors[0].shallow_clone(), tensors[1].shallow_clone());
             let batch = Batch { decoder_input_ids, ..batch };
+            if model.backbone().text_generator().is_some() {
+                let tokens = model.next_tokens(&batch, true)?;
+                let value = tokens.loss(&tensors[2], 0.0)?;
+                return Ok(Loss { value, checkpoints: tokens.checkpoints });
+            }
             let Forward { logits, checkpoints } = model.forward(&batch, true)?;
             let width = logits.size()[logits.dim() - 1];
             let loss = logits.view([-1, width]).cross_entropy_loss(

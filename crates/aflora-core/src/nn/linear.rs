@@ -41,9 +41,13 @@ impl Linear {
     /// Whether its output has a gradient: something computes it in its place, or its own weights
     /// train.
     pub fn trains(&self) -> bool {
-        let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         let own = || [Some(&self.ws), self.bs.as_ref()].into_iter().flatten();
-        slot.is_some() || own().any(Tensor::requires_grad)
+        self.is_computed_elsewhere() || own().any(Tensor::requires_grad)
+    }
+
+    /// Whether something computes it in its place.
+    pub fn is_computed_elsewhere(&self) -> bool {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// A handle that sets what computes the layer.
