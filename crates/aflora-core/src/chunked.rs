@@ -13,7 +13,7 @@
 //! let head = Tensor::randn([50, 8], (Kind::Float, Device::Cpu));
 //! let x = Tensor::randn([6, 8], (Kind::Float, Device::Cpu)).set_requires_grad(true);
 //! let labels = Tensor::from_slice(&[3i64, -100, 49, 0, -100, 7]);
-//! let loss = |x: &Tensor, labels: &Tensor| {
+//! let loss = |x: &Tensor, labels: &Tensor| -> aflora_core::Result<Tensor> {
 //!     let logits = x.linear(&head, None::<&Tensor>);
 //!     Ok(logits.f_cross_entropy_loss(labels, None::<&Tensor>, Reduction::Sum, -100, 0.1)?)
 //! };
@@ -89,7 +89,7 @@ pub fn sum_in_chunks(
         }
     }
     let mut value = Tensor::f_stack(&sums, 0)?
-        .f_sum_dim_intlist(0i64, false, Kind::Double)?
+        .f_sum_dim_intlist([0i64].as_slice(), false, Kind::Double)?
         .f_to_kind(Kind::Float)?;
     if !of_states.is_empty() {
         value += without_value(&x, &Tensor::f_cat(&of_states, 0)?)?;
