@@ -1,7 +1,8 @@
 //! Compiles the shims (shim/) against libtorch's headers into shared libraries of their own, which
 //! the crate carries as bytes and loads at run time: `shim.cpp`, against CUDA's headers too, for a
 //! GPU, and `collective.cpp` for several processes. They need no GPU, no nvcc, no CUDA and no NCCL
-//! library: every symbol is found when they are loaded.
+//! library: every symbol is found when they are loaded. What is for the CPU (`host.cpp`) is linked in
+//! as it is.
 //!
 //! Where headers are missing the crate is built without, and says so at run time.
 
@@ -9,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-const KERNELS: [(&str, &str); 5] = [
+const KERNELS: [(&str, &str); 6] = [
     ("common", "common.cuh"),
     ("low_rank", "low_rank.cu"),
     ("layer_norm", "layer_norm.cu"),
     ("heads", "heads.cu"),
     ("disentangled", "disentangled.cu"),
+    ("quantised", "quantised.cu"),
 ];
 
 fn main() {
@@ -23,6 +25,14 @@ fn main() {
     }
     for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH"] {
         println!("cargo:rerun-if-env-changed={variable}");
+    }
+    println!("cargo:rustc-check-cfg=cfg(host)");
+    if let Some(libtorch) = libtorch() {
+        build_host(&libtorch);
+        println!("cargo:rustc-cfg=host");
+    }
+    if let Some(version) = torch_include().ok().as_deref().and_then(libtorch_version) {
+        println!("cargo:rustc-env=AFLORA_LIBTORCH={version}");
     }
     let lacks = |what: &str, variable: &str, reason: String| {
         println!("cargo:warning=aflora-cuda is built without {what}: {reason}");
@@ -40,9 +50,32 @@ fn main() {
     }
 }
 
+/// What is for the CPU: plain arithmetic, each operation rounded by itself as bitsandbytes has it.
+fn build_host(libtorch: &Path) {
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .opt_level(3)
+        .flag("-ffp-contract=off")
+        .warnings(false)
+        .include(libtorch.join("include"))
+        .file("shim/host.cpp")
+        .compile("aflora_host");
+}
+
 fn torch_include() -> Result<PathBuf, String> {
     let libtorch = libtorch().ok_or("neither LIBTORCH nor LIBTORCH_USE_PYTORCH is set")?;
     Ok(libtorch.join("include"))
+}
+
+/// The version that libtorch's headers are of.
+fn libtorch_version(include: &Path) -> Option<String> {
+    let header = fs::read_to_string(include.join("torch/headeronly/version.h")).ok()?;
+    let number = |part: &str| {
+        let begin = format!("#define TORCH_VERSION_{part} ");
+        header.lines().find_map(|line| line.strip_prefix(&begin)?.trim().parse::<u8>().ok())
+    };
+    Some(format!("{}.{}.{}", number("MAJOR")?, number("MINOR")?, number("PATCH")?))
 }
 
 fn collective() -> Result<(), String> {

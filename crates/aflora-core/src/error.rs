@@ -31,6 +31,16 @@ pub enum Error {
         /// The shape that fits.
         expected: Vec<i64>,
     },
+    /// Codes were given to a layer that holds its numbers.
+    #[error(
+        "the layer holds its weight as numbers, not in codes: make it with `quantised_linear`"
+    )]
+    NotQuantised,
+    /// The numbers of a weight in few bits are needed as they are.
+    #[error(
+        "`{0}` is held in few bits, so it can neither train nor be saved: choose another precision"
+    )]
+    Quantised(String),
     /// Two parameters, or two layers, carry one name.
     #[error("the name `{0}` is used twice; every adapted layer and parameter needs its own")]
     DuplicateName(String),

@@ -36,7 +36,8 @@ use crate::adapter::{AdapterTensor, Role};
 use crate::flops::{self, Flops, Products};
 use crate::nn::{in_module, shapes_suffice, NamedLinear, VarStore};
 use crate::optim::Parameter;
-use crate::{Adapter, Error, Method, Result};
+use crate::weight::FrozenWeight;
+use crate::{Adapter, Error, Method, Result, Site};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::{Device, Kind, Tensor};
@@ -61,12 +62,13 @@ impl Injected {
         lock(&self.adapter)
     }
 
-    /// What the adapter makes of `weight`, which lies as the layer's own does; in the adapter's
-    /// precision.
-    fn merged(&self, weight: &Tensor) -> Tensor {
-        match self.linear.layer.transposed {
-            true => self.adapter().merged(&weight.tr()).tr(),
-            false => self.adapter().merged(weight),
+    /// What the adapter makes of the layer's weight, as that is stored; in the adapter's precision.
+    fn merged(&self) -> Tensor {
+        let merged = self.adapter().merged(&self.linear.layer.weight().numbers());
+        if self.linear.layer.transposed {
+            merged.tr()
+        } else {
+            merged
         }
     }
 }
@@ -81,6 +83,8 @@ pub struct Injection {
     /// Every weight of the model, by name.
     weights: BTreeMap<String, Tensor>,
     injected: Vec<Injected>,
+    /// The quantised layers that have no adapter.
+    quantised: Vec<NamedLinear>,
     /// Weights of the model that its method trains, by name.
     own_weights: Vec<String>,
     trained_modules: Vec<String>,
@@ -121,9 +125,35 @@ impl Injection {
         let own = weights.iter().filter(|(name, w)| method.trains(name) && w.is_floating_point());
         let own_weights = own.map(|(name, _)| name.clone()).collect();
         let kept_modules = Vec::new();
-        let injection = Injection { weights, injected, own_weights, trained_modules, kept_modules };
+        let quantised = Vec::new();
+        let injection =
+            Injection { weights, injected, quantised, own_weights, trained_modules, kept_modules };
         injection.prepare()?;
         Ok(injection)
+    }
+
+    /// Notes which of `layers`, all of the model's, hold a quantised weight and have no adapter: their
+    /// numbers are not among the model's variables.
+    ///
+    /// # Errors
+    /// One of them trains, or is in a module that is [kept](Self::keep).
+    pub fn with_quantised(mut self, layers: &[NamedLinear]) -> Result<Self> {
+        let adapted = |layer: &NamedLinear| {
+            self.injected.iter().any(|injected| injected.linear.site.name == layer.site.name)
+        };
+        let quantised = layers.iter().filter(|l| l.layer.format().is_some() && !adapted(l));
+        self.quantised = quantised.cloned().collect();
+        let kept = |name: &str| self.kept_modules.iter().any(|module| in_module(name, module));
+        self.none_quantised(|name| self.is_trained(name) || kept(name))?;
+        Ok(self)
+    }
+
+    /// Refuses quantised weights that `which` picks by name.
+    fn none_quantised(&self, which: impl Fn(&str) -> bool) -> Result<()> {
+        let adapted = self.injected.iter().map(|injected| &injected.linear);
+        let quantised = adapted.filter(|l| l.layer.format().is_some()).chain(&self.quantised);
+        let mut names = quantised.map(|layer| format!("{}.weight", layer.site.name));
+        names.find(|name| which(name)).map_or(Ok(()), |name| Err(Error::Quantised(name)))
     }
 
     /// Lets what trains require a gradient, in single precision and a place of its own, and nothing
@@ -168,7 +198,8 @@ impl Injection {
         !self.own_weights.is_empty()
     }
 
-    /// Every weight of the model, by name, frozen or not: the tensors themselves, not copies.
+    /// Every weight of the model, by name, frozen or not: the tensors themselves, not copies; of a
+    /// quantised layer only its place ([`Linear::ws`](crate::nn::Linear::ws)).
     pub fn weights(&self) -> &BTreeMap<String, Tensor> {
         &self.weights
     }
@@ -204,12 +235,13 @@ impl Injection {
     /// random because no checkpoint of the bare model has them. They get a place of their own.
     ///
     /// # Errors
-    /// libtorch refuses.
+    /// A weight in them is quantised, or libtorch refuses.
     pub fn keep(&mut self, modules: &[&str]) -> Result<()> {
         for module in modules {
             if self.saved_modules().iter().any(|saved| saved == module) {
                 continue;
             }
+            self.none_quantised(|name| in_module(name, module))?;
             for (name, weight) in &self.weights {
                 if in_module(name, module) && !self.is_trained(name) {
                     tch::no_grad(|| give_place(weight, weight.kind()))?;
@@ -266,14 +298,14 @@ impl Injection {
     /// make them.
     pub fn merged_weights(&self) -> BTreeMap<String, Tensor> {
         tch::no_grad(|| {
-            let weights = self.weights.iter();
-            let mut weights: BTreeMap<String, Tensor> =
-                weights.map(|(name, t)| (name.clone(), t.detach().to_kind(Kind::Float))).collect();
-            for injected in &self.injected {
-                let name = format!("{}.weight", injected.linear.site.name);
-                if let Some(weight) = weights.get_mut(&name) {
-                    *weight = injected.merged(weight);
-                }
+            let name = |site: &Site| format!("{}.weight", site.name);
+            let merged = self.injected.iter().map(|i| (name(&i.linear.site), i.merged()));
+            let restored = self.quantised.iter().map(|l| (name(&l.site), l.layer.stored()));
+            let mut weights: BTreeMap<String, Tensor> = merged.chain(restored).collect();
+            weights.retain(|name, _| self.weights.contains_key(name));
+            for (name, weight) in &self.weights {
+                let single = || weight.detach().to_kind(Kind::Float);
+                weights.entry(name.clone()).or_insert_with(single);
             }
             weights
         })
@@ -289,8 +321,7 @@ impl Injection {
         tch::no_grad(|| {
             for injected in &self.injected {
                 let layer = &injected.linear.layer;
-                let merged = injected.merged(&layer.ws).to_kind(layer.ws.kind());
-                layer.ws.shallow_clone().f_set_data(&merged.f_contiguous()?)?;
+                layer.replace(&injected.merged().to_kind(layer.ws.kind()))?;
             }
             Ok::<_, Error>(())
         })?;
@@ -347,7 +378,7 @@ fn inject(layers: Vec<NamedLinear>, method: &dyn Method, seed: u64) -> Result<Ve
     let put = |(linear, adapter): (NamedLinear, Box<dyn Adapter>)| {
         let adapter: SharedAdapter = Arc::new(Mutex::new(adapter));
         let inside = adapter.clone();
-        let forward = move |x: &Tensor, weight: &Tensor, bias: Option<&Tensor>| {
+        let forward = move |x: &Tensor, weight: &FrozenWeight, bias: Option<&Tensor>| {
             lock(&inside).forward(x, weight, bias)
         };
         linear.layer.set(Box::new(forward));

@@ -19,6 +19,7 @@
 //! * [`Injection`]: the adapters of a model whose layers have such slots, and what trains beside them
 //! * [`Tuner`]: trains them over one run, step by step; [`StepGraphs`] records passes on a GPU,
 //!   [`Checkpoints`] spares the memory of deep models, [`sum_in_chunks`] that of large vocabularies
+//! * [`weight`]: frozen weights, dense or in 4 or 8 bits
 //! * [`optim`]: the [arena](optim::Arena) that holds every trained parameter in a few flat
 //!   buffers, the guard against what is not finite, clipping, AdamW, the learning-rate schedule
 //! * [`freeze`]: scores, schedule, rules and the controller that freezes matrices
@@ -47,6 +48,7 @@ pub mod optim;
 mod span;
 pub mod state;
 mod tuner;
+pub mod weight;
 
 pub use adapter::{AdaptedLinear, Adapter, Block, Method, Site};
 pub use checkpoint::Checkpoints;

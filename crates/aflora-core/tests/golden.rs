@@ -51,7 +51,7 @@ fn the_module_is_equation_1_with_its_gradients_and_merges_exactly() {
             tch::no_grad(|| own.tensor.copy_(&float(names[own.spec.name])));
         }
         let x = float("x").set_requires_grad(true);
-        let y = adapter.forward(&x, &float("weight"), Some(&float("bias")));
+        let y = adapter.forward(&x, &float("weight").into(), Some(&float("bias")));
         assert!(relative(&y, &t["y"]) < 1e-5, "{pm_trainable:?}");
         (y * float("upstream")).sum(Kind::Float).backward();
         assert!(relative(&x.grad(), &t["grad.x"]) < 1e-5);
@@ -128,7 +128,8 @@ fn every_schedule_is_the_one_of_its_name_in_transformers() {
 /// The adapter of `method` on the layer of lora_kin.safetensors, with the values of case `name`.
 fn of_lora_s_kin(t: &BTreeMap<String, Tensor>, name: &str) -> Box<dyn Adapter> {
     let site = Site::new("one", 10, 14, Block::Ffn).into();
-    let layer = Layer { site, weight: Some(t["weight"].copy()), bias: Some(t["bias"].copy()) };
+    let layer =
+        Layer { site, weight: Some(t["weight"].copy().into()), bias: Some(t["bias"].copy()) };
     let init = match name {
         "dora" => Init::Standard,
         "olora" | "rsolora" => Init::Olora,
@@ -163,7 +164,7 @@ fn pissa_olora_and_dora_start_and_compute_as_in_peft() {
             tch::no_grad(|| p.leaf.shallow_clone().copy_(&of(p, "")));
         }
         let x = t["x"].copy().set_requires_grad(true);
-        let y = adapter.forward(&x, &t["weight"], Some(&t["bias"]));
+        let y = adapter.forward(&x, &(&t["weight"]).into(), Some(&t["bias"]));
         assert!(relative(&y, &t[&format!("{name}.y")]) < 1e-5, "{name}");
         (y * &t["toward"]).sum(Kind::Float).backward();
         assert!(relative(&x.grad(), &t[&format!("{name}.x.gradient")]) < 1e-5, "{name}: x");
@@ -185,7 +186,7 @@ fn rounds_of_pissa_come_near_the_exact_singular_values() {
         let shape = weight.size();
         let start = |pissa_niter| {
             let site = Site::new("one", shape[1], shape[0], Block::Ffn).into();
-            let layer = Layer { site, weight: Some(weight.copy()), bias: None };
+            let layer = Layer { site, weight: Some(weight.copy().into()), bias: None };
             let init = Init::Pissa;
             let config = LoraConfig { rank: 4, init, pissa_niter, ..Default::default() };
             let method = Lora::new(config).unwrap();

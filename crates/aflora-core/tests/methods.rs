@@ -5,10 +5,12 @@ use aflora_core::adapter::{
     LoraConfig, MethodConfig, Plain, PmTrainable, SoraConfig, TensorSpec,
 };
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
+use aflora_core::nn::{capture_named, quantised_linear};
 use aflora_core::optim::Parameter;
 use aflora_core::shapes_only;
-use aflora_core::{AdaptedLinear, Block, Method, Site, Span, Tuner, TunerConfig};
-use tch::{nn, nn::Module, Device, Kind, Tensor};
+use aflora_core::weight::WeightFormat;
+use aflora_core::{AdaptedLinear, Block, Injection, Method, Site, Span, Tuner, TunerConfig};
+use tch::{nn, nn::Module, nn::VarStore, Device, Kind, Tensor};
 
 /// In features, out features, bias.
 const SHAPES: [(i64, i64, bool); 4] =
@@ -243,7 +245,8 @@ fn gradients_are_those_of_finite_differences() {
             let (ws, bs) = (double(&weight.ws), weight.bs.as_ref().map(double));
             let x = double(&fixed(&[3, shape.0], "x"));
             let toward = double(&fixed(&[3, shape.1], "toward"));
-            let loss = || (adapter.forward(&x, &ws, bs.as_ref()) * &toward).sum(Kind::Double);
+            let loss =
+                || (adapter.forward(&x, &(&ws).into(), bs.as_ref()) * &toward).sum(Kind::Double);
             let leaves: Vec<_> = adapter.parameters();
             let gradients = Tensor::run_backward(
                 &[loss()],
@@ -566,4 +569,58 @@ fn adapters_of_shapes_alone_are_those_that_are_drawn_and_take_no_memory() {
     let panicked = std::panic::catch_unwind(|| shapes_only(|| panic!("on purpose")));
     assert!(panicked.is_err());
     assert_ne!(normal(&[4], 1.0, 1, "w").abs().sum(Kind::Float).double_value(&[]), 0.0);
+}
+
+#[test]
+fn on_a_quantised_weight_every_method_computes_what_it_does_on_the_restored_one() {
+    let (from, to) = (64, 32);
+    let x = || fixed(&[7, from], "x").set_requires_grad(true);
+    let toward = fixed(&[7, to], "toward");
+    for (name, method) in methods() {
+        for transposed in [false, true] {
+            let vs = VarStore::new(Device::Cpu);
+            let format = WeightFormat::Nf4;
+            let made =
+                || quantised_linear(&(vs.root() / "l"), (from, to), true, transposed, format);
+            let (layer, captured) = capture_named(&vs, made);
+            let stored = if transposed { [from, to] } else { [to, from] };
+            captured[0].layer.put(&fixed(&stored, "weight")).unwrap();
+            assert!(layer.ws.isnan().all().int64_value(&[]) == 1, "its place holds no numbers");
+            let restored = captured[0].layer.weight().numbers();
+            let dense = nn::Linear {
+                ws: restored,
+                bs: Some(Tensor::zeros([to], (Kind::Float, Device::Cpu))),
+            };
+            let dense = AdaptedLinear::wrap("l", dense, Block::Ffn, method.as_ref(), 5).unwrap();
+            let injection = Injection::new(&vs, captured, method.as_ref(), &[] as &[&str], 5);
+            let injection = injection.unwrap();
+            disturb(std::slice::from_ref(&dense));
+            let other = dense.adapter().tensors();
+            tch::no_grad(|| {
+                for t in injection.injected()[0].adapter().tensors() {
+                    let same = other.iter().find(|o| o.spec.name == t.spec.name).unwrap();
+                    t.tensor.shallow_clone().copy_(&same.tensor);
+                }
+            });
+            let run = |forward: &dyn Fn(&Tensor) -> Tensor| {
+                let x = x();
+                let loss = (forward(&x) * &toward).sum(Kind::Float);
+                let gradient = Tensor::run_backward(&[&loss], &[&x], false, false).remove(0);
+                (loss, gradient)
+            };
+            let (loss, gradient) = run(&|x| layer.forward(x));
+            let (expected, expected_gradient) = run(&|x| dense.forward(x));
+            assert!(close(&loss, &expected, 1e-5), "{name}");
+            assert!(close(&gradient, &expected_gradient, 1e-5), "{name}");
+
+            let y = layer.forward(&x());
+            let merged = &injection.merged_weights()["l.weight"];
+            let merged = if transposed { merged.tr() } else { merged.shallow_clone() };
+            assert!(close(&x().linear(&merged, None::<Tensor>), &y, 1e-5), "{name}");
+            injection.merge().unwrap();
+            assert!(close(&layer.forward(&x()), &y, 1e-5), "{name}: merged");
+            assert_eq!(layer.ws.size(), stored, "{name}: a plain layer again");
+            assert_eq!(layer.ws.isnan().any().int64_value(&[]), 0, "{name}");
+        }
+    }
 }

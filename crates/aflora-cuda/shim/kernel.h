@@ -2,6 +2,8 @@
 // along, and launched on libtorch's current stream.
 #pragma once
 
+#include "guard.h"
+
 #include <ATen/ATen.h>
 #include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <c10/cuda/CUDAStream.h>
@@ -10,7 +12,6 @@
 
 #include <map>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -183,11 +184,6 @@ template <typename... A> void launch(CUfunction function, dim3 grid, dim3 block,
 inline unsigned divided(int64_t n, int64_t by) { return static_cast<unsigned>((n + by - 1) / by); }
 
 inline std::string bf16(const at::Tensor& t) { return t.scalar_type() == at::kBFloat16 ? "BF16=1" : "BF16=0"; }
-
-// A tensor that may be missing: libtorch's functions with gradients take no undefined one.
-using Maybe = std::optional<at::Tensor>;
-
-inline at::Tensor or_none(const Maybe& t) { return t.value_or(at::Tensor()); }
 
 inline const float* floats(const at::Tensor& t) { return t.defined() ? t.const_data_ptr<float>() : nullptr; }
 

@@ -1,8 +1,8 @@
 // y = W0 x + bias + s b ⊙ B (d ⊙ (A x)) as one node of libtorch's graph: kernels/low_rank.cu
-// around libtorch's own product with the frozen weight.
+// around libtorch's own product with the frozen weight, dense or restored for it.
 #pragma once
 
-#include "kernel.h"
+#include "quantised_cuda.h"
 #include <torch/csrc/autograd/custom_function.h>
 
 namespace aflora {
@@ -31,16 +31,16 @@ struct LowRank : torch::autograd::Function<LowRank> {
         return tokens;
     }
 
-    static Variable forward(AutogradContext* ctx, const Variable& x, const Variable& weight, const Maybe& maybe_bias, const Variable& down,
+    static Variable forward(AutogradContext* ctx, const Variable& x, const FrozenWeight& weight, const Maybe& maybe_bias, const Variable& down,
                             const Maybe& maybe_d, const Variable& up, const Maybe& maybe_b, double scale) {
         auto bias = or_none(maybe_bias), d = or_none(maybe_d), b = or_none(maybe_b);
-        int64_t k = weight.size(1), m = weight.size(0), rank = down.size(0);
+        int64_t k = weight.columns(), m = weight.rows(), rank = down.size(0);
         auto flat = aligned(x).view({-1, k});
         int64_t n = flat.size(0);
         auto a = aligned(down), up_ = aligned(up);
         // Behind a d of odd length, b may lie anywhere.
         auto b_ = b.defined() ? aligned(b) : b;
-        auto y = bias.defined() ? at::addmm(bias, flat, weight.t()) : at::mm(flat, weight.t());
+        auto y = weight.product(flat, bias);
         auto h = at::empty({n, rank}, flat.options().dtype(at::kFloat));
         auto& kernel = kernels_for(x, rank);
         int rows = rank <= 4 ? 4 : 2;
@@ -50,7 +50,9 @@ struct LowRank : torch::autograd::Function<LowRank> {
         launch(kernel["up"], dim3(blocks, divided(n, tokens)), dim3(32, 8), 0, y.data_ptr(), floats(h), floats(up_),
                floats(d), floats(b_), float(scale), int(n), int(m), tokens);
         // Only A's gradient reads x: once A is frozen, x need not be kept.
-        ctx->save_for_backward({down.requires_grad() ? flat : at::Tensor(), weight, h, a, d, up_, b_});
+        variable_list saved{down.requires_grad() ? flat : at::Tensor(), h, a, d, up_, b_};
+        weight.save(ctx, saved);
+        ctx->save_for_backward(saved);
         ctx->saved_data["scale"] = scale;
         ctx->saved_data["wants"] = int64_t(x.requires_grad()) | int64_t(down.requires_grad()) << 1 | int64_t(d.defined() && d.requires_grad()) << 2 |
                                    int64_t(up.requires_grad()) << 3 | int64_t(b.defined() && b.requires_grad()) << 4;
@@ -61,14 +63,15 @@ struct LowRank : torch::autograd::Function<LowRank> {
 
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
         auto saved = ctx->get_saved_variables();
-        auto &x = saved[0], &weight = saved[1], &h = saved[2], &a = saved[3], &d = saved[4], &up = saved[5], &b = saved[6];
+        auto &x = saved[0], &h = saved[1], &a = saved[2], &d = saved[3], &up = saved[4], &b = saved[5];
+        FrozenWeight weight(ctx, saved, 6);
         float scale = float(ctx->saved_data["scale"].toDouble());
         int64_t wants = ctx->saved_data["wants"].toInt();
         bool wants_x = wants & 1, trains_a = wants & 2, trains_d = wants & 4, trains_up = wants & 8, trains_b = wants & 16;
-        int64_t k = weight.size(1), m = weight.size(0), n = h.size(0), rank = a.size(0);
+        int64_t k = weight.columns(), m = weight.rows(), n = h.size(0), rank = a.size(0);
         auto dy = aligned(gradients[0]).view({n, m});
         auto fp32 = h.options();
-        auto& kernel = kernels_for(weight, rank);
+        auto& kernel = kernels_for(dy, rank);
         unsigned across_m = across(m, rank), across_k = across(k, rank);
         int tokens = slab(n, across_m), slabs = int(divided(n, tokens));
 
@@ -82,7 +85,7 @@ struct LowRank : torch::autograd::Function<LowRank> {
         launch(kernel["sum_g"], sums, 256, 0, floats(part_g), floats(h), g.data_ptr<float>(), part_d.data_ptr<float>(), int(n), int(across_m));
 
         at::Tensor dx, part_down;
-        if (wants_x) dx = at::mm(dy, weight);
+        if (wants_x) dx = at::mm(dy, weight.whole(dy.scalar_type()));
         int tokens_down = slab(n, across_k), slabs_down = int(divided(n, tokens_down));
         if (trains_a) part_down = at::empty({slabs_down, rank, k}, fp32);
         if (wants_x || trains_a) {
@@ -113,8 +116,15 @@ struct LowRank : torch::autograd::Function<LowRank> {
     // Whether these kernels take the layer; otherwise it is computed from libtorch's operations.
     static bool takes(const Variable& x, const Variable& weight, const Variable& down) {
         return is_wide(x) && x.scalar_type() == weight.scalar_type() && !weight.requires_grad() && weight.is_non_overlapping_and_dense() &&
-               down.scalar_type() == at::kFloat && down.size(0) <= MAX_RANK && weight.size(0) % 8 == 0 && weight.size(1) % 8 == 0 &&
-               x.numel() > 0;
+               takes_shape(x, down, weight.size(0), weight.size(1));
+    }
+
+    static bool takes(const Variable& x, const aflora_quantised& weight, const Variable& down) {
+        return is_wide(x) && QuantisedOnGpu::takes(weight, x.scalar_type()) && takes_shape(x, down, weight.rows, weight.columns);
+    }
+
+    static bool takes_shape(const Variable& x, const Variable& down, int64_t rows, int64_t columns) {
+        return down.scalar_type() == at::kFloat && down.size(0) <= MAX_RANK && rows % 8 == 0 && columns % 8 == 0 && x.numel() > 0;
     }
 };
 

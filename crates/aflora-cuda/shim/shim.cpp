@@ -18,23 +18,10 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
 
+using aflora::given;
+using aflora::guarded;
+
 namespace {
-
-thread_local std::string last_error;
-
-template <typename F> int guarded(F body) {
-    try {
-        body();
-        return 0;
-    } catch (const c10::Error& e) {
-        last_error = e.what_without_backtrace();
-    } catch (const std::exception& e) {
-        last_error = e.what();
-    }
-    return 1;
-}
-
-aflora::Maybe given(const at::Tensor* t) { return t ? aflora::Maybe(*t) : aflora::Maybe(); }
 
 struct Graph {
     at::cuda::CUDAGraph graph{};
@@ -68,7 +55,7 @@ void forget_capture(const Graph& made) {
 
 extern "C" {
 
-const char* aflora_error() { return last_error.c_str(); }
+const char* aflora_error() { return aflora::last_error().c_str(); }
 
 // --- graphs ---
 
@@ -219,11 +206,29 @@ void aflora_nccl_abort(void* group) {
 
 // --- fused operations; `out` stays null where they do not take what is given ---
 
-int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* down,
-                    const at::Tensor* d, const at::Tensor* up, const at::Tensor* b, double scale) {
+// `weight` or `quantised` is null.
+int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const at::Tensor* weight, const aflora_quantised* quantised, const at::Tensor* bias,
+                    const at::Tensor* down, const at::Tensor* d, const at::Tensor* up, const at::Tensor* b, double scale) {
     return guarded([&] {
-        if (!aflora::LowRank::takes(*x, *weight, *down)) return;
-        *out = new at::Tensor(aflora::LowRank::apply(*x, *weight, given(bias), *down, given(d), *up, given(b), scale));
+        if (!(weight ? aflora::LowRank::takes(*x, *weight, *down) : aflora::LowRank::takes(*x, *quantised, *down))) return;
+        auto frozen = weight ? aflora::FrozenWeight(*weight) : aflora::FrozenWeight(aflora::Quantised(*quantised));
+        *out = new at::Tensor(aflora::LowRank::apply(*x, frozen, given(bias), *down, given(d), *up, given(b), scale));
+    });
+}
+
+int aflora_restore(at::Tensor** out, const aflora_quantised* weight, int bf16) {
+    return guarded([&] {
+        auto kind = bf16 ? at::kBFloat16 : at::kFloat;
+        if (!aflora::QuantisedOnGpu::takes(*weight, kind)) return;
+        *out = new at::Tensor(aflora::QuantisedOnGpu::restore(aflora::Quantised(*weight), kind));
+    });
+}
+
+int aflora_quantised_linear(at::Tensor** out, const at::Tensor* x, const aflora_quantised* weight, const at::Tensor* bias) {
+    return guarded([&] {
+        if (!x->is_cuda() || !x->numel() || !aflora::QuantisedOnGpu::takes(*weight, x->scalar_type())) return;
+        using Linear = aflora::QuantisedLinear<aflora::QuantisedOnGpu>;
+        *out = new at::Tensor(Linear::apply(*x, aflora::Quantised(*weight), given(bias)));
     });
 }
 

@@ -5,6 +5,8 @@
 //! then on libtorch sees the GPU. Where the driver or CUDA's own libraries are missing, it says
 //! so and the program goes on with the CPU.
 //!
+//! What tch lacks on a CPU is linked in: [weights in 4 or 8 bits](ops::Quantised).
+//!
 //! With it comes what tch lacks on a GPU: [graphs](Graph), [fused operations](ops), TF32,
 //! libtorch's own counts of memory, and a profile of what ran; and, with or without a GPU,
 //! [several processes](World) that compute one thing. The crate knows tensors and nothing of what is
@@ -12,8 +14,11 @@
 
 mod carried;
 mod graph;
+mod host;
+pub mod machine;
 mod memory;
 pub mod ops;
+mod raw;
 mod shim;
 mod world;
 
@@ -32,6 +37,9 @@ pub enum Error {
     /// The machine has no NVIDIA driver.
     #[error("no NVIDIA driver on this machine ({0})")]
     Driver(String),
+    /// The driver is there and gives no GPU.
+    #[error("the NVIDIA driver gives no GPU ({0})")]
+    Gpu(String),
     /// libtorch's CUDA part, or a library that it needs, is missing.
     #[error("libtorch's CUDA part cannot be loaded ({0}); set it up with `make setup CUDA=1`, or use a Python's torch with LIBTORCH_USE_PYTORCH=1")]
     Libtorch(String),

@@ -5,11 +5,12 @@
 //! shape that does not divide by eight): the caller then composes libtorch's operations. That
 //! choice is made in one place, aflora-core's `kernels`.
 
-use crate::shim::{Out, Raw, Shim};
-use crate::{shim, Error};
+use crate::raw::{Out, Raw, RawQuantised};
+use crate::shim::Shim;
+use crate::{host, shim, Error};
 use std::ffi::c_int;
 use std::sync::OnceLock;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 static FAILURE: OnceLock<Error> = OnceLock::new();
 
@@ -39,18 +40,24 @@ pub struct LowRankPath<'a> {
 /// `[out_features]`; gives `[.., out_features]`.
 pub fn low_rank(
     x: &Tensor,
-    weight: &Tensor,
+    weight: Frozen,
     bias: Option<&Tensor>,
     path: &LowRankPath,
 ) -> Option<Tensor> {
     let LowRankPath { down, d, up, b, scale } = *path;
+    let (dense, quantised) = match &weight {
+        Frozen::Dense(weight) => (weight.as_ptr() as Raw, None),
+        Frozen::Quantised(weight) => (std::ptr::null(), Some(weight.as_raw())),
+    };
+    let quantised: *const RawQuantised = quantised.as_ref().map_or(std::ptr::null(), |raw| raw);
     run(x, |shim, out| {
         // SAFETY: tensors that live through the call.
         unsafe {
             (shim.low_rank)(
                 out,
                 x.as_ptr(),
-                weight.as_ptr(),
+                dense,
+                quantised,
                 raw(bias),
                 down.as_ptr(),
                 raw(d),
@@ -129,6 +136,104 @@ pub fn disentangled(of: &Disentangled) -> Option<Tensor> {
             )
         }
     })
+}
+
+/// A frozen weight, `[out_features, in_features]`.
+#[derive(Debug, Clone, Copy)]
+pub enum Frozen<'a> {
+    /// Its numbers.
+    Dense(&'a Tensor),
+    /// Its codes.
+    Quantised(Quantised<'a>),
+}
+
+/// A frozen weight in 4 or 8 bits, of [`shape`](Self::shape), in row-major order.
+#[derive(Debug, Clone, Copy)]
+pub struct Quantised<'a> {
+    /// With a map two codes of four bits a byte, the upper half first, `[⌈numbers / 2⌉]` of u8;
+    /// without one a number each, `[rows, columns]` of i8.
+    pub codes: &'a Tensor,
+    /// What the codes of four bits stand for, `[16]`, fp32.
+    pub map: Option<&'a Tensor>,
+    /// Of each block of numbers, `[⌈numbers / block⌉]`, fp32, or u8 if they are
+    /// [codes themselves](Self::nested); without a map of each row, `[rows]`, fp32, in 127ths.
+    pub scales: &'a Tensor,
+    /// What codes of scales stand for.
+    pub nested: Option<Nested<'a>>,
+    /// Numbers that share a scale: an even count.
+    pub block: i64,
+    /// Rows and columns.
+    pub shape: [i64; 2],
+}
+
+/// Scales that are codes: `map[code] · scale of the block + offset`.
+#[derive(Debug, Clone, Copy)]
+pub struct Nested<'a> {
+    /// `[256]`, fp32.
+    pub map: &'a Tensor,
+    /// Of each block of scales, `[⌈scales / block⌉]`, fp32.
+    pub scales: &'a Tensor,
+    /// Added to every scale.
+    pub offset: f64,
+    /// Scales that share a scale.
+    pub block: i64,
+}
+
+impl Quantised<'_> {
+    fn as_raw(&self) -> RawQuantised {
+        RawQuantised {
+            codes: self.codes.as_ptr(),
+            map: raw(self.map),
+            scales: self.scales.as_ptr(),
+            nested_map: raw(self.nested.map(|nested| nested.map)),
+            nested_scales: raw(self.nested.map(|nested| nested.scales)),
+            offset: self.nested.map_or(0.0, |nested| nested.offset),
+            block: self.block,
+            nested_block: self.nested.map_or(1, |nested| nested.block),
+            rows: self.shape[0],
+            columns: self.shape[1],
+        }
+    }
+}
+
+/// The weight in fp32 or bf16, `[rows, columns]`: each number rounded once. On a CPU all of
+/// libtorch's threads share it.
+pub fn restore(weight: &Quantised, kind: Kind) -> Option<Tensor> {
+    let bf16 = match kind {
+        Kind::Float => false,
+        Kind::BFloat16 => true,
+        _ => return None,
+    };
+    let raw = weight.as_raw();
+    match weight.codes.device() {
+        Device::Cpu => on_host(|out| host::restore(out, &raw, bf16)),
+        // SAFETY: tensors that live through the call.
+        _ => run(weight.codes, |shim, out| unsafe { (shim.restore)(out, &raw, c_int::from(bf16)) }),
+    }
+}
+
+/// `x Wᵀ + bias` in the kind of `x`, for which the weight is restored, and again for the gradient
+/// of `x`; neither keeps it. On a GPU, of up to eight rows of `x` it is not restored but read where
+/// it lies.
+///
+/// `x`: `[.., columns]`, `bias`: `[rows]`; gives `[.., rows]`.
+pub fn quantised_linear(x: &Tensor, weight: &Quantised, bias: Option<&Tensor>) -> Option<Tensor> {
+    let (raw_weight, bias) = (weight.as_raw(), raw(bias));
+    match x.device() {
+        Device::Cpu => on_host(|out| host::quantised_linear(out, x.as_ptr(), &raw_weight, bias)),
+        _ => run(x, |shim, out| {
+            // SAFETY: tensors that live through the call.
+            unsafe { (shim.quantised_linear)(out, x.as_ptr(), &raw_weight, bias) }
+        }),
+    }
+}
+
+/// Runs an operation of the CPU's.
+fn on_host(operation: impl FnOnce(Out) -> Result<(), Error>) -> Option<Tensor> {
+    let mut out = std::ptr::null_mut();
+    operation(&mut out).ok()?;
+    // SAFETY: a new tensor, ours alone.
+    (!out.is_null()).then(|| unsafe { Tensor::from_ptr(out) })
 }
 
 /// A copy of a host tensor, `[..]` of any kind, on the GPU `index`, by way of pinned memory: the

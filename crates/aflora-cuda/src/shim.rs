@@ -2,12 +2,9 @@
 //! that it needs.
 
 use crate::carried::functions;
+use crate::raw::{Out, Raw, RawQuantised};
 use crate::Error;
 use std::ffi::{c_char, c_int, c_void, CStr};
-use torch_sys::C_tensor;
-
-pub(crate) type Raw = *const C_tensor;
-pub(crate) type Out = *mut *mut C_tensor;
 
 functions! {
     /// The shim's functions.
@@ -27,7 +24,10 @@ functions! {
         profile_begin = "aflora_profile_begin": unsafe extern "C" fn() -> c_int,
         profile_end = "aflora_profile_end": unsafe extern "C" fn(*const c_char) -> c_int,
         low_rank = "aflora_low_rank":
-            unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw, Raw, Raw, Raw, f64) -> c_int,
+            unsafe extern "C" fn(Out, Raw, Raw, *const RawQuantised, Raw, Raw, Raw, Raw, Raw, f64) -> c_int,
+        restore = "aflora_restore": unsafe extern "C" fn(Out, *const RawQuantised, c_int) -> c_int,
+        quantised_linear = "aflora_quantised_linear":
+            unsafe extern "C" fn(Out, Raw, *const RawQuantised, Raw) -> c_int,
         add_layer_norm = "aflora_add_layer_norm":
             unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw, f64, f64) -> c_int,
         disentangled = "aflora_disentangled":

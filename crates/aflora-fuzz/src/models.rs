@@ -43,6 +43,7 @@ pub fn safetensors_seeds() -> Vec<Vec<u8>> {
     let fixtures = [
         "checkpoints/tensors.safetensors",
         "checkpoints/extras.safetensors",
+        "checkpoints/bitsandbytes.safetensors",
         "peft/lora/adapter_model.safetensors",
     ];
     fixtures.map(fixture).into_iter().chain([later]).collect()

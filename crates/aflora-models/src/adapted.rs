@@ -72,8 +72,9 @@ impl AdaptedModel {
         seed: u64,
     ) -> Result<Self> {
         let vs = backbone.var_store();
-        let injection =
-            Injection::new(vs, layers, method, trained, seed).map_err(|error| match error {
+        let injection = Injection::new(vs, layers, method, trained, seed)
+            .and_then(|injection| injection.with_quantised(backbone.linears()))
+            .map_err(|error| match error {
                 aflora_core::Error::NoModule(_) => Error::TrainModules(error.to_string()),
                 error => error.into(),
             })?;

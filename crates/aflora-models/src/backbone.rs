@@ -7,9 +7,10 @@ use crate::next_tokens::NextTokens;
 use crate::nn::noise::Noise;
 use crate::nn::scope::Made;
 use crate::{Error, Result};
-use aflora_core::nn::{self, NamedLinear};
+use aflora_core::nn::{self, LinearHandle, NamedLinear};
 use aflora_core::Checkpoints;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use tch::Tensor;
 
 /// The name of a weight, and its further names.
@@ -35,6 +36,9 @@ pub struct About {
     /// Weights that stand in for others: a name, and the names under which checkpoints may hold
     /// the same weight, again or instead.
     pub tied: &'static [Tied],
+    /// Those of the further names under which nothing else is expected, whatever `tie_word_embeddings`
+    /// says: it is of the language head alone there.
+    pub always_tied: &'static [&'static str],
     /// Weights that a checkpoint may leave out, and that are zero then.
     pub optional: &'static [&'static str],
     /// The longest sequence that the model can read.
@@ -124,7 +128,8 @@ pub trait Backbone: std::fmt::Debug {
     fn forward(&self, batch: &Batch, train: bool) -> Result<Forward>;
 
     /// The same up to the head of a model that writes: what a loss of every token is made of,
-    /// without the logits of all.
+    /// without the logits of all. Of the head, nothing trains: see
+    /// [`AdaptedModel::next_tokens`](crate::AdaptedModel::next_tokens).
     ///
     /// # Errors
     /// As [`forward`](Self::forward), or the model does not write.
@@ -181,5 +186,12 @@ pub trait Backbone: std::fmt::Debug {
     /// The linear layers that an adapter can be put on, in the order of the forward pass.
     fn linears(&self) -> &[NamedLinear] {
         &self.frame().linears
+    }
+
+    /// The layers whose weight is quantised, by the weight's name: what `var_store` has there is only
+    /// its place.
+    fn quantised(&self) -> HashMap<String, &LinearHandle> {
+        let quantised = self.linears().iter().filter(|linear| linear.layer.format().is_some());
+        quantised.map(|l| (format!("{}.weight", l.site.name), &l.layer)).collect()
     }
 }

@@ -34,8 +34,9 @@ pub enum OutputKind<'a> {
 }
 
 /// Keys of a config.json that tell of the folder it came from: the version that wrote that one,
-/// its name, and code beside it, which is not copied.
-const NOT_COPIED: [&str; 3] = ["transformers_version", "_name_or_path", "auto_map"];
+/// its name, in how many bits it holds its weights, and code beside it, which is not copied.
+const NOT_COPIED: [&str; 4] =
+    ["transformers_version", "_name_or_path", "auto_map", "quantization_config"];
 
 /// Writes `model`, of the kind `kind` and made of the files of `source`, to `folder`, each weight as it
 /// was merged rounded once to `stored`, with its tokenizer, its licence, and how it writes.

@@ -75,9 +75,15 @@ fn tokenizer_keys(model: &AdaptedModel, source: &Path) -> Result<Vec<(String, Wr
                 .map_err(Error::Unbuilt)?
         }
         None => {
-            let problem = "its tokenizer is neither a byte-level BPE in a tokenizer.json nor a \
-                           SentencePiece tokenizer.model: no GGUF file is written of another";
-            return Err(Error::Unbuilt(problem.into()));
+            let found = json.as_ref().map(gguf::pieces_of_merges).transpose();
+            let Some((pieces, prefix)) = found.map_err(Error::Unbuilt)?.flatten() else {
+                let problem =
+                    "its tokenizer is neither a byte-level BPE in a tokenizer.json nor one \
+                               of SentencePiece's pieces, as LLaMA's and Gemma's: no GGUF file is \
+                               written of another";
+                return Err(Error::Unbuilt(problem.into()));
+            };
+            gguf::sentencepiece(&pieces, prefix, json.as_ref(), rows).map_err(Error::Unbuilt)?
         }
     };
     let encoder = TextEncoder::from_folder(source, 64)?;
@@ -117,15 +123,45 @@ fn tokenizer_keys(model: &AdaptedModel, source: &Path) -> Result<Vec<(String, Wr
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+    use std::path::PathBuf;
     use tch::{Device, Kind, Tensor};
+
+    /// The two kinds of pieces: the folder with a tokenizer.model, a file of that architecture, and
+    /// the number of the token before a text.
+    const KINDS: [(&str, &str, u32); 2] =
+        [("llama_bpe", "sentencepiece", 1), ("gguf/gemma_bpe", "gemma-bpe", 2)];
+
+    fn fixtures() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    }
+
+    /// A file at `path` with the tokenizer of these keys, for so many rows.
+    fn write(path: &Path, gguf: &str, tokenizer: Vec<(String, Written)>, bos: u32, rows: usize) {
+        let ids = [("tokenizer.ggml.bos_token_id".to_string(), Written::U32(bos))];
+        let config = config(&fixtures().join(format!("gguf/{gguf}.gguf"))).unwrap();
+        let of_config = keys(&config, "llama").unwrap();
+        let keys = [of_config.of_model().unwrap(), tokenizer, ids.to_vec()].concat();
+        let table = Tensor::zeros([rows as i64, 4], (Kind::Float, Device::Cpu));
+        let weights = BTreeMap::from([("model.embed_tokens.weight".to_string(), table)]);
+        let file = of_config.file(keys, weights, Precision::F16).unwrap();
+        file.write(&mut std::fs::File::create(path).unwrap()).unwrap();
+    }
+
+    fn encode(folder: &Path, text: &str) -> Vec<i64> {
+        let encoder = TextEncoder::from_folder(folder, 64).unwrap();
+        encoder.encode(&[(text, None)]).unwrap().remove(0).ids
+    }
+
+    const TEXTS: [&str; 3] = [
+        "A film, twice 12 naïve ﬁlms.",
+        "  two\n\n\n    <table> <s>",
+        "the actors of\tthis one   were 3/4 good, \u{1f600} weren't they?",
+    ];
 
     #[test]
     fn the_pieces_of_a_sentencepiece_model_are_written_as_its_tokenizer() {
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        for (own, gguf, bos) in
-            [("llama_bpe", "sentencepiece", 1), ("gguf/gemma_bpe", "gemma-bpe", 2)]
-        {
-            let own = fixtures.join(own);
+        for (own, gguf, bos) in KINDS {
+            let own = fixtures().join(own);
             let model = sentencepiece_bpe::read_pieces(&own.join("tokenizer.model")).unwrap();
             let (rows, count) = (model.pieces.len() + 3, model.pieces.len());
             let json = serde_json::json!({ "added_tokens": [
@@ -134,25 +170,50 @@ mod tests {
             ]});
             let pieces =
                 gguf::sentencepiece(&model.pieces, model.prefix, Some(&json), rows).unwrap();
-            let ids = [("tokenizer.ggml.bos_token_id".to_string(), Written::U32(bos))];
-            let config = config(&fixtures.join(format!("gguf/{gguf}.gguf"))).unwrap();
-            let of_config = keys(&config, "llama").unwrap();
-            let keys = [of_config.of_model().unwrap(), pieces, ids.to_vec()].concat();
-            let table = Tensor::zeros([rows as i64, 4], (Kind::Float, Device::Cpu));
-            let weights = BTreeMap::from([("model.embed_tokens.weight".to_string(), table)]);
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("model.gguf");
-            let file = of_config.file(keys, weights, Precision::F16).unwrap();
-            file.write(&mut std::fs::File::create(&path).unwrap()).unwrap();
-
-            let encode = |folder: &Path, text: &str| {
-                let encoder = TextEncoder::from_folder(folder, 64).unwrap();
-                encoder.encode(&[(text, None)]).unwrap().remove(0).ids
-            };
-            for text in ["A film, twice 12 naïve ﬁlms.", "  two\n\n\n    <table> <s>"] {
+            write(&path, gguf, pieces, bos, rows);
+            for text in TEXTS {
                 assert_eq!(encode(&path, text), encode(&own, text), "{gguf}: {text:?}");
             }
             assert_eq!(encode(&path, "<tool>").last(), Some(&(count as i64)), "{gguf}");
         }
+    }
+
+    #[test]
+    fn the_merges_of_a_tokenizer_json_are_written_as_scores_that_lead_back_to_them() {
+        for (own, gguf, bos) in KINDS {
+            let model = fixtures().join(own).join("tokenizer.model");
+            let model = sentencepiece_bpe::read_pieces(&model).unwrap();
+            let around = [Some(bos as usize), None];
+            let made = sentencepiece_bpe::of_pieces(&model.pieces, model.unk, around, model.prefix);
+            let text = made.unwrap().to_string(false).unwrap();
+            let own = tempfile::tempdir().unwrap();
+            std::fs::write(own.path().join("tokenizer.json"), &text).unwrap();
+            let mut json: Value = serde_json::from_str(&text).unwrap();
+            let (pieces, prefix) = gguf::pieces_of_merges(&json).unwrap().unwrap();
+            assert_eq!(prefix, model.prefix, "{gguf}");
+            let rows = pieces.len();
+            let keys = gguf::sentencepiece(&pieces, prefix, Some(&json), rows).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("model.gguf");
+            write(&path, gguf, keys, bos, rows);
+            for text in TEXTS {
+                assert_eq!(encode(&path, text), encode(own.path(), text), "{gguf}: {text:?}");
+            }
+            // A piece that is no longer made of two of its parts.
+            let merges = json["model"]["merges"].as_array_mut().unwrap();
+            let twice = merges.windows(2).rposition(|two| {
+                let whole = |pair: &Value| format!("{}{}", text_of(&pair[0]), text_of(&pair[1]));
+                whole(&two[0]) == whole(&two[1])
+            });
+            drop(merges.remove(twice.unwrap()));
+            let error = gguf::pieces_of_merges(&json).unwrap_err();
+            assert!(error.contains("merges that follow of no scores"), "{gguf}: {error}");
+        }
+    }
+
+    fn text_of(value: &Value) -> &str {
+        value.as_str().unwrap()
     }
 }

@@ -76,12 +76,10 @@ impl Rounding {
             for injected in model.injected() {
                 let layer = &injected.linear().site.name;
                 let name = format!("{layer}.weight");
-                let (Some(own), Some(exact)) = (model.weights().get(&name), merged.get(&name))
-                else {
-                    continue;
-                };
+                let Some(exact) = merged.get(&name) else { continue };
+                let own = injected.linear().layer.stored();
                 let off = float(round(exact)?) - float(exact.shallow_clone());
-                let change = float(exact.shallow_clone()) - float(own.detach());
+                let change = float(exact.shallow_clone()) - float(own);
                 largest = largest.max(off.abs().max().double_value(&[]));
                 sum += off.abs().sum(Kind::Double).double_value(&[]);
                 elements += off.numel();
@@ -125,6 +123,10 @@ fn logits(
     };
     tch::no_grad(|| {
         model.injected().iter().for_each(|injected| injected.linear().layer.clear());
+        // What is in codes is numbers from here on, as all else.
+        for (name, layer) in model.backbone().quantised() {
+            layer.replace(&merged[&name])?;
+        }
         let with = |of: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<Tensor> {
             for (name, weight) in model.weights().iter().filter(|(_, w)| w.is_floating_point()) {
                 if let Some(merged) = merged.get(name) {

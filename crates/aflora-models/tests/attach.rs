@@ -3,6 +3,7 @@
 mod common;
 
 use aflora_core::adapter::{Layer, MethodConfig, TensorSpec};
+use aflora_core::weight::FrozenWeight;
 use aflora_core::{Adapter, Method, Site};
 use aflora_models::{shapes_only, AdaptedModel, Backbone, Head, Pattern, Targets};
 use common::{cpu, fixture, writers};
@@ -27,11 +28,10 @@ impl Method for Watched {
         seed: u64,
         device: Device,
     ) -> aflora_core::Result<Vec<Box<dyn Adapter>>> {
-        let handle = |t: &Option<Tensor>| t.as_ref().map(Tensor::shallow_clone);
         self.seen.lock().unwrap().extend(layers.iter().map(|layer| Layer {
             site: layer.site.clone(),
-            weight: handle(&layer.weight),
-            bias: handle(&layer.bias),
+            weight: layer.weight.as_ref().map(FrozenWeight::shallow_clone),
+            bias: layer.bias.as_ref().map(Tensor::shallow_clone),
         }));
         self.lora.attach(layers, seed, device)
     }
@@ -61,7 +61,7 @@ fn a_method_sees_weights_and_biases_however_they_are_stored() {
     let layers = seen(backbone);
     assert!(layers.len() > 4);
     for Layer { site, weight, bias } in layers {
-        let (weight, bias) = (weight.unwrap(), bias.unwrap());
+        let (weight, bias) = (weight.unwrap().numbers(), bias.unwrap());
         assert_eq!(weight.size(), [site.out_features, site.in_features], "{}", site.name);
         // GPT-2's lie transposed.
         assert_eq!(weight.tr(), stored[&format!("{}.weight", site.name)], "{}", site.name);

@@ -2,7 +2,11 @@
 
 mod common;
 
-use aflora_models::{build, shapes_only, weights, Batch, Head, Options};
+use aflora_core::adapter::MethodConfig;
+use aflora_core::weight::{FrozenWeight, WeightFormat};
+use aflora_models::{
+    build, shapes_only, weights, AdaptedModel, Backbone, Batch, Head, Options, Pattern, Targets,
+};
 use common::tiny::Tiny;
 use common::{cpu, fixture, loss, relative};
 use std::collections::BTreeMap;
@@ -88,7 +92,7 @@ fn a_head_for_other_classes_gets_a_place_of_its_own_beside_a_loaded_model() {
     let beside = shapes_only(|| build(tiny.kind, &config, head, &cpu()).unwrap());
     let report = weights::load_beside(beside.as_ref(), &tiny.path(), loaded.as_ref()).unwrap();
     assert_eq!(report.new, ["classifier.bias", "classifier.weight"]);
-    weights::initialise(beside.as_ref(), &report.new, 1);
+    weights::initialise(beside.as_ref(), &report.new, 1).unwrap();
     let logits = beside.forward(&tiny.batch(0), false).unwrap().logits;
     assert_eq!(logits.size()[1], tiny.io["batch0.logits"].size()[1] + 3);
     // What the loaded one lacks comes from the file: a head for labels has none for words.
@@ -102,6 +106,35 @@ fn a_head_for_other_classes_gets_a_place_of_its_own_beside_a_loaded_model() {
     let [found, expected] = [&writes, &tiny.load(&cpu())]
         .map(|model| model.forward(&tiny.batch(0), false).unwrap().logits);
     assert_eq!(found, expected);
+}
+
+#[test]
+fn weights_in_few_bits_are_shared_as_codes_and_never_with_whole_ones() {
+    let few = Options { format: Some(WeightFormat::Nf4), ..cpu() };
+    for tiny in [Tiny::of("models/distilbert"), Tiny::of("writers/gpt2")] {
+        let config = tiny.path().join("config.json");
+        let logits = |model: &dyn Backbone| model.forward(&tiny.batch(0), false).unwrap().logits;
+        for lender in [&few, &cpu()] {
+            let loaded = tiny.load(lender);
+            for own in [&few, &cpu()] {
+                let beside = shapes_only(|| build(tiny.kind, &config, tiny.head, own).unwrap());
+                let report =
+                    weights::load_beside(beside.as_ref(), &tiny.path(), loaded.as_ref()).unwrap();
+                let alike = lender.format == own.format;
+                let count = if alike { 0 } else { beside.linears().len() };
+                assert_eq!(report.loaded, count, "{}", tiny.name());
+                assert_eq!(logits(beside.as_ref()), logits(tiny.load(own).as_ref()));
+                for (one, other) in beside.linears().iter().zip(loaded.linears()) {
+                    let place = |linear: &aflora_core::nn::NamedLinear| match linear.layer.weight()
+                    {
+                        FrozenWeight::Dense(weight) => weight.data_ptr(),
+                        FrozenWeight::Quantised(weight) => weight.codes().data_ptr(),
+                    };
+                    assert_eq!(place(one) == place(other), alike, "{}", one.site.name);
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -225,6 +258,101 @@ fn a_bf16_base_stays_near_single_precision() {
         // 2⁻⁹ a rounding, some hundred of them one after the other.
         assert!(error > 0.0 && error < 0.08, "{name}: {error}");
     }
+}
+
+#[test]
+fn a_quantised_base_is_the_model_with_the_restored_weights() {
+    for tiny in Tiny::classifiers() {
+        let name = tiny.name();
+        for format in [WeightFormat::Nf4Nested, WeightFormat::Int8] {
+            let model = tiny.load(&Options { format: Some(format), ..cpu() });
+            let quantised = model.quantised();
+            assert_eq!(quantised.len(), model.linears().len(), "{name}");
+            let whole = tiny.load(&cpu());
+            let mut errors: f64 = 0.0;
+            for (weight, mut variable) in whole.var_store().variables() {
+                match quantised.get(&weight) {
+                    Some(layer) => tch::no_grad(|| {
+                        let stored = layer.stored();
+                        errors = errors.max(relative(&stored, &variable));
+                        variable.copy_(&stored);
+                        let place = &model.var_store().variables()[&weight];
+                        assert!(place.isnan().all().int64_value(&[]) == 1, "{name}: {weight}");
+                        assert!(place.stride().iter().all(|&step| step == 0), "{name}: {weight}");
+                    }),
+                    None => assert_eq!(variable, model.var_store().variables()[&weight], "{name}"),
+                }
+            }
+            let most = if format == WeightFormat::Int8 { 0.01 } else { 0.4 };
+            assert!(errors > 0.0 && errors < most, "{name}: {errors}");
+            let logits =
+                |model: &dyn Backbone| model.forward(&tiny.batch(0), false).unwrap().logits;
+            let error = relative(&logits(model.as_ref()), &logits(whole.as_ref()));
+            assert!(error < LIMIT, "{name} {format:?}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_in_four_bits_is_loaded_whole_or_as_it_lies() {
+    let (tiny, place) = (Tiny::of("writers/llama"), tempfile::tempdir().unwrap());
+    let folder = place.path();
+    std::fs::copy(fixture("writers/llama/config.json"), folder.join("config.json")).unwrap();
+    let file = fixture("checkpoints/bitsandbytes_llama.safetensors");
+    std::fs::copy(file, folder.join("model.safetensors")).unwrap();
+    let load = |format| {
+        let options = Options { format, ..cpu() };
+        let model = build("llama", &folder.join("config.json"), Head::Language, &options).unwrap();
+        let report = weights::load(model.as_ref(), folder).unwrap();
+        assert_eq!((report.new.len(), report.unused.len()), (0, 0), "{report:?}");
+        assert!(report.warnings.is_empty(), "{report:?}");
+        model
+    };
+    let (whole, original) = (load(None), tiny.load(&cpu()));
+    let (whole, original) = (whole.var_store().variables(), original.var_store().variables());
+    for format in [WeightFormat::Nf4, WeightFormat::Int8] {
+        let model = load(Some(format));
+        let mut of_file = 0;
+        for (name, layer) in model.quantised() {
+            let (found, lies) = (layer.stored(), name.contains(".layers.0."));
+            assert_eq!(found.equal(&whole[&name]), lies, "{name}");
+            let error = relative(&whole[&name], &original[&name]);
+            assert_eq!(error > 0.0 && error < 0.3, lies, "{name}: {error}");
+            of_file += usize::from(lies);
+        }
+        assert_eq!(of_file, 7);
+        let batch =
+            Batch::new(tiny.io["right.input_ids"].copy(), tiny.io["right.attention_mask"].copy());
+        let twin = load(None);
+        for (name, layer) in model.quantised() {
+            let mut weight = twin.var_store().variables()[&name].shallow_clone();
+            tch::no_grad(|| weight.copy_(&layer.stored()));
+        }
+        let logits = |model: &dyn Backbone| model.forward(&batch, false).unwrap().logits;
+        let error = relative(&logits(model.as_ref()), &logits(twin.as_ref()));
+        assert!(error < LIMIT, "{error:e}");
+    }
+}
+
+#[test]
+fn a_module_that_trains_is_not_quantised_and_what_is_cannot_train() {
+    let train_modules = vec!["bert.encoder.layer.0".to_string()];
+    let tiny = Tiny::of("models/bert_eps");
+    let format = Some(WeightFormat::Nf4);
+    let model = tiny.load(&Options { format, train_modules: train_modules.clone(), ..cpu() });
+    assert!(!model.quantised().is_empty());
+    assert!(!model.quantised().keys().any(|name| name.starts_with("bert.encoder.layer.0.")));
+
+    let method = MethodConfig::defaults("lora").unwrap().build().unwrap();
+    let targets = Targets { target_modules: Pattern::Regex(".*".into()), ..Default::default() };
+    let adapted = |options: &Options, modules: &[String]| {
+        let model = tiny.load(options);
+        AdaptedModel::new(model, method.as_ref(), &targets, modules, Kind::Float, 1)
+    };
+    let options = Options { format, ..cpu() };
+    let error = adapted(&options, &train_modules).unwrap_err().to_string();
+    assert!(error.contains("`bert.encoder.layer.0.") && error.contains("in few bits"), "{error}");
+    adapted(&options, &[]).unwrap();
 }
 
 #[test]

@@ -178,6 +178,24 @@ fn a_merged_model_whose_tables_are_said_to_be_apart_has_them_all() {
     assert_eq!(writer("bart", &merged).1.unwrap().warnings, [""; 0]);
 }
 
+#[test]
+fn a_t5_whose_head_is_apart_reads_one_table_on_both_sides_without_a_word() {
+    let untied = || json!({ "tie_word_embeddings": false });
+    let without = |weights: &mut Tensors| {
+        weights.retain(|name, _| !name.contains("embed_tokens"));
+        assert!(weights.contains_key("lm_head.weight"));
+    };
+    let folder = changed("writers/t5_gated", untied(), without);
+    let (_, report) = writer("t5", folder.path());
+    assert_eq!(report.unwrap().warnings, [""; 0]);
+    // The head is not the same table, by config.json.
+    let headless = |weights: &mut Tensors| drop(weights.remove("lm_head.weight"));
+    let (_, report) = writer("t5", changed("writers/t5_gated", untied(), headless).path());
+    let warnings = report.unwrap().warnings;
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    assert!(warning.starts_with("the weights have no `lm_head.weight`, though"), "{warning}");
+}
+
 /// [`writer`] checks each by its shapes, too.
 #[test]
 fn whatever_tensor_is_missing_or_of_another_shape_a_check_of_shapes_finds_as_loading_does() {

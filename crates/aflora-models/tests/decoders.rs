@@ -198,7 +198,7 @@ fn a_fresh_gemma_scales_by_one() {
         let tiny = Tiny::of(&format!("writers/{name}"));
         let config = tiny.path().join("config.json");
         let model = build(tiny.kind, &config, Head::Language, &cpu()).unwrap();
-        weights::initialise_all(model.as_ref(), 1);
+        weights::initialise_all(model.as_ref(), 1).unwrap();
         let expected = if name == "llama" { 1.0 } else { 0.0 };
         let variables = model.var_store().variables();
         let mut norms = variables.iter().filter(|(name, _)| name.ends_with("norm.weight"));

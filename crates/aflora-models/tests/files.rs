@@ -107,7 +107,7 @@ fn a_head_for_other_labels_is_new() {
     let said =
         "`classifier.bias` of the weights has shape [2], the task's head [3]: it starts anew";
     assert_eq!(report.warnings[0], said);
-    weights::initialise(model.as_ref(), &report.new, 1);
+    weights::initialise(model.as_ref(), &report.new, 1).unwrap();
     let head = &model.var_store().variables()["classifier.bias"];
     assert_eq!(head.abs().max().double_value(&[]), 0.0);
 }

@@ -44,7 +44,7 @@ fn a_checkpoint_without_a_pooler_opens_with_a_new_one_that_goes_with_the_adapter
             let model = bare(&tiny, tiny.head);
             let report = weights::load(model.as_ref(), place.path()).unwrap();
             assert_eq!(report.new, names, "{folder}");
-            weights::initialise(model.as_ref(), &report.new, seed);
+            weights::initialise(model.as_ref(), &report.new, seed).unwrap();
             model
         };
         let batch = tiny.batch(0);

@@ -7,6 +7,7 @@ use aflora_models::{build, weights, AdaptedModel, Backbone, Options, Pattern, Ta
 use common::tiny::Tiny;
 use common::{cpu, relative};
 use serde_json::Value;
+use std::sync::Mutex;
 use tch::Kind;
 
 /// A model of `fixtures`, without dropout of its own, with noise.
@@ -27,8 +28,12 @@ fn adapted(backbone: Box<dyn Backbone>, alpha: f64) -> AdaptedModel {
     model.unwrap().with_noise(alpha)
 }
 
+/// One test at a time: libtorch's generator would serve another's draws between a seed and its own.
+static TURN: Mutex<()> = Mutex::new(());
+
 #[test]
 fn words_get_noise_in_training_alone() {
+    let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     for tiny in Tiny::classifiers().iter().chain(&Tiny::writers()) {
         let batch = tiny.batch(0);
         let logits = |model: &AdaptedModel, train, seed| {
@@ -51,6 +56,7 @@ fn words_get_noise_in_training_alone() {
 /// multiplied by √hidden as beside those of a table that was.
 #[test]
 fn noise_comes_behind_bart_s_scale() {
+    let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     let tiny = Tiny::of("models/bart");
     let without: Value = serde_json::from_str(&tiny.without_dropout()).unwrap();
     let batch = tiny.batch(0);

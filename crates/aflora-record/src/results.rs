@@ -132,6 +132,8 @@ pub enum View {
     Threshold,
     /// Runtime, operations and parameters as shares of the largest (Figure 3).
     Bars,
+    /// The best variant of each method whose settings were swept, and whether it lies at an end.
+    Best,
 }
 
 /// A method, or a variant of one.

@@ -125,15 +125,24 @@ impl Work {
 }
 
 /// Random weights, drawn where they lie: a large model's would take the host half a minute.
-fn initialise(backbone: &dyn Backbone) {
+fn initialise(backbone: &dyn Backbone) -> anyhow::Result<()> {
+    let quantised = backbone.quantised();
     tch::no_grad(|| {
         for (name, mut weight) in backbone.var_store().variables() {
+            if let Some(layer) = quantised.get(&name) {
+                layer.put(
+                    &Tensor::empty(weight.size(), (weight.kind(), weight.device()))
+                        .normal_(0.0, 0.02),
+                )?;
+                continue;
+            }
             let _ = match weight.dim() > 1 {
                 true => weight.normal_(0.0, 0.02),
                 false => weight.fill_(if name.ends_with("weight") { 1.0 } else { 0.0 }),
             };
         }
-    });
+        Ok(())
+    })
 }
 
 fn main() -> anyhow::Result<()> {
@@ -174,9 +183,10 @@ fn main() -> anyhow::Result<()> {
         Ok(()) => Head::Language,
         Err(_) => Head::Classes(2),
     };
-    let options = Options { base, checkpointing, ..Options::new(device) };
+    let options =
+        Options { base: base.kind, format: base.format, checkpointing, ..Options::new(device) };
     let backbone = build(kind, config, head, &options)?;
-    initialise(backbone.as_ref());
+    initialise(backbone.as_ref())?;
     // All linear layers of a block, however the model names them; of LLaMA those of the paper.
     let target_modules = Pattern::Regex(match (option("modules"), kind) {
         (Some(given), _) => given.into(),
@@ -188,7 +198,7 @@ fn main() -> anyhow::Result<()> {
     let work = Work::new(backbone.as_ref(), batch, length, device);
     let targets = Targets { target_modules, ..Default::default() };
     let method = method(name)?.build()?;
-    let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &[], base, 1)?;
+    let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &[], base.kind, 1)?;
     let config = TunerConfig { lr: 1e-4, head_lr: 1e-4, ..Default::default() };
     let mut tuner = Tuner::new(config, method.as_ref(), model.parameters(), 1000, 100_000)?;
     tuner.join(world.clone());
@@ -231,7 +241,11 @@ fn main() -> anyhow::Result<()> {
         "{}",
         serde_json::json!({
             "side": "aflora", "model": kind, "method": name,
-            "mode": if checkpointing { "checkpointing" } else if graphs.is_empty() { "eager" } else { "graphs" }, "precision": if asked == "tf32" { "TF32".into() } else { format!("{base:?}") },
+            "mode": if checkpointing { "checkpointing" } else if graphs.is_empty() { "eager" } else { "graphs" }, "precision": match asked {
+                "tf32" => "TF32".into(),
+                asked if base.format.is_some() => asked.into(),
+                _ => format!("{:?}", base.kind),
+            },
             "ranks": world.size(), "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
             "mean_ms": measured.iter().sum::<f64>() / steps as f64,
             "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,

@@ -8,6 +8,7 @@
 //! * [`run`]: one run, from a configuration to a finished folder
 //! * [`launch`]: several processes that train one run
 //! * [`check`], [`inspect`]: whether a configuration can run, and what it would train
+//! * [`doctor`]: whether anything can run on this machine, and how well
 //! * [`saved`], [`predict`]: a finished run opened again
 //! * [`interrupt`], [`logging`]: what signals ask for, what `AFLORA_LOG` asks for
 //! * [`device`], [`ui`], [`provenance`]: where it computes, what people see, where it came from
@@ -23,6 +24,7 @@ pub mod check;
 pub mod config;
 pub mod device;
 pub mod discover;
+pub mod doctor;
 pub mod evaluate;
 pub mod experiment;
 pub mod feed;

@@ -1,5 +1,6 @@
 //! Where a result comes from: what ran, on what, from which files.
 
+use aflora_cuda::machine;
 use aflora_record::provenance::Environment;
 use sha2::{Digest, Sha256};
 use std::io;
@@ -21,7 +22,7 @@ pub fn environment() -> Environment {
     Environment {
         aflora: env!("CARGO_PKG_VERSION").into(),
         commit: option_env!("AFLORA_COMMIT").map(String::from),
-        libtorch: "2.11.0".into(),
+        libtorch: machine::libtorch_version().unwrap_or_else(|| "unknown".into()),
         command: std::env::args().collect(),
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         processor: processor(),

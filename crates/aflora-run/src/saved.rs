@@ -9,12 +9,13 @@ pub use several::ModelsOnOneBase;
 
 use crate::config::{self, DeviceChoice, Precision, Resolved, WeightsFrom};
 use crate::kinds::{ModelContext, Processor};
+use crate::precision::{self, Base};
 use crate::run::model::{base_kind, build_shapes, load_model, processor};
 use crate::run::model_files::{self, locator, ModelFiles};
 use crate::run::objective::texts::{Learned, TextPairs};
 use crate::task::{Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
-use crate::{device, precision, usage};
+use crate::{device, usage};
 use aflora_cuda::World;
 use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::chat::ChatFormat;
@@ -115,8 +116,7 @@ impl SavedRun {
                 StoredKind::of(Checkpoint::open(&self.files.folder)?.kind())
             }
         };
-        // In single precision, whatever it was trained beside.
-        let model = self.model(Device::Cpu, Kind::Float)?;
+        let model = self.model(Device::Cpu, self.merge_base())?;
         let kind = &self.resolved.model.backbone;
         let answers = match self.task().rules().output(self.task()) {
             OutputKind::Text(generation) if self.task().kind == TaskKind::Chat => {
@@ -140,7 +140,7 @@ impl SavedRun {
     /// # Errors
     /// The model cannot be loaded, or no such file is written of it.
     pub fn merge_gguf(&self, precision: gguf::Precision) -> Result<(GgufFile, Option<Rounding>)> {
-        let model = self.model(Device::Cpu, Kind::Float)?;
+        let model = self.model(Device::Cpu, self.merge_base())?;
         let (kind, source) = (&self.resolved.model.backbone, self.files.source());
         let file = merged_gguf::make(&model, kind, source, precision)?;
         let rounding = match precision {
@@ -157,7 +157,7 @@ impl SavedRun {
     /// # Errors
     /// The model cannot be loaded, or no such file is written of its adapter.
     pub fn export_gguf(&self) -> Result<GgufFile> {
-        let model = self.model(Device::Cpu, Kind::Float)?;
+        let model = self.model(Device::Cpu, Kind::Float.into())?;
         let method = &self.adapter.description().method;
         let (kind, source) = (&self.resolved.model.backbone, &self.files.folder);
         Ok(adapter_folder::export_gguf(&model, method, kind, source)?)
@@ -168,7 +168,7 @@ impl SavedRun {
     /// # Errors
     /// As [`merge`](Self::merge); or the method has no adapters.
     pub fn export(&self, target: &Path) -> Result<()> {
-        let model = self.model(Device::Cpu, Kind::Float)?;
+        let model = self.model(Device::Cpu, Kind::Float.into())?;
         let base = Some(self.files.base.clone());
         let method = &self.adapter.description().method;
         let (source, generation) = (self.files.source(), &self.task().generation);
@@ -187,13 +187,19 @@ impl SavedRun {
         }
     }
 
+    /// What an adapter is merged into: single precision; of a base that was trained beside in few bits,
+    /// what those are restored to, for that is the model that learned.
+    fn merge_base(&self) -> Base {
+        Base { kind: Kind::Float, format: self.resolved.run.precision.format() }
+    }
+
     /// The model with its adapter.
     ///
     /// # Errors
     /// The model's weights or the adapter are missing, damaged, or of another model.
-    pub fn model(&self, device: Device, base: Kind) -> Result<AdaptedModel> {
+    pub fn model(&self, device: Device, base: Base) -> Result<AdaptedModel> {
         let (backbone, _) = load_model(&self.resolved, &self.files, device, base, false)?;
-        Ok(self.adapter.attach(backbone, base)?)
+        Ok(self.adapter.attach(backbone, base.kind)?)
     }
 
     /// What makes tokens of rows and answers of what `model` gives for them.
@@ -269,7 +275,7 @@ impl SavedRun {
         &self,
         device: DeviceChoice,
         precision: Precision,
-    ) -> Result<(Device, Kind)> {
+    ) -> Result<(Device, Base)> {
         let device = device::choose(device, &World::alone())?;
         let method = self.resolved.method.build()?;
         // Unless the user asks for another precision, it is the one that the run trained in.

@@ -31,7 +31,9 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
                     | ModelError::Precision { .. }
                     | ModelError::NoWeights { .. }
                     | ModelError::NoTokenizer { .. }
-                    | ModelError::Core(aflora_core::Error::Setting { .. })
+                    | ModelError::Core(
+                        aflora_core::Error::Setting { .. } | aflora_core::Error::Quantised(_)
+                    )
             )
         )
 }

@@ -385,6 +385,49 @@ a bad one,1
 }
 
 #[test]
+fn a_base_in_few_bits_learns_and_is_merged_as_it_was_trained() {
+    let place = place();
+    let rows = "text,label
+the film is good,0
+it was very bad,1
+a good one,0
+a bad one,1
+";
+    fs::write(place.path().join("train.csv"), rows).unwrap();
+    let train = |more: &[&str]| {
+        let own = ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
+        let settings = ["device=cpu", "threads=1", "max_length=32", "batch_size=4"];
+        aflora(place.path(), &[&own[..], &settings, more].concat())
+    };
+    let few = ["model=minilm", "precision=nf4_nested", "lr=2e-3"];
+    ok(&train(&[&few[..], &["method=lora", "epochs=40", "run_dir=few"]].concat()));
+    let metrics = json(&place.path().join("few/metrics.json"));
+    let loss = metrics["best"]["loss"].as_f64().unwrap();
+    assert!(loss < 0.35, "of 0.69 by guessing: {loss}");
+    let score = |run: &str| {
+        let rows = rows_of(&ok(&aflora(place.path(), &["predict", run, "rows.jsonl"])));
+        rows.iter().map(|row| row["scores"]["1"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    let expected = score("few");
+
+    ok(&aflora(place.path(), &["merge", "few", "merged"]));
+    // Beside what the restored weights gain.
+    let output = aflora(place.path(), &["merge", "few", "half", "--as", "bf16"]);
+    ok(&output);
+    let told = text(&output.stderr);
+    assert!(told.contains("it moves a logit by") && !told.contains("NaN"), "{told}");
+    // A step that changes nothing: what is judged is what was merged.
+    let still = ["max_steps=1", "head_lr=1e-12", "method=head", "precision=fp32"];
+    ok(&train(&[&still[..], &["model=./merged", "run_dir=still"]].concat()));
+    for (found, expected) in score("still").iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-4, "{found} is not {expected}");
+    }
+
+    let words = "cannot be held in few bits";
+    refused(&train(&[&few[..], &["method=full"]].concat()), 2, words);
+}
+
+#[test]
 fn a_merged_model_has_the_numbers_of_the_base_models_file_and_rounding_is_told() {
     let place = place();
     let place = place.path();

@@ -501,3 +501,26 @@ fn a_model_comes_from_the_hub_in_whatever_form_it_has_there_and_then_from_the_ca
     assert_eq!(adapter["base_model_name_or_path"], "owner/tiny");
     assert_eq!(adapter["revision"], COMMIT);
 }
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let place = tempfile::tempdir().unwrap();
+    let printed = |arguments: &[&str]| {
+        let output = aflora(place.path(), arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let page = printed(&["man"]);
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = printed(&["completions", shell]);
+        for command in ["doctor", "evaluate", "batch-size"] {
+            assert!(script.contains(command), "{shell} lacks {command}");
+        }
+    }
+    assert!(page.contains(".TH aflora 1"), "{page}");
+    assert!(page.contains("aflora\\-doctor(1)"), "{page}");
+    let page = printed(&["man", "evaluate"]);
+    assert!(page.contains(".TH aflora-evaluate 1") && page.contains("confusion matrix"), "{page}");
+    refused(&aflora(place.path(), &["man", "nothing"]), 2, "there is no command `nothing`");
+    refused(&aflora(place.path(), &["completions", "nothing"]), 2, "possible values: bash");
+}

@@ -7,7 +7,10 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::process::Output;
+use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
+
+const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
 
 fn write(place: &Path, file: &str, content: &str) {
     let path = place.join(file);
@@ -218,6 +221,42 @@ fn words_get_tags_and_predictions_show_entities() {
     assert!(config.get("problem_type").is_none());
     let adapter = json(&place.path().join("out/adapter/adapter_config.json"));
     assert_eq!(adapter["task_type"], "TOKEN_CLS");
+}
+
+#[test]
+fn an_adapter_on_the_head_of_a_tagger_gives_tags_wherever_it_goes() {
+    let rows = tagged_words().into_iter().map(|(words, tags)| {
+        serde_json::json!({ "words": words, "tags": tags }).to_string() + "\n"
+    });
+    let place = task(TOKENS, "jsonl", &rows.collect::<String>());
+    trained(place.path(), &["epochs=1"]);
+    let config = merged(place.path());
+    let (labels, hidden) = (config["id2label"].as_object().unwrap().len() as i64, 32);
+    assert_eq!(config["hidden_size"], hidden);
+
+    // As PEFT writes it where nobody names the task: with one it would train the head whole.
+    let keys = serde_json::json!({
+        "peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["classifier"],
+        "task_type": null, "base_model_name_or_path": "merged",
+    });
+    write(place.path(), "adapter/adapter_config.json", &keys.to_string());
+    let matrix = |name: &str, shape: [i64; 2]| {
+        (format!("base_model.model.classifier.lora_{name}.weight"), Tensor::randn(shape, FLOAT))
+    };
+    let pair = [matrix("A", [2, hidden]), matrix("B", [labels, 2])];
+    let file = place.path().join("adapter/adapter_model.safetensors");
+    Tensor::write_safetensors(&pair, file).unwrap();
+    write(place.path(), "new.jsonl", "{\"tokens\": [\"the\", \"bad\", \"film\"]}\n");
+    let tags = |adapter: &str| -> Value {
+        let asked = ["predict", adapter, "new.jsonl", "--data", ".", "--output-format", "jsonl"];
+        serde_json::from_str(&ok(&aflora(place.path(), &asked))).unwrap()
+    };
+    let found = tags("adapter");
+    assert_eq!(found["tags"].as_array().unwrap().len(), 3, "{found}");
+    ok(&aflora(place.path(), &["export", "adapter", "exported", "--data", "."]));
+    let exported = json(&place.path().join("exported/adapter_config.json"));
+    assert_eq!((&exported["task_type"], &exported["r"]), (&Value::Null, &2.into()));
+    assert_eq!(tags("exported")["tags"], found["tags"]);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{command, json, run, small, text, workplace};
+use common::{aflora, command, json, refused, run, small, text, workplace};
+use serde_json::Value;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -62,4 +63,55 @@ fn a_small_model_is_not_held_in_bf16_on_a_cpu() {
     let auto = result("precision=auto", "auto");
     assert_eq!(auto, result("precision=fp32", "fp32"));
     assert_ne!(auto, result("precision=bf16", "bf16"));
+}
+
+/// `aflora doctor --json`, in a folder of its own.
+fn doctor(place: &std::path::Path, more: &[&str], variables: &[(&str, &str)]) -> (i32, Value) {
+    let mut command = command(place, &[&["doctor", "--json"], more].concat());
+    let output = command.envs(variables.iter().copied()).output().unwrap();
+    assert!(!text(&output.stderr).contains("panicked"), "{}", text(&output.stderr));
+    (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+fn of<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let findings = report["findings"].as_array().unwrap();
+    findings.iter().find(|finding| finding["of"] == name).unwrap()
+}
+
+#[test]
+fn the_doctor_finds_what_runs_use_and_a_gpu_is_not_needed() {
+    let place = tempfile::tempdir().unwrap();
+    let (code, report) = doctor(place.path(), &[], &[("CUDA_VISIBLE_DEVICES", "")]);
+    assert_eq!((code, &report["works"]), (0, &true.into()), "{report:#}");
+    let version = of(&report, "libtorch")["values"]["version"].as_str().unwrap();
+    assert!(version.starts_with("2."), "{version}");
+    assert_eq!(of(&report, "GPU")["state"], "less");
+    assert!(of(&report, "GPU")["found"].as_str().unwrap().starts_with("none, runs use the CPU"));
+    assert!(of(&report, "GPU")["remedy"].is_string());
+    assert_eq!(of(&report, "computing")["state"], "good");
+    assert!(of(&report, "run folder")["values"]["free"].as_u64().unwrap() > 0);
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn the_doctor_ends_with_1_where_no_run_can_be_written() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("file"), "").unwrap();
+    let (code, report) = doctor(place.path(), &["file/runs"], &[]);
+    assert_eq!((code, &report["works"]), (1, &false.into()), "{report:#}");
+    assert_eq!(of(&report, "run folder")["state"], "missing");
+    let output = aflora(place.path(), &["doctor", "file/runs"]);
+    refused(&output, 1, "cannot work here");
+    assert!(text(&output.stdout).contains("name another folder: run_dir="));
+}
+
+#[test]
+fn the_doctor_shows_no_secret() {
+    let place = tempfile::tempdir().unwrap();
+    let secrets = [("HF_TOKEN", "hf_secret"), ("HF_ENDPOINT", "https://me:hf_secret@hub.example")];
+    let (code, report) = doctor(place.path(), &[], &secrets);
+    assert_eq!(code, 0);
+    assert_eq!(of(&report, "hub")["values"]["token"], true);
+    assert_eq!(of(&report, "hub")["values"]["address"], "https://hub.example");
+    assert!(!report.to_string().contains("hf_secret"), "{report:#}");
 }

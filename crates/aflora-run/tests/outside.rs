@@ -107,6 +107,8 @@ fn a_project_trains_with_what_cargo_packages_of_the_crates() {
 }
 
 const WITH_MODELS: &str = r#"
+use std::collections::BTreeMap;
+
 use aflora_core::adapter::{Aflora, AfloraConfig};
 use aflora_core::{Tuner, TunerConfig};
 use aflora_models::{build, AdaptedModel, Batch, Head, Options, Pattern, Targets};
@@ -116,7 +118,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = std::env::args().nth(1).ok_or("no config.json")?;
     let bert = build("bert", config.as_ref(), Head::Classes(2), &Options::new(Device::Cpu))?;
     tch::manual_seed(1);
-    for mut weight in bert.var_store().variables().into_values() {
+    // In the order of their names, so that each weight gets the same numbers in every run.
+    let weights: BTreeMap<_, _> = bert.var_store().variables().into_iter().collect();
+    for mut weight in weights.into_values().filter(|weight| weight.dim() == 2) {
         let random = Tensor::randn(weight.size(), (Kind::Float, Device::Cpu)) * 0.2;
         tch::no_grad(|| weight.copy_(&random));
     }

@@ -14,6 +14,7 @@ use crate::hook::Hook;
 use crate::kernels::{self, LowRankPath};
 use crate::optim::Parameter;
 use crate::span::RunLength;
+use crate::weight::FrozenWeight;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -234,7 +235,7 @@ impl Adapter for AfloraAdapter {
         &self.site
     }
 
-    fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    fn forward(&self, x: &Tensor, weight: &FrozenWeight, bias: Option<&Tensor>) -> Tensor {
         let (d, b) = (Some(&self.d), Some(&self.b_vec));
         let path = LowRankPath { down: &self.a, d, up: &self.b, b, scale: self.scale };
         kernels::low_rank(x, weight, bias, &path, self.training.then_some(self.dropout))

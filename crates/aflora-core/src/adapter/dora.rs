@@ -22,6 +22,7 @@ use crate::freeze::FreezeConfig;
 use crate::hook::Hook;
 use crate::optim::Parameter;
 use crate::span::RunLength;
+use crate::weight::FrozenWeight;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -78,7 +79,7 @@ impl Method for Dora {
         check_layers(layers, self.0.rank, 1)?;
         let adapter = |layer: &Layer| -> Result<Box<dyn Adapter>> {
             let magnitude = match &layer.weight {
-                Some(weight) => row_norms(&weight.detach().to_kind(Kind::Float)).to_device(device),
+                Some(weight) => row_norms(&weight.numbers().to_kind(Kind::Float)).to_device(device),
                 None => constant([layer.site.out_features], 1.0, device),
             };
             Ok(Box::new(DoraAdapter {
@@ -133,8 +134,8 @@ impl Adapter for DoraAdapter {
         self.lora.site()
     }
 
-    fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let merged = tch::no_grad(|| self.lora.merged(weight));
+    fn forward(&self, x: &Tensor, weight: &FrozenWeight, bias: Option<&Tensor>) -> Tensor {
+        let merged = tch::no_grad(|| self.lora.merged(&weight.numbers()));
         // As a change of LoRA's output: at the start it is none, to the bit.
         let change = (self.factor(&merged) - 1.0).to_kind(x.kind());
         let y = self.lora.forward(x, weight, bias);

@@ -13,7 +13,8 @@ use super::tensor::{AdapterTensor, Role, TensorSpec};
 use super::traits::{Adapter, LowRank, Method, MethodSettings};
 use crate::error::check;
 use crate::flops::Products;
-use crate::kernels::{add_path, by_token, product, shaped};
+use crate::kernels::{add_path, by_token, frozen_product, product, shaped};
+use crate::weight::FrozenWeight;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -203,7 +204,7 @@ impl Adapter for EloraAdapter {
         &self.site
     }
 
-    fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    fn forward(&self, x: &Tensor, weight: &FrozenWeight, bias: Option<&Tensor>) -> Tensor {
         let (tokens, dropped) = by_token(x, self.training.then_some(self.dropout));
         // d stays outside the product: its gradient is then a sum over tokens.
         let h = product(&dropped, &self.a().to_kind(x.kind()), None) * self.d.to_kind(x.kind());
@@ -212,7 +213,8 @@ impl Adapter for EloraAdapter {
             // than the product with h that b ⊙ B would ask for. (A GPU: the same, and memory.)
             let up = self.b.narrow(0, 0, self.site.out_features).to_kind(x.kind());
             let path = product(&h, &up, None);
-            let y = product(&tokens, weight, bias).addcmul(&path, &self.b_vec.to_kind(x.kind()));
+            let y =
+                frozen_product(&tokens, weight, bias).addcmul(&path, &self.b_vec.to_kind(x.kind()));
             return shaped(y, x);
         }
         add_path(x, &tokens, weight, bias, &h, &self.up())

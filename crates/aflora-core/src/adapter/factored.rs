@@ -11,6 +11,7 @@ use crate::error::check;
 use crate::flops::{self, Flops, Products};
 use crate::kernels::{self, LowRankPath};
 use crate::nn::shapes_suffice;
+use crate::weight::FrozenWeight;
 use crate::Result;
 use std::sync::Arc;
 use tch::Tensor;
@@ -100,7 +101,7 @@ impl Adapter for Factored {
         &self.site
     }
 
-    fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    fn forward(&self, x: &Tensor, weight: &FrozenWeight, bias: Option<&Tensor>) -> Tensor {
         let dropout = self.training.then_some(self.dropout);
         // The kernels put a scale on by themselves.
         let ([down, up], scale) = match &self.middle {

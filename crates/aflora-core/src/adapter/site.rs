@@ -1,5 +1,6 @@
 //! The layers that adapters are put on.
 
+use crate::weight::FrozenWeight;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tch::Tensor;
@@ -70,7 +71,7 @@ pub struct Layer {
     /// `W0`, `[out_features, in_features]`, of any kind: a handle, not a copy. None where only
     /// the model's shapes are known: what a method computes from it is then of the right shape
     /// and any value.
-    pub weight: Option<Tensor>,
+    pub weight: Option<FrozenWeight>,
     /// The bias, `[out_features]`, where the layer has one and its values are known.
     pub bias: Option<Tensor>,
 }

@@ -71,9 +71,9 @@ impl Init {
             return Ok(Some([zeros([rank, from]), zeros([to, rank])]));
         };
         let pair = match niter {
-            None => self.of_matrix(weight, rank, scale)?,
+            None => self.of_matrix(&weight.numbers(), rank, scale)?,
             Some(niter) => tch::no_grad(|| {
-                let weight = weight.detach().to_kind(Kind::Float);
+                let weight = weight.numbers().to_kind(Kind::Float);
                 let parts = svd_lowrank(&weight, rank, niter, seed, &layer.site.name)?;
                 Ok::<_, crate::Error>(Some(halves(parts, rank, scale)?))
             })?,

@@ -9,6 +9,7 @@ use crate::freeze::FreezeConfig;
 use crate::hook::Hook;
 use crate::optim::Parameter;
 use crate::span::RunLength;
+use crate::weight::FrozenWeight;
 use crate::Result;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ pub trait Adapter: Debug + Send {
     ///
     /// `x`: `[.., in_features]`, `weight` (frozen): `[out_features, in_features]`, `bias`
     /// (frozen): `[out_features]`; gives `[.., out_features]` in the kind of `x`.
-    fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor;
+    fn forward(&self, x: &Tensor, weight: &FrozenWeight, bias: Option<&Tensor>) -> Tensor;
 
     /// The adapter as plain LoRA, with every vector, gate and scale folded in; none where what it
     /// makes of the layer is not W0 plus something that does not depend on W0.

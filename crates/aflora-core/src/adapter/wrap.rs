@@ -2,6 +2,7 @@
 
 use super::site::{Block, Layer, Site};
 use super::traits::{Adapter, Method};
+use crate::weight::FrozenWeight;
 use crate::{Error, Result};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::{nn, Tensor};
@@ -9,7 +10,7 @@ use tch::{nn, Tensor};
 /// A frozen [`nn::Linear`] and the adapter beside it.
 #[derive(Debug)]
 pub struct AdaptedLinear {
-    weight: Tensor,
+    weight: FrozenWeight,
     bias: Option<Tensor>,
     // Behind a lock because `nn::Module` wants shared references while training is switched.
     adapter: Mutex<Box<dyn Adapter>>,
@@ -53,7 +54,7 @@ impl AdaptedLinear {
             [out_features, in_features] => {
                 let site = Arc::new(Site::new(*name, in_features, out_features, *block));
                 let bias = linear.bs.as_ref().map(Tensor::shallow_clone);
-                Ok(Layer { site, weight: Some(linear.ws.shallow_clone()), bias })
+                Ok(Layer { site, weight: Some((&linear.ws).into()), bias })
             }
             _ => Err(Error::Shape {
                 site: name.to_string(),
@@ -66,7 +67,7 @@ impl AdaptedLinear {
         let device = layers.first().map_or(tch::Device::Cpu, |(_, linear, _)| linear.ws.device());
         let adapters = method.attach(&seen, seed, device)?;
         let wrap = |((_, linear, _), adapter): ((&str, nn::Linear, Block), _)| AdaptedLinear {
-            weight: linear.ws.set_requires_grad(false),
+            weight: linear.ws.set_requires_grad(false).into(),
             bias: linear.bs.map(|b| b.set_requires_grad(false)),
             adapter: Mutex::new(adapter),
             merged: Mutex::new(None),
@@ -99,7 +100,8 @@ impl AdaptedLinear {
 
     /// The merged weight, rounded once to the kind of W0.
     fn merged_weight(&self) -> Tensor {
-        tch::no_grad(|| self.adapter().merged(&self.weight).to_kind(self.weight.kind()))
+        let weight = self.weight.numbers();
+        tch::no_grad(|| self.adapter().merged(&weight).to_kind(weight.kind()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A low-rank path beside a frozen weight.
 
 use super::product::product_and;
+use crate::weight::FrozenWeight;
 use aflora_cuda::ops;
 use tch::Tensor;
 
@@ -18,14 +19,14 @@ pub use aflora_cuda::ops::LowRankPath;
 /// and its gradient is a sum over `[tokens, rank]` instead of a product as wide as the layer.
 pub fn low_rank(
     x: &Tensor,
-    weight: &Tensor,
+    weight: &FrozenWeight,
     bias: Option<&Tensor>,
     path: &LowRankPath,
     dropout: Option<f64>,
 ) -> Tensor {
     let dropout = dropout.filter(|&p| p > 0.0);
     if dropout.is_none() {
-        if let Some(y) = ops::low_rank(x, weight, bias, path) {
+        if let Some(y) = ops::low_rank(x, weight.as_kernel(), bias, path) {
             return y;
         }
     }
@@ -65,7 +66,7 @@ pub(crate) fn by_token(x: &Tensor, dropout: Option<f64>) -> (Tensor, Tensor) {
 pub(crate) fn add_path(
     x: &Tensor,
     tokens: &Tensor,
-    weight: &Tensor,
+    weight: &FrozenWeight,
     bias: Option<&Tensor>,
     h: &Tensor,
     up: &Tensor,

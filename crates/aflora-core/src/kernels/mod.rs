@@ -10,6 +10,8 @@
 //! | [`add_layer_norm`] | LayerNorm of a sum, after dropout |
 //! | [`disentangled`] | DeBERTa's attention, fused or not at all |
 //!
+//! Those of a [quantised weight](crate::weight::QuantisedWeight) lie behind it, on a CPU, too.
+//!
 //! The last is an exception: fused, tokens and positions are projected in one product, so the
 //! model has to know before it projects anything, and asks [`fuses`].
 
@@ -21,4 +23,4 @@ pub use add_norm::add_layer_norm;
 pub use aflora_cuda::ops::{disentangled, fuses, Disentangled};
 pub(crate) use low_rank::{add_path, by_token, shaped};
 pub use low_rank::{low_rank, LowRankPath};
-pub(crate) use product::product;
+pub(crate) use product::{frozen_product, product};

@@ -4,13 +4,14 @@
 //! AVX-512: an EPYC with two cores reaches 230 GFLOP/s. Its convolutions are oneDNN's, which do,
 //! and reach 500. A product is the convolution of one image whose pixels are the rows.
 
+use crate::weight::FrozenWeight;
 use std::sync::OnceLock;
 use tch::{Device, Kind, Tensor};
 
 /// libtorch takes oneDNN for a convolution only of more inputs than this.
 const LEAST: usize = 20_480;
 
-/// `x Wᵀ + bias`, for `x` of `[tokens, in_features]` and a frozen `weight` of
+/// `x Wᵀ + bias`, for `x` of `[tokens, in_features]` and a `weight` of
 /// `[out_features, in_features]`: `[tokens, out_features]`.
 pub(crate) fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     match convolves(x, weight) {
@@ -19,16 +20,24 @@ pub(crate) fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Ten
     }
 }
 
-/// [`product`] plus `h upᵀ`, for `h` of `[tokens, rank]` and `up` of `[out_features, rank]`.
+/// [`product`] with a frozen weight, however it lies.
+pub(crate) fn frozen_product(x: &Tensor, weight: &FrozenWeight, bias: Option<&Tensor>) -> Tensor {
+    match weight {
+        FrozenWeight::Dense(weight) => product(x, weight, bias),
+        FrozenWeight::Quantised(_) => weight.linear(x, bias),
+    }
+}
+
+/// [`frozen_product`] plus `h upᵀ`, for `h` of `[tokens, rank]` and `up` of `[out_features, rank]`.
 pub(crate) fn product_and(
     x: &Tensor,
-    weight: &Tensor,
+    weight: &FrozenWeight,
     bias: Option<&Tensor>,
     h: &Tensor,
     up: &Tensor,
 ) -> Tensor {
-    let mut y = product(x, weight, bias);
-    if convolves(x, weight) {
+    let mut y = frozen_product(x, weight, bias);
+    if matches!(weight, FrozenWeight::Dense(weight) if convolves(x, weight)) {
         // `y` is a view of the image, whose gradient libtorch would copy for a change in place.
         return y.addmm(h, &up.tr());
     }

@@ -1,17 +1,29 @@
 //! A linear layer with a slot for what computes it, and the capture of layers being built.
 
-use super::shapes::{is_shape_only, shape_only, shapes_suffice};
+use super::shapes::{is_shape_only, place, shape_only, shapes_suffice};
+use crate::weight::{FrozenWeight, QuantisedWeight, WeightFormat};
+use crate::{Error, Result};
 use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::nn::{LinearConfig, Module, Path};
 use tch::Tensor;
 
 /// Computes a layer's output from its input, weight `[out, in]` and bias `[out]`.
-pub type LinearForward = Box<dyn Fn(&Tensor, &Tensor, Option<&Tensor>) -> Tensor + Send>;
+pub type LinearForward = Box<dyn Fn(&Tensor, &FrozenWeight, Option<&Tensor>) -> Tensor + Send>;
 
-type Slot = Arc<Mutex<Option<LinearForward>>>;
+/// What a layer and its handles share.
+struct Inside {
+    /// What computes the layer, where it is not the plain product.
+    forward: Option<LinearForward>,
+    /// A handle to `ws`, as stored, or codes, `[out, in]`.
+    weight: FrozenWeight,
+    /// What the weight is quantised to when it is [put](LinearHandle::put) there.
+    format: Option<WeightFormat>,
+}
+
+type Slot = Arc<Mutex<Inside>>;
 
 thread_local! {
     // Innermost capture last; models are built on one thread.
@@ -23,12 +35,19 @@ thread_local! {
 /// An input of another kind than the weight is cast to the weight's: a model with a bf16 base
 /// can keep its head in fp32.
 pub struct Linear {
-    /// The weight as stored: `[out, in]`, or `[in, out]` of a [`conv1d_linear`].
+    /// The weight as stored: `[out, in]`, or `[in, out]` of a [`conv1d_linear`]. Of a
+    /// [`quantised_linear`] only its place, which has its shape and the kind that it is restored to,
+    /// and repeats one NaN.
     pub ws: Tensor,
     /// The bias, `[out]`.
     pub bs: Option<Tensor>,
     transposed: bool,
     slot: Slot,
+}
+
+/// What is inside is set in one go, so a panic elsewhere leaves it whole.
+fn inside(slot: &Slot) -> MutexGuard<'_, Inside> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Linear {
@@ -47,7 +66,7 @@ impl Linear {
 
     /// Whether something computes it in its place.
     pub fn is_computed_elsewhere(&self) -> bool {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        inside(&self.slot).forward.is_some()
     }
 
     /// A handle that sets what computes the layer.
@@ -87,17 +106,98 @@ impl Clone for LinearHandle {
 impl LinearHandle {
     /// Lets `forward` compute the layer from now on.
     pub fn set(&self, forward: LinearForward) {
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(forward);
+        inside(&self.slot).forward = Some(forward);
     }
 
     /// Whether its weight has a shape and no values: see [`shapes_only`](crate::shapes_only).
     pub fn is_shape_only(&self) -> bool {
-        is_shape_only(&self.ws)
+        match &inside(&self.slot).weight {
+            FrozenWeight::Dense(weight) => is_shape_only(weight),
+            FrozenWeight::Quantised(_) => false,
+        }
     }
 
     /// Gives the layer its plain computation back.
     pub fn clear(&self) {
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        inside(&self.slot).forward = None;
+    }
+
+    /// What its weight is quantised to.
+    pub fn format(&self) -> Option<WeightFormat> {
+        inside(&self.slot).format
+    }
+
+    /// The weight, `[out, in]`.
+    pub fn weight(&self) -> FrozenWeight {
+        match &inside(&self.slot).weight {
+            FrozenWeight::Dense(ws) if self.transposed => ws.tr().into(),
+            weight => weight.shallow_clone(),
+        }
+    }
+
+    /// The weight's numbers as `ws` would have them: as they lie, or restored in single precision.
+    pub fn stored(&self) -> Tensor {
+        match self.transposed {
+            true => self.weight().numbers().tr(),
+            false => self.weight().numbers(),
+        }
+    }
+
+    /// Gives a quantised layer its weight, which lies as `ws` does, in codes.
+    ///
+    /// # Errors
+    /// libtorch refuses; or the layer is none that is quantised.
+    pub fn put(&self, stored: &Tensor) -> Result<()> {
+        let Some(format) = self.format() else { return Err(Error::NotQuantised) };
+        self.fits(stored)?;
+        let weight = match self.transposed {
+            true => QuantisedWeight::quantise(&stored.f_tr()?, format)?,
+            false => QuantisedWeight::quantise(stored, format)?,
+        };
+        self.put_codes(weight)
+    }
+
+    /// Gives a quantised layer its weight, `[out, in]`, in codes of any format.
+    ///
+    /// # Errors
+    /// The layer is none that is quantised, or has another shape.
+    pub fn put_codes(&self, weight: QuantisedWeight) -> Result<()> {
+        let size = self.ws.size();
+        let own = if self.transposed { [size[1], size[0]] } else { [size[0], size[1]] };
+        if weight.shape() != own {
+            return Err(self.misfit(weight.shape().to_vec(), own.to_vec()));
+        }
+        let mut inside = inside(&self.slot);
+        if inside.format.is_none() {
+            return Err(Error::NotQuantised);
+        }
+        inside.weight = FrozenWeight::Quantised(weight);
+        Ok(())
+    }
+
+    fn fits(&self, stored: &Tensor) -> Result<()> {
+        match stored.size() == self.ws.size() {
+            true => Ok(()),
+            false => Err(self.misfit(stored.size(), self.ws.size())),
+        }
+    }
+
+    fn misfit(&self, found: Vec<i64>, expected: Vec<i64>) -> Error {
+        Error::Shape { site: "a layer".into(), what: "its weight", found, expected }
+    }
+
+    /// Gives the layer a weight of its own numbers, which lies as `ws` does. Layers that
+    /// [share](fn@crate::nn::share) the one that it had keep it.
+    ///
+    /// # Errors
+    /// libtorch refuses, or it has another shape.
+    pub fn replace(&self, stored: &Tensor) -> Result<()> {
+        self.fits(stored)?;
+        self.ws.shallow_clone().f_set_data(&stored.f_contiguous()?)?;
+        let mut inside = inside(&self.slot);
+        inside.format = None;
+        inside.weight = FrozenWeight::Dense(self.ws.shallow_clone());
+        Ok(())
     }
 }
 
@@ -136,10 +236,10 @@ pub fn linear<'a, T: Borrow<Path<'a>>>(
     if shapes_suffice() {
         let vs = vs.borrow();
         let bias = config.bias.then(|| shape_only(vs, "bias", &[out_dim]));
-        return slotted(shape_only(vs, "weight", &[out_dim, in_dim]), bias, false);
+        return slotted(shape_only(vs, "weight", &[out_dim, in_dim]), bias, false, None);
     }
     let tch::nn::Linear { ws, bs } = tch::nn::linear(vs, in_dim, out_dim, config);
-    slotted(ws, bs, false)
+    slotted(ws, bs, false, None)
 }
 
 /// Creates a linear layer whose weight lies transposed, `[in, out]`, as the checkpoints of GPT-2
@@ -148,15 +248,42 @@ pub fn conv1d_linear<'a, T: Borrow<Path<'a>>>(vs: T, in_dim: i64, out_dim: i64) 
     let vs = vs.borrow();
     if shapes_suffice() {
         let bias = Some(shape_only(vs, "bias", &[out_dim]));
-        return slotted(shape_only(vs, "weight", &[in_dim, out_dim]), bias, true);
+        return slotted(shape_only(vs, "weight", &[in_dim, out_dim]), bias, true, None);
     }
     let zeros = tch::nn::Init::Const(0.0);
     let ws = vs.var("weight", &[in_dim, out_dim], zeros);
-    slotted(ws, Some(vs.var("bias", &[out_dim], zeros)), true)
+    slotted(ws, Some(vs.var("bias", &[out_dim], zeros)), true, None)
 }
 
-fn slotted(ws: Tensor, bs: Option<Tensor>, transposed: bool) -> Linear {
-    let layer = Linear { ws, bs, transposed, slot: Slot::default() };
+/// Creates a linear layer whose weight is held in `format` once it was [put](LinearHandle::put)
+/// there, and stored as `[in, out]` if `transposed` says so. A bias starts at zero.
+pub fn quantised_linear(
+    vs: &Path,
+    (in_dim, out_dim): (i64, i64),
+    bias: bool,
+    transposed: bool,
+    format: WeightFormat,
+) -> Linear {
+    let shape = if transposed { [in_dim, out_dim] } else { [out_dim, in_dim] };
+    let weight = match shapes_suffice() {
+        true => shape_only(vs, "weight", &shape),
+        false => place(vs, "weight", &shape, f64::NAN),
+    };
+    let bias = bias.then(|| match shapes_suffice() {
+        true => shape_only(vs, "bias", &[out_dim]),
+        false => vs.var("bias", &[out_dim], tch::nn::Init::Const(0.0)),
+    });
+    slotted(weight, bias, transposed, Some(format))
+}
+
+fn slotted(
+    ws: Tensor,
+    bs: Option<Tensor>,
+    transposed: bool,
+    format: Option<WeightFormat>,
+) -> Linear {
+    let inside = Inside { forward: None, weight: (&ws).into(), format };
+    let layer = Linear { ws, bs, transposed, slot: Arc::new(Mutex::new(inside)) };
     CAPTURES.with(|c| {
         if let Some(list) = c.borrow_mut().last_mut() {
             list.push(layer.slot());
@@ -174,16 +301,18 @@ impl Module for Linear {
             cast = x.to_kind(self.ws.kind());
             &cast
         };
+        let inside = inside(&self.slot);
         let view;
-        let weight = if self.transposed {
-            view = self.ws.tr();
-            &view
-        } else {
-            &self.ws
+        let weight = match &inside.weight {
+            FrozenWeight::Dense(ws) if self.transposed => {
+                view = ws.tr().into();
+                &view
+            }
+            weight => weight,
         };
-        match self.slot.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        match &inside.forward {
             Some(forward) => forward(x, weight, self.bs.as_ref()),
-            None => x.linear(weight, self.bs.as_ref()),
+            None => weight.linear(x, self.bs.as_ref()),
         }
     }
 }

@@ -13,7 +13,7 @@
 //! let (layer, captured) = nn::capture(|| nn::linear(vs.root(), 3, 2, Default::default()));
 //! let x = Tensor::ones([1, 3], (Kind::Float, Device::Cpu));
 //! let plain = layer.forward(&x);
-//! captured[0].set(Box::new(|x, weight, bias| x.linear(weight, bias) + 1.0));
+//! captured[0].set(Box::new(|x, weight, bias| weight.linear(x, bias) + 1.0));
 //! assert!(layer.forward(&x).allclose(&(plain + 1.0), 1e-6, 1e-6, false));
 //! ```
 //!
@@ -29,7 +29,9 @@ mod shapes;
 mod share;
 
 pub use embedding::embedding;
-pub use linear::{capture, conv1d_linear, linear, Linear, LinearForward, LinearHandle};
+pub use linear::{
+    capture, conv1d_linear, linear, quantised_linear, Linear, LinearForward, LinearHandle,
+};
 pub use named::{capture_named, in_module, NamedLinear};
 pub use shapes::shapes_only;
 pub(crate) use shapes::shapes_suffice;

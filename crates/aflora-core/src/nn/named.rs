@@ -33,13 +33,11 @@ impl NamedLinear {
 
     /// The layer as a method sees it that puts an adapter on it.
     pub fn as_layer(&self) -> Layer {
-        let LinearHandle { ws, bs, transposed, .. } = &self.layer;
         if self.layer.is_shape_only() {
             return Layer::shape_only(self.site.clone());
         }
-        let weight = if *transposed { ws.tr() } else { ws.shallow_clone() };
-        let bias = bs.as_ref().map(Tensor::shallow_clone);
-        Layer { site: self.site.clone(), weight: Some(weight), bias }
+        let bias = self.layer.bs.as_ref().map(Tensor::shallow_clone);
+        Layer { site: self.site.clone(), weight: Some(self.layer.weight()), bias }
     }
 }
 

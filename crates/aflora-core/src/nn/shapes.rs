@@ -30,7 +30,12 @@ pub(crate) fn shapes_suffice() -> bool {
 
 /// A variable that repeats one zero in every place.
 pub(super) fn shape_only(vs: &Path, name: &str, shape: &[i64]) -> Tensor {
-    let mut variable = vs.var(name, &vec![1; shape.len()], Init::Const(0.0));
+    place(vs, name, shape, 0.0)
+}
+
+/// A variable that repeats one number in every place.
+pub(super) fn place(vs: &Path, name: &str, shape: &[i64], number: f64) -> Tensor {
+    let mut variable = vs.var(name, &vec![1; shape.len()], Init::Const(number));
     expand(&mut variable, shape);
     variable
 }

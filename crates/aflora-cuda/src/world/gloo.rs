@@ -49,6 +49,11 @@ fn collective() -> Result<&'static Collective> {
     Err(format!("this build has no collectives: {}", env!("AFLORA_NO_COLLECTIVE")))
 }
 
+/// Whether this build has Gloo and the store, and they open.
+pub fn available() -> Result<()> {
+    collective().map(drop)
+}
+
 impl Collective {
     fn check(&self, returned: c_int) -> Result<()> {
         if returned == 0 {

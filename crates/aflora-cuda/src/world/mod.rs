@@ -9,6 +9,7 @@ mod gloo;
 mod lifeline;
 mod nccl;
 
+pub(crate) use gloo::available as gloo_available;
 pub use lifeline::Lost;
 
 use gloo::{Gloo, Store};

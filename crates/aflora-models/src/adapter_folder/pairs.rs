@@ -11,8 +11,9 @@
 use super::names::ROOT;
 use super::peft::FILE;
 use crate::weights::Checkpoint;
-use crate::Result;
+use crate::{Error, Result};
 use aflora_core::adapter::{AdapterTensor, DoraConfig, Init, MethodConfig};
+use aflora_core::weight::FrozenWeight;
 use aflora_core::Injected;
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -63,23 +64,20 @@ impl Pairs {
             Some("olora") => Init::Olora,
             _ => Init::Standard,
         };
-        if scales.are_one() && taken_out == Init::Standard {
+        let times = if taken_out == Init::Standard { 1 } else { 2 };
+        let found = found(file);
+        // The method takes no rank above all features of its layers: what such matrices make has one
+        // below.
+        let widest = found.iter().flat_map(|found| found.features).flatten().max();
+        let wide = widest.is_some_and(|widest| scales.rank > widest)
+            && found.iter().all(|found| found.rank == scales.rank);
+        if scales.are_one() && taken_out == Init::Standard && !wide {
             return Ok(None);
         }
-        let times = if taken_out == Init::Standard { 1 } else { 2 };
-        let shapes: BTreeMap<&str, &[i64]> = file.shapes().collect();
         let (mut layers, mut most) = (BTreeMap::new(), 0);
-        for (name, down) in &shapes {
-            let Some(site) =
-                name.strip_prefix(ROOT).and_then(|name| name.strip_suffix(MATRICES[0]))
-            else {
-                continue;
-            };
-            let up = format!("{ROOT}{site}{}", MATRICES[1]);
-            let site = site.trim_end_matches('.');
-            let shape = scales.at(site, down.first().copied().unwrap_or(0))?;
-            let up = shapes.get(up.as_str()).and_then(|up| up.first().copied());
-            let smaller = up.into_iter().chain(down.get(1).copied()).min();
+        for Found { site, rank, features } in found {
+            let shape = scales.at(site, rank)?;
+            let smaller = features.into_iter().flatten().min();
             most = most.max((shape.rank * times).min(smaller.unwrap_or(i64::MAX)));
             layers.insert(site.to_string(), shape);
         }
@@ -114,11 +112,21 @@ impl Pairs {
         else {
             return Ok(());
         };
-        if let Some(weight) = layer.linear().as_layer().weight {
-            if let Some([a, b]) = self.taken_out.of_matrix(&weight, rank, scale)? {
-                down = Tensor::f_cat(&[down, a], 0)?;
-                up = Tensor::f_cat(&[up, -b], 1)?;
+        match layer.linear().as_layer().weight {
+            Some(FrozenWeight::Quantised(_)) if self.taken_out != Init::Standard => {
+                let problem = format!(
+                    "`{site}` is held in few bits here, but the adapter was taken out of its whole \
+                     weight: load the model with another precision"
+                );
+                return Err(Error::Unbuilt(problem));
             }
+            Some(FrozenWeight::Dense(weight)) => {
+                if let Some([a, b]) = self.taken_out.of_matrix(&weight, rank, scale)? {
+                    down = Tensor::f_cat(&[down, a], 0)?;
+                    up = Tensor::f_cat(&[up, -b], 1)?;
+                }
+            }
+            _ => {}
         }
         up *= scale / self.scale;
         let (from, to) = (down.size()[1], up.size()[0]);
@@ -134,6 +142,28 @@ impl Pairs {
         }
         Ok(())
     }
+}
+
+/// A pair of matrices in a file.
+#[derive(Debug)]
+struct Found<'a> {
+    site: &'a str,
+    rank: i64,
+    /// Out of the layer and into it, where the matrices have two sides.
+    features: [Option<i64>; 2],
+}
+
+/// The pairs in `file`, by their first matrices.
+fn found(file: &Checkpoint) -> Vec<Found<'_>> {
+    let shapes: BTreeMap<&str, &[i64]> = file.shapes().collect();
+    let found = shapes.iter().filter_map(|(name, down)| {
+        let site = name.strip_prefix(ROOT)?.strip_suffix(MATRICES[0])?;
+        let up = shapes.get(format!("{ROOT}{site}{}", MATRICES[1]).as_str());
+        let features = [up.and_then(|up| up.first().copied()), down.get(1).copied()];
+        let (site, rank) = (site.trim_end_matches('.'), down.first().copied().unwrap_or(0));
+        Some(Found { site, rank, features })
+    });
+    found.collect()
 }
 
 /// The rank and the scale that a configuration gives each layer.

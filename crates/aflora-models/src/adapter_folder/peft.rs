@@ -26,8 +26,8 @@ pub struct Description {
     pub length: Option<RunLength>,
     /// The modules that are in the folder whole: the head, and others beside it.
     pub modules_to_save: Vec<String>,
-    /// What the model does, in PEFT's words.
-    pub task_type: TaskType,
+    /// What the model does, in PEFT's words; none where the folder does not say.
+    pub task_type: Option<TaskType>,
 }
 
 /// A model, as others find it.
@@ -82,12 +82,20 @@ impl TaskType {
         }
     }
 
-    fn from_name(name: Option<&str>) -> Self {
-        match name {
-            Some("TOKEN_CLS") => TaskType::TokenClassification,
-            Some("CAUSAL_LM") => TaskType::CausalLm,
-            Some("SEQ_2_SEQ_LM") => TaskType::Seq2SeqLm,
-            _ => TaskType::SequenceClassification,
+    fn from_name(name: &str) -> Option<Self> {
+        use TaskType::*;
+        let all = [SequenceClassification, TokenClassification, CausalLm, Seq2SeqLm];
+        all.into_iter().find(|task| task.name() == name)
+    }
+
+    /// What the base model does by its config.json, for a folder that does not say: an adapter on a
+    /// head for classes must not, for PEFT would train that head whole. Classes of a text where that
+    /// has no class for those of tokens.
+    pub fn of_base(config: &Map<String, Value>) -> Self {
+        let class = config.get("architectures").and_then(|classes| classes.get(0)?.as_str());
+        match class.is_some_and(|class| class.ends_with("ForTokenClassification")) {
+            true => TaskType::TokenClassification,
+            false => TaskType::SequenceClassification,
         }
     }
 }
@@ -101,7 +109,7 @@ impl Description {
             base_model: None,
             length: None,
             modules_to_save: model.saved_modules(),
-            task_type: TaskType::default(),
+            task_type: Some(TaskType::default()),
         }
     }
 
@@ -127,7 +135,7 @@ impl Description {
         let base = self.base_model.as_ref();
         all.insert("base_model_name_or_path".into(), base.map(|base| base.name.clone()).into());
         all.insert("revision".into(), base.and_then(|base| base.revision.clone()).into());
-        all.insert("task_type".into(), self.task_type.name().into());
+        all.insert("task_type".into(), self.task_type.map(TaskType::name).into());
         all.insert("inference_mode".into(), true.into());
         all
     }
@@ -194,7 +202,7 @@ impl Description {
             base_model,
             length: None,
             modules_to_save: names.collect(),
-            task_type: TaskType::from_name(keys.get("task_type").and_then(Value::as_str)),
+            task_type: keys.get("task_type").and_then(Value::as_str).and_then(TaskType::from_name),
         })
     }
 }

@@ -205,7 +205,7 @@ fn described(
         base_model,
         length: None,
         modules_to_save: model.saved_modules(),
-        task_type: TaskType::of(model.backbone()),
+        task_type: Some(TaskType::of(model.backbone())),
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct TaggerSpec {
     pub prefix: &'static str,
     /// As [`About::tied`].
     pub tied: &'static [Tied],
+    /// As [`About::always_tied`].
+    pub always_tied: &'static [&'static str],
     pub hidden: i64,
     /// The longest text.
     pub max_positions: i64,
@@ -157,7 +159,8 @@ pub(crate) fn build<B: EncoderBody + 'static>(
     };
     if of_tokens && !text_head.shape.for_tokens {
         let dropout = text_head.token_dropout;
-        let spec = TaggerSpec { prefix, tied: &[], hidden, max_positions, dropout };
+        let spec =
+            TaggerSpec { prefix, tied: &[], always_tied: &[], hidden, max_positions, dropout };
         return Ok(build_tagger(labels, options, spec, body));
     }
     let about = About {
@@ -168,6 +171,7 @@ pub(crate) fn build<B: EncoderBody + 'static>(
         may_lack: text_head.may_lack,
         class_rows: Some(text_head.out),
         tied: &[],
+        always_tied: &[],
         optional: &[],
         max_positions,
     };
@@ -186,7 +190,7 @@ pub(crate) fn build_tagger<B: EncoderBody + 'static>(
     spec: TaggerSpec,
     body: impl FnOnce(&Scope) -> B,
 ) -> Box<dyn Backbone> {
-    let TaggerSpec { prefix, tied, hidden, max_positions, dropout } = spec;
+    let TaggerSpec { prefix, tied, always_tied, hidden, max_positions, dropout } = spec;
     let layer = TokenHead { name: CLASSIFIER, modules: &[CLASSIFIER], dropout };
     let about = About {
         head: Head::Tokens(labels),
@@ -196,6 +200,7 @@ pub(crate) fn build_tagger<B: EncoderBody + 'static>(
         may_lack: &[],
         class_rows: Some(layer.name),
         tied,
+        always_tied,
         optional: &[],
         max_positions,
     };
@@ -212,7 +217,7 @@ fn assembled<B: EncoderBody + 'static>(
     parts: impl FnOnce(&Scope) -> (B, OutputHead),
 ) -> Box<dyn Backbone> {
     let mut vs = options.var_store();
-    let ((body, output_head), made) = scope::build(&mut vs, |root| parts(&root));
+    let ((body, output_head), made) = scope::build(&mut vs, options, |root| parts(&root));
     let frame = Frame::new(vs, made, about);
     Box::new(Encoder { frame, body, output_head, checkpointing: options.checkpointing })
 }

@@ -1,7 +1,7 @@
 //! What a template may use: Jinja as transformers sets it up, with its functions and filters.
 
 use super::limits::{DEPTH, FUEL};
-use super::{json, python, spans};
+use super::{json, printed, python, spans};
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, TimeZone};
 use minijinja::syntax::SyntaxConfig;
@@ -18,6 +18,8 @@ pub(super) fn new() -> Environment<'static> {
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(DEPTH);
     python::add_to(&mut environment);
+    environment.set_formatter(printed::write);
+    environment.add_filter("string", printed::string);
     environment.add_filter("tojson", json::tojson);
     environment.add_function("raise_exception", raise_exception);
     environment

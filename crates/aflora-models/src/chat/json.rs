@@ -171,7 +171,7 @@ fn number(value: &Value) -> String {
     f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float)
 }
 
-/// A float as Python writes it: with an exponent from 1e16 on and below 1e-4.
+/// A float as Python's JSON writes it.
 fn float(number: f64) -> String {
     if number.is_nan() {
         return "NaN".into();
@@ -179,6 +179,11 @@ fn float(number: f64) -> String {
     if number.is_infinite() {
         return if number > 0.0 { "Infinity" } else { "-Infinity" }.into();
     }
+    finite(number)
+}
+
+/// A finite float as Python writes it: with an exponent from 1e16 on and below 1e-4.
+pub(super) fn finite(number: f64) -> String {
     let scientific = format!("{number:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);

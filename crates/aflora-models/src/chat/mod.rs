@@ -17,6 +17,7 @@ mod environment;
 pub(crate) mod files;
 mod json;
 mod limits;
+mod printed;
 mod python;
 mod shipped;
 mod spans;

@@ -3,6 +3,7 @@
 
 use super::arrangement::Arrangement;
 use super::own_keys::{AMPLITUDE, BOUNDS, DIVISORS, LLAMA3, LOCAL, LONG, PATTERN, SHORT, WINDOW};
+use super::yarn::YARN;
 use crate::bodies::llama_like::description::Usual;
 use crate::bodies::llama_like::{gemma as gemmas, phi3 as phi, qwen};
 
@@ -84,7 +85,7 @@ const ARCHITECTURES: [Architecture; 7] = [
         biases: &[ATTENTION_BIAS, ("ffn_", Some("mlp_bias"))],
         keys: &[],
         tensors: &[DIVISORS],
-        scalings: &["linear", LLAMA3],
+        scalings: &["linear", LLAMA3, YARN],
     },
     Architecture {
         name: "qwen2",
@@ -99,7 +100,7 @@ const ARCHITECTURES: [Architecture; 7] = [
         biases: &[("attn_q", None), ("attn_k", None), ("attn_v", None)],
         keys: &[],
         tensors: &[],
-        scalings: &["linear"],
+        scalings: &["linear", YARN],
     },
     Architecture {
         name: "qwen3",
@@ -114,7 +115,7 @@ const ARCHITECTURES: [Architecture; 7] = [
         biases: &[ATTENTION_BIAS],
         keys: &[],
         tensors: &[],
-        scalings: &["linear"],
+        scalings: &["linear", YARN],
     },
     Architecture {
         name: "gemma",

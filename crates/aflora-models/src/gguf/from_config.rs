@@ -2,6 +2,7 @@
 
 use super::architecture::Architecture;
 use super::writer::Written;
+use super::yarn::{self, YARN};
 use crate::Error;
 use serde_json::{Map, Value};
 use tch::Tensor;
@@ -131,10 +132,20 @@ impl<'a> ModelKeys<'a> {
         let (theta, scaling) = self.rope();
         say("rope.dimension_count", Written::U32(self.turning(&scaling)?));
         say("rope.freq_base", Written::F32(theta as f32));
-        if kind(&scaling) == Some("linear") {
-            let factor = scaling.get("factor").and_then(Value::as_f64).unwrap_or(1.0);
-            say("rope.scaling.type", text("linear"));
-            say("rope.scaling.factor", Written::F32(factor as f32));
+        match kind(&scaling) {
+            Some("linear") => {
+                let factor = scaling.get("factor").and_then(Value::as_f64).unwrap_or(1.0);
+                say("rope.scaling.type", text("linear"));
+                say("rope.scaling.factor", Written::F32(factor as f32));
+            }
+            // Phi-3 calls LongRoPE by that name, too.
+            Some(YARN) if !usual.rope.longrope.contains(&YARN) => {
+                let outer = self.optional_size("original_max_position_embeddings", None)?;
+                for (key, value) in yarn::keys(&scaling, outer, self.max_positions()?)? {
+                    say(key, value);
+                }
+            }
+            _ => {}
         }
         Ok(keys)
     }

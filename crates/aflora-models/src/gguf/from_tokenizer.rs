@@ -6,9 +6,11 @@ use crate::tokenizer::spm_file::Piece;
 use serde_json::Value;
 
 /// What a token is, by the format's numbers.
-const NORMAL: i32 = 1;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
+pub(super) const NORMAL: i32 = 1;
+pub(super) const UNKNOWN: i32 = 2;
+pub(super) const CONTROL: i32 = 3;
+pub(super) const USER_DEFINED: i32 = 4;
+pub(super) const BYTE: i32 = 6;
 const UNUSED: i32 = 5;
 
 /// The score of a piece that was added to a SentencePiece model.

@@ -5,10 +5,10 @@
 //!   believed
 //! * `format`, `dequantise`: blocks of numbers, and what they stand for
 //! * `architecture`, `arrangement`: which tensor is which of Hugging Face's, and how it stands to it
-//! * `model`: the config.json that a header stands for; `family`, `own_keys`, `rope`, `gemma`, `phi3`: what
+//! * `model`: the config.json that a header stands for; `family`, `own_keys`, `rope`, `yarn`, `gemma`, `phi3`: what
 //!   those of some kinds of models have of their own, both ways; `families`: all of it together
 //! * `tokenizer`, `pre_tokenizer`: its tokenizer's files; `folder`: all files that it stands for
-//! * `writer`, `precision`, `quantise`, `from_config`, `from_tokenizer`: files of our own
+//! * `writer`, `precision`, `quantise`, `from_config`, `from_tokenizer`, `from_merges`: files of our own
 
 mod architecture;
 mod arrangement;
@@ -19,6 +19,7 @@ mod family;
 mod folder;
 mod format;
 mod from_config;
+mod from_merges;
 mod from_tokenizer;
 mod gemma;
 mod header;
@@ -32,12 +33,14 @@ mod rope;
 mod tokenizer;
 mod value;
 mod writer;
+mod yarn;
 
 pub(crate) use arrangement::Arrangement;
 pub(crate) use dequantise::dequantise;
 pub(crate) use folder::{file, has};
 pub(crate) use format::{BlockFormat, Format};
 pub(crate) use from_config::ModelKeys;
+pub(crate) use from_merges::pieces as pieces_of_merges;
 pub(crate) use from_tokenizer::{byte_level, sentencepiece};
 pub(crate) use header::Header;
 pub(crate) use model::ModelHeader;

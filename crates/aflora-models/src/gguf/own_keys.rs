@@ -10,6 +10,8 @@ pub(super) const BOUNDS: [&str; 2] = ["attn_logit_softcapping", "final_logit_sof
 pub(super) const LOCAL: &str = "rope.freq_base_swa";
 /// What LongRoPE multiplies queries and keys by.
 pub(super) const AMPLITUDE: &str = "rope.scaling.attn_factor";
+/// The length of the texts of pretraining, where angles are scaled for longer ones.
+pub(super) const POSITIONS: &str = "rope.scaling.original_context_length";
 /// LongRoPE's factors of short and of long texts, as tensors.
 pub(super) const SHORT: &str = "rope_factors_short.weight";
 pub(super) const LONG: &str = "rope_factors_long.weight";

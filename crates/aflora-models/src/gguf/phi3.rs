@@ -3,7 +3,7 @@
 
 use super::family::Family;
 use super::from_config::ModelKeys;
-use super::own_keys::{AMPLITUDE, LONG, SHORT, WINDOW};
+use super::own_keys::{AMPLITUDE, LONG, POSITIONS, SHORT, WINDOW};
 use super::value::{decimal, Value as Stored};
 use super::writer::Written;
 use crate::bodies::llama_like::phi3::ORIGINAL;
@@ -12,7 +12,6 @@ use serde_json::{json, Map, Value};
 use tch::Tensor;
 
 const TURNING: &str = "rope.dimension_count";
-const POSITIONS: &str = "rope.scaling.original_context_length";
 /// The factors of short and of long texts, in config.json and as tensors.
 const FACTORS: [(&str, &str); 2] = [("short_factor", SHORT), ("long_factor", LONG)];
 

@@ -5,7 +5,9 @@
 use super::linear::{with_bias, zeros};
 use super::noise::{Noise, NoisyEmbedding};
 use super::norm::{AddNorm, CentredRmsNorm, Norm, NormKind, RmsNorm, ScaleNorm};
+use crate::Options;
 use aflora_core::nn::{self, NamedLinear};
+use aflora_core::weight::WeightFormat;
 use aflora_core::Block;
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -17,6 +19,7 @@ use tch::Tensor;
 pub(crate) struct Scope<'a> {
     path: nn::Path<'a>,
     notes: &'a Notes,
+    options: &'a Options,
 }
 
 /// What is noted as a network is made.
@@ -41,10 +44,15 @@ pub(crate) struct Made {
     pub noise: Noise,
 }
 
-/// Makes a network in `vs`, frozen; gives with it what was noted meanwhile.
-pub(crate) fn build<N>(vs: &mut nn::VarStore, network: impl FnOnce(Scope) -> N) -> (N, Made) {
+/// Makes a network in `vs`, frozen, its layers held as `options` say; gives with it what was noted
+/// meanwhile.
+pub(crate) fn build<N>(
+    vs: &mut nn::VarStore,
+    options: &Options,
+    network: impl FnOnce(Scope) -> N,
+) -> (N, Made) {
     let notes = Notes::default();
-    let network = network(Scope { path: vs.root(), notes: &notes });
+    let network = network(Scope { path: vs.root(), notes: &notes, options });
     vs.freeze();
     let Notes { adaptable, further, words, noise } = notes;
     let (linears, further) = (adaptable.into_inner(), further.into_inner());
@@ -87,15 +95,29 @@ impl<'a> Scope<'a> {
         (from, to): (i64, i64),
         bias: bool,
     ) -> nn::Linear {
-        let config = with_bias(zeros(), bias);
-        let layer = nn::linear((self / name).path, from, to, config);
-        self.noted(&self.notes.adaptable, block, name, layer)
+        self.adapted(block, name, |path, format| match format {
+            Some(format) => nn::quantised_linear(path, (from, to), bias, false, format),
+            None => nn::linear(path, from, to, with_bias(zeros(), bias)),
+        })
     }
 
     /// As [`adaptable`](Self::adaptable), with a bias, and a weight that lies transposed.
     pub fn transposed(&self, block: Block, name: &str, (from, to): (i64, i64)) -> nn::Linear {
-        let layer = nn::conv1d_linear((self / name).path, from, to);
-        self.noted(&self.notes.adaptable, block, name, layer)
+        self.adapted(block, name, |path, format| match format {
+            Some(format) => nn::quantised_linear(path, (from, to), true, true, format),
+            None => nn::conv1d_linear(path, from, to),
+        })
+    }
+
+    fn adapted(
+        &self,
+        block: Block,
+        name: &str,
+        make: impl FnOnce(&nn::Path, Option<WeightFormat>) -> nn::Linear,
+    ) -> nn::Linear {
+        self.noted(&self.notes.adaptable, block, name, |path, name| {
+            make(path, self.options.format_of(name))
+        })
     }
 
     fn noted(
@@ -103,10 +125,12 @@ impl<'a> Scope<'a> {
         notes: &RefCell<Vec<NamedLinear>>,
         block: Block,
         name: &str,
-        layer: nn::Linear,
+        make: impl FnOnce(&nn::Path, &str) -> nn::Linear,
     ) -> nn::Linear {
-        let weight = (self / name).path.path("weight");
-        let name = weight.strip_suffix(".weight").unwrap_or(&weight).to_string();
+        let path = (self / name).path;
+        let weight = path.path("weight");
+        let name = weight.strip_suffix(".weight").unwrap_or(&weight);
+        let layer = make(&path, name);
         notes.borrow_mut().push(NamedLinear::new(name, block, layer.slot()));
         layer
     }
@@ -123,8 +147,9 @@ impl<'a> Scope<'a> {
     }
 
     fn further(&self, name: &str, from: i64, to: i64, bias: bool) -> nn::Linear {
-        let layer = nn::linear((self / name).path, from, to, with_bias(zeros(), bias));
-        self.noted(&self.notes.further, Block::Ffn, name, layer)
+        self.noted(&self.notes.further, Block::Ffn, name, |path, _| {
+            nn::linear(path, from, to, with_bias(zeros(), bias))
+        })
     }
 
     /// A table of `rows` vectors.

@@ -79,7 +79,7 @@ pub(crate) fn of_pieces(
     let ids: HashMap<&str, u32> = pieces.iter().map(|p| p.piece.as_str()).zip(0..).collect();
     let vocabulary = ids.iter().map(|(piece, &id)| (piece.to_string(), id));
     let model = BPE::builder()
-        .vocab_and_merges(vocabulary.collect::<Vocabulary>(), merges(pieces, &ids))
+        .vocab_and_merges(vocabulary.collect::<Vocabulary>(), merges(pieces))
         .unk_token(pieces[unk].piece.clone())
         .fuse_unk(true)
         .byte_fallback(true)
@@ -125,7 +125,8 @@ pub(crate) fn of_pieces(
 type Vocabulary = tokenizers::models::bpe::Vocab;
 
 /// All pairs of pieces that make a piece; those of the best-scored piece first.
-fn merges(pieces: &[Piece], ids: &HashMap<&str, u32>) -> Vec<(String, String)> {
+pub(crate) fn merges(pieces: &[Piece]) -> Vec<(String, String)> {
+    let ids: HashMap<&str, u32> = pieces.iter().map(|p| p.piece.as_str()).zip(0..).collect();
     let mut merges: Vec<(f32, u32, u32)> = Vec::new();
     for piece in pieces {
         let splits = piece.piece.char_indices().skip(1).map(|(i, _)| piece.piece.split_at(i));

@@ -3,12 +3,13 @@
 //! Files are mapped into memory. A tensor is copied once, from the mapped file to its place in
 //! the model, on whatever device that is.
 
-use super::contents::{Contents, TensorEntry};
-use super::{gguf_file, pickle, safetensors_file, view};
+use super::contents::{Contents, Layout, TensorEntry};
+use super::{bitsandbytes, gguf_file, pickle, safetensors_file, view};
 use crate::error::{cut, Listing};
 use crate::mapped::Mapped;
 use crate::{foreign_file, gguf};
 use crate::{Error, Result};
+use aflora_core::weight::QuantisedWeight;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,10 @@ impl Checkpoint {
                 tensors.into_iter().map(|(name, entry)| (name, (0, entry))).collect();
             checkpoint.unread = unread;
         }
+        let mut tensors = std::mem::take(&mut checkpoint.tensors);
+        let unread = bitsandbytes::join(&mut tensors, &|entry| checkpoint.owned(entry))?;
+        checkpoint.tensors = tensors;
+        checkpoint.unread.extend(unread);
         Ok(checkpoint)
     }
 
@@ -94,9 +99,8 @@ impl Checkpoint {
         if one.1.shape != other.1.shape {
             return Ok(false);
         }
-        let [one, other] = [one, other].map(|(file, entry)| {
-            let (path, bytes) = &self.files[*file];
-            let tensor = view::owned(path, bytes, entry)?;
+        let [one, other] = [one, other].map(|entry| {
+            let tensor = self.owned(entry)?;
             Ok::<_, Error>(if one.1.kind() == other.1.kind() {
                 tensor
             } else {
@@ -148,8 +152,32 @@ impl Checkpoint {
     /// `target`.
     pub(crate) fn copy_to(&self, name: &str, target: &mut Tensor) -> Result<()> {
         let (file, entry) = &self.tensors[name];
+        if let Some(weight) = self.codes(name)? {
+            target.f_copy_(&weight.restore(Kind::Float))?;
+            return Ok(());
+        }
         let (path, bytes) = &self.files[*file];
         view::copy(path, bytes, entry, target)
+    }
+
+    /// The tensor `name`, which must be there, where it lies there as a weight in codes; on the host.
+    ///
+    /// # Errors
+    /// libtorch refuses.
+    pub(crate) fn codes(&self, name: &str) -> Result<Option<QuantisedWeight>> {
+        match &self.tensors[name].1.layout {
+            Layout::Codes(codes) => Ok(Some(codes.read(&|entry| self.owned(entry))?)),
+            Layout::Strided(..) | Layout::Blocks(_) => Ok(None),
+        }
+    }
+
+    /// The tensor at an entry of one of the files, in the kind that it has there.
+    fn owned(&self, (file, entry): &(usize, TensorEntry)) -> Result<Tensor> {
+        if let Layout::Codes(codes) = &entry.layout {
+            return Ok(codes.read(&|entry| self.owned(entry))?.restore(Kind::Float));
+        }
+        let (path, bytes) = &self.files[*file];
+        view::owned(path, bytes, entry)
     }
 
     /// Maps a file and gives what it holds, all inside it.
@@ -325,6 +353,55 @@ mod tests {
         let linear = tensors(&fixture("parameters.bin")).unwrap();
         assert_eq!(linear.keys().collect::<Vec<_>>(), ["bias", "extra", "weight"]);
         assert_eq!(linear["extra"].sum(Kind::Double).double_value(&[]), 2.0);
+    }
+
+    #[test]
+    fn weights_of_bitsandbytes_are_read_to_the_bit_as_it_restores_them() {
+        let found = tensors(&fixture("bitsandbytes.safetensors")).unwrap();
+        let expected = tensors(&fixture("bitsandbytes_restored.safetensors")).unwrap();
+        assert_eq!(found.len(), expected.len() + 1, "{:?}", found.keys());
+        for (name, expected) in expected {
+            assert_eq!(found[&name], expected, "{name}");
+            let checkpoint = Checkpoint::open(&fixture("bitsandbytes.safetensors")).unwrap();
+            let codes = checkpoint.codes(&name).unwrap().unwrap();
+            assert_eq!(codes.restore(Kind::Double), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn weights_of_bitsandbytes_that_do_not_fit_are_refused_where_they_are_asked_for() {
+        let whole = std::fs::read(fixture("bitsandbytes.safetensors")).unwrap();
+        let changed = |from: &str, to: &str| {
+            let at = whole.windows(from.len()).position(|part| part == from.as_bytes()).unwrap();
+            let mut bytes = whole.clone();
+            bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+            bytes
+        };
+        let folder = tempfile::tempdir().unwrap();
+        for (from, to, name, expected) in [
+            ("\"shape\": [4, 64]", "\"shape\": [5, 64]", "fp4.weight", "`weight` is Uint8"),
+            ("\"shape\": [4, 64]", "\"shape\": [4,164]", "fp4.weight", "`weight` is Uint8"),
+            (
+                "\"blocksize\": 64, \"dtype\": \"float16\", \"shape\": [6",
+                "\"blocksize\": 63",
+                "plain.weight",
+                "blocksize is 63",
+            ),
+            ("plain.weight.absmax", "plain.weight.absmin", "plain.weight", "no `absmax`"),
+            (
+                "{\"quant_type\": \"fp4\"",
+                "[\"quant_type\": \"fp4\"",
+                "fp4.weight",
+                "bitsandbytes__fp4`: ",
+            ),
+        ] {
+            let path = folder.path().join("model.safetensors");
+            std::fs::write(&path, changed(from, to)).unwrap();
+            let checkpoint = Checkpoint::open(&path).unwrap();
+            let (_, what) = checkpoint.unread().find(|(unread, _)| *unread == name).unwrap();
+            assert!(what.contains(expected), "{to}: {what}");
+            assert!(!checkpoint.shapes().any(|(found, _)| found == name), "{to}");
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Where the tensors of a file lie: what every format of checkpoints is read to.
 
 use crate::gguf::{Arrangement, BlockFormat};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use tch::Kind;
 
 /// Where a tensor lies in a file, and how its elements are laid out there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct TensorEntry {
     /// Elements in each dimension.
     pub shape: Vec<i64>,
@@ -17,12 +18,33 @@ pub(super) struct TensorEntry {
 }
 
 /// How a tensor's elements are laid out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Layout {
     /// Numbers of a kind, with so many elements from one to the next in each dimension.
     Strided(Kind, Vec<i64>),
     /// One after the other, in blocks that share a scale.
     Blocks(BlockFormat),
+    /// In codes, with what they stand for in other tensors.
+    Codes(Box<Codes>),
+}
+
+/// A weight in codes, as bitsandbytes writes it: where its tensors lie, by the ends of their names,
+/// each with the number of its file, and what else is said of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Codes {
+    pub parts: BTreeMap<&'static str, (usize, TensorEntry)>,
+    pub state: CodesState,
+}
+
+/// The numbers of a weight in codes.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct CodesState {
+    pub blocksize: i64,
+    pub shape: Vec<i64>,
+    #[serde(default)]
+    pub nested_blocksize: i64,
+    #[serde(default)]
+    pub nested_offset: f64,
 }
 
 impl TensorEntry {
@@ -36,7 +58,7 @@ impl TensorEntry {
     pub(super) fn kind(&self) -> Kind {
         match &self.layout {
             Layout::Strided(kind, _) => *kind,
-            Layout::Blocks(_) => Kind::Float,
+            Layout::Blocks(_) | Layout::Codes(_) => Kind::Float,
         }
     }
 
@@ -47,6 +69,8 @@ impl TensorEntry {
         }
         let (kind, stride) = match &self.layout {
             Layout::Strided(kind, stride) => (kind, stride),
+            // Made of entries that were found inside their files.
+            Layout::Codes(_) => return None,
             Layout::Blocks(format) => {
                 let size = |&n: &i64| usize::try_from(n).ok();
                 let mut sizes = self.shape.iter().map(size);

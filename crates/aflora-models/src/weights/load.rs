@@ -4,8 +4,11 @@ use super::plan::LoadPlan;
 use super::{sound, Checkpoint};
 use crate::backbone::Backbone;
 use crate::{said, Error, Result};
-use aflora_core::{nn, shapes_only};
+use aflora_core::nn::{self, LinearHandle};
+use aflora_core::shapes_only;
+use aflora_core::weight::FrozenWeight;
 use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor};
 
 /// What loading did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,7 +50,7 @@ pub fn load_for(backbone: &dyn Backbone, path: &Path, classes: &[&[&str]]) -> Re
 /// [`load`] for a model beside `loaded`, into which the same files were: what the two have alike lies
 /// in memory once, and is not read again. `backbone` may be made of [shapes](shapes_only); what
 /// changes its weights afterwards, adapters and heads of another task, leaves those of `loaded` as
-/// they are ([`nn::share()`]).
+/// they are ([`share`]).
 ///
 /// # Errors
 /// As [`load`].
@@ -59,25 +62,35 @@ pub fn load_beside(
     let checkpoint = Checkpoint::open(path)?;
     let mut plan = LoadPlan::new(backbone, &checkpoint, path, None)?;
     let old = |name: &str| !plan.new.iter().any(|new| new == name);
-    let own = nn::share(loaded.var_store(), backbone.var_store(), old)?;
+    let own = share(loaded, backbone, old)?;
     plan.loads.retain(|(name, ..)| own.contains(name));
-    tch::no_grad(|| {
-        for variable in &mut plan.zeros {
-            let _ = variable.f_zero_()?;
+    fill(backbone, path, &checkpoint, plan)
+}
+
+/// [`nn::share()`] between models: what both hold in few bits is shared as its codes, and what one of
+/// them holds so alone is not shared. Gives the names of the weights of `to` that are its own, sorted.
+///
+/// # Errors
+/// As [`nn::share()`].
+pub fn share(
+    from: &dyn Backbone,
+    to: &dyn Backbone,
+    which: impl Fn(&str) -> bool,
+) -> Result<Vec<String>> {
+    let (lent, quantised) = (from.quantised(), to.quantised());
+    // Of what is in codes the variable is only a place, which may be any.
+    let variable =
+        |name: &str| quantised.contains_key(name) || (which(name) && !lent.contains_key(name));
+    let mut own = nn::share(from.var_store(), to.var_store(), variable)?;
+    for (name, layer) in &quantised {
+        match lent.get(name).filter(|_| which(name)).map(|layer| layer.weight()) {
+            Some(FrozenWeight::Quantised(weight)) => layer.put_codes(weight)?,
+            _ => own.push(name.clone()),
         }
-        for (_, variable, stored) in &mut plan.loads {
-            checkpoint.copy_to(stored, variable)?;
-        }
-        Ok::<_, Error>(())
-    })?;
-    backbone.frame().set_lacked(plan.lacked, &plan.new);
-    Ok(LoadReport {
-        files: checkpoint.files().map(Path::to_path_buf).collect(),
-        loaded: plan.loads.len(),
-        new: plan.new,
-        unused: plan.unused,
-        warnings: plan.warnings,
-    })
+    }
+    own.sort_unstable();
+    own.dedup();
+    Ok(own)
 }
 
 /// Whether [`load_for`] would find everything in `path` that it needs, by names and shapes alone:
@@ -98,16 +111,34 @@ fn load_with(
     classes: Option<&[&[&str]]>,
 ) -> Result<LoadReport> {
     let checkpoint = Checkpoint::open(path)?;
-    let mut plan = LoadPlan::new(backbone, &checkpoint, path, classes)?;
+    let plan = LoadPlan::new(backbone, &checkpoint, path, classes)?;
+    fill(backbone, path, &checkpoint, plan)
+}
+
+/// Copies what `plan` says.
+fn fill(
+    backbone: &dyn Backbone,
+    path: &Path,
+    checkpoint: &Checkpoint,
+    mut plan: LoadPlan,
+) -> Result<LoadReport> {
+    let quantised = backbone.quantised();
     tch::no_grad(|| {
         for variable in &mut plan.zeros {
             let _ = variable.f_zero_()?;
         }
+        let mut dense = Vec::new();
         for (name, variable, stored) in &mut plan.loads {
-            checkpoint.copy_to(stored, variable)?;
-            plan.head.reorder(name, variable)?;
+            match quantised.get(name) {
+                Some(layer) => plan.warnings.extend(quantise(checkpoint, stored, layer)?),
+                None => {
+                    checkpoint.copy_to(stored, variable)?;
+                    plan.head.reorder(name, variable)?;
+                    dense.push((&*variable, *stored));
+                }
+            }
         }
-        plan.warnings.extend(sound::unsound(&plan.loads)?);
+        plan.warnings.extend(sound::unsound(&dense)?);
         Ok::<_, Error>(())
     })?;
     tell(path, &plan.warnings);
@@ -119,6 +150,20 @@ fn load_with(
         unused: plan.unused,
         warnings: plan.warnings,
     })
+}
+
+/// Gives `layer` the tensor `stored` in few bits, by way of its own numbers in single precision on the
+/// layer's device; gives what is odd about it.
+fn quantise(checkpoint: &Checkpoint, stored: &str, layer: &LinearHandle) -> Result<Vec<String>> {
+    // As the file has them, whatever the format: to restore and quantise them again would cost twice.
+    if let Some(codes) = checkpoint.codes(stored)? {
+        layer.put_codes(codes.to_device(layer.ws.device()))?;
+        return Ok(Vec::new());
+    }
+    let mut whole = Tensor::f_empty(layer.ws.size(), (Kind::Float, layer.ws.device()))?;
+    checkpoint.copy_to(stored, &mut whole)?;
+    layer.put(&whole)?;
+    sound::unsound(&[(&whole, stored)])
 }
 
 fn tell(path: &Path, warnings: &[String]) {

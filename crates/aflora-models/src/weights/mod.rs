@@ -1,5 +1,6 @@
 //! Pretrained weights, by name, from every file format that real checkpoints come in.
 
+mod bitsandbytes;
 mod checkpoint;
 mod contents;
 mod gguf_file;
@@ -15,7 +16,7 @@ mod tensors;
 mod view;
 
 pub use checkpoint::{are_whole, shards, Checkpoint, FILES};
-pub use load::{check_for, load, load_beside, load_for, LoadReport};
+pub use load::{check_for, load, load_beside, load_for, share, LoadReport};
 pub use tensors::{read_tensors, write_tensors};
 
 use crate::backbone::Backbone;
@@ -46,26 +47,36 @@ pub fn check_size(folder: &Path, config: &Path) -> Result<()> {
 /// Gives the tensors in `names` their start, as transformers does: weights N(0, 0.02); biases and
 /// what norms scale by keep what they were made with, zeros and ones (zeros where a norm scales by
 /// 1 + w). The same seed and name give the same values.
-pub fn initialise(backbone: &dyn Backbone, names: &[String], seed: u64) {
+///
+/// # Errors
+/// libtorch refuses: the device has not the memory.
+pub fn initialise(backbone: &dyn Backbone, names: &[String], seed: u64) -> Result<()> {
     const STD: f64 = 0.02;
-    let variables = backbone.var_store().variables();
+    let (variables, quantised) = (backbone.var_store().variables(), backbone.quantised());
     tch::no_grad(|| {
         for name in names {
             if let Some(variable) = variables.get(name) {
                 let mut variable = variable.shallow_clone();
                 if variable.dim() >= 2 && !name.ends_with("bias") {
                     let start = aflora_core::adapter::normal(&variable.size(), STD, seed, name);
-                    variable.copy_(&start);
+                    match quantised.get(name) {
+                        Some(layer) => layer.put(&start.to_device(variable.device()))?,
+                        None => variable.copy_(&start),
+                    }
                 }
             }
         }
-    });
+        Ok(())
+    })
 }
 
 /// Gives every weight of `backbone` a random start, for trying things out without a checkpoint.
-pub fn initialise_all(backbone: &dyn Backbone, seed: u64) -> LoadReport {
+///
+/// # Errors
+/// As [`initialise`].
+pub fn initialise_all(backbone: &dyn Backbone, seed: u64) -> Result<LoadReport> {
     let mut names: Vec<String> = backbone.var_store().variables().into_keys().collect();
     names.sort_unstable();
-    initialise(backbone, &names, seed);
-    LoadReport { new: names, ..Default::default() }
+    initialise(backbone, &names, seed)?;
+    Ok(LoadReport { new: names, ..Default::default() })
 }

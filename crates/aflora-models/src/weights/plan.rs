@@ -75,7 +75,9 @@ impl<'a> LoadPlan<'a> {
                         problems.extend(checkpoint.misfit(copy, &variable.size()));
                         apart.push((*other, copy, name));
                     }
-                    (Some(one), None) if untied => {
+                    (Some(one), None)
+                        if untied && !backbone.about().always_tied.contains(other) =>
+                    {
                         found = Some(one);
                         lent.push((*other, name));
                     }

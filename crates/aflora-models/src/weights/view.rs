@@ -26,6 +26,8 @@ pub(super) fn copy(
     match &entry.layout {
         Layout::Strided(kind, stride) => copy_strided(own, entry, *kind, stride, target),
         Layout::Blocks(format) => copy_blocks(own, entry, *format, target),
+        // Has no extent, and is read by its parts.
+        Layout::Codes(_) => Ok(()),
     }
 }
 

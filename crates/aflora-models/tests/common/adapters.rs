@@ -70,6 +70,6 @@ pub fn describe(method: &MethodConfig, model: &AdaptedModel) -> Description {
         base_model: Some("tiny".into()),
         length: None,
         modules_to_save: model.saved_modules(),
-        task_type: TaskType::of(model.backbone()),
+        task_type: Some(TaskType::of(model.backbone())),
     }
 }

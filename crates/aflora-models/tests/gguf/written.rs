@@ -146,12 +146,51 @@ fn a_model_of_every_architecture_is_written_and_read_again() {
 }
 
 #[test]
+fn angles_scaled_by_yarn_are_written_for_the_architectures_that_llama_cpp_writes_them_for() {
+    let place = tempfile::tempdir().unwrap();
+    let yarn = |more: Value| {
+        let mut scaling = json!({ "rope_type": "yarn", "factor": 4.0, "rope_theta": 500.0 });
+        scaling.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let windows = json!({ "use_sliding_window": false, "layer_types": null });
+        let mut keys = json!({ "rope_parameters": scaling, "max_position_embeddings": 128 });
+        keys.as_object_mut().unwrap().extend(windows.as_object().unwrap().clone());
+        keys
+    };
+    let inner = json!({ "original_max_position_embeddings": 32, "beta_fast": 32, "mscale": null });
+    for (name, otherwise) in
+        [("llama_yarn", yarn(inner)), ("qwen2", yarn(json!({}))), ("qwen3", yarn(json!({})))]
+    {
+        let tiny = Tiny::of(&format!("writers/{name}"));
+        let source = source(place.path(), name, &otherwise);
+        let model = model(&tiny, &source.join("config.json"));
+        let path = write(&model, tiny.kind, &source, Precision::F32);
+        let again = build(tiny.kind, &path.join("config.json"), Head::Language, &cpu()).unwrap();
+        weights::load(again.as_ref(), &path).unwrap();
+        let given = given(&tiny);
+        let of =
+            |model: &dyn Backbone| tch::no_grad(|| model.forward(&given, false)).unwrap().logits;
+        let (expected, found) = (of(model.backbone()), of(again.as_ref()));
+        assert!(relative(&found, &expected) < 1e-5, "{name}");
+        // The scaling says something.
+        let plain = json!({ "rope_type": "default", "rope_theta": 500.0 });
+        let mut config: Value =
+            serde_json::from_slice(&fs::read(source.join("config.json")).unwrap()).unwrap();
+        config["rope_parameters"] = plain;
+        fs::write(source.join("config.json"), config.to_string()).unwrap();
+        let other = build(tiny.kind, &source.join("config.json"), Head::Language, &cpu()).unwrap();
+        weights::load(other.as_ref(), &path).unwrap();
+        assert!(relative(&of(other.as_ref()), &expected) > 1e-3, "{name}");
+    }
+}
+
+#[test]
 fn what_a_file_does_not_tell_is_not_written_and_named() {
     let place = tempfile::tempdir().unwrap();
     let local = json!({
         "full_attention": { "rope_type": "default", "rope_theta": 1e6 },
         "sliding_attention": { "rope_type": "linear", "factor": 2.0, "rope_theta": 1e4 },
     });
+    let yarn = json!({ "rope_type": "yarn", "factor": 4.0, "rope_theta": 500.0 });
     for (name, otherwise, expected) in [
         ("gemma2", json!({}), "`query_pre_attn_scalar` is 6, which a GGUF file does not tell"),
         (
@@ -172,7 +211,12 @@ fn what_a_file_does_not_tell_is_not_written_and_named() {
         ),
         ("gemma", json!({ "hidden_act": "relu" }), "`hidden_act` is `relu`, which a GGUF file"),
         ("qwen2", json!({}), "`use_sliding_window` is true, which a GGUF file does not tell"),
-        ("llama_yarn", json!({}), "the rotary scaling `yarn` is not written"),
+        ("llama_yarn", json!({}), "`beta_fast` of the rotary scaling `yarn` is 4.0: that is not"),
+        (
+            "gemma",
+            json!({ "rope_parameters": yarn }),
+            "the rotary scaling `yarn` is not written to GGUF files of a gemma",
+        ),
         (
             "llama3",
             json!({}),
@@ -200,7 +244,7 @@ fn a_head_apart_from_the_words_has_no_place_in_a_file_of_gemma_2() {
     let untied = json!({ "query_pre_attn_scalar": 8, "tie_word_embeddings": false });
     let source = source(place.path(), "gemma2", &untied);
     let backbone = build("gemma2", &source.join("config.json"), Head::Language, &cpu()).unwrap();
-    weights::initialise_all(backbone.as_ref(), 1);
+    weights::initialise_all(backbone.as_ref(), 1).unwrap();
     let model = adapted(backbone);
     let made = merged_gguf::make(&model, "gemma2", &source, Precision::F16);
     let error = made.map(drop).unwrap_err().to_string();

@@ -1,7 +1,7 @@
 //! What tables of scores, differences and claims say, against numpy and scipy.
 
 use crate::support::*;
-use aflora_record::results::{Cell, Outcome, Results};
+use aflora_record::results::{Cell, MethodRow, Outcome, Results, View};
 use aflora_record::summary::{EarlyStop, Test};
 use aflora_record::Evaluation;
 use aflora_report::report::{csv, html};
@@ -164,6 +164,37 @@ fn of_equal_averages_none_is_the_highest() {
     }
     let markdown = md(&results);
     assert!(markdown.contains("share the highest average, 75.00"), "{markdown}");
+}
+
+#[test]
+fn the_best_of_a_sweep_is_told_with_its_lead_and_whether_more_should_be_tried() {
+    let mut results = results();
+    results.layout.show = vec![View::Best];
+    let scores = [
+        ("lora lr=1e-4", Some(0.70)),
+        ("lora lr=1e-3", Some(0.80)),
+        ("lora lr=1e-2", Some(0.75)),
+        ("full lr=1e-5", Some(0.60)),
+        ("full lr=1e-4", Some(0.65)),
+        ("sora lr=1e-4", None),
+        ("sora lr=1e-3", Some(0.5)),
+    ];
+    let row =
+        |name: &str| MethodRow { name: name.into(), label: name.into(), ..MethodRow::default() };
+    results.layout.methods = scores.map(|(name, _)| row(name)).to_vec();
+    let tasks: Vec<String> = results.layout.tasks.iter().map(|task| task.name.clone()).collect();
+    let model = results.cells[0].model.clone();
+    results.cells = Vec::new();
+    for (name, score) in scores {
+        for task in &tasks {
+            let outcome = score.map_or(Outcome::Missing, done);
+            results.cells.push(cell(&model, task, name, 0, outcome));
+        }
+    }
+    let markdown = md(&results);
+    assert_eq!(entries(&markdown, "lora")[1..], ["lr=1e-3", "80.00", "3", "+5.00", "no"]);
+    assert_eq!(entries(&markdown, "full")[1..], ["lr=1e-4", "65.00", "2", "+5.00", "yes"]);
+    assert_eq!(entries(&markdown, "sora")[1..], ["lr=1e-3", "50.00", "1 of 2", "–", "yes"]);
 }
 
 #[test]

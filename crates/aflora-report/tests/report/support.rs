@@ -17,7 +17,7 @@ use std::path::Path;
 
 pub const METRIC: &str = "accuracy";
 
-pub const ALL: [View; 8] = [
+pub const ALL: [View; 9] = [
     View::Table,
     View::Differences,
     View::Classes,
@@ -26,6 +26,7 @@ pub const ALL: [View; 8] = [
     View::Heatmap,
     View::Threshold,
     View::Bars,
+    View::Best,
 ];
 
 /// Of a program built from `commit`, on the last of February 2000.

@@ -6,6 +6,8 @@
 pub mod arguments;
 pub mod chat;
 pub mod combine;
+pub mod completions;
+pub mod doctor;
 pub mod evaluate;
 pub mod experiment;
 pub mod export;
@@ -15,6 +17,7 @@ pub mod inspect;
 pub mod keys;
 pub mod launch;
 pub mod ls;
+pub mod man;
 pub mod merge;
 pub mod output;
 pub mod predict;
@@ -30,11 +33,11 @@ pub mod writing;
 use aflora_run::config::keys::KEYS;
 use aflora_run::ui::Progress;
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Fine-tune pretrained models with adaptive freezing of low-rank adaptation (AFLoRA).
 #[derive(Parser)]
-#[command(version, after_help = help())]
+#[command(name = "aflora", version, after_help = help())]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -130,6 +133,15 @@ pub enum Command {
     /// Make tables, charts and a page from what experiments found.
     #[command(after_help = report::HELP)]
     Report(report::Report),
+    /// Tell what this machine has for runs, what is missing, and how to get it.
+    #[command(after_help = doctor::HELP)]
+    Doctor(doctor::Doctor),
+    /// Print a script by which a shell completes this program's arguments.
+    #[command(after_help = completions::HELP)]
+    Completions(completions::Completions),
+    /// Print a manual page.
+    #[command(after_help = man::HELP)]
+    Man(man::Man),
     /// Watch a run under way, or look at one that has ended.
     #[command(after_help = watch::HELP)]
     Watch(watch::Watch),
@@ -153,13 +165,25 @@ impl Command {
     /// Whether all that it does is to print, so that it may end with who reads it. Others go on
     /// without: a run trains whether or not its log is read.
     pub fn only_prints(&self) -> bool {
-        use Command::{Chat, Evaluate, Generate, Inspect, Keys, Ls, Predict, Replay, Validate};
+        use Command::{
+            Chat, Completions, Doctor, Evaluate, Generate, Inspect, Keys, Ls, Man, Predict, Replay,
+            Validate,
+        };
         match self {
             Predict(predict) => predict.prints(),
             Evaluate(_) => true,
             _ => matches!(
                 self,
-                Generate(_) | Chat(_) | Inspect(_) | Validate(_) | Keys(_) | Ls(_) | Replay(_)
+                Generate(_)
+                    | Chat(_)
+                    | Inspect(_)
+                    | Validate(_)
+                    | Keys(_)
+                    | Ls(_)
+                    | Replay(_)
+                    | Doctor(_)
+                    | Completions(_)
+                    | Man(_)
             ),
         }
     }
@@ -189,6 +213,9 @@ impl Command {
             }
             Command::Ls(ls) => ls.run(),
             Command::Report(report) => report.run(),
+            Command::Doctor(doctor) => doctor.run(),
+            Command::Completions(completions) => completions.run(Cli::command()),
+            Command::Man(man) => man.run(Cli::command()),
             Command::Watch(watch) => watch.run(),
         }
     }

@@ -1,5 +1,6 @@
 //! Settings that choose from a closed set.
 
+use aflora_core::weight::WeightFormat;
 use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -90,6 +91,27 @@ pub enum Precision {
     Tf32,
     /// Eight bits of mantissa.
     Bf16,
+    /// The linear layers of the blocks in four bits, which are restored for each product; all else
+    /// as auto has it.
+    Nf4,
+    /// As nf4, whose scales are held in eight bits.
+    #[serde(rename = "nf4_nested")]
+    #[value(name = "nf4_nested")]
+    Nf4Nested,
+    /// As nf4, in eight bits.
+    Int8,
+}
+
+impl Precision {
+    /// What the linear layers are quantised to.
+    pub fn format(self) -> Option<WeightFormat> {
+        match self {
+            Precision::Auto | Precision::Fp32 | Precision::Tf32 | Precision::Bf16 => None,
+            Precision::Nf4 => Some(WeightFormat::Nf4),
+            Precision::Nf4Nested => Some(WeightFormat::Nf4Nested),
+            Precision::Int8 => Some(WeightFormat::Int8),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -46,6 +46,11 @@ impl Endpoint {
         Some(Endpoint { url: url.to_string(), shown })
     }
 
+    /// The address itself as messages show it.
+    pub(super) fn name(&self) -> &str {
+        &self.shown
+    }
+
     /// The address of what lies at `path`.
     pub(super) fn url(&self, path: &str) -> String {
         format!("{}/{path}", self.url)

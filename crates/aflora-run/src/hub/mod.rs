@@ -86,6 +86,27 @@ impl Hub {
         self.offline.is_some()
     }
 
+    /// The variable that forbids the network, if one does.
+    pub fn forbidden_by(&self) -> Option<&'static str> {
+        self.offline
+    }
+
+    /// The hub's address, without a name and a password that it may hold; `None` if what names it is
+    /// no address.
+    pub fn address(&self) -> Option<&str> {
+        self.endpoint.as_ref().map(Endpoint::name)
+    }
+
+    /// Whether there is a token to show to the hub.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// The folder that holds what was fetched.
+    pub fn cache_folder(&self) -> &Path {
+        &self.cache.root
+    }
+
     /// The same, of which only the cache is used, as if the environment forbade the network.
     pub fn without_network(self) -> Self {
         Hub { offline: self.offline.or(Some("HF_HUB_OFFLINE")), ..self }

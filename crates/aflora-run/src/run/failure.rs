@@ -86,6 +86,8 @@ impl fmt::Display for Pass {
 
 /// Frozen weights in half the bytes.
 pub(super) const BF16: &str = "precision=bf16";
+/// Those of the layers in less than a third of that.
+pub(super) const NF4: &str = "precision=nf4";
 /// Fewer tokens at once.
 pub(super) const SHORTER: &str = "a smaller max_length";
 

@@ -1,6 +1,6 @@
 //! The batch that fits into a GPU's memory, and what to do when one does not fit.
 
-use super::failure::{guarded, is_out_of_memory, Pass, BF16, SHORTER};
+use super::failure::{guarded, is_out_of_memory, Pass, BF16, NF4, SHORTER};
 use super::model::trains_weights;
 use super::prepare::Prepared;
 use crate::config::Resolved;
@@ -106,6 +106,8 @@ struct Remedies {
     checkpointing: bool,
     /// Hold the frozen weights in half the bytes.
     bf16: bool,
+    /// Hold those of the layers in an eighth.
+    nf4: bool,
 }
 
 impl Remedies {
@@ -117,6 +119,7 @@ impl Remedies {
             auto: run.device != Device::Cpu && !resolved.run.fit_batch,
             checkpointing: !resolved.model.gradient_checkpointing,
             bf16: !is_bf16 && !trains_weights(run.method.as_ref()),
+            nf4: backbone.quantised().is_empty() && !run.method.trains("layer.weight"),
         }
     }
 
@@ -131,6 +134,7 @@ impl Remedies {
         }
         ways.extend(self.checkpointing.then(|| "model.gradient_checkpointing=true".into()));
         ways.extend(self.bf16.then(|| BF16.into()));
+        ways.extend(self.nf4.then(|| NF4.into()));
         ways.push(SHORTER.into());
         format!("these need less: {}", ways.join(", "))
     }
@@ -172,7 +176,7 @@ mod tests {
         assert_eq!(error.to_string(), "no kernel image");
     }
 
-    const ALL: Remedies = Remedies { auto: true, checkpointing: true, bf16: true };
+    const ALL: Remedies = Remedies { auto: true, checkpointing: true, bf16: true, nf4: true };
 
     proptest! {
         #[test]
@@ -206,10 +210,10 @@ mod tests {
         // A divisor of the update, if not of the batch.
         assert!(ALL.words(9, 18).contains("batch_size=3 accumulate=6 "));
         assert!(ALL.words(5, 10).contains("batch_size=2 accumulate=5 "));
-        let one = "these need less: model.gradient_checkpointing=true, precision=bf16, a smaller \
-                   max_length";
+        let one = "these need less: model.gradient_checkpointing=true, precision=bf16, \
+                   precision=nf4, a smaller max_length";
         assert_eq!(ALL.words(1, 32), one);
-        let nothing = Remedies { auto: false, checkpointing: false, bf16: false };
+        let nothing = Remedies { auto: false, checkpointing: false, bf16: false, nf4: false };
         assert_eq!(nothing.words(1, 1), "these need less: a smaller max_length");
     }
 }

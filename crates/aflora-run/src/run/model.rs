@@ -3,8 +3,9 @@
 use super::model_files::ModelFiles;
 use crate::config::{Precision, Resolved, WeightsFrom};
 use crate::kinds::{ModelContext, Processor};
-use crate::{precision, usage};
-use aflora_core::{nn, Method};
+use crate::precision::{self, Base};
+use crate::usage;
+use aflora_core::Method;
 use aflora_models::weights::{self, LoadReport};
 use aflora_models::{Backbone, Options};
 use anyhow::Result;
@@ -19,11 +20,12 @@ pub fn build_model(
     resolved: &Resolved,
     files: &ModelFiles,
     device: Device,
-    base: Kind,
+    base: Base,
 ) -> Result<Box<dyn Backbone>> {
     let options = Options {
         device,
-        base,
+        base: base.kind,
+        format: base.format,
         train_modules: resolved.model.train_modules.clone(),
         checkpointing: resolved.model.gradient_checkpointing,
     };
@@ -37,7 +39,8 @@ pub fn build_model(
 /// # Errors
 /// Those of [`build_model`].
 pub fn build_shapes(resolved: &Resolved, files: &ModelFiles) -> Result<Box<dyn Backbone>> {
-    aflora_models::shapes_only(|| build_model(resolved, files, Device::Cpu, Kind::Float))
+    let base = Base { kind: Kind::Float, format: resolved.run.precision.format() };
+    aflora_models::shapes_only(|| build_model(resolved, files, Device::Cpu, base))
 }
 
 /// The model of a configuration with its weights, those of its checkpoint or random ones, and what
@@ -50,7 +53,7 @@ pub fn load_model(
     resolved: &Resolved,
     files: &ModelFiles,
     device: Device,
-    base: Kind,
+    base: Base,
     fresh: bool,
 ) -> Result<(Box<dyn Backbone>, LoadReport)> {
     let (from, seed) = (resolved.model.weights, resolved.run.seed);
@@ -67,10 +70,10 @@ pub fn load_model(
                     .with_class_names(|classes| weights::load_for(model, folder, classes))?,
                 false => weights::load(model, folder)?,
             };
-            weights::initialise(model, &report.new, seed);
+            weights::initialise(model, &report.new, seed)?;
             report
         }
-        WeightsFrom::Random => weights::initialise_all(backbone.as_ref(), seed),
+        WeightsFrom::Random => weights::initialise_all(backbone.as_ref(), seed)?,
     };
     Ok((backbone, report))
 }
@@ -85,16 +88,16 @@ pub fn load_beside(
     files: &ModelFiles,
     loaded: &dyn Backbone,
     device: Device,
-    base: Kind,
+    base: Base,
 ) -> Result<Box<dyn Backbone>> {
     let backbone = aflora_models::shapes_only(|| build_model(resolved, files, device, base))?;
     let new = match resolved.model.weights {
         WeightsFrom::Pretrained => {
             weights::load_beside(backbone.as_ref(), &files.folder, loaded)?.new
         }
-        WeightsFrom::Random => nn::share(loaded.var_store(), backbone.var_store(), |_| true)?,
+        WeightsFrom::Random => weights::share(loaded, backbone.as_ref(), |_| true)?,
     };
-    weights::initialise(backbone.as_ref(), &new, resolved.run.seed);
+    weights::initialise(backbone.as_ref(), &new, resolved.run.seed)?;
     Ok(backbone)
 }
 
@@ -106,8 +109,15 @@ pub fn trains_weights(method: &dyn Method) -> bool {
 /// Refuses a precision that the method cannot train in.
 ///
 /// # Errors
-/// The method trains the model's own weights, and bf16 is asked for.
+/// The method trains the model's own weights, and bf16 is asked for, or few bits for what trains.
 pub fn check_precision(resolved: &Resolved, method: &dyn Method) -> Result<()> {
+    if resolved.run.precision.format().is_some() && method.trains("layer.weight") {
+        usage!(
+            "the method `{}` trains the model's own weights, which cannot be held in few bits \
+             meanwhile; set precision=fp32, or leave it out",
+            method.name()
+        );
+    }
     if trains_weights(method) && resolved.run.precision == Precision::Bf16 {
         usage!(
             "the method `{}` trains the model's own weights, whose updates bf16 would round away; \
@@ -118,7 +128,7 @@ pub fn check_precision(resolved: &Resolved, method: &dyn Method) -> Result<()> {
     Ok(())
 }
 
-/// The frozen weights' kind, as the run has it. A method that trains the model's own weights has
+/// How the frozen weights are held, as the run has it. A method that trains the model's own weights has
 /// them in single precision; for others `work` may be asked for the size of the model's products
 /// ([`precision::choose`]).
 ///
@@ -129,10 +139,13 @@ pub fn base_kind(
     method: &dyn Method,
     device: Device,
     work: impl FnOnce() -> Result<f64>,
-) -> Result<Kind> {
+) -> Result<Base> {
     check_precision(resolved, method)?;
     match resolved.run.precision {
-        Precision::Auto if trains_weights(method) => Ok(Kind::Float),
+        asked @ (Precision::Fp32 | Precision::Tf32 | Precision::Bf16) => {
+            precision::choose(asked, device, work)
+        }
+        asked if trains_weights(method) => Ok(Base { kind: Kind::Float, format: asked.format() }),
         asked => precision::choose(asked, device, work),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::eval_points::EvalPoints;
 use super::fits;
-use super::model::{base_kind, load_model, processor};
+use super::model::{base_kind, check_precision, load_model, processor};
 use super::model_files::{self, byte_progress, locator};
 use super::objective::Objective;
 use super::passes::Passes;
@@ -11,10 +11,11 @@ use crate::config::{Resolved, RunSettings};
 use crate::feed::{Dataset, Locator};
 use crate::hub::FoundAdapter;
 use crate::kinds::Splits;
+use crate::precision::{self, Base};
 use crate::provenance::sha256;
 use crate::task::{Example, TaskSpec};
 use crate::ui::Progress;
-use crate::{device, precision, threads, usage, UsageError};
+use crate::{device, threads, usage, UsageError};
 use aflora_core::{Method, Tuner};
 use aflora_cuda::World;
 use aflora_models::adapter_folder::{AdapterFolder, BaseModel};
@@ -23,7 +24,7 @@ use aflora_models::AdaptedModel;
 use aflora_record::provenance::DataFile;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
-use tch::{Device, Kind};
+use tch::Device;
 
 /// A run that can start.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub struct Prepared {
     /// The model with its adapters.
     pub model: AdaptedModel,
     /// The kind of its frozen weights.
-    pub base: Kind,
+    pub base: Base,
     /// The task with its rows.
     pub objective: Box<dyn Objective>,
     /// Where it computes.
@@ -114,6 +115,7 @@ pub fn prepare_among(
         None => files,
     };
     let method = resolved.method.build()?;
+    check_precision(resolved, method.as_ref())?;
     let shapes = fits::model(resolved, &files)?;
     let work = precision::rows_times_weights(shapes.backbone.as_ref(), config.batch_size);
     shapes.accept(resolved, method.as_ref())?;
@@ -128,11 +130,11 @@ pub fn prepare_among(
             let Some(found) = found.map_err(UsageError)? else {
                 usage!("{} is no adapter any more", named.display());
             };
-            AdapterFolder::open(&found.folder)?.attach(backbone, base)?
+            AdapterFolder::open(&found.folder)?.attach(backbone, base.kind)?
         }
         None => {
             let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);
-            AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base, config.seed)?
+            AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base.kind, config.seed)?
         }
     };
     let processor = processor(resolved, &files, model.backbone(), device)?;

@@ -32,7 +32,7 @@ pub fn judge(
     let kept = shared::folder(&world, kept.as_deref())?;
     let adapter = AdapterFolder::open(kept.path())?;
     // In the place of the last: the frozen weights are the same.
-    let model = adapter.attach(model.into_backbone(), base)?;
+    let model = adapter.attach(model.into_backbone(), base.kind)?;
     let started = Instant::now();
     let Some(found) = failure::guarded(|| objective.test(&model, progress))? else {
         return Ok(None);

@@ -6,9 +6,10 @@
 //! goes on from a checkpoint is the same loop, entered further down.
 
 mod evaluating;
+mod saving;
 mod together;
 
-use super::checkpoint::{self, Id, ResumePoint};
+use super::checkpoint::{self, Id};
 use super::failure;
 use super::folder::RunFolder;
 use super::gradient_log::GradientLog;
@@ -342,44 +343,6 @@ impl Loop<'_> {
         let trainable = thousands(self.tuner.arena().trainable(false));
         let lr = self.lr;
         format!("loss {loss}  lr {lr:.2e}  {tokens} tokens/s{memory}  {trainable} trainable")
-    }
-
-    /// Writes a checkpoint, unless the last is of this very step.
-    fn checkpoint(&mut self) -> Result<()> {
-        let Some(folder) = self.folder else { return Ok(()) };
-        let id = Id::of(&self.loop_state, self.tuner.completed());
-        if self.saved == Some(id) {
-            return Ok(());
-        }
-        if let Some(log) = &mut self.gradients {
-            log.flush()?;
-        }
-        let running = self.clock_at.is_some();
-        self.stop_clock();
-        self.loop_state.loss_sum = self.loss_sum.double_value(&[]);
-        let state = self.tuner.state()?;
-        let resume_point = ResumePoint {
-            position: state.position,
-            loop_state: self.loop_state.clone(),
-            lengths: self.recorder.sync()?,
-            inputs: start::inputs(self.run),
-        };
-        let saved = checkpoint::save(folder, id, &resume_point, state.tensors);
-        // One that failed is tried again when the next is due, not at every step.
-        self.saved_at = Instant::now();
-        self.clock_at = running.then(Instant::now);
-        saved?;
-        self.saved = Some(id);
-        tracing::debug!("checkpoint {id}");
-        Ok(())
-    }
-
-    /// A checkpoint that cannot be written is no reason to lose the run: the one before it is
-    /// still there.
-    fn checkpoint_or_warn(&mut self) {
-        if let Err(error) = self.checkpoint() {
-            tracing::warn!("no checkpoint: {error:#}");
-        }
     }
 
     fn finish(mut self) -> Result<Summary> {

@@ -83,7 +83,8 @@ fn resolve(
     };
     let files = model_files::find(&resolved, &locator(&resolved), None, true, progress)?;
     let base = base_config(&files);
-    resolved.task = Arc::new(task(about.task_type, &base, |task| {
+    let task_type = about.task_type.unwrap_or_else(|| TaskType::of_base(&base));
+    resolved.task = Arc::new(task(task_type, &base, |task| {
         resolved.task = Arc::new(task);
         let shapes = build_shapes(&resolved, &files)?;
         let rows = shapes.about().class_rows.map(|module| format!("{module}.weight"));

@@ -24,7 +24,7 @@ impl SavedRun {
     ) -> Result<()> {
         let Some(first) = runs.first() else { usage!("name the runs whose adapters to combine") };
         let mut layers: BTreeMap<String, Vec<Part>> = BTreeMap::new();
-        let models = SavedRun::models(runs, Device::Cpu, Kind::Float)?.models;
+        let models = SavedRun::models(runs, Device::Cpu, Kind::Float.into())?.models;
         for ((run, weight), own) in runs.iter().zip(weights).zip(&models) {
             for adapter in own.adapters() {
                 let Some(pair) = tch::no_grad(|| adapter.low_rank()) else {

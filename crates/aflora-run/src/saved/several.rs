@@ -2,6 +2,7 @@
 
 use super::SavedRun;
 use crate::config::{DeviceChoice, Precision, WeightsFrom};
+use crate::precision::Base;
 use crate::run::model::{load_beside, load_model};
 use crate::ui::Progress;
 use crate::usage;
@@ -55,19 +56,26 @@ impl SavedRun {
     /// The device that was chosen, and the precision of the frozen weights that suits all of `runs`.
     ///
     /// # Errors
-    /// The device is not there, or cannot compute in that precision.
+    /// The device is not there, or cannot compute in that precision; or some of them trained beside
+    /// weights in few bits and others did not.
     pub fn device_and_precision_of_all(
         runs: &[SavedRun],
         device: DeviceChoice,
         precision: Precision,
-    ) -> Result<(Device, Kind)> {
-        let mut found = None;
+    ) -> Result<(Device, Base)> {
+        let mut found: Option<(Device, Base)> = None;
         for run in runs {
             let (device, base) = run.device_and_precision(device, precision)?;
+            let other = found.map_or(base, |(_, other)| other);
+            if other.format != base.format {
+                usage!(
+                    "they were trained beside weights in different numbers of bits, of which one \
+                     base model has only one: say with --precision which"
+                );
+            }
             // What one of them needs in single precision, all have so.
-            let base =
-                if found.is_some_and(|(_, other)| other != base) { Kind::Float } else { base };
-            found = Some((device, base));
+            let kind = if other.kind == base.kind { base.kind } else { Kind::Float };
+            found = Some((device, Base { kind, ..base }));
         }
         let Some(found) = found else { usage!("name a finished run or an adapter") };
         Ok(found)
@@ -77,14 +85,14 @@ impl SavedRun {
     ///
     /// # Errors
     /// The base's weights or an adapter are missing, damaged, or of another model.
-    pub fn models(runs: &[SavedRun], device: Device, base: Kind) -> Result<ModelsOnOneBase> {
+    pub fn models(runs: &[SavedRun], device: Device, base: Base) -> Result<ModelsOnOneBase> {
         let Some(first) = runs.first() else { usage!("name a finished run or an adapter") };
         let began = Instant::now();
         let (loaded, _) = load_model(&first.resolved, &first.files, device, base, false)?;
         let base_took = began.elapsed();
         let beside = |run: &SavedRun| {
             let backbone = load_beside(&run.resolved, &run.files, loaded.as_ref(), device, base)?;
-            Ok(run.adapter.attach(backbone, base)?)
+            Ok(run.adapter.attach(backbone, base.kind)?)
         };
         let models = runs.iter().map(beside).collect::<Result<Vec<_>>>()?;
         Ok(ModelsOnOneBase { models, base: base_took, beside: began.elapsed() - base_took })

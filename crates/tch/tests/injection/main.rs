@@ -65,7 +65,7 @@ fn what_is_put_into_the_layers_of_rust_berts_bert_counts_as_in_the_weights() {
         let [down, up] = path(&layer.ws);
         layer.set(Box::new(move |x, weight, bias| {
             let low = x.linear(&down, None::<Tensor>).linear(&up, None::<Tensor>);
-            x.linear(weight, bias) + low
+            weight.linear(x, bias) + low
         }));
     }
     let adapted = logits();

@@ -28,6 +28,7 @@ use crate::freeze::{FreezeConfig, Rule, Score};
 use crate::hook::Hook;
 use crate::optim::Parameter;
 use crate::span::RunLength;
+use crate::weight::FrozenWeight;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -148,7 +149,7 @@ impl Adapter for RankAdapter {
         self.inner.site()
     }
 
-    fn forward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    fn forward(&self, x: &Tensor, weight: &FrozenWeight, bias: Option<&Tensor>) -> Tensor {
         self.inner.forward(x, weight, bias)
     }
 

@@ -40,6 +40,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         max_positions: config.max_positions,
         vocab_size: config.vocab_size,
         names: TIED.map(|tied| ("model.", tied)),
+        always_tied: &[],
         logits_bias: true,
         states_scale: None,
         classifier_dropout: config.classifier_dropout,

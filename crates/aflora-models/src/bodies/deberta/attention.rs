@@ -161,6 +161,7 @@ mod tests {
     use super::super::position::{log_bucket, Positions};
     use super::*;
     use crate::nn::scope::build;
+    use crate::Options;
     use tch::{Device, Kind};
 
     /// The attention as the paper writes it, an index for every pair and a gather for each score.
@@ -206,7 +207,8 @@ mod tests {
             }))
             .unwrap();
             let mut vs = nn::VarStore::new(Device::Cpu);
-            let (layer, _) = build(&mut vs, |root| SelfAttention::new(root, &config));
+            let options = Options::new(Device::Cpu);
+            let (layer, _) = build(&mut vs, &options, |root| SelfAttention::new(root, &config));
             vs.unfreeze();
             for mut weight in vs.trainable_variables() {
                 let _ = tch::no_grad(|| weight.normal_(0.0, 0.3));

@@ -105,11 +105,12 @@ pub(crate) fn build<N: DecoderBody + 'static>(
         may_lack: &[],
         class_rows: modules.first().copied(),
         tied,
+        always_tied: &[],
         optional: &[],
         max_positions,
     };
     let mut vs = options.var_store();
-    let ((network, output_head), made) = scope::build(&mut vs, |root| {
+    let ((network, output_head), made) = scope::build(&mut vs, options, |root| {
         let network = network(&root);
         let output_head = match (head, &token_head) {
             (Head::Classes(labels) | Head::Scores(labels), _) => {

@@ -95,7 +95,7 @@ pub(crate) fn build<N: EncoderDecoderBody + 'static>(
         Head::Language => None,
     };
     let mut vs = options.var_store();
-    let ((network, output_head), made) = scope::build(&mut vs, |root| {
+    let ((network, output_head), made) = scope::build(&mut vs, options, |root| {
         let network = network(&root);
         let output_head = match labels {
             Some((labels, end)) => {
@@ -116,6 +116,7 @@ pub(crate) fn build<N: EncoderDecoderBody + 'static>(
         may_lack: &[],
         class_rows: labels.then_some("classification_head.out_proj"),
         tied,
+        always_tied: spec.always_tied,
         optional: if spec.logits_bias && !labels { &["final_logits_bias"] } else { &[] },
         max_positions: spec.max_positions,
     };

@@ -10,6 +10,8 @@ pub(crate) struct EncoderDecoderSpec {
     /// The checkpoint prefix and the word embeddings' further names, of a model that writes (the
     /// head's among them) and of one for labels.
     pub names: [(&'static str, &'static [Tied]); 2],
+    /// As [`About::always_tied`](crate::About::always_tied).
+    pub always_tied: &'static [&'static str],
     /// Whether logits of words have a bias of their own, `final_logits_bias`.
     pub logits_bias: bool,
     /// What states are multiplied by before the language head.

@@ -154,8 +154,9 @@ mod tests {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/writers");
         let file = ConfigFile::open(&fixtures.join("gemma/config.json")).unwrap();
         let gemma = read(&file, &FIRST).unwrap();
-        let mut vs = Options::new(Device::Cpu).var_store();
-        let (network, made) = scope::build(&mut vs, |root| Network::new(&root, &gemma));
+        let options = Options::new(Device::Cpu);
+        let mut vs = options.var_store();
+        let (network, made) = scope::build(&mut vs, &options, |root| Network::new(&root, &gemma));
         made.noise.set(5.0);
         let ids = Tensor::zeros([2, 9], (Kind::Int64, Device::Cpu));
         // The words are zero still: what is left is the noise.

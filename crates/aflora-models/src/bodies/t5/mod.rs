@@ -46,6 +46,14 @@ const NAMES: [(&str, &[Tied]); 2] = [
 const ENCODER_NAMES: &[Tied] =
     &[("transformer.shared.weight", &["transformer.encoder.embed_tokens.weight"])];
 
+/// The tables of the two sides, which read the shared one in every T5.
+const SIDES: &[&str] = &[
+    "encoder.embed_tokens.weight",
+    "decoder.embed_tokens.weight",
+    "transformer.encoder.embed_tokens.weight",
+    "transformer.decoder.embed_tokens.weight",
+];
+
 /// T5 from its `config.json`; to label tokens its encoder alone. Weights are zero until loaded or initialised.
 pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<Box<dyn Backbone>> {
     let file = file.rename(ALIASES);
@@ -54,6 +62,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         let spec = TaggerSpec {
             prefix: "transformer.",
             tied: ENCODER_NAMES,
+            always_tied: SIDES,
             hidden: config.hidden,
             max_positions: i64::MAX,
             dropout: config.classifier_dropout,
@@ -68,6 +77,7 @@ pub(crate) fn build(file: ConfigFile, head: Head, options: &Options) -> Result<B
         max_positions: i64::MAX,
         vocab_size: config.vocab_size,
         names: NAMES,
+        always_tied: SIDES,
         logits_bias: false,
         states_scale: config.scaled_states.then(|| (config.hidden as f64).powf(-0.5)),
         classifier_dropout: config.classifier_dropout,

@@ -5,6 +5,7 @@ use super::grid::Grid;
 use aflora_record::results::{Results, View};
 
 mod bars;
+mod best;
 mod claims;
 mod classes;
 mod curves;
@@ -62,6 +63,7 @@ fn section(view: View, grid: &Grid) -> Section {
         View::Heatmap => heatmap::section(grid),
         View::Threshold => threshold::section(grid),
         View::Bars => bars::section(grid),
+        View::Best => best::section(grid),
     };
     let empty =
         |block: &DocumentBlock| matches!(block, DocumentBlock::Charts(charts) if charts.is_empty());

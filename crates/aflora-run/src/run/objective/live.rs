@@ -46,7 +46,7 @@ impl TextPairs {
         prompt: &[i64],
         each: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<String> {
-        let batch = self.beginning(&[prompt]);
+        let batch = self.collator().beginning(&[prompt]);
         let mut stream = self.encoder().stream();
         let mut trimmed = Trimmed::default();
         let mut failed = None;

@@ -19,7 +19,7 @@ use anyhow::{bail, Context, Result};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use tch::{Device, Tensor};
+use tch::Device;
 
 /// What a label says where there is nothing to learn.
 pub(super) const NONE: i64 = -100;
@@ -350,7 +350,7 @@ impl TextPairs {
         let mut finished = 0;
         let all = passes.of(&order, |rows| {
             let prompts: Vec<&[i64]> = rows.iter().map(|&row| prompts[row].as_slice()).collect();
-            let batch = self.beginning(&prompts);
+            let batch = self.collator().beginning(&prompts);
             let numbers: Vec<u64> = prompts.iter().map(|prompt| number(prompt)).collect();
             let mut go_on = |_, _| ControlFlow::Continue(());
             let generation = &self.generation;

@@ -131,7 +131,7 @@ impl Write {
     fn total_losses(&self, model: &AdaptedModel, of: &Tokens, rows: &[usize]) -> Result<[f64; 3]> {
         let Examples { batch, labels } = {
             let packs: Vec<&[usize]> = rows.iter().map(std::slice::from_ref).collect();
-            self.texts.collate(of, &packs).to_device(self.texts.device)
+            self.texts.collator().collate(of, &packs).to_device(self.texts.device)
         };
         let smoothings = [self.texts.task.label_smoothing, 0.0];
         let losses = model.next_tokens(&batch, false)?.losses(&labels, &smoothings)?;
@@ -296,7 +296,7 @@ impl Objective for Write {
 
     fn batch(&self, rows: &[usize]) -> Examples {
         let packs: Vec<&[usize]> = rows.iter().map(|&row| &self.packs[row][..]).collect();
-        self.texts.collate(&self.train, &packs)
+        self.texts.collator().collate(&self.train, &packs)
     }
 
     fn items(&self, rows: &[usize]) -> f64 {

@@ -88,7 +88,7 @@ impl Loop<'_> {
                 total_steps: self.run.total_steps(),
             }),
             modules_to_save: self.run.model.saved_modules(),
-            task_type: TaskType::of(self.run.model.backbone()),
+            task_type: Some(TaskType::of(self.run.model.backbone())),
         };
         let folder = folder.path().join(ADAPTER);
         let model = &self.run.model;

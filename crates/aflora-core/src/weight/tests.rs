@@ -1,0 +1,191 @@
+use super::*;
+use crate::adapter::normal;
+use std::collections::BTreeMap;
+
+const FORMATS: [WeightFormat; 3] = [WeightFormat::Nf4, WeightFormat::Nf4Nested, WeightFormat::Int8];
+
+/// What bitsandbytes made; tests/fixtures/make_quantised.py.
+fn golden() -> BTreeMap<String, Tensor> {
+    let path = format!("{}/tests/fixtures/quantised.safetensors", env!("CARGO_MANIFEST_DIR"));
+    Tensor::read_safetensors(path).unwrap().into_iter().collect()
+}
+
+fn random(shape: &[i64], name: &str) -> Tensor {
+    normal(shape, 0.05, 3, name)
+}
+
+/// A weight in the codes that bitsandbytes gave it.
+fn nf4_of(golden: &BTreeMap<String, Tensor>, name: &str) -> QuantisedWeight {
+    let tensor = |what: &str| golden[&format!("{name}.{what}")].shallow_clone();
+    let size = tensor("weight").size();
+    let scales = match golden.get(&format!("{name}.nested_absmax")) {
+        None => Scales::Plain(tensor("absmax")),
+        Some(nested) => Scales::Nested {
+            codes: tensor("absmax"),
+            map: tensor("nested_map"),
+            scales: nested.shallow_clone(),
+            offset: tensor("offset").double_value(&[0]),
+            block: 256,
+        },
+    };
+    let coding = Coding::Map { map: tensor("map"), block: 64, scales };
+    QuantisedWeight::new(tensor("codes").view([-1]), coding, [size[0], size[1]]).unwrap()
+}
+
+#[test]
+fn codes_are_restored_to_the_bit_as_bitsandbytes_restores_them() {
+    let golden = golden();
+    for name in ["small", "ragged", "wide"] {
+        let weight = nf4_of(&golden, name);
+        for (kind, what) in [(Kind::Float, "restored"), (Kind::BFloat16, "restored_bf16")] {
+            if let Some(expected) = golden.get(&format!("{name}.{what}")) {
+                assert!(weight.restore(kind).equal(expected), "{name} {what}");
+                assert!(weight.composed(kind).equal(expected), "{name} {what}, composed");
+            }
+        }
+    }
+    for name in ["small", "ragged"] {
+        let tensor = |what: &str| golden[&format!("{name}.{what}")].shallow_clone();
+        let (codes, coding) = (tensor("int8"), Coding::Rows { scales: tensor("rows") });
+        let size = codes.size();
+        let weight = QuantisedWeight::new(codes, coding, [size[0], size[1]]).unwrap();
+        assert!(weight.restore(Kind::Float).equal(&tensor("restored_int8")), "{name}");
+        assert!(weight.composed(Kind::Float).equal(&tensor("restored_int8")), "{name}, composed");
+    }
+}
+
+#[test]
+fn numbers_get_the_codes_that_bitsandbytes_gives_them() {
+    let golden = golden();
+    assert!(maps::dynamic(Device::Cpu).equal(&golden["dynamic_map"]));
+    for name in ["small", "ragged", "wide"] {
+        let tensor = |what: &str| golden[&format!("{name}.{what}")].shallow_clone();
+        assert!(maps::nf4(Device::Cpu).equal(&tensor("map")));
+        let format = match name {
+            "wide" => WeightFormat::Nf4Nested,
+            _ => WeightFormat::Nf4,
+        };
+        let weight = QuantisedWeight::quantise(&tensor("weight"), format).unwrap();
+        assert!(weight.codes().equal(&tensor("codes").view([-1])), "{name}");
+        let Coding::Map { scales, .. } = weight.coding() else { panic!("{name}: no map") };
+        match scales {
+            Scales::Plain(scales) => assert!(scales.equal(&tensor("absmax")), "{name}"),
+            Scales::Nested { codes, scales, offset, .. } => {
+                // Halfway between two codes, its kernel for CPUs rounds by another sum.
+                let apart = (codes.to_kind(Kind::Int) - tensor("absmax").to_kind(Kind::Int)).abs();
+                assert!(apart.max().int64_value(&[]) <= 1, "{name}");
+                assert!(apart.sum(Kind::Int64).int64_value(&[]) <= 2, "{name}");
+                assert!(scales.allclose(&tensor("nested_absmax"), 1e-6, 0.0, false), "{name}");
+                assert!((offset - tensor("offset").double_value(&[0])).abs() < 1e-7, "{name}");
+            }
+        }
+    }
+    for name in ["small", "ragged"] {
+        let tensor = |what: &str| golden[&format!("{name}.{what}")].shallow_clone();
+        let weight = QuantisedWeight::quantise(&tensor("weight"), WeightFormat::Int8).unwrap();
+        assert!(weight.codes().equal(&tensor("int8")), "{name}");
+    }
+}
+
+#[test]
+fn the_gradient_is_that_of_the_restored_weight_to_the_bit() {
+    for format in FORMATS {
+        let weight = QuantisedWeight::quantise(&random(&[96, 160], "w"), format).unwrap();
+        let (bias, toward) = (random(&[96], "bias"), random(&[2, 5, 96], "toward"));
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let dense = weight.restore(kind);
+            let (bias, toward) = (bias.to_kind(kind), toward.to_kind(kind));
+            let run = |forward: &dyn Fn(&Tensor) -> Tensor| {
+                let x = random(&[2, 5, 160], "x").to_kind(kind).set_requires_grad(true);
+                let y = forward(&x);
+                let gradient =
+                    Tensor::run_backward(&[(&y * &toward).sum(Kind::Float)], &[&x], false, false);
+                (y, gradient[0].shallow_clone())
+            };
+            let (y, gradient) = run(&|x| weight.linear(x, Some(&bias)));
+            let (expected, expected_gradient) = run(&|x| x.linear(&dense, Some(&bias)));
+            assert_eq!(y.kind(), kind);
+            assert!(y.equal(&expected), "{format:?} {kind:?}");
+            assert!(gradient.equal(&expected_gradient), "{format:?} {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_bias_that_trains_has_its_gradient() {
+    let weight = QuantisedWeight::quantise(&random(&[8, 64], "w"), WeightFormat::Nf4).unwrap();
+    let bias = random(&[8], "bias").set_requires_grad(true);
+    let x = random(&[3, 64], "x");
+    let loss = (weight.linear(&x, Some(&bias)) * 2.0).sum(Kind::Float);
+    let gradient = Tensor::run_backward(&[loss], &[&bias], false, false).remove(0);
+    assert!(gradient.equal(&Tensor::full([8], 6.0, (Kind::Float, Device::Cpu))));
+}
+
+#[test]
+fn all_threads_restore_what_one_does() {
+    let weight = random(&[700, 300], "w");
+    for format in FORMATS {
+        let weight = QuantisedWeight::quantise(&weight, format).unwrap();
+        assert!(weight.restore(Kind::Float).equal(&weight.composed(Kind::Float)), "{format:?}");
+    }
+}
+
+#[test]
+fn a_restored_weight_is_off_by_as_much_as_its_bits_allow() {
+    let weight = random(&[256, 256], "w");
+    for (format, most) in
+        [(WeightFormat::Nf4, 0.095), (WeightFormat::Nf4Nested, 0.096), (WeightFormat::Int8, 0.008)]
+    {
+        let restored = QuantisedWeight::quantise(&weight, format).unwrap().restore(Kind::Float);
+        let error = ((restored - &weight).norm() / weight.norm()).double_value(&[]);
+        assert!(error < most && error > most / 2.0, "{format:?}: {error}");
+    }
+}
+
+#[test]
+fn the_bytes_of_a_format_are_those_that_its_tensors_take() {
+    for (rows, columns) in [(64, 64), (5, 26), (300, 128)] {
+        for format in FORMATS {
+            let weight = QuantisedWeight::quantise(&random(&[rows, columns], "w"), format).unwrap();
+            assert_eq!(weight.bytes(), format.bytes(rows, columns), "{format:?} {rows}×{columns}");
+        }
+    }
+}
+
+#[test]
+fn zeros_stay_zeros_and_no_numbers_are_not_hidden() {
+    for format in FORMATS {
+        let zeros = Tensor::zeros([2, 128], (Kind::Float, Device::Cpu));
+        let restored = QuantisedWeight::quantise(&zeros, format).unwrap().restore(Kind::Float);
+        assert_eq!(restored.abs().max().double_value(&[]), 0.0, "{format:?}");
+        let spoilt = random(&[2, 128], "w");
+        let _ = spoilt.get(1).get(3).fill_(f64::NAN);
+        let restored = QuantisedWeight::quantise(&spoilt, format).unwrap().restore(Kind::Float);
+        assert!(restored.get(1).isnan().any().int64_value(&[]) == 1, "{format:?}");
+    }
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_no_weight() {
+    let golden = golden();
+    let tensor = |what: &str| golden[&format!("small.{what}")].shallow_clone();
+    let of = |codes: Tensor, scales: Tensor, map: Tensor, block: i64| {
+        let coding = Coding::Map { map, block, scales: Scales::Plain(scales) };
+        QuantisedWeight::new(codes, coding, [24, 128])
+    };
+    let (codes, scales, map) = (tensor("codes"), tensor("absmax"), tensor("map"));
+    let all = || (codes.shallow_clone(), scales.shallow_clone(), map.shallow_clone());
+    let (c, s, m) = all();
+    of(c, s, m, 64).unwrap();
+    for (what, made) in [
+        ("codes", of(codes.narrow(0, 0, 9), all().1, all().2, 64)),
+        ("scales", of(all().0, scales.narrow(0, 0, 9), all().2, 64)),
+        ("scales", of(all().0, scales.to_kind(Kind::Double), all().2, 64)),
+        ("map", of(all().0, all().1, map.narrow(0, 0, 9), 64)),
+        ("scales", of(all().0, all().1, all().2, 32)),
+        ("block", of(all().0, all().1, all().2, 63)),
+    ] {
+        let error = made.unwrap_err().to_string();
+        assert!(error.contains(what), "{what}: {error}");
+    }
+}

@@ -1,0 +1,95 @@
+// A weight in 4 or 8 bits, restored eight numbers a thread, or multiplied by where it lies for a few
+// rows. Each operation is rounded by itself, as bitsandbytes does on a CPU.
+//
+// INT8 is 1 for codes of eight bits, a scale for each row; else 0, for codes of four bits, two a byte,
+// the upper half first, a scale for each block. `nested_map`: null where scales are numbers.
+
+// Numbers of a thread: four bytes of codes, or eight.
+#define EACH 8
+
+struct Weight {
+    const void* codes;
+    const float* map;
+    const void* scales;
+    const float* nested_map;
+    const float* nested_scales;
+    float offset;
+    int block;
+    int nested_block;
+};
+
+__device__ __forceinline__ float scale_of(const Weight& w, u32 i) {
+    if (!w.nested_map) return ((const float*)w.scales)[i];
+    float code = w.nested_map[((const unsigned char*)w.scales)[i]];
+    return __fadd_rn(__fmul_rn(code, w.nested_scales[i / w.nested_block]), w.offset);
+}
+
+// The numbers from 8 · `group` on; `map` lies in shared memory.
+__device__ __forceinline__ void restore_group(const Weight& w, const float* map, u64 group, float (&out)[EACH]) {
+    float scale = scale_of(w, (u32)(group * EACH / w.block));
+#if INT8
+    uint2 words = ((const uint2*)w.codes)[group];
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        u32 word = i < 4 ? words.x : words.y;
+        float code = (float)(signed char)(word >> (8 * (i % 4)));
+        out[i] = __fmul_rn(__fmul_rn(code, scale), 0.007874015718698502f);
+    }
+#else
+    u32 word = ((const u32*)w.codes)[group];
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        u32 byte = word >> (8 * (i / 2));
+        out[i] = __fmul_rn(map[i % 2 ? byte & 15 : (byte >> 4) & 15], scale);
+    }
+#endif
+}
+
+__device__ __forceinline__ void load_map(const Weight& w, float* map) {
+#if !INT8
+    if (threadIdx.x < 16) map[threadIdx.x] = w.map[threadIdx.x];
+    __syncthreads();
+#endif
+}
+
+// All of it, in `groups` of eight numbers.
+extern "C" __global__ void __launch_bounds__(256) restore(const __grid_constant__ Weight w, T* out, u64 groups) {
+    __shared__ float map[16];
+    load_map(w, map);
+    for (u64 group = (u64)blockIdx.x * 256 + threadIdx.x; group < groups; group += (u64)gridDim.x * 256) {
+        float numbers[EACH];
+        restore_group(w, map, group, numbers);
+        store<EACH>(out + group * EACH, numbers);
+    }
+}
+
+// y = x Wᵀ + bias for ROWS rows of x or fewer, a warp for each output; the weight's numbers are rounded to
+// the kind of x, as they are when it is restored.
+extern "C" __global__ void __launch_bounds__(256) few_rows(const __grid_constant__ Weight w, const T* x, const T* bias, T* y, int rows, int from, int to) {
+    __shared__ float map[16];
+    load_map(w, map);
+    int lane = threadIdx.x % 32, output = blockIdx.x * 8 + threadIdx.x / 32;
+    if (output >= to) return;
+    float sums[ROWS] = {};
+    u64 first = (u64)output * (from / EACH);
+    for (int group = lane; group < from / EACH; group += 32) {
+        float numbers[EACH];
+        restore_group(w, map, first + group, numbers);
+#pragma unroll
+        for (int i = 0; i < EACH; i++) numbers[i] = widen(narrow(numbers[i]));
+#pragma unroll
+        for (int row = 0; row < ROWS; row++) {
+            if (row < rows) {
+                float given[EACH];
+                load<EACH>(x + (u64)row * from + group * EACH, given);
+#pragma unroll
+                for (int i = 0; i < EACH; i++) sums[row] += given[i] * numbers[i];
+            }
+        }
+    }
+#pragma unroll
+    for (int row = 0; row < ROWS; row++) {
+        float sum = warp_sum(sums[row]);
+        if (lane == 0 && row < rows) y[(u64)row * to + output] = narrow(sum + (bias ? widen(bias[output]) : 0.0f));
+    }
+}

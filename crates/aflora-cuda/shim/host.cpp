@@ -1,0 +1,138 @@
+// The C face of what libtorch lacks on a CPU. Linked with the crate; needs no CUDA.
+//
+// As in shim.cpp, functions give 0, or 1 with a message for `aflora_host_error`, and `out` stays null
+// where an operation does not take what it is given.
+
+#include "quantised.h"
+
+#include <ATen/TensorIterator.h>
+
+namespace aflora {
+namespace {
+
+// Numbers that one thread restores at least.
+constexpr int64_t GRAIN = 1 << 14;
+
+// Calls `work(begin, end)` on parts of the places of `over`, which lie one after the other, on libtorch's
+// own threads: its iterator shares them out, and is let do nothing else.
+template <typename F> void share_out(const at::Tensor& over, int64_t grain, F work) {
+    auto places = over.view({-1});
+    auto* base = static_cast<char*>(places.data_ptr());
+    auto iterator = at::TensorIteratorConfig().set_check_mem_overlap(false).resize_outputs(false).add_output(places).build();
+    int64_t size = places.element_size();
+    iterator.for_each(
+        [&](char** data, const int64_t*, int64_t n) {
+            int64_t begin = (data[0] - base) / size;
+            work(begin, begin + n);
+        },
+        std::max<int64_t>(grain, 1));
+}
+
+// The scale of each block.
+class Scales {
+public:
+    explicit Scales(const Quantised& q) : offset_(q.offset), block_(q.nested_block) {
+        if (q.nested_map.defined()) {
+            codes_ = q.scales.const_data_ptr<uint8_t>();
+            map_ = q.nested_map.const_data_ptr<float>();
+            scales_ = q.nested_scales.const_data_ptr<float>();
+        } else {
+            scales_ = q.scales.const_data_ptr<float>();
+        }
+    }
+
+    float operator[](int64_t i) const { return codes_ ? map_[codes_[i]] * scales_[i / block_] + offset_ : scales_[i]; }
+
+private:
+    const uint8_t* codes_ = nullptr;
+    const float* map_ = nullptr;
+    const float* scales_ = nullptr;
+    float offset_;
+    int64_t block_;
+};
+
+template <typename T> void restore_map(const Quantised& q, T* out) {
+    // The two numbers that a byte stands for, the upper half first.
+    float pairs[256][2];
+    const float* map = q.map.const_data_ptr<float>();
+    for (int i = 0; i < 256; i++) {
+        pairs[i][0] = map[i >> 4];
+        pairs[i][1] = map[i & 15];
+    }
+    const uint8_t* codes = q.codes.const_data_ptr<uint8_t>();
+    int64_t all = q.rows * q.columns, block = q.block;
+    Scales scales(q);
+    share_out(q.scales, GRAIN / block, [&](int64_t begin, int64_t end) {
+        for (int64_t b = begin; b < end; b++) {
+            int64_t first = b * block, count = std::min(block, all - first);
+            const uint8_t* from = codes + first / 2;
+            T* to = out + first;
+            float scale = scales[b];
+            for (int64_t i = 0; i < count / 2; i++) {
+                to[2 * i] = static_cast<T>(pairs[from[i]][0] * scale);
+                to[2 * i + 1] = static_cast<T>(pairs[from[i]][1] * scale);
+            }
+            if (count % 2) to[count - 1] = static_cast<T>(pairs[from[count / 2]][0] * scale);
+        }
+    });
+}
+
+template <typename T> void restore_rows(const Quantised& q, T* out) {
+    // 1 / 127 as bitsandbytes has it.
+    constexpr float SEVENTH_BIT = 0.007874015718698502f;
+    const int8_t* codes = q.codes.const_data_ptr<int8_t>();
+    const float* scales = q.scales.const_data_ptr<float>();
+    int64_t columns = q.columns;
+    share_out(q.scales, GRAIN / std::max<int64_t>(columns, 1), [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; row++) {
+            for (int64_t i = row * columns; i < (row + 1) * columns; i++) out[i] = static_cast<T>(float(codes[i]) * scales[row] * SEVENTH_BIT);
+        }
+    });
+}
+
+struct Host {
+    static at::Tensor restore(const Quantised& q, at::ScalarType kind);
+    static at::Tensor product(const Quantised& q, const at::Tensor& x, const at::Tensor& bias) {
+        auto restored = restore(q, x.scalar_type());
+        return bias.defined() ? at::addmm(bias, x, restored.t()) : at::mm(x, restored.t());
+    }
+};
+
+at::Tensor Host::restore(const Quantised& q, at::ScalarType kind) {
+    auto out = at::empty({q.rows, q.columns}, q.codes.options().dtype(kind));
+    if (!out.numel()) return out;
+    auto into = [&](auto* place) { q.map.defined() ? restore_map(q, place) : restore_rows(q, place); };
+    if (kind == at::kFloat) {
+        into(out.mutable_data_ptr<float>());
+    } else {
+        into(out.mutable_data_ptr<at::BFloat16>());
+    }
+    return out;
+}
+
+bool takes(const aflora_quantised& q, at::ScalarType kind) { return q.codes->is_cpu() && (kind == at::kFloat || kind == at::kBFloat16); }
+
+}  // namespace
+}  // namespace aflora
+
+extern "C" {
+
+const char* aflora_host_error() { return aflora::last_error().c_str(); }
+
+int aflora_host_restore(at::Tensor** out, const aflora_quantised* weight, int bf16) {
+    return aflora::guarded([&] {
+        auto kind = bf16 ? at::kBFloat16 : at::kFloat;
+        if (!aflora::takes(*weight, kind)) return;
+        *out = new at::Tensor(aflora::Host::restore(aflora::Quantised(*weight), kind));
+    });
+}
+
+int aflora_host_quantised_linear(at::Tensor** out, const at::Tensor* x, const aflora_quantised* weight, const at::Tensor* bias) {
+    return aflora::guarded([&] {
+        if (!x->is_cpu() || !aflora::takes(*weight, x->scalar_type())) return;
+        using Linear = aflora::QuantisedLinear<aflora::Host>;
+        *out = new at::Tensor(Linear::apply(*x, aflora::Quantised(*weight), aflora::given(bias)));
+    });
+}
+
+}  // extern "C"

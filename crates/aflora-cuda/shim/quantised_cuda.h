@@ -1,0 +1,101 @@
+// Weights in 4 or 8 bits on a GPU: kernels/quantised.cu, and a frozen weight of either sort.
+#pragma once
+
+#include "kernel.h"
+#include "quantised.h"
+
+namespace aflora {
+
+// The kernels' struct `Weight`.
+struct KernelWeight {
+    const void* codes;
+    const float* map;
+    const void* scales;
+    const float* nested_map;
+    const float* nested_scales;
+    float offset;
+    int block;
+    int nested_block;
+
+    explicit KernelWeight(const Quantised& q)
+        : codes(q.codes.const_data_ptr()), map(floats(q.map)), scales(q.scales.const_data_ptr()), nested_map(floats(q.nested_map)),
+          nested_scales(floats(q.nested_scales)), offset(q.offset), block(int(q.map.defined() ? q.block : q.columns)),
+          nested_block(int(q.nested_block)) {}
+};
+
+struct QuantisedOnGpu {
+    static constexpr int64_t EACH = 8, FEW_ROWS = 8;
+
+    static Module& kernels_for(const Quantised& q, at::ScalarType kind) {
+        std::string bf16 = kind == at::kBFloat16 ? "BF16=1" : "BF16=0", int8 = q.map.defined() ? "INT8=0" : "INT8=1";
+        return module("quantised.cu", kernels::quantised, {bf16, int8, "ROWS=" + std::to_string(FEW_ROWS)});
+    }
+
+    static at::Tensor restore(const Quantised& q, at::ScalarType kind) {
+        auto out = at::empty({q.rows, q.columns}, q.codes.options().dtype(kind));
+        auto groups = static_cast<unsigned long long>(out.numel() / EACH);
+        unsigned blocks = std::min(divided(int64_t(groups), 256), 1u << 16);
+        launch(kernels_for(q, kind)["restore"], blocks, 256, 0, KernelWeight(q), out.data_ptr(), groups);
+        return out;
+    }
+
+    // x Wᵀ + bias; for few rows the weight is read where it lies.
+    static at::Tensor product(const Quantised& q, const at::Tensor& x, const at::Tensor& bias) {
+        if (x.size(0) > FEW_ROWS) {
+            auto restored = restore(q, x.scalar_type());
+            return bias.defined() ? at::addmm(bias, x, restored.t()) : at::mm(x, restored.t());
+        }
+        auto rows = aligned(x);
+        auto addend = bias.defined() ? bias.contiguous() : bias;
+        auto y = at::empty({rows.size(0), q.rows}, rows.options());
+        launch(kernels_for(q, x.scalar_type())["few_rows"], divided(q.rows, 8), 256, 0, KernelWeight(q), rows.const_data_ptr(),
+               addend.defined() ? addend.const_data_ptr() : static_cast<const void*>(nullptr), y.data_ptr(), int(rows.size(0)), int(q.columns),
+               int(q.rows));
+        return y;
+    }
+
+    static bool takes(const aflora_quantised& q, at::ScalarType kind) {
+        auto aligned = [](const at::Tensor* t) { return reinterpret_cast<uintptr_t>(t->const_data_ptr()) % 8 == 0; };
+        return q.codes->is_cuda() && (kind == at::kBFloat16 || kind == at::kFloat) && q.columns % EACH == 0 && q.rows > 0 && q.columns > 0 &&
+               q.columns < (1 << 30) && q.block % EACH == 0 && q.rows * q.columns / q.block < (int64_t(1) << 31) && aligned(q.codes);
+    }
+};
+
+// A frozen weight, dense or quantised, as a node keeps it between its passes.
+struct FrozenWeight {
+    at::Tensor dense;
+    std::optional<Quantised> quantised;
+
+    explicit FrozenWeight(at::Tensor dense) : dense(std::move(dense)) {}
+    explicit FrozenWeight(Quantised quantised) : quantised(std::move(quantised)) {}
+
+    int64_t rows() const { return quantised ? quantised->rows : dense.size(0); }
+    int64_t columns() const { return quantised ? quantised->columns : dense.size(1); }
+
+    at::Tensor whole(at::ScalarType kind) const { return quantised ? QuantisedOnGpu::restore(*quantised, kind) : dense; }
+
+    at::Tensor product(const at::Tensor& x, const at::Tensor& bias) const {
+        if (quantised) return QuantisedOnGpu::product(*quantised, x, bias);
+        return bias.defined() ? at::addmm(bias, x, dense.t()) : at::mm(x, dense.t());
+    }
+
+    // Puts its tensors behind what else a node saves.
+    void save(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list& saved) const {
+        if (!quantised) return saved.push_back(dense);
+        for (auto& tensor : quantised->tensors()) saved.push_back(tensor);
+        ctx->saved_data["numbers"] = quantised->numbers();
+        ctx->saved_data["offset"] = double(quantised->offset);
+    }
+
+    // What `save` put there, from `at` on.
+    FrozenWeight(torch::autograd::AutogradContext* ctx, const torch::autograd::variable_list& saved, size_t at) {
+        if (saved.size() == at + 1) {
+            dense = saved[at];
+        } else {
+            torch::autograd::variable_list tensors(saved.begin() + at, saved.end());
+            quantised.emplace(tensors, float(ctx->saved_data["offset"].toDouble()), ctx->saved_data["numbers"].toIntVector());
+        }
+    }
+};
+
+}  // namespace aflora

@@ -1,0 +1,22 @@
+//! What tensors are to the functions in C++.
+
+use torch_sys::C_tensor;
+
+pub(crate) type Raw = *const C_tensor;
+pub(crate) type Out = *mut *mut C_tensor;
+
+/// The tensors and numbers of a [`Quantised`](crate::ops::Quantised), as the shim's C struct has
+/// them; null for what a format has not.
+#[repr(C)]
+pub(crate) struct RawQuantised {
+    pub codes: Raw,
+    pub map: Raw,
+    pub scales: Raw,
+    pub nested_map: Raw,
+    pub nested_scales: Raw,
+    pub offset: f64,
+    pub block: i64,
+    pub nested_block: i64,
+    pub rows: i64,
+    pub columns: i64,
+}
