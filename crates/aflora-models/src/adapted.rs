@@ -115,7 +115,9 @@ impl AdaptedModel {
     /// As [`Backbone::next_tokens`].
     pub fn next_tokens(&self, batch: &Batch, train: bool) -> Result<NextTokens<'_>> {
         self.set_training(train);
-        self.backbone.next_tokens(batch, train)
+        let tokens = self.backbone.next_tokens(batch, train)?;
+        let leaves = self.parameters().into_iter().map(|parameter| parameter.leaf);
+        Ok(tokens.with_parameters(leaves.collect()))
     }
 
     /// Writes on after each text of `batch`; gives the new tokens, without the end token.

@@ -16,10 +16,6 @@ pub(crate) trait NextTokenHead: std::fmt::Debug {
     /// States `[.., hidden]` to logits `[.., vocabulary]`.
     fn logits(&self, states: &Tensor) -> Tensor;
 
-    /// The weights of the head that may train, and all of them; none where something else
-    /// computes the head, whose parameters are not known here.
-    fn weights(&self) -> Option<Vec<Tensor>>;
-
     /// How many words there are.
     fn vocabulary(&self) -> i64;
 }
@@ -30,6 +26,8 @@ pub struct NextTokens<'a> {
     /// `[batch, length, hidden]`.
     states: Tensor,
     head: &'a dyn NextTokenHead,
+    /// What trains, in the head or elsewhere.
+    parameters: Vec<Tensor>,
     /// Tokens whose logits are made at once.
     rows: i64,
     /// What the backward pass goes through; empty where the model keeps everything.
@@ -43,7 +41,13 @@ impl<'a> NextTokens<'a> {
         checkpoints: Checkpoints,
     ) -> Self {
         let rows = (CHUNK / head.vocabulary()).max(1);
-        NextTokens { states, head, rows, checkpoints }
+        NextTokens { states, head, parameters: Vec::new(), rows, checkpoints }
+    }
+
+    /// The same beside leaves that train, among them those that the head reads: others in it would
+    /// have no gradient.
+    pub(crate) fn with_parameters(self, parameters: Vec<Tensor>) -> Self {
+        NextTokens { parameters, ..self }
     }
 
     /// The same with so many tokens to a chunk, in place of what 64 MB of logits hold.
@@ -54,18 +58,15 @@ impl<'a> NextTokens<'a> {
     /// The cross entropy with `labels`, `[batch, length]` Int64, summed over the tokens whose label
     /// is not −100: `[]` in fp32, with its gradient.
     ///
-    /// The gradient of the states is made in the forward pass, a chunk of tokens after the other;
-    /// where an adapter is on the head, all logits are made.
+    /// The gradients of the states, and of what trains in the head, are made in the forward pass, a
+    /// chunk of tokens after the other.
     ///
     /// # Errors
     /// libtorch refuses.
     pub fn loss(&self, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
-        let weights = self.head.weights();
-        let rows = if weights.is_some() { self.rows } else { i64::MAX };
-        let weights = weights.unwrap_or_default();
-        let weights: Vec<&Tensor> = weights.iter().collect();
+        let parameters: Vec<&Tensor> = self.parameters.iter().collect();
         let (states, labels) = (self.states.flatten(0, 1), labels.flatten(0, 1));
-        Ok(sum_in_chunks(&states, &labels, &weights, rows, |states, labels| {
+        Ok(sum_in_chunks(&states, &labels, &parameters, self.rows, |states, labels| {
             cross_entropy(&self.logits(states), labels, smoothing)
         })?)
     }

@@ -109,15 +109,9 @@ impl Work {
                 return Ok(Loss { value, checkpoints: tokens.checkpoints });
             }
             let Forward { logits, checkpoints } = model.forward(&batch, true)?;
-            let width = logits.size()[logits.dim() - 1];
-            let loss = logits.view([-1, width]).cross_entropy_loss(
-                &tensors[2].view([-1]),
-                None::<&Tensor>,
-                Reduction::Sum,
-                -100,
-                0.0,
-            );
-            Ok(Loss { value: loss, checkpoints })
+            let (none, sum) = (None::<&Tensor>, Reduction::Sum);
+            let value = logits.cross_entropy_loss(&tensors[2], none, sum, -100, 0.0);
+            Ok(Loss { value, checkpoints })
         })?;
         tuner.update()?;
         Ok(())

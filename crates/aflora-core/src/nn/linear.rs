@@ -61,12 +61,7 @@ impl Linear {
     /// train.
     pub fn trains(&self) -> bool {
         let own = || [Some(&self.ws), self.bs.as_ref()].into_iter().flatten();
-        self.is_computed_elsewhere() || own().any(Tensor::requires_grad)
-    }
-
-    /// Whether something computes it in its place.
-    pub fn is_computed_elsewhere(&self) -> bool {
-        inside(&self.slot).forward.is_some()
+        inside(&self.slot).forward.is_some() || own().any(Tensor::requires_grad)
     }
 
     /// A handle that sets what computes the layer.

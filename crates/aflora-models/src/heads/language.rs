@@ -67,17 +67,6 @@ impl NextTokenHead for LanguageHead {
         }
     }
 
-    fn weights(&self) -> Option<Vec<Tensor>> {
-        match self.own.get() {
-            Some(own) if own.is_computed_elsewhere() => None,
-            Some(own) => {
-                let all = [Some(&own.ws), own.bs.as_ref()].into_iter().flatten();
-                Some(all.map(Tensor::shallow_clone).collect())
-            }
-            None => Some(vec![self.words.shallow_clone()]),
-        }
-    }
-
     fn vocabulary(&self) -> i64 {
         self.words.size()[0]
     }

@@ -57,12 +57,6 @@ impl NextTokenHead for NextToken {
         }
     }
 
-    fn weights(&self) -> Option<Vec<Tensor>> {
-        let mut weights = self.head.weights()?;
-        weights.extend(self.bias.as_ref().map(Tensor::shallow_clone));
-        Some(weights)
-    }
-
     fn vocabulary(&self) -> i64 {
         self.head.vocabulary()
     }

@@ -133,9 +133,10 @@ impl Write {
             let packs: Vec<&[usize]> = rows.iter().map(std::slice::from_ref).collect();
             self.texts.collator().collate(of, &packs).to_device(self.texts.device)
         };
-        let smoothings = [self.texts.task.label_smoothing, 0.0];
-        let losses = model.next_tokens(&batch, false)?.losses(&labels, &smoothings)?;
-        let [loss, plain] = [0, 1].map(|i| losses.double_value(&[i]));
+        let smoothing = self.texts.task.label_smoothing;
+        let smoothings: &[f64] = if smoothing == 0.0 { &[0.0] } else { &[smoothing, 0.0] };
+        let losses = model.next_tokens(&batch, false)?.losses(&labels, smoothings)?;
+        let [loss, plain] = [0, -1].map(|i| losses.double_value(&[i]));
         Ok([loss, plain, wanted(of, rows) as f64])
     }
 
