@@ -18,7 +18,7 @@
 //! * [`nn`]: layers as tch's, that take an adapter after they were made
 //! * [`Injection`]: the adapters of a model whose layers have such slots, and what trains beside them
 //! * [`Tuner`]: trains them over one run, step by step; [`StepGraphs`] records passes on a GPU,
-//!   [`Checkpoints`] spares the memory of deep models
+//!   [`Checkpoints`] spares the memory of deep models, [`sum_in_chunks`] that of large vocabularies
 //! * [`weight`]: frozen weights, dense or in 4 or 8 bits; [`sharded`]: over several ranks
 //! * [`optim`]: the [arena](optim::Arena) that holds every trained parameter in a few flat
 //!   buffers, the guard against what is not finite, clipping, AdamW, the learning-rate schedule
@@ -36,6 +36,7 @@
 pub mod accounting;
 pub mod adapter;
 mod checkpoint;
+mod chunked;
 mod error;
 pub mod flops;
 pub mod freeze;
@@ -52,6 +53,7 @@ pub mod weight;
 
 pub use adapter::{AdaptedLinear, Adapter, Block, Method, Site};
 pub use checkpoint::Checkpoints;
+pub use chunked::sum_in_chunks;
 pub use error::{Error, Result};
 pub use hook::Hook;
 pub use injection::{Injected, Injection};

@@ -3,6 +3,7 @@
 use crate::backbone::{Backbone, Forward};
 use crate::batch::Batch;
 use crate::generate::{self, GenerationConfig, TextGenerator};
+use crate::next_tokens::NextTokens;
 use crate::targets::Targets;
 use crate::{Error, Result};
 use aflora_core::nn::NamedLinear;
@@ -106,6 +107,17 @@ impl AdaptedModel {
     pub fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
         self.set_training(train);
         self.backbone.forward(batch, train)
+    }
+
+    /// The same up to the head of a model that writes.
+    ///
+    /// # Errors
+    /// As [`Backbone::next_tokens`].
+    pub fn next_tokens(&self, batch: &Batch, train: bool) -> Result<NextTokens<'_>> {
+        self.set_training(train);
+        let tokens = self.backbone.next_tokens(batch, train)?;
+        let leaves = self.parameters().into_iter().map(|parameter| parameter.leaf);
+        Ok(tokens.with_parameters(leaves.collect()))
     }
 
     /// Writes on after each text of `batch`; gives the new tokens, without the end token.

@@ -3,9 +3,10 @@
 use crate::batch::Batch;
 use crate::generate::TextGenerator;
 use crate::heads::Head;
+use crate::next_tokens::NextTokens;
 use crate::nn::noise::Noise;
 use crate::nn::scope::Made;
-use crate::Result;
+use crate::{Error, Result};
 use aflora_core::nn::{self, LinearHandle, NamedLinear};
 use aflora_core::sharded::ShardedBase;
 use aflora_core::Checkpoints;
@@ -130,6 +131,16 @@ pub trait Backbone: std::fmt::Debug {
     /// The batch lacks what the model reads, or is too long for it.
     fn forward(&self, batch: &Batch, train: bool) -> Result<Forward>;
 
+    /// The same up to the head of a model that writes: what a loss of every token is made of,
+    /// without the logits of all. Of the head, nothing trains: see
+    /// [`AdaptedModel::next_tokens`](crate::AdaptedModel::next_tokens).
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), or the model does not write.
+    fn next_tokens(&self, _batch: &Batch, _train: bool) -> Result<NextTokens<'_>> {
+        Err(Error::does_not_write())
+    }
+
     /// Weights, layers and description.
     fn frame(&self) -> &Frame;
 
@@ -153,6 +164,11 @@ pub trait Backbone: std::fmt::Debug {
     /// How many words the model has.
     fn vocab_size(&self) -> i64 {
         self.frame().words().1.size().first().copied().unwrap_or(0)
+    }
+
+    /// How many elements a word's embedding has.
+    fn hidden_size(&self) -> i64 {
+        self.frame().words().1.size().last().copied().unwrap_or(0)
     }
 
     /// What the model tells of itself.

@@ -1,4 +1,5 @@
-//! Checkpointed blocks of every model, with adapters train as plain ones do.
+//! Checkpointed blocks of every model, with adapters, train as plain ones do, and so does a loss that
+//! is made in chunks.
 
 mod common;
 
@@ -7,7 +8,7 @@ use aflora_core::optim::Gradients;
 use aflora_core::{Tuner, TunerConfig};
 use aflora_models::{build, weights, AdaptedModel, Head, Options, Pattern, Targets};
 use common::tiny::Tiny;
-use common::{cpu, writers};
+use common::{cpu, relative, writers};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Kind, Tensor};
 
@@ -26,6 +27,16 @@ struct Training<'a> {
 
 impl<'a> Training<'a> {
     fn new(tiny: &'a Tiny, method: &MethodConfig, options: &Options) -> Self {
+        Self::beside(&[], tiny, method, options)
+    }
+
+    /// With these modules trained in full.
+    fn beside(
+        modules: &[String],
+        tiny: &'a Tiny,
+        method: &MethodConfig,
+        options: &Options,
+    ) -> Self {
         let place = tempfile::tempdir().unwrap();
         let config = place.path().join("config.json");
         std::fs::write(&config, tiny.without_dropout()).unwrap();
@@ -35,7 +46,8 @@ impl<'a> Training<'a> {
         let targets = Targets { target_modules, ..Default::default() };
         let method = method.build().unwrap();
         let base = options.base;
-        let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &[], base, 3).unwrap();
+        let model = AdaptedModel::new(backbone, method.as_ref(), &targets, modules, base, 3);
+        let model = model.unwrap();
         // Away from the start, where B is zero and so is A's gradient.
         for (i, parameter) in model.parameters().iter().enumerate() {
             if method.adapts() {
@@ -61,6 +73,58 @@ impl<'a> Training<'a> {
         self.tuner.arena().add_gradients(&loss, pass.checkpoints, &mut gradients).unwrap();
         (loss, gradients, checkpointed)
     }
+}
+
+impl Training<'_> {
+    /// The loss over the vocabulary and its gradients: from all logits, or in chunks of so many
+    /// tokens.
+    fn next_tokens(&self, chunk: Option<i64>) -> (Tensor, Tensor) {
+        let (batch, labels) = (self.tiny.batch(1), &self.tiny.io["right.labels"]);
+        let (loss, checkpoints) = match chunk {
+            None => {
+                let pass = self.model.forward(&batch, true).unwrap();
+                let (logits, labels) = (pass.logits.flatten(0, 1), labels.flatten(0, 1));
+                let (none, sum) = (None::<&Tensor>, tch::Reduction::Sum);
+                (logits.cross_entropy_loss(&labels, none, sum, -100, 0.1), pass.checkpoints)
+            }
+            Some(chunk) => {
+                let tokens = self.model.next_tokens(&batch, true).unwrap().in_chunks_of(chunk);
+                (tokens.loss(labels, 0.1).unwrap(), tokens.checkpoints)
+            }
+        };
+        let mut gradients = self.tuner.arena().buffer();
+        self.tuner.arena().add_gradients(&(&loss / 7.0), checkpoints, &mut gradients).unwrap();
+        (loss.detach(), gradients.flat().copy())
+    }
+}
+
+#[test]
+fn a_loss_in_chunks_gives_every_writers_adapters_and_heads_their_gradients() {
+    let _alone = alone();
+    let mut heads = 0;
+    for tiny in &Tiny::writers() {
+        let own = tiny.load(&cpu()).var_store().variables().contains_key("lm_head.weight");
+        heads += usize::from(own);
+        let modules = if own { vec![vec![], vec!["lm_head".to_string()]] } else { vec![vec![]] };
+        for (modules, checkpointing) in modules.iter().zip([false, true]) {
+            let options = Options { checkpointing, ..cpu() };
+            let training = Training::beside(modules, tiny, &lora(0.0), &options);
+            let (loss, plain) = training.next_tokens(None);
+            let (found, gradients) = training.next_tokens(Some(3));
+            let error = relative(&gradients, &plain);
+            assert!(error < 1e-5, "{} {modules:?}: {error:e}", tiny.folder);
+            let error = relative(&found, &loss);
+            assert!(error < 1e-5, "{} {modules:?}: {error:e}", tiny.folder);
+            let tokens = training.model.next_tokens(&tiny.batch(1), false).unwrap();
+            let losses = |tokens: aflora_models::NextTokens<'_>| {
+                tokens.losses(&tiny.io["right.labels"], &[0.1, 0.0]).unwrap()
+            };
+            let chunked = losses(tokens.in_chunks_of(3));
+            let tokens = training.model.next_tokens(&tiny.batch(1), false).unwrap();
+            assert!(relative(&chunked, &losses(tokens)) < 1e-5, "{}", tiny.folder);
+        }
+    }
+    assert!(heads > 0, "no model has a head of its own");
 }
 
 /// LoRA with a dropout of its own.

@@ -103,16 +103,15 @@ impl Work {
             let decoder_input_ids = tensors.get(3).map(Tensor::shallow_clone);
             let batch = Batch::new(tensors[0].shallow_clone(), tensors[1].shallow_clone());
             let batch = Batch { decoder_input_ids, ..batch };
+            if model.backbone().text_generator().is_some() {
+                let tokens = model.next_tokens(&batch, true)?;
+                let value = tokens.loss(&tensors[2], 0.0)?;
+                return Ok(Loss { value, checkpoints: tokens.checkpoints });
+            }
             let Forward { logits, checkpoints } = model.forward(&batch, true)?;
-            let width = logits.size()[logits.dim() - 1];
-            let loss = logits.view([-1, width]).cross_entropy_loss(
-                &tensors[2].view([-1]),
-                None::<&Tensor>,
-                Reduction::Sum,
-                -100,
-                0.0,
-            );
-            Ok(Loss { value: loss, checkpoints })
+            let (none, sum) = (None::<&Tensor>, Reduction::Sum);
+            let value = logits.cross_entropy_loss(&tensors[2], none, sum, -100, 0.0);
+            Ok(Loss { value, checkpoints })
         })?;
         tuner.update()?;
         Ok(())

@@ -1,5 +1,6 @@
 //! The next token: a product with the word embeddings themselves, or with a weight of its own.
 
+use crate::next_tokens::NextTokenHead;
 use crate::nn::linear::{with_bias, zeros};
 use aflora_core::nn::{self, Embedding, Linear, Module, NamedLinear};
 use aflora_core::Block;
@@ -30,18 +31,6 @@ impl LanguageHead {
         LanguageHead { words: words.ws.shallow_clone(), own, untied: OnceCell::new(), softcap }
     }
 
-    /// `[.., hidden]` to `[.., vocabulary]`.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        let logits = match self.own.get() {
-            Some(own) => own.forward(x),
-            None => x.linear(&self.words, None::<&Tensor>),
-        };
-        match self.softcap {
-            Some(cap) => (logits / cap).tanh() * cap,
-            None => logits,
-        }
-    }
-
     /// Gives a head that is tied to the word embeddings a weight of its own, frozen, of this `name`
     /// below the model's `root`, and gives that weight, `[vocabulary, hidden]`. None if the head
     /// has one.
@@ -63,5 +52,22 @@ impl LanguageHead {
     /// The layer that [`untie`](Self::untie) made.
     pub fn untied(&self) -> Option<NamedLinear> {
         self.untied.get().cloned()
+    }
+}
+
+impl NextTokenHead for LanguageHead {
+    fn logits(&self, states: &Tensor) -> Tensor {
+        let logits = match self.own.get() {
+            Some(own) => own.forward(states),
+            None => states.linear(&self.words, None::<&Tensor>),
+        };
+        match self.softcap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        }
+    }
+
+    fn vocabulary(&self) -> i64 {
+        self.words.size()[0]
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Evaluating needs no gradient, so each row's result is its own, and the rows may be cut in any
 //! way. A pass that runs out of memory is done again in smaller ones; and one whose size is known
-//! beforehand (a vocabulary of logits for every token) is cut before it is tried, since on a CPU
+//! beforehand (the states of all tokens of long texts) is cut before it is tried, since on a CPU
 //! the system may end a process that takes too much without asking.
 //!
 //! Of several processes each takes its share of the rows, and all get what all found.
@@ -116,7 +116,7 @@ impl Passes {
             let whole = self.rows.get().min(left.len());
             let n = within(&left[..whole], &size);
             if n < whole {
-                self.tell(n, "the logits of more take over 512 MB");
+                self.tell(n, "a layer's states of more take over 512 MB");
             }
             let (now, later) = left.split_at(n);
             match failure::guarded(|| work(now)) {
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!((error.to_string().as_str(), tried), ("no kernel image", 1));
     }
 
-    /// The dev loss of SmolLM2-135M: 192 rows of 384 tokens and 49,152 logits each.
+    /// The dev loss of SmolLM2-135M: 192 rows of 384 tokens, and states of 4 × 576 in an MLP.
     #[test]
     fn a_pass_keeps_to_its_bound_beforehand() {
         let rows: Vec<usize> = (0..192).collect();
@@ -219,9 +219,9 @@ mod tests {
             sizes.push(rows.len());
             Ok(())
         };
-        Passes::new(192).of_size(&rows, |_| 384 * 49_152, work).unwrap();
+        Passes::new(192).of_size(&rows, |_| 384 * 2_304, work).unwrap();
         assert_eq!(sizes.iter().sum::<usize>(), 192);
-        assert!(sizes.iter().all(|&n| n * 384 * 49_152 <= MOST), "{sizes:?}");
+        assert!(sizes.iter().all(|&n| n * 384 * 2_304 <= MOST), "{sizes:?}");
         // Short rows behind a long one are as wide as that.
         assert_eq!(within(&[10, 1, 1, 1], |row| row * MOST / 20), 2);
         assert_eq!(within(&[1, 1, 10, 1], |row| row * MOST / 20), 2);

@@ -4,6 +4,7 @@ use super::{masks, Decoder, DecoderBody, OutputHead};
 use crate::batch::Batch;
 use crate::generate::{DecodingState, SpecialTokens, TextGenerator};
 use crate::heads::language::LanguageHead;
+use crate::next_tokens::NextTokenHead;
 use crate::nn::attention::{ForwardContext, KeyValues, Seen};
 use crate::{Error, Result};
 use tch::{Kind, Tensor};
@@ -109,7 +110,7 @@ impl<N: DecoderBody> CausalDecodingState<'_, N> {
         self.length += read;
         // Only the last token's logits are wanted: the head is the largest product of all.
         let hidden = network.norm(&x.narrow(1, read - 1, 1));
-        self.head.forward(&hidden).squeeze_dim(1).to_kind(Kind::Float)
+        self.head.logits(&hidden).squeeze_dim(1).to_kind(Kind::Float)
     }
 }
 

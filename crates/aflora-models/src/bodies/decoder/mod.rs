@@ -17,6 +17,7 @@ use crate::heads::each_token::{EachToken, TokenHead};
 use crate::heads::language::LanguageHead;
 use crate::heads::last_token::{LastToken, SCORE};
 use crate::heads::Head;
+use crate::next_tokens::{NextTokenHead, NextTokens};
 use crate::nn::attention::{ForwardContext, KeyValues, Seen};
 use crate::nn::chain::chain;
 use crate::nn::rotary::{Rotary, Rotation};
@@ -24,6 +25,7 @@ use crate::nn::scope::{self, Scope};
 use crate::options::Options;
 use crate::{Error, Result};
 use aflora_core::nn::{self, NamedLinear};
+use aflora_core::Checkpoints;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
 
@@ -186,10 +188,9 @@ impl<N: DecoderBody> Decoder<N> {
     fn rotations(&self, positions: &Tensor, kind: Kind) -> Vec<Rotation> {
         self.network.rotaries().iter().map(|rotary| rotary.at(positions, kind)).collect()
     }
-}
 
-impl<N: DecoderBody> Backbone for Decoder<N> {
-    fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
+    /// The states of all tokens, `[batch, length, hidden]`.
+    fn states(&self, batch: &Batch, train: bool) -> (Tensor, Checkpoints) {
         let (seen, positions) = self.mask_and_positions(batch);
         let x = self.network.embed(&batch.input_ids, &positions, train);
         let rotations = self.rotations(&positions, x.kind());
@@ -199,13 +200,25 @@ impl<N: DecoderBody> Backbone for Decoder<N> {
             move |x: &Tensor| block.forward(x, &context, None)
         });
         let (x, checkpoints) = chain(x, blocks, train && self.checkpointing);
-        let hidden = self.network.norm(&x);
+        (self.network.norm(&x), checkpoints)
+    }
+}
+
+impl<N: DecoderBody> Backbone for Decoder<N> {
+    fn forward(&self, batch: &Batch, train: bool) -> Result<Forward> {
+        let (hidden, checkpoints) = self.states(batch, train);
         let logits = match &self.output_head {
             OutputHead::Labels(head) => head.forward(&hidden, batch),
             OutputHead::Tags(head) => head.forward(hidden, train),
-            OutputHead::Text(head) => head.forward(&hidden),
+            OutputHead::Text(head) => head.logits(&hidden),
         };
         Ok(Forward::new(logits, checkpoints))
+    }
+
+    fn next_tokens(&self, batch: &Batch, train: bool) -> Result<NextTokens<'_>> {
+        let OutputHead::Text(head) = &self.output_head else { return Err(Error::does_not_write()) };
+        let (states, checkpoints) = self.states(batch, train);
+        Ok(NextTokens::new(states, head, checkpoints))
     }
 
     fn frame(&self) -> &Frame {

@@ -5,6 +5,7 @@ use crate::batch::Batch;
 use crate::heads::dense::DenseHead;
 use crate::heads::language::LanguageHead;
 use crate::heads::states::{last, states_at};
+use crate::next_tokens::NextTokenHead;
 use crate::nn::activation::Activation;
 use crate::nn::scope::Scope;
 use aflora_core::nn::{self, NamedLinear};
@@ -31,19 +32,6 @@ impl NextToken {
         }
     }
 
-    /// `[batch, length, hidden]` to `[batch, length, vocabulary]` in single precision.
-    pub fn forward(&self, hidden: &Tensor) -> Tensor {
-        let logits = match self.scale {
-            Some(scale) => self.head.forward(&(hidden * scale)),
-            None => self.head.forward(hidden),
-        };
-        let logits = logits.to_kind(Kind::Float);
-        match &self.bias {
-            Some(bias) => logits + bias,
-            None => logits,
-        }
-    }
-
     /// See [`LanguageHead::untie`].
     pub fn untie(&self, root: nn::Path, name: &str) -> Option<Tensor> {
         self.head.untie(root, name)
@@ -52,6 +40,25 @@ impl NextToken {
     /// See [`LanguageHead::untied`].
     pub fn untied(&self) -> Option<NamedLinear> {
         self.head.untied()
+    }
+}
+
+impl NextTokenHead for NextToken {
+    /// In single precision.
+    fn logits(&self, states: &Tensor) -> Tensor {
+        let logits = match self.scale {
+            Some(scale) => self.head.logits(&(states * scale)),
+            None => self.head.logits(states),
+        };
+        let logits = logits.to_kind(Kind::Float);
+        match &self.bias {
+            Some(bias) => logits + bias,
+            None => logits,
+        }
+    }
+
+    fn vocabulary(&self) -> i64 {
+        self.head.vocabulary()
     }
 }
 

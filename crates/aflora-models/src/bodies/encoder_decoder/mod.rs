@@ -10,6 +10,7 @@ use crate::batch::Batch;
 use crate::config_file::ConfigFile;
 use crate::generate::{DecodingState, SpecialTokens, TextGenerator};
 use crate::heads::Head;
+use crate::next_tokens::{NextTokenHead, NextTokens};
 use crate::nn::attention::{ForwardContext, KeyValues, Seen};
 use crate::nn::chain::chain;
 use crate::nn::multi_head::HeadKeyValues;
@@ -197,7 +198,7 @@ impl<N: EncoderDecoderBody> Backbone for EncoderDecoder<N> {
         Ok(match &self.output_head {
             OutputHead::Text(head) => {
                 let (decoded, checkpoints) = self.hidden(batch, self.begun(batch)?, train);
-                Forward::new(head.forward(&decoded), checkpoints)
+                Forward::new(head.logits(&decoded), checkpoints)
             }
             OutputHead::Labels(head) => {
                 let ids = head.read(&batch.input_ids);
@@ -205,6 +206,14 @@ impl<N: EncoderDecoderBody> Backbone for EncoderDecoder<N> {
                 Forward::new(head.forward(&decoded, batch, train), checkpoints)
             }
         })
+    }
+
+    fn next_tokens(&self, batch: &Batch, train: bool) -> Result<NextTokens<'_>> {
+        let OutputHead::Text(head) = &self.output_head else { return Err(Error::does_not_write()) };
+        batch.refuse_documents()?;
+        self.check_length(batch.input_ids.size()[1])?;
+        let (states, checkpoints) = self.hidden(batch, self.begun(batch)?, train);
+        Ok(NextTokens::new(states, head, checkpoints))
     }
 
     fn frame(&self) -> &Frame {

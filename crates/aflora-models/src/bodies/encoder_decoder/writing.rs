@@ -4,6 +4,7 @@ use super::head::NextToken;
 use super::{of_source, of_target, EncoderDecoderBody};
 use crate::batch::Batch;
 use crate::generate::DecodingState;
+use crate::next_tokens::NextTokenHead;
 use crate::nn::attention::{ForwardContext, KeyValues};
 use crate::nn::multi_head::HeadKeyValues;
 use crate::Result;
@@ -60,7 +61,7 @@ impl<N: EncoderDecoderBody> CrossDecodingState<'_, N> {
         }
         self.length += read;
         let states = network.finish(x.narrow(1, read - 1, 1), false);
-        self.head.forward(&states).squeeze_dim(1)
+        self.head.logits(&states).squeeze_dim(1)
     }
 }
 

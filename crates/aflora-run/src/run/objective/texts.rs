@@ -19,13 +19,10 @@ use anyhow::{bail, Context, Result};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use tch::{Device, Reduction, Tensor};
+use tch::Device;
 
 /// What a label says where there is nothing to learn.
 pub(super) const NONE: i64 = -100;
-
-/// Logits whose loss is taken at once in an evaluation, 64 MB of them.
-const SLICE: i64 = 1 << 24;
 
 /// The number of a text, by which it has its share of chance where tokens are drawn: its prompt's
 /// (FNV-1a), so that a row's text depends neither on the rows beside it nor on its place among them.
@@ -373,36 +370,6 @@ impl TextPairs {
             written[row] = text;
         }
         Ok(written)
-    }
-
-    /// Summed over the tokens that are wanted; `logits` is `[batch, length, vocabulary]`.
-    pub(super) fn cross_entropy(
-        &self,
-        logits: &Tensor,
-        labels: &Tensor,
-        smoothing: f64,
-    ) -> Result<Tensor> {
-        let (logits, labels) = (logits.flatten(0, 1), labels.flatten(0, 1));
-        let none = None::<&Tensor>;
-        Ok(logits.f_cross_entropy_loss(&labels, none, Reduction::Sum, NONE, smoothing)?)
-    }
-
-    /// The same without a gradient, of so many tokens at once that what it makes beside the
-    /// logits stays small.
-    pub(super) fn cross_entropy_in_slices(
-        &self,
-        logits: &Tensor,
-        labels: &Tensor,
-        smoothing: f64,
-    ) -> Result<f64> {
-        let (logits, labels) = (logits.flatten(0, 1), labels.flatten(0, 1));
-        let rows = (SLICE / logits.size()[1]).max(1);
-        let mut total = 0.0;
-        for (logits, labels) in logits.split(rows, 0).iter().zip(labels.split(rows, 0)) {
-            let sum = self.cross_entropy(&logits.unsqueeze(0), &labels.unsqueeze(0), smoothing)?;
-            total += sum.double_value(&[]);
-        }
-        Ok(total)
     }
 }
 

@@ -15,12 +15,15 @@ use crate::task::conversation::Conversation;
 use crate::task::{pair, Example, Examples};
 use crate::ui::Progress;
 use aflora_core::Loss;
-use aflora_models::{AdaptedModel, Forward};
+use aflora_models::AdaptedModel;
 use aflora_record::Selection;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::Path;
+
+/// The widest layer of a block, in hidden states: that of its MLP in most models.
+const WIDEST: usize = 4;
 
 /// A task that asks for text.
 #[derive(Debug)]
@@ -130,11 +133,10 @@ impl Write {
             let packs: Vec<&[usize]> = rows.iter().map(std::slice::from_ref).collect();
             self.texts.collator().collate(of, &packs).to_device(self.texts.device)
         };
-        let logits = model.forward(&batch, false)?.logits;
         let smoothing = self.texts.task.label_smoothing;
-        let sum = |smoothing| self.texts.cross_entropy_in_slices(&logits, &labels, smoothing);
-        let loss = sum(smoothing)?;
-        let plain = if smoothing == 0.0 { loss } else { sum(0.0)? };
+        let smoothings: &[f64] = if smoothing == 0.0 { &[0.0] } else { &[smoothing, 0.0] };
+        let losses = model.next_tokens(&batch, false)?.losses(&labels, smoothings)?;
+        let [loss, plain] = [0, -1].map(|i| losses.double_value(&[i]));
         Ok([loss, plain, wanted(of, rows) as f64])
     }
 
@@ -198,8 +200,8 @@ impl Write {
         order.sort_by_key(|&row| std::cmp::Reverse(table.length(row, IDS)));
         progress.begin(&format!("loss {split}"), self.loss_passes.share(order.len()) as u64);
         let _no_grad = tch::no_grad_guard();
-        let vocabulary = usize::try_from(model.backbone().vocab_size())?;
-        let width = |row: usize| table.length(row, LABELS) * vocabulary;
+        let widest = usize::try_from(model.backbone().hidden_size())? * WIDEST;
+        let width = |row: usize| table.length(row, IDS).max(table.length(row, LABELS)) * widest;
         let mut done = 0;
         let parts = self.loss_passes.of_size(&order, width, |rows| {
             let losses = self.total_losses(model, table, rows)?;
@@ -303,10 +305,9 @@ impl Objective for Write {
     }
 
     fn loss(&self, model: &AdaptedModel, examples: &Examples) -> Result<Loss> {
-        let Forward { logits, checkpoints } = model.forward(&examples.batch, true)?;
-        let smoothing = self.texts.task.label_smoothing;
-        let value = self.texts.cross_entropy(&logits, &examples.labels, smoothing)?;
-        Ok(Loss { value, checkpoints })
+        let tokens = model.next_tokens(&examples.batch, true)?;
+        let value = tokens.loss(&examples.labels, self.texts.task.label_smoothing)?;
+        Ok(Loss { value, checkpoints: tokens.checkpoints })
     }
 
     fn evaluate(&self, model: &AdaptedModel, progress: &mut dyn Progress) -> Result<Evaluated> {
