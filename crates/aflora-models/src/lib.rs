@@ -43,6 +43,7 @@ pub mod model_file;
 mod nn;
 mod options;
 pub mod panics;
+pub mod quantised_base;
 mod registry;
 pub mod rounding;
 mod said;

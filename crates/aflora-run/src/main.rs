@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         drop(interrupt::end_with_the_reader());
     }
     if cli.command.computes() {
+        aflora_cuda::count_host_memory();
         threads::settle();
     }
     let (mut progress, mut sink) = match cli.command.trains() && launch::rank() > 0 {

@@ -156,7 +156,8 @@ fn fill(
 /// layer's device; gives what is odd about it.
 fn quantise(checkpoint: &Checkpoint, stored: &str, layer: &LinearHandle) -> Result<Vec<String>> {
     // As the file has them, whatever the format: to restore and quantise them again would cost twice.
-    if let Some(codes) = checkpoint.codes(stored)? {
+    let own = checkpoint.few_bits(stored)?;
+    if let Some(codes) = own.filter(|_| !layer.transposed) {
         layer.put_codes(codes.to_device(layer.ws.device()))?;
         return Ok(Vec::new());
     }
