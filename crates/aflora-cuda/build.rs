@@ -19,6 +19,9 @@ const KERNELS: [(&str, &str); 6] = [
     ("quantised", "quantised.cu"),
 ];
 
+/// What kernels and the host both include.
+const SHARED: [&str; 2] = ["weight.cuh", "blocks.cuh"];
+
 fn main() {
     for path in ["shim", "kernels", "build.rs"] {
         println!("cargo:rerun-if-changed={path}");
@@ -27,6 +30,7 @@ fn main() {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     println!("cargo:rustc-check-cfg=cfg(host)");
+    plain().file("shim/blocks.cpp").compile("aflora_blocks");
     if let Some(libtorch) = libtorch() {
         build_host(&libtorch);
         println!("cargo:rustc-cfg=host");
@@ -50,17 +54,18 @@ fn main() {
     }
 }
 
-/// What is for the CPU: plain arithmetic, each operation rounded by itself as bitsandbytes has it.
+/// A compiler of plain arithmetic: each operation is rounded by itself, as bitsandbytes and the `gguf`
+/// package have it.
+fn plain() -> cc::Build {
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").opt_level(3).flag("-ffp-contract=off").warnings(false);
+    build
+}
+
+/// What is for the CPU.
 fn build_host(libtorch: &Path) {
-    cc::Build::new()
-        .cpp(true)
-        .std("c++17")
-        .opt_level(3)
-        .flag("-ffp-contract=off")
-        .warnings(false)
-        .include(libtorch.join("include"))
-        .file("shim/host.cpp")
-        .compile("aflora_host");
+    let include = libtorch.join("include");
+    plain().include(include).file("shim/host.cpp").compile("aflora_host");
 }
 
 fn torch_include() -> Result<PathBuf, String> {
@@ -123,7 +128,12 @@ fn compile(name: &str, include: &[PathBuf]) -> Result<(), String> {
 fn kernels() -> std::io::Result<String> {
     let mut header = String::from("#pragma once\nnamespace aflora::kernels {\n");
     for (name, file) in KERNELS {
-        let source = fs::read_to_string(Path::new("kernels").join(file))?;
+        let mut source = fs::read_to_string(Path::new("kernels").join(file))?;
+        // NVRTC is given no files.
+        for header in SHARED {
+            let text = fs::read_to_string(Path::new("kernels").join(header))?;
+            source = source.replace(&format!("#include \"{header}\""), &text);
+        }
         header.push_str(&format!("inline const char {name}[] = R\"CUDA({source})CUDA\";\n"));
     }
     header.push_str("}\n");

@@ -8,7 +8,7 @@ use aflora_core::adapter::{
 use aflora_core::freeze::{FreezeConfig, FreezeMode, Rule};
 use aflora_core::optim::{Arena, Parameter};
 use aflora_core::state::TunerState;
-use aflora_core::weight::{FrozenWeight, QuantisedWeight, WeightFormat};
+use aflora_core::weight::{BlockFormat, Coding, FrozenWeight, QuantisedWeight, WeightFormat};
 use aflora_core::{AdaptedLinear, Block, Loss, Method, Site, Span, StepGraphs, Tuner, TunerConfig};
 use aflora_cuda::{ops, Graph, Pool};
 use std::io::Write;
@@ -411,6 +411,33 @@ fn a_quantised_weight_is_restored_to_the_bit_of_the_cpu_and_multiplied_by_exactl
                     assert_close(&format!("{what}, {rows} rows: x"), &found, &expected[0], kind);
                     assert_eq!(weight.linear(&x, Some(&bias)), y, "{what}: not to the bit again");
                 }
+            }
+        }
+    }
+    assert!(ops::failure().is_none(), "{:?}", ops::failure());
+}
+
+#[test]
+fn blocks_of_a_gguf_file_are_restored_to_the_bit_of_the_cpu_and_multiplied_by() {
+    let Some(_turn) = gpu() else { return };
+    let [rows, columns] = [24i64, 512];
+    for format in BlockFormat::ALL {
+        let bytes = rows * columns / format.numbers() as i64 * format.bytes() as i64;
+        // Below 60 no scale is infinite, whatever bytes it lies in.
+        let bytes = Tensor::randint(60, [bytes], (Kind::Int64, Device::Cpu)).to_kind(Kind::Uint8);
+        let coding = Coding::Blocks(format);
+        let on_cpu = QuantisedWeight::new(bytes, coding, [rows, columns]).unwrap();
+        let on_gpu = on_cpu.to_device(GPU);
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let restored = on_gpu.restore(kind);
+            let right = on_cpu.restore(kind);
+            assert!(restored.to_device(Device::Cpu).equal(&right), "{format:?} {kind:?}");
+            for n in [1, 300] {
+                let x = normal(&[n, columns], 0.5, 2, "x").to_device(GPU).to_kind(kind);
+                let y = FrozenWeight::Quantised(on_gpu.shallow_clone()).linear(&x, None);
+                let whole = restored.to_kind(Kind::Double);
+                let expected = x.to_kind(Kind::Double).linear(&whole, None::<Tensor>);
+                assert_close(&format!("{format:?}, {n} rows"), &y, &expected, kind);
             }
         }
     }

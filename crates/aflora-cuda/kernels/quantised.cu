@@ -1,31 +1,29 @@
-// A weight in 4 or 8 bits, restored eight numbers a thread, or multiplied by where it lies for a few
+// A weight in few bits, restored eight numbers a thread, or multiplied by where it lies for a few
 // rows. Each operation is rounded by itself, as bitsandbytes does on a CPU.
 //
-// INT8 is 1 for codes of eight bits, a scale for each row; else 0, for codes of four bits, two a byte,
-// the upper half first, a scale for each block. `nested_map`: null where scales are numbers.
+// BLOCKS is the number of a format of GGUF's blocks, which hold their scales themselves, or 0. Then INT8 is 1
+// for codes of eight bits, a scale for each row; else 0, for codes of four bits, two a byte, the upper half
+// first, a scale for each block. `nested_map`: null where scales are numbers.
 
-// Numbers of a thread: four bytes of codes, or eight.
+#include "weight.cuh"
+#include "blocks.cuh"
+
+// Numbers of a thread.
 #define EACH 8
 
-struct Weight {
-    const void* codes;
-    const float* map;
-    const void* scales;
-    const float* nested_map;
-    const float* nested_scales;
-    float offset;
-    int block;
-    int nested_block;
-};
-
-__device__ __forceinline__ float scale_of(const Weight& w, u32 i) {
+__device__ __forceinline__ float scale_of(const KernelWeight& w, u32 i) {
     if (!w.nested_map) return ((const float*)w.scales)[i];
     float code = w.nested_map[((const unsigned char*)w.scales)[i]];
     return __fadd_rn(__fmul_rn(code, w.nested_scales[i / w.nested_block]), w.offset);
 }
 
 // The numbers from 8 · `group` on; `map` lies in shared memory.
-__device__ __forceinline__ void restore_group(const Weight& w, const float* map, u64 group, float (&out)[EACH]) {
+__device__ __forceinline__ void restore_group(const KernelWeight& w, const float* map, u64 group, float (&out)[EACH]) {
+#if BLOCKS
+    u64 each = blocks::numbers(BLOCKS) / EACH;
+    const unsigned char* block = (const unsigned char*)w.codes + group / each * blocks::bytes(BLOCKS);
+    blocks::restore_eight<BLOCKS>(block, (int)(group % each) * EACH, out);
+#else
     float scale = scale_of(w, (u32)(group * EACH / w.block));
 #if INT8
     uint2 words = ((const uint2*)w.codes)[group];
@@ -43,17 +41,18 @@ __device__ __forceinline__ void restore_group(const Weight& w, const float* map,
         out[i] = __fmul_rn(map[i % 2 ? byte & 15 : (byte >> 4) & 15], scale);
     }
 #endif
+#endif
 }
 
-__device__ __forceinline__ void load_map(const Weight& w, float* map) {
-#if !INT8
+__device__ __forceinline__ void load_map(const KernelWeight& w, float* map) {
+#if !INT8 && !BLOCKS
     if (threadIdx.x < 16) map[threadIdx.x] = w.map[threadIdx.x];
     __syncthreads();
 #endif
 }
 
 // All of it, in `groups` of eight numbers.
-extern "C" __global__ void __launch_bounds__(256) restore(const __grid_constant__ Weight w, T* out, u64 groups) {
+extern "C" __global__ void __launch_bounds__(256) restore(const __grid_constant__ KernelWeight w, T* out, u64 groups) {
     __shared__ float map[16];
     load_map(w, map);
     for (u64 group = (u64)blockIdx.x * 256 + threadIdx.x; group < groups; group += (u64)gridDim.x * 256) {
@@ -65,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(256) restore(const __grid_constant_
 
 // y = x Wᵀ + bias for ROWS rows of x or fewer, a warp for each output; the weight's numbers are rounded to
 // the kind of x, as they are when it is restored.
-extern "C" __global__ void __launch_bounds__(256) few_rows(const __grid_constant__ Weight w, const T* x, const T* bias, T* y, int rows, int from, int to) {
+extern "C" __global__ void __launch_bounds__(256) few_rows(const __grid_constant__ KernelWeight w, const T* x, const T* bias, T* y, int rows, int from, int to) {
     __shared__ float map[16];
     load_map(w, map);
     int lane = threadIdx.x % 32, output = blockIdx.x * 8 + threadIdx.x / 32;

@@ -4,9 +4,13 @@
 // where an operation does not take what it is given.
 
 #include "before_backward.h"
+#include "blocks.h"
 #include "quantised.h"
 
 #include <ATen/TensorIterator.h>
+#include <c10/core/CPUAllocator.h>
+
+#include <atomic>
 
 namespace aflora {
 namespace {
@@ -91,6 +95,17 @@ template <typename T> void restore_rows(const Quantised& q, T* out) {
     });
 }
 
+template <typename T> void restore_format(const Quantised& q, T* out) {
+    const uint8_t* codes = q.codes.const_data_ptr<uint8_t>();
+    int64_t block = blocks::numbers(int(q.format)), all = q.rows * q.columns / block;
+    // A place for each block, which nobody reads: blocks are no elements of a tensor.
+    auto places = at::empty({all}, q.codes.options());
+    bool known = with_format(q.format, [&](auto constant) {
+        share_out(places, GRAIN / block, [&](int64_t begin, int64_t end) { restore_blocks<decltype(constant)::value>(codes, begin, end, out); });
+    });
+    TORCH_CHECK(known, "blocks of no known format: ", q.format);
+}
+
 struct Host {
     static at::Tensor restore(const Quantised& q, at::ScalarType kind);
     static at::Tensor product(const Quantised& q, const at::Tensor& x, const at::Tensor& bias) {
@@ -102,7 +117,7 @@ struct Host {
 at::Tensor Host::restore(const Quantised& q, at::ScalarType kind) {
     auto out = at::empty({q.rows, q.columns}, q.codes.options().dtype(kind));
     if (!out.numel()) return out;
-    auto into = [&](auto* place) { q.map.defined() ? restore_map(q, place) : restore_rows(q, place); };
+    auto into = [&](auto* place) { q.format ? restore_format(q, place) : q.map.defined() ? restore_map(q, place) : restore_rows(q, place); };
     if (kind == at::kFloat) {
         into(out.mutable_data_ptr<float>());
     } else {
@@ -111,12 +126,71 @@ at::Tensor Host::restore(const Quantised& q, at::ScalarType kind) {
     return out;
 }
 
+// libtorch's own allocator, with a count of what lives and of the most that did: the size of each block stands
+// in front of it. Blocks are their own contexts, as oneDNN wants them.
+class CountingAllocator final : public c10::Allocator {
+public:
+    static CountingAllocator& get() {
+        // Never freed: blocks may outlive everything else.
+        static auto* allocator = new CountingAllocator();
+        return *allocator;
+    }
+
+    c10::DataPtr allocate(size_t n) override {
+        auto* block = static_cast<char*>(own_->raw_allocate(n + FRONT));
+        *reinterpret_cast<size_t*>(block) = n;
+        size_t now = lives += n, before = most;
+        while (before < now && !most.compare_exchange_weak(before, now)) {}
+        return {block + FRONT, block + FRONT, &release, c10::Device(c10::DeviceType::CPU)};
+    }
+
+    c10::DeleterFnPtr raw_deleter() const override { return &release; }
+
+    void copy_data(void* to, const void* from, size_t n) const override { default_copy_data(to, from, n); }
+
+    std::atomic<size_t> lives{0}, most{0};
+
+private:
+    // What blocks are aligned to.
+    static constexpr size_t FRONT = 64;
+    c10::Allocator* own_ = c10::GetCPUAllocator();
+
+    static void release(void* at) {
+        if (!at) return;
+        auto& self = get();
+        auto* block = static_cast<char*>(at) - FRONT;
+        self.lives -= *reinterpret_cast<size_t*>(block);
+        self.own_->raw_deallocate(block);
+    }
+};
+
 bool takes(const aflora_quantised& q, at::ScalarType kind) { return q.codes->is_cpu() && (kind == at::kFloat || kind == at::kBFloat16); }
 
 }  // namespace
 }  // namespace aflora
 
 extern "C" {
+
+// From now on; before the first tensor is made, for blocks go back to where they are from.
+int aflora_host_count() {
+    return aflora::guarded([] {
+        auto& counting = aflora::CountingAllocator::get();
+        c10::SetCPUAllocator(&counting, 1);
+    });
+}
+
+// Bytes of tensors now, and at the most.
+void aflora_host_memory(unsigned long long* bytes) {
+    auto& counting = aflora::CountingAllocator::get();
+    bytes[0] = counting.lives;
+    bytes[1] = counting.most;
+}
+
+// The most from now on.
+void aflora_host_reset_peak() {
+    auto& counting = aflora::CountingAllocator::get();
+    counting.most = counting.lives.load();
+}
 
 const char* aflora_host_error() { return aflora::last_error().c_str(); }
 

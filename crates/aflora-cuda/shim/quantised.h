@@ -1,4 +1,4 @@
-// A frozen weight in 4 or 8 bits, and the product with it as one node of libtorch's graph: the weight
+// A frozen weight in few bits, and the product with it as one node of libtorch's graph: the weight
 // is restored for the forward pass, and again for the backward pass, and kept by neither.
 #pragma once
 
@@ -19,6 +19,7 @@ struct aflora_quantised {
     int64_t nested_block;
     int64_t rows;
     int64_t columns;
+    int64_t format;
 };
 
 }  // extern "C"
@@ -26,24 +27,25 @@ struct aflora_quantised {
 namespace aflora {
 
 // W = map[code] · scale of the block, in blocks of row-major numbers; without a map, W = code · scale of
-// the row / 127. Scales that are codes themselves are nested_map[scale] · nested_scale + offset.
+// the row / 127. Scales that are codes themselves are nested_map[scale] · nested_scale + offset. With a
+// `format`, that of GGUF's blocks: codes are the blocks, and hold their scales.
 struct Quantised {
     at::Tensor codes, map, scales, nested_map, nested_scales;
     float offset;
-    int64_t block, nested_block, rows, columns;
+    int64_t block, nested_block, rows, columns, format;
 
     explicit Quantised(const aflora_quantised& q)
-        : codes(*q.codes), map(or_none(given(q.map))), scales(*q.scales), nested_map(or_none(given(q.nested_map))),
+        : codes(*q.codes), map(or_none(given(q.map))), scales(or_none(given(q.scales))), nested_map(or_none(given(q.nested_map))),
           nested_scales(or_none(given(q.nested_scales))), offset(static_cast<float>(q.offset)), block(q.block), nested_block(q.nested_block),
-          rows(q.rows), columns(q.columns) {}
+          rows(q.rows), columns(q.columns), format(q.format) {}
 
     torch::autograd::variable_list tensors() const { return {codes, map, scales, nested_map, nested_scales}; }
 
     Quantised(const torch::autograd::variable_list& tensors, float offset, const std::vector<int64_t>& numbers)
         : codes(tensors[0]), map(tensors[1]), scales(tensors[2]), nested_map(tensors[3]), nested_scales(tensors[4]), offset(offset),
-          block(numbers[0]), nested_block(numbers[1]), rows(numbers[2]), columns(numbers[3]) {}
+          block(numbers[0]), nested_block(numbers[1]), rows(numbers[2]), columns(numbers[3]), format(numbers[4]) {}
 
-    std::vector<int64_t> numbers() const { return {block, nested_block, rows, columns}; }
+    std::vector<int64_t> numbers() const { return {block, nested_block, rows, columns, format}; }
 };
 
 // y = x Wᵀ + bias. `Device::restore` makes W, [rows, columns], of a kind; `Device::product` makes y of x, [n, columns].

@@ -1,4 +1,4 @@
-// Weights in 4 or 8 bits on a GPU: kernels/quantised.cu, and a frozen weight of either sort.
+// Weights in few bits on a GPU: kernels/quantised.cu, and a frozen weight of either sort.
 #pragma once
 
 #include "kernel.h"
@@ -6,36 +6,27 @@
 
 namespace aflora {
 
-// The kernels' struct `Weight`.
-struct KernelWeight {
-    const void* codes;
-    const float* map;
-    const void* scales;
-    const float* nested_map;
-    const float* nested_scales;
-    float offset;
-    int block;
-    int nested_block;
+#include "../kernels/weight.cuh"
 
-    explicit KernelWeight(const Quantised& q)
-        : codes(q.codes.const_data_ptr()), map(floats(q.map)), scales(q.scales.const_data_ptr()), nested_map(floats(q.nested_map)),
-          nested_scales(floats(q.nested_scales)), offset(q.offset), block(int(q.map.defined() ? q.block : q.columns)),
-          nested_block(int(q.nested_block)) {}
-};
+inline KernelWeight for_kernels(const Quantised& q) {
+    const void* scales = q.scales.defined() ? q.scales.const_data_ptr() : nullptr;
+    int block = int(q.map.defined() ? q.block : q.columns);
+    return {q.codes.const_data_ptr(), floats(q.map), scales, floats(q.nested_map), floats(q.nested_scales), q.offset, block, int(q.nested_block)};
+}
 
 struct QuantisedOnGpu {
     static constexpr int64_t EACH = 8, FEW_ROWS = 8;
 
     static Module& kernels_for(const Quantised& q, at::ScalarType kind) {
         std::string bf16 = kind == at::kBFloat16 ? "BF16=1" : "BF16=0", int8 = q.map.defined() ? "INT8=0" : "INT8=1";
-        return module("quantised.cu", kernels::quantised, {bf16, int8, "ROWS=" + std::to_string(FEW_ROWS)});
+        return module("quantised.cu", kernels::quantised, {bf16, int8, "BLOCKS=" + std::to_string(q.format), "ROWS=" + std::to_string(FEW_ROWS)});
     }
 
     static at::Tensor restore(const Quantised& q, at::ScalarType kind) {
         auto out = at::empty({q.rows, q.columns}, q.codes.options().dtype(kind));
         auto groups = static_cast<unsigned long long>(out.numel() / EACH);
         unsigned blocks = std::min(divided(int64_t(groups), 256), 1u << 16);
-        launch(kernels_for(q, kind)["restore"], blocks, 256, 0, KernelWeight(q), out.data_ptr(), groups);
+        launch(kernels_for(q, kind)["restore"], blocks, 256, 0, for_kernels(q), out.data_ptr(), groups);
         return out;
     }
 
@@ -48,7 +39,7 @@ struct QuantisedOnGpu {
         auto rows = aligned(x);
         auto addend = bias.defined() ? bias.contiguous() : bias;
         auto y = at::empty({rows.size(0), q.rows}, rows.options());
-        launch(kernels_for(q, x.scalar_type())["few_rows"], divided(q.rows, 8), 256, 0, KernelWeight(q), rows.const_data_ptr(),
+        launch(kernels_for(q, x.scalar_type())["few_rows"], divided(q.rows, 8), 256, 0, for_kernels(q), rows.const_data_ptr(),
                addend.defined() ? addend.const_data_ptr() : static_cast<const void*>(nullptr), y.data_ptr(), int(rows.size(0)), int(q.columns),
                int(q.rows));
         return y;

@@ -156,6 +156,11 @@ int aflora_memory(int device, unsigned long long* bytes) {
     });
 }
 
+// The most of tensors from now on.
+int aflora_reset_peak(int device) {
+    return guarded([&] { c10::cuda::CUDACachingAllocator::resetPeakStats(static_cast<c10::DeviceIndex>(device)); });
+}
+
 // A copy of a host tensor on a GPU, through pinned memory: the host does not wait for it.
 int aflora_to_gpu(at::Tensor** out, const at::Tensor* t, int device) {
     return guarded([&] {

@@ -29,6 +29,29 @@ mod linked {
             free: unsafe extern "C" fn(*mut c_void),
             data: *mut c_void,
         ) -> c_int;
+        fn aflora_host_count() -> c_int;
+        fn aflora_host_memory(bytes: *mut u64);
+        fn aflora_host_reset_peak();
+    }
+
+    /// Counts what tensors take.
+    pub(crate) fn count() -> Result<(), Error> {
+        // SAFETY: only replaces libtorch's allocator.
+        check(unsafe { aflora_host_count() })
+    }
+
+    /// What they take now, and took at the most.
+    pub(crate) fn memory() -> [u64; 2] {
+        let mut bytes = [0; 2];
+        // SAFETY: two words are written.
+        unsafe { aflora_host_memory(bytes.as_mut_ptr()) };
+        bytes
+    }
+
+    /// Begins the most anew.
+    pub(crate) fn reset_peak() {
+        // SAFETY: sets a number.
+        unsafe { aflora_host_reset_peak() }
     }
 
     fn check(returned: c_int) -> Result<(), Error> {
@@ -78,6 +101,16 @@ mod linked {
         Ok(())
     }
 
+    pub(crate) fn count() -> Result<(), Error> {
+        Err(Error::Shim("libtorch's headers were not there when the crate was built".into()))
+    }
+
+    pub(crate) fn memory() -> [u64; 2] {
+        [0; 2]
+    }
+
+    pub(crate) fn reset_peak() {}
+
     /// As [`restore`].
     pub(crate) fn quantised_linear(_: Out, _: Raw, _: &RawQuantised, _: Raw) -> Result<(), Error> {
         Ok(())
@@ -96,4 +129,4 @@ mod linked {
     }
 }
 
-pub(crate) use linked::{before_backward, quantised_linear, restore};
+pub(crate) use linked::{before_backward, count, memory, quantised_linear, reset_peak, restore};

@@ -5,13 +5,14 @@
 //! then on libtorch sees the GPU. Where the driver or CUDA's own libraries are missing, it says
 //! so and the program goes on with the CPU.
 //!
-//! What tch lacks on a CPU is linked in: [weights in 4 or 8 bits](ops::Quantised).
+//! What tch lacks on a CPU is linked in: [weights in few bits](ops::Quantised), and [GGUF's blocks](blocks).
 //!
 //! With it comes what tch lacks on a GPU: [graphs](Graph), [fused operations](ops), TF32,
 //! libtorch's own counts of memory, and a profile of what ran; and, with or without a GPU,
 //! [several processes](World) that compute one thing. The crate knows tensors and nothing of what is
 //! trained with them.
 
+pub mod blocks;
 mod carried;
 mod graph;
 mod host;
@@ -23,7 +24,8 @@ mod shim;
 mod world;
 
 pub use graph::{Graph, Pool};
-pub use memory::{memory, memory_free, memory_in_use, release_unused, Memory};
+pub use memory::{count_host_memory, host_memory, memory, reset_peak, Memory};
+pub use memory::{memory_free, memory_in_use, release_unused};
 pub use world::{Gathering, Lost, Place, World, WorldError};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};

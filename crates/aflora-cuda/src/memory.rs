@@ -1,10 +1,11 @@
-//! A GPU's memory: what libtorch's allocator holds of it, and what is left.
+//! A device's memory: what libtorch's allocator holds of it, and what is left of a GPU's.
 
-use crate::shim;
+use crate::{host, shim};
 use libloading::os::unix::Library;
 use std::ffi::c_int;
+use std::sync::OnceLock;
 
-/// What libtorch's allocator says of a GPU, in bytes.
+/// What libtorch's allocator says of a device, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     /// Bytes of the tensors that live now.
@@ -23,6 +24,34 @@ pub fn memory(device: usize) -> Option<Memory> {
     shim.check(unsafe { (shim.memory)(c_int::try_from(device).ok()?, bytes.as_mut_ptr()) }).ok()?;
     let [allocated, peak_allocated, peak_reserved] = bytes;
     Some(Memory { allocated, peak_allocated, peak_reserved })
+}
+
+/// Whether tensors on the host are counted.
+static COUNTED: OnceLock<bool> = OnceLock::new();
+
+/// Counts what tensors on the host take from now on, for [`host_memory`]: to be called before the first
+/// of them is made. Each then has 64 bytes more.
+pub fn count_host_memory() {
+    let _ = COUNTED.get_or_init(|| host::count().is_ok());
+}
+
+/// What tensors on the host take; `None` where they are not [counted](count_host_memory).
+pub fn host_memory() -> Option<Memory> {
+    COUNTED.get().filter(|counted| **counted)?;
+    let [allocated, peak_allocated] = host::memory();
+    Some(Memory { allocated, peak_allocated, peak_reserved: peak_allocated })
+}
+
+/// Lets the most that tensors take at once begin anew: on a GPU, or on the host.
+pub fn reset_peak(device: Option<usize>) {
+    match (device.map(c_int::try_from), shim()) {
+        (None, _) => host::reset_peak(),
+        (Some(Ok(index)), Ok(shim)) => {
+            // SAFETY: sets a number. What fails leaves the peak as it is.
+            let _ = shim.check(unsafe { (shim.reset_peak)(index) });
+        }
+        _ => {}
+    }
 }
 
 /// Gives back to the driver what libtorch's allocator holds and nothing uses: cuBLAS and cuDNN ask

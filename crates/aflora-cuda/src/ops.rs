@@ -5,6 +5,7 @@
 //! shape that does not divide by eight): the caller then composes libtorch's operations. That
 //! choice is made in one place, aflora-core's `kernels`.
 
+use crate::blocks::BlockFormat;
 use crate::raw::{Out, Raw, RawQuantised};
 use crate::shim::Shim;
 use crate::{host, shim, Error};
@@ -149,17 +150,19 @@ pub enum Frozen<'a> {
     Quantised(Quantised<'a>),
 }
 
-/// A frozen weight in 4 or 8 bits, of [`shape`](Self::shape), in row-major order.
+/// A frozen weight in few bits, of [`shape`](Self::shape), in row-major order.
 #[derive(Debug, Clone, Copy)]
 pub struct Quantised<'a> {
     /// With a map two codes of four bits a byte, the upper half first, `[⌈numbers / 2⌉]` of u8;
-    /// without one a number each, `[rows, columns]` of i8.
+    /// without one a number each, `[rows, columns]` of i8; or [blocks](Self::blocks), of u8.
     pub codes: &'a Tensor,
+    /// What blocks the codes are, if they are such, with their scales in them.
+    pub blocks: Option<BlockFormat>,
     /// What the codes of four bits stand for, `[16]`, fp32.
     pub map: Option<&'a Tensor>,
     /// Of each block of numbers, `[⌈numbers / block⌉]`, fp32, or u8 if they are
     /// [codes themselves](Self::nested); without a map of each row, `[rows]`, fp32, in 127ths.
-    pub scales: &'a Tensor,
+    pub scales: Option<&'a Tensor>,
     /// What codes of scales stand for.
     pub nested: Option<Nested<'a>>,
     /// Numbers that share a scale: an even count.
@@ -186,7 +189,7 @@ impl Quantised<'_> {
         RawQuantised {
             codes: self.codes.as_ptr(),
             map: raw(self.map),
-            scales: self.scales.as_ptr(),
+            scales: raw(self.scales),
             nested_map: raw(self.nested.map(|nested| nested.map)),
             nested_scales: raw(self.nested.map(|nested| nested.scales)),
             offset: self.nested.map_or(0.0, |nested| nested.offset),
@@ -194,6 +197,7 @@ impl Quantised<'_> {
             nested_block: self.nested.map_or(1, |nested| nested.block),
             rows: self.shape[0],
             columns: self.shape[1],
+            format: self.blocks.map_or(0, |format| format as i64),
         }
     }
 }

@@ -19,4 +19,5 @@ pub(crate) struct RawQuantised {
     pub nested_block: i64,
     pub rows: i64,
     pub columns: i64,
+    pub format: i64,
 }

@@ -44,6 +44,7 @@ mod next_tokens;
 mod nn;
 mod options;
 pub mod panics;
+pub mod quantised_base;
 mod registry;
 pub mod rounding;
 mod said;

@@ -4,6 +4,7 @@
 //! sequence-to-sequence models), rust-bert with the model's own type; neither needs to know of adapters.
 
 use crate::adapted::AdaptedModel;
+use crate::backbone::Backbone;
 use crate::chat::ChatFormat;
 use crate::companions::ModelSource;
 use crate::generate::{write_config, GenerationSettings};
@@ -13,8 +14,10 @@ use crate::written::{write_safetensors_as, write_whole};
 pub use crate::written::StoredKind;
 use crate::{companions, json, Error, Result};
 use serde_json::{json, Map, Value};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use tch::Tensor;
 
 /// What a model answers with.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +38,7 @@ pub enum OutputKind<'a> {
 
 /// Keys of a config.json that tell of the folder it came from: the version that wrote that one,
 /// its name, in how many bits it holds its weights, and code beside it, which is not copied.
-const NOT_COPIED: [&str; 4] =
+pub(crate) const NOT_COPIED: [&str; 4] =
     ["transformers_version", "_name_or_path", "auto_map", "quantization_config"];
 
 /// Writes `model`, of the kind `kind` and made of the files of `source`, to `folder`, each weight as it
@@ -83,15 +86,7 @@ pub fn save<'a>(
         keys.insert(key.into(), json!(stored.name()));
     }
     let mut weights = model.merged_weights();
-    // A reader that is told that they are not one starts those anew that it does not find.
-    if keys.get("tie_word_embeddings") == Some(&json!(false)) {
-        for (name, others) in model.backbone().about().tied {
-            for other in *others {
-                let shared = weights[*name].shallow_clone();
-                weights.entry(other.to_string()).or_insert(shared);
-            }
-        }
-    }
+    put_tied(&keys, model.backbone(), &mut weights);
     write_whole(folder, |folder| {
         let path = folder.join("config.json");
         fs::write(&path, json::to_text(&keys) + "\n").map_err(Error::io(&path))?;
@@ -113,6 +108,24 @@ pub fn save<'a>(
             _ => Ok(()),
         }
     })
+}
+
+/// Puts weights that are one under their further names, too, where config.json says that they are not:
+/// a reader starts those anew that it does not find.
+pub(crate) fn put_tied(
+    keys: &Map<String, Value>,
+    model: &dyn Backbone,
+    weights: &mut BTreeMap<String, Tensor>,
+) {
+    if keys.get("tie_word_embeddings") != Some(&json!(false)) {
+        return;
+    }
+    for (name, others) in model.about().tied {
+        for other in *others {
+            let Some(shared) = weights.get(*name).map(Tensor::shallow_clone) else { continue };
+            weights.entry(other.to_string()).or_insert(shared);
+        }
+    }
 }
 
 /// Tells how many words the model has, which an adapter may have changed.

@@ -33,7 +33,17 @@ pub(crate) fn write_safetensors_as(
     tensors: BTreeMap<String, Tensor>,
     kind: StoredKind,
 ) -> Result<()> {
-    let views = tensors.into_iter().map(|(name, t)| Ok((name, HostTensor::new(&t, kind)?)));
+    let of_kind = tensors.into_iter().map(|(name, t)| {
+        let host = t.detach().f_to_device(Device::Cpu)?.f_to_kind(kind.kind())?;
+        Ok::<_, Error>((name, host))
+    });
+    write_safetensors_raw(path, of_kind.collect::<Result<_>>()?)
+}
+
+/// Writes tensors, in the kinds of numbers that they have, to a safetensors file; of kinds beside
+/// halves and bytes in single precision.
+pub(crate) fn write_safetensors_raw(path: &Path, tensors: BTreeMap<String, Tensor>) -> Result<()> {
+    let views = tensors.into_iter().map(|(name, t)| Ok((name, HostTensor::new(&t)?)));
     let views: Vec<(String, HostTensor)> = views.collect::<Result<_>>()?;
     let about = HashMap::from([("format".to_string(), "pt".to_string())]);
     safetensors::serialize_to_file(views, Some(about), path)
@@ -97,16 +107,21 @@ struct HostTensor {
 }
 
 impl HostTensor {
-    fn new(tensor: &Tensor, stored: StoredKind) -> Result<Self> {
-        let kind = stored.kind();
-        let host = tensor.detach().to_device(Device::Cpu).to_kind(kind).contiguous();
-        let mut bytes = vec![0; host.numel() * kind.elt_size_in_bytes()];
-        host.f_copy_data_u8(&mut bytes, host.numel())?;
-        let dtype = match stored {
-            StoredKind::F32 => Dtype::F32,
-            StoredKind::F16 => Dtype::F16,
-            StoredKind::Bf16 => Dtype::BF16,
+    fn new(tensor: &Tensor) -> Result<Self> {
+        let host = tensor.detach().f_to_device(Device::Cpu)?.f_contiguous()?;
+        let dtype = match host.kind() {
+            Kind::Half => Dtype::F16,
+            Kind::BFloat16 => Dtype::BF16,
+            Kind::Uint8 => Dtype::U8,
+            Kind::Int8 => Dtype::I8,
+            _ => Dtype::F32,
         };
+        let host = match dtype {
+            Dtype::F32 => host.f_to_kind(Kind::Float)?,
+            _ => host,
+        };
+        let mut bytes = vec![0; host.numel() * host.kind().elt_size_in_bytes()];
+        host.f_copy_data_u8(&mut bytes, host.numel())?;
         Ok(HostTensor { dtype, shape: host.size().iter().map(|&n| n as usize).collect(), bytes })
     }
 }

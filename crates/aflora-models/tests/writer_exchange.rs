@@ -3,10 +3,11 @@
 mod common;
 
 use aflora_core::adapter::{AfloraConfig, LoraConfig, MethodConfig};
-use aflora_models::adapter_folder;
+use aflora_core::weight::{FrozenWeight, WeightFormat};
+use aflora_models::adapter_folder::{self, AdapterFolder};
 use aflora_models::generate::{EarlyStopping, GenerationSettings, ModelSettings};
 use aflora_models::merged::{self, OutputKind, StoredKind};
-use aflora_models::{AdaptedModel, Batch, Pattern};
+use aflora_models::{build, quantised_base, weights, AdaptedModel, Batch, Head, Options, Pattern};
 use common::adapters::{self, describe};
 use common::tiny::Tiny;
 use common::{cpu, fixture, relative};
@@ -92,6 +93,122 @@ fn peft_and_transformers_give_our_logits() {
             let error = relative(&(&ours * &mask), &(theirs * &mask));
             println!("{name}, {}: {error:.1e}", more.unwrap_or("PEFT"));
             assert!(error < 1e-5, "{name}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn layers_in_few_bits_without_an_adapter_are_restored_where_a_model_of_ones_own_is_merged() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("adapter");
+    let (tiny, method) = (Tiny::of("writers/llama"), MethodConfig::Lora(LoraConfig::default()));
+    let options = Options { format: Some(WeightFormat::Nf4), ..cpu() };
+    let some = Pattern::Regex(".*q_proj".into());
+    let model = adapters::trained(&method, tiny.load(&options), some);
+    adapter_folder::save(&model, &folder, &describe(&method, &model)).unwrap();
+    let own = tiny.load(&options);
+    let opened = AdapterFolder::open(&folder).unwrap();
+    let merged = opened.inject(own.var_store(), own.linears()).unwrap().merged_weights();
+    for (name, weight) in model.merged_weights() {
+        assert!(merged[&name].equal(&weight), "{name}");
+    }
+}
+
+/// A model like `tiny` in `folder`, of widths that bitsandbytes multiplies by on a CPU: whole blocks.
+fn make_wide(tiny: &Tiny, folder: &Path) {
+    let text = std::fs::read_to_string(tiny.path().join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let wider =
+        [("hidden_size", 64), ("d_model", 64), ("head_dim", 16), ("intermediate_size", 128)];
+    for (key, size) in wider.into_iter().chain([("encoder_ffn_dim", 128), ("decoder_ffn_dim", 128)])
+    {
+        if config.get(key).is_some() {
+            config[key] = size.into();
+        }
+    }
+    std::fs::create_dir_all(folder).unwrap();
+    let path = folder.join("config.json");
+    std::fs::write(&path, config.to_string()).unwrap();
+    let model = build(tiny.kind, &path, Head::Language, &cpu()).unwrap();
+    weights::initialise_all(model.as_ref(), 7).unwrap();
+    let weights: Vec<(String, Tensor)> = model.var_store().variables().into_iter().collect();
+    Tensor::write_safetensors(&weights, folder.join("model.safetensors")).unwrap();
+}
+
+/// A base in few bits beside its adapter, as bitsandbytes, transformers and PEFT open them.
+#[test]
+fn a_base_in_few_bits_is_written_as_it_lies_and_bitsandbytes_gives_its_logits() {
+    let python = std::env::var_os("AFLORA_PEFT_PYTHON");
+    if python.is_none() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "nothing is opened by bitsandbytes: AFLORA_PEFT_PYTHON=python"
+        );
+    }
+    let place = tempfile::tempdir().unwrap();
+    let method = MethodConfig::Lora(LoraConfig::default());
+    for (name, format) in [
+        ("llama", WeightFormat::Nf4),
+        ("llama", WeightFormat::Nf4Nested),
+        ("llama", WeightFormat::Int8),
+        ("bart", WeightFormat::Nf4Nested),
+    ] {
+        let tiny = Tiny::of(&format!("writers/{name}"));
+        let (base, adapter) = (place.path().join("base"), place.path().join("adapter"));
+        let wide = place.path().join(name);
+        let read = |folder: &Path, format| {
+            let options = Options { format, ..cpu() };
+            let config = folder.join("config.json");
+            let read = build(tiny.kind, &config, Head::Language, &options).unwrap();
+            let report = weights::load(read.as_ref(), folder).unwrap();
+            assert_eq!((report.new, report.unused.len()), (Vec::new(), 0), "{name}");
+            read
+        };
+        make_wide(&tiny, &wide);
+        let model = read(&wide, Some(format));
+        quantised_base::save(model.as_ref(), &wide, &base).unwrap();
+        let (codes, whole) = (read(&base, Some(format)), read(&base, None));
+        let (codes, whole) = (codes.quantised(), whole.var_store().variables());
+        assert!(!codes.is_empty());
+        for (weight, layer) in model.quantised() {
+            let (FrozenWeight::Quantised(ours), FrozenWeight::Quantised(found)) =
+                (layer.weight(), codes[&weight].weight())
+            else {
+                panic!("{name}: {weight} is whole")
+            };
+            assert_eq!(found.format(), Some(format), "{name}: {weight}");
+            assert!(ours.codes().equal(found.codes()), "{name}: {weight}");
+            assert!(layer.stored().equal(&whole[&weight]), "{name}: {weight}");
+        }
+        // bitsandbytes multiplies in 8 bits, not by the restored weight.
+        let Some(python) = python.as_ref().filter(|_| format != WeightFormat::Int8) else {
+            continue;
+        };
+        let targets = Pattern::Regex(".*".into());
+        let adapted = adapters::trained(&method, read(&wide, Some(format)), targets);
+        adapter_folder::export(
+            &adapted,
+            &method,
+            Some(base.to_str().unwrap().into()),
+            &wide,
+            &GenerationSettings::default(),
+            &aflora_models::chat::ChatFormat::default(),
+            &adapter,
+        )
+        .unwrap();
+        let given = tiny.batch(0);
+        let mask = match &given.decoder_input_ids {
+            None => given.attention_mask.shallow_clone(),
+            Some(_) => tiny.io["right.labels"].ne(-100).to_kind(Kind::Int64),
+        };
+        let bare = tch::no_grad(|| model.forward(&given, false).unwrap().logits);
+        let with = tch::no_grad(|| adapted.forward(&given, false).unwrap().logits);
+        for (folder, more, ours) in [(&base, "merged", bare), (&adapter, "base", with)] {
+            let theirs = opened_in_python(python, name, folder, Some(more)).view_as(&ours);
+            let mask = mask.unsqueeze(2);
+            let error = relative(&(&ours * &mask), &(theirs * &mask));
+            println!("{name} {format:?}, {more}: {error:.1e}");
+            assert!(error < 1e-5, "{name} {format:?}, {more}: {error:e}");
         }
     }
 }

@@ -55,6 +55,9 @@ pub struct Summary {
     pub tokens_per_second: f64,
     /// The most memory in use, in bytes.
     pub peak_memory: Option<u64>,
+    /// The most bytes that tensors took on the device at once.
+    #[serde(default)]
+    pub peak_tensors: Option<u64>,
 }
 
 /// What came of the split that is judged once, when training is over, with the best adapter.

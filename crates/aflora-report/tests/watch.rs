@@ -51,6 +51,7 @@ fn finished(evaluation: &str) -> Summary {
         seconds: Times { training: 327.0, evaluation: 1.0, median_step: 0.1 },
         tokens_per_second: 1.0,
         peak_memory: None,
+        peak_tensors: None,
     }
 }
 

@@ -26,7 +26,7 @@ use aflora_core::{Loss, MapTensors, Span, StepGraphs, Tuner, TunerConfig};
 use aflora_models::{build, check_kind, AdaptedModel, Backbone, Batch, Forward, Head};
 use aflora_models::{Options, Pattern, Targets};
 use aflora_run::config::Precision;
-use aflora_run::device::{choose, peak_memory, synchronize};
+use aflora_run::device::{choose, peak_memory, synchronize, tensors};
 use aflora_run::precision;
 use clap::ValueEnum;
 use std::path::Path;
@@ -141,6 +141,7 @@ fn initialise(backbone: &dyn Backbone) -> anyhow::Result<()> {
 
 fn main() -> anyhow::Result<()> {
     let started = Instant::now();
+    aflora_cuda::count_host_memory();
     // Cargo itself passes `--bench`.
     let given: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let [config, kind, name, batch, length, rest @ ..] = &given[..] else {
@@ -220,10 +221,7 @@ fn main() -> anyhow::Result<()> {
     if let Some(reason) = graphs.remark() {
         eprintln!("not recorded: {reason}");
     }
-    let peak_tensors = match device {
-        Device::Cuda(index) => aflora_cuda::memory(index).map(|memory| memory.peak_allocated),
-        _ => None,
-    };
+    let peak_tensors = tensors(device).map(|memory| memory.peak_allocated);
     tuner.check_equal()?;
     world.leave()?;
     if !world.leads() {

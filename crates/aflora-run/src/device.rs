@@ -75,6 +75,22 @@ pub fn synchronize(device: Device) {
     }
 }
 
+/// What the tensors on the device take, in bytes, and took at the most; none where nobody counts.
+pub fn tensors(device: Device) -> Option<cuda::Memory> {
+    match device {
+        Device::Cuda(index) => cuda::memory(index),
+        _ => cuda::host_memory(),
+    }
+}
+
+/// Lets the most that the [`tensors`] take begin anew.
+pub fn reset_peak(device: Device) {
+    match device {
+        Device::Cuda(index) => cuda::reset_peak(Some(index)),
+        _ => cuda::reset_peak(None),
+    }
+}
+
 /// The most memory that the run needed, in bytes: on a GPU what is in use there now, since
 /// libtorch gives nothing back (other processes' included); on a CPU the process's peak.
 pub fn peak_memory(device: Device) -> Option<u64> {

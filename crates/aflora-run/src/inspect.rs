@@ -1,7 +1,10 @@
 //! What a configuration would train, and on what: matched layers, shapes, counts against closed
-//! formulas; `rows`: the data.
+//! formulas; `rows`: the data; `memory`: what a step takes.
 
+mod memory;
 mod rows;
+
+pub use memory::memory;
 
 use crate::config::Resolved;
 use crate::run::model::build_shapes;

@@ -16,15 +16,16 @@ use crate::run::objective::texts::{Learned, TextPairs};
 use crate::task::{Kind as TaskKind, TaskSpec};
 use crate::ui::Progress;
 use crate::{device, usage};
+use aflora_core::weight::WeightFormat;
 use aflora_cuda::World;
-use aflora_models::adapter_folder::{self, AdapterFolder};
+use aflora_models::adapter_folder::{self, AdapterFolder, BaseModel};
 use aflora_models::chat::ChatFormat;
 use aflora_models::generate::GenerationSettings;
 use aflora_models::gguf::{self, GgufFile};
 use aflora_models::merged::{self, OutputKind, StoredKind};
 use aflora_models::rounding::Rounding;
 use aflora_models::weights::Checkpoint;
-use aflora_models::{merged_gguf, AdaptedModel, ChatTemplate, Head};
+use aflora_models::{merged_gguf, quantised_base, AdaptedModel, ChatTemplate, Head};
 use aflora_record::names::{holds, ADAPTER, CONFIG, METRICS};
 use anyhow::Result;
 use std::path::Path;
@@ -99,8 +100,8 @@ impl SavedRun {
     }
 
     /// Writes the model with the adapter merged into it to `target`, in the numbers of the base
-    /// model's own file if no others are asked for; gives which those were, and what it cost to round
-    /// to them.
+    /// model's own file if no others are asked for, of a base in few bits in bf16; gives which those
+    /// were, and what it cost to round to them.
     ///
     /// # Errors
     /// The model cannot be loaded, or the folder not be written.
@@ -111,6 +112,7 @@ impl SavedRun {
     ) -> Result<(StoredKind, Option<Rounding>)> {
         let stored = match (stored, self.resolved.model.weights) {
             (Some(stored), _) => stored,
+            (None, _) if self.format().is_some() => StoredKind::Bf16,
             (None, WeightsFrom::Random) => StoredKind::F32,
             (None, WeightsFrom::Pretrained) => {
                 StoredKind::of(Checkpoint::open(&self.files.folder)?.kind())
@@ -163,17 +165,35 @@ impl SavedRun {
         Ok(adapter_folder::export_gguf(&model, method, kind, source)?)
     }
 
-    /// Writes the adapter to `target` as PEFT opens it: plain LoRA, where it folds into one.
+    /// Writes the adapter to `target` as PEFT opens it: plain LoRA, where it folds into one. It names
+    /// `base` as the model that it is for, else the run's own.
     ///
     /// # Errors
     /// As [`merge`](Self::merge); or the method has no adapters.
-    pub fn export(&self, target: &Path) -> Result<()> {
+    pub fn export(&self, target: &Path, base: Option<&Path>) -> Result<()> {
         let model = self.model(Device::Cpu, Kind::Float.into())?;
-        let base = Some(self.files.base.clone());
+        let base = base.map(|base| BaseModel::from(&*base.to_string_lossy()));
+        let base = Some(base.unwrap_or_else(|| self.files.base.clone()));
         let method = &self.adapter.description().method;
         let (source, generation) = (self.files.source(), &self.task().generation);
         let chat = self.chat_format(&model)?;
         Ok(adapter_folder::export(&model, method, base, source, generation, &chat, target)?)
+    }
+
+    /// Writes the base that the adapter learned beside, in few bits, to `target` as bitsandbytes has it.
+    ///
+    /// # Errors
+    /// The run's base was in whole numbers, the model cannot be loaded, or the folder not be written.
+    pub fn export_base(&self, target: &Path) -> Result<()> {
+        if self.format().is_none() {
+            usage!(
+                "the run's base is not in few bits, but as its own files have it: --base is for runs \
+                 with precision=nf4, nf4_nested or int8"
+            );
+        }
+        let base = self.merge_base();
+        let (model, _) = load_model(&self.resolved, &self.files, Device::Cpu, base, false)?;
+        Ok(quantised_base::save(model.as_ref(), self.files.source(), target)?)
     }
 
     /// How the model was taught to talk; nothing of a task without conversations.
@@ -190,7 +210,12 @@ impl SavedRun {
     /// What an adapter is merged into: single precision; of a base that was trained beside in few bits,
     /// what those are restored to, for that is the model that learned.
     fn merge_base(&self) -> Base {
-        Base { kind: Kind::Float, format: self.resolved.run.precision.format() }
+        Base { kind: Kind::Float, format: self.format() }
+    }
+
+    /// In how many bits the run held its base.
+    pub fn format(&self) -> Option<WeightFormat> {
+        self.resolved.run.precision.format()
     }
 
     /// The model with its adapter.

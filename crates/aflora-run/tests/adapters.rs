@@ -410,11 +410,12 @@ a bad one,1
     };
     let expected = score("few");
 
-    ok(&aflora(place.path(), &["merge", "few", "merged"]));
+    ok(&aflora(place.path(), &["merge", "few", "merged", "--as", "f32"]));
     // Beside what the restored weights gain.
-    let output = aflora(place.path(), &["merge", "few", "half", "--as", "bf16"]);
+    let output = aflora(place.path(), &["merge", "few", "half"]);
     ok(&output);
     let told = text(&output.stderr);
+    assert!(told.contains("in bfloat16; --as f32 rounds nothing"), "{told}");
     assert!(told.contains("it moves a logit by") && !told.contains("NaN"), "{told}");
     // A step that changes nothing: what is judged is what was merged.
     let still = ["max_steps=1", "head_lr=1e-12", "method=head", "precision=fp32"];
@@ -422,6 +423,24 @@ a bad one,1
     for (found, expected) in score("still").iter().zip(&expected) {
         assert!((found - expected).abs() < 1e-4, "{found} is not {expected}");
     }
+
+    // The two apart, as they were trained.
+    ok(&aflora(place.path(), &["export", "few", "apart", "--base", "base"]));
+    let config = json(&place.path().join("base/config.json"));
+    assert_eq!(config["quantization_config"]["bnb_4bit_use_double_quant"], true);
+    let named = json(&place.path().join("apart/adapter_config.json"));
+    let named = named["base_model_name_or_path"].as_str().unwrap();
+    assert_eq!(Path::new(named), place.path().join("base"));
+    let still = ["max_steps=1", "lr=1e-12", "head_lr=1e-12", "precision=nf4_nested"];
+    let apart = ["model=./base", "adapter=apart", "run_dir=apart-still"];
+    ok(&train(&[&still[..], &apart].concat()));
+    for (found, expected) in score("apart-still").iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-4, "{found} is not {expected}");
+    }
+    let export =
+        |run: &str, target: &str| aflora(place.path(), &["export", run, target, "--base", "other"]);
+    refused(&export("few", "adapter.gguf"), 2, "llama.cpp has files of its own");
+    refused(&export("still", "other-adapter"), 2, "the run's base is not in few bits");
 
     let words = "cannot be held in few bits";
     refused(&train(&[&few[..], &["method=full"]].concat()), 2, words);

@@ -1,4 +1,4 @@
-//! Frozen weights, dense or in 4 or 8 bits.
+//! Frozen weights, dense or in few bits.
 //!
 //! A layer's weight is a [`FrozenWeight`], and whoever multiplies by it or reads it goes through it:
 //! adapters, merging, methods that start from the weight. A [quantised](QuantisedWeight) one is
@@ -11,6 +11,7 @@ mod quantised;
 #[cfg(test)]
 mod tests;
 
+pub use aflora_cuda::blocks::{restore as restore_blocks, BlockFormat};
 pub use format::WeightFormat;
 pub use quantised::{Coding, QuantisedWeight, Scales};
 

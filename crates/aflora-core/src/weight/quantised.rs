@@ -1,7 +1,9 @@
 //! A weight in codes.
 
-use super::format::ceil;
+use super::format::{ceil, WeightFormat};
+use super::maps;
 use crate::{error, Error, Result};
+use aflora_cuda::blocks::{restore as restore_blocks, BlockFormat};
 use aflora_cuda::ops::{self, Nested, Quantised};
 use tch::{Device, Kind, Tensor};
 
@@ -34,6 +36,8 @@ pub enum Coding {
         /// Of each row, `[rows]`, fp32.
         scales: Tensor,
     },
+    /// Blocks of GGUF's, which hold their scales; rows are whole blocks.
+    Blocks(BlockFormat),
 }
 
 /// The scales of blocks.
@@ -58,7 +62,7 @@ pub enum Scales {
 
 impl QuantisedWeight {
     /// Of codes and what they stand for: with [`Coding::Map`] `[⌈rows · columns / 2⌉]` of u8, with
-    /// [`Coding::Rows`] `[rows, columns]` of i8.
+    /// [`Coding::Rows`] `[rows, columns]` of i8, with [`Coding::Blocks`] the bytes of the blocks, of u8.
     ///
     /// # Errors
     /// A tensor is of another kind or size than [`Coding`] says, or of another device than the codes.
@@ -82,6 +86,12 @@ impl QuantisedWeight {
             Coding::Rows { scales } => {
                 check("its codes", &codes, Kind::Int8, numbers)?;
                 check("its scales", scales, Kind::Float, shape[0])?;
+            }
+            Coding::Blocks(format) => {
+                let block = format.numbers() as i64;
+                let whole = shape[1] % block == 0;
+                error::check("columns", shape[1], whole, "a multiple of its blocks' numbers")?;
+                check("its blocks", &codes, Kind::Uint8, numbers / block * format.bytes() as i64)?;
             }
             Coding::Map { map, block, scales } => {
                 let even = *block > 0 && block % 2 == 0;
@@ -118,6 +128,19 @@ impl QuantisedWeight {
         self.shape
     }
 
+    /// The format that it is in, if it is one that [`quantise`](Self::quantise) makes.
+    pub fn format(&self) -> Option<WeightFormat> {
+        match &self.coding {
+            Coding::Rows { .. } => Some(WeightFormat::Int8),
+            Coding::Blocks(_) => None,
+            Coding::Map { map, scales, .. } => {
+                let nested = matches!(scales, Scales::Nested { .. });
+                let format = if nested { WeightFormat::Nf4Nested } else { WeightFormat::Nf4 };
+                map.equal(&maps::nf4(map.device())).then_some(format)
+            }
+        }
+    }
+
     /// Where it lies.
     pub fn device(&self) -> Device {
         self.codes.device()
@@ -127,6 +150,7 @@ impl QuantisedWeight {
     pub fn bytes(&self) -> i64 {
         let tensors = match &self.coding {
             Coding::Rows { scales } => vec![scales],
+            Coding::Blocks(_) => Vec::new(),
             Coding::Map { scales: Scales::Plain(scales), .. } => vec![scales],
             Coding::Map { scales: Scales::Nested { codes, scales, .. }, .. } => vec![codes, scales],
         };
@@ -135,7 +159,7 @@ impl QuantisedWeight {
     }
 
     /// Its numbers in `kind`, `[rows, columns]`: computed in fp32 and rounded once, to the bit as
-    /// bitsandbytes restores them.
+    /// bitsandbytes restores them, blocks as the `gguf` package does.
     pub fn restore(&self, kind: Kind) -> Tensor {
         tch::no_grad(|| ops::restore(&self.parts(), kind).unwrap_or_else(|| self.composed(kind)))
     }
@@ -151,9 +175,19 @@ impl QuantisedWeight {
     /// The weight as kernels take it.
     pub(super) fn parts(&self) -> Quantised<'_> {
         let (codes, shape) = (&self.codes, self.shape);
+        let bare = Quantised {
+            codes,
+            blocks: None,
+            map: None,
+            scales: None,
+            nested: None,
+            block: shape[1],
+            shape,
+        };
         match &self.coding {
-            Coding::Rows { scales } => {
-                Quantised { codes, map: None, scales, nested: None, block: shape[1], shape }
+            Coding::Rows { scales } => Quantised { scales: Some(scales), ..bare },
+            Coding::Blocks(format) => {
+                Quantised { blocks: Some(*format), block: format.numbers() as i64, ..bare }
             }
             Coding::Map { map, block, scales } => {
                 let (scales, nested) = match scales {
@@ -162,7 +196,7 @@ impl QuantisedWeight {
                         (codes, Some(Nested { map, scales, offset: *offset, block: *block }))
                     }
                 };
-                Quantised { codes, map: Some(map), scales, nested, block: *block, shape }
+                Quantised { map: Some(map), scales: Some(scales), nested, block: *block, ..bare }
             }
         }
     }
@@ -173,6 +207,14 @@ impl QuantisedWeight {
         let numbers = match &self.coding {
             Coding::Rows { scales } => {
                 self.codes.to_kind(Kind::Float) * scales.unsqueeze(1) * INT8_UNIT
+            }
+            Coding::Blocks(format) => {
+                let codes = self.codes.to_device(Device::Cpu);
+                let mut bytes = vec![0u8; codes.numel()];
+                codes.copy_data(&mut bytes, codes.numel());
+                let mut numbers = vec![0f32; (rows * columns) as usize];
+                restore_blocks(*format, &bytes, &mut numbers);
+                Tensor::from_slice(&numbers).to_device(self.codes.device())
             }
             Coding::Map { map, block, scales } => {
                 let halves =
@@ -202,6 +244,7 @@ impl QuantisedWeight {
                 Coding::Map { map: of(map), block: *block, scales: scales.map_tensors(&of) }
             }
             Coding::Rows { scales } => Coding::Rows { scales: of(scales) },
+            Coding::Blocks(format) => Coding::Blocks(*format),
         };
         QuantisedWeight { codes: of(&self.codes), coding, shape: self.shape }
     }

@@ -132,7 +132,8 @@ impl AdapterFolder {
         let method = self.description.method.build()?;
         let chosen = self.chosen(method.as_ref(), vs, layers)?;
         let changed = self.change(Tables { vs, backbone: None, apart: &[] })?;
-        let mut injection = Injection::new(vs, chosen, method.as_ref(), &modules, 0)?;
+        let injection = Injection::new(vs, chosen, method.as_ref(), &modules, 0)?;
+        let mut injection = injection.with_quantised(layers)?;
         injection.keep(&changed.iter().map(String::as_str).collect::<Vec<_>>())?;
         self.fill(&injection)?;
         Ok(injection)

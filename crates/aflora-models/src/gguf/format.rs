@@ -1,11 +1,7 @@
 //! How numbers lie in a tensor of a GGUF file: plain ones, or blocks that share a scale.
 
+use aflora_core::weight::BlockFormat;
 use tch::Kind;
-
-/// Numbers of a superblock of the K formats.
-pub(super) const SUPER: usize = 256;
-/// Numbers of a block of the others.
-pub(super) const BLOCK: usize = 32;
 
 /// A format that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,22 +10,6 @@ pub(crate) enum Format {
     Plain(Kind),
     /// Blocks of numbers in few bits.
     Blocks(BlockFormat),
-}
-
-/// A format of blocks, by its name in llama.cpp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(non_camel_case_types)]
-pub(crate) enum BlockFormat {
-    Q4_0,
-    Q4_1,
-    Q5_0,
-    Q5_1,
-    Q8_0,
-    Q2_K,
-    Q3_K,
-    Q4_K,
-    Q5_K,
-    Q6_K,
 }
 
 impl Format {
@@ -97,31 +77,3 @@ const UNREAD: [(u32, &str); 15] = [
     (39, "MXFP4"),
     (40, "NVFP4"),
 ];
-
-impl BlockFormat {
-    /// Numbers of a block.
-    pub(crate) fn numbers(self) -> usize {
-        use BlockFormat::*;
-        match self {
-            Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 => BLOCK,
-            Q2_K | Q3_K | Q4_K | Q5_K | Q6_K => SUPER,
-        }
-    }
-
-    /// Bytes of a block: its scales (half precision where nothing is said), then its numbers.
-    pub(crate) fn bytes(self) -> usize {
-        use BlockFormat::*;
-        match self {
-            Q4_0 => 2 + BLOCK / 2,
-            Q4_1 => 2 + 2 + BLOCK / 2,
-            Q5_0 => 2 + BLOCK / 8 + BLOCK / 2,
-            Q5_1 => 2 + 2 + BLOCK / 8 + BLOCK / 2,
-            Q8_0 => 2 + BLOCK,
-            Q2_K => SUPER / 16 + SUPER / 4 + 2 + 2,
-            Q3_K => SUPER / 8 + SUPER / 4 + 12 + 2,
-            Q4_K => 2 + 2 + 12 + SUPER / 2,
-            Q5_K => 2 + 2 + 12 + SUPER / 8 + SUPER / 2,
-            Q6_K => SUPER / 2 + SUPER / 4 + SUPER / 16 + 2,
-        }
-    }
-}

@@ -3,7 +3,7 @@
 //!
 //! * `header`, `value`, `cursor`: the header's keys and tensors, each count checked before it is
 //!   believed
-//! * `format`, `dequantise`: blocks of numbers, and what they stand for
+//! * `format`: how numbers lie in a tensor; what blocks of them stand for is `aflora_core::weight`'s to say
 //! * `architecture`, `arrangement`: which tensor is which of Hugging Face's, and how it stands to it
 //! * `model`: the config.json that a header stands for; `family`, `own_keys`, `rope`, `yarn`, `gemma`, `phi3`: what
 //!   those of some kinds of models have of their own, both ways; `families`: all of it together
@@ -13,7 +13,6 @@
 mod architecture;
 mod arrangement;
 mod cursor;
-mod dequantise;
 mod families;
 mod family;
 mod folder;
@@ -36,9 +35,8 @@ mod writer;
 mod yarn;
 
 pub(crate) use arrangement::Arrangement;
-pub(crate) use dequantise::dequantise;
 pub(crate) use folder::{file, has};
-pub(crate) use format::{BlockFormat, Format};
+pub(crate) use format::Format;
 pub(crate) use from_config::ModelKeys;
 pub(crate) use from_merges::pieces as pieces_of_merges;
 pub(crate) use from_tokenizer::{byte_level, sentencepiece};

@@ -1,8 +1,7 @@
 //! A tensor's numbers as a file holds them, to the bit as the `gguf` package makes them.
 
-use super::dequantise::dequantise;
-use super::format::BlockFormat;
 use super::precision::Precision;
+use aflora_core::weight::{restore_blocks, BlockFormat};
 use half::{bf16, f16};
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -35,7 +34,7 @@ pub(super) fn rounded(tensor: &Tensor, precision: Precision) -> Result<Tensor, T
         Precision::Q8_0 => {
             let blocks = quantise(tensor, Precision::Q8_0)?;
             let mut numbers = vec![0f32; tensor.numel()];
-            dequantise(BlockFormat::Q8_0, &blocks, &mut numbers);
+            restore_blocks(BlockFormat::Q8_0, &blocks, &mut numbers);
             Tensor::f_from_slice(&numbers)?.f_view_as(tensor)?.f_to_device(tensor.device())
         }
     }

@@ -68,6 +68,56 @@ pub(super) fn join(tensors: &mut Tensors, read: Read) -> crate::Result<BTreeMap<
     Ok(unread)
 }
 
+/// The tensors of the weight `name` of a model as bitsandbytes writes them, of which it makes numbers of
+/// the type `dtype`.
+///
+/// # Errors
+/// libtorch refuses; or the weight is in a format that bitsandbytes has not.
+pub(crate) fn tensors(
+    name: &str,
+    weight: &QuantisedWeight,
+    dtype: &str,
+) -> crate::Result<Vec<(String, Tensor)>> {
+    let of = |part: &str, tensor: &Tensor| (format!("{name}.{part}"), tensor.shallow_clone());
+    let codes = weight.codes();
+    let (map, block, scales) = match weight.coding() {
+        Coding::Rows { scales } => {
+            let layer = name.strip_suffix(WEIGHT).unwrap_or(name);
+            let rows = Tensor::from_slice(&[0u8]).f_view([0i64; 0])?;
+            return Ok(vec![
+                (name.to_string(), codes.shallow_clone()),
+                (format!("{layer}{ROWS}"), scales.shallow_clone()),
+                (format!("{layer}{ROW_FORMAT}"), rows),
+            ]);
+        }
+        Coding::Blocks(_) => {
+            let problem = format!("`{name}` is in blocks of a GGUF file, which are not written so");
+            return Err(crate::Error::Unbuilt(problem));
+        }
+        Coding::Map { map, block, scales } => (map, block, scales),
+    };
+    let mut state = serde_json::json!({
+        "quant_type": "nf4", "blocksize": block, "dtype": dtype, "shape": weight.shape(),
+    });
+    let mut tensors = vec![(name.to_string(), codes.f_view([-1, 1])?), of("quant_map", map)];
+    match scales {
+        Scales::Plain(scales) => tensors.push(of("absmax", scales)),
+        Scales::Nested { codes, map, scales, offset, block } => {
+            tensors.extend([
+                of("absmax", codes),
+                of("nested_absmax", scales),
+                of("nested_quant_map", map),
+            ]);
+            state["nested_blocksize"] = (*block).into();
+            state["nested_dtype"] = "float32".into();
+            state["nested_offset"] = (*offset).into();
+        }
+    }
+    let text = Tensor::from_slice(state.to_string().as_bytes());
+    tensors.push((format!("{name}{}", STATES[0]), text));
+    Ok(tensors)
+}
+
 /// What was found: a shape and codes, or what is wrong with them.
 type Found = Result<(Vec<i64>, Codes), String>;
 

@@ -1,6 +1,7 @@
 //! Where the tensors of a file lie: what every format of checkpoints is read to.
 
-use crate::gguf::{Arrangement, BlockFormat};
+use crate::gguf::Arrangement;
+use aflora_core::weight::BlockFormat;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use tch::Kind;

@@ -158,7 +158,7 @@ fn put(checkpoint: &Checkpoint, stored: &str, layer: &LinearHandle) -> Result<Ve
     let kind = match layer.format() {
         None => layer.ws.kind(),
         // As the file has them, whatever the format: to restore and quantise them again would cost twice.
-        Some(_) => match checkpoint.codes(stored)? {
+        Some(_) => match checkpoint.few_bits(stored)?.filter(|_| !layer.transposed) {
             Some(codes) => {
                 layer.put_codes(codes.to_device(layer.ws.device()))?;
                 return Ok(Vec::new());

@@ -15,6 +15,7 @@ mod tensors;
 #[allow(unsafe_code)]
 mod view;
 
+pub(crate) use bitsandbytes::tensors as bitsandbytes_tensors;
 pub use checkpoint::{are_whole, shards, Checkpoint, FILES};
 pub use load::{check_for, load, load_beside, load_for, share, LoadReport};
 pub use tensors::{read_tensors, write_tensors};

@@ -2,10 +2,41 @@
 //! pointer into the map.
 
 use super::contents::{contiguous, Layout, TensorEntry};
-use crate::gguf::{dequantise, BlockFormat};
 use crate::{Error, Result};
+use aflora_core::weight::{restore_blocks, BlockFormat};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+
+/// The bytes of the tensor at `entry` of the file `path`, whose content is `bytes`. Outside it would be
+/// refused.
+fn own<'a>(path: &Path, bytes: &'a [u8], entry: &TensorEntry) -> Result<&'a [u8]> {
+    let extent = entry.extent().and_then(|extent| {
+        let end = extent.checked_add(entry.offset)?;
+        bytes.get(entry.offset..end)
+    });
+    extent.ok_or_else(|| {
+        let problem = "a tensor lies outside it".into();
+        Error::Damaged { path: path.to_path_buf(), format: "checkpoint", problem }
+    })
+}
+
+/// The matrix in blocks that lies at `entry` of the file `path`, whose content is `bytes`, as the
+/// model's own rows of bytes, on the host; none of another layout, and of rows that are no whole blocks.
+pub(super) fn blocks(
+    path: &Path,
+    bytes: &[u8],
+    entry: &TensorEntry,
+) -> Result<Option<(BlockFormat, Tensor)>> {
+    let (Layout::Blocks(format), [rows, columns]) = (&entry.layout, &entry.shape[..]) else {
+        return Ok(None);
+    };
+    if rows * columns == 0 || columns % format.numbers() as i64 != 0 {
+        return Ok(None);
+    }
+    let stored = Tensor::f_from_slice(own(path, bytes, entry)?)?.f_view([*rows, -1])?;
+    let own = entry.arrangement.undone(&stored)?.f_contiguous()?;
+    Ok(Some((*format, own)))
+}
 
 /// Copies the tensor that lies at `entry` of the file `path`, whose content is `bytes`, to `target`.
 /// Outside it would be refused.
@@ -15,14 +46,7 @@ pub(super) fn copy(
     entry: &TensorEntry,
     target: &mut Tensor,
 ) -> Result<()> {
-    let extent = entry.extent().and_then(|extent| {
-        let end = extent.checked_add(entry.offset)?;
-        bytes.get(entry.offset..end)
-    });
-    let Some(own) = extent else {
-        let problem = "a tensor lies outside it".into();
-        return Err(Error::Damaged { path: path.to_path_buf(), format: "checkpoint", problem });
-    };
+    let own = own(path, bytes, entry)?;
     match &entry.layout {
         Layout::Strided(kind, stride) => copy_strided(own, entry, *kind, stride, target),
         Layout::Blocks(format) => copy_blocks(own, entry, *format, target),
@@ -83,7 +107,7 @@ fn copy_blocks(
     for start in (0..rows).step_by(at_once as usize) {
         let count = at_once.min(rows - start);
         let numbers = &mut numbers[..(count * row) as usize];
-        dequantise(format, &own[start as usize * bytes_of_row..], numbers);
+        restore_blocks(format, &own[start as usize * bytes_of_row..], numbers);
         let shape = [&[count], &entry.shape[1..]].concat();
         let (bytes, stride) = (numbers.as_ptr().cast(), contiguous(&shape));
         // SAFETY: `numbers` has as many elements as the shape, and outlives the view, which is only

@@ -5,9 +5,11 @@
 mod common;
 mod written;
 
+use aflora_core::weight::{Coding, FrozenWeight, WeightFormat};
 use aflora_models::chat::message;
 use aflora_models::weights::{self, Checkpoint};
-use aflora_models::{build, kind_of, Batch, Chat, ChatTemplate, Head, TextEncoder};
+use aflora_models::TextEncoder;
+use aflora_models::{build, kind_of, Backbone, Batch, Chat, ChatTemplate, Head, Options};
 use common::{cpu, fixture, relative, tensors};
 use serde_json::Value;
 use std::fs;
@@ -69,6 +71,39 @@ fn models_of_every_architecture_agree_with_transformers() {
         let logits = tch::no_grad(|| model.forward(&batch, false)).unwrap().logits;
         let expected: Vec<Vec<f64>> = serde_json::from_value(golden["logits"][0].clone()).unwrap();
         let apart = relative(&logits.squeeze_dim(0), &Tensor::from_slice2(&expected));
+        assert!(apart < 1e-5, "{name}: {apart}");
+    }
+}
+
+#[test]
+fn a_model_in_few_bits_holds_the_blocks_of_its_file_as_they_lie() {
+    for (name, kind, in_blocks) in [("llama", "llama", 10), ("phi3", "phi3", 7)] {
+        let file = gguf(&format!("{name}.gguf"));
+        let load = |format| {
+            let (config, options) = (file.join("config.json"), Options { format, ..cpu() });
+            let model = build(kind, &config, Head::Language, &options).unwrap();
+            weights::load(model.as_ref(), &file).unwrap();
+            model
+        };
+        let (held, whole) = (load(Some(WeightFormat::Int8)), load(None));
+        let weights = whole.var_store().variables();
+        let mut found = 0;
+        for (weight, layer) in held.quantised() {
+            let FrozenWeight::Quantised(codes) = layer.weight() else { panic!("{weight}: whole") };
+            let of_file = matches!(codes.coding(), Coding::Blocks(_));
+            assert_eq!(layer.stored().equal(&weights[&weight]), of_file, "{name}: {weight}");
+            // All else is in what was asked for.
+            assert_eq!(codes.format(), (!of_file).then_some(WeightFormat::Int8), "{weight}");
+            found += usize::from(of_file);
+            // So that both compute with the same numbers.
+            tch::no_grad(|| weights[&weight].shallow_clone().copy_(&layer.stored()));
+        }
+        assert_eq!(found, in_blocks, "{name}");
+        let ids = Tensor::from_slice(&[5i64, 7, 11, 3]).unsqueeze(0);
+        let batch = Batch::new(ids.shallow_clone(), ids.ones_like());
+        let logits =
+            |model: &dyn Backbone| tch::no_grad(|| model.forward(&batch, false)).unwrap().logits;
+        let apart = relative(&logits(held.as_ref()), &logits(whole.as_ref()));
         assert!(apart < 1e-5, "{name}: {apart}");
     }
 }

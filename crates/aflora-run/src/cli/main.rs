@@ -25,6 +25,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         drop(interrupt::end_with_the_reader());
     }
     if cli.command.computes() {
+        aflora_cuda::count_host_memory();
         threads::settle(&arguments);
     }
     let (mut progress, mut sink) = match cli.command.trains() && launch::rank() > 0 {

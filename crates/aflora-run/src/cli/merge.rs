@@ -17,8 +17,8 @@ pub struct Merge {
     saved: Saved,
     /// The folder to write; or, by its ending .gguf, the file.
     target: PathBuf,
-    /// How the numbers lie in what is written: those of a folder as the base model's file has them
-    /// where nothing is said, the matrices of a GGUF file as f16.
+    /// How the numbers lie in what is written. Where nothing is said, those of a folder as the base model's
+    /// file has them, or as bf16 where the run held its base in few bits; the matrices of a GGUF file as f16.
     #[arg(long = "as", visible_alias = "dtype", value_enum)]
     form: Option<Form>,
 }
@@ -84,10 +84,14 @@ impl Merge {
         } else {
             let stored = self.form.map(Form::of_folder).transpose()?;
             new_folder(&self.target)?;
-            let (stored, rounding) = self.saved.open(progress)?.merge(&self.target, stored)?;
+            let run = self.saved.open(progress)?;
+            let (stored, rounding) = run.merge(&self.target, stored)?;
             if stored != StoredKind::F32 && self.form.is_none() {
-                let name = stored.name();
-                tracing::info!("in {name}, as the base model's file; --as f32 rounds nothing");
+                let whose = match run.format() {
+                    None => ", as the base model's file",
+                    Some(_) => "",
+                };
+                tracing::info!("in {}{whose}; --as f32 rounds nothing", stored.name());
             }
             rounding
         };

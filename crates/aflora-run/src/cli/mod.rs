@@ -104,7 +104,7 @@ pub enum Command {
     Validate(target::RunTarget),
     /// Show which layers would get an adapter, how many parameters would train, and on what rows.
     #[command(after_help = inspect::HELP)]
-    Inspect(target::RunTarget),
+    Inspect(inspect::Inspect),
     /// Predict with a finished run for the texts in a CSV, TSV, JSONL or text file.
     #[command(after_help = predict::HELP)]
     Predict(predict::Predict),
@@ -159,6 +159,7 @@ impl Command {
         use Command::{Chat, Combine, Evaluate, Experiment, Generate, Merge, Predict, Run};
         match self {
             Run(_) | Predict(_) | Evaluate(_) | Generate(_) | Chat(_) | Merge(_) => true,
+            Command::Inspect(inspect) => inspect.computes(),
             _ => matches!(self, Experiment(_) | Combine(_)),
         }
     }
@@ -203,7 +204,7 @@ impl Command {
             Command::Run(target) => run::run(&target, progress),
             Command::Launch(launch) => launch.run(),
             Command::Validate(target) => validate::validate(&target, progress),
-            Command::Inspect(target) => inspect::inspect(&target, progress),
+            Command::Inspect(inspect) => inspect.run(progress),
             Command::Predict(predict) => predict.run(progress),
             Command::Generate(generate) => generate.run(progress),
             Command::Chat(chat) => chat.run(progress),

@@ -68,6 +68,7 @@ pub fn summary(
         },
         tokens_per_second: tokens / training_seconds,
         peak_memory: device::peak_memory(run.device),
+        peak_tensors: device::tensors(run.device).map(|memory| memory.peak_allocated),
         evaluations,
     })
 }

@@ -253,8 +253,15 @@ fn files(folder: &Path, prefix: &str) -> Vec<String> {
 
 fn timeless(value: Value) -> Value {
     // And the digest of a file that holds the run's own place.
-    const CLOCKS: [&str; 6] =
-        ["seconds", "tokens_per_second", "peak_memory", "environment", "resumed", "config_sha256"];
+    const CLOCKS: [&str; 7] = [
+        "seconds",
+        "tokens_per_second",
+        "peak_memory",
+        "peak_tensors",
+        "environment",
+        "resumed",
+        "config_sha256",
+    ];
     match value {
         Value::Object(map) => map
             .into_iter()

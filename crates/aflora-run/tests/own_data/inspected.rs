@@ -1,6 +1,6 @@
 //! What `inspect` shows of the rows.
 
-use crate::common::{aflora, refused, text, workplace, CONFIG};
+use crate::common::{aflora, json, refused, root, text, workplace, CONFIG};
 use crate::{ok, reviews, write};
 use std::fs;
 
@@ -22,6 +22,55 @@ fn inspect_shows_the_rows_with_labels_lengths_and_tokens() {
     let shown =
         ok(&aflora(place.path(), &["inspect", CONFIG, "task=rte", "model=minilm", "data=."]));
     assert!(shown.contains("rows: not at hand"), "{shown}");
+}
+
+#[test]
+fn what_a_step_takes_of_the_memory_is_told_beforehand_within_a_tenth() {
+    let place = workplace();
+    // All of one length, and all in each step.
+    let row =
+        |i: usize| format!("the film {} we saw is {},{}\n", "is one ".repeat(9), i % 2, i % 2);
+    write(
+        place.path(),
+        "rows.csv",
+        (0..96).fold("text,label\n".into(), |all: String, i| all + &row(i)),
+    );
+    let models = format!("data={}", root().join("configs/models").display());
+    let classes = ["train=rows.csv", "dev=rows.csv", "text=text", "label=label"];
+    let writes = ["train=rows.csv", "dev=rows.csv", "input=text", "target=label"];
+    let real = root().join(".assets/minilm");
+    let real = format!("model={}", real.display());
+    let mut cases: Vec<(&str, Vec<&str>)> = vec![
+        ("bert", [&classes[..], &["model=minilm", "data=."]].concat()),
+        ("bert, nf4", [&classes[..], &["model=minilm", "data=.", "precision=nf4"]].concat()),
+        ("deberta", [&classes[..], &["model=tiny-deberta", &models]].concat()),
+        ("llama", [&writes[..], &["model=tiny-llama", &models]].concat()),
+        ("bart", [&writes[..], &["model=tiny-bart", &models, "method=lora"]].concat()),
+        (
+            "deberta, checkpointed",
+            [&classes[..], &["model=tiny-deberta", &models, "model.gradient_checkpointing=true"]]
+                .concat(),
+        ),
+    ];
+    if root().join(".assets/minilm").is_dir() {
+        let nf4 = [&real[..], "precision=nf4", "method=lora"];
+        cases.push(("minilm, nf4", [&classes[..], &nf4].concat()));
+    }
+    for (number, (name, case)) in cases.into_iter().enumerate() {
+        let folder = format!("run_dir=run{number}");
+        let common = ["device=cpu", "threads=1", "batch_size=96", "max_length=48", "epochs=2"];
+        let more = ["eval_limit=2", "eval_batch_size=2", "log_every=1"];
+        let arguments = [&case[..], &common[..], &more[..]].concat();
+        let told = [&["inspect"], &arguments[..], &["--memory"]].concat();
+        let told = ok(&aflora(place.path(), &told));
+        let line = told.lines().rfind(|line| line.trim_start().starts_with("together"));
+        let told: f64 = line.unwrap().split_whitespace().rev().nth(1).unwrap().parse().unwrap();
+        ok(&aflora(place.path(), &[&["run"], &arguments[..], &[&folder]].concat()));
+        let metrics = json(&place.path().join(format!("run{number}/metrics.json")));
+        let measured = metrics["peak_tensors"].as_f64().unwrap() / 1e6;
+        println!("{name}: told {told:.1} MB, measured {measured:.1} MB");
+        assert!((told / measured - 1.0).abs() < 0.1, "{name}: told {told}, measured {measured}");
+    }
 }
 
 #[test]
