@@ -2,12 +2,11 @@
 
 use crate::raw::{Out, Raw, RawQuantised};
 use crate::Error;
-use std::ffi::c_int;
 
 #[cfg(host)]
 mod linked {
     use super::*;
-    use std::ffi::{c_char, CStr};
+    use std::ffi::{c_char, c_int, CStr};
 
     extern "C" {
         fn aflora_host_error() -> *const c_char;
