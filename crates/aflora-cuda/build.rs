@@ -140,8 +140,12 @@ fn kernels() -> std::io::Result<String> {
     Ok(header)
 }
 
-/// The folder that torch-sys links to, by its own rules: a Python's torch first.
+/// The folder that torch-sys links to, by its own rules: a Python's torch first, and none where
+/// documentation is all that is built.
 fn libtorch() -> Option<PathBuf> {
+    if env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
+        return None;
+    }
     if env::var_os("LIBTORCH_USE_PYTORCH").is_some() {
         let path = "import os, torch; print(os.path.dirname(torch.__file__))";
         let output = Command::new("python3").args(["-c", path]).output().ok()?;

@@ -4,30 +4,48 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+/// Set where scripts/dist.sh builds: a release finds libtorch beside itself.
+const RELEASE: &str = "AFLORA_RELEASE";
+
 fn main() {
-    for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH"] {
+    for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH", RELEASE] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
-    if let Some(libtorch) = libtorch() {
+    if let Some(libtorch) = libtorch().filter(|_| std::env::var_os(RELEASE).is_none()) {
         println!("cargo:rustc-link-arg-bins=-Wl,-rpath,{}", libtorch.join("lib").display());
     }
     shipped_blocks();
-    // Every commit and checkout adds a line to this log; HEAD itself only names a branch.
-    if let Some(log) = output("git", &["rev-parse", "--git-path", "logs/HEAD"]) {
-        println!("cargo:rerun-if-changed={log}");
-    }
-    println!("cargo:rerun-if-changed=..");
-    if let Some(commit) = output("git", &["rev-parse", "--short", "HEAD"]) {
-        let changed = output("git", &["status", "--porcelain", "--", ".."]);
-        let mark = if changed.is_some_and(|files| !files.is_empty()) { "-dirty" } else { "" };
-        println!("cargo:rustc-env=AFLORA_COMMIT={commit}{mark}");
+    if let Some(commit) = packaged_commit().or_else(checked_out_commit) {
+        println!("cargo:rustc-env=AFLORA_COMMIT={commit}");
     }
 }
 
+/// The commit that a package of this crate was made from, as cargo wrote it there: wherever it is
+/// unpacked, a repository around it is another's.
+fn packaged_commit() -> Option<String> {
+    println!("cargo:rerun-if-changed=Cargo.toml");
+    let about = std::fs::read_to_string(".cargo_vcs_info.json").ok()?;
+    let commit = about.split_once("\"sha1\": \"")?.1.get(..7)?;
+    let mark = if about.contains("\"dirty\": true") { "-dirty" } else { "" };
+    Some(format!("{commit}{mark}"))
+}
+
+fn checked_out_commit() -> Option<String> {
+    // Every commit and checkout adds a line to this log; HEAD itself only names a branch.
+    let log = output("git", &["rev-parse", "--git-path", "logs/HEAD"])?;
+    println!("cargo:rerun-if-changed={log}");
+    println!("cargo:rerun-if-changed=..");
+    let commit = output("git", &["rev-parse", "--short", "HEAD"])?;
+    let changed = output("git", &["status", "--porcelain", "--", ".."]);
+    let mark = if changed.is_some_and(|files| !files.is_empty()) { "-dirty" } else { "" };
+    Some(format!("{commit}{mark}"))
+}
+
 /// Writes a table of the project's tasks, models and methods, which the program falls back on:
-/// `(kind, name, text)` of each file of configs, none where the crate lies alone.
+/// `(kind, name, text)` of each file of configs. `shipped` is a link to that folder, which a package
+/// of this crate holds as files.
 fn shipped_blocks() {
-    let configs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let configs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("shipped");
     let mut entries = String::new();
     for kind in ["task", "model", "method"] {
         let folder = configs.join(format!("{kind}s"));

@@ -1,10 +1,11 @@
 //! Shared libraries that this crate carries as bytes (shim/): opened at run time from a file in
-//! memory, so that nothing is installed and one binary serves machines with and without a GPU.
+//! memory, so that nothing is installed and one binary serves machines with and without a GPU. Where
+//! the system has no such files it is a temporary one.
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::CStr;
-use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::io::{self, Write};
+use std::path::PathBuf;
 
 /// A struct of a carried library's functions, each found by its name.
 macro_rules! functions {
@@ -41,21 +42,38 @@ pub(crate) fn open<T>(
     bytes: &[u8],
     find: impl FnOnce(&Library) -> Result<T, String>,
 ) -> Result<T, String> {
-    let io = |e: std::io::Error| format!("a file in memory: {e}");
-    // SAFETY: a plain system call; the descriptor it gives is ours.
-    let mut file = unsafe {
-        let descriptor = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC);
-        if descriptor < 0 {
-            return Err(io(std::io::Error::last_os_error()));
-        }
-        std::fs::File::from_raw_fd(descriptor)
-    };
-    file.write_all(bytes).map_err(io)?;
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let (_file, path) = file(name, bytes).map_err(|e| format!("a file to load: {e}"))?;
     // SAFETY: it has no initialisers of its own beyond C++'s.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
     let library = library.map_err(|e| e.to_string())?;
     let found = find(&library)?;
     std::mem::forget(library);
     Ok(found)
+}
+
+/// These bytes as a file with a path, which is gone with the first of the two.
+#[allow(dead_code, reason = "a build may carry no library")]
+#[cfg(target_os = "linux")]
+fn file(name: &CStr, bytes: &[u8]) -> io::Result<(std::fs::File, PathBuf)> {
+    use std::os::fd::{AsRawFd, FromRawFd};
+    // SAFETY: a plain system call; the descriptor it gives is ours.
+    let mut file = unsafe {
+        let descriptor = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC);
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        std::fs::File::from_raw_fd(descriptor)
+    };
+    file.write_all(bytes)?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+    Ok((file, path))
+}
+
+#[allow(dead_code, reason = "a build may carry no library")]
+#[cfg(not(target_os = "linux"))]
+fn file(_: &CStr, bytes: &[u8]) -> io::Result<(tempfile::NamedTempFile, PathBuf)> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(bytes)?;
+    let path = file.path().to_path_buf();
+    Ok((file, path))
 }

@@ -33,8 +33,14 @@ use std::ffi::{c_char, c_int, CStr, CString};
 use std::path::Path;
 use std::sync::OnceLock;
 
+/// The snippet of the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Why there is no CUDA, or less of it.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The machine has no NVIDIA driver.
     #[error("no NVIDIA driver on this machine ({0})")]
@@ -43,7 +49,7 @@ pub enum Error {
     #[error("the NVIDIA driver gives no GPU ({0})")]
     Gpu(String),
     /// libtorch's CUDA part, or a library that it needs, is missing.
-    #[error("libtorch's CUDA part cannot be loaded ({0}); set it up with `make setup CUDA=1`, or use a Python's torch with LIBTORCH_USE_PYTORCH=1")]
+    #[error("libtorch's CUDA part cannot be loaded ({0}); a libtorch that is made for CUDA has it, and `aflora doctor` says how to get one")]
     Libtorch(String),
     /// Graphs and fused operations are not to be had, or failed.
     #[error("{0}")]

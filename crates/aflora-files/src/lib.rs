@@ -24,3 +24,8 @@ pub use own::open_to_append;
 pub use printable::{printable, printable_json, printable_line};
 pub use read::{open, read, read_at_most, read_text, read_text_at_most};
 pub use write::{replace_folder, write, write_with};
+
+/// The snippet of the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// A file that cannot be read or written, or is not what it should be.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// It cannot be read.
     #[error("{} cannot be read", path.display())]

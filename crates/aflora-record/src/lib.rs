@@ -45,3 +45,8 @@ pub use recorder::Recorder;
 pub use results::Results;
 pub use settings::Settings;
 pub use summary::Summary;
+
+/// The snippet of the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,6 +5,7 @@ use std::io;
 
 /// Why something cannot be shown.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A wrong call: what was asked for cannot be shown as asked.
     #[error("{0}")]

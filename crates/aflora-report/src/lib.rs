@@ -13,3 +13,8 @@ pub mod watch;
 pub mod words;
 
 pub use error::{Error, Result};
+
+/// The snippet of the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

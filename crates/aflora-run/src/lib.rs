@@ -12,6 +12,7 @@
 //! * [`saved`], [`predict`]: a finished run opened again
 //! * [`interrupt`], [`logging`]: what signals ask for, what `AFLORA_LOG` asks for
 //! * [`device`], [`ui`], [`provenance`]: where it computes, what people see, where it came from
+//! * [`installation`]: the release that the program is of
 //!
 //! What a run leaves is [`aflora_record`]'s, and what is shown of it [`aflora_report`]'s.
 
@@ -34,6 +35,7 @@ pub mod experiment;
 pub mod feed;
 pub mod hub;
 pub mod inspect;
+pub mod installation;
 pub mod interrupt;
 pub mod kinds;
 pub mod launch;

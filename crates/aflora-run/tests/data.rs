@@ -18,7 +18,7 @@ fn fixtures() -> PathBuf {
 fn locator(named: &Path, cache: &Path) -> Locator {
     let named = vec![("data".to_string(), named.to_path_buf())];
     let hub = Hub::at("http://127.0.0.1:1", cache);
-    Locator { named, project: cache.join("no project"), hub }
+    Locator { named, projects: vec![cache.join("no project")], hub }
 }
 
 /// A task of `configs/tasks`.
@@ -150,7 +150,9 @@ fn the_embedded_reviews_are_split_as_documented() {
     let nowhere = tempfile::tempdir().unwrap();
     let hub = Hub::at("http://127.0.0.1:1", nowhere.path());
     let project = assets.join("..");
-    let locator = Locator { named: Vec::new(), project, hub };
+    // As where a release runs in a folder that holds nothing of the project.
+    let projects = vec![nowhere.path().to_path_buf(), project];
+    let locator = Locator { named: Vec::new(), projects, hub };
     let dataset = task("reviews").load(&locator, &mut |_, _| {}).unwrap();
     let is_fresh = |e: &&Example| e.right == Answer::Class(1);
     let fresh = |rows: &[Example]| rows.iter().filter(is_fresh).count();

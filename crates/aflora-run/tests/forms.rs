@@ -27,7 +27,7 @@ fn load(files: &[(&str, Vec<u8>)], more: &[&str]) -> Result<Dataset<Example>, St
     let plain = |text: String| text.replace(&format!("{}/", place.path().display()), "");
     let task = config::load_all(None, &settings).map_err(|e| plain(e.to_string()))?.task;
     let hub = Hub::at("http://127.0.0.1:1", place.path());
-    let locator = Locator { named: Vec::new(), project: place.path().into(), hub };
+    let locator = Locator { named: Vec::new(), projects: vec![place.path().into()], hub };
     task.load(&locator, &mut |_, _| {}).map_err(|e| plain(e.to_string()))
 }
 

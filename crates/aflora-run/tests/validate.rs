@@ -5,8 +5,9 @@ mod common;
 
 use common::{aflora, command, refused, run, text, workplace, Forked, CONFIG};
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use tch::{Kind, Tensor};
 
 fn validate(place: &Path, more: &[&str]) -> Output {
@@ -309,4 +310,25 @@ fn a_run_and_its_check_end_with_the_same_code() {
         refused(&validate(place.path(), &fits), code, words);
         refused(&run(place.path(), &fits), code, words);
     }
+}
+
+/// A release is the program in a folder `bin`, with the project's files beside it.
+#[test]
+fn a_release_finds_what_comes_with_it_wherever_it_is_started_from() {
+    let own = Path::new(env!("CARGO_BIN_EXE_aflora"));
+    let release = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let program = release.path().join("bin/aflora");
+    fs::create_dir(release.path().join("bin")).unwrap();
+    fs::hard_link(own, &program).unwrap();
+    symlink(common::root().join("configs"), release.path().join("configs")).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let start = |program: &Path| {
+        let mut command = Command::new(program);
+        command.args(["validate", "task=lines", "model=tiny-bart", "run_dir=out"]);
+        command.current_dir(elsewhere.path()).output().unwrap()
+    };
+    let output = start(&program);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    // By itself the same program knows the names, and has no files of them.
+    refused(&start(own), 2, "the model `tiny-bart` was not found");
 }

@@ -25,6 +25,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Why a world cannot be joined, or does not go on.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum WorldError {
     /// The ranks do not meet.
     #[error("rank {rank} of {size} found no other at {at} within {seconds} s: {words}")]

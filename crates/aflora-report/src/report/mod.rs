@@ -2,21 +2,21 @@
 //!
 //! Results are all that goes in: the same files make the same bytes, today and in a year.
 //!
-//! * [`grid`]: questions to a results file; [`numbers`]: the statistics
-//! * `runs`: run folders as results; `views`: results → sections, one view a file; [`charts`]: SVG
+//! * `grid`: questions to a results file; `numbers`: the statistics
+//! * `runs`: run folders as results; `views`: results → sections, one view a file; `charts`: SVG
 //! * [`document`]: what a section is; [`markdown`], [`html`], [`csv`]: its forms
 //! * [`files`]: what is read and written
 
-pub mod charts;
+pub(crate) mod charts;
 pub mod csv;
 pub mod document;
 pub mod files;
-pub mod grid;
+mod grid;
 pub mod html;
-pub mod inline;
+mod inline;
 pub mod markdown;
 mod matrices;
-pub mod numbers;
+pub(crate) mod numbers;
 mod runs;
 mod views;
 

@@ -2,11 +2,11 @@
 //!
 //! Watching only reads: the run neither knows of it nor ends with it.
 //!
-//! * [`snapshot`]: the folder at one moment; [`text`]: that in words; [`screen`]: that drawn
-//! * [`pace`]: how fast it goes
+//! * [`snapshot`]: the folder at one moment; [`text`]: that in words; `screen`: that drawn
+//! * `pace`: how fast it goes
 
-pub mod pace;
-pub mod screen;
+mod pace;
+mod screen;
 pub mod snapshot;
 pub mod text;
 

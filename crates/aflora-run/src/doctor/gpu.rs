@@ -1,6 +1,7 @@
 //! The driver, GPUs, and what serves them.
 
 use super::finding::{bytes, Finding};
+use crate::installation::libtorch_by;
 use aflora_cuda::machine::{self, Driver, Gpu};
 use aflora_cuda::{self as cuda, Error};
 use serde_json::json;
@@ -8,6 +9,9 @@ use tch::Device;
 
 /// The variable that chooses among GPUs.
 const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
+
+/// A container is given the driver with the GPUs.
+const CONTAINER: &str = "; a container needs `--gpus all`";
 
 /// The devices that runs can use, and what was found of the GPUs.
 pub(super) fn examine() -> (Vec<Device>, Vec<Finding>) {
@@ -21,7 +25,10 @@ pub(super) fn examine() -> (Vec<Device>, Vec<Finding>) {
         Err(error) => findings.push(Finding::less(
             "CUDA",
             format!("runs use the CPU: {error}"),
-            "`make setup CUDA=1`, or a Python's torch with LIBTORCH_USE_PYTORCH=1; then build anew",
+            format!(
+                "{}; where LIBTORCH or LIBTORCH_USE_PYTORCH names your own, one that is made for CUDA",
+                libtorch_by(true)
+            ),
         )),
         Ok(()) => {
             let count = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
@@ -44,12 +51,15 @@ fn without(error: &Error) -> Finding {
             format!("{VISIBLE} is set to `{}`: unset it", value.escape_debug()),
         ),
         (Error::Gpu(_), Err(_)) => {
-            Finding::less("GPU", found, "see what `nvidia-smi` says; a container needs `--gpus all`")
+            Finding::less("GPU", found, format!("see what `nvidia-smi` says{CONTAINER}"))
         }
         _ => Finding::less(
             "GPU",
             found,
-            "nothing, if the machine has none; else install NVIDIA's driver (`nvidia-smi` shows it)",
+            format!(
+                "nothing, if the machine has none; else install NVIDIA's driver (`nvidia-smi` shows \
+                 it){CONTAINER}"
+            ),
         ),
     }
 }
@@ -100,7 +110,7 @@ fn shim() -> Finding {
         Err(error) => Finding::missing(
             "CUDA shim",
             format!("no graphs and fused kernels: {error}"),
-            "`make setup CUDA=1` and build anew; or run with device=cpu",
+            format!("{}; or run with device=cpu", libtorch_by(true)),
         ),
     }
 }
@@ -111,7 +121,10 @@ fn nccl(gpus: usize) -> Finding {
         Err(error) if gpus > 1 => Finding::less(
             "NCCL",
             format!("one GPU a run: {error}"),
-            "`make setup CUDA=1`, which brings nvidia-nccl; or put libnccl.so.2 into LD_LIBRARY_PATH",
+            format!(
+                "{}, which brings NCCL; or put the folder of libnccl.so.2 into LD_LIBRARY_PATH",
+                libtorch_by(true)
+            ),
         ),
         Err(_) => Finding::good("NCCL", "not there, and one GPU does not need it"),
     }
@@ -134,6 +147,13 @@ mod tests {
         assert!(finding.remedy.unwrap().contains("precision=fp32 device=cuda:1"));
         let new = Gpu { capability: (9, 0), ..old };
         assert_eq!(gpu((0, &new)).state, State::Good);
+    }
+
+    #[test]
+    fn a_container_without_the_driver_is_told_how_it_is_given_one() {
+        let finding = without(&Error::Driver("libcuda.so.1: no such file".into()));
+        assert_eq!(finding.state, State::Less);
+        assert!(finding.remedy.unwrap().contains("a container needs `--gpus all`"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) fn gloo() -> Finding {
         Err(error) => Finding::less(
             "Gloo",
             format!("one process a run: {error}"),
-            "build with a libtorch that has the headers of its c10d: `make setup`",
+            "build anew with a libtorch that has the headers of its c10d: `make setup` fetches one",
         ),
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn runs(folder: &Path) -> Finding {
 
 /// The disk that the hub's files are kept on; runs on files of one's own do without.
 pub(super) fn cache(hub: &Hub) -> Finding {
-    disk("hub cache", hub.cache_folder(), "set HF_HOME to another folder", Finding::less)
+    disk("hub cache", hub.cache_folder(), "set HF_HUB_CACHE to another folder", Finding::less)
 }
 
 /// A disk; where nothing can be written it is what `bad` makes of it.
@@ -85,6 +85,9 @@ mod tests {
         assert_eq!(runs(&file.join("runs")).state, State::Missing);
         let at = |cache: &Path| cache_state(cache);
         assert_eq!(at(&file.join("hub")), State::Less);
+        // HF_HOME does not move a cache that HF_HUB_CACHE names.
+        let finding = cache(&Hub::at("https://huggingface.co", &file.join("hub")));
+        assert!(finding.remedy.unwrap().contains("HF_HUB_CACHE"));
         assert_ne!(runs(&folder.path().join("a/b")).state, State::Missing);
         assert!(!folder.path().join("a").exists(), "nothing is left");
     }

@@ -2,6 +2,7 @@
 
 use super::finding::{path, Finding};
 use crate::device;
+use crate::installation::libtorch_by;
 use aflora_cuda::machine;
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -18,8 +19,7 @@ pub(super) fn libtorch() -> Finding {
             "libtorch",
             format!("{found}; this program was built with {built}"),
             format!(
-                "put libtorch {built} first in LD_LIBRARY_PATH, or build the program anew with \
-                 LIBTORCH set to this one"
+                "take this one out of LD_LIBRARY_PATH, or put the folder of libtorch {built} before it"
             ),
         ),
         _ => Finding::good("libtorch", found),
@@ -47,8 +47,9 @@ pub(super) fn computes(on: Device) -> Finding {
             let remedy = match on {
                 Device::Cuda(_) => {
                     "use a libtorch made for this GPU, or keep it out with CUDA_VISIBLE_DEVICES"
+                        .into()
                 }
-                _ => "set libtorch up anew: `make setup` after `make distclean`",
+                _ => format!("set libtorch up anew: {}", libtorch_by(false)),
             };
             Finding::missing("computing", format!("not on {name}: {why}"), remedy)
         }

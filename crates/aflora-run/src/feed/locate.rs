@@ -31,8 +31,8 @@ pub struct Dataset<T> {
 pub struct Locator {
     /// Folders that the user named, with how (`data=…`, `AFLORA_DATA`).
     pub named: Vec<(String, PathBuf)>,
-    /// The project's own folder, with what comes with it.
-    pub project: PathBuf,
+    /// The folders that what comes with the project may lie in: the run's own project first.
+    pub projects: Vec<PathBuf>,
     /// The hub and its cache.
     pub hub: Hub,
 }
@@ -102,16 +102,18 @@ impl Locator {
         if let Some(place) =
             source.place.as_ref().filter(|_| !source.example || self.named.is_empty())
         {
-            let place = self.project.join(place);
-            let all = splits().map(|split| {
-                let files = source.files(split);
-                let paths = in_folder(&place, files);
-                if paths.is_none() {
-                    tried.push_str(&format!("\n  {}", place.join(shown(files)).display()));
-                }
-                Some(FoundSplit { split, source, paths: paths? })
+            let mut places = self.projects.iter().map(|project| project.join(place));
+            return places.find_map(|place| {
+                let all = splits().map(|split| {
+                    let files = source.files(split);
+                    let paths = in_folder(&place, files);
+                    if paths.is_none() {
+                        tried.push_str(&format!("\n  {}", place.join(shown(files)).display()));
+                    }
+                    Some(FoundSplit { split, source, paths: paths? })
+                });
+                all.collect()
             });
-            return all.collect();
         }
         let (Some(repo), Some(revision)) = (&source.repo, &source.revision) else { return None };
         let repo = Repo { repo: repo.clone(), revision: revision.clone(), dataset: true };

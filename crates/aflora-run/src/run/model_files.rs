@@ -4,6 +4,7 @@
 use crate::config::{Resolved, WeightsFrom};
 use crate::feed::Locator;
 use crate::hub::{Hub, HubError, Repo};
+use crate::installation;
 use crate::ui::Progress;
 use crate::usage;
 use aflora_models::adapter_folder::BaseModel;
@@ -83,8 +84,14 @@ pub fn locator(resolved: &Resolved) -> Locator {
         named.push((format!("data={}", folder.display()), folder.clone()));
     }
     named.extend(environment.map(|folder| (VARIABLE.to_string(), folder)));
-    let project = resolved.project.clone();
-    Locator { named, project, hub: Hub::from_env() }
+    Locator { named, projects: projects(resolved), hub: Hub::from_env() }
+}
+
+/// The folders with what comes with the project: the run's own, and the release that runs it.
+fn projects(resolved: &Resolved) -> Vec<PathBuf> {
+    let release = installation::folder().map(Path::to_path_buf);
+    let release = release.filter(|folder| *folder != resolved.project);
+    std::iter::once(resolved.project.clone()).chain(release).collect()
 }
 
 /// The model's files; only its config.json unless it `runs`. For its shapes, the one that ships with
@@ -108,7 +115,8 @@ pub fn find(
         places.push(folder.join(&model.model));
         places.push(folder.join("models").join(&model.model));
     }
-    places.extend(model.path.as_ref().map(|path| resolved.project.join(path)));
+    let own = |project: &PathBuf| model.path.as_ref().map(|path| project.join(path));
+    places.extend(locator.projects.iter().filter_map(own));
     places.extend(used.map(Path::to_path_buf));
     let shipped = shipped(resolved).filter(|_| !runs);
     places.extend(shipped.clone());
@@ -140,7 +148,7 @@ pub fn find(
     let name = &model.model;
     let fetched = model.path.as_ref().is_some_and(|path| path.starts_with(".assets"));
     let remedy = if fetched {
-        format!("; `make assets MODEL={name}` fetches this one")
+        format!("; {} fetches this one", installation::model_by(name))
     } else {
         String::new()
     };
@@ -154,11 +162,14 @@ pub fn find(
 /// no weights in it. None where other files were asked for than that block names.
 fn shipped(resolved: &Resolved) -> Option<PathBuf> {
     let model = &resolved.model;
-    let folder = resolved.project.join("configs").join("models");
-    let block = aflora_files::read_text(&folder.join(format!("{}.yaml", model.model))).ok()?;
     let path = model.path.as_ref().map(|path| path.to_string_lossy().into_owned());
     let named = [path, model.repo.clone(), model.revision.clone()];
-    named.iter().flatten().all(|name| block.contains(name)).then(|| folder.join(&model.model))
+    projects(resolved).iter().find_map(|project| {
+        let folder = project.join("configs").join("models");
+        let block = aflora_files::read_text(&folder.join(format!("{}.yaml", model.model))).ok()?;
+        let same = named.iter().flatten().all(|name| block.contains(name));
+        same.then(|| folder.join(&model.model))
+    })
 }
 
 fn fetch(
