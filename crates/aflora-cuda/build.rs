@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-const KERNELS: [(&str, &str); 6] = [
+const KERNELS: [(&str, &str); 8] = [
     ("common", "common.cuh"),
     ("low_rank", "low_rank.cu"),
     ("layer_norm", "layer_norm.cu"),
     ("heads", "heads.cu"),
     ("disentangled", "disentangled.cu"),
+    ("tensor_cores", "tensor_cores.cuh"),
+    ("disentangled_tiled", "disentangled_tiled.cu"),
     ("quantised", "quantised.cu"),
 ];
 

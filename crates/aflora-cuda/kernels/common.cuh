@@ -10,14 +10,25 @@ typedef unsigned long long u64;
 
 #define MINUS_INFINITY __int_as_float(0xff800000)
 
-#if BF16
-typedef u16 T;
-__device__ __forceinline__ float widen(T x) { return __uint_as_float((u32)x << 16); }
-__device__ __forceinline__ T narrow(float x) {
+#ifndef EMULATED  // tests/emulation brings its own
+__device__ __forceinline__ u16 to_bf16(float x) {
     u16 out;
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out) : "f"(x));
     return out;
 }
+
+// Two in a word, the first in the lower half.
+__device__ __forceinline__ u32 to_bf16(float lower, float upper) {
+    u32 out;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(upper), "f"(lower));
+    return out;
+}
+#endif
+
+#if BF16
+typedef u16 T;
+__device__ __forceinline__ float widen(T x) { return __uint_as_float((u32)x << 16); }
+__device__ __forceinline__ T narrow(float x) { return to_bf16(x); }
 #else
 typedef float T;
 __device__ __forceinline__ float widen(T x) { return x; }
@@ -73,10 +84,7 @@ template <int N> __device__ __forceinline__ void store(T* p, const float (&in)[N
 #if BF16
     u32 words[N / 2];
 #pragma unroll
-    for (int i = 0; i < N / 2; i++) {
-        // The second operand goes to the lower half.
-        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(words[i]) : "f"(in[2 * i + 1]), "f"(in[2 * i]));
-    }
+    for (int i = 0; i < N / 2; i++) words[i] = to_bf16(in[2 * i], in[2 * i + 1]);
     if constexpr (N == 8) {
         *(uint4*)p = make_uint4(words[0], words[1], words[2], words[3]);
     } else if constexpr (N == 4) {

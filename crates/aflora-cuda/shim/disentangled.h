@@ -2,8 +2,8 @@
 // kernels/disentangled.cu.
 #pragma once
 
+#include "drawn.h"
 #include "heads.h"
-#include "layer_norm.h"
 
 namespace aflora {
 
@@ -65,10 +65,7 @@ struct Disentangled : torch::autograd::Function<Disentangled> {
         ctx->save_for_backward({q, k, v, pk, pq, weights, dropped});
         ctx->saved_data["scale"] = scale;
         ctx->saved_data["p"] = p;
-        ctx->saved_data["seed_at"] = reinterpret_cast<int64_t>(random.seed_at);
-        ctx->saved_data["offset_at"] = reinterpret_cast<int64_t>(random.offset_at);
-        ctx->saved_data["seed"] = static_cast<int64_t>(random.seed);
-        ctx->saved_data["offset"] = static_cast<int64_t>(random.offset);
+        keep_random(ctx, random);
         ctx->saved_data["joined_key"] = key.size(0) > tokens;
         ctx->saved_data["joined_query"] = query.size(0) > tokens;
         return out;
@@ -107,7 +104,7 @@ struct Disentangled : torch::autograd::Function<Disentangled> {
         launch(kernels_for(weights, length)["disentangled_grad"], dim3(divided(length, 32), unsigned(texts)), 256,
                dp2c.defined() ? length * 33 * weights.element_size() : 0, ddropped.const_data_ptr(), weights.const_data_ptr(), dqk.data_ptr(),
                dc2p.defined() ? dc2p.data_ptr() : nullptr, dp2c.defined() ? dp2c.data_ptr() : nullptr, int(length), int(width),
-               float(ctx->saved_data["scale"].toDouble()), dropout.threshold, dropout.keep, AddLayerNorm::random_of(ctx));
+               float(ctx->saved_data["scale"].toDouble()), dropout.threshold, dropout.keep, random_of(ctx));
         auto dq = at::bmm(dqk, each(k)).view_as(q);
         auto dk = at::bmm(dqk.transpose(1, 2), each(q)).view_as(k);
         at::Tensor dpk, dpq;

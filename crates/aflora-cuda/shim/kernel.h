@@ -111,6 +111,9 @@ private:
 // One source with one set of definitions, compiled.
 class Module {
 public:
+    // Bytes of a block's shared memory that are left alone.
+    static constexpr int SPARED = 4096;
+
     Module(const char* name, const std::string& source, const std::vector<std::string>& definitions) {
         const auto& driver = Driver::get();
         int device = 0, major = 0, minor = 0;
@@ -149,7 +152,7 @@ public:
         int device = 0, most = 0;
         cudaGetDevice(&device);
         cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-        driver.attribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most - 4096);
+        driver.attribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most - SPARED);
         functions_[name] = function;
         return function;
     }

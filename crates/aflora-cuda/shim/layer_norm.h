@@ -1,8 +1,7 @@
 // LayerNorm(dropout(x) + residual) as one node of libtorch's graph.
 #pragma once
 
-#include "kernel.h"
-#include <torch/csrc/autograd/custom_function.h>
+#include "drawn.h"
 
 namespace aflora {
 
@@ -27,20 +26,8 @@ struct AddLayerNorm : torch::autograd::Function<AddLayerNorm> {
                dropout.threshold, dropout.keep, random);
         ctx->save_for_backward({sum, scale, mean, rstd});
         ctx->saved_data["p"] = p;
-        ctx->saved_data["seed_at"] = reinterpret_cast<int64_t>(random.seed_at);
-        ctx->saved_data["offset_at"] = reinterpret_cast<int64_t>(random.offset_at);
-        ctx->saved_data["seed"] = static_cast<int64_t>(random.seed);
-        ctx->saved_data["offset"] = static_cast<int64_t>(random.offset);
+        keep_random(ctx, random);
         return y;
-    }
-
-    static Random random_of(torch::autograd::AutogradContext* ctx) {
-        Random random;
-        random.seed_at = reinterpret_cast<const int64_t*>(ctx->saved_data["seed_at"].toInt());
-        random.offset_at = reinterpret_cast<const int64_t*>(ctx->saved_data["offset_at"].toInt());
-        random.seed = static_cast<uint64_t>(ctx->saved_data["seed"].toInt());
-        random.offset = static_cast<uint64_t>(ctx->saved_data["offset"].toInt());
-        return random;
     }
 
     static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list gradients) {

@@ -6,6 +6,7 @@
 #include <aflora_kernels.h>
 
 #include "disentangled.h"
+#include "disentangled_tiled.h"
 #include "layer_norm.h"
 #include "low_rank.h"
 #include "nccl.h"
@@ -263,6 +264,22 @@ int aflora_disentangled(at::Tensor** out, const at::Tensor* query, const at::Ten
         if (!aflora::Disentangled::takes(*value, *mask, heads)) return;
         *out = new at::Tensor(
             aflora::Disentangled::apply(*query, *key, *value, given(pos_key), given(pos_query), *mask, static_cast<int64_t>(heads), scale, p));
+    });
+}
+
+// Whether attention over `length` tokens by heads of `size`, in the kind of `x`, may go by tiles.
+int aflora_tiles(int* out, const at::Tensor* x, long long size, long long length) {
+    return guarded([&] { *out = aflora::DisentangledTiled::takes(*x, static_cast<int64_t>(size), static_cast<int64_t>(length)); });
+}
+
+// `rows` and `edges` are null where there are no positions.
+int aflora_disentangled_tiled(at::Tensor** out, const at::Tensor* query, const at::Tensor* key, const at::Tensor* value, const at::Tensor* pos_key,
+                              const at::Tensor* pos_query, const at::Tensor* mask, const at::Tensor* rows, const at::Tensor* edges, long long heads,
+                              double scale, double p) {
+    return guarded([&] {
+        if (!aflora::DisentangledTiled::takes(*value, *mask, heads)) return;
+        *out = new at::Tensor(aflora::DisentangledTiled::apply(*query, *key, *value, given(pos_key), given(pos_query), *mask, given(rows), given(edges),
+                                                               static_cast<int64_t>(heads), scale, p));
     });
 }
 

@@ -141,6 +141,57 @@ pub fn disentangled(of: &Disentangled) -> Option<Tensor> {
     })
 }
 
+/// Which of the positions a distance reads, where distances share them.
+#[derive(Debug, Clone, Copy)]
+pub struct SharedPositions<'a> {
+    /// Entry t is the row of [`pos_key`](Disentangled::pos_key) and
+    /// [`pos_query`](Disentangled::pos_query) for i - j = length - 1 - t; from entry to entry it falls
+    /// by one or stays. `[2 length - 1]`, Int.
+    pub rows: &'a Tensor,
+    /// Entry r is how many distances have row r or a later one, `[positions + 1]`, Int.
+    pub edges: &'a Tensor,
+}
+
+/// [`disentangled`] by tiles on the tensor cores, for bf16: nothing of `[length, length]` is ever in
+/// memory. The scores against positions of a pair are those of its distance's row, for which
+/// [`pos_key`](Disentangled::pos_key) and [`pos_query`](Disentangled::pos_query), or further rows of
+/// `key` and `query`, are `[positions, hidden]`; `shared` is missing where there are none.
+///
+/// Takes what [`tiles`] says.
+pub fn disentangled_tiled(of: &Disentangled, shared: Option<SharedPositions>) -> Option<Tensor> {
+    run(of.value, |shim, out| {
+        // SAFETY: tensors that live through the call.
+        unsafe {
+            (shim.disentangled_tiled)(
+                out,
+                of.query.as_ptr(),
+                of.key.as_ptr(),
+                of.value.as_ptr(),
+                raw(of.pos_key),
+                raw(of.pos_query),
+                of.mask.as_ptr(),
+                raw(shared.map(|shared| shared.rows)),
+                raw(shared.map(|shared| shared.edges)),
+                of.heads,
+                of.scale,
+                of.dropout,
+            )
+        }
+    })
+}
+
+/// Whether [`disentangled_tiled`] takes texts of `length` tokens and heads of `size` numbers, in the
+/// kind of `x`, `[..]`, and on its device.
+pub fn tiles(x: &Tensor, size: i64, length: i64) -> bool {
+    let mut takes = 0;
+    fuses(x)
+        && shim().is_ok_and(|shim| {
+            // SAFETY: a tensor that lives through the call, and a place for a number.
+            let returned = unsafe { (shim.tiles)(&mut takes, x.as_ptr(), size, length) };
+            shim.check(returned).is_ok() && takes != 0
+        })
+}
+
 /// A frozen weight, `[out_features, in_features]`.
 #[derive(Debug, Clone, Copy)]
 pub enum Frozen<'a> {

@@ -1,6 +1,8 @@
 //! Kernels and graphs on a GPU, held to libtorch's own operations in double precision. Without a
 //! GPU, each test says on standard error that it was skipped.
 
+mod disentangled;
+
 use aflora_cuda::{ops, Graph, Pool};
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard};

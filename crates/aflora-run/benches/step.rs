@@ -5,6 +5,7 @@
 //!     device=auto|cpu|cuda:N  precision=auto|fp32|tf32|bf16  steps=30  threads=N
 //!     graphs=on|off           record steps as CUDA graphs
 //!     modules=REGEX           adapted layers; all linear layers of a block if not given
+//!     tiled=LENGTH            DeBERTa's attention by tiles for texts of so many tokens and more
 //!     profile=FILE            three further steps, as a trace for chrome://tracing
 //!
 //! METHOD may carry a rank, `lora:32`; `aflora-gsm8k` is AFLoRA with all matrices trained,
@@ -149,12 +150,16 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     };
     let option = |key: &str| rest.iter().find_map(|o| o.strip_prefix(key)?.strip_prefix('='));
-    let known = ["device", "precision", "steps", "threads", "graphs", "modules", "profile"];
+    let known =
+        ["device", "precision", "steps", "threads", "graphs", "modules", "profile", "tiled"];
     if let Some(odd) = rest.iter().find(|o| !known.contains(&o.split('=').next().unwrap_or(o))) {
         anyhow::bail!("`{odd}` is none of: {}", known.join("=, ") + "=");
     }
     if let Some(threads) = option("threads") {
         tch::set_num_threads(threads.parse()?);
+    }
+    if let Some(length) = option("tiled") {
+        aflora_core::kernels::tile_from(length.parse()?);
     }
     let world = aflora_run::launch::join()?;
     let device = choose(option("device").unwrap_or("auto").parse()?, &world)?;
@@ -238,7 +243,7 @@ fn main() -> anyhow::Result<()> {
                 asked if base.format.is_some() => asked.into(),
                 _ => format!("{:?}", base.kind),
             },
-            "ranks": world.size(), "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
+            "ranks": world.size(), "tiled_from": option("tiled"), "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
             "mean_ms": measured.iter().sum::<f64>() / steps as f64,
             "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
             "trainable": tuner.trainable(), "modules": model.adapters().count(),

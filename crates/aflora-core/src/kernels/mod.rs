@@ -9,18 +9,24 @@
 //! | [`low_rank`] | a frozen linear layer with a low-rank path beside it |
 //! | [`add_layer_norm`] | LayerNorm of a sum, after dropout |
 //! | [`disentangled`] | DeBERTa's attention, fused or not at all |
+//! | [`disentangled_tiled`] | the same by tiles, without a matrix of scores |
 //!
 //! Those of a [quantised weight](crate::weight::QuantisedWeight) lie behind it, on a CPU, too.
 //!
-//! The last is an exception: fused, tokens and positions are projected in one product, so the
-//! model has to know before it projects anything, and asks [`fuses`].
+//! The last two are an exception: fused, tokens and positions are projected in one product, and by
+//! tiles other positions, so the model has to know before it projects anything, and asks [`fuses`] and
+//! [`tiles`].
 
 mod add_norm;
+mod attention;
 mod low_rank;
 mod product;
 
 pub use add_norm::add_layer_norm;
-pub use aflora_cuda::ops::{disentangled, fuses, Disentangled};
+pub use aflora_cuda::ops::{
+    disentangled, disentangled_tiled, fuses, Disentangled, SharedPositions,
+};
+pub use attention::{tile_from, tiles};
 pub(crate) use low_rank::{add_path, by_token, shaped};
 pub use low_rank::{low_rank, LowRankPath};
 pub(crate) use product::{frozen_product, product};

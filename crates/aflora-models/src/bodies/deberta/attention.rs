@@ -3,7 +3,7 @@
 //! §3.1, with the one scale 1 / √(d · kinds) of the released models.
 
 use super::config::DebertaConfig;
-use super::position::{skew, DistanceRows};
+use super::position::{skew, DistanceRows, Stretch};
 use super::projections::Projections;
 use crate::nn::linear::dropout;
 use crate::nn::scope::Scope;
@@ -86,15 +86,24 @@ impl SelfAttention {
     }
 
     /// [`forward`](Self::forward) in kernels of our own, where there are some. Tokens and the
-    /// positions that share their projections go through them together.
+    /// positions that share their projections go through them together: a row for each distance, or by
+    /// tiles the rows of the table.
     fn fused(&self, x: &Tensor, shared: &Shared) -> Option<Tensor> {
         if !kernels::fuses(x) {
             return None;
         }
+        let (length, hidden) = (x.size()[1], x.size()[2]);
         let x = x.flatten(0, 1);
+        let stretch = shared.positions.as_ref().map(|(_, rows)| rows.stretch.as_ref());
+        let tiled = kernels::tiles(&x, hidden / self.heads, length)
+            && stretch.is_none_or(|stretch| stretch.is_some());
+        let stretch = stretch.flatten().filter(|_| tiled);
         let positions = shared.positions.as_ref().map(|(table, rows)| {
-            dropout(table.shallow_clone(), self.pos_dropout, shared.train)
-                .index_select(0, &rows.falling)
+            let table = dropout(table.shallow_clone(), self.pos_dropout, shared.train);
+            match stretch {
+                Some(stretch) => table.narrow(0, stretch.first, stretch.count),
+                None => table.index_select(0, &rows.falling),
+            }
         });
         // Tokens with positions behind them, made once for queries and keys.
         let joins = |wanted: bool, own: &Option<nn::Linear>| wanted && own.is_none();
@@ -107,19 +116,27 @@ impl SelfAttention {
         let rows = |join: bool| if join { joined.as_ref().unwrap_or(&x) } else { &x };
         let own =
             |project: &Option<nn::Linear>| Some(project.as_ref()?.forward(positions.as_ref()?));
+        let (pos_key, pos_query) = (own(pos_key), own(pos_query));
+        let mask = shared.mask.flatten(0, 2);
         let dropout = if shared.train { self.dropout } else { 0.0 };
         let [query, key, value] = self.projections.of_tokens(&x, rows(join_query), rows(join_key));
-        kernels::disentangled(&kernels::Disentangled {
+        let of = kernels::Disentangled {
             query: &query,
             key: &key,
             value: &value,
-            pos_key: own(pos_key).as_ref(),
-            pos_query: own(pos_query).as_ref(),
-            mask: &shared.mask.flatten(0, 2),
+            pos_key: pos_key.as_ref(),
+            pos_query: pos_query.as_ref(),
+            mask: &mask,
             heads: self.heads,
             scale: self.scale,
             dropout,
-        })
+        };
+        if !tiled {
+            return kernels::disentangled(&of);
+        }
+        let shared =
+            stretch.map(|Stretch { rows, edges, .. }| kernels::SharedPositions { rows, edges });
+        kernels::disentangled_tiled(&of, shared)
     }
 
     /// The scaled c2p and p2c scores, `[batch, heads, length, length]`, of `query` and `key`

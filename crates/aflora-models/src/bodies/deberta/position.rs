@@ -6,6 +6,8 @@
 //! wanted, `out[i, j] = scores[i, j - i + L - 1]`, is then a view: reading the flat scores with
 //! rows one shorter moves each row one to the left of the row before. The usual gather costs an
 //! index tensor as large as the scores, and a scatter in the backward pass.
+//!
+//! Attention by tiles reads the table itself, of which distances far apart share rows.
 
 use super::config::DebertaConfig;
 use std::collections::HashMap;
@@ -19,11 +21,51 @@ pub(super) struct DistanceRows {
     pub falling: Tensor,
     /// `[width]`; entry t is for i - j = t - (L - 1).
     pub rising: Tensor,
+    /// None where neighbouring distances are more than a row apart.
+    pub stretch: Option<Stretch>,
 }
 
 impl DistanceRows {
     pub fn shallow_clone(&self) -> Self {
-        DistanceRows { falling: self.falling.shallow_clone(), rising: self.rising.shallow_clone() }
+        DistanceRows {
+            falling: self.falling.shallow_clone(),
+            rising: self.rising.shallow_clone(),
+            stretch: self.stretch.as_ref().map(Stretch::shallow_clone),
+        }
+    }
+}
+
+/// The rows of the table that the distances of one length have, and which is whose.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    /// The first row of the table, and how many.
+    pub first: i64,
+    pub count: i64,
+    /// `[2L - 1]`, Int: of the stretch; entry t is for i - j = L - 1 - t.
+    pub rows: Tensor,
+    /// `[count + 1]`, Int: entry r is how many distances have row r or a later one.
+    pub edges: Tensor,
+}
+
+impl Stretch {
+    /// Of the rows of a table of `table` rows that fall with the distances.
+    fn new(falling: &[i64], table: i64, device: Device) -> Option<Self> {
+        if falling.windows(2).any(|pair| !(0..=1).contains(&(pair[0] - pair[1]))) {
+            return None;
+        }
+        let (last, lowest) = (falling.first()?, falling.last()?);
+        // Matrix products run slowly at odd widths; the extra rows belong to no distance.
+        let count = padded(last - lowest + 1).min(table);
+        let first = *lowest.min(&(table - count));
+        let rows: Vec<i32> = falling.iter().map(|row| (row - first) as i32).collect();
+        let edges: Vec<i32> =
+            (0..=count).map(|r| rows.partition_point(|&row| i64::from(row) >= r) as i32).collect();
+        let there = |numbers: &[i32]| Tensor::from_slice(numbers).to(device);
+        Some(Stretch { first, count, rows: there(&rows), edges: there(&edges) })
+    }
+
+    fn shallow_clone(&self) -> Self {
+        Stretch { rows: self.rows.shallow_clone(), edges: self.edges.shallow_clone(), ..*self }
     }
 }
 
@@ -63,11 +105,14 @@ impl Positions {
         };
         let rising = (bucket + self.span).clamp(0, 2 * self.span - 1);
         let falling = rising.flip([0]);
+        let stretch = Vec::<i64>::try_from(&falling)
+            .ok()
+            .and_then(|rows| Stretch::new(&rows, 2 * self.span, self.device));
         // Matrix products run slowly at odd widths; the extra columns are never read.
         let pad = |rows: Tensor| {
             rows.constant_pad_nd([0, padded(2 * length - 1) - (2 * length - 1)]).to(self.device)
         };
-        DistanceRows { falling: pad(falling), rising: pad(rising) }
+        DistanceRows { falling: pad(falling), rising: pad(rising), stretch }
     }
 }
 
@@ -120,6 +165,33 @@ mod tests {
                         assert_eq!(found, expected, "{length}, {width}: {i}, {j}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_stretch_has_the_rows_of_all_distances_and_where_each_ends() {
+        let table = |rows: &[i64], table| Stretch::new(rows, table, Device::Cpu);
+        let stretch = table(&[9, 9, 8, 7, 7, 7, 6], 12).unwrap();
+        assert_eq!((stretch.first, stretch.count), (4, 8), "eight rows, the last of them");
+        assert_eq!(Vec::<i32>::try_from(&stretch.rows).unwrap(), [5, 5, 4, 3, 3, 3, 2]);
+        assert_eq!(Vec::<i32>::try_from(&stretch.edges).unwrap(), [7, 7, 7, 6, 3, 2, 0, 0, 0]);
+        assert!(table(&[9, 7], 12).is_none(), "a row between them belongs to no distance");
+        assert!(table(&[7, 8], 12).is_none(), "rows that rise");
+        let config = serde_json::from_value(serde_json::json!({
+            "hidden_size": 24, "num_attention_heads": 3, "relative_attention": true,
+            "position_buckets": 256, "max_position_embeddings": 512,
+        }));
+        let positions = Positions::new(&config.unwrap(), Device::Cpu);
+        for length in [1, 2, 33, 128, 600, 8192] {
+            let DistanceRows { falling, stretch, .. } = positions.rows(length);
+            let stretch = stretch.unwrap();
+            assert!(stretch.count <= 512 && stretch.count % 8 == 0, "{length}");
+            let whole = falling.narrow(0, 0, 2 * length - 1);
+            assert_eq!(whole, stretch.rows.to_kind(Kind::Int64) + stretch.first, "{length}");
+            let rows = Vec::<i32>::try_from(&stretch.rows).unwrap();
+            for (r, edge) in Vec::<i32>::try_from(&stretch.edges).unwrap().into_iter().enumerate() {
+                assert_eq!(edge, rows.iter().filter(|&&row| row >= r as i32).count() as i32);
             }
         }
     }

@@ -1,0 +1,22 @@
+//! From which length on attention goes by tiles.
+
+use aflora_cuda::ops;
+use std::sync::atomic::{AtomicI64, Ordering};
+use tch::Tensor;
+
+/// Not by itself: no GPU has measured it yet beside the other.
+const TILED_FROM: i64 = i64::MAX;
+
+static FROM: AtomicI64 = AtomicI64::new(TILED_FROM);
+
+/// Sets the length in tokens from which on this process computes attention by tiles where it can: for
+/// tests and measurements.
+pub fn tile_from(length: i64) {
+    FROM.store(length, Ordering::Relaxed);
+}
+
+/// Whether attention over `length` tokens by heads of `size` numbers goes by tiles, in the kind of `x`,
+/// `[..]`, and on its device.
+pub fn tiles(x: &Tensor, size: i64, length: i64) -> bool {
+    length >= FROM.load(Ordering::Relaxed) && ops::tiles(x, size, length)
+}

@@ -1,0 +1,559 @@
+// DeBERTa's disentangled attention by tiles, without a matrix of L × L in memory; bf16, sums in fp32.
+//
+//   s[i, j] = scale · (q_i k_j + q_i · pk_r + k_j · pq_r) + mask[j],   r = rows[j - i + L - 1]
+//
+// A block takes ROWS tokens of one head of one text, a warp 16 of them, and goes through the others
+// COLS at a time. `forward` and `grad<false>` own queries and go through keys, `grad<true>` owns keys
+// and goes through queries: each sum belongs to one block, which adds in a fixed order.
+//
+// The distances of a tile are ROWS + COLS - 1 neighbours, so the rows of positions that it reads are a
+// window of at most as many (`rows` falls by 0 or 1 a step). Tokens are multiplied with the
+// window on the tensor cores, 16 tokens a warp, into shared memory; a pair reads there the column of its
+// distance. Far away a window is one row.
+//
+// SIZE is the size of a head: 32, 64 or 128. All tensors are contiguous, [tokens or positions,
+// heads · SIZE]; the grid is (tiles, heads, batch).
+
+#define WARPS 4
+#define THREADS (32 * WARPS)
+#define ROWS (16 * WARPS)
+#define COLS (SIZE > 64 ? 32 : 64)
+#define STEPS (SIZE / 16)
+#define TILES (COLS / 8)
+#define BLOCKS (COLS / 16)
+// Vectors of 16 bytes in a row of a tile.
+#define UNITS (SIZE / 8)
+// Distances between ROWS rows and COLS columns.
+#define DISTANCES (ROWS + COLS - 1)
+// Scores of 16 tokens against their own window: 16 + COLS - 1 columns at most, in whole blocks of 16.
+#define PITCH (16 + COLS + 8)
+#define LOG2_E 1.4426950408889634f
+// No mask is lower: what is masked in a text of nothing else still has a finite sum.
+#define LOWEST -30000.f
+
+struct Attention {
+    const T* query;
+    const T* key;
+    const T* value;
+    const T* pos_key;    // null: no c2p
+    const T* pos_query;  // null: no p2c
+    const T* mask;       // [batch, L]
+    const int* rows;     // [2 L - 1]: the row of positions for each distance
+    const int* edges;    // [positions + 1]: the first distance whose row is less
+    int L;
+    int positions;
+    float scale;
+    u32 threshold;
+    float keep;
+    Random where;
+};
+
+struct Gradients {
+    const T* out;
+    const T* dout;
+    const float* lse;  // [batch, heads, L]
+    float* delta;      // [batch, heads, L]: written for queries, read for keys
+    T* dx;             // of the own side's queries or keys
+    T* dvalue;         // with keys
+    T* dpositions;     // [heads, batch, L, positions]: of the own side's scores against positions
+};
+
+// Shared memory. Tiles are swizzled: eight neighbouring rows of a column of vectors lie in all banks.
+struct Tile {
+    uint4 x[COLS * UNITS];       // keys or queries
+    uint4 y[COLS * UNITS];       // values or gradients of the output
+    uint4 own[DISTANCES * UNITS];    // the window that the own side's tokens are compared with
+    uint4 other[DISTANCES * UNITS];  // and the other side's
+    float scores[WARPS * 16 * PITCH];
+    float a[COLS], b[COLS];  // of a column: its mask; or its log-sum-exp and delta
+    int place[DISTANCES];    // of a distance: its row in the window
+    int edge[DISTANCES + 1];
+};
+
+struct OwnTile {
+    uint4 x[ROWS * UNITS], y[ROWS * UNITS];
+};
+
+extern __shared__ uint4 shared[];
+
+__device__ __forceinline__ int at(int row, int unit) { return row * UNITS + (unit ^ (UNITS >= 8 ? row & 7 : row >> 1 & 3)); }
+
+// `rows` rows to a tile, zeros beyond `count`. A thread's rows lie a multiple of the swizzle's period apart.
+__device__ __forceinline__ void fetch(uint4* to, const T* from, int rows, int count, int stride) {
+    const int apart = THREADS / UNITS;
+    int row = threadIdx.x / UNITS, unit = threadIdx.x % UNITS;
+    const T* next = from + row * stride + unit * 8;
+    for (to += at(row, unit); row < rows; row += apart) {
+        copy(to, row < count ? next : from, row < count);
+        to += THREADS;
+        next += apart * stride;
+    }
+}
+
+// 16 rows of a tile from `row` on as the left factor.
+__device__ __forceinline__ void left(u32 (&a)[4], const uint4* tile, int row, int step) {
+    int lane = threadIdx.x & 31;
+    load_blocks(a, tile + at(row + (lane & 15), 2 * step + (lane >> 4)));
+}
+
+// c += the left factor times 16 rows from `row` on, none beyond `last`.
+__device__ __forceinline__ void times_rows(float (&c)[2][4], const u32 (&a)[4], const uint4* tile, int row, int last, int step) {
+    int lane = threadIdx.x & 31;
+    u32 b[4];
+    load_blocks(b, tile + at(min(row + (lane & 7) + (lane >> 4) * 8, last), 2 * step + (lane >> 3 & 1)));
+    multiply(c[0], a, b[0], b[1]);
+    multiply(c[1], a, b[2], b[3]);
+}
+
+// out += weights · tile, [16, COLS] · [COLS, SIZE].
+__device__ __forceinline__ void accumulate(float (&out)[SIZE / 8][4], const float (&weights)[TILES][4], const uint4* tile) {
+    int lane = threadIdx.x & 31;
+#pragma unroll
+    for (int m = 0; m < BLOCKS; m++) {
+        u32 a[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) a[i] = to_bf16(weights[2 * m + i / 2][i % 2 * 2], weights[2 * m + i / 2][i % 2 * 2 + 1]);
+#pragma unroll
+        for (int n = 0; n < SIZE / 16; n++) {
+            u32 b[4];
+            load_transposed(b, tile + at(16 * m + (lane & 15), 2 * n + (lane >> 4)));
+            multiply(out[2 * n], a, b[0], b[1]);
+            multiply(out[2 * n + 1], a, b[2], b[3]);
+        }
+    }
+}
+
+// [16, SIZE] of a warp to its rows, times a factor for each of a lane's two.
+__device__ __forceinline__ void put(T* to, const float (&from)[SIZE / 8][4], int first, int L, int stride, float factor0, float factor1) {
+    int lane = threadIdx.x & 31;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        int row = first + lane / 4 + 8 * h;
+        float factor = h ? factor1 : factor0;
+        if (row < L) {
+#pragma unroll
+            for (int n = 0; n < SIZE / 8; n++)
+                *(u32*)(to + (u64)row * stride + 8 * n + lane % 4 * 2) = to_bf16(from[n][2 * h] * factor, from[n][2 * h + 1] * factor);
+        }
+    }
+}
+
+// What a block knows of where it is. KEYS: its own side are keys.
+template <bool KEYS> struct Place {
+    const Attention& of;
+    int L, o0, stride, lane, warp, g, t;  // g, t: the lane's row and pair of columns
+    u64 text, lines;                      // elements before the text's head in tokens, and in [batch, heads, L]
+    int low, count;                       // the window: its first row, how many
+    int near, far;                        // the rows at the ends of the next
+
+    __device__ __forceinline__ Place(const Attention& of) : of(of), L(of.L), o0(blockIdx.x * ROWS), stride(gridDim.y * SIZE) {
+        lane = threadIdx.x & 31;
+        warp = threadIdx.x >> 5;
+        g = lane >> 2;
+        t = lane & 3;
+        text = (u64)blockIdx.z * L * stride + blockIdx.y * SIZE;
+        lines = ((u64)blockIdx.z * gridDim.y + blockIdx.y) * L;
+        look(0);
+    }
+
+    __device__ __forceinline__ const T* own_positions() const { return KEYS ? of.pos_query : of.pos_key; }
+    __device__ __forceinline__ const T* other_positions() const { return KEYS ? of.pos_key : of.pos_query; }
+
+    // A distance's place in `rows`, of a column c and a row o.
+    __device__ __forceinline__ int distance(int c, int o) const { return (KEYS ? o - c : c - o) + L - 1; }
+    __device__ __forceinline__ int row_at(int c, int o) const { return of.rows[max(0, min(distance(c, o), 2 * L - 2))]; }
+
+    // Reads which rows the window of the columns from c0 on has: long before it is fetched.
+    __device__ __forceinline__ void look(int c0) {
+        near = of.rows ? row_at(c0, o0 + ROWS - 1) : 0;
+        far = of.rows ? row_at(c0 + COLS - 1, o0) : 0;
+    }
+
+    __device__ __forceinline__ float mask(int j) const { return j < L ? fmaxf(widen(of.mask[(u64)blockIdx.z * L + j]) * LOG2_E, LOWEST) : MINUS_INFINITY; }
+
+    // Begins to fetch the columns from c0 on, `x` and `y` whole tensors, and their window.
+    __device__ __forceinline__ void fetch_columns(Tile& tile, const T* x, const T* y, int c0) {
+        fetch(tile.x, x + text + (u64)c0 * stride, COLS, L - c0, stride);
+        fetch(tile.y, y + text + (u64)c0 * stride, COLS, L - c0, stride);
+        if (!of.rows) return;
+        low = min(near, far);
+        count = abs(near - far) + 1;
+        u64 head = (u64)low * stride + blockIdx.y * SIZE;
+        if (own_positions()) fetch(tile.own, own_positions() + head, count, count, stride);
+        if (other_positions()) fetch(tile.other, other_positions() + head, count, count, stride);
+        for (int u = threadIdx.x; u < DISTANCES; u += THREADS) tile.place[u] = row_at(c0 + u, o0 + ROWS - 1) - low;
+        for (int r = threadIdx.x; r <= count; r += THREADS) tile.edge[r] = of.edges[low + r];
+        look(c0 + COLS);
+    }
+
+    // The first row of the window, and how many, for columns from c on and rows from o on, both in the tile.
+    __device__ __forceinline__ int window(const Tile& tile, int c, int columns, int o, int rows, int& many) const {
+        int first = tile.place[c - o - rows + ROWS], last = tile.place[c - o + columns + ROWS - 2];
+        many = abs(first - last) + 1;
+        return min(first, last);
+    }
+
+    // 16 tokens, the left factor, against their window, to the warp's share of `scores`.
+    __device__ __forceinline__ void against(Tile& tile, const u32 (&a)[STEPS][4], const uint4* positions, int first, int many) const {
+        float* to = tile.scores + warp * 16 * PITCH;
+        for (int n = 0; n < many; n += 16) {
+            float c[2][4] = {};
+#pragma unroll
+            for (int step = 0; step < STEPS; step++) times_rows(c, a[step], positions, first + n, count - 1, step);
+#pragma unroll
+            for (int i = 0; i < 4; i++) *(float2*)(to + (g + i / 2 * 8) * PITCH + n + i % 2 * 8 + 2 * t) = make_float2(c[i % 2][i / 2 * 2], c[i % 2][i / 2 * 2 + 1]);
+        }
+    }
+
+    // The unscaled scores of the warp's rows, whose left factor is `a`. Ends while other warps may
+    // still read `tile.scores`.
+    __device__ __forceinline__ void scores(float (&s)[TILES][4], Tile& tile, const u32 (&a)[STEPS][4]) const {
+#pragma unroll
+        for (int m = 0; m < BLOCKS; m++) {
+            float c[2][4] = {};
+#pragma unroll
+            for (int step = 0; step < STEPS; step++) times_rows(c, a[step], tile.x, 16 * m, COLS, step);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                s[2 * m][i] = c[0][i];
+                s[2 * m + 1][i] = c[1][i];
+            }
+        }
+        if (!of.rows) return;
+        // A pair's distance depends on n - h, its neighbour e and the lane.
+        int place[TILES + 1][2];
+#pragma unroll
+        for (int m = 0; m <= TILES; m++) {
+            place[m][0] = tile.place[8 * m - 8 + 2 * t - g - 16 * warp + ROWS - 1];
+            place[m][1] = tile.place[8 * m - 8 + 2 * t + 1 - g - 16 * warp + ROWS - 1];
+        }
+        int many;
+        if (own_positions()) {
+            int first = window(tile, 0, COLS, 16 * warp, 16, many);
+            against(tile, a, tile.own, first, many);
+            __syncwarp();
+            const float* from = tile.scores + (warp * 16 + g) * PITCH - first;
+#pragma unroll
+            for (int n = 0; n < TILES; n++) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) s[n][i] += (from + place[n - i / 2 + 1][i % 2])[i / 2 * 8 * PITCH];
+            }
+            __syncwarp();
+        }
+        if (other_positions()) {
+            // A warp takes 16 columns against COLS rows.
+            int block = warp % BLOCKS, part = warp / BLOCKS;
+            int first = window(tile, 16 * block, 16, COLS * part, COLS, many);
+            u32 other[STEPS][4];
+#pragma unroll
+            for (int step = 0; step < STEPS; step++) left(other[step], tile.x, 16 * block, step);
+            against(tile, other, tile.other, first, many);
+            __syncthreads();
+            part = 16 * warp / COLS;
+#pragma unroll
+            for (int n = 0; n < TILES; n++) {
+                const float* from = tile.scores + (part * COLS + 2 * t) * PITCH - window(tile, n / 2 * 16, 16, COLS * part, COLS, many);
+#pragma unroll
+                for (int i = 0; i < 4; i++) s[n][i] += (from + place[n - i / 2 + 1][i % 2])[(8 * n + i % 2) * PITCH];
+            }
+        }
+    }
+
+    // Which of the warp's 16 × 16 pairs from column c on stay: words of two columns' 16 bits, for each of the
+    // lane's two n-tiles and two rows. The words of a place belong to queries and keys, whoever asks.
+    __device__ __forceinline__ void draw(u32 (&words)[2][2], const Philox& random, int c) const {
+        u64 own = (o0 >> 4) + warp, other = c >> 4, blocks = (L + 15) >> 4;
+        u64 place = ((u64)blockIdx.z * gridDim.y + blockIdx.y) * blocks * blocks + (KEYS ? other * blocks + own : own * blocks + other);
+        uint4 drawn = random.at(place * 32 + lane);
+        words[0][0] = KEYS ? transposed(drawn.x) : drawn.x;
+        words[1][0] = KEYS ? transposed(drawn.z) : drawn.y;
+        words[0][1] = KEYS ? transposed(drawn.y) : drawn.z;
+        words[1][1] = KEYS ? transposed(drawn.w) : drawn.w;
+    }
+
+    // Of each pair of the tile, whether it stays: bit 4 n + i.
+    __device__ __forceinline__ u32 kept(const Philox& random, int c0) const {
+        u32 bits = 0, least = of.threshold << 16;
+#pragma unroll
+        for (int m = 0; m < BLOCKS; m++) {
+            u32 words[2][2];
+            draw(words, random, c0 + 16 * m);
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                u32 word = words[i / 4][i / 2 % 2];
+                if ((i % 2 ? word : word << 16) >= least) bits |= 1u << (8 * m + i);
+            }
+        }
+        return bits;
+    }
+};
+
+// Over the four lanes that share a row.
+__device__ __forceinline__ float quad_sum(float x) {
+    x += __shfl_xor_sync(~0u, x, 1);
+    return x + __shfl_xor_sync(~0u, x, 2);
+}
+
+__device__ __forceinline__ float quad_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
+    return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+}
+
+// out [batch, L, heads · SIZE] and, in powers of two, the logarithms of the softmax's sums, [batch, heads, L].
+extern "C" __global__ void __launch_bounds__(THREADS) disentangled_tiled(const __grid_constant__ Attention of, T* out, float* lse) {
+    Tile& tile = *(Tile*)shared;
+    Place<false> place(of);
+    int L = of.L, first = place.o0 + 16 * place.warp, g = place.g, t = place.t;
+    u32 query[STEPS][4];
+    // The window's room holds the queries until they are in registers.
+    fetch(tile.own, of.query + place.text + (u64)place.o0 * place.stride, ROWS, L - place.o0, place.stride);
+    copied();
+    __syncthreads();
+#pragma unroll
+    for (int step = 0; step < STEPS; step++) left(query[step], tile.own, 16 * place.warp, step);
+    Philox random(of.where);
+    float scale = of.scale * LOG2_E;
+    float summed[SIZE / 8][4] = {}, top[2] = {MINUS_INFINITY, MINUS_INFINITY}, total[2] = {};
+    for (int c0 = 0; c0 < L; c0 += COLS) {
+        __syncthreads();
+        place.fetch_columns(tile, of.key, of.value, c0);
+        if (threadIdx.x < COLS) tile.a[threadIdx.x] = place.mask(c0 + threadIdx.x);
+        copied();
+        __syncthreads();
+        float s[TILES][4];
+        place.scores(s, tile, query);
+        float before[2] = {top[0], top[1]};
+#pragma unroll
+        for (int n = 0; n < TILES; n++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                s[n][i] = s[n][i] * scale + tile.a[8 * n + 2 * t + i % 2];
+                top[i / 2] = fmaxf(top[i / 2], s[n][i]);
+            }
+        }
+        float factor[2];
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            top[h] = quad_max(top[h]);
+            factor[h] = exp2_of(before[h] - top[h]);
+            total[h] *= factor[h];
+        }
+#pragma unroll
+        for (int n = 0; n < SIZE / 8; n++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) summed[n][i] *= factor[i / 2];
+        }
+        u32 stays = of.threshold ? place.kept(random, c0) : ~0u;
+#pragma unroll
+        for (int n = 0; n < TILES; n++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                s[n][i] = exp2_of(s[n][i] - top[i / 2]);
+                total[i / 2] += s[n][i];
+                if (!(stays >> (4 * n + i) & 1)) s[n][i] = 0.f;
+            }
+        }
+        accumulate(summed, s, tile.y);
+    }
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        total[h] = quad_sum(total[h]);
+        int row = first + g + 8 * h;
+        if (t == 0 && row < L) lse[place.lines + row] = top[h] + log2f(total[h]);
+    }
+    put(out + place.text, summed, first, L, place.stride, of.keep / total[0], of.keep / total[1]);
+}
+
+// Sums of a row's gradients that have one row of positions in common, from tile to tile: each belongs to
+// neighbouring columns. A sum that goes on in the next tile is carried by the lane of its row.
+template <bool KEYS> struct Buckets {
+    const Place<KEYS>& place;
+    T* to;  // of the text's head
+    float carried;
+
+    __device__ __forceinline__ Buckets(const Place<KEYS>& place, T* to) : place(place), to(to), carried(0.f) {}
+
+    // The columns of a row of positions, which begins at `edge` of the next and ends at its own.
+    __device__ __forceinline__ int begin(int o, int own_edge, int next_edge) const { return KEYS ? o + place.L - own_edge : next_edge - (place.L - 1) + o; }
+    __device__ __forceinline__ int end(int o, int own_edge, int next_edge) const { return KEYS ? o + place.L - next_edge : own_edge - (place.L - 1) + o; }
+
+    __device__ __forceinline__ void write(int o, int r, float sum) const { to[(u64)o * place.of.positions + r] = narrow(sum); }
+
+    // `d`: the warp's gradients of scores; `stage`: its share of `tile.scores`.
+    __device__ __forceinline__ void add(const float (&d)[TILES][4], const Tile& tile, float* stage, int c0) {
+        int lane = place.lane, o0 = place.o0 + 16 * place.warp, L = place.L, stop = min(c0 + COLS, L), many;
+        int only = place.window(tile, 0, COLS, 16 * place.warp, 16, many);
+        if (many == 1) {
+            float sums[2] = {};
+#pragma unroll
+            for (int n = 0; n < TILES; n++) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) sums[i / 2] += d[n][i];
+            }
+            float upper = __shfl_sync(~0u, quad_sum(sums[0]), 4 * (lane & 7)), lower = __shfl_sync(~0u, quad_sum(sums[1]), 4 * (lane & 7));
+            int o = o0 + lane, own_edge = tile.edge[only], next_edge = tile.edge[only + 1];
+            if (lane < 16 && o < L) {
+                float sum = (lane & 8 ? lower : upper) + (begin(o, own_edge, next_edge) < c0 ? carried : 0.f);
+                bool goes_on = end(o, own_edge, next_edge) > stop;
+                if (!goes_on) write(o, place.low + only, sum);
+                carried = goes_on ? sum : 0.f;
+            }
+            return;
+        }
+#pragma unroll
+        for (int n = 0; n < TILES; n++) {
+#pragma unroll
+            for (int h = 0; h < 2; h++) *(float2*)(stage + (place.g + 8 * h) * PITCH + 8 * n + 2 * place.t) = make_float2(d[n][2 * h], d[n][2 * h + 1]);
+        }
+        __syncwarp();
+        for (int row = 0; row < 16 && o0 + row < L; row++) {
+            int o = o0 + row, at = ROWS - 1 - 16 * place.warp - row;
+            int first = tile.place[at], last = tile.place[at + stop - 1 - c0], buckets = abs(first - last) + 1;
+            float before = __shfl_sync(~0u, carried, row), after = 0.f;
+            for (int k = lane; k < buckets; k += 32) {
+                int r = first < last ? first + k : first - k, own_edge = tile.edge[r], next_edge = tile.edge[r + 1];
+                int from = begin(o, own_edge, next_edge), until = end(o, own_edge, next_edge);
+                float sum = from < c0 ? before : 0.f;
+                for (int c = max(from, c0); c < min(until, stop); c++) sum += stage[row * PITCH + c - c0];
+                if (until > stop) after = sum;
+                else write(o, place.low + r, sum);
+            }
+            after = __shfl_sync(~0u, after, (buckets - 1) & 31);
+            if (lane == row) carried = after;
+        }
+    }
+
+    // What is still carried, and zeros for rows of positions that no pair has.
+    __device__ __forceinline__ void finish() const {
+        int o0 = place.o0 + 16 * place.warp, L = place.L;
+        for (int row = 0; row < 16 && o0 + row < L; row++) {
+            int o = o0 + row, first = place.row_at(0, o), last = place.row_at(L - 1, o);
+            float sum = __shfl_sync(~0u, carried, row);
+            if (place.lane == 0 && end(o, place.of.edges[last], place.of.edges[last + 1]) > L) write(o, last, sum);
+            for (int r = place.lane; r < place.of.positions; r += 32) {
+                if (r < min(first, last) || r > max(first, last)) write(o, r, 0.f);
+            }
+        }
+    }
+};
+
+// Gradients of the own side. `edges` and `delta` as in the structs.
+template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, const Gradients& with) {
+    Tile& tile = *(Tile*)shared;
+    OwnTile& own = *(OwnTile*)(shared + sizeof(Tile) / sizeof(uint4));
+    Place<KEYS> place(of);
+    int L = of.L, first = place.o0 + 16 * place.warp, lane = place.lane, t = place.t;
+    u64 from = place.text + (u64)place.o0 * place.stride;
+    fetch(own.x, (KEYS ? of.key : of.query) + from, ROWS, L - place.o0, place.stride);
+    fetch(own.y, (KEYS ? of.value : with.dout) + from, ROWS, L - place.o0, place.stride);
+    copied();
+    __syncthreads();
+    // Of the lane's rows: the mask; or the log-sum-exp, and delta, the sum of the output times its gradient.
+    float stat[2], delta[2] = {};
+    float half = 0.f;
+    if (!KEYS) {
+        int row = 16 * place.warp + lane / 2;
+        if (place.o0 + row < L) {
+#pragma unroll
+            for (int i = 0; i < UNITS / 2; i++) {
+                int unit = lane % 2 * (UNITS / 2) + i;
+                float a[8], b[8];
+                load((const T*)(own.y + at(row, unit)), a);
+                load(with.out + from + (u64)row * place.stride + unit * 8, b);
+#pragma unroll
+                for (int e = 0; e < 8; e++) half += a[e] * b[e];
+            }
+        }
+        half += __shfl_xor_sync(~0u, half, 1);
+        if (lane % 2 == 0 && place.o0 + row < L) with.delta[place.lines + place.o0 + row] = half;
+    }
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        int row = first + place.g + 8 * h;
+        if (KEYS) {
+            stat[h] = place.mask(row);
+        } else {
+            stat[h] = row < L ? with.lse[place.lines + row] : -MINUS_INFINITY;
+            delta[h] = __shfl_sync(~0u, half, 2 * place.g + 16 * h);
+        }
+    }
+    Philox random(of.where);
+    Buckets<KEYS> buckets(place, with.dpositions + ((u64)blockIdx.y * gridDim.z + blockIdx.z) * L * of.positions);
+    float scale = of.scale * LOG2_E;
+    float dx[SIZE / 8][4] = {}, dvalue[KEYS ? SIZE / 8 : 1][4] = {};
+    for (int c0 = 0; c0 < L; c0 += COLS) {
+        __syncthreads();
+        place.fetch_columns(tile, KEYS ? of.query : of.key, KEYS ? with.dout : of.value, c0);
+        if (threadIdx.x < COLS) {
+            int c = c0 + threadIdx.x;
+            if (KEYS) {
+                tile.a[threadIdx.x] = c < L ? with.lse[place.lines + c] : -MINUS_INFINITY;
+                tile.b[threadIdx.x] = c < L ? with.delta[place.lines + c] : 0.f;
+            } else {
+                tile.a[threadIdx.x] = place.mask(c);
+            }
+        }
+        copied();
+        __syncthreads();
+        float s[TILES][4];
+        {
+            u32 a[STEPS][4];
+#pragma unroll
+            for (int step = 0; step < STEPS; step++) left(a[step], own.x, 16 * place.warp, step);
+            place.scores(s, tile, a);
+        }
+#pragma unroll
+        for (int n = 0; n < TILES; n++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                float column = tile.a[8 * n + 2 * t + i % 2], row = stat[i / 2];
+                s[n][i] = exp2_of(s[n][i] * scale + (KEYS ? row - column : column - row));
+            }
+        }
+        u32 stays = of.threshold ? place.kept(random, c0) : ~0u;
+        if constexpr (KEYS) {
+            float weights[TILES][4];
+#pragma unroll
+            for (int n = 0; n < TILES; n++) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) weights[n][i] = stays >> (4 * n + i) & 1 ? s[n][i] * of.keep : 0.f;
+            }
+            accumulate(dvalue, weights, tile.y);
+        }
+        // Gradients of the weights.
+        float arrived[BLOCKS][2][4] = {};
+#pragma unroll
+        for (int step = 0; step < STEPS; step++) {
+            u32 a[4];
+            left(a, own.y, 16 * place.warp, step);
+#pragma unroll
+            for (int m = 0; m < BLOCKS; m++) times_rows(arrived[m], a, tile.y, 16 * m, COLS, step);
+        }
+#pragma unroll
+        for (int n = 0; n < TILES; n++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                float weight = stays >> (4 * n + i) & 1 ? arrived[n / 2][n % 2][i] * of.keep : 0.f;
+                float out = KEYS ? tile.b[8 * n + 2 * t + i % 2] : delta[i / 2];
+                s[n][i] *= (weight - out) * of.scale;
+            }
+        }
+        accumulate(dx, s, tile.x);
+        if (place.own_positions()) {
+            // Others may still read this warp's share.
+            if (place.other_positions()) __syncthreads();
+            buckets.add(s, tile, tile.scores + place.warp * 16 * PITCH, c0);
+        }
+    }
+    put(with.dx + place.text, dx, first, L, place.stride, 1.f, 1.f);
+    if constexpr (KEYS) put(with.dvalue + place.text, dvalue, first, L, place.stride, 1.f, 1.f);
+    if (place.own_positions()) buckets.finish();
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) disentangled_tiled_queries(const __grid_constant__ Attention of, const __grid_constant__ Gradients with) {
+    grad<false>(of, with);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) disentangled_tiled_keys(const __grid_constant__ Attention of, const __grid_constant__ Gradients with) {
+    grad<true>(of, with);
+}

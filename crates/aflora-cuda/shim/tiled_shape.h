@@ -1,0 +1,17 @@
+// Shapes that kernels/disentangled_tiled.cu has, for those who launch it. tests/emulation compares.
+#pragma once
+
+namespace aflora {
+
+// Tokens of a block.
+constexpr int TILED_ROWS = 64;
+
+// Bytes of shared memory for heads of `size`: the kernels' struct Tile, and for gradients OwnTile.
+constexpr unsigned tiled_shared(unsigned size, bool gradients) {
+    unsigned columns = size > 64 ? 32 : 64, distances = TILED_ROWS + columns - 1;
+    unsigned rows = 2 * columns + 2 * distances, numbers = TILED_ROWS * (columns + 24) + 2 * columns + 2 * distances + 1;
+    unsigned bytes = 2 * size * rows + 4 * numbers;
+    return (bytes + 15) / 16 * 16 + (gradients ? 4 * size * TILED_ROWS : 0);
+}
+
+}  // namespace aflora

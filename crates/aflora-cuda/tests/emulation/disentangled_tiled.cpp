@@ -1,0 +1,43 @@
+// kernels/disentangled_tiled.cu on a CPU, for heads of SIZE.
+#include "cuda.h"
+#define BF16 1
+#include "../../kernels/common.cuh"
+#include "../../kernels/tensor_cores.cuh"
+#include "../../kernels/disentangled_tiled.cu"
+#include "../../shim/tiled_shape.h"
+
+static_assert(ROWS == aflora::TILED_ROWS, "");
+static_assert(sizeof(Tile) == aflora::tiled_shared(SIZE, false), "");
+static_assert(sizeof(Tile) + sizeof(OwnTile) == aflora::tiled_shared(SIZE, true), "");
+static_assert(sizeof(Tile) + sizeof(OwnTile) <= sizeof shared, "");
+
+// Where tests/disentangled/emulated.rs puts them.
+struct Tensors {
+    const T *query, *key, *value, *pos_key, *pos_query, *mask;
+    const int *rows, *edges;
+    T* out;
+    float* lse;
+    const T* dout;
+    float* delta;
+    T *dquery, *dkey, *dvalue, *dc2p, *dp2c;
+};
+
+struct Numbers {
+    unsigned batch, heads, length, positions;
+    float scale, keep;
+    unsigned threshold, order;
+};
+
+// Gradients too, if there is one of the output.
+extern "C" __attribute__((visibility("default"))) void emulate(const Tensors* of, const Numbers* n) {
+    Random where = {nullptr, nullptr, 0x0123456789abcdef, 8};
+    Attention attention = {of->query, of->key,        of->value,         of->pos_key, of->pos_query,   of->mask, of->rows,
+                           of->edges, int(n->length), int(n->positions), n->scale,    n->threshold, n->keep,  where};
+    dim3 grid = {(n->length + ROWS - 1) / ROWS, n->heads, n->batch};
+    run(grid, THREADS, n->order, [&] { disentangled_tiled(attention, of->out, of->lse); });
+    if (!of->dout) return;
+    Gradients queries = {of->out, of->dout, of->lse, of->delta, of->dquery, nullptr, of->dc2p};
+    Gradients keys = {of->out, of->dout, of->lse, of->delta, of->dkey, of->dvalue, of->dp2c};
+    run(grid, THREADS, n->order, [&] { disentangled_tiled_queries(attention, queries); });
+    run(grid, THREADS, n->order, [&] { disentangled_tiled_keys(attention, keys); });
+}
