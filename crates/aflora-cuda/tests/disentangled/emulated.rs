@@ -59,6 +59,7 @@ impl Kernels {
         // SAFETY: a library of plain functions, which stays open as long as they are held.
         let opened = unsafe { Library::new(&library) }.unwrap();
         std::fs::remove_file(&library).unwrap();
+        // SAFETY: emulation.cpp gives that function this type.
         let emulate = unsafe { opened.get(b"emulate\0") }.unwrap();
         Kernels { emulate, _library: opened }
     }

@@ -133,7 +133,7 @@ impl AdapterFolder {
         let chosen = self.chosen(method.as_ref(), vs, layers)?;
         let changed = self.change(Tables { vs, backbone: None, apart: &[] })?;
         let injection = Injection::new(vs, chosen, method.as_ref(), &modules, 0)?;
-        let mut injection = injection.with_quantised(layers)?;
+        let mut injection = injection.with_elsewhere(layers)?;
         injection.keep(&changed.iter().map(String::as_str).collect::<Vec<_>>())?;
         self.fill(&injection)?;
         Ok(injection)

@@ -3,6 +3,7 @@
 //! network or hours, and are held to what there is: subcommands, options, settings,
 //! configurations, targets of make, crates and files.
 
+use super::inspect::Inspect;
 use super::{Cli, Command};
 use crate::documents::{self, Document};
 use clap::error::ErrorKind;
@@ -83,7 +84,9 @@ fn aflora(arguments: &[String]) -> Result<(), String> {
         parsed => parsed.map_err(|error| error.to_string())?.command,
     };
     match command {
-        Command::Run(target) | Command::Validate(target) | Command::Inspect(target) => {
+        Command::Run(target)
+        | Command::Validate(target)
+        | Command::Inspect(Inspect { target, .. }) => {
             target.load().map(drop).map_err(|error| error.to_string())
         }
         Command::Launch(launch) => aflora(&launch.command),

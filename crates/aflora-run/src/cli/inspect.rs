@@ -11,7 +11,7 @@ use clap::Args;
 #[derive(Args)]
 pub struct Inspect {
     #[command(flatten)]
-    target: RunTarget,
+    pub(super) target: RunTarget,
     /// Measure what a step takes of the device's memory, too: on random weights, with few rows, and what each
     /// further row adds.
     #[arg(long)]
