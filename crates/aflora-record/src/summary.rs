@@ -56,7 +56,7 @@ pub struct Summary {
     /// The most memory in use, in bytes.
     pub peak_memory: Option<u64>,
     /// The most bytes that tensors took on the device at once.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_tensors: Option<u64>,
 }
 

@@ -72,7 +72,10 @@ mod tests {
             ("model.target_modules", "regex, [names]"),
             ("model.layers", "[number], null"),
             ("method.aflora.pm_trainable", "ffn, attention, all, none"),
-            ("method.aflora.freeze.rule", "element_quantile, matrix_rank"),
+            (
+                "method.aflora.freeze.rule",
+                "element_quantile, matrix_rank, net_motion, expected_gain, own_peak, random",
+            ),
             ("task.generation.early_stopping", "heuristic, full, never, null"),
         ] {
             assert_eq!(takes(name), expected, "{name}");
