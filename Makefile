@@ -105,7 +105,7 @@ lint: setup
 	cargo clippy --workspace --all-targets -- --deny warnings
 
 docs: setup
-	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps
+	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --exclude tch --exclude aflora-fuzz --no-deps
 
 book:
 	@command -v mdbook >/dev/null || { echo 'make book needs mdBook: cargo install --locked mdbook@0.5.4' >&2; exit 2; }

@@ -79,8 +79,17 @@ fn goes_round(tiny: &Tiny, method: &MethodConfig, place: &Path) {
     }
 }
 
+fn all_go_round(models: &[Tiny]) {
+    let place = tempfile::tempdir().unwrap();
+    for tiny in models {
+        for method in methods() {
+            goes_round(tiny, &method, place.path());
+        }
+    }
+}
+
 #[test]
-fn every_method_on_every_backbone_is_opened_merged_and_exported() {
+fn every_backbone_is_there() {
     let (labelling, writing) = (Tiny::classifiers(), Tiny::writers());
     for kind in kinds() {
         let is_there = |models: &[Tiny]| models.iter().any(|tiny| tiny.kind == kind);
@@ -88,10 +97,16 @@ fn every_method_on_every_backbone_is_opened_merged_and_exported() {
         let writes = aflora_models::check_kind(kind, Head::Language).is_ok();
         assert_eq!(is_there(&writing), writes, "{kind}");
     }
-    let place = tempfile::tempdir().unwrap();
-    for tiny in labelling.iter().chain(&writing) {
-        for method in methods() {
-            goes_round(tiny, &method, place.path());
-        }
-    }
+}
+
+// Two tests, for two cores.
+
+#[test]
+fn every_method_on_every_backbone_that_labels_is_opened_merged_and_exported() {
+    all_go_round(&Tiny::classifiers());
+}
+
+#[test]
+fn every_method_on_every_backbone_that_writes_is_opened_merged_and_exported() {
+    all_go_round(&Tiny::writers());
 }

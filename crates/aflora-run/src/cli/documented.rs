@@ -61,6 +61,7 @@ fn check(root: &Path, command: &[String]) -> Result<(), String> {
         false => Err(format!("{path} is not there")),
     };
     match command[0].rsplit('/').next().unwrap() {
+        _ if command[0].starts_with("scripts/") => is_file(&command[0]),
         "aflora" => aflora(&command[1..]),
         "make" => make(root, arguments),
         "cargo" => cargo(root, arguments),
