@@ -90,6 +90,10 @@ fn peft_and_transformers_give_our_logits() {
         for (folder, more) in [(&adapter, None), (&plain, Some("merged"))] {
             let theirs = opened_in_python(&python, name, folder, more).view_as(&ours);
             let mask = mask.unsqueeze(2);
+            assert!(
+                (&ours * &mask).abs().max().double_value(&[]) > 0.0,
+                "{name}: nothing to compare"
+            );
             let error = relative(&(&ours * &mask), &(theirs * &mask));
             println!("{name}, {}: {error:.1e}", more.unwrap_or("PEFT"));
             assert!(error < 1e-5, "{name}: {error:e}");
@@ -206,6 +210,10 @@ fn a_base_in_few_bits_is_written_as_it_lies_and_bitsandbytes_gives_its_logits() 
         for (folder, more, ours) in [(&base, "merged", bare), (&adapter, "base", with)] {
             let theirs = opened_in_python(python, name, folder, Some(more)).view_as(&ours);
             let mask = mask.unsqueeze(2);
+            assert!(
+                (&ours * &mask).abs().max().double_value(&[]) > 0.0,
+                "{name}: nothing to compare"
+            );
             let error = relative(&(&ours * &mask), &(theirs * &mask));
             println!("{name} {format:?}, {more}: {error:.1e}");
             assert!(error < 1e-5, "{name} {format:?}, {more}: {error:e}");
