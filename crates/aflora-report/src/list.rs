@@ -128,7 +128,7 @@ fn results(summary: &Summary) -> [String; 5] {
         best.metric(&selection.metric)
             .map_or("undefined".into(), |value| format!("{} {value:.4}", selection.metric)),
         best.epochs(),
-        thousands(parameters.time_average as i64),
+        thousands(parameters.time_average.round() as i64),
         in_words(seconds.training),
         device.clone(),
     ]
