@@ -72,7 +72,10 @@ pub fn save<'a>(
 /// What a weight is in, which bitsandbytes must have.
 fn format(name: &str, weight: &QuantisedWeight) -> Result<WeightFormat> {
     weight.format().ok_or_else(|| {
-        Error::Unbuilt(format!("`{name}` is in few bits of a kind that is not written"))
+        Error::Unbuilt(format!(
+            "`{name}` lies in a GGUF file's blocks, which bitsandbytes has not: that file is the base \
+             to keep beside the adapter"
+        ))
     })
 }
 

@@ -1,8 +1,8 @@
 //! The release that this program was unpacked from, if it was: what lies beside it, and how what is
 //! missing is fetched.
 //!
-//! A release has the project's files beside its folder `bin` (scripts/dist.sh packs it), and finds
-//! what they name wherever it is started from. A program that was built has them in the sources.
+//! A release has the project's files beside its folder `bin`, and finds what they name wherever it is
+//! started from. A program that was built has them in the sources.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

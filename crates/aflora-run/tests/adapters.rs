@@ -343,16 +343,16 @@ fn what_is_no_adapter_and_a_base_model_that_is_nowhere_are_told() {
     refused(&found, 2, "name it with --model");
 }
 
+/// Four rows of two classes to train on, `train.csv`.
+fn train_rows(place: &Path) {
+    let rows = "text,label\nthe film is good,0\nit was very bad,1\na good one,0\na bad one,1\n";
+    fs::write(place.join("train.csv"), rows).unwrap();
+}
+
 #[test]
 fn a_run_goes_on_from_an_adapter_with_its_method_layers_and_weights() {
     let place = place();
-    let rows = "text,label
-the film is good,0
-it was very bad,1
-a good one,0
-a bad one,1
-";
-    fs::write(place.path().join("train.csv"), rows).unwrap();
+    train_rows(place.path());
     let train = |more: &[&str]| {
         let own = ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
         let settings =
@@ -387,13 +387,7 @@ a bad one,1
 #[test]
 fn a_base_in_few_bits_learns_and_is_merged_as_it_was_trained() {
     let place = place();
-    let rows = "text,label
-the film is good,0
-it was very bad,1
-a good one,0
-a bad one,1
-";
-    fs::write(place.path().join("train.csv"), rows).unwrap();
+    train_rows(place.path());
     let train = |more: &[&str]| {
         let own = ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
         let settings = ["device=cpu", "threads=1", "max_length=32", "batch_size=4"];

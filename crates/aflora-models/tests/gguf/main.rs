@@ -9,7 +9,9 @@ use aflora_core::weight::{Coding, FrozenWeight, WeightFormat};
 use aflora_models::chat::message;
 use aflora_models::weights::{self, Checkpoint};
 use aflora_models::TextEncoder;
-use aflora_models::{build, kind_of, Backbone, Batch, Chat, ChatTemplate, Head, Options};
+use aflora_models::{
+    build, kind_of, quantised_base, Backbone, Batch, Chat, ChatTemplate, Head, Options,
+};
 use common::{cpu, fixture, relative, tensors};
 use serde_json::Value;
 use std::fs;
@@ -105,6 +107,12 @@ fn a_model_in_few_bits_holds_the_blocks_of_its_file_as_they_lie() {
             |model: &dyn Backbone| tch::no_grad(|| model.forward(&batch, false)).unwrap().logits;
         let apart = relative(&logits(held.as_ref()), &logits(whole.as_ref()));
         assert!(apart < 1e-5, "{name}: {apart}");
+        // Nobody else's library has such blocks in a folder: the file is the base.
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("base");
+        let refused = quantised_base::save(held.as_ref(), file.as_path(), &folder).unwrap_err();
+        assert!(refused.to_string().contains("that file is the base to keep"), "{refused}");
+        assert!(!folder.exists());
     }
 }
 

@@ -1,7 +1,7 @@
 //! The `aflora` command in a process that is forked instead of started.
 //!
 //! A program that is linked with libtorch takes a third of a second to start, in which libtorch registers
-//! its operators, and these tests call the command more than a thousand times. So each test program forks
+//! its operators, and these tests call the command hundreds of times. So each test program forks
 //! off a server before its `main`, when libtorch is ready and nothing else has run, and the server forks
 //! itself for each call: a process of its own, in which the command begins as it does in the program.
 
