@@ -73,9 +73,11 @@ print(json.dumps(found))"""
 
 
 def compile_beforehand(lines, args):
-    """Fills the caches of torch.compile, all lines at once: a measurement then waits for the tracing alone."""
+    """Fills the caches of torch.compile, for all lines at once: a measurement then waits for the tracing alone.
+
+    Not where products are chosen by their time, and what was chosen for other kernels is forgotten: they shared the GPU."""
     asked = argparse.Namespace(**{**vars(args), "steps": 0})
-    commands = [[args.python, str(HERE / "peft_step.py"), *words(line, asked)] for line in lines if line.is_compiled() and line.ranks == 1]
+    commands = [[args.python, str(HERE / "peft_step.py"), *words(line, asked)] for line in lines if line.compiles_alike()]
     if len(commands) < 2:
         return
     print(f"compiling {len(commands)} models", file=sys.stderr, flush=True)
@@ -84,6 +86,8 @@ def compile_beforehand(lines, args):
     for command, (code, _, error) in zip(commands, done):
         if code:
             print(f"    not compiled beforehand: {' '.join(command[2:])}: {last(error)}", file=sys.stderr)
+    for chosen in Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.best_config"):
+        chosen.unlink()
     print(f"    {time.perf_counter() - started:.0f} s", file=sys.stderr)
 
 
@@ -108,10 +112,11 @@ def whole_run(line, args, folder):
     started = time.perf_counter()
     ((code, out, error),) = together([spawn(command, env)], args.limit)
     seconds = time.perf_counter() - started
-    if code == 0 and line.side == "run-ours":
-        out = json.dumps(table.line(f"{folder}/run/metrics.json", "lora"))
+    if code:
+        return code, out, error
+    row = table.line(f"{folder}/run/metrics.json", "lora") if line.side == "run-ours" else json.loads(out.splitlines()[-1])
     # The time of the whole process, not what it says itself.
-    return code, out and json.dumps({**json.loads(out.splitlines()[-1]), "whole_s": seconds}), error
+    return code, json.dumps({**row, "whole_s": seconds}), error
 
 
 def one(line, args, server):
@@ -119,7 +124,7 @@ def one(line, args, server):
     if line.side.startswith("run-"):
         with tempfile.TemporaryDirectory() as folder:
             return whole_run(line, args, folder)
-    if server and line.side == "peft" and line.ranks == 1 and "nf4" not in line.options:
+    if server and line.side == "peft" and line.ranks == 1 and not any(option.startswith("nf4") for option in line.options):
         return server.run(words(line, args), args.limit)
     command, env = (
         ([args.python, str(HERE / "peft_step.py")], apart()) if line.side == "peft" else ([args.ours], dict(os.environ)))
@@ -172,8 +177,8 @@ def measure(args):
                 print(f"    failed: {row['failed']}", file=sys.stderr)
             else:
                 row = {**json.loads(found[-1]), **row}
-                if line.is_compiled():
-                    row["caches"] = "cold" if args.cold else "warm"
+                if not args.cold and line.compiles_alike():
+                    row["caches"] = "warm"
                 print(f"    {row['ms']:.2f} ms" if "ms" in row else f"    {row['whole_s']:.1f} s", file=sys.stderr, flush=True)
             keep(row)
     return rows

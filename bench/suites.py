@@ -6,7 +6,6 @@ BACKBONES = {
     "deberta-v3-base": "deberta-v2", "bert-base": "bert", "minilm": "bert", "bart-large": "bart", "llama-7b": "llama",
     "llama-13b": "llama",
 }
-COMPILED = ("compile", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 @dataclass
@@ -26,8 +25,9 @@ class Line:
         ranks = f", {self.ranks} GPUs" if self.ranks > 1 else ""
         return " ".join([f"{self.side} {self.model} {self.method} {self.batch} x {self.length}{ranks}", *self.options])
 
-    def is_compiled(self):
-        return any(option in COMPILED for option in self.options)
+    def compiles_alike(self):
+        """Whether torch.compile makes the same of it however busy the GPU is."""
+        return "compile" in self.options or "reduce-overhead" in self.options
 
 
 def ours(model, method, batch, length, *options, ranks=1, bar=False):
