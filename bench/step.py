@@ -92,7 +92,9 @@ def compile_beforehand(lines, args):
 
 
 def last(text):
-    return (text.strip().splitlines() or ["no output"])[-1][:300]
+    """The last line that speaks of an error, or the last."""
+    lines = text.strip().splitlines() or ["no output"]
+    return next((line for line in reversed(lines) if "rror" in line), lines[-1]).strip()[:300]
 
 
 def whole_run(line, args, folder):
