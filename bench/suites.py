@@ -102,7 +102,7 @@ SUITES = {
                 peft(model, method.replace("aflora", "lora"), batch, length, ranks=2, bar=True))
         ],
         ours(X, "lora:32", 8, 256, "checkpointing", ranks=2, bar=True),
-        ours(X, "lora:32", 8, 256, "checkpointing", "shard_base=on", ranks=2, bar=True),
+        ours(X, "lora:32", 8, 256, "checkpointing", "shard=on", ranks=2, bar=True),
         peft(X, "lora:32", 8, 256, CHECKPOINTING, "--spread", ranks=2, bar=True),
     ],
     # From the command to the metrics.

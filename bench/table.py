@@ -73,7 +73,7 @@ def steps(rows):
         tensors = r.get("peak_tensors")
         pattern = "".join(f" {o.split('=', 1)[1]}".replace("|", "\\|") for o in r.get("options", "").split() if o.startswith("modules="))
         layers = f" {r.get('modules', '–')}{pattern} |" if modules else ""
-        mode = ", ".join(filter(None, (r["mode"], r.get("kernels"), r.get("parallel"))))
+        mode = ", ".join(filter(None, (r["mode"], r.get("kernels"), r.get("parallel"), r.get("shard") and "spread")))
         gpus = f", {r['ranks']} GPUs" if r.get("ranks", 1) > 1 else ""
         print(f"| {r['side']} {r['method']} | {mode} | {PRECISIONS.get(r['precision'], r['precision'])} | {r['model']}, {r['batch']} × {r['length']}{gpus} |{layers}"
               f" {r['ms']:.2f} | {ratio(eager)} | {ratio(peer)} | {r['first_step_s']:.1f}{' (cached)' if r.get('caches') == 'warm' else ''} |"

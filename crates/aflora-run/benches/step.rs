@@ -5,7 +5,7 @@
 //!     device=auto|cpu|cuda:N  precision=auto|fp32|tf32|bf16|nf4|nf4_nested|int8  steps=30  threads=N
 //!     graphs=on|off           record steps as CUDA graphs
 //!     modules=REGEX           adapted layers; all linear layers of a block if not given
-//!     shard_base=on           spread the blocks' frozen weights over the processes
+//!     shard=on                the frozen weights of blocks are spread over the processes
 //!     tiled=LENGTH            DeBERTa's attention by tiles for texts of so many tokens and more
 //!     profile=FILE            three further steps, as a trace for chrome://tracing
 //!
@@ -123,12 +123,14 @@ impl Work {
 
 /// Random weights, drawn where they lie: a large model's would take the host half a minute.
 fn initialise(backbone: &dyn Backbone) -> anyhow::Result<()> {
-    let elsewhere = backbone.elsewhere();
+    let quantised = backbone.quantised();
     tch::no_grad(|| {
         for (name, mut weight) in backbone.var_store().variables() {
-            if let Some(layer) = elsewhere.get(&name) {
-                let place = (weight.kind(), weight.device());
-                layer.put(&Tensor::empty(weight.size(), place).normal_(0.0, 0.02))?;
+            if let Some(layer) = quantised.get(&name) {
+                layer.put(
+                    &Tensor::empty(weight.size(), (weight.kind(), weight.device()))
+                        .normal_(0.0, 0.02),
+                )?;
                 continue;
             }
             let _ = match weight.dim() > 1 {
@@ -150,8 +152,17 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     };
     let option = |key: &str| rest.iter().find_map(|o| o.strip_prefix(key)?.strip_prefix('='));
-    let known = "device precision steps threads graphs modules profile shard_base tiled";
-    let known: Vec<&str> = known.split(' ').collect();
+    let known = [
+        "device",
+        "precision",
+        "steps",
+        "threads",
+        "graphs",
+        "modules",
+        "profile",
+        "tiled",
+        "shard",
+    ];
     if let Some(odd) = rest.iter().find(|o| !known.contains(&o.split('=').next().unwrap_or(o))) {
         anyhow::bail!("`{odd}` is none of: {}", known.join("=, ") + "=");
     }
@@ -183,12 +194,15 @@ fn main() -> anyhow::Result<()> {
         Ok(()) => Head::Language,
         Err(_) => Head::Classes(2),
     };
-    let sharded = option("shard_base") == Some("on");
+    let shards = match option("shard") {
+        Some("on") => world.clone(),
+        _ => World::alone(),
+    };
     let options = Options {
         base: base.kind,
         format: base.format,
-        shards: if sharded { world.clone() } else { World::alone() },
         checkpointing,
+        shards,
         ..Options::new(device)
     };
     let backbone = build(kind, config, head, &options)?;
@@ -209,10 +223,10 @@ fn main() -> anyhow::Result<()> {
     let mut tuner = Tuner::new(config, method.as_ref(), model.parameters(), 1000, 100_000)?;
     tuner.join(world.clone());
 
-    // Blocks that are spread are gathered on the host's word.
     let mut graphs = match option("graphs") {
         Some("off") => StepGraphs::off(device),
-        _ if sharded => StepGraphs::off(device),
+        // Blocks are gathered on the host's word.
+        _ if option("shard") == Some("on") => StepGraphs::off(device),
         _ => StepGraphs::new(device),
     };
     let mut milliseconds = Vec::new();
@@ -251,7 +265,7 @@ fn main() -> anyhow::Result<()> {
                 asked if base.format.is_some() => asked.into(),
                 _ => format!("{:?}", base.kind),
             },
-            "ranks": world.size(), "parallel": sharded.then_some("shard_base"), "tiled_from": option("tiled"), "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
+            "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
             "mean_ms": measured.iter().sum::<f64>() / steps as f64,
             "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
             "trainable": tuner.trainable(), "modules": model.adapters().count(),
