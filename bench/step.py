@@ -73,13 +73,13 @@ print(json.dumps(found))"""
 
 
 def compile_beforehand(lines, args):
-    """Fills the caches of torch.compile, for all lines at once: a measurement then waits for the tracing alone.
+    """Fills the caches of torch.compile, for all lines at once: a measurement then waits for the tracing alone. Gives whether it did.
 
     Not where products are chosen by their time, and what was chosen for other kernels is forgotten: they shared the GPU."""
     asked = argparse.Namespace(**{**vars(args), "steps": 0})
     commands = [[args.python, str(HERE / "peft_step.py"), *words(line, asked)] for line in lines if line.compiles_alike()]
-    if len(commands) < 2:
-        return
+    if args.cold or len(commands) < 2:
+        return False
     print(f"compiling {len(commands)} models", file=sys.stderr, flush=True)
     started = time.perf_counter()
     done = together([spawn(command, apart()) for command in commands], args.limit)
@@ -89,6 +89,7 @@ def compile_beforehand(lines, args):
     for chosen in Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.best_config"):
         chosen.unlink()
     print(f"    {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    return True
 
 
 def last(text):
@@ -150,7 +151,7 @@ def measure(args):
     rows = []
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(open(args.out, "w")) if args.out else None
-        server = None
+        server, cached = None, False
 
         def keep(row):
             rows.append(row)
@@ -160,8 +161,7 @@ def measure(args):
         keep(machine(args))
         if any(line.side == "peft" for line in lines):
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = stack.enter_context(tempfile.TemporaryDirectory())
-            if not args.cold:
-                compile_beforehand(lines, args)
+            cached = compile_beforehand(lines, args)
             server = stack.enter_context(Server([args.python, str(HERE / "peft_step.py"), "--serve"], apart()))
             if args.device != "cpu" and rows[0]["gpu"]:
                 code, found, error = server.run(["--rate"], args.limit)
@@ -179,7 +179,7 @@ def measure(args):
                 print(f"    failed: {row['failed']}", file=sys.stderr)
             else:
                 row = {**json.loads(found[-1]), **row}
-                if not args.cold and line.compiles_alike():
+                if cached and line.compiles_alike():
                     row["caches"] = "warm"
                 print(f"    {row['ms']:.2f} ms" if "ms" in row else f"    {row['whole_s']:.1f} s", file=sys.stderr, flush=True)
             keep(row)
