@@ -123,14 +123,12 @@ impl Work {
 
 /// Random weights, drawn where they lie: a large model's would take the host half a minute.
 fn initialise(backbone: &dyn Backbone) -> anyhow::Result<()> {
-    let quantised = backbone.quantised();
+    let elsewhere = backbone.elsewhere();
     tch::no_grad(|| {
         for (name, mut weight) in backbone.var_store().variables() {
-            if let Some(layer) = quantised.get(&name) {
-                layer.put(
-                    &Tensor::empty(weight.size(), (weight.kind(), weight.device()))
-                        .normal_(0.0, 0.02),
-                )?;
+            if let Some(layer) = elsewhere.get(&name) {
+                let place = (weight.kind(), weight.device());
+                layer.put(&Tensor::empty(weight.size(), place).normal_(0.0, 0.02))?;
                 continue;
             }
             let _ = match weight.dim() > 1 {
