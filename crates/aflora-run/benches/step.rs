@@ -32,6 +32,7 @@ use aflora_run::config::Precision;
 use aflora_run::device::{choose, peak_memory, synchronize, tensors};
 use aflora_run::precision;
 use clap::ValueEnum;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 use tch::{Device, Kind, Reduction, Tensor};
@@ -125,7 +126,9 @@ impl Work {
 fn initialise(backbone: &dyn Backbone) -> anyhow::Result<()> {
     let elsewhere = backbone.elsewhere();
     tch::no_grad(|| {
-        for (name, mut weight) in backbone.var_store().variables() {
+        // By name, so that all processes draw the same.
+        let weights: BTreeMap<_, _> = backbone.var_store().variables().into_iter().collect();
+        for (name, mut weight) in weights {
             if let Some(layer) = elsewhere.get(&name) {
                 let place = (weight.kind(), weight.device());
                 layer.put(&Tensor::empty(weight.size(), place).normal_(0.0, 0.02))?;
