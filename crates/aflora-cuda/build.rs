@@ -130,6 +130,10 @@ fn library(name: &str, include: &[PathBuf]) -> Result<(), String> {
         .args(["-std=c++17", "-O2", "-fPIC", "-shared", "-s", "-w"])
         .args(include.iter().map(|folder| format!("-I{}", folder.display())))
         .arg(format!("shim/{name}.cpp"));
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "macos") {
+        // Its linker asks for every symbol where others wait for the library to be loaded.
+        compiler.args(["-undefined", "dynamic_lookup"]);
+    }
     compiled(&format!("{name}.so"), compiler).map(drop)
 }
 
