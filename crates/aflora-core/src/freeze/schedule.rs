@@ -62,7 +62,7 @@ impl Schedule {
     }
 
     /// The same, but for its end: r(t) rises to `share` in place of 1.
-    pub fn up_to(self, share: f64) -> Self {
+    pub(crate) fn up_to(self, share: f64) -> Self {
         Schedule { final_share: share, ..self }
     }
 

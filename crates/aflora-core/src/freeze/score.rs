@@ -94,7 +94,7 @@ impl Score {
     }
 
     /// The sensitivity I of every element; `parameter` and `gradient` are `[n]`.
-    pub fn sensitivity(self, parameter: &Tensor, gradient: &Tensor) -> Tensor {
+    pub(crate) fn sensitivity(self, parameter: &Tensor, gradient: &Tensor) -> Tensor {
         match self {
             Score::Gradient => (parameter.sign() * gradient).abs(),
             Score::ParameterGradient => (parameter * gradient).abs(),
