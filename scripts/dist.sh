@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Packs a release: target/dist/aflora-VERSION-x86_64-linux.tar.gz, and its digest beside it. The same
+# sources, compiler and libtorch make the same bytes.
+#
+#   scripts/dist.sh            after scripts/setup.sh
+#
+# The program is built in target/dist, since its flags are others: it finds libtorch beside itself, and
+# no path of this machine is in it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() { printf 'dist: %s\n' "$1" >&2; exit 1; }
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+name=aflora-$version-x86_64-linux
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+LIBTORCH=$(readlink -f "${LIBTORCH:-.libtorch/torch}")
+[ -f "$LIBTORCH/lib/libtorch_cpu.so" ] || fail "there is no libtorch in $LIBTORCH: scripts/setup.sh fetches it"
+export LIBTORCH
+
+flags=(
+    -C "link-arg=-Wl,-rpath,\$ORIGIN/../.libtorch/torch/lib"
+    --remap-path-prefix "$cargo_home/registry/src=crates"
+    --remap-path-prefix "$PWD=aflora"
+)
+CARGO_ENCODED_RUSTFLAGS=$(printf '%s\x1f' "${flags[@]}")
+export CARGO_ENCODED_RUSTFLAGS=${CARGO_ENCODED_RUSTFLAGS%$'\x1f'}
+export CXXFLAGS="-ffile-prefix-map=$LIBTORCH=libtorch -ffile-prefix-map=$cargo_home/registry/src=crates"
+export CFLAGS=$CXXFLAGS
+export AFLORA_RELEASE=1
+${CARGO:-cargo} build --release --locked --package aflora-run --target-dir target/dist
+
+stage=target/dist/$name
+rm -rf "$stage"
+mkdir -p "$stage/bin" "$stage/share/man/man1" "$stage/share/bash-completion/completions" \
+    "$stage/share/fish/vendor_completions.d" "$stage/share/zsh/site-functions"
+program=$stage/bin/aflora
+cp target/dist/release/aflora "$program"
+path=$(readelf --dynamic --wide "$program" | sed -n 's/.*runpath: \[\(.*\)\]/\1/p')
+[ "$path" = "\$ORIGIN/../.libtorch/torch/lib" ] || fail "the program looks for libtorch in $path"
+for leaked in "$PWD" "$cargo_home" "$LIBTORCH"; do
+    if grep --quiet --text --fixed-strings "$leaked" "$program"; then fail "$leaked is in the program"; fi
+done
+
+git ls-files configs experiments scripts/assets | grep -v -e '\.py$' -e ^experiments/results/ \
+    | xargs cp --parents --target-directory "$stage"
+mkdir -p "$stage/scripts"
+cp scripts/{setup.sh,assets.sh,unpack.py,libtorch.txt,libtorch-cuda.txt} "$stage/scripts/"
+cp scripts/release/install.sh CHANGELOG.md CITATION.cff LICENSE-APACHE LICENSE-MIT "$stage/"
+# The newest version of the C library's symbols that the program or libtorch asks for.
+glibc=$(readelf --version-info --wide "$program" "$LIBTORCH/lib/libtorch_cpu.so" \
+    | grep -o 'GLIBC_2\.[0-9]*' | sort -uV | tail -1)
+sed "s/GLIBC/${glibc#GLIBC_}/" scripts/release/README.md > "$stage/README.md"
+python3 scripts/notices.py > "$stage/THIRD-PARTY.txt"
+
+aflora() { LD_LIBRARY_PATH=$LIBTORCH/lib "$program" "$@"; }
+aflora man > "$stage/share/man/man1/aflora.1"
+for command in $(aflora --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]\+\) .*/\1/p'); do
+    if [ "$command" != help ]; then aflora man "$command" > "$stage/share/man/man1/aflora-$command.1"; fi
+done
+aflora completions bash > "$stage/share/bash-completion/completions/aflora"
+aflora completions fish > "$stage/share/fish/vendor_completions.d/aflora.fish"
+aflora completions zsh > "$stage/share/zsh/site-functions/_aflora"
+
+when=@$(git log -1 --format=%ct)
+tar --create --sort=name --owner=0 --group=0 --numeric-owner --mtime="$when" \
+    --directory=target/dist "$name" | gzip --no-name --best > "$stage.tar.gz"
+(cd target/dist && sha256sum "$name.tar.gz" | tee "$name.tar.gz.sha256")
+du -h --apparent-size "$stage.tar.gz" "$program"
