@@ -31,35 +31,20 @@ ${CARGO:-cargo} build --release --locked --package aflora-run --target-dir targe
 
 stage=target/dist/$name
 rm -rf "$stage"
-mkdir -p "$stage/bin" "$stage/share/man/man1" "$stage/share/bash-completion/completions" \
-    "$stage/share/fish/vendor_completions.d" "$stage/share/zsh/site-functions"
+LD_LIBRARY_PATH=$LIBTORCH/lib scripts/release/stage.sh target/dist/release/aflora "$stage"
+python3 scripts/notices.py > "$stage/THIRD-PARTY.txt"
+
 program=$stage/bin/aflora
-cp target/dist/release/aflora "$program"
 path=$(readelf --dynamic --wide "$program" | sed -n 's/.*runpath: \[\(.*\)\]/\1/p')
 [ "$path" = "\$ORIGIN/../.libtorch/torch/lib" ] || fail "the program looks for libtorch in $path"
 for leaked in "$PWD" "$cargo_home" "$LIBTORCH"; do
     if grep --quiet --text --fixed-strings "$leaked" "$program"; then fail "$leaked is in the program"; fi
 done
-
-git ls-files configs experiments scripts/assets | grep -v -e '\.py$' -e ^experiments/results/ \
-    | xargs cp --parents --target-directory "$stage"
-mkdir -p "$stage/scripts"
-cp scripts/{setup.sh,assets.sh,unpack.py,libtorch.txt,libtorch-cuda.txt} "$stage/scripts/"
-cp scripts/release/install.sh CHANGELOG.md CITATION.cff LICENSE-APACHE LICENSE-MIT "$stage/"
-# The newest version of the C library's symbols that the program or libtorch asks for.
-glibc=$(readelf --version-info --wide "$program" "$LIBTORCH/lib/libtorch_cpu.so" \
+# No newer C library than its README names is asked for by the program or by libtorch.
+newest=$(readelf --version-info --wide "$program" "$LIBTORCH/lib/libtorch_cpu.so" \
     | grep -o 'GLIBC_2\.[0-9]*' | sort -uV | tail -1)
-sed "s/GLIBC/${glibc#GLIBC_}/" scripts/release/README.md > "$stage/README.md"
-python3 scripts/notices.py > "$stage/THIRD-PARTY.txt"
-
-aflora() { LD_LIBRARY_PATH=$LIBTORCH/lib "$program" "$@"; }
-aflora man > "$stage/share/man/man1/aflora.1"
-for command in $(aflora --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]\+\) .*/\1/p'); do
-    if [ "$command" != help ]; then aflora man "$command" > "$stage/share/man/man1/aflora-$command.1"; fi
-done
-aflora completions bash > "$stage/share/bash-completion/completions/aflora"
-aflora completions fish > "$stage/share/fish/vendor_completions.d/aflora.fish"
-aflora completions zsh > "$stage/share/zsh/site-functions/_aflora"
+grep --quiet "glibc ${newest#GLIBC_}\b" "$stage/README.md" \
+    || fail "the program needs glibc ${newest#GLIBC_}; scripts/release/README.md names another"
 
 when=@$(git log -1 --format=%ct)
 tar --create --sort=name --owner=0 --group=0 --numeric-owner --mtime="$when" \

@@ -4,7 +4,8 @@
 #
 #   ./install.sh [cpu|cuda]
 #
-# Where neither is said, `nvidia-smi` decides. Python 3 with pip is asked for here alone.
+# Where neither is said, `nvidia-smi` decides. Python 3 with pip is asked for here alone. What is there
+# already is not fetched again.
 set -euo pipefail
 cd "$(dirname "$0")"
 
