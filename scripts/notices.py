@@ -1,12 +1,13 @@
 """The licences of all that is linked into the program: python3 scripts/notices.py > THIRD-PARTY.txt
 
-Texts that several crates share are written once. A crate that ships no text is named with the
-expression of its Cargo.toml."""
+Texts that several crates share are written once. A crate that ships none has those of another crate of
+its repository; where there is none either, nothing is written, and the exit code is 1."""
 
 import collections
 import json
 import pathlib
 import subprocess
+import sys
 
 PROGRAM = "aflora-run"
 TARGET = "x86_64-unknown-linux-gnu"
@@ -29,26 +30,36 @@ while ahead:
         if not is_macro and any(kind["kind"] is None for kind in dependency["dep_kinds"]):
             ahead.append(dependency["pkg"])
 
+
+def files(package):
+    """The files with its licences; the sources of C libraries lie in folders of theirs."""
+    folder = pathlib.Path(package["manifest_path"]).parent
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name.lower().startswith(NAMES)]
+    return sorted(file for file in files if file.suffix.lower() in ("", ".txt", ".md") or file.stem.isupper())
+
+
+linked = [packages[id] for id in reached if packages[id]["source"] is not None]
+linked.sort(key=lambda package: (package["name"], package["version"]))
+of_repository = collections.defaultdict(list)
+for package in linked:
+    of_repository[package["repository"]].extend(files(package))
+
 texts, without, listed = collections.defaultdict(list), [], []
-for package in sorted((packages[id] for id in reached), key=lambda package: (package["name"], package["version"])):
-    if package["source"] is None:
-        continue
+for package in linked:
     name = f"{package['name']} {package['version']}"
     listed.append(f"{name}: {package['license'] or package['license_file']}")
-    folder = pathlib.Path(package["manifest_path"]).parent
-    # The sources of C libraries lie in folders of theirs.
-    files = [file for file in folder.rglob("*") if file.is_file() and file.name.lower().startswith(NAMES)]
-    files = [file for file in files if file.suffix.lower() in ("", ".txt", ".md") or file.stem.isupper()]
-    for file in sorted(files):
+    found = files(package) or (package["repository"] and of_repository[package["repository"]])
+    for file in found or []:
         text = file.read_text(errors="replace").strip()
         if name not in texts[text]:
             texts[text].append(name)
-    if not files:
+    if not found:
         without.append(name)
+if without:
+    sys.exit("there is no licence's text for " + ", ".join(without))
 
 print("The program aflora is made of these crates besides its own, each under the licence named:\n")
 print("\n".join(listed))
 print("\nThe Rust standard library, https://www.rust-lang.org: MIT OR Apache-2.0")
-print("\nThese carry no text of their licence: " + ", ".join(without))
 for text, names in texts.items():
     print("\n" + "=" * 100 + "\n" + ", ".join(names) + "\n" + "=" * 100 + "\n\n" + text)
