@@ -39,7 +39,7 @@ struct WidePath : torch::autograd::Function<WidePath> {
             int64_t(x.requires_grad()) | int64_t(wants(down)) << 1 | int64_t(wants(path.d)) << 2 | int64_t(wants(up)) << 3 | int64_t(wants(path.b)) << 4;
         auto shape = x.sizes().vec();
         shape.back() = m;
-        return y.view(shape);
+        return at::_unsafe_view(y, shape);  // as in quantised.h
     }
 
     static torch::autograd::variable_list backward(Context* ctx, torch::autograd::variable_list gradients) {

@@ -5,6 +5,7 @@
 //!     device=auto|cpu|cuda:N  precision=auto|fp32|tf32|bf16  steps=30  threads=N
 //!     graphs=on|off           record steps as CUDA graphs
 //!     modules=REGEX           adapted layers; all linear layers of a block if not given
+//!     shard=on                the frozen weights of blocks are spread over the processes
 //!     tiled=LENGTH            DeBERTa's attention by tiles for texts of so many tokens and more
 //!     profile=FILE            three further steps, as a trace for chrome://tracing
 //!
@@ -24,6 +25,7 @@
 use aflora_core::adapter::{AfloraConfig, MethodConfig, PmTrainable};
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::{Loss, MapTensors, Span, StepGraphs, Tuner, TunerConfig};
+use aflora_cuda::World;
 use aflora_models::{build, check_kind, AdaptedModel, Backbone, Batch, Forward, Head};
 use aflora_models::{Options, Pattern, Targets};
 use aflora_run::config::Precision;
@@ -150,8 +152,17 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     };
     let option = |key: &str| rest.iter().find_map(|o| o.strip_prefix(key)?.strip_prefix('='));
-    let known =
-        ["device", "precision", "steps", "threads", "graphs", "modules", "profile", "tiled"];
+    let known = [
+        "device",
+        "precision",
+        "steps",
+        "threads",
+        "graphs",
+        "modules",
+        "profile",
+        "tiled",
+        "shard",
+    ];
     if let Some(odd) = rest.iter().find(|o| !known.contains(&o.split('=').next().unwrap_or(o))) {
         anyhow::bail!("`{odd}` is none of: {}", known.join("=, ") + "=");
     }
@@ -183,8 +194,17 @@ fn main() -> anyhow::Result<()> {
         Ok(()) => Head::Language,
         Err(_) => Head::Classes(2),
     };
-    let options =
-        Options { base: base.kind, format: base.format, checkpointing, ..Options::new(device) };
+    let shards = match option("shard") {
+        Some("on") => world.clone(),
+        _ => World::alone(),
+    };
+    let options = Options {
+        base: base.kind,
+        format: base.format,
+        checkpointing,
+        shards,
+        ..Options::new(device)
+    };
     let backbone = build(kind, config, head, &options)?;
     initialise(backbone.as_ref())?;
     // All linear layers of a block, however the model names them; of LLaMA those of the paper.
@@ -205,6 +225,8 @@ fn main() -> anyhow::Result<()> {
 
     let mut graphs = match option("graphs") {
         Some("off") => StepGraphs::off(device),
+        // Blocks are gathered on the host's word.
+        _ if option("shard") == Some("on") => StepGraphs::off(device),
         _ => StepGraphs::new(device),
     };
     let mut milliseconds = Vec::new();
@@ -243,7 +265,7 @@ fn main() -> anyhow::Result<()> {
                 asked if base.format.is_some() => asked.into(),
                 _ => format!("{:?}", base.kind),
             },
-            "ranks": world.size(), "tiled_from": option("tiled"), "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
+            "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
             "mean_ms": measured.iter().sum::<f64>() / steps as f64,
             "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
             "trainable": tuner.trainable(), "modules": model.adapters().count(),
