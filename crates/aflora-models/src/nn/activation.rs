@@ -32,6 +32,7 @@ impl Activation {
             Activation::Mish => x.mish(),
         }
     }
+
     /// act(gate) ⊙ up, `[.., wide]` each.
     pub(crate) fn gate(self, gate: &Tensor, up: &Tensor) -> Tensor {
         kernels::gated(gate, up, self.fused(), |gate| self.apply(gate))
