@@ -248,7 +248,8 @@ void aflora_nccl_abort(void* group) {
 int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const at::Tensor* weight, const aflora_quantised* quantised, const at::Tensor* bias,
                     const at::Tensor* down, const at::Tensor* d, const at::Tensor* up, const at::Tensor* b, double scale, double p) {
     return guarded([&] {
-        if (!aflora::is_wide(*x) || !x->numel() || down->scalar_type() != at::kFloat) return;
+        auto single = [](const at::Tensor* t) { return !t || t->scalar_type() == at::kFloat; };
+        if (!aflora::is_wide(*x) || !x->numel() || !single(down) || !single(d) || !single(up) || !single(b)) return;
         if (weight ? !aflora::is_frozen(*weight, x->scalar_type()) : !aflora::QuantisedOnGpu::takes(*quantised, x->scalar_type())) return;
         auto frozen = weight ? aflora::FrozenWeight(*weight) : aflora::FrozenWeight(aflora::Quantised(*quantised));
         if (p > 0 && !aflora::WidePath::drops(frozen.columns())) return;
