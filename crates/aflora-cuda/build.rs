@@ -14,10 +14,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io, thread};
 
-const KERNELS: [(&str, &str); 8] = [
+const KERNELS: [(&str, &str); 12] = [
     ("common", "common.cuh"),
     ("low_rank", "low_rank.cu"),
+    ("wide_path", "wide_path.cu"),
     ("layer_norm", "layer_norm.cu"),
+    ("rms_norm", "rms_norm.cu"),
+    ("rotary", "rotary.cu"),
+    ("gated", "gated.cu"),
     ("heads", "heads.cu"),
     ("disentangled", "disentangled.cu"),
     ("tensor_cores", "tensor_cores.cuh"),
