@@ -21,51 +21,21 @@
 //! scores and update. Prints one line of JSON: the median of the steps after ten for warming up, the time from the
 //! program's start to the end of the first step, and the peak of memory.
 
-use aflora_core::adapter::{AfloraConfig, MethodConfig, PmTrainable};
-use aflora_core::freeze::{FreezeConfig, FreezeMode};
-use aflora_core::{Loss, MapTensors, Span, StepGraphs, Tuner, TunerConfig};
+mod common;
+
+use aflora_core::{Loss, MapTensors, StepGraphs, Tuner, TunerConfig};
 use aflora_models::{build, check_kind, AdaptedModel, Backbone, Batch, Forward, Head};
 use aflora_models::{Options, Pattern, Targets};
 use aflora_run::config::Precision;
 use aflora_run::device::{choose, peak_memory, synchronize, tensors};
 use aflora_run::precision;
 use clap::ValueEnum;
+use common::{initialise, method};
 use std::path::Path;
 use std::time::Instant;
 use tch::{Device, Kind, Reduction, Tensor};
 
 const WARM_UP: usize = 10;
-
-fn method(name: &str) -> anyhow::Result<MethodConfig> {
-    let (name, rank) = match name.split_once(':') {
-        Some((name, rank)) => (name, Some(rank.parse()?)),
-        None => (name, None),
-    };
-    let aflora = |mode, pm_trainable, alpha| {
-        let freeze = FreezeConfig { mode, ..Default::default() };
-        MethodConfig::Aflora(AfloraConfig { freeze, pm_trainable, alpha, ..Default::default() })
-    };
-    let mut config = match name {
-        "aflora" => aflora(FreezeMode::Adaptive, PmTrainable::Ffn, None),
-        "aflora-gsm8k" => aflora(FreezeMode::Adaptive, PmTrainable::All, Some(64.0)),
-        "aflora-frozen" => aflora(FreezeMode::Start, PmTrainable::Ffn, None),
-        "aflora-tests" => {
-            let freeze = FreezeConfig { t_i: Span::Steps(0), ..Default::default() };
-            MethodConfig::Aflora(AfloraConfig { freeze, ..Default::default() })
-        }
-        "aflora-never" => aflora(FreezeMode::Never, PmTrainable::Ffn, None),
-        other => MethodConfig::defaults(other)
-            .ok_or_else(|| anyhow::anyhow!("there is no method `{other}`"))?,
-    };
-    match (&mut config, rank) {
-        (_, None) => {}
-        (MethodConfig::Aflora(config), Some(rank)) => config.rank = rank,
-        (MethodConfig::Lora(config), Some(rank)) => config.rank = rank,
-        (MethodConfig::Elora(config), Some(rank)) => config.rank = rank,
-        (_, Some(_)) => anyhow::bail!("`{name}` takes no rank here"),
-    }
-    Ok(config)
-}
 
 /// A batch: token ids, mask, labels, and for an encoder-decoder what its decoder reads.
 struct Work(Vec<Tensor>);
@@ -119,27 +89,6 @@ impl Work {
     }
 }
 
-/// Random weights, drawn where they lie: a large model's would take the host half a minute.
-fn initialise(backbone: &dyn Backbone) -> anyhow::Result<()> {
-    let quantised = backbone.quantised();
-    tch::no_grad(|| {
-        for (name, mut weight) in backbone.var_store().variables() {
-            if let Some(layer) = quantised.get(&name) {
-                layer.put(
-                    &Tensor::empty(weight.size(), (weight.kind(), weight.device()))
-                        .normal_(0.0, 0.02),
-                )?;
-                continue;
-            }
-            let _ = match weight.dim() > 1 {
-                true => weight.normal_(0.0, 0.02),
-                false => weight.fill_(if name.ends_with("weight") { 1.0 } else { 0.0 }),
-            };
-        }
-        Ok(())
-    })
-}
-
 fn main() -> anyhow::Result<()> {
     let started = Instant::now();
     aflora_cuda::count_host_memory();
@@ -187,12 +136,8 @@ fn main() -> anyhow::Result<()> {
         Options { base: base.kind, format: base.format, checkpointing, ..Options::new(device) };
     let backbone = build(kind, config, head, &options)?;
     initialise(backbone.as_ref())?;
-    // All linear layers of a block, however the model names them; of LLaMA those of the paper.
-    let target_modules = Pattern::Regex(match (option("modules"), kind) {
-        (Some(given), _) => given.into(),
-        (None, "llama") => r".*\.(q_proj|k_proj|v_proj|up_proj|down_proj)".into(),
-        (None, _) => ".*".into(),
-    });
+    let modules = option("modules").unwrap_or(common::modules(kind));
+    let target_modules = Pattern::Regex(modules.into());
     // The weights are the same for all, tokens and dropout are not.
     tch::manual_seed(1 + world.rank() as i64);
     let work = Work::new(backbone.as_ref(), batch, length, device);
