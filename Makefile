@@ -63,7 +63,7 @@ help:
 	@echo 'make deny         known vulnerabilities, licences and sources of the dependencies'
 	@echo 'make crates       every crate as cargo packages it: it builds by itself, its documentation without libtorch'
 	@echo 'make bench        the parts of a step beside the plain way, on the CPU'
-	@echo 'make bench-step   whole steps, ours and PEFT in turn: SUITE="deberta models …"  PYTHON=one with peft'
+	@echo 'make bench-step   whole steps, ours and the peers in turn: SUITE="deberta models …"  PYTHON=one with peft  ARGS=--bars'
 	@echo 'make setup        libtorch only; CUDA=1 with what a GPU needs (found by itself)'
 	@echo 'make assets       the embedded model and task only; MODEL=mpnet-base|smollm2-135m: that model'
 	@echo 'make build        target/release/aflora only; see target/release/aflora --help'
@@ -126,7 +126,7 @@ bench: setup
 	cargo bench -p aflora-core
 
 bench-step: setup
-	python3 bench/step.py $(SUITE) --python "$(PYTHON)" --out bench-step.jsonl
+	python3 bench/step.py $(SUITE) --python "$(PYTHON)" --out bench-step.jsonl $(ARGS)
 
 clean:
 	cargo clean

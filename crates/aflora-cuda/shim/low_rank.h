@@ -58,7 +58,7 @@ struct LowRank : torch::autograd::Function<LowRank> {
                                    int64_t(up.requires_grad()) << 3 | int64_t(b.defined() && b.requires_grad()) << 4;
         auto shape = x.sizes().vec();
         shape.back() = m;
-        return y.view(shape);
+        return at::_unsafe_view(y, shape);  // as in quantised.h
     }
 
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {

@@ -61,7 +61,8 @@ template <typename Device> struct QuantisedLinear : torch::autograd::Function<Qu
         ctx->saved_data["wants_bias"] = bias.defined() && bias.requires_grad();
         auto shape = x.sizes().vec();
         shape.back() = weight.rows;
-        return y.view(shape);
+        // No view: libtorch lets nobody add in place to a view that a node of ours made.
+        return at::_unsafe_view(y, shape);
     }
 
     static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list gradients) {

@@ -14,6 +14,7 @@
 #include <c10/core/AllocatorConfig.h>
 
 #include <ATen/Context.h>
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -38,6 +39,9 @@ c10::cuda::CUDAStream recording_stream() {
     return streams.try_emplace(device, c10::cuda::getStreamFromPool(true)).first->second;
 }
 
+// What is captured may take memory of the host as well, from a pool of the same handle.
+at::HostAllocator* host_allocator() { return at::getHostAllocator(at::kCUDA); }
+
 // Nothing of a capture that failed, at its beginning or its end, must show up in what follows:
 // neither its stream, nor CUDA's error, nor an allocator and a generator that believe it goes on.
 void forget_capture(const Graph& made) {
@@ -45,6 +49,7 @@ void forget_capture(const Graph& made) {
     (void)cudaGetLastError();
     auto device = c10::cuda::current_device();
     (void)guarded([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, made.pool); });
+    (void)guarded([&] { host_allocator()->end_allocate_to_pool(made.pool); });
     (void)guarded([&] {
         auto generator = at::cuda::detail::getDefaultCUDAGenerator();
         auto copy = generator.clone();
@@ -61,8 +66,8 @@ const char* aflora_error() { return aflora::last_error().c_str(); }
 // --- graphs ---
 
 // A pool on the current GPU, as its handle and the GPU's number. It is held as a graph would hold
-// it: the allocator takes no further capture into one that no graph uses and whose memory somebody
-// still does.
+// it: the allocators, the GPU's and the host's, take no further capture into one that no graph uses and
+// whose memory somebody still does.
 int aflora_graph_pool(unsigned long long* pool) {
     return guarded([&] {
         // The allocator knows no GPU before the first use of one.
@@ -70,6 +75,9 @@ int aflora_graph_pool(unsigned long long* pool) {
         auto handle = at::cuda::graph_pool_handle();
         auto device = c10::cuda::current_device();
         c10::cuda::CUDACachingAllocator::createOrIncrefPool(device, handle);
+        // The host's counts a user where an allocation begins, and keeps it where that ends.
+        host_allocator()->begin_allocate_to_pool(handle, [](c10::Stream) { return false; });
+        host_allocator()->end_allocate_to_pool(handle);
         pool[0] = handle.first;
         pool[1] = handle.second;
         pool[2] = static_cast<unsigned long long>(device);
@@ -80,6 +88,7 @@ void aflora_graph_pool_free(const unsigned long long* pool) {
     (void)guarded([&] {
         auto device = static_cast<c10::DeviceIndex>(pool[2]);
         c10::cuda::CUDACachingAllocator::releasePool(device, {pool[0], pool[1]});
+        host_allocator()->release_pool({pool[0], pool[1]});
     });
 }
 

@@ -2,9 +2,10 @@
 //!
 //!     cargo bench -p aflora-run --bench step -- CONFIG.json BACKBONE METHOD BATCH LENGTH [KEY=VALUE …]
 //!
-//!     device=auto|cpu|cuda:N  precision=auto|fp32|tf32|bf16  steps=30  threads=N
+//!     device=auto|cpu|cuda:N  precision=auto|fp32|tf32|bf16|nf4|nf4_nested|int8  steps=30  threads=N
 //!     graphs=on|off           record steps as CUDA graphs
 //!     modules=REGEX           adapted layers; all linear layers of a block if not given
+//!     shard=on                the frozen weights of blocks are spread over the processes
 //!     tiled=LENGTH            DeBERTa's attention by tiles for texts of so many tokens and more
 //!     profile=FILE            three further steps, as a trace for chrome://tracing
 //!
@@ -24,6 +25,7 @@
 mod common;
 
 use aflora_core::{Loss, MapTensors, StepGraphs, Tuner, TunerConfig};
+use aflora_cuda::World;
 use aflora_models::{build, check_kind, AdaptedModel, Backbone, Batch, Forward, Head};
 use aflora_models::{Options, Pattern, Targets};
 use aflora_run::config::Precision;
@@ -99,8 +101,17 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     };
     let option = |key: &str| rest.iter().find_map(|o| o.strip_prefix(key)?.strip_prefix('='));
-    let known =
-        ["device", "precision", "steps", "threads", "graphs", "modules", "profile", "tiled"];
+    let known = [
+        "device",
+        "precision",
+        "steps",
+        "threads",
+        "graphs",
+        "modules",
+        "profile",
+        "tiled",
+        "shard",
+    ];
     if let Some(odd) = rest.iter().find(|o| !known.contains(&o.split('=').next().unwrap_or(o))) {
         anyhow::bail!("`{odd}` is none of: {}", known.join("=, ") + "=");
     }
@@ -132,8 +143,17 @@ fn main() -> anyhow::Result<()> {
         Ok(()) => Head::Language,
         Err(_) => Head::Classes(2),
     };
-    let options =
-        Options { base: base.kind, format: base.format, checkpointing, ..Options::new(device) };
+    let shards = match option("shard") {
+        Some("on") => world.clone(),
+        _ => World::alone(),
+    };
+    let options = Options {
+        base: base.kind,
+        format: base.format,
+        checkpointing,
+        shards,
+        ..Options::new(device)
+    };
     let backbone = build(kind, config, head, &options)?;
     initialise(backbone.as_ref())?;
     let modules = option("modules").unwrap_or(common::modules(kind));
@@ -150,6 +170,8 @@ fn main() -> anyhow::Result<()> {
 
     let mut graphs = match option("graphs") {
         Some("off") => StepGraphs::off(device),
+        // Blocks are gathered on the host's word.
+        _ if option("shard") == Some("on") => StepGraphs::off(device),
         _ => StepGraphs::new(device),
     };
     let mut milliseconds = Vec::new();
@@ -188,7 +210,7 @@ fn main() -> anyhow::Result<()> {
                 asked if base.format.is_some() => asked.into(),
                 _ => format!("{:?}", base.kind),
             },
-            "ranks": world.size(), "tiled_from": option("tiled"), "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
+            "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
             "mean_ms": measured.iter().sum::<f64>() / steps as f64,
             "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
             "trainable": tuner.trainable(), "modules": model.adapters().count(),

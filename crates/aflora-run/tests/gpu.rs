@@ -3,7 +3,7 @@
 use aflora_core::adapter::{normal, Aflora, AfloraConfig, Lora, LoraConfig, PmTrainable};
 use aflora_core::{kernels, AdaptedLinear, Block, Tuner, TunerConfig};
 use aflora_models::generate::{ContinuousWriter, GenerationConfig, Pace, Written};
-use aflora_models::{build, AdaptedModel, Backbone, Batch, Head, Options, Targets};
+use aflora_models::{build, AdaptedModel, Backbone, Batch, Head, Options, Pattern, Targets};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard};
@@ -87,7 +87,7 @@ fn deberta_by_tiles_is_deberta_and_learns_the_same() {
             tch::no_grad(|| weight.copy_(&drawn));
         }
         let method = Lora::new(LoraConfig { rank: 4, ..Default::default() }).unwrap();
-        let targets = Targets::default();
+        let targets = Targets { target_modules: Pattern::Regex(".*".into()), ..Default::default() };
         let model = AdaptedModel::new(backbone, &method, &targets, &[], Kind::BFloat16, 1).unwrap();
         let leaves: Vec<Tensor> = model.parameters().into_iter().map(|p| p.leaf).collect();
         for (i, leaf) in leaves.iter().enumerate() {

@@ -4,6 +4,7 @@ use aflora_core::adapter::{AfloraConfig, MethodConfig, PmTrainable};
 use aflora_core::freeze::{FreezeConfig, FreezeMode};
 use aflora_core::Span;
 use aflora_models::Backbone;
+use std::collections::BTreeMap;
 use tch::Tensor;
 
 /// A method by its name and rank, `lora:32`.
@@ -48,14 +49,14 @@ pub fn modules(kind: &str) -> &'static str {
 
 /// Random weights, drawn where they lie: a large model's would take the host half a minute.
 pub fn initialise(backbone: &dyn Backbone) -> anyhow::Result<()> {
-    let quantised = backbone.quantised();
+    let elsewhere = backbone.elsewhere();
     tch::no_grad(|| {
-        for (name, mut weight) in backbone.var_store().variables() {
-            if let Some(layer) = quantised.get(&name) {
-                layer.put(
-                    &Tensor::empty(weight.size(), (weight.kind(), weight.device()))
-                        .normal_(0.0, 0.02),
-                )?;
+        // By name, so that all processes draw the same.
+        let weights: BTreeMap<_, _> = backbone.var_store().variables().into_iter().collect();
+        for (name, mut weight) in weights {
+            if let Some(layer) = elsewhere.get(&name) {
+                let place = (weight.kind(), weight.device());
+                layer.put(&Tensor::empty(weight.size(), place).normal_(0.0, 0.02))?;
                 continue;
             }
             let _ = match weight.dim() > 1 {
