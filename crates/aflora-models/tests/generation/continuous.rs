@@ -106,6 +106,9 @@ fn a_text_is_the_same_whatever_is_written_beside_it_and_whenever_its_turn_comes(
     for tiny in Tiny::writers() {
         let model = tiny.load(&cpu());
         let generator = model.text_generator().unwrap();
+        if generator.tokens().decoder_start.is_some() {
+            continue;
+        }
         let prompts = prompts(&tiny);
         let prompts: Vec<&[i64]> = prompts.iter().map(Vec::as_slice).collect();
         let numbers: Vec<u64> = (0..prompts.len() as u64).map(|n| n + 7).collect();
@@ -113,7 +116,8 @@ fn a_text_is_the_same_whatever_is_written_beside_it_and_whenever_its_turn_comes(
         let greedy = GenerationConfig { max_new_tokens: 14, ..Default::default() };
         let first = alone(generator, &prompts, &numbers, &greedy);
         // Ends that come at different places in different texts, of some not at all.
-        let further_eos = vec![first[0][first[0].len() / 2], first[1][first[1].len() - 1]];
+        let middle = |text: &Vec<i64>| text.get(text.len() / 2).copied();
+        let further_eos = first.iter().take(2).filter_map(middle).collect();
         let greedy = GenerationConfig { further_eos, ..greedy };
         let ruled = GenerationConfig {
             repetition_penalty: 1.3,
