@@ -25,6 +25,7 @@
 //! * [`freeze`]: scores, schedule, rules and the controller that freezes matrices
 //! * [`Hook`]: what a method does during training beside the update
 //! * [`kernels`]: the one door to what a GPU computes in one go
+//! * [`Recorder`]: other work that a GPU runs from a recording, such as a step of writing text
 //! * [`state`]: all that changes in a run, to stop and to go on
 //! * [`accounting`] and [`flops`]: how many parameters trained, when each matrix froze, what a
 //!   layer costs and what a freeze saves
@@ -45,6 +46,7 @@ mod injection;
 pub mod kernels;
 pub mod nn;
 pub mod optim;
+mod recorder;
 pub mod sharded;
 mod span;
 pub mod state;
@@ -58,6 +60,7 @@ pub use error::{Error, Result};
 pub use hook::Hook;
 pub use injection::{Injected, Injection};
 pub use nn::shapes_only;
+pub use recorder::Recorder;
 pub use span::{Ends, RunLength, Span};
 pub use state::TunerState;
 pub use tuner::{Loss, MapTensors, StepGraphs, StepReport, Tuner, TunerConfig};

@@ -22,9 +22,9 @@
 //! scores and update. Prints one line of JSON: the median of the steps after ten for warming up, the time from the
 //! program's start to the end of the first step, and the peak of memory.
 
-use aflora_core::adapter::{AfloraConfig, MethodConfig, PmTrainable};
-use aflora_core::freeze::{FreezeConfig, FreezeMode};
-use aflora_core::{Loss, MapTensors, Span, StepGraphs, Tuner, TunerConfig};
+mod common;
+
+use aflora_core::{Loss, MapTensors, StepGraphs, Tuner, TunerConfig};
 use aflora_cuda::World;
 use aflora_models::{build, check_kind, AdaptedModel, Backbone, Batch, Forward, Head};
 use aflora_models::{Options, Pattern, Targets};
@@ -32,43 +32,12 @@ use aflora_run::config::Precision;
 use aflora_run::device::{choose, peak_memory, synchronize, tensors};
 use aflora_run::precision;
 use clap::ValueEnum;
-use std::collections::BTreeMap;
+use common::{initialise, method};
 use std::path::Path;
 use std::time::Instant;
 use tch::{Device, Kind, Reduction, Tensor};
 
 const WARM_UP: usize = 10;
-
-fn method(name: &str) -> anyhow::Result<MethodConfig> {
-    let (name, rank) = match name.split_once(':') {
-        Some((name, rank)) => (name, Some(rank.parse()?)),
-        None => (name, None),
-    };
-    let aflora = |mode, pm_trainable, alpha| {
-        let freeze = FreezeConfig { mode, ..Default::default() };
-        MethodConfig::Aflora(AfloraConfig { freeze, pm_trainable, alpha, ..Default::default() })
-    };
-    let mut config = match name {
-        "aflora" => aflora(FreezeMode::Adaptive, PmTrainable::Ffn, None),
-        "aflora-gsm8k" => aflora(FreezeMode::Adaptive, PmTrainable::All, Some(64.0)),
-        "aflora-frozen" => aflora(FreezeMode::Start, PmTrainable::Ffn, None),
-        "aflora-tests" => {
-            let freeze = FreezeConfig { t_i: Span::Steps(0), ..Default::default() };
-            MethodConfig::Aflora(AfloraConfig { freeze, ..Default::default() })
-        }
-        "aflora-never" => aflora(FreezeMode::Never, PmTrainable::Ffn, None),
-        other => MethodConfig::defaults(other)
-            .ok_or_else(|| anyhow::anyhow!("there is no method `{other}`"))?,
-    };
-    match (&mut config, rank) {
-        (_, None) => {}
-        (MethodConfig::Aflora(config), Some(rank)) => config.rank = rank,
-        (MethodConfig::Lora(config), Some(rank)) => config.rank = rank,
-        (MethodConfig::Elora(config), Some(rank)) => config.rank = rank,
-        (_, Some(_)) => anyhow::bail!("`{name}` takes no rank here"),
-    }
-    Ok(config)
-}
 
 /// A batch: token ids, mask, labels, and for an encoder-decoder what its decoder reads.
 struct Work(Vec<Tensor>);
@@ -120,27 +89,6 @@ impl Work {
         tuner.update()?;
         Ok(())
     }
-}
-
-/// Random weights, drawn where they lie: a large model's would take the host half a minute.
-fn initialise(backbone: &dyn Backbone) -> anyhow::Result<()> {
-    let elsewhere = backbone.elsewhere();
-    tch::no_grad(|| {
-        // By name, so that all processes draw the same.
-        let weights: BTreeMap<_, _> = backbone.var_store().variables().into_iter().collect();
-        for (name, mut weight) in weights {
-            if let Some(layer) = elsewhere.get(&name) {
-                let place = (weight.kind(), weight.device());
-                layer.put(&Tensor::empty(weight.size(), place).normal_(0.0, 0.02))?;
-                continue;
-            }
-            let _ = match weight.dim() > 1 {
-                true => weight.normal_(0.0, 0.02),
-                false => weight.fill_(if name.ends_with("weight") { 1.0 } else { 0.0 }),
-            };
-        }
-        Ok(())
-    })
 }
 
 fn main() -> anyhow::Result<()> {
@@ -208,12 +156,8 @@ fn main() -> anyhow::Result<()> {
     };
     let backbone = build(kind, config, head, &options)?;
     initialise(backbone.as_ref())?;
-    // All linear layers of a block, however the model names them; of LLaMA those of the paper.
-    let target_modules = Pattern::Regex(match (option("modules"), kind) {
-        (Some(given), _) => given.into(),
-        (None, "llama") => r".*\.(q_proj|k_proj|v_proj|up_proj|down_proj)".into(),
-        (None, _) => ".*".into(),
-    });
+    let modules = option("modules").unwrap_or(common::modules(kind));
+    let target_modules = Pattern::Regex(modules.into());
     // The weights are the same for all, tokens and dropout are not.
     tch::manual_seed(1 + world.rank() as i64);
     let work = Work::new(backbone.as_ref(), batch, length, device);

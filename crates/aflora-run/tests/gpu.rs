@@ -2,17 +2,23 @@
 
 use aflora_core::adapter::{normal, Aflora, AfloraConfig, Lora, LoraConfig, PmTrainable};
 use aflora_core::{kernels, AdaptedLinear, Block, Tuner, TunerConfig};
-use aflora_models::{build, AdaptedModel, Batch, Head, Options, Pattern, Targets};
+use aflora_models::generate::{ContinuousWriter, GenerationConfig, Pace, Written};
+use aflora_models::{build, AdaptedModel, Backbone, Batch, Head, Options, Pattern, Targets};
 use std::io::Write;
+use std::ops::ControlFlow;
+use std::sync::{Mutex, MutexGuard};
 use tch::{nn, nn::Module, Device, Kind, Tensor};
 
-/// The first GPU. Must come before the process makes its first tensor.
-fn gpu() -> Option<Device> {
+/// The first GPU, for one test at a time: a capture would record, and libtorch's generator serve,
+/// another's work. Must come before the process makes its first tensor.
+fn gpu() -> Option<(Device, MutexGuard<'static, ()>)> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     match aflora_run::device::choose(
         aflora_run::config::DeviceChoice::Cuda(None),
         &Default::default(),
     ) {
-        Ok(device) => Some(device),
+        Ok(device) => Some((device, turn)),
         Err(why) => {
             // Written past the test runner, which shows nothing of a test that passes.
             let _ = writeln!(std::io::stderr(), "skipped, it needs a GPU: {why:#}");
@@ -49,7 +55,7 @@ fn train(device: Device) -> (Vec<f64>, Vec<(String, u64)>) {
 
 #[test]
 fn training_on_a_gpu_agrees_with_training_on_the_cpu() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _turn)) = gpu() else { return };
     let ((on_gpu, froze_gpu), (on_cpu, froze_cpu)) = (train(gpu), train(Device::Cpu));
     for (step, (a, b)) in on_gpu.iter().zip(&on_cpu).enumerate() {
         assert!((a - b).abs() < 1e-3 * b.abs(), "step {step}: {a} on the GPU, {b} on the CPU");
@@ -61,7 +67,7 @@ fn training_on_a_gpu_agrees_with_training_on_the_cpu() {
 /// Both paths round to bf16, so what they give differs by some hundredths of its length.
 #[test]
 fn deberta_by_tiles_is_deberta_and_learns_the_same() {
-    let Some(gpu) = gpu() else { return };
+    let Some((gpu, _turn)) = gpu() else { return };
     let folder = tempfile::tempdir().unwrap();
     for (kinds, share) in [("c2p|p2c", true), ("c2p|p2c", false), ("p2c", true)] {
         let config = folder.path().join("config.json");
@@ -108,6 +114,99 @@ fn deberta_by_tiles_is_deberta_and_learns_the_same() {
             let far = (found - expected).norm().double_value(&[]);
             let length = expected.norm().double_value(&[]);
             assert!(far < 0.05 * length + 1e-6, "{kinds}, {share}, tensor {i}: {far} of {length}");
+        }
+    }
+}
+
+/// A LLaMA with random weights on `gpu`, that shares keys among heads and looks back through a window.
+fn small_llama(gpu: Device, kind: Kind) -> Box<dyn Backbone> {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.json");
+    let text = serde_json::json!({
+        "model_type": "mistral", "hidden_size": 128, "num_attention_heads": 8, "num_key_value_heads": 2,
+        "num_hidden_layers": 3, "intermediate_size": 256, "vocab_size": 512, "hidden_act": "silu",
+        "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "tie_word_embeddings": false,
+        "sliding_window": 48, "bos_token_id": 1, "eos_token_id": 2,
+    });
+    std::fs::write(&config, text.to_string()).unwrap();
+    let options = Options { base: kind, ..Options::new(gpu) };
+    let backbone = build("mistral", &config, Head::Language, &options).unwrap();
+    for (name, mut weight) in backbone.var_store().variables() {
+        let drawn = match weight.dim() {
+            1 => weight.ones_like(),
+            _ => normal(&weight.size(), 0.15, 1, &name).to_device(gpu),
+        };
+        tch::no_grad(|| weight.copy_(&drawn));
+    }
+    backbone
+}
+
+// What is recorded is what runs operation by operation: the same texts, token by token, whatever is read
+// into a slot between two replays and however many looks the host takes.
+#[test]
+fn texts_that_are_written_by_recordings_are_those_written_operation_by_operation() {
+    let Some((gpu, _turn)) = gpu() else { return };
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let backbone = small_llama(gpu, kind);
+        let generator = backbone.text_generator().unwrap();
+        // Of 1 to 70 tokens, so that steps look at one, two and three times 64 keys.
+        let prompts: Vec<Vec<i64>> = (0..23)
+            .map(|n| (0..1 + n * 3).map(|i| 3 + (n * 31 + i * 17) % 500).collect())
+            .collect();
+        let prompts: Vec<&[i64]> = prompts.iter().map(Vec::as_slice).collect();
+        let numbers: Vec<u64> = (0..prompts.len() as u64).collect();
+        let greedy = GenerationConfig { max_new_tokens: 75, ..Default::default() };
+        let drawn = GenerationConfig { do_sample: true, top_p: 0.9, seed: 4, ..greedy.clone() };
+        let ruled = GenerationConfig {
+            repetition_penalty: 1.2,
+            no_repeat_ngram_size: 3,
+            min_new_tokens: 5,
+            further_eos: (100..140).collect(),
+            ..greedy.clone()
+        };
+        for config in [greedy, drawn, ruled] {
+            let write = |pace: Pace| {
+                let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap() as i64;
+                let writer = ContinuousWriter::new(generator, &config, pace, longest).unwrap();
+                let mut writer = writer.unwrap();
+                let mut rounds = Vec::new();
+                // In the second, slots and recordings are there already.
+                for _ in 0..2 {
+                    let mut texts = vec![Vec::new(); prompts.len()];
+                    writer
+                        .write(&prompts, &numbers, &mut |written| {
+                            if let Written::Text(text, ids) = written {
+                                texts[text] = ids;
+                            }
+                            ControlFlow::Continue(())
+                        })
+                        .unwrap();
+                    rounds.push(texts);
+                }
+                if kind == Kind::Float {
+                    assert_eq!(rounds[0], rounds[1], "{config:?}, {pace:?}");
+                }
+                (rounds.swap_remove(0), writer.recordings())
+            };
+            let pace = Pace::of(gpu, 6);
+            assert!(pace.record && pace.stride > 1);
+            let (recorded, graphs) = write(pace);
+            assert!(graphs >= 3, "{kind:?}, {config:?}: {graphs} recordings");
+            // Rows that are read or written together are one product: of another number of them, bf16
+            // rounds otherwise.
+            let (plain, none) = write(Pace { record: false, ..pace });
+            assert_eq!(none, 0);
+            if kind == Kind::Float {
+                assert_eq!(recorded, plain, "{config:?}");
+            }
+            let lengths = |texts: &[Vec<i64>]| texts.iter().map(Vec::len).collect::<Vec<_>>();
+            assert!(lengths(&recorded).iter().all(|&length| length <= 75));
+            // Looks at every token and at every thirteenth, on the same recordings.
+            let (often, _) = write(Pace { stride: 1, ..pace });
+            let (seldom, _) = write(Pace { stride: 13, refill_from: 3, ..pace });
+            if kind == Kind::Float {
+                assert_eq!((&often, &seldom), (&recorded, &recorded), "{config:?}");
+            }
         }
     }
 }

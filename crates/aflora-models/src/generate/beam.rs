@@ -2,89 +2,79 @@
 //! finished texts are kept, when to stop. With one beam a token may also be drawn (`sample`).
 //!
 //! Scores and caches stay on the device; of each step only the best candidates, a few numbers a
-//! text, come to the host. A text that is done leaves the batch.
+//! text, come to the host. A text that is done leaves the batch. Texts of one beam are written so only
+//! where the model has no slots for them (`continuous`).
 
+use super::past::Past;
 use super::rules::Rules;
-use super::sample::{filtered, Dice};
+use super::sample::{checked, drawn, filtered, Chance};
 use super::{EarlyStopping, GenerationConfig, SpecialTokens, TextGenerator};
 use crate::batch::Batch;
-use crate::{Error, Result};
+use crate::Result;
 use std::ops::ControlFlow;
 use tch::{Device, Kind, Tensor};
 
-/// Writes on after each text of `batch`; gives the new tokens, without the end token.
-///
-/// # Errors
-/// A setting is out of range, the model knows no end token, or its positions do not suffice.
-pub fn write(
-    generator: &dyn TextGenerator,
-    batch: &Batch,
-    config: &GenerationConfig,
-) -> Result<Vec<Vec<i64>>> {
-    let numbers: Vec<u64> = (0..batch.input_ids.size()[0] as u64).collect();
-    write_each(generator, batch, config, &numbers, &mut |_, _| ControlFlow::Continue(()))
-}
-
-/// [`write()`], of texts with these `numbers`, by which they have their share of chance where tokens
-/// are drawn. With one beam `each` is told every token as it is written, with its text's place in the
-/// batch, but for the end token; it may end the whole search, whose texts are then as far as they
-/// came.
-///
-/// # Errors
-/// As there; or the scores to draw by are no numbers.
-pub fn write_each(
+/// Writes on after each text of `batch`, of these `numbers`; `each` is told every token of one beam.
+pub(super) fn search(
     generator: &dyn TextGenerator,
     batch: &Batch,
     config: &GenerationConfig,
     numbers: &[u64],
     each: &mut dyn FnMut(usize, i64) -> ControlFlow<()>,
 ) -> Result<Vec<Vec<i64>>> {
-    config.validate()?;
-    let _no_grad = tch::no_grad_guard();
     let tokens = &generator.tokens().with_ends(&config.further_eos);
     let begun = batch.decoder_input_ids.as_ref().unwrap_or(&batch.input_ids);
     let prompts = Vec::<Vec<i64>>::try_from(begun.to_device(Device::Cpu))?;
     let device = begun.device();
     let (mut logits, mut state) = generator.start(batch, config.max_new_tokens as i64)?;
     let vocabulary = logits.size()[1];
-    if let Some(id) = tokens.eos.iter().find(|id| !(0..vocabulary).contains(id)) {
-        return Err(Error::Generation(format!(
-            "the end token {id} is not among the model's {vocabulary} tokens"
-        )));
-    }
+    tokens.check(vocabulary)?;
     let rules = Rules { config, tokens };
-    if numbers.len() != prompts.len() {
-        let (texts, numbers) = (prompts.len(), numbers.len());
-        return Err(Error::Generation(format!("{numbers} numbers of {texts} texts")));
-    }
-    let mut dice = config.do_sample.then(|| Dice::new(config.seed, numbers.iter().copied()));
+    let on_device = |ids: &[i64]| Tensor::from_slice(ids).to_device(device);
     let padding = padding(batch)?;
-    let mut texts: Vec<Search> = prompts.into_iter().zip(padding).map(Search::new).collect();
+    let mut past = rules.remember().then(|| {
+        let room = begun.size()[1] + config.max_new_tokens as i64;
+        let past = Past::new(prompts.len() as i64, room, device);
+        for (row, (prompt, &padding)) in (0..).zip(prompts.iter().zip(&padding)) {
+            let text = &prompt[padding..];
+            let length = on_device(&[text.len() as i64]);
+            past.put(&on_device(&[row]), &on_device(text).unsqueeze(0), &length);
+        }
+        past
+    });
+    let mut chances: Option<Vec<Chance>> = config
+        .do_sample
+        .then(|| numbers.iter().map(|&number| Chance::new(config.seed, number)).collect());
+    let mut texts: Vec<Search> = prompts.into_iter().map(Search::new).collect();
     'steps: for written in 0..config.max_new_tokens {
         let open: Vec<usize> = (0..texts.len()).filter(|&text| !texts[text].done).collect();
-        let running = || {
-            let open = open.iter().map(|&text| &texts[text]);
-            open.flat_map(|text| text.running.iter().map(|beam| (beam, text.padding)))
-        };
-        let history: Vec<&[i64]> = running().map(|(beam, _)| beam.tokens.as_slice()).collect();
-        let padding: Vec<usize> = running().map(|(_, padding)| padding).collect();
-        if history.is_empty() {
+        let running = open.iter().flat_map(|&text| &texts[text].running);
+        let last: Vec<i64> = running.filter_map(|beam| beam.tokens.last().copied()).collect();
+        if last.is_empty() {
             break;
         }
         if written > 0 {
-            let last: Vec<i64> = history.iter().filter_map(|h| h.last().copied()).collect();
-            logits = state.step(&Tensor::from_slice(&last).to_device(device))?;
+            let last = on_device(&last);
+            if let Some(past) = &past {
+                past.push(&last);
+            }
+            logits = state.step(&last)?;
         }
         // As in transformers: only beams are scored by what they add up, log-probabilities.
         let scores = match config.num_beams {
             1 => logits.to_kind(Kind::Float),
             _ => logits.log_softmax(1, Kind::Float),
         };
-        let scores = rules.apply(scores, &history, &padding, written);
-        let (best, ids) = match &mut dice {
-            Some(dice) => {
-                let drawn = dice.draw(&filtered(scores, config), open.iter().copied())?;
-                (vec![vec![0.0]; drawn.len()], drawn.into_iter().map(|id| vec![id]).collect())
+        let count = Tensor::full([last.len() as i64], written as i64, (Kind::Int64, device));
+        let scores = rules.apply(scores, past.as_ref(), &count);
+        let (best, ids) = match &mut chances {
+            Some(chances) => {
+                let chances: Vec<f64> =
+                    open.iter().filter_map(|&text| chances[text].next()).collect();
+                let chances = Tensor::from_slice(&chances).to_device(device);
+                let ids = drawn(&filtered(scores, config), &chances).to_device(Device::Cpu);
+                let ids = checked(Vec::try_from(ids)?)?;
+                (vec![vec![0.0]; ids.len()], ids.into_iter().map(|id| vec![id]).collect())
             }
             None => {
                 let keep = (kept(config, tokens) as i64).min(vocabulary);
@@ -114,14 +104,16 @@ pub fn write_each(
             }
         }
         if !rows.iter().copied().eq(0..row as i64) {
-            state.select(&Tensor::from_slice(&rows).to_device(device));
+            let rows = on_device(&rows);
+            state.select(&rows);
+            past = past.map(|past| past.of(&rows));
         }
     }
     Ok(texts.into_iter().map(|text| text.best(&tokens.eos)).collect())
 }
 
 /// The tokens before each text that only fill up the batch.
-fn padding(batch: &Batch) -> Result<Vec<usize>> {
+pub(super) fn padding(batch: &Batch) -> Result<Vec<usize>> {
     if batch.decoder_input_ids.is_some() {
         return Ok(vec![0; batch.input_ids.size()[0] as usize]);
     }
@@ -150,8 +142,6 @@ struct Beam {
 #[derive(Debug)]
 struct Search {
     prompt: usize,
-    /// Tokens of the prompt that fill up the batch.
-    padding: usize,
     running: Vec<Beam>,
     /// The best finished ones, best first.
     finished: Vec<Beam>,
@@ -159,10 +149,10 @@ struct Search {
 }
 
 impl Search {
-    fn new((prompt, padding): (Vec<i64>, usize)) -> Self {
+    fn new(prompt: Vec<i64>) -> Self {
         let length = prompt.len();
         let running = vec![Beam { tokens: prompt, score: 0.0 }];
-        Search { prompt: length, padding, running, finished: Vec::new(), done: false }
+        Search { prompt: length, running, finished: Vec::new(), done: false }
     }
 
     /// One step from the best candidates of every running beam; gives the parent of each beam

@@ -1,9 +1,9 @@
 //! What a text may not do, or does less gladly: repeat itself, end too early, begin or end otherwise
 //! than the model wants.
 
+use super::past::Past;
 use super::{GenerationConfig, SpecialTokens};
-use std::collections::HashSet;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// The rules of one search.
 #[derive(Debug)]
@@ -13,83 +13,81 @@ pub(super) struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// Applies the rules to the scores of the next token, `[texts, vocabulary]`, of texts that
-    /// have `written` tokens. `history` is all that stands before it, a text each, of which the first
-    /// `padding` tokens fill up the batch.
-    pub(super) fn apply(
-        &self,
-        scores: Tensor,
-        history: &[&[i64]],
-        padding: &[usize],
-        written: usize,
-    ) -> Tensor {
-        let last = written + 1 == self.config.max_new_tokens;
-        let forced = match (self.tokens.forced_bos, self.tokens.forced_eos) {
-            (_, Some(eos)) if last => Some(eos),
-            (Some(bos), _) if written == 0 && self.tokens.decoder_start.is_some() => Some(bos),
-            _ => None,
-        };
-        if let Some(token) = forced {
-            let only = scores.full_like(f64::NEG_INFINITY);
-            let _ = only.narrow(1, token, 1).fill_(0.0);
-            return only;
-        }
+    /// Whether what stands before a token matters.
+    pub(super) fn remember(&self) -> bool {
+        self.config.repetition_penalty != 1.0 || self.config.no_repeat_ngram_size > 0
+    }
+
+    /// Applies the rules to the scores of the next token, `[texts, vocabulary]`, of texts that have
+    /// `written` tokens, `[texts]`, behind their prompts. `past` is all that stands before it, where
+    /// the rules [remember](Self::remember) that. Nothing comes to the host.
+    pub(super) fn apply(&self, scores: Tensor, past: Option<&Past>, written: &Tensor) -> Tensor {
         let vocabulary = scores.size()[1];
-        let scores = self.penalised(scores, history, padding);
-        let mut banned = Vec::new();
-        for (row, history) in (0..).zip(history) {
-            let mut ban = |token: i64| banned.push(row * vocabulary + token);
-            repeats(history, self.config.no_repeat_ngram_size).into_iter().for_each(&mut ban);
-            if written < self.config.min_new_tokens {
-                self.tokens.eos.iter().copied().for_each(&mut ban);
+        let mut scores = scores;
+        if let Some(past) = past {
+            scores = self.penalised(scores, past);
+            let size = self.config.no_repeat_ngram_size as i64;
+            if size > 0 {
+                scores = scores.masked_fill(&past.repeating(size, vocabulary), f64::NEG_INFINITY);
             }
         }
-        if banned.is_empty() {
-            return scores;
+        let written = written.unsqueeze(1);
+        let least = self.config.min_new_tokens as i64;
+        if least > 0 && !self.tokens.eos.is_empty() {
+            let ends = among(&self.tokens.eos, &scores);
+            scores = scores.masked_fill(&ends.logical_and(&written.lt(least)), f64::NEG_INFINITY);
         }
-        let banned = Tensor::from_slice(&banned).to_device(scores.device());
-        scores.view(-1).index_fill(0, &banned, f64::NEG_INFINITY).view([-1, vocabulary])
+        let last = self.config.max_new_tokens as i64 - 1;
+        let bos = self.tokens.forced_bos.filter(|_| self.tokens.decoder_start.is_some());
+        // At the only token of a text, its end comes before its beginning.
+        for (token, place) in [(bos, 0), (self.tokens.forced_eos, last)] {
+            let Some(token) = token else { continue };
+            let only = scores.full_like(f64::NEG_INFINITY);
+            let _ = only.narrow(1, token, 1).fill_(0.0);
+            scores = only.where_self(&written.eq(place), &scores);
+        }
+        scores
     }
 
     /// The scores with those of tokens that were there before made smaller.
-    fn penalised(&self, scores: Tensor, history: &[&[i64]], padding: &[usize]) -> Tensor {
+    fn penalised(&self, scores: Tensor, past: &Past) -> Tensor {
         let penalty = self.config.repetition_penalty;
         if penalty == 1.0 {
             return scores;
         }
-        let vocabulary = scores.size()[1];
-        let mut known = Vec::new();
-        for ((row, history), &padding) in (0..).zip(history).zip(padding) {
-            let tokens: HashSet<i64> = history.iter().skip(padding).copied().collect();
-            let tokens = tokens.into_iter().filter(|token| (0..vocabulary).contains(token));
-            known.extend(tokens.map(|token| row * vocabulary + token));
-        }
-        let known = Tensor::from_slice(&known).to_device(scores.device());
-        let flat = scores.reshape(-1);
-        let before = flat.index_select(0, &known);
-        let less = (&before * penalty).where_self(&before.lt(0.0), &(&before / penalty));
-        flat.index_copy(0, &known, &less).view([-1, vocabulary])
+        let less = (&scores * penalty).where_self(&scores.lt(0.0), &(&scores / penalty));
+        less.where_self(&past.tokens(scores.size()[1]), &scores)
     }
 }
 
-/// The tokens that would make the last `size` tokens a run that was there before.
-fn repeats(history: &[i64], size: usize) -> HashSet<i64> {
-    if size == 0 || history.len() + 1 < size {
-        return HashSet::new();
+/// True at these tokens, `[1, vocabulary]`, for scores `[texts, vocabulary]`.
+fn among(tokens: &[i64], scores: &Tensor) -> Tensor {
+    let all = Tensor::zeros([1, scores.size()[1]], (Kind::Bool, scores.device()));
+    for &token in tokens {
+        let _ = all.narrow(1, token, 1).fill_(1.0);
     }
-    let prefix = &history[history.len() + 1 - size..];
-    let runs = history.windows(size).filter(|run| run[..size - 1] == *prefix);
-    runs.map(|run| run[size - 1]).collect()
+    all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Device;
 
-    fn sorted(history: &[i64], size: usize) -> Vec<i64> {
-        let mut tokens: Vec<i64> = repeats(history, size).into_iter().collect();
-        tokens.sort_unstable();
-        tokens
+    /// Texts, of which the first tokens fill up a batch.
+    fn past(texts: &[&[i64]]) -> Past {
+        let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0) as i64;
+        let past = Past::new(texts.len() as i64, longest + 2, Device::Cpu);
+        for (row, text) in (0..).zip(texts) {
+            let lengths = Tensor::from_slice(&[text.len() as i64]);
+            past.put(&Tensor::from_slice(&[row]), &Tensor::from_slice(text).unsqueeze(0), &lengths);
+        }
+        past
+    }
+
+    fn sorted(history: &[i64], size: i64) -> Vec<i64> {
+        let all = past(&[history]).repeating(size, 8).get(0).nonzero();
+        Vec::try_from(all.view(-1)).unwrap()
     }
 
     #[test]
@@ -105,12 +103,14 @@ mod tests {
             Tensor::from_slice2(&rows.into_iter().map(row).collect::<Vec<_>>())
         };
         let history: Vec<Vec<i64>> = serde_json::from_value(golden["history"].clone()).unwrap();
-        let history: Vec<&[i64]> = history.iter().map(Vec::as_slice).collect();
         let padding: Vec<usize> = serde_json::from_value(golden["padding"].clone()).unwrap();
+        let texts: Vec<&[i64]> =
+            history.iter().zip(padding).map(|(text, padding)| &text[padding..]).collect();
+        let written = Tensor::full([texts.len() as i64], 4, (Kind::Int64, Device::Cpu));
         for case in golden["penalties"].as_array().unwrap() {
             let config: GenerationConfig = of(&case["settings"]);
             let rules = Rules { config: &config, tokens: &SpecialTokens::default() };
-            let found = rules.apply(matrix(&golden["scores"]), &history, &padding, 4);
+            let found = rules.apply(matrix(&golden["scores"]), Some(&past(&texts)), &written);
             assert_eq!(found, matrix(&case["scores"]), "{}", case["settings"]);
         }
     }
@@ -121,7 +121,29 @@ mod tests {
         assert_eq!(sorted(&[1, 2, 3, 1], 2), [2]);
         assert_eq!(sorted(&[5, 6, 5], 1), [5, 6]);
         assert!(sorted(&[1, 2], 3).is_empty());
-        assert!(sorted(&[], 3).is_empty());
-        assert!(sorted(&[1, 1, 1], 0).is_empty());
+        assert!(sorted(&[1, 2], 30).is_empty());
+        assert!(sorted(&[1], 3).is_empty());
+    }
+
+    #[test]
+    fn texts_that_stand_side_by_side_are_told_each_by_its_own_length() {
+        let tokens = SpecialTokens { eos: vec![3], forced_eos: Some(3), ..Default::default() };
+        let config = GenerationConfig {
+            max_new_tokens: 5,
+            min_new_tokens: 2,
+            no_repeat_ngram_size: 2,
+            ..Default::default()
+        };
+        let rules = Rules { config: &config, tokens: &tokens };
+        let scores = Tensor::zeros([3, 5], (Kind::Float, Device::Cpu));
+        let past = past(&[&[1, 2, 1], &[2, 1, 4, 4, 2], &[1]]);
+        let found = rules.apply(scores, Some(&past), &Tensor::from_slice(&[1i64, 2, 4]));
+        let none = f32::NEG_INFINITY;
+        let expected = [
+            [0.0, 0.0, none, none, 0.0],
+            [0.0, none, 0.0, 0.0, 0.0],
+            [none, none, none, 0.0, none],
+        ];
+        assert_eq!(found, Tensor::from_slice2(&expected));
     }
 }

@@ -8,7 +8,7 @@ use super::GenerationConfig;
 use crate::{Error, Result};
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// The scores that a token is drawn by, `[texts, vocabulary]`, of the scores by which it would be
 /// searched for: those that may not come are minus infinity.
@@ -43,46 +43,49 @@ pub(super) fn filtered(mut scores: Tensor, config: &GenerationConfig) -> Tensor 
     scores
 }
 
-/// The chance of some texts.
+/// A text's chance: numbers above 0 and below 1, one for each of its tokens.
 #[derive(Debug)]
-pub(super) struct Dice(Vec<ChaCha8Rng>);
+pub(super) struct Chance(ChaCha8Rng);
 
-impl Dice {
-    /// Of the texts with these numbers.
-    pub(super) fn new(seed: u64, texts: impl Iterator<Item = u64>) -> Self {
-        let of = |text| {
-            let mut chance = ChaCha8Rng::seed_from_u64(seed);
-            chance.set_stream(text);
-            chance
-        };
-        Dice(texts.map(of).collect())
+impl Chance {
+    /// Of the text with this number.
+    pub(super) fn new(seed: u64, text: u64) -> Self {
+        let mut chance = ChaCha8Rng::seed_from_u64(seed);
+        chance.set_stream(text);
+        Chance(chance)
     }
+}
 
-    /// Draws a token for each of the texts at these places by its scores, `[texts, vocabulary]`.
-    ///
-    /// # Errors
-    /// A text's scores are no numbers.
-    pub(super) fn draw(
-        &mut self,
-        scores: &Tensor,
-        places: impl Iterator<Item = usize>,
-    ) -> Result<Vec<i64>> {
-        let chances: Vec<f64> = places.map(|place| between(self.0[place].next_u32())).collect();
-        let chances = Tensor::from_slice(&chances).to_device(scores.device()).unsqueeze(1);
-        let sums = scores.softmax(1, Kind::Double).cumsum(1, Kind::Double);
-        let all = sums.narrow(1, sums.size()[1] - 1, 1);
-        // The first token up to which the sum is beyond what was drawn.
-        let ids = sums.le_tensor(&(&all * chances)).sum_dim_intlist(
-            [1i64].as_slice(),
-            false,
-            Kind::Int64,
-        );
-        let ids = ids.masked_fill(&all.squeeze_dim(1).isfinite().logical_not(), -1);
-        let ids = Vec::<i64>::try_from(ids.to_device(Device::Cpu))?;
-        match ids.contains(&-1) {
-            true => Err(Error::Generation("the model's scores are no numbers".into())),
-            false => Ok(ids),
-        }
+impl Iterator for Chance {
+    type Item = f64;
+
+    fn next(&mut self) -> Option<f64> {
+        Some(between(self.0.next_u32()))
+    }
+}
+
+/// What is drawn of a text whose scores are no numbers.
+pub(super) const NO_NUMBERS: i64 = -1;
+
+/// A token for each text, `[texts]`, by its scores, `[texts, vocabulary]`, and its chance, `[texts]` in
+/// double precision; [`NO_NUMBERS`] where there is none.
+pub(super) fn drawn(scores: &Tensor, chances: &Tensor) -> Tensor {
+    let sums = scores.softmax(1, Kind::Double).cumsum(1, Kind::Double);
+    let all = sums.narrow(1, sums.size()[1] - 1, 1);
+    // The first token up to which the sum is beyond what was drawn.
+    let ids = sums.le_tensor(&(&all * chances.unsqueeze(1)));
+    let ids = ids.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64);
+    ids.masked_fill(&all.squeeze_dim(1).isfinite().logical_not(), NO_NUMBERS)
+}
+
+/// Tokens that were drawn.
+///
+/// # Errors
+/// A text's scores are no numbers.
+pub(super) fn checked(ids: Vec<i64>) -> Result<Vec<i64>> {
+    match ids.contains(&NO_NUMBERS) {
+        true => Err(Error::Generation("the model's scores are no numbers".into())),
+        false => Ok(ids),
     }
 }
 
@@ -95,6 +98,13 @@ fn between(bits: u32) -> f64 {
 mod tests {
     use super::*;
     use serde_json::Value;
+    use tch::Device;
+
+    /// A token for each text of these numbers.
+    fn draw(scores: &Tensor, seed: u64, texts: impl Iterator<Item = u64>) -> Result<Vec<i64>> {
+        let chances: Vec<f64> = texts.map(|text| Chance::new(seed, text).next().unwrap()).collect();
+        checked(Vec::try_from(drawn(scores, &Tensor::from_slice(&chances))).unwrap())
+    }
 
     fn golden() -> Value {
         serde_json::from_str(include_str!("../../tests/fixtures/sampling.json")).unwrap()
@@ -141,7 +151,7 @@ mod tests {
             let likely = Vec::<Vec<f64>>::try_from(scores.softmax(1, Kind::Double)).unwrap();
             for (row, likely) in likely.iter().enumerate() {
                 let many = scores.narrow(0, row as i64, 1).repeat([draws, 1]);
-                let ids = Dice::new(7, 0..draws as u64).draw(&many, 0..draws as usize).unwrap();
+                let ids = draw(&many, 7, 0..draws as u64).unwrap();
                 let mut found = vec![0f64; likely.len()];
                 ids.iter().for_each(|&id| found[id as usize] += 1.0);
                 // Pearson's chi-square over tokens that come often enough for it.
@@ -168,8 +178,7 @@ mod tests {
     #[test]
     fn chance_goes_by_seed_and_text_and_not_by_what_is_beside_it() {
         let scores = Tensor::zeros([4, 1000], (Kind::Float, Device::Cpu));
-        let draw =
-            |seed, texts: [u64; 4]| Dice::new(seed, texts.into_iter()).draw(&scores, 0..4).unwrap();
+        let draw = |seed, texts: [u64; 4]| draw(&scores, seed, texts.into_iter()).unwrap();
         let one = draw(1, [0, 1, 2, 3]);
         assert_eq!(one, draw(1, [0, 1, 2, 3]));
         let other = draw(1, [3, 2, 1, 0]);
@@ -181,7 +190,7 @@ mod tests {
     #[test]
     fn scores_that_are_no_numbers_are_told() {
         let scores = Tensor::from_slice2(&[[0.0f32, f32::NAN], [0.0, 1.0]]);
-        let error = Dice::new(0, 0..2).draw(&scores, 0..2).unwrap_err().to_string();
+        let error = draw(&scores, 0, 0..2).unwrap_err().to_string();
         assert!(error.contains("no numbers"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::linear;
 use super::rotary::Rotation;
+use super::slots::SlotKeys;
 use tch::{Device, Kind, Tensor};
 
 /// The attention mask: which keys a query sees.
@@ -13,12 +14,23 @@ pub(crate) enum Seen {
     /// Its own token's and those before. Where padding stands before a text, a mask says so of
     /// every query: it is true where a key is seen, `[batch, 1, queries, keys]`.
     Causal(Option<Tensor>),
+    /// Of one query a text, those up to its own token's, at `positions`, `[batch, 1]`: `mask` is true
+    /// there, `[batch, 1, 1, keys]`.
+    UpTo { positions: Tensor, mask: Tensor },
 }
 
 impl Seen {
+    /// Of one query a text at `positions`, `[batch, 1]`, among `keys` keys.
+    pub fn up_to(positions: &Tensor, keys: i64) -> Self {
+        let places = Tensor::arange(keys, (Kind::Int64, positions.device()));
+        let mask = places.le_tensor(positions).unsqueeze(1).unsqueeze(1);
+        Seen::UpTo { positions: positions.shallow_clone(), mask }
+    }
+
     fn mask(&self) -> Option<&Tensor> {
         match self {
             Seen::All(mask) | Seen::Causal(mask) => mask.as_ref(),
+            Seen::UpTo { mask, .. } => Some(mask),
         }
     }
 
@@ -26,6 +38,7 @@ impl Seen {
     pub fn mask_mut(&mut self) -> Option<&mut Tensor> {
         match self {
             Seen::All(mask) | Seen::Causal(mask) => mask.as_mut(),
+            Seen::UpTo { mask, .. } => Some(mask),
         }
     }
 }
@@ -41,21 +54,48 @@ pub(crate) struct ForwardContext {
 }
 
 /// The keys and values of one block for the tokens read so far.
+#[derive(Debug)]
+pub(crate) enum KeyValues {
+    /// Of texts that are read in step.
+    Together(JointKeys),
+    /// Of texts that are read each for itself.
+    Slots(SlotKeys),
+}
+
+impl KeyValues {
+    /// Of texts that are read in step, with room for so many tokens.
+    pub(crate) fn new(capacity: i64) -> Self {
+        KeyValues::Together(JointKeys { buffers: None, capacity, length: 0 })
+    }
+
+    /// Adds keys and values, and gives all there are to see.
+    fn extend(&mut self, new: [&Tensor; 2]) -> [Tensor; 2] {
+        match self {
+            KeyValues::Together(keys) => keys.extend(new),
+            KeyValues::Slots(keys) => keys.extend(new),
+        }
+    }
+
+    /// Keeps, repeats and reorders texts that are read in step.
+    pub(crate) fn select(&mut self, rows: &Tensor) {
+        if let KeyValues::Together(keys) = self {
+            keys.select(rows);
+        }
+    }
+}
+
+/// The keys and values of texts that are read in step.
 ///
 /// The buffers have room for the whole text from the start: a step writes one column.
 #[derive(Debug)]
-pub(crate) struct KeyValues {
+pub(crate) struct JointKeys {
     /// Keys and values, `[batch, heads, capacity, head size]`; made at the first write.
     buffers: Option<[Tensor; 2]>,
     capacity: i64,
     length: i64,
 }
 
-impl KeyValues {
-    pub(crate) fn new(capacity: i64) -> Self {
-        KeyValues { buffers: None, capacity, length: 0 }
-    }
-
+impl JointKeys {
     /// Adds keys and values, and gives all there are.
     fn extend(&mut self, new: [&Tensor; 2]) -> [Tensor; 2] {
         let size = new[0].size();
@@ -74,7 +114,7 @@ impl KeyValues {
     }
 
     /// Keeps, repeats and reorders texts.
-    pub(crate) fn select(&mut self, rows: &Tensor) {
+    fn select(&mut self, rows: &Tensor) {
         for buffer in self.buffers.iter_mut().flatten() {
             let mut size = buffer.size();
             size[0] = rows.size()[0];
@@ -128,6 +168,12 @@ impl Attention {
         let mask = match (&context.seen, self.window) {
             (Seen::Causal(mask), Some(window)) if seen > window => {
                 banded = band(queries, seen, Some(window), mask.as_ref(), query.device());
+                Some(&banded)
+            }
+            (Seen::UpTo { positions, mask }, Some(window)) if seen > window => {
+                let places = Tensor::arange(seen, (Kind::Int64, query.device()));
+                let near = places.gt_tensor(&(positions - window)).unsqueeze(1).unsqueeze(1);
+                banded = mask.logical_and(&near);
                 Some(&banded)
             }
             (Seen::Causal(None), _) if plain && queries > 1 => {

@@ -21,4 +21,5 @@ pub(crate) mod post_norm;
 pub(crate) mod relative;
 pub(crate) mod rotary;
 pub(crate) mod scope;
+pub(crate) mod slots;
 pub(crate) mod words;

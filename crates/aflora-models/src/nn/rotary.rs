@@ -94,6 +94,11 @@ impl Rotary {
         (scaled(angles.cos()), scaled(angles.sin()))
     }
 
+    /// Whether a position turns the same in every text, whatever its length.
+    pub(crate) fn is_fixed(&self) -> bool {
+        matches!(self.rope.frequencies, Frequencies::Fixed(_))
+    }
+
     /// The length beyond which all positions of a text turn otherwise than before.
     pub(crate) fn turns_anew_at(&self) -> Option<i64> {
         match self.rope.frequencies {

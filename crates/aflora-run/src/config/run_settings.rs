@@ -47,7 +47,7 @@ pub struct RunSettings {
     /// Of several processes each holds a part of the blocks' frozen weights, for models that one GPU does
     /// not hold: less memory, and messages in every pass.
     pub shard_base: bool,
-    /// On a GPU: record a training step of each shape once and replay it.
+    /// On a GPU: record a step of each shape, of training or writing, once and replay it.
     pub cuda_graphs: bool,
     /// On the CPU; null: as many as there are cores. Fewer leave room for others.
     #[schemars(range(min = 1, max = 1024))]

@@ -15,6 +15,7 @@ use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Numbers that a pass may make by what is known of its rows: 512 MB of them in fp32.
@@ -28,6 +29,8 @@ pub struct Passes {
     told: Cell<bool>,
     world: World,
     sharded: Option<Arc<ShardedBase>>,
+    /// Whether a GPU's steps of writing are recorded.
+    pub records: bool,
 }
 
 impl Passes {
@@ -38,7 +41,8 @@ impl Passes {
 
     /// So many on each of these processes, which may have the model's weights together.
     pub fn among(rows: usize, world: World, sharded: Option<Arc<ShardedBase>>) -> Self {
-        Passes { asked: rows, rows: Cell::new(rows), told: Cell::new(false), world, sharded }
+        let (rows, told) = (Cell::new(rows), Cell::new(false));
+        Passes { asked: rows.get(), rows, told, world, sharded, records: true }
     }
 
     /// How many of so many rows are this process's.
@@ -72,14 +76,54 @@ impl Passes {
         size: impl Fn(usize) -> usize,
         mut work: impl FnMut(&[usize]) -> Result<T>,
     ) -> Result<Vec<T>> {
+        self.shared(rows, |rows, found| {
+            self.each(rows, size, |rows| {
+                found.push(work(rows)?);
+                Ok(())
+            })
+        })
+    }
+
+    /// What `work` finds of each of `rows`, in any order. It gets rows and how many to take at once,
+    /// and hands over each one's result as it is made: one that is done makes place for the next. Where
+    /// so many do not fit into memory, it gets what is left with fewer at once.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn flowing<T: Serialize + DeserializeOwned>(
+        &self,
+        rows: &[usize],
+        mut work: impl FnMut(&[usize], usize, &mut dyn FnMut(usize, T)) -> Result<()>,
+    ) -> Result<Vec<(usize, T)>> {
+        self.shared(rows, |rows, found| {
+            let mut left = rows.to_vec();
+            while !left.is_empty() {
+                interrupt::check()?;
+                let n = self.rows.get().min(left.len());
+                let tried =
+                    failure::guarded(|| work(&left, n, &mut |row, of| found.push((row, of))));
+                let done: HashSet<usize> = found.iter().map(|(row, _)| *row).collect();
+                left.retain(|row| !done.contains(row));
+                match tried {
+                    Ok(()) => anyhow::ensure!(left.is_empty(), "{} rows are left out", left.len()),
+                    Err(error) => self.fewer(error, n)?,
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// What `work` finds of this process's share of `rows`; of several processes, what all found.
+    fn shared<T: Serialize + DeserializeOwned>(
+        &self,
+        rows: &[usize],
+        work: impl FnOnce(&[usize], &mut Vec<T>) -> Result<()>,
+    ) -> Result<Vec<T>> {
         let mut found = Vec::new();
         if let Some(sharded) = &self.sharded {
             sharded.go_apart()?;
         }
-        let ended = self.each(&self.world.share(rows), size, |rows| {
-            found.push(work(rows)?);
-            Ok(())
-        });
+        let ended = work(&self.world.share(rows), &mut found);
         if self.world.is_alone() {
             return ended.map(|()| found);
         }
@@ -121,14 +165,25 @@ impl Passes {
             let (now, later) = left.split_at(n);
             match failure::guarded(|| work(now)) {
                 Ok(()) => left = later,
-                Err(error) if !failure::is_out_of_memory(&error) => return Err(error),
-                Err(error) if n == 1 => return Err(failure::explain_evaluation(error)),
-                Err(_) => {
-                    self.rows.set(n.div_ceil(2));
-                    self.tell(n.div_ceil(2), "more do not fit into memory");
-                }
+                Err(error) => self.fewer(error, n)?,
             }
         }
+        Ok(())
+    }
+
+    /// Takes fewer rows at once than `n` from now on, which did not fit into memory.
+    ///
+    /// # Errors
+    /// It was something else, or one row alone.
+    fn fewer(&self, error: anyhow::Error, n: usize) -> Result<()> {
+        if !failure::is_out_of_memory(&error) {
+            return Err(error);
+        }
+        if n == 1 {
+            return Err(failure::explain_evaluation(error));
+        }
+        self.rows.set(n.div_ceil(2));
+        self.tell(n.div_ceil(2), "more do not fit into memory");
         Ok(())
     }
 
@@ -186,6 +241,35 @@ mod tests {
         let (stretches, tried) = done(&passes, 70, 9);
         assert_eq!(tried, stretches.len(), "what fits is known from then on");
         assert_eq!(done(&Passes::new(32), 70, 32).0.len(), 3);
+    }
+
+    #[test]
+    fn rows_that_flow_are_each_done_once_though_fewer_fit_than_were_asked_for() {
+        let passes = Passes::new(8);
+        let rows: Vec<usize> = (0..30).collect();
+        let mut asked = Vec::new();
+        let work = |rows: &[usize], n: usize, done: &mut dyn FnMut(usize, String)| {
+            asked.push((rows.len(), n));
+            for (at, row) in rows.iter().enumerate() {
+                if at >= 5 && n > 3 {
+                    panic!("CUDA out of memory. Tried to allocate 2 GiB");
+                }
+                done(*row, format!("text {row}"));
+            }
+            Ok(())
+        };
+        let mut found = passes.flowing(&rows, work).unwrap();
+        found.sort();
+        let expected: Vec<_> = rows.iter().map(|row| (*row, format!("text {row}"))).collect();
+        assert_eq!(found, expected);
+        assert_eq!(asked, [(30, 8), (25, 4), (20, 2)], "what was done is not done again");
+
+        let one = Passes::new(1);
+        let fails = |_: &[usize], _: usize, _: &mut dyn FnMut(usize, u8)| -> Result<()> {
+            panic!("CUDA out of memory. Tried to allocate 2 GiB")
+        };
+        let words = format!("{:#}", one.flowing(&rows, fails).unwrap_err());
+        assert!(words.contains("not even one row"), "{words}");
     }
 
     #[test]

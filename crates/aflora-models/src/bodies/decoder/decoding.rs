@@ -1,11 +1,13 @@
 //! Writing with a decoder, a token at a time: every block keeps its keys and values.
 
+use super::slots::CausalSlots;
 use super::{masks, Decoder, DecoderBody, OutputHead};
 use crate::batch::Batch;
-use crate::generate::{DecodingState, SpecialTokens, TextGenerator};
+use crate::generate::{DecodingSlots, DecodingState, SpecialTokens, TextGenerator};
 use crate::heads::language::LanguageHead;
 use crate::next_tokens::NextTokenHead;
 use crate::nn::attention::{ForwardContext, KeyValues, Seen};
+use crate::nn::rotary::Rotary;
 use crate::{Error, Result};
 use tch::{Kind, Tensor};
 
@@ -20,13 +22,7 @@ impl<N: DecoderBody> TextGenerator for Decoder<N> {
         room: i64,
     ) -> Result<(Tensor, Box<dyn DecodingState + 'a>)> {
         let length = batch.input_ids.size()[1];
-        let most = self.frame.about.max_positions;
-        if length + room > most {
-            return Err(Error::Length(format!(
-                "a prompt of {length} tokens and {room} new ones are more than the model's {most} \
-                 positions"
-            )));
-        }
+        self.check_room(length, room)?;
         let OutputHead::Text(head) = &self.output_head else { return Err(Error::does_not_write()) };
         let (seen, positions) = self.mask_and_positions(batch);
         let mut state = CausalDecodingState {
@@ -42,6 +38,34 @@ impl<N: DecoderBody> TextGenerator for Decoder<N> {
         state.forget();
         let logits = state.advance(&batch.input_ids, &positions, seen);
         Ok((logits, Box::new(state)))
+    }
+
+    fn slots<'a>(
+        &'a self,
+        slots: i64,
+        length: i64,
+        room: i64,
+    ) -> Result<Option<Box<dyn DecodingSlots + 'a>>> {
+        self.check_room(length, room)?;
+        let OutputHead::Text(head) = &self.output_head else { return Err(Error::does_not_write()) };
+        let fixed = self.network.rotaries().iter().all(Rotary::is_fixed);
+        if !fixed {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(CausalSlots::new(self, head, slots, length + room))))
+    }
+}
+
+impl<N: DecoderBody> Decoder<N> {
+    fn check_room(&self, length: i64, room: i64) -> Result<()> {
+        let most = self.frame.about.max_positions;
+        if length + room > most {
+            return Err(Error::Length(format!(
+                "a prompt of {length} tokens and {room} new ones are more than the model's {most} \
+                 positions"
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod decoding;
 mod masks;
+mod slots;
 
 use crate::backbone::{About, Backbone, Forward, Frame, Tied};
 use crate::batch::Batch;

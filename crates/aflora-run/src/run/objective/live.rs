@@ -1,6 +1,7 @@
 //! One text, told as it is written.
 
-use super::texts::{number, Learned, TextPairs};
+use super::texts::{Learned, TextPairs};
+use super::writing::number;
 use crate::task::conversation::Conversation;
 use aflora_models::generate;
 use aflora_models::AdaptedModel;

@@ -4,7 +4,7 @@
 //! * [`mod@write`]: texts for texts, by the [`texts`] that predictions use, too
 //! * `conversations`: conversations as tokens, for the same; [`ask`]: one that waits for its next turn
 //! * `learned`: what is learned of pairs, documents and conversations; `collate`: rows as a batch
-//! * [`live`]: one text, told as it is written
+//! * `writing`: what a model writes for many prompts; [`live`]: one text, told as it is written
 //! * `judge`: how good answers are
 //!
 //! To the training loop both are an [`Objective`].
@@ -20,6 +20,7 @@ pub mod live;
 mod prompt;
 pub mod texts;
 pub mod write;
+mod writing;
 
 use crate::feed::TRAIN;
 use crate::task::Examples;

@@ -9,29 +9,18 @@ use super::prompt::Prompts;
 use crate::kinds::ModelContext;
 use crate::metrics::Answer;
 use crate::run::batches::CHUNK;
-use crate::run::passes::Passes;
 use crate::run::tokens::{CacheKey, TableWriter, Tokens, EMPTY, TRUNCATED};
 use crate::task::{pair, Example, TaskSpec, INPUT};
 use crate::ui::Progress;
-use aflora_models::generate::{self, GenerationConfig, ModelSettings, SpecialTokens};
-use aflora_models::{AdaptedModel, ModelSource, TextEncoder};
+use aflora_models::generate::{GenerationConfig, ModelSettings, SpecialTokens};
+use aflora_models::{ModelSource, TextEncoder};
 use anyhow::{bail, Context, Result};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use tch::Device;
 
 /// What a label says where there is nothing to learn.
 pub(super) const NONE: i64 = -100;
-
-/// The number of a text, by which it has its share of chance where tokens are drawn: its prompt's
-/// (FNV-1a), so that a row's text depends neither on the rows beside it nor on its place among them.
-pub(super) fn number(prompt: &[i64]) -> u64 {
-    let bytes = prompt.iter().flat_map(|id| id.to_le_bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
 
 /// How a task whose examples are pairs of texts, input and target, makes tokens of them.
 #[derive(Debug)]
@@ -318,58 +307,6 @@ impl TextPairs {
         let prompt = self.fitting(prompt);
         let cut = cut || prompt.len() < whole;
         (prompt, cut)
-    }
-
-    /// What `model` writes for these inputs, so many at once as `passes` says, in their order,
-    /// each with whether its prompt was cut.
-    ///
-    /// # Errors
-    /// The model fails.
-    pub fn write(
-        &self,
-        model: &AdaptedModel,
-        inputs: &[&str],
-        passes: &Passes,
-    ) -> Result<Vec<(String, bool)>> {
-        let begun = self.begin(inputs)?.into_iter();
-        let (prompts, cut): (Vec<Vec<i64>>, Vec<bool>) =
-            begun.map(|begun| self.fitted(begun)).unzip();
-        let written = self.write_after(model, &prompts, passes, &mut |_| {})?;
-        Ok(written.into_iter().zip(cut).collect())
-    }
-
-    pub(super) fn write_after(
-        &self,
-        model: &AdaptedModel,
-        prompts: &[Vec<i64>],
-        passes: &Passes,
-        done: &mut dyn FnMut(usize),
-    ) -> Result<Vec<String>> {
-        let mut order: Vec<usize> = (0..prompts.len()).collect();
-        order.sort_by_key(|&row| std::cmp::Reverse(prompts[row].len()));
-        let mut finished = 0;
-        let all = passes.of(&order, |rows| {
-            let prompts: Vec<&[i64]> = rows.iter().map(|&row| prompts[row].as_slice()).collect();
-            let batch = self.collator().beginning(&prompts);
-            let numbers: Vec<u64> = prompts.iter().map(|prompt| number(prompt)).collect();
-            let mut go_on = |_, _| ControlFlow::Continue(());
-            let generation = &self.generation;
-            let texts =
-                generate::write_each(model.writer()?, &batch, generation, &numbers, &mut go_on)?;
-            let text = |(&row, ids): (&usize, Vec<i64>)| {
-                Ok((row, self.encoder().decode(&ids)?.trim().to_string()))
-            };
-            let texts: Vec<(usize, String)> =
-                rows.iter().zip(texts).map(text).collect::<Result<_>>()?;
-            finished += rows.len();
-            done(finished);
-            Ok(texts)
-        })?;
-        let mut written = vec![String::new(); prompts.len()];
-        for (row, text) in all.into_iter().flatten() {
-            written[row] = text;
-        }
-        Ok(written)
     }
 }
 

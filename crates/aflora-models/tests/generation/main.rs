@@ -1,7 +1,9 @@
 //! How a model writes where nobody says it: as its generation_config.json has it, else its
 //! config.json, like transformers.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod continuous;
 
 use aflora_models::generate::{
     write, write_each, EarlyStopping, GenerationConfig, GenerationSettings, ModelSettings,
