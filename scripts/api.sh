@@ -32,6 +32,7 @@ if [ "${1:-}" = accept ]; then
     cp "$new"/*.txt api/
     exit
 fi
+[ -d api ] || { echo 'api: there is nothing to compare with yet: scripts/api.sh accept' >&2; exit 1; }
 diff -ru api "$new" || {
     echo 'api: that is not what api holds; if it is meant: scripts/api.sh accept' >&2
     exit 1
