@@ -51,11 +51,12 @@ pub(crate) fn open<T>(
     Ok(found)
 }
 
-/// These bytes as a file with a path, which is gone with the first of the two.
+/// These bytes as a file in memory, with its path. It is never closed: the loader knows a library by its
+/// path, and would take the next one, behind the same descriptor, for this one.
 #[allow(dead_code, reason = "a build may carry no library")]
 #[cfg(target_os = "linux")]
-fn file(name: &CStr, bytes: &[u8]) -> io::Result<(std::fs::File, PathBuf)> {
-    use std::os::fd::{AsRawFd, FromRawFd};
+fn file(name: &CStr, bytes: &[u8]) -> io::Result<((), PathBuf)> {
+    use std::os::fd::{FromRawFd, IntoRawFd};
     // SAFETY: a plain system call; the descriptor it gives is ours.
     let mut file = unsafe {
         let descriptor = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC);
@@ -65,10 +66,10 @@ fn file(name: &CStr, bytes: &[u8]) -> io::Result<(std::fs::File, PathBuf)> {
         std::fs::File::from_raw_fd(descriptor)
     };
     file.write_all(bytes)?;
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
-    Ok((file, path))
+    Ok(((), format!("/proc/self/fd/{}", file.into_raw_fd()).into()))
 }
 
+/// These bytes as a temporary file, which is gone with the first of the two, and its path.
 #[allow(dead_code, reason = "a build may carry no library")]
 #[cfg(not(target_os = "linux"))]
 fn file(_: &CStr, bytes: &[u8]) -> io::Result<(tempfile::NamedTempFile, PathBuf)> {
@@ -76,4 +77,17 @@ fn file(_: &CStr, bytes: &[u8]) -> io::Result<(tempfile::NamedTempFile, PathBuf)
     file.write_all(bytes)?;
     let path = file.path().to_path_buf();
     Ok((file, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn one_library_is_not_taken_for_another_that_was_opened_before() {
+        let paths = [c"a", c"b"].map(|name| file(name, b"bytes").unwrap().1);
+        assert_ne!(paths[0], paths[1]);
+        assert_eq!(std::fs::read(&paths[0]).unwrap(), b"bytes");
+    }
 }

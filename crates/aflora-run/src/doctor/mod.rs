@@ -6,6 +6,7 @@
 //! | module | |
 //! |---|---|
 //! | `finding` | what was found of one thing |
+//! | `program` | which program this is, and what comes with the project |
 //! | `torch` | libtorch, and whether it computes |
 //! | `gpu` | the driver, GPUs, and what serves them |
 //! | `host` | processors, memory, several processes |
@@ -14,6 +15,7 @@
 mod finding;
 mod gpu;
 mod host;
+mod program;
 mod storage;
 mod torch;
 
@@ -38,11 +40,12 @@ pub struct Report {
 pub fn examine(runs: &Path) -> Report {
     let (devices, gpus) = gpu::examine();
     let hub = Hub::from_env();
-    let mut findings = vec![torch::libtorch()];
+    let mut findings = vec![program::program(), torch::libtorch()];
     findings.extend(gpus);
     findings.extend(devices.into_iter().map(torch::computes));
     findings.extend([host::gloo(), host::processors(), host::memory()]);
     findings.extend([storage::runs(runs), storage::cache(&hub), storage::hub(&hub)]);
+    findings.push(program::default_run());
     let works = findings.iter().all(|finding| finding.state != State::Missing);
     Report { works, findings }
 }

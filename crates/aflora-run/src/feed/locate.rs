@@ -8,6 +8,7 @@ use super::row::Row;
 use super::source::{candidates, DatasetSpec, HoldOut, Source, ITSELF, TRAIN};
 use super::DataError;
 use crate::hub::{Hub, Repo};
+use crate::installation;
 use crate::provenance::sha256;
 use aflora_record::provenance::DataFile;
 use std::collections::HashSet;
@@ -398,10 +399,16 @@ fn remedy(task: &str, spec: &DatasetSpec) -> String {
         format!("{} with {}", files.join(" and "), columns.join(", "))
     });
     let forms: Vec<String> = forms.collect();
-    let hints = spec.sources.iter().filter_map(|(_, source)| source.hint.as_deref());
+    // Hints of the project's own tasks speak of its Makefile.
+    let fetched = |source: &Source| {
+        let asset = source.place.as_deref().and_then(installation::asset);
+        Some(format!("{} fetches them", asset.and_then(installation::assets_of_release_by)?))
+    };
+    let hints =
+        spec.sources.iter().filter_map(|(_, source)| fetched(source).or(source.hint.clone()));
     let hints: String = hints.map(|hint| format!(" {hint}.")).collect();
     format!(
-        "Name a folder that holds {} with DATA=folder, data=folder or the environment variable \
+        "Name a folder that holds {} with data=folder or the environment variable \
          AFLORA_DATA.{hints}",
         forms.join(", or ")
     )

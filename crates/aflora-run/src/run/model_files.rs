@@ -146,15 +146,13 @@ pub fn find(
         }
     }
     let name = &model.model;
-    let fetched = model.path.as_ref().is_some_and(|path| path.starts_with(".assets"));
-    let remedy = if fetched {
-        format!("; {} fetches this one", installation::model_by(name))
-    } else {
-        String::new()
-    };
+    let asset = model.path.as_deref().and_then(installation::asset);
+    let remedy = asset.map_or(String::new(), |asset| {
+        format!("; {} fetches this one", installation::model_by(asset))
+    });
     usage!(
         "the model `{name}` was not found. Tried:{tried}\nName a folder that holds {name}/config.json, \
-         its weights and its tokenizer with DATA=folder, data=folder or AFLORA_DATA{remedy}."
+         its weights and its tokenizer with data=folder or AFLORA_DATA{remedy}."
     )
 }
 

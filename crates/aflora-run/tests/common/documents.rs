@@ -30,7 +30,8 @@ pub fn all(root: &Path) -> Vec<Document> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
     };
-    let fixed = ["", "docs", "experiments", "bench", "upstream"].map(|name| root.join(name));
+    let fixed = ["", "docs", "experiments", "bench", "upstream", "scripts/release"];
+    let fixed = fixed.map(|name| root.join(name));
     let beside = ["crates", "upstream"].iter().flat_map(|name| folders(root.join(name)));
     let mut paths: Vec<PathBuf> = fixed.into_iter().chain(beside).flat_map(markdown).collect();
     paths.sort();

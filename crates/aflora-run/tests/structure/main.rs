@@ -1,5 +1,5 @@
 //! What the project says of itself holds: that its files stand in an order, that its documents lead
-//! to what is there, and that the commands in them work.
+//! to what is there, that the commands in them work, and that a release is what its README says.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -9,3 +9,4 @@ mod commands;
 #[path = "../common/documents.rs"]
 mod documents;
 mod links;
+mod release;

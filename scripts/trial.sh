@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# A release tried as a new user would, in a bare Debian: every command of its README, as a user without
+# rights, with the seconds that each part took.
+#
+#   scripts/trial.sh ROOT        after `make dist`; as root
+#
+# ROOT is a bare Debian 12 and is written to. Where it does not exist, debootstrap makes it, with Python's
+# pip and without a compiler. Certificates and the resolver of this machine are lent to it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin
+
+fail() { printf 'trial: %s\n' "$1" >&2; exit 1; }
+root=${1:?which folder?}
+archives=(target/dist/aflora-*-x86_64-linux.tar.gz)
+archive=${archives[0]}
+[ -f "$archive" ] || fail "there is no $archive: make dist"
+[ -d "$root" ] || debootstrap --variant=minbase --include=python3-pip,ca-certificates bookworm "$root"
+for tool in cc gcc g++ c++ cargo rustc make; do
+    if chroot "$root" sh -c "command -v $tool" >/dev/null; then fail "$root is not bare: $tool is in it"; fi
+done
+cp /etc/resolv.conf "$root/etc/resolv.conf"
+cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
+mountpoint --quiet "$root/proc" || mount -t proc proc "$root/proc"
+trap 'umount "$root/proc"' EXIT
+
+home=$root/home/user
+rm -rf "$home"
+mkdir -p "$home"
+cp "$archive" "$home/aflora.tar.gz"
+# The README's parts, each a step under its heading; before them the archive is unpacked, and the user
+# has two files.
+{
+    cat <<'END'
+set -euo pipefail
+began=$(date +%s%N) all=$began name=
+step() {
+    local now
+    now=$(date +%s%N)
+    if [ -n "$name" ]; then
+        printf '%7.1f s  %s\n' "$(((now - began) / 1000000))e-3" "$name" | tee -a ~/times
+    fi
+    if [ "$name" = 'The default run' ]; then
+        printf '%7.1f s  %s\n' "$(((now - all) / 1000000))e-3" 'from the archive to here' | tee -a ~/times
+    fi
+    began=$(date +%s%N) name=$1
+}
+step 'Unpack'
+mkdir ~/aflora && tar xzf ~/aflora.tar.gz --strip-components=1 -C ~/aflora
+cd ~/aflora
+sides=(bad 'dull and far too long' bad 'a lifeless mess' good 'a warm and funny film' good 'brilliant acting')
+printf 'body,stars\n' > reviews.csv
+printf 'body\na funny film\na dull mess\n' > new.csv
+for ((i = 0; i < 200; i++)); do
+    ((of = i % 4 * 2)) || true
+    printf '"%s, number %d",%s\n' "${sides[of + 1]}" "$i" "${sides[of]}" >> reviews.csv
+done
+set -x
+END
+    awk '/^## /            { heading = substr($0, 4) }
+         /^```$/           { inside = 0 }
+         inside            { print }
+         /^```sh run$/     { inside = 1; printf "step \x27%s\x27\n", heading }' scripts/release/README.md
+    printf "step ''\n"
+} > "$home/steps.sh"
+chown -R 1000:1000 "$home"
+
+# Nothing of this machine's own libtorch.
+env -u LIBTORCH -u LD_LIBRARY_PATH -u LIBTORCH_USE_PYTORCH HOME=/home/user \
+    PATH=/usr/local/bin:/usr/bin:/bin "$(command -v chroot)" --userspec=1000:1000 "$root" bash /home/user/steps.sh
+echo 'MB that were fetched and stay:'
+du -sm "$home"/aflora/.libtorch "$home"/aflora/.assets
+cat "$home/times"
