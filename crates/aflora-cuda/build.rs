@@ -5,15 +5,23 @@
 //! as it is.
 //!
 //! Where headers are missing the crate is built without, and says so at run time.
+//!
+//! libtorch's headers take half a minute each to read: what the same compiler made of the same sources
+//! is kept in the folder that `AFLORA_SHIMS` names, for other profiles and other projects.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
+use std::{env, fs, io, thread};
 
-const KERNELS: [(&str, &str); 8] = [
+const KERNELS: [(&str, &str); 12] = [
     ("common", "common.cuh"),
     ("low_rank", "low_rank.cu"),
+    ("wide_path", "wide_path.cu"),
     ("layer_norm", "layer_norm.cu"),
+    ("rms_norm", "rms_norm.cu"),
+    ("rotary", "rotary.cu"),
+    ("gated", "gated.cu"),
     ("heads", "heads.cu"),
     ("disentangled", "disentangled.cu"),
     ("tensor_cores", "tensor_cores.cuh"),
@@ -28,56 +36,65 @@ fn main() {
     for path in ["shim", "kernels", "build.rs"] {
         println!("cargo:rerun-if-changed={path}");
     }
-    for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH"] {
+    for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH", KEPT] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
-    println!("cargo:rustc-check-cfg=cfg(host)");
     plain().file("shim/blocks.cpp").compile("aflora_blocks");
-    if let Some(libtorch) = libtorch() {
-        build_host(&libtorch);
+    let libtorch = libtorch();
+    let (host, shim, collective) = thread::scope(|scope| {
+        let shim = scope.spawn(|| cuda_shim(libtorch.as_deref()));
+        let collective = scope.spawn(|| collective(libtorch.as_deref()));
+        (libtorch.as_deref().map(host), shim.join(), collective.join())
+    });
+    println!("cargo:rustc-check-cfg=cfg(host)");
+    if let Some(object) = host {
+        plain().object(object).compile("aflora_host");
         println!("cargo:rustc-cfg=host");
     }
-    if let Some(version) = torch_include().ok().as_deref().and_then(libtorch_version) {
+    if let Some(version) = libtorch.as_deref().and_then(version) {
         println!("cargo:rustc-env=AFLORA_LIBTORCH={version}");
     }
-    let lacks = |what: &str, variable: &str, reason: String| {
-        println!("cargo:warning=aflora-cuda is built without {what}: {reason}");
-        println!("cargo:rustc-env={variable}={reason}");
+    let carried = |what: &str, cfg: &str, variable: &str, built: Result<(), String>| {
+        println!("cargo:rustc-check-cfg=cfg({cfg})");
+        match built {
+            Ok(()) => println!("cargo:rustc-cfg={cfg}"),
+            Err(reason) => {
+                println!("cargo:warning=aflora-cuda is built without {what}: {reason}");
+                println!("cargo:rustc-env={variable}={reason}");
+            }
+        }
     };
-    println!("cargo:rustc-check-cfg=cfg(shim)");
-    match cuda_shim() {
-        Ok(()) => println!("cargo:rustc-cfg=shim"),
-        Err(reason) => lacks("graphs and fused kernels", "AFLORA_NO_SHIM", reason),
-    }
-    println!("cargo:rustc-check-cfg=cfg(collective)");
-    match collective() {
-        Ok(()) => println!("cargo:rustc-cfg=collective"),
-        Err(reason) => lacks("runs over several processes", "AFLORA_NO_COLLECTIVE", reason),
-    }
+    let seen = "its mistake is printed above";
+    carried("graphs and fused kernels", "shim", "AFLORA_NO_SHIM", shim.expect(seen));
+    let several = "runs over several processes";
+    carried(several, "collective", "AFLORA_NO_COLLECTIVE", collective.expect(seen));
 }
 
 /// A compiler of plain arithmetic: each operation is rounded by itself, as bitsandbytes and the `gguf`
 /// package have it.
 fn plain() -> cc::Build {
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").opt_level(3).flag("-ffp-contract=off").warnings(false);
+    // Without the symbols for a debugger, in every profile: what was kept serves them all.
+    build.cpp(true).std("c++17").opt_level(3).debug(false);
+    build.flag("-ffp-contract=off").warnings(false);
     build
 }
 
-/// What is for the CPU.
-fn build_host(libtorch: &Path) {
-    let include = libtorch.join("include");
-    plain().include(include).file("shim/host.cpp").compile("aflora_host");
+/// What is for the CPU, as an object file.
+fn host(libtorch: &Path) -> PathBuf {
+    let mut compiler = plain().include(include(libtorch)).get_compiler().to_command();
+    compiler.args(["-c", "shim/host.cpp"]);
+    compiled("host.o", compiler).unwrap_or_else(|reason| panic!("{reason}"))
 }
 
-fn torch_include() -> Result<PathBuf, String> {
-    let libtorch = libtorch().ok_or("neither LIBTORCH nor LIBTORCH_USE_PYTORCH is set")?;
-    Ok(libtorch.join("include"))
+fn include(libtorch: &Path) -> PathBuf {
+    libtorch.join("include")
 }
 
 /// The version that libtorch's headers are of.
-fn libtorch_version(include: &Path) -> Option<String> {
-    let header = fs::read_to_string(include.join("torch/headeronly/version.h")).ok()?;
+fn version(libtorch: &Path) -> Option<String> {
+    let header = include(libtorch).join("torch/headeronly/version.h");
+    let header = fs::read_to_string(header).ok()?;
     let number = |part: &str| {
         let begin = format!("#define TORCH_VERSION_{part} ");
         header.lines().find_map(|line| line.strip_prefix(&begin)?.trim().parse::<u8>().ok())
@@ -85,43 +102,106 @@ fn libtorch_version(include: &Path) -> Option<String> {
     Some(format!("{}.{}.{}", number("MAJOR")?, number("MINOR")?, number("PATCH")?))
 }
 
-fn collective() -> Result<(), String> {
-    let include = torch_include()?;
+const NO_LIBTORCH: &str = "neither LIBTORCH nor LIBTORCH_USE_PYTORCH is set";
+
+fn collective(libtorch: Option<&Path>) -> Result<(), String> {
+    let include = include(libtorch.ok_or(NO_LIBTORCH)?);
     if !include.join("torch/csrc/distributed/c10d/ProcessGroupGloo.hpp").is_file() {
         return Err(format!("{} has no headers of libtorch's c10d", include.display()));
     }
     let front = include.join("torch/csrc/api/include");
-    compile("collective", &[PathBuf::from("shim/c10d"), include, front])
+    library("collective", &[PathBuf::from("shim/c10d"), include, front])
 }
 
-fn cuda_shim() -> Result<(), String> {
-    let libtorch = libtorch().ok_or("neither LIBTORCH nor LIBTORCH_USE_PYTORCH is set")?;
-    let include = torch_include()?;
+fn cuda_shim(libtorch: Option<&Path>) -> Result<(), String> {
+    let libtorch = libtorch.ok_or(NO_LIBTORCH)?;
+    let include = include(libtorch);
     if !include.join("ATen/cuda/CUDAGraph.h").is_file() {
         return Err(format!("{} has no headers of libtorch's CUDA part", include.display()));
     }
     let cuda =
-        cuda_include(&libtorch).ok_or("CUDA's headers are missing (`make setup` fetches them)")?;
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    let text = |e: std::io::Error| e.to_string();
-    fs::write(out.join("aflora_kernels.h"), kernels().map_err(text)?).map_err(text)?;
-    compile("shim", &[PathBuf::from("shim"), out, include, cuda])
+        cuda_include(libtorch).ok_or("CUDA's headers are missing (`make setup` fetches them)")?;
+    let text = |e: io::Error| e.to_string();
+    fs::write(out("aflora_kernels.h"), kernels().map_err(text)?).map_err(text)?;
+    library("shim", &[PathBuf::from("shim"), out(""), include, cuda])
 }
 
 /// Compiles `shim/NAME.cpp` to the library `NAME.so` that the crate carries.
-fn compile(name: &str, include: &[PathBuf]) -> Result<(), String> {
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    let mut compiler = cc::Build::new().cpp(true).opt_level(2).get_compiler().to_command();
+fn library(name: &str, include: &[PathBuf]) -> Result<(), String> {
+    let mut compiler =
+        cc::Build::new().cpp(true).opt_level(2).debug(false).get_compiler().to_command();
     compiler
         .args(["-std=c++17", "-O2", "-fPIC", "-shared", "-s", "-w"])
         .args(include.iter().map(|folder| format!("-I{}", folder.display())))
-        .arg(format!("shim/{name}.cpp"))
-        .arg("-o")
-        .arg(out.join(format!("{name}.so")));
-    let output = compiler.output().map_err(|e| format!("no C++ compiler: {e}"))?;
+        .arg(format!("shim/{name}.cpp"));
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "macos") {
+        // Its linker asks for every symbol where others wait for the library to be loaded.
+        compiler.args(["-undefined", "dynamic_lookup"]);
+    }
+    compiled(&format!("{name}.so"), compiler).map(drop)
+}
+
+fn out(file: &str) -> PathBuf {
+    PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join(file)
+}
+
+/// Where what was compiled is kept.
+const KEPT: &str = "AFLORA_SHIMS";
+
+/// Lets the compiler write this file of OUT_DIR, or takes it from where it is kept.
+fn compiled(file: &str, mut compiler: Command) -> Result<PathBuf, String> {
+    let made = out(file);
+    let text = |e: io::Error| e.to_string();
+    let kept = match env::var_os(KEPT) {
+        Some(folder) => Some(PathBuf::from(folder).join(known(&compiler).map_err(text)? + file)),
+        None => None,
+    };
+    if kept.as_ref().is_some_and(|kept| fs::copy(kept, &made).is_ok()) {
+        return Ok(made);
+    }
+    let output = compiler.arg("-o").arg(&made).output();
+    let output = output.map_err(|e| format!("no C++ compiler: {e}"))?;
     if !output.status.success() {
         // Not for want of headers: a mistake, to be seen.
-        panic!("shim/{name}.cpp does not compile:\n{}", String::from_utf8_lossy(&output.stderr));
+        panic!("{compiler:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    if let Some(kept) = kept {
+        // Whole or not at all; another build may be at it.
+        let new = kept.with_extension(std::process::id().to_string());
+        let folder = kept.parent().expect("it has a folder");
+        let _ = fs::create_dir_all(folder)
+            .and_then(|()| fs::copy(&made, &new))
+            .and_then(|_| fs::rename(&new, &kept));
+    }
+    Ok(made)
+}
+
+/// The begin of a name for all that the compiler's output follows from: itself, its arguments, the
+/// sources, libtorch's version.
+fn known(compiler: &Command) -> io::Result<String> {
+    let mut hasher = DefaultHasher::new();
+    Command::new(compiler.get_program()).arg("--version").output()?.stdout.hash(&mut hasher);
+    // OUT_DIR is another each time; what is included from it is made of `kernels`.
+    let own = out("").to_string_lossy().into_owned();
+    for argument in compiler.get_args() {
+        argument.to_string_lossy().replace(&own, "").hash(&mut hasher);
+    }
+    for folder in ["shim", "kernels"] {
+        hash_files(Path::new(folder), &mut hasher)?;
+    }
+    libtorch().as_deref().and_then(version).hash(&mut hasher);
+    Ok(format!("{:016x}-", hasher.finish()))
+}
+
+fn hash_files(folder: &Path, hasher: &mut DefaultHasher) -> io::Result<()> {
+    let mut entries: Vec<_> = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            hash_files(&path, hasher)?;
+        } else {
+            (&path, fs::read(&path)?).hash(hasher);
+        }
     }
     Ok(())
 }

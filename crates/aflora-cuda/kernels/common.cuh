@@ -35,6 +35,9 @@ __device__ __forceinline__ float widen(T x) { return x; }
 __device__ __forceinline__ T narrow(float x) { return x; }
 #endif
 
+// As it is read again once it was written.
+__device__ __forceinline__ float rounded(float x) { return widen(narrow(x)); }
+
 template <int N> __device__ __forceinline__ void load_float(const float* p, float (&out)[N]) {
     if constexpr (N == 2) {
         float2 v = *(const float2*)p;
@@ -100,6 +103,21 @@ template <int N> __device__ __forceinline__ void store(T* p, const float (&in)[N
 __device__ __forceinline__ float warp_sum(float x) {
 #pragma unroll
     for (int offset = 16; offset > 0; offset >>= 1) x += __shfl_xor_sync(~0u, x, offset);
+    return x;
+}
+
+// The sum over the N threads of a row, which every one of them gets: a warp, or a block, which lends a
+// place for each of its warps.
+template <int N> __device__ __forceinline__ float row_sum(float x, float* shared) {
+    x = warp_sum(x);
+    if constexpr (N > 32) {
+        __syncthreads();
+        if ((threadIdx.x & 31) == 0) shared[threadIdx.x >> 5] = x;
+        __syncthreads();
+        x = 0.f;
+#pragma unroll
+        for (int i = 0; i < N / 32; i++) x += shared[i];
+    }
     return x;
 }
 

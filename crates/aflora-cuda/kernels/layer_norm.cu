@@ -7,19 +7,6 @@
 #define STRIDE (THREADS * 8)
 #define ITEMS ((H + STRIDE - 1) / STRIDE)
 
-__device__ __forceinline__ float row_sum(float x, float* shared) {
-    x = warp_sum(x);
-#if THREADS > 32
-    __syncthreads();
-    if ((threadIdx.x & 31) == 0) shared[threadIdx.x >> 5] = x;
-    __syncthreads();
-    x = 0.f;
-#pragma unroll
-    for (int i = 0; i < THREADS / 32; i++) x += shared[i];
-#endif
-    return x;
-}
-
 extern "C" __global__ void __launch_bounds__(256) layer_norm(const T* x, const T* residual, const T* gamma, const T* beta, float eps, T* y, T* sum,
                                                              float* mean, float* rstd, int n, u32 threshold, float keep, Random where) {
     __shared__ float shared[8];
@@ -45,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm(const T* x, const T
             store(sum + at, v[i]);
         }
     }
-    float m = row_sum(total, shared) / H, square = 0.f;
+    float m = row_sum<THREADS>(total, shared) / H, square = 0.f;
 #pragma unroll
     for (int i = 0; i < ITEMS; i++) {
         if (i * STRIDE + thread * 8 < H) {
@@ -53,7 +40,7 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm(const T* x, const T
             for (int e = 0; e < 8; e++) square += (v[i][e] - m) * (v[i][e] - m);
         }
     }
-    float r = rsqrtf(row_sum(square, shared) / H + eps);
+    float r = rsqrtf(row_sum<THREADS>(square, shared) / H + eps);
 #pragma unroll
     for (int i = 0; i < ITEMS; i++) {
         int c = i * STRIDE + thread * 8;
@@ -99,8 +86,8 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm_grad(const T* dy, c
             }
         }
     }
-    first = row_sum(first, shared) / H;
-    second = row_sum(second, shared) / H;
+    first = row_sum<THREADS>(first, shared) / H;
+    second = row_sum<THREADS>(second, shared) / H;
     Philox random(where);
 #pragma unroll
     for (int i = 0; i < ITEMS; i++) {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "quantised_cuda.h"
-#include <torch/csrc/autograd/custom_function.h>
+#include "remade.h"
 
 namespace aflora {
 
@@ -50,7 +50,7 @@ struct LowRank : torch::autograd::Function<LowRank> {
         launch(kernel["up"], dim3(blocks, divided(n, tokens)), dim3(32, 8), 0, y.data_ptr(), floats(h), floats(up_),
                floats(d), floats(b_), float(scale), int(n), int(m), tokens);
         // Only A's gradient reads x: once A is frozen, x need not be kept.
-        variable_list saved{down.requires_grad() ? flat : at::Tensor(), h, a, d, up_, b_};
+        variable_list saved{down.requires_grad() ? keep_input(ctx, x, flat) : at::Tensor(), h, a, d, up_, b_};
         weight.save(ctx, saved);
         ctx->save_for_backward(saved);
         ctx->saved_data["scale"] = scale;
@@ -63,7 +63,7 @@ struct LowRank : torch::autograd::Function<LowRank> {
 
     static variable_list backward(AutogradContext* ctx, variable_list gradients) {
         auto saved = ctx->get_saved_variables();
-        auto &x = saved[0], &h = saved[1], &a = saved[2], &d = saved[3], &up = saved[4], &b = saved[5];
+        auto &h = saved[1], &a = saved[2], &d = saved[3], &up = saved[4], &b = saved[5];
         FrozenWeight weight(ctx, saved, 6);
         float scale = float(ctx->saved_data["scale"].toDouble());
         int64_t wants = ctx->saved_data["wants"].toInt();
@@ -89,6 +89,7 @@ struct LowRank : torch::autograd::Function<LowRank> {
         int tokens_down = slab(n, across_k), slabs_down = int(divided(n, tokens_down));
         if (trains_a) part_down = at::empty({slabs_down, rank, k}, fp32);
         if (wants_x || trains_a) {
+            auto x = trains_a ? kept_input(ctx, saved[0], k) : at::Tensor();
             launch(kernel["grad_down"], dim3(across_k, unsigned(slabs_down)), dim3(32, 8), 0, wants_x ? dx.data_ptr() : nullptr,
                    trains_a ? x.const_data_ptr() : nullptr, floats(g), floats(a), floats(d), trains_a ? part_down.data_ptr<float>() : nullptr, int(n), int(k),
                    tokens_down, int(wants_x), int(trains_a));
@@ -113,18 +114,9 @@ struct LowRank : torch::autograd::Function<LowRank> {
         return {dx, {}, {}, da, dd, dup, db, {}};
     }
 
-    // Whether these kernels take the layer; otherwise it is computed from libtorch's operations.
-    static bool takes(const Variable& x, const Variable& weight, const Variable& down) {
-        return is_wide(x) && x.scalar_type() == weight.scalar_type() && !weight.requires_grad() && weight.is_non_overlapping_and_dense() &&
-               takes_shape(x, down, weight.size(0), weight.size(1));
-    }
-
-    static bool takes(const Variable& x, const aflora_quantised& weight, const Variable& down) {
-        return is_wide(x) && QuantisedOnGpu::takes(weight, x.scalar_type()) && takes_shape(x, down, weight.rows, weight.columns);
-    }
-
-    static bool takes_shape(const Variable& x, const Variable& down, int64_t rows, int64_t columns) {
-        return down.scalar_type() == at::kFloat && down.size(0) <= MAX_RANK && rows % 8 == 0 && columns % 8 == 0 && x.numel() > 0;
+    // Whether these kernels take such a layer; `WidePath` takes any.
+    static bool takes(int64_t rank, int64_t rows, int64_t columns) {
+        return rank <= MAX_RANK && rows % 8 == 0 && columns % 8 == 0;
     }
 };
 

@@ -52,6 +52,11 @@ struct QuantisedOnGpu {
     }
 };
 
+// Whether a weight is one, dense, that products in `kind` take.
+inline bool is_frozen(const at::Tensor& weight, at::ScalarType kind) {
+    return weight.scalar_type() == kind && !weight.requires_grad() && weight.is_non_overlapping_and_dense();
+}
+
 // A frozen weight, dense or quantised, as a node keeps it between its passes.
 struct FrozenWeight {
     at::Tensor dense;

@@ -7,9 +7,13 @@
 
 #include "disentangled.h"
 #include "disentangled_tiled.h"
+#include "gated.h"
 #include "layer_norm.h"
 #include "low_rank.h"
 #include "nccl.h"
+#include "rms_norm.h"
+#include "rotary.h"
+#include "wide_path.h"
 
 #include <c10/core/AllocatorConfig.h>
 
@@ -55,6 +59,13 @@ void forget_capture(const Graph& made) {
         auto copy = generator.clone();
         at::check_generator<at::CUDAGeneratorImpl>(generator)->graphsafe_set_state(copy.getIntrusivePtr());
     });
+}
+
+// Two tensors of an operation, or none.
+void both(at::Tensor** out, const torch::autograd::variable_list& made) {
+    auto first = std::make_unique<at::Tensor>(made.at(0));
+    out[1] = new at::Tensor(made.at(1));
+    out[0] = first.release();
 }
 
 }  // namespace
@@ -235,11 +246,17 @@ void aflora_nccl_abort(void* group) {
 
 // `weight` or `quantised` is null.
 int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const at::Tensor* weight, const aflora_quantised* quantised, const at::Tensor* bias,
-                    const at::Tensor* down, const at::Tensor* d, const at::Tensor* up, const at::Tensor* b, double scale) {
+                    const at::Tensor* down, const at::Tensor* d, const at::Tensor* up, const at::Tensor* b, double scale, double p) {
     return guarded([&] {
-        if (!(weight ? aflora::LowRank::takes(*x, *weight, *down) : aflora::LowRank::takes(*x, *quantised, *down))) return;
+        auto single = [](const at::Tensor* t) { return !t || t->scalar_type() == at::kFloat; };
+        if (!aflora::is_wide(*x) || !x->numel() || !single(down) || !single(d) || !single(up) || !single(b)) return;
+        if (weight ? !aflora::is_frozen(*weight, x->scalar_type()) : !aflora::QuantisedOnGpu::takes(*quantised, x->scalar_type())) return;
         auto frozen = weight ? aflora::FrozenWeight(*weight) : aflora::FrozenWeight(aflora::Quantised(*quantised));
-        *out = new at::Tensor(aflora::LowRank::apply(*x, frozen, given(bias), *down, given(d), *up, given(b), scale));
+        if (p > 0 && !aflora::WidePath::drops(frozen.columns())) return;
+        bool narrow = p == 0 && aflora::LowRank::takes(down->size(0), frozen.rows(), frozen.columns());
+        auto y = narrow ? aflora::LowRank::apply(*x, frozen, given(bias), *down, given(d), *up, given(b), scale)
+                        : aflora::WidePath::apply(*x, frozen, given(bias), *down, given(d), *up, given(b), scale, p);
+        *out = new at::Tensor(y);
     });
 }
 
@@ -264,6 +281,30 @@ int aflora_add_layer_norm(at::Tensor** out, const at::Tensor* x, const at::Tenso
     return guarded([&] {
         if (!gamma || !beta || !aflora::AddLayerNorm::takes(*x, *residual, *gamma, *beta)) return;
         *out = new at::Tensor(aflora::AddLayerNorm::apply(*x, *residual, *gamma, *beta, eps, p));
+    });
+}
+
+// Two tensors: x + delta (x itself without one), and its norm.
+int aflora_add_rms_norm(at::Tensor** out, const at::Tensor* x, const at::Tensor* delta, const at::Tensor* weight, double plus, double eps) {
+    return guarded([&] {
+        if (!aflora::RmsNorm::takes(*x, delta, *weight)) return;
+        both(out, aflora::RmsNorm::apply(*x, given(delta), *weight, plus, eps));
+    });
+}
+
+// Two tensors: queries and keys.
+int aflora_rotary(at::Tensor** out, const at::Tensor* query, const at::Tensor* key, const at::Tensor* cos, const at::Tensor* sin, int interleaved) {
+    return guarded([&] {
+        if (!aflora::Rotary::takes(*query, *key, *cos, *sin, interleaved != 0)) return;
+        both(out, aflora::Rotary::apply(*query, *key, *cos, *sin, interleaved != 0));
+    });
+}
+
+// `up` is null where it lies behind the gate.
+int aflora_gated(at::Tensor** out, const at::Tensor* gate, const at::Tensor* up, int activation) {
+    return guarded([&] {
+        if (!aflora::Gated::takes(*gate, up, activation)) return;
+        *out = new at::Tensor(aflora::Gated::apply(*gate, given(up), static_cast<int64_t>(activation)));
     });
 }
 

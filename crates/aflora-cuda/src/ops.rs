@@ -5,6 +5,10 @@
 //! shape that does not divide by eight): the caller then composes libtorch's operations. That
 //! choice is made in one place, aflora-core's `kernels`.
 
+mod decoders;
+
+pub use decoders::{add_rms_norm, gated, rotary, GateActivation};
+
 use crate::blocks::BlockFormat;
 use crate::raw::{Out, Raw, RawQuantised};
 use crate::shim::Shim;
@@ -37,7 +41,8 @@ pub struct LowRankPath<'a> {
     pub scale: f64,
 }
 
-/// `W0 x + bias` and the path beside it, in the kind of `x`.
+/// `W0 x + bias` and the path beside it, in the kind of `x`; the path reads an `x` of which the share `dropout`
+/// is dropped, 0 outside training.
 ///
 /// `x`: `[.., in_features]`, `weight` (frozen): `[out_features, in_features]`, `bias` (frozen):
 /// `[out_features]`; gives `[.., out_features]`.
@@ -46,6 +51,7 @@ pub fn low_rank(
     weight: Frozen,
     bias: Option<&Tensor>,
     path: &LowRankPath,
+    dropout: f64,
 ) -> Option<Tensor> {
     let LowRankPath { down, d, up, b, scale } = *path;
     let (dense, quantised) = match &weight {
@@ -67,6 +73,7 @@ pub fn low_rank(
                 up.as_ptr(),
                 raw(b),
                 scale,
+                dropout,
             )
         }
     })
@@ -357,14 +364,25 @@ fn raw(tensor: Option<&Tensor>) -> Raw {
 
 /// Runs an operation on tensors that lie where `x` lies.
 fn run(x: &Tensor, operation: impl FnOnce(&Shim, Out) -> c_int) -> Option<Tensor> {
+    run_for(x, operation).map(|[made]| made)
+}
+
+/// As [`run`], one that makes `N` tensors, or none of them.
+fn run_for<const N: usize>(
+    x: &Tensor,
+    operation: impl FnOnce(&Shim, Out) -> c_int,
+) -> Option<[Tensor; N]> {
     if !fuses(x) {
         return None;
     }
     let shim = shim().ok()?;
-    let mut out = std::ptr::null_mut();
-    match shim.check(operation(shim, &mut out)) {
-        // SAFETY: a new tensor, ours alone.
-        Ok(()) => (!out.is_null()).then(|| unsafe { Tensor::from_ptr(out) }),
+    let mut out = [std::ptr::null_mut(); N];
+    match shim.check(operation(shim, out.as_mut_ptr())) {
+        Ok(()) => {
+            let all = out.iter().all(|made| !made.is_null());
+            // SAFETY: new tensors, ours alone.
+            all.then(|| out.map(|made| unsafe { Tensor::from_ptr(made) }))
+        }
         Err(error) => {
             let _ = FAILURE.set(error);
             None

@@ -25,12 +25,16 @@ functions! {
         profile_begin = "aflora_profile_begin": unsafe extern "C" fn() -> c_int,
         profile_end = "aflora_profile_end": unsafe extern "C" fn(*const c_char) -> c_int,
         low_rank = "aflora_low_rank":
-            unsafe extern "C" fn(Out, Raw, Raw, *const RawQuantised, Raw, Raw, Raw, Raw, Raw, f64) -> c_int,
+            unsafe extern "C" fn(Out, Raw, Raw, *const RawQuantised, Raw, Raw, Raw, Raw, Raw, f64, f64) -> c_int,
         restore = "aflora_restore": unsafe extern "C" fn(Out, *const RawQuantised, c_int) -> c_int,
         quantised_linear = "aflora_quantised_linear":
             unsafe extern "C" fn(Out, Raw, *const RawQuantised, Raw) -> c_int,
         add_layer_norm = "aflora_add_layer_norm":
             unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw, f64, f64) -> c_int,
+        add_rms_norm = "aflora_add_rms_norm":
+            unsafe extern "C" fn(Out, Raw, Raw, Raw, f64, f64) -> c_int,
+        rotary = "aflora_rotary": unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw, c_int) -> c_int,
+        gated = "aflora_gated": unsafe extern "C" fn(Out, Raw, Raw, c_int) -> c_int,
         disentangled = "aflora_disentangled":
             unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw, Raw, Raw, i64, f64, f64) -> c_int,
         tiles = "aflora_tiles": unsafe extern "C" fn(*mut c_int, Raw, i64, i64) -> c_int,

@@ -1,7 +1,11 @@
 //! Kernels and graphs on a GPU, held to libtorch's own operations in double precision. Without a
 //! GPU, each test says on standard error that it was skipped.
 
+mod compiled;
+mod decoders;
 mod disentangled;
+mod emulation;
+mod paths;
 
 use aflora_cuda::{ops, Graph, Pool};
 use std::io::Write;

@@ -133,7 +133,7 @@ pub fn sync(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`sync`].
-pub fn sync_files(folder: &Path) -> io::Result<()> {
+fn sync_files(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         match path.is_dir() {

@@ -6,7 +6,7 @@
 use crate::backbone::Backbone;
 use crate::companions::ModelSource;
 use crate::merged::{put_tied, NOT_COPIED};
-use crate::weights::{bitsandbytes_tensors, Checkpoint};
+use crate::weights::bitsandbytes_tensors;
 use crate::written::{write_safetensors_raw, write_whole, StoredKind};
 use crate::{companions, json, Error, Result};
 use aflora_core::weight::{FrozenWeight, QuantisedWeight, WeightFormat};
@@ -17,7 +17,7 @@ use std::path::Path;
 use tch::Tensor;
 
 /// Writes `model`, made of the files of `source`, to `folder`: what it holds in few bits in its codes,
-/// all else in the numbers of the source's own file, but for what that has not, such as a new head.
+/// all else rounded once to `stored`, but for what the source has not, such as a new head.
 ///
 /// # Errors
 /// Its layers are in no format that bitsandbytes has, or in several; the source's files cannot be read,
@@ -26,11 +26,11 @@ pub fn save<'a>(
     model: &dyn Backbone,
     source: impl Into<ModelSource<'a>>,
     folder: &Path,
+    stored: StoredKind,
 ) -> Result<()> {
     let source = source.into();
     let config = source.model.join("config.json");
     let mut keys = json::read_object(&config, "a Hugging Face config.json")?;
-    let stored = StoredKind::of(Checkpoint::open(source.model)?.kind());
     let quantised = model.quantised();
     if quantised.values().any(|layer| layer.transposed) {
         let problem = "its layers lie transposed, as GPT-2's: no codes of such are written";

@@ -170,7 +170,7 @@ fn a_base_in_few_bits_is_written_as_it_lies_and_bitsandbytes_gives_its_logits() 
         };
         make_wide(&tiny, &wide);
         let model = read(&wide, Some(format));
-        quantised_base::save(model.as_ref(), &wide, &base).unwrap();
+        quantised_base::save(model.as_ref(), &wide, &base, StoredKind::F32).unwrap();
         let (codes, whole) = (read(&base, Some(format)), read(&base, None));
         let (codes, whole) = (codes.quantised(), whole.var_store().variables());
         assert!(!codes.is_empty());

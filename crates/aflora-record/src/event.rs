@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Event {
     /// The run begins.
     Begin {

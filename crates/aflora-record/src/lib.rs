@@ -6,7 +6,7 @@
 //! | [`settings`] | `config.yaml` | at the start: the resolved configuration |
 //! | [`provenance`] | `provenance.json` | at the start: versions, device, data and weights with their digests |
 //! | [`event`], [`recorder`], [`history`] | `events.jsonl` | while it runs: steps, freeze tests, evaluations |
-//! | [`tensorboard`] | `events.out.tfevents.*` | while it runs: the same as scalars for TensorBoard |
+//! | `tensorboard` | `events.out.tfevents.*` | while it runs: the same as scalars for TensorBoard |
 //! | [`gradients`] | `gradients.bin` | while it runs, if asked for: gradients for `aflora replay` |
 //! | [`freezes`] | `freeze.csv` | at the end: when each matrix froze |
 //! | [`summary`] | `metrics.json` | last: what the run is judged by |
@@ -33,7 +33,7 @@ pub mod results;
 pub mod settings;
 pub mod summary;
 pub mod tail;
-pub mod tensorboard;
+mod tensorboard;
 
 pub use by_class::ByClass;
 pub use error::{Error, Result};

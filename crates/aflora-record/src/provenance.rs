@@ -143,7 +143,7 @@ impl Provenance {
 
     /// Without the command line, further starts and all folders: where files lay says nothing on
     /// another machine.
-    pub fn portable(self) -> Provenance {
+    pub(crate) fn portable(self) -> Provenance {
         let short = |path: PathBuf| PathBuf::from(path.file_name().unwrap_or_default());
         Provenance {
             environment: Environment { command: Vec::new(), ..self.environment },

@@ -2,7 +2,7 @@
 //!
 //!     cargo bench -p aflora-run --bench step -- CONFIG.json BACKBONE METHOD BATCH LENGTH [KEY=VALUE …]
 //!
-//!     device=auto|cpu|cuda:N  precision=auto|fp32|tf32|bf16  steps=30  threads=N
+//!     device=auto|cpu|cuda:N  precision=auto|fp32|tf32|bf16|nf4|nf4_nested|int8  steps=30  threads=N
 //!     graphs=on|off           record steps as CUDA graphs
 //!     modules=REGEX           adapted layers; all linear layers of a block if not given
 //!     shard=on                the frozen weights of blocks are spread over the processes
@@ -32,6 +32,7 @@ use aflora_run::config::Precision;
 use aflora_run::device::{choose, peak_memory, synchronize, tensors};
 use aflora_run::precision;
 use clap::ValueEnum;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 use tch::{Device, Kind, Reduction, Tensor};
@@ -123,14 +124,14 @@ impl Work {
 
 /// Random weights, drawn where they lie: a large model's would take the host half a minute.
 fn initialise(backbone: &dyn Backbone) -> anyhow::Result<()> {
-    let quantised = backbone.quantised();
+    let elsewhere = backbone.elsewhere();
     tch::no_grad(|| {
-        for (name, mut weight) in backbone.var_store().variables() {
-            if let Some(layer) = quantised.get(&name) {
-                layer.put(
-                    &Tensor::empty(weight.size(), (weight.kind(), weight.device()))
-                        .normal_(0.0, 0.02),
-                )?;
+        // By name, so that all processes draw the same.
+        let weights: BTreeMap<_, _> = backbone.var_store().variables().into_iter().collect();
+        for (name, mut weight) in weights {
+            if let Some(layer) = elsewhere.get(&name) {
+                let place = (weight.kind(), weight.device());
+                layer.put(&Tensor::empty(weight.size(), place).normal_(0.0, 0.02))?;
                 continue;
             }
             let _ = match weight.dim() > 1 {

@@ -1,4 +1,4 @@
-//! The C library's allocator. This crate's unsafe code: two calls that set thresholds.
+//! The C library's allocator. This module's unsafe code: two calls that set thresholds.
 
 /// The least bytes of a block that goes back to the system when it is freed.
 ///

@@ -39,6 +39,8 @@ pub mod installation;
 pub mod interrupt;
 pub mod kinds;
 pub mod launch;
+#[allow(unsafe_code)]
+mod leave;
 pub mod logging;
 pub mod metrics;
 pub mod precision;
@@ -58,6 +60,7 @@ mod verdict;
 extern crate self as aflora_run;
 
 pub use cli::main;
+pub use leave::leave;
 pub(crate) use usage::usage;
 pub use usage::{check_makeable, UsageError};
 pub use verdict::is_usage;

@@ -1,7 +1,5 @@
 //! The `aflora` command.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    ExitCode::from(aflora_run::main(std::env::args_os()))
+fn main() {
+    aflora_run::leave(aflora_run::main(std::env::args_os()))
 }

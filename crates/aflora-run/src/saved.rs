@@ -110,13 +110,10 @@ impl SavedRun {
         target: &Path,
         stored: Option<StoredKind>,
     ) -> Result<(StoredKind, Option<Rounding>)> {
-        let stored = match (stored, self.resolved.model.weights) {
-            (Some(stored), _) => stored,
-            (None, _) if self.format().is_some() => StoredKind::Bf16,
-            (None, WeightsFrom::Random) => StoredKind::F32,
-            (None, WeightsFrom::Pretrained) => {
-                StoredKind::of(Checkpoint::open(&self.files.folder)?.kind())
-            }
+        let stored = match stored {
+            Some(stored) => stored,
+            None if self.format().is_some() => StoredKind::Bf16,
+            None => self.stored()?,
         };
         let model = self.model(Device::Cpu, self.merge_base())?;
         let kind = &self.resolved.model.backbone;
@@ -180,7 +177,19 @@ impl SavedRun {
         Ok(adapter_folder::export(&model, method, base, source, generation, &chat, target)?)
     }
 
-    /// Writes the base that the adapter learned beside, in few bits, to `target` as bitsandbytes has it.
+    /// The numbers that the base model's file has; of random weights, which have none, those that they
+    /// are drawn in.
+    fn stored(&self) -> Result<StoredKind> {
+        match self.resolved.model.weights {
+            WeightsFrom::Random => Ok(StoredKind::F32),
+            WeightsFrom::Pretrained => {
+                Ok(StoredKind::of(Checkpoint::open(&self.files.folder)?.kind()))
+            }
+        }
+    }
+
+    /// Writes the base that the adapter learned beside, in few bits, to `target` as bitsandbytes has it:
+    /// what is whole in the numbers of the base model's own file.
     ///
     /// # Errors
     /// The run's base was in whole numbers, the model cannot be loaded, or the folder not be written.
@@ -193,7 +202,8 @@ impl SavedRun {
         }
         let base = self.merge_base();
         let (model, _) = load_model(&self.resolved, &self.files, Device::Cpu, base, false)?;
-        Ok(quantised_base::save(model.as_ref(), self.files.source(), target)?)
+        let (source, stored) = (self.files.source(), self.stored()?);
+        Ok(quantised_base::save(model.as_ref(), source, target, stored)?)
     }
 
     /// How the model was taught to talk; nothing of a task without conversations.

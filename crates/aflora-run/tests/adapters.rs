@@ -441,6 +441,29 @@ fn a_base_in_few_bits_learns_and_is_merged_as_it_was_trained() {
 }
 
 #[test]
+fn the_base_of_a_run_on_random_weights_is_exported_as_those_of_files_are() {
+    let place = place();
+    train_rows(place.path());
+    let train = |more: &[&str]| {
+        let own = ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label"];
+        let settings = ["device=cpu", "threads=1", "max_length=32", "precision=nf4"];
+        aflora(place.path(), &[&own[..], &settings, more].concat())
+    };
+    let random = ["model=tiny-deberta", "method=lora", "lr=1e-2", "max_steps=8"];
+    ok(&train(&[&random[..], &["run_dir=random"]].concat()));
+    ok(&aflora(place.path(), &["export", "random", "apart", "--base", "base"]));
+    let scores = |run: &str| {
+        let rows = rows_of(&ok(&aflora(place.path(), &["predict", run, "rows.jsonl"])));
+        rows.iter().map(|row| row["scores"]["1"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    let still = ["model=./base", "adapter=apart", "lr=1e-12", "head_lr=1e-12", "max_steps=1"];
+    ok(&train(&[&still[..], &["run_dir=still"]].concat()));
+    for (found, expected) in scores("still").iter().zip(scores("random")) {
+        assert!((found - expected).abs() < 1e-4, "{found} is not {expected}");
+    }
+}
+
+#[test]
 fn a_merged_model_has_the_numbers_of_the_base_models_file_and_rounding_is_told() {
     let place = place();
     let place = place.path();

@@ -51,6 +51,19 @@ fn a_run_learns_and_leaves_a_whole_folder() {
     assert!(text(&listed.stdout).contains("f1 "), "{}", text(&listed.stdout));
 }
 
+/// libtorch's destructors take as long as a third of a short command.
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn the_program_ends_without_the_ends_of_its_libraries() {
+    let place = tempfile::tempdir().unwrap();
+    let output =
+        common::command(place.path(), &["--version"]).env("LD_DEBUG", "files").output().unwrap();
+    assert!(output.status.success());
+    assert!(text(&output.stdout).starts_with("aflora "), "{}", text(&output.stdout));
+    let loaded = text(&output.stderr);
+    assert!(loaded.contains("calling init: ") && !loaded.contains("calling fini: "), "{loaded}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run_bit_for_bit() {
     let place = workplace();

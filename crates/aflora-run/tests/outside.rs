@@ -2,7 +2,7 @@
 //! without a `[patch]` of tch, and train.
 //!
 //! The test calls cargo, offline, with the workspace's own lock and build folder, so that most of
-//! what both projects need is there already.
+//! what both projects need is there already: crates, and what the C++ compiler made (`AFLORA_SHIMS`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,6 +57,14 @@ fn assert_fell(losses: &str) {
     assert!(losses.len() == 2 && losses[1] < losses[0], "{losses:?}");
 }
 
+/// What is kept of the C++ compiler's work.
+fn shims() -> Vec<PathBuf> {
+    let kept = fs::read_dir(workspace().join("target/shims")).into_iter().flatten().flatten();
+    let mut kept: Vec<_> = kept.map(|file| file.path()).collect();
+    kept.sort();
+    kept
+}
+
 /// The crates are in no registry yet: what cargo would send there stands in for it, unpacked.
 #[test]
 fn projects_train_without_a_patch_with_what_cargo_packages_of_the_crates() {
@@ -85,9 +93,11 @@ fn projects_train_without_a_patch_with_what_cargo_packages_of_the_crates() {
         config.push("--config".to_string());
         config.push(format!("patch.crates-io.{name}.path={:?}", folder.to_str().unwrap()));
     }
+    let kept = shims();
     let both = ["aflora-core", "aflora-models"];
     assert_fell(&built_and_run("with-models", &both, &config, WITH_MODELS));
     assert_fell(&built_and_run("with-core", &["aflora-core"], &config, WITH_CORE));
+    assert_eq!(kept, shims(), "the shims of a package are those of the workspace");
 }
 
 const WITH_MODELS: &str = r#"

@@ -15,6 +15,7 @@ macro_rules! methods {
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(tag = "method")]
+        #[non_exhaustive]
         pub enum MethodConfig {
             $(
                 #[doc = $about]

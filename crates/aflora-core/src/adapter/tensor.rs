@@ -41,13 +41,13 @@ impl Role {
     ];
 
     /// Whether the parameter counts as the method's own, as everything but the head does.
-    pub fn is_adapter(self) -> bool {
+    pub(crate) fn is_adapter(self) -> bool {
         !matches!(self, Role::Head | Role::HeadBias)
     }
 
     /// Whether the parameter only makes sense with its method's hook: without it, AdaLoRA
     /// would train at full rank and SoRA without its zeros, and nothing would say so.
-    pub fn needs_hook(self) -> bool {
+    pub(crate) fn needs_hook(self) -> bool {
         matches!(self, Role::SingularValue | Role::Gate)
     }
 }

@@ -138,7 +138,7 @@ impl FreezeConfig {
     }
 
     /// Whether projection matrices train at the first step.
-    pub fn trains_at_start(&self) -> bool {
+    pub(crate) fn trains_at_start(&self) -> bool {
         self.mode != FreezeMode::Start
     }
 

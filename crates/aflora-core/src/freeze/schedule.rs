@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Curve {
     /// 1 - (1 - x)^e: fast first. The paper's Eq. 5 with e = 3.
     #[default]
@@ -61,7 +62,7 @@ impl Schedule {
     }
 
     /// The same, but for its end: r(t) rises to `share` in place of 1.
-    pub fn up_to(self, share: f64) -> Self {
+    pub(crate) fn up_to(self, share: f64) -> Self {
         Schedule { final_share: share, ..self }
     }
 

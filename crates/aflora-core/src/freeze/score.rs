@@ -69,6 +69,7 @@ pub(super) fn smooth(group: &mut Group, name: &'static str, now: &Tensor, weight
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Score {
     /// |g|, the paper's choice.
     #[default]
@@ -93,7 +94,7 @@ impl Score {
     }
 
     /// The sensitivity I of every element; `parameter` and `gradient` are `[n]`.
-    pub fn sensitivity(self, parameter: &Tensor, gradient: &Tensor) -> Tensor {
+    pub(crate) fn sensitivity(self, parameter: &Tensor, gradient: &Tensor) -> Tensor {
         match self {
             Score::Gradient => (parameter.sign() * gradient).abs(),
             Score::ParameterGradient => (parameter * gradient).abs(),

@@ -13,7 +13,8 @@ pub use aflora_cuda::ops::LowRankPath;
 /// `x`: `[.., in_features]`, `weight` (frozen): `[out_features, in_features]`, `bias` (frozen):
 /// `[out_features]`; gives `[.., out_features]`.
 ///
-/// Fused, it is one pass over `x` and one over the output. Otherwise b and the scale are folded
+/// Fused, it is one pass over `x` and one over the output for ranks of up to 8, and libtorch's products for others,
+/// into one another. Otherwise b and the scale are folded
 /// into `up`, row by row, and so is d into `down` while `down` trains: two skinny products, the
 /// second accumulated into the output. Once `down` is frozen, d stands outside: the same numbers,
 /// and its gradient is a sum over `[tokens, rank]` instead of a product as wide as the layer.
@@ -24,11 +25,9 @@ pub fn low_rank(
     path: &LowRankPath,
     dropout: Option<f64>,
 ) -> Tensor {
-    let dropout = dropout.filter(|&p| p > 0.0);
-    if dropout.is_none() {
-        if let Some(y) = ops::low_rank(x, weight.as_kernel(), bias, path) {
-            return y;
-        }
+    let dropped = dropout.unwrap_or(0.0);
+    if let Some(y) = ops::low_rank(x, weight.as_kernel(), bias, path, dropped) {
+        return y;
     }
     let (tokens, dropped) = by_token(x, dropout);
     let (kind, LowRankPath { down, d, up, b, scale }) = (x.kind(), *path);

@@ -8,6 +8,9 @@
 //! |---|---|
 //! | [`low_rank`] | a frozen linear layer with a low-rank path beside it |
 //! | [`add_layer_norm`] | LayerNorm of a sum, after dropout |
+//! | [`add_rms_norm`] | RMSNorm of a sum, and the sum |
+//! | [`rotary`] | queries and keys turned by their positions |
+//! | [`gated`] | the middle of a gated feed-forward layer |
 //! | [`disentangled`] | DeBERTa's attention, fused or not at all |
 //! | [`disentangled_tiled`] | the same by tiles, without a matrix of scores |
 //!
@@ -19,14 +22,20 @@
 
 mod add_norm;
 mod attention;
+mod gated;
 mod low_rank;
 mod product;
+mod rms_norm;
+mod rotary;
 
 pub use add_norm::add_layer_norm;
 pub use aflora_cuda::ops::{
     disentangled, disentangled_tiled, fuses, Disentangled, SharedPositions,
 };
 pub use attention::{tile_from, tiles};
+pub use gated::{gated, gated_halves, GateActivation};
 pub(crate) use low_rank::{add_path, by_token, shaped};
 pub use low_rank::{low_rank, LowRankPath};
 pub(crate) use product::{frozen_product, product};
+pub use rms_norm::{add_rms_norm, RmsScale};
+pub use rotary::{rotary, RotaryPairs};

@@ -108,7 +108,7 @@ impl LinearHandle {
     }
 
     /// Whether its weight has a shape and no values: see [`shapes_only`](crate::shapes_only).
-    pub fn is_shape_only(&self) -> bool {
+    pub(crate) fn is_shape_only(&self) -> bool {
         match &inside(&self.slot).weight {
             FrozenWeight::Dense(weight) => is_shape_only(weight),
             FrozenWeight::Quantised(_) => false,

@@ -70,7 +70,7 @@ impl AdamW {
     }
 
     /// The first moment of everything in `group`, laid out like its values, `[n]`.
-    pub fn first_moment(&self, group: &mut Group) -> Tensor {
+    pub(crate) fn first_moment(&self, group: &mut Group) -> Tensor {
         group.state(FIRST)
     }
 

@@ -33,7 +33,7 @@ impl Parameter {
     }
 
     /// Whether it is an up-projection matrix, B: `[out_features, rank]`.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         let origin = self.origin.as_ref();
         let up = |origin: &Origin| origin.tensor.rank_dim == Some(1);
         self.role == Role::Projection && origin.is_some_and(up)

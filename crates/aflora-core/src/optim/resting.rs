@@ -51,7 +51,7 @@ impl Group {
     }
 
     /// [`slices`](Self::slices) of those that are not frozen for good.
-    pub fn open_slices<'a>(&'a self, flat: &'a Tensor) -> impl Iterator<Item = Tensor> + 'a {
+    pub(crate) fn open_slices<'a>(&'a self, flat: &'a Tensor) -> impl Iterator<Item = Tensor> + 'a {
         self.open_members().map(|m| part(flat, &m.place))
     }
 
@@ -66,13 +66,13 @@ impl Group {
     }
 
     /// Whether the gradients of those that rest are computed in this step.
-    pub fn is_probing(&self) -> bool {
+    pub(crate) fn is_probing(&self) -> bool {
         self.probing
     }
 
     /// 1 where this step has a gradient and 0 elsewhere, `[n]`; none where all that is not frozen for
     /// good has one.
-    pub fn observed(&mut self) -> Option<Tensor> {
+    pub(crate) fn observed(&mut self) -> Option<Tensor> {
         if self.probing || self.resting() == 0 {
             return None;
         }
@@ -136,12 +136,12 @@ impl Arena {
     }
 
     /// Whether gradients of parameters that rest are computed.
-    pub fn probes(&self) -> bool {
+    pub(crate) fn probes(&self) -> bool {
         self.groups.values().any(|group| group.probing && group.resting() > 0)
     }
 
     /// Of every parameter, in the order of the arena, whether its gradient is computed.
-    pub fn graded(&self) -> Vec<bool> {
+    pub(crate) fn graded(&self) -> Vec<bool> {
         let members = self
             .groups
             .values()

@@ -12,6 +12,7 @@ use std::f64::consts::PI;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum LrSchedule {
     /// Falls in a straight line.
     #[default]

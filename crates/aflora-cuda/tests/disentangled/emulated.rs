@@ -2,9 +2,8 @@
 //! No GPU is needed.
 
 use super::{assert_close, attention, gradients, Distances, Given};
-use libloading::os::unix::{Library, Symbol};
+use crate::emulation::{self, at};
 use std::ffi::c_void;
-use std::process::Command;
 use tch::{Device, Kind, Tensor};
 
 /// The addresses that tests/emulation/disentangled_tiled.cpp reads, by its order.
@@ -25,10 +24,7 @@ struct Numbers {
 }
 
 /// The kernels for one size of heads.
-struct Kernels {
-    emulate: Symbol<unsafe extern "C" fn(*const Addresses, *const Numbers)>,
-    _library: Library,
-}
+struct Kernels(emulation::Kernels<unsafe extern "C" fn(*const Addresses, *const Numbers)>);
 
 /// What they computed: the output and the gradients of queries, keys, values and the scores against
 /// positions.
@@ -39,31 +35,7 @@ struct Computed {
 
 impl Kernels {
     fn new(size: i64) -> Kernels {
-        let folder = env!("CARGO_TARGET_TMPDIR");
-        let library = format!("{folder}/disentangled-{size}-{}.so", std::process::id());
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/emulation/disentangled_tiled.cpp");
-        let made = Command::new("c++")
-            .args([
-                "-std=c++17",
-                "-O2",
-                // It counts the fibers' jumps between stacks as faults.
-                "-U_FORTIFY_SOURCE",
-                "-w",
-                "-fPIC",
-                "-shared",
-                "-fno-strict-aliasing",
-                "-fvisibility=hidden",
-            ])
-            .args([&format!("-DSIZE={size}"), source, "-o", &library])
-            .output()
-            .expect("a C++ compiler");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        // SAFETY: a library of plain functions, which stays open as long as they are held.
-        let opened = unsafe { Library::new(&library) }.unwrap();
-        std::fs::remove_file(&library).unwrap();
-        // SAFETY: emulation.cpp gives that function this type.
-        let emulate = unsafe { opened.get(b"emulate\0") }.unwrap();
-        Kernels { emulate, _library: opened }
+        Kernels(emulation::Kernels::new("disentangled_tiled", &[format!("SIZE={size}")]))
     }
 
     /// Warps run ahead of one another as `order` says. Gradients if `toward` is given.
@@ -80,7 +52,6 @@ impl Kernels {
         let (out, lse, delta) = (hidden(), by_line(), by_line());
         let (dq, dk, dv) = (hidden(), hidden(), hidden());
         let (dc2p, dp2c) = (scores(&given.pos_key), scores(&given.pos_query));
-        let at = |t: Option<&Tensor>| t.map_or(std::ptr::null_mut(), Tensor::data_ptr);
         let Distances { rows, edges, .. } = &given.distances;
         let any = given.pos_key.is_some() || given.pos_query.is_some();
         let tensors = Addresses([
@@ -115,7 +86,7 @@ impl Kernels {
         };
         // SAFETY: the tensors live through the call, are contiguous, and have the shapes that the kernels
         // read and write.
-        unsafe { (self.emulate)(&tensors, &numbers) };
+        unsafe { (self.0.emulate)(&tensors, &numbers) };
         let gradients = [dq, dk, dv, dc2p, dp2c].into_iter().filter(|t| t.numel() > 0).collect();
         Computed { out, gradients }
     }

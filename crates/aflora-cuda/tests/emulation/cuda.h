@@ -20,7 +20,7 @@
 #define __device__
 #define __global__
 #define __forceinline__ inline
-#define __shared__
+#define __shared__ static  // one for all threads of a block, as blocks run one after the other
 #define __grid_constant__
 #define __launch_bounds__(threads)
 
@@ -44,6 +44,7 @@ template <typename To, typename From> To bits_of(From from) {
 inline float __int_as_float(int x) { return bits_of<float>(x); }
 inline float __uint_as_float(uint32_t x) { return bits_of<float>(x); }
 inline uint32_t __umulhi(uint32_t x, uint32_t y) { return uint32_t(uint64_t(x) * y >> 32); }
+inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline int min(int x, int y) { return x < y ? x : y; }
 inline int max(int x, int y) { return x < y ? y : x; }
 

@@ -3,6 +3,9 @@
 #define BF16 1
 #include "../../kernels/common.cuh"
 #include "../../kernels/tensor_cores.cuh"
+// Its shared memory is the block's whole, which cuda.h has.
+#undef __shared__
+#define __shared__
 #include "../../kernels/disentangled_tiled.cu"
 #include "../../shim/tiled_shape.h"
 

@@ -1,5 +1,6 @@
 //! The activation functions that checkpoints name in their config.json.
 
+use aflora_core::kernels::{self, GateActivation};
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -29,6 +30,25 @@ impl Activation {
             Activation::Silu => x.silu(),
             Activation::Tanh => x.tanh(),
             Activation::Mish => x.mish(),
+        }
+    }
+
+    /// act(gate) ⊙ up, `[.., wide]` each.
+    pub(crate) fn gate(self, gate: &Tensor, up: &Tensor) -> Tensor {
+        kernels::gated(gate, up, self.fused(), |gate| self.apply(gate))
+    }
+
+    /// As [`gate`](Self::gate), of `[.., 2 wide]`: the gate, and the other behind it.
+    pub(crate) fn gate_halves(self, both: &Tensor) -> Tensor {
+        kernels::gated_halves(both, self.fused(), |gate| self.apply(gate))
+    }
+
+    fn fused(self) -> Option<GateActivation> {
+        match self {
+            Activation::Silu => Some(GateActivation::Silu),
+            Activation::Gelu => Some(GateActivation::Gelu),
+            Activation::GeluTanh => Some(GateActivation::GeluTanh),
+            Activation::Relu | Activation::Tanh | Activation::Mish => None,
         }
     }
 }

@@ -31,8 +31,8 @@ pub(crate) struct GatedMlp {
 impl GatedMlp {
     /// `[.., hidden]` to the same.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let gate = self.activation.apply(&self.gate.forward(x));
-        self.down.forward(&(gate * self.up.forward(x)))
+        let gate = self.gate.forward(x);
+        self.down.forward(&self.activation.gate(&gate, &self.up.forward(x)))
     }
 }
 
@@ -48,7 +48,6 @@ pub(crate) struct JoinedGatedMlp {
 impl JoinedGatedMlp {
     /// `[.., hidden]` to the same.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let both = self.gate_up.forward(x).chunk(2, -1);
-        self.down.forward(&(self.activation.apply(&both[0]) * &both[1]))
+        self.down.forward(&self.activation.gate_halves(&self.gate_up.forward(x)))
     }
 }

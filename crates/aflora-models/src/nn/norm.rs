@@ -1,8 +1,8 @@
 //! Normalisations.
 
-use aflora_core::kernels;
+use aflora_core::kernels::{self, RmsScale};
 use aflora_core::nn::{LayerNorm, Module};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// A kind of normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,6 @@ pub(crate) enum NormKind {
 pub(crate) enum Norm {
     Layer(LayerNorm),
     Rms(RmsNorm),
-    CentredRms(CentredRmsNorm),
 }
 
 impl Norm {
@@ -28,8 +27,19 @@ impl Norm {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         match self {
             Norm::Layer(norm) => norm.forward(x),
-            Norm::Rms(norm) => norm.forward(x),
-            Norm::CentredRms(norm) => norm.forward(x),
+            Norm::Rms(norm) => norm.of_sum(x, None).1,
+        }
+    }
+
+    /// x + delta, which is `x` without one, and its norm, of `[.., hidden]` each.
+    pub fn of_sum(&self, x: &Tensor, delta: Option<&Tensor>) -> (Tensor, Tensor) {
+        match self {
+            Norm::Layer(norm) => {
+                let sum = delta.map_or_else(|| x.shallow_clone(), |delta| x + delta);
+                let normed = norm.forward(&sum);
+                (sum, normed)
+            }
+            Norm::Rms(norm) => norm.of_sum(x, delta),
         }
     }
 }
@@ -69,30 +79,18 @@ impl ScaleNorm {
 /// x / √(mean x² + ε) times a scale.
 #[derive(Debug)]
 pub(crate) struct RmsNorm {
-    pub scale: Tensor,
+    pub weight: Tensor,
+    /// Whether the scale is 1 + the weight, as Gemma has it.
+    pub centred: bool,
     pub eps: f64,
 }
 
 impl RmsNorm {
-    /// `[.., hidden]` to the same.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.rms_norm(self.scale.size(), Some(&self.scale), self.eps)
-    }
-}
-
-/// x / √(mean x² + ε) times 1 + a weight, as Gemma has it: in single precision, as 1 + w has few
-/// digits in bf16.
-#[derive(Debug)]
-pub(crate) struct CentredRmsNorm {
-    pub weight: Tensor,
-    pub eps: f64,
-}
-
-impl CentredRmsNorm {
-    /// `[.., hidden]` to the same.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        let scale = self.weight.to_kind(Kind::Float) + 1.0;
-        let normed = x.to_kind(Kind::Float).rms_norm(scale.size(), Some(&scale), self.eps);
-        normed.to_kind(x.kind())
+    fn of_sum(&self, x: &Tensor, delta: Option<&Tensor>) -> (Tensor, Tensor) {
+        let scale = match self.centred {
+            true => RmsScale::OnePlus(&self.weight),
+            false => RmsScale::Weight(&self.weight),
+        };
+        kernels::add_rms_norm(x, delta, scale, self.eps)
     }
 }

@@ -4,7 +4,10 @@
 //! Angles are computed in single precision and only their cosines and sines cast: bf16 cannot
 //! tell position 257 from 258.
 
+use aflora_core::kernels;
 use tch::{Device, Kind, Tensor};
+
+pub(crate) use aflora_core::kernels::RotaryPairs;
 
 /// Cosines and sines of positions, `[batch or 1, 1, length, size / 2]` each, where `size` elements
 /// of a head are turned.
@@ -100,29 +103,12 @@ impl Rotary {
     }
 }
 
-/// Rotates `x`, `[batch, heads, length, size]`, by the angles of its positions, element i with
-/// element i + n/2, as LLaMA does. Only the first n elements are turned where there are angles for
-/// no more.
-pub(crate) fn rotate(x: &Tensor, (cos, sin): &Rotation) -> Tensor {
-    let half = cos.size()[3];
-    let (a, b) = (x.narrow(3, 0, half), x.narrow(3, half, half));
-    let turned = [&a * cos - &b * sin, b * cos + a * sin];
-    match x.size()[3] - 2 * half {
-        0 => Tensor::cat(&turned, 3),
-        rest => {
-            let [a, b] = turned;
-            Tensor::cat(&[a, b, x.narrow(3, 2 * half, rest)], 3)
-        }
-    }
-}
-
-/// Rotates `x` as [`rotate`] does, but element 2i with element 2i + 1, as GPT-J does.
-pub(crate) fn rotate_interleaved(x: &Tensor, (cos, sin): &Rotation) -> Tensor {
-    let turning = 2 * cos.size()[3];
-    let (a, b) = (x.slice(3, 0, turning, 2), x.slice(3, 1, turning, 2));
-    let turned = Tensor::stack(&[&a * cos - &b * sin, b * cos + a * sin], -1).flatten(3, 4);
-    match x.size()[3] - turning {
-        0 => turned,
-        rest => Tensor::cat(&[turned, x.narrow(3, turning, rest)], 3),
-    }
+/// Queries and keys, `[batch, heads, length, size]`, turned by the angles of their positions.
+pub(crate) fn rotate(
+    query: &Tensor,
+    key: &Tensor,
+    (cos, sin): &Rotation,
+    pairs: RotaryPairs,
+) -> [Tensor; 2] {
+    kernels::rotary(query, key, (cos, sin), pairs)
 }

@@ -4,7 +4,7 @@
 
 use super::linear::{with_bias, zeros};
 use super::noise::{Noise, NoisyEmbedding};
-use super::norm::{AddNorm, CentredRmsNorm, Norm, NormKind, RmsNorm, ScaleNorm};
+use super::norm::{AddNorm, Norm, NormKind, RmsNorm, ScaleNorm};
 use crate::Options;
 use aflora_core::nn::{self, NamedLinear};
 use aflora_core::sharded::ShardedBase;
@@ -207,8 +207,8 @@ impl<'a> Scope<'a> {
         let weight = |start| (self / name).path.var("weight", &[size], nn::Init::Const(start));
         match kind {
             NormKind::Layer => Norm::Layer(self.layer_norm(name, size, eps)),
-            NormKind::Rms => Norm::Rms(RmsNorm { scale: weight(1.0), eps }),
-            NormKind::CentredRms => Norm::CentredRms(CentredRmsNorm { weight: weight(0.0), eps }),
+            NormKind::Rms => Norm::Rms(RmsNorm { weight: weight(1.0), centred: false, eps }),
+            NormKind::CentredRms => Norm::Rms(RmsNorm { weight: weight(0.0), centred: true, eps }),
         }
     }
 }

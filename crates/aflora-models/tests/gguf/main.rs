@@ -7,6 +7,7 @@ mod written;
 
 use aflora_core::weight::{Coding, FrozenWeight, WeightFormat};
 use aflora_models::chat::message;
+use aflora_models::merged::StoredKind;
 use aflora_models::weights::{self, Checkpoint};
 use aflora_models::TextEncoder;
 use aflora_models::{
@@ -110,7 +111,9 @@ fn a_model_in_few_bits_holds_the_blocks_of_its_file_as_they_lie() {
         // Nobody else's library has such blocks in a folder: the file is the base.
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("base");
-        let refused = quantised_base::save(held.as_ref(), file.as_path(), &folder).unwrap_err();
+        let stored = StoredKind::Bf16;
+        let refused = quantised_base::save(held.as_ref(), file.as_path(), &folder, stored);
+        let refused = refused.unwrap_err();
         assert!(refused.to_string().contains("that file is the base to keep"), "{refused}");
         assert!(!folder.exists());
     }

@@ -100,7 +100,7 @@ fn serve(listener: &UnixListener) -> ! {
         let (mut caller, _) = listener.accept().expect("the listener is this process's own");
         if fork() == 0 {
             let served = answer(&mut caller);
-            exit(u8::from(served.is_err()));
+            aflora_run::leave(u8::from(served.is_err()));
         }
     }
 }
@@ -114,7 +114,7 @@ fn answer(caller: &mut UnixStream) -> io::Result<()> {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let process = fork();
     if process == 0 {
-        exit(catch_unwind(AssertUnwindSafe(|| run(&call))).unwrap_or(101));
+        aflora_run::leave(catch_unwind(AssertUnwindSafe(|| run(&call))).unwrap_or(101));
     }
     let mut status = 0;
     // SAFETY: the number is written to a place that lives.
@@ -148,11 +148,4 @@ fn run(call: &Call) -> u8 {
         }
     }
     aflora_run::main(std::iter::once("aflora".into()).chain(call.arguments.iter().cloned()))
-}
-
-/// Ends this process, without what libtorch does at the end of a program: a tenth of a second.
-fn exit(code: u8) -> ! {
-    let _ = io::stdout().flush();
-    // SAFETY: it does not return, and all that was written is with the system.
-    unsafe { libc::_exit(code.into()) }
 }

@@ -30,6 +30,7 @@ pub(super) use traits::{Evidence, FreezeRule};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Rule {
     /// The released code. I is the mean |g| over a window of ΔT steps; Ī and Ū move once a
     /// window and U uses the already updated Ī. Every ΔT steps a threshold is set at the

@@ -13,7 +13,7 @@ use crate::heads::Head;
 use crate::nn::attention::{split_heads, Attention, ForwardContext, KeyValues};
 use crate::nn::linear::dropout;
 use crate::nn::mlp::Mlp;
-use crate::nn::rotary::{powers, rotate_interleaved, Rope, Rotary};
+use crate::nn::rotary::{powers, rotate, Rope, Rotary, RotaryPairs};
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
@@ -94,7 +94,7 @@ impl DecoderBlock for Layer {
         let normed = self.ln_1.forward(x);
         let [query, key, value] = [&self.q_proj, &self.k_proj, &self.v_proj]
             .map(|projection| split_heads(&projection.forward(&normed), self.heads));
-        let [query, key] = [query, key].map(|x| rotate_interleaved(&x, &context.rotations[0]));
+        let [query, key] = rotate(&query, &key, &context.rotations[0], RotaryPairs::Neighbours);
         let attended = self.attention.attend(&query, key, value, context, keys);
         let attended = residual(self.out_proj.forward(&attended));
         attended + residual(self.mlp.forward(&normed)) + x

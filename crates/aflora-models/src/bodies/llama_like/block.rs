@@ -6,7 +6,7 @@ use crate::nn::attention::{Attention, ForwardContext, KeyValues};
 use crate::nn::linear::dropout;
 use crate::nn::mlp::{GatedMlp, JoinedGatedMlp, Mlp};
 use crate::nn::norm::Norm;
-use crate::nn::rotary::rotate;
+use crate::nn::rotary::{rotate, RotaryPairs};
 use crate::nn::scope::Scope;
 use aflora_core::nn::{self, Module};
 use aflora_core::Block::{Attention as InAttention, Ffn};
@@ -58,15 +58,15 @@ impl DecoderBlock for Block {
             let out = norm.as_ref().map_or_else(|| out.shallow_clone(), |norm| norm.forward(&out));
             dropout(out, self.dropout, context.train)
         };
-        let attended = self.attention.forward(&self.before_attention.forward(x), context, keys);
+        let (x, normed) = self.before_attention.of_sum(x, None);
+        let attended = self.attention.forward(&normed, context, keys);
         let attended = out(attended, &self.after_attention);
         if self.parallel {
-            let wide = out(self.mlp.forward(&self.before_mlp.forward(x)), &self.after_mlp);
+            let wide = out(self.mlp.forward(&self.before_mlp.forward(&x)), &self.after_mlp);
             return wide + attended + x;
         }
-        let x = x + attended;
-        let wide = self.mlp.forward(&self.before_mlp.forward(&x));
-        x + out(wide, &self.after_mlp)
+        let (x, normed) = self.before_mlp.of_sum(&x, Some(&attended));
+        x + out(self.mlp.forward(&normed), &self.after_mlp)
     }
 }
 
@@ -137,12 +137,9 @@ impl SelfAttention {
             None => (query, key),
         };
         let [query, key, value] = [query, key, value].map(|x| x.transpose(1, 2));
-        let (query, key) = match self.rope {
-            Some(rope) => {
-                let rotation = &context.rotations[rope];
-                (rotate(&query, rotation), rotate(&key, rotation))
-            }
-            None => (query, key),
+        let [query, key] = match self.rope {
+            Some(rope) => rotate(&query, &key, &context.rotations[rope], RotaryPairs::Halves),
+            None => [query, key],
         };
         self.out.forward(&self.attention.attend(&query, key, value, context, keys))
     }

@@ -16,7 +16,7 @@ use crate::nn::chain::chain;
 use crate::nn::linear::dropout;
 use crate::nn::noise::NoisyEmbedding;
 use crate::nn::norm::ScaleNorm;
-use crate::nn::rotary::{powers, rotate, Rope, Rotary};
+use crate::nn::rotary::{powers, rotate, Rope, Rotary, RotaryPairs};
 use crate::nn::scope::Scope;
 use crate::options::Options;
 use crate::Result;
@@ -198,8 +198,7 @@ impl Layer {
             Reach::Near => near,
         };
         let x = x + self.attend(x, context);
-        let both = self.up.forward(&self.before_mlp.forward(&x)).chunk(2, -1);
-        let wide = self.activation.apply(&both[0]) * &both[1];
+        let wide = self.activation.gate_halves(&self.up.forward(&self.before_mlp.forward(&x)));
         x + self.down.forward(&dropout(wide, self.mlp_dropout, context.train))
     }
 
@@ -207,8 +206,7 @@ impl Layer {
         let normed = self.before_attention.as_ref().map(|norm| norm.forward(x));
         let parts = self.projection.forward(normed.as_ref().unwrap_or(x)).chunk(3, -1);
         let split = |i: usize| split_heads(&parts[i], self.heads);
-        let turn = |x: Tensor| rotate(&x, &context.rotations[0]);
-        let (query, key) = (turn(split(0)), turn(split(1)));
+        let [query, key] = rotate(&split(0), &split(1), &context.rotations[0], RotaryPairs::Halves);
         let attended = self.attention.attend(&query, key, split(2), context, None);
         dropout(self.out.forward(&attended), self.attention.dropout, context.train)
     }

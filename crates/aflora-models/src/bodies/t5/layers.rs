@@ -28,7 +28,8 @@ impl<P> Part<P> {
 
     /// What the part makes of its norm of `x`, added to `x`.
     fn add(&self, x: &Tensor, train: bool, run: impl FnOnce(&P, &Tensor) -> Tensor) -> Tensor {
-        x + dropout(run(&self.part, &self.norm.forward(x)), self.dropout, train)
+        let (x, normed) = self.norm.of_sum(x, None);
+        x + dropout(run(&self.part, &normed), self.dropout, train)
     }
 }
 
@@ -65,10 +66,10 @@ impl FeedForward {
     }
 
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let wide = self.activation.apply(&self.up.forward(x));
+        let up = self.up.forward(x);
         let wide = match &self.gated {
-            Some(gated) => wide * gated.forward(x),
-            None => wide,
+            Some(gated) => self.activation.gate(&up, &gated.forward(x)),
+            None => self.activation.apply(&up),
         };
         self.down.forward(&dropout(wide, self.dropout, train))
     }
