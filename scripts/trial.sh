@@ -28,13 +28,22 @@ home=$root/home/user
 rm -rf "$home"
 mkdir -p "$home"
 cp "$archive" "$home/aflora.tar.gz"
-# The README's parts, each a step under its heading; before them the archive is unpacked, and the user
-# has two files.
+# The user has two files and the archive, unpacks it, and follows the README: its parts are steps under
+# their headings.
 {
     cat <<'END'
 set -euo pipefail
+cd ~
+sides=(bad 'dull and far too long' bad 'a lifeless mess' good 'a warm and funny film' good 'brilliant acting')
+printf 'body,stars\n' > reviews.csv
+printf 'body\na funny film\na dull mess\n' > new.csv
+for ((i = 0; i < 200; i++)); do
+    ((of = i % 4 * 2)) || true
+    printf '"%s, number %d",%s\n' "${sides[of + 1]}" "$i" "${sides[of]}" >> reviews.csv
+done
 began=$(date +%s%N) all=$began name=
 step() {
+    { set +x; } 2>/dev/null
     local now
     now=$(date +%s%N)
     if [ -n "$name" ]; then
@@ -44,18 +53,12 @@ step() {
         printf '%7.1f s  %s\n' "$(((now - all) / 1000000))e-3" 'from the archive to here' | tee -a ~/times
     fi
     began=$(date +%s%N) name=$1
+    set -x
 }
 step 'Unpack'
 mkdir ~/aflora && tar xzf ~/aflora.tar.gz --strip-components=1 -C ~/aflora
 cd ~/aflora
-sides=(bad 'dull and far too long' bad 'a lifeless mess' good 'a warm and funny film' good 'brilliant acting')
-printf 'body,stars\n' > reviews.csv
-printf 'body\na funny film\na dull mess\n' > new.csv
-for ((i = 0; i < 200; i++)); do
-    ((of = i % 4 * 2)) || true
-    printf '"%s, number %d",%s\n' "${sides[of + 1]}" "$i" "${sides[of]}" >> reviews.csv
-done
-set -x
+mv ~/*.csv .
 END
     awk '/^## /            { heading = substr($0, 4) }
          /^```$/           { inside = 0 }
@@ -68,6 +71,6 @@ chown -R 1000:1000 "$home"
 # Nothing of this machine's own libtorch.
 env -u LIBTORCH -u LD_LIBRARY_PATH -u LIBTORCH_USE_PYTORCH HOME=/home/user \
     PATH=/usr/local/bin:/usr/bin:/bin "$(command -v chroot)" --userspec=1000:1000 "$root" bash /home/user/steps.sh
-echo 'MB that were fetched and stay:'
+printf '\nMB that were fetched and stay:\n'
 du -sm "$home"/aflora/.libtorch "$home"/aflora/.assets
 cat "$home/times"
