@@ -79,8 +79,8 @@ struct FrozenWeight {
     void save(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list& saved) const {
         if (!quantised) return saved.push_back(dense);
         for (auto& tensor : quantised->tensors()) saved.push_back(tensor);
-        ctx->saved_data["numbers"] = quantised->numbers();
-        ctx->saved_data["offset"] = double(quantised->offset);
+        ctx->saved_data["weight.numbers"] = quantised->numbers();
+        ctx->saved_data["weight.offset"] = double(quantised->offset);
     }
 
     // What `save` put there, from `at` on.
@@ -89,7 +89,8 @@ struct FrozenWeight {
             dense = saved[at];
         } else {
             torch::autograd::variable_list tensors(saved.begin() + at, saved.end());
-            quantised.emplace(tensors, float(ctx->saved_data["offset"].toDouble()), ctx->saved_data["numbers"].toIntVector());
+            quantised.emplace(tensors, float(ctx->saved_data["weight.offset"].toDouble()),
+                              ctx->saved_data["weight.numbers"].toIntVector());
         }
     }
 };

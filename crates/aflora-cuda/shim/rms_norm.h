@@ -31,6 +31,7 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
                w.const_data_ptr(), float(plus), float(eps), delta.defined() ? sum.data_ptr() : nullptr, y.data_ptr(), rstd.data_ptr<float>(), int(n));
         ctx->save_for_backward({sum, w, rstd});
         ctx->saved_data["plus"] = plus;
+        ctx->saved_data["adds"] = delta.defined();
         return {delta.defined() ? sum : x, y};
     }
 
@@ -47,7 +48,8 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
                    ds.defined() ? ds.const_data_ptr() : nullptr, sum.const_data_ptr(), weight.const_data_ptr(),
                    float(ctx->saved_data["plus"].toDouble()), floats(rstd), dx.data_ptr(), int(n));
         }
-        return {dx, dx, {}, {}, {}};
+        // libtorch takes no gradient of a tensor that was not given.
+        return {dx, ctx->saved_data["adds"].toBool() ? dx : at::Tensor(), {}, {}, {}};
     }
 
     // The norm once more.
