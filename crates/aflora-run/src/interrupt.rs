@@ -1,5 +1,6 @@
 //! SIGINT and SIGTERM: the first asks a run to stop where nothing is lost, the second ends the
-//! process at once. And SIGPIPE, which says that nobody reads what is printed.
+//! process at once. And SIGPIPE, which says that nobody reads what is printed. This module's unsafe code:
+//! the registering of what a signal does.
 
 use signal_hook::consts::{SIGINT, SIGPIPE, SIGTERM};
 use signal_hook::flag;
@@ -35,10 +36,16 @@ pub fn listen() -> io::Result<()> {
     let came = CAME.get_or_init(Default::default);
     let again = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // In this order: the signal that sets `again` must not see it set.
-        flag::register_conditional_shutdown(signal, 128 + signal, again.clone())?;
-        flag::register(signal, again.clone())?;
-        flag::register_usize(signal, came.clone(), signal as usize)?;
+        let (came, again) = (came.clone(), again.clone());
+        let act = move || {
+            came.store(signal as usize, Ordering::Relaxed);
+            // In one operation: two signals may come at once, each to a thread of its own.
+            if again.swap(true, Ordering::Relaxed) {
+                signal_hook::low_level::exit(128 + signal);
+            }
+        };
+        // SAFETY: it stores to atomics, and ends the process without running anything of it.
+        unsafe { signal_hook::low_level::register(signal, act) }?;
     }
     Ok(())
 }

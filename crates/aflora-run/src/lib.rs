@@ -36,6 +36,7 @@ pub mod feed;
 pub mod hub;
 pub mod inspect;
 pub mod installation;
+#[allow(unsafe_code)]
 pub mod interrupt;
 pub mod kinds;
 pub mod launch;

@@ -78,7 +78,7 @@ mod tests {
     fn past(texts: &[&[i64]]) -> Past {
         let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0) as i64;
         let past = Past::new(texts.len() as i64, longest + 2, Device::Cpu);
-        for (row, text) in (0..).zip(texts) {
+        for (row, text) in (0i64..).zip(texts) {
             let lengths = Tensor::from_slice(&[text.len() as i64]);
             past.put(&Tensor::from_slice(&[row]), &Tensor::from_slice(text).unsqueeze(0), &lengths);
         }
