@@ -125,6 +125,32 @@ fn a_cell_without_its_whole_result_is_not_done() {
 }
 
 #[test]
+fn a_cell_that_an_earlier_version_named_is_found_by_what_its_settings_come_to_now() {
+    let place = grid();
+    let one = ["seeds=[0]", "methods=[aflora]"];
+    assert!(experiment(place.path(), &one).status.success());
+    let cells = place.path().join("runs/cells");
+    let folder = fs::read_dir(&cells).unwrap().flatten().map(|e| e.path());
+    let folder = folder.into_iter().find(|path| path.is_dir()).unwrap();
+    // As a version leaves it that knew no label smoothing: so the digest was another one.
+    let config = folder.join("config.yaml");
+    let settings = fs::read_to_string(&config).unwrap();
+    let fewer: Vec<&str> = settings.lines().filter(|l| !l.contains("label_smoothing")).collect();
+    assert!(fewer.len() < settings.lines().count(), "{settings}");
+    fs::write(&config, fewer.join("\n")).unwrap();
+    let earlier = cells.join("mrpc-minilm-aflora-seed0-0123456789");
+    fs::rename(&folder, &earlier).unwrap();
+    let listed = || text(&experiment(place.path(), &[&one[..], &["--dry-run"]].concat()).stdout);
+    assert!(listed().contains("  done ") && listed().contains("seed0-0123456789"), "{}", listed());
+    let output = experiment(place.path(), &one);
+    assert!(text(&output.stderr).contains("1 of 1 cells are there already"));
+    // With another setting it is another run.
+    let changed = fewer.join("\n").replace("epochs: 4", "epochs: 5");
+    fs::write(earlier.join("config.yaml"), changed).unwrap();
+    assert!(listed().contains("  open "), "{}", listed());
+}
+
+#[test]
 fn a_cell_whose_batch_was_fitted_to_the_memory_is_done() {
     let place = grid();
     let one = ["seeds=[0]", "methods=[aflora-frozen]", "batch_size=auto"];

@@ -104,6 +104,7 @@ impl Experiment {
                          --slurm";
             return Err(UsageError(words.into()).into());
         }
+        plan.find(&runs);
         let runner = Runner { runs, program, jobs, gpus, processes, nodes };
         if self.slurm {
             let given: Vec<String> = self.filter.iter().map(|f| format!("--filter={f}")).collect();

@@ -9,12 +9,14 @@ use crate::config::{self, ConfigErrors, Problem, Resolved};
 use crate::run::location;
 use crate::ui::counted;
 use crate::usage;
+use aflora_record::names::CONFIG;
 use aflora_record::results::{twice, Layout, MethodRow, TaskColumn};
 use aflora_record::settings::run_name;
 use aflora_record::Summary;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,8 @@ pub struct Planned {
     pub resolved: Resolved,
     /// SHA-256 of the settings that decide the result.
     pub digest: String,
+    /// The folder that it was found in, where that is not named after the digest.
+    found: Option<String>,
 }
 
 impl Planned {
@@ -48,7 +52,8 @@ impl Planned {
 
     /// The name of its folder: the same for the same settings, whatever the experiment.
     pub fn folder(&self) -> String {
-        format!("{}-{}", self.resolved.name(), &self.digest[..10])
+        let named = || format!("{}-{}", self.resolved.name(), &self.digest[..10]);
+        self.found.clone().unwrap_or_else(named)
     }
 }
 
@@ -69,6 +74,36 @@ pub struct Plan {
     /// The cells, in the order in which they run: seed by seed, so that an experiment that was
     /// broken off has whole tables over fewer seeds.
     pub cells: Vec<Planned>,
+}
+
+impl Plan {
+    /// Finds runs in `runs` that an earlier version named after fewer settings than there are today: by what
+    /// the settings in their folders come to now. Cells whose own folder is there keep it.
+    pub fn find(&mut self, runs: &Path) {
+        let missing = |cell: &Planned| !runs.join(cell.folder()).exists();
+        let names: HashSet<String> = self
+            .cells
+            .iter()
+            .filter(|cell| missing(cell))
+            .map(|cell| cell.resolved.name())
+            .collect();
+        let folders = std::fs::read_dir(runs).into_iter().flatten().flatten();
+        let mut folders: Vec<String> =
+            folders.filter_map(|folder| folder.file_name().into_string().ok()).collect();
+        folders.sort();
+        folders
+            .retain(|folder| folder.rsplit_once('-').is_some_and(|(run, _)| names.contains(run)));
+        let digest_of = |folder: &String| {
+            config::load(&runs.join(folder).join(CONFIG), &[]).map(|there| digest(&there))
+        };
+        let known: HashMap<String, String> = folders
+            .into_iter()
+            .filter_map(|folder| Some((digest_of(&folder).ok()?, folder)))
+            .collect();
+        for cell in self.cells.iter_mut().filter(|cell| missing(cell)) {
+            cell.found = known.get(&cell.digest).cloned();
+        }
+    }
 }
 
 /// The most cells of a grid.
@@ -162,7 +197,7 @@ impl Plan {
                         };
                         let digest = digest(&resolved);
                         let method = entry.name().to_string();
-                        let cell = Planned { method, overrides, resolved, digest };
+                        let cell = Planned { method, overrides, resolved, digest, found: None };
                         if filter.as_ref().is_none_or(|f| f.is_match(&cell.name())) {
                             cells.push(cell);
                         }
