@@ -4,7 +4,7 @@ pub mod environment;
 mod names;
 pub mod start;
 
-use crate::usage;
+use crate::{is_usage, usage};
 use aflora_cuda::{Lost, World, WorldError};
 use anyhow::Result;
 use names::{HERE, LAUNCHED, TIMEOUT};
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// Seconds that processes wait for each other where nothing is said: as long as PyTorch's NCCL.
 const SECONDS: f64 = 600.0;
+
+/// How long the first process has to say what is wrong with what it was told, before another does.
+const FIRST_SAYS: Duration = Duration::from_secs(10);
 
 /// Whether this process tells people what happens: of several, the first alone.
 static SPEAKS: AtomicBool = AtomicBool::new(true);
@@ -72,6 +75,11 @@ pub fn leave(world: &World, result: Result<()>) -> Result<()> {
             };
             if let Some(lost) = lost(&error) {
                 SPEAKS.store(tells(lost, world.rank(), all_started_here()), Ordering::Relaxed);
+            }
+            if world.rank() > 0 && is_usage(&error) {
+                // The first has read the same, and says it with the right code: it is only slower. What
+                // it says ends this process.
+                std::thread::sleep(FIRST_SAYS);
             }
             world.abort(&crate::ui::words(&error));
             Err(error)
