@@ -91,15 +91,33 @@ pub fn reset_peak(device: Device) {
     }
 }
 
+/// On a CPU, gives back to the system what the C library keeps of tensors that are gone, where the process has
+/// become half as large again as its tensors ever were, and a gigabyte: blocks of batches of many lengths do not fit
+/// one another's places, and it would go on growing.
+pub fn give_back(device: Device) {
+    const SPARE: u64 = 1 << 30;
+    if device != Device::Cpu {
+        return;
+    }
+    if let (Some(resident), Some(tensors)) = (of_process("VmRSS:"), tensors(device)) {
+        if resident > tensors.peak_allocated * 3 / 2 + SPARE {
+            allocator::give_back();
+        }
+    }
+}
+
+/// Bytes of memory that the system says of this process under `key`.
+fn of_process(key: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
 /// The most memory that the run needed, in bytes: on a GPU what is in use there now, since
 /// libtorch gives nothing back (other processes' included); on a CPU the process's peak.
 pub fn peak_memory(device: Device) -> Option<u64> {
     match device {
         Device::Cuda(i) => cuda::memory_in_use(i),
-        _ => {
-            let status = std::fs::read_to_string("/proc/self/status").ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-            Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-        }
+        _ => of_process("VmHWM:"),
     }
 }

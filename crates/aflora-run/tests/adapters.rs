@@ -377,6 +377,19 @@ fn a_run_goes_on_from_an_adapter_with_its_method_layers_and_weights() {
     // The run's own file says all of it again.
     ok(&aflora(place.path(), &["run", "still/config.yaml"]));
 
+    // What freezes is how it trains, and not what the adapter is.
+    let frozen = |run: &str, more: &[&str]| {
+        ok(&train(&[&["max_steps=1", &format!("run_dir={run}")], more].concat()));
+        text(&fs::read(place.path().join(run).join("config.yaml")).unwrap())
+    };
+    assert!(config.contains("mode: never"), "{config}");
+    let config = frozen("by-block", &["method=lora-freeze"]);
+    assert!(config.contains("mode: adaptive") && config.contains("rank: 4"), "{config}");
+    let config = frozen("by-key", &["method.freeze.mode=start"]);
+    assert!(config.contains("mode: start"), "{config}");
+    let config = frozen("of-the-folder", &["method=lora"]);
+    assert!(config.contains("mode: never"), "{config}");
+
     refused(&train(&["method=aflora"]), 2, "is of the method `lora`, not `aflora`");
     refused(&train(&["method=lora", "method.rank=8"]), 2, "`method.rank` is 8, but 4 in");
     let words = "`model.layers` contradicts the adapter's layers";

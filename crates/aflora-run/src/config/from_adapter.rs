@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 /// Keys of a method that name it, or hold settings of other parts.
 const NAMES: [&str; 3] = ["name", "method", "run"];
 
+/// How the method trains what the folder holds: the user's where the user says it, the folder's otherwise.
+const FREEZE: &str = "freeze";
+
 /// Keys of a model that choose its layers.
 const LAYERS: [&str; 3] = ["target_modules", "exclude_modules", "layers"];
 
@@ -70,7 +73,8 @@ fn take_of_folder(
         settings.get(key).cloned().unwrap_or_default()
     };
     for setting in of_method() {
-        let Some(key) = setting.path.get(1).filter(|key| !NAMES.contains(&key.as_str())) else {
+        let is_compared = |key: &&String| key.as_str() != FREEZE && !NAMES.contains(&key.as_str());
+        let Some(key) = setting.path.get(1).filter(is_compared) else {
             continue;
         };
         let (own, adapters) = (value(method, key), value(theirs, key));
@@ -106,8 +110,21 @@ fn take_of_folder(
         }
         Err(error) => problems.push(Problem::at(span, error.to_string())),
     }
+    let says_freeze = of_method().any(|s| s.path.get(1).is_some_and(|key| key == FREEZE));
+    let own_freeze = user.names("method") || says_freeze && method.name() == theirs.name();
     if !user.names("method") {
         *name = theirs.name().to_string();
     }
-    *method = theirs.clone();
+    let freeze = own_freeze.then(|| value(method, FREEZE)).filter(|freeze| !freeze.is_null());
+    *method = match freeze {
+        Some(freeze) => with(theirs, FREEZE, freeze),
+        None => theirs.clone(),
+    };
+}
+
+/// `method` with `value` for one of its settings.
+fn with(method: &MethodConfig, key: &str, value: Value) -> MethodConfig {
+    let mut settings = serde_json::to_value(method).unwrap_or_default();
+    settings[key] = value;
+    serde_json::from_value(settings).unwrap_or_else(|_| method.clone())
 }

@@ -303,6 +303,7 @@ impl Loop<'_> {
     fn record_step(&mut self, report: &StepReport) -> Result<()> {
         let completed = self.tuner.completed();
         self.memory = device::peak_memory(self.run.device);
+        device::give_back(self.run.device);
         let loop_state = &mut self.loop_state;
         let good = loop_state.steps_in_sum - (self.skipped - loop_state.skipped_before);
         let sum = self.loss_sum.double_value(&[]);
