@@ -92,6 +92,7 @@ fn the_methods_are_what_their_names_say() {
     };
     assert_eq!(freeze("aflora"), (FreezeMode::Adaptive, Rule::ElementQuantile));
     assert_eq!(freeze("aflora-text"), (FreezeMode::Adaptive, Rule::MatrixRank));
+    assert_eq!(freeze("aflora-late"), (FreezeMode::Adaptive, Rule::MatrixRank));
     assert_eq!(freeze("aflora-frozen").0, FreezeMode::Start);
     assert_eq!(freeze("aflora-trainable").0, FreezeMode::Never);
     assert!(matches!(good(&["method=lora"]).method, MethodConfig::Lora(_)));
