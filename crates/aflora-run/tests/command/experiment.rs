@@ -1,5 +1,6 @@
 //! `aflora experiment` and `aflora replay`, end to end on a tiny model.
 
+use crate::common::stopping::{signal, wait_for};
 use crate::common::*;
 use aflora_record::evaluation::Metrics;
 use aflora_record::results::{Outcome, Results};
@@ -314,14 +315,17 @@ fn an_experiment_that_is_stopped_goes_on_and_finds_the_same() {
         let mut command = command(broken.path(), &arguments);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
-    // Ended as a user, as a scheduler and as the system does it.
-    for (i, signal) in ["-INT", "-TERM", "-KILL"].into_iter().enumerate() {
+    // Ended as a user, as a scheduler and as the system does it, each when one more of the four cells has
+    // begun.
+    let begun = || {
+        let runs = fs::read_dir(broken.path().join("runs/cells")).into_iter().flatten().flatten();
+        runs.filter(|run| run.path().join("events.jsonl").is_file()).count()
+    };
+    for (cells, by) in [(1, libc::SIGINT), (2, libc::SIGTERM), (3, libc::SIGKILL)] {
         let mut child = start();
-        std::thread::sleep(Duration::from_millis(900 + 400 * i as u64));
-        let pid = child.id().to_string();
-        let _ = std::process::Command::new("kill").args([signal, &pid]).status();
-        let status = child.wait().unwrap();
-        assert!(!status.success() || i > 0, "it was over before it was stopped");
+        wait_for("a further cell", || begun() >= cells);
+        signal(&child, by);
+        assert!(!child.wait().unwrap().success(), "it was over before it was stopped");
     }
     // The last signal left a cell behind that goes on alone: it is waited for.
     let output = experiment(broken.path(), &[]);
