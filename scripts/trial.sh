@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A release tried as a new user would, in a bare Debian: every command of its README, as a user without
-# rights, with the seconds that each part took.
+# rights, with the seconds that each part took, and those that processors spent on it.
 #
 #   scripts/trial.sh ROOT        after `make dist`; as root
 #
@@ -41,18 +41,25 @@ for ((i = 0; i < 200; i++)); do
     ((of = i % 4 * 2)) || true
     printf '"%s, number %d",%s\n' "${sides[of + 1]}" "$i" "${sides[of]}" >> reviews.csv
 done
-began=$(date +%s%N) all=$began name=
+began=$(date +%s%N) all=$began name= spent=0
+# Milliseconds of the form 1m2.345s.
+milliseconds() {
+    local seconds=${1#*m}
+    seconds=${seconds%s}
+    echo $((${1%m*} * 60000 + 10#${seconds/[.,]/}))
+}
 step() {
     { set +x; } 2>/dev/null
-    local now
+    local now user system all_spent
     now=$(date +%s%N)
-    if [ -n "$name" ]; then
-        printf '%7.1f s  %s\n' "$(((now - began) / 1000000))e-3" "$name" | tee -a ~/times
-    fi
-    if [ "$name" = 'The default run' ]; then
-        printf '%7.1f s  %s\n' "$(((now - all) / 1000000))e-3" 'from the archive to here' | tee -a ~/times
-    fi
-    began=$(date +%s%N) name=$1
+    # Of this shell, and behind it of what it started.
+    times > ~/times.now
+    { read -r _; read -r user system; } < ~/times.now
+    all_spent=$(($(milliseconds "$user") + $(milliseconds "$system")))
+    tell() { printf '%7.1f s, %7.1f s of processors  %s\n' "$(((now - $1) / 1000000))e-3" "$((all_spent - $2))e-3" "$3" | tee -a ~/times; }
+    if [ -n "$name" ]; then tell "$began" "$spent" "$name"; fi
+    if [ "$name" = 'The default run' ]; then tell "$all" 0 'from the archive to here'; fi
+    began=$(date +%s%N) name=$1 spent=$all_spent
     set -x
 }
 step 'Unpack'

@@ -5,6 +5,7 @@ use std::ffi::c_int;
 /// A format of blocks, by its name and its number in llama.cpp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(non_camel_case_types, missing_docs)]
+#[non_exhaustive]
 pub enum BlockFormat {
     Q4_0 = 2,
     Q4_1 = 3,

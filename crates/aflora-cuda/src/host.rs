@@ -2,7 +2,7 @@
 
 use crate::raw::{Out, Raw, RawQuantised};
 use crate::Error;
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_void};
 
 /// Something that is called, and the one that frees what it is called with.
 pub(crate) type Calls =
@@ -11,7 +11,7 @@ pub(crate) type Calls =
 #[cfg(host)]
 mod linked {
     use super::*;
-    use std::ffi::CStr;
+    use std::ffi::{c_int, CStr};
 
     extern "C" {
         fn aflora_host_error() -> *const c_char;

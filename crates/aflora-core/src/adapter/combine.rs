@@ -15,6 +15,7 @@ use tch::{Kind, Tensor};
 
 /// How adapters are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum How {
     /// The weighted sums of the As and of the Bs.
     Linear,

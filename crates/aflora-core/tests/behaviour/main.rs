@@ -1,6 +1,10 @@
 //! What holds for every run, whatever the numbers.
 
+mod golden;
+mod methods;
 mod rules;
+mod state;
+mod step;
 
 use aflora_core::adapter::{
     normal, AdaLoraConfig, Aflora, AfloraConfig, Layer, Lora, LoraConfig, Method, MethodConfig,

@@ -3,7 +3,7 @@
 #include "../../kernels/common.cuh"
 #include "../../kernels/wide_path.cu"
 
-// Where tests/paths.rs puts them.
+// Where tests/paths puts them.
 struct Tensors {
     const float *a, *up, *d, *b;
     T *wide_a, *wide_up;

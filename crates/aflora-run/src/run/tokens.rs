@@ -306,6 +306,7 @@ impl<'a> TableWriter<'a> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::LazyLock;
 
     type TableRow = (Vec<i64>, Vec<i64>, u8);
 
@@ -321,8 +322,13 @@ mod tests {
 
     /// A key of enough text for a file, and one letter.
     fn key(letter: &str) -> CacheKey {
-        let mut key = CacheKey::new(b"tokenizer", &"settings");
-        key.add(Some(&"x".repeat(WORTH)));
+        // Hundreds of keys are asked for, and a digest of so much takes a while.
+        static TEXT: LazyLock<CacheKey> = LazyLock::new(|| {
+            let mut key = CacheKey::new(b"tokenizer", &"settings");
+            key.add(Some(&"x".repeat(WORTH)));
+            key
+        });
+        let mut key = TEXT.clone();
         key.add(Some(letter));
         key
     }
