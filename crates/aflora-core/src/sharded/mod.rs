@@ -43,7 +43,7 @@ pub struct ShardedBase {
 enum State {
     /// The weights are being loaded. Of a piece that lacks some those that are there are whole.
     Filling(Vec<Piece>),
-    Ready(Rooms),
+    Ready(Box<Rooms>),
 }
 
 enum Piece {
@@ -104,7 +104,7 @@ impl ShardedBase {
             });
             let (world, room) = (self.world.clone(), self.room.clone());
             let rooms = tch::no_grad(|| Rooms::new(world, spread.collect(), room))?;
-            *state = State::Ready(rooms);
+            *state = State::Ready(Box::new(rooms));
         }
         Ok(())
     }
