@@ -110,16 +110,13 @@ fn take_of_folder(
         }
         Err(error) => problems.push(Problem::at(span, error.to_string())),
     }
-    let says_freeze = of_method().any(|s| s.path.get(1).is_some_and(|key| key == FREEZE));
-    let own_freeze = user.names("method") || says_freeze && method.name() == theirs.name();
+    *method = match (user.names("method"), value(method, FREEZE)) {
+        (true, freeze) if !freeze.is_null() => with(theirs, FREEZE, freeze),
+        _ => theirs.clone(),
+    };
     if !user.names("method") {
         *name = theirs.name().to_string();
     }
-    let freeze = own_freeze.then(|| value(method, FREEZE)).filter(|freeze| !freeze.is_null());
-    *method = match freeze {
-        Some(freeze) => with(theirs, FREEZE, freeze),
-        None => theirs.clone(),
-    };
 }
 
 /// `method` with `value` for one of its settings.

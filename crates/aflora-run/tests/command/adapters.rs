@@ -383,8 +383,8 @@ fn a_run_goes_on_from_an_adapter_with_its_method_layers_and_weights() {
     assert!(config.contains("mode: never"), "{config}");
     let config = frozen("by-block", &["method=lora-freeze"]);
     assert!(config.contains("mode: adaptive") && config.contains("rank: 4"), "{config}");
-    let config = frozen("by-key", &["method.freeze.mode=start"]);
-    assert!(config.contains("mode: start"), "{config}");
+    let config = frozen("by-key", &["method=lora-freeze", "method.freeze.t_i=10%"]);
+    assert!(config.contains("t_i: 10%") && config.contains("mode: adaptive"), "{config}");
     let config = frozen("of-the-folder", &["method=lora"]);
     assert!(config.contains("mode: never"), "{config}");
 

@@ -6,7 +6,7 @@ use aflora_run::experiment::grid::{Choice, Plan};
 #[test]
 fn each_two_of_the_tasks_models_and_methods_can_be_combined() {
     let (tasks, models, methods) = (names("tasks"), names("models"), names("methods"));
-    assert_eq!((tasks.len(), models.len(), methods.len()), (12, 17, 16));
+    assert_eq!((tasks.len(), models.len(), methods.len()), (12, 17, 17));
     for (t, task) in tasks.iter().enumerate() {
         for (m, model) in models.iter().enumerate() {
             // The first of either meets every method, any other two meet one.
@@ -167,7 +167,7 @@ fn the_study_of_freezing_compares_what_its_protocol_says() {
     };
     for (profile, model) in [("small", "minilm"), ("base", "mpnet-base")] {
         let judged = plan("freezing.yaml", profile, &["seeds=[0,1,2,3,4]"]);
-        assert_eq!(judged.cells.len(), 10 * 5 * 5, "{profile}");
+        assert_eq!(judged.cells.len(), 11 * 5 * 5, "{profile}");
         let tuned = plan("freezing-tuning.yaml", profile, &[]);
         assert_eq!(tuned.cells.len(), 21 * 2 * 3, "{profile}");
         for cell in judged.cells.iter().chain(&tuned.cells) {
@@ -178,8 +178,10 @@ fn the_study_of_freezing_compares_what_its_protocol_says() {
             judged.cells.iter().filter_map(|cell| cell.resolved.method.settings().freezing());
         let ours = ours.filter(|freeze| freeze.is_adaptive() && freeze.t_f != Span::Share(0.7));
         for freeze in ours {
-            assert_eq!((freeze.t_i, freeze.t_f), (Span::Share(0.1), Span::Share(0.0)));
-            assert_eq!((freeze.exponent, freeze.final_share), (3.0, 1.0));
+            // MiniLM's candidate has a schedule of its own, of which a quarter stays.
+            let (t_i, exponent) = if freeze.final_share < 1.0 { (0.05, 8.0) } else { (0.1, 3.0) };
+            assert_eq!((freeze.t_i, freeze.t_f), (Span::Share(t_i), Span::Share(0.0)));
+            assert_eq!(freeze.exponent, exponent);
         }
     }
 }
