@@ -23,7 +23,10 @@ constexpr int64_t GRAIN = 1 << 14;
 template <typename F> void share_out(const at::Tensor& over, int64_t grain, F work) {
     auto places = over.view({-1});
     auto* base = static_cast<char*>(places.data_ptr());
-    auto iterator = at::TensorIteratorConfig().set_check_mem_overlap(false).resize_outputs(false).add_output(places).build();
+    // Without inputs there is no kind that the output could be checked against.
+    at::TensorIteratorConfig config;
+    config.set_check_mem_overlap(false).check_all_same_dtype(false).resize_outputs(false);
+    auto iterator = config.add_output(places).build();
     int64_t size = places.element_size();
     iterator.for_each(
         [&](char** data, const int64_t*, int64_t n) {

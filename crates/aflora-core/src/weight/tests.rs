@@ -126,7 +126,11 @@ fn all_threads_restore_what_one_does() {
     let weight = random(&[700, 300], "w");
     for format in FORMATS {
         let weight = QuantisedWeight::quantise(&weight, format).unwrap();
-        assert!(weight.restore(Kind::Float).equal(&weight.composed(Kind::Float)), "{format:?}");
+        for kind in [Kind::Float, Kind::BFloat16] {
+            // No fallback: the loop that threads share.
+            let restored = ops::restore(&weight.parts(), kind).unwrap();
+            assert!(restored.equal(&weight.composed(kind)), "{format:?}");
+        }
     }
 }
 
