@@ -120,9 +120,9 @@ mod tests {
 
     #[test]
     fn a_spread_base_computes_to_the_bit_what_a_whole_one_does() {
-        use WeightFormat::{Int8, Nf4, Nf4Nested};
+        use WeightFormat::{Fp8, Int8, Nf4, Nf4Nested};
         for blocks in [1, 2, 3, 6] {
-            for format in [None, Some(Nf4), Some(Nf4Nested), Some(Int8)] {
+            for format in [None, Some(Nf4), Some(Nf4Nested), Some(Int8), Some(Fp8)] {
                 let [whole, spread] = [false, true]
                     .map(|spread| std::rc::Rc::new(Model::new(blocks, spread, format)));
                 for checkpointing in [false, true] {
