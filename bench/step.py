@@ -1,6 +1,6 @@
 """Training steps and whole runs, ours and the peers', in turn on one machine.
 
-    python bench/step.py SUITE [SUITE …] [--bars] [--out FILE.jsonl] [--device auto|cpu|cuda] [--steps 30] [--ours-only]
+    python bench/step.py SUITE [SUITE …] [--bars] [--only TEXT] [--out FILE.jsonl] [--device auto|cpu|cuda] [--steps 30] [--ours-only]
                          [--ours target/…/step] [--aflora target/…/aflora] [--python python3] [--models FOLDER --glue FOLDER]
 
 Every line of a suite (bench/suites.py) is a process of its own, and nothing else runs meanwhile: the bench `step` of aflora-run, which
@@ -148,6 +148,7 @@ def ranks(number):
 def measure(args):
     lines = [line for suite in args.suites for line in SUITES[suite]]
     lines = [line for line in lines if (line.bar or not args.bars) and not (args.ours_only and "peft" in line.side)]
+    lines = [line for line in lines if args.only in str(line)]
     rows = []
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(open(args.out, "w")) if args.out else None
@@ -194,6 +195,7 @@ def main():
     p.add_argument("--device", default="auto")
     p.add_argument("--steps", type=int, default=30)
     p.add_argument("--epochs", type=int, default=8, help="of whole runs")
+    p.add_argument("--only", default="", metavar="TEXT", help="only the lines with TEXT in them, as they are shown: llama-7b")
     p.add_argument("--ours-only", action="store_true", help="leave the peers' lines out")
     p.add_argument("--cold", action="store_true", help="compile within each line")
     p.add_argument("--limit", type=int, default=300, help="seconds for a line")

@@ -10,6 +10,7 @@
 #include <cuda.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <string>
@@ -64,7 +65,8 @@ struct Driver {
     decltype(&cuModuleLoadData) load;
     decltype(&cuModuleGetFunction) function;
     decltype(&cuLaunchKernel) launch;
-    decltype(&cuFuncSetAttribute) attribute;
+    decltype(&cuFuncGetAttribute) attribute;
+    decltype(&cuFuncSetAttribute) set_attribute;
     decltype(&cuGetErrorString) error_string;
 
     static const Driver& get() {
@@ -103,7 +105,8 @@ private:
         find(RTLD_DEFAULT, "cuModuleLoadData", load);
         find(RTLD_DEFAULT, "cuModuleGetFunction", function);
         find(RTLD_DEFAULT, "cuLaunchKernel", launch);
-        find(RTLD_DEFAULT, "cuFuncSetAttribute", attribute);
+        find(RTLD_DEFAULT, "cuFuncGetAttribute", attribute);
+        find(RTLD_DEFAULT, "cuFuncSetAttribute", set_attribute);
         find(RTLD_DEFAULT, "cuGetErrorString", error_string);
     }
 };
@@ -148,11 +151,13 @@ public:
         const auto& driver = Driver::get();
         CUfunction function;
         driver.check(driver.function(&function, module_, name), name);
-        // The most that a block of this GPU may have; 48 KiB without asking.
-        int device = 0, most = 0;
+        // The most that a block of this GPU may have beside what the kernel declares; 48 KiB without asking.
+        int device = 0, most = 0, declared = 0;
         cudaGetDevice(&device);
         cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-        driver.attribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most - SPARED);
+        driver.check(driver.attribute(&declared, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function), name);
+        most -= std::max(SPARED, declared);
+        driver.check(driver.set_attribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most), name);
         functions_[name] = function;
         return function;
     }

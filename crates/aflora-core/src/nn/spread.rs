@@ -1,29 +1,33 @@
 //! Layers whose weights are spread over ranks.
 
 use super::named::NamedLinear;
+use crate::adapter::Block as Part;
 use crate::sharded::{ShardedBase, Share};
 use aflora_cuda::World;
 use std::sync::Arc;
 
 /// Spreads the weights of `layers`, made by [`spread_linear`](super::spread_linear), over the ranks of
 /// `world`: they are given to the layers one after the other ([`put`](super::LinearHandle::put)), on all
-/// ranks the same. Layers whose names lead into one block are gathered together, and blocks are to
-/// be used in the order in which their layers come here.
+/// ranks the same. Layers whose names lead into one block, and that are of the same part of it, are
+/// gathered together.
 pub fn spread(world: World, layers: &[NamedLinear]) -> Arc<ShardedBase> {
-    let (mut names, mut counts) = (Vec::<&str>::new(), Vec::<usize>::new());
+    let mut pieces = Vec::<((&str, Part), usize)>::new();
     let mut places = Vec::new();
     for layer in layers {
         let name = layer.site.name.strip_suffix(layer.site.module.as_str()).unwrap_or_default();
-        let known = names.iter().position(|known| *known == name);
-        let block = known.unwrap_or(names.len());
-        if known.is_none() {
-            names.push(name);
-            counts.push(0);
-        }
-        places.push((block, counts[block]));
-        counts[block] += 1;
+        let key = (name, layer.site.block);
+        let known = pieces.iter().position(|(known, _)| *known == key);
+        let piece = known.unwrap_or_else(|| {
+            pieces.push((key, 0));
+            pieces.len() - 1
+        });
+        let count = &mut pieces[piece].1;
+        places.push((piece, *count));
+        *count += 1;
     }
-    let base = Arc::new(ShardedBase::new(world, &counts));
+    let pieces: Vec<(Part, usize)> =
+        pieces.into_iter().map(|((_, part), count)| (part, count)).collect();
+    let base = Arc::new(ShardedBase::new(world, &pieces));
     for (layer, place) in layers.iter().zip(places) {
         layer.layer.spread(Share { base: base.clone(), place });
     }
@@ -33,7 +37,7 @@ pub fn spread(world: World, layers: &[NamedLinear]) -> Arc<ShardedBase> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::{normal, Block as Part, Lora, LoraConfig};
+    use crate::adapter::{normal, Lora, LoraConfig};
     use crate::nn::{self, Module};
     use crate::sharded::ShardedBytes;
     use crate::weight::WeightFormat;
@@ -41,6 +45,9 @@ mod tests {
     use tch::{Device, Kind, Tensor};
 
     const WIDE: i64 = 24;
+
+    const ONE: [Part; 2] = [Part::Ffn; 2];
+    const TWO: [Part; 2] = [Part::Attention, Part::Ffn];
 
     /// Blocks of two layers, of which one lies transposed, with an adapter on each.
     struct Model {
@@ -50,12 +57,18 @@ mod tests {
     }
 
     impl Model {
-        /// Of a world of one its rank holds all and gathers nothing, by the same ways.
-        fn new(blocks: usize, is_spread: bool, format: Option<WeightFormat>) -> Model {
+        /// Of a world of one its rank holds all and gathers nothing, by the same ways. `parts` are those of
+        /// the layers of a block.
+        fn new(
+            blocks: usize,
+            is_spread: bool,
+            format: Option<WeightFormat>,
+            parts: [Part; 2],
+        ) -> Model {
             let vs = nn::VarStore::new(Device::Cpu);
             let mut named = Vec::new();
             let layers = (0..blocks).map(|i| {
-                let mut layer = |name: &str, transposed: bool| {
+                let mut layer = |name: &str, part: Part, transposed: bool| {
                     let path = vs.root() / "blocks" / i / name;
                     let layer = match (is_spread, format) {
                         (true, format) => {
@@ -68,10 +81,10 @@ mod tests {
                         (false, None) => nn::linear(&path, WIDE, WIDE, Default::default()),
                     };
                     let name = format!("blocks.{i}.{name}");
-                    named.push(nn::NamedLinear::new(name, Part::Ffn, layer.slot()));
+                    named.push(nn::NamedLinear::new(name, part, layer.slot()));
                     layer
                 };
-                [layer("up", false), layer("down", true)]
+                [layer("up", parts[0], false), layer("down", parts[1], true)]
             });
             let layers: Vec<[nn::Linear; 2]> = layers.collect();
             let base = is_spread.then(|| spread(World::alone(), &named));
@@ -121,10 +134,11 @@ mod tests {
     #[test]
     fn a_spread_base_computes_to_the_bit_what_a_whole_one_does() {
         use WeightFormat::{Fp8, Int8, Nf4, Nf4Nested};
-        for blocks in [1, 2, 3, 6] {
-            for format in [None, Some(Nf4), Some(Nf4Nested), Some(Int8), Some(Fp8)] {
+        let formats = [None, Some(Nf4), Some(Nf4Nested), Some(Int8), Some(Fp8)];
+        for (blocks, parts) in [(1, ONE), (2, TWO), (3, ONE), (6, TWO)] {
+            for format in formats {
                 let [whole, spread] = [false, true]
-                    .map(|spread| std::rc::Rc::new(Model::new(blocks, spread, format)));
+                    .map(|spread| std::rc::Rc::new(Model::new(blocks, spread, format, parts)));
                 for checkpointing in [false, true] {
                     // Again and again, from wherever the rooms were left.
                     for _ in 0..2 {
@@ -153,11 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn two_blocks_are_whole_beside_the_parts_and_the_model_has_places_alone() {
-        let model = Model::new(5, true, None);
+    fn few_pieces_are_whole_beside_the_parts_and_the_model_has_places_alone() {
+        let layer = 4 * WIDE * WIDE;
+        // Two whole blocks where all their layers are of one part; else two of the first part and one of the other.
+        let model = Model::new(5, true, None, ONE);
         let bytes = model.base.as_ref().unwrap().bytes().unwrap();
-        let block = 2 * 4 * WIDE * WIDE;
-        assert_eq!(bytes, ShardedBytes { own: 5 * block, rooms: 2 * block, whole: 5 * block });
+        assert_eq!(bytes, ShardedBytes { own: 10 * layer, rooms: 4 * layer, whole: 10 * layer });
+        let model = Model::new(5, true, None, TWO);
+        let bytes = model.base.as_ref().unwrap().bytes().unwrap();
+        assert_eq!(bytes, ShardedBytes { own: 10 * layer, rooms: 3 * layer, whole: 10 * layer });
         for layer in model.layers.iter().flatten() {
             assert!(layer.ws.stride().iter().all(|&step| step == 0), "a place takes no memory");
         }
@@ -165,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_needs_whole_weights_is_refused() {
-        let model = Model::new(2, true, None);
+        let model = Model::new(2, true, None, TWO);
         let handle = model.layers[0][0].slot();
         let weight = normal(&[WIDE, WIDE], 1.0, 1, "other");
         assert!(matches!(handle.replace(&weight), Err(Error::Sharded(_))));

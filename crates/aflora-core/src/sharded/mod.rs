@@ -1,25 +1,28 @@
 //! A frozen base that no rank holds whole.
 //!
-//! The weights of each block of a model are [spread](fn@crate::nn::spread) over the ranks that train together, in equal parts
-//! to the byte. Before a block is used, in the forward pass or the backward pass, its parts are
-//! gathered in one of two rooms, while the block before it computes in the other. So a rank holds its
-//! part of the model and two blocks. Frozen weights have no gradient: nothing goes back.
+//! The weights of a model's blocks are [spread](fn@crate::nn::spread) over the ranks that train together, in equal parts
+//! to the byte. What is gathered at once is a *piece*: the layers of a block's attention, or its feed-forward layers.
+//! Before a piece is used, in the forward pass or the backward pass, it is gathered in one of three rooms, while
+//! those before it compute in the others. So a rank holds its part of the model, the attention of two blocks and one
+//! block's feed-forward layers. Frozen weights have no gradient: nothing goes back.
 //!
 //! The one place where it comes in is [`Linear`](crate::nn::Linear), through which every frozen weight
-//! is used: it asks for its block before it computes, and puts a node behind its output that asks again
+//! is used: it asks for its piece before it computes, and puts a node behind its output that asks again
 //! before its gradient is computed. What libtorch's graph keeps of a weight is its place in a room. Adapters
 //! and models know nothing of it.
 //!
-//! Gathering is done by all ranks together, so all must use the same blocks in the same order: as they do
+//! Gathering is done by all ranks together, so all must use the same pieces in the same order: as they do
 //! in training, where each makes as many passes as the others. Where each has work of its own
-//! ([`go_apart`](ShardedBase::go_apart)), as in evaluation, they agree before each block on whose turn it
+//! ([`go_apart`](ShardedBase::go_apart)), as in evaluation, they agree before each piece on whose turn it
 //! is; nothing comes ahead then.
 
+mod order;
 mod packed;
 mod rooms;
 
 pub use aflora_cuda::World;
 
+use crate::adapter::Block as Part;
 use crate::weight::FrozenWeight;
 use crate::{Error, Result};
 use aflora_cuda::ops::{self, BeforeGradient};
@@ -32,16 +35,18 @@ use tch::Tensor;
 /// The frozen weights of a model's blocks, spread over the ranks of a world.
 pub struct ShardedBase {
     world: World,
+    /// The room of each piece.
+    room: Vec<usize>,
     state: Mutex<State>,
 }
 
 enum State {
-    /// The weights are being loaded. Of a block that lacks some those that are there are whole.
-    Filling(Vec<Block>),
+    /// The weights are being loaded. Of a piece that lacks some those that are there are whole.
+    Filling(Vec<Piece>),
     Ready(Rooms),
 }
 
-enum Block {
+enum Piece {
     Whole(Vec<Option<FrozenWeight>>),
     Spread(Packed),
 }
@@ -49,21 +54,22 @@ enum Block {
 /// What memory a rank needs for a spread base, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardedBytes {
-    /// Its part of all blocks.
+    /// Its part of all pieces.
     pub own: i64,
-    /// The two rooms.
+    /// The rooms.
     pub rooms: i64,
-    /// What all ranks hold together of the blocks.
+    /// What all ranks hold together of the pieces.
     pub whole: i64,
 }
 
 impl ShardedBase {
-    /// A base of blocks of so many weights each, none of which is there yet: see
-    /// [`spread`](fn@crate::nn::spread).
-    pub(crate) fn new(world: World, blocks: &[usize]) -> ShardedBase {
-        let empty = |count: &usize| Block::Whole((0..*count).map(|_| None).collect());
-        let state = State::Filling(blocks.iter().map(empty).collect());
-        ShardedBase { world, state: Mutex::new(state) }
+    /// A base of pieces of so many weights each, in the order of the forward pass, none of which is there
+    /// yet: see [`spread`](fn@crate::nn::spread).
+    pub(crate) fn new(world: World, pieces: &[(Part, usize)]) -> ShardedBase {
+        let empty = |(_, count): &(Part, usize)| Piece::Whole((0..*count).map(|_| None).collect());
+        let state = State::Filling(pieces.iter().map(empty).collect());
+        let parts: Vec<Part> = pieces.iter().map(|(part, _)| *part).collect();
+        ShardedBase { world, room: rooms::of(&parts), state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -78,25 +84,26 @@ impl ShardedBase {
         }
     }
 
-    /// Keeps this rank's part of a weight, once those of its whole block are there.
-    fn put(&self, (block, index): (usize, usize), weight: FrozenWeight) -> Result<()> {
+    /// Keeps this rank's part of a weight, once those of its whole piece are there.
+    fn put(&self, (piece, index): (usize, usize), weight: FrozenWeight) -> Result<()> {
         let (rank, ranks) = (self.world.rank() as i64, self.world.size() as i64);
         let mut state = self.state();
-        let State::Filling(blocks) = &mut *state else { return Err(Error::LoadedTwice) };
-        let Block::Whole(weights) = &mut blocks[block] else { return Err(Error::LoadedTwice) };
+        let State::Filling(pieces) = &mut *state else { return Err(Error::LoadedTwice) };
+        let Piece::Whole(weights) = &mut pieces[piece] else { return Err(Error::LoadedTwice) };
         weights[index] = Some(weight);
         if weights.iter().any(Option::is_none) {
             return Ok(());
         }
         let weights: Vec<FrozenWeight> = weights.drain(..).flatten().collect();
-        blocks[block] = Block::Spread(tch::no_grad(|| Packed::new(&weights, rank, ranks))?);
+        pieces[piece] = Piece::Spread(tch::no_grad(|| Packed::new(&weights, rank, ranks))?);
         drop(weights);
-        if blocks.iter().all(|block| matches!(block, Block::Spread(_))) {
-            let spread = blocks.drain(..).filter_map(|block| match block {
-                Block::Spread(packed) => Some(packed),
-                Block::Whole(_) => None,
+        if pieces.iter().all(|piece| matches!(piece, Piece::Spread(_))) {
+            let spread = pieces.drain(..).filter_map(|piece| match piece {
+                Piece::Spread(packed) => Some(packed),
+                Piece::Whole(_) => None,
             });
-            let rooms = tch::no_grad(|| Rooms::new(self.world.clone(), spread.collect()))?;
+            let (world, room) = (self.world.clone(), self.room.clone());
+            let rooms = tch::no_grad(|| Rooms::new(world, spread.collect(), room))?;
             *state = State::Ready(rooms);
         }
         Ok(())
@@ -144,7 +151,7 @@ impl fmt::Debug for ShardedBase {
 #[derive(Debug, Clone)]
 pub(crate) struct Share {
     pub base: Arc<ShardedBase>,
-    /// Its block, and its place there.
+    /// Its piece, and its place there.
     pub place: (usize, usize),
 }
 
@@ -154,7 +161,7 @@ impl Share {
         self.base.put(self.place, weight)
     }
 
-    /// The weight as it was put there, until another block is used; all ranks ask for it together.
+    /// The weight as it was put there, until another piece is used; all ranks ask for it together.
     pub fn weight(&self) -> Result<FrozenWeight> {
         self.base.in_rooms(|rooms| {
             rooms.turn_to(self.place.0)?;
@@ -167,9 +174,9 @@ impl Share {
         if !y.requires_grad() {
             return Ok(y);
         }
-        let (base, block) = (self.base.clone(), self.place.0);
+        let (base, piece) = (self.base.clone(), self.place.0);
         let call: BeforeGradient = Arc::new(move || {
-            let turned = base.in_rooms(|rooms| rooms.turn_to(block));
+            let turned = base.in_rooms(|rooms| rooms.turn_to(piece));
             turned.map_err(|error| error.to_string())
         });
         Ok(ops::before_backward(&y, call)?)

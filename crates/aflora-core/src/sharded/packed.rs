@@ -1,4 +1,4 @@
-//! The weights of a block as one stretch of bytes, of which each rank keeps its part.
+//! The weights of a piece as one stretch of bytes, of which each rank keeps its part.
 
 use crate::weight::FrozenWeight;
 use crate::Result;
@@ -24,7 +24,7 @@ impl Place {
     }
 }
 
-/// A block's weights, spread.
+/// A piece's weights, spread.
 #[derive(Debug)]
 pub(super) struct Packed {
     /// This rank's bytes, `[n]`, u8: of as many on every rank.

@@ -188,7 +188,7 @@ fn describe(run: &prepare::Prepared) {
     match run.model.backbone().sharded().map(|sharded| sharded.bytes()) {
         Some(Ok(ShardedBytes { own, rooms, whole })) => tracing::info!(
             "the blocks' frozen weights are spread over {} processes: {} of {} bytes are held here, and {} for \
-             two blocks that are whole",
+             those that are whole at once",
             run.world.size(),
             thousands(own),
             thousands(whole),
