@@ -268,9 +268,6 @@ int aflora_restore(at::Tensor** out, const aflora_quantised* weight, int bf16) {
     });
 }
 
-// Whether products in fp8 are summed in the tensor cores alone.
-void aflora_fp8_sums_in_cores(int on) { aflora::Fp8::sums_in_cores() = on != 0; }
-
 int aflora_quantised_linear(at::Tensor** out, const at::Tensor* x, const aflora_quantised* weight, const at::Tensor* bias) {
     return guarded([&] {
         if (!x->is_cuda() || !x->numel() || !aflora::QuantisedOnGpu::takes(*weight, x->scalar_type())) return;

@@ -297,15 +297,6 @@ pub fn quantised_linear(x: &Tensor, weight: &Quantised, bias: Option<&Tensor>) -
     }
 }
 
-/// Whether products in fp8 are summed up by the tensor cores alone, in some 14 bits, or in parts by those
-/// and the parts in fp32.
-pub fn sum_fp8_in_cores(on: bool) {
-    if let Ok(shim) = shim() {
-        // SAFETY: sets a flag.
-        unsafe { (shim.fp8_sums_in_cores)(c_int::from(on)) }
-    }
-}
-
 /// What is called before a gradient goes on; why it failed, if it did.
 pub type BeforeGradient = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 

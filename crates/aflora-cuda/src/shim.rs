@@ -29,7 +29,6 @@ functions! {
         restore = "aflora_restore": unsafe extern "C" fn(Out, *const RawQuantised, c_int) -> c_int,
         quantised_linear = "aflora_quantised_linear":
             unsafe extern "C" fn(Out, Raw, *const RawQuantised, Raw) -> c_int,
-        fp8_sums_in_cores = "aflora_fp8_sums_in_cores": unsafe extern "C" fn(c_int),
         add_layer_norm = "aflora_add_layer_norm":
             unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw, f64, f64) -> c_int,
         add_rms_norm = "aflora_add_rms_norm":

@@ -7,7 +7,6 @@
 //!     modules=REGEX           adapted layers; all linear layers of a block if not given
 //!     shard=on                the frozen weights of blocks are spread over the processes
 //!     tiled=LENGTH            DeBERTa's attention by tiles for texts of so many tokens and more
-//!     sums=cores|fp32         products in fp8 are summed by the tensor cores alone (as runs have it), or in parts by those
 //!     profile=FILE            three further steps, as a trace for chrome://tracing
 //!
 //! METHOD may carry a rank, `lora:32`; `aflora-gsm8k` is AFLoRA with all matrices trained,
@@ -111,7 +110,6 @@ fn main() -> anyhow::Result<()> {
         "modules",
         "profile",
         "tiled",
-        "sums",
         "shard",
     ];
     if let Some(odd) = rest.iter().find(|o| !known.contains(&o.split('=').next().unwrap_or(o))) {
@@ -123,12 +121,10 @@ fn main() -> anyhow::Result<()> {
     if let Some(length) = option("tiled") {
         aflora_core::kernels::tile_from(length.parse()?);
     }
-    let sums = option("sums");
     let world = aflora_run::launch::join()?;
     let device = choose(option("device").unwrap_or("auto").parse()?, &world)?;
     if let Device::Cuda(index) = device {
         world.use_gpu(index)?;
-        aflora_cuda::ops::sum_fp8_in_cores(sums != Some("fp32"));
     }
     let asked = option("precision").unwrap_or("auto");
     let precision = Precision::from_str(asked, false).map_err(anyhow::Error::msg)?;
@@ -214,7 +210,7 @@ fn main() -> anyhow::Result<()> {
                 asked if base.format.is_some() => asked.into(),
                 _ => format!("{:?}", base.kind),
             },
-            "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "sums": sums, "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
+            "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
             "mean_ms": measured.iter().sum::<f64>() / steps as f64,
             "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
             "trainable": tuner.trainable(), "modules": model.adapters().count(),
