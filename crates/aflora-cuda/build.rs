@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io, thread};
 
-const KERNELS: [(&str, &str); 12] = [
+const KERNELS: [(&str, &str); 13] = [
     ("common", "common.cuh"),
     ("low_rank", "low_rank.cu"),
     ("wide_path", "wide_path.cu"),
@@ -27,10 +27,11 @@ const KERNELS: [(&str, &str); 12] = [
     ("tensor_cores", "tensor_cores.cuh"),
     ("disentangled_tiled", "disentangled_tiled.cu"),
     ("quantised", "quantised.cu"),
+    ("fp8", "fp8.cu"),
 ];
 
 /// What kernels and the host both include.
-const SHARED: [&str; 2] = ["weight.cuh", "blocks.cuh"];
+const SHARED: [&str; 3] = ["weight.cuh", "blocks.cuh", "e4m3.cuh"];
 
 fn main() {
     for path in ["shim", "kernels", "build.rs"] {

@@ -418,6 +418,43 @@ fn a_quantised_weight_is_restored_to_the_bit_of_the_cpu_and_multiplied_by_exactl
 }
 
 #[test]
+fn products_in_fp8_are_those_of_the_cpu_from_the_same_rounded_operands() {
+    let Some(_turn) = gpu() else { return };
+    for (to, from) in [(96, 64), (264, 768), (3072, 320), (24, 40), (4096, 4096)] {
+        let (on_cpu, on_gpu) = quantised(&[to, from], WeightFormat::Fp8);
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let restored = on_gpu.restore(kind).to_device(Device::Cpu);
+            assert!(restored.equal(&on_cpu.restore(kind)), "{to} × {from} {kind:?}");
+            for rows in [1, 8, 9, 300] {
+                let run = |weight: &QuantisedWeight, device: Device, kind: Kind| {
+                    let fixed = |shape: &[i64], name: &str| {
+                        let drawn = normal(shape, 0.5, 2, name).to_kind(Kind::BFloat16);
+                        drawn.to_device(device).to_kind(kind)
+                    };
+                    let x = fixed(&[rows, from], "x").set_requires_grad(true);
+                    let y = weight.linear(&x, Some(&fixed(&[to], "bias")));
+                    let gradient = gradients(&y, &fixed(&[rows, to], "toward"), &[&x]).remove(0);
+                    [y, gradient]
+                };
+                let found = run(&on_gpu, GPU, kind);
+                let expected = run(&on_cpu, Device::Cpu, Kind::Float);
+                for (found, expected) in found.iter().zip(&expected) {
+                    let found = found.detach().to_device(Device::Cpu).to_kind(Kind::Double);
+                    let apart = (found - expected.detach()).norm() / expected.detach().norm();
+                    let apart = apart.double_value(&[]);
+                    // Operands that were not rounded are 0.026 off.
+                    let most = if kind == Kind::Float { 1e-5 } else { 4e-3 };
+                    assert!(apart < most, "{rows} × {from} → {to}, {kind:?}: {apart:e}");
+                }
+                let again = run(&on_gpu, GPU, kind);
+                assert!(found.iter().zip(&again).all(|(a, b)| a == b), "not to the bit again");
+            }
+        }
+    }
+    assert!(ops::failure().is_none(), "{:?}", ops::failure());
+}
+
+#[test]
 fn blocks_of_a_gguf_file_are_restored_to_the_bit_of_the_cpu_and_multiplied_by() {
     let Some(_turn) = gpu() else { return };
     let [rows, columns] = [24i64, 512];
@@ -448,17 +485,20 @@ fn blocks_of_a_gguf_file_are_restored_to_the_bit_of_the_cpu_and_multiplied_by() 
 fn between_the_passes_a_quantised_weight_is_held_in_codes_alone() {
     let Some(_turn) = gpu() else { return };
     let size = 4096;
-    let (_, weight) = quantised(&[size, size], WeightFormat::Nf4Nested);
-    let weight = FrozenWeight::Quantised(weight);
-    let options = (Kind::BFloat16, GPU);
-    let x = Tensor::randn([16, size], options).set_requires_grad(true);
-    let held = || aflora_cuda::memory(0).unwrap().allocated;
-    drop(weight.linear(&x, None));
-    let before = held();
-    let y = weight.linear(&x, None);
-    let kept = held() - before;
-    assert!(kept < 4 * 16 * size as u64, "{kept} bytes; a restored weight has {}", 2 * size * size);
-    drop(y);
+    for format in [WeightFormat::Nf4Nested, WeightFormat::Fp8] {
+        let (_, weight) = quantised(&[size, size], format);
+        let weight = FrozenWeight::Quantised(weight);
+        let options = (Kind::BFloat16, GPU);
+        let x = Tensor::randn([16, size], options).set_requires_grad(true);
+        let held = || aflora_cuda::memory(0).unwrap().allocated;
+        drop(weight.linear(&x, None));
+        let before = held();
+        let y = weight.linear(&x, None);
+        let kept = held() - before;
+        let whole = 2 * size * size;
+        assert!(kept < 4 * 16 * size as u64, "{format:?}: {kept} bytes; a weight has {whole}");
+        drop(y);
+    }
 }
 
 #[test]
@@ -470,7 +510,7 @@ fn paths_beside_quantised_weights_and_their_gradients() {
     let methods: [(&str, &dyn Method); 3] =
         [("aflora 4", &aflora), ("lora 8", &lora(8)), ("lora 32", &lora(32))];
     for (name, method) in methods {
-        for format in FORMATS {
+        for format in FORMATS.into_iter().chain([WeightFormat::Fp8]) {
             for (kind, rows, from, to) in [
                 (Kind::Float, 37, 64, 96),
                 (Kind::BFloat16, 5, 768, 768),
@@ -499,7 +539,11 @@ fn paths_beside_quantised_weights_and_their_gradients() {
                     made
                 };
                 let found = run(FrozenWeight::Quantised(on_gpu), GPU, kind);
-                let exact = FrozenWeight::Dense(on_cpu.restore(kind).to_kind(Kind::Float));
+                let exact = match format {
+                    // On a CPU, too, what it multiplies is rounded.
+                    WeightFormat::Fp8 => FrozenWeight::Quantised(on_cpu),
+                    _ => FrozenWeight::Dense(on_cpu.restore(kind).to_kind(Kind::Float)),
+                };
                 let expected = run(exact, Device::Cpu, Kind::Float);
                 for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
                     let found = found.to_device(Device::Cpu);
@@ -514,8 +558,13 @@ fn paths_beside_quantised_weights_and_their_gradients() {
 #[test]
 fn a_recorded_product_with_a_quantised_weight_computes_with_new_inputs() {
     let Some(_turn) = gpu() else { return };
-    for rows in [4, 64] {
-        let (_, weight) = quantised(&[256, 128], WeightFormat::Nf4Nested);
+    for (rows, format) in [
+        (4, WeightFormat::Nf4Nested),
+        (64, WeightFormat::Nf4Nested),
+        (4, WeightFormat::Fp8),
+        (64, WeightFormat::Fp8),
+    ] {
+        let (_, weight) = quantised(&[256, 128], format);
         let weight = FrozenWeight::Quantised(weight);
         let options = (Kind::BFloat16, GPU);
         let x = Tensor::randn([rows, 128], options).set_requires_grad(true);

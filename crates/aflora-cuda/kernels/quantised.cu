@@ -2,11 +2,13 @@
 // rows. Each operation is rounded by itself, as bitsandbytes does on a CPU.
 //
 // BLOCKS is the number of a format of GGUF's blocks, which hold their scales themselves, or 0. Then INT8 is 1
-// for codes of eight bits, a scale for each row; else 0, for codes of four bits, two a byte, the upper half
-// first, a scale for each block. `nested_map`: null where scales are numbers.
+// for codes of eight bits, a scale for each row, which with E4M3 = 1 are floating point numbers; else 0, for
+// codes of four bits, two a byte, the upper half first, a scale for each block. `nested_map`: null where scales
+// are numbers.
 
 #include "weight.cuh"
 #include "blocks.cuh"
+#include "e4m3.cuh"
 
 // Numbers of a thread.
 #define EACH 8
@@ -30,8 +32,12 @@ __device__ __forceinline__ void restore_group(const KernelWeight& w, const float
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
         u32 word = i < 4 ? words.x : words.y;
-        float code = (float)(signed char)(word >> (8 * (i % 4)));
-        out[i] = __fmul_rn(__fmul_rn(code, scale), 0.007874015718698502f);
+        unsigned char code = (unsigned char)(word >> (8 * (i % 4)));
+#if E4M3
+        out[i] = __fmul_rn(e4m3::number(code), scale);
+#else
+        out[i] = __fmul_rn(__fmul_rn((float)(signed char)code, scale), 0.007874015718698502f);
+#endif
     }
 #else
     u32 word = ((const u32*)w.codes)[group];

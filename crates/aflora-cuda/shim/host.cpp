@@ -7,9 +7,12 @@
 #include "blocks.h"
 #include "quantised.h"
 
+#include "../kernels/e4m3.cuh"
+
 #include <ATen/TensorIterator.h>
 #include <c10/core/CPUAllocator.h>
 
+#include <array>
 #include <atomic>
 
 namespace aflora {
@@ -23,7 +26,10 @@ constexpr int64_t GRAIN = 1 << 14;
 template <typename F> void share_out(const at::Tensor& over, int64_t grain, F work) {
     auto places = over.view({-1});
     auto* base = static_cast<char*>(places.data_ptr());
-    auto iterator = at::TensorIteratorConfig().set_check_mem_overlap(false).resize_outputs(false).add_output(places).build();
+    // Without inputs there is no kind that the output could be checked against.
+    at::TensorIteratorConfig config;
+    config.set_check_mem_overlap(false).check_all_same_dtype(false).resize_outputs(false);
+    auto iterator = config.add_output(places).build();
     int64_t size = places.element_size();
     iterator.for_each(
         [&](char** data, const int64_t*, int64_t n) {
@@ -95,6 +101,49 @@ template <typename T> void restore_rows(const Quantised& q, T* out) {
     });
 }
 
+// The numbers of all codes.
+const float* e4m3_numbers() {
+    static const auto numbers = [] {
+        std::array<float, 256> all;
+        for (int i = 0; i < 256; i++) all[i] = e4m3::number(e4m3::Byte(i));
+        return all;
+    }();
+    return numbers.data();
+}
+
+template <typename T> void restore_e4m3(const Quantised& q, T* out) {
+    const float* numbers = e4m3_numbers();
+    auto* codes = static_cast<const uint8_t*>(q.codes.const_data_ptr());
+    const float* scales = q.scales.const_data_ptr<float>();
+    int64_t columns = q.columns;
+    share_out(q.scales, GRAIN / std::max<int64_t>(columns, 1), [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; row++) {
+            for (int64_t i = row * columns; i < (row + 1) * columns; i++) out[i] = static_cast<T>(numbers[codes[i]] * scales[row]);
+        }
+    });
+}
+
+// Each row of x ⊙ by rounded to e4m3, and divided by `by` again: as kernels/fp8.cu has it.
+template <typename T> void round_rows(const T* x, const float* by, T* out, int64_t rows, int64_t columns) {
+    const float* numbers = e4m3_numbers();
+    // A place for each row, which nobody reads.
+    auto places = at::empty({rows}, at::kByte);
+    share_out(places, GRAIN / std::max<int64_t>(columns, 1), [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; row++) {
+            const T* from = x + row * columns;
+            T* to = out + row * columns;
+            auto at = [&](int64_t c) { return by ? float(from[c]) * by[c] : float(from[c]); };
+            float largest = 0;
+            for (int64_t c = 0; c < columns; c++) largest = e4m3::larger(std::abs(at(c)), largest);
+            float scale = e4m3::scale(largest), inverse = 1 / scale;
+            for (int64_t c = 0; c < columns; c++) {
+                float number = numbers[e4m3::code(at(c) * inverse)] * scale;
+                to[c] = static_cast<T>(by ? number / by[c] : number);
+            }
+        }
+    });
+}
+
 template <typename T> void restore_format(const Quantised& q, T* out) {
     const uint8_t* codes = q.codes.const_data_ptr<uint8_t>();
     int64_t block = blocks::numbers(int(q.format)), all = q.rows * q.columns / block;
@@ -108,16 +157,37 @@ template <typename T> void restore_format(const Quantised& q, T* out) {
 
 struct Host {
     static at::Tensor restore(const Quantised& q, at::ScalarType kind);
+    static at::Tensor rounded(const at::Tensor& x, const float* by);
     static at::Tensor product(const Quantised& q, const at::Tensor& x, const at::Tensor& bias) {
         auto restored = restore(q, x.scalar_type());
-        return bias.defined() ? at::addmm(bias, x, restored.t()) : at::mm(x, restored.t());
+        auto rows = q.rounds() ? rounded(x, nullptr) : x;
+        return bias.defined() ? at::addmm(bias, rows, restored.t()) : at::mm(rows, restored.t());
+    }
+    static at::Tensor gradient(const Quantised& q, const at::Tensor& dy) {
+        auto rows = q.rounds() ? rounded(dy, q.scales.const_data_ptr<float>()) : dy;
+        return at::mm(rows, restore(q, dy.scalar_type()));
     }
 };
+
+at::Tensor Host::rounded(const at::Tensor& x, const float* by) {
+    auto from = x.contiguous(), out = at::empty_like(from);
+    if (!out.numel()) return out;
+    if (x.scalar_type() == at::kFloat) {
+        round_rows(from.const_data_ptr<float>(), by, out.mutable_data_ptr<float>(), x.size(0), x.size(1));
+    } else {
+        round_rows(from.const_data_ptr<at::BFloat16>(), by, out.mutable_data_ptr<at::BFloat16>(), x.size(0), x.size(1));
+    }
+    return out;
+}
 
 at::Tensor Host::restore(const Quantised& q, at::ScalarType kind) {
     auto out = at::empty({q.rows, q.columns}, q.codes.options().dtype(kind));
     if (!out.numel()) return out;
-    auto into = [&](auto* place) { q.format ? restore_format(q, place) : q.map.defined() ? restore_map(q, place) : restore_rows(q, place); };
+    auto into = [&](auto* place) {
+        if (q.format) return restore_format(q, place);
+        if (q.map.defined()) return restore_map(q, place);
+        q.rounds() ? restore_e4m3(q, place) : restore_rows(q, place);
+    };
     if (kind == at::kFloat) {
         into(out.mutable_data_ptr<float>());
     } else {

@@ -85,7 +85,7 @@ struct LowRank : torch::autograd::Function<LowRank> {
         launch(kernel["sum_g"], sums, 256, 0, floats(part_g), floats(h), g.data_ptr<float>(), part_d.data_ptr<float>(), int(n), int(across_m));
 
         at::Tensor dx, part_down;
-        if (wants_x) dx = at::mm(dy, weight.whole(dy.scalar_type()));
+        if (wants_x) dx = weight.gradient(dy);
         int tokens_down = slab(n, across_k), slabs_down = int(divided(n, tokens_down));
         if (trains_a) part_down = at::empty({slabs_down, rank, k}, fp32);
         if (wants_x || trains_a) {

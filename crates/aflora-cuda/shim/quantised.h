@@ -1,5 +1,6 @@
 // A frozen weight in few bits, and the product with it as one node of libtorch's graph: the weight
-// is restored for the forward pass, and again for the backward pass, and kept by neither.
+// is restored for the forward pass, and again for the backward pass, and kept by neither. One in e4m3
+// has what it is multiplied by rounded to e4m3, too, so that tensor cores may do it.
 #pragma once
 
 #include "guard.h"
@@ -27,7 +28,7 @@ struct aflora_quantised {
 namespace aflora {
 
 // W = map[code] · scale of the block, in blocks of row-major numbers; without a map, W = code · scale of
-// the row / 127. Scales that are codes themselves are nested_map[scale] · nested_scale + offset. With a
+// the row / 127, or, with codes in e4m3, code · scale of the row. Scales that are codes themselves are nested_map[scale] · nested_scale + offset. With a
 // `format`, that of GGUF's blocks: codes are the blocks, and hold their scales.
 struct Quantised {
     at::Tensor codes, map, scales, nested_map, nested_scales;
@@ -45,10 +46,13 @@ struct Quantised {
         : codes(tensors[0]), map(tensors[1]), scales(tensors[2]), nested_map(tensors[3]), nested_scales(tensors[4]), offset(offset),
           block(numbers[0]), nested_block(numbers[1]), rows(numbers[2]), columns(numbers[3]), format(numbers[4]) {}
 
+    // Whether what it is multiplied by is rounded, too, row by row.
+    bool rounds() const { return codes.scalar_type() == at::kFloat8_e4m3fn; }
+
     std::vector<int64_t> numbers() const { return {block, nested_block, rows, columns, format}; }
 };
 
-// y = x Wᵀ + bias. `Device::restore` makes W, [rows, columns], of a kind; `Device::product` makes y of x, [n, columns].
+// y = x Wᵀ + bias. `Device::product` makes y of x, [n, columns]; `Device::gradient` makes dx of dy, [n, rows].
 template <typename Device> struct QuantisedLinear : torch::autograd::Function<QuantisedLinear<Device>> {
     static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x, const Quantised& weight, const Maybe& maybe_bias) {
         auto bias = or_none(maybe_bias);
@@ -72,7 +76,7 @@ template <typename Device> struct QuantisedLinear : torch::autograd::Function<Qu
         if (ctx->saved_data["wants_x"].toBool()) {
             auto shape = gradients[0].sizes().vec();
             shape.back() = weight.columns;
-            dx = at::mm(dy, Device::restore(weight, dy.scalar_type())).view(shape);
+            dx = Device::gradient(weight, dy).view(shape);
         }
         if (ctx->saved_data["wants_bias"].toBool()) dbias = dy.sum(0);
         return {dx, at::Tensor(), dbias};

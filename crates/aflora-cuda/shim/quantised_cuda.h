@@ -1,8 +1,7 @@
 // Weights in few bits on a GPU: kernels/quantised.cu, and a frozen weight of either sort.
 #pragma once
 
-#include "kernel.h"
-#include "quantised.h"
+#include "fp8.h"
 
 namespace aflora {
 
@@ -19,7 +18,8 @@ struct QuantisedOnGpu {
 
     static Module& kernels_for(const Quantised& q, at::ScalarType kind) {
         std::string bf16 = kind == at::kBFloat16 ? "BF16=1" : "BF16=0", int8 = q.map.defined() ? "INT8=0" : "INT8=1";
-        return module("quantised.cu", kernels::quantised, {bf16, int8, "BLOCKS=" + std::to_string(q.format), "ROWS=" + std::to_string(FEW_ROWS)});
+        std::string e4m3 = q.rounds() ? "E4M3=1" : "E4M3=0";
+        return module("quantised.cu", kernels::quantised, {bf16, int8, e4m3, "BLOCKS=" + std::to_string(q.format), "ROWS=" + std::to_string(FEW_ROWS)});
     }
 
     static at::Tensor restore(const Quantised& q, at::ScalarType kind) {
@@ -32,11 +32,13 @@ struct QuantisedOnGpu {
 
     // x Wᵀ + bias; for few rows the weight is read where it lies.
     static at::Tensor product(const Quantised& q, const at::Tensor& x, const at::Tensor& bias) {
+        if (q.rounds() && x.size(0) > FEW_ROWS && Fp8::multiplies(q, x)) return Fp8::product(q, x, bias);
+        auto rows = q.rounds() ? Fp8::rounded(x, nullptr) : x;
         if (x.size(0) > FEW_ROWS) {
             auto restored = restore(q, x.scalar_type());
-            return bias.defined() ? at::addmm(bias, x, restored.t()) : at::mm(x, restored.t());
+            return bias.defined() ? at::addmm(bias, rows, restored.t()) : at::mm(rows, restored.t());
         }
-        auto rows = aligned(x);
+        rows = aligned(rows);
         auto addend = bias.defined() ? bias.contiguous() : bias;
         auto y = at::empty({rows.size(0), q.rows}, rows.options());
         launch(kernels_for(q, x.scalar_type())["few_rows"], divided(q.rows, 8), 256, 0, for_kernels(q), rows.const_data_ptr(),
@@ -45,9 +47,17 @@ struct QuantisedOnGpu {
         return y;
     }
 
+    // dy W.
+    static at::Tensor gradient(const Quantised& q, const at::Tensor& dy) {
+        if (q.rounds() && dy.size(0) > FEW_ROWS && Fp8::multiplies(q, dy)) return Fp8::gradient(q, dy);
+        auto rows = q.rounds() ? Fp8::rounded(dy, floats(q.scales)) : dy;
+        return at::mm(rows, restore(q, dy.scalar_type()));
+    }
+
     static bool takes(const aflora_quantised& q, at::ScalarType kind) {
         auto aligned = [](const at::Tensor* t) { return reinterpret_cast<uintptr_t>(t->const_data_ptr()) % 8 == 0; };
-        return q.codes->is_cuda() && (kind == at::kBFloat16 || kind == at::kFloat) && q.columns % EACH == 0 && q.rows > 0 && q.columns > 0 &&
+        bool rounds = q.codes->scalar_type() == at::kFloat8_e4m3fn;
+        return (!rounds || q.rows % EACH == 0) && q.codes->is_cuda() && (kind == at::kBFloat16 || kind == at::kFloat) && q.columns % EACH == 0 && q.rows > 0 && q.columns > 0 &&
                q.columns < (1 << 30) && q.block % EACH == 0 && q.rows * q.columns / q.block < (int64_t(1) << 31) && aligned(q.codes);
     }
 };
@@ -68,12 +78,13 @@ struct FrozenWeight {
     int64_t rows() const { return quantised ? quantised->rows : dense.size(0); }
     int64_t columns() const { return quantised ? quantised->columns : dense.size(1); }
 
-    at::Tensor whole(at::ScalarType kind) const { return quantised ? QuantisedOnGpu::restore(*quantised, kind) : dense; }
-
     at::Tensor product(const at::Tensor& x, const at::Tensor& bias) const {
         if (quantised) return QuantisedOnGpu::product(*quantised, x, bias);
         return bias.defined() ? at::addmm(bias, x, dense.t()) : at::mm(x, dense.t());
     }
+
+    // dy W.
+    at::Tensor gradient(const at::Tensor& dy) const { return quantised ? QuantisedOnGpu::gradient(*quantised, dy) : at::mm(dy, dense); }
 
     // Puts its tensors behind what else a node saves.
     void save(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list& saved) const {

@@ -56,7 +56,7 @@ struct WidePath : torch::autograd::Function<WidePath> {
             auto g = at::mm(dy, u);
             if (trains_a) da = at::mm(g.t(), drop.of(kept_input(ctx, saved[0], k)), at::kFloat);
             if (wants_x) {
-                dx = at::mm(dy, weight.whole(dy.scalar_type()));
+                dx = weight.gradient(dy);
                 drop.add(dx, g, a);
                 auto shape = gradients[0].sizes().vec();
                 shape.back() = k;

@@ -212,14 +212,15 @@ pub enum Frozen<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Quantised<'a> {
     /// With a map two codes of four bits a byte, the upper half first, `[⌈numbers / 2⌉]` of u8;
-    /// without one a number each, `[rows, columns]` of i8; or [blocks](Self::blocks), of u8.
+    /// without one a number each, `[rows, columns]` of i8 or e4m3; or [blocks](Self::blocks), of u8.
     pub codes: &'a Tensor,
     /// What blocks the codes are, if they are such, with their scales in them.
     pub blocks: Option<BlockFormat>,
     /// What the codes of four bits stand for, `[16]`, fp32.
     pub map: Option<&'a Tensor>,
     /// Of each block of numbers, `[⌈numbers / block⌉]`, fp32, or u8 if they are
-    /// [codes themselves](Self::nested); without a map of each row, `[rows]`, fp32, in 127ths.
+    /// [codes themselves](Self::nested); without a map of each row, `[rows]`, fp32: of codes of i8 in
+    /// 127ths, of e4m3 powers of two.
     pub scales: Option<&'a Tensor>,
     /// What codes of scales stand for.
     pub nested: Option<Nested<'a>>,
@@ -279,6 +280,10 @@ pub fn restore(weight: &Quantised, kind: Kind) -> Option<Tensor> {
 /// `x Wᵀ + bias` in the kind of `x`, for which the weight is restored, and again for the gradient
 /// of `x`; neither keeps it. On a GPU, of up to eight rows of `x` it is not restored but read where
 /// it lies.
+///
+/// With a weight in e4m3 `x`, and its gradient's other operand, are rounded to e4m3 row by row, on every
+/// device; a GPU of compute capability 8.9 or later multiplies in fp8 what is of bf16 and has more than
+/// eight rows, where both sides of the weight divide by 16.
 ///
 /// `x`: `[.., columns]`, `bias`: `[rows]`; gives `[.., rows]`.
 pub fn quantised_linear(x: &Tensor, weight: &Quantised, bias: Option<&Tensor>) -> Option<Tensor> {

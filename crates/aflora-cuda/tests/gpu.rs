@@ -5,6 +5,7 @@ mod compiled;
 mod decoders;
 mod disentangled;
 mod emulation;
+mod fp8;
 mod paths;
 
 use aflora_cuda::{ops, Graph, Pool};

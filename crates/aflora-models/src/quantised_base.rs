@@ -60,7 +60,7 @@ pub fn save<'a>(
         return Err(Error::Unbuilt(problem.into()));
     }
     keys.retain(|key, _| !NOT_COPIED.contains(&key.as_str()));
-    keys.insert("quantization_config".into(), settings(first, stored, whole_layers(model)));
+    keys.insert("quantization_config".into(), settings(first, stored, whole_layers(model))?);
     write_whole(folder, |folder| {
         let path = folder.join("config.json");
         fs::write(&path, json::to_text(&keys) + "\n").map_err(Error::io(&path))?;
@@ -95,8 +95,9 @@ fn whole_layers(model: &dyn Backbone) -> Vec<String> {
 }
 
 /// What config.json says of weights in few bits.
-fn settings(format: WeightFormat, stored: StoredKind, whole: Vec<String>) -> Value {
-    match format {
+fn settings(format: WeightFormat, stored: StoredKind, whole: Vec<String>) -> Result<Value> {
+    Ok(match format {
+        WeightFormat::Fp8 => return Err(Error::Unbuilt("bitsandbytes has no fp8".into())),
         WeightFormat::Int8 => json!({
             "quant_method": "bitsandbytes",
             "load_in_8bit": true,
@@ -113,5 +114,5 @@ fn settings(format: WeightFormat, stored: StoredKind, whole: Vec<String>) -> Val
             "bnb_4bit_quant_storage": "uint8",
             "llm_int8_skip_modules": whole,
         }),
-    }
+    })
 }

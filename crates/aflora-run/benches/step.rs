@@ -2,7 +2,7 @@
 //!
 //!     cargo bench -p aflora-run --bench step -- CONFIG.json BACKBONE METHOD BATCH LENGTH [KEY=VALUE …]
 //!
-//!     device=auto|cpu|cuda:N  precision=auto|fp32|tf32|bf16|nf4|nf4_nested|int8  steps=30  threads=N
+//!     device=auto|cpu|cuda:N  precision=auto|fp32|tf32|bf16|nf4|nf4_nested|int8|fp8  steps=30  threads=N
 //!     graphs=on|off           record steps as CUDA graphs
 //!     modules=REGEX           adapted layers; all linear layers of a block if not given
 //!     shard=on                the frozen weights of blocks are spread over the processes

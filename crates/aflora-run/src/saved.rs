@@ -194,10 +194,15 @@ impl SavedRun {
     /// # Errors
     /// The run's base was in whole numbers, the model cannot be loaded, or the folder not be written.
     pub fn export_base(&self, target: &Path) -> Result<()> {
-        if self.format().is_none() {
+        let problem = match self.format() {
+            None => Some("not in few bits, but as its own files have it"),
+            Some(WeightFormat::Fp8) => Some("in fp8, which bitsandbytes has not"),
+            Some(_) => None,
+        };
+        if let Some(problem) = problem {
             usage!(
-                "the run's base is not in few bits, but as its own files have it: --base is for runs \
-                 with precision=nf4, nf4_nested or int8"
+                "the run's base is {problem}: --base is for runs with precision=nf4, nf4_nested or \
+                 int8"
             );
         }
         let base = self.merge_base();

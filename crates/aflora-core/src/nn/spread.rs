@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn a_spread_base_computes_to_the_bit_what_a_whole_one_does() {
-        use WeightFormat::{Int8, Nf4, Nf4Nested};
-        let formats = [None, Some(Nf4), Some(Nf4Nested), Some(Int8)];
+        use WeightFormat::{Fp8, Int8, Nf4, Nf4Nested};
+        let formats = [None, Some(Nf4), Some(Nf4Nested), Some(Int8), Some(Fp8)];
         for (blocks, parts) in [(1, ONE), (2, TWO), (3, ONE), (6, TWO)] {
             for format in formats {
                 let [whole, spread] = [false, true]

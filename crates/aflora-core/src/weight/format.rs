@@ -19,6 +19,10 @@ pub enum WeightFormat {
     /// LLM.int8 (Dettmers et al. 2022) stores weights. They are restored and multiplied as any, so
     /// that no outlying inputs need to be kept apart.
     Int8,
+    /// Floating point numbers of 8 bits (e4m3: 4 bits of exponent, 3 of fraction), and for each row the
+    /// least power of two that brings it to 448 or less. What they are multiplied by is rounded to
+    /// such numbers, too, row by row, so that tensor cores multiply in 8 bits.
+    Fp8,
 }
 
 impl WeightFormat {
@@ -30,7 +34,7 @@ impl WeightFormat {
         match self {
             WeightFormat::Nf4 => codes + SINGLE * blocks,
             WeightFormat::Nf4Nested => codes + blocks + SINGLE * ceil(blocks, NESTED_BLOCK),
-            WeightFormat::Int8 => numbers + SINGLE * rows,
+            WeightFormat::Int8 | WeightFormat::Fp8 => numbers + SINGLE * rows,
         }
     }
 }

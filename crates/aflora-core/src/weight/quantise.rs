@@ -9,6 +9,13 @@ use tch::{Kind, Tensor};
 /// What a scale is at least, to be divided by.
 const LEAST: f64 = 1e-38;
 
+/// How many bits an fp32 has below its exponent.
+const FRACTION: i64 = 23;
+
+/// The largest number of e4m3 is 1.75 · 2⁸: the exponent, and what carries a fraction above .75 into it.
+const E4M3_EXPONENT: i64 = 8;
+const E4M3_CARRY: i64 = 0x1f_ffff;
+
 /// The largest code of int8.
 const INT8_MOST: f64 = 127.0;
 
@@ -23,6 +30,7 @@ impl QuantisedWeight {
             WeightFormat::Nf4 => nf4(weight, false),
             WeightFormat::Nf4Nested => nf4(weight, true),
             WeightFormat::Int8 => int8(weight),
+            WeightFormat::Fp8 => fp8(weight),
         })
     }
 }
@@ -82,4 +90,24 @@ fn int8(weight: &Tensor) -> Result<QuantisedWeight> {
     let codes = numbers.f_mul(&factor)?.f_round()?.f_to_kind(Kind::Int8)?;
     let coding = Coding::Rows { scales: scales.f_view([-1])? };
     QuantisedWeight::new(codes.contiguous(), coding, [size[0], size[1]])
+}
+
+fn fp8(weight: &Tensor) -> Result<QuantisedWeight> {
+    let size = weight.size();
+    let numbers = weight.detach().f_to_kind(Kind::Float)?;
+    let scales = powers(&numbers.f_abs()?.f_amax([1i64].as_slice(), true)?)?;
+    let codes = numbers.f_div(&scales)?.f_to_kind(Kind::Float8e4m3fn)?;
+    let coding = Coding::E4m3 { scales: scales.f_view([-1])? };
+    QuantisedWeight::new(codes.f_contiguous()?, coding, [size[0], size[1]])
+}
+
+/// The least powers of two by which rows of the magnitudes `largest`, fp32, are divided to lie within e4m3's
+/// numbers: `e4m3::scale` of kernels/e4m3.cuh.
+fn powers(largest: &Tensor) -> Result<Tensor> {
+    let exponents = largest.f_view_dtype(Kind::Int)?.f_add_scalar(E4M3_CARRY)?;
+    let exponents = exponents.f_bitwise_right_shift_tensor_scalar(FRACTION)?;
+    let exponents = exponents.f_sub_scalar(E4M3_EXPONENT)?.f_clamp_min(1)?;
+    let powers = exponents.f_bitwise_left_shift_tensor_scalar(FRACTION)?;
+    let powers = powers.f_view_dtype(Kind::Float)?;
+    Ok(powers.f_masked_fill(&largest.f_isfinite()?.f_logical_not()?, f64::NAN)?)
 }

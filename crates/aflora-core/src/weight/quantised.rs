@@ -36,6 +36,12 @@ pub enum Coding {
         /// Of each row, `[rows]`, fp32.
         scales: Tensor,
     },
+    /// `code · scale`, for codes that are floating point numbers of eight bits, e4m3. What is multiplied by
+    /// them is rounded to such numbers itself.
+    E4m3 {
+        /// Of each row, `[rows]`, fp32: powers of two.
+        scales: Tensor,
+    },
     /// Blocks of GGUF's, which hold their scales; rows are whole blocks.
     Blocks(BlockFormat),
 }
@@ -62,7 +68,7 @@ pub enum Scales {
 
 impl QuantisedWeight {
     /// Of codes and what they stand for: with [`Coding::Map`] `[⌈rows · columns / 2⌉]` of u8, with
-    /// [`Coding::Rows`] `[rows, columns]` of i8, with [`Coding::Blocks`] the bytes of the blocks, of u8.
+    /// [`Coding::Rows`] `[rows, columns]` of i8, with [`Coding::E4m3`] of e4m3, with [`Coding::Blocks`] the bytes of the blocks, of u8.
     ///
     /// # Errors
     /// A tensor is of another kind or size than [`Coding`] says, or of another device than the codes.
@@ -85,6 +91,10 @@ impl QuantisedWeight {
         match &coding {
             Coding::Rows { scales } => {
                 check("its codes", &codes, Kind::Int8, numbers)?;
+                check("its scales", scales, Kind::Float, shape[0])?;
+            }
+            Coding::E4m3 { scales } => {
+                check("its codes", &codes, Kind::Float8e4m3fn, numbers)?;
                 check("its scales", scales, Kind::Float, shape[0])?;
             }
             Coding::Blocks(format) => {
@@ -132,6 +142,7 @@ impl QuantisedWeight {
     pub fn format(&self) -> Option<WeightFormat> {
         match &self.coding {
             Coding::Rows { .. } => Some(WeightFormat::Int8),
+            Coding::E4m3 { .. } => Some(WeightFormat::Fp8),
             Coding::Blocks(_) => None,
             Coding::Map { map, scales, .. } => {
                 let nested = matches!(scales, Scales::Nested { .. });
@@ -149,7 +160,7 @@ impl QuantisedWeight {
     /// Bytes that it takes, but for the maps.
     pub fn bytes(&self) -> i64 {
         let tensors = match &self.coding {
-            Coding::Rows { scales } => vec![scales],
+            Coding::Rows { scales } | Coding::E4m3 { scales } => vec![scales],
             Coding::Blocks(_) => Vec::new(),
             Coding::Map { scales: Scales::Plain(scales), .. } => vec![scales],
             Coding::Map { scales: Scales::Nested { codes, scales, .. }, .. } => vec![codes, scales],
@@ -167,6 +178,11 @@ impl QuantisedWeight {
     /// `x Wᵀ + bias` in the kind of `x`, `[.., columns]` to `[.., rows]`; `bias`: `[rows]`. The weight is
     /// restored for it and for the gradient of `x`; where no kernel takes it, libtorch keeps it in
     /// between.
+    ///
+    /// With [`Coding::E4m3`] `x` is rounded, row by row: to e4m3's numbers times the least power of two that
+    /// brings the row there. For the gradient of `x` the gradient of the product is, after each of its columns
+    /// was multiplied by the scale of the weight's row. (Where no kernel takes it, a GPU and widths that do not
+    /// divide by eight, neither is.)
     pub fn linear(&self, x: &Tensor, bias: Option<&Tensor>) -> Tensor {
         ops::quantised_linear(x, &self.parts(), bias)
             .unwrap_or_else(|| x.linear(&self.restore(x.kind()), bias))
@@ -185,7 +201,9 @@ impl QuantisedWeight {
             shape,
         };
         match &self.coding {
-            Coding::Rows { scales } => Quantised { scales: Some(scales), ..bare },
+            Coding::Rows { scales } | Coding::E4m3 { scales } => {
+                Quantised { scales: Some(scales), ..bare }
+            }
             Coding::Blocks(format) => {
                 Quantised { blocks: Some(*format), block: format.numbers() as i64, ..bare }
             }
@@ -208,6 +226,7 @@ impl QuantisedWeight {
             Coding::Rows { scales } => {
                 self.codes.to_kind(Kind::Float) * scales.unsqueeze(1) * INT8_UNIT
             }
+            Coding::E4m3 { scales } => self.codes.to_kind(Kind::Float) * scales.unsqueeze(1),
             Coding::Blocks(format) => {
                 let codes = self.codes.to_device(Device::Cpu);
                 let mut bytes = vec![0u8; codes.numel()];
@@ -244,6 +263,7 @@ impl QuantisedWeight {
                 Coding::Map { map: of(map), block: *block, scales: scales.map_tensors(&of) }
             }
             Coding::Rows { scales } => Coding::Rows { scales: of(scales) },
+            Coding::E4m3 { scales } => Coding::E4m3 { scales: of(scales) },
             Coding::Blocks(format) => Coding::Blocks(*format),
         };
         QuantisedWeight { codes: of(&self.codes), coding, shape: self.shape }

@@ -2,7 +2,11 @@ use super::*;
 use crate::adapter::normal;
 use std::collections::BTreeMap;
 
-const FORMATS: [WeightFormat; 3] = [WeightFormat::Nf4, WeightFormat::Nf4Nested, WeightFormat::Int8];
+/// Those that a product takes as they are restored, and the one that it rounds its other operand for.
+const RESTORED: [WeightFormat; 3] =
+    [WeightFormat::Nf4, WeightFormat::Nf4Nested, WeightFormat::Int8];
+const FORMATS: [WeightFormat; 4] =
+    [WeightFormat::Nf4, WeightFormat::Nf4Nested, WeightFormat::Int8, WeightFormat::Fp8];
 
 /// What bitsandbytes made; tests/fixtures/make_quantised.py.
 fn golden() -> BTreeMap<String, Tensor> {
@@ -89,7 +93,7 @@ fn numbers_get_the_codes_that_bitsandbytes_gives_them() {
 
 #[test]
 fn the_gradient_is_that_of_the_restored_weight_to_the_bit() {
-    for format in FORMATS {
+    for format in RESTORED {
         let weight = QuantisedWeight::quantise(&random(&[96, 160], "w"), format).unwrap();
         let (bias, toward) = (random(&[96], "bias"), random(&[2, 5, 96], "toward"));
         for kind in [Kind::Float, Kind::BFloat16] {
@@ -126,16 +130,18 @@ fn all_threads_restore_what_one_does() {
     let weight = random(&[700, 300], "w");
     for format in FORMATS {
         let weight = QuantisedWeight::quantise(&weight, format).unwrap();
-        assert!(weight.restore(Kind::Float).equal(&weight.composed(Kind::Float)), "{format:?}");
+        for kind in [Kind::Float, Kind::BFloat16] {
+            // No fallback: the loop that threads share.
+            let restored = ops::restore(&weight.parts(), kind).unwrap();
+            assert!(restored.equal(&weight.composed(kind)), "{format:?}");
+        }
     }
 }
 
 #[test]
 fn a_restored_weight_is_off_by_as_much_as_its_bits_allow() {
     let weight = random(&[256, 256], "w");
-    for (format, most) in
-        [(WeightFormat::Nf4, 0.095), (WeightFormat::Nf4Nested, 0.096), (WeightFormat::Int8, 0.008)]
-    {
+    for (format, most) in FORMATS.into_iter().zip([0.095, 0.096, 0.008, 0.027]) {
         let restored = QuantisedWeight::quantise(&weight, format).unwrap().restore(Kind::Float);
         let error = ((restored - &weight).norm() / weight.norm()).double_value(&[]);
         assert!(error < most && error > most / 2.0, "{format:?}: {error}");
@@ -187,5 +193,84 @@ fn tensors_that_do_not_fit_are_no_weight() {
     ] {
         let error = made.unwrap_err().to_string();
         assert!(error.contains(what), "{what}: {error}");
+    }
+}
+
+/// Each row of `x`, fp64, as e4m3 has it, and its scale, `[rows, 1]`: by libtorch's own conversion.
+fn rounded(x: &Tensor) -> (Tensor, Tensor) {
+    let scale = |row: i64| {
+        let largest = x.get(row).abs().max().double_value(&[]);
+        let mut scale = 1.0;
+        while largest / scale > 448.0 {
+            scale *= 2.0;
+        }
+        while largest > 0.0 && largest / scale * 2.0 <= 448.0 {
+            scale /= 2.0;
+        }
+        scale
+    };
+    let scales: Vec<f64> = (0..x.size()[0]).map(scale).collect();
+    let scales = Tensor::from_slice(&scales).unsqueeze(1);
+    let codes = (x / &scales).to_kind(Kind::Float).to_kind(Kind::Float8e4m3fn);
+    (codes.to_kind(Kind::Double) * &scales, scales)
+}
+
+#[test]
+fn products_in_fp8_are_those_of_rounded_rows() {
+    // Of rows far apart, so that their scales are.
+    let spread =
+        |shape: &[i64], name| random(shape, name) * (random(&[shape[0], 1], "rows") * 80.0).exp2();
+    for (n, from, to) in [(10, 160, 96), (3, 30, 7), (1, 8, 16)] {
+        let (w, bias) = (spread(&[to, from], "w"), random(&[to], "bias"));
+        let weight = QuantisedWeight::quantise(&w, WeightFormat::Fp8).unwrap();
+        let (whole, scales) = rounded(&w.to_kind(Kind::Double));
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let what = format!("{n} × {from} → {to}, {kind:?}");
+            assert!(weight.restore(kind).to_kind(Kind::Double).equal(&whole), "{what}");
+            let wide = |t: &Tensor| t.to_kind(kind).to_kind(Kind::Double);
+            let (x, toward) = (spread(&[n, from], "x"), spread(&[n, to], "toward"));
+            let leaf = x.to_kind(kind).set_requires_grad(true);
+            let y = weight.linear(&leaf, Some(&bias.to_kind(kind)));
+            let product = (&y * toward.to_kind(kind)).sum(Kind::Float);
+            let gradient = Tensor::run_backward(&[product], &[&leaf], false, false).remove(0);
+            let expected = rounded(&wide(&x)).0.matmul(&whole.tr()) + wide(&bias);
+            let folded = rounded(&(wide(&toward) * scales.tr())).0;
+            let expected_gradient = folded.matmul(&(&whole / &scales));
+            let most = if kind == Kind::Float { 1e-6 } else { 4e-3 };
+            for (what, found, expected) in
+                [("y", y, expected), ("its gradient", gradient, expected_gradient)]
+            {
+                let apart = (found.detach().to_kind(Kind::Double) - &expected).norm();
+                let apart = (apart / expected.norm()).double_value(&[]);
+                assert!(apart < most, "{what}: {apart:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn numbers_are_rounded_to_e4m3_as_libtorch_rounds_them() {
+    // All of bf16's up to 448, beside which a row's scale is one: 63 and a 448 a row.
+    let positive: Vec<i32> = (0..=0x43e0).map(|bits| bits << 16).collect();
+    let negative = positive.iter().map(|bits| bits | i32::MIN);
+    let mut bits: Vec<i32> = positive.iter().copied().chain(negative).collect();
+    bits.resize(bits.len().next_multiple_of(63), 0);
+    let numbers = Tensor::from_slice(&bits).view_dtype(Kind::Float).view([-1, 63]);
+    let x = numbers.constant_pad_nd([1, 0]);
+    let _ = x.narrow(1, 0, 1).fill_(448.0);
+    let identity = Tensor::eye(64, (Kind::Float, Device::Cpu));
+    let identity = QuantisedWeight::quantise(&identity, WeightFormat::Fp8).unwrap();
+    let found = identity.linear(&x, None);
+    assert!(found.equal(&x.to_kind(Kind::Float8e4m3fn).to_kind(Kind::Float)));
+}
+
+#[test]
+fn what_is_no_number_spoils_its_row_of_a_product_in_fp8_and_no_other() {
+    let weight = QuantisedWeight::quantise(&random(&[8, 64], "w"), WeightFormat::Fp8).unwrap();
+    for spoils in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let x = random(&[3, 64], "x");
+        let _ = x.get(1).get(7).fill_(spoils);
+        let numbers = weight.linear(&x, None).isfinite().sum_dim_intlist(1, false, Kind::Int64);
+        assert_eq!(Vec::<i64>::try_from(numbers).unwrap(), [8, 0, 8], "{spoils}");
     }
 }

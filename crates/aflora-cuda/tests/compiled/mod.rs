@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_int, c_void, CString};
 use std::io::Write;
 
 /// A source, and what it is compiled with beside the kind.
-const SOURCES: [(&[&str], &[&[&str]]); 10] = [
+const SOURCES: [(&[&str], &[&[&str]]); 11] = [
     (&["low_rank.cu"], &[&["R=4"], &["R=8"]]),
     (&["wide_path.cu"], &[&[]]),
     (&["layer_norm.cu"], &[&["H=768", "THREADS=32"], &["H=8192", "THREADS=256"]]),
@@ -14,7 +14,15 @@ const SOURCES: [(&[&str], &[&[&str]]); 10] = [
     (&["rotary.cu"], &[&["INTERLEAVED=0"], &["INTERLEAVED=1"]]),
     (&["gated.cu"], &[&["ACT=0"], &["ACT=1"], &["ACT=2"]]),
     (&["heads.cu"], &[&[]]),
-    (&["quantised.cu"], &[&["INT8=0", "BLOCKS=0", "ROWS=8"], &["INT8=1", "BLOCKS=0", "ROWS=8"]]),
+    (
+        &["quantised.cu"],
+        &[
+            &["INT8=0", "E4M3=0", "BLOCKS=0", "ROWS=8"],
+            &["INT8=1", "E4M3=0", "BLOCKS=0", "ROWS=8"],
+            &["INT8=1", "E4M3=1", "BLOCKS=0", "ROWS=8"],
+        ],
+    ),
+    (&["fp8.cu"], &[&["THREADS=32"], &["THREADS=256"]]),
     (&["disentangled.cu"], &[&["VEC=4", "ITEMS=8"]]),
     (&["tensor_cores.cuh", "disentangled_tiled.cu"], &[&["SIZE=64"], &["SIZE=128"]]),
 ];
@@ -94,7 +102,7 @@ fn kernels_compile_for_the_architectures_that_they_are_for() {
         let path = format!("{}/kernels/{name}", env!("CARGO_MANIFEST_DIR"));
         let mut source = std::fs::read_to_string(path).unwrap();
         // As build.rs does: NVRTC is given no files.
-        for header in ["weight.cuh", "blocks.cuh"] {
+        for header in ["weight.cuh", "blocks.cuh", "e4m3.cuh"] {
             let path = format!("{}/kernels/{header}", env!("CARGO_MANIFEST_DIR"));
             let text = std::fs::read_to_string(path).unwrap();
             source = source.replace(&format!("#include \"{header}\""), &text);

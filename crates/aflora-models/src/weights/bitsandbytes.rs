@@ -90,6 +90,10 @@ pub(crate) fn tensors(
                 (format!("{layer}{ROW_FORMAT}"), rows),
             ]);
         }
+        Coding::E4m3 { .. } => {
+            let problem = format!("`{name}` is in fp8, which bitsandbytes has not");
+            return Err(crate::Error::Unbuilt(problem));
+        }
         Coding::Blocks(_) => {
             let problem = format!("`{name}` is in blocks of a GGUF file, which are not written so");
             return Err(crate::Error::Unbuilt(problem));

@@ -100,6 +100,9 @@ pub enum Precision {
     Nf4Nested,
     /// As nf4, in eight bits.
     Int8,
+    /// As nf4, in floating point numbers of eight bits, to which what a layer reads is rounded, too: a GPU
+    /// of compute capability 8.9 or later multiplies these.
+    Fp8,
 }
 
 impl Precision {
@@ -110,6 +113,7 @@ impl Precision {
             Precision::Nf4 => Some(WeightFormat::Nf4),
             Precision::Nf4Nested => Some(WeightFormat::Nf4Nested),
             Precision::Int8 => Some(WeightFormat::Int8),
+            Precision::Fp8 => Some(WeightFormat::Fp8),
         }
     }
 }

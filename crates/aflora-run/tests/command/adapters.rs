@@ -452,6 +452,35 @@ fn a_base_in_few_bits_learns_and_is_merged_as_it_was_trained() {
 }
 
 #[test]
+fn a_base_in_fp8_learns_and_is_merged_as_it_is_restored() {
+    let place = place();
+    train_rows(place.path());
+    let train = |more: &[&str]| {
+        let own = ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
+        let settings = ["device=cpu", "threads=1", "max_length=32", "batch_size=4"];
+        aflora(place.path(), &[&own[..], &settings, more].concat())
+    };
+    let eight = ["model=minilm", "precision=fp8", "method=lora", "lr=2e-3", "epochs=40"];
+    ok(&train(&[&eight[..], &["run_dir=eight"]].concat()));
+    let metrics = json(&place.path().join("eight/metrics.json"));
+    let loss = metrics["best"]["loss"].as_f64().unwrap();
+    assert!(loss < 0.35, "of 0.69 by guessing: {loss}");
+    ok(&aflora(place.path(), &["merge", "eight", "merged", "--as", "f32"]));
+    let still = ["max_steps=1", "head_lr=1e-12", "method=head", "precision=fp32"];
+    ok(&train(&[&still[..], &["model=./merged", "run_dir=still"]].concat()));
+    let scores = |run: &str| {
+        let rows = rows_of(&ok(&aflora(place.path(), &["predict", run, "rows.jsonl"])));
+        rows.iter().map(|row| row["scores"]["1"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    // Apart by what the run rounded what its products read.
+    for (found, expected) in scores("still").iter().zip(scores("eight")) {
+        assert!((found - expected).abs() < 0.05, "{found} is not {expected}");
+    }
+    let apart = aflora(place.path(), &["export", "eight", "apart", "--base", "base"]);
+    refused(&apart, 2, "the run's base is in fp8, which bitsandbytes has not");
+}
+
+#[test]
 fn the_base_of_a_run_on_random_weights_is_exported_as_those_of_files_are() {
     let place = place();
     train_rows(place.path());
