@@ -21,7 +21,7 @@ use tch::{Device, Kind, Tensor};
 
 static FAILURE: OnceLock<Error> = OnceLock::new();
 
-/// Why fused operations are off since they first failed, if they did.
+/// Why an operation failed, if one did: the first of them. On a GPU all are off since then.
 pub fn failure() -> Option<&'static Error> {
     FAILURE.get()
 }
@@ -340,7 +340,10 @@ pub fn before_backward(x: &Tensor, call: BeforeGradient) -> Result<Tensor, Error
 /// Runs an operation of the CPU's.
 fn on_host(operation: impl FnOnce(Out) -> Result<(), Error>) -> Option<Tensor> {
     let mut out = std::ptr::null_mut();
-    operation(&mut out).ok()?;
+    if let Err(error) = operation(&mut out) {
+        let _ = FAILURE.set(error);
+        return None;
+    }
     // SAFETY: a new tensor, ours alone.
     (!out.is_null()).then(|| unsafe { Tensor::from_ptr(out) })
 }

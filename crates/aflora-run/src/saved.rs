@@ -188,12 +188,11 @@ impl SavedRun {
         }
     }
 
-    /// Writes the base that the adapter learned beside, in few bits, to `target` as bitsandbytes has it:
-    /// what is whole in the numbers of the base model's own file.
+    /// Whether the base that the adapter learned beside [can be written](Self::export_base).
     ///
     /// # Errors
-    /// The run's base was in whole numbers, the model cannot be loaded, or the folder not be written.
-    pub fn export_base(&self, target: &Path) -> Result<()> {
+    /// The run's base was in whole numbers, or in a format that bitsandbytes has not.
+    pub fn check_base(&self) -> Result<()> {
         let problem = match self.format() {
             None => Some("not in few bits, but as its own files have it"),
             Some(WeightFormat::Fp8) => Some("in fp8, which bitsandbytes has not"),
@@ -205,6 +204,16 @@ impl SavedRun {
                  int8"
             );
         }
+        Ok(())
+    }
+
+    /// Writes the base that the adapter learned beside, in few bits, to `target` as bitsandbytes has it:
+    /// what is whole in the numbers of the base model's own file.
+    ///
+    /// # Errors
+    /// As [`check_base`](Self::check_base); or the model cannot be loaded, or the folder not be written.
+    pub fn export_base(&self, target: &Path) -> Result<()> {
+        self.check_base()?;
         let base = self.merge_base();
         let (model, _) = load_model(&self.resolved, &self.files, Device::Cpu, base, false)?;
         let (source, stored) = (self.files.source(), self.stored()?);

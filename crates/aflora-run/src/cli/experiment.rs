@@ -118,7 +118,11 @@ impl Experiment {
                 nodes: self.nodes,
                 given: &given,
             };
-            print!("{}", slurm::script(&plan, &request)?);
+            let script = slurm::script(&plan, &request)?;
+            // Slurm makes no folder for what its tasks print, and a task that cannot open that file fails without a word.
+            let made = std::fs::create_dir_all(&runner.runs);
+            made.with_context(|| format!("{} cannot be made", runner.runs.display()))?;
+            print!("{script}");
             return Ok(());
         }
         if let Some(number) = self.cell {

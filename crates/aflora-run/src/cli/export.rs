@@ -52,13 +52,26 @@ impl Export {
         }
         new_folder(&target)?;
         base.as_deref().map_or(Ok(()), new_folder)?;
-        let run = saved.open(progress)?;
         // Whole, for PEFT looks for it from wherever it runs.
         let base = base.map(std::path::absolute).transpose()?;
         if let Some(base) = &base {
-            run.export_base(base)?;
+            let target = std::path::absolute(&target)?;
+            if base.starts_with(&target) || target.starts_with(base) {
+                let problem = "the adapter and its --base need folders of their own, neither within the other";
+                return Err(UsageError(problem.into()).into());
+            }
         }
+        let run = saved.open(progress)?;
+        base.as_ref().map_or(Ok(()), |_| run.check_base())?;
         run.export(&target, base.as_deref())?;
+        if let Some(base) = &base {
+            let written = run.export_base(base);
+            if written.is_err() {
+                // It names a base that is not there.
+                let _ = std::fs::remove_dir_all(&target);
+            }
+            written?;
+        }
         let classes = run.task().class_names();
         if !classes.is_empty() {
             let classes = printable_line(&classes.join(", ")).into_owned();

@@ -52,6 +52,9 @@ impl LaunchArguments {
         if self.command.first().is_none_or(|first| first != "run") {
             return refuse("aflora launch takes `run` and its arguments: aflora launch --nproc 2 run my-run.yaml".into());
         }
+        if let Some(seconds) = self.timeout.filter(|seconds| !(0.1..=1e6).contains(seconds)) {
+            return refuse(format!("--timeout {seconds}: name 0.1 to 1000000 seconds"));
+        }
         let master = match self.master.as_deref().map(|at| (at, at.rsplit_once(':'))) {
             None => None,
             Some((at, parts)) => match parts.and_then(|(h, p)| Some((h, p.parse().ok()?))) {

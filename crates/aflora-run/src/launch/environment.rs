@@ -134,6 +134,12 @@ impl Variables<'_> {
     /// Those of mpirun.
     fn open_mpi(&self) -> Result<Option<Place>> {
         let size = self.number::<usize>("OMPI_COMM_WORLD_SIZE")?;
+        if let (None, Some(rank)) = (size, self.number::<usize>("OMPI_COMM_WORLD_RANK")?) {
+            usage!(
+                "OMPI_COMM_WORLD_RANK={rank} in the environment, but OMPI_COMM_WORLD_SIZE is \
+                 missing; start it with mpirun"
+            );
+        }
         let Some(size) = size.filter(|size| *size > 1) else { return Ok(None) };
         let Some(rank) = self.number("OMPI_COMM_WORLD_RANK")? else {
             usage!(
@@ -300,6 +306,7 @@ mod tests {
         refused("RANK=one WORLD_SIZE=2", "RANK=one");
         refused("RANK=0 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=99999", "MASTER_PORT=99999");
         refused("OMPI_COMM_WORLD_SIZE=2", "OMPI_COMM_WORLD_RANK is missing");
+        refused("OMPI_COMM_WORLD_RANK=1", "OMPI_COMM_WORLD_SIZE is missing");
     }
 
     #[test]

@@ -89,6 +89,7 @@ pub fn train(
         flops_at_start,
         loss_sum: Tensor::from(loop_state.loss_sum as f32).to_device(device),
         skipped: loop_state.skipped_before,
+        told_failure: false,
         loop_state,
         saved,
         saved_at: Instant::now(),
@@ -146,6 +147,8 @@ struct Loop<'a> {
     loss_sum: Tensor,
     /// Bad steps that were told.
     skipped: u64,
+    /// Whether it was told that an operation failed.
+    told_failure: bool,
     /// The last checkpoint, and when it was written.
     saved: Option<Id>,
     saved_at: Instant,
@@ -250,6 +253,10 @@ impl Loop<'_> {
         update.forward_backward(objective, &run.model, tuner, graphs)?;
         if let Some(reason) = self.graphs.remark() {
             tracing::warn!("steps run operation by operation, which is slower: {reason}");
+        }
+        if let Some(error) = aflora_cuda::ops::failure().filter(|_| !self.told_failure) {
+            self.told_failure = true;
+            tracing::warn!("an operation of our own failed, libtorch's stand in for it, which is slower: {error}");
         }
         if let Some(log) = &mut self.gradients {
             log.step(&self.tuner)?;

@@ -408,7 +408,7 @@ fn a_base_in_few_bits_learns_and_is_merged_as_it_was_trained() {
     ok(&train(&[&few[..], &["method=lora", "epochs=40", "run_dir=few"]].concat()));
     let metrics = json(&place.path().join("few/metrics.json"));
     let loss = metrics["best"]["loss"].as_f64().unwrap();
-    assert!(loss < 0.35, "of 0.69 by guessing: {loss}");
+    assert!(loss < 0.5, "of 0.69 by guessing: {loss}");
     let score = |run: &str| {
         let rows = rows_of(&ok(&aflora(place.path(), &["predict", run, "rows.jsonl"])));
         rows.iter().map(|row| row["scores"]["1"].as_f64().unwrap()).collect::<Vec<_>>()
@@ -446,6 +446,15 @@ fn a_base_in_few_bits_learns_and_is_merged_as_it_was_trained() {
         |run: &str, target: &str| aflora(place.path(), &["export", run, target, "--base", "other"]);
     refused(&export("few", "adapter.gguf"), 2, "llama.cpp has files of its own");
     refused(&export("still", "other-adapter"), 2, "the run's base is not in few bits");
+    for target in ["other", "other/within"] {
+        refused(&export("few", target), 2, "need folders of their own");
+    }
+    // What has no adapters leaves no base behind.
+    ok(&train(&["max_steps=1", "method=bitfit", "precision=nf4", "run_dir=biases"]));
+    let none = export("biases", "other-adapter");
+    assert_ne!(none.status.code(), Some(0));
+    assert!(text(&none.stderr).contains("nothing to export"), "{}", text(&none.stderr));
+    assert!(!place.path().join("other").exists() && !place.path().join("other-adapter").exists());
 
     let words = "cannot be held in few bits";
     refused(&train(&[&few[..], &["method=full"]].concat()), 2, words);
@@ -464,7 +473,7 @@ fn a_base_in_fp8_learns_and_is_merged_as_it_is_restored() {
     ok(&train(&[&eight[..], &["run_dir=eight"]].concat()));
     let metrics = json(&place.path().join("eight/metrics.json"));
     let loss = metrics["best"]["loss"].as_f64().unwrap();
-    assert!(loss < 0.35, "of 0.69 by guessing: {loss}");
+    assert!(loss < 0.5, "of 0.69 by guessing: {loss}");
     ok(&aflora(place.path(), &["merge", "eight", "merged", "--as", "f32"]));
     let still = ["max_steps=1", "head_lr=1e-12", "method=head", "precision=fp32"];
     ok(&train(&[&still[..], &["model=./merged", "run_dir=still"]].concat()));

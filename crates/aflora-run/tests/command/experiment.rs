@@ -398,6 +398,9 @@ fn a_script_for_slurm_runs_a_cell_a_task() {
     let script = experiment(place.path(), &["--slurm", "--jobs", "3", "lr=1e-3"]);
     let script = text(&script.stdout);
     assert!(script.contains("#SBATCH --array=0-3%3"), "{script}");
+    // Slurm makes no folder for what the tasks print.
+    let logs = script.lines().find_map(|line| line.strip_prefix("#SBATCH --output="));
+    assert!(std::path::Path::new(logs.unwrap()).parent().unwrap().is_dir(), "{script}");
     // What a task of the array does, without Slurm.
     let path = place.path().join("array.sh");
     fs::write(&path, &script).unwrap();
