@@ -108,20 +108,27 @@ fn take_of_folder(
             model.exclude_modules = Pattern::default();
             model.layers = None;
         }
-        Err(error) => problems.push(Problem::at(span, error.to_string())),
+        Err(error) => problems.push(Problem::at(span.clone(), error.to_string())),
     }
-    *method = match (user.names("method"), value(method, FREEZE)) {
-        (true, freeze) if !freeze.is_null() => with(theirs, FREEZE, freeze),
-        _ => theirs.clone(),
-    };
+    let freeze = value(method, FREEZE);
+    *method = theirs.clone();
+    if user.names("method") && !freeze.is_null() {
+        match with(theirs, FREEZE, freeze) {
+            Ok(trained) => *method = trained,
+            Err(error) => {
+                let message = format!("`method.{FREEZE}`: {error}");
+                problems.push(Problem::at(span, message));
+            }
+        }
+    }
     if !user.names("method") {
         *name = theirs.name().to_string();
     }
 }
 
 /// `method` with `value` for one of its settings.
-fn with(method: &MethodConfig, key: &str, value: Value) -> MethodConfig {
-    let mut settings = serde_json::to_value(method).unwrap_or_default();
+fn with(method: &MethodConfig, key: &str, value: Value) -> serde_json::Result<MethodConfig> {
+    let mut settings = serde_json::to_value(method)?;
     settings[key] = value;
-    serde_json::from_value(settings).unwrap_or_else(|_| method.clone())
+    serde_json::from_value(settings)
 }

@@ -286,6 +286,9 @@ fn half_an_environment_and_a_wrong_launch_are_refused() {
     refused(&other, 2, "aflora launch takes `run`");
     let mut far = command(place.path(), &["launch", "--nproc", "1", "--nnodes", "2", "run", "a=b"]);
     refused(&far.output().unwrap(), 2, "--master HOST:PORT");
+    let arguments = ["launch", "--nproc", "2", "--timeout", "0", "run", "a=b"];
+    let mut hasty = command(place.path(), &arguments);
+    refused(&hasty.output().unwrap(), 2, "--timeout 0: name 0.1 to 1000000 seconds");
 }
 
 /// `batch_size: auto` on GPUs of several sizes: this test's own program, started as each process.
