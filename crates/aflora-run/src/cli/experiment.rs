@@ -6,6 +6,7 @@ use aflora_run::experiment::collect::collect;
 use aflora_run::experiment::grid::{Choice, Plan, Planned};
 use aflora_run::experiment::runner::{self, Runner};
 use aflora_run::experiment::slurm::{self, SlurmRequest};
+use aflora_run::experiment::stored::Stored;
 use aflora_run::interrupt::{self, Interrupted};
 use aflora_run::ui::{counted, shown, Progress};
 use aflora_run::{check_makeable, UsageError};
@@ -50,7 +51,7 @@ pub struct Experiment {
     /// The folder that holds the cells' runs; experiments share it.
     #[arg(long, value_name = "FOLDER", default_value = "runs/cells")]
     runs: PathBuf,
-    /// Where the results and their report are written.
+    /// Where the results and their report are written, and cells of earlier results are found.
     #[arg(long, value_name = "FOLDER", default_value = "runs/results")]
     out: PathBuf,
 }
@@ -60,7 +61,9 @@ pub const HELP: &str = "\
 Cells come from the experiment file; `seeds=[…]` and the like choose among them, and what is left
 out or set otherwise writes its results under a name of its own (…-part). Finished cells are
 skipped, broken ones go on; a cell that fails does not end the rest, and its reason is shown. Cells
-are found by their settings, so experiments share runs.
+are found by their settings, in the folder of runs and in the files of results, so experiments share
+them, and results alone are enough to finish a grid elsewhere. To run cells again, name another
+folder for both.
 
 Examples:
   aflora experiment experiments/table4.yaml --dry-run
@@ -105,7 +108,8 @@ impl Experiment {
             return Err(UsageError(words.into()).into());
         }
         plan.find(&runs);
-        let runner = Runner { runs, program, jobs, gpus, processes, nodes };
+        let stored = Stored::read(&self.out);
+        let runner = Runner { runs, program, jobs, gpus, processes, nodes, stored };
         if self.slurm {
             let given: Vec<String> = self.filter.iter().map(|f| format!("--filter={f}")).collect();
             let given = [given, self.overrides.clone()].concat();
@@ -142,7 +146,7 @@ impl Experiment {
         let tally = runner::run(&plan, &runner, progress)?;
         // A cell of an array is no experiment: whoever started the array collects.
         if self.cell.is_none() {
-            let results = collect(&plan, &runner.runs, &tally.failures);
+            let results = collect(&plan, &runner.runs, &runner.stored, &tally.failures);
             let written = results.write(&self.out, plan.partial)?;
             println!("{}", shown(&written));
             report::command(std::slice::from_ref(&self.out), None)?;
@@ -164,13 +168,17 @@ fn listed(plan: &Plan, runner: &Runner) -> String {
     let line = |(i, cell): (usize, &Planned)| {
         let folder = runner.runs.join(cell.folder());
         let failure = runner.failure(cell);
-        let state = match (cell.is_done(&folder), &failure, folder.exists()) {
+        let state = match (runner.is_done(cell), &failure, folder.exists()) {
             (true, ..) => "done",
             (false, Some(_), _) => "failed",
             (false, None, true) => "begun",
             (false, None, false) => "open",
         };
-        let (name, folder) = (cell.name(), folder.display().to_string());
+        let place = match (folder.exists(), runner.stored.file(cell)) {
+            (false, Some(file)) => file.to_path_buf(),
+            _ => folder,
+        };
+        let (name, folder) = (cell.name(), place.display().to_string());
         let (name, folder) = (printable_line(&name), printable_line(&folder));
         let why = match (state, failure) {
             ("failed", Some(why)) => {

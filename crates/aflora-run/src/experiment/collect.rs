@@ -1,20 +1,29 @@
-//! From cells' folders to results.
+//! From cells' folders, and from what earlier results have of them, to results.
 
 use super::grid::{Plan, Planned};
 use super::runner::FailedCell;
+use super::stored::Stored;
 use crate::ui::words;
 use aflora_record::results::{Cell, Finding, Outcome, Results};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Everything that the plan's cells found, where they lie in `runs`. `failures` are those that
-/// failed, by their names.
-pub fn collect(plan: &Plan, runs: &Path, failures: &BTreeMap<String, FailedCell>) -> Results {
+/// Everything that the plan's cells found, where they lie in `runs` or are `stored`. `failures` are
+/// those that failed, by their names.
+pub fn collect(
+    plan: &Plan,
+    runs: &Path,
+    stored: &Stored,
+    failures: &BTreeMap<String, FailedCell>,
+) -> Results {
     let cell = |planned: &Planned| {
         let folder = runs.join(planned.folder());
         let outcome = match failures.get(&planned.name()) {
             Some(failure) => Outcome::Failed { error: failure.why.clone() },
-            None if !planned.is_done(&folder) => Outcome::Missing,
+            None if !planned.is_done(&folder) => match stored.finding(planned) {
+                Some(finding) => Outcome::Done(Box::new(finding.clone())),
+                None => Outcome::Missing,
+            },
             None => match Finding::read(&folder) {
                 Ok(finding) => Outcome::Done(Box::new(finding)),
                 Err(error) => Outcome::Failed { error: words(&error.into()) },

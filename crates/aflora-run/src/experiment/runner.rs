@@ -1,12 +1,13 @@
 //! Runs an experiment's cells, each as a process of its own: one that fails takes no other along,
 //! and a run that is killed loses nothing of the others.
 //!
-//! A finished cell is never run again; one that was broken off goes on from its checkpoint, as
+//! A finished cell, or one whose finding is stored, is never run again; one that was broken off goes on from its checkpoint, as
 //! `aflora run` does by itself. A signal is passed on to the cells under way, which write their
 //! checkpoints; a cell that another process is at is waited for. Why a cell failed stands in a file
 //! beside its folder until it is started again, so that any later command can tell.
 
 use super::grid::{Plan, Planned};
+use super::stored::Stored;
 use crate::check_makeable;
 use crate::interrupt;
 use crate::run::lock::Lock;
@@ -48,6 +49,8 @@ pub struct Runner {
     pub processes: usize,
     /// Machines of each cell. Several are those of the job of Slurm's that this is a part of.
     pub nodes: usize,
+    /// What need not run, since earlier results have it.
+    pub stored: Stored,
 }
 
 /// Processors of each process, where Slurm is asked for them.
@@ -86,6 +89,11 @@ struct Running<'a> {
 }
 
 impl Runner {
+    /// Whether there is nothing left to do for a cell.
+    pub fn is_done(&self, cell: &Planned) -> bool {
+        self.stored.finding(cell).is_some() || cell.is_done(&self.runs.join(cell.folder()))
+    }
+
     /// What runs a cell, as people would type it.
     pub fn command(&self, plan: &Plan, cell: &Planned) -> Vec<String> {
         let mut words = Vec::new();
@@ -225,7 +233,7 @@ pub fn gpus() -> Vec<usize> {
 /// # Errors
 /// Nothing can be written in the folder of runs, or the program cannot be started.
 pub fn run(plan: &Plan, runner: &Runner, progress: &mut dyn Progress) -> Result<Tally> {
-    let done = |cell: &&Planned| cell.is_done(&runner.runs.join(cell.folder()));
+    let done = |cell: &&Planned| runner.is_done(cell);
     let (before, open): (Vec<&Planned>, Vec<&Planned>) = plan.cells.iter().partition(done);
     let mut tally = Tally { skipped: before.len(), ..Tally::default() };
     // Rows that ask for one and the same run wait for it together.

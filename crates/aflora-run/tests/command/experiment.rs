@@ -99,6 +99,19 @@ fn an_experiment_runs_its_cells_once_and_reports_them() {
     // Another setting is another run.
     let other = text(&experiment(place.path(), &["lr=1e-3", "--dry-run"]).stdout);
     assert_eq!(other.matches("  open ").count(), 4, "{other}");
+
+    // Results alone are enough for a grid to go on from: here one seed more, without the runs.
+    fs::remove_dir_all(place.path().join("runs/cells")).unwrap();
+    let listed = text(&experiment(place.path(), &["--dry-run"]).stdout);
+    assert_eq!(listed.matches("runs/results/small-paper.json").count(), 4, "{listed}");
+    let output = experiment(place.path(), &["seeds=[0,1,2]", "methods=[aflora-frozen]"]);
+    assert!(text(&output.stderr).contains("2 of 3 cells are there already"));
+    let part = found(&results(place.path(), "paper-part"));
+    let frozen = |seed| ("aflora-frozen".to_string(), seed);
+    assert_eq!(part.len(), 3);
+    assert_eq!(part[&frozen(1)], found(&first)[&frozen(1)]);
+    let elsewhere = text(&experiment(place.path(), &["--dry-run", "--out", "runs/new"]).stdout);
+    assert_eq!(elsewhere.matches("  open ").count(), 4, "{elsewhere}");
 }
 
 #[test]
