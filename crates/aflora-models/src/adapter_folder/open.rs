@@ -11,7 +11,7 @@ use crate::backbone::Backbone;
 use crate::error::Listing;
 use crate::weights::Checkpoint;
 use crate::{json, Error, Result};
-use aflora_core::adapter::TensorSpec;
+use aflora_core::adapter::{MethodConfig, TensorSpec};
 use aflora_core::nn::{in_module, NamedLinear, VarStore};
 use aflora_core::{Adapter, Injection, Method};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +64,13 @@ impl AdapterFolder {
     /// What describes the adapter.
     pub fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// The adapters as `method` trains them: the folder's own, with the freezing of a run that goes on
+    /// from them. Which matrices train when they are attached is `method`'s to say.
+    pub fn trained_as(mut self, method: MethodConfig) -> Self {
+        self.description.method = method;
+        self
     }
 
     /// The layers that have an adapter in the folder.

@@ -81,6 +81,15 @@ fn logits(name: &str, folder: &str, adapted: &AdaptedModel) -> Tensor {
     tch::no_grad(|| adapted.forward(&given, false).unwrap().logits)
 }
 
+/// How far logits may lie from PEFT's. Where an adapter starts as a part of the weight, what is added is the
+/// difference of two products as large as that, which each sort of processor rounds in its own way.
+fn limit(folder: &str) -> f64 {
+    match folder.starts_with("pissa") || folder.starts_with("olora") {
+        true => 1e-4,
+        false => 1e-5,
+    }
+}
+
 /// Every folder, by its model and its own name, with PEFT's logits.
 fn folders() -> Vec<(&'static str, String, Tensor)> {
     let of = |name: &'static str| {
@@ -101,7 +110,7 @@ fn every_key_of_pefts_that_is_built_gives_pefts_logits() {
             .and_then(|open| open.attach(model(name).0, Kind::Float))
             .map(|adapted| relative(&logits(name, &folder, &adapted), &expected));
         match found {
-            Ok(error) if error < 1e-5 => {}
+            Ok(error) if error < limit(&folder) => {}
             other => wrong.push(format!("{name}/{folder}: {other:?}")),
         }
     }
@@ -118,7 +127,7 @@ fn what_was_read_is_saved_exported_and_opened_again() {
             let target = place.path().join(format!("{name}-{folder}-{saves}"));
             write(&adapted, &open, name, saves, &target);
             let error = relative(&logits(name, &folder, &opened(name, &target)), &expected);
-            assert!(error < 1e-5, "{name}/{folder}, saved {saves}: {error:e}");
+            assert!(error < limit(&folder), "{name}/{folder}, saved {saves}: {error:e}");
         }
         let target = place.path().join(format!("{name}-{folder}-merged"));
         merge(&adapted, name, &target);
@@ -128,7 +137,7 @@ fn what_was_read_is_saved_exported_and_opened_again() {
         weights::load(plain.as_ref(), &target).unwrap();
         let found = tch::no_grad(|| plain.forward(&given(name, &folder), false).unwrap().logits);
         let error = relative(&found, &expected);
-        assert!(error < 1e-5, "{name}/{folder}, merged: {error:e}");
+        assert!(error < limit(&folder), "{name}/{folder}, merged: {error:e}");
     }
 }
 

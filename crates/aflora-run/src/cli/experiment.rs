@@ -108,7 +108,7 @@ impl Experiment {
             return Err(UsageError(words.into()).into());
         }
         plan.find(&runs);
-        let stored = Stored::read(&self.out);
+        let stored = Stored::read(&self.out, &plan);
         let runner = Runner { runs, program, jobs, gpus, processes, nodes, stored };
         if self.slurm {
             let given: Vec<String> = self.filter.iter().map(|f| format!("--filter={f}")).collect();

@@ -20,10 +20,11 @@ pub fn collect(
         let folder = runs.join(planned.folder());
         let outcome = match failures.get(&planned.name()) {
             Some(failure) => Outcome::Failed { error: failure.why.clone() },
-            None if !planned.is_done(&folder) => match stored.finding(planned) {
+            None if !folder.exists() => match stored.finding(planned) {
                 Some(finding) => Outcome::Done(Box::new(finding.clone())),
                 None => Outcome::Missing,
             },
+            None if !planned.is_done(&folder) => Outcome::Missing,
             None => match Finding::read(&folder) {
                 Ok(finding) => Outcome::Done(Box::new(finding)),
                 Err(error) => Outcome::Failed { error: words(&error.into()) },

@@ -340,7 +340,8 @@ fn run_file(path: &Path) -> Result<PathBuf> {
     }
 }
 
-fn digest(resolved: &Resolved) -> String {
+/// SHA-256 of the settings that decide the result.
+pub(super) fn digest(resolved: &Resolved) -> String {
     let text = resolved.settings().to_string();
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

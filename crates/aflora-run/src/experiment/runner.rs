@@ -89,9 +89,13 @@ struct Running<'a> {
 }
 
 impl Runner {
-    /// Whether there is nothing left to do for a cell.
+    /// Whether there is nothing left to do for a cell. Where there is a folder for it, that tells.
     pub fn is_done(&self, cell: &Planned) -> bool {
-        self.stored.finding(cell).is_some() || cell.is_done(&self.runs.join(cell.folder()))
+        let folder = self.runs.join(cell.folder());
+        match folder.exists() {
+            true => cell.is_done(&folder),
+            false => self.stored.finding(cell).is_some(),
+        }
     }
 
     /// What runs a cell, as people would type it.

@@ -130,7 +130,8 @@ pub fn prepare_among(
             let Some(found) = found.map_err(UsageError)? else {
                 usage!("{} is no adapter any more", named.display());
             };
-            AdapterFolder::open(&found.folder)?.attach(backbone, base.kind)?
+            let adapter = AdapterFolder::open(&found.folder)?.trained_as(resolved.method.clone());
+            adapter.attach(backbone, base.kind)?
         }
         None => {
             let (targets, modules) = (resolved.model.targets(), &resolved.model.train_modules);

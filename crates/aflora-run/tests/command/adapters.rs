@@ -34,6 +34,21 @@ fn ok(output: &Output) -> String {
     text(&output.stdout)
 }
 
+/// The same answer, but for the rounding of what was computed in other company.
+fn rounded_alike(found: &Value, expected: &Value) {
+    match (found, expected) {
+        (Value::Object(found), Value::Object(expected)) => {
+            assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+            expected.iter().for_each(|(key, value)| rounded_alike(&found[key], value));
+        }
+        (Value::Number(found), Value::Number(expected)) => {
+            let (found, expected) = (found.as_f64().unwrap(), expected.as_f64().unwrap());
+            assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+        }
+        _ => assert_eq!(found, expected),
+    }
+}
+
 /// What the command gives on `folder` beside the model of the workplace.
 fn on(place: &Path, command: &str, folder: &str, more: &[&str]) -> Output {
     let arguments = [&[command, folder], more, &["--model", "minilm", "--data", "."]].concat();
@@ -261,7 +276,7 @@ fn several_adapters_on_one_base_answer_as_each_does_alone() {
     for (i, row) in found.iter().enumerate() {
         let mut expected = alone[i % 4][i / 4].clone();
         expected["adapter"] = adapters[i % 4].0.into();
-        assert_eq!(*row, expected);
+        rounded_alike(row, &expected);
     }
     // A table has the columns of all.
     let table = ok(&several("rows.jsonl", &["--output-format", "csv"]));
@@ -277,7 +292,7 @@ fn several_adapters_on_one_base_answer_as_each_does_alone() {
     for (i, (row, at)) in found.iter().zip([3, 1]).enumerate() {
         let mut expected = alone[at][i].clone();
         expected["who"] = whose[i].into();
-        assert_eq!(*row, expected);
+        rounded_alike(row, &expected);
     }
 
     let column = ["--adapter-column", "who"];
@@ -393,6 +408,37 @@ fn a_run_goes_on_from_an_adapter_with_its_method_layers_and_weights() {
     let words = "`model.layers` contradicts the adapter's layers";
     refused(&train(&["model.layers=[0]"]), 2, words);
     refused(&train(&["adapter=minilm"]), 2, "adapter_config.json");
+}
+
+#[test]
+fn a_run_that_goes_on_trains_the_matrices_that_its_own_freezing_says() {
+    let place = place();
+    train_rows(place.path());
+    let train = |method: &str, run: &str, more: &[&str]| {
+        let own = ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
+        let settings = ["model=minilm", "device=cpu", "precision=fp32", "threads=1", "max_steps=2"];
+        let chosen = [format!("method={method}"), format!("run_dir={run}")];
+        let chosen: Vec<&str> = chosen.iter().map(String::as_str).collect();
+        ok(&aflora(place.path(), &[&own[..], &settings, &chosen, more].concat()));
+        let parameters = &json(&place.path().join(run).join("metrics.json"))["parameters"];
+        (parameters["at_start"].as_i64().unwrap(), parameters["at_end"].as_i64().unwrap())
+    };
+    let matrices = |run: &str| {
+        let all = Tensor::read_safetensors(
+            place.path().join(run).join("adapter/adapter_model.safetensors"),
+        );
+        let named =
+            |(name, _): &(String, Tensor)| name.contains("lora_A") || name.contains("lora_B");
+        all.unwrap().into_iter().filter(named).collect::<BTreeMap<_, _>>()
+    };
+    let (all, _) = train("aflora-trainable", "first", &[]);
+    let (vectors, still) = train("aflora-frozen", "resting", &["adapter=first/adapter", "lr=1e-2"]);
+    assert!(0 < vectors && vectors < all, "{vectors} of {all}");
+    assert_eq!(vectors, still);
+    let (first, resting) = (matrices("first"), matrices("resting"));
+    assert!(!first.is_empty() && first.iter().all(|(name, matrix)| resting[name] == *matrix));
+    // And the other way: what rested trains.
+    assert_eq!(train("aflora-trainable", "thawed", &["adapter=resting/adapter"]), (all, all));
 }
 
 #[test]

@@ -156,6 +156,17 @@ fn a_cell_that_an_earlier_version_named_is_found_by_what_its_settings_come_to_no
     assert!(listed().contains("  done ") && listed().contains("seed0-0123456789"), "{}", listed());
     let output = experiment(place.path(), &one);
     assert!(text(&output.stderr).contains("1 of 1 cells are there already"));
+    // Its finding, too, where results alone are left of it.
+    let results = place.path().join("runs/results/small-paper-part.json");
+    let stored = fs::read_to_string(&results).unwrap();
+    let earlier_results =
+        stored.replace(r#""label_smoothing":0.0,"#, "").replace(r#""digest":""#, r#""digest":"0"#);
+    assert!(earlier_results.len() < stored.len(), "{stored}");
+    fs::write(&results, earlier_results).unwrap();
+    let listed_elsewhere = [&one[..], &["--dry-run", "--runs", "runs/none"]].concat();
+    let found = text(&experiment(place.path(), &listed_elsewhere).stdout);
+    assert!(found.contains("  done ") && found.contains("small-paper-part.json"), "{found}");
+    fs::remove_file(&results).unwrap();
     // With another setting it is another run.
     let changed = fewer.join("\n").replace("epochs: 4", "epochs: 5");
     fs::write(earlier.join("config.yaml"), changed).unwrap();

@@ -166,10 +166,13 @@ fn an_evaluation_is_the_same_whatever_it_takes_at_once() {
         for found in cut {
             assert!((found.loss - whole.loss).abs() < 2e-6 * whole.loss, "{task:?}");
             assert_eq!(found.predictions, whole.predictions, "{task:?}");
-            let metrics = |m: &aflora_run::run::objective::Evaluated| -> Vec<Option<i64>> {
-                m.metrics.values().map(|v| v.map(|v| (v * 1e6).round() as i64)).collect()
-            };
-            assert_eq!(metrics(&found), metrics(&whole), "{task:?}");
+            for (name, expected) in &whole.metrics {
+                // Ranks of predictions that are nearly equal go by their rounding.
+                let limit = if name == "spearman" { 2e-3 } else { 1e-6 };
+                let (found, expected) = (found.metrics[name], *expected);
+                let near = found.zip(expected).is_some_and(|(a, b)| (a - b).abs() < limit);
+                assert!(near || found == expected, "{task:?}, {name}: {found:?}, {expected:?}");
+            }
         }
     }
 }

@@ -89,7 +89,9 @@ fn alike(place: &Path, name: &str, processes: &[usize], more: &[&str]) {
         let metrics = |of: &Value| of["best"]["metrics"].as_object().unwrap().clone();
         for (metric, value) in metrics(&a) {
             let far = value.as_f64().unwrap() - metrics(&b)[&metric].as_f64().unwrap();
-            assert!(far.abs() < 1e-3, "{name}, {n} processes, {metric}: {far}");
+            // Ranks of predictions that are nearly equal go by their rounding.
+            let limit = if metric == "spearman" { 1e-2 } else { 1e-3 };
+            assert!(far.abs() < limit, "{name}, {n} processes, {metric}: {far}");
         }
         assert_eq!(a["parameters"], b["parameters"], "{name}, {n}");
     }
