@@ -250,7 +250,7 @@ fn a_model_without_a_template_does_not_chat() {
 
 #[test]
 fn commands_that_print_end_quietly_with_their_reader() {
-    let rows: String = (0..3000)
+    let rows: String = (0..600)
         .map(|_| "{\"input\": \"ab\", \"filler\": \"".to_string() + &"x".repeat(200) + "\"}\n")
         .collect();
     fs::write(place().join("many.jsonl"), rows).unwrap();
