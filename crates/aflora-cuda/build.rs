@@ -31,7 +31,7 @@ const KERNELS: [(&str, &str); 13] = [
 ];
 
 /// What kernels and the host both include.
-const SHARED: [&str; 3] = ["weight.cuh", "blocks.cuh", "e4m3.cuh"];
+const SHARED: [&str; 4] = ["weight.cuh", "path.cuh", "blocks.cuh", "e4m3.cuh"];
 
 fn main() {
     for path in ["shim", "kernels", "build.rs"] {

@@ -7,6 +7,7 @@
 //! | function | computes |
 //! |---|---|
 //! | [`low_rank`] | a frozen linear layer with a low-rank path beside it |
+//! | [`low_rank_together`] | such layers that read one input, fused or not at all |
 //! | [`add_layer_norm`] | LayerNorm of a sum, after dropout |
 //! | [`add_rms_norm`] | RMSNorm of a sum, and the sum |
 //! | [`rotary`] | queries and keys turned by their positions |
@@ -30,7 +31,8 @@ mod rotary;
 
 pub use add_norm::add_layer_norm;
 pub use aflora_cuda::ops::{
-    disentangled, disentangled_tiled, fuses, Disentangled, SharedPositions,
+    disentangled, disentangled_tiled, fuses, low_rank_together, Disentangled, LowRankLayer,
+    SharedPositions,
 };
 pub use attention::{tile_from, tiles};
 pub use gated::{gated, gated_halves, GateActivation};

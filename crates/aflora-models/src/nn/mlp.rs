@@ -1,7 +1,7 @@
 //! Feed-forward layers.
 
 use super::activation::Activation;
-use aflora_core::nn::{Linear, Module};
+use aflora_core::nn::{together, Linear, Module};
 use tch::Tensor;
 
 /// down(act(up x)).
@@ -31,8 +31,8 @@ pub(crate) struct GatedMlp {
 impl GatedMlp {
     /// `[.., hidden]` to the same.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let gate = self.gate.forward(x);
-        self.down.forward(&self.activation.gate(&gate, &self.up.forward(x)))
+        let [gate, up] = together([&self.gate, &self.up], x);
+        self.down.forward(&self.activation.gate(&gate, &up))
     }
 }
 

@@ -105,7 +105,7 @@ impl PostNormBlock {
 
     /// `[batch, length, hidden]` to the same.
     pub fn forward(&self, x: &Tensor, context: &ForwardContext) -> Tensor {
-        let attended = self.attention.forward(x, self.attention.keys_and_values(x), context, None);
+        let attended = self.attention.forward(x, context, None);
         let x = self.after_attention.forward(attended, x, context.train);
         self.feed_forward.forward(&x, context.train)
     }

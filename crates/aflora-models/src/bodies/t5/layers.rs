@@ -8,7 +8,7 @@ use crate::nn::linear::dropout;
 use crate::nn::multi_head::{HeadKeyValues, MultiHead, MultiHeadSizes};
 use crate::nn::norm::{Norm, NormKind};
 use crate::nn::scope::Scope;
-use aflora_core::nn::{Linear, Module};
+use aflora_core::nn::{together, Linear, Module};
 use aflora_core::Block::Ffn;
 use tch::Tensor;
 
@@ -66,10 +66,12 @@ impl FeedForward {
     }
 
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let up = self.up.forward(x);
         let wide = match &self.gated {
-            Some(gated) => self.activation.gate(&up, &gated.forward(x)),
-            None => self.activation.apply(&up),
+            Some(gated) => {
+                let [up, gated] = together([&self.up, gated], x);
+                self.activation.gate(&up, &gated)
+            }
+            None => self.activation.apply(&self.up.forward(x)),
         };
         self.down.forward(&dropout(wide, self.dropout, train))
     }
@@ -101,8 +103,7 @@ impl EncoderLayer {
 
     pub fn forward(&self, x: &Tensor, context: &ForwardContext) -> Tensor {
         let train = context.train;
-        let x =
-            self.own.add(x, train, |own, x| own.forward(x, own.keys_and_values(x), context, None));
+        let x = self.own.add(x, train, |own, x| own.forward(x, context, None));
         self.feed_forward.add(&x, train, |feed_forward, x| feed_forward.forward(x, train))
     }
 }
@@ -141,10 +142,8 @@ impl CrossBlock for DecoderLayer {
         keys: Option<&mut KeyValues>,
     ) -> Tensor {
         let train = own.train;
-        let x = self.own.add(x, train, |attention, x| {
-            attention.forward(x, attention.keys_and_values(x), own, keys)
-        });
-        let x = self.cross.add(&x, train, |cross, x| cross.forward(x, source, of_source, None));
+        let x = self.own.add(x, train, |attention, x| attention.forward(x, own, keys));
+        let x = self.cross.add(&x, train, |cross, x| cross.across(x, source, of_source));
         self.feed_forward.add(&x, train, |feed_forward, x| feed_forward.forward(x, train))
     }
 }
