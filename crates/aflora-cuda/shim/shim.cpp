@@ -7,6 +7,7 @@
 
 #include "disentangled.h"
 #include "disentangled_tiled.h"
+#include "feed_forward.h"
 #include "gated.h"
 #include "layer_norm.h"
 #include "low_rank.h"
@@ -93,8 +94,16 @@ bool takes(const at::Tensor& x, const aflora_layer& layer) {
     return layer.weight ? aflora::is_frozen(*layer.weight, x.scalar_type()) : aflora::QuantisedOnGpu::takes(*layer.quantised, x.scalar_type());
 }
 
-torch::autograd::variable_list low_rank(const at::Tensor& x, const aflora_layer* layers, int count) {
-    aflora::LowRank::Layers of{{}, layers->d != nullptr, layers->b != nullptr};
+// Whether kernels for ranks of up to eight take it, too.
+bool takes_path(const at::Tensor& x, const aflora_layer& layer) {
+    return takes(x, layer) && aflora::takes_path(layer.down->size(0), layer.rows(), layer.columns());
+}
+
+bool same_vectors(const aflora_layer& one, const aflora_layer& other) { return !one.d == !other.d && !one.b == !other.b; }
+
+// What nodes of several layers are made of: the tensors of `x` and of the paths, and the layers.
+std::pair<torch::autograd::variable_list, aflora::PathLayers> node_of(const at::Tensor& x, const aflora_layer* layers, int count) {
+    aflora::PathLayers of{{}, layers->d != nullptr, layers->b != nullptr};
     torch::autograd::variable_list tensors{x};
     for (const auto* layer = layers; layer < layers + count; layer++) {
         auto bias = aflora::or_none(given(layer->bias));
@@ -102,6 +111,11 @@ torch::autograd::variable_list low_rank(const at::Tensor& x, const aflora_layer*
         for (const auto* t : {layer->down, layer->up, layer->d, layer->b})
             if (t) tensors.push_back(*t);
     }
+    return {tensors, of};
+}
+
+torch::autograd::variable_list low_rank(const at::Tensor& x, const aflora_layer* layers, int count) {
+    auto [tensors, of] = node_of(x, layers, count);
     return aflora::LowRank::apply(at::TensorList(tensors), of);
 }
 
@@ -292,7 +306,7 @@ void aflora_nccl_abort(void* group) {
 int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const aflora_layer* layer, double p) {
     return guarded([&] {
         if (!takes(*x, *layer)) return;
-        if (p == 0 && aflora::LowRank::takes(layer->down->size(0), layer->rows(), layer->columns())) {
+        if (p == 0 && takes_path(*x, *layer)) {
             *out = new at::Tensor(low_rank(*x, layer, 1)[0]);
         } else if (p == 0 || aflora::WidePath::drops(layer->columns())) {
             *out = new at::Tensor(aflora::WidePath::apply(*x, frozen(*layer), given(layer->bias), *layer->down, given(layer->d), *layer->up,
@@ -308,11 +322,22 @@ int aflora_low_rank_together(at::Tensor** out, const at::Tensor* x, const aflora
         int64_t tokens = x->numel() / x->size(-1);
         if (layers->tokens > 0 && layers->tokens != tokens) return;
         for (const auto* layer = layers; layer < layers + count; layer++) {
-            if (layer->tokens > tokens || layer->columns() != x->size(-1) || !takes(*x, *layer) || !aflora::LowRank::takes(layer->down->size(0), layer->rows(), layer->columns())) return;
-            if (layer->down->size(0) != layers->down->size(0) || !layer->d != !layers->d || !layer->b != !layers->b) return;
+            if (layer->tokens > tokens || layer->columns() != x->size(-1) || !takes_path(*x, *layer)) return;
+            if (layer->down->size(0) != layers->down->size(0) || !same_vectors(*layer, *layers)) return;
         }
         auto made = low_rank(*x, layers, count);
         for (int i = 0; i < count; i++) out[i] = new at::Tensor(made[i]);
+    });
+}
+
+// Two layers, the second of what an activation makes of the first's output.
+int aflora_feed_forward(at::Tensor** out, const at::Tensor* x, const aflora_layer* layers, int activation) {
+    return guarded([&] {
+        const auto &first = layers[0], &second = layers[1];
+        if (!takes_path(*x, first) || !takes_path(*x, second) || !same_vectors(first, second)) return;
+        if (first.columns() != x->size(-1) || second.columns() != first.rows() || activation < 0 || activation >= aflora::Gated::ACTIVATIONS) return;
+        auto [tensors, of] = node_of(*x, layers, 2);
+        *out = new at::Tensor(aflora::FeedForward::apply(at::TensorList(tensors), of, static_cast<int64_t>(activation)));
     });
 }
 

@@ -9,7 +9,7 @@ mod decoders;
 mod low_rank;
 
 pub use decoders::{add_rms_norm, gated, rotary, GateActivation};
-pub use low_rank::{low_rank, low_rank_together, LowRankLayer, LowRankPath};
+pub use low_rank::{feed_forward, low_rank, low_rank_together, LowRankLayer, LowRankPath};
 
 use crate::blocks::BlockFormat;
 use crate::raw::{Out, Raw, RawQuantised};

@@ -28,6 +28,8 @@ functions! {
             unsafe extern "C" fn(Out, Raw, *const RawLayer, f64) -> c_int,
         low_rank_together = "aflora_low_rank_together":
             unsafe extern "C" fn(Out, Raw, *const RawLayer, c_int) -> c_int,
+        feed_forward = "aflora_feed_forward":
+            unsafe extern "C" fn(Out, Raw, *const RawLayer, c_int) -> c_int,
         restore = "aflora_restore": unsafe extern "C" fn(Out, *const RawQuantised, c_int) -> c_int,
         quantised_linear = "aflora_quantised_linear":
             unsafe extern "C" fn(Out, Raw, *const RawQuantised, Raw) -> c_int,

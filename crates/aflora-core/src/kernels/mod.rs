@@ -7,13 +7,15 @@
 //! | function | computes |
 //! |---|---|
 //! | [`low_rank`] | a frozen linear layer with a low-rank path beside it |
-//! | [`low_rank_together`] | such layers that read one input, fused or not at all |
 //! | [`add_layer_norm`] | LayerNorm of a sum, after dropout |
 //! | [`add_rms_norm`] | RMSNorm of a sum, and the sum |
 //! | [`rotary`] | queries and keys turned by their positions |
 //! | [`gated`] | the middle of a gated feed-forward layer |
 //! | [`disentangled`] | DeBERTa's attention, fused or not at all |
 //! | [`disentangled_tiled`] | the same by tiles, without a matrix of scores |
+//!
+//! Layers with such paths are computed several at a time behind [`nn::together`](crate::nn::together) and
+//! [`nn::feed_forward`](crate::nn::feed_forward).
 //!
 //! Those of a [quantised weight](crate::weight::QuantisedWeight) lie behind it, on a CPU, too.
 //!
@@ -31,9 +33,9 @@ mod rotary;
 
 pub use add_norm::add_layer_norm;
 pub use aflora_cuda::ops::{
-    disentangled, disentangled_tiled, fuses, low_rank_together, Disentangled, LowRankLayer,
-    SharedPositions,
+    disentangled, disentangled_tiled, fuses, Disentangled, SharedPositions,
 };
+pub(crate) use aflora_cuda::ops::{feed_forward, low_rank_together, LowRankLayer};
 pub use attention::{tile_from, tiles};
 pub use gated::{gated, gated_halves, GateActivation};
 pub(crate) use low_rank::{add_path, by_token, shaped};

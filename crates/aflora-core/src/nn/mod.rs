@@ -41,4 +41,4 @@ pub(crate) use shapes::shapes_suffice;
 pub use share::share;
 pub use spread::spread;
 pub use tch::nn::*;
-pub use together::{joined, together};
+pub use together::{feed_forward, joined, together};

@@ -1,7 +1,9 @@
-//! Layers that read one input.
+//! Layers that are computed together: that read one input, or of which one reads what an activation makes of the other.
 
 use super::Linear;
-use crate::kernels::{self, LowRankLayer};
+use crate::adapter::SidePath;
+use crate::kernels::{self, GateActivation, LowRankLayer};
+use crate::weight::FrozenWeight;
 use tch::nn::Module;
 use tch::Tensor;
 
@@ -22,23 +24,48 @@ pub fn joined<const N: usize>(
     layers: [(&Linear, Option<i64>); N],
     x: &Tensor,
 ) -> Option<[Tensor; N]> {
-    if !kernels::fuses(x) || layers.iter().any(|(layer, _)| layer.ws.kind() != x.kind()) {
-        return None;
-    }
-    let parts: Vec<_> = layers.iter().map(|(layer, _)| layer.beside()).collect::<Option<_>>()?;
-    if parts.iter().any(|(_, path)| path.drops()) {
-        return None;
-    }
-    let all = std::array::from_fn(|i| {
-        let ((weight, path), (layer, tokens)) = (&parts[i], layers[i]);
-        LowRankLayer {
-            weight: weight.as_kernel(),
-            bias: layer.bs.as_ref(),
-            path: path.as_kernel(),
-            tokens,
-        }
-    });
+    let parts = Parts::of(layers.map(|(layer, _)| layer), x)?;
+    let all = std::array::from_fn(|i| parts.layer(i, layers[i].1));
     kernels::low_rank_together(x, &all)
+}
+
+/// down(act(up x)) by joint kernels, none where there are none for it: on a GPU they take layers with low-rank paths of up
+/// to eight ranks, without dropout.
+///
+/// `x`: `[.., in_features]`; gives `[.., out_features]` of `down`.
+pub fn feed_forward(
+    up: &Linear,
+    activation: GateActivation,
+    down: &Linear,
+    x: &Tensor,
+) -> Option<Tensor> {
+    let parts = Parts::of([up, down], x)?;
+    let [up, down] = [0, 1].map(|i| parts.layer(i, None));
+    kernels::feed_forward(x, [&up, &down], activation)
+}
+
+/// What is computed of adapted layers.
+struct Parts<'a, const N: usize> {
+    layers: [&'a Linear; N],
+    parts: Vec<(FrozenWeight, SidePath)>,
+}
+
+impl<'a, const N: usize> Parts<'a, N> {
+    /// None where one of them is no path beside a weight that lies here, or its input is not all of `x`.
+    fn of(layers: [&'a Linear; N], x: &Tensor) -> Option<Self> {
+        if !kernels::fuses(x) || layers.iter().any(|layer| layer.ws.kind() != x.kind()) {
+            return None;
+        }
+        let parts: Vec<_> = layers.iter().map(|layer| layer.beside()).collect::<Option<_>>()?;
+        let drops = parts.iter().any(|(_, path)| path.drops());
+        (!drops).then_some(Parts { layers, parts })
+    }
+
+    fn layer(&self, i: usize, tokens: Option<i64>) -> LowRankLayer<'_> {
+        let (weight, path) = &self.parts[i];
+        let (weight, path) = (weight.as_kernel(), path.as_kernel());
+        LowRankLayer { weight, bias: self.layers[i].bs.as_ref(), path, tokens }
+    }
 }
 
 #[cfg(test)]

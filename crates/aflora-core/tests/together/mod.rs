@@ -5,6 +5,7 @@ use aflora_core::adapter::{
     normal, Aflora, AfloraConfig, AfloraRank, AfloraRankConfig, DoraConfig, Lora, LoraConfig,
     MethodSettings, PmTrainable,
 };
+use aflora_core::kernels::GateActivation;
 use aflora_core::nn::{self, Module, NamedLinear};
 use aflora_core::weight::WeightFormat;
 use aflora_core::{Block, Injection, Method};
@@ -13,19 +14,24 @@ use tch::{Kind, Tensor};
 
 const NAMES: [&str; 3] = ["query", "key", "value"];
 
-/// Three layers with adapters, their frozen weights in `format`.
-fn adapted(method: &dyn Method, format: Option<WeightFormat>) -> ([nn::Linear; 3], Injection) {
+/// Layers with adapters, of these numbers of features, their frozen weights in `format`.
+fn adapted<const N: usize>(
+    method: &dyn Method,
+    format: Option<WeightFormat>,
+    features: [(i64, i64); N],
+) -> ([nn::Linear; N], Injection) {
     let vs = nn::VarStore::new(GPU);
     let (layers, handles) = nn::capture(|| {
-        NAMES.map(|name| match format {
-            None => nn::linear(vs.root() / name, 64, 96, Default::default()),
-            Some(format) => {
-                nn::quantised_linear(&(vs.root() / name), (64, 96), true, false, format)
+        std::array::from_fn(|i| {
+            let (path, (from, to)) = (vs.root() / NAMES[i], features[i]);
+            match format {
+                None => nn::linear(path, from, to, Default::default()),
+                Some(format) => nn::quantised_linear(&path, (from, to), true, false, format),
             }
         })
     });
     for (handle, name) in handles.iter().zip(NAMES) {
-        let weight = normal(&[96, 64], 0.05, 1, name).to_device(GPU);
+        let weight = normal(&handle.ws.size(), 0.05, 1, name).to_device(GPU);
         match format {
             None => tch::no_grad(|| handle.ws.shallow_clone().copy_(&weight)),
             Some(_) => handle.put(&weight).unwrap(),
@@ -41,6 +47,24 @@ fn adapted(method: &dyn Method, format: Option<WeightFormat>) -> ([nn::Linear; 3
         tch::no_grad(|| p.leaf.shallow_clone().copy_(&values));
     }
     (layers, injection)
+}
+
+/// What is computed of `x`, and the gradients of `x` and of all that trains.
+fn outputs_and_gradients<const N: usize>(
+    injection: &Injection,
+    x: &Tensor,
+    toward: &[Tensor; N],
+    compute: impl Fn(&Tensor) -> [Tensor; N],
+) -> Vec<Tensor> {
+    let x = x.copy().set_requires_grad(true);
+    let made = compute(&x);
+    let losses = made.iter().zip(toward).map(|(y, toward)| (y * toward).sum(Kind::Float));
+    let total = losses.reduce(|sum, loss| sum + loss).unwrap();
+    let parameters = injection.parameters();
+    let leaves: Vec<&Tensor> =
+        std::iter::once(&x).chain(parameters.iter().map(|p| &p.leaf)).collect();
+    let found = Tensor::run_backward(&[total], &leaves, false, false);
+    made.into_iter().chain(found).collect()
 }
 
 #[test]
@@ -74,8 +98,7 @@ fn adapted_layers_that_read_one_input_are_computed_together_where_that_is_built(
         ("lora of many ranks", lora(8), None, false),
         ("dora", dora, None, false),
     ] {
-        let (layers, injection) = adapted(method.as_ref(), format);
-        let parameters = injection.parameters();
+        let (layers, injection) = adapted(method.as_ref(), format, [(64, 96); 3]);
         let x = normal(&[48, 64], 1.0, 3, "x").to_device(GPU).to_kind(Kind::BFloat16);
         let toward =
             NAMES.map(|n| normal(&[48, 96], 1.0, 4, n).to_device(GPU).to_kind(Kind::BFloat16));
@@ -84,14 +107,7 @@ fn adapted_layers_that_read_one_input_are_computed_together_where_that_is_built(
         assert_eq!(nn::joined(of, &x).is_some(), joins, "{what}");
         injection.set_training(what == "aflora");
         let run = |compute: &dyn Fn(&Tensor) -> [Tensor; 3]| {
-            let x = x.copy().set_requires_grad(true);
-            let made = compute(&x);
-            let losses = made.iter().zip(&toward).map(|(y, toward)| (y * toward).sum(Kind::Float));
-            let total = losses.reduce(|sum, loss| sum + loss).unwrap();
-            let leaves: Vec<&Tensor> =
-                std::iter::once(&x).chain(parameters.iter().map(|p| &p.leaf)).collect();
-            let found = Tensor::run_backward(&[total], &leaves, false, false);
-            made.into_iter().chain(found).collect::<Vec<_>>()
+            outputs_and_gradients(&injection, &x, &toward, compute)
         };
         let found = run(&|x| nn::together(layers.each_ref(), x));
         let expected = run(&|x| layers.each_ref().map(|layer| layer.forward(x)));
@@ -101,5 +117,38 @@ fn adapted_layers_that_read_one_input_are_computed_together_where_that_is_built(
         assert!(ops::failure().is_none(), "{what}: {:?}", ops::failure());
         injection.remove();
         assert!(nn::joined(of, &x).is_none(), "{what}: bare layers");
+    }
+}
+
+#[test]
+fn adapted_layers_around_an_activation_are_computed_together_where_that_is_built() {
+    let Some(_turn) = gpu() else { return };
+    let lora =
+        |rank, dropout| Lora::new(LoraConfig { rank, dropout, ..Default::default() }).unwrap();
+    for (what, method, format, joins) in [
+        ("lora", lora(8, 0.0), None, true),
+        ("lora, int8", lora(4, 0.0), Some(WeightFormat::Int8), true),
+        ("lora, fp8", lora(4, 0.0), Some(WeightFormat::Fp8), true),
+        ("lora that drops", lora(8, 0.1), None, false),
+        ("lora of many ranks", lora(16, 0.0), None, false),
+    ] {
+        let ([up, down], injection) = adapted(&method, format, [(64, 256), (256, 64)]);
+        injection.set_training(true);
+        let of =
+            |seed, name| normal(&[48, 64], 1.0, seed, name).to_device(GPU).to_kind(Kind::BFloat16);
+        let (x, toward) = (of(3, "x"), [of(4, "toward")]);
+        let fed = |x: &Tensor| nn::feed_forward(&up, GateActivation::Gelu, &down, x);
+        assert_eq!(fed(&x).is_some(), joins, "{what}");
+        assert!(ops::failure().is_none(), "{what}: {:?}", ops::failure());
+        if joins {
+            let found = outputs_and_gradients(&injection, &x, &toward, |x| [fed(x).unwrap()]);
+            let apart = |x: &Tensor| [down.forward(&up.forward(x).gelu("none"))];
+            let expected = outputs_and_gradients(&injection, &x, &toward, apart);
+            for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                assert_close(&format!("{what}: {i}"), found, expected, Kind::BFloat16);
+            }
+        }
+        injection.remove();
+        assert!(fed(&x).is_none(), "{what}: bare layers");
     }
 }

@@ -1,6 +1,6 @@
 //! Low-rank paths beside frozen weights.
 
-use super::{raw, run, run_for, Frozen};
+use super::{raw, run, run_for, Frozen, GateActivation};
 use crate::raw::{Raw, RawLayer, RawQuantised};
 use std::ffi::c_int;
 use tch::Tensor;
@@ -95,5 +95,23 @@ pub fn low_rank_together<const N: usize>(
     run_for(x, |shim, out| {
         // SAFETY: tensors that live through the call, and places for one of each layer.
         unsafe { (shim.low_rank_together)(out, x.as_ptr(), raw.as_ptr(), N as c_int) }
+    })
+}
+
+/// down(act(up x)) of two layers, each as [`low_rank`] has it, for ranks of up to eight and paths with the same vectors:
+/// the activation is made in the pass that adds the first path, and its gradient in that which adds the second's. What
+/// is kept between the passes is `up x` alone.
+///
+/// `x`: `[.., in_features]`; gives `[.., out_features]` of the second.
+pub fn feed_forward(
+    x: &Tensor,
+    [up, down]: [&LowRankLayer; 2],
+    activation: GateActivation,
+) -> Option<Tensor> {
+    let quantised = [up, down].map(LowRankLayer::quantised);
+    let raw = [up.as_raw(quantised[0].as_ref()), down.as_raw(quantised[1].as_ref())];
+    run(x, |shim, out| {
+        // SAFETY: tensors that live through the call.
+        unsafe { (shim.feed_forward)(out, x.as_ptr(), raw.as_ptr(), activation as c_int) }
     })
 }

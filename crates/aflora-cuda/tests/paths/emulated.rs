@@ -1,6 +1,7 @@
 //! The kernels of paths of up to eight ranks on a CPU, held to libtorch's own operations in double precision.
 
 use super::{assert_close, double, gradients, random};
+use crate::decoders::{activated, ACTIVATIONS};
 use crate::emulation::{at, wide, Kernels};
 use std::ffi::{c_int, c_uint, c_void};
 use tch::{Device, Kind, Tensor};
@@ -179,5 +180,88 @@ fn the_kernels_of_paths_that_read_one_input() {
             }
         }
         assert_close(&format!("{what}, gradient of x"), &dx, &gradient, kind);
+    }
+}
+
+type FeedForward =
+    unsafe extern "C" fn(*const [*mut c_void; 5], *const [KernelPath; 3], c_int, c_int, c_uint);
+
+#[test]
+fn the_kernels_of_an_activation_between_two_paths() {
+    tch::manual_seed(6);
+    for (order, (kind, rank, activation, behind_trains)) in [
+        (Kind::Float, 4, ACTIVATIONS[0], true),
+        (Kind::BFloat16, 4, ACTIVATIONS[1], true),
+        (Kind::Float, 8, ACTIVATIONS[2], true),
+        (Kind::Float, 5, ACTIVATIONS[1], false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let what = format!("{kind:?}, rank {rank}, {activation:?}, {behind_trains}");
+        let definitions = [
+            wide(kind),
+            format!("R={rank}"),
+            "PATHS=1".into(),
+            format!("ACT={}", activation as i32),
+        ];
+        let kernels = Kernels::<FeedForward>::new("feed_forward", &definitions);
+        let (n, m, slab) = (29, 280, 16);
+        let slabs = (n + slab - 1) / slab;
+        let float = |shape: &[i64]| random(shape, Kind::Float, CPU) * 0.5;
+        // Beyond where the activations are flat, too.
+        let (y, a, dz) =
+            (random(&[n, m], kind, CPU) * 3.0, nothing(&[n, m], kind), random(&[n, m], kind, CPU));
+        let (before, of_a) = (y.copy(), dz.copy());
+        let (h, g) = (float(&[n, rank]), float(&[n, rank]));
+        let (up, d, b) = (float(&[m, rank]), float(&[rank]), float(&[m]));
+        let (down, d_behind) = (float(&[rank, m]), float(&[rank]));
+        let part_down = nothing(&[slabs, rank, m], Kind::Float);
+        // Only whether it is there counts.
+        let da = float(&[1]);
+        let none = std::ptr::null_mut();
+        let first = KernelPath {
+            y: at(Some(&y)),
+            tensors: [none, at(Some(&up)), at(Some(&d)), at(Some(&b))],
+            part_up: none,
+            gradients: [none; 4],
+            s: 0.7,
+            m: m as c_int,
+            rows: n as c_int,
+        };
+        let behind = KernelPath {
+            tensors: [at(Some(&down)), none, at(Some(&d_behind)), none],
+            gradients: [at(behind_trains.then_some(&da)), none, none, none],
+            ..first
+        };
+        let tensors = [
+            at(Some(&a)),
+            at(Some(&h)),
+            at(Some(&g)),
+            at(Some(&dz)),
+            at(behind_trains.then_some(&part_down)),
+        ];
+        let (n, slab) = (n as c_int, slab as c_int);
+        // SAFETY: the tensors live through the call and have the shapes that the kernels read and write.
+        unsafe { (kernels.emulate)(&tensors, &[first, behind, behind], n, slab, order as c_uint) };
+        let wide = |t: &Tensor| t.to_kind(Kind::Double);
+        let path = (wide(&h) * wide(&d)).matmul(&wide(&up).tr()) * wide(&b) * f64::from(first.s);
+        assert_close(&what, &y, &(wide(&before) + path), kind);
+        // Of the output as it was rounded.
+        let exact = double(&y);
+        let expected = activated(&exact, activation);
+        assert_close(&format!("{what}, activated"), &a, &expected, kind);
+        let through = wide(&of_a) + (wide(&g) * wide(&d_behind)).matmul(&wide(&down));
+        let gradient = gradients(&expected, &through, &[&exact]).remove(0);
+        assert_close(&format!("{what}, gradient"), &dz, &gradient, kind);
+        if behind_trains {
+            let found = part_down.sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
+            assert_close(
+                &format!("{what}, gradient behind"),
+                &found,
+                &wide(&g).tr().matmul(&expected),
+                kind,
+            );
+        }
     }
 }

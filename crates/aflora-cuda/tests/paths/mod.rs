@@ -3,6 +3,7 @@
 //! layers that read one input, are in files of their own.
 
 mod emulated;
+mod feed_forward;
 mod together;
 
 use super::{assert_close, double, gpu, gradients, leaf, GPU};

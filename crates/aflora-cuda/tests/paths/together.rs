@@ -6,17 +6,17 @@ use aflora_cuda::{Graph, Pool};
 use tch::{Kind, Tensor};
 
 /// A layer, of which `tensors` are A, B, d and b; the latter two may be missing.
-struct Side {
+pub(super) struct Side {
     weight: Tensor,
     bias: Option<Tensor>,
-    tensors: Vec<Tensor>,
+    pub tensors: Vec<Tensor>,
     scale: f64,
     /// Of how many tokens, where it does not read all.
     tokens: Option<i64>,
 }
 
 impl Side {
-    fn new(kind: Kind, [from, to, rank]: [i64; 3], vectors: bool, tokens: Option<i64>) -> Side {
+    pub fn new(kind: Kind, [from, to, rank]: [i64; 3], vectors: bool, tokens: Option<i64>) -> Side {
         let of = |shape: &[i64]| random(shape, kind, GPU);
         let matrices = [[rank, from], [to, rank]].map(|shape| of(&shape) * 0.3);
         let more = [rank, to].map(|n| of(&[n]) * 0.5);
@@ -31,7 +31,7 @@ impl Side {
     }
 
     /// The layer with these tensors.
-    fn layer<'a>(&'a self, tensors: &'a [Tensor]) -> LowRankLayer<'a> {
+    pub fn layer<'a>(&'a self, tensors: &'a [Tensor]) -> LowRankLayer<'a> {
         let path = LowRankPath {
             down: &tensors[0],
             up: &tensors[1],
@@ -47,13 +47,13 @@ impl Side {
         self.tokens.map_or_else(|| x.shallow_clone(), |tokens| x.narrow(0, 0, tokens))
     }
 
-    fn apart(&self, x: &Tensor, tensors: &[Tensor]) -> Tensor {
+    pub fn apart(&self, x: &Tensor, tensors: &[Tensor]) -> Tensor {
         let LowRankLayer { weight, bias, path, .. } = self.layer(tensors);
         ops::low_rank(&self.own_rows(x), weight, bias, &path, 0.0).expect("taken")
     }
 
     /// In double precision.
-    fn plain(&self, x: &Tensor, tensors: &[Tensor]) -> Tensor {
+    pub fn plain(&self, x: &Tensor, tensors: &[Tensor]) -> Tensor {
         let times = |y: Tensor, factor: Option<&Tensor>| match factor {
             Some(factor) => y * factor,
             None => y,

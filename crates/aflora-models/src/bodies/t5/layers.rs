@@ -5,6 +5,7 @@ use crate::bodies::encoder_decoder::CrossBlock;
 use crate::nn::activation::Activation;
 use crate::nn::attention::{Attention, ForwardContext, KeyValues};
 use crate::nn::linear::dropout;
+use crate::nn::mlp::fed;
 use crate::nn::multi_head::{HeadKeyValues, MultiHead, MultiHeadSizes};
 use crate::nn::norm::{Norm, NormKind};
 use crate::nn::scope::Scope;
@@ -66,14 +67,12 @@ impl FeedForward {
     }
 
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let wide = match &self.gated {
-            Some(gated) => {
-                let [up, gated] = together([&self.up, gated], x);
-                self.activation.gate(&up, &gated)
-            }
-            None => self.activation.apply(&self.up.forward(x)),
+        let p = if train { self.dropout } else { 0.0 };
+        let Some(gated) = &self.gated else {
+            return fed(&self.up, self.activation, &self.down, p, x);
         };
-        self.down.forward(&dropout(wide, self.dropout, train))
+        let [up, gated] = together([&self.up, gated], x);
+        self.down.forward(&dropout(self.activation.gate(&up, &gated), p, true))
     }
 }
 
