@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io, thread};
 
-const KERNELS: [(&str, &str); 13] = [
+const KERNELS: [(&str, &str); 14] = [
     ("common", "common.cuh"),
     ("low_rank", "low_rank.cu"),
+    ("feed_forward", "feed_forward.cu"),
     ("wide_path", "wide_path.cu"),
     ("layer_norm", "layer_norm.cu"),
     ("rms_norm", "rms_norm.cu"),
@@ -30,8 +31,9 @@ const KERNELS: [(&str, &str); 13] = [
     ("fp8", "fp8.cu"),
 ];
 
-/// What kernels and the host both include.
-const SHARED: [&str; 3] = ["weight.cuh", "blocks.cuh", "e4m3.cuh"];
+/// What several kernels include, or kernels and the host; what includes another stands before it.
+const SHARED: [&str; 6] =
+    ["weight.cuh", "paths.cuh", "path.cuh", "activation.cuh", "blocks.cuh", "e4m3.cuh"];
 
 fn main() {
     for path in ["shim", "kernels", "build.rs"] {

@@ -388,7 +388,9 @@ fn inject(layers: Vec<NamedLinear>, method: &dyn Method, seed: u64) -> Result<Ve
         let forward = move |x: &Tensor, weight: &FrozenWeight, bias: Option<&Tensor>| {
             lock(&inside).forward(x, weight, bias)
         };
-        linear.layer.set(Box::new(forward));
+        let inside = adapter.clone();
+        let path = move || lock(&inside).path();
+        linear.layer.set_with_path(Box::new(forward), Box::new(path));
         Injected { linear, adapter }
     };
     Ok(layers.into_iter().zip(adapters).map(put).collect())

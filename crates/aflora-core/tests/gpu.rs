@@ -1,6 +1,8 @@
 //! Adapted layers and recorded training on a GPU, held to libtorch's own operations. Without a GPU,
 //! each test says on standard error that it was skipped.
 
+mod together;
+
 use aflora_core::adapter::{
     normal, AdaLora, AdaLoraConfig, Aflora, AfloraConfig, AfloraRank, AfloraRankConfig, Layer,
     Lora, LoraConfig, PmTrainable, Role, Sora, SoraConfig,

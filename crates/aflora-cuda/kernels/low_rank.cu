@@ -1,165 +1,71 @@
-// The path beside a frozen weight, y += s · b ⊙ B (d ⊙ (A x)), and its gradients, for a rank
-// R of at most 8; for more, libtorch's products on the tensor cores are as fast or faster.
+// Paths beside frozen weights, y += s · b ⊙ B (d ⊙ (A x)), and their gradients: PATHS of them that read one x,
+// each of a rank R of at most 8; for more, libtorch's products on the tensor cores are as fast or faster.
 //
 // A rank this small leaves the tensor cores idle: what costs is reading x and y. So each pass
 // over one of them does everything that needs it:
 //
-//   down       h = A x                                    reads x
+//   down       h = A x, of all paths                      reads x
 //   up         y += s b ⊙ B (d ⊙ h)                       reads and writes y
 //   grad_up    g = Bᵀ (s b ⊙ ∂y), a stretch of columns at a time;  ∂y ⊙ h, a slab of tokens at a time      reads ∂y
 //   sum_g      sums the stretches of g
-//   grad_down  ∂x += Aᵀ (d ⊙ g);   g ⊙ x, a slab of tokens at a time       reads x, reads and writes ∂x
+//   grad_down  ∂x += Σ Aᵀ (d ⊙ g) over all paths;   g ⊙ x, a slab of tokens at a time       reads x, reads and writes ∂x
 //   finish     sums the slabs: the gradients of A, B, d, b
 //
 // Sums over tokens go slab by slab in a fixed order, so that a run repeats to the bit.
 //
-// x [n, k] and y [n, m] are wide (T); A [R, k], B [m, R], d [R], b [m], h and g [n, R] are fp32.
-// d and b may be null (LoRA).
+// x [n, k] and y [rows, m] are wide (T); A [R, k], B [m, R], d [R], b [m], h and g [PATHS, n, R] are fp32.
+// d and b may be null (LoRA). Blocks that are of one path have its number as z.
 
-// Columns a thread: what it keeps in registers is COLS × R.
-#define COLS (R <= 4 ? 8 : 4)
-// R to the next power of two.
-#define RP (R <= 1 ? 1 : R <= 2 ? 2 : R <= 4 ? 4 : 8)
+#include "paths.cuh"
 
-// A warp takes ROWS tokens, so that what it reads of A serves all of them.
-#define ROWS (R <= 4 ? 4 : 2)
-
-extern "C" __global__ void __launch_bounds__(256) down(const T* x, const float* a, float* h, int n, int k) {
+extern "C" __global__ void __launch_bounds__(256) down(const T* x, const __grid_constant__ KernelPaths paths, float* h, int n, int k) {
     int lane = threadIdx.x & 31;
     int first = (blockIdx.x * 8 + (threadIdx.x >> 5)) * ROWS;
     if (first >= n) return;
-    float acc[ROWS][RP] = {};
+    float acc[ROWS][POWER(ALL)] = {};
     for (int c = lane * 8; c < k; c += 256) {
         float v[ROWS][8];
 #pragma unroll
         for (int i = 0; i < ROWS; i++) load(x + (u64)min(first + i, n - 1) * k + c, v[i]);
 #pragma unroll
-        for (int r = 0; r < R; r++) {
+        for (int r = 0; r < ALL; r++) {
             float w[8];
-            load_float(a + (u64)r * k + c, w);
+            load_float(paths.at[r / R].a + (u64)(r % R) * k + c, w);
 #pragma unroll
             for (int i = 0; i < ROWS; i++)
 #pragma unroll
                 for (int e = 0; e < 8; e++) acc[i][r] += v[i][e] * w[e];
         }
     }
-    int r = warp_sums_index<RP>(lane);
-    bool writes = (lane & (32 / RP - 1)) == 0 && r < R;
+    int r = warp_sums_index<POWER(ALL)>(lane);
+    bool writes = (lane & (32 / POWER(ALL) - 1)) == 0 && r < ALL;
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
         warp_sums(acc[i], lane);
-        if (writes && first + i < n) h[(u64)(first + i) * R + r] = acc[i][0];
+        if (writes && first + i < n) h[((u64)(r / R) * n + first + i) * R + r % R] = acc[i][0];
     }
 }
 
-// Tokens that a thread has in flight at once: one after the other it would wait for memory.
-#define U 4
-// Columns of a block of (32, 8) threads.
-#define WIDTH (32 * COLS)
-// A thread's COLS rows of B in shared memory; odd, so that 32 threads read 32 banks.
-#define STRIDE (COLS * R + 1)
-#define SHARED (32 * STRIDE > 8 * WIDTH ? 32 * STRIDE : 8 * WIDTH)
-
-__device__ __forceinline__ void load_components(const float* p, float (&out)[R]) {
-    if constexpr (R % 4 == 0) {
-        load_float(p, out);
-    } else {
-#pragma unroll
-        for (int r = 0; r < R; r++) out[r] = p[r];
-    }
-}
-
-// A thread's own rows of B, [COLS, R]. They are fetched by the whole block, since rows of
-// neighbours lie far apart.
-__device__ __forceinline__ void own_up(float (&w)[COLS][R], float* shared, const float* up, int c0, int m) {
-    int count = min(WIDTH, m - c0) * R;
-    for (int i = (threadIdx.y * 32 + threadIdx.x) * 4; i < count; i += 1024) {
-        float v[4];
-        load_float(up + (u64)c0 * R + i, v);
-#pragma unroll
-        for (int e = 0; e < 4; e++) shared[(i + e) / (COLS * R) * STRIDE + (i + e) % (COLS * R)] = v[e];
-    }
-    __syncthreads();
-#pragma unroll
-    for (int j = 0; j < COLS; j++)
-#pragma unroll
-        for (int r = 0; r < R; r++) w[j][r] = shared[threadIdx.x * STRIDE + j * R + r];
-}
-
-// s b[c] of a thread's columns.
-__device__ __forceinline__ void own_scales(float (&sb)[COLS], const float* b, float s, int c) {
-    if (b) load_float(b + c, sb);
-#pragma unroll
-    for (int j = 0; j < COLS; j++) sb[j] = b ? s * sb[j] : s;
-}
-
-__device__ __forceinline__ void own_d(float (&dr)[R], const float* d) {
-#pragma unroll
-    for (int r = 0; r < R; r++) dr[r] = d ? d[r] : 1.f;
-}
-
-// Blocks of (32, 8): 32 stretches of columns, tokens in turn.
-extern "C" __global__ void __launch_bounds__(256, 2) up(T* y, const float* h, const float* up, const float* d, const float* b, float s, int n, int m, int slab) {
+extern "C" __global__ void __launch_bounds__(256, 2) up(const __grid_constant__ KernelPaths paths, const float* h, int n, int slab) {
     __shared__ __align__(16) float shared[SHARED];
-    int c = blockIdx.x * WIDTH + threadIdx.x * COLS;
-    float w[COLS][R], sb[COLS], dr[R];
-    own_up(w, shared, up, blockIdx.x * WIDTH, m);
-    if (c >= m) return;
-    own_scales(sb, b, s, c);
-    own_d(dr, d);
-#pragma unroll
-    for (int j = 0; j < COLS; j++)
-#pragma unroll
-        for (int r = 0; r < R; r++) w[j][r] *= sb[j] * dr[r];
-    int end = min(n, (int)(blockIdx.y + 1) * slab);
-    for (int row = blockIdx.y * slab + threadIdx.y; row < end; row += 8 * U) {
-        float v[U][COLS], hr[U][R];
-#pragma unroll
-        for (int u = 0; u < U; u++) {
-            int at = min(row + 8 * u, end - 1);
-            load(y + (u64)at * m + c, v[u]);
-            load_components(h + (u64)at * R, hr[u]);
-        }
-#pragma unroll
-        for (int u = 0; u < U; u++) {
-#pragma unroll
-            for (int j = 0; j < COLS; j++)
-#pragma unroll
-                for (int r = 0; r < R; r++) v[u][j] += w[j][r] * hr[u][r];
-            if (row + 8 * u < end) store(y + (u64)(row + 8 * u) * m + c, v[u]);
-        }
-    }
+    T* y = (T*)paths.at[PATH].y;
+    up_of(paths, h, n, slab, shared, [&](u64 at, const float (&v)[COLS]) { store(y + at, v); });
 }
 
-// Sums what the eight warps of a block have for its columns, and writes it.
-__device__ __forceinline__ void write_columns(const float (&own)[COLS], float* shared, float* out, int c0, int columns) {
-    __syncthreads();
-    store_float(shared + threadIdx.y * WIDTH + threadIdx.x * COLS, own);
-    __syncthreads();
-    for (int i = threadIdx.y * 32 + threadIdx.x; i < WIDTH; i += 256) {
-        if (c0 + i >= columns) break;
-        float sum = 0.f;
-#pragma unroll
-        for (int y = 0; y < 8; y++) sum += shared[y * WIDTH + i];
-        out[c0 + i] = sum;
-    }
-}
-
-// Blocks as of `up`. Gives g's share of a block's columns, part_g [blocks across, n, R]; and of
+// Of one path: g's share of a block's columns, part_g [blocks across, n, R]; and of
 // its tokens Σ ∂y[·, c] h[·, r] as part_up [slabs, R, m], or, where B does not train,
 // Σ ∂y[·, c] Σ_r d B h[·, r] as [slabs, m], which is all that b's gradient needs.
 template <bool TRAINS_UP>
-__device__ __forceinline__ void grad_up_of(const T* dy, const float* h, const float* up, const float* d, const float* b, float s,
-                                           float* part_g, float* part_up, int n, int m, int slab) {
-    __shared__ __align__(16) float shared[SHARED];
+__device__ __forceinline__ void grad_up_of(const KernelPath& path, const float* h, float* part_g, int n, int slab, float* shared) {
     constexpr int SUMS = TRAINS_UP ? R : 1;
-    int lane = threadIdx.x, c0 = blockIdx.x * WIDTH, c = c0 + lane * COLS;
+    const T* dy = (const T*)path.y;
+    int m = path.m, lane = threadIdx.x, c0 = blockIdx.x * WIDTH, c = c0 + lane * COLS;
     bool inside = c < m;
     float w[COLS][R], sb[COLS], dr[R], acc[SUMS][COLS] = {};
-    own_up(w, shared, up, c0, m);
-    own_d(dr, d);
-    if (inside) own_scales(sb, b, s, c);
-    int end = min(n, (int)(blockIdx.y + 1) * slab);
+    own_up(w, shared, path.up, c0, m);
+    own_d(dr, path.d);
+    if (inside) own_scales(sb, path.b, path.s, c);
+    int end = min(path.rows, (int)(blockIdx.y + 1) * slab);
     int own = warp_sums_index<U * RP>(lane);
     bool writes = (lane & (32 / (U * RP) - 1)) == 0 && own % RP < R;
     for (int row = blockIdx.y * slab + threadIdx.y; row < end; row += 8 * U) {
@@ -193,29 +99,60 @@ __device__ __forceinline__ void grad_up_of(const T* dy, const float* h, const fl
         if (writes && at < end) part_g[((u64)blockIdx.x * n + at) * R + own % RP] = sums[0];
     }
 #pragma unroll
-    for (int r = 0; r < SUMS; r++) write_columns(acc[r], shared, part_up + ((u64)blockIdx.y * SUMS + r) * m, c0, m);
+    for (int r = 0; r < SUMS; r++) write_columns(acc[r], shared, path.part_up + ((u64)blockIdx.y * SUMS + r) * m, c0, m);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2) grad_up_training(const T* dy, const float* h, const float* up, const float* d, const float* b,
-                                                     float s, float* part_g, float* part_up, int n, int m, int slab) {
-    grad_up_of<true>(dy, h, up, d, b, s, part_g, part_up, n, m, slab);
+// Blocks as of `up`. part_g is [PATHS, blocks across, n, R]. Of paths whose B trains, of such whose B does not, or of both: what
+// does for both has no registers for all that it holds.
+template <bool TRAINING, bool FROZEN>
+__device__ __forceinline__ void grad_up_of_paths(const KernelPaths& paths, const float* h, float* part_g, int n, int slab, float* shared) {
+    const KernelPath& path = paths.at[PATH];
+    if (blockIdx.x * WIDTH >= path.m) return;
+    h += (u64)PATH * n * R;
+    part_g += (u64)PATH * gridDim.x * n * R;
+    if (TRAINING && (!FROZEN || path.dup)) {
+        grad_up_of<true>(path, h, part_g, n, slab, shared);
+    } else {
+        grad_up_of<false>(path, h, part_g, n, slab, shared);
+    }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2) grad_up_frozen(const T* dy, const float* h, const float* up, const float* d, const float* b,
-                                                   float s, float* part_g, float* part_up, int n, int m, int slab) {
-    grad_up_of<false>(dy, h, up, d, b, s, part_g, part_up, n, m, slab);
+extern "C" __global__ void __launch_bounds__(256, 2) grad_up_training(const __grid_constant__ KernelPaths paths, const float* h, float* part_g, int n,
+                                                                      int slab) {
+    __shared__ __align__(16) float shared[SHARED];
+    grad_up_of_paths<true, false>(paths, h, part_g, n, slab, shared);
 }
 
-// Blocks of 256, 256 / R tokens each: g, the sum of its shares; and part_d, Σ g ⊙ h of a block's
-// tokens as [blocks, R].
-extern "C" __global__ void __launch_bounds__(256) sum_g(const float* part_g, const float* h, float* g, float* part_d, int n, int across) {
+extern "C" __global__ void __launch_bounds__(256, 2) grad_up_frozen(const __grid_constant__ KernelPaths paths, const float* h, float* part_g, int n,
+                                                                    int slab) {
+    __shared__ __align__(16) float shared[SHARED];
+    grad_up_of_paths<false, true>(paths, h, part_g, n, slab, shared);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 2) grad_up_mixed(const __grid_constant__ KernelPaths paths, const float* h, float* part_g, int n,
+                                                                   int slab) {
+    __shared__ __align__(16) float shared[SHARED];
+    grad_up_of_paths<true, true>(paths, h, part_g, n, slab, shared);
+}
+
+// Blocks of 256, 256 / R tokens each: g, the sum of its shares, of which there is room for `most`; 0 for tokens that a path
+// does not read. And part_d, Σ g ⊙ h of a block's tokens as [PATHS, blocks, R].
+extern "C" __global__ void __launch_bounds__(256) sum_g(const __grid_constant__ KernelPaths paths, const float* part_g, const float* h, float* g,
+                                                        float* part_d, int n, int most) {
     constexpr int TOKENS = 256 / R, LANES = TOKENS < 8 ? TOKENS : 8;
     __shared__ float products[256], sums[LANES * R];
+    const KernelPath& path = paths.at[PATH];
     u64 total = (u64)n * R, i = (u64)blockIdx.x * TOKENS * R + threadIdx.x;
+    int across = (path.m + WIDTH - 1) / WIDTH;
+    part_g += (u64)PATH * most * total;
+    h += (u64)PATH * total;
+    g += (u64)PATH * total;
+    part_d += (u64)PATH * gridDim.x * R;
     float sum = 0.f;
     bool inside = threadIdx.x < TOKENS * R && i < total;
     if (inside) {
-        for (int x = 0; x < across; x++) sum += part_g[x * total + i];
+        if (i < (u64)path.rows * R)
+            for (int x = 0; x < across; x++) sum += part_g[x * total + i];
         g[i] = sum;
     }
     products[threadIdx.x] = inside ? sum * h[i] : 0.f;
@@ -234,57 +171,10 @@ extern "C" __global__ void __launch_bounds__(256) sum_g(const float* part_g, con
     }
 }
 
-// Blocks as of `up`. Per slab: part_down, Σ g[·, r] x[·, c] as [slabs, R, k].
-extern "C" __global__ void __launch_bounds__(256, 2) grad_down(T* dx, const T* x, const float* g, const float* a, const float* d,
-                                                            float* part_down, int n, int k, int slab, int wants_dx, int trains_down) {
-    __shared__ __align__(16) float shared[SHARED];
-    constexpr int V = 2;
-    int c0 = blockIdx.x * WIDTH, c = c0 + threadIdx.x * COLS;
-    bool inside = c < k;
-    float w[R][COLS] = {}, acc[R][COLS] = {};
-    if (inside && wants_dx) {
-        float dr[R];
-        own_d(dr, d);
-#pragma unroll
-        for (int r = 0; r < R; r++) {
-            load_float(a + (u64)r * k + c, w[r]);
-#pragma unroll
-            for (int j = 0; j < COLS; j++) w[r][j] *= dr[r];
-        }
-    }
-    int end = min(n, (int)(blockIdx.y + 1) * slab);
-    for (int row = blockIdx.y * slab + threadIdx.y; inside && row < end; row += 8 * V) {
-        float gr[V][R], out[V][COLS], in[V][COLS];
-#pragma unroll
-        for (int u = 0; u < V; u++) {
-            bool there = row + 8 * u < end;
-            int at = min(row + 8 * u, end - 1);
-            load_components(g + (u64)at * R, gr[u]);
-#pragma unroll
-            for (int r = 0; r < R; r++) gr[u][r] = there ? gr[u][r] : 0.f;
-            if (wants_dx) load(dx + (u64)at * k + c, out[u]);
-            if (trains_down) load(x + (u64)at * k + c, in[u]);
-        }
-#pragma unroll
-        for (int u = 0; u < V; u++) {
-            if (wants_dx) {
-#pragma unroll
-                for (int j = 0; j < COLS; j++)
-#pragma unroll
-                    for (int r = 0; r < R; r++) out[u][j] += w[r][j] * gr[u][r];
-                if (row + 8 * u < end) store(dx + (u64)(row + 8 * u) * k + c, out[u]);
-            }
-            if (trains_down) {
-#pragma unroll
-                for (int r = 0; r < R; r++)
-#pragma unroll
-                    for (int j = 0; j < COLS; j++) acc[r][j] += in[u][j] * gr[u][r];
-            }
-        }
-    }
-    if (!trains_down) return;
-#pragma unroll
-    for (int r = 0; r < R; r++) write_columns(acc[r], shared, part_down + ((u64)blockIdx.y * R + r) * k, c0, k);
+extern "C" __global__ void __launch_bounds__(256, 2) grad_down(T* dx, const T* x, const float* g, const __grid_constant__ KernelPaths paths,
+                                                            float* part_down, int n, int k, int slab) {
+    __shared__ __align__(16) float shared[8 * 32 * DOWN_COLS];
+    grad_down_of<false>(dx, x, g, paths, part_down, n, k, slab, shared, [](float (&)[DOWN_COLS], float (&)[DOWN_COLS]) {});
 }
 
 // Sum of `slabs` numbers that lie `stride` apart.
@@ -295,11 +185,16 @@ __device__ __forceinline__ float slab_sum(const float* at, int slabs, u64 stride
     return sum;
 }
 
-// Blocks of (64, 4): 64 sums, four turns each. Block ranges in order: A's gradient, then B's and
-// b's, then d's. A gradient that is not wanted is null.
-extern "C" __global__ void __launch_bounds__(256) finish(const float* part_down, const float* part_up, const float* part_d, const float* up,
-                                                         const float* d, const float* b, float s, float* da, float* dup, float* dd,
-                                                         float* db, int k, int m, int slabs_up, int slabs_down, int slabs_d) {
+// Blocks of (64, 4): 64 sums, four turns each. Block ranges of a path in order: A's gradient, then B's and
+// b's, then d's; there are as many blocks as the longest takes.
+extern "C" __global__ void __launch_bounds__(256) finish(const __grid_constant__ KernelPaths paths, const float* part_down, const float* part_d, int k,
+                                                         int slabs_up, int slabs_down, int slabs_d) {
+    const KernelPath& path = paths.at[PATH];
+    const float *up = path.up, *d = path.d, *b = path.b, *part_up = path.part_up;
+    float *da = path.da, *dup = path.dup, *dd = path.dd, *db = path.db, s = path.s;
+    int m = path.m;
+    part_down += (u64)PATH * R * k;
+    part_d += (u64)PATH * slabs_d * R;
     __shared__ float sums[4][64];
     __shared__ float products[64];
     int block = blockIdx.x;
@@ -314,14 +209,16 @@ extern "C" __global__ void __launch_bounds__(256) finish(const float* part_down,
     bool inside;
     if (block < down_blocks) {
         kind = 0; item = block * 64 + threadIdx.x;
-        inside = item < R * k; from = part_down + item; stride = (u64)R * k; slabs = slabs_down;
+        inside = item < R * k; from = part_down + item; stride = (u64)ALL * k; slabs = slabs_down;
     } else if (block < down_blocks + up_blocks) {
         kind = 1; item = (block - down_blocks) * columns * width + threadIdx.x;
         inside = threadIdx.x < columns * width && item < m * width;
         from = part_up + (u64)(item % width) * m + item / width; stride = (u64)m * width;
-    } else {
+    } else if (dd && block == down_blocks + up_blocks) {
         kind = 2; item = threadIdx.x;
         inside = item < R; from = part_d + item; stride = R; slabs = slabs_d;
+    } else {
+        return;
     }
     sums[threadIdx.y][threadIdx.x] = inside ? slab_sum(from, slabs, stride, threadIdx.y) : 0.f;
     __syncthreads();

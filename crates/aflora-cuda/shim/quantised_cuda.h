@@ -86,24 +86,39 @@ struct FrozenWeight {
     // dy W.
     at::Tensor gradient(const at::Tensor& dy) const { return quantised ? QuantisedOnGpu::gradient(*quantised, dy) : at::mm(dy, dense); }
 
-    // Puts its tensors behind what else a node saves.
-    void save(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list& saved) const {
-        if (!quantised) return saved.push_back(dense);
-        for (auto& tensor : quantised->tensors()) saved.push_back(tensor);
-        ctx->saved_data["weight.numbers"] = quantised->numbers();
-        ctx->saved_data["weight.offset"] = double(quantised->offset);
-    }
-
-    // What `save` put there, from `at` on.
-    FrozenWeight(torch::autograd::AutogradContext* ctx, const torch::autograd::variable_list& saved, size_t at) {
-        if (saved.size() == at + 1) {
-            dense = saved[at];
+    // dx += dy W.
+    void add_gradient(at::Tensor& dx, const at::Tensor& dy) const {
+        if (quantised) {
+            dx.add_(QuantisedOnGpu::gradient(*quantised, dy));
         } else {
-            torch::autograd::variable_list tensors(saved.begin() + at, saved.end());
-            quantised.emplace(tensors, float(ctx->saved_data["weight.offset"].toDouble()),
-                              ctx->saved_data["weight.numbers"].toIntVector());
+            dx.addmm_(dy, dense);
         }
     }
+
+    // Puts its tensors behind what else a node saves; of several weights each under a number of its own.
+    void save(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list& saved, size_t number = 0) const {
+        if (!quantised) return saved.push_back(dense);
+        for (auto& tensor : quantised->tensors()) saved.push_back(tensor);
+        ctx->saved_data[key("numbers", number)] = quantised->numbers();
+        ctx->saved_data[key("offset", number)] = double(quantised->offset);
+    }
+
+    // What `save` put there, from `at` on, which is then behind it.
+    FrozenWeight(torch::autograd::AutogradContext* ctx, const torch::autograd::variable_list& saved, size_t&& at, size_t number = 0)
+        : FrozenWeight(ctx, saved, at, number) {}
+    FrozenWeight(torch::autograd::AutogradContext* ctx, const torch::autograd::variable_list& saved, size_t& at, size_t number = 0) {
+        auto numbers = ctx->saved_data.find(key("numbers", number));
+        if (numbers == ctx->saved_data.end()) {
+            dense = saved[at++];
+        } else {
+            torch::autograd::variable_list tensors(saved.begin() + at, saved.begin() + at + 5);
+            at += tensors.size();
+            quantised.emplace(tensors, float(ctx->saved_data[key("offset", number)].toDouble()), numbers->second.toIntVector());
+        }
+    }
+
+private:
+    static std::string key(const char* what, size_t number) { return std::string("weight.") + what + std::to_string(number); }
 };
 
 }  // namespace aflora

@@ -7,6 +7,7 @@
 
 #include "disentangled.h"
 #include "disentangled_tiled.h"
+#include "feed_forward.h"
 #include "gated.h"
 #include "layer_norm.h"
 #include "low_rank.h"
@@ -26,6 +27,27 @@
 
 using aflora::given;
 using aflora::guarded;
+
+extern "C" {
+
+// The tensors and numbers of aflora-cuda's `LowRankLayer`. `weight` or `quantised` is null, and what of a path there is not.
+struct aflora_layer {
+    const at::Tensor* weight;
+    const aflora_quantised* quantised;
+    const at::Tensor* bias;
+    const at::Tensor* down;
+    const at::Tensor* d;
+    const at::Tensor* up;
+    const at::Tensor* b;
+    double scale;
+    // Of the first so many tokens; of all if it is 0.
+    int64_t tokens;
+
+    int64_t rows() const { return weight ? weight->size(0) : quantised->rows; }
+    int64_t columns() const { return weight ? weight->size(1) : quantised->columns; }
+};
+
+}  // extern "C"
 
 namespace {
 
@@ -59,6 +81,42 @@ void forget_capture(const Graph& made) {
         auto copy = generator.clone();
         at::check_generator<at::CUDAGeneratorImpl>(generator)->graphsafe_set_state(copy.getIntrusivePtr());
     });
+}
+
+aflora::FrozenWeight frozen(const aflora_layer& layer) {
+    return layer.weight ? aflora::FrozenWeight(*layer.weight) : aflora::FrozenWeight(aflora::Quantised(*layer.quantised));
+}
+
+// Whether a fused operation takes the layer and what it reads.
+bool takes(const at::Tensor& x, const aflora_layer& layer) {
+    auto single = [](const at::Tensor* t) { return !t || t->scalar_type() == at::kFloat; };
+    if (!aflora::is_wide(x) || !x.numel() || !single(layer.down) || !single(layer.d) || !single(layer.up) || !single(layer.b)) return false;
+    return layer.weight ? aflora::is_frozen(*layer.weight, x.scalar_type()) : aflora::QuantisedOnGpu::takes(*layer.quantised, x.scalar_type());
+}
+
+// Whether kernels for ranks of up to eight take it, too.
+bool takes_path(const at::Tensor& x, const aflora_layer& layer) {
+    return takes(x, layer) && aflora::takes_path(layer.down->size(0), layer.rows(), layer.columns());
+}
+
+bool same_vectors(const aflora_layer& one, const aflora_layer& other) { return !one.d == !other.d && !one.b == !other.b; }
+
+// What nodes of several layers are made of: the tensors of `x` and of the paths, and the layers.
+std::pair<torch::autograd::variable_list, aflora::PathLayers> node_of(const at::Tensor& x, const aflora_layer* layers, int count) {
+    aflora::PathLayers of{{}, layers->d != nullptr, layers->b != nullptr};
+    torch::autograd::variable_list tensors{x};
+    for (const auto* layer = layers; layer < layers + count; layer++) {
+        auto bias = aflora::or_none(given(layer->bias));
+        of.all.push_back({frozen(*layer), bias, layer->scale, layer->tokens > 0 ? layer->tokens : x.numel() / x.size(-1)});
+        for (const auto* t : {layer->down, layer->up, layer->d, layer->b})
+            if (t) tensors.push_back(*t);
+    }
+    return {tensors, of};
+}
+
+torch::autograd::variable_list low_rank(const at::Tensor& x, const aflora_layer* layers, int count) {
+    auto [tensors, of] = node_of(x, layers, count);
+    return aflora::LowRank::apply(at::TensorList(tensors), of);
 }
 
 // Two tensors of an operation, or none.
@@ -244,19 +302,42 @@ void aflora_nccl_abort(void* group) {
 
 // --- fused operations; `out` stays null where they do not take what is given ---
 
-// `weight` or `quantised` is null.
-int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const at::Tensor* weight, const aflora_quantised* quantised, const at::Tensor* bias,
-                    const at::Tensor* down, const at::Tensor* d, const at::Tensor* up, const at::Tensor* b, double scale, double p) {
+// A path alone; with dropout before it, where `p` is not 0.
+int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const aflora_layer* layer, double p) {
     return guarded([&] {
-        auto single = [](const at::Tensor* t) { return !t || t->scalar_type() == at::kFloat; };
-        if (!aflora::is_wide(*x) || !x->numel() || !single(down) || !single(d) || !single(up) || !single(b)) return;
-        if (weight ? !aflora::is_frozen(*weight, x->scalar_type()) : !aflora::QuantisedOnGpu::takes(*quantised, x->scalar_type())) return;
-        auto frozen = weight ? aflora::FrozenWeight(*weight) : aflora::FrozenWeight(aflora::Quantised(*quantised));
-        if (p > 0 && !aflora::WidePath::drops(frozen.columns())) return;
-        bool narrow = p == 0 && aflora::LowRank::takes(down->size(0), frozen.rows(), frozen.columns());
-        auto y = narrow ? aflora::LowRank::apply(*x, frozen, given(bias), *down, given(d), *up, given(b), scale)
-                        : aflora::WidePath::apply(*x, frozen, given(bias), *down, given(d), *up, given(b), scale, p);
-        *out = new at::Tensor(y);
+        if (!takes(*x, *layer)) return;
+        if (p == 0 && takes_path(*x, *layer)) {
+            *out = new at::Tensor(low_rank(*x, layer, 1)[0]);
+        } else if (p == 0 || aflora::WidePath::drops(layer->columns())) {
+            *out = new at::Tensor(aflora::WidePath::apply(*x, frozen(*layer), given(layer->bias), *layer->down, given(layer->d), *layer->up,
+                                                          given(layer->b), layer->scale, p));
+        }
+    });
+}
+
+// Paths of layers that read one `x`, the first all of it: a tensor of each.
+int aflora_low_rank_together(at::Tensor** out, const at::Tensor* x, const aflora_layer* layers, int count) {
+    return guarded([&] {
+        if (count < 1 || !x->numel() || !aflora::LowRank::takes_together(count, layers->down->size(0))) return;
+        int64_t tokens = x->numel() / x->size(-1);
+        if (layers->tokens > 0 && layers->tokens != tokens) return;
+        for (const auto* layer = layers; layer < layers + count; layer++) {
+            if (layer->tokens > tokens || layer->columns() != x->size(-1) || !takes_path(*x, *layer)) return;
+            if (layer->down->size(0) != layers->down->size(0) || !same_vectors(*layer, *layers)) return;
+        }
+        auto made = low_rank(*x, layers, count);
+        for (int i = 0; i < count; i++) out[i] = new at::Tensor(made[i]);
+    });
+}
+
+// Two layers, the second of what an activation makes of the first's output.
+int aflora_feed_forward(at::Tensor** out, const at::Tensor* x, const aflora_layer* layers, int activation) {
+    return guarded([&] {
+        const auto &first = layers[0], &second = layers[1];
+        if (!takes_path(*x, first) || !takes_path(*x, second) || !same_vectors(first, second)) return;
+        if (first.columns() != x->size(-1) || second.columns() != first.rows() || activation < 0 || activation >= aflora::Gated::ACTIVATIONS) return;
+        auto [tensors, of] = node_of(*x, layers, 2);
+        *out = new at::Tensor(aflora::FeedForward::apply(at::TensorList(tensors), of, static_cast<int64_t>(activation)));
     });
 }
 

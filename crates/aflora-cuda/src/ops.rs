@@ -6,8 +6,10 @@
 //! choice is made in one place, aflora-core's `kernels`.
 
 mod decoders;
+mod low_rank;
 
 pub use decoders::{add_rms_norm, gated, rotary, GateActivation};
+pub use low_rank::{feed_forward, low_rank, low_rank_together, LowRankLayer, LowRankPath};
 
 use crate::blocks::BlockFormat;
 use crate::raw::{Out, Raw, RawQuantised};
@@ -24,59 +26,6 @@ static FAILURE: OnceLock<Error> = OnceLock::new();
 /// Why an operation failed, if one did: the first of them. On a GPU all are off since then.
 pub fn failure() -> Option<&'static Error> {
     FAILURE.get()
-}
-
-/// A path y += scale · b ⊙ up (d ⊙ (down x)).
-#[derive(Debug, Clone, Copy)]
-pub struct LowRankPath<'a> {
-    /// A, `[rank, in_features]`, fp32.
-    pub down: &'a Tensor,
-    /// d, `[rank]`, fp32; all ones if not given.
-    pub d: Option<&'a Tensor>,
-    /// B, `[out_features, rank]`, fp32.
-    pub up: &'a Tensor,
-    /// b, `[out_features]`, fp32; all ones if not given.
-    pub b: Option<&'a Tensor>,
-    /// A factor on the whole path.
-    pub scale: f64,
-}
-
-/// `W0 x + bias` and the path beside it, in the kind of `x`; the path reads an `x` of which the share `dropout`
-/// is dropped, 0 outside training.
-///
-/// `x`: `[.., in_features]`, `weight` (frozen): `[out_features, in_features]`, `bias` (frozen):
-/// `[out_features]`; gives `[.., out_features]`.
-pub fn low_rank(
-    x: &Tensor,
-    weight: Frozen,
-    bias: Option<&Tensor>,
-    path: &LowRankPath,
-    dropout: f64,
-) -> Option<Tensor> {
-    let LowRankPath { down, d, up, b, scale } = *path;
-    let (dense, quantised) = match &weight {
-        Frozen::Dense(weight) => (weight.as_ptr() as Raw, None),
-        Frozen::Quantised(weight) => (std::ptr::null(), Some(weight.as_raw())),
-    };
-    let quantised: *const RawQuantised = quantised.as_ref().map_or(std::ptr::null(), |raw| raw);
-    run(x, |shim, out| {
-        // SAFETY: tensors that live through the call.
-        unsafe {
-            (shim.low_rank)(
-                out,
-                x.as_ptr(),
-                dense,
-                quantised,
-                raw(bias),
-                down.as_ptr(),
-                raw(d),
-                up.as_ptr(),
-                raw(b),
-                scale,
-                dropout,
-            )
-        }
-    })
 }
 
 /// LayerNorm(dropout(x) + residual) over the last dimension with a frozen `gamma` and `beta`, in

@@ -21,3 +21,18 @@ pub(crate) struct RawQuantised {
     pub columns: i64,
     pub format: i64,
 }
+
+/// The tensors and numbers of a [`LowRankLayer`](crate::ops::LowRankLayer), as the shim's C struct has
+/// them; null for what there is not.
+#[repr(C)]
+pub(crate) struct RawLayer {
+    pub weight: Raw,
+    pub quantised: *const RawQuantised,
+    pub bias: Raw,
+    pub down: Raw,
+    pub d: Raw,
+    pub up: Raw,
+    pub b: Raw,
+    pub scale: f64,
+    pub tokens: i64,
+}

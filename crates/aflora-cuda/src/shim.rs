@@ -2,7 +2,7 @@
 //! that it needs.
 
 use crate::carried::functions;
-use crate::raw::{Out, Raw, RawQuantised};
+use crate::raw::{Out, Raw, RawLayer, RawQuantised};
 use crate::Error;
 use std::ffi::{c_char, c_int, c_void, CStr};
 
@@ -25,7 +25,11 @@ functions! {
         profile_begin = "aflora_profile_begin": unsafe extern "C" fn() -> c_int,
         profile_end = "aflora_profile_end": unsafe extern "C" fn(*const c_char) -> c_int,
         low_rank = "aflora_low_rank":
-            unsafe extern "C" fn(Out, Raw, Raw, *const RawQuantised, Raw, Raw, Raw, Raw, Raw, f64, f64) -> c_int,
+            unsafe extern "C" fn(Out, Raw, *const RawLayer, f64) -> c_int,
+        low_rank_together = "aflora_low_rank_together":
+            unsafe extern "C" fn(Out, Raw, *const RawLayer, c_int) -> c_int,
+        feed_forward = "aflora_feed_forward":
+            unsafe extern "C" fn(Out, Raw, *const RawLayer, c_int) -> c_int,
         restore = "aflora_restore": unsafe extern "C" fn(Out, *const RawQuantised, c_int) -> c_int,
         quantised_linear = "aflora_quantised_linear":
             unsafe extern "C" fn(Out, Raw, *const RawQuantised, Raw) -> c_int,

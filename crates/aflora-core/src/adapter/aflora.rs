@@ -4,6 +4,7 @@
 
 use super::checks::{check_dropout, check_layers};
 use super::init::{constant, kaiming_uniform};
+use super::side_path::SidePath;
 use super::site::{Block, Layer, Site};
 use super::tensor::{AdapterTensor, Role, TensorSpec};
 use super::traits::{Adapter, LowRank, Method, MethodSettings};
@@ -11,7 +12,6 @@ use crate::error::check;
 use crate::flops::Products;
 use crate::freeze::FreezeConfig;
 use crate::hook::Hook;
-use crate::kernels::{self, LowRankPath};
 use crate::optim::Parameter;
 use crate::span::RunLength;
 use crate::weight::FrozenWeight;
@@ -212,6 +212,17 @@ impl AfloraAdapter {
         LowRank { down: &self.a * self.d.unsqueeze(1), up: &self.b * b_vec }
     }
 
+    fn side_path(&self) -> SidePath {
+        SidePath {
+            down: self.a.shallow_clone(),
+            d: Some(self.d.shallow_clone()),
+            up: self.b.shallow_clone(),
+            b: Some(self.b_vec.shallow_clone()),
+            scale: self.scale,
+            dropout: self.training.then_some(self.dropout),
+        }
+    }
+
     /// d, `[rank]`.
     pub(super) fn d(&self) -> &Tensor {
         &self.d
@@ -236,9 +247,11 @@ impl Adapter for AfloraAdapter {
     }
 
     fn forward(&self, x: &Tensor, weight: &FrozenWeight, bias: Option<&Tensor>) -> Tensor {
-        let (d, b) = (Some(&self.d), Some(&self.b_vec));
-        let path = LowRankPath { down: &self.a, d, up: &self.b, b, scale: self.scale };
-        kernels::low_rank(x, weight, bias, &path, self.training.then_some(self.dropout))
+        self.side_path().forward(x, weight, bias)
+    }
+
+    fn path(&self) -> Option<SidePath> {
+        Some(self.side_path())
     }
 
     fn low_rank(&self) -> Option<LowRank> {

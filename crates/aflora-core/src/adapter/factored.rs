@@ -4,12 +4,12 @@
 
 use super::components::in_use;
 use super::init::constant;
+use super::side_path::SidePath;
 use super::site::Site;
 use super::tensor::{AdapterTensor, TensorSpec};
 use super::traits::{Adapter, LowRank};
 use crate::error::check;
 use crate::flops::{self, Flops, Products};
-use crate::kernels::{self, LowRankPath};
 use crate::nn::shapes_suffice;
 use crate::weight::FrozenWeight;
 use crate::Result;
@@ -85,6 +85,19 @@ impl Factored {
         }
     }
 
+    fn side_path(&self) -> SidePath {
+        let dropout = self.training.then_some(self.dropout);
+        // The kernels put a scale on by themselves.
+        let ([down, up], scale) = match &self.middle {
+            None => (self.whole(), self.scale),
+            Some(_) => {
+                let LowRank { down, up } = self.pair();
+                ([down, up], 1.0)
+            }
+        };
+        SidePath { down, d: None, up, b: None, scale, dropout }
+    }
+
     fn pair(&self) -> LowRank {
         let [down, up] = self.whole();
         // The scale goes onto A, the smaller matrix of most layers.
@@ -102,17 +115,11 @@ impl Adapter for Factored {
     }
 
     fn forward(&self, x: &Tensor, weight: &FrozenWeight, bias: Option<&Tensor>) -> Tensor {
-        let dropout = self.training.then_some(self.dropout);
-        // The kernels put a scale on by themselves.
-        let ([down, up], scale) = match &self.middle {
-            None => (self.whole(), self.scale),
-            Some(_) => {
-                let LowRank { down, up } = self.pair();
-                ([down, up], 1.0)
-            }
-        };
-        let path = LowRankPath { down: &down, d: None, up: &up, b: None, scale };
-        kernels::low_rank(x, weight, bias, &path, dropout)
+        self.side_path().forward(x, weight, bias)
+    }
+
+    fn path(&self) -> Option<SidePath> {
+        Some(self.side_path())
     }
 
     fn low_rank(&self) -> Option<LowRank> {

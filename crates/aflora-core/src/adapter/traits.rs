@@ -1,6 +1,7 @@
 //! What an adapter and a method must do.
 
 use super::peft::{Peft, PeftValue, WrittenAdapters};
+use super::side_path::SidePath;
 use super::site::{Layer, Site};
 use super::tensor::{AdapterTensor, TensorSpec};
 use crate::error::check;
@@ -42,6 +43,13 @@ pub trait Adapter: Debug + Send {
     /// `x`: `[.., in_features]`, `weight` (frozen): `[out_features, in_features]`, `bias`
     /// (frozen): `[out_features]`; gives `[.., out_features]` in the kind of `x`.
     fn forward(&self, x: &Tensor, weight: &FrozenWeight, bias: Option<&Tensor>) -> Tensor;
+
+    /// The path that with W0 is all that [`forward`](Self::forward) computes, as it stands now; none where
+    /// that computes something else. Layers that read one input are computed together by it
+    /// ([`nn::together`](crate::nn::together)).
+    fn path(&self) -> Option<SidePath> {
+        None
+    }
 
     /// The adapter as plain LoRA, with every vector, gate and scale folded in; none where what it
     /// makes of the layer is not W0 plus something that does not depend on W0.

@@ -14,6 +14,9 @@
 //! | [`disentangled`] | DeBERTa's attention, fused or not at all |
 //! | [`disentangled_tiled`] | the same by tiles, without a matrix of scores |
 //!
+//! Layers with such paths are computed several at a time behind [`nn::together`](crate::nn::together) and
+//! [`nn::feed_forward`](crate::nn::feed_forward).
+//!
 //! Those of a [quantised weight](crate::weight::QuantisedWeight) lie behind it, on a CPU, too.
 //!
 //! The last two are an exception: fused, tokens and positions are projected in one product, and by
@@ -32,6 +35,7 @@ pub use add_norm::add_layer_norm;
 pub use aflora_cuda::ops::{
     disentangled, disentangled_tiled, fuses, Disentangled, SharedPositions,
 };
+pub(crate) use aflora_cuda::ops::{feed_forward, low_rank_together, LowRankLayer};
 pub use attention::{tile_from, tiles};
 pub use gated::{gated, gated_halves, GateActivation};
 pub(crate) use low_rank::{add_path, by_token, shaped};

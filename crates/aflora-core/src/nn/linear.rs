@@ -1,6 +1,7 @@
 //! A linear layer with a slot for what computes it, and the capture of layers being built.
 
 use super::shapes::{is_shape_only, place, shape_only, shapes_suffice};
+use crate::adapter::SidePath;
 use crate::sharded::Share;
 use crate::weight::{FrozenWeight, QuantisedWeight, WeightFormat};
 use crate::{Error, Result};
@@ -14,10 +15,15 @@ use tch::Tensor;
 /// Computes a layer's output from its input, weight `[out, in]` and bias `[out]`.
 pub type LinearForward = Box<dyn Fn(&Tensor, &FrozenWeight, Option<&Tensor>) -> Tensor + Send>;
 
+/// Gives the path that with the weight is all that such a forward computes, if there is one.
+pub(crate) type LinearPath = Box<dyn Fn() -> Option<SidePath> + Send>;
+
 /// What a layer and its handles share.
 struct Inside {
     /// What computes the layer, where it is not the plain product.
     forward: Option<LinearForward>,
+    /// The same as a path, where it may be one.
+    path: Option<LinearPath>,
     /// A handle to `ws`, as stored, or codes, `[out, in]`.
     weight: FrozenWeight,
     /// What the weight is quantised to when it is [put](LinearHandle::put) there.
@@ -67,6 +73,20 @@ impl Linear {
         inside(&self.slot).forward.is_some() || own().any(Tensor::requires_grad)
     }
 
+    /// The weight, `[out, in]`, and the path that is beside it, where these are all that computes the layer and the
+    /// weight lies here.
+    pub(super) fn beside(&self) -> Option<(FrozenWeight, SidePath)> {
+        let inside = inside(&self.slot);
+        if inside.share.is_some() {
+            return None;
+        }
+        let path = inside.path.as_ref()?()?;
+        Some(match &inside.weight {
+            FrozenWeight::Dense(ws) if self.transposed => (ws.tr().into(), path),
+            weight => (weight.shallow_clone(), path),
+        })
+    }
+
     /// A handle that sets what computes the layer.
     pub fn slot(&self) -> LinearHandle {
         LinearHandle {
@@ -104,7 +124,16 @@ impl Clone for LinearHandle {
 impl LinearHandle {
     /// Lets `forward` compute the layer from now on.
     pub fn set(&self, forward: LinearForward) {
-        inside(&self.slot).forward = Some(forward);
+        let mut inside = inside(&self.slot);
+        inside.forward = Some(forward);
+        inside.path = None;
+    }
+
+    /// As [`set`](Self::set), where `path` may have all that `forward` computes as a path beside the weight.
+    pub(crate) fn set_with_path(&self, forward: LinearForward, path: LinearPath) {
+        let mut inside = inside(&self.slot);
+        inside.forward = Some(forward);
+        inside.path = Some(path);
     }
 
     /// Whether its weight has a shape and no values: see [`shapes_only`](crate::shapes_only).
@@ -117,7 +146,9 @@ impl LinearHandle {
 
     /// Gives the layer its plain computation back.
     pub fn clear(&self) {
-        inside(&self.slot).forward = None;
+        let mut inside = inside(&self.slot);
+        inside.forward = None;
+        inside.path = None;
     }
 
     /// What its weight is quantised to.
@@ -331,7 +362,7 @@ fn slotted(
     transposed: bool,
     format: Option<WeightFormat>,
 ) -> Linear {
-    let inside = Inside { forward: None, weight: (&ws).into(), format, share: None };
+    let inside = Inside { forward: None, path: None, weight: (&ws).into(), format, share: None };
     let layer = Linear { ws, bs, transposed, slot: Arc::new(Mutex::new(inside)) };
     CAPTURES.with(|c| {
         if let Some(list) = c.borrow_mut().last_mut() {

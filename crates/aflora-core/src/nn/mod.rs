@@ -28,6 +28,7 @@ mod named;
 mod shapes;
 mod share;
 mod spread;
+mod together;
 
 pub use embedding::embedding;
 pub use linear::{
@@ -40,3 +41,4 @@ pub(crate) use shapes::shapes_suffice;
 pub use share::share;
 pub use spread::spread;
 pub use tch::nn::*;
+pub use together::{feed_forward, joined, together};

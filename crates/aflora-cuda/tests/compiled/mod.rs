@@ -6,8 +6,18 @@ use std::ffi::{c_char, c_int, c_void, CString};
 use std::io::Write;
 
 /// A source, and what it is compiled with beside the kind.
-const SOURCES: [(&[&str], &[&[&str]]); 11] = [
-    (&["low_rank.cu"], &[&["R=4"], &["R=8"]]),
+const SOURCES: [(&[&str], &[&[&str]]); 12] = [
+    (
+        &["low_rank.cu"],
+        &[
+            &["R=4", "PATHS=1"],
+            &["R=8", "PATHS=1"],
+            &["R=2", "PATHS=3"],
+            &["R=4", "PATHS=3"],
+            &["R=6", "PATHS=2"],
+        ],
+    ),
+    (&["feed_forward.cu"], &[&["R=4", "PATHS=1", "ACT=1"], &["R=8", "PATHS=1", "ACT=2"]]),
     (&["wide_path.cu"], &[&[]]),
     (&["layer_norm.cu"], &[&["H=768", "THREADS=32"], &["H=8192", "THREADS=256"]]),
     (&["rms_norm.cu"], &[&["H=128", "THREADS=32"], &["H=4096", "THREADS=256"]]),
@@ -102,7 +112,9 @@ fn kernels_compile_for_the_architectures_that_they_are_for() {
         let path = format!("{}/kernels/{name}", env!("CARGO_MANIFEST_DIR"));
         let mut source = std::fs::read_to_string(path).unwrap();
         // As build.rs does: NVRTC is given no files.
-        for header in ["weight.cuh", "blocks.cuh", "e4m3.cuh"] {
+        for header in
+            ["weight.cuh", "paths.cuh", "path.cuh", "activation.cuh", "blocks.cuh", "e4m3.cuh"]
+        {
             let path = format!("{}/kernels/{header}", env!("CARGO_MANIFEST_DIR"));
             let text = std::fs::read_to_string(path).unwrap();
             source = source.replace(&format!("#include \"{header}\""), &text);

@@ -48,17 +48,21 @@ fn weigh(outputs: &[Tensor; 2], toward: [&Tensor; 2]) -> Tensor {
     &sums[0] + &sums[1]
 }
 
-/// act(gate) ⊙ up.
-fn gated(gate: &Tensor, up: &Tensor, activation: GateActivation) -> Tensor {
-    let act = match activation {
-        GateActivation::Silu => gate.silu(),
-        GateActivation::Gelu => gate.gelu("none"),
-        GateActivation::GeluTanh => gate.gelu("tanh"),
-    };
-    act * up
+/// act(x) as libtorch has it.
+pub(super) fn activated(x: &Tensor, activation: GateActivation) -> Tensor {
+    match activation {
+        GateActivation::Silu => x.silu(),
+        GateActivation::Gelu => x.gelu("none"),
+        GateActivation::GeluTanh => x.gelu("tanh"),
+    }
 }
 
-const ACTIVATIONS: [GateActivation; 3] =
+/// act(gate) ⊙ up.
+fn gated(gate: &Tensor, up: &Tensor, activation: GateActivation) -> Tensor {
+    activated(gate, activation) * up
+}
+
+pub(super) const ACTIVATIONS: [GateActivation; 3] =
     [GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh];
 
 /// The rotation as a product of complex numbers: `x` `[batch, heads, length, size]`, angles

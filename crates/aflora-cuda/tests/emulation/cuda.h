@@ -22,7 +22,8 @@
 #define __forceinline__ inline
 #define __shared__ static  // one for all threads of a block, as blocks run one after the other
 #define __grid_constant__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 
 struct float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
@@ -54,8 +55,10 @@ inline uint4 shared[SHARED];
 
 namespace emulated {
 
+inline unsigned thread;  // of the block, in the order of warps
+
 [[noreturn]] inline void fail(const char* words) {
-    std::fprintf(stderr, "emulated kernel, block (%u, %u, %u), thread %u: %s\n", blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, words);
+    std::fprintf(stderr, "emulated kernel, block (%u, %u, %u), thread %u: %s\n", blockIdx.x, blockIdx.y, blockIdx.z, thread, words);
     std::abort();
 }
 
@@ -91,7 +94,7 @@ inline jmp_buf scheduler;
 inline void (*body)();
 
 inline void wait(Barrier& barrier, unsigned threads) {
-    Fiber& self = fibers[threadIdx.x];
+    Fiber& self = fibers[thread];
     unsigned round = barrier.round;
     if (++barrier.arrived == threads) {
         barrier.arrived = 0;
@@ -105,8 +108,8 @@ inline void wait(Barrier& barrier, unsigned threads) {
 
 // Gives six words to the warp and calls `read` with a function of lane and word.
 template <typename Read> void exchange(int operation, std::initializer_list<uint32_t> words, Read read) {
-    Warp& warp = warps[threadIdx.x / 32];
-    unsigned lane = threadIdx.x % 32, turn = warp.exchanges[lane]++ % 2;
+    Warp& warp = warps[thread / 32];
+    unsigned lane = thread % 32, turn = warp.exchanges[lane]++ % 2;
     warp.given[turn][lane].operation = operation;
     std::copy(words.begin(), words.end(), warp.given[turn][lane].words);
     wait(warp.barrier, 32);
@@ -117,7 +120,7 @@ template <typename Read> void exchange(int operation, std::initializer_list<uint
 
 inline void enter() {
     body();
-    fibers[threadIdx.x].done = true;
+    fibers[thread].done = true;
     _longjmp(scheduler, 1);
 }
 
@@ -136,12 +139,12 @@ inline void run_block(unsigned threads, unsigned order) {
     for (unsigned w = 0; w < count; w++) {
         unsigned warp = (order % 2 ? count - 1 - w : w) + order / 2;
         for (unsigned l = 1; l <= 32; l++) {
-            unsigned thread = warp % count * 32 + (last + l) % 32;
-            Fiber& fiber = fibers[thread];
+            unsigned next = warp % count * 32 + (last + l) % 32;
+            Fiber& fiber = fibers[next];
             left |= !fiber.done;
             if (fiber.done || (fiber.waits && fiber.waits->round == fiber.round)) continue;
-            last = thread;
-            threadIdx.x = thread;
+            last = thread = next;
+            threadIdx = {next % blockDim.x, next / blockDim.x, 0};
             fiber.waits = nullptr;
             if (fiber.begun) _longjmp(fiber.here, 1);
             fiber.begun = true;
@@ -166,7 +169,7 @@ inline const void* inside(uint64_t address) {
 inline void load_blocks(uint32_t (&out)[4], const uint4* row, bool transposed) {
     auto address = reinterpret_cast<uint64_t>(inside(reinterpret_cast<uint64_t>(row)));
     exchange(1, {uint32_t(address), uint32_t(address >> 32)}, [&](auto given) {
-        unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+        unsigned g = emulated::thread % 32 / 4, t = emulated::thread % 4;
         auto element = [&](unsigned block, unsigned row, unsigned column) {
             uint64_t at = given(8 * block + row, 0) | uint64_t(given(8 * block + row, 1)) << 32;
             return uint32_t(reinterpret_cast<const uint16_t*>(at)[column]);
@@ -188,7 +191,7 @@ inline float __shfl_sync(unsigned, float x, int lane) {
     emulated::exchange(3, {bits_of<uint32_t>(x)}, [&](auto given) { out = bits_of<float>(given(unsigned(lane), 0)); });
     return out;
 }
-inline float __shfl_xor_sync(unsigned all, float x, int other) { return __shfl_sync(all, x, int(threadIdx.x % 32) ^ other); }
+inline float __shfl_xor_sync(unsigned all, float x, int other) { return __shfl_sync(all, x, int(emulated::thread % 32) ^ other); }
 
 // --- kernels/common.cuh and kernels/tensor_cores.cuh ---
 
@@ -202,7 +205,7 @@ inline float exp2_of(float x) { return std::exp2(x); }
 
 inline void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     emulated::exchange(4, {a[0], a[1], a[2], a[3], b0, b1}, [&](auto given) {
-        unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+        unsigned g = emulated::thread % 32 / 4, t = emulated::thread % 4;
         for (unsigned i = 0; i < 4; i++) {
             unsigned row = g + i / 2 * 8, column = 2 * t + i % 2;
             for (unsigned k = 0; k < 16; k++) {
@@ -220,7 +223,7 @@ inline void load_transposed(uint32_t (&out)[4], const uint4* row) { emulated::lo
 inline uint32_t transposed(uint32_t block) {
     uint32_t out = 0;
     emulated::exchange(5, {block}, [&](auto given) {
-        unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+        unsigned g = emulated::thread % 32 / 4, t = emulated::thread % 4;
         for (unsigned i = 0; i < 2; i++) out |= (given((2 * t + i) * 4 + g / 2, 0) >> (16 * (g % 2)) & 0xffffu) << (16 * i);
     });
     return out;
@@ -230,21 +233,21 @@ inline void copy(uint4* to, const void* from, bool there) {
     emulated::inside(reinterpret_cast<uint64_t>(to));
     if (reinterpret_cast<uint64_t>(from) % 16) emulated::fail("a copy from an address not on 16 bytes");
     std::memset(to, 0xff, sizeof *to);
-    emulated::fibers[threadIdx.x].copies.push_back({to, there ? from : nullptr});
+    emulated::fibers[emulated::thread].copies.push_back({to, there ? from : nullptr});
 }
 inline void copied() {
-    auto& copies = emulated::fibers[threadIdx.x].copies;
+    auto& copies = emulated::fibers[emulated::thread].copies;
     for (auto& one : copies) one.from ? std::memcpy(one.to, one.from, 16) : std::memset(one.to, 0, 16);
     copies.clear();
 }
 
-// Calls `kernel` for each thread of each block.
-template <typename Kernel> void run(dim3 grid, unsigned threads, unsigned order, Kernel kernel) {
+// Calls `kernel` for each thread of each block, of `tall` rows of threads.
+template <typename Kernel> void run(dim3 grid, unsigned threads, unsigned order, Kernel kernel, unsigned tall = 1) {
     static Kernel* called;
     called = &kernel;
     emulated::body = [] { (*called)(); };
     gridDim = grid;
-    blockDim = {threads, 1, 1};
+    blockDim = {threads / tall, tall, 1};
     for (blockIdx.z = 0; blockIdx.z < grid.z; blockIdx.z++)
         for (blockIdx.y = 0; blockIdx.y < grid.y; blockIdx.y++)
             for (blockIdx.x = 0; blockIdx.x < grid.x; blockIdx.x++) emulated::run_block(threads, order);

@@ -1,5 +1,10 @@
 //! Low-rank paths of more than eight ranks, or with dropout: what stands around libtorch's products on a CPU,
-//! and the operation on a GPU, held to libtorch's own operations in double precision.
+//! and the operation on a GPU, held to libtorch's own operations in double precision. Those of fewer ranks, of
+//! layers that read one input, are in files of their own.
+
+mod emulated;
+mod feed_forward;
+mod together;
 
 use super::{assert_close, double, gpu, gradients, leaf, GPU};
 use crate::emulation::{at, wide, Kernels};

@@ -43,7 +43,8 @@ impl Activation {
         kernels::gated_halves(both, self.fused(), |gate| self.apply(gate))
     }
 
-    fn fused(self) -> Option<GateActivation> {
+    /// The activation that kernels have, if it is one of these.
+    pub(crate) fn fused(self) -> Option<GateActivation> {
         match self {
             Activation::Silu => Some(GateActivation::Silu),
             Activation::Gelu => Some(GateActivation::Gelu),

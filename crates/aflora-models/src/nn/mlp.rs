@@ -1,8 +1,22 @@
 //! Feed-forward layers.
 
 use super::activation::Activation;
-use aflora_core::nn::{Linear, Module};
+use super::linear::dropout;
+use aflora_core::nn::{self, together, Linear, Module};
 use tch::Tensor;
+
+/// down(drop(act(up x))) for `x` of `[.., hidden]`, to the same; `p` is the share that is dropped, 0 outside training.
+pub(crate) fn fed(
+    up: &Linear,
+    activation: Activation,
+    down: &Linear,
+    p: f64,
+    x: &Tensor,
+) -> Tensor {
+    let fused = activation.fused().filter(|_| p == 0.0);
+    let made = fused.and_then(|fused| nn::feed_forward(up, fused, down, x));
+    made.unwrap_or_else(|| down.forward(&dropout(activation.apply(&up.forward(x)), p, true)))
+}
 
 /// down(act(up x)).
 #[derive(Debug)]
@@ -15,7 +29,7 @@ pub(crate) struct Mlp {
 impl Mlp {
     /// `[.., hidden]` to the same.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        self.down.forward(&self.activation.apply(&self.up.forward(x)))
+        fed(&self.up, self.activation, &self.down, 0.0, x)
     }
 }
 
@@ -31,8 +45,8 @@ pub(crate) struct GatedMlp {
 impl GatedMlp {
     /// `[.., hidden]` to the same.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let gate = self.gate.forward(x);
-        self.down.forward(&self.activation.gate(&gate, &self.up.forward(x)))
+        let [gate, up] = together([&self.gate, &self.up], x);
+        self.down.forward(&self.activation.gate(&gate, &up))
     }
 }
 

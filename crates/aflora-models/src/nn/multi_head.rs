@@ -2,7 +2,7 @@
 
 use super::attention::{split_heads, Attention, ForwardContext, KeyValues};
 use super::scope::Scope;
-use aflora_core::nn::{Linear, Module};
+use aflora_core::nn::{together, Linear, Module};
 use aflora_core::Block;
 use tch::Tensor;
 
@@ -61,19 +61,30 @@ impl MultiHead {
 
     /// The keys and values of `x`, `[batch, keys, hidden]`.
     pub fn keys_and_values(&self, x: &Tensor) -> HeadKeyValues {
-        [&self.key, &self.value].map(|project| split_heads(&project.forward(x), self.heads))
+        together([&self.key, &self.value], x).map(|part| split_heads(&part, self.heads))
     }
 
-    /// Of `x`, `[batch, length, hidden]`, to the same. With `keys`, keys and values are kept there,
-    /// and those already there are seen.
+    /// Of `x`, `[batch, length, hidden]`, which attends to itself, to the same. With `keys`, keys and
+    /// values are kept there, and those already there are seen.
     pub fn forward(
+        &self,
+        x: &Tensor,
+        context: &ForwardContext,
+        keys: Option<&mut KeyValues>,
+    ) -> Tensor {
+        let parts = together([&self.key, &self.value, &self.query], x);
+        let [key, value, query] = parts.map(|part| split_heads(&part, self.heads));
+        self.out.forward(&self.attention.attend(&query, key, value, context, keys))
+    }
+
+    /// Of `x`, `[batch, length, hidden]`, which attends to what has these keys and values, to the same.
+    pub fn across(
         &self,
         x: &Tensor,
         [key, value]: HeadKeyValues,
         context: &ForwardContext,
-        keys: Option<&mut KeyValues>,
     ) -> Tensor {
         let query = split_heads(&self.query.forward(x), self.heads);
-        self.out.forward(&self.attention.attend(&query, key, value, context, keys))
+        self.out.forward(&self.attention.attend(&query, key, value, context, None))
     }
 }

@@ -3,11 +3,11 @@
 
 use super::activation::Activation;
 use super::attention::{Attention, ForwardContext};
-use super::linear::dropout;
+use super::mlp::fed;
 use super::multi_head::{MultiHead, MultiHeadSizes};
 use super::norm::AddNorm;
 use super::scope::Scope;
-use aflora_core::nn::{Linear, Module};
+use aflora_core::nn::Linear;
 use aflora_core::Block;
 use tch::Tensor;
 
@@ -78,8 +78,8 @@ impl FeedForward {
 
     /// `[batch, length, hidden]` to the same.
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let wide = self.activation.apply(&self.up.forward(x));
-        self.after.forward(self.down.forward(&dropout(wide, self.dropout, train)), x, train)
+        let p = if train { self.dropout } else { 0.0 };
+        self.after.forward(fed(&self.up, self.activation, &self.down, p, x), x, train)
     }
 }
 
@@ -105,7 +105,7 @@ impl PostNormBlock {
 
     /// `[batch, length, hidden]` to the same.
     pub fn forward(&self, x: &Tensor, context: &ForwardContext) -> Tensor {
-        let attended = self.attention.forward(x, self.attention.keys_and_values(x), context, None);
+        let attended = self.attention.forward(x, context, None);
         let x = self.after_attention.forward(attended, x, context.train);
         self.feed_forward.forward(&x, context.train)
     }

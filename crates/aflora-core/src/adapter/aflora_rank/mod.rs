@@ -19,6 +19,7 @@ mod hook;
 use self::hook::{is_d, Components};
 use super::aflora::{Aflora, AfloraAdapter, AfloraConfig, PmTrainable};
 use super::components;
+use super::side_path::SidePath;
 use super::site::{Layer, Site};
 use super::tensor::{AdapterTensor, TensorSpec};
 use super::traits::{Adapter, LowRank, Method, MethodSettings};
@@ -151,6 +152,10 @@ impl Adapter for RankAdapter {
 
     fn forward(&self, x: &Tensor, weight: &FrozenWeight, bias: Option<&Tensor>) -> Tensor {
         self.inner.forward(x, weight, bias)
+    }
+
+    fn path(&self) -> Option<SidePath> {
+        self.inner.path()
     }
 
     fn low_rank(&self) -> Option<LowRank> {

@@ -83,9 +83,9 @@ impl CrossBlock for DecoderLayer {
         of_source: &ForwardContext,
         keys: Option<&mut KeyValues>,
     ) -> Tensor {
-        let attended = self.own.forward(x, self.own.keys_and_values(x), own, keys);
+        let attended = self.own.forward(x, own, keys);
         let x = self.after_own.forward(attended, x, own.train);
-        let attended = self.cross.forward(&x, source, of_source, None);
+        let attended = self.cross.across(&x, source, of_source);
         let x = self.after_cross.forward(attended, &x, own.train);
         self.feed_forward.forward(&x, own.train)
     }

@@ -7,6 +7,7 @@ use super::position::{DistanceRows, Positions};
 use crate::nn::activation::Activation;
 use crate::nn::chain::chain;
 use crate::nn::linear::dropout;
+use crate::nn::mlp::fed;
 use crate::nn::norm::AddNorm;
 use crate::nn::scope::Scope;
 use aflora_core::nn::{self, Module};
@@ -65,8 +66,9 @@ impl Layer {
     fn forward(&self, x: &Tensor, shared: &Shared) -> Tensor {
         let attended = self.attention.forward(x, shared);
         let attended = self.attention_output.forward(&attended, x, shared.train);
-        let wide = self.activation.apply(&self.intermediate.forward(&attended));
-        self.output.forward(&wide, &attended, shared.train)
+        let Output { dense, add_norm } = &self.output;
+        let fed = fed(&self.intermediate, self.activation, dense, 0.0, &attended);
+        add_norm.forward(fed, &attended, shared.train)
     }
 }
 

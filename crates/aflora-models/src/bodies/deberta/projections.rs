@@ -60,11 +60,17 @@ impl Projections {
     }
 
     /// Queries, keys and values, `[.., hidden]` each, of `x`, `[.., hidden]`; those of the first two
-    /// of other rows where positions are projected with the tokens.
+    /// of further rows behind its own where positions are projected with the tokens.
     pub fn of_tokens(&self, x: &Tensor, query_rows: &Tensor, key_rows: &Tensor) -> [Tensor; 3] {
         match &self.tokens {
             OfTokens::Apart { query, key, value } => {
-                [query.forward(query_rows), key.forward(key_rows), value.forward(x)]
+                let apart = || [query.forward(query_rows), key.forward(key_rows), value.forward(x)];
+                if !std::ptr::eq(query_rows, key_rows) {
+                    return apart();
+                }
+                let tokens = (!std::ptr::eq(query_rows, x)).then(|| x.size()[0]);
+                let all = [(query, None), (key, None), (value, tokens)];
+                nn::joined(all, query_rows).unwrap_or_else(apart)
             }
             OfTokens::Joined { all, query_bias, value_bias, heads } => {
                 let whole = x.size();

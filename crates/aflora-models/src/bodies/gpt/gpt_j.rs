@@ -92,8 +92,8 @@ impl DecoderBlock for Layer {
     ) -> Tensor {
         let residual = |out: Tensor| dropout(out, self.residual_dropout, context.train);
         let normed = self.ln_1.forward(x);
-        let [query, key, value] = [&self.q_proj, &self.k_proj, &self.v_proj]
-            .map(|projection| split_heads(&projection.forward(&normed), self.heads));
+        let parts = nn::together([&self.q_proj, &self.k_proj, &self.v_proj], &normed);
+        let [query, key, value] = parts.map(|part| split_heads(&part, self.heads));
         let [query, key] = rotate(&query, &key, &context.rotations[0], RotaryPairs::Neighbours);
         let attended = self.attention.attend(&query, key, value, context, keys);
         let attended = residual(self.out_proj.forward(&attended));

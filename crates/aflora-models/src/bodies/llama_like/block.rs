@@ -151,7 +151,8 @@ impl SelfAttention {
         let heads = [self.heads, self.key_value_heads, self.key_value_heads];
         match &self.projections {
             AnyProjections::Apart(layers) => {
-                [0, 1, 2].map(|i| split(&layers[i].forward(x), heads[i]))
+                let parts = nn::together(layers.each_ref(), x);
+                [0, 1, 2].map(|i| split(&parts[i], heads[i]))
             }
             AnyProjections::Joined(layer) => {
                 let all = split(&layer.forward(x), heads.iter().sum());

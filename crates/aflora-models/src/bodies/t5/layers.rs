@@ -5,10 +5,11 @@ use crate::bodies::encoder_decoder::CrossBlock;
 use crate::nn::activation::Activation;
 use crate::nn::attention::{Attention, ForwardContext, KeyValues};
 use crate::nn::linear::dropout;
+use crate::nn::mlp::fed;
 use crate::nn::multi_head::{HeadKeyValues, MultiHead, MultiHeadSizes};
 use crate::nn::norm::{Norm, NormKind};
 use crate::nn::scope::Scope;
-use aflora_core::nn::{Linear, Module};
+use aflora_core::nn::{together, Linear, Module};
 use aflora_core::Block::Ffn;
 use tch::Tensor;
 
@@ -66,12 +67,12 @@ impl FeedForward {
     }
 
     fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let up = self.up.forward(x);
-        let wide = match &self.gated {
-            Some(gated) => self.activation.gate(&up, &gated.forward(x)),
-            None => self.activation.apply(&up),
+        let p = if train { self.dropout } else { 0.0 };
+        let Some(gated) = &self.gated else {
+            return fed(&self.up, self.activation, &self.down, p, x);
         };
-        self.down.forward(&dropout(wide, self.dropout, train))
+        let [up, gated] = together([&self.up, gated], x);
+        self.down.forward(&dropout(self.activation.gate(&up, &gated), p, true))
     }
 }
 
@@ -101,8 +102,7 @@ impl EncoderLayer {
 
     pub fn forward(&self, x: &Tensor, context: &ForwardContext) -> Tensor {
         let train = context.train;
-        let x =
-            self.own.add(x, train, |own, x| own.forward(x, own.keys_and_values(x), context, None));
+        let x = self.own.add(x, train, |own, x| own.forward(x, context, None));
         self.feed_forward.add(&x, train, |feed_forward, x| feed_forward.forward(x, train))
     }
 }
@@ -141,10 +141,8 @@ impl CrossBlock for DecoderLayer {
         keys: Option<&mut KeyValues>,
     ) -> Tensor {
         let train = own.train;
-        let x = self.own.add(x, train, |attention, x| {
-            attention.forward(x, attention.keys_and_values(x), own, keys)
-        });
-        let x = self.cross.add(&x, train, |cross, x| cross.forward(x, source, of_source, None));
+        let x = self.own.add(x, train, |attention, x| attention.forward(x, own, keys));
+        let x = self.cross.add(&x, train, |cross, x| cross.across(x, source, of_source));
         self.feed_forward.add(&x, train, |feed_forward, x| feed_forward.forward(x, train))
     }
 }

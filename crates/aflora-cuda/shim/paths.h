@@ -1,0 +1,279 @@
+// Low-rank paths beside frozen weights, y = W0 x + bias + s b ⊙ B (d ⊙ (A x)), as nodes of libtorch's graph have them:
+// kernels/low_rank.cu and kernels/feed_forward.cu, and what a node keeps of its paths.
+#pragma once
+
+#include "quantised_cuda.h"
+#include "remade.h"
+
+namespace aflora {
+
+#include "../kernels/path.cuh"
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr size_t MOST_PATHS = 3;
+
+// What of a layer does not train. It reads the first `rows` tokens.
+struct PathLayer {
+    FrozenWeight weight;
+    at::Tensor bias;
+    double scale;
+    int64_t rows;
+};
+
+// Layers of a node, and whether their paths have vectors d and b.
+struct PathLayers {
+    std::vector<PathLayer> all;
+    bool has_d, has_b;
+};
+
+struct Path {
+    at::Tensor down, up, d, b;
+    float scale;
+    int64_t rows;
+};
+
+// Sums over stretches of columns and slabs of tokens, of which gradients are made.
+struct PathSums {
+    at::Tensor g, of_d, of_up[MOST_PATHS], of_down;
+    int slabs_up = 0, slabs_down = 0, slabs_d = 0;
+};
+
+// The kernels, and what they are given.
+struct PathKernels {
+    std::vector<std::string> definitions;
+    Module& module_;
+    int64_t rank, count;
+    KernelPaths paths{};
+
+    // In the kind of `x`, of so many paths.
+    PathKernels(const at::Tensor& x, const Path* of, size_t paths_)
+        : definitions{bf16(x), "R=" + std::to_string(of->down.size(0)), "PATHS=" + std::to_string(paths_)},
+          module_(module("low_rank.cu", kernels::low_rank, definitions)), rank(of->down.size(0)), count(int64_t(paths_)) {
+        for (size_t i = 0; i < paths_; i++) {
+            auto& path = paths.at[i];
+            path.a = floats(of[i].down);
+            path.up = floats(of[i].up);
+            path.d = floats(of[i].d);
+            path.b = floats(of[i].b);
+            path.s = of[i].scale;
+            path.m = int(of[i].up.size(0));
+            path.rows = int(of[i].rows);
+        }
+    }
+
+    int64_t all() const { return rank * count; }
+
+    // Blocks across the widest path.
+    unsigned across() const {
+        unsigned most = 0;
+        for (int i = 0; i < count; i++) most = std::max(most, across(paths.at[i].m));
+        return most;
+    }
+
+    unsigned across(int64_t width) const { return divided(width, 32 * (rank <= 4 ? 8 : 4)); }
+
+    unsigned across_down(int64_t width) const { return divided(width, 32 * (all() <= 4 ? 8 : all() <= 8 ? 4 : 2)); }
+
+    // Tokens of a block of those that are of one path.
+    int slab(int64_t n) const {
+        unsigned blocks = 0;
+        for (int i = 0; i < count; i++) blocks += across(paths.at[i].m);
+        return slab(n, blocks);
+    }
+
+    // Tokens of a block: many, for few partial sums; but few enough to have blocks for every
+    // multiprocessor of a large GPU, some times over.
+    static int slab(int64_t n, unsigned across) {
+        int tokens = 128;
+        while (tokens > 8 && divided(n, tokens) * across < 264) tokens /= 2;
+        return tokens;
+    }
+
+    at::Tensor down(const at::Tensor& x) {
+        int64_t n = x.size(0), k = x.size(1);
+        auto h = at::empty({count, n, rank}, x.options().dtype(at::kFloat));
+        launch(module_["down"], divided(n, 8 * (all() <= 4 ? 4 : 2)), 256, 0, x.const_data_ptr(), paths, h.data_ptr<float>(), int(n), int(k));
+        return h;
+    }
+
+    void up(const at::Tensor& h) {
+        int64_t n = h.size(1);
+        int tokens = slab(n);
+        launch(module_["up"], dim3(across(), divided(n, tokens), unsigned(count)), dim3(32, 8), 0, paths, floats(h), int(n), tokens);
+    }
+
+    PathSums grad_up(const at::Tensor& h) {
+        int64_t n = h.size(1);
+        auto fp32 = h.options();
+        int tokens = slab(n);
+        unsigned most = across(), slabs = divided(n, tokens), blocks = divided(n, 256 / rank);
+        int training = 0;
+        PathSums sums;
+        sums.slabs_up = int(slabs);
+        sums.slabs_d = int(blocks);
+        for (int i = 0; i < count; i++) {
+            auto& path = paths.at[i];
+            sums.of_up[i] = at::empty({slabs, path.dup ? rank : 1, path.m}, fp32);
+            path.part_up = sums.of_up[i].data_ptr<float>();
+            training += path.dup != nullptr;
+        }
+        auto part_g = at::empty({count, most, n, rank}, fp32);
+        const char* kernel = training == count ? "grad_up_training" : training == 0 ? "grad_up_frozen" : "grad_up_mixed";
+        launch(module_[kernel], dim3(most, slabs, unsigned(count)), dim3(32, 8), 0, paths, floats(h), part_g.data_ptr<float>(), int(n), tokens);
+        sums.g = at::empty({count, n, rank}, fp32);
+        sums.of_d = at::empty({count, blocks, rank}, fp32);
+        launch(module_["sum_g"], dim3(blocks, 1, unsigned(count)), 256, 0, paths, floats(part_g), floats(h), sums.g.data_ptr<float>(),
+               sums.of_d.data_ptr<float>(), int(n), int(most));
+        return sums;
+    }
+
+    // `dx` may be undefined, and `x` where no A trains.
+    void grad_down(PathSums& sums, const at::Tensor& dx, const at::Tensor& x, int64_t k) {
+        grad_down(module_["grad_down"], sums, dx, x, k);
+    }
+
+    // With an activation between x and what the path reads: `y` is what it is of, and `d` the gradient of what it gives, and then
+    // that of y.
+    void grad_down_activated(PathSums& sums, const at::Tensor& d, const at::Tensor& y, int64_t activation) {
+        grad_down(with(activation)["grad_down_activated"], sums, d, y, y.size(1));
+    }
+
+    // As `up`, and what an activation makes of the outcome.
+    at::Tensor up_activated(const at::Tensor& h, const at::Tensor& y, int64_t activation) {
+        int64_t n = h.size(1);
+        int tokens = slab(n);
+        auto activated = at::empty_like(y);
+        launch(with(activation)["up_activated"], dim3(across(), divided(n, tokens)), dim3(32, 8), 0, paths, activated.data_ptr(), floats(h), int(n),
+               tokens);
+        return activated;
+    }
+
+    void finish(const PathSums& sums, int64_t k) {
+        unsigned most = 0;
+        for (int i = 0; i < count; i++) {
+            const auto& path = paths.at[i];
+            unsigned blocks = (path.da ? divided(rank * k, 64) : 0) + (path.dup || path.db ? divided(path.m, 64 / (path.dup ? rank : 1)) : 0) + (path.dd ? 1 : 0);
+            most = std::max(most, blocks);
+        }
+        if (!most) return;
+        launch(module_["finish"], dim3(most, 1, unsigned(count)), dim3(64, 4), 0, paths, floats(sums.of_down), floats(sums.of_d), int(k),
+               sums.slabs_up, sums.slabs_down, sums.slabs_d);
+    }
+
+private:
+    Module& with(int64_t activation) const {
+        auto all = definitions;
+        all.push_back("ACT=" + std::to_string(activation));
+        return module("feed_forward.cu", kernels::feed_forward, all);
+    }
+
+    void grad_down(CUfunction kernel, PathSums& sums, const at::Tensor& dx, const at::Tensor& x, int64_t k) {
+        int64_t n = sums.g.size(1);
+        unsigned blocks = across_down(k);
+        int tokens = slab(n, blocks);
+        unsigned slabs = divided(n, tokens);
+        sums.slabs_down = int(slabs);
+        bool trains_a = false;
+        for (int i = 0; i < count; i++) trains_a |= paths.at[i].da != nullptr;
+        if (trains_a) sums.of_down = at::empty({slabs, all(), k}, sums.g.options());
+        launch(kernel, dim3(blocks, slabs), dim3(32, 8), 0, dx.defined() ? dx.data_ptr() : nullptr,
+               x.defined() ? x.const_data_ptr() : nullptr, floats(sums.g), paths, trains_a ? sums.of_down.data_ptr<float>() : nullptr, int(n), int(k),
+               tokens);
+    }
+};
+
+// The paths of a node with their weights, from its forward pass to its backward pass.
+class NodePaths {
+public:
+    std::vector<Path> paths;
+    std::vector<FrozenWeight> weights;
+
+    // Of path after path A, B, d and b, without those that there are not.
+    NodePaths(at::TensorList tensors, const PathLayers& layers) {
+        size_t each = 2 + layers.has_d + layers.has_b;
+        for (size_t i = 0; i < layers.all.size(); i++) {
+            const auto& layer = layers.all[i];
+            auto own = tensors.slice(i * each, each);
+            auto d = layers.has_d ? own[2] : at::Tensor(), b = layers.has_b ? own.back() : at::Tensor();
+            // Behind a d of odd length, b may lie anywhere.
+            paths.push_back({aligned(own[0]), aligned(own[1]), d, b.defined() ? aligned(b) : b, float(layer.scale), layer.rows});
+            weights.push_back(layer.weight);
+            for (const auto& t : {own[0], own[1], d, b}) wants_.push_back(t.defined() && t.requires_grad());
+        }
+    }
+
+    // Puts all of it behind what else the node saves, as the last.
+    void save(AutogradContext* ctx, variable_list& saved) const {
+        std::vector<double> scales;
+        std::vector<int64_t> rows;
+        for (const auto& path : paths) {
+            for (const auto& t : {path.down, path.up, path.d, path.b}) saved.push_back(t);
+            scales.push_back(path.scale);
+            rows.push_back(path.rows);
+        }
+        for (size_t i = 0; i < weights.size(); i++) weights[i].save(ctx, saved, i);
+        ctx->saved_data["scales"] = scales;
+        ctx->saved_data["rows"] = rows;
+        ctx->saved_data["wants"] = wants_;
+    }
+
+    // What `save` put there, from `at` on, with places for the gradients of what trains.
+    NodePaths(AutogradContext* ctx, const variable_list& saved, size_t at) : wants_(ctx->saved_data["wants"].toIntVector()) {
+        auto scales = ctx->saved_data["scales"].toDoubleVector();
+        auto rows = ctx->saved_data["rows"].toIntVector();
+        size_t behind = at + wants_.size();
+        for (size_t i = 0; i < scales.size(); i++) {
+            auto* own = &saved[at + 4 * i];
+            paths.push_back({own[0], own[1], own[2], own[3], float(scales[i]), rows[i]});
+            weights.emplace_back(ctx, saved, behind, i);
+            for (size_t t = 0; t < 4; t++) {
+                given_.push_back(own[t].defined());
+                gradients_.push_back(wants_[4 * i + t] ? at::empty(own[t].sizes(), own[t].options()) : at::Tensor());
+            }
+        }
+    }
+
+    // Whether anything of the path trains, and whether its A does.
+    bool trains(size_t i) const { return wants_[4 * i] || wants_[4 * i + 1] || wants_[4 * i + 2] || wants_[4 * i + 3]; }
+    bool trains_a(size_t i) const { return wants_[4 * i]; }
+
+    // Whether an A trains.
+    bool trains_a() const {
+        for (size_t i = 0; i < paths.size(); i++)
+            if (trains_a(i)) return true;
+        return false;
+    }
+
+    // Lets the kernels' path `of_kernels` read this gradient of what the path `i` gave, and write those of its tensors.
+    void give(PathKernels& kernels, size_t of_kernels, size_t i, const at::Tensor& dy) {
+        auto place = [&](size_t t) { return gradients_[4 * i + t].defined() ? gradients_[4 * i + t].data_ptr<float>() : nullptr; };
+        auto& path = kernels.paths.at[of_kernels];
+        path.y = dy.data_ptr();
+        path.da = place(0);
+        path.dup = place(1);
+        path.dd = place(2);
+        path.db = place(3);
+    }
+
+    // What the node's backward pass gives: a gradient of x, of each tensor that the constructor took, and of so many things
+    // that are no tensors.
+    variable_list given(const at::Tensor& dx, size_t others) const {
+        variable_list out{dx};
+        for (size_t t = 0; t < gradients_.size(); t++)
+            if (given_[t]) out.push_back(gradients_[t]);
+        out.resize(out.size() + others);
+        return out;
+    }
+
+private:
+    std::vector<int64_t> wants_;
+    std::vector<bool> given_;
+    variable_list gradients_;
+};
+
+// Whether the kernels take such a layer by itself; `WidePath` takes any.
+inline bool takes_path(int64_t rank, int64_t rows, int64_t columns) { return rank > 0 && rank <= 8 && rows % 8 == 0 && columns % 8 == 0; }
+
+}  // namespace aflora
