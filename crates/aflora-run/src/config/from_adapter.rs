@@ -1,4 +1,4 @@
-//! A run that goes on from an adapter's folder: its method and its layers are the folder's.
+//! A run that goes on from an adapter: its method and its layers are those of the adapter's folder.
 
 use super::blocks::UserSettings;
 use super::problem::{Problem, SourceSpan};
@@ -7,6 +7,7 @@ use crate::hub::FoundAdapter;
 use aflora_core::adapter::MethodConfig;
 use aflora_models::adapter_folder::{AdapterFolder, CONFIG};
 use aflora_models::Pattern;
+use aflora_record::names::ADAPTER;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,10 @@ pub(super) fn take(
     method: (&mut String, &mut MethodConfig),
     problems: &mut Vec<Problem>,
 ) -> Option<PathBuf> {
+    // A run's folder stands for the adapter of its best evaluation, as for every other command.
+    let of_run = named.join(ADAPTER);
+    let is_run = !named.join(CONFIG).is_file() && of_run.join(CONFIG).is_file();
+    let named = if is_run { &of_run } else { named };
     match FoundAdapter::find(named, &mut |_, _| {}) {
         Ok(Some(found)) => {
             take_of_folder((&found.folder, span), user, model, method, problems);
@@ -36,7 +41,8 @@ pub(super) fn take(
         }
         Ok(None) => {
             let message = format!("{} is no adapter: it holds no {CONFIG}", named.display());
-            let help = "name an adapter's folder, or owner/name@revision of one on the hub";
+            let help =
+                "name an adapter's folder, a run's, or owner/name@revision of one on the hub";
             problems.push(Problem::at(span, message).help(help));
         }
         Err(message) => problems.push(Problem::at(span, message)),
