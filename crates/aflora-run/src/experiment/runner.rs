@@ -1,9 +1,9 @@
 //! Runs an experiment's cells, each as a process of its own: one that fails takes no other along,
 //! and a run that is killed loses nothing of the others.
 //!
-//! A finished cell, or one whose finding is stored, is never run again; one that was broken off goes on from its checkpoint, as
-//! `aflora run` does by itself. A signal is passed on to the cells under way, which write their
-//! checkpoints; a cell that another process is at is waited for. Why a cell failed stands in a file
+//! A finished cell, or one whose finding is stored, is never run again; one that was broken off goes
+//! on from its checkpoint, as `aflora run` does by itself. A signal is passed on to the cells under way,
+//! which write their checkpoints; a cell that another process is at is waited for. Why a cell failed stands in a file
 //! beside its folder until it is started again, so that any later command can tell.
 
 use super::grid::{Plan, Planned};
