@@ -45,7 +45,9 @@ fn checked_out_commit() -> Option<String> {
 /// `(kind, name, text)` of each file of configs. `shipped` is a link to that folder, which a package
 /// of this crate holds as files.
 fn shipped_blocks() {
-    let configs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("shipped");
+    // As it is now: checkouts that share a target folder share the program that this is, too.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let configs = PathBuf::from(here).join("shipped");
     let mut entries = String::new();
     for kind in ["task", "model", "method"] {
         let folder = configs.join(format!("{kind}s"));
