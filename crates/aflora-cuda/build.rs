@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io, thread};
 
-const KERNELS: [(&str, &str); 14] = [
+const KERNELS: [(&str, &str); 15] = [
     ("common", "common.cuh"),
+    ("adamw", "adamw.cu"),
     ("low_rank", "low_rank.cu"),
     ("feed_forward", "feed_forward.cu"),
     ("wide_path", "wide_path.cu"),

@@ -1,6 +1,7 @@
 //! Adapted layers and recorded training on a GPU, held to libtorch's own operations. Without a GPU,
 //! each test says on standard error that it was skipped.
 
+mod pieces;
 mod together;
 
 use aflora_core::adapter::{
@@ -203,6 +204,7 @@ fn assert_same_run(name: &str, found: (&[f64], &Run), expected: (&[f64], &Run)) 
         let error = (a - &b).abs().max().double_value(&[]) / most;
         assert!(error < 1e-2, "{name}: {error:e}");
     }
+    assert!(ops::failure().is_none(), "{name}: {:?}", ops::failure());
 }
 
 #[test]

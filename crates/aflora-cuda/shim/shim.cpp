@@ -5,6 +5,7 @@
 
 #include <aflora_kernels.h>
 
+#include "adamw.h"
 #include "disentangled.h"
 #include "disentangled_tiled.h"
 #include "feed_forward.h"
@@ -298,6 +299,13 @@ void aflora_nccl_gather_free(void* done) {
 // Ends what is under way and frees the group; a peer that is gone is not waited for.
 void aflora_nccl_abort(void* group) {
     (void)guarded([&] { delete static_cast<aflora::nccl::Group*>(group); });
+}
+
+// --- the update ---
+
+int aflora_adamw(const at::Tensor* values, const at::Tensor* gradient, const at::Tensor* first, const at::Tensor* second, const at::Tensor* pieces,
+                 const aflora::AdamWNumbers* by) {
+    return guarded([&] { aflora::adamw(*values, *gradient, *first, *second, *pieces, *by); });
 }
 
 // --- fused operations; `out` stays null where they do not take what is given ---

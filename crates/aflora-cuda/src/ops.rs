@@ -7,9 +7,11 @@
 
 mod decoders;
 mod low_rank;
+mod update;
 
 pub use decoders::{add_rms_norm, gated, rotary, GateActivation};
 pub use low_rank::{feed_forward, low_rank, low_rank_together, LowRankLayer, LowRankPath};
+pub use update::{adamw, AdamWUpdate, Pieces};
 
 use crate::blocks::BlockFormat;
 use crate::raw::{Out, Raw, RawQuantised};

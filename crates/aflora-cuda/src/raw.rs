@@ -36,3 +36,14 @@ pub(crate) struct RawLayer {
     pub scale: f64,
     pub tokens: i64,
 }
+
+/// The numbers of an [`AdamWUpdate`](crate::ops::AdamWUpdate), as the shim's C++ struct has them.
+#[repr(C)]
+pub(crate) struct RawAdamW {
+    pub t: f64,
+    pub lr: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub decay: f64,
+}

@@ -2,7 +2,7 @@
 //! that it needs.
 
 use crate::carried::functions;
-use crate::raw::{Out, Raw, RawLayer, RawQuantised};
+use crate::raw::{Out, Raw, RawAdamW, RawLayer, RawQuantised};
 use crate::Error;
 use std::ffi::{c_char, c_int, c_void, CStr};
 
@@ -24,6 +24,8 @@ functions! {
         reset_peak = "aflora_reset_peak": unsafe extern "C" fn(c_int) -> c_int,
         profile_begin = "aflora_profile_begin": unsafe extern "C" fn() -> c_int,
         profile_end = "aflora_profile_end": unsafe extern "C" fn(*const c_char) -> c_int,
+        adamw = "aflora_adamw":
+            unsafe extern "C" fn(Raw, Raw, Raw, Raw, Raw, *const RawAdamW) -> c_int,
         low_rank = "aflora_low_rank":
             unsafe extern "C" fn(Out, Raw, *const RawLayer, f64) -> c_int,
         low_rank_together = "aflora_low_rank_together":

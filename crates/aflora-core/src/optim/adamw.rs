@@ -9,12 +9,16 @@
 //! ```
 //!
 //! tch's own optimiser can neither save its state nor leave a frozen tensor alone: momentum
-//! keeps moving it. Here the update goes over what still trains, and nothing else.
+//! keeps moving it. Here the update goes over what still trains, and nothing else: on a GPU in one launch
+//! of libtorch's fused kernel for all of a group that has one rate, in however many pieces it lies.
 
+use super::arena::{part, LiveAt};
 use super::Group;
 use crate::error::check;
 use crate::Result;
+use aflora_cuda::ops::{self, AdamWUpdate};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use tch::Tensor;
 
 const FIRST: &str = "adamw.exp_avg";
@@ -37,17 +41,6 @@ impl Default for AdamWConfig {
     fn default() -> Self {
         AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8 }
     }
-}
-
-/// A stretch of a group that still trains, and what its update needs.
-struct Stretch {
-    values: Tensor,
-    first: Tensor,
-    second: Tensor,
-    gradient: Tensor,
-    t: u64,
-    lr: f64,
-    decay: f64,
 }
 
 /// The optimiser. Its moments live in the groups that it updates.
@@ -82,41 +75,47 @@ impl AdamW {
         }
         tch::no_grad(|| {
             let (first, second) = (group.state(FIRST), group.state(SECOND));
-            for (live, rate) in group.live().iter().zip(group.rates()) {
-                let part = |t: &Tensor| t.narrow(0, live.start, live.end - live.start);
-                self.update_stretch(Stretch {
-                    values: part(group.values()),
-                    first: part(&first),
-                    second: part(&second),
-                    gradient: part(gradient),
+            let AdamWConfig { beta1, beta2, eps } = self.0;
+            for LiveAt { rate, stretches, pieces } in &group.by_rate {
+                let update = AdamWUpdate {
+                    values: group.values(),
+                    gradient,
+                    moments: [&first, &second],
                     t,
                     lr: lr * rate,
+                    betas: [beta1, beta2],
+                    eps,
                     decay,
-                });
+                };
+                if !pieces.as_ref().is_some_and(|pieces| ops::adamw(&update, pieces)) {
+                    stretches.iter().for_each(|stretch| composed(&update, stretch));
+                }
             }
         });
     }
+}
 
-    fn update_stretch(&self, stretch: Stretch) {
-        let AdamWConfig { beta1, beta2, eps } = self.0;
-        let Stretch { mut values, mut first, mut second, gradient, t, lr, decay } = stretch;
-        let _ = first.lerp_(&gradient, 1.0 - beta1);
-        let _ = second.g_mul_scalar_(beta2);
-        let _ = second.addcmul_(&(&gradient * (1.0 - beta2)), &gradient);
-        // With a rate of zero only the moments move; the division below would be 0 · ∞.
-        if lr == 0.0 {
-            return;
-        }
-        let correction1 = 1.0 - beta1.powf(t as f64);
-        let correction2 = 1.0 - beta2.powf(t as f64);
-        let step = -lr / correction1;
-        // p + m / (denominator / step): one fused kernel, tch's addcdiv_ takes no factor.
-        let mut denominator = second.sqrt();
-        let _ = denominator.g_mul_scalar_(1.0 / (correction2.sqrt() * step));
-        let _ = denominator.g_add_scalar_(eps / step);
-        if decay != 0.0 {
-            let _ = values.g_mul_scalar_(1.0 - lr * decay);
-        }
-        let _ = values.addcdiv_(&first, &denominator);
+/// The update of one stretch by libtorch's plain operations.
+fn composed(of: &AdamWUpdate, stretch: &Range<i64>) {
+    let AdamWUpdate { t, lr, betas: [beta1, beta2], eps, decay, .. } = *of;
+    let [mut values, gradient, mut first, mut second] =
+        [of.values, of.gradient, of.moments[0], of.moments[1]].map(|flat| part(flat, stretch));
+    let _ = first.lerp_(&gradient, 1.0 - beta1);
+    let _ = second.g_mul_scalar_(beta2);
+    let _ = second.addcmul_(&(&gradient * (1.0 - beta2)), &gradient);
+    // With a rate of zero only the moments move; the division below would be 0 · ∞.
+    if lr == 0.0 {
+        return;
     }
+    let correction1 = 1.0 - beta1.powf(t as f64);
+    let correction2 = 1.0 - beta2.powf(t as f64);
+    let step = -lr / correction1;
+    // p + m / (denominator / step): one fused kernel, tch's addcdiv_ takes no factor.
+    let mut denominator = second.sqrt();
+    let _ = denominator.g_mul_scalar_(1.0 / (correction2.sqrt() * step));
+    let _ = denominator.g_add_scalar_(eps / step);
+    if decay != 0.0 {
+        let _ = values.g_mul_scalar_(1.0 - lr * decay);
+    }
+    let _ = values.addcdiv_(&first, &denominator);
 }

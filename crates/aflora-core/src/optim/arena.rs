@@ -14,6 +14,7 @@ use super::gradients::{Gradients, BESIDE};
 use super::parameter::Parameter;
 use crate::adapter::Role;
 use crate::{Checkpoints, Error, Result};
+use aflora_cuda::ops::Pieces;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -32,17 +33,30 @@ pub(super) struct Member {
     pub(super) rests: bool,
 }
 
+/// What trains of a group at one rate.
+#[derive(Debug)]
+pub(super) struct LiveAt {
+    /// As a multiple of the group's.
+    pub(super) rate: f64,
+    /// Where it lies; those that touch are one.
+    pub(super) stretches: Vec<Range<i64>>,
+    /// The same for a kernel, on a GPU.
+    pub(super) pieces: Option<Pieces>,
+}
+
 /// One group's parameters, end to end, and the state that goes with them.
 #[derive(Debug)]
 pub struct Group {
     pub(super) values: Tensor,
     pub(super) members: Vec<Member>,
-    // Stretches of live members of one rate, longest possible, and that rate.
+    // Stretches of live members, longest possible; and those of each rate.
     live: Vec<Range<i64>>,
-    rates: Vec<f64>,
+    pub(super) by_rate: Vec<LiveAt>,
     // Stretches whose gradients are computed: of live members, and of resting ones while they are
     // looked at.
     graded: Vec<Range<i64>>,
+    // True elsewhere, `[n]`; none where that is nowhere.
+    ungraded: Option<Tensor>,
     pub(super) probing: bool,
     // 1 where a gradient is computed, made on first use since that changed.
     pub(super) observed: Option<Tensor>,
@@ -64,6 +78,11 @@ impl Group {
     /// How many parameters train.
     pub fn len(&self) -> usize {
         self.live_members().count()
+    }
+
+    /// How many parameters there are, frozen ones included.
+    pub(crate) fn count(&self) -> usize {
+        self.members.len()
     }
 
     /// Whether nothing trains any more.
@@ -98,15 +117,9 @@ impl Group {
         self.live_members().map(|m| part(flat, &m.place))
     }
 
-    /// The stretches of the buffers that train, in order; those that touch are one, unless their
-    /// rates differ.
+    /// The stretches of the buffers that train, in order; those that touch are one.
     pub fn live(&self) -> &[Range<i64>] {
         &self.live
-    }
-
-    /// The rate of each stretch of [`live`](Self::live), as a multiple of the group's.
-    pub fn rates(&self) -> &[f64] {
-        &self.rates
     }
 
     /// What trains of `flat`, which is laid out like the values, `[n]`: end to end, `[numbers that
@@ -125,27 +138,42 @@ impl Group {
     }
 
     pub(super) fn find_live(&mut self) {
-        let (mut runs, mut rates): (Vec<Range<i64>>, Vec<f64>) = Default::default();
-        for member in self.members.iter().filter(|m| m.live) {
+        self.live = stretches(self.live_members());
+        let mut rates: Vec<f64> = Vec::new();
+        for member in self.live_members() {
             let rate = member.parameter.rate;
-            match runs.last_mut().filter(|_| rates.last() == Some(&rate)) {
-                Some(run) if run.end == member.place.start => run.end = member.place.end,
-                _ => {
-                    runs.push(member.place.clone());
-                    rates.push(rate);
-                }
+            if !rates.contains(&rate) {
+                rates.push(rate);
             }
         }
-        (self.live, self.rates) = (runs, rates);
-        let mut graded: Vec<Range<i64>> = Vec::new();
-        for member in self.graded_members() {
-            match graded.last_mut() {
-                Some(run) if run.end == member.place.start => run.end = member.place.end,
-                _ => graded.push(member.place.clone()),
-            }
-        }
-        (self.graded, self.observed) = (graded, None);
+        let device = self.values.device();
+        let of = |rate| {
+            let stretches = stretches(self.live_members().filter(|m| m.parameter.rate == rate));
+            let pieces = (device != Device::Cpu).then(|| Pieces::new(&stretches, device));
+            LiveAt { rate, stretches, pieces }
+        };
+        self.by_rate = rates.into_iter().map(of).collect();
+        (self.graded, self.observed) = (stretches(self.graded_members()), None);
+        let n = self.values.numel() as i64;
+        let all = self.members.iter().all(|m| m.live || m.rests && self.probing);
+        self.ungraded = (!all).then(|| {
+            let mask = Tensor::ones([n], (Kind::Bool, device));
+            self.graded.iter().for_each(|run| drop(part(&mask, run).fill_(0)));
+            mask
+        });
     }
+}
+
+/// Where these lie: those that touch are one stretch.
+fn stretches<'a>(members: impl Iterator<Item = &'a Member>) -> Vec<Range<i64>> {
+    let mut all: Vec<Range<i64>> = Vec::new();
+    for Member { place, .. } in members {
+        match all.last_mut().filter(|last| last.end == place.start) {
+            Some(last) => last.end = place.end,
+            None => all.push(place.clone()),
+        }
+    }
+    all
 }
 
 /// All trained parameters, packed by group.
@@ -254,7 +282,7 @@ impl Arena {
 
     /// How many parameters are frozen.
     pub fn frozen(&self) -> usize {
-        self.groups.values().map(|group| group.members.len() - group.len()).sum()
+        self.groups.values().map(|group| group.count() - group.len()).sum()
     }
 
     /// A buffer for gradients, empty.
@@ -347,27 +375,11 @@ impl Arena {
     ///
     /// Work that was recorded before a freeze goes on to write them.
     pub fn clear_frozen(&self, gradients: &mut Gradients) {
-        self.clear_beside(gradients, |group| &group.graded);
-    }
-
-    /// Zeroes the gradients of everything in a group but some stretches of it.
-    pub(super) fn clear_beside(
-        &self,
-        gradients: &mut Gradients,
-        kept: impl Fn(&Group) -> &[Range<i64>],
-    ) {
-        tch::no_grad(|| {
-            for (role, group) in &self.groups {
-                let Some(buffer) = gradients.groups.get(role) else { continue };
-                let kept = kept(group);
-                let (starts, ends) = (kept.iter().map(|r| r.start), kept.iter().map(|r| r.end));
-                let gaps = std::iter::once(0).chain(ends);
-                let gaps = gaps.zip(starts.chain([group.values.numel() as i64]));
-                for (start, end) in gaps.filter(|(start, end)| start < end) {
-                    let _ = part(buffer, &(start..end)).zero_();
-                }
+        for (role, Group { ungraded, .. }) in &self.groups {
+            if let (Some(mask), Some(buffer)) = (ungraded, gradients.groups.get_mut(role)) {
+                let _ = tch::no_grad(|| buffer.masked_fill_(mask, 0.0));
             }
-        });
+        }
     }
 }
 
@@ -383,9 +395,10 @@ fn pack(values: Tensor, parameters: Vec<Parameter>) -> Group {
         Member { parameter, place, live: true, rests: false }
     });
     let members = members.collect();
-    let (live, rates, graded, state) = Default::default();
-    let (probing, observed) = (false, None);
-    let mut group = Group { values, members, live, rates, graded, probing, observed, state };
+    let (live, by_rate, graded, ungraded) = Default::default();
+    let (probing, observed, state) = Default::default();
+    let mut group =
+        Group { values, members, live, by_rate, graded, ungraded, probing, observed, state };
     group.find_live();
     group
 }

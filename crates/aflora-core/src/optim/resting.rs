@@ -119,7 +119,13 @@ impl Arena {
     pub fn settle(&mut self, role: Role, standings: &[Standing], gradients: &mut Gradients) {
         if let Some(group) = self.groups.get_mut(&role) {
             group.settle(standings.iter().copied());
-            self.clear_beside(gradients, Group::live);
+            // Of what rests, too, where it is looked at.
+            let Some(buffer) = gradients.groups.get(&role) else { return };
+            tch::no_grad(|| {
+                for member in group.members.iter().filter(|m| !m.live) {
+                    let _ = part(buffer, &member.place).zero_();
+                }
+            });
         }
     }
 

@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_int, c_void, CString};
 use std::io::Write;
 
 /// A source, and what it is compiled with beside the kind.
-const SOURCES: [(&[&str], &[&[&str]]); 12] = [
+const SOURCES: [(&[&str], &[&[&str]]); 13] = [
     (
         &["low_rank.cu"],
         &[
@@ -19,6 +19,7 @@ const SOURCES: [(&[&str], &[&[&str]]); 12] = [
     ),
     (&["feed_forward.cu"], &[&["R=4", "PATHS=1", "ACT=1"], &["R=8", "PATHS=1", "ACT=2"]]),
     (&["wide_path.cu"], &[&[]]),
+    (&["adamw.cu"], &[&[]]),
     (&["layer_norm.cu"], &[&["H=768", "THREADS=32"], &["H=8192", "THREADS=256"]]),
     (&["rms_norm.cu"], &[&["H=128", "THREADS=32"], &["H=4096", "THREADS=256"]]),
     (&["rotary.cu"], &[&["INTERLEAVED=0"], &["INTERLEAVED=1"]]),

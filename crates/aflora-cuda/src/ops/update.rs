@@ -1,0 +1,63 @@
+//! The update of what trains, wherever it lies in flat buffers: one launch for all of it, however many pieces
+//! freezing left.
+
+use super::{fuses, FAILURE};
+use crate::raw::RawAdamW;
+use std::ops::Range;
+use tch::{Device, Tensor};
+
+/// Numbers a block updates at most: four for each of its threads.
+const PIECE: i64 = 1024;
+
+/// Parts of flat buffers `[n]`, on a GPU.
+#[derive(Debug)]
+pub struct Pieces(Tensor);
+
+impl Pieces {
+    /// These stretches, for buffers on `device`.
+    pub fn new(stretches: &[Range<i64>], device: Device) -> Self {
+        let cut = stretches.iter().flat_map(|stretch| {
+            let begins = stretch.clone().step_by(PIECE as usize);
+            begins.flat_map(|begin| [begin, stretch.end.min(begin + PIECE)])
+        });
+        let ends: Vec<i64> = cut.collect();
+        Pieces(Tensor::from_slice(&ends).view([-1, 2]).to_device(device))
+    }
+}
+
+/// One update of AdamW, with decoupled decay (Loshchilov and Hutter 2019). Buffers are `[n]`, fp32, on one
+/// device.
+#[derive(Debug)]
+pub struct AdamWUpdate<'a> {
+    /// What is updated.
+    pub values: &'a Tensor,
+    /// Its gradient.
+    pub gradient: &'a Tensor,
+    /// The averages of gradients and of their squares, which are updated as well.
+    pub moments: [&'a Tensor; 2],
+    /// Counts updates, from 1.
+    pub t: u64,
+    /// The rate.
+    pub lr: f64,
+    /// The two moments' decays.
+    pub betas: [f64; 2],
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Decay of the values.
+    pub decay: f64,
+}
+
+/// Updates these pieces of a GPU's buffers, and nothing beside them; whether it did: what fails was refused
+/// before anything moved.
+pub fn adamw(of: &AdamWUpdate, pieces: &Pieces) -> bool {
+    let (true, Ok(shim)) = (fuses(of.values), crate::shim()) else { return false };
+    let [beta1, beta2] = of.betas;
+    let numbers =
+        RawAdamW { t: of.t as f64, lr: of.lr, beta1, beta2, eps: of.eps, decay: of.decay };
+    let [first, second] = of.moments.map(Tensor::as_ptr);
+    let (values, gradient) = (of.values.as_ptr(), of.gradient.as_ptr());
+    // SAFETY: tensors that live through the call, and numbers.
+    let returned =
+        unsafe { (shim.adamw)(values, gradient, first, second, pieces.0.as_ptr(), &numbers) };
+    shim.check(returned).map_err(|error| drop(FAILURE.set(error))).is_ok()
+}
