@@ -85,13 +85,13 @@ impl FreezeController {
             return Ok(None);
         }
         let budget = self.budget(t, group);
-        if self.config.rule.has_budget() {
-            // Before the schedule asks for anything, and after all that it asks for is done.
-            let already = self.candidates - group.len();
-            let done = t > self.schedule.saturation && group.resting() == 0;
-            if budget.ratio <= 0.0 || done && budget.frozen(already) == already {
-                return Ok(None);
-            }
+        // Whatever the scores are, as many are frozen as there were, and none changes places: they need
+        // not be read, for which the host would wait.
+        let already = self.candidates - group.len();
+        let settled = budget.rests || group.resting() == 0;
+        let same = budget.frozen(already) == already && settled && !budget.thaws;
+        if self.config.rule.has_budget() && same {
+            return Ok(None);
         }
         tch::no_grad(|| self.decide(t, group, budget).map(Some))
     }

@@ -74,7 +74,8 @@ pub struct FreezeConfig {
     pub t_f: Span,
     /// Steps between two tests, and the window of the score.
     ///
-    /// ΔT of every rule but matrix_rank, which tests at each step.
+    /// ΔT of every rule but matrix_rank, which has a matrix freeze at the step that asks for it; of that
+    /// where freeze.thaw is true.
     pub interval: u64,
     /// The shape of r(t) between both ends (Eq. 5): 1 - (1 - x)^exponent, most at first; or
     /// x^exponent, few at first.

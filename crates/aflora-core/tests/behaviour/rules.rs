@@ -46,6 +46,9 @@ fn played(
         controller.score(step, &mut arena, &gradients).unwrap();
         let check = controller.freeze(step, &mut arena, &mut gradients).unwrap();
         if let Some(check) = &check {
+            let budget = config.rule != Rule::ElementQuantile && !config.thaw;
+            let changes = check.frozen().next().is_some();
+            assert!(changes || !budget, "scores were read at step {step}, and nothing froze");
             for name in &check.thawed {
                 assert!(frozen_at.remove(name).is_some(), "{name} thawed and was not frozen");
                 thawed.push((step, name.clone()));

@@ -1,4 +1,4 @@
-//! The rule of the paper's text: the lowest mean scores freeze, at every step.
+//! The rule of the paper's text: the lowest mean scores freeze, at whichever step asks for one.
 
 use super::traits::{Evidence, FreezeRule};
 use crate::freeze::schedule::Schedule;
