@@ -32,7 +32,8 @@ impl Mean {
     }
 }
 
-/// A mean paired difference and, from two pairs on, its 95 % interval.
+/// A mean paired difference and, from two pairs on, its 95 % interval. Pairs that differ alike have none:
+/// accuracies of few rows do so by chance, and the interval of no spread would be a point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Difference {
     /// The mean difference.
@@ -54,6 +55,8 @@ pub enum Verdict {
     Noise,
     /// A single pair has no interval.
     OneSeed,
+    /// Nor have pairs that differ by the same.
+    Alike,
 }
 
 impl Verdict {
@@ -64,6 +67,7 @@ impl Verdict {
             Verdict::Lower => "lower",
             Verdict::Noise => "within the noise",
             Verdict::OneSeed => "one seed: no interval",
+            Verdict::Alike => "the same in every seed: no interval",
         }
     }
 }
@@ -82,14 +86,18 @@ impl Difference {
     ) -> Option<Difference> {
         let Mean { mean, std, n } = Mean::of(differences)?;
         let outside = 0.05 / comparisons.max(1) as f64;
-        let half = std.and_then(|std| Some(t_quantile(n - 1, outside)? * std / (n as f64).sqrt()));
+        // Of differences that are the same but for rounding; where all are 0, that is the interval.
+        let spread = std.filter(|std| mean == 0.0 || *std > 1e-9 * mean.abs());
+        let half =
+            spread.and_then(|std| Some(t_quantile(n - 1, outside)? * std / (n as f64).sqrt()));
         Some(Difference { mean, interval: half.map(|half| (mean - half, mean + half)), n })
     }
 
     /// Whether the interval leaves 0 out, and on which side.
     pub fn verdict(&self) -> Verdict {
         match self.interval {
-            None => Verdict::OneSeed,
+            None if self.n == 1 => Verdict::OneSeed,
+            None => Verdict::Alike,
             Some((low, _)) if low > 0.0 => Verdict::Higher,
             Some((_, high)) if high < 0.0 => Verdict::Lower,
             Some(_) => Verdict::Noise,
@@ -158,6 +166,15 @@ mod tests {
 
     fn close(a: f64, b: f64) {
         assert!((a - b).abs() <= 1e-9 * b.abs().max(1e-3), "{a} is not {b}");
+    }
+
+    #[test]
+    fn differences_without_a_spread_have_no_interval() {
+        // 277 rows, one more right in either seed: an interval of no width would call it higher.
+        let alike = Difference::of([(201.0 - 200.0) / 2.77, (212.0 - 211.0) / 2.77]).unwrap();
+        assert_eq!((alike.interval, alike.verdict()), (None, Verdict::Alike));
+        let same = Difference::of([0.0, 0.0, 0.0]).unwrap();
+        assert_eq!((same.interval, same.verdict()), (Some((0.0, 0.0)), Verdict::Noise));
     }
 
     #[test]

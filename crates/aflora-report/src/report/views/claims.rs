@@ -75,7 +75,7 @@ pub fn words(grid: &Grid, (low, high, difference): &Pair) -> String {
         Some(d) => {
             let interval = match d.interval {
                 Some((from, to)) => format!("{} to {}", signed(from, 2), signed(to, 2)),
-                None => Verdict::OneSeed.words().to_string(),
+                None => d.verdict().words().to_string(),
             };
             format!("{high} above {low}: {} points ({interval})", signed(d.mean, 2))
         }
@@ -146,7 +146,7 @@ fn pair(grid: &Grid, low: &str, high: &str, difference: Option<&Difference>) -> 
             Some((low, high)) => {
                 format!("{} to {}, n = {}", signed(low, 2), signed(high, 2), d.n)
             }
-            None => Verdict::OneSeed.words().to_string(),
+            None => d.verdict().words().to_string(),
         }),
     };
     vec![TableEntry::new(name), TableEntry::new(standing.words()).toned(standing.tone()), how_far]

@@ -78,7 +78,7 @@ fn entry(differences: Vec<f64>, seeds: usize, lower_is_better: bool) -> TableEnt
     TableEntry::new(signed(d.mean, 2)).noted(note).toned(match (verdict, lower_is_better) {
         (Verdict::Higher, false) | (Verdict::Lower, true) => Tone::Good,
         (Verdict::Lower, false) | (Verdict::Higher, true) => Tone::Bad,
-        (Verdict::Noise | Verdict::OneSeed, _) => Tone::Plain,
+        (Verdict::Noise | Verdict::OneSeed | Verdict::Alike, _) => Tone::Plain,
     })
 }
 
@@ -98,7 +98,9 @@ pub fn chart(grid: &Grid, reference: &str) -> Option<Chart> {
         these.map(|(label, _, d)| format!("{label} ({})", signed(d.mean, 2))).collect()
     };
     let mut finding = Vec::new();
-    for verdict in [Verdict::Higher, Verdict::Lower, Verdict::Noise, Verdict::OneSeed] {
+    let verdicts =
+        [Verdict::Higher, Verdict::Lower, Verdict::Noise, Verdict::OneSeed, Verdict::Alike];
+    for verdict in verdicts {
         let these = said(verdict);
         if !these.is_empty() {
             finding.push(format!("{}: {}", verdict.words(), these.join(", ")));
