@@ -33,11 +33,9 @@ fn built_and_run(name: &str, crates: &[&str], more: &[String], main: &str) -> St
     write("src/main.rs", main);
     fs::copy(workspace.join("Cargo.lock"), place.path().join("Cargo.lock")).unwrap();
     let output = Command::new(env!("CARGO"))
+        // With the workspace's profiles, or all would be built once more.
         .args(["run", "--quiet", "--offline", "--config"])
         .arg(workspace.join(".cargo/config.toml"))
-        // As the workspace has it, or all would be built once more.
-        .args(["--config", "profile.dev.debug='line-tables-only'"])
-        .args(["--config", "profile.dev.package.\"*\".debug=false"])
         .args(more)
         .arg("--")
         .arg(workspace.join("crates/aflora-models/tests/fixtures/bert_classes/config.json"))
