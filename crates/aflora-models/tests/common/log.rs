@@ -1,7 +1,7 @@
 //! What a test's own thread logs.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// What was logged meanwhile.
@@ -16,6 +16,13 @@ pub fn logged(run: impl FnOnce()) -> String {
             Ok(())
         }
     }
+    // A place that a test beside this one comes to first, where nobody listens, would be taken for silent ever
+    // after, now and then: somebody always listens.
+    static LISTENS: Once = Once::new();
+    LISTENS.call_once(|| {
+        let nobody = tracing_subscriber::fmt().with_writer(std::io::sink).finish();
+        let _ = tracing::subscriber::set_global_default(nobody);
+    });
     let sink = Sink::default();
     let writer = sink.clone();
     let log = tracing_subscriber::fmt().with_writer(Mutex::new(writer)).with_ansi(false).finish();
