@@ -10,7 +10,7 @@
 //!
 //! tch's own optimiser can neither save its state nor leave a frozen tensor alone: momentum
 //! keeps moving it. Here the update goes over what still trains, and nothing else: on a GPU in one launch
-//! of libtorch's fused kernel for all of a group that has one rate, in however many pieces it lies.
+//! for all of a group that has one rate, in however many pieces it lies (aflora-cuda's kernels/adamw.cu).
 
 use super::arena::{part, LiveAt};
 use super::Group;
