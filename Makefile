@@ -53,7 +53,7 @@ help:
 	@echo '                  DATA=folder of data and models   ARGS="key=value …"'
 	@echo 'make table N=4    a table of the paper: N=1 to 5, PROFILE=small|paper; runs that are done stay done'
 	@echo 'make figure N=5   a figure of the paper: N=2 to 5, likewise'
-	@echo 'make freezing     the study of freezing, whole: PROFILE=small|base'
+	@echo 'make freezing     the study of freezing on an encoder: PROFILE=small|base'
 	@echo 'make inspect      what would train: layers, shapes, counts (same variables)'
 	@echo 'make validate     check the configuration, its model and its data (same variables)'
 	@echo 'make test         all tests'
@@ -90,10 +90,13 @@ table figure: build $(if $(filter small,$(PROFILE)),assets)
 	@test -f "experiments/$@$(N).yaml" || { echo "make $@ N=…: there is no experiments/$@$(N).yaml; there are: $$(ls experiments/*.yaml | xargs -n1 basename | tr '\n' ' ')" >&2; exit 2; }
 	@$(AFLORA) experiment experiments/$@$(N).yaml --profile $(PROFILE) $(if $(DATA),"data=$(DATA)") $(ARGS)
 
-# docs/freezing-study.md: which rule, on held-out training rows; then all rules on the dev rows.
+# docs/freezing-study.md: which rule, on held-out training rows; all rules on the dev rows; plain LoRA; and settings.
+# GSM8K and thawing are apart: freezing-gsm8k.yaml (--profile smol), scripts/thawed.sh.
 freezing: build $(if $(filter small,$(PROFILE)),assets)
 	@$(AFLORA) experiment experiments/freezing-tuning.yaml --profile $(PROFILE) $(if $(DATA),"data=$(DATA)") $(ARGS)
 	@$(AFLORA) experiment experiments/freezing.yaml --profile $(PROFILE) 'seeds=[0,1,2,3,4]' $(if $(DATA),"data=$(DATA)") $(ARGS)
+	@$(AFLORA) experiment experiments/freezing-lora.yaml --profile $(PROFILE) 'seeds=[0,1,2,3,4]' $(if $(DATA),"data=$(DATA)") $(ARGS)
+	@$(AFLORA) experiment experiments/freezing-settings.yaml --profile $(PROFILE) $(if $(DATA),"data=$(DATA)") $(ARGS)
 
 inspect: build
 	@$(AFLORA) inspect configs/experiment.yaml $(CHOICE)

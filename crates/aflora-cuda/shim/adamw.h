@@ -3,6 +3,8 @@
 
 #include "kernel.h"
 
+#include <c10/cuda/CUDAFunctions.h>
+
 #include <cmath>
 
 namespace aflora {
@@ -17,6 +19,8 @@ inline void adamw(const at::Tensor& values, const at::Tensor& gradient, const at
                   const AdamWNumbers& by) {
     for (const auto* t : {&values, &gradient, &first, &second})
         TORCH_CHECK(t->is_cuda() && t->scalar_type() == at::kFloat && t->is_contiguous() && t->sizes() == values.sizes(), "adamw: not flat buffers of one size");
+    // Where it is launched: another GPU than the current one is left to libtorch's operations.
+    TORCH_CHECK(values.get_device() == c10::cuda::current_device(), "adamw: the buffers are not on the current GPU");
     auto count = pieces.size(0);
     TORCH_CHECK(pieces.is_cuda() && pieces.scalar_type() == at::kLong && pieces.is_contiguous(), "adamw: not pieces");
     if (!count) return;

@@ -1,5 +1,6 @@
 //! Fused operations: what takes several of libtorch's in one or two passes over memory, each a
-//! node of libtorch's graph with a gradient of its own (shim/*.h, kernels/*.cu).
+//! node of libtorch's graph with a gradient of its own (shim/*.h, kernels/*.cu); and the [update](adamw) of what
+//! trains.
 //!
 //! Each gives `None` where it does not take what it is given (another device, another kind, a
 //! shape that does not divide by eight): the caller then composes libtorch's operations. That
