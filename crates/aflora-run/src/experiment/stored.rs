@@ -26,7 +26,14 @@ impl Stored {
         let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let mut files: Vec<PathBuf> = files.map(|file| file.path()).collect();
         files.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
-        files.sort();
+        // The grid's own come first: two runs of one settings may differ by rounding, and a table that is
+        // made again stays what it was.
+        let own = format!("{}-{}", plan.experiment, plan.profile);
+        let others = |path: &PathBuf| {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            stem.strip_prefix(&own).is_none_or(|end| !["", "-part"].contains(&end))
+        };
+        files.sort_by_cached_key(|path| (others(path), path.clone()));
         let asked: HashSet<&str> = plan.cells.iter().map(|cell| cell.digest.as_str()).collect();
         let names: HashSet<String> = plan.cells.iter().map(|cell| cell.resolved.name()).collect();
         let mut stored = HashMap::new();

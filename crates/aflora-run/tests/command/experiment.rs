@@ -162,9 +162,15 @@ fn a_cell_that_an_earlier_version_named_is_found_by_what_its_settings_come_to_no
     assert!(!stored.contains("label_smoothing"), "{stored}");
     fs::write(&results, stored.replace(r#""digest":""#, r#""digest":"0"#)).unwrap();
     let listed_elsewhere = [&one[..], &["--dry-run", "--runs", "runs/none"]].concat();
+    // Another grid's run of the same settings does not take the place of the grid's own.
+    let other = results.with_file_name("a.json");
+    fs::copy(&results, &other).unwrap();
     let found = text(&experiment(place.path(), &listed_elsewhere).stdout);
     assert!(found.contains("  done ") && found.contains("small-paper-part.json"), "{found}");
     fs::remove_file(&results).unwrap();
+    let found = text(&experiment(place.path(), &listed_elsewhere).stdout);
+    assert!(found.contains("  done ") && found.contains("a.json"), "{found}");
+    fs::remove_file(&other).unwrap();
     // With another setting it is another run.
     let changed = fewer.join("\n").replace("epochs: 4", "epochs: 5");
     fs::write(earlier.join("config.yaml"), changed).unwrap();
