@@ -170,7 +170,7 @@ struct Source<'a>(&'a Checkpoint);
 impl Source<'_> {
     /// The tensor `name`, which is to be of this `shape`, in single precision.
     fn read(&self, name: &str, shape: &[i64], like: &Tensor) -> Result<Found<Tensor>> {
-        if !self.0.shapes().any(|(found, _)| found == name) {
+        if self.0.shape(name).is_none() {
             return Ok(Err(format!("`{name}` is missing from it")));
         }
         if let Some(misfit) = self.0.misfit(name, shape) {
@@ -182,8 +182,7 @@ impl Source<'_> {
     }
 
     fn rows(&self, name: &str) -> i64 {
-        let found = self.0.shapes().find(|(found, _)| *found == name);
-        found.and_then(|(_, shape)| shape.first().copied()).unwrap_or(0)
+        self.0.shape(name).and_then(|shape| shape.first().copied()).unwrap_or(0)
     }
 }
 

@@ -83,8 +83,7 @@ impl AdapterFolder {
 
     /// The shape of the model's own weight `name`, where the folder has it.
     pub fn saved_shape(&self, name: &str) -> Option<&[i64]> {
-        let stored = self.stored(name);
-        self.file.shapes().find(|(found, _)| *found == stored).map(|(_, shape)| shape)
+        self.file.shape(&self.stored(name))
     }
 
     /// Puts the folder's adapters into `backbone`, whose weights are loaded.
@@ -198,8 +197,7 @@ impl AdapterFolder {
     fn rank_of(&self, adapter: &dyn Adapter) -> Option<i64> {
         let tensors = adapter.tensors();
         let (t, dim) = tensors.iter().find_map(|t| Some((t, t.spec.rank_dim?)))?;
-        let wanted = key(&adapter.site().name, &t.spec);
-        let (_, shape) = self.file.shapes().find(|(name, _)| *name == wanted)?;
+        let shape = self.file.shape(&key(&adapter.site().name, &t.spec))?;
         let rank = *shape.get(dim as usize).filter(|_| shape.len() == t.tensor.dim())?;
         (rank != adapter.rank()).then_some(rank)
     }
@@ -236,8 +234,9 @@ impl AdapterFolder {
         let mut named: Vec<String> = modules.into_iter().filter(named).map(String::from).collect();
         // A bias that trained by itself is a module of one weight.
         let alone = |bias: &&String| {
-            let in_file = self.file.shapes().any(|(name, _)| name == self.stored(bias));
-            bias.ends_with(BIAS) && in_file && !named.iter().any(|module| in_module(bias, module))
+            bias.ends_with(BIAS)
+                && self.file.shape(&self.stored(bias)).is_some()
+                && !named.iter().any(|module| in_module(bias, module))
         };
         let biases: Vec<String> = variables.keys().filter(alone).cloned().collect();
         named.extend(biases);
@@ -248,7 +247,7 @@ impl AdapterFolder {
     fn stored(&self, name: &str) -> String {
         let beside_an_adapter =
             name.rsplit_once('.').map(|(site, own)| format!("{ROOT}{site}{BASE}{own}"));
-        let in_file = |wanted: &String| self.file.shapes().any(|(name, _)| name == wanted);
+        let in_file = |wanted: &String| self.file.shape(wanted).is_some();
         beside_an_adapter.filter(in_file).unwrap_or_else(|| format!("{ROOT}{name}"))
     }
 

@@ -183,17 +183,15 @@ impl Tables<'_> {
 
 /// Whether the file has the model's weight `name` under its own name.
 fn has(file: &Checkpoint, name: &str) -> bool {
-    let name = format!("{ROOT}{name}");
-    file.shapes().any(|(found, _)| found == name)
+    file.shape(&format!("{ROOT}{name}")).is_some()
 }
 
 /// The shape of the model's weight `name` in the file, under its own name or beside an adapter.
 fn shape_of<'a>(file: &'a Checkpoint, name: &str) -> Option<&'a [i64]> {
     let (module, own) = name.rsplit_once('.')?;
-    let names = [".", BASE, ".token_adapter.base_layer."]
-        .map(|between| format!("{ROOT}{module}{between}{own}"));
-    let mut shapes = file.shapes();
-    shapes.find(|(found, _)| names.iter().any(|name| name == found)).map(|(_, shape)| shape)
+    [".", BASE, ".token_adapter.base_layer."]
+        .iter()
+        .find_map(|between| file.shape(&format!("{ROOT}{module}{between}{own}")))
 }
 
 /// Gives `weight` `count` rows in the dimension `dim`, wherever it is held: the first that it had, and

@@ -66,6 +66,11 @@ impl Checkpoint {
         self.tensors.iter().map(|(name, (_, entry))| (name.as_str(), entry.shape.as_slice()))
     }
 
+    /// The shape of the tensor `name`, if there is one.
+    pub fn shape(&self, name: &str) -> Option<&[i64]> {
+        self.tensors.get(name).map(|(_, entry)| entry.shape.as_slice())
+    }
+
     /// The kind of most of its numbers; of blocks, that of the numbers that they stand for.
     pub fn kind(&self) -> Kind {
         let mut numbers: Vec<(Kind, i64)> = Vec::new();
@@ -77,11 +82,6 @@ impl Checkpoint {
             }
         }
         numbers.into_iter().max_by_key(|(_, sum)| *sum).map_or(Kind::Float, |(kind, _)| kind)
-    }
-
-    /// The shape of the tensor `name`, which must be there.
-    pub(crate) fn shape(&self, name: &str) -> &[i64] {
-        &self.tensors[name].1.shape
     }
 
     /// What it holds beside its tensors, by name: what is of a type that is not read, and what is

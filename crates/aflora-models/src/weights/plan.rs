@@ -84,6 +84,8 @@ impl<'a> LoadPlan<'a> {
                     (one, copy) => found = one.or(copy),
                 }
             }
+            // What is found stands in the file.
+            let shape = |stored: &str| checkpoint.shape(stored).unwrap_or(&[]);
             let may_be_new =
                 backbone.about().new_modules.iter().any(|module| in_module(name, module));
             match found {
@@ -102,12 +104,12 @@ impl<'a> LoadPlan<'a> {
                 }
                 Some(_) if may_be_new && head.is_new(name) => new.push(name.clone()),
                 // A head for another number of labels is no head for this task.
-                Some(stored) if may_be_new && checkpoint.shape(stored) != variable.size() => {
+                Some(stored) if may_be_new && shape(stored) != variable.size() => {
                     if classes.is_some() {
                         warnings.push(format!(
                             "`{stored}` of the weights has shape {:?}, the task's head {:?}: it \
                              starts anew",
-                            checkpoint.shape(stored),
+                            shape(stored),
                             variable.size()
                         ));
                     }
