@@ -192,14 +192,16 @@ impl<'a> Grid<'a> {
     }
 }
 
+/// How the rows of evaluations are not the whole of their split, of any of the cells.
 fn cut(cells: &[&Cell]) -> Option<&'static str> {
-    let limited = |key: &'static str| {
+    let any = |holds: fn(&Finding) -> bool| {
         cells.iter().any(|cell| match &cell.outcome {
-            Outcome::Done(finding) => !finding.settings[key].is_null(),
+            Outcome::Done(finding) => holds(finding),
             _ => false,
         })
     };
-    match (limited("eval_limit"), limited("holdout")) {
+    let held_out = |finding: &Finding| !finding.settings["holdout"].is_null();
+    match (any(is_limited), any(held_out)) {
         (true, _) => Some(
             "Evaluated on a part of the rows (eval_limit): not to be compared with the paper's \
              values or other reports.",
@@ -209,6 +211,14 @@ fn cut(cells: &[&Cell]) -> Option<&'static str> {
         ),
         _ => None,
     }
+}
+
+/// Whether `eval_limit` leaves rows out: a limit of as many as there are does not.
+fn is_limited(finding: &Finding) -> bool {
+    let Some(limit) = finding.settings["eval_limit"].as_u64() else { return false };
+    let judged = finding.provenance.data.iter().filter(|file| file.split != "train");
+    // Where no file is known, a limit may well have left something out.
+    judged.map(|file| file.rows as u64).max().is_none_or(|rows| limit < rows)
 }
 
 /// The name of the metric that a task's column shows.

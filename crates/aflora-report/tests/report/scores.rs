@@ -1,6 +1,7 @@
 //! What tables of scores, differences and claims say, against numpy and scipy.
 
 use crate::support::*;
+use aflora_record::provenance::DataFile;
 use aflora_record::results::{Cell, MethodRow, Outcome, Results, View};
 use aflora_record::summary::{EarlyStop, Test};
 use aflora_record::Evaluation;
@@ -155,6 +156,25 @@ fn evaluations_on_a_part_of_the_rows_are_told_first() {
     let markdown = md(&results);
     assert!(markdown.contains("Evaluated on a part of the rows"), "{markdown}");
     assert!(markdown.contains("64"), "the settings say how many");
+}
+
+#[test]
+fn a_limit_of_as_many_rows_as_there_are_leaves_none_out() {
+    for (limit, is_part) in [(63, true), (64, false), (65, false)] {
+        let mut results = results();
+        if let Outcome::Done(f) = outcome(&mut results, "rte", "lora", 3) {
+            f.settings["eval_limit"] = limit.into();
+            let file = |split: &str, rows| DataFile {
+                split: split.into(),
+                path: "rows.tsv".into(),
+                sha256: String::new(),
+                rows,
+                skipped: 0,
+            };
+            f.provenance.data = vec![file("train", 1000), file("dev", 64)];
+        }
+        assert_eq!(md(&results).contains("part of the rows"), is_part, "{limit}");
+    }
 }
 
 #[test]
