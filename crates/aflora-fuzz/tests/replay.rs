@@ -1,4 +1,4 @@
-//! Every target on its seeds and on some thousand mutations of them: what libFuzzer does at
+//! Every target on its seeds and on a thousand mutations of them: what libFuzzer does at
 //! length, in seconds, and the same each time.
 
 use aflora_fuzz::mutate::mutation;
@@ -8,7 +8,7 @@ use std::time::Instant;
 /// Mutations a target; `AFLORA_FUZZ_CASES` asks for others.
 fn cases() -> u64 {
     let asked = std::env::var("AFLORA_FUZZ_CASES").ok().and_then(|n| n.parse().ok());
-    asked.unwrap_or(2000)
+    asked.unwrap_or(1000)
 }
 
 fn replay(name: &str) {

@@ -126,9 +126,12 @@ fn a_text_is_the_same_whatever_is_written_beside_it_and_whenever_its_turn_comes(
             ..greedy.clone()
         };
         let drawn = GenerationConfig { do_sample: true, top_k: 20, seed: 5, ..greedy.clone() };
-        for config in [greedy, ruled, drawn] {
+        // What a token is drawn by is beside the point of most paces.
+        let all = paces(prompts.len());
+        let odd = [all[3], all[5]];
+        for (config, paces) in [(greedy, &all[..]), (ruled, &odd), (drawn, &odd)] {
             let mut expected: Option<Vec<Vec<i64>>> = None;
-            for pace in paces(prompts.len()) {
+            for &pace in paces {
                 let writer = ContinuousWriter::new(generator, &config, pace, longest).unwrap();
                 let Some(mut writer) = writer else { break };
                 models += 1;
@@ -143,7 +146,7 @@ fn a_text_is_the_same_whatever_is_written_beside_it_and_whenever_its_turn_comes(
             }
         }
     }
-    assert!(models > 15 * 3 * 6, "nearly all decoders have slots: {models}");
+    assert!(models > 15 * (6 + 2 + 2), "nearly all decoders have slots: {models}");
 }
 
 #[test]
