@@ -32,7 +32,7 @@ fn commas(n: u64) -> String {
 /// Weights without the head, and the head, as transformers 5.24.0 counts them in models made of
 /// these files: `sum(p.numel() for p in model.parameters())`. BART's bias of the logits, which it
 /// has as a buffer, is counted on top.
-const COUNTS: [(&str, &str, u64, u64); 13] = [
+const COUNTS: [(&str, &str, u64, u64); 14] = [
     ("mrpc", "minilm", 22_713_216, 770),
     ("mrpc", "deberta-v3-small", 141_894_912, 1_538),
     ("mrpc", "deberta-v3-base", 184_422_144, 1_538),
@@ -45,6 +45,7 @@ const COUNTS: [(&str, &str, u64, u64); 13] = [
     ("gsm8k", "gpt-j-6b", 6_050_882_784, 0),
     ("gsm8k", "llama-7b", 6_738_415_616, 0),
     ("gsm8k", "smollm2-135m", 134_515_008, 0),
+    ("gsm8k", "qwen2.5-coder-0.5b", 494_032_768, 0),
     ("cnn_dailymail", "bart-large", 406_291_456 + 50_265, 0),
 ];
 

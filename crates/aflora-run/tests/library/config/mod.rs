@@ -39,7 +39,7 @@ fn bad(overrides: &[&str]) -> String {
 
 fn names(kind: &str) -> Vec<String> {
     let files = fs::read_dir(configs().join(kind)).unwrap();
-    let paths = files.map(|f| f.unwrap().path()).filter(|p| p.extension().is_some());
+    let paths = files.map(|f| f.unwrap().path()).filter(|p| p.extension() == Some("yaml".as_ref()));
     let stem = |p: PathBuf| p.file_stem().unwrap().to_str().unwrap().to_string();
     let mut names: Vec<String> = paths.map(stem).collect();
     names.sort();

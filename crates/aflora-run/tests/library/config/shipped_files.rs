@@ -6,7 +6,7 @@ use aflora_run::experiment::grid::{Choice, Plan};
 #[test]
 fn each_two_of_the_tasks_models_and_methods_can_be_combined() {
     let (tasks, models, methods) = (names("tasks"), names("models"), names("methods"));
-    assert_eq!((tasks.len(), models.len(), methods.len()), (12, 17, 17));
+    assert_eq!((tasks.len(), models.len(), methods.len()), (12, 18, 17));
     for (t, task) in tasks.iter().enumerate() {
         for (m, model) in models.iter().enumerate() {
             // The first of either meets every method, any other two meet one.
@@ -46,6 +46,12 @@ fn a_shipped_model_has_a_config_of_its_own_backbone_with_the_usual_targets() {
             aflora_models::kind_of(&configs().join("models").join(&name).join("config.json"));
         let usual = usual.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(usual.kind, model.backbone, "{name}");
+        // It stands in for LLaMA in Table 2, and adapts the same layers.
+        if name == "qwen2.5-coder-0.5b" {
+            let llama = good(&["model=llama-7b"]).model.target_modules;
+            assert_eq!(model.target_modules, llama);
+            continue;
+        }
         let targets = usual.targets.iter().map(|target| target.to_string()).collect();
         assert_eq!(Pattern::Names(targets), model.target_modules, "{name}");
     }
@@ -81,7 +87,7 @@ fn the_paper_updates_with_256_rows_where_it_used_four_gpus() {
 fn mrpc_on_minilm_is_the_reference_run() {
     let run = good(&["task=mrpc", "model=minilm"]).run;
     assert_eq!((run.epochs, run.batch_size, run.accumulate, run.max_length), (8, 32, 1, 128));
-    assert_eq!((run.update.lr, run.update.head_lr), (1e-2, 2e-3));
+    assert_eq!((run.update.lr, run.update.head_lr), (5e-3, 2e-3));
 }
 
 #[test]
@@ -127,11 +133,12 @@ fn every_cell_of_every_experiment_resolves_in_every_profile() {
     assert!(files.len() >= 14, "{files:?}");
     for file in files {
         let gsm8k = file.ends_with("table2.yaml") || file.ends_with("freezing-gsm8k.yaml");
-        for profile in ["paper", "base", "small", "smol"] {
-            // Encoders do not write, and the small decoder is for one task.
+        for profile in ["paper", "base", "small", "smol", "qwen", "plain"] {
+            // Encoders do not write, and the small decoders are for one task.
             let none_of_its_tasks = match profile {
                 "base" => gsm8k || file.ends_with("table3.yaml"),
-                "smol" => !gsm8k,
+                "smol" | "qwen" => !gsm8k,
+                "plain" => gsm8k || file.ends_with("table3.yaml"),
                 _ => false,
             };
             let (profile, overrides) = (profile.to_string(), overrides.clone());
@@ -144,6 +151,9 @@ fn every_cell_of_every_experiment_resolves_in_every_profile() {
                 }
                 plan => plan.unwrap_or_else(|error| panic!("{}: {error:#}", file.display())),
             };
+            if file.ends_with("shipped.yaml") {
+                continue; // Its models are the same in each.
+            }
             let small = |model: &str| model == "minilm" || model.starts_with("tiny-");
             let mut models = plan.cells.iter().map(|cell| cell.resolved.model.model.as_str());
             assert!(
@@ -152,6 +162,25 @@ fn every_cell_of_every_experiment_resolves_in_every_profile() {
                 file.display()
             );
         }
+    }
+}
+
+/// What `shipped.yaml` runs is what a run has that is told its task and model alone.
+#[test]
+fn the_settings_as_they_come_are_those_that_their_experiment_runs() {
+    let file = configs().join("../experiments/shipped.yaml");
+    let choice = Choice { profile: "plain".into(), ..Choice::default() };
+    let plan = Plan::new(&file, &choice).unwrap_or_else(|error| panic!("{error:#}"));
+    assert_eq!(plan.cells.len(), 2 * 5 * 6 * 2);
+    for cell in plan.cells {
+        let cell = cell.resolved;
+        let settings = cell.settings();
+        let (task, model) = (&cell.task.task, &cell.model.model);
+        let mut words = vec![format!("task={task}"), format!("model={model}")];
+        words.extend(["seed", "precision"].map(|key| format!("{key}={}", settings[key])));
+        words.extend((task == "sst2").then(|| "limit=20000".to_string()));
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        assert_eq!(settings, good(&words).settings(), "{}", cell.name());
     }
 }
 
