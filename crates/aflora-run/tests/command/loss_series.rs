@@ -35,7 +35,7 @@ fn short_runs_have_the_losses_that_are_stored() {
     let project = root();
     let mut found = BTreeMap::new();
     for (name, place, settings, more) in [
-        ("mrpc-aflora", pairs.path(), &labels, ["task=mrpc", "method=aflora"]),
+        ("mrpc-aflora", pairs.path(), &labels, ["task=mrpc", "lr=1e-2"]),
         ("mrpc-adalora", pairs.path(), &labels, ["task=mrpc", "method=adalora"]),
         ("stsb-lora", pairs.path(), &labels, ["task=stsb", "method=lora"]),
         ("lines-bart", project.as_path(), &writes, ["model=tiny-bart", "method=aflora"]),

@@ -166,7 +166,7 @@ fn other_settings_are_refused_with_the_difference_and_places_do_not_count() {
     stopped(place.path(), libc::SIGKILL, &[OFTEN]);
     let other = [&RUN[..], &["lr=0.125", "method.rank=2", "token_cache=null"]].concat();
     let output = run(place.path(), &other);
-    refused(&output, 2, "lr: 0.01 there, 0.125 here");
+    refused(&output, 2, "lr: 0.005 there, 0.125 here");
     refused(&output, 2, "method.rank: 4 there, 2 here");
     assert!(!text(&output.stderr).contains("token_cache"));
     // Under another name of the same place, with the data elsewhere.
