@@ -4,6 +4,7 @@
 //! The test calls cargo, offline, with the workspace's own lock and build folder, so that most of
 //! what it needs is there already: crates, and what the C++ compiler made (`AFLORA_SHIMS`).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +13,61 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// A crate's name and version.
+type Crate = (String, String);
+
+/// The crates that are built for the packages in `folder`, each with the sets of features that it is built with.
+fn features(folder: &Path, edges: &str, more: &[String]) -> BTreeMap<Crate, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--workspace", "--prefix", "none", "--format", "{p}|{f}"])
+        .args(["--edges", edges])
+        .args(more)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut found: BTreeMap<Crate, BTreeSet<String>> = BTreeMap::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let Some((package, features)) = line.split_once('|') else { continue };
+        let mut words = package.split(' ');
+        let (Some(name), Some(version)) = (words.next(), words.next()) else { continue };
+        let package = (name.to_string(), version.trim_start_matches('v').to_string());
+        found.entry(package).or_default().insert(features.trim_end_matches(" (*)").to_string());
+    }
+    found
+}
+
+/// What a project's manifest has to say beside its own for other people's crates to be built with the features
+/// that the workspace builds them with: else most are built once more, for some minutes of a processor. That a
+/// crate is left out costs no more than that.
+fn with_features_of(workspace: &Path, project: &Path, more: &[String]) -> String {
+    let target = features(project, "normal,no-proc-macro", more);
+    let there = features(workspace, "normal,dev,no-proc-macro", &[]);
+    let mut lines = wanted(&target, &there);
+    let mut host = features(project, "normal,build", more);
+    host.retain(|package, _| !target.contains_key(package));
+    lines.push_str("[build-dependencies]\n");
+    lines + &wanted(&host, &features(workspace, "normal,build,dev", &[]))
+}
+
+/// A line for each crate that the workspace builds in one way, and the project in another.
+fn wanted(
+    project: &BTreeMap<Crate, BTreeSet<String>>,
+    workspace: &BTreeMap<Crate, BTreeSet<String>>,
+) -> String {
+    let line = |(package, own): (&Crate, &BTreeSet<String>)| {
+        let there = workspace.get(package).filter(|there| there.len() == 1)?;
+        let (name, version) = package;
+        let is_ours = name == "tch" || name.starts_with("aflora");
+        let features: Vec<&str> = there.first()?.split(',').filter(|f| !f.is_empty()).collect();
+        let line = format!(
+            "{name} = {{ version = \"={version}\", default-features = false, features = {features:?} }}\n"
+        );
+        (!is_ours && own != there).then_some(line)
+    };
+    project.iter().filter_map(line).collect()
 }
 
 /// A project that depends on these crates, each of its programs built and run by a cargo with these further
@@ -24,13 +80,18 @@ fn built_and_run(crates: [&str; 2], more: &[String], programs: [(&str, &str); 2]
         "[package]\nname = \"outside\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n\
          [dependencies]\ntch = \"=0.24.0\"\n{core}\n{models}\n\n[workspace]\n"
     );
-    fs::write(place.path().join("Cargo.toml"), manifest).unwrap();
-    fs::copy(workspace.join("Cargo.lock"), place.path().join("Cargo.lock")).unwrap();
     let sources = place.path().join("src/bin");
     fs::create_dir_all(&sources).unwrap();
     for (name, text) in programs {
         fs::write(sources.join(format!("{name}.rs")), text).unwrap();
     }
+    let write = |manifest: &str| {
+        fs::write(place.path().join("Cargo.toml"), manifest).unwrap();
+        fs::copy(workspace.join("Cargo.lock"), place.path().join("Cargo.lock")).unwrap();
+    };
+    write(&manifest);
+    let same = with_features_of(&workspace, place.path(), more);
+    write(&manifest.replace("\n[workspace]", &format!("{same}\n[workspace]")));
     programs.map(|(name, _)| {
         let output = Command::new(env!("CARGO"))
             // With the workspace's profiles, or all would be built once more.
