@@ -29,6 +29,15 @@ fn gpu() -> Option<MutexGuard<'static, ()>> {
     }
 }
 
+/// Seeds a test on the CPU. libtorch seeds GPUs with it, too, so where there is one the test takes its turn.
+#[must_use]
+fn seeded(seed: i64) -> Option<MutexGuard<'static, ()>> {
+    let turn =
+        aflora_cuda::load().and_then(|()| aflora_cuda::available()).ok().and_then(|()| gpu());
+    tch::manual_seed(seed);
+    turn
+}
+
 fn random(shape: &[i64], kind: Kind) -> Tensor {
     (Tensor::randn(shape, (Kind::Float, GPU)) * 0.5).to_kind(kind)
 }

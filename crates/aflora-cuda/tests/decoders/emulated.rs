@@ -17,7 +17,7 @@ type RmsNorm = unsafe extern "C" fn(*const [*mut c_void; 10], f32, f32, c_int, c
 
 #[test]
 fn the_kernels_of_an_rms_norm() {
-    tch::manual_seed(1);
+    let _turn = crate::seeded(1);
     for (kind, threads, rows, hidden) in [
         (Kind::BFloat16, 256, 3, 4096),
         (Kind::Float, 256, 2, 2056),
@@ -68,7 +68,7 @@ type Gated = unsafe extern "C" fn(*const [*mut c_void; 6], c_uint, c_uint, c_uin
 
 #[test]
 fn the_kernels_of_a_gate() {
-    tch::manual_seed(2);
+    let _turn = crate::seeded(2);
     for kind in [Kind::Float, Kind::BFloat16] {
         for activation in ACTIVATIONS {
             let definitions = [wide(kind), format!("ACT={}", activation as i32)];
@@ -147,7 +147,7 @@ type Rotary = unsafe extern "C" fn(
 
 #[test]
 fn the_kernel_of_rotary_positions_and_of_their_gradients() {
-    tch::manual_seed(3);
+    let _turn = crate::seeded(3);
     for (kind, interleaved) in
         [(Kind::Float, false), (Kind::Float, true), (Kind::BFloat16, false), (Kind::BFloat16, true)]
     {

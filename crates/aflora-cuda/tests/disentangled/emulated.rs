@@ -164,7 +164,7 @@ fn hold_to_reference(kernels: &Kernels, given: &Given, dropout: f64, what: &str)
 }
 
 fn with_heads_of(size: i64) {
-    tch::manual_seed(size);
+    let _turn = crate::seeded(size);
     let kernels = Kernels::new(size);
     for (batch, heads, length, c2p, p2c, dropout) in [
         (1, 1, 1, true, true, 0.0),

@@ -16,7 +16,7 @@ fn powers(shape: &[i64], n: i64) -> Tensor {
 
 #[test]
 fn rows_are_rounded_to_codes_and_codes_transposed() {
-    tch::manual_seed(3);
+    let _turn = crate::seeded(3);
     for (kind, threads, rows, width) in [
         (Kind::BFloat16, 32, 20, 264),
         (Kind::Float, 32, 8, 8),

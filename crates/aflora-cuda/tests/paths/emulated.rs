@@ -82,7 +82,7 @@ impl Path {
 
 #[test]
 fn the_kernels_of_paths_that_read_one_input() {
-    tch::manual_seed(5);
+    let _turn = crate::seeded(5);
     let all = [true; 4];
     // Kind, rank, tokens, columns of x, rows and columns of each path's output, vectors, what trains of each.
     type Case<'a> = (Kind, i64, i64, i64, &'a [[i64; 2]], bool, &'a [[bool; 4]]);
@@ -188,7 +188,7 @@ type FeedForward =
 
 #[test]
 fn the_kernels_of_an_activation_between_two_paths() {
-    tch::manual_seed(6);
+    let _turn = crate::seeded(6);
     for (order, (kind, rank, activation, behind_trains)) in [
         (Kind::Float, 4, ACTIVATIONS[0], true),
         (Kind::BFloat16, 4, ACTIVATIONS[1], true),
