@@ -52,7 +52,7 @@ help:
 	@echo '                  MODEL=  METHOD=  SEED='
 	@echo '                  GPUS=2: on so many GPUs of this machine'
 	@echo '                  DATA=folder of data and models   ARGS="key=value …"'
-	@echo 'make table N=4    a table of the paper: N=1 to 5, PROFILE=small|paper; runs that are done stay done'
+	@echo 'make table N=4    a table of the paper: N=1 to 5, PROFILE=small|base|smol|paper; runs that are done stay done'
 	@echo 'make figure N=5   a figure of the paper: N=2 to 5, likewise'
 	@echo 'make freezing     the study of freezing on an encoder: PROFILE=small|base'
 	@echo 'make inspect      what would train: layers, shapes, counts (same variables)'
