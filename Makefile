@@ -127,8 +127,8 @@ test-documented: export RUSTDOCFLAGS = --deny warnings
 # Programs side by side keep two cores busy, and threads of theirs would wait for one another. What
 # several threads do differently is tested by the libraries' own tests and by aflora-core's.
 test-command test-others test-rest: export OMP_NUM_THREADS = 1
-# Theirs sleep while they wait.
-test-threads test-documented: export OMP_WAIT_POLICY = passive
+# Theirs sleep as soon as they wait, whatever .cargo/config.toml says.
+test-threads test-documented: export GOMP_SPINCOUNT = 0
 
 format:
 	cargo fmt --all --check

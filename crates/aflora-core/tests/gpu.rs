@@ -20,12 +20,16 @@ use tch::{nn, nn::Module, Device, Kind, Reduction, Tensor};
 
 const GPU: Device = Device::Cuda(0);
 
-/// One test at a time: a capture would record, and libtorch's generator serve, another's work.
+/// One test at a time: a capture would record, and libtorch's generator serve, another's work. Each draws
+/// the same numbers, whichever ran before it.
 fn gpu() -> Option<MutexGuard<'static, ()>> {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     match aflora_cuda::load().and_then(|()| aflora_cuda::available()) {
-        Ok(()) => Some(turn),
+        Ok(()) => {
+            tch::manual_seed(0);
+            Some(turn)
+        }
         Err(why) => {
             // Written past the test runner, which shows nothing of a test that passes.
             let _ = writeln!(std::io::stderr(), "skipped, it needs a GPU: {why}");

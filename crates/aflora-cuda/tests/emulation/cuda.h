@@ -113,8 +113,8 @@ template <typename Read> void exchange(int operation, std::initializer_list<uint
     warp.given[turn][lane].operation = operation;
     std::copy(words.begin(), words.end(), warp.given[turn][lane].words);
     wait(warp.barrier, 32);
-    for (auto& other : warp.given[turn])
-        if (other.operation != operation) fail("lanes of a warp meet in different operations");
+    // Each lane looks at the next.
+    if (warp.given[turn][(lane + 1) % 32].operation != operation) fail("lanes of a warp meet in different operations");
     read([&](unsigned of, unsigned word) { return warp.given[turn][of % 32].words[word]; });
 }
 
@@ -205,15 +205,19 @@ inline float exp2_of(float x) { return std::exp2(x); }
 
 inline void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     emulated::exchange(4, {a[0], a[1], a[2], a[3], b0, b1}, [&](auto given) {
+        // Two rows of the left matrix, g and g + 8, and two columns of the right one, 2 t and 2 t + 1; two numbers a word.
         unsigned g = emulated::thread % 32 / 4, t = emulated::thread % 4;
-        for (unsigned i = 0; i < 4; i++) {
-            unsigned row = g + i / 2 * 8, column = 2 * t + i % 2;
-            for (unsigned k = 0; k < 16; k++) {
-                float left = emulated::half_of(given(row % 8 * 4 + k % 8 / 2, row / 8 + k / 8 * 2), k % 2);
-                float right = emulated::half_of(given(column * 4 + k % 8 / 2, 4 + k / 8), k % 2);
-                c[i] += left * right;
+        float left[2][16], right[2][16];
+        for (unsigned i = 0; i < 2; i++)
+            for (unsigned k = 0; k < 16; k += 2) {
+                uint32_t l = given(g * 4 + k % 8 / 2, i + k / 8 * 2), r = given((2 * t + i) * 4 + k % 8 / 2, 4 + k / 8);
+                for (unsigned upper = 0; upper < 2; upper++) {
+                    left[i][k + upper] = emulated::half_of(l, upper);
+                    right[i][k + upper] = emulated::half_of(r, upper);
+                }
             }
-        }
+        for (unsigned i = 0; i < 4; i++)
+            for (unsigned k = 0; k < 16; k++) c[i] += left[i / 2][k] * right[i % 2][k];
     });
 }
 

@@ -244,7 +244,7 @@ type WidePath = unsafe extern "C" fn(
 
 #[test]
 fn the_kernels_around_a_path_of_many_ranks() {
-    tch::manual_seed(4);
+    let _turn = crate::seeded(4);
     let cpu = Device::Cpu;
     for (kind, [rows, from, to, rank], vectors) in [
         (Kind::Float, [7, 24, 37, 11], true),

@@ -170,7 +170,7 @@ fn the_settings_as_they_come_are_those_that_their_experiment_runs() {
     let file = configs().join("../experiments/shipped.yaml");
     let choice = Choice { profile: "plain".into(), ..Choice::default() };
     let plan = Plan::new(&file, &choice).unwrap_or_else(|error| panic!("{error:#}"));
-    assert_eq!(plan.cells.len(), 2 * 5 * 6 * 2);
+    assert_eq!(plan.cells.len(), 2 * 6 * 6 * 2);
     for cell in plan.cells {
         let cell = cell.resolved;
         let settings = cell.settings();
