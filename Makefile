@@ -125,10 +125,10 @@ test-threads: PART = --lib --bins --examples --test '[ab]*'
 test-documented: PART = --doc
 test-documented: export RUSTDOCFLAGS = --deny warnings
 # Programs side by side keep two cores busy, and threads of theirs would wait for one another. What
-# several threads do differently is tested by the libraries' own tests and by aflora-core's.
+# several threads do differently is tested by the libraries' own tests and by aflora-core's. Who waits
+# sleeps at once, whatever .cargo/config.toml says.
 test-command test-others test-rest: export OMP_NUM_THREADS = 1
-# Theirs sleep as soon as they wait, whatever .cargo/config.toml says.
-test-threads test-documented: export GOMP_SPINCOUNT = 0
+test-command test-others test-rest test-threads test-documented: export GOMP_SPINCOUNT = 0
 
 format:
 	cargo fmt --all --check
