@@ -6,7 +6,8 @@ use super::words::explain;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A group of settings: the keys that its defaults have, their types and ranges.
 pub trait SettingsGroup: Serialize + DeserializeOwned + Clone {
@@ -43,6 +44,9 @@ pub fn overlay<T: SettingsGroup>(
     problems: &mut Vec<Problem>,
 ) -> T {
     let base = serde_json::to_value(defaults).unwrap_or_default();
+    if let Some(laid) = together(&base, settings, also) {
+        return laid;
+    }
     let mut merged = base.clone();
     let mut told = BTreeSet::new();
     for setting in settings {
@@ -72,6 +76,26 @@ pub fn overlay<T: SettingsGroup>(
     laid
 }
 
+/// All settings at once, which is one try in place of one for each; `None` where that would hide what is
+/// wrong with one.
+fn together<T: SettingsGroup>(base: &Value, settings: &[Setting], also: &[&str]) -> Option<T> {
+    let last: BTreeMap<_, _> = settings.iter().enumerate().map(|(i, s)| (&s.path, i)).collect();
+    let mut merged = base.clone();
+    for (i, setting) in settings.iter().enumerate() {
+        let Setting { path, value, .. } = setting;
+        if last[path] != i {
+            // What is replaced has to be right, too.
+            alone::<T>(base, setting, also).ok()?;
+        } else if value.is_object() || known::<T>(base, setting, also).ok()?.is_object() {
+            return None;
+        } else {
+            put::<T>(&mut merged, path, value.clone());
+        }
+    }
+    let laid: T = serde_json::from_value(merged).ok()?;
+    laid.problems().is_empty().then_some(laid)
+}
+
 /// The value to set, if any, after trying it alone on top of the defaults.
 fn alone<T: SettingsGroup>(
     base: &Value,
@@ -80,7 +104,7 @@ fn alone<T: SettingsGroup>(
 ) -> Result<Option<Value>, Problem> {
     let name = setting.name();
     let Setting { value, span, .. } = setting;
-    if let Value::Object(group) = known::<T>(base, setting, also)? {
+    if let Value::Object(group) = &*known::<T>(base, setting, also)? {
         let keys: Vec<&str> = group.keys().map(String::as_str).collect();
         let help = match keys.is_empty() {
             true => format!("write `{name}: {{name: value}}`"),
@@ -117,21 +141,25 @@ fn alone<T: SettingsGroup>(
 }
 
 /// The default of a setting, which must exist.
-fn known<T: SettingsGroup>(
-    base: &Value,
+fn known<'a, T: SettingsGroup>(
+    base: &'a Value,
     setting: &Setting,
     also: &[&str],
-) -> Result<Value, Problem> {
-    let mut at = base.clone();
+) -> Result<Cow<'a, Value>, Problem> {
+    let mut at = Cow::Borrowed(base);
     for (depth, key) in setting.path.iter().enumerate() {
-        let Value::Object(mut map) = at else {
+        let Value::Object(map) = &*at else {
             let parent = setting.path[..depth].join(".");
             let span = setting.keys[depth].clone();
             let problem = Problem::at(span, format!("`{parent}` has no keys below"));
             return Err(problem.help(format!("write `{parent}: value`")));
         };
         let chosen = || T::chosen_names(&setting.path[..depth]);
-        at = match map.swap_remove(key).or_else(chosen) {
+        let below = match &at {
+            Cow::Borrowed(Value::Object(map)) => map.get(key).map(Cow::Borrowed),
+            _ => map.get(key).cloned().map(Cow::Owned),
+        };
+        at = match below.or_else(|| chosen().map(Cow::Owned)) {
             Some(value) => value,
             None => {
                 let mut keys: Vec<&str> = map.keys().map(String::as_str).collect();
