@@ -1,4 +1,5 @@
-//! Settings overlaid on defaults, one by one, so that each mistake is told where it stands.
+//! Settings overlaid on defaults, and one by one where something is wrong, so that each mistake is told
+//! where it stands.
 
 use super::problem::{instead, Problem, SourceSpan};
 use super::tree::Setting;
@@ -32,8 +33,8 @@ pub(super) fn core_problem(error: aflora_core::Error) -> (String, String) {
 
 /// Overlays `settings` on `defaults`, later ones winning; what is wrong goes to `problems`.
 ///
-/// A setting is tried alone on top of the defaults, so that a mistake is told where it stands
-/// and hides no other. `also` are keys that stand elsewhere: beside these ones, or with
+/// What is wrong with them together is looked for by trying each alone on top of the defaults, so that
+/// a mistake is told where it stands and hides no other. `also` are keys that stand elsewhere: beside these ones, or with
 /// dots below other groups. What is wrong with no setting of its
 /// own, such as a missing one, is told at `origin`.
 pub fn overlay<T: SettingsGroup>(

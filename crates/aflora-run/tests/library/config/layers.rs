@@ -23,6 +23,20 @@ fn later_layers_win() {
 }
 
 #[test]
+fn settings_tried_at_once_are_those_that_are_tried_one_by_one() {
+    for method in ["aflora", "aflora-late", "aflora-gsm8k", "lora"] {
+        let method = format!("method={method}");
+        let words = ["task=mrpc", &method, "method.rank=3", "lr=1e-4", "lr=2e-4", "epochs=30"];
+        let with = |more: &[&str]| good(&[&words[..], more].concat()).settings();
+        // A number for a text is tried alone, and so is an empty group.
+        assert_eq!(with(&["run_dir='2024'"]), with(&["run_dir=2024"]), "{method}");
+        if method != "method=lora" {
+            assert_eq!(with(&[]), with(&["method.freeze={}"]), "{method}");
+        }
+    }
+}
+
+#[test]
 fn a_method_can_choose_other_layers_than_the_model_says() {
     let method = ("methods/lora.yaml", "method: lora\ntarget_modules: [query, value]\n");
     let (_keep, path) = folder("task: reviews\nmethod: lora\n", &[method]);
