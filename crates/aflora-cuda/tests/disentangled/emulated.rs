@@ -166,7 +166,7 @@ fn hold_to_reference(kernels: &Kernels, given: &Given, dropout: f64, what: &str)
 fn with_heads_of(size: i64) {
     let _turn = crate::seeded(size);
     let kernels = Kernels::new(size);
-    // More than three tiles of queries for one size, more than two for the others, which take as long by then.
+    // Four tiles of queries for one size, three for the others.
     let long = if size == 64 { 200 } else { 130 };
     for (batch, heads, length, c2p, p2c, dropout) in [
         (1, 1, 1, true, true, 0.0),

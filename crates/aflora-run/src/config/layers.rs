@@ -34,9 +34,9 @@ pub(super) fn core_problem(error: aflora_core::Error) -> (String, String) {
 /// Overlays `settings` on `defaults`, later ones winning; what is wrong goes to `problems`.
 ///
 /// What is wrong with them together is looked for by trying each alone on top of the defaults, so that
-/// a mistake is told where it stands and hides no other. `also` are keys that stand elsewhere: beside these ones, or with
-/// dots below other groups. What is wrong with no setting of its
-/// own, such as a missing one, is told at `origin`.
+/// a mistake is told where it stands and hides no other. `also` are keys that stand elsewhere: beside
+/// these ones, or with dots below other groups. What is wrong with no setting of its own, such as a
+/// missing one, is told at `origin`.
 pub fn overlay<T: SettingsGroup>(
     defaults: &T,
     settings: &[Setting],
