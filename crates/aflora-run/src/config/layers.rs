@@ -49,15 +49,28 @@ pub fn overlay<T: SettingsGroup>(
         return laid;
     }
     let mut merged = base.clone();
-    let mut told = BTreeSet::new();
-    for setting in settings {
+    let (mut told, mut doubtful) = (BTreeSet::new(), Vec::new());
+    for (i, setting) in settings.iter().enumerate() {
         match alone::<T>(&base, setting, also) {
-            Ok(Some(value)) => put::<T>(&mut merged, &setting.path, value),
+            Ok(Some((value, None))) => put::<T>(&mut merged, &setting.path, value),
+            Ok(Some((value, Some(problem)))) => doubtful.push((i, value, problem)),
             Ok(None) => {}
             Err(problem) => {
                 told.insert(setting.name());
                 problems.push(problem);
             }
+        }
+    }
+    // What the defaults do not let have that value, other settings may.
+    for (i, value, problem) in doubtful {
+        let (setting, mut among) = (&settings[i], merged.clone());
+        put::<T>(&mut among, &setting.path, value);
+        let is_told = |laid: T| laid.problems().iter().any(|(key, _)| *key == setting.name());
+        if serde_json::from_value(among.clone()).map_or(true, is_told) {
+            told.insert(setting.name());
+            problems.push(problem);
+        } else if settings[i + 1..].iter().all(|later| later.path != setting.path) {
+            merged = among;
         }
     }
     let laid: T = match serde_json::from_value(merged) {
@@ -86,7 +99,9 @@ fn together<T: SettingsGroup>(base: &Value, settings: &[Setting], also: &[&str])
         let Setting { path, value, .. } = setting;
         if last[path] != i {
             // What is replaced has to be right, too.
-            alone::<T>(base, setting, also).ok()?;
+            alone::<T>(base, setting, also)
+                .ok()
+                .filter(|right| !matches!(right, Some((_, Some(_)))))?;
         } else if value.is_object() || known::<T>(base, setting, also).ok()?.is_object() {
             return None;
         } else {
@@ -97,12 +112,12 @@ fn together<T: SettingsGroup>(base: &Value, settings: &[Setting], also: &[&str])
     laid.problems().is_empty().then_some(laid)
 }
 
-/// The value to set, if any, after trying it alone on top of the defaults.
+/// The value to set, if any, after trying it alone on top of the defaults, and what is wrong with it there.
 fn alone<T: SettingsGroup>(
     base: &Value,
     setting: &Setting,
     also: &[&str],
-) -> Result<Option<Value>, Problem> {
+) -> Result<Option<(Value, Option<Problem>)>, Problem> {
     let name = setting.name();
     let Setting { value, span, .. } = setting;
     if let Value::Object(group) = &*known::<T>(base, setting, also)? {
@@ -135,10 +150,8 @@ fn alone<T: SettingsGroup>(
     }
     let tried =
         outcome.map_err(|e| explain(&name, &e.to_string(), value.is_array(), span.clone()))?;
-    match tried.problems().into_iter().find(|(key, _)| *key == name) {
-        Some((_, message)) => Err(Problem::at(span.clone(), message)),
-        None => Ok(Some(value)),
-    }
+    let wrong = tried.problems().into_iter().find(|(key, _)| *key == name);
+    Ok(Some((value, wrong.map(|(_, message)| Problem::at(span.clone(), message)))))
 }
 
 /// The default of a setting, which must exist.

@@ -37,6 +37,19 @@ fn settings_tried_at_once_are_those_that_are_tried_one_by_one() {
 }
 
 #[test]
+fn a_value_is_judged_among_the_other_settings() {
+    let words = ["task=mrpc", "method=lora", "method.init=pissa", "method.pissa_niter=16"];
+    good(&words);
+    good(&[&words[..3], &["method.pissa_niter=4", "method.pissa_niter=16"]].concat());
+    let told = bad(&[&words[..], &["method.rnk=3"]].concat());
+    assert!(told.contains("`rnk`") && !told.contains("pissa"), "{told}");
+    let told = bad(&[&words[..2], &words[3..]].concat());
+    assert!(told.contains("`init` is not `pissa`"), "{told}");
+    let told = bad(&["task=mrpc", "lr=-1", "lr=1e-3"]);
+    assert!(told.contains("`lr` is -1"), "what a later one replaces is told: {told}");
+}
+
+#[test]
 fn a_method_can_choose_other_layers_than_the_model_says() {
     let method = ("methods/lora.yaml", "method: lora\ntarget_modules: [query, value]\n");
     let (_keep, path) = folder("task: reviews\nmethod: lora\n", &[method]);
