@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 BACKBONES = {
     "deberta-v3-base": "deberta-v2", "bert-base": "bert", "minilm": "bert", "bart-large": "bart", "llama-7b": "llama",
-    "llama-13b": "llama",
+    "llama-13b": "llama", "smollm2-135m": "llama",
 }
 
 
@@ -44,7 +44,7 @@ def run(side, model, task="mrpc", bar=True):
     return Line(f"run-{side}", model, "lora", 32, 128, (task,), bar=bar)
 
 
-D, E, M, B, L, X = BACKBONES
+D, E, M, B, L, X, S = BACKBONES
 CHECKPOINTING = "--checkpointing"
 
 SUITES = {
@@ -55,6 +55,7 @@ SUITES = {
         ours(D, "aflora-never", 32, 128), peft(D, "lora", 32, 128, kernels="flashdeberta"),
         peft(D, "lora", 32, 128, kernels="disentangled"), ours(D, "aflora", 32, 128), ours(D, "aflora-frozen", 32, 128),
         ours(D, "aflora", 4, 128, bar=True), peft(D, "lora", 4, 128, bar=True),
+        peft(D, "lora", 4, 128, mode="reduce-overhead", bar=True),
         ours(D, "aflora", 16, 512, bar=True), peft(D, "lora", 16, 512, mode="reduce-overhead", bar=True),
         peft(D, "lora", 16, 512, kernels="flashdeberta"), peft(D, "lora", 16, 512, kernels="disentangled", bar=True),
         ours(D, "aflora", 4, 2048, bar=True), peft(D, "lora", 4, 2048, kernels="flashdeberta"),
@@ -73,6 +74,7 @@ SUITES = {
         ours(L, "lora:32", 8, 256, bar=True), peft(L, "lora:32", 8, 256, mode="compile", bar=True), peft(L, "lora:32", 8, 256),
         peft(L, "lora:32", 8, 256, kernels="liger", bar=True), ours(L, "aflora-gsm8k:32", 8, 256),
         ours(L, "lora:32", 2, 2048, bar=True), peft(L, "lora:32", 2, 2048), peft(L, "lora:32", 2, 2048, kernels="liger", bar=True),
+        ours(S, "lora:32", 16, 384, bar=True), peft(S, "lora:32", 16, 384, bar=True), peft(S, "lora:32", 16, 384, kernels="liger", bar=True),
     ],
     # A frozen base in four bits, beside our own bf16 and bitsandbytes'.
     "quantised": [
