@@ -74,7 +74,8 @@ SUITES = {
         ours(L, "lora:32", 8, 256, bar=True), peft(L, "lora:32", 8, 256, mode="compile", bar=True), peft(L, "lora:32", 8, 256),
         peft(L, "lora:32", 8, 256, kernels="liger", bar=True), ours(L, "aflora-gsm8k:32", 8, 256),
         ours(L, "lora:32", 2, 2048, bar=True), peft(L, "lora:32", 2, 2048), peft(L, "lora:32", 2, 2048, kernels="liger", bar=True),
-        ours(S, "lora:32", 16, 384, bar=True), peft(S, "lora:32", 16, 384, bar=True), peft(S, "lora:32", 16, 384, kernels="liger", bar=True),
+        ours(S, "lora:32", 16, 384, bar=True), ours(S, "lora:32", 16, 384, "checkpointing", bar=True),
+        peft(S, "lora:32", 16, 384, bar=True), peft(S, "lora:32", 16, 384, kernels="liger", bar=True),
     ],
     # A frozen base in four bits, beside our own bf16 and bitsandbytes'.
     "quantised": [
