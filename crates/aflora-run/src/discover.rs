@@ -23,6 +23,8 @@
 //! with gaps. Texts of which hardly one comes twice are no classes. What programs write for a missing
 //! value (`nan`, `NA`, `None`) is none, nor is a single text among many numbers: such a row is told.
 
+mod misspelt;
+
 use crate::feed::read::{first, read};
 use crate::feed::row::Row;
 use crate::feed::table::Format;
@@ -58,6 +60,8 @@ pub struct Found {
     pub labels: Option<Vec<String>>,
     /// What decided, in words.
     pub why: String,
+    /// What is probably wrong, though it can be learnt, in words.
+    pub doubts: Vec<String>,
 }
 
 /// How the rows of a source look.
@@ -208,7 +212,25 @@ pub fn labels(
         return Err(DataError::Row { path: path.to_path_buf(), line, problem });
     }
     let first = files.first().map_or(Path::new(""), PathBuf::as_path);
-    match kind {
+    let doubts = match kind {
+        // The tags of words are much alike on purpose: B-PER and I-PER.
+        Some(Kind::Tokens) => Vec::new(),
+        _ => misspelt::misspelt(&values)
+            .into_iter()
+            .map(|(label, meant)| {
+                let (n, (path, line)) = (values[label], places[label]);
+                let rows = if n == 1 { "one row has" } else { "few rows have" };
+                format!(
+                    "{rows} the label `{}` ({}:{line}), which is a class of its own now; if `{}` \
+                     is meant, mend the file, and if it is not, name the classes: labels=[…]",
+                    short(label),
+                    path.display(),
+                    short(meant)
+                )
+            })
+            .collect(),
+    };
+    let found = match kind {
         Some(kind @ (Kind::Multilabel | Kind::Tokens)) => {
             let labels = in_order(values.into_keys().collect());
             let what = if kind == Kind::Tokens { "tags" } else { "labels" };
@@ -217,12 +239,14 @@ pub fn labels(
             }
             let n = labels.len();
             let why = format!("`{column}` holds {n} different {what}: {}", listed(&labels));
-            Ok(Found { kind, labels: Some(labels), why })
+            Ok(Found { kind, labels: Some(labels), why, doubts: Vec::new() })
         }
         kind => {
             judge(column, values, kind.is_some()).map_err(|problem| DataError::file(first, problem))
         }
-    }
+    }?;
+    let doubts = if found.labels.is_some() { doubts } else { Vec::new() };
+    Ok(Found { doubts, ..found })
 }
 
 /// What is wrong with a row that has what stands for a missing value in its label's column.
@@ -265,9 +289,9 @@ fn judge(column: &str, values: BTreeMap<String, usize>, classes: bool) -> Result
     let classes_of = |labels: Vec<String>, what: &str, else_: &str| {
         let n = labels.len();
         let why = format!("`{column}` holds {n} different {what}: {}{else_}", listed(&labels));
-        Found { kind: Kind::Classify, labels: Some(labels), why }
+        Found { kind: Kind::Classify, labels: Some(labels), why, doubts: Vec::new() }
     };
-    let score = |why: String| Found { kind: Kind::Score, labels: None, why };
+    let score = |why: String| Found { kind: Kind::Score, labels: None, why, doubts: Vec::new() };
     Ok(match numbers {
         Some(numbers) if whole(&numbers) => {
             let mut distinct: Vec<i64> = numbers.iter().map(|n| *n as i64).collect();

@@ -105,7 +105,7 @@ fn example(task: &TaskSpec, named: &TaskSpec, row: &Row) -> std::result::Result<
         }
     }
     let sources = task.dataset.sources.iter().map(|(_, source)| source).chain([&plain]);
-    // What is told is of a column that the row has, where there is one.
+    // What is told is of a column that the row has, where there is one; else of the task's own.
     let (mut wrong, mut absent) = (None, None);
     for source in sources {
         let target = task.rules().target(task).map(|role| source.column(role));
@@ -119,9 +119,17 @@ fn example(task: &TaskSpec, named: &TaskSpec, row: &Row) -> std::result::Result<
                     return Ok(example);
                 }
                 Err(problem) if has_column => wrong = Some(problem),
-                Err(problem) => absent = Some(problem),
+                Err(problem) => {
+                    absent.get_or_insert((problem, target));
+                }
             }
         }
     }
-    Err(wrong.or(absent).unwrap_or_default())
+    let usual = rules.target(task);
+    Err(wrong.unwrap_or_else(|| match (absent, usual) {
+        (Some((problem, Some(column))), Some(usual)) if column != usual => {
+            format!("{problem}: what is right stands under that name, or under `{usual}`")
+        }
+        (absent, _) => absent.map(|(problem, _)| problem).unwrap_or_default(),
+    }))
 }

@@ -28,12 +28,13 @@ With --memory a run is prepared, on random weights, and a step of some 2,048 tok
 many are measured: what weights, adapters, optimiser and activations take on the device, and what a step of
 `batch_size` of the longest rows will.
 
-Of an adapter's folder, ours or PEFT's, or an adapter of the hub (owner/name@revision), it tells the method, the base model and the layers.
+Of a run's folder, an adapter's, ours or PEFT's, or an adapter of the hub (owner/name@revision), it tells the method, the base model and the
+layers.
 
 Examples:
   aflora inspect train=reviews.csv text=body label=stars model=minilm
   aflora inspect task=mrpc model=minilm --memory
-  aflora inspect my-adapter";
+  aflora inspect runs/mine";
 
 impl Inspect {
     /// Whether it computes with tensors.

@@ -1,5 +1,6 @@
 //! What `run`, `validate` and `inspect` take: a configuration.
 
+use aflora_record::names;
 use aflora_run::config::{self, ConfigErrors, Resolved};
 use aflora_run::hub::FoundAdapter;
 use aflora_run::UsageError;
@@ -9,8 +10,8 @@ use std::path::PathBuf;
 /// A run file and settings on top of it.
 #[derive(Args)]
 pub struct RunTarget {
-    /// The run file, such as configs/experiment.yaml, or the config.yaml of a run; may be left out
-    /// where the settings say it all.
+    /// The run file, such as configs/experiment.yaml, or a run's folder; may be left out where the
+    /// settings say it all.
     #[arg(value_name = "CONFIG", required = true)]
     config: PathBuf,
     /// Settings on top of it: key=value, the value in YAML.
@@ -25,6 +26,9 @@ impl RunTarget {
     /// Everything that is wrong with it.
     pub fn load(&self) -> Result<Resolved, ConfigErrors> {
         match self.setting() {
+            None if self.is_run() => {
+                config::load(&self.config.join(names::CONFIG), &self.overrides)
+            }
             None => config::load(&self.config, &self.overrides),
             Some(first) => {
                 let settings = [&[first.to_string()], &self.overrides[..]].concat();
@@ -33,7 +37,8 @@ impl RunTarget {
         }
     }
 
-    /// The adapter's folder, where that is what was named, or its name on the hub.
+    /// The adapter's folder, where that is what was named, or a run's that has one, or its name on the
+    /// hub.
     ///
     /// # Errors
     /// It cannot be had from there.
@@ -41,7 +46,10 @@ impl RunTarget {
         if !self.overrides.is_empty() {
             return Ok(None);
         }
-        let found = FoundAdapter::find(&self.config, &mut |_, _| {}).map_err(UsageError)?;
+        // A run's folder has its adapter in one of its own.
+        let of_run = Some(self.config.join(names::ADAPTER)).filter(|_| self.is_run());
+        let named = of_run.as_ref().unwrap_or(&self.config);
+        let found = FoundAdapter::find(named, &mut |_, _| {}).map_err(UsageError)?;
         Ok(found.map(|found| found.folder))
     }
 
@@ -49,6 +57,11 @@ impl RunTarget {
     pub fn shown(&self) -> String {
         let file = || self.config.display().to_string();
         self.setting().map_or_else(file, |_| "the settings".into())
+    }
+
+    /// Whether a run's folder was named.
+    fn is_run(&self) -> bool {
+        self.config.join(names::CONFIG).is_file()
     }
 
     /// What comes first, where it is a setting and no run file.

@@ -240,6 +240,7 @@ fn written_out(
                 let found = discover::labels(&source, &at_hand, kind, separator);
                 let found = or_told(found, train, problems)?;
                 made.tell(&at_hand, &found.why);
+                found.doubts.iter().for_each(|doubt| tracing::warn!("{doubt}"));
                 if let Some(labels) = &found.labels {
                     made.put("labels", json!(labels));
                 }

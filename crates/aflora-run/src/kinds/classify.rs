@@ -2,6 +2,7 @@
 //! entropy.
 
 use super::traits::{ModelContext, Processor, TaskKind, Usual};
+use crate::config::problem::nearest;
 use crate::feed::row::Row;
 use crate::feed::{short, Source};
 use crate::metrics::{Answer, Answers, Sort};
@@ -204,7 +205,10 @@ fn by_name(task: &TaskSpec, text: &str) -> std::result::Result<i64, String> {
     match task.class_of(text) {
         Some(class) => Ok(class as i64),
         None => {
-            Err(format!("the label is `{}`, but must be one of {:?}", short(text), task.labels))
+            let known: Vec<&str> = task.labels.iter().map(Label::as_str).collect();
+            let meant = nearest(text, &known).map(|near| format!("; did you mean `{near}`?"));
+            let meant = meant.unwrap_or_default();
+            Err(format!("the label is `{}`, but must be one of {known:?}{meant}", short(text)))
         }
     }
 }

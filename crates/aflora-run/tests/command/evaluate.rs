@@ -74,7 +74,11 @@ fn classes_go_by_the_task_s_values_or_by_their_names_under_either_column() {
     let output = evaluate(place.path(), "c.csv", &[]);
     refused(&output, 1, "c.csv, line 2: the label is `maybe`, but must be one of");
     fs::write(place.path().join("d.csv"), "text_a,text_b\na,b\n").unwrap();
-    refused(&evaluate(place.path(), "d.csv", &[]), 1, "d.csv, line 2: there is no `label`, only");
+    let output = evaluate(place.path(), "d.csv", &[]);
+    refused(&output, 1, "d.csv, line 2: there is no `Quality`, only");
+    refused(&output, 1, "what is right stands under that name, or under `label`");
+    fs::write(place.path().join("f.csv"), "label,text_a,text_b\nequivalnt,a,b\n").unwrap();
+    refused(&evaluate(place.path(), "f.csv", &[]), 1, "did you mean `equivalent`?");
     let over = evaluate(place.path(), "d.csv", &["--output", "d.csv"]);
     refused(&over, 2, "d.csv is the input");
     fs::write(place.path().join("e.csv"), "text_a,text_b,label\n").unwrap();

@@ -40,6 +40,9 @@ fn a_finished_run_is_used_from_any_folder_and_after_it_was_moved() {
 
     fs::rename(&out, other.path().join("moved")).unwrap();
     assert_eq!(predict("moved"), first);
+    let inspected = ok(&aflora(other.path(), &["inspect", "moved"]), "inspect");
+    assert!(inspected.starts_with("moved/adapter\n"), "{inspected}");
+    assert!(inspected.contains("base model: ") && inspected.contains("layers:"), "{inspected}");
     ok(&aflora(other.path(), &["merge", "moved", "merged"]), "merge");
     ok(&aflora(other.path(), &["export", "moved", "exported"]), "export");
     // It is finished where it is, and nothing goes back to where it was.

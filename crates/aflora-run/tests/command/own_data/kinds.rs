@@ -41,6 +41,30 @@ fn scores_pairs_and_texts_are_told_by_columns_and_rows() {
 }
 
 #[test]
+fn a_label_that_is_probably_misspelt_is_told_with_its_row() {
+    let place = workplace();
+    let rows = |odd: &str| {
+        let label = |i: usize| if i == 5 { odd } else { ["positive", "negative"][i % 2] };
+        (0..40).map(|i| format!("film {i},{}\n", label(i))).collect::<String>()
+    };
+    let validate = |more: &[&str]| {
+        let own = ["validate", "train=mine.csv", "model=minilm", "data=.", "max_length=32"];
+        let output = aflora(place.path(), &[&own[..], more].concat());
+        ok(&output);
+        text(&output.stderr)
+    };
+    write(place.path(), "mine.csv", format!("text,label\n{}", rows("postive")));
+    let told = validate(&[]);
+    assert!(told.contains("one row has the label `postive` (") && told.contains("mine.csv:7)"));
+    assert!(told.contains("if `positive` is meant"), "{told}");
+    let told = validate(&["labels=[negative, positive, postive]"]);
+    assert!(!told.contains("is meant"), "{told}");
+    write(place.path(), "mine.csv", format!("text,label\n{}", rows("neutral")));
+    let told = validate(&[]);
+    assert!(!told.contains("is meant"), "{told}");
+}
+
+#[test]
 fn labels_of_all_kinds_are_told_by_the_form_of_the_rows() {
     let place = workplace();
     let shows = |more: &[&str], words: &[&str]| {
