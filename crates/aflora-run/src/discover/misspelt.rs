@@ -36,9 +36,8 @@ fn nearly(a: &str, b: &str) -> bool {
     }
     let mut apart = a.iter().zip(&b).filter(|(a, b)| a != b);
     let (Some((a_word, b_word)), None) = (apart.next(), apart.next()) else { return false };
-    let counts = |word: &str| {
-        word.chars().all(char::is_alphabetic) && word.chars().count() >= SHORTEST
-    };
+    let counts =
+        |word: &str| word.chars().all(char::is_alphabetic) && word.chars().count() >= SHORTEST;
     a.len() == b.len()
         && counts(a_word)
         && counts(b_word)
