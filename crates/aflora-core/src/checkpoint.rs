@@ -43,6 +43,8 @@ struct Chain {
     passed: Vec<CheckpointedSegment>,
     /// Of the first segment's dropout; none where nothing is random.
     seed: Option<i64>,
+    /// Whether a segment drew random numbers, or may have.
+    draws: bool,
 }
 
 /// The checkpointed segments of one forward pass: a chain of them, each reading what the one before
@@ -65,13 +67,14 @@ impl std::fmt::Debug for Checkpoints {
 
 impl Checkpoints {
     /// A chain without segments yet. With `random`, segments draw random numbers (dropout): each
-    /// gets a seed, drawn from libtorch's generator, that gives its second run the same ones.
+    /// gets a seed, drawn from libtorch's generator, that gives its second run the same ones. A pass that
+    /// is recorded seeds nothing, for no graph can: it is one whose segments drew [nothing](Self::is_random).
     pub fn new(random: bool) -> Self {
-        let seed = random.then(|| {
+        let seed = (random && !aflora_cuda::is_recording()).then(|| {
             let drawn = Tensor::randint(i64::MAX / 2, [1], (Kind::Int64, Device::Cpu));
             drawn.int64_value(&[0])
         });
-        Checkpoints { chains: vec![Chain { source: None, passed: Vec::new(), seed }] }
+        Checkpoints { chains: vec![Chain { source: None, passed: Vec::new(), seed, draws: false }] }
     }
 
     /// These chains, then the `later` ones.
@@ -82,6 +85,11 @@ impl Checkpoints {
 
     fn segments(&self) -> usize {
         self.chains.iter().map(|chain| chain.passed.len()).sum()
+    }
+
+    /// Whether segments drew random numbers, or may have: then their second run has to be seeded.
+    pub fn is_random(&self) -> bool {
+        self.chains.iter().any(|chain| chain.draws)
     }
 
     /// Whether there are none.
@@ -134,6 +142,7 @@ impl Chain {
     fn run(&mut self, x: &Tensor, segment: Segment) -> Tensor {
         let seed = self.seed.map(|seed| seed + self.passed.len() as i64);
         let output = tch::no_grad(|| seeded(seed, x, &segment));
+        self.draws |= seed.is_some() && aflora_cuda::has_drawn(x.device());
         let output = output.detach().set_requires_grad(true);
         let handle = output.shallow_clone();
         if self.passed.is_empty() && x.requires_grad() {

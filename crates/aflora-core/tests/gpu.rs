@@ -1,6 +1,7 @@
 //! Adapted layers and recorded training on a GPU, held to libtorch's own operations. Without a GPU,
 //! each test says on standard error that it was skipped.
 
+mod checkpointed;
 mod pieces;
 mod together;
 

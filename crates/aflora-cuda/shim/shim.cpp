@@ -226,6 +226,14 @@ int aflora_set_device(int device) {
 
 void aflora_allow_tf32(int on) { (void)guarded([&] { at::globalContext().setAllowTF32CuBLAS(on != 0); }); }
 
+// How many random numbers a thread at most has drawn of a GPU's generator since it was seeded.
+int aflora_drawn(int device, unsigned long long* count) {
+    return guarded([&] {
+        auto generator = at::cuda::detail::getDefaultCUDAGenerator(static_cast<c10::DeviceIndex>(device));
+        *count = at::check_generator<at::CUDAGeneratorImpl>(generator)->philox_offset_per_thread();
+    });
+}
+
 // Bytes of tensors now, of tensors at most, and reserved from the driver at most.
 int aflora_memory(int device, unsigned long long* bytes) {
     return guarded([&] {

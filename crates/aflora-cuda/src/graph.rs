@@ -18,7 +18,17 @@
 //! ```
 
 use crate::{shim, Error};
+use std::cell::Cell;
 use std::ffi::c_void;
+
+thread_local! {
+    static RECORDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside [`Graph::capture`].
+pub fn is_recording() -> bool {
+    RECORDING.get()
+}
 
 /// Memory that graphs share which never run at the same time.
 ///
@@ -76,7 +86,9 @@ impl Graph {
         // SAFETY: two words are read; the handle is written on success.
         shim.check(unsafe { (shim.graph_begin)(&mut handle, pool.0.as_ptr()) })?;
         let graph = Graph(handle);
+        RECORDING.set(true);
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        RECORDING.set(false);
         // SAFETY: the capture that `graph_begin` began.
         let ended = shim.check(unsafe { (shim.graph_end)(graph.0) });
         match made {

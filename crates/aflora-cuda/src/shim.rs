@@ -20,6 +20,7 @@ functions! {
         expandable_memory = "aflora_expandable_memory": unsafe extern "C" fn(),
         release_cache = "aflora_release_cache": unsafe extern "C" fn(),
         allow_tf32 = "aflora_allow_tf32": unsafe extern "C" fn(c_int),
+        drawn = "aflora_drawn": unsafe extern "C" fn(c_int, *mut u64) -> c_int,
         memory = "aflora_memory": unsafe extern "C" fn(c_int, *mut u64) -> c_int,
         reset_peak = "aflora_reset_peak": unsafe extern "C" fn(c_int) -> c_int,
         profile_begin = "aflora_profile_begin": unsafe extern "C" fn() -> c_int,

@@ -64,8 +64,8 @@ impl<const N: usize> MapTensors for [Tensor; N] {
 pub(super) struct PassOutput {
     /// Its part of the step's loss, `[]`, detached.
     pub loss: Tensor,
-    /// Whether segments of it were run a second time.
-    pub checkpointed: bool,
+    /// Whether segments of it were run a second time that draw random numbers.
+    pub seeded: bool,
 }
 
 /// The shapes and kinds of a batch; whether it is the first of its update, which overwrites the
@@ -164,10 +164,11 @@ impl StepGraphs {
                 }
             }
         }
-        let PassOutput { loss, checkpointed } =
-            pass(tuner, &self.staged(batch), &self.number(items))?;
-        if checkpointed && self.off.is_none() {
-            self.give_up("checkpointed blocks seed their second run, which no graph can".into());
+        let PassOutput { loss, seeded } = pass(tuner, &self.staged(batch), &self.number(items))?;
+        if seeded && self.off.is_none() {
+            self.give_up(
+                "checkpointed blocks with dropout seed their second run, which no graph can".into(),
+            );
         }
         Ok(loss)
     }

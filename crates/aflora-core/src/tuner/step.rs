@@ -102,9 +102,9 @@ impl Tuner {
                 let Loss { value: sum, checkpoints } = forward(batch)?;
                 let loss = sum / items;
                 // Backward: into the sum of this step's gradients.
-                let checkpointed = !checkpoints.is_empty();
+                let seeded = checkpoints.is_random();
                 tuner.differentiate(&loss, checkpoints)?;
-                Ok::<_, E>(PassOutput { loss: loss.detach(), checkpointed })
+                Ok::<_, E>(PassOutput { loss: loss.detach(), seeded })
             })?;
             self.add_loss(loss);
         }
