@@ -16,7 +16,7 @@
 #define RP POWER(R)
 
 // A warp takes ROWS tokens, so that what it reads of A serves all of them.
-#define ROWS (ALL <= 4 ? 4 : 2)
+#define ROWS (ALL <= 8 ? 4 : 2)
 
 // Tokens that a thread has in flight at once: one after the other it would wait for memory.
 #define U 4

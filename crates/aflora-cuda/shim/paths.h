@@ -83,18 +83,22 @@ struct PathKernels {
         return slab(n, blocks);
     }
 
-    // Tokens of a block: many, for few partial sums; but few enough to have blocks for every
-    // multiprocessor of a large GPU, some times over.
+    // Tokens of a block: so many that all blocks, of which a multiprocessor holds two, run at once. With
+    // fewer tokens each, the last of them would begin when the first have ended, and leave most of the
+    // GPU idle; and there would be more partial sums.
     static int slab(int64_t n, unsigned across) {
-        int tokens = 128;
-        while (tokens > 8 && divided(n, tokens) * across < 264) tokens /= 2;
-        return tokens;
+        constexpr unsigned TURNS = 8;  // of a block's warps, which take tokens in turn
+        int device = 0, multiprocessors = 0;
+        cudaGetDevice(&device);
+        cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+        unsigned at_once = 2 * unsigned(multiprocessors);
+        return int(divided(divided(n, std::max(at_once / across, 1u)), TURNS) * TURNS);
     }
 
     at::Tensor down(const at::Tensor& x) {
         int64_t n = x.size(0), k = x.size(1);
         auto h = at::empty({count, n, rank}, x.options().dtype(at::kFloat));
-        launch(module_["down"], divided(n, 8 * (all() <= 4 ? 4 : 2)), 256, 0, x.const_data_ptr(), paths, h.data_ptr<float>(), int(n), int(k));
+        launch(module_["down"], divided(n, 8 * (all() <= 8 ? 4 : 2)), 256, 0, x.const_data_ptr(), paths, h.data_ptr<float>(), int(n), int(k));
         return h;
     }
 
