@@ -28,6 +28,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// What the shell gives a process that an interrupt or a termination ended.
 const INTERRUPTED: [i32; 2] = [130, 143];
 
+/// What one ends with that was refused, by a folder that another process writes among other reasons.
+const WRONG_USAGE: i32 = 2;
+
 /// Bytes at the end of a cell's output in which its last words are looked for.
 const WORDS: u64 = 64 << 10;
 
@@ -306,15 +309,24 @@ pub fn run(plan: &Plan, runner: &Runner, progress: &mut dyn Progress) -> Result<
             let Running { cell, started, log_from, .. } = running.swap_remove(i);
             let name = cell.name();
             let took = seconds(started.elapsed().as_secs_f64());
-            if status.success() && done(&cell) {
-                tally.finished += 1;
-                tracing::info!("{name}: done in {took}");
-            } else if status.code().is_some_and(|code| INTERRUPTED.contains(&code)) {
-                tally.interrupted = true;
-            } else {
-                let failure = runner.fail(cell, log_from, status.code());
-                tracing::warn!("{name}: failed after {took}: {}", failure.why);
-                tally.failures.insert(name, failure);
+            let other = || holder(&runner.runs.join(cell.folder()));
+            match Ended::by(status.success() && done(&cell), status.code(), other) {
+                Ended::Done => {
+                    tally.finished += 1;
+                    tracing::info!("{name}: done in {took}");
+                }
+                Ended::Interrupted => tally.interrupted = true,
+                Ended::Taken(other) => {
+                    tracing::info!("{name}: waiting for {other}, which took it at the same time");
+                    told.insert(cell.folder());
+                    waiting.push_back(cell);
+                    begun -= 1;
+                }
+                Ended::Failed => {
+                    let failure = runner.fail(cell, log_from, status.code());
+                    tracing::warn!("{name}: failed after {took}: {}", failure.why);
+                    tally.failures.insert(name, failure);
+                }
             }
             let ended = tally.finished + tally.failures.len();
             let note = match tally.failures.len() {
@@ -326,6 +338,29 @@ pub fn run(plan: &Plan, runner: &Runner, progress: &mut dyn Progress) -> Result<
     }
     progress.end();
     Ok(tally)
+}
+
+/// How a cell's process ended.
+#[derive(Debug, PartialEq)]
+enum Ended {
+    Done,
+    Interrupted,
+    /// Another process, which began the cell at the same time, came first.
+    Taken(String),
+    Failed,
+}
+
+impl Ended {
+    /// `other` tells the process that writes the cell's folder now.
+    fn by(done: bool, code: Option<i32>, other: impl Fn() -> Option<String>) -> Self {
+        match code {
+            _ if done => Ended::Done,
+            Some(code) if INTERRUPTED.contains(&code) => Ended::Interrupted,
+            // What it ended with when it found the folder taken.
+            Some(WRONG_USAGE) => other().map_or(Ended::Failed, Ended::Taken),
+            _ => Ended::Failed,
+        }
+    }
 }
 
 /// Asks a cell to stop where nothing is lost.
@@ -360,6 +395,18 @@ pub fn absolute(runs: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_that_another_process_took_at_the_same_time_is_waited_for() {
+        let (other, nobody) = (|| Some("process 7".to_string()), || None);
+        assert_eq!(Ended::by(false, Some(2), other), Ended::Taken("process 7".into()));
+        assert_eq!(Ended::by(false, Some(2), nobody), Ended::Failed, "of wrong settings");
+        assert_eq!(Ended::by(false, Some(1), other), Ended::Failed, "it had its folder");
+        assert_eq!(Ended::by(false, None, other), Ended::Failed, "killed");
+        assert_eq!(Ended::by(false, Some(143), other), Ended::Interrupted);
+        assert_eq!(Ended::by(true, Some(0), other), Ended::Done);
+        assert_eq!(Ended::by(false, Some(0), nobody), Ended::Failed, "it left no result");
+    }
 
     #[test]
     fn last_words_are_the_last_error_or_the_last_line() {
