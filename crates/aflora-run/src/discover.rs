@@ -245,7 +245,6 @@ pub fn labels(
             judge(column, values, kind.is_some()).map_err(|problem| DataError::file(first, problem))
         }
     }?;
-    let doubts = if found.labels.is_some() { doubts } else { Vec::new() };
     Ok(Found { doubts, ..found })
 }
 

@@ -47,7 +47,8 @@ impl RunTarget {
             return Ok(None);
         }
         // A run's folder has its adapter in one of its own.
-        let of_run = Some(self.config.join(names::ADAPTER)).filter(|_| self.is_run());
+        let of_run = Some(self.config.join(names::ADAPTER));
+        let of_run = of_run.filter(|adapter| self.is_run() && adapter.is_dir());
         let named = of_run.as_ref().unwrap_or(&self.config);
         let found = FoundAdapter::find(named, &mut |_, _| {}).map_err(UsageError)?;
         Ok(found.map(|found| found.folder))

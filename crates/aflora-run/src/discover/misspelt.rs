@@ -15,8 +15,15 @@ const TIMES: usize = 10;
 /// Letters of the shortest word that counts as misspelt.
 const SHORTEST: usize = 4;
 
+/// The most different labels that are held to one another: of more, as of a column of numbers, it would
+/// take long, and hardly one is a class that comes often.
+const MOST: usize = 1000;
+
 /// Each label that is probably misspelt, with the one that is meant, by how many rows have each label.
 pub(super) fn misspelt(rows: &BTreeMap<String, usize>) -> Vec<(&str, &str)> {
+    if rows.len() > MOST {
+        return Vec::new();
+    }
     let meant = |label: &str, seldom: usize| {
         let often = rows.iter().filter(|(_, n)| **n >= TIMES * seldom);
         let alike = often.filter(|(other, _)| nearly(label, other));
@@ -81,5 +88,10 @@ mod tests {
         ] {
             assert!(found(others).is_empty(), "{others:?}");
         }
+        let texts: Vec<String> = (0..MOST).map(|n| format!("text {n}")).collect();
+        let many = texts.iter().map(|text| (text.as_str(), 1));
+        assert!(
+            found(&many.chain([("positive", 40), ("postive", 1)]).collect::<Vec<_>>()).is_empty()
+        );
     }
 }

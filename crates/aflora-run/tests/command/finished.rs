@@ -43,6 +43,14 @@ fn a_finished_run_is_used_from_any_folder_and_after_it_was_moved() {
     let inspected = ok(&aflora(other.path(), &["inspect", "moved"]), "inspect");
     assert!(inspected.starts_with("moved/adapter\n"), "{inspected}");
     assert!(inspected.contains("base model: ") && inspected.contains("layers:"), "{inspected}");
+    // A run that has none yet is its configuration, and no name on the hub.
+    let begun = other.path().join("begun");
+    fs::create_dir(&begun).unwrap();
+    fs::copy(other.path().join("moved/config.yaml"), begun.join("config.yaml")).unwrap();
+    let inspected = ok(&aflora(other.path(), &["inspect", "begun"]), "inspect");
+    assert!(inspected.contains("adapters on"), "{inspected}");
+    let again = ok(&aflora(other.path(), &["run", "moved"]), "run");
+    assert!(again.starts_with("moved\n"), "{again}");
     ok(&aflora(other.path(), &["merge", "moved", "merged"]), "merge");
     ok(&aflora(other.path(), &["export", "moved", "exported"]), "export");
     // It is finished where it is, and nothing goes back to where it was.
