@@ -14,11 +14,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io, thread};
 
-const KERNELS: [(&str, &str); 15] = [
+const KERNELS: [(&str, &str); 16] = [
     ("common", "common.cuh"),
     ("adamw", "adamw.cu"),
     ("low_rank", "low_rank.cu"),
+    ("low_rank_tiled", "low_rank_tiled.cu"),
     ("feed_forward", "feed_forward.cu"),
+    ("feed_forward_tiled", "feed_forward_tiled.cu"),
     ("wide_path", "wide_path.cu"),
     ("layer_norm", "layer_norm.cu"),
     ("rms_norm", "rms_norm.cu"),
@@ -26,15 +28,24 @@ const KERNELS: [(&str, &str); 15] = [
     ("gated", "gated.cu"),
     ("heads", "heads.cu"),
     ("disentangled", "disentangled.cu"),
-    ("tensor_cores", "tensor_cores.cuh"),
     ("disentangled_tiled", "disentangled_tiled.cu"),
     ("quantised", "quantised.cu"),
     ("fp8", "fp8.cu"),
 ];
 
 /// What several kernels include, or kernels and the host; what includes another stands before it.
-const SHARED: [&str; 6] =
-    ["weight.cuh", "paths.cuh", "path.cuh", "activation.cuh", "blocks.cuh", "e4m3.cuh"];
+const SHARED: [&str; 10] = [
+    "weight.cuh",
+    "paths.cuh",
+    "path_tiles.cuh",
+    "path_sums.cuh",
+    "components.cuh",
+    "path.cuh",
+    "tensor_cores.cuh",
+    "activation.cuh",
+    "blocks.cuh",
+    "e4m3.cuh",
+];
 
 fn main() {
     for path in ["shim", "kernels", "build.rs"] {

@@ -14,6 +14,8 @@
 // SIZE is the size of a head: 32, 64 or 128. All tensors are contiguous, [tokens or positions,
 // heads · SIZE]; the grid is (tiles, heads, batch).
 
+#include "tensor_cores.cuh"
+
 #define WARPS 4
 #define THREADS (32 * WARPS)
 #define ROWS (16 * WARPS)

@@ -5,7 +5,7 @@
 //   up_activated          y += s b ⊙ B (d ⊙ h), a = act(y)                  reads and writes y, writes a
 //   grad_down_activated   ∂y = (∂a + Aᵀ (d ⊙ g)) ⊙ act'(y);  g ⊙ act(y), a slab of tokens at a time      reads y, reads ∂a and writes ∂y
 //
-// y [n, m] is kept for the gradient, a is made of it again.
+// y [n, m] is kept for the gradient, a is made of it again. feed_forward_tiled.cu has both by tiles.
 
 #include "paths.cuh"
 #include "activation.cuh"

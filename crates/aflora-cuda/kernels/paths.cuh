@@ -1,13 +1,8 @@
 // What kernels of low-rank paths share: passes over x, over y and over their gradients, of PATHS paths of rank R each. See
 // low_rank.cu for what they compute.
 
-#include "path.cuh"
+#include "components.cuh"
 
-// The path of a block.
-#define PATH (PATHS == 1 ? 0 : blockIdx.z)
-
-// Components of all paths.
-#define ALL (R * PATHS)
 // Columns a thread: what it keeps in registers is COLS × R, and where it keeps all paths' DOWN_COLS × ALL.
 #define COLS (R <= 4 ? 8 : 4)
 #define DOWN_COLS (ALL <= 4 ? 8 : ALL <= 8 ? 4 : 2)
@@ -25,15 +20,6 @@
 // A thread's COLS rows of B in shared memory; odd, so that 32 threads read 32 banks.
 #define STRIDE (COLS * R + 1)
 #define SHARED (32 * STRIDE > 8 * WIDTH ? 32 * STRIDE : 8 * WIDTH)
-
-__device__ __forceinline__ void load_components(const float* p, float (&out)[R]) {
-    if constexpr (R % 4 == 0) {
-        load_float(p, out);
-    } else {
-#pragma unroll
-        for (int r = 0; r < R; r++) out[r] = p[r];
-    }
-}
 
 // A thread's own rows of B, [COLS, R]. They are fetched by the whole block, since rows of
 // neighbours lie far apart.

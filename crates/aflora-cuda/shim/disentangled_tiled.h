@@ -30,8 +30,7 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
     };
 
     static Module& kernels_for(int64_t size) {
-        static const std::string source = std::string(kernels::tensor_cores) + kernels::disentangled_tiled;
-        return module("disentangled_tiled.cu", source.c_str(), {"BF16=1", "SIZE=" + std::to_string(size)});
+        return module("disentangled_tiled.cu", kernels::disentangled_tiled, {"BF16=1", "SIZE=" + std::to_string(size)});
     }
 
     // Tensors of one attention, as they are saved for the backward pass.

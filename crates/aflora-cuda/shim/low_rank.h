@@ -7,7 +7,7 @@
 namespace aflora {
 
 struct LowRank : torch::autograd::Function<LowRank> {
-    // Components of several paths: with more, one pass for all of them takes longer than one for each.
+    // Components of several paths: without the tensor cores, one pass for more of them takes longer than one for each.
     static constexpr int64_t MAX_TOGETHER = 12;
 
     // Of x and the tensors of the paths; of each layer its output.
@@ -63,7 +63,9 @@ struct LowRank : torch::autograd::Function<LowRank> {
     }
 
     // Whether so many paths are computed together.
-    static bool takes_together(int64_t paths, int64_t rank) { return paths <= int64_t(MOST_PATHS) && paths * rank <= MAX_TOGETHER; }
+    static bool takes_together(const at::Tensor& x, int64_t paths, int64_t rank) {
+        return paths <= int64_t(MOST_PATHS) && (paths * rank <= MAX_TOGETHER || (x.is_cuda() && PathKernels::by_tiles(x.scalar_type())));
+    }
 };
 
 }  // namespace aflora

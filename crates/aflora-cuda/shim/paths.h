@@ -2,6 +2,7 @@
 // kernels/low_rank.cu and kernels/feed_forward.cu, and what a node keeps of its paths.
 #pragma once
 
+#include "path_shape.h"
 #include "quantised_cuda.h"
 #include "remade.h"
 
@@ -42,15 +43,20 @@ struct PathSums {
 
 // The kernels, and what they are given.
 struct PathKernels {
+    bool tiled;
     std::vector<std::string> definitions;
     Module& module_;
     int64_t rank, count;
+    PathShape shape;
     KernelPaths paths{};
 
     // In the kind of `x`, of so many paths.
     PathKernels(const at::Tensor& x, const Path* of, size_t paths_)
-        : definitions{bf16(x), "R=" + std::to_string(of->down.size(0)), "PATHS=" + std::to_string(paths_)},
-          module_(module("low_rank.cu", kernels::low_rank, definitions)), rank(of->down.size(0)), count(int64_t(paths_)) {
+        : tiled(by_tiles(x.scalar_type())),
+          definitions{bf16(x), "R=" + std::to_string(of->down.size(0)), "PATHS=" + std::to_string(paths_)},
+          module_(tiled ? module("low_rank_tiled.cu", kernels::low_rank_tiled, definitions)
+                        : module("low_rank.cu", kernels::low_rank, definitions)),
+          rank(of->down.size(0)), count(int64_t(paths_)), shape(path_shape(unsigned(rank), unsigned(paths_), tiled)) {
         for (size_t i = 0; i < paths_; i++) {
             auto& path = paths.at[i];
             path.a = floats(of[i].down);
@@ -63,49 +69,49 @@ struct PathKernels {
         }
     }
 
-    int64_t all() const { return rank * count; }
+    // Whether the tensor cores take it.
+    static bool by_tiles(at::ScalarType kind) {
+        int device = 0, major = 0;
+        cudaGetDevice(&device);
+        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+        return kind == at::kBFloat16 && major >= 8;
+    }
 
     // Blocks across the widest path.
     unsigned across() const {
         unsigned most = 0;
-        for (int i = 0; i < count; i++) most = std::max(most, across(paths.at[i].m));
+        for (int i = 0; i < count; i++) most = std::max(most, divided(paths.at[i].m, shape.width));
         return most;
     }
-
-    unsigned across(int64_t width) const { return divided(width, 32 * (rank <= 4 ? 8 : 4)); }
-
-    unsigned across_down(int64_t width) const { return divided(width, 32 * (all() <= 4 ? 8 : all() <= 8 ? 4 : 2)); }
 
     // Tokens of a block of those that are of one path.
     int slab(int64_t n) const {
         unsigned blocks = 0;
-        for (int i = 0; i < count; i++) blocks += across(paths.at[i].m);
+        for (int i = 0; i < count; i++) blocks += divided(paths.at[i].m, shape.width);
         return slab(n, blocks);
     }
 
-    // Tokens of a block: so many that all blocks, of which a multiprocessor holds two, run at once. With
-    // fewer tokens each, the last of them would begin when the first have ended, and leave most of the
-    // GPU idle; and there would be more partial sums.
-    static int slab(int64_t n, unsigned across) {
-        constexpr unsigned TURNS = 8;  // of a block's warps, which take tokens in turn
+    // Tokens of a block: so many that all blocks run at once. With fewer tokens each, the last of them would begin when the first
+    // have ended, and leave most of the GPU idle; and there would be more partial sums.
+    int slab(int64_t n, unsigned across) const {
         int device = 0, multiprocessors = 0;
         cudaGetDevice(&device);
         cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-        unsigned at_once = 2 * unsigned(multiprocessors);
-        return int(divided(divided(n, std::max(at_once / across, 1u)), TURNS) * TURNS);
+        unsigned at_once = shape.at_once * unsigned(multiprocessors);
+        return int(divided(divided(n, std::max(at_once / across, 1u)), shape.step)) * shape.step;
     }
 
     at::Tensor down(const at::Tensor& x) {
         int64_t n = x.size(0), k = x.size(1);
         auto h = at::empty({count, n, rank}, x.options().dtype(at::kFloat));
-        launch(module_["down"], divided(n, 8 * (all() <= 8 ? 4 : 2)), 256, 0, x.const_data_ptr(), paths, h.data_ptr<float>(), int(n), int(k));
+        launch(module_["down"], divided(n, shape.tokens_down), 256, shape.down, x.const_data_ptr(), paths, h.data_ptr<float>(), int(n), int(k));
         return h;
     }
 
     void up(const at::Tensor& h) {
         int64_t n = h.size(1);
         int tokens = slab(n);
-        launch(module_["up"], dim3(across(), divided(n, tokens), unsigned(count)), dim3(32, 8), 0, paths, floats(h), int(n), tokens);
+        launch(module_["up"], dim3(across(), divided(n, tokens), unsigned(count)), threads(), shape.up, paths, floats(h), int(n), tokens);
     }
 
     PathSums grad_up(const at::Tensor& h) {
@@ -124,8 +130,9 @@ struct PathKernels {
             training += path.dup != nullptr;
         }
         auto part_g = at::empty({count, most, n, rank}, fp32);
-        const char* kernel = training == count ? "grad_up_training" : training == 0 ? "grad_up_frozen" : "grad_up_mixed";
-        launch(module_[kernel], dim3(most, slabs, unsigned(count)), dim3(32, 8), 0, paths, floats(h), part_g.data_ptr<float>(), int(n), tokens);
+        const char* kernel = tiled ? "grad_up" : training == count ? "grad_up_training" : training == 0 ? "grad_up_frozen" : "grad_up_mixed";
+        launch(module_[kernel], dim3(most, slabs, unsigned(count)), threads(), shape.grad_up, paths, floats(h), part_g.data_ptr<float>(), int(n),
+               tokens);
         sums.g = at::empty({count, n, rank}, fp32);
         sums.of_d = at::empty({count, blocks, rank}, fp32);
         launch(module_["sum_g"], dim3(blocks, 1, unsigned(count)), 256, 0, paths, floats(part_g), floats(h), sums.g.data_ptr<float>(),
@@ -149,8 +156,8 @@ struct PathKernels {
         int64_t n = h.size(1);
         int tokens = slab(n);
         auto activated = at::empty_like(y);
-        launch(with(activation)["up_activated"], dim3(across(), divided(n, tokens)), dim3(32, 8), 0, paths, activated.data_ptr(), floats(h), int(n),
-               tokens);
+        launch(with(activation)["up_activated"], dim3(across(), divided(n, tokens)), threads(), shape.up, paths, activated.data_ptr(), floats(h),
+               int(n), tokens);
         return activated;
     }
 
@@ -162,27 +169,31 @@ struct PathKernels {
             most = std::max(most, blocks);
         }
         if (!most) return;
-        launch(module_["finish"], dim3(most, 1, unsigned(count)), dim3(64, 4), 0, paths, floats(sums.of_down), floats(sums.of_d), int(k),
+        launch(module_["finish"], dim3(most, 1, unsigned(count)), dim3(64, FINISH_TURNS), 0, paths, floats(sums.of_down), floats(sums.of_d), int(k),
                sums.slabs_up, sums.slabs_down, sums.slabs_d);
     }
 
 private:
+    // Of a block that shares out columns and tokens.
+    dim3 threads() const { return tiled ? dim3(256) : dim3(32, 8); }
+
     Module& with(int64_t activation) const {
         auto all = definitions;
         all.push_back("ACT=" + std::to_string(activation));
+        if (tiled) return module("feed_forward_tiled.cu", kernels::feed_forward_tiled, all);
         return module("feed_forward.cu", kernels::feed_forward, all);
     }
 
     void grad_down(CUfunction kernel, PathSums& sums, const at::Tensor& dx, const at::Tensor& x, int64_t k) {
         int64_t n = sums.g.size(1);
-        unsigned blocks = across_down(k);
+        unsigned blocks = divided(k, shape.width_down);
         int tokens = slab(n, blocks);
         unsigned slabs = divided(n, tokens);
         sums.slabs_down = int(slabs);
         bool trains_a = false;
         for (int i = 0; i < count; i++) trains_a |= paths.at[i].da != nullptr;
-        if (trains_a) sums.of_down = at::empty({slabs, all(), k}, sums.g.options());
-        launch(kernel, dim3(blocks, slabs), dim3(32, 8), 0, dx.defined() ? dx.data_ptr() : nullptr,
+        if (trains_a) sums.of_down = at::empty({slabs, rank * count, k}, sums.g.options());
+        launch(kernel, dim3(blocks, slabs), threads(), shape.grad_down, dx.defined() ? dx.data_ptr() : nullptr,
                x.defined() ? x.const_data_ptr() : nullptr, floats(sums.g), paths, trains_a ? sums.of_down.data_ptr<float>() : nullptr, int(n), int(k),
                tokens);
     }

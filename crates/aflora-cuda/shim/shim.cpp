@@ -334,7 +334,7 @@ int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const aflora_layer* l
 // Paths of layers that read one `x`, the first all of it: a tensor of each.
 int aflora_low_rank_together(at::Tensor** out, const at::Tensor* x, const aflora_layer* layers, int count) {
     return guarded([&] {
-        if (count < 1 || !x->numel() || !aflora::LowRank::takes_together(count, layers->down->size(0))) return;
+        if (count < 1 || !x->numel() || !aflora::LowRank::takes_together(*x, count, layers->down->size(0))) return;
         int64_t tokens = x->numel() / x->size(-1);
         if (layers->tokens > 0 && layers->tokens != tokens) return;
         for (const auto* layer = layers; layer < layers + count; layer++) {

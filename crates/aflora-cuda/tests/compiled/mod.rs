@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_int, c_void, CString};
 use std::io::Write;
 
 /// A source, and what it is compiled with beside the kind.
-const SOURCES: [(&[&str], &[&[&str]]); 13] = [
+const SOURCES: [(&[&str], &[&[&str]]); 15] = [
     (
         &["low_rank.cu"],
         &[
@@ -18,6 +18,17 @@ const SOURCES: [(&[&str], &[&[&str]]); 13] = [
         ],
     ),
     (&["feed_forward.cu"], &[&["R=4", "PATHS=1", "ACT=1"], &["R=8", "PATHS=1", "ACT=2"]]),
+    (
+        &["low_rank_tiled.cu"],
+        &[
+            &["R=4", "PATHS=1"],
+            &["R=8", "PATHS=1"],
+            &["R=4", "PATHS=3"],
+            &["R=8", "PATHS=3"],
+            &["R=5", "PATHS=2"],
+        ],
+    ),
+    (&["feed_forward_tiled.cu"], &[&["R=4", "PATHS=1", "ACT=1"], &["R=8", "PATHS=1", "ACT=2"]]),
     (&["wide_path.cu"], &[&[]]),
     (&["adamw.cu"], &[&[]]),
     (&["layer_norm.cu"], &[&["H=768", "THREADS=32"], &["H=8192", "THREADS=256"]]),
@@ -35,7 +46,7 @@ const SOURCES: [(&[&str], &[&[&str]]); 13] = [
     ),
     (&["fp8.cu"], &[&["THREADS=32"], &["THREADS=256"]]),
     (&["disentangled.cu"], &[&["VEC=4", "ITEMS=8"]]),
-    (&["tensor_cores.cuh", "disentangled_tiled.cu"], &[&["SIZE=64"], &["SIZE=128"]]),
+    (&["disentangled_tiled.cu"], &[&["SIZE=64"], &["SIZE=128"]]),
 ];
 
 /// Compiles a program's text; gives what the compiler said where it refuses.
@@ -113,9 +124,18 @@ fn kernels_compile_for_the_architectures_that_they_are_for() {
         let path = format!("{}/kernels/{name}", env!("CARGO_MANIFEST_DIR"));
         let mut source = std::fs::read_to_string(path).unwrap();
         // As build.rs does: NVRTC is given no files.
-        for header in
-            ["weight.cuh", "paths.cuh", "path.cuh", "activation.cuh", "blocks.cuh", "e4m3.cuh"]
-        {
+        for header in [
+            "weight.cuh",
+            "paths.cuh",
+            "path_tiles.cuh",
+            "path_sums.cuh",
+            "components.cuh",
+            "path.cuh",
+            "tensor_cores.cuh",
+            "activation.cuh",
+            "blocks.cuh",
+            "e4m3.cuh",
+        ] {
             let path = format!("{}/kernels/{header}", env!("CARGO_MANIFEST_DIR"));
             let text = std::fs::read_to_string(path).unwrap();
             source = source.replace(&format!("#include \"{header}\""), &text);
@@ -125,7 +145,7 @@ fn kernels_compile_for_the_architectures_that_they_are_for() {
     for (files, definitions) in SOURCES {
         let source: String = ["common.cuh"].iter().chain(files).map(read).collect();
         for (architecture, kind) in [("sm_80", 0), ("sm_80", 1), ("sm_90", 0), ("sm_90", 1)] {
-            if kind == 0 && files.contains(&"tensor_cores.cuh") {
+            if kind == 0 && files.iter().any(|file| file.ends_with("_tiled.cu")) {
                 continue;
             }
             for definitions in definitions {

@@ -46,6 +46,8 @@ inline float __int_as_float(int x) { return bits_of<float>(x); }
 inline float __uint_as_float(uint32_t x) { return bits_of<float>(x); }
 inline uint32_t __umulhi(uint32_t x, uint32_t y) { return uint32_t(uint64_t(x) * y >> 32); }
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+inline float __expf(float x) { return std::exp(x); }
+inline float __fdividef(float x, float y) { return x / y; }
 inline int min(int x, int y) { return x < y ? x : y; }
 inline int max(int x, int y) { return x < y ? y : x; }
 

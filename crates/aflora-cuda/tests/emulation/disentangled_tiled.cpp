@@ -2,7 +2,6 @@
 #include "cuda.h"
 #define BF16 1
 #include "../../kernels/common.cuh"
-#include "../../kernels/tensor_cores.cuh"
 // Its shared memory is the block's whole, which cuda.h has.
 #undef __shared__
 #define __shared__

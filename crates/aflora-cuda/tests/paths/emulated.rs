@@ -86,7 +86,7 @@ fn the_kernels_of_paths_that_read_one_input() {
     let all = [true; 4];
     // Kind, rank, tokens, columns of x, rows and columns of each path's output, vectors, what trains of each.
     type Case<'a> = (Kind, i64, i64, i64, &'a [[i64; 2]], bool, &'a [[bool; 4]]);
-    let cases: [Case; 6] = [
+    let cases: [Case; 9] = [
         (Kind::Float, 4, 37, 72, &[[37, 296]], true, &[all]),
         (Kind::BFloat16, 8, 21, 40, &[[21, 24]], false, &[[true, false, false, false]]),
         (
@@ -101,13 +101,38 @@ fn the_kernels_of_paths_that_read_one_input() {
         (Kind::BFloat16, 4, 19, 72, &[[19, 16]; 3], true, &[[false, false, true, true]; 3]),
         (Kind::Float, 6, 26, 80, &[[26, 136], [9, 40]], false, &[[true, true, false, false]; 2]),
         (Kind::Float, 3, 33, 64, &[[33, 40]; 3], true, &[[false; 4], all, [false; 4]]),
+        // The tensor cores' alone.
+        (Kind::BFloat16, 8, 165, 136, &[[165, 136], [165, 40], [70, 296]], true, &[all; 3]),
+        (
+            Kind::BFloat16,
+            5,
+            45,
+            840,
+            &[[45, 64], [30, 24]],
+            true,
+            &[[false, true, true, false], [true, false, true, true]],
+        ),
+        (Kind::BFloat16, 1, 1, 72, &[[1, 8]], true, &[all]),
     ];
-    for (order, (kind, rank, n, k, outputs, vectors, trains)) in cases.into_iter().enumerate() {
-        let what = format!("{kind:?} {n} × {k}, rank {rank}, {outputs:?}, vectors {vectors}");
+    let both = cases.into_iter().flat_map(|case| {
+        let by_tiles = (case.0 == Kind::BFloat16).then_some((case, true));
+        let without = (case.1 * case.4.len() as i64 <= 12).then_some((case, false));
+        without.into_iter().chain(by_tiles)
+    });
+    for (order, ((kind, rank, n, k, outputs, vectors, trains), tiled)) in both.enumerate() {
+        let what = format!(
+            "{kind:?} {n} × {k}, rank {rank}, {outputs:?}, vectors {vectors}, tiled {tiled}"
+        );
         let count = outputs.len() as i64;
-        let definitions = [wide(kind), format!("R={rank}"), format!("PATHS={count}")];
+        let definitions = [
+            wide(kind),
+            format!("R={rank}"),
+            format!("PATHS={count}"),
+            format!("TILED={}", u8::from(tiled)),
+        ];
         let kernels = Kernels::<LowRank>::new("low_rank", &definitions);
-        let slab = 16;
+        // By tiles, blocks of more tokens than a tile has, too.
+        let slab = if n > 150 { 144 } else { 16 };
         let (slabs, sums) = ((n + slab - 1) / slab, (n + 256 / rank - 1) / (256 / rank));
         let float = |shape: &[i64]| random(shape, Kind::Float, CPU) * 0.5;
         let paths = outputs.iter().zip(trains).enumerate().map(|(i, (&[rows, m], trains))| {
@@ -189,21 +214,24 @@ type FeedForward =
 #[test]
 fn the_kernels_of_an_activation_between_two_paths() {
     let _turn = crate::seeded(6);
-    for (order, (kind, rank, activation, behind_trains)) in [
-        (Kind::Float, 4, ACTIVATIONS[0], true),
-        (Kind::BFloat16, 4, ACTIVATIONS[1], true),
-        (Kind::Float, 8, ACTIVATIONS[2], true),
-        (Kind::Float, 5, ACTIVATIONS[1], false),
+    for (order, (kind, rank, activation, behind_trains, tiled)) in [
+        (Kind::Float, 4, ACTIVATIONS[0], true, false),
+        (Kind::BFloat16, 4, ACTIVATIONS[1], true, false),
+        (Kind::Float, 8, ACTIVATIONS[2], true, false),
+        (Kind::Float, 5, ACTIVATIONS[1], false, false),
+        (Kind::BFloat16, 4, ACTIVATIONS[1], true, true),
+        (Kind::BFloat16, 8, ACTIVATIONS[0], false, true),
     ]
     .into_iter()
     .enumerate()
     {
-        let what = format!("{kind:?}, rank {rank}, {activation:?}, {behind_trains}");
+        let what = format!("{kind:?}, rank {rank}, {activation:?}, {behind_trains}, tiled {tiled}");
         let definitions = [
             wide(kind),
             format!("R={rank}"),
             "PATHS=1".into(),
             format!("ACT={}", activation as i32),
+            format!("TILED={}", u8::from(tiled)),
         ];
         let kernels = Kernels::<FeedForward>::new("feed_forward", &definitions);
         let (n, m, slab) = (29, 280, 16);

@@ -101,6 +101,7 @@ fn layers_that_read_one_input_give_together_what_they_give_apart() {
         (Kind::Float, vec![300, 768], [24, 520, 768], 3, true, Some(201)),
         (Kind::BFloat16, vec![32, 128, 768], [768, 768, 768], 4, true, None),
         (Kind::BFloat16, vec![4351, 768], [768, 768, 768], 4, true, Some(4096)),
+        (Kind::BFloat16, vec![4351, 768], [768, 320, 768], 8, true, Some(4096)),
         (Kind::BFloat16, vec![2, 67, 256], [256, 64, 64], 2, false, None),
         (Kind::BFloat16, vec![1, 1, 64], [64, 64, 64], 1, false, None),
     ] {
@@ -167,9 +168,9 @@ fn layers_that_read_one_input_give_together_what_they_give_apart() {
 fn layers_that_do_not_fit_together_are_left_apart() {
     let Some(_turn) = gpu() else { return };
     let kind = Kind::BFloat16;
-    let x = random(&[16, 64], kind, GPU);
     let side = |rank, vectors, tokens| Side::new(kind, [64, 32, rank], vectors, tokens);
     let taken = |sides: [Side; 3]| {
+        let x = random(&[16, 64], sides[0].weight.kind(), GPU);
         let layers = sides.each_ref().map(|side| side.layer(&side.tensors));
         let made = ops::low_rank_together(&x, &layers).is_some();
         assert!(ops::failure().is_none(), "{:?}", ops::failure());
@@ -177,12 +178,17 @@ fn layers_that_do_not_fit_together_are_left_apart() {
     };
     assert!(taken([side(4, true, None), side(4, true, Some(3)), side(4, true, Some(16))]));
     assert!(!taken([side(4, true, Some(15)), side(4, true, None), side(4, true, None)]));
-    assert!(!taken([side(8, true, None), side(8, true, None), side(8, true, None)]));
+    // Of ranks that the tensor cores take, three fit; without them, up to twelve components.
+    assert!(taken([0, 1, 2].map(|_| side(8, true, None))));
+    assert!(!taken([0, 1, 2].map(|_| side(9, true, None))));
+    assert!(taken([0, 1, 2].map(|_| Side::new(Kind::Float, [64, 32, 4], true, None))));
+    assert!(!taken([0, 1, 2].map(|_| Side::new(Kind::Float, [64, 32, 5], true, None))));
     assert!(!taken([side(4, true, None), side(4, true, None), side(2, true, None)]));
     assert!(!taken([side(4, true, None), side(4, false, None), side(4, true, None)]));
     // Two paths may be wider than three.
-    let pair = [side(6, true, None), side(6, true, None)];
+    let pair = [0, 1].map(|_| Side::new(Kind::Float, [64, 32, 6], true, None));
     let layers = pair.each_ref().map(|side| side.layer(&side.tensors));
+    let x = random(&[16, 64], Kind::Float, GPU);
     assert!(ops::low_rank_together(&x, &layers).is_some());
 }
 
