@@ -14,6 +14,7 @@
 #define FLIGHT 3
 
 extern "C" __global__ void BOUNDS down(const T* x, const __grid_constant__ KernelPaths paths, float* h, int n, int k) {
+    next_may_begin();
     constexpr int TILES = DOWN_TOKENS / 16, COMPONENTS = 8 * GROUPS;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, first = blockIdx.x * DOWN_TOKENS;
     const float* a[GROUPS];
@@ -87,6 +88,7 @@ extern "C" __global__ void BOUNDS up(const __grid_constant__ KernelPaths paths, 
 // part_up [slabs, R, m], or, where B does not train, Σ ∂y[·, c] Σ_r d B h[·, r] as [slabs, m].
 extern "C" __global__ void BOUNDS grad_up(const __grid_constant__ KernelPaths paths, const float* h, float* part_g, int n,
                                                                 int slab) {
+    next_may_begin();
     const KernelPath& path = paths.at[PATH];
     GradUpTile& tile = *(GradUpTile*)shared;
     const T* dy = (const T*)path.y;

@@ -5,6 +5,7 @@
 // does not read. And part_d, Σ g ⊙ h of a block's tokens as [PATHS, blocks, R].
 extern "C" __global__ void __launch_bounds__(256) sum_g(const __grid_constant__ KernelPaths paths, const float* part_g, const float* h, float* g,
                                                         float* part_d, int n, int most) {
+    previous_done();
     constexpr int TOKENS = 256 / R, LANES = TOKENS < 8 ? TOKENS : 8;
     __shared__ float products[256], sums[LANES * R];
     const KernelPath& path = paths.at[PATH];
@@ -52,6 +53,7 @@ __device__ __forceinline__ float slab_sum(const float* at, int slabs, u64 stride
 // b's, then d's; there are as many blocks as the longest takes.
 extern "C" __global__ void __launch_bounds__(64 * TURNS) finish(const __grid_constant__ KernelPaths paths, const float* part_down, const float* part_d, int k,
                                                          int slabs_up, int slabs_down, int slabs_d) {
+    previous_done();
     const KernelPath& path = paths.at[PATH];
     const float *up = path.up, *d = path.d, *b = path.b, *part_up = path.part_up;
     float *da = path.da, *dup = path.dup, *dd = path.dd, *db = path.db, s = path.s;

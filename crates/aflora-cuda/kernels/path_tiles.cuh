@@ -232,13 +232,16 @@ template <typename Write> __device__ __forceinline__ void up_of(const KernelPath
     const T* y = (const T*)path.y;
     int m = path.m, c0 = blockIdx.x * WIDTH, lane = threadIdx.x & 31, begin = blockIdx.y * slab;
     int end = min(path.rows, begin + slab);
-    if (c0 >= m) return;
+    if (c0 >= m || begin >= end) return previous_done();
     h += (u64)PATH * n * R;
     Own own;
     for (int first = begin; first < end; first += HEIGHT) {
         uint4 given[OWN][2];
         load_own(given, y, own, first, end, c0, m);
-        if (first == begin) put_up<true, true>(tile.weights, path, c0);
+        if (first == begin) {
+            put_up<true, true>(tile.weights, path, c0);
+            previous_done();
+        }
         put_tokens<1>(&tile.tokens, h, n, first, end, tokens_at(first, end));
         __syncthreads();
 #pragma unroll
@@ -264,6 +267,7 @@ template <typename Write> __device__ __forceinline__ void up_of(const KernelPath
 template <bool READS, typename Change>
 __device__ __forceinline__ void grad_down_of(T* dx, const T* x, const float* g, const KernelPaths& paths, float* part_down, int n, int k, int slab,
                                              Change change) {
+    next_may_begin();
     GradDownTile& tile = *(GradDownTile*)shared;
     int c0 = blockIdx.x * WIDTH, lane = threadIdx.x & 31, warp = threadIdx.x >> 5, begin = blockIdx.y * slab;
     int end = min(n, begin + slab);

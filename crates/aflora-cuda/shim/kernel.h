@@ -65,6 +65,7 @@ struct Driver {
     decltype(&cuModuleLoadData) load;
     decltype(&cuModuleGetFunction) function;
     decltype(&cuLaunchKernel) launch;
+    decltype(&cuLaunchKernelEx) launch_with;
     decltype(&cuFuncGetAttribute) attribute;
     decltype(&cuFuncSetAttribute) set_attribute;
     decltype(&cuGetErrorString) error_string;
@@ -105,6 +106,7 @@ private:
         find(RTLD_DEFAULT, "cuModuleLoadData", load);
         find(RTLD_DEFAULT, "cuModuleGetFunction", function);
         find(RTLD_DEFAULT, "cuLaunchKernel", launch);
+        find(RTLD_DEFAULT, "cuLaunchKernelEx", launch_with);
         find(RTLD_DEFAULT, "cuFuncGetAttribute", attribute);
         find(RTLD_DEFAULT, "cuFuncSetAttribute", set_attribute);
         find(RTLD_DEFAULT, "cuGetErrorString", error_string);
@@ -187,6 +189,28 @@ template <typename... A> void launch(CUfunction function, dim3 grid, dim3 block,
     const auto& driver = Driver::get();
     auto stream = c10::cuda::getCurrentCUDAStream().stream();
     driver.check(driver.launch(function, grid.x, grid.y, grid.z, block.x, block.y, block.z, static_cast<unsigned>(shared), stream, pointers, nullptr), "launching a kernel");
+}
+
+// As `launch`, of a kernel that waits by itself for what it needs of the one in front of it, and may begin before that has ended:
+// on GPUs of compute capability 9.0 or later.
+template <typename... A> void launch_early(CUfunction function, dim3 grid, dim3 block, size_t shared, A... arguments) {
+    int device = 0, major = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    if (major < 9) return launch(function, grid, block, shared, arguments...);
+    void* pointers[] = {static_cast<void*>(&arguments)...};
+    CUlaunchAttribute early{};
+    early.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    early.value.programmaticStreamSerializationAllowed = 1;
+    CUlaunchConfig config{};
+    config.gridDimX = grid.x, config.gridDimY = grid.y, config.gridDimZ = grid.z;
+    config.blockDimX = block.x, config.blockDimY = block.y, config.blockDimZ = block.z;
+    config.sharedMemBytes = static_cast<unsigned>(shared);
+    config.hStream = c10::cuda::getCurrentCUDAStream().stream();
+    config.attrs = &early;
+    config.numAttrs = 1;
+    const auto& driver = Driver::get();
+    driver.check(driver.launch_with(&config, function, pointers, nullptr), "launching a kernel");
 }
 
 inline unsigned divided(int64_t n, int64_t by) { return static_cast<unsigned>((n + by - 1) / by); }

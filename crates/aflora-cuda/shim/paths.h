@@ -111,7 +111,7 @@ struct PathKernels {
     void up(const at::Tensor& h) {
         int64_t n = h.size(1);
         int tokens = slab(n);
-        launch(module_["up"], dim3(across(), divided(n, tokens), unsigned(count)), threads(), shape.up, paths, floats(h), int(n), tokens);
+        early(module_["up"], dim3(across(), divided(n, tokens), unsigned(count)), threads(), shape.up, paths, floats(h), int(n), tokens);
     }
 
     PathSums grad_up(const at::Tensor& h) {
@@ -135,7 +135,7 @@ struct PathKernels {
                tokens);
         sums.g = at::empty({count, n, rank}, fp32);
         sums.of_d = at::empty({count, blocks, rank}, fp32);
-        launch(module_["sum_g"], dim3(blocks, 1, unsigned(count)), 256, 0, paths, floats(part_g), floats(h), sums.g.data_ptr<float>(),
+        early(module_["sum_g"], dim3(blocks, 1, unsigned(count)), 256, 0, paths, floats(part_g), floats(h), sums.g.data_ptr<float>(),
                sums.of_d.data_ptr<float>(), int(n), int(most));
         return sums;
     }
@@ -156,7 +156,7 @@ struct PathKernels {
         int64_t n = h.size(1);
         int tokens = slab(n);
         auto activated = at::empty_like(y);
-        launch(with(activation)["up_activated"], dim3(across(), divided(n, tokens)), threads(), shape.up, paths, activated.data_ptr(), floats(h),
+        early(with(activation)["up_activated"], dim3(across(), divided(n, tokens)), threads(), shape.up, paths, activated.data_ptr(), floats(h),
                int(n), tokens);
         return activated;
     }
@@ -169,11 +169,16 @@ struct PathKernels {
             most = std::max(most, blocks);
         }
         if (!most) return;
-        launch(module_["finish"], dim3(most, 1, unsigned(count)), dim3(64, FINISH_TURNS), 0, paths, floats(sums.of_down), floats(sums.of_d), int(k),
+        early(module_["finish"], dim3(most, 1, unsigned(count)), dim3(64, FINISH_TURNS), 0, paths, floats(sums.of_down), floats(sums.of_d), int(k),
                sums.slabs_up, sums.slabs_down, sums.slabs_d);
     }
 
 private:
+    // Launches what follows another of the paths' kernels; by tiles it need not wait for that one's end to begin.
+    template <typename... A> void early(CUfunction kernel, dim3 grid, dim3 block, size_t bytes, A... arguments) const {
+        tiled ? launch_early(kernel, grid, block, bytes, arguments...) : launch(kernel, grid, block, bytes, arguments...);
+    }
+
     // Of a block that shares out columns and tokens.
     dim3 threads() const { return tiled ? dim3(256) : dim3(32, 8); }
 
