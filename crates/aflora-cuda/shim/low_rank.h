@@ -8,7 +8,7 @@ namespace aflora {
 
 struct LowRank : torch::autograd::Function<LowRank> {
     // Components of several paths: without the tensor cores, one pass for more of them takes longer than one for each.
-    static constexpr int64_t MAX_TOGETHER = 12;
+    static constexpr int64_t MOST_TOGETHER = 12;
 
     // Of x and the tensors of the paths; of each layer its output.
     static variable_list forward(AutogradContext* ctx, at::TensorList tensors, const PathLayers& layers) {
@@ -64,7 +64,7 @@ struct LowRank : torch::autograd::Function<LowRank> {
 
     // Whether so many paths are computed together.
     static bool takes_together(const at::Tensor& x, int64_t paths, int64_t rank) {
-        return paths <= int64_t(MOST_PATHS) && (paths * rank <= MAX_TOGETHER || (x.is_cuda() && PathKernels::by_tiles(x.scalar_type())));
+        return paths * rank <= MOST_TOGETHER || PathKernels::by_tiles(x.scalar_type());
     }
 };
 

@@ -207,6 +207,9 @@ private:
 // The paths of a node with their weights, from its forward pass to its backward pass.
 class NodePaths {
 public:
+    // The tensors of a path, in this order.
+    enum Which { A, B, D, OF_B };
+
     std::vector<Path> paths;
     std::vector<FrozenWeight> weights;
 
@@ -218,7 +221,7 @@ public:
             auto own = tensors.slice(i * each, each);
             auto d = layers.has_d ? own[2] : at::Tensor(), b = layers.has_b ? own.back() : at::Tensor();
             // Behind a d of odd length, b may lie anywhere.
-            paths.push_back({aligned(own[0]), aligned(own[1]), d, b.defined() ? aligned(b) : b, float(layer.scale), layer.rows});
+            paths.push_back({aligned(own[0]), aligned(own[1]), d.defined() ? d.contiguous() : d, b.defined() ? aligned(b) : b, float(layer.scale), layer.rows});
             weights.push_back(layer.weight);
             for (const auto& t : {own[0], own[1], d, b}) wants_.push_back(t.defined() && t.requires_grad());
         }
@@ -239,7 +242,7 @@ public:
         ctx->saved_data["wants"] = wants_;
     }
 
-    // What `save` put there, from `at` on, with places for the gradients of what trains.
+    // What `save` put there, from `at` on.
     NodePaths(AutogradContext* ctx, const variable_list& saved, size_t at) : wants_(ctx->saved_data["wants"].toIntVector()) {
         auto scales = ctx->saved_data["scales"].toDoubleVector();
         auto rows = ctx->saved_data["rows"].toIntVector();
@@ -248,16 +251,16 @@ public:
             auto* own = &saved[at + 4 * i];
             paths.push_back({own[0], own[1], own[2], own[3], float(scales[i]), rows[i]});
             weights.emplace_back(ctx, saved, behind, i);
-            for (size_t t = 0; t < 4; t++) {
-                given_.push_back(own[t].defined());
-                gradients_.push_back(wants_[4 * i + t] ? at::empty(own[t].sizes(), own[t].options()) : at::Tensor());
-            }
+            for (size_t t = 0; t < 4; t++) given_.push_back(own[t].defined());
         }
+        gradients_.resize(wants_.size());
     }
 
-    // Whether anything of the path trains, and whether its A does.
-    bool trains(size_t i) const { return wants_[4 * i] || wants_[4 * i + 1] || wants_[4 * i + 2] || wants_[4 * i + 3]; }
-    bool trains_a(size_t i) const { return wants_[4 * i]; }
+    // Whether a tensor of the path trains, whether its A does, anything behind it, or anything at all.
+    bool trains(size_t i, Which which) const { return wants_[4 * i + which]; }
+    bool trains_a(size_t i) const { return trains(i, A); }
+    bool trains_u(size_t i) const { return trains(i, B) || trains(i, D) || trains(i, OF_B); }
+    bool trains(size_t i) const { return trains_a(i) || trains_u(i); }
 
     // Whether an A trains.
     bool trains_a() const {
@@ -268,14 +271,23 @@ public:
 
     // Lets the kernels' path `of_kernels` read this gradient of what the path `i` gave, and write those of its tensors.
     void give(PathKernels& kernels, size_t of_kernels, size_t i, const at::Tensor& dy) {
-        auto place = [&](size_t t) { return gradients_[4 * i + t].defined() ? gradients_[4 * i + t].data_ptr<float>() : nullptr; };
+        auto place = [&](Which which) -> float* {
+            if (!trains(i, which)) return nullptr;
+            const auto& own = paths[i];
+            const auto& of = which == A ? own.down : which == B ? own.up : which == D ? own.d : own.b;
+            set(i, which, at::empty(of.sizes(), of.options()));
+            return gradients_[4 * i + which].data_ptr<float>();
+        };
         auto& path = kernels.paths.at[of_kernels];
         path.y = dy.data_ptr();
-        path.da = place(0);
-        path.dup = place(1);
-        path.dd = place(2);
-        path.db = place(3);
+        path.da = place(A);
+        path.dup = place(B);
+        path.dd = place(D);
+        path.db = place(OF_B);
     }
+
+    // The gradient of a tensor that trains.
+    void set(size_t i, Which which, const at::Tensor& gradient) { gradients_[4 * i + which] = gradient; }
 
     // What the node's backward pass gives: a gradient of x, of each tensor that the constructor took, and of so many things
     // that are no tensors.

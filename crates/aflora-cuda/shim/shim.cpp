@@ -120,6 +120,11 @@ torch::autograd::variable_list low_rank(const at::Tensor& x, const aflora_layer*
     return aflora::LowRank::apply(at::TensorList(tensors), of);
 }
 
+torch::autograd::variable_list wide_path(const at::Tensor& x, const aflora_layer* layers, int count, double p) {
+    auto [tensors, of] = node_of(x, layers, count);
+    return aflora::WidePath::apply(at::TensorList(tensors), of, p);
+}
+
 // Two tensors of an operation, or none.
 void both(at::Tensor** out, const torch::autograd::variable_list& made) {
     auto first = std::make_unique<at::Tensor>(made.at(0));
@@ -325,8 +330,7 @@ int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const aflora_layer* l
         if (p == 0 && takes_path(*x, *layer)) {
             *out = new at::Tensor(low_rank(*x, layer, 1)[0]);
         } else if (p == 0 || aflora::WidePath::drops(layer->columns())) {
-            *out = new at::Tensor(aflora::WidePath::apply(*x, frozen(*layer), given(layer->bias), *layer->down, given(layer->d), *layer->up,
-                                                          given(layer->b), layer->scale, p));
+            *out = new at::Tensor(wide_path(*x, layer, 1, p)[0]);
         }
     });
 }
@@ -334,14 +338,17 @@ int aflora_low_rank(at::Tensor** out, const at::Tensor* x, const aflora_layer* l
 // Paths of layers that read one `x`, the first all of it: a tensor of each.
 int aflora_low_rank_together(at::Tensor** out, const at::Tensor* x, const aflora_layer* layers, int count) {
     return guarded([&] {
-        if (count < 1 || !x->numel() || !aflora::LowRank::takes_together(*x, count, layers->down->size(0))) return;
+        if (count < 1 || count > int(aflora::MOST_PATHS) || !x->numel()) return;
         int64_t tokens = x->numel() / x->size(-1);
         if (layers->tokens > 0 && layers->tokens != tokens) return;
         for (const auto* layer = layers; layer < layers + count; layer++) {
-            if (layer->tokens > tokens || layer->columns() != x->size(-1) || !takes_path(*x, *layer)) return;
+            if (layer->tokens > tokens || layer->columns() != x->size(-1) || !takes(*x, *layer)) return;
             if (layer->down->size(0) != layers->down->size(0) || !same_vectors(*layer, *layers)) return;
         }
-        auto made = low_rank(*x, layers, count);
+        int64_t rank = layers->down->size(0);
+        bool narrow = std::all_of(layers, layers + count, [&](const aflora_layer& layer) { return takes_path(*x, layer); });
+        if (narrow && !aflora::LowRank::takes_together(*x, count, rank)) return;
+        auto made = narrow ? low_rank(*x, layers, count) : wide_path(*x, layers, count, 0);
         for (int i = 0; i < count; i++) out[i] = new at::Tensor(made[i]);
     });
 }

@@ -1,86 +1,96 @@
-// y = W0 x + bias + s b ⊙ B (d ⊙ (A drop(x))) as one node of libtorch's graph, for ranks beyond kernels/low_rank.cu's, any
-// widths, and dropout: libtorch's products on the tensor cores, the path's added into those with W0, and
-// kernels/wide_path.cu around them.
+// y = W0 x + bias + s b ⊙ B (d ⊙ (A drop(x))) of up to three layers that read one x, as one node of libtorch's graph, for ranks
+// beyond kernels/low_rank.cu's, any widths, and dropout before a path alone: libtorch's products on the tensor cores, the paths'
+// added into those with W0, and kernels/wide_path.cu around them.
 //
 // With U = s b ⊙ B ⊙ d: h = A drop(x), y = W0 x + bias + U h; and of a gradient ∂y, g = Uᵀ ∂y, ∂x = W0ᵀ ∂y + drop(Aᵀ g),
-// ∂A = g drop(x)ᵀ, ∂U = ∂y hᵀ, from which come those of B, d and b. x and h are kept, the rest is made again.
+// ∂A = g drop(x)ᵀ, ∂U = ∂y hᵀ, from which come those of B, d and b. The A of all paths lie one below the other, so that one
+// product makes all h, one all ∂A, and one adds what all paths give to ∂x. x and h are kept, the rest is made again.
 #pragma once
 
 #include "drawn.h"
-#include "quantised_cuda.h"
-#include "remade.h"
+#include "paths.h"
 
 namespace aflora {
 
 struct WidePath : torch::autograd::Function<WidePath> {
-    using Context = torch::autograd::AutogradContext;
-
-    static at::Tensor forward(Context* ctx, const at::Tensor& x, const FrozenWeight& weight, const Maybe& maybe_bias, const at::Tensor& down,
-                              const Maybe& maybe_d, const at::Tensor& up, const Maybe& maybe_b, double scale, double p) {
-        auto bias = or_none(maybe_bias);
-        Path path{down.contiguous(), up.contiguous(), contiguous(or_none(maybe_d)), contiguous(or_none(maybe_b)), float(scale)};
-        int64_t k = weight.columns(), m = weight.rows();
-        auto flat = aligned(x).view({-1, k});
-        auto [a, u] = path.folded(flat.scalar_type());
+    // Of x and the tensors of the paths; of each layer its output.
+    static variable_list forward(AutogradContext* ctx, at::TensorList tensors, const PathLayers& layers, double p) {
+        const auto& x = tensors[0];
+        auto flat = aligned(x).view({-1, x.size(-1)});
+        NodePaths of(tensors.slice(1), layers);
+        Folded by(of, flat.scalar_type());
         Drop drop{Dropout(p), p > 0 ? next_random() : Random{}};
-        auto h = at::mm(drop.of(flat), a.t());
-        auto y = weight.product(flat, bias);
-        y.addmm_(h, u.t());
-        auto wants = [](const at::Tensor& t) { return t.defined() && t.requires_grad(); };
-        bool of_u = wants(up) || wants(path.d) || wants(path.b);
-        torch::autograd::variable_list saved{down.requires_grad() ? keep_input(ctx, x, flat) : at::Tensor(), of_u ? h : at::Tensor(), path.down, path.up,
-                                             path.d, path.b};
-        weight.save(ctx, saved);
+        auto h = at::mm(drop.of(flat), by.a.t());
+        bool of_u = false;
+        variable_list made;
+        for (size_t i = 0; i < of.paths.size(); i++) {
+            int64_t rows = of.paths[i].rows;
+            auto y = of.weights[i].product(flat.narrow(0, 0, rows), layers.all[i].bias);
+            y.addmm_(by.part(h, i, rows), by.u[i].t());
+            auto shape = rows == flat.size(0) ? x.sizes().vec() : y.sizes().vec();
+            shape.back() = y.size(1);
+            made.push_back(at::_unsafe_view(y, shape));  // as in quantised.h
+            of_u |= of.trains_u(i);
+        }
+        variable_list saved{of.trains_a() ? keep_input(ctx, x, flat) : at::Tensor(), of_u ? h : at::Tensor()};
+        of.save(ctx, saved);
         ctx->save_for_backward(saved);
-        ctx->saved_data["scale"] = scale;
+        ctx->saved_data["shape"] = x.sizes().vec();
+        ctx->saved_data["wants_x"] = x.requires_grad();
         ctx->saved_data["p"] = p;
         keep_random(ctx, drop.random);
-        ctx->saved_data["wants"] =
-            int64_t(x.requires_grad()) | int64_t(wants(down)) << 1 | int64_t(wants(path.d)) << 2 | int64_t(wants(up)) << 3 | int64_t(wants(path.b)) << 4;
-        auto shape = x.sizes().vec();
-        shape.back() = m;
-        return at::_unsafe_view(y, shape);  // as in quantised.h
+        return made;
     }
 
-    static torch::autograd::variable_list backward(Context* ctx, torch::autograd::variable_list gradients) {
+    static variable_list backward(AutogradContext* ctx, variable_list gradients) {
         auto saved = ctx->get_saved_variables();
-        Path path{saved[2], saved[3], saved[4], saved[5], float(ctx->saved_data["scale"].toDouble())};
-        FrozenWeight weight(ctx, saved, 6);
-        int64_t wants = ctx->saved_data["wants"].toInt(), k = weight.columns(), m = weight.rows();
-        bool wants_x = wants & 1, trains_a = wants & 2, trains_d = wants & 4, trains_up = wants & 8, trains_b = wants & 16;
+        NodePaths of(ctx, saved, 2);
+        bool wants_x = ctx->saved_data["wants_x"].toBool();
+        auto shape = ctx->saved_data["shape"].toIntVector();
         Drop drop{Dropout(ctx->saved_data["p"].toDouble()), random_of(ctx)};
-        auto dy = aligned(gradients[0]).view({-1, m});
-        auto [a, u] = path.folded(dy.scalar_type());
-        at::Tensor dx, da, dd, dup, db;
-        if (wants_x || trains_a) {
-            auto g = at::mm(dy, u);
-            if (trains_a) da = at::mm(g.t(), drop.of(kept_input(ctx, saved[0], k)), at::kFloat);
+        for (size_t i = 0; i < of.paths.size(); i++) gradients[i] = aligned(gradients[i]).view({of.paths[i].rows, of.weights[i].rows()});
+        const auto& dy = gradients[0];
+        Folded by(of, dy.scalar_type());
+        at::Tensor dx;
+        if (wants_x || of.trains_a()) {
+            auto g = at::empty({dy.size(0), by.a.size(0)}, dy.options());
+            for (size_t i = 0; i < of.paths.size(); i++) {
+                int64_t rows = of.paths[i].rows;
+                auto part = by.part(g, i, rows);
+                at::mm_out(part, gradients[i], by.u[i]);
+                if (rows < g.size(0)) by.part(g, i, g.size(0)).narrow(0, rows, g.size(0) - rows).zero_();
+            }
+            if (of.trains_a()) {
+                auto da = at::mm(g.t(), drop.of(kept_input(ctx, saved[0], shape.back())), at::kFloat);
+                for (size_t i = 0; i < of.paths.size(); i++)
+                    if (of.trains_a(i)) of.set(i, NodePaths::A, da.narrow(0, int64_t(i) * by.rank, by.rank));
+            }
             if (wants_x) {
-                dx = weight.gradient(dy);
-                drop.add(dx, g, a);
-                auto shape = gradients[0].sizes().vec();
-                shape.back() = k;
+                dx = of.weights[0].gradient(dy);
+                for (size_t i = 1; i < of.paths.size(); i++) {
+                    auto part = dx.narrow(0, 0, of.paths[i].rows);
+                    of.weights[i].add_gradient(part, gradients[i]);
+                }
+                drop.add(dx, g, by.a);
                 dx = dx.view(shape);
             }
         }
-        if (trains_up || trains_d || trains_b) {
-            auto du = at::mm(dy.t(), saved[1], at::kFloat);
-            if (trains_d || trains_b) {
-                auto terms = du.mul(path.up);
-                if (trains_d) dd = (path.b.defined() ? at::mv(terms.t(), path.b) : terms.sum(0)).mul_(path.scale);
-                if (trains_b) db = (path.d.defined() ? at::mv(terms, path.d) : terms.sum(1)).mul_(path.scale);
-            }
-            if (trains_up) dup = path.unfolded(du);
+        for (size_t i = 0; i < of.paths.size(); i++) {
+            if (!of.trains_u(i)) continue;
+            const auto& path = of.paths[i];
+            auto du = at::mm(gradients[i].t(), by.part(saved[1], i, path.rows), at::kFloat);
+            auto terms = of.trains(i, NodePaths::D) || of.trains(i, NodePaths::OF_B) ? du.mul(path.up) : at::Tensor();
+            if (of.trains(i, NodePaths::D)) of.set(i, NodePaths::D, (path.b.defined() ? at::mv(terms.t(), path.b) : terms.sum(0)).mul_(path.scale));
+            if (of.trains(i, NodePaths::OF_B)) of.set(i, NodePaths::OF_B, (path.d.defined() ? at::mv(terms, path.d) : terms.sum(1)).mul_(path.scale));
+            if (of.trains(i, NodePaths::B)) of.set(i, NodePaths::B, unfolded(path, du));
         }
-        return {dx, {}, {}, da, dd, dup, db, {}, {}};
+        return of.given(dx, 2);
     }
 
     // Whether the layer is one for dropout: eight elements draw together.
     static bool drops(int64_t columns) { return columns % 8 == 0; }
 
 private:
-    static at::Tensor contiguous(const at::Tensor& t) { return t.defined() ? t.contiguous() : t; }
-
     static Module& kernels_for(at::ScalarType kind) { return module("wide_path.cu", kernels::wide_path, {kind == at::kBFloat16 ? "BF16=1" : "BF16=0"}); }
 
     struct Drop {
@@ -105,25 +115,34 @@ private:
         }
     };
 
-    struct Path {
-        at::Tensor down, up, d, b;
-        float scale;
+    // A of all paths, one below the other, and U of each, in the wide kind.
+    struct Folded {
+        int64_t rank;
+        at::Tensor a;
+        std::vector<at::Tensor> u;
 
-        // A and U in the wide kind.
-        std::pair<at::Tensor, at::Tensor> folded(at::ScalarType kind) const {
-            auto a = at::empty_like(down, at::TensorOptions().dtype(kind)), u = at::empty_like(up, at::TensorOptions().dtype(kind));
-            launch(kernels_for(kind)["fold"], divided(down.numel() + up.numel(), 256), 256, 0, floats(down), floats(up), floats(d), floats(b), scale,
-                   a.data_ptr(), u.data_ptr(), unsigned(down.numel()), unsigned(up.numel()), unsigned(up.size(1)));
-            return {a, u};
+        Folded(const NodePaths& of, at::ScalarType kind) : rank(of.paths[0].down.size(0)) {
+            auto options = of.paths[0].down.options().dtype(kind);
+            a = at::empty({rank * int64_t(of.paths.size()), of.paths[0].down.size(1)}, options);
+            for (const auto& path : of.paths) {
+                auto own = a.narrow(0, rank * int64_t(u.size()), rank);
+                u.push_back(at::empty(path.up.sizes(), options));
+                launch(kernels_for(kind)["fold"], divided(path.down.numel() + path.up.numel(), 256), 256, 0, floats(path.down), floats(path.up),
+                       floats(path.d), floats(path.b), path.scale, own.data_ptr(), u.back().data_ptr(), unsigned(path.down.numel()),
+                       unsigned(path.up.numel()), unsigned(rank));
+            }
         }
 
-        // ∂B, in the memory of ∂U.
-        at::Tensor unfolded(const at::Tensor& du) const {
-            launch(kernels_for(at::kFloat)["unfold"], divided(du.numel(), 256), 256, 0, du.data_ptr<float>(), floats(d), floats(b), scale,
-                   unsigned(du.numel()), unsigned(up.size(1)));
-            return du;
-        }
+        // A path's components, of so many tokens.
+        at::Tensor part(const at::Tensor& of_all, size_t i, int64_t rows) const { return of_all.narrow(1, int64_t(i) * rank, rank).narrow(0, 0, rows); }
     };
+
+    // ∂B, in the memory of ∂U.
+    static at::Tensor unfolded(const Path& path, const at::Tensor& du) {
+        launch(kernels_for(at::kFloat)["unfold"], divided(du.numel(), 256), 256, 0, du.data_ptr<float>(), floats(path.d), floats(path.b), path.scale,
+               unsigned(du.numel()), unsigned(path.up.size(1)));
+        return du;
+    }
 };
 
 }  // namespace aflora

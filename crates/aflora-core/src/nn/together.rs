@@ -16,8 +16,8 @@ pub fn together<const N: usize>(layers: [&Linear; N], x: &Tensor) -> [Tensor; N]
 }
 
 /// As [`together`] by joint kernels, none where there are none for it: on a GPU they take two or three layers with low-rank
-/// paths of one rank of up to eight (in fp32, of up to twelve components together), without dropout, and weights that no
-/// rank shares out.
+/// paths of one rank, without dropout, and weights that no rank shares out; in fp32 not those of up to eight ranks that have
+/// more than twelve components together.
 ///
 /// A layer beside which there is a number reads so many rows of `x`, `[rows, in_features]`, from the first on, and gives
 /// `[number, out_features]`. The first layer reads all.

@@ -93,11 +93,12 @@ fn adapted_layers_that_read_one_input_are_computed_together_where_that_is_built(
         ("aflora, fp8", aflora(4, all, 0.0), Some(WeightFormat::Fp8), true),
         ("aflora that drops", aflora(4, all, 0.1), None, false),
         ("aflora of eight ranks", aflora(8, all, 0.0), None, true),
-        ("aflora of many ranks", aflora(9, all, 0.0), None, false),
+        ("aflora of many ranks", aflora(9, all, 0.0), None, true),
         ("aflora whose ranks shrink", shrinking, None, true),
         ("lora", lora(4), None, true),
         ("lora of eight ranks", lora(8), None, true),
-        ("lora of many ranks", lora(16), None, false),
+        ("lora of many ranks", lora(16), None, true),
+        ("lora of many ranks, nf4", lora(16), Some(WeightFormat::Nf4Nested), true),
         ("dora", dora, None, false),
     ] {
         let (layers, injection) = adapted(method.as_ref(), format, [(64, 96); 3]);

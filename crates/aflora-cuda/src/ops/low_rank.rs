@@ -82,8 +82,9 @@ pub fn low_rank(
 /// Up to three layers that read one input, each as [`low_rank`] has it: one pass over `x` makes `down x` of all
 /// paths, and one over its gradient adds what all of them give.
 ///
-/// Takes paths of one rank of up to eight that all have the same vectors, in fp32 and before compute capability 8.0 of
-/// together at most twelve components; the first layer reads all tokens. A layer that reads but some takes and gives them as `[tokens, features]`.
+/// Takes paths of one rank that all have the same vectors, but in fp32, and before compute capability 8.0, none of up to eight
+/// ranks that have more than twelve components together. The first layer reads all tokens. A layer that reads but some takes
+/// and gives them as `[tokens, features]`.
 ///
 /// `x`: `[.., in_features]`; gives `[.., out_features]` of each.
 pub fn low_rank_together<const N: usize>(

@@ -104,6 +104,9 @@ fn layers_that_read_one_input_give_together_what_they_give_apart() {
         (Kind::BFloat16, vec![4351, 768], [768, 320, 768], 8, true, Some(4096)),
         (Kind::BFloat16, vec![2, 67, 256], [256, 64, 64], 2, false, None),
         (Kind::BFloat16, vec![1, 1, 64], [64, 64, 64], 1, false, None),
+        (Kind::BFloat16, vec![4351, 768], [768, 320, 768], 16, true, Some(4096)),
+        (Kind::BFloat16, vec![2, 67, 256], [256, 64, 64], 32, false, None),
+        (Kind::Float, vec![37, 60], [96, 50, 96], 11, true, Some(9)),
     ] {
         let from = *x.last().unwrap();
         let sides = [0, 1, 2].map(|i| {
@@ -178,11 +181,18 @@ fn layers_that_do_not_fit_together_are_left_apart() {
     };
     assert!(taken([side(4, true, None), side(4, true, Some(3)), side(4, true, Some(16))]));
     assert!(!taken([side(4, true, Some(15)), side(4, true, None), side(4, true, None)]));
-    // Of ranks that the tensor cores take, three fit; without them, up to twelve components.
-    assert!(taken([0, 1, 2].map(|_| side(8, true, None))));
-    assert!(!taken([0, 1, 2].map(|_| side(9, true, None))));
-    assert!(taken([0, 1, 2].map(|_| Side::new(Kind::Float, [64, 32, 4], true, None))));
-    assert!(!taken([0, 1, 2].map(|_| Side::new(Kind::Float, [64, 32, 5], true, None))));
+    // On the tensor cores three of any rank fit; without them up to twelve components, and libtorch's products of more than
+    // eight ranks.
+    for (kind, rank, fits) in [
+        (Kind::BFloat16, 8, true),
+        (Kind::BFloat16, 9, true),
+        (Kind::Float, 4, true),
+        (Kind::Float, 5, false),
+        (Kind::Float, 9, true),
+    ] {
+        let sides = [0, 1, 2].map(|_| Side::new(kind, [64, 32, rank], true, None));
+        assert_eq!(taken(sides), fits, "{kind:?}, rank {rank}");
+    }
     assert!(!taken([side(4, true, None), side(4, true, None), side(2, true, None)]));
     assert!(!taken([side(4, true, None), side(4, false, None), side(4, true, None)]));
     // Two paths may be wider than three.
