@@ -21,8 +21,12 @@ TARGETS = {
     "mpnet": ["attn.q", "attn.k", "attn.v", "attn.o", "intermediate.dense", "output.dense"],
     "llama": ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"],
     "bart": ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
+    "gpt2": ["c_attn", "c_proj", "c_fc"],
 }
-WRITES = {"llama": (AutoModelForCausalLM, TaskType.CAUSAL_LM), "bart": (AutoModelForSeq2SeqLM, TaskType.SEQ_2_SEQ_LM)}
+WRITES = {
+    "llama": (AutoModelForCausalLM, TaskType.CAUSAL_LM), "gpt2": (AutoModelForCausalLM, TaskType.CAUSAL_LM),
+    "bart": (AutoModelForSeq2SeqLM, TaskType.SEQ_2_SEQ_LM),
+}
 KERNELS = {"liger": "liger_kernel", "flashdeberta": "flashdeberta", "disentangled": "disentangled_flash"}
 
 

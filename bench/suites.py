@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 BACKBONES = {
     "deberta-v3-base": "deberta-v2", "bert-base": "bert", "minilm": "bert", "bart-large": "bart", "llama-7b": "llama",
-    "llama-13b": "llama", "smollm2-135m": "llama",
+    "llama-13b": "llama", "smollm2-135m": "llama", "gpt2": "gpt2",
 }
 
 
@@ -44,7 +44,7 @@ def run(side, model, task="mrpc", bar=True):
     return Line(f"run-{side}", model, "lora", 32, 128, (task,), bar=bar)
 
 
-D, E, M, B, L, X, S = BACKBONES
+D, E, M, B, L, X, S, G = BACKBONES
 CHECKPOINTING = "--checkpointing"
 
 SUITES = {
@@ -65,9 +65,9 @@ SUITES = {
     "models": [
         line
         for model, method, batch, length, best in (
-            (E, "lora", 32, 128, "reduce-overhead"), (M, "lora", 32, 128, "reduce-overhead"), (B, "lora:16", 8, 512, "compile"))
+            (E, "lora", 32, 128, "reduce-overhead"), (M, "lora", 32, 128, "reduce-overhead"), (B, "lora:16", 8, 512, "compile"), (G, "lora:16", 8, 512, "reduce-overhead"))
         for line in (
-            ours(model, "aflora-gsm8k:16" if model == B else "aflora", batch, length), ours(model, method, batch, length, bar=True),
+            ours(model, "aflora-gsm8k:16" if model in (B, G) else "aflora", batch, length), ours(model, method, batch, length, bar=True),
             peft(model, method, batch, length), peft(model, method, batch, length, mode=best, bar=True))
     ],
     "decoders": [
