@@ -80,7 +80,7 @@ def tokens_for(config, args, device):
         return torch.randint(0, min(config.vocab_size, 30000), (args.batch, n), device=device)
 
     ids = tokens(args.length)
-    labels = {"bart": lambda: tokens(args.length // 4), "llama": lambda: ids}.get(
+    labels = {"bart": lambda: tokens(args.length // 4), "llama": lambda: ids, "gpt2": lambda: ids}.get(
         config.model_type, lambda: torch.arange(args.batch, device=device) % 2
     )()
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
