@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io, thread};
 
-const KERNELS: [(&str, &str); 16] = [
+const KERNELS: [(&str, &str); 17] = [
     ("common", "common.cuh"),
     ("adamw", "adamw.cu"),
     ("low_rank", "low_rank.cu"),
@@ -26,6 +26,7 @@ const KERNELS: [(&str, &str); 16] = [
     ("rms_norm", "rms_norm.cu"),
     ("rotary", "rotary.cu"),
     ("gated", "gated.cu"),
+    ("cross_entropy", "cross_entropy.cu"),
     ("heads", "heads.cu"),
     ("disentangled", "disentangled.cu"),
     ("disentangled_tiled", "disentangled_tiled.cu"),

@@ -127,6 +127,20 @@ __device__ __forceinline__ float warp_max(float x) {
     return x;
 }
 
+// The largest, as `row_sum` has the sum.
+template <int N> __device__ __forceinline__ float row_max(float x, float* shared) {
+    x = warp_max(x);
+    if constexpr (N > 32) {
+        __syncthreads();
+        if ((threadIdx.x & 31) == 0) shared[threadIdx.x >> 5] = x;
+        __syncthreads();
+        x = MINUS_INFINITY;
+#pragma unroll
+        for (int i = 0; i < N / 32; i++) x = fmaxf(x, shared[i]);
+    }
+    return x;
+}
+
 // Sums of N values (a power of two, at most 32) over a warp. Each exchange halves what a lane
 // still carries, so N sums cost N - 1 + log2(32 / N) shuffles instead of 5 N. On return v[0] of
 // a lane is the sum of value `warp_sums_index<N>(lane)`.

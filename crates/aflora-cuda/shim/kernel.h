@@ -183,8 +183,20 @@ inline Module& module(const char* name, const char* source, std::vector<std::str
     return *slot;
 }
 
+// Binds this thread to its GPU, which the runtime would do in a call of its own: a thread of libtorch's that makes gradients may
+// come to a kernel of ours first.
+inline void bind_thread() {
+    static thread_local bool bound = false;
+    if (bound) return;
+    int device = 0;
+    cudaGetDevice(&device);
+    TORCH_CHECK(cudaSetDevice(device) == cudaSuccess, "GPU ", device, " cannot be used");
+    bound = true;
+}
+
 // Launches on the current stream. Arguments must have the exact types of the kernel's.
 template <typename... A> void launch(CUfunction function, dim3 grid, dim3 block, size_t shared, A... arguments) {
+    bind_thread();
     void* pointers[] = {static_cast<void*>(&arguments)...};
     const auto& driver = Driver::get();
     auto stream = c10::cuda::getCurrentCUDAStream().stream();
@@ -198,6 +210,7 @@ template <typename... A> void launch_early(CUfunction function, dim3 grid, dim3 
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
     if (major < 9) return launch(function, grid, block, shared, arguments...);
+    bind_thread();
     void* pointers[] = {static_cast<void*>(&arguments)...};
     CUlaunchAttribute early{};
     early.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;

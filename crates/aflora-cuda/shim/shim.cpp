@@ -9,6 +9,7 @@
 #include "disentangled.h"
 #include "disentangled_tiled.h"
 #include "feed_forward.h"
+#include "cross_entropy.h"
 #include "gated.h"
 #include "layer_norm.h"
 #include "low_rank.h"
@@ -409,6 +410,15 @@ int aflora_gated(at::Tensor** out, const at::Tensor* gate, const at::Tensor* up,
     return guarded([&] {
         if (!aflora::Gated::takes(*gate, up, activation)) return;
         *out = new at::Tensor(aflora::Gated::apply(*gate, given(up), static_cast<int64_t>(activation)));
+    });
+}
+
+// `rest` and `bias` may be null.
+int aflora_cross_entropy(at::Tensor** out, const at::Tensor* logits, const at::Tensor* rest, const at::Tensor* bias, const at::Tensor* labels,
+                         double smoothing) {
+    return guarded([&] {
+        if (!aflora::CrossEntropy::takes(*logits, rest, bias, *labels)) return;
+        *out = new at::Tensor(aflora::CrossEntropy::apply(*logits, given(rest), given(bias), *labels, smoothing));
     });
 }
 

@@ -7,10 +7,12 @@
 //! choice is made in one place, aflora-core's `kernels`.
 
 mod decoders;
+mod loss;
 mod low_rank;
 mod update;
 
 pub use decoders::{add_rms_norm, gated, rotary, GateActivation};
+pub use loss::cross_entropy;
 pub use low_rank::{feed_forward, low_rank, low_rank_together, LowRankLayer, LowRankPath};
 pub use update::{adamw, AdamWUpdate, Pieces};
 

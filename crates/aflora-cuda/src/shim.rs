@@ -42,6 +42,8 @@ functions! {
             unsafe extern "C" fn(Out, Raw, Raw, Raw, f64, f64) -> c_int,
         rotary = "aflora_rotary": unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw, c_int) -> c_int,
         gated = "aflora_gated": unsafe extern "C" fn(Out, Raw, Raw, c_int) -> c_int,
+        cross_entropy = "aflora_cross_entropy":
+            unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw, f64) -> c_int,
         disentangled = "aflora_disentangled":
             unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw, Raw, Raw, i64, f64, f64) -> c_int,
         tiles = "aflora_tiles": unsafe extern "C" fn(*mut c_int, Raw, i64, i64) -> c_int,

@@ -2,19 +2,17 @@
 //! `[tokens, vocabulary]`, are never made.
 
 use crate::Result;
+use aflora_core::kernels::Logits;
 use aflora_core::{sum_in_chunks, Checkpoints};
-use tch::{Kind, Reduction, Tensor};
+use tch::Tensor;
 
 /// Logits that are made at once, 64 MB of them in fp32.
 const CHUNK: i64 = 1 << 24;
 
-/// What a label says where there is nothing to learn.
-const IGNORED: i64 = -100;
-
 /// A head that gives the logits of the next token.
 pub(crate) trait NextTokenHead: std::fmt::Debug {
-    /// States `[.., hidden]` to logits `[.., vocabulary]`.
-    fn logits(&self, states: &Tensor) -> Tensor;
+    /// Logits of states `[.., hidden]`.
+    fn logits(&self, states: &Tensor) -> Logits;
 
     /// How many words there are.
     fn vocabulary(&self) -> i64;
@@ -67,7 +65,7 @@ impl<'a> NextTokens<'a> {
         let parameters: Vec<&Tensor> = self.parameters.iter().collect();
         let (states, labels) = (self.states.flatten(0, 1), labels.flatten(0, 1));
         Ok(sum_in_chunks(&states, &labels, &parameters, self.rows, |states, labels| {
-            cross_entropy(&self.logits(states), labels, smoothing)
+            self.head.logits(states).cross_entropy(labels, smoothing)
         })?)
     }
 
@@ -80,18 +78,9 @@ impl<'a> NextTokens<'a> {
         let _no_grad = tch::no_grad_guard();
         let (states, labels) = (self.states.flatten(0, 1), labels.flatten(0, 1));
         Ok(sum_in_chunks(&states, &labels, &[], self.rows, |states, labels| {
-            let logits = self.logits(states);
-            let sums = smoothings.iter().map(|&by| cross_entropy(&logits, labels, by));
+            let logits = self.head.logits(states);
+            let sums = smoothings.iter().map(|&by| logits.cross_entropy(labels, by));
             Ok(Tensor::f_stack(&sums.collect::<aflora_core::Result<Vec<_>>>()?, 0)?)
         })?)
     }
-
-    fn logits(&self, states: &Tensor) -> Tensor {
-        self.head.logits(states).to_kind(Kind::Float)
-    }
-}
-
-fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> aflora_core::Result<Tensor> {
-    let none = None::<&Tensor>;
-    Ok(logits.f_cross_entropy_loss(labels, none, Reduction::Sum, IGNORED, smoothing)?)
 }

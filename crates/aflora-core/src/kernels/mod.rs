@@ -25,6 +25,7 @@
 
 mod add_norm;
 mod attention;
+mod cross_entropy;
 mod gated;
 mod low_rank;
 mod product;
@@ -37,6 +38,7 @@ pub use aflora_cuda::ops::{
 };
 pub(crate) use aflora_cuda::ops::{feed_forward, low_rank_together, LowRankLayer};
 pub use attention::{tile_from, tiles};
+pub use cross_entropy::Logits;
 pub use gated::{gated, gated_halves, GateActivation};
 pub(crate) use low_rank::{add_path, by_token, shaped};
 pub use low_rank::{low_rank, LowRankPath};

@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_int, c_void, CString};
 use std::io::Write;
 
 /// A source, and what it is compiled with beside the kind.
-const SOURCES: [(&[&str], &[&[&str]]); 15] = [
+const SOURCES: [(&[&str], &[&[&str]]); 16] = [
     (
         &["low_rank.cu"],
         &[
@@ -36,6 +36,7 @@ const SOURCES: [(&[&str], &[&[&str]]); 15] = [
     (&["rotary.cu"], &[&["INTERLEAVED=0"], &["INTERLEAVED=1"]]),
     (&["gated.cu"], &[&["ACT=0"], &["ACT=1"], &["ACT=2"]]),
     (&["heads.cu"], &[&[]]),
+    (&["cross_entropy.cu"], &[&[]]),
     (
         &["quantised.cu"],
         &[

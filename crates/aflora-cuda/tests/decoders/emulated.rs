@@ -210,3 +210,73 @@ fn the_kernel_of_rotary_positions_and_of_their_gradients() {
         }
     }
 }
+
+type CrossEntropy =
+    unsafe extern "C" fn(*const [*mut c_void; 8], c_uint, c_int, c_int, f32, c_uint);
+
+#[test]
+fn the_kernel_of_a_cross_entropy() {
+    let _turn = crate::seeded(7);
+    for (order, (kind, even, rest, with_bias, smoothing)) in [
+        (Kind::Float, 40, 3, true, 0.0),
+        (Kind::BFloat16, 4200, 0, false, 0.1),
+        (Kind::BFloat16, 8, 1, true, 0.2),
+        (Kind::Float, 4096, 7, false, 0.0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let what = format!("{kind:?} {even} + {rest}, bias {with_bias}, smoothing {smoothing}");
+        let kernels = Kernels::<CrossEntropy>::new("cross_entropy", &[wide(kind)]);
+        let words = even + rest;
+        // The last two are of no label, and of a label that is no word.
+        let labels = Tensor::from_slice(&[0, words - 1, even - 1, words - 1, -100, words]);
+        let x = random(&[6, words], kind, CPU) * 8.0;
+        let _ = x.get(3).narrow(0, 0, 7).fill_(f64::NEG_INFINITY);
+        let parts = [x.narrow(1, 0, even), x.narrow(1, even, rest)].map(|t| t.contiguous());
+        let bias = with_bias.then(|| random(&[words], Kind::Float, CPU));
+        let losses = nothing(&[6], Kind::Float);
+        let [d, d_rest] = [even, rest].map(|n| nothing(&[6, n], kind));
+        let by = Tensor::from(2.5f32);
+        let tensors = [
+            at(Some(&parts[0])),
+            at(Some(&parts[1])),
+            at(bias.as_ref()),
+            at(Some(&labels)),
+            at(Some(&losses)),
+            at(Some(&d)),
+            at(Some(&d_rest)),
+            at(Some(&by)),
+        ];
+        let order = order as c_uint;
+        // SAFETY: the tensors live through the call and have the shapes that the kernel reads and writes.
+        unsafe {
+            let (even, rest) = (even as c_int, rest as c_int);
+            (kernels.emulate)(&tensors, 6, even, rest, smoothing as f32, order)
+        };
+        let none = None::<&Tensor>;
+        let exact = double(&x.narrow(0, 0, 5));
+        let logits = match &bias {
+            Some(bias) => &exact + bias.to_kind(Kind::Double),
+            None => exact.shallow_clone(),
+        };
+        // Where a logit is minus infinity, so is the share that smoothing gives it.
+        let known = if smoothing > 0.0 { 3 } else { 4 };
+        let expected = logits.cross_entropy_loss(
+            &labels.narrow(0, 0, 5),
+            none,
+            tch::Reduction::None,
+            -100,
+            smoothing,
+        );
+        let finite = |t: &Tensor| t.narrow(0, 0, known);
+        assert_close(&what, &finite(&losses), &finite(&expected), Kind::Float);
+        assert_eq!(losses.double_value(&[4]), 0.0, "{what}: a token without a label");
+        assert!(losses.double_value(&[5]).is_nan(), "{what}: a label that is no word");
+        let sum = finite(&expected).sum(Kind::Double);
+        let gradient = Tensor::run_backward(&[&sum], &[&exact], false, false).remove(0);
+        let found = Tensor::cat(&[&d.to_kind(Kind::Float) / 2.5, d_rest.to_kind(Kind::Float)], 1);
+        assert_close(&format!("{what}, gradient"), &finite(&found), &finite(&gradient), kind);
+        assert_eq!(found.get(4).abs().max().double_value(&[]), 0.0, "{what}: its gradient");
+    }
+}

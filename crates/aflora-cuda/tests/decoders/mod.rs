@@ -247,3 +247,64 @@ fn parts_of_a_decoder_are_recorded_with_their_gradients() {
     graph.replay().unwrap();
     assert_eq!(recorded, once);
 }
+
+#[test]
+fn a_cross_entropy_and_its_gradients() {
+    let Some(_turn) = gpu() else { return };
+    for (kind, tokens, even, rest, with_bias, smoothing) in [
+        (Kind::BFloat16, 333, 50256, 1, false, 0.0),
+        (Kind::BFloat16, 7, 50264, 1, true, 0.1),
+        (Kind::Float, 64, 4000, 0, false, 0.1),
+        (Kind::BFloat16, 1, 8, 7, true, 0.0),
+    ] {
+        let what = format!("{kind:?} {tokens} × {even} + {rest}, {with_bias}, {smoothing}");
+        let words = even + rest;
+        let given = random(&[tokens, words], kind, GPU) * 4.0;
+        let labels = Tensor::randint(words, [tokens], (Kind::Int64, GPU));
+        if tokens > 1 {
+            let _ = labels.get(1).fill_(-100);
+        }
+        let bias = with_bias.then(|| random(&[words], Kind::Float, GPU));
+        let parts = [given.narrow(1, 0, even), given.narrow(1, even, rest)].map(|t| leaf(&t));
+        let last = (rest > 0).then_some(&parts[1]);
+        let made = ops::cross_entropy(&parts[0], last, bias.as_ref(), &labels, smoothing);
+        let made = made.unwrap_or_else(|| panic!("{what}: {:?}", ops::failure()));
+        let leaves: Vec<&Tensor> = std::iter::once(&parts[0]).chain(last).collect();
+        let found = Tensor::run_backward(&[&made * 0.5], &leaves, true, false);
+        let exact = double(&given);
+        let logits = match &bias {
+            Some(bias) => &exact + bias.to_kind(Kind::Double),
+            None => exact.shallow_clone(),
+        };
+        let (none, sum) = (None::<&Tensor>, tch::Reduction::Sum);
+        let expected = logits.cross_entropy_loss(&labels, none, sum, -100, smoothing);
+        assert_close(&what, &made, &expected, Kind::Float);
+        let gradient = Tensor::run_backward(&[&expected * 0.5], &[&exact], false, false).remove(0);
+        assert_close(&format!("{what}, gradient"), &Tensor::cat(&found, 1), &gradient, kind);
+        let again = Tensor::f_run_backward(&[&made], &leaves, false, false);
+        assert!(again.is_err(), "{what}: a second backward pass would scale it twice");
+    }
+    // Rows of an odd length, and labels of another kind, are left to libtorch.
+    let x = random(&[4, 50257], Kind::BFloat16, GPU);
+    let labels = Tensor::zeros([4], (Kind::Int64, GPU));
+    assert!(ops::cross_entropy(&x, None, None, &labels, 0.0).is_none());
+    let even = x.narrow(1, 0, 64).contiguous();
+    assert!(ops::cross_entropy(&even, None, None, &labels.to_kind(Kind::Int), 0.0).is_none());
+    assert!(ops::cross_entropy(&even, None, None, &labels, 0.0).is_some());
+}
+
+/// As threads of libtorch's do that make gradients.
+#[test]
+fn a_thread_may_begin_with_a_kernel_of_ours() {
+    let Some(_turn) = gpu() else { return };
+    let x = random(&[4, 64], Kind::BFloat16, GPU);
+    let labels = Tensor::zeros([4], (Kind::Int64, GPU));
+    // What memory it takes lies ready then.
+    let expected = ops::cross_entropy(&x, None, None, &labels, 0.0).expect("taken");
+    let of_thread = std::thread::scope(|scope| {
+        let (x, labels) = (x.shallow_clone(), labels.shallow_clone());
+        let work = move || ops::cross_entropy(&x, None, None, &labels, 0.0).expect("taken");
+        scope.spawn(work).join().unwrap()
+    });
+    assert_eq!(of_thread, expected);
+}

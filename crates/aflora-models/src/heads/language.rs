@@ -2,6 +2,7 @@
 
 use crate::next_tokens::NextTokenHead;
 use crate::nn::linear::{with_bias, zeros};
+use aflora_core::kernels::Logits;
 use aflora_core::nn::{self, Embedding, Linear, Module, NamedLinear};
 use aflora_core::Block;
 use std::cell::OnceCell;
@@ -56,14 +57,16 @@ impl LanguageHead {
 }
 
 impl NextTokenHead for LanguageHead {
-    fn logits(&self, states: &Tensor) -> Tensor {
+    fn logits(&self, states: &Tensor) -> Logits {
         let logits = match self.own.get() {
-            Some(own) => own.forward(states),
-            None if splits(states, &self.words) => in_parts(states, &self.words),
-            None => states.linear(&self.words, None::<&Tensor>),
+            Some(own) => own.forward(states).into(),
+            None if self.softcap.is_none() && splits(states, &self.words) => {
+                in_parts(states, &self.words)
+            }
+            None => states.linear(&self.words, None::<&Tensor>).into(),
         };
         match self.softcap {
-            Some(cap) => (logits / cap).tanh() * cap,
+            Some(cap) => ((logits.first / cap).tanh() * cap).into(),
             None => logits,
         }
     }
@@ -85,17 +88,14 @@ fn splits(states: &Tensor, words: &Tensor) -> bool {
         && words.size()[0] % EVEN != 0
 }
 
-/// `states` times the transposed `words`, in single precision, for a vocabulary that is no multiple of eight: GPT-2's 50,257
-/// and BART's 50,265 words. libtorch has slow kernels alone for rows of such a length (on an H100 the product takes
-/// seven times as long, its gradient five), so the last few words have a product of their own. The parts are cast before
-/// they are joined, so that their gradients are rows of an even length again.
-fn in_parts(states: &Tensor, words: &Tensor) -> Tensor {
+/// `states` times the transposed `words`, for a vocabulary that is no multiple of eight: GPT-2's 50,257 and BART's 50,265
+/// words. libtorch has slow kernels alone for rows of such a length (on an H100 the product takes seven times as long, its
+/// gradient five), so the last few words have a product of their own.
+fn in_parts(states: &Tensor, words: &Tensor) -> Logits {
     let all = words.size()[0];
     let even = all - all % EVEN;
-    let parts = [(0, even), (even, all - even)].map(|(begin, count)| {
-        states.linear(&words.narrow(0, begin, count), None::<&Tensor>).to_kind(Kind::Float)
-    });
-    Tensor::cat(&parts, -1)
+    let product = |begin, count| states.linear(&words.narrow(0, begin, count), None::<&Tensor>);
+    Logits { first: product(0, even), rest: Some(product(even, all - even)), bias: None }
 }
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
             let loss = (&logits * &toward).sum(Kind::Float);
             (logits.detach(), Tensor::run_backward(&[&loss], &[&states], false, false).remove(0))
         };
-        let (logits, gradient) = of(&|states| in_parts(states, &words));
+        let (logits, gradient) = of(&|states| in_parts(states, &words).whole());
         let whole = |states: &Tensor| states.linear(&words, None::<&Tensor>).to_kind(Kind::Float);
         let (expected, of_whole) = of(&whole);
         assert_eq!(logits, expected);

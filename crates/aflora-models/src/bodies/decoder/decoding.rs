@@ -134,7 +134,7 @@ impl<N: DecoderBody> CausalDecodingState<'_, N> {
         self.length += read;
         // Only the last token's logits are wanted: the head is the largest product of all.
         let hidden = network.norm(&x.narrow(1, read - 1, 1));
-        self.head.logits(&hidden).squeeze_dim(1).to_kind(Kind::Float)
+        self.head.logits(&hidden).whole().squeeze_dim(1)
     }
 }
 

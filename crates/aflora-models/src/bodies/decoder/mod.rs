@@ -211,7 +211,7 @@ impl<N: DecoderBody> Backbone for Decoder<N> {
         let logits = match &self.output_head {
             OutputHead::Labels(head) => head.forward(&hidden, batch),
             OutputHead::Tags(head) => head.forward(hidden, train),
-            OutputHead::Text(head) => head.logits(&hidden),
+            OutputHead::Text(head) => head.logits(&hidden).together(),
         };
         Ok(Forward::new(logits, checkpoints))
     }

@@ -7,7 +7,7 @@ use crate::heads::language::LanguageHead;
 use crate::next_tokens::NextTokenHead;
 use crate::nn::attention::{ForwardContext, KeyValues, Seen};
 use crate::nn::slots::{Reads, SlotKeys};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// A decoder and the keys and values of every block.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl<'a, N: DecoderBody> CausalSlots<'a, N> {
     /// Logits, `[texts, vocabulary]`, of a state a text, `[texts, 1, hidden]`.
     fn logits(&self, x: &Tensor) -> Tensor {
         let hidden = self.model.network.norm(x);
-        self.head.logits(&hidden).squeeze_dim(1).to_kind(Kind::Float)
+        self.head.logits(&hidden).whole().squeeze_dim(1)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::heads::states::{last, states_at};
 use crate::next_tokens::NextTokenHead;
 use crate::nn::activation::Activation;
 use crate::nn::scope::Scope;
+use aflora_core::kernels::Logits;
 use aflora_core::nn::{self, NamedLinear};
 use tch::{Kind, Tensor};
 
@@ -44,17 +45,12 @@ impl NextToken {
 }
 
 impl NextTokenHead for NextToken {
-    /// In single precision.
-    fn logits(&self, states: &Tensor) -> Tensor {
+    fn logits(&self, states: &Tensor) -> Logits {
         let logits = match self.scale {
             Some(scale) => self.head.logits(&(states * scale)),
             None => self.head.logits(states),
         };
-        let logits = logits.to_kind(Kind::Float);
-        match &self.bias {
-            Some(bias) => logits + bias,
-            None => logits,
-        }
+        Logits { bias: self.bias.as_ref().map(|bias| bias.to_kind(Kind::Float).view(-1)), ..logits }
     }
 
     fn vocabulary(&self) -> i64 {

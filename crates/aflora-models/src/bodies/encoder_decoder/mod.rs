@@ -198,7 +198,7 @@ impl<N: EncoderDecoderBody> Backbone for EncoderDecoder<N> {
         Ok(match &self.output_head {
             OutputHead::Text(head) => {
                 let (decoded, checkpoints) = self.hidden(batch, self.begun(batch)?, train);
-                Forward::new(head.logits(&decoded), checkpoints)
+                Forward::new(head.logits(&decoded).whole(), checkpoints)
             }
             OutputHead::Labels(head) => {
                 let ids = head.read(&batch.input_ids);

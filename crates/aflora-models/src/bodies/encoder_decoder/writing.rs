@@ -61,7 +61,7 @@ impl<N: EncoderDecoderBody> CrossDecodingState<'_, N> {
         }
         self.length += read;
         let states = network.finish(x.narrow(1, read - 1, 1), false);
-        self.head.logits(&states).squeeze_dim(1)
+        self.head.logits(&states).whole().squeeze_dim(1)
     }
 }
 
