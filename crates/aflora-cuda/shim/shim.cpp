@@ -6,10 +6,10 @@
 #include <aflora_kernels.h>
 
 #include "adamw.h"
+#include "cross_entropy.h"
 #include "disentangled.h"
 #include "disentangled_tiled.h"
 #include "feed_forward.h"
-#include "cross_entropy.h"
 #include "gated.h"
 #include "layer_norm.h"
 #include "low_rank.h"
