@@ -56,12 +56,15 @@ fn double(t: &Tensor) -> Tensor {
 
 /// Of the largest element.
 fn assert_close(what: &str, found: &Tensor, expected: &Tensor, kind: Kind) {
+    assert_within(what, found, expected, if kind == Kind::Float { 2e-5 } else { 3e-2 });
+}
+
+fn assert_within(what: &str, found: &Tensor, expected: &Tensor, allowed: f64) {
     assert_eq!(found.size(), expected.size(), "{what}");
     let expected = expected.detach().to_kind(Kind::Double);
     let scale = expected.abs().max().double_value(&[]).max(1e-3);
     let error =
         (found.detach().to_kind(Kind::Double) - expected).abs().max().double_value(&[]) / scale;
-    let allowed = if kind == Kind::Float { 2e-5 } else { 3e-2 };
     assert!(error < allowed, "{what}: {error:e}");
 }
 

@@ -1,6 +1,6 @@
 //! The kernels of paths of up to eight ranks on a CPU, held to libtorch's own operations in double precision.
 
-use super::{assert_close, double, gradients, random};
+use super::{assert_close, assert_within, double, gradients, random};
 use crate::decoders::{activated, ACTIVATIONS};
 use crate::emulation::{at, wide, Kernels};
 use std::ffi::{c_int, c_uint, c_void};
@@ -112,7 +112,7 @@ fn the_kernels_of_paths_that_read_one_input() {
             true,
             &[[false, true, true, false], [true, false, true, true]],
         ),
-        (Kind::BFloat16, 1, 1, 72, &[[1, 8]], true, &[all]),
+        (Kind::BFloat16, 7, 1, 72, &[[1, 8]], true, &[all]),
     ];
     let both = cases.into_iter().flat_map(|case| {
         let by_tiles = (case.0 == Kind::BFloat16).then_some((case, true));
@@ -131,6 +131,8 @@ fn the_kernels_of_paths_that_read_one_input() {
             format!("TILED={}", u8::from(tiled)),
         ];
         let kernels = Kernels::<LowRank>::new("low_rank", &definitions);
+        // By tiles 2^-18 of each of a path's numbers is left behind, which a sum that cancels shows.
+        let allowed = if tiled { 1e-4 } else { 2e-5 };
         // By tiles, blocks of more tokens than a tile has, too.
         let slab = if n > 150 { 144 } else { 16 };
         let (slabs, sums) = ((n + slab - 1) / slab, (n + 256 / rank - 1) / (256 / rank));
@@ -196,7 +198,7 @@ fn the_kernels_of_paths_that_read_one_input() {
             for (t, (found, expected)) in path.gradients.iter().zip(&expected[1..]).enumerate() {
                 match path.trains[t] {
                     true => {
-                        assert_close(&format!("{what}, gradient {t}"), found, expected, Kind::Float)
+                        assert_within(&format!("{what}, gradient {t}"), found, expected, allowed)
                     }
                     false => {
                         assert!(found.isnan().all().int64_value(&[]) != 0, "{what}: {t} is frozen")

@@ -6,7 +6,7 @@ mod emulated;
 mod feed_forward;
 mod together;
 
-use super::{assert_close, double, gpu, gradients, leaf, GPU};
+use super::{assert_close, assert_within, double, gpu, gradients, leaf, GPU};
 use crate::emulation::{at, wide, Kernels};
 use aflora_cuda::ops::{self, Frozen, GateActivation, LowRankPath};
 use aflora_cuda::{Graph, Pool};
