@@ -9,6 +9,8 @@
 //! libtorch's headers take half a minute each to read: what the same compiler made of the same sources
 //! is kept in the folder that `AFLORA_SHIMS` names, for other profiles and other projects.
 
+mod sources;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,22 +36,8 @@ const KERNELS: [(&str, &str); 17] = [
     ("fp8", "fp8.cu"),
 ];
 
-/// What several kernels include, or kernels and the host; what includes another stands before it.
-const SHARED: [&str; 10] = [
-    "weight.cuh",
-    "paths.cuh",
-    "path_tiles.cuh",
-    "path_sums.cuh",
-    "components.cuh",
-    "path.cuh",
-    "tensor_cores.cuh",
-    "activation.cuh",
-    "blocks.cuh",
-    "e4m3.cuh",
-];
-
 fn main() {
-    for path in ["shim", "kernels", "build.rs"] {
+    for path in ["shim", "kernels", "build.rs", "sources.rs"] {
         println!("cargo:rerun-if-changed={path}");
     }
     for variable in ["LIBTORCH", "LIBTORCH_USE_PYTORCH", KEPT] {
@@ -226,12 +214,7 @@ fn hash_files(folder: &Path, hasher: &mut DefaultHasher) -> io::Result<()> {
 fn kernels() -> std::io::Result<String> {
     let mut header = String::from("#pragma once\nnamespace aflora::kernels {\n");
     for (name, file) in KERNELS {
-        let mut source = fs::read_to_string(Path::new("kernels").join(file))?;
-        // NVRTC is given no files.
-        for header in SHARED {
-            let text = fs::read_to_string(Path::new("kernels").join(header))?;
-            source = source.replace(&format!("#include \"{header}\""), &text);
-        }
+        let source = sources::source(Path::new("kernels"), file)?;
         header.push_str(&format!("inline const char {name}[] = R\"CUDA({source})CUDA\";\n"));
     }
     header.push_str("}\n");

@@ -106,39 +106,32 @@ __device__ __forceinline__ float warp_sum(float x) {
     return x;
 }
 
-// The sum over the N threads of a row, which every one of them gets: a warp, or a block, which lends a
-// place for each of its warps.
-template <int N> __device__ __forceinline__ float row_sum(float x, float* shared) {
-    x = warp_sum(x);
-    if constexpr (N > 32) {
-        __syncthreads();
-        if ((threadIdx.x & 31) == 0) shared[threadIdx.x >> 5] = x;
-        __syncthreads();
-        x = 0.f;
-#pragma unroll
-        for (int i = 0; i < N / 32; i++) x += shared[i];
-    }
-    return x;
-}
-
 __device__ __forceinline__ float warp_max(float x) {
 #pragma unroll
     for (int offset = 16; offset > 0; offset >>= 1) x = fmaxf(x, __shfl_xor_sync(~0u, x, offset));
     return x;
 }
 
-// The largest, as `row_sum` has the sum.
-template <int N> __device__ __forceinline__ float row_max(float x, float* shared) {
-    x = warp_max(x);
+// What the N threads of a row come to, which every one of them gets: a warp, or a block, which lends a place for each of its
+// warps. `x` is what its own warp came to.
+template <int N, typename Join> __device__ __forceinline__ float row_of(float x, float none, float* shared, Join join) {
     if constexpr (N > 32) {
         __syncthreads();
         if ((threadIdx.x & 31) == 0) shared[threadIdx.x >> 5] = x;
         __syncthreads();
-        x = MINUS_INFINITY;
+        x = none;
 #pragma unroll
-        for (int i = 0; i < N / 32; i++) x = fmaxf(x, shared[i]);
+        for (int i = 0; i < N / 32; i++) x = join(x, shared[i]);
     }
     return x;
+}
+
+template <int N> __device__ __forceinline__ float row_sum(float x, float* shared) {
+    return row_of<N>(warp_sum(x), 0.f, shared, [](float a, float b) { return a + b; });
+}
+
+template <int N> __device__ __forceinline__ float row_max(float x, float* shared) {
+    return row_of<N>(warp_max(x), MINUS_INFINITY, shared, [](float a, float b) { return fmaxf(a, b); });
 }
 
 // Sums of N values (a power of two, at most 32) over a warp. Each exchange halves what a lane

@@ -83,7 +83,7 @@ __device__ __forceinline__ uint4 narrow8(const float (&v)[8]) {
     return make_uint4(to_bf16(v[0], v[1]), to_bf16(v[2], v[3]), to_bf16(v[4], v[5]), to_bf16(v[6], v[7]));
 }
 
-// Components of `count` tokens from `first` on, of `of_paths` paths' `from` [.., n, R]; zeros from `end` on.
+// Components of `count` tokens from `first` on, of OF_PATHS paths' `from` [OF_PATHS, n, R]; zeros from `end` on.
 template <int OF_PATHS> __device__ __forceinline__ void put_tokens(Rows<HEIGHT>* rows, const float* from, int n, int first, int end, int count) {
     constexpr int OF = OF_PATHS * R, EIGHTS = (OF + 7) / 8;
     for (int i = threadIdx.x; i < EIGHTS * count; i += 32 * WARPS) {

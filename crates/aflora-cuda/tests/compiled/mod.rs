@@ -4,6 +4,10 @@
 use libloading::os::unix::Library;
 use std::ffi::{c_char, c_int, c_void, CString};
 use std::io::Write;
+use std::path::Path;
+
+#[path = "../../sources.rs"]
+mod sources;
 
 /// A source, and what it is compiled with beside the kind.
 const SOURCES: [(&[&str], &[&[&str]]); 16] = [
@@ -121,28 +125,8 @@ fn kernels_compile_for_the_architectures_that_they_are_for() {
             return;
         }
     };
-    let read = |name: &&str| {
-        let path = format!("{}/kernels/{name}", env!("CARGO_MANIFEST_DIR"));
-        let mut source = std::fs::read_to_string(path).unwrap();
-        // As build.rs does: NVRTC is given no files.
-        for header in [
-            "weight.cuh",
-            "paths.cuh",
-            "path_tiles.cuh",
-            "path_sums.cuh",
-            "components.cuh",
-            "path.cuh",
-            "tensor_cores.cuh",
-            "activation.cuh",
-            "blocks.cuh",
-            "e4m3.cuh",
-        ] {
-            let path = format!("{}/kernels/{header}", env!("CARGO_MANIFEST_DIR"));
-            let text = std::fs::read_to_string(path).unwrap();
-            source = source.replace(&format!("#include \"{header}\""), &text);
-        }
-        source
-    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    let read = |name: &&str| sources::source(&folder, name).unwrap();
     for (files, definitions) in SOURCES {
         let source: String = ["common.cuh"].iter().chain(files).map(read).collect();
         for (architecture, kind) in [("sm_80", 0), ("sm_80", 1), ("sm_90", 0), ("sm_90", 1)] {
