@@ -30,6 +30,10 @@
 // Scores of 16 tokens against their own window: 16 + COLS - 1 columns at most, in whole blocks of 16.
 #define PITCH (16 + COLS + 8)
 #define LOG2_E 1.4426950408889634f
+// Whether gradients hold the own side's tokens in registers, so that three blocks have room at once: keys have two sums in theirs.
+#define HELD(KEYS) (!(KEYS) && SIZE <= 64)
+// The most distances of a bucket that one lane sums up for all rows.
+#define NARROW 8
 // No mask is lower: what is masked in a text of nothing else still has a finite sum.
 #define LOWEST -30000.f
 
@@ -72,6 +76,7 @@ struct Tile {
     int edge[DISTANCES + 1];
 };
 
+// The own side's tokens, where they are not held in registers.
 struct OwnTile {
     uint4 x[ROWS * UNITS], y[ROWS * UNITS];
 };
@@ -222,23 +227,36 @@ template <bool KEYS> struct Place {
             }
         }
         if (!of.rows) return;
+        // Far away a window is one row, and what a token gives with it goes to all its pairs.
+        bool far = count == 1;
         // A pair's distance depends on n - h, its neighbour e and the lane.
         int place[TILES + 1][2];
+        if (!far) {
 #pragma unroll
-        for (int m = 0; m <= TILES; m++) {
-            place[m][0] = tile.place[8 * m - 8 + 2 * t - g - 16 * warp + ROWS - 1];
-            place[m][1] = tile.place[8 * m - 8 + 2 * t + 1 - g - 16 * warp + ROWS - 1];
+            for (int m = 0; m <= TILES; m++) {
+                place[m][0] = tile.place[8 * m - 8 + 2 * t - g - 16 * warp + ROWS - 1];
+                place[m][1] = tile.place[8 * m - 8 + 2 * t + 1 - g - 16 * warp + ROWS - 1];
+            }
         }
         int many;
         if (own_positions()) {
             int first = window(tile, 0, COLS, 16 * warp, 16, many);
             against(tile, a, tile.own, first, many);
             __syncwarp();
-            const float* from = tile.scores + (warp * 16 + g) * PITCH - first;
+            const float* from = tile.scores + (warp * 16 + g) * PITCH;
+            if (far) {
+                float upper = from[0], lower = from[8 * PITCH];
 #pragma unroll
-            for (int n = 0; n < TILES; n++) {
+                for (int n = 0; n < TILES; n++) {
 #pragma unroll
-                for (int i = 0; i < 4; i++) s[n][i] += (from + place[n - i / 2 + 1][i % 2])[i / 2 * 8 * PITCH];
+                    for (int i = 0; i < 4; i++) s[n][i] += i < 2 ? upper : lower;
+                }
+            } else {
+#pragma unroll
+                for (int n = 0; n < TILES; n++) {
+#pragma unroll
+                    for (int i = 0; i < 4; i++) s[n][i] += (from - first + place[n - i / 2 + 1][i % 2])[i / 2 * 8 * PITCH];
+                }
             }
             __syncwarp();
         }
@@ -254,9 +272,15 @@ template <bool KEYS> struct Place {
             part = 16 * warp / COLS;
 #pragma unroll
             for (int n = 0; n < TILES; n++) {
-                const float* from = tile.scores + (part * COLS + 2 * t) * PITCH - window(tile, n / 2 * 16, 16, COLS * part, COLS, many);
+                const float* from = tile.scores + (part * COLS + 8 * n + 2 * t) * PITCH;
+                if (far) {
 #pragma unroll
-                for (int i = 0; i < 4; i++) s[n][i] += (from + place[n - i / 2 + 1][i % 2])[(8 * n + i % 2) * PITCH];
+                    for (int i = 0; i < 4; i++) s[n][i] += from[i % 2 * PITCH];
+                } else {
+                    from -= window(tile, n / 2 * 16, 16, COLS * part, COLS, many);
+#pragma unroll
+                    for (int i = 0; i < 4; i++) s[n][i] += (from + place[n - i / 2 + 1][i % 2])[i % 2 * PITCH];
+                }
             }
         }
     }
@@ -307,7 +331,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) disentangled_tiled(const _
     Place<false> place(of);
     int L = of.L, first = place.o0 + 16 * place.warp, g = place.g, t = place.t;
     u32 query[STEPS][4];
-    // The window's room holds the queries until they are in registers.
+    // The window's room holds them until they are in registers.
     fetch(tile.own, of.query + place.text + (u64)place.o0 * place.stride, ROWS, L - place.o0, place.stride);
     copied();
     __syncthreads();
@@ -366,25 +390,29 @@ extern "C" __global__ void __launch_bounds__(THREADS) disentangled_tiled(const _
     put(out + place.text, summed, first, L, place.stride, of.keep / total[0], of.keep / total[1]);
 }
 
-// Sums of a row's gradients that have one row of positions in common, from tile to tile: each belongs to
-// neighbouring columns. A sum that goes on in the next tile is carried by the lane of its row.
+// Sums of a row's gradients that have one row of positions in common: a bucket of neighbouring distances, the same
+// for all rows. A lane takes a bucket and sums it up for each row; what a bucket has that goes on in the next
+// tile, one a row, is carried there by the lane of that row.
 template <bool KEYS> struct Buckets {
     const Place<KEYS>& place;
-    T* to;  // of the text's head
+    T* to;   // of the text's head
+    int o0;  // the warp's first token
     float carried;
 
-    __device__ __forceinline__ Buckets(const Place<KEYS>& place, T* to) : place(place), to(to), carried(0.f) {}
+    __device__ __forceinline__ Buckets(const Place<KEYS>& place, T* to) : place(place), to(to), o0(place.o0 + 16 * place.warp), carried(0.f) {}
 
     // The columns of a row of positions, which begins at `edge` of the next and ends at its own.
     __device__ __forceinline__ int begin(int o, int own_edge, int next_edge) const { return KEYS ? o + place.L - own_edge : next_edge - (place.L - 1) + o; }
     __device__ __forceinline__ int end(int o, int own_edge, int next_edge) const { return KEYS ? o + place.L - next_edge : own_edge - (place.L - 1) + o; }
 
-    __device__ __forceinline__ void write(int o, int r, float sum) const { to[(u64)o * place.of.positions + r] = narrow(sum); }
+    __device__ __forceinline__ void write(int row, int r, float sum) const {
+        if (o0 + row < place.L) to[(u64)(o0 + row) * place.of.positions + r] = narrow(sum);
+    }
 
-    // `d`: the warp's gradients of scores; `stage`: its share of `tile.scores`.
+    // `d`: the warp's gradients of scores; `stage`: its share of `tile.scores`, unless all windows are one row.
     __device__ __forceinline__ void add(const float (&d)[TILES][4], const Tile& tile, float* stage, int c0) {
-        int lane = place.lane, o0 = place.o0 + 16 * place.warp, L = place.L, stop = min(c0 + COLS, L), many;
-        int only = place.window(tile, 0, COLS, 16 * place.warp, 16, many);
+        int lane = place.lane, columns = min(COLS, place.L - c0), many;
+        int first = place.window(tile, 0, COLS, 16 * place.warp, 16, many);
         if (many == 1) {
             float sums[2] = {};
 #pragma unroll
@@ -393,47 +421,85 @@ template <bool KEYS> struct Buckets {
                 for (int i = 0; i < 4; i++) sums[i / 2] += d[n][i];
             }
             float upper = __shfl_sync(~0u, quad_sum(sums[0]), 4 * (lane & 7)), lower = __shfl_sync(~0u, quad_sum(sums[1]), 4 * (lane & 7));
-            int o = o0 + lane, own_edge = tile.edge[only], next_edge = tile.edge[only + 1];
-            if (lane < 16 && o < L) {
-                float sum = (lane & 8 ? lower : upper) + (begin(o, own_edge, next_edge) < c0 ? carried : 0.f);
-                bool goes_on = end(o, own_edge, next_edge) > stop;
-                if (!goes_on) write(o, place.low + only, sum);
-                carried = goes_on ? sum : 0.f;
+            if (lane < 16) {
+                carried += lane & 8 ? lower : upper;
+                if (end(o0 + lane, tile.edge[first], tile.edge[first + 1]) <= c0 + columns) {
+                    write(lane, place.low + first, carried);
+                    carried = 0.f;
+                }
             }
             return;
         }
+        // By distance: row r has its column c at c + 15 - r, zeros beside, and behind all distances what it is to carry.
+        const int CARRIED = 15 + COLS;
 #pragma unroll
         for (int n = 0; n < TILES; n++) {
 #pragma unroll
-            for (int h = 0; h < 2; h++) *(float2*)(stage + (place.g + 8 * h) * PITCH + 8 * n + 2 * place.t) = make_float2(d[n][2 * h], d[n][2 * h + 1]);
+            for (int i = 0; i < 4; i++) stage[(place.g + i / 2 * 8) * (PITCH - 1) + 15 + 8 * n + 2 * place.t + i % 2] = d[n][i];
+        }
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            int row = 2 * i + lane / 16, u = lane & 15;
+            stage[row * PITCH + u + (u < 15 - row ? 0 : COLS)] = 0.f;
         }
         __syncwarp();
-        for (int row = 0; row < 16 && o0 + row < L; row++) {
-            int o = o0 + row, at = ROWS - 1 - 16 * place.warp - row;
-            int first = tile.place[at], last = tile.place[at + stop - 1 - c0], buckets = abs(first - last) + 1;
-            float before = __shfl_sync(~0u, carried, row), after = 0.f;
-            for (int k = lane; k < buckets; k += 32) {
-                int r = first < last ? first + k : first - k, own_edge = tile.edge[r], next_edge = tile.edge[r + 1];
-                int from = begin(o, own_edge, next_edge), until = end(o, own_edge, next_edge);
-                float sum = from < c0 ? before : 0.f;
-                for (int c = max(from, c0); c < min(until, stop); c++) sum += stage[row * PITCH + c - c0];
-                if (until > stop) after = sum;
-                else write(o, place.low + r, sum);
+        if (lane < 16) stage[lane * (PITCH - 1) + 15] += carried;
+        __syncwarp();
+        for (int k = lane; k - lane < many; k += 32) {
+            int r = first + min(k, many - 1), own_edge = tile.edge[r], next_edge = tile.edge[r + 1];
+            int from = begin(o0, own_edge, next_edge) - c0 + 15, until = end(o0, own_edge, next_edge) - c0 + 15;
+            bool mine = k < many;
+            // Where a bucket is wide, lanes take a row, two of them a half each.
+            for (u32 rest = __ballot_sync(~0u, mine && min(until, CARRIED) - max(from, 0) > NARROW); rest; rest &= rest - 1) {
+                int of = __ffs(rest) - 1, row = lane & 15, low = __shfl_sync(~0u, from, of), high = __shfl_sync(~0u, until, of);
+                float sum = 0.f;
+                for (int j = max(low, 0) + lane / 16; j < min(high, CARRIED); j += 2) sum += stage[row * PITCH + j];
+                sum += __shfl_xor_sync(~0u, sum, 16);
+                int at = __shfl_sync(~0u, r, of);
+                if (lane < 16 && low < 15 - row + columns && high > 15 - row) {
+                    if (high <= 15 - row + columns) write(row, place.low + at, sum);
+                    else stage[row * PITCH + CARRIED] = sum;
+                }
+                mine = mine && lane != of;
             }
-            after = __shfl_sync(~0u, after, (buckets - 1) & 31);
-            if (lane == row) carried = after;
+            if (!mine) continue;
+            float sums[16] = {};
+            for (int j = max(from, 0); j < min(until, CARRIED); j++) {
+#pragma unroll
+                for (int row = 0; row < 16; row++) sums[row] += stage[row * PITCH + j];
+            }
+            // By a bit a row: where it has a column, and where the last of these is in this tile.
+            u32 has = rows_from(16 - until) & ~rows_from(15 + columns - from), ends = has & ~rows_from(16 + columns - until), carry = has & ~ends;
+            ends &= ~rows_from(place.L - o0);
+            T* next = to + (u64)o0 * place.of.positions + place.low + r;
+#pragma unroll
+            for (int row = 0; row < 16; row++) {
+                if (ends >> row & 1) *next = narrow(sums[row]);
+                next += place.of.positions;
+            }
+            if (carry) {
+#pragma unroll
+                for (int row = 0; row < 16; row++) {
+                    if (carry >> row & 1) stage[row * PITCH + CARRIED] = sums[row];
+                }
+            }
         }
+        __syncwarp();
+        if (lane < 16) carried = stage[lane * PITCH + CARRIED];
     }
+
+    // Bits of the rows from `row` on.
+    static __device__ __forceinline__ u32 rows_from(int row) { return row > 31 ? 0u : ~0u << max(row, 0); }
 
     // What is still carried, and zeros for rows of positions that no pair has.
     __device__ __forceinline__ void finish() const {
-        int o0 = place.o0 + 16 * place.warp, L = place.L;
+        int L = place.L;
         for (int row = 0; row < 16 && o0 + row < L; row++) {
             int o = o0 + row, first = place.row_at(0, o), last = place.row_at(L - 1, o);
             float sum = __shfl_sync(~0u, carried, row);
-            if (place.lane == 0 && end(o, place.of.edges[last], place.of.edges[last + 1]) > L) write(o, last, sum);
+            if (place.lane == 0 && end(o, place.of.edges[last], place.of.edges[last + 1]) > L) write(row, last, sum);
             for (int r = place.lane; r < place.of.positions; r += 32) {
-                if (r < min(first, last) || r > max(first, last)) write(o, r, 0.f);
+                if (r < min(first, last) || r > max(first, last)) write(row, r, 0.f);
             }
         }
     }
@@ -443,11 +509,13 @@ template <bool KEYS> struct Buckets {
 template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, const Gradients& with) {
     Tile& tile = *(Tile*)shared;
     OwnTile& own = *(OwnTile*)(shared + sizeof(Tile) / sizeof(uint4));
+    // The windows' room holds them until they are in registers.
+    uint4 *own_x = HELD(KEYS) ? tile.own : own.x, *own_y = HELD(KEYS) ? tile.other : own.y;
     Place<KEYS> place(of);
     int L = of.L, first = place.o0 + 16 * place.warp, lane = place.lane, t = place.t;
     u64 from = place.text + (u64)place.o0 * place.stride;
-    fetch(own.x, (KEYS ? of.key : of.query) + from, ROWS, L - place.o0, place.stride);
-    fetch(own.y, (KEYS ? of.value : with.dout) + from, ROWS, L - place.o0, place.stride);
+    fetch(own_x, (KEYS ? of.key : of.query) + from, ROWS, L - place.o0, place.stride);
+    fetch(own_y, (KEYS ? of.value : with.dout) + from, ROWS, L - place.o0, place.stride);
     copied();
     __syncthreads();
     // Of the lane's rows: the mask; or the log-sum-exp, and delta, the sum of the output times its gradient.
@@ -460,7 +528,7 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
             for (int i = 0; i < UNITS / 2; i++) {
                 int unit = lane % 2 * (UNITS / 2) + i;
                 float a[8], b[8];
-                load((const T*)(own.y + at(row, unit)), a);
+                load((const T*)(own_y + at(row, unit)), a);
                 load(with.out + from + (u64)row * place.stride + unit * 8, b);
 #pragma unroll
                 for (int e = 0; e < 8; e++) half += a[e] * b[e];
@@ -483,6 +551,12 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
     Buckets<KEYS> buckets(place, with.dpositions + ((u64)blockIdx.y * gridDim.z + blockIdx.z) * L * of.positions);
     float scale = of.scale * LOG2_E;
     float dx[SIZE / 8][4] = {}, dvalue[KEYS ? SIZE / 8 : 1][4] = {};
+    u32 x[STEPS][4], y[STEPS][4];
+    auto hold = [&](u32 (&a)[STEPS][4], const uint4* from) {
+#pragma unroll
+        for (int step = 0; step < STEPS; step++) left(a[step], from, 16 * place.warp, step);
+    };
+    if (HELD(KEYS)) hold(x, own_x), hold(y, own_y);
     for (int c0 = 0; c0 < L; c0 += COLS) {
         __syncthreads();
         place.fetch_columns(tile, KEYS ? of.query : of.key, KEYS ? with.dout : of.value, c0);
@@ -498,12 +572,8 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
         copied();
         __syncthreads();
         float s[TILES][4];
-        {
-            u32 a[STEPS][4];
-#pragma unroll
-            for (int step = 0; step < STEPS; step++) left(a[step], own.x, 16 * place.warp, step);
-            place.scores(s, tile, a);
-        }
+        if (!HELD(KEYS)) hold(x, own_x);
+        place.scores(s, tile, x);
 #pragma unroll
         for (int n = 0; n < TILES; n++) {
 #pragma unroll
@@ -522,28 +592,25 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
             }
             accumulate(dvalue, weights, tile.y);
         }
-        // Gradients of the weights.
-        float arrived[BLOCKS][2][4] = {};
+        // Gradients of the weights, and with them of the scores.
+        if (!HELD(KEYS)) hold(y, own_y);
 #pragma unroll
-        for (int step = 0; step < STEPS; step++) {
-            u32 a[4];
-            left(a, own.y, 16 * place.warp, step);
+        for (int n = 0; n < TILES; n += 2) {
+            float arrived[2][4] = {};
 #pragma unroll
-            for (int m = 0; m < BLOCKS; m++) times_rows(arrived[m], a, tile.y, 16 * m, COLS, step);
-        }
+            for (int step = 0; step < STEPS; step++) times_rows(arrived, y[step], tile.y, 8 * n, COLS, step);
 #pragma unroll
-        for (int n = 0; n < TILES; n++) {
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                float weight = stays >> (4 * n + i) & 1 ? arrived[n / 2][n % 2][i] * of.keep : 0.f;
-                float out = KEYS ? tile.b[8 * n + 2 * t + i % 2] : delta[i / 2];
-                s[n][i] *= (weight - out) * of.scale;
+            for (int i = 0; i < 8; i++) {
+                int bit = 4 * n + i;
+                float weight = stays >> bit & 1 ? arrived[i / 4][i % 4] * of.keep : 0.f;
+                float out = KEYS ? tile.b[8 * n + i / 4 * 8 + 2 * t + i % 2] : delta[i % 4 / 2];
+                s[n + i / 4][i % 4] *= (weight - out) * of.scale;
             }
         }
         accumulate(dx, s, tile.x);
         if (place.own_positions()) {
-            // Others may still read this warp's share.
-            if (place.other_positions()) __syncthreads();
+            // Others may still read this warp's share. Where all windows are one row it is not written.
+            if (place.other_positions() && place.count > 1) __syncthreads();
             buckets.add(s, tile, tile.scores + place.warp * 16 * PITCH, c0);
         }
     }
@@ -552,7 +619,7 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
     if (place.own_positions()) buckets.finish();
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) disentangled_tiled_queries(const __grid_constant__ Attention of, const __grid_constant__ Gradients with) {
+extern "C" __global__ void __launch_bounds__(THREADS, HELD(false) ? 3 : 2) disentangled_tiled_queries(const __grid_constant__ Attention of, const __grid_constant__ Gradients with) {
     grad<false>(of, with);
 }
 

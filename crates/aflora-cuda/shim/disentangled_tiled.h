@@ -90,7 +90,7 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         auto out = at::empty({of.batch, of.length, heads * of.size}, value.options());
         auto lse = at::empty({of.batch, heads, of.length}, value.options().dtype(at::kFloat));
         Random random = p > 0 ? next_random() : Random{};
-        launch(kernels_for(of.size)["disentangled_tiled"], of.grid(), 128, tiled_shared(unsigned(of.size), false), of.attention(scale, p, random),
+        launch(kernels_for(of.size)["disentangled_tiled"], of.grid(), 128, tiled_shared(unsigned(of.size), Tiled::Output), of.attention(scale, p, random),
                out.data_ptr(), lse.data_ptr<float>());
         ctx->save_for_backward({of.query, of.key, of.value, of.own_pos_key, of.own_pos_query, of.mask, of.rows, of.edges, out, lse});
         ctx->saved_data["heads"] = heads;
@@ -117,14 +117,13 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         auto dout = aligned(gradients[0]), delta = at::empty_like(lse);
         auto dquery = at::empty_like(of.query), dkey = at::empty_like(of.key), dvalue = at::empty_like(of.value);
         auto& kernel = kernels_for(of.size);
-        auto shared = tiled_shared(unsigned(of.size), true);
         auto own = [](const at::Tensor& positions) { return positions.defined() ? at::empty_like(positions) : at::Tensor(); };
         auto dpos_key = own(of.own_pos_key), dpos_query = own(of.own_pos_query);
         auto side = [&](const char* name, const at::Tensor& x, const at::Tensor& dx, void* dvalue, const at::Tensor& positions, const at::Tensor& dpositions) {
             auto scores = positions.defined() ? at::empty({of.heads, of.tokens, positions.size(0)}, x.options()) : at::Tensor();
             Gradients with{out.const_data_ptr(), dout.const_data_ptr(), floats(lse), delta.data_ptr<float>(), dx.data_ptr(), dvalue,
                            scores.defined() ? scores.data_ptr() : nullptr};
-            launch(kernel[name], of.grid(), 128, shared, attention, with);
+            launch(kernel[name], of.grid(), 128, tiled_shared(unsigned(of.size), dvalue ? Tiled::Keys : Tiled::Queries), attention, with);
             if (scores.defined()) add_positions(of, x, dx, positions, dpositions, scores);
         };
         // Positions as keys belong to queries, and the other way round. The first writes delta for the second.
@@ -138,7 +137,7 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         int device = x.get_device(), major = 0, most = 0;
         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
         cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-        return major >= 8 && int(tiled_shared(unsigned(size), true)) <= most - Module::SPARED;
+        return major >= 8 && int(tiled_shared(unsigned(size), Tiled::Keys)) <= most - Module::SPARED;
     }
 
     static bool takes(const at::Tensor& value, const at::Tensor& mask, int64_t heads) {

@@ -6,12 +6,17 @@ namespace aflora {
 // Tokens of a block.
 constexpr int TILED_ROWS = 64;
 
-// Bytes of shared memory for heads of `size`: the kernels' struct Tile, and for gradients OwnTile.
-constexpr unsigned tiled_shared(unsigned size, bool gradients) {
+// Of its three kernels.
+enum class Tiled { Output, Queries, Keys };
+
+// Bytes of shared memory for heads of `size`: the kernels' struct Tile, and where gradients do not hold their own side's
+// tokens in registers, OwnTile.
+constexpr unsigned tiled_shared(unsigned size, Tiled of) {
+    bool own = of == Tiled::Keys || (of == Tiled::Queries && size > 64);
     unsigned columns = size > 64 ? 32 : 64, distances = TILED_ROWS + columns - 1;
     unsigned rows = 2 * columns + 2 * distances, numbers = TILED_ROWS * (columns + 24) + 2 * columns + 2 * distances + 1;
     unsigned bytes = 2 * size * rows + 4 * numbers;
-    return (bytes + 15) / 16 * 16 + (gradients ? 4 * size * TILED_ROWS : 0);
+    return (bytes + 15) / 16 * 16 + (own ? 4 * size * TILED_ROWS : 0);
 }
 
 }  // namespace aflora

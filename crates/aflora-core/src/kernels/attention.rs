@@ -4,9 +4,9 @@ use aflora_cuda::ops;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tch::Tensor;
 
-/// On an H100, DeBERTaV3-base's shape takes 1.04 times as long by tiles at 16 x 512 tokens, and half as long at
-/// 4 x 2048 (docs/performance.md); lengths between were not measured.
-const TILED_FROM: i64 = 1024;
+/// On an H100, DeBERTaV3-base's step takes 1.02 times as long by tiles at 32 x 128 tokens, 0.99 times at 16 x 256, 0.85
+/// times at 16 x 512 and 0.66 times at 4 x 1024 (docs/performance.md).
+const TILED_FROM: i64 = 256;
 
 static FROM: AtomicI64 = AtomicI64::new(TILED_FROM);
 

@@ -188,11 +188,19 @@ inline float half_of(uint32_t word, unsigned upper) { return __uint_as_float(upp
 inline void __syncthreads() { emulated::wait(emulated::block, unsigned(emulated::fibers.size())); }
 inline void __syncwarp() { emulated::exchange(2, {}, [](auto) {}); }
 
-inline float __shfl_sync(unsigned, float x, int lane) {
-    float out = 0;
-    emulated::exchange(3, {bits_of<uint32_t>(x)}, [&](auto given) { out = bits_of<float>(given(unsigned(lane), 0)); });
+template <typename X> X __shfl_sync(unsigned, X x, int lane) {
+    X out = 0;
+    emulated::exchange(3, {bits_of<uint32_t>(x)}, [&](auto given) { out = bits_of<X>(given(unsigned(lane), 0)); });
     return out;
 }
+inline uint32_t __ballot_sync(unsigned, bool x) {
+    uint32_t out = 0;
+    emulated::exchange(6, {x}, [&](auto given) {
+        for (unsigned lane = 0; lane < 32; lane++) out |= given(lane, 0) << lane;
+    });
+    return out;
+}
+inline int __ffs(uint32_t x) { return __builtin_ffs(int(x)); }
 inline float __shfl_xor_sync(unsigned all, float x, int other) { return __shfl_sync(all, x, int(emulated::thread % 32) ^ other); }
 
 // --- kernels/common.cuh and kernels/tensor_cores.cuh ---

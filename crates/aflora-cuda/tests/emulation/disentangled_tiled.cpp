@@ -9,8 +9,9 @@
 #include "../../shim/tiled_shape.h"
 
 static_assert(ROWS == aflora::TILED_ROWS, "");
-static_assert(sizeof(Tile) == aflora::tiled_shared(SIZE, false), "");
-static_assert(sizeof(Tile) + sizeof(OwnTile) == aflora::tiled_shared(SIZE, true), "");
+static_assert(sizeof(Tile) == aflora::tiled_shared(SIZE, aflora::Tiled::Output), "");
+static_assert(sizeof(Tile) + (HELD(false) ? 0 : sizeof(OwnTile)) == aflora::tiled_shared(SIZE, aflora::Tiled::Queries), "");
+static_assert(sizeof(Tile) + sizeof(OwnTile) == aflora::tiled_shared(SIZE, aflora::Tiled::Keys), "");
 static_assert(sizeof(Tile) + sizeof(OwnTile) <= sizeof shared, "");
 
 // Where tests/disentangled/emulated.rs puts them.
