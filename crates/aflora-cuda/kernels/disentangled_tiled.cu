@@ -62,6 +62,7 @@ struct Gradients {
     T* dx;             // of the own side's queries or keys
     T* dvalue;         // with keys
     T* dpositions;     // [heads, batch, L, positions]: of the own side's scores against positions
+    T* by_head;        // [heads, batch, L, SIZE]: with those, the own side's queries or keys once more
 };
 
 // Shared memory. Tiles are swizzled: eight neighbouring rows of a column of vectors lie in all banks.
@@ -548,7 +549,12 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
         }
     }
     Philox random(of.where);
-    Buckets<KEYS> buckets(place, with.dpositions + ((u64)blockIdx.y * gridDim.z + blockIdx.z) * L * of.positions);
+    u64 by_head = ((u64)blockIdx.y * gridDim.z + blockIdx.z) * L;
+    Buckets<KEYS> buckets(place, with.dpositions + by_head * of.positions);
+    if (place.own_positions()) {
+        for (int i = threadIdx.x; i < min(ROWS, L - place.o0) * UNITS; i += THREADS)
+            *(uint4*)(with.by_head + (by_head + place.o0) * SIZE + i * 8) = own_x[at(i / UNITS, i % UNITS)];
+    }
     float scale = of.scale * LOG2_E;
     float dx[SIZE / 8][4] = {}, dvalue[KEYS ? SIZE / 8 : 1][4] = {};
     u32 x[STEPS][4], y[STEPS][4];

@@ -71,14 +71,15 @@ struct Disentangled : torch::autograd::Function<Disentangled> {
         return out;
     }
 
-    // Σ over tokens of scoresᵀ content, [heads, width, size], in stretches: one product a head
-    // would leave most of a GPU idle.
-    static at::Tensor over_tokens(const at::Tensor& scores, const at::Tensor& content) {
+    // `out` [heads, width, size] = Σ over tokens of scoresᵀ content, in stretches: one product a head would leave most of a GPU
+    // idle.
+    static at::Tensor over_tokens(at::Tensor out, const at::Tensor& scores, const at::Tensor& content) {
         int64_t heads = scores.size(0), tokens = scores.size(1), parts = 1;
         while (parts < 16 && tokens % (parts * 2) == 0 && tokens / (parts * 2) >= 128) parts *= 2;
         auto in_parts = [&](const at::Tensor& t) { return t.view({heads * parts, tokens / parts, t.size(2)}); };
-        auto sums = at::bmm(in_parts(scores).transpose(1, 2), in_parts(content));
-        return parts == 1 ? sums : sums.view({heads, parts, scores.size(2), content.size(2)}).sum(1);
+        auto left = in_parts(scores).transpose(1, 2), right = in_parts(content);
+        if (parts == 1) return at::bmm_out(out, left, right);
+        return at::sum_out(out, at::bmm(left, right).view({heads, parts, scores.size(2), content.size(2)}), 1);
     }
 
     static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list gradients) {
@@ -110,11 +111,11 @@ struct Disentangled : torch::autograd::Function<Disentangled> {
         at::Tensor dpk, dpq;
         if (dc2p.defined()) {
             dq.baddbmm_(dc2p, pk);
-            dpk = over_tokens(dc2p, q);
+            dpk = over_tokens(at::empty(pk.sizes(), pk.options()), dc2p, q);
         }
         if (dp2c.defined()) {
             dk.baddbmm_(dp2c, pq);
-            dpq = over_tokens(dp2c, k);
+            dpq = over_tokens(at::empty(pq.sizes(), pq.options()), dp2c, k);
         }
         bool joined_key = ctx->saved_data["joined_key"].toBool(), joined_query = ctx->saved_data["joined_query"].toBool();
         Heads join(heads, v.size(2), false);

@@ -26,7 +26,7 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         const void *out, *dout;
         const float* lse;
         float* delta;
-        void *dx, *dvalue = nullptr, *dpositions = nullptr;
+        void *dx, *dvalue = nullptr, *dpositions = nullptr, *by_head = nullptr;
     };
 
     static Module& kernels_for(int64_t size) {
@@ -100,13 +100,12 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         return out;
     }
 
-    // Gradients of one side's tokens and of the positions that they were compared with, if any:
-    // `dx` [tokens.., hidden] has what came by the other side's tokens, `scores` [heads, tokens, positions] the rest.
-    static void add_positions(const Of& of, const at::Tensor& x, const at::Tensor& dx, const at::Tensor& positions, const at::Tensor& dpositions,
+    // Gradients of one side's tokens, `content` [heads, tokens, size], and of the positions that they were compared with, if
+    // any: `dx` [tokens.., hidden] has what came by the other side's tokens, `scores` [heads, tokens, positions] the rest.
+    static void add_positions(const Of& of, const at::Tensor& content, const at::Tensor& dx, const at::Tensor& positions, const at::Tensor& dpositions,
                               const at::Tensor& scores) {
         of.by_head(dx.narrow(0, 0, of.tokens)).baddbmm_(scores, of.by_head(positions));
-        auto content = of.by_head(x.narrow(0, 0, of.tokens)).contiguous();
-        of.by_head(dpositions).copy_(Disentangled::over_tokens(scores, content));
+        Disentangled::over_tokens(of.by_head(dpositions), scores, content);
     }
 
     static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list gradients) {
@@ -119,16 +118,21 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         auto& kernel = kernels_for(of.size);
         auto own = [](const at::Tensor& positions) { return positions.defined() ? at::empty_like(positions) : at::Tensor(); };
         auto dpos_key = own(of.own_pos_key), dpos_query = own(of.own_pos_query);
-        auto side = [&](const char* name, const at::Tensor& x, const at::Tensor& dx, void* dvalue, const at::Tensor& positions, const at::Tensor& dpositions) {
-            auto scores = positions.defined() ? at::empty({of.heads, of.tokens, positions.size(0)}, x.options()) : at::Tensor();
-            Gradients with{out.const_data_ptr(), dout.const_data_ptr(), floats(lse), delta.data_ptr<float>(), dx.data_ptr(), dvalue,
-                           scores.defined() ? scores.data_ptr() : nullptr};
+        auto side = [&](const char* name, const at::Tensor& dx, void* dvalue, const at::Tensor& positions, const at::Tensor& dpositions) {
+            Gradients with{out.const_data_ptr(), dout.const_data_ptr(), floats(lse), delta.data_ptr<float>(), dx.data_ptr(), dvalue};
+            at::Tensor scores, content;
+            if (positions.defined()) {
+                scores = at::empty({of.heads, of.tokens, positions.size(0)}, dx.options());
+                content = at::empty({of.heads, of.tokens, of.size}, dx.options());
+                with.dpositions = scores.data_ptr();
+                with.by_head = content.data_ptr();
+            }
             launch(kernel[name], of.grid(), 128, tiled_shared(unsigned(of.size), dvalue ? Tiled::Keys : Tiled::Queries), attention, with);
-            if (scores.defined()) add_positions(of, x, dx, positions, dpositions, scores);
+            if (scores.defined()) add_positions(of, content, dx, positions, dpositions, scores);
         };
         // Positions as keys belong to queries, and the other way round. The first writes delta for the second.
-        side("disentangled_tiled_queries", of.query, dquery, nullptr, of.pos_key(), of.positions(dpos_key, dkey));
-        side("disentangled_tiled_keys", of.key, dkey, dvalue.data_ptr(), of.pos_query(), of.positions(dpos_query, dquery));
+        side("disentangled_tiled_queries", dquery, nullptr, of.pos_key(), of.positions(dpos_key, dkey));
+        side("disentangled_tiled_keys", dkey, dvalue.data_ptr(), of.pos_query(), of.positions(dpos_query, dquery));
         return {dquery, dkey, dvalue, dpos_key, dpos_query, {}, {}, {}, {}, {}, {}};
     }
 

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 /// The addresses that tests/emulation/disentangled_tiled.cpp reads, by its order.
 #[repr(C)]
-struct Addresses([*mut c_void; 17]);
+struct Addresses([*mut c_void; 19]);
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -52,6 +52,8 @@ impl Kernels {
         let (out, lse, delta) = (hidden(), by_line(), by_line());
         let (dq, dk, dv) = (hidden(), hidden(), hidden());
         let (dc2p, dp2c) = (scores(&given.pos_key), scores(&given.pos_query));
+        let by_head = || nothing(&[heads, batch * length, size], Kind::BFloat16);
+        let (queries, keys) = (by_head(), by_head());
         let Distances { rows, edges, .. } = &given.distances;
         let any = given.pos_key.is_some() || given.pos_query.is_some();
         let tensors = Addresses([
@@ -72,6 +74,8 @@ impl Kernels {
             at(Some(&dv)),
             at(Some(&dc2p)),
             at(Some(&dp2c)),
+            at(Some(&queries)),
+            at(Some(&keys)),
         ]);
         let threshold = (dropout * 65536.0).round() as u32;
         let numbers = Numbers {
@@ -87,6 +91,12 @@ impl Kernels {
         // SAFETY: the tensors live through the call, are contiguous, and have the shapes that the kernels
         // read and write.
         unsafe { (self.0.emulate)(&tensors, &numbers) };
+        for (positions, found, given) in
+            [(&given.pos_key, &queries, &given.query), (&given.pos_query, &keys, &given.key)]
+        {
+            let by_head = given.view([-1, heads, size]).transpose(0, 1);
+            assert!(positions.is_none() || toward.is_none() || found.equal(&by_head));
+        }
         let gradients = [dq, dk, dv, dc2p, dp2c].into_iter().filter(|t| t.numel() > 0).collect();
         Computed { out, gradients }
     }

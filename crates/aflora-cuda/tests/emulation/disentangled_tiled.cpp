@@ -22,7 +22,7 @@ struct Tensors {
     float* lse;
     const T* dout;
     float* delta;
-    T *dquery, *dkey, *dvalue, *dc2p, *dp2c;
+    T *dquery, *dkey, *dvalue, *dc2p, *dp2c, *queries, *keys;
 };
 
 struct Numbers {
@@ -39,8 +39,8 @@ extern "C" __attribute__((visibility("default"))) void emulate(const Tensors* of
     dim3 grid = {(n->length + ROWS - 1) / ROWS, n->heads, n->batch};
     run(grid, THREADS, n->order, [&] { disentangled_tiled(attention, of->out, of->lse); });
     if (!of->dout) return;
-    Gradients queries = {of->out, of->dout, of->lse, of->delta, of->dquery, nullptr, of->dc2p};
-    Gradients keys = {of->out, of->dout, of->lse, of->delta, of->dkey, of->dvalue, of->dp2c};
+    Gradients queries = {of->out, of->dout, of->lse, of->delta, of->dquery, nullptr, of->dc2p, of->queries};
+    Gradients keys = {of->out, of->dout, of->lse, of->delta, of->dkey, of->dvalue, of->dp2c, of->keys};
     run(grid, THREADS, n->order, [&] { disentangled_tiled_queries(attention, queries); });
     run(grid, THREADS, n->order, [&] { disentangled_tiled_keys(attention, keys); });
 }
