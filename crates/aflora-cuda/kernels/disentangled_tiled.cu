@@ -71,7 +71,7 @@ struct Tile {
     uint4 y[COLS * UNITS];       // values or gradients of the output
     uint4 own[DISTANCES * UNITS];    // the window that the own side's tokens are compared with
     uint4 other[DISTANCES * UNITS];  // and the other side's
-    float scores[WARPS * 16 * PITCH];
+    float scores[ROWS * (PITCH > SIZE / 2 ? PITCH : SIZE / 2)];  // at first, the own side's tokens
     float a[COLS], b[COLS];  // of a column: its mask; or its log-sum-exp and delta
     int place[DISTANCES];    // of a distance: its row in the window
     int edge[DISTANCES + 1];
@@ -332,21 +332,27 @@ extern "C" __global__ void __launch_bounds__(THREADS) disentangled_tiled(const _
     Place<false> place(of);
     int L = of.L, first = place.o0 + 16 * place.warp, g = place.g, t = place.t;
     u32 query[STEPS][4];
-    // The window's room holds them until they are in registers.
-    fetch(tile.own, of.query + place.text + (u64)place.o0 * place.stride, ROWS, L - place.o0, place.stride);
-    copied();
-    __syncthreads();
-#pragma unroll
-    for (int step = 0; step < STEPS; step++) left(query[step], tile.own, 16 * place.warp, step);
-    Philox random(of.where);
-    float scale = of.scale * LOG2_E;
-    float summed[SIZE / 8][4] = {}, top[2] = {MINUS_INFINITY, MINUS_INFINITY}, total[2] = {};
-    for (int c0 = 0; c0 < L; c0 += COLS) {
-        __syncthreads();
+    auto bring = [&](int c0) {
         place.fetch_columns(tile, of.key, of.value, c0);
         if (threadIdx.x < COLS) tile.a[threadIdx.x] = place.mask(c0 + threadIdx.x);
         copied();
         __syncthreads();
+    };
+    // The room of scores holds the queries until they are in registers.
+    uint4* own = (uint4*)tile.scores;
+    fetch(own, of.query + place.text + (u64)place.o0 * place.stride, ROWS, L - place.o0, place.stride);
+    bring(0);
+#pragma unroll
+    for (int step = 0; step < STEPS; step++) left(query[step], own, 16 * place.warp, step);
+    __syncthreads();
+    Philox random(of.where);
+    float scale = of.scale * LOG2_E;
+    float summed[SIZE / 8][4] = {}, top[2] = {MINUS_INFINITY, MINUS_INFINITY}, total[2] = {};
+    for (int c0 = 0; c0 < L; c0 += COLS) {
+        if (c0 > 0) {
+            __syncthreads();
+            bring(c0);
+        }
         float s[TILES][4];
         place.scores(s, tile, query);
         float before[2] = {top[0], top[1]};
@@ -494,13 +500,13 @@ template <bool KEYS> struct Buckets {
 
     // What is still carried, and zeros for rows of positions that no pair has.
     __device__ __forceinline__ void finish() const {
-        int L = place.L;
-        for (int row = 0; row < 16 && o0 + row < L; row++) {
-            int o = o0 + row, first = place.row_at(0, o), last = place.row_at(L - 1, o);
-            float sum = __shfl_sync(~0u, carried, row);
-            if (place.lane == 0 && end(o, place.of.edges[last], place.of.edges[last + 1]) > L) write(row, last, sum);
+        // A lane looks up the rows of positions of its token.
+        int L = place.L, own = place.lane & 15, o = o0 + own, first = place.row_at(0, o), last = place.row_at(L - 1, o);
+        if (place.lane < 16 && end(o, place.of.edges[last], place.of.edges[last + 1]) > L) write(own, last, carried);
+        for (int row = 0; row < 16; row++) {
+            int low = __shfl_sync(~0u, min(first, last), row), high = __shfl_sync(~0u, max(first, last), row);
             for (int r = place.lane; r < place.of.positions; r += 32) {
-                if (r < min(first, last) || r > max(first, last)) write(row, r, 0.f);
+                if (r < low || r > high) write(row, r, 0.f);
             }
         }
     }
@@ -510,15 +516,28 @@ template <bool KEYS> struct Buckets {
 template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, const Gradients& with) {
     Tile& tile = *(Tile*)shared;
     OwnTile& own = *(OwnTile*)(shared + sizeof(Tile) / sizeof(uint4));
-    // The windows' room holds them until they are in registers.
-    uint4 *own_x = HELD(KEYS) ? tile.own : own.x, *own_y = HELD(KEYS) ? tile.other : own.y;
+    // The room of scores holds them until they are in registers.
+    uint4 *own_x = HELD(KEYS) ? (uint4*)tile.scores : own.x, *own_y = HELD(KEYS) ? own_x + ROWS * UNITS : own.y;
     Place<KEYS> place(of);
     int L = of.L, first = place.o0 + 16 * place.warp, lane = place.lane, t = place.t;
     u64 from = place.text + (u64)place.o0 * place.stride;
     fetch(own_x, (KEYS ? of.key : of.query) + from, ROWS, L - place.o0, place.stride);
     fetch(own_y, (KEYS ? of.value : with.dout) + from, ROWS, L - place.o0, place.stride);
-    copied();
-    __syncthreads();
+    auto bring = [&](int c0) {
+        place.fetch_columns(tile, KEYS ? of.query : of.key, KEYS ? with.dout : of.value, c0);
+        if (threadIdx.x < COLS) {
+            int c = c0 + threadIdx.x;
+            if (KEYS) {
+                tile.a[threadIdx.x] = c < L ? with.lse[place.lines + c] : -MINUS_INFINITY;
+                tile.b[threadIdx.x] = c < L ? with.delta[place.lines + c] : 0.f;
+            } else {
+                tile.a[threadIdx.x] = place.mask(c);
+            }
+        }
+        copied();
+        __syncthreads();
+    };
+    bring(0);
     // Of the lane's rows: the mask; or the log-sum-exp, and delta, the sum of the output times its gradient.
     float stat[2], delta[2] = {};
     float half = 0.f;
@@ -562,21 +581,16 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
 #pragma unroll
         for (int step = 0; step < STEPS; step++) left(a[step], from, 16 * place.warp, step);
     };
-    if (HELD(KEYS)) hold(x, own_x), hold(y, own_y);
+    if (HELD(KEYS)) {
+        hold(x, own_x);
+        hold(y, own_y);
+        __syncthreads();
+    }
     for (int c0 = 0; c0 < L; c0 += COLS) {
-        __syncthreads();
-        place.fetch_columns(tile, KEYS ? of.query : of.key, KEYS ? with.dout : of.value, c0);
-        if (threadIdx.x < COLS) {
-            int c = c0 + threadIdx.x;
-            if (KEYS) {
-                tile.a[threadIdx.x] = c < L ? with.lse[place.lines + c] : -MINUS_INFINITY;
-                tile.b[threadIdx.x] = c < L ? with.delta[place.lines + c] : 0.f;
-            } else {
-                tile.a[threadIdx.x] = place.mask(c);
-            }
+        if (c0 > 0) {
+            __syncthreads();
+            bring(c0);
         }
-        copied();
-        __syncthreads();
         float s[TILES][4];
         if (!HELD(KEYS)) hold(x, own_x);
         place.scores(s, tile, x);

@@ -14,7 +14,8 @@ enum class Tiled { Output, Queries, Keys };
 constexpr unsigned tiled_shared(unsigned size, Tiled of) {
     bool own = of == Tiled::Keys || (of == Tiled::Queries && size > 64);
     unsigned columns = size > 64 ? 32 : 64, distances = TILED_ROWS + columns - 1;
-    unsigned rows = 2 * columns + 2 * distances, numbers = TILED_ROWS * (columns + 24) + 2 * columns + 2 * distances + 1;
+    unsigned rows = 2 * columns + 2 * distances, pitch = columns + 24 > size / 2 ? columns + 24 : size / 2;
+    unsigned numbers = TILED_ROWS * pitch + 2 * columns + 2 * distances + 1;
     unsigned bytes = 2 * size * rows + 4 * numbers;
     return (bytes + 15) / 16 * 16 + (own ? 4 * size * TILED_ROWS : 0);
 }
