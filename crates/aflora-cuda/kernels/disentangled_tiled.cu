@@ -201,66 +201,40 @@ template <bool KEYS> struct Place {
         return min(first, last);
     }
 
-    // 16 tokens, the left factor, against their window, to the warp's share of `scores`.
+    // 16 tokens, the left factor, against their window, to the warp's share of `scores`: two blocks of 16 rows at a time,
+    // while there are two.
     __device__ __forceinline__ void against(Tile& tile, const u32 (&a)[STEPS][4], const uint4* positions, int first, int many) const {
-        float* to = tile.scores + warp * 16 * PITCH;
-        for (int n = 0; n < many; n += 16) {
-            float c[2][4] = {};
+        int n = 0;
+        for (; n + 16 < many; n += 32) against_blocks<2>(tile, a, positions, first, n);
+        if (n < many) against_blocks<1>(tile, a, positions, first, n);
+    }
+    template <int N> __device__ __forceinline__ void against_blocks(Tile& tile, const u32 (&a)[STEPS][4], const uint4* positions, int first, int n) const {
+        float* to = tile.scores + (warp * 16 + g) * PITCH + n + 2 * t;
+        float c[N][2][4] = {};
 #pragma unroll
-            for (int step = 0; step < STEPS; step++) times_rows(c, a[step], positions, first + n, count - 1, step);
+        for (int step = 0; step < STEPS; step++)
 #pragma unroll
-            for (int i = 0; i < 4; i++) *(float2*)(to + (g + i / 2 * 8) * PITCH + n + i % 2 * 8 + 2 * t) = make_float2(c[i % 2][i / 2 * 2], c[i % 2][i / 2 * 2 + 1]);
-        }
+            for (int k = 0; k < N; k++) times_rows(c[k], a[step], positions, first + n + 16 * k, count - 1, step);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) *(float2*)(to + i / 2 * 8 * PITCH + 16 * k + i % 2 * 8) = make_float2(c[k][i % 2][i / 2 * 2], c[k][i % 2][i / 2 * 2 + 1]);
     }
 
-    // The unscaled scores of the warp's rows, whose left factor is `a`. Ends while other warps may
-    // still read `tile.scores`.
+    // A pair's distance depends on n - h, its neighbour e and the lane: the place of its row, by m = n - h + 1.
+    __device__ __forceinline__ int place_of(const Tile& tile, int m, int e) const { return tile.place[8 * m - 8 + 2 * t + e - g - 16 * warp + ROWS - 1]; }
+
+    // The unscaled scores of the warp's rows, whose left factor is `a`. What positions give comes first, while there is
+    // room in the registers.
     __device__ __forceinline__ void scores(float (&s)[TILES][4], Tile& tile, const u32 (&a)[STEPS][4]) const {
 #pragma unroll
-        for (int m = 0; m < BLOCKS; m++) {
-            float c[2][4] = {};
+        for (int n = 0; n < TILES; n++) {
 #pragma unroll
-            for (int step = 0; step < STEPS; step++) times_rows(c, a[step], tile.x, 16 * m, COLS, step);
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                s[2 * m][i] = c[0][i];
-                s[2 * m + 1][i] = c[1][i];
-            }
+            for (int i = 0; i < 4; i++) s[n][i] = 0.f;
         }
-        if (!of.rows) return;
         // Far away a window is one row, and what a token gives with it goes to all its pairs.
         bool far = count == 1;
-        // A pair's distance depends on n - h, its neighbour e and the lane.
-        int place[TILES + 1][2];
-        if (!far) {
-#pragma unroll
-            for (int m = 0; m <= TILES; m++) {
-                place[m][0] = tile.place[8 * m - 8 + 2 * t - g - 16 * warp + ROWS - 1];
-                place[m][1] = tile.place[8 * m - 8 + 2 * t + 1 - g - 16 * warp + ROWS - 1];
-            }
-        }
         int many;
-        if (own_positions()) {
-            int first = window(tile, 0, COLS, 16 * warp, 16, many);
-            against(tile, a, tile.own, first, many);
-            __syncwarp();
-            const float* from = tile.scores + (warp * 16 + g) * PITCH;
-            if (far) {
-                float upper = from[0], lower = from[8 * PITCH];
-#pragma unroll
-                for (int n = 0; n < TILES; n++) {
-#pragma unroll
-                    for (int i = 0; i < 4; i++) s[n][i] += i < 2 ? upper : lower;
-                }
-            } else {
-#pragma unroll
-                for (int n = 0; n < TILES; n++) {
-#pragma unroll
-                    for (int i = 0; i < 4; i++) s[n][i] += (from - first + place[n - i / 2 + 1][i % 2])[i / 2 * 8 * PITCH];
-                }
-            }
-            __syncwarp();
-        }
         if (other_positions()) {
             // A warp takes 16 columns against COLS rows.
             int block = warp % BLOCKS, part = warp / BLOCKS;
@@ -276,13 +250,46 @@ template <bool KEYS> struct Place {
                 const float* from = tile.scores + (part * COLS + 8 * n + 2 * t) * PITCH;
                 if (far) {
 #pragma unroll
-                    for (int i = 0; i < 4; i++) s[n][i] += from[i % 2 * PITCH];
+                    for (int i = 0; i < 4; i++) s[n][i] = from[i % 2 * PITCH];
                 } else {
                     from -= window(tile, n / 2 * 16, 16, COLS * part, COLS, many);
 #pragma unroll
-                    for (int i = 0; i < 4; i++) s[n][i] += (from + place[n - i / 2 + 1][i % 2])[i % 2 * PITCH];
+                    for (int i = 0; i < 4; i++) s[n][i] = (from + place_of(tile, n - i / 2 + 1, i % 2))[i % 2 * PITCH];
                 }
             }
+            if (own_positions()) __syncthreads();
+        }
+        if (own_positions()) {
+            int first = window(tile, 0, COLS, 16 * warp, 16, many);
+            against(tile, a, tile.own, first, many);
+            __syncwarp();
+            const float* from = tile.scores + (warp * 16 + g) * PITCH;
+            if (far) {
+                float upper = from[0], lower = from[8 * PITCH];
+#pragma unroll
+                for (int n = 0; n < TILES; n++) {
+#pragma unroll
+                    for (int i = 0; i < 4; i++) s[n][i] += i < 2 ? upper : lower;
+                }
+            } else {
+                from -= first;
+#pragma unroll
+                for (int n = 0; n < TILES; n++) {
+#pragma unroll
+                    for (int i = 0; i < 4; i++) s[n][i] += (from + place_of(tile, n - i / 2 + 1, i % 2))[i / 2 * 8 * PITCH];
+                }
+            }
+            __syncwarp();
+        }
+#pragma unroll
+        for (int n = 0; n < TILES; n += 2) {
+            float c[2][4];
+#pragma unroll
+            for (int i = 0; i < 8; i++) c[i / 4][i % 4] = s[n + i / 4][i % 4];
+#pragma unroll
+            for (int step = 0; step < STEPS; step++) times_rows(c, a[step], tile.x, 8 * n, COLS, step);
+#pragma unroll
+            for (int i = 0; i < 8; i++) s[n + i / 4][i % 4] = c[i / 4][i % 4];
         }
     }
 
@@ -416,7 +423,7 @@ template <bool KEYS> struct Buckets {
         if (o0 + row < place.L) to[(u64)(o0 + row) * place.of.positions + r] = narrow(sum);
     }
 
-    // `d`: the warp's gradients of scores; `stage`: its share of `tile.scores`, unless all windows are one row.
+    // `d`: the warp's gradients of scores; `stage`: its share of `tile.scores`.
     __device__ __forceinline__ void add(const float (&d)[TILES][4], const Tile& tile, float* stage, int c0) {
         int lane = place.lane, columns = min(COLS, place.L - c0), many;
         int first = place.window(tile, 0, COLS, 16 * place.warp, 16, many);
@@ -628,11 +635,7 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
             }
         }
         accumulate(dx, s, tile.x);
-        if (place.own_positions()) {
-            // Others may still read this warp's share. Where all windows are one row it is not written.
-            if (place.other_positions() && place.count > 1) __syncthreads();
-            buckets.add(s, tile, tile.scores + place.warp * 16 * PITCH, c0);
-        }
+        if (place.own_positions()) buckets.add(s, tile, tile.scores + place.warp * 16 * PITCH, c0);
     }
     put(with.dx + place.text, dx, first, L, place.stride, 1.f, 1.f);
     if constexpr (KEYS) put(with.dvalue + place.text, dvalue, first, L, place.stride, 1.f, 1.f);
