@@ -27,7 +27,8 @@
 #define UNITS (SIZE / 8)
 // Distances between ROWS rows and COLS columns.
 #define DISTANCES (ROWS + COLS - 1)
-// Scores of 16 tokens against their own window: 16 + COLS - 1 columns at most, in whole blocks of 16.
+// Scores of 16 tokens against their own window: 16 + COLS - 1 columns at most, in whole blocks of 16. With gradients of
+// scores by distance, one more.
 #define PITCH (16 + COLS + 8)
 #define LOG2_E 1.4426950408889634f
 // Whether gradients hold the own side's tokens in registers, so that three blocks have room at once: keys have two sums in theirs.
@@ -67,11 +68,12 @@ struct Gradients {
 
 // Shared memory. Tiles are swizzled: eight neighbouring rows of a column of vectors lie in all banks.
 struct Tile {
-    uint4 x[COLS * UNITS];       // keys or queries
-    uint4 y[COLS * UNITS];       // values or gradients of the output
+    uint4 x[COLS * UNITS];           // keys or queries
+    uint4 y[COLS * UNITS];           // values or gradients of the output
     uint4 own[DISTANCES * UNITS];    // the window that the own side's tokens are compared with
     uint4 other[DISTANCES * UNITS];  // and the other side's
-    float scores[ROWS * (PITCH > SIZE / 2 ? PITCH : SIZE / 2)];  // at first, the own side's tokens
+    // Of a warp, 16 tokens against a window; before the first tile, the own side's tokens on their way into registers.
+    float scores[ROWS * (PITCH > SIZE / 2 ? PITCH : SIZE / 2)];
     float a[COLS], b[COLS];  // of a column: its mask; or its log-sum-exp and delta
     int place[DISTANCES];    // of a distance: its row in the window
     int edge[DISTANCES + 1];
@@ -423,7 +425,7 @@ template <bool KEYS> struct Buckets {
         if (o0 + row < place.L) to[(u64)(o0 + row) * place.of.positions + r] = narrow(sum);
     }
 
-    // `d`: the warp's gradients of scores; `stage`: its share of `tile.scores`.
+    // `d`: the warp's gradients of scores; `stage`: its share of `tile.scores`, which no other warp reads any more.
     __device__ __forceinline__ void add(const float (&d)[TILES][4], const Tile& tile, float* stage, int c0) {
         int lane = place.lane, columns = min(COLS, place.L - c0), many;
         int first = place.window(tile, 0, COLS, 16 * place.warp, 16, many);
