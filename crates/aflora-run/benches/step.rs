@@ -7,6 +7,7 @@
 //!     modules=REGEX           adapted layers; all linear layers of a block if not given
 //!     shard=on                the frozen weights of blocks are spread over the processes
 //!     tiled=LENGTH            DeBERTa's attention by tiles for texts of so many tokens and more
+//!     documents=N             rows of so many documents, each of which sees itself alone
 //!     profile=FILE            three further steps, as a trace for chrome://tracing
 //!
 //! METHOD may carry a rank, `lora:32`; `aflora-gsm8k` is AFLoRA with all matrices trained,
@@ -31,6 +32,7 @@ use aflora_models::{Options, Pattern, Targets};
 use aflora_run::config::Precision;
 use aflora_run::device::{choose, peak_memory, synchronize, tensors};
 use aflora_run::precision;
+use aflora_run::task::Examples;
 use clap::ValueEnum;
 use common::{initialise, method};
 use std::path::Path;
@@ -39,25 +41,28 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 const WARM_UP: usize = 10;
 
-/// A batch: token ids, mask, labels, and for an encoder-decoder what its decoder reads.
-struct Work(Vec<Tensor>);
+/// What every step learns from.
+struct Work(Examples);
 
 impl Work {
-    fn new(model: &dyn Backbone, batch: i64, length: i64, device: Device) -> Work {
+    /// Rows of `documents` documents each, if it is not one.
+    fn new(model: &dyn Backbone, [rows, length, documents]: [i64; 3], device: Device) -> Work {
         let whole = (Kind::Int64, device);
-        let tokens = |n| Tensor::randint(model.vocab_size().min(30_000), [batch, n], whole);
+        let tokens = |n| Tensor::randint(model.vocab_size().min(30_000), [rows, n], whole);
         let ids = tokens(length);
-        let mask = Tensor::ones([batch, length], whole);
+        let batch = Batch::new(ids.shallow_clone(), ids.ones_like());
+        let documents = (documents > 1).then(|| {
+            let places = Tensor::arange(length, whole) * documents;
+            places.divide_scalar_mode(length, "floor").expand([rows, length], false).contiguous()
+        });
+        let batch = Batch { documents, ..batch };
         Work(match model.text_generator().map(|generator| generator.tokens().decoder_start) {
-            None => vec![ids, mask, Tensor::arange(batch, whole).remainder(2)],
-            Some(None) => {
-                let next = ids.roll([-1], [1]);
-                vec![ids, mask, next]
-            }
+            None => Examples { batch, labels: Tensor::arange(rows, whole).remainder(2) },
+            Some(None) => Examples { batch, labels: ids.roll([-1], [1]) },
             Some(Some(_)) => {
                 let target = tokens(length / 4);
-                let read = target.roll([1], [1]);
-                vec![ids, mask, target, read]
+                let read = Some(target.roll([1], [1]));
+                Examples { batch: Batch { decoder_input_ids: read, ..batch }, labels: target }
             }
         })
     }
@@ -70,22 +75,24 @@ impl Work {
         graphs: &mut StepGraphs,
         ranks: usize,
     ) -> anyhow::Result<()> {
-        let items = (self.0[2].numel() * ranks) as f64;
-        let batch = self.0.map_tensors(&mut Tensor::shallow_clone);
-        tuner.forward_backward([batch], items, graphs, |tensors| -> anyhow::Result<_> {
-            let decoder_input_ids = tensors.get(3).map(Tensor::shallow_clone);
-            let batch = Batch::new(tensors[0].shallow_clone(), tensors[1].shallow_clone());
-            let batch = Batch { decoder_input_ids, ..batch };
-            if model.backbone().text_generator().is_some() {
-                let tokens = model.next_tokens(&batch, true)?;
-                let value = tokens.loss(&tensors[2], 0.0)?;
-                return Ok(Loss { value, checkpoints: tokens.checkpoints });
-            }
-            let Forward { logits, checkpoints } = model.forward(&batch, true)?;
-            let (none, sum) = (None::<&Tensor>, Reduction::Sum);
-            let value = logits.cross_entropy_loss(&tensors[2], none, sum, -100, 0.0);
-            Ok(Loss { value, checkpoints })
-        })?;
+        let items = (self.0.labels.numel() * ranks) as f64;
+        let examples = self.0.map_tensors(&mut Tensor::shallow_clone);
+        tuner.forward_backward(
+            [examples],
+            items,
+            graphs,
+            |Examples { batch, labels }| -> anyhow::Result<_> {
+                if model.backbone().text_generator().is_some() {
+                    let tokens = model.next_tokens(batch, true)?;
+                    let value = tokens.loss(labels, 0.0)?;
+                    return Ok(Loss { value, checkpoints: tokens.checkpoints });
+                }
+                let Forward { logits, checkpoints } = model.forward(batch, true)?;
+                let (none, sum) = (None::<&Tensor>, Reduction::Sum);
+                let value = logits.cross_entropy_loss(labels, none, sum, -100, 0.0);
+                Ok(Loss { value, checkpoints })
+            },
+        )?;
         tuner.update()?;
         Ok(())
     }
@@ -110,6 +117,7 @@ fn main() -> anyhow::Result<()> {
         "modules",
         "profile",
         "tiled",
+        "documents",
         "shard",
     ];
     if let Some(odd) = rest.iter().find(|o| !known.contains(&o.split('=').next().unwrap_or(o))) {
@@ -131,6 +139,7 @@ fn main() -> anyhow::Result<()> {
     let base = precision::choose(precision, device, || Ok(f64::INFINITY))?;
     let steps: usize = option("steps").unwrap_or("30").parse()?;
     anyhow::ensure!(steps > 0, "steps=0 measures nothing");
+    let documents: i64 = option("documents").unwrap_or("1").parse()?;
     let (batch, length): (i64, i64) = (batch.parse()?, length.parse()?);
 
     tch::manual_seed(1);
@@ -160,7 +169,7 @@ fn main() -> anyhow::Result<()> {
     let target_modules = Pattern::Regex(modules.into());
     // The weights are the same for all, tokens and dropout are not.
     tch::manual_seed(1 + world.rank() as i64);
-    let work = Work::new(backbone.as_ref(), batch, length, device);
+    let work = Work::new(backbone.as_ref(), [batch, length, documents], device);
     let targets = Targets { target_modules, ..Default::default() };
     let method = method(name)?.build()?;
     let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &[], base.kind, 1)?;
@@ -210,7 +219,7 @@ fn main() -> anyhow::Result<()> {
                 asked if base.format.is_some() => asked.into(),
                 _ => format!("{:?}", base.kind),
             },
-            "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
+            "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "documents": documents, "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
             "mean_ms": measured.iter().sum::<f64>() / steps as f64,
             "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
             "trainable": tuner.trainable(), "modules": model.adapters().count(),
