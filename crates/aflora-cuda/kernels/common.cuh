@@ -83,6 +83,16 @@ template <int N> __device__ __forceinline__ void load(const T* p, float (&out)[N
 #endif
 }
 
+// Eight of x from `c` on, each joined with its own of `with`, if that is given.
+template <typename Join> __device__ __forceinline__ void load_joined(const T* x, const float* with, int c, float (&v)[8], Join join) {
+    load(x + c, v);
+    if (!with) return;
+    float other[8];
+    load_float(with + c, other);
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] = join(v[i], other[i]);
+}
+
 template <int N> __device__ __forceinline__ void store(T* p, const float (&in)[N]) {
 #if BF16
     u32 words[N / 2];

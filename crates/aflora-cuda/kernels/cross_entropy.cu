@@ -29,12 +29,7 @@ struct Sum {
 
 // Eight of a token's logits from `c` on.
 __device__ __forceinline__ void logits(const T* x, const float* bias, int c, float (&v)[8]) {
-    load(x + c, v);
-    if (!bias) return;
-    float more[8];
-    load_float(bias + c, more);
-#pragma unroll
-    for (int i = 0; i < 8; i++) v[i] += more[i];
+    load_joined(x, bias, c, v, [](float logit, float more) { return logit + more; });
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) cross_entropy(const T* x, const T* x_rest, const float* bias, const long long* labels, float* losses,

@@ -11,12 +11,7 @@ __device__ __forceinline__ int own_row() { return blockIdx.x * (256 / THREADS) +
 
 // Eight elements of x ⊙ by.
 __device__ __forceinline__ void load8(const T* x, const float* by, int c, float (&v)[8]) {
-    load(x + c, v);
-    if (!by) return;
-    float factors[8];
-    load_float(by + c, factors);
-#pragma unroll
-    for (int e = 0; e < 8; e++) v[e] *= factors[e];
+    load_joined(x, by, c, v, [](float of, float factor) { return of * factor; });
 }
 
 // The scale of a row at x, which all of its threads get.
