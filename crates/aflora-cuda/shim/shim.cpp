@@ -9,6 +9,7 @@
 #include "cross_entropy.h"
 #include "disentangled.h"
 #include "disentangled_tiled.h"
+#include "documents.h"
 #include "feed_forward.h"
 #include "gated.h"
 #include "layer_norm.h"
@@ -444,6 +445,15 @@ int aflora_disentangled_tiled(at::Tensor** out, const at::Tensor* query, const a
         if (!aflora::DisentangledTiled::takes(*value, *mask, heads)) return;
         *out = new at::Tensor(aflora::DisentangledTiled::apply(*query, *key, *value, given(pos_key), given(pos_query), *mask, given(rows), given(edges),
                                                                static_cast<int64_t>(heads), scale, p));
+    });
+}
+
+// `window` is 0 where there is none.
+int aflora_document_attention(at::Tensor** out, const at::Tensor* query, const at::Tensor* key, const at::Tensor* value, const at::Tensor* bounds,
+                              double scale, double p, long long window) {
+    return guarded([&] {
+        if (!aflora::takes_documents(*query, *bounds)) return;
+        *out = new at::Tensor(aflora::document_attention(*query, *key, *value, *bounds, scale, p, static_cast<int64_t>(window)));
     });
 }
 

@@ -153,6 +153,48 @@ pub fn tiles(x: &Tensor, size: i64, length: i64) -> bool {
         })
 }
 
+/// What [`document_attention`] is to know beside its tensors.
+#[derive(Debug, Clone, Copy)]
+pub struct DocumentAttention<'a> {
+    /// Where each document begins among all tokens of the batch, one row behind the other, and where the
+    /// last ends, `[documents + 1]`, Int; documents may be empty.
+    pub bounds: &'a Tensor,
+    /// Multiplies every score; 1 / √size if not given.
+    pub scale: Option<f64>,
+    /// Dropout of attention weights; 0 outside training.
+    pub dropout: f64,
+    /// How many tokens a query sees, itself included; all of its document before it if not given.
+    pub window: Option<i64>,
+}
+
+/// Causal attention within documents, by libtorch's flash attention over texts of any lengths: no matrix of a
+/// row's tokens, and no work between documents. `query` `[batch, heads, length, size]`, `key` and
+/// `value` of as many heads or fewer; `[batch, length, heads · size]`.
+///
+/// Takes bf16 and heads of at most 256 numbers, a multiple of eight, from compute capability 8.0 on.
+pub fn document_attention(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    of: &DocumentAttention,
+) -> Option<Tensor> {
+    run(query, |shim, out| {
+        // SAFETY: tensors that live through the call.
+        unsafe {
+            (shim.document_attention)(
+                out,
+                query.as_ptr(),
+                key.as_ptr(),
+                value.as_ptr(),
+                of.bounds.as_ptr(),
+                of.scale.unwrap_or(1.0 / (query.size()[3] as f64).sqrt()),
+                of.dropout,
+                of.window.unwrap_or(0),
+            )
+        }
+    })
+}
+
 /// A frozen weight, `[out_features, in_features]`.
 #[derive(Debug, Clone, Copy)]
 pub enum Frozen<'a> {

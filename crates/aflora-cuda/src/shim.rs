@@ -49,6 +49,8 @@ functions! {
         tiles = "aflora_tiles": unsafe extern "C" fn(*mut c_int, Raw, i64, i64) -> c_int,
         disentangled_tiled = "aflora_disentangled_tiled":
             unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw, Raw, Raw, Raw, Raw, i64, f64, f64) -> c_int,
+        document_attention = "aflora_document_attention":
+            unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw, f64, f64, i64) -> c_int,
         set_device = "aflora_set_device": unsafe extern "C" fn(c_int) -> c_int,
         nccl_id = "aflora_nccl_id": unsafe extern "C" fn(*mut c_char) -> c_int,
         nccl_open = "aflora_nccl_open":

@@ -1,6 +1,6 @@
 //! What a model reads.
 
-use crate::{Error, Result};
+use crate::{Documents, Error, Result};
 use tch::Tensor;
 
 /// One batch of token sequences, padded to a common length.
@@ -14,10 +14,8 @@ pub struct Batch {
     pub token_type_ids: Option<Tensor>,
     /// What the decoder of an encoder-decoder reads, `[batch, target length]`, Int64.
     pub decoder_input_ids: Option<Tensor>,
-    /// Where a row is several documents, one after another: which of them each token is of,
-    /// `[batch, length]`, Int64. A token sees its own document alone, and counts positions from its
-    /// beginning. Decoders read them; other models refuse them.
-    pub documents: Option<Tensor>,
+    /// Where a row is several documents, one after another. Decoders read them; other models refuse them.
+    pub documents: Option<Documents>,
     /// Whether padding stands before the texts, as decoding wants it, and not behind them.
     pub left_padded: bool,
 }

@@ -27,7 +27,7 @@ mod common;
 
 use aflora_core::{Loss, MapTensors, StepGraphs, Tuner, TunerConfig};
 use aflora_cuda::World;
-use aflora_models::{build, check_kind, AdaptedModel, Backbone, Batch, Forward, Head};
+use aflora_models::{build, check_kind, AdaptedModel, Backbone, Batch, Documents, Forward, Head};
 use aflora_models::{Options, Pattern, Targets};
 use aflora_run::config::Precision;
 use aflora_run::device::{choose, peak_memory, synchronize, tensors};
@@ -53,7 +53,9 @@ impl Work {
         let batch = Batch::new(ids.shallow_clone(), ids.ones_like());
         let documents = (documents > 1).then(|| {
             let places = Tensor::arange(length, whole) * documents;
-            places.divide_scalar_mode(length, "floor").expand([rows, length], false).contiguous()
+            let of_tokens =
+                places.divide_scalar_mode(length, "floor").expand([rows, length], false);
+            Documents::new(of_tokens.contiguous())
         });
         let batch = Batch { documents, ..batch };
         Work(match model.text_generator().map(|generator| generator.tokens().decoder_start) {

@@ -3,7 +3,8 @@
 use aflora_core::adapter::{normal, Aflora, AfloraConfig, Lora, LoraConfig, PmTrainable};
 use aflora_core::{kernels, AdaptedLinear, Block, Tuner, TunerConfig};
 use aflora_models::generate::{ContinuousWriter, GenerationConfig, Pace, Written};
-use aflora_models::{build, AdaptedModel, Backbone, Batch, Head, Options, Pattern, Targets};
+use aflora_models::{build, AdaptedModel, Backbone, Batch, Documents, Head};
+use aflora_models::{Options, Pattern, Targets};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard};
@@ -139,6 +140,33 @@ fn small_llama(gpu: Device, kind: Kind) -> Box<dyn Backbone> {
         tch::no_grad(|| weight.copy_(&drawn));
     }
     backbone
+}
+
+#[test]
+fn documents_in_one_row_have_on_a_gpu_the_logits_that_each_has_alone() {
+    let Some((gpu, _turn)) = gpu() else { return };
+    let _no_grad = tch::no_grad_guard();
+    for (kind, allowed) in [(Kind::Float, 1e-5), (Kind::BFloat16, 3e-2)] {
+        let model = small_llama(gpu, kind);
+        let lengths = [70i64, 1, 57];
+        let ids = (Tensor::arange(128, (Kind::Int64, gpu)) * 29).remainder(509) + 3;
+        let numbers = lengths.iter().zip(0..).flat_map(|(&n, number)| vec![number; n as usize]);
+        let numbers =
+            Tensor::from_slice(&numbers.collect::<Vec<i64>>()).unsqueeze(0).to_device(gpu);
+        let row = |ids: &Tensor| Batch::new(ids.unsqueeze(0), ids.unsqueeze(0).ones_like());
+        let packed = Batch { documents: Some(Documents::new(numbers)), ..row(&ids) };
+        let found = model.forward(&packed, true).unwrap().logits.to_kind(Kind::Double);
+        let mut begin = 0;
+        let alone = lengths.map(|length| {
+            begin += length;
+            let batch = row(&ids.narrow(0, begin - length, length));
+            model.forward(&batch, true).unwrap().logits.to_kind(Kind::Double)
+        });
+        let expected = Tensor::cat(&alone, 1);
+        let far = (found - &expected).norm() / expected.norm();
+        let far = far.double_value(&[]);
+        assert!(far < allowed, "{kind:?}: {far:e}");
+    }
 }
 
 // What is recorded is what runs operation by operation: the same texts, token by token, whatever is read

@@ -13,6 +13,7 @@
 //! | [`gated`] | the middle of a gated feed-forward layer |
 //! | [`disentangled`] | DeBERTa's attention, fused or not at all |
 //! | [`disentangled_tiled`] | the same by tiles, without a matrix of scores |
+//! | [`document_attention`] | attention within documents that lie one behind the other, fused or not at all |
 //!
 //! Layers with such paths are computed several at a time behind [`nn::together`](crate::nn::together) and
 //! [`nn::feed_forward`](crate::nn::feed_forward).
@@ -34,7 +35,8 @@ mod rotary;
 
 pub use add_norm::add_layer_norm;
 pub use aflora_cuda::ops::{
-    disentangled, disentangled_tiled, fuses, Disentangled, SharedPositions,
+    disentangled, disentangled_tiled, document_attention, fuses, Disentangled, DocumentAttention,
+    SharedPositions,
 };
 pub(crate) use aflora_cuda::ops::{feed_forward, low_rank_together, LowRankLayer};
 pub use attention::{tile_from, tiles};

@@ -1,6 +1,7 @@
 //! The parts of decoders' blocks, held to libtorch's own operations in double precision: their kernels on a
 //! CPU, and the operations on a GPU.
 
+mod documents;
 mod emulated;
 
 use super::{assert_close, double, gpu, gradients, leaf, GPU};

@@ -3,6 +3,9 @@
 use super::linear;
 use super::rotary::Rotation;
 use super::slots::SlotKeys;
+use crate::Documents;
+use aflora_core::kernels;
+use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
 
 /// The attention mask: which keys a query sees.
@@ -17,6 +20,21 @@ pub(crate) enum Seen {
     /// Of one query a text, those up to its own token's, at `positions`, `[batch, 1]`: `mask` is true
     /// there, `[batch, 1, 1, keys]`.
     UpTo { positions: Tensor, mask: Tensor },
+    /// Those of its own token's document, up to that.
+    InDocuments(SeenDocuments),
+}
+
+/// Documents, and the mask that says the same, made where attention needs one.
+#[derive(Debug)]
+pub(crate) struct SeenDocuments {
+    documents: Documents,
+    mask: OnceCell<Tensor>,
+}
+
+impl SeenDocuments {
+    fn mask(&self) -> &Tensor {
+        self.mask.get_or_init(|| self.documents.causal_mask())
+    }
 }
 
 impl Seen {
@@ -27,10 +45,17 @@ impl Seen {
         Seen::UpTo { positions: positions.shallow_clone(), mask }
     }
 
+    /// Of a whole batch of documents.
+    pub fn in_documents(documents: &Documents) -> Self {
+        let documents = documents.map(Tensor::shallow_clone);
+        Seen::InDocuments(SeenDocuments { documents, mask: OnceCell::new() })
+    }
+
     fn mask(&self) -> Option<&Tensor> {
         match self {
             Seen::All(mask) | Seen::Causal(mask) => mask.as_ref(),
             Seen::UpTo { mask, .. } => Some(mask),
+            Seen::InDocuments(documents) => Some(documents.mask()),
         }
     }
 
@@ -39,6 +64,8 @@ impl Seen {
         match self {
             Seen::All(mask) | Seen::Causal(mask) => mask.as_mut(),
             Seen::UpTo { mask, .. } => Some(mask),
+            // Nothing is written behind several documents.
+            Seen::InDocuments(_) => None,
         }
     }
 }
@@ -164,10 +191,28 @@ impl Attention {
         let (queries, seen) = (query.size()[2], key.size()[2]);
         let train = context.train;
         let plain = self.softcap.is_some() || (queries == 1 && !train);
+        let dropout = if train { self.dropout } else { 0.0 };
+        if let (Seen::InDocuments(seen), false) = (&context.seen, plain) {
+            let bounds = seen.documents.bounds();
+            let of = kernels::DocumentAttention {
+                bounds,
+                scale: self.scale,
+                dropout,
+                window: self.window,
+            };
+            if let Some(out) = kernels::document_attention(query, &key, &value, &of) {
+                return out;
+            }
+        }
         let banded;
         let mask = match (&context.seen, self.window) {
             (Seen::Causal(mask), Some(window)) if seen > window => {
                 banded = band(queries, seen, Some(window), mask.as_ref(), query.device());
+                Some(&banded)
+            }
+            (Seen::InDocuments(documents), Some(window)) if seen > window => {
+                let mask = Some(documents.mask());
+                banded = band(queries, seen, Some(window), mask, query.device());
                 Some(&banded)
             }
             (Seen::UpTo { positions, mask }, Some(window)) if seen > window => {
@@ -182,7 +227,6 @@ impl Attention {
             }
             (all, _) => all.mask(),
         };
-        let dropout = if train { self.dropout } else { 0.0 };
         if plain {
             return self.attend_plainly(query, &key, &value, mask, dropout);
         }

@@ -3,7 +3,7 @@
 use crate::alone;
 use crate::common::tiny::Tiny;
 use crate::common::{cpu, relative};
-use aflora_models::Batch;
+use aflora_models::{Batch, Documents};
 use tch::{Device, Kind, Tensor};
 
 #[test]
@@ -23,7 +23,7 @@ fn documents_in_one_row_have_the_logits_that_each_has_alone() {
             lengths.iter().zip(0..).flat_map(|(&n, number)| vec![number; n as usize]).collect();
         let numbers = Tensor::from_slice(&numbers).unsqueeze(0);
         let plain = Batch::new(ids.shallow_clone(), ids.ones_like());
-        let packed = Batch { documents: Some(numbers), ..plain };
+        let packed = Batch { documents: Some(Documents::new(numbers)), ..plain };
         let _no_grad = tch::no_grad_guard();
         if matches!(tiny.kind, "bart" | "t5") {
             let packed = Batch { decoder_input_ids: Some(ids.shallow_clone()), ..packed };

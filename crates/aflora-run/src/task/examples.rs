@@ -37,7 +37,7 @@ impl MapTensors for Examples {
                 attention_mask: map(attention_mask),
                 token_type_ids: token_type_ids.as_ref().map(&mut *map),
                 decoder_input_ids: decoder_input_ids.as_ref().map(&mut *map),
-                documents: documents.as_ref().map(&mut *map),
+                documents: documents.as_ref().map(|documents| documents.map(&mut *map)),
                 left_padded: *left_padded,
             },
             labels: map(&self.labels),

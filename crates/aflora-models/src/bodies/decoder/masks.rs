@@ -18,21 +18,3 @@ pub(super) fn causal(real: &Tensor) -> Tensor {
     let seen = real.unsqueeze(1).logical_and(&causal).logical_or(&itself);
     seen.unsqueeze(1)
 }
-
-/// What each query may see of a row of documents, `[batch, length, length]`: its own document's
-/// tokens up to itself.
-pub(super) fn of_documents(documents: &Tensor) -> Tensor {
-    let length = documents.size()[1];
-    let causal = Tensor::ones([length, length], (Kind::Bool, documents.device())).tril(0);
-    documents.unsqueeze(2).eq_tensor(&documents.unsqueeze(1)).logical_and(&causal)
-}
-
-/// Positions that begin at 0 with each document, `[batch, length]`.
-pub(super) fn positions_in_documents(documents: &Tensor) -> Tensor {
-    let length = documents.size()[1];
-    let columns = Tensor::arange(length, (Kind::Int64, documents.device())).expand_as(documents);
-    let changes = documents.narrow(1, 1, length - 1).ne_tensor(&documents.narrow(1, 0, length - 1));
-    let begins = changes.to_kind(Kind::Int64).constant_pad_nd([1, 0]);
-    let (starts, _) = (&columns * begins).cummax(1);
-    columns - starts
-}

@@ -175,8 +175,7 @@ impl<N: DecoderBody> Decoder<N> {
     fn mask_and_positions(&self, batch: &Batch) -> (Seen, Tensor) {
         let length = batch.input_ids.size()[1];
         if let Some(documents) = &batch.documents {
-            let seen = masks::of_documents(documents).unsqueeze(1);
-            return (Seen::Causal(Some(seen)), masks::positions_in_documents(documents));
+            return (Seen::in_documents(documents), documents.positions());
         }
         if !batch.left_padded {
             return (Seen::Causal(None), self.range(0, length));

@@ -4,7 +4,7 @@ use super::texts::{TextPairs, IDS, LABELS, NONE};
 use crate::run::batches::width_for;
 use crate::run::tokens::Tokens;
 use crate::task::Examples;
-use aflora_models::Batch;
+use aflora_models::{Batch, Documents};
 use tch::{Device, Kind, Tensor};
 
 /// The document that padding is of.
@@ -66,7 +66,7 @@ impl Collator {
             None => {
                 let documents = self.packing.then(|| {
                     let numbers = packs.iter().map(|pack| numbers(table, pack));
-                    padded(&numbers.collect::<Vec<_>>(), width, PADDING, false).0
+                    Documents::new(padded(&numbers.collect::<Vec<_>>(), width, PADDING, false).0)
                 });
                 let labels = padded(&labels, width, NONE, false).0;
                 Examples { batch: Batch { documents, ..batch }, labels }
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(rows(&found.batch.attention_mask), [[1; 6], [1, 1, 0, 0, 0, 0]]);
         assert_eq!(rows(&found.labels)[0], [2, 3, END, NONE, END, NONE]);
         assert_eq!(rows(&found.labels)[1], [END, NONE, NONE, NONE, NONE, NONE]);
-        let documents = rows(&found.batch.documents.unwrap());
+        let documents = rows(found.batch.documents.unwrap().of_tokens());
         assert_eq!(documents, [vec![0, 0, 0, 0, 1, 1], vec![0, 0, -1, -1, -1, -1]]);
     }
 
