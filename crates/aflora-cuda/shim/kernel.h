@@ -3,6 +3,7 @@
 #pragma once
 
 #include "guard.h"
+#include "kernel_cache.h"
 
 #include <ATen/ATen.h>
 #include <ATen/cuda/CUDAGeneratorImpl.h>
@@ -55,6 +56,7 @@ struct Dropout {
 
 // The functions of NVRTC and of the driver that we call, found at run time.
 struct Driver {
+    int (*version)(int*, int*);
     int (*create)(void**, const char*, const char*, int, const char* const*, const char* const*);
     int (*compile)(void*, int, const char* const*);
     int (*log_size)(void*, size_t*);
@@ -96,6 +98,7 @@ private:
         folder.resize(folder.rfind('/') + 1);
         void* nvrtc = dlopen((folder + "libcaffe2_nvrtc.so").c_str(), RTLD_NOW);
         TORCH_CHECK(nvrtc, "NVRTC cannot be loaded: ", dlerror());
+        find(nvrtc, "nvrtcVersion", version);
         find(nvrtc, "nvrtcCreateProgram", create);
         find(nvrtc, "nvrtcCompileProgram", compile);
         find(nvrtc, "nvrtcGetProgramLogSize", log_size);
@@ -127,24 +130,17 @@ public:
         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
         std::vector<std::string> options = {"--gpu-architecture=sm_" + std::to_string(major * 10 + minor), "--std=c++17", "-default-device"};
         for (const auto& definition : definitions) options.push_back("-D" + definition);
-        std::vector<const char*> words;
-        for (const auto& option : options) words.push_back(option.c_str());
-        void* program = nullptr;
-        TORCH_CHECK(driver.create(&program, source.c_str(), name, 0, nullptr, nullptr) == 0, "NVRTC takes no program");
-        if (driver.compile(program, static_cast<int>(words.size()), words.data()) != 0) {
-            size_t size = 0;
-            driver.log_size(program, &size);
-            std::string log(size, ' ');
-            driver.log(program, log.data());
-            driver.destroy(&program);
-            TORCH_CHECK(false, name, " does not compile: ", log);
-        }
-        size_t size = 0;
-        driver.cubin_size(program, &size);
-        std::vector<char> binary(size);
-        driver.cubin(program, binary.data());
-        driver.destroy(&program);
+        int version[2] = {0, 0};
+        driver.version(&version[0], &version[1]);
+        std::string made_of = "NVRTC " + std::to_string(version[0]) + "." + std::to_string(version[1]);
+        for (const auto& option : options) made_of += " " + option;
+        made_of += "\n" + source;
+        const auto& cache = KernelCache::of_user();
+        if (auto binary = cache.find(made_of))
+            if (driver.load(&module_, binary->data()) == CUDA_SUCCESS) return;
+        std::string binary = compiled(name, source, options);
         driver.check(driver.load(&module_, binary.data()), "loading a kernel");
+        cache.keep(made_of, binary);
     }
 
     CUfunction operator[](const char* name) {
@@ -165,6 +161,28 @@ public:
     }
 
 private:
+    static std::string compiled(const char* name, const std::string& source, const std::vector<std::string>& options) {
+        const auto& driver = Driver::get();
+        std::vector<const char*> words;
+        for (const auto& option : options) words.push_back(option.c_str());
+        void* program = nullptr;
+        TORCH_CHECK(driver.create(&program, source.c_str(), name, 0, nullptr, nullptr) == 0, "NVRTC takes no program");
+        if (driver.compile(program, static_cast<int>(words.size()), words.data()) != 0) {
+            size_t size = 0;
+            driver.log_size(program, &size);
+            std::string log(size, ' ');
+            driver.log(program, log.data());
+            driver.destroy(&program);
+            TORCH_CHECK(false, name, " does not compile: ", log);
+        }
+        size_t size = 0;
+        driver.cubin_size(program, &size);
+        std::string binary(size, 0);
+        driver.cubin(program, binary.data());
+        driver.destroy(&program);
+        return binary;
+    }
+
     CUmodule module_ = nullptr;
     std::map<std::string, CUfunction> functions_;
 };

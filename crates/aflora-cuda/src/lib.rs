@@ -22,12 +22,14 @@ pub mod ops;
 mod random;
 mod raw;
 mod shim;
+mod wake;
 mod world;
 
 pub use graph::{is_recording, Graph, Pool};
 pub use memory::{count_host_memory, host_memory, memory, reset_peak, Memory};
 pub use memory::{memory_free, memory_in_use, release_unused};
 pub use random::has_drawn;
+pub use wake::{awake, wake};
 pub use world::{Gathering, Lost, Place, World, WorldError};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};

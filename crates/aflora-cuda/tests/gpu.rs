@@ -6,6 +6,7 @@ mod decoders;
 mod disentangled;
 mod emulation;
 mod fp8;
+mod kept;
 mod paths;
 
 use aflora_cuda::{ops, Graph, Pool};
@@ -317,4 +318,24 @@ fn a_pool_takes_another_graph_while_a_tensor_of_one_that_is_gone_lives() {
     assert!(other.ne_tensor(&values).any().int64_value(&[]) == 1);
     let dropped = Tensor::ones([1000], (Kind::Float, GPU)).dropout(0.5, true);
     assert!(dropped.eq(0.0).any().int64_value(&[]) == 1);
+}
+
+#[test]
+fn waking_a_gpu_draws_nothing_and_no_tensor_stays() {
+    let Some(_gpu) = gpu() else { return };
+    let drawn = || {
+        tch::manual_seed(7);
+        Tensor::rand([8], (Kind::Float, GPU))
+    };
+    let expected = drawn();
+    // The first time libraries take memory of their own.
+    aflora_cuda::wake(0);
+    aflora_cuda::awake();
+    let before = aflora_cuda::memory(0).unwrap().allocated;
+    tch::manual_seed(7);
+    aflora_cuda::wake(0);
+    aflora_cuda::awake();
+    assert_eq!(aflora_cuda::memory(0).unwrap().allocated, before);
+    assert_eq!(Tensor::rand([8], (Kind::Float, GPU)), expected);
+    assert_eq!(drawn(), expected);
 }

@@ -21,7 +21,7 @@ use aflora_models::generate::{write_each, ContinuousWriter, DecodingState, Gener
 use aflora_models::generate::{Pace, SpecialTokens, TextGenerator, Written};
 use aflora_models::{build, AdaptedModel, Batch, Head, Options, Pattern, Targets};
 use aflora_run::config::Precision;
-use aflora_run::device::{choose, peak_memory, synchronize, tensors};
+use aflora_run::device::{peak_memory, start, synchronize, tensors};
 use aflora_run::precision;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -116,7 +116,7 @@ fn main() -> Result<()> {
     if let Some(threads) = option("threads") {
         tch::set_num_threads(threads.parse()?);
     }
-    let device = choose(option("device").unwrap_or("auto").parse()?, &Default::default())?;
+    let device = start(option("device").unwrap_or("auto").parse()?, &Default::default())?;
     let asked = option("precision").unwrap_or("auto");
     let precision = Precision::from_str(asked, false).map_err(anyhow::Error::msg)?;
     let base = precision::choose(precision, device, || Ok(f64::INFINITY))?;

@@ -30,7 +30,7 @@ use aflora_cuda::World;
 use aflora_models::{build, check_kind, AdaptedModel, Backbone, Batch, Documents, Forward, Head};
 use aflora_models::{Options, Pattern, Targets};
 use aflora_run::config::Precision;
-use aflora_run::device::{choose, peak_memory, synchronize, tensors};
+use aflora_run::device::{peak_memory, start, synchronize, tensors};
 use aflora_run::precision;
 use aflora_run::task::Examples;
 use clap::ValueEnum;
@@ -132,7 +132,7 @@ fn main() -> anyhow::Result<()> {
         aflora_core::kernels::tile_from(length.parse()?);
     }
     let world = aflora_run::launch::join()?;
-    let device = choose(option("device").unwrap_or("auto").parse()?, &world)?;
+    let device = start(option("device").unwrap_or("auto").parse()?, &world)?;
     if let Device::Cuda(index) = device {
         world.use_gpu(index)?;
     }
@@ -179,6 +179,7 @@ fn main() -> anyhow::Result<()> {
     let mut tuner = Tuner::new(config, method.as_ref(), model.parameters(), 1000, 100_000)?;
     tuner.join(world.clone());
 
+    aflora_cuda::awake();
     let mut graphs = match option("graphs") {
         Some("off") => StepGraphs::off(device),
         // Blocks are gathered on the host's word.

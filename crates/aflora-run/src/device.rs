@@ -22,6 +22,18 @@ pub fn choose(choice: DeviceChoice, world: &World) -> anyhow::Result<Device> {
     Ok(device)
 }
 
+/// [`choose`]s a device to compute on, and begins to [wake](cuda::wake) it.
+///
+/// # Errors
+/// As there.
+pub fn start(choice: DeviceChoice, world: &World) -> anyhow::Result<Device> {
+    let device = choose(choice, world)?;
+    if let Device::Cuda(index) = device {
+        cuda::wake(index);
+    }
+    Ok(device)
+}
+
 fn find(choice: DeviceChoice, world: &World) -> anyhow::Result<Device> {
     let (number, beside) = world.local();
     let (wanted, index) = match choice {

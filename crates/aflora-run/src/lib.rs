@@ -20,6 +20,9 @@
 
 #[allow(unsafe_code)]
 mod allocator;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+mod begin;
 mod bits;
 pub mod check;
 mod cli;
@@ -60,6 +63,8 @@ mod verdict;
 // The commands are written as any other user of this library would write them.
 extern crate self as aflora_run;
 
+#[cfg(target_os = "linux")]
+pub use begin::{begin, Begin};
 pub use cli::main;
 pub use leave::leave;
 pub(crate) use usage::usage;

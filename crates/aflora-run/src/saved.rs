@@ -325,7 +325,7 @@ impl SavedRun {
         device: DeviceChoice,
         precision: Precision,
     ) -> Result<(Device, Base)> {
-        let device = device::choose(device, &World::alone())?;
+        let device = device::start(device, &World::alone())?;
         let method = self.resolved.method.build()?;
         // Unless the user asks for another precision, it is the one that the run trained in.
         let base = match precision {

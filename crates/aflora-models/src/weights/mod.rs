@@ -22,7 +22,7 @@ pub use tensors::{read_tensors, write_tensors};
 
 use crate::backbone::Backbone;
 use crate::{claims, Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Refuses a config.json that claims a larger model than the weights in `folder` are, before it
 /// is built.
@@ -43,6 +43,14 @@ pub fn check_size(folder: &Path, config: &Path) -> Result<()> {
         }),
         _ => Ok(()),
     }
+}
+
+/// The files that the weights of a model's folder are read from.
+///
+/// # Errors
+/// There are no weights, or they are damaged.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(Checkpoint::open(folder)?.files().map(Path::to_path_buf).collect())
 }
 
 /// Gives the tensors in `names` their start, as transformers does: weights N(0, 0.02); biases and

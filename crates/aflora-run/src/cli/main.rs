@@ -4,7 +4,7 @@ use super::{arguments, Cli};
 use aflora_files::printable;
 use aflora_run::interrupt::{self, Interrupted};
 use aflora_run::launch::start::Ended;
-use aflora_run::{launch, logging, threads, ui};
+use aflora_run::{launch, logging, ui};
 use clap::Parser as _;
 use std::ffi::OsString;
 use std::io::Write;
@@ -26,7 +26,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
     if cli.command.computes() {
         aflora_cuda::count_host_memory();
-        threads::settle(&arguments);
     }
     let (mut progress, mut sink) = match cli.command.trains() && launch::rank() > 0 {
         true => ui::for_another_process(),

@@ -7,6 +7,7 @@
 pub mod batches;
 mod chance;
 pub mod checkpoint;
+mod digests;
 pub mod eval_points;
 pub mod failure;
 pub mod fits;

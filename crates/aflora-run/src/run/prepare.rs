@@ -1,5 +1,6 @@
 //! Everything that a run needs, looked up and loaded before anything is written.
 
+use super::digests::Digests;
 use super::eval_points::EvalPoints;
 use super::fits;
 use super::model::{base_kind, check_base, load_model_among, processor};
@@ -7,19 +8,18 @@ use super::model_files::{self, byte_progress, locator};
 use super::objective::Objective;
 use super::passes::Passes;
 use super::rows;
-use crate::config::{Resolved, RunSettings};
+use crate::config::{Resolved, RunSettings, WeightsFrom};
 use crate::feed::{Dataset, Locator};
 use crate::hub::FoundAdapter;
 use crate::kinds::Splits;
 use crate::precision::{self, Base};
-use crate::provenance::sha256;
 use crate::task::{Example, TaskSpec};
 use crate::ui::Progress;
 use crate::{device, threads, usage, UsageError};
 use aflora_core::{Method, Tuner};
 use aflora_cuda::World;
 use aflora_models::adapter_folder::{AdapterFolder, BaseModel};
-use aflora_models::weights::LoadReport;
+use aflora_models::weights::{self, LoadReport};
 use aflora_models::AdaptedModel;
 use aflora_record::provenance::DataFile;
 use anyhow::{Context, Result};
@@ -104,7 +104,7 @@ pub fn prepare_among(
 ) -> Result<Prepared> {
     aflora_models::check_kind(&resolved.model.backbone, resolved.task.head())?;
     let config = resolved.run.clone();
-    let device = device::choose(config.device, &world)?;
+    let device = device::start(config.device, &world)?;
     if let Some(wanted) = config.threads.or_else(|| threads::share(world.local().1)) {
         tch::set_num_threads(i32::try_from(threads::bounded(wanted)).context("threads")?);
     }
@@ -121,6 +121,11 @@ pub fn prepare_among(
     shapes.accept(resolved, method.as_ref())?;
     let dataset = load_examples(&resolved.task, &locator, &config, progress)?;
 
+    let read = match resolved.model.weights {
+        WeightsFrom::Pretrained => weights::files(&files.folder)?,
+        WeightsFrom::Random => Vec::new(),
+    };
+    let digests = Digests::begin(read);
     tch::manual_seed(config.seed as i64);
     let base = base_kind(resolved, method.as_ref(), device, || Ok(work))?;
     let (backbone, loaded) = load_model_among(resolved, &files, device, base, true, &world)?;
@@ -147,8 +152,6 @@ pub fn prepare_among(
     let cache = config.token_cache.as_deref();
     let objective = processor.objective(Splits { train, evals, test }, &passes, cache, progress)?;
     let model = model.with_noise(config.neftune_noise_alpha);
-    let digest = |path: &PathBuf| Ok((path.clone(), sha256(path)?));
-    let digests: std::io::Result<Vec<_>> = loaded.files.iter().map(digest).collect();
     Ok(Prepared {
         steps_per_epoch: steps_per_epoch(objective.training_rows(), &config),
         method,
@@ -159,7 +162,7 @@ pub fn prepare_among(
         data,
         tokenizer: (files.tokenizer != files.folder).then_some(files.tokenizer),
         base_model: files.base,
-        weights: digests.context("reading the weights for their digests")?,
+        weights: digests.wait().context("reading the weights for their digests")?,
         loaded,
         config,
         world,

@@ -75,6 +75,7 @@ pub fn train(
         None => None,
     };
     let device = run.device;
+    aflora_cuda::awake();
     let mut training = Loop {
         resolved,
         run: &run,
