@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io, thread};
 
-const KERNELS: [(&str, &str); 17] = [
+const KERNELS: [(&str, &str); 18] = [
     ("common", "common.cuh"),
     ("adamw", "adamw.cu"),
+    ("joint_norm", "joint_norm.cu"),
     ("low_rank", "low_rank.cu"),
     ("low_rank_tiled", "low_rank_tiled.cu"),
     ("feed_forward", "feed_forward.cu"),

@@ -12,6 +12,7 @@
 #include "documents.h"
 #include "feed_forward.h"
 #include "gated.h"
+#include "joint_norm.h"
 #include "layer_norm.h"
 #include "low_rank.h"
 #include "nccl.h"
@@ -321,6 +322,26 @@ void aflora_nccl_abort(void* group) {
 int aflora_adamw(const at::Tensor* values, const at::Tensor* gradient, const at::Tensor* first, const at::Tensor* second, const at::Tensor* pieces,
                  const aflora::AdamWNumbers* by) {
     return guarded([&] { aflora::adamw(*values, *gradient, *first, *second, *pieces, *by); });
+}
+
+int aflora_judge(at::Tensor** out, const at::Tensor* gradients, const at::Tensor* loss) {
+    return guarded([&] {
+        if (!aflora::JointNorm::takes(*gradients) || (loss && !aflora::JointNorm::takes(*loss))) return;
+        auto found = aflora::JointNorm::judge(*gradients, loss ? *loss : at::Tensor());
+        for (size_t i = 0; i < found.size(); i++) out[i] = new at::Tensor(found[i]);
+    });
+}
+
+int aflora_forget(const at::Tensor* gradients, const at::Tensor* bad) {
+    return guarded([&] { aflora::JointNorm::forget(*gradients, *bad); });
+}
+
+// Whether it takes them is written to `takes`.
+int aflora_clip(int* takes, const at::Tensor* gradients, const at::Tensor* norm, double most) {
+    return guarded([&] {
+        *takes = aflora::JointNorm::takes(*gradients) && aflora::JointNorm::takes(*norm);
+        if (*takes) aflora::JointNorm::clip(*gradients, *norm, most);
+    });
 }
 
 // --- fused operations; `out` stays null where they do not take what is given ---

@@ -1,6 +1,6 @@
 //! Fused operations: what takes several of libtorch's in one or two passes over memory, each a
 //! node of libtorch's graph with a gradient of its own (shim/*.h, kernels/*.cu); and the [update](adamw) of what
-//! trains.
+//! trains, with the [norm](judge) of its gradients.
 //!
 //! Each gives `None` where it does not take what it is given (another device, another kind, a
 //! shape that does not divide by eight): the caller then composes libtorch's operations. That
@@ -14,7 +14,7 @@ mod update;
 pub use decoders::{add_rms_norm, gated, rotary, GateActivation};
 pub use loss::cross_entropy;
 pub use low_rank::{feed_forward, low_rank, low_rank_together, LowRankLayer, LowRankPath};
-pub use update::{adamw, AdamWUpdate, Pieces};
+pub use update::{adamw, clip, joint_norm, judge, AdamWUpdate, Judged, Pieces};
 
 use crate::blocks::BlockFormat;
 use crate::raw::{Out, Raw, RawQuantised};

@@ -27,6 +27,9 @@ functions! {
         profile_end = "aflora_profile_end": unsafe extern "C" fn(*const c_char) -> c_int,
         adamw = "aflora_adamw":
             unsafe extern "C" fn(Raw, Raw, Raw, Raw, Raw, *const RawAdamW) -> c_int,
+        judge = "aflora_judge": unsafe extern "C" fn(Out, Raw, Raw) -> c_int,
+        forget = "aflora_forget": unsafe extern "C" fn(Raw, Raw) -> c_int,
+        clip = "aflora_clip": unsafe extern "C" fn(*mut c_int, Raw, Raw, f64) -> c_int,
         low_rank = "aflora_low_rank":
             unsafe extern "C" fn(Out, Raw, *const RawLayer, f64) -> c_int,
         low_rank_together = "aflora_low_rank_together":

@@ -6,6 +6,7 @@ mod decoders;
 mod disentangled;
 mod emulation;
 mod fp8;
+mod joint_norm;
 mod kept;
 mod paths;
 

@@ -2,11 +2,13 @@
 //!
 //! On a CPU looking is free, and the step is left out. A GPU must not be waited for: there the
 //! gradient becomes zero where it lies, before scores and moments see it, and the count of such
-//! steps stays on the device until somebody asks.
+//! steps stays on the device until somebody asks. All that is one kernel after another of our own
+//! (aflora-cuda's kernels/joint_norm.cu).
 
 use super::clip::joint_norm;
 use super::Gradients;
 use crate::Result;
+use aflora_cuda::ops::{self, Judged};
 use tch::{Device, Kind, Tensor};
 
 /// What the guard found of one step.
@@ -26,9 +28,13 @@ pub struct Guarded {
 /// is one number, `[]`.
 pub fn guard(gradients: &mut Gradients, loss: &Tensor) -> Guarded {
     tch::no_grad(|| {
+        let loss = loss.detach().reshape([0i64; 0]);
+        if let Some(Judged { norm, finite_norm, bad }) = ops::judge(gradients.flat(), &loss) {
+            return Guarded { norm, finite_norm, bad, leave_out: false };
+        }
         let norm = joint_norm(gradients);
         // Infinity and NaN times zero are NaN, which differs from zero.
-        let bad = ((&norm + loss.detach().reshape([0i64; 0])) * 0.0).ne(0.0);
+        let bad = ((&norm + loss) * 0.0).ne(0.0);
         if norm.device() == Device::Cpu {
             let leave_out = bad.int64_value(&[]) != 0;
             return Guarded { finite_norm: norm.shallow_clone(), norm, bad, leave_out };

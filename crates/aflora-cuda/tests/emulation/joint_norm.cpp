@@ -1,0 +1,19 @@
+// kernels/joint_norm.cu on a CPU.
+#include "cuda.h"
+#include "../../kernels/common.cuh"
+#include "../../kernels/joint_norm.cu"
+
+// Where tests/joint_norm/emulated.rs puts them.
+struct Tensors {
+    float *g, *sums;
+    const float* loss;
+    float *norm, *finite_norm;
+    bool* bad;
+};
+
+extern "C" __attribute__((visibility("default"))) void emulate(const Tensors* of, long long n, unsigned shares, float most, unsigned order) {
+    run({shares}, THREADS, order, [&] { squares(of->g, n, of->sums); });
+    run({1}, THREADS, order, [&] { judge(of->sums, int(shares), of->loss, of->norm, of->finite_norm, of->bad); });
+    run({shares}, THREADS, order, [&] { forget(of->g, n, of->bad); });
+    run({shares}, THREADS, order, [&] { clip(of->g, n, of->finite_norm, most); });
+}

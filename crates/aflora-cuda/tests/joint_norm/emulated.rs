@@ -1,0 +1,42 @@
+//! The kernels of a joint norm, compiled for the CPU (tests/emulation). No GPU is needed.
+
+use super::{assert_judged, CASES};
+use crate::emulation::{at, Kernels};
+use aflora_cuda::ops::Judged;
+use std::ffi::{c_longlong, c_uint, c_void};
+use tch::{Device, Kind, Tensor};
+
+type JointNorm = unsafe extern "C" fn(*const [*mut c_void; 6], c_longlong, c_uint, f32, c_uint);
+
+#[test]
+fn the_kernels_of_a_joint_norm() {
+    let _turn = crate::seeded(9);
+    let kernels = Kernels::<JointNorm>::new("joint_norm", &["BF16=0".into()]);
+    for (order, case) in CASES.into_iter().enumerate() {
+        let (gradients, loss) = case.draw(Device::Cpu);
+        let number = |kind| Tensor::ones([0i64; 0], (kind, Device::Cpu));
+        for shares in [1, 7, 300] {
+            let (found, sums) =
+                (gradients.copy(), Tensor::full([shares], f64::NAN, (Kind::Float, Device::Cpu)));
+            let judged = Judged {
+                norm: number(Kind::Float),
+                finite_norm: number(Kind::Float),
+                bad: number(Kind::Bool),
+            };
+            let tensors = [
+                at(Some(&found)),
+                at(Some(&sums)),
+                at(Some(&loss)),
+                at(Some(&judged.norm)),
+                at(Some(&judged.finite_norm)),
+                at(Some(&judged.bad)),
+            ];
+            // SAFETY: the tensors live through the call and have the sizes that are said.
+            unsafe {
+                let (n, shares) = (found.numel() as c_longlong, shares as c_uint);
+                (kernels.emulate)(&tensors, n, shares, case.most as f32, order as c_uint)
+            };
+            assert_judged(&case, &gradients, &judged, &found);
+        }
+    }
+}
