@@ -7,11 +7,22 @@
 
 namespace aflora {
 
-inline bool takes_documents(const at::Tensor& query, const at::Tensor& bounds) {
-    if (!query.is_cuda() || query.scalar_type() != at::kBFloat16 || query.dim() != 4 || query.size(3) % 8 != 0 || query.size(3) > 256) return false;
-    int major = 0;
+inline bool takes_documents(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& bounds, double p) {
+    if (!query.is_cuda() || query.dim() != 4 || key.dim() != 4 || key.sizes() != value.sizes()) return false;
+    for (const auto* t : {&query, &key, &value})
+        if (t->scalar_type() != at::kBFloat16 || t->device() != query.device()) return false;
+    if (bounds.scalar_type() != at::kInt || bounds.device() != query.device() || bounds.dim() != 1 || bounds.numel() < 2 || !bounds.is_contiguous()) return false;
+    int64_t size = query.size(3);
+    // A key for each query, and as many heads or fewer.
+    if (key.size(0) != query.size(0) || key.size(2) != query.size(2) || key.size(3) != size || query.size(1) % key.size(1) != 0) return false;
+    if (size % 8 != 0 || size > 256) return false;
+    int major = 0, shared = 0;
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, query.get_device());
-    return major >= 8 && bounds.is_cuda() && bounds.scalar_type() == at::kInt;
+    cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, query.get_device());
+    // Heads of 193 to 224 numbers, and larger ones with dropout, have no gradients in less shared memory than this; libtorch's own way
+    // here refuses them by a list of GPUs.
+    bool large = size > 192 && (size <= 224 || p > 0);
+    return major >= 8 && !(large && shared < (144 << 10));
 }
 
 // [batch, heads, length, size] to [batch, length, heads · size].

@@ -10,6 +10,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <cuda.h>
 #include <dlfcn.h>
+#include <torch/headeronly/version.h>
 
 #include <algorithm>
 #include <map>
@@ -132,7 +133,8 @@ public:
         for (const auto& definition : definitions) options.push_back("-D" + definition);
         int version[2] = {0, 0};
         driver.version(&version[0], &version[1]);
-        std::string made_of = "NVRTC " + std::to_string(version[0]) + "." + std::to_string(version[1]);
+        // Of NVRTC's version libtorch's says more: which of its releases it brought.
+        std::string made_of = std::string("libtorch " TORCH_VERSION ", NVRTC ") + std::to_string(version[0]) + "." + std::to_string(version[1]);
         for (const auto& option : options) made_of += " " + option;
         made_of += "\n" + source;
         const auto& cache = KernelCache::of_user();

@@ -2,18 +2,22 @@
 // cache of its own; a kept file is read in one.
 //
 // A file holds what its kernel was made of, whole, and is compared with that: a file of another source, compiler or GPU is none.
-// It is written beside its place and moved there, so that nobody reads half of one. Whatever fails here, the kernel is compiled.
+// It is written beside its place and moved there, so that nobody reads half of one. Whatever fails here, the kernel is compiled. What
+// nobody took for 60 days goes when another comes.
 #pragma once
 
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iterator>
 #include <optional>
+#include <random>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -35,36 +39,55 @@ public:
 
     std::optional<std::string> find(const std::string& made_of) const {
         if (folder_.empty()) return std::nullopt;
-        std::ifstream file(place(made_of), std::ios::binary);
-        std::string whole((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-        std::string front = made_of + MARK;
-        if (whole.size() <= front.size() + CHECKSUM || whole.compare(0, front.size(), front) != 0) return std::nullopt;
-        std::string binary = whole.substr(front.size(), whole.size() - front.size() - CHECKSUM);
-        if (whole.compare(whole.size() - CHECKSUM, CHECKSUM, hash(binary)) != 0) return std::nullopt;
-        return binary;
+        try {
+            std::ifstream file(place(made_of), std::ios::binary);
+            std::string whole((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+            std::string front = made_of + MARK;
+            if (whole.size() <= front.size() + CHECKSUM || whole.compare(0, front.size(), front) != 0) return std::nullopt;
+            std::string binary = whole.substr(front.size(), whole.size() - front.size() - CHECKSUM);
+            if (whole.compare(whole.size() - CHECKSUM, CHECKSUM, hash(binary)) != 0) return std::nullopt;
+            std::error_code failed;
+            std::filesystem::last_write_time(place(made_of), Clock::now(), failed);
+            return binary;
+        } catch (const std::exception&) {
+            // A file that cannot be read to its end, or is a folder.
+            return std::nullopt;
+        }
     }
 
     void keep(const std::string& made_of, const std::string& binary) const {
         if (folder_.empty()) return;
-        std::error_code failed;
-        std::filesystem::create_directories(folder_, failed);
-        auto beside = place(made_of);
-        beside += "." + std::to_string(getpid());
-        {
+        try {
+            std::filesystem::create_directories(folder_);
+            forget_old();
+            auto beside = place(made_of);
+            beside += "." + std::to_string(getpid()) + "-" + std::to_string(std::random_device()());
             std::ofstream file(beside, std::ios::binary);
             file << made_of << MARK << binary << hash(binary);
             file.close();
-            if (!file) failed = std::make_error_code(std::errc::io_error);
+            std::error_code failed;
+            if (file) std::filesystem::rename(beside, place(made_of), failed);
+            if (!file || failed) std::filesystem::remove(beside);
+        } catch (const std::exception&) {
         }
-        if (!failed) std::filesystem::rename(beside, place(made_of), failed);
-        if (failed) std::filesystem::remove(beside, failed);
     }
 
 private:
+    using Clock = std::filesystem::file_time_type::clock;
+    static constexpr auto KEPT = std::chrono::hours(60 * 24);
     static constexpr char MARK = '\0';
     static constexpr size_t CHECKSUM = 16;
 
     std::filesystem::path folder_;
+
+    // Halves of files among them, whose writers were ended.
+    void forget_old() const {
+        for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+            std::error_code failed;
+            auto written = entry.last_write_time(failed);
+            if (!failed && entry.is_regular_file(failed) && Clock::now() - written > KEPT) std::filesystem::remove(entry.path(), failed);
+        }
+    }
 
     static std::filesystem::path folder_of_user() {
         auto named = [](const char* variable) -> std::filesystem::path {

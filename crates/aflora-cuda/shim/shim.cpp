@@ -473,7 +473,7 @@ int aflora_disentangled_tiled(at::Tensor** out, const at::Tensor* query, const a
 int aflora_document_attention(at::Tensor** out, const at::Tensor* query, const at::Tensor* key, const at::Tensor* value, const at::Tensor* bounds,
                               double scale, double p, long long window) {
     return guarded([&] {
-        if (!aflora::takes_documents(*query, *bounds)) return;
+        if (!aflora::takes_documents(*query, *key, *value, *bounds, p)) return;
         *out = new at::Tensor(aflora::document_attention(*query, *key, *value, *bounds, scale, p, static_cast<int64_t>(window)));
     });
 }

@@ -171,7 +171,8 @@ pub struct DocumentAttention<'a> {
 /// row's tokens, and no work between documents. `query` `[batch, heads, length, size]`, `key` and
 /// `value` of as many heads or fewer; `[batch, length, heads · size]`.
 ///
-/// Takes bf16 and heads of at most 256 numbers, a multiple of eight, from compute capability 8.0 on.
+/// Takes bf16 and heads of at most 256 numbers, a multiple of eight, from compute capability 8.0 on; the largest not on all
+/// of those. Bounds must be of these very tokens: they are not looked at.
 pub fn document_attention(
     query: &Tensor,
     key: &Tensor,

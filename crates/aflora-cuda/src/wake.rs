@@ -4,21 +4,28 @@
 //! a program's first training step, half a second and more. [`wake`] calls for those that every model needs, on
 //! small numbers and on threads of its own, and [`awake`] waits for them. Nothing is drawn at random, and no tensor stays.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, Once};
 use std::thread::{self, JoinHandle};
 use tch::{Device, Kind, Reduction, TchError, Tensor};
 
 static WAKING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
+type Work = fn(Device) -> Result<(), TchError>;
+
+/// What is done, a thread each, with the threads' names.
+const WORKS: [(&str, Work); 3] =
+    [("wake step", step), ("wake attention", attention), ("wake update", update)];
+
 /// Begins to wake a GPU. CUDA must be [loaded](crate::load).
 pub fn wake(device: usize) {
-    let works = [
-        ("wake step", step as fn(Device) -> _),
-        ("wake attention", attention),
-        ("wake update", update),
-    ];
+    static AT_EXIT: Once = Once::new();
+    // A thread must not be inside libtorch when that takes itself apart.
+    AT_EXIT.call_once(|| {
+        // SAFETY: a function that lives as long as the process. It runs before what was registered earlier, libtorch's own.
+        let _ = unsafe { libc::atexit(wait_at_exit) };
+    });
     let mut waking = WAKING.lock().unwrap_or_else(|e| e.into_inner());
-    for (name, work) in works {
+    for (name, work) in WORKS {
         // What fails here fails again where it is needed, and is told there.
         let work = move || drop(work(Device::Cuda(device)));
         waking.extend(thread::Builder::new().name(name.into()).spawn(work));
@@ -30,6 +37,10 @@ pub fn wake(device: usize) {
 pub fn awake() {
     let waking = std::mem::take(&mut *WAKING.lock().unwrap_or_else(|e| e.into_inner()));
     waking.into_iter().for_each(|thread| drop(thread.join()));
+}
+
+extern "C" fn wait_at_exit() {
+    awake();
 }
 
 /// A step of a small model, forward and backward.
@@ -64,4 +75,17 @@ fn attention(device: Device) -> Result<(), TchError> {
 fn update(device: Device) -> Result<(), TchError> {
     let x = Tensor::f_ones([64], (Kind::Float, device))?;
     x.f_sign()?.f_mul(&x)?.f_abs()?.f_lerp(&x, 0.5).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where it fails on a GPU, that stays asleep without a word.
+    #[test]
+    fn what_wakes_a_gpu_is_computed_to_its_end() {
+        for (name, work) in WORKS {
+            work(Device::Cpu).unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+    }
 }

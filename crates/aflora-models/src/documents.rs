@@ -19,8 +19,8 @@ impl Documents {
     /// document is a stretch of one row with one number. Read on the host.
     pub fn new(of_tokens: Tensor) -> Self {
         let length = of_tokens.size()[1].max(1);
-        let numbers = Vec::<i64>::try_from(of_tokens.to_device(Device::Cpu).flatten(0, 1));
-        let numbers = numbers.unwrap_or_default();
+        let whole = of_tokens.to_device(Device::Cpu).to_kind(Kind::Int64).flatten(0, 1);
+        let numbers = Vec::<i64>::try_from(whole).expect("whole numbers on the host");
         let begins =
             |&at: &usize| at as i64 % length == 0 || at == 0 || numbers[at] != numbers[at - 1];
         let mut bounds: Vec<i32> = (0..numbers.len()).filter(begins).map(|at| at as i32).collect();

@@ -136,6 +136,7 @@ fn main() -> Result<()> {
     let options = Options { base: base.kind, format: base.format, ..Options::new(device) };
     let backbone = build(kind, Path::new(&config), Head::Language, &options)?;
     initialise(backbone.as_ref())?;
+    aflora_cuda::awake();
     let whole = (Kind::Int64, Device::Cpu);
     let ids = Tensor::randint(backbone.vocab_size().min(30_000), [texts as i64, prompt], whole);
     let prompts = Vec::<Vec<i64>>::try_from(ids)?;

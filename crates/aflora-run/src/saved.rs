@@ -248,7 +248,9 @@ impl SavedRun {
     /// The model's weights or the adapter are missing, damaged, or of another model.
     pub fn model(&self, device: Device, base: Base) -> Result<AdaptedModel> {
         let (backbone, _) = load_model(&self.resolved, &self.files, device, base, false)?;
-        Ok(self.adapter.attach(backbone, base.kind)?)
+        let model = self.adapter.attach(backbone, base.kind)?;
+        aflora_cuda::awake();
+        Ok(model)
     }
 
     /// What makes tokens of rows and answers of what `model` gives for them.

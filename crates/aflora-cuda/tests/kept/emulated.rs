@@ -5,6 +5,7 @@ use crate::emulation::Kernels;
 use std::ffi::{c_char, c_long, CString};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 type Emulate =
     unsafe extern "C" fn(*const c_char, *const c_char, *mut c_char, c_long, bool) -> c_long;
@@ -86,4 +87,37 @@ fn where_nothing_can_be_kept_nothing_is() {
         cache.keep("source");
         assert_eq!(cache.find("source"), None);
     }
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_kernel_is_none() {
+    let place = tempfile::tempdir().unwrap();
+    let cache = Cache::new(place.path());
+    cache.keep("source");
+    let file = files(place.path()).remove(0);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert_eq!(cache.find("source"), None);
+    cache.keep("source");
+    assert_eq!(files(place.path()), [file], "what could not be put in its place is gone");
+}
+
+#[test]
+fn what_nobody_took_for_long_goes_when_another_comes() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let place = tempfile::tempdir().unwrap();
+    let cache = Cache::new(place.path());
+    for (made_of, days) in [("old", 61), ("taken", 61), ("young", 59)] {
+        let before = files(place.path());
+        cache.keep(made_of);
+        let new = files(place.path()).into_iter().find(|file| !before.contains(file)).unwrap();
+        let file = fs::File::options().write(true).open(new).unwrap();
+        file.set_modified(SystemTime::now() - DAY * days).unwrap();
+        if made_of == "taken" {
+            assert!(cache.find("taken").is_some());
+        }
+    }
+    cache.keep("new");
+    let left = ["old", "taken", "young", "new"].map(|made_of| cache.find(made_of).is_some());
+    assert_eq!(left, [false, true, true, true]);
 }

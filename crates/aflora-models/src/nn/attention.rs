@@ -192,8 +192,9 @@ impl Attention {
         let train = context.train;
         let plain = self.softcap.is_some() || (queries == 1 && !train);
         let dropout = if train { self.dropout } else { 0.0 };
-        if let (Seen::InDocuments(seen), false) = (&context.seen, plain) {
-            let bounds = seen.documents.bounds();
+        if let (Seen::InDocuments(own), false) = (&context.seen, plain) {
+            let (bounds, tokens) = (own.documents.bounds(), [query.size()[0], queries]);
+            assert_eq!(own.documents.of_tokens().size(), tokens, "documents of other tokens");
             let of = kernels::DocumentAttention {
                 bounds,
                 scale: self.scale,

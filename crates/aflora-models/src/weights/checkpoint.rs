@@ -254,6 +254,19 @@ pub fn shards(index: &Path) -> Result<Vec<String>> {
     Ok(files.into_iter().collect())
 }
 
+/// The files that a checkpoint is read from, in the order in which [`Checkpoint::files`] has them: a file itself, or
+/// what a model's folder holds. What is in them is for [`Checkpoint::open`] to say.
+///
+/// # Errors
+/// There is none, or an index is damaged.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    let path = if path.is_dir() { find(path)? } else { path.to_path_buf() };
+    match path.extension().is_some_and(|e| e == "json") {
+        true => Ok(shards(&path)?.iter().map(|shard| path.with_file_name(shard)).collect()),
+        false => Ok(vec![path]),
+    }
+}
+
 /// Whether `folder` holds a checkpoint's files, every shard that its index names among them. What
 /// is in them is for [`Checkpoint::open`] to say.
 pub fn are_whole(folder: &Path) -> bool {

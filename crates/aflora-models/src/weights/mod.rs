@@ -16,13 +16,13 @@ mod tensors;
 mod view;
 
 pub(crate) use bitsandbytes::tensors as bitsandbytes_tensors;
-pub use checkpoint::{are_whole, shards, Checkpoint, FILES};
+pub use checkpoint::{are_whole, files, shards, Checkpoint, FILES};
 pub use load::{check_for, load, load_beside, load_for, share, LoadReport};
 pub use tensors::{read_tensors, write_tensors};
 
 use crate::backbone::Backbone;
 use crate::{claims, Error, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Refuses a config.json that claims a larger model than the weights in `folder` are, before it
 /// is built.
@@ -43,14 +43,6 @@ pub fn check_size(folder: &Path, config: &Path) -> Result<()> {
         }),
         _ => Ok(()),
     }
-}
-
-/// The files that the weights of a model's folder are read from.
-///
-/// # Errors
-/// There are no weights, or they are damaged.
-pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    Ok(Checkpoint::open(folder)?.files().map(Path::to_path_buf).collect())
 }
 
 /// Gives the tensors in `names` their start, as transformers does: weights N(0, 0.02); biases and

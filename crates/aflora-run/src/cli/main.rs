@@ -13,7 +13,8 @@ use std::io::Write;
 /// tells goes to the process's own streams, what it returns is to be the process's exit code.
 ///
 /// It is to be called once in a process, before any threads are started: it says how the process takes
-/// signals, and what is logged.
+/// signals, and what is logged. How threads on a CPU wait is said by the program before (`begin.rs`): a program of another's that calls this
+/// sets `GOMP_SPINCOUNT` itself.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = match Cli::try_parse_from(&arguments) {

@@ -35,6 +35,19 @@ fn threads_do_not_spin_for_long_on_a_busy_machine() {
     assert!(!own.contains("GOMP_SPINCOUNT"), "the user's own setting comes first: {own}");
 }
 
+/// Then the program that the process runs is the loader, and not to be started again.
+#[test]
+fn a_loader_that_is_called_by_name_starts_the_program() {
+    const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+    let place = workplace();
+    let program = command(place.path(), &["--version"]).get_program().to_owned();
+    let mut command = std::process::Command::new(LOADER);
+    let output = command.arg(program).arg("--version").env_remove("GOMP_SPINCOUNT").output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("aflora "), "{}", text(&output.stdout));
+}
+
 #[test]
 fn more_threads_than_processors_are_not_started() {
     let place = workplace();
