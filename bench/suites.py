@@ -127,6 +127,6 @@ SUITES = {
             ours(M, "aflora", 32, 64, f"precision={precision}", bar=True), peft(M, "lora", 32, 64, precision=precision, bar=True),
             ours(M, "lora", 32, 64, f"precision={precision}"), ours(M, "aflora-frozen", 32, 64, f"precision={precision}"),
             peft(M, "lora", 32, 64, precision=precision, mode="compile"))
-    ] + [peft(M, "lora", 32, 64, precision="autocast"), peft(M, "vera", 32, 64, precision="fp32"),
+    ] + [ours(M, "aflora", 32, 64, "precision=int8_dynamic", bar=True), peft(M, "lora", 32, 64, precision="autocast"), peft(M, "vera", 32, 64, precision="fp32"),
          ours(M, "elora", 32, 64, "precision=fp32")],
 }

@@ -5,11 +5,12 @@
 
 #include "before_backward.h"
 #include "blocks.h"
+#include "int8.h"
 #include "quantised.h"
+#include "share_out.h"
 
 #include "../kernels/e4m3.cuh"
 
-#include <ATen/TensorIterator.h>
 #include <c10/core/CPUAllocator.h>
 
 #include <array>
@@ -20,24 +21,6 @@ namespace {
 
 // Numbers that one thread restores at least.
 constexpr int64_t GRAIN = 1 << 14;
-
-// Calls `work(begin, end)` on parts of the places of `over`, which lie one after the other, on libtorch's
-// own threads: its iterator shares them out, and is let do nothing else.
-template <typename F> void share_out(const at::Tensor& over, int64_t grain, F work) {
-    auto places = over.view({-1});
-    auto* base = static_cast<char*>(places.data_ptr());
-    // Without inputs there is no kind that the output could be checked against.
-    at::TensorIteratorConfig config;
-    config.set_check_mem_overlap(false).check_all_same_dtype(false).resize_outputs(false);
-    auto iterator = config.add_output(places).build();
-    int64_t size = places.element_size();
-    iterator.for_each(
-        [&](char** data, const int64_t*, int64_t n) {
-            int64_t begin = (data[0] - base) / size;
-            work(begin, begin + n);
-        },
-        std::max<int64_t>(grain, 1));
-}
 
 // The scale of each block.
 class Scales {
@@ -89,14 +72,12 @@ template <typename T> void restore_map(const Quantised& q, T* out) {
 }
 
 template <typename T> void restore_rows(const Quantised& q, T* out) {
-    // 1 / 127 as bitsandbytes has it.
-    constexpr float SEVENTH_BIT = 0.007874015718698502f;
     const int8_t* codes = q.codes.const_data_ptr<int8_t>();
     const float* scales = q.scales.const_data_ptr<float>();
     int64_t columns = q.columns;
     share_out(q.scales, GRAIN / std::max<int64_t>(columns, 1), [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; row++) {
-            for (int64_t i = row * columns; i < (row + 1) * columns; i++) out[i] = static_cast<T>(float(codes[i]) * scales[row] * SEVENTH_BIT);
+            for (int64_t i = row * columns; i < (row + 1) * columns; i++) out[i] = static_cast<T>(float(codes[i]) * scales[row] * Int8::UNIT);
         }
     });
 }
@@ -159,11 +140,13 @@ struct Host {
     static at::Tensor restore(const Quantised& q, at::ScalarType kind);
     static at::Tensor rounded(const at::Tensor& x, const float* by);
     static at::Tensor product(const Quantised& q, const at::Tensor& x, const at::Tensor& bias) {
+        if (q.dynamic) return Int8::product(x, q.codes, q.scales, bias);
         auto restored = restore(q, x.scalar_type());
         auto rows = q.rounds() ? rounded(x, nullptr) : x;
         return bias.defined() ? at::addmm(bias, rows, restored.t()) : at::mm(rows, restored.t());
     }
     static at::Tensor gradient(const Quantised& q, const at::Tensor& dy) {
+        if (q.dynamic) return Int8::gradient(dy, q.codes, q.scales);
         auto rows = q.rounds() ? rounded(dy, q.scales.const_data_ptr<float>()) : dy;
         return at::mm(rows, restore(q, dy.scalar_type()));
     }

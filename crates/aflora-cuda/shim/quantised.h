@@ -21,6 +21,7 @@ struct aflora_quantised {
     int64_t rows;
     int64_t columns;
     int64_t format;
+    int64_t dynamic;
 };
 
 }  // extern "C"
@@ -34,22 +35,25 @@ struct Quantised {
     at::Tensor codes, map, scales, nested_map, nested_scales;
     float offset;
     int64_t block, nested_block, rows, columns, format;
+    // Of codes of i8, on a CPU: whether what they are multiplied by is rounded to such, too.
+    bool dynamic;
 
     explicit Quantised(const aflora_quantised& q)
         : codes(*q.codes), map(or_none(given(q.map))), scales(or_none(given(q.scales))), nested_map(or_none(given(q.nested_map))),
           nested_scales(or_none(given(q.nested_scales))), offset(static_cast<float>(q.offset)), block(q.block), nested_block(q.nested_block),
-          rows(q.rows), columns(q.columns), format(q.format) {}
+          rows(q.rows), columns(q.columns), format(q.format), dynamic(q.dynamic != 0) {}
 
     torch::autograd::variable_list tensors() const { return {codes, map, scales, nested_map, nested_scales}; }
 
     Quantised(const torch::autograd::variable_list& tensors, float offset, const std::vector<int64_t>& numbers)
         : codes(tensors[0]), map(tensors[1]), scales(tensors[2]), nested_map(tensors[3]), nested_scales(tensors[4]), offset(offset),
-          block(numbers[0]), nested_block(numbers[1]), rows(numbers[2]), columns(numbers[3]), format(numbers[4]) {}
+          block(numbers[0]), nested_block(numbers[1]), rows(numbers[2]), columns(numbers[3]), format(numbers[4]),
+          dynamic(numbers[5] != 0) {}
 
     // Whether what it is multiplied by is rounded, too, row by row.
     bool rounds() const { return codes.scalar_type() == at::kFloat8_e4m3fn; }
 
-    std::vector<int64_t> numbers() const { return {block, nested_block, rows, columns, format}; }
+    std::vector<int64_t> numbers() const { return {block, nested_block, rows, columns, format, dynamic}; }
 };
 
 // y = x Wᵀ + bias. `Device::product` makes y of x, [n, columns]; `Device::gradient` makes dx of dy, [n, rows].

@@ -225,6 +225,9 @@ pub struct Quantised<'a> {
     pub block: i64,
     /// Rows and columns.
     pub shape: [i64; 2],
+    /// Whether, on a CPU, codes of i8 are multiplied by whole numbers, to which `x` is rounded row by row, and for the
+    /// gradient its other operand.
+    pub dynamic: bool,
 }
 
 /// Scales that are codes: `map[code] · scale of the block + offset`.
@@ -254,6 +257,7 @@ impl Quantised<'_> {
             rows: self.shape[0],
             columns: self.shape[1],
             format: self.blocks.map_or(0, |format| format as i64),
+            dynamic: i64::from(self.dynamic),
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) struct RawQuantised {
     pub rows: i64,
     pub columns: i64,
     pub format: i64,
+    pub dynamic: i64,
 }
 
 /// The tensors and numbers of a [`LowRankLayer`](crate::ops::LowRankLayer), as the shim's C struct has

@@ -98,7 +98,7 @@ fn whole_layers(model: &dyn Backbone) -> Vec<String> {
 fn settings(format: WeightFormat, stored: StoredKind, whole: Vec<String>) -> Result<Value> {
     Ok(match format {
         WeightFormat::Fp8 => return Err(Error::Unbuilt("bitsandbytes has no fp8".into())),
-        WeightFormat::Int8 => json!({
+        WeightFormat::Int8 | WeightFormat::Int8Dynamic => json!({
             "quant_method": "bitsandbytes",
             "load_in_8bit": true,
             "load_in_4bit": false,

@@ -1,6 +1,7 @@
 //! What numbers the frozen weights are held in.
 
 use crate::config::Precision;
+use crate::usage;
 use aflora_core::weight::WeightFormat;
 use aflora_cuda as cuda;
 use aflora_models::Backbone;
@@ -34,12 +35,18 @@ impl From<Kind> for Base {
 /// pays, which is for `work` to tell: [`rows_times_weights`] of the run.
 ///
 /// # Errors
-/// Those of `work`.
+/// Those of `work`, or the device does not compute in that precision.
 pub fn choose(
     precision: Precision,
     device: Device,
     work: impl FnOnce() -> Result<f64>,
 ) -> Result<Base> {
+    if precision == Precision::Int8Dynamic && device != Device::Cpu {
+        usage!(
+            "precision int8_dynamic multiplies whole numbers on a CPU: on a GPU, precision=int8 holds the same weights, \
+             and precision=fp8 multiplies in 8 bits"
+        );
+    }
     let kind = match precision {
         Precision::Fp32 | Precision::Tf32 => Kind::Float,
         Precision::Bf16 => Kind::BFloat16,
@@ -81,5 +88,7 @@ mod tests {
         let nf4 = choose(Precision::Nf4, Device::Cuda(0), never).unwrap();
         assert_eq!(nf4, Base { kind: Kind::BFloat16, format: Some(WeightFormat::Nf4) });
         assert_eq!(choose(Precision::Auto, Device::Cuda(0), never).unwrap().kind, Kind::BFloat16);
+        let refused = choose(Precision::Int8Dynamic, Device::Cuda(0), never).unwrap_err();
+        assert!(crate::is_usage(&refused) && refused.to_string().contains("precision=fp8"));
     }
 }

@@ -133,10 +133,11 @@ mod tests {
 
     #[test]
     fn a_spread_base_computes_to_the_bit_what_a_whole_one_does() {
-        use WeightFormat::{Fp8, Int8, Nf4, Nf4Nested};
-        let formats = [None, Some(Nf4), Some(Nf4Nested), Some(Int8), Some(Fp8)];
+        use WeightFormat::{Fp8, Int8, Int8Dynamic, Nf4, Nf4Nested};
+        let quantised = [Nf4, Nf4Nested, Int8, Int8Dynamic, Fp8].map(Some);
+        let formats = std::iter::once(None).chain(quantised);
         for (blocks, parts) in [(1, ONE), (2, TWO), (3, ONE), (6, TWO)] {
-            for format in formats {
+            for format in formats.clone() {
                 let [whole, spread] = [false, true]
                     .map(|spread| std::rc::Rc::new(Model::new(blocks, spread, format, parts)));
                 for checkpointing in [false, true] {

@@ -19,6 +19,9 @@ pub enum WeightFormat {
     /// LLM.int8 (Dettmers et al. 2022) stores weights. They are restored and multiplied as any, so
     /// that no outlying inputs need to be kept apart.
     Int8,
+    /// [`Int8`](Self::Int8) whose products are of whole numbers, on a CPU ("dynamic quantisation"): what the weights are
+    /// multiplied by is rounded to 127ths of its row's largest magnitude, and so is the gradient.
+    Int8Dynamic,
     /// Floating point numbers of 8 bits (e4m3: 4 bits of exponent, 3 of fraction), and for each row the
     /// least power of two that brings it to 448 or less. What they are multiplied by is rounded to
     /// such numbers, too, row by row, so that tensor cores multiply in 8 bits.
@@ -34,7 +37,9 @@ impl WeightFormat {
         match self {
             WeightFormat::Nf4 => codes + SINGLE * blocks,
             WeightFormat::Nf4Nested => codes + blocks + SINGLE * ceil(blocks, NESTED_BLOCK),
-            WeightFormat::Int8 | WeightFormat::Fp8 => numbers + SINGLE * rows,
+            WeightFormat::Int8 | WeightFormat::Int8Dynamic | WeightFormat::Fp8 => {
+                numbers + SINGLE * rows
+            }
         }
     }
 }

@@ -29,7 +29,8 @@ impl QuantisedWeight {
         tch::no_grad(|| match format {
             WeightFormat::Nf4 => nf4(weight, false),
             WeightFormat::Nf4Nested => nf4(weight, true),
-            WeightFormat::Int8 => int8(weight),
+            WeightFormat::Int8 => int8(weight, false),
+            WeightFormat::Int8Dynamic => int8(weight, true),
             WeightFormat::Fp8 => fp8(weight),
         })
     }
@@ -80,7 +81,7 @@ fn by_blocks(numbers: &Tensor, map: &Tensor, block: i64) -> Result<(Tensor, Tens
     Ok((codes, scales.f_view([-1])?))
 }
 
-fn int8(weight: &Tensor) -> Result<QuantisedWeight> {
+fn int8(weight: &Tensor, dynamic: bool) -> Result<QuantisedWeight> {
     let size = weight.size();
     let numbers = weight.detach().f_to_kind(Kind::Float)?;
     let scales = numbers.f_abs()?.f_amax([1i64].as_slice(), true)?;
@@ -88,7 +89,7 @@ fn int8(weight: &Tensor) -> Result<QuantisedWeight> {
     let factor = scales.f_clamp_min(f64::from(f32::MIN_POSITIVE) * INT8_MOST)?;
     let factor = factor.f_reciprocal()?.f_mul_scalar(INT8_MOST)?;
     let codes = numbers.f_mul(&factor)?.f_round()?.f_to_kind(Kind::Int8)?;
-    let coding = Coding::Rows { scales: scales.f_view([-1])? };
+    let coding = Coding::Rows { scales: scales.f_view([-1])?, dynamic };
     QuantisedWeight::new(codes.contiguous(), coding, [size[0], size[1]])
 }
 

@@ -35,6 +35,8 @@ pub enum Coding {
     Rows {
         /// Of each row, `[rows]`, fp32.
         scales: Tensor,
+        /// Whether what is multiplied by them is rounded to whole numbers itself, on a CPU.
+        dynamic: bool,
     },
     /// `code · scale`, for codes that are floating point numbers of eight bits, e4m3. What is multiplied by
     /// them is rounded to such numbers itself.
@@ -89,7 +91,7 @@ impl QuantisedWeight {
         };
         let numbers = shape[0] * shape[1];
         match &coding {
-            Coding::Rows { scales } => {
+            Coding::Rows { scales, .. } => {
                 check("its codes", &codes, Kind::Int8, numbers)?;
                 check("its scales", scales, Kind::Float, shape[0])?;
             }
@@ -141,7 +143,8 @@ impl QuantisedWeight {
     /// The format that it is in, if it is one that [`quantise`](Self::quantise) makes.
     pub fn format(&self) -> Option<WeightFormat> {
         match &self.coding {
-            Coding::Rows { .. } => Some(WeightFormat::Int8),
+            Coding::Rows { dynamic: false, .. } => Some(WeightFormat::Int8),
+            Coding::Rows { dynamic: true, .. } => Some(WeightFormat::Int8Dynamic),
             Coding::E4m3 { .. } => Some(WeightFormat::Fp8),
             Coding::Blocks(_) => None,
             Coding::Map { map, scales, .. } => {
@@ -160,7 +163,7 @@ impl QuantisedWeight {
     /// Bytes that it takes, but for the maps.
     pub fn bytes(&self) -> i64 {
         let tensors = match &self.coding {
-            Coding::Rows { scales } | Coding::E4m3 { scales } => vec![scales],
+            Coding::Rows { scales, .. } | Coding::E4m3 { scales } => vec![scales],
             Coding::Blocks(_) => Vec::new(),
             Coding::Map { scales: Scales::Plain(scales), .. } => vec![scales],
             Coding::Map { scales: Scales::Nested { codes, scales, .. }, .. } => vec![codes, scales],
@@ -182,7 +185,8 @@ impl QuantisedWeight {
     /// With [`Coding::E4m3`] `x` is rounded, row by row: to e4m3's numbers times the least power of two that
     /// brings the row there. For the gradient of `x` the gradient of the product is, after each of its columns
     /// was multiplied by the scale of the weight's row. (Where no kernel takes it, a GPU and widths that do not
-    /// divide by eight, neither is.)
+    /// divide by eight, neither is.) With dynamic [`Coding::Rows`] the same is rounded to 127ths of each row's largest
+    /// magnitude, on a CPU, and multiplied in whole numbers; a row with a NaN or an infinity gives NaN.
     pub fn linear(&self, x: &Tensor, bias: Option<&Tensor>) -> Tensor {
         ops::quantised_linear(x, &self.parts(), bias)
             .unwrap_or_else(|| x.linear(&self.restore(x.kind()), bias))
@@ -199,11 +203,13 @@ impl QuantisedWeight {
             nested: None,
             block: shape[1],
             shape,
+            dynamic: false,
         };
         match &self.coding {
-            Coding::Rows { scales } | Coding::E4m3 { scales } => {
-                Quantised { scales: Some(scales), ..bare }
+            Coding::Rows { scales, dynamic } => {
+                Quantised { scales: Some(scales), dynamic: *dynamic, ..bare }
             }
+            Coding::E4m3 { scales } => Quantised { scales: Some(scales), ..bare },
             Coding::Blocks(format) => {
                 Quantised { blocks: Some(*format), block: format.numbers() as i64, ..bare }
             }
@@ -223,7 +229,7 @@ impl QuantisedWeight {
     pub(super) fn composed(&self, kind: Kind) -> Tensor {
         let [rows, columns] = self.shape;
         let numbers = match &self.coding {
-            Coding::Rows { scales } => {
+            Coding::Rows { scales, .. } => {
                 self.codes.to_kind(Kind::Float) * scales.unsqueeze(1) * INT8_UNIT
             }
             Coding::E4m3 { scales } => self.codes.to_kind(Kind::Float) * scales.unsqueeze(1),
@@ -247,6 +253,15 @@ impl QuantisedWeight {
         numbers.to_kind(kind).view([rows, columns])
     }
 
+    /// The same weight for products as `format` has them: codes of eight bits that somebody stored are dynamic with
+    /// [`WeightFormat::Int8Dynamic`] alone.
+    pub fn multiplied_as(mut self, format: WeightFormat) -> Self {
+        if let Coding::Rows { dynamic, .. } = &mut self.coding {
+            *dynamic = format == WeightFormat::Int8Dynamic;
+        }
+        self
+    }
+
     /// A further handle to the same weight.
     pub fn shallow_clone(&self) -> Self {
         self.map_tensors(Tensor::shallow_clone)
@@ -262,7 +277,9 @@ impl QuantisedWeight {
             Coding::Map { map, block, scales } => {
                 Coding::Map { map: of(map), block: *block, scales: scales.map_tensors(&of) }
             }
-            Coding::Rows { scales } => Coding::Rows { scales: of(scales) },
+            Coding::Rows { scales, dynamic } => {
+                Coding::Rows { scales: of(scales), dynamic: *dynamic }
+            }
             Coding::E4m3 { scales } => Coding::E4m3 { scales: of(scales) },
             Coding::Blocks(format) => Coding::Blocks(*format),
         };

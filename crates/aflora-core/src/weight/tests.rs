@@ -50,7 +50,8 @@ fn codes_are_restored_to_the_bit_as_bitsandbytes_restores_them() {
     }
     for name in ["small", "ragged"] {
         let tensor = |what: &str| golden[&format!("{name}.{what}")].shallow_clone();
-        let (codes, coding) = (tensor("int8"), Coding::Rows { scales: tensor("rows") });
+        let (codes, coding) =
+            (tensor("int8"), Coding::Rows { scales: tensor("rows"), dynamic: false });
         let size = codes.size();
         let weight = QuantisedWeight::new(codes, coding, [size[0], size[1]]).unwrap();
         assert!(weight.restore(Kind::Float).equal(&tensor("restored_int8")), "{name}");
@@ -264,13 +265,97 @@ fn numbers_are_rounded_to_e4m3_as_libtorch_rounds_them() {
     assert!(found.equal(&x.to_kind(Kind::Float8e4m3fn).to_kind(Kind::Float)));
 }
 
+/// Each row of `x`, fp64, in 127ths of its largest magnitude.
+fn in_127ths(x: &Tensor) -> Tensor {
+    let step = x.abs().amax([1], true).clamp_min(1e-300) / 127.0;
+    (x / &step).round() * step
+}
+
 #[test]
-fn what_is_no_number_spoils_its_row_of_a_product_in_fp8_and_no_other() {
-    let weight = QuantisedWeight::quantise(&random(&[8, 64], "w"), WeightFormat::Fp8).unwrap();
-    for spoils in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        let x = random(&[3, 64], "x");
-        let _ = x.get(1).get(7).fill_(spoils);
-        let numbers = weight.linear(&x, None).isfinite().sum_dim_intlist(1, false, Kind::Int64);
-        assert_eq!(Vec::<i64>::try_from(numbers).unwrap(), [8, 0, 8], "{spoils}");
+fn dynamic_products_in_int8_are_those_of_rows_in_whole_numbers() {
+    let spread =
+        |shape: &[i64], name| random(shape, name) * (random(&[shape[0], 1], "rows") * 80.0).exp2();
+    for (n, from, to) in [(10, 160, 96), (3, 30, 7), (1, 8, 16), (300, 96, 65)] {
+        let (w, bias) = (spread(&[to, from], "w"), random(&[to], "bias"));
+        let weight = QuantisedWeight::quantise(&w, WeightFormat::Int8Dynamic).unwrap();
+        assert_eq!(weight.format(), Some(WeightFormat::Int8Dynamic));
+        let whole = weight.restore(Kind::Double);
+        let Coding::Rows { scales, .. } = weight.coding() else { panic!("another coding") };
+        let scales = scales.to_kind(Kind::Double).unsqueeze(1) / 127.0;
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let what = format!("{n} × {from} → {to}, {kind:?}");
+            let wide = |t: &Tensor| t.to_kind(kind).to_kind(Kind::Double);
+            let (x, toward) = (spread(&[n, from], "x"), spread(&[n, to], "toward"));
+            let leaf = x.to_kind(kind).set_requires_grad(true);
+            let y = weight.linear(&leaf.view([1, n, from]), Some(&bias.to_kind(kind)));
+            assert_eq!((y.size(), y.kind()), (vec![1, n, to], kind), "{what}");
+            let product = (&y * toward.to_kind(kind)).sum(Kind::Float);
+            let gradient = Tensor::run_backward(&[product], &[&leaf], false, false).remove(0);
+            let expected = in_127ths(&wide(&x)).matmul(&whole.tr()) + wide(&bias);
+            let expected_gradient =
+                in_127ths(&(wide(&toward) * scales.tr())).matmul(&(&whole / &scales));
+            let exact = [wide(&x).matmul(&whole.tr()) + wide(&bias), wide(&toward).matmul(&whole)];
+            // A number in the middle between two may go to either.
+            let most = if kind == Kind::Float { 1e-4 } else { 4e-3 };
+            for ((part, found, expected), exact) in
+                [("y", y.view([n, to]), expected), ("its gradient", gradient, expected_gradient)]
+                    .into_iter()
+                    .zip(exact)
+            {
+                let apart = |from: &Tensor, expected: &Tensor| {
+                    let apart = (from.detach().to_kind(Kind::Double) - expected).norm();
+                    (apart / expected.norm()).double_value(&[])
+                };
+                let found_apart = apart(&found, &expected);
+                assert!(found_apart < most, "{what}, {part}: {found_apart:e}");
+                let rounding = apart(&expected, &exact);
+                assert!((1e-5..3e-2).contains(&rounding), "{what}, {part}: {rounding:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn codes_that_somebody_stored_are_multiplied_as_is_asked_for() {
+    let quantise = |format| QuantisedWeight::quantise(&random(&[8, 64], "w"), format).unwrap();
+    let x = random(&[3, 64], "x");
+    for (stored, asked) in [
+        (WeightFormat::Int8, WeightFormat::Int8Dynamic),
+        (WeightFormat::Int8Dynamic, WeightFormat::Int8),
+    ] {
+        let weight = quantise(stored).multiplied_as(asked);
+        assert_eq!(weight.format(), Some(asked));
+        assert!(weight.linear(&x, None).equal(&quantise(asked).linear(&x, None)));
+        assert!(!weight.linear(&x, None).equal(&quantise(stored).linear(&x, None)));
+    }
+    assert_eq!(
+        quantise(WeightFormat::Nf4).multiplied_as(WeightFormat::Int8Dynamic).format(),
+        Some(WeightFormat::Nf4)
+    );
+}
+
+#[test]
+fn rows_of_zeros_and_the_smallest_numbers_have_dynamic_products() {
+    let bias = random(&[8], "bias");
+    let weight = QuantisedWeight::quantise(&random(&[8, 64], "w"), WeightFormat::Int8Dynamic);
+    let weight = weight.unwrap();
+    for number in [0.0, 1e-44, -1e-38] {
+        let x = Tensor::full([2, 64], number, (Kind::Float, Device::Cpu));
+        assert!(weight.linear(&x, Some(&bias)).equal(&bias.expand([2, 8], false)), "{number}");
+    }
+    let none = weight.linear(&Tensor::zeros([0, 64], (Kind::Float, Device::Cpu)), Some(&bias));
+    assert_eq!(none.size(), [0, 8]);
+}
+
+#[test]
+fn what_is_no_number_spoils_its_row_of_a_rounded_product_and_no_other() {
+    for format in [WeightFormat::Fp8, WeightFormat::Int8Dynamic] {
+        let weight = QuantisedWeight::quantise(&random(&[8, 64], "w"), format).unwrap();
+        for spoils in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let x = random(&[3, 64], "x");
+            let _ = x.get(1).get(7).fill_(spoils);
+            let numbers = weight.linear(&x, None).isfinite().sum_dim_intlist(1, false, Kind::Int64);
+            assert_eq!(Vec::<i64>::try_from(numbers).unwrap(), [8, 0, 8], "{format:?} {spoils}");
+        }
     }
 }

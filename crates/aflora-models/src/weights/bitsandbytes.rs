@@ -81,7 +81,7 @@ pub(crate) fn tensors(
     let of = |part: &str, tensor: &Tensor| (format!("{name}.{part}"), tensor.shallow_clone());
     let codes = weight.codes();
     let (map, block, scales) = match weight.coding() {
-        Coding::Rows { scales } => {
+        Coding::Rows { scales, .. } => {
             let layer = name.strip_suffix(WEIGHT).unwrap_or(name);
             let rows = Tensor::from_slice(&[0u8]).f_view([0i64; 0])?;
             return Ok(vec![
@@ -223,7 +223,7 @@ impl Codes {
         let CodesState { blocksize, shape, nested_blocksize, nested_offset } = &self.state;
         let shape = [shape[0], shape[1]];
         if self.parts.contains_key(ROWS) {
-            let coding = Coding::Rows { scales: flat(ROWS)? };
+            let coding = Coding::Rows { scales: flat(ROWS)?, dynamic: false };
             return Ok(QuantisedWeight::new(tensor(WEIGHT)?, coding, shape)?);
         }
         let scales = match self.parts.contains_key("nested_absmax") {

@@ -158,9 +158,9 @@ fn put(checkpoint: &Checkpoint, stored: &str, layer: &LinearHandle) -> Result<Ve
     let kind = match layer.format() {
         None => layer.ws.kind(),
         // As the file has them, whatever the format: to restore and quantise them again would cost twice.
-        Some(_) => match checkpoint.few_bits(stored)?.filter(|_| !layer.transposed) {
+        Some(format) => match checkpoint.few_bits(stored)?.filter(|_| !layer.transposed) {
             Some(codes) => {
-                layer.put_codes(codes.to_device(layer.ws.device()))?;
+                layer.put_codes(codes.to_device(layer.ws.device()).multiplied_as(format))?;
                 return Ok(Vec::new());
             }
             None => Kind::Float,

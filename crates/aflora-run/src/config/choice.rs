@@ -100,6 +100,10 @@ pub enum Precision {
     Nf4Nested,
     /// As nf4, in eight bits.
     Int8,
+    /// As int8, on a CPU: what a layer reads is rounded to whole numbers, too, and multiplied as such.
+    #[serde(rename = "int8_dynamic")]
+    #[value(name = "int8_dynamic")]
+    Int8Dynamic,
     /// As nf4, in floating point numbers of eight bits, to which what a layer reads is rounded, too: a GPU
     /// of compute capability 8.9 or later multiplies these.
     Fp8,
@@ -113,6 +117,7 @@ impl Precision {
             Precision::Nf4 => Some(WeightFormat::Nf4),
             Precision::Nf4Nested => Some(WeightFormat::Nf4Nested),
             Precision::Int8 => Some(WeightFormat::Int8),
+            Precision::Int8Dynamic => Some(WeightFormat::Int8Dynamic),
             Precision::Fp8 => Some(WeightFormat::Fp8),
         }
     }

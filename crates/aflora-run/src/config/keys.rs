@@ -65,7 +65,7 @@ mod tests {
             ("epochs", "number"),
             ("threads", "number, null"),
             ("cuda_graphs", "true, false"),
-            ("precision", "auto, fp32, tf32, bf16, nf4, nf4_nested, int8, fp8"),
+            ("precision", "auto, fp32, tf32, bf16, nf4, nf4_nested, int8, int8_dynamic, fp8"),
             ("device", "auto, cpu, cuda, cuda:N"),
             ("batch_size", "number, auto"),
             ("warmup", "1 epoch, 70%, 100 steps"),

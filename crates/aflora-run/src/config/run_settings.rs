@@ -43,7 +43,7 @@ pub struct RunSettings {
     pub device: DeviceChoice,
     /// Of the frozen weights: bf16 is fastest, fp32 exact, tf32 between them on a GPU; auto is
     /// bf16 where it pays; nf4, nf4_nested and int8 take the least memory; fp8 as little as int8, for
-    /// GPUs that multiply in it.
+    /// GPUs that multiply in it; int8_dynamic the same, for CPUs.
     pub precision: Precision,
     /// Of several processes each holds a part of the blocks' frozen weights, for models that one GPU does
     /// not hold: less memory, and messages in every pass.

@@ -508,7 +508,7 @@ fn a_base_in_few_bits_learns_and_is_merged_as_it_was_trained() {
 }
 
 #[test]
-fn a_base_in_fp8_learns_and_is_merged_as_it_is_restored() {
+fn a_base_whose_products_are_of_eight_bits_learns_and_is_merged_as_it_is_restored() {
     let place = place();
     train_rows(place.path());
     let train = |more: &[&str]| {
@@ -516,24 +516,36 @@ fn a_base_in_fp8_learns_and_is_merged_as_it_is_restored() {
         let settings = ["device=cpu", "threads=1", "max_length=32", "batch_size=4"];
         aflora(place.path(), &[&own[..], &settings, more].concat())
     };
-    let eight = ["model=minilm", "precision=fp8", "method=lora", "lr=2e-3", "epochs=40"];
-    ok(&train(&[&eight[..], &["run_dir=eight"]].concat()));
-    let metrics = json(&place.path().join("eight/metrics.json"));
-    let loss = metrics["best"]["loss"].as_f64().unwrap();
-    assert!(loss < 0.5, "of 0.69 by guessing: {loss}");
-    ok(&aflora(place.path(), &["merge", "eight", "merged", "--as", "f32"]));
-    let still = ["max_steps=1", "head_lr=1e-12", "method=head", "precision=fp32"];
-    ok(&train(&[&still[..], &["model=./merged", "run_dir=still"]].concat()));
-    let scores = |run: &str| {
-        let rows = rows_of(&ok(&aflora(place.path(), &["predict", run, "rows.jsonl"])));
-        rows.iter().map(|row| row["scores"]["1"].as_f64().unwrap()).collect::<Vec<_>>()
-    };
-    // Apart by what the run rounded what its products read.
-    for (found, expected) in scores("still").iter().zip(scores("eight")) {
-        assert!((found - expected).abs() < 0.05, "{found} is not {expected}");
+    for format in ["fp8", "int8_dynamic"] {
+        let [precision, run_dir] = [("precision", format), ("run_dir", format)]
+            .map(|(key, value)| format!("{key}={value}"));
+        let eight = ["model=minilm", &precision, "method=lora", "lr=2e-3", "epochs=40", &run_dir];
+        ok(&train(&eight));
+        let metrics = json(&place.path().join(format).join("metrics.json"));
+        let loss = metrics["best"]["loss"].as_f64().unwrap();
+        assert!(loss < 0.5, "of 0.69 by guessing: {loss}");
+        let [merged, still] = ["merged", "still"].map(|what| format!("{what}-{format}"));
+        ok(&aflora(place.path(), &["merge", format, &merged, "--as", "f32"]));
+        let settings = ["max_steps=1", "head_lr=1e-12", "method=head", "precision=fp32"];
+        let named = [format!("model=./{merged}"), format!("run_dir={still}")];
+        ok(&train(&[&settings[..], &named.each_ref().map(String::as_str)].concat()));
+        let scores = |run: &str| {
+            let rows = rows_of(&ok(&aflora(place.path(), &["predict", run, "rows.jsonl"])));
+            rows.iter().map(|row| row["scores"]["1"].as_f64().unwrap()).collect::<Vec<_>>()
+        };
+        // Apart by what the run rounded what its products read.
+        let (still, learned) = (scores(&still), scores(format));
+        assert_ne!(still, learned, "{format}");
+        for (found, expected) in still.iter().zip(learned) {
+            assert!((found - expected).abs() < 0.05, "{format}: {found} is not {expected}");
+        }
     }
-    let apart = aflora(place.path(), &["export", "eight", "apart", "--base", "base"]);
-    refused(&apart, 2, "the run's base is in fp8, which bitsandbytes has not");
+    let export = |run: &str| {
+        let base = format!("base-{run}");
+        aflora(place.path(), &["export", run, &format!("apart-{run}"), "--base", &base])
+    };
+    refused(&export("fp8"), 2, "the run's base is in fp8, which bitsandbytes has not");
+    ok(&export("int8_dynamic"));
 }
 
 #[test]

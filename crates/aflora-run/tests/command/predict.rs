@@ -213,7 +213,7 @@ fn what_is_wrong_with_the_call_ends_with_2_and_with_the_rows_with_1() {
         (&["new.csv", "--device", "gpu"], "`gpu` is no device"),
         (
             &["new.csv", "--precision", "fp4"],
-            "[possible values: auto, fp32, tf32, bf16, nf4, nf4_nested, int8, fp8]",
+            "[possible values: auto, fp32, tf32, bf16, nf4, nf4_nested, int8, int8_dynamic, fp8]",
         ),
     ] {
         fs::write(place.path().join("new.csv"), "text_a,text_b\na,b\n").unwrap();
