@@ -8,20 +8,30 @@
 
 #include "tensor_cores.cuh"
 
-#define WARPS 4
+// Whether there may be positions. Without them a tile is smaller, and more blocks have room at once.
+#ifndef POSITIONS
+#define POSITIONS 1
+#endif
+
+#define WARPS (POSITIONS || SIZE > 64 ? 4 : 2)
 #define THREADS (32 * WARPS)
 #define ROWS (16 * WARPS)
-#define COLS (SIZE > 64 ? 32 : 64)
+#define COLS (SIZE > (POSITIONS ? 64 : 32) ? 32 : 64)
 #define STEPS (SIZE / 16)
 #define TILES (COLS / 8)
 #define BLOCKS (COLS / 16)
 // Vectors of 16 bytes in a row of a tile.
 #define UNITS (SIZE / 8)
-// Distances between ROWS rows and COLS columns.
-#define DISTANCES (ROWS + COLS - 1)
+// Distances between ROWS rows and COLS columns: one that nobody looks at, without positions.
+#define DISTANCES (POSITIONS ? ROWS + COLS - 1 : 1)
 // Scores of 16 tokens against their own window: 16 + COLS - 1 columns at most, in whole blocks of 16. With gradients of
 // scores by distance, one more.
 #define PITCH (16 + COLS + 8)
+// Whether gradients hold the own side's tokens in registers, so that more blocks have room at once: keys have two sums in theirs.
+#define HELD(KEYS) (SIZE <= ((KEYS) ? (POSITIONS ? 0 : 32) : 64))
+// Floats in a row of scores, in whose room tokens lie on their way into registers: with gradients two of them.
+#define TOKENS (HELD(false) ? SIZE : SIZE / 2)
+#define SCORES (POSITIONS && PITCH > TOKENS ? PITCH : TOKENS)
 #define LOG2_E 1.4426950408889634f
 // No mask is lower: what is masked in a text of nothing else still has a finite sum.
 #define LOWEST -30000.f
@@ -50,7 +60,7 @@ struct Tile {
     uint4 own[DISTANCES * UNITS];    // the window that the own side's tokens are compared with
     uint4 other[DISTANCES * UNITS];  // and the other side's
     // Of a warp, 16 tokens against a window; before the first tile, the own side's tokens on their way into registers.
-    float scores[ROWS * (PITCH > SIZE / 2 ? PITCH : SIZE / 2)];
+    float scores[ROWS * SCORES];
     float a[COLS], b[COLS];  // of a column: its mask; or its log-sum-exp and delta
     int place[DISTANCES];    // of a distance: its row in the window
     int edge[DISTANCES + 1];
@@ -127,6 +137,7 @@ template <bool KEYS> struct Place {
     u64 text, lines;                      // elements before the text's head in tokens, and in [batch, heads, L]
     int low, count;                       // the window: its first row, how many
     int near, far;                        // the rows at the ends of the next
+    int end;                              // without positions: where the last key ends that is seen
 
     __device__ __forceinline__ Place(const Attention& of) : of(of), L(of.L), o0(blockIdx.x * ROWS), stride(gridDim.y * SIZE) {
         lane = threadIdx.x & 31;
@@ -136,10 +147,11 @@ template <bool KEYS> struct Place {
         text = (u64)blockIdx.z * L * stride + blockIdx.y * SIZE;
         lines = ((u64)blockIdx.z * gridDim.y + blockIdx.y) * L;
         look(0);
+        if (!POSITIONS) find_end();
     }
 
-    __device__ __forceinline__ const T* own_positions() const { return KEYS ? of.pos_query : of.pos_key; }
-    __device__ __forceinline__ const T* other_positions() const { return KEYS ? of.pos_key : of.pos_query; }
+    __device__ __forceinline__ const T* own_positions() const { return !POSITIONS ? nullptr : KEYS ? of.pos_query : of.pos_key; }
+    __device__ __forceinline__ const T* other_positions() const { return !POSITIONS ? nullptr : KEYS ? of.pos_key : of.pos_query; }
 
     // A distance's place in `rows`, of a column c and a row o.
     __device__ __forceinline__ int distance(int c, int o) const { return (KEYS ? o - c : c - o) + L - 1; }
@@ -147,17 +159,28 @@ template <bool KEYS> struct Place {
 
     // Reads which rows the window of the columns from c0 on has: long before it is fetched.
     __device__ __forceinline__ void look(int c0) {
-        near = of.rows ? row_at(c0, o0 + ROWS - 1) : 0;
-        far = of.rows ? row_at(c0 + COLS - 1, o0) : 0;
+        near = POSITIONS && of.rows ? row_at(c0, o0 + ROWS - 1) : 0;
+        far = POSITIONS && of.rows ? row_at(c0 + COLS - 1, o0) : 0;
     }
 
     __device__ __forceinline__ float mask(int j) const { return j < L ? fmaxf(widen(of.mask[(u64)blockIdx.z * L + j]) * LOG2_E, LOWEST) : MINUS_INFINITY; }
+
+    // Keys behind the last that is seen have no weight; where none is seen, all have the same.
+    __device__ __forceinline__ void find_end() {
+        u32 seen = 0;
+        for (end = L; end > 0; end -= 32) {
+            int j = end - 32 + lane;
+            seen = __ballot_sync(~0u, j >= 0 && mask(j) > LOWEST);
+            if (seen) break;
+        }
+        end = seen ? end - __clz(seen) : L;
+    }
 
     // Begins to fetch the columns from c0 on, `x` and `y` whole tensors, and their window.
     __device__ __forceinline__ void fetch_columns(Tile& tile, const T* x, const T* y, int c0) {
         fetch(tile.x, x + text + (u64)c0 * stride, COLS, L - c0, stride);
         fetch(tile.y, y + text + (u64)c0 * stride, COLS, L - c0, stride);
-        if (!of.rows) return;
+        if (!POSITIONS || !of.rows) return;
         low = min(near, far);
         count = abs(near - far) + 1;
         u64 head = (u64)low * stride + blockIdx.y * SIZE;

@@ -6,14 +6,15 @@
 // COLS at a time. `disentangled_tiled` and `grad<false>` own queries and go through keys, `grad<true>` owns keys
 // and goes through queries: each sum belongs to one block, which adds in a fixed order.
 //
+// Where POSITIONS is 0 there are neither pk nor pq: plain attention over texts that end in padding, whose tiles are not computed.
 // SIZE is the size of a head: 32, 64 or 128. All tensors are contiguous, [tokens or positions,
 // heads · SIZE]; the grid is (tiles, heads, batch).
 
 #include "attention_tiles.cuh"
 #include "position_sums.cuh"
 
-// Whether gradients hold the own side's tokens in registers, so that three blocks have room at once: keys have two sums in theirs.
-#define HELD(KEYS) (!(KEYS) && SIZE <= 64)
+// Blocks that have room at once, at least: by their number of registers a thread.
+#define ROOM(POSITIONED, SMALL, MIDDLE, LARGE) (POSITIONS ? POSITIONED : SIZE == 32 ? SMALL : SIZE == 64 ? MIDDLE : LARGE)
 
 struct Gradients {
     const T* out;
@@ -32,10 +33,10 @@ struct OwnTile {
 };
 
 // out [batch, L, heads · SIZE] and, in powers of two, the logarithms of the softmax's sums, [batch, heads, L].
-extern "C" __global__ void __launch_bounds__(THREADS) disentangled_tiled(const __grid_constant__ Attention of, T* out, float* lse) {
+extern "C" __global__ void __launch_bounds__(THREADS, ROOM(1, 12, 8, 2)) disentangled_tiled(const __grid_constant__ Attention of, T* out, float* lse) {
     Tile& tile = *(Tile*)shared;
     Place<false> place(of);
-    int L = of.L, first = place.o0 + 16 * place.warp, g = place.g, t = place.t;
+    int L = of.L, first = place.o0 + 16 * place.warp, g = place.g, t = place.t, columns = POSITIONS ? L : place.end;
     u32 query[STEPS][4];
     auto bring = [&](int c0) {
         place.fetch_columns(tile, of.key, of.value, c0);
@@ -53,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) disentangled_tiled(const _
     Philox random(of.where);
     float scale = of.scale * LOG2_E;
     float summed[SIZE / 8][4] = {}, top[2] = {MINUS_INFINITY, MINUS_INFINITY}, total[2] = {};
-    for (int c0 = 0; c0 < L; c0 += COLS) {
+    for (int c0 = 0; c0 < columns; c0 += COLS) {
         if (c0 > 0) {
             __syncthreads();
             bring(c0);
@@ -109,8 +110,14 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
     // The room of scores holds them until they are in registers.
     uint4 *own_x = HELD(KEYS) ? (uint4*)tile.scores : own.x, *own_y = HELD(KEYS) ? own_x + ROWS * UNITS : own.y;
     Place<KEYS> place(of);
-    int L = of.L, first = place.o0 + 16 * place.warp, lane = place.lane, t = place.t;
+    int L = of.L, first = place.o0 + 16 * place.warp, lane = place.lane, t = place.t, columns = POSITIONS || KEYS ? L : place.end;
     u64 from = place.text + (u64)place.o0 * place.stride;
+    if (KEYS && !POSITIONS && place.o0 >= place.end) {
+        float none[SIZE / 8][4] = {};
+        put(with.dx + place.text, none, first, L, place.stride, 1.f, 1.f);
+        put(with.dvalue + place.text, none, first, L, place.stride, 1.f, 1.f);
+        return;
+    }
     fetch(own_x, (KEYS ? of.key : of.query) + from, ROWS, L - place.o0, place.stride);
     fetch(own_y, (KEYS ? of.value : with.dout) + from, ROWS, L - place.o0, place.stride);
     auto bring = [&](int c0) {
@@ -176,7 +183,7 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
         hold(y, own_y);
         __syncthreads();
     }
-    for (int c0 = 0; c0 < L; c0 += COLS) {
+    for (int c0 = 0; c0 < columns; c0 += COLS) {
         if (c0 > 0) {
             __syncthreads();
             bring(c0);
@@ -225,10 +232,10 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
     if (place.own_positions()) buckets.finish();
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, HELD(false) ? 3 : 2) disentangled_tiled_queries(const __grid_constant__ Attention of, const __grid_constant__ Gradients with) {
+extern "C" __global__ void __launch_bounds__(THREADS, ROOM(HELD(false) ? 3 : 2, 8, 8, 2)) disentangled_tiled_queries(const __grid_constant__ Attention of, const __grid_constant__ Gradients with) {
     grad<false>(of, with);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) disentangled_tiled_keys(const __grid_constant__ Attention of, const __grid_constant__ Gradients with) {
+extern "C" __global__ void __launch_bounds__(THREADS, ROOM(1, 6, 6, 2)) disentangled_tiled_keys(const __grid_constant__ Attention of, const __grid_constant__ Gradients with) {
     grad<true>(of, with);
 }

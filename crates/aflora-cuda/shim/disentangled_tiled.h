@@ -1,5 +1,5 @@
-// DeBERTa's attention as one node of libtorch's graph, by kernels/disentangled_tiled.cu: nothing of
-// L × L exists. What the backward pass makes of scores against positions is [tokens, positions] a head, one
+// DeBERTa's attention, and attention without positions, as one node of libtorch's graph, by kernels/disentangled_tiled.cu: nothing
+// of L × L exists. What the backward pass makes of scores against positions is [tokens, positions] a head, one
 // side after the other, and libtorch's products take it from there.
 #pragma once
 
@@ -29,8 +29,9 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         void *dx, *dvalue = nullptr, *dpositions = nullptr, *by_head = nullptr;
     };
 
-    static Module& kernels_for(int64_t size) {
-        return module("disentangled_tiled.cu", kernels::disentangled_tiled, {"BF16=1", "SIZE=" + std::to_string(size)});
+    static Module& kernels_for(const TileShape& tile) {
+        std::vector<std::string> definitions = {"BF16=1", "SIZE=" + std::to_string(tile.size), "POSITIONS=" + std::to_string(tile.positions)};
+        return module("disentangled_tiled.cu", kernels::disentangled_tiled, definitions);
     }
 
     // Tensors of one attention, as they are saved for the backward pass.
@@ -50,6 +51,7 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         }
         at::Tensor pos_key() const { return positions(own_pos_key, key); }
         at::Tensor pos_query() const { return positions(own_pos_query, query); }
+        TileShape tile() const { return {unsigned(size), pos_key().defined() || pos_query().defined()}; }
 
         Attention attention(double scale, double p, const Random& random) const {
             Attention of;
@@ -74,7 +76,7 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
             return of;
         }
 
-        dim3 grid() const { return dim3(divided(length, TILED_ROWS), unsigned(heads), unsigned(batch)); }
+        dim3 grid() const { return dim3(divided(length, tile().rows()), unsigned(heads), unsigned(batch)); }
 
         // [n, heads · size] seen as [heads, n, size].
         at::Tensor by_head(const at::Tensor& t) const { return t.view({-1, heads, size}).transpose(0, 1); }
@@ -90,8 +92,9 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         auto out = at::empty({of.batch, of.length, heads * of.size}, value.options());
         auto lse = at::empty({of.batch, heads, of.length}, value.options().dtype(at::kFloat));
         Random random = p > 0 ? next_random() : Random{};
-        launch(kernels_for(of.size)["disentangled_tiled"], of.grid(), 128, tiled_shared(unsigned(of.size), Tiled::Output), of.attention(scale, p, random),
-               out.data_ptr(), lse.data_ptr<float>());
+        auto tile = of.tile();
+        launch(kernels_for(tile)["disentangled_tiled"], of.grid(), tile.threads(), tile.shared(Tiled::Output), of.attention(scale, p, random), out.data_ptr(),
+               lse.data_ptr<float>());
         ctx->save_for_backward({of.query, of.key, of.value, of.own_pos_key, of.own_pos_query, of.mask, of.rows, of.edges, out, lse});
         ctx->saved_data["heads"] = heads;
         ctx->saved_data["scale"] = scale;
@@ -115,7 +118,8 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         auto attention = of.attention(ctx->saved_data["scale"].toDouble(), ctx->saved_data["p"].toDouble(), random_of(ctx));
         auto dout = aligned(gradients[0]), delta = at::empty_like(lse);
         auto dquery = at::empty_like(of.query), dkey = at::empty_like(of.key), dvalue = at::empty_like(of.value);
-        auto& kernel = kernels_for(of.size);
+        auto tile = of.tile();
+        auto& kernel = kernels_for(tile);
         auto own = [](const at::Tensor& positions) { return positions.defined() ? at::empty_like(positions) : at::Tensor(); };
         auto dpos_key = own(of.own_pos_key), dpos_query = own(of.own_pos_query);
         auto side = [&](const char* name, const at::Tensor& dx, void* dvalue, const at::Tensor& positions, const at::Tensor& dpositions) {
@@ -127,7 +131,7 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
                 with.dpositions = scores.data_ptr();
                 with.by_head = content.data_ptr();
             }
-            launch(kernel[name], of.grid(), 128, tiled_shared(unsigned(of.size), dvalue ? Tiled::Keys : Tiled::Queries), attention, with);
+            launch(kernel[name], of.grid(), tile.threads(), tile.shared(dvalue ? Tiled::Keys : Tiled::Queries), attention, with);
             if (scores.defined()) add_positions(of, content, dx, positions, dpositions, scores);
         };
         // Positions as keys belong to queries, and the other way round. The first writes delta for the second.
@@ -141,7 +145,7 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         int device = x.get_device(), major = 0, most = 0;
         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
         cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-        return major >= 8 && int(tiled_shared(unsigned(size), Tiled::Keys)) <= most - Module::SPARED;
+        return major >= 8 && int(TileShape{unsigned(size), true}.shared(Tiled::Keys)) <= most - Module::SPARED;
     }
 
     static bool takes(const at::Tensor& value, const at::Tensor& mask, int64_t heads) {

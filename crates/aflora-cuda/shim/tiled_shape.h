@@ -3,21 +3,30 @@
 
 namespace aflora {
 
-// Tokens of a block.
-constexpr int TILED_ROWS = 64;
-
 // Of its three kernels.
 enum class Tiled { Output, Queries, Keys };
 
-// Bytes of shared memory for heads of `size`: the kernels' struct Tile, and where gradients do not hold their own side's
-// tokens in registers, OwnTile.
-constexpr unsigned tiled_shared(unsigned size, Tiled of) {
-    bool own = of == Tiled::Keys || (of == Tiled::Queries && size > 64);
-    unsigned columns = size > 64 ? 32 : 64, distances = TILED_ROWS + columns - 1;
-    unsigned rows = 2 * columns + 2 * distances, pitch = columns + 24 > size / 2 ? columns + 24 : size / 2;
-    unsigned numbers = TILED_ROWS * pitch + 2 * columns + 2 * distances + 1;
-    unsigned bytes = 2 * size * rows + 4 * numbers;
-    return (bytes + 15) / 16 * 16 + (own ? 4 * size * TILED_ROWS : 0);
-}
+// What a block of threads takes at once, of heads of `size` and with positions or without.
+struct TileShape {
+    unsigned size;
+    bool positions;
+
+    // Tokens of its own side, sixteen for each warp, and of the other.
+    constexpr unsigned rows() const { return positions || size > 64 ? 64 : 32; }
+    constexpr unsigned columns() const { return size > (positions ? 64 : 32) ? 32 : 64; }
+    constexpr unsigned threads() const { return 2 * rows(); }
+
+    // Whether the own side's tokens are held in registers.
+    constexpr bool held(Tiled of) const { return of == Tiled::Output || (of == Tiled::Queries ? size <= 64 : !positions && size <= 32); }
+
+    // Bytes of shared memory: the kernels' struct Tile, and what is not held in registers, OwnTile.
+    constexpr unsigned shared(Tiled of) const {
+        unsigned distances = positions ? rows() + columns() - 1 : 1, tokens = held(Tiled::Queries) ? size : size / 2;
+        unsigned scores = positions && columns() + 24 > tokens ? columns() + 24 : tokens;
+        unsigned vectors = 2 * columns() + 2 * distances, numbers = rows() * scores + 2 * columns() + 2 * distances + 1;
+        unsigned bytes = 2 * size * vectors + 4 * numbers;
+        return (bytes + 15) / 16 * 16 + (held(of) ? 0 : 4 * size * rows());
+    }
+};
 
 }  // namespace aflora

@@ -13,6 +13,17 @@ pub fn tile_from(length: i64) {
     FROM.store(length, Ordering::Relaxed);
 }
 
+/// Whether attention without positions goes by tiles, as [`tiles`] says of attention with them: where that is
+/// quicker than libtorch's (docs/performance.md).
+pub fn tiles_without_positions(x: &Tensor, size: i64, length: i64) -> bool {
+    let most = match size {
+        32 => 512,
+        64 => 192,
+        _ => 0,
+    };
+    length <= most && tiles(x, size, length)
+}
+
 /// Whether attention over `length` tokens by heads of `size` numbers goes by tiles, in the kind of `x`,
 /// `[..]`, and on its device.
 pub fn tiles(x: &Tensor, size: i64, length: i64) -> bool {

@@ -12,7 +12,7 @@
 //! | [`rotary`] | queries and keys turned by their positions |
 //! | [`gated`] | the middle of a gated feed-forward layer |
 //! | [`disentangled`] | DeBERTa's attention, fused or not at all |
-//! | [`disentangled_tiled`] | the same by tiles, without a matrix of scores |
+//! | [`disentangled_tiled`] | the same by tiles, without a matrix of scores; plain attention of padded texts, too |
 //! | [`document_attention`] | attention within documents that lie one behind the other, fused or not at all |
 //!
 //! Layers with such paths are computed several at a time behind [`nn::together`](crate::nn::together) and
@@ -20,9 +20,9 @@
 //!
 //! Those of a [quantised weight](crate::weight::QuantisedWeight) lie behind it, on a CPU, too.
 //!
-//! The last two are an exception: fused, tokens and positions are projected in one product, and by
+//! DeBERTa's two are an exception: fused, tokens and positions are projected in one product, and by
 //! tiles other positions, so the model has to know before it projects anything, and asks [`fuses`] and
-//! [`tiles`].
+//! [`tiles`]. Without positions others ask [`tiles_without_positions`].
 
 mod add_norm;
 mod attention;
@@ -39,7 +39,7 @@ pub use aflora_cuda::ops::{
     SharedPositions,
 };
 pub(crate) use aflora_cuda::ops::{feed_forward, low_rank_together, LowRankLayer};
-pub use attention::{tile_from, tiles};
+pub use attention::{tile_from, tiles, tiles_without_positions};
 pub use cross_entropy::Logits;
 pub use gated::{gated, gated_halves, GateActivation};
 pub(crate) use low_rank::{add_path, by_token, shaped};

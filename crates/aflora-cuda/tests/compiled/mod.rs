@@ -52,7 +52,15 @@ const SOURCES: [(&[&str], &[&[&str]]); 17] = [
     ),
     (&["fp8.cu"], &[&["THREADS=32"], &["THREADS=256"]]),
     (&["disentangled.cu"], &[&["VEC=4", "ITEMS=8"]]),
-    (&["disentangled_tiled.cu"], &[&["SIZE=64"], &["SIZE=128"]]),
+    (
+        &["disentangled_tiled.cu"],
+        &[
+            &["SIZE=64", "POSITIONS=1"],
+            &["SIZE=128", "POSITIONS=1"],
+            &["SIZE=32", "POSITIONS=0"],
+            &["SIZE=64", "POSITIONS=0"],
+        ],
+    ),
 ];
 
 /// Compiles a program's text; gives what the compiler said where it refuses.

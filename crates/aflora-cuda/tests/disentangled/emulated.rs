@@ -23,7 +23,7 @@ struct Numbers {
     order: u32,
 }
 
-/// The kernels for one size of heads.
+/// The kernels for one size of heads, with positions or without.
 struct Kernels(emulation::Kernels<unsafe extern "C" fn(*const Addresses, *const Numbers)>);
 
 /// What they computed: the output and the gradients of queries, keys, values and the scores against
@@ -34,8 +34,9 @@ struct Computed {
 }
 
 impl Kernels {
-    fn new(size: i64) -> Kernels {
-        Kernels(emulation::Kernels::new("disentangled_tiled", &[format!("SIZE={size}")]))
+    fn new(size: i64, positions: bool) -> Kernels {
+        let definitions = [format!("SIZE={size}"), format!("POSITIONS={}", i64::from(positions))];
+        Kernels(emulation::Kernels::new("disentangled_tiled", &definitions))
     }
 
     /// Warps run ahead of one another as `order` says. Gradients if `toward` is given.
@@ -175,7 +176,7 @@ fn hold_to_reference(kernels: &Kernels, given: &Given, dropout: f64, what: &str)
 
 fn with_heads_of(size: i64) {
     let _turn = crate::seeded(size);
-    let kernels = Kernels::new(size);
+    let kernels = Kernels::new(size, true);
     // Four tiles of queries for one size, three for the others.
     let long = if size == 64 { 200 } else { 130 };
     for (batch, heads, length, c2p, p2c, dropout) in [
@@ -194,6 +195,34 @@ fn with_heads_of(size: i64) {
         let given = Given::new((batch, heads, length, size), (c2p, p2c), Device::Cpu);
         hold_to_reference(&kernels, &given, dropout, &what);
     }
+}
+
+/// As of an encoder's texts, which end in padding.
+fn without_positions(size: i64) {
+    let _turn = crate::seeded(size);
+    let kernels = Kernels::new(size, false);
+    for (batch, heads, length, dropout) in
+        [(1, 1, 1, 0.0), (3, 1, 33, 0.0), (3, 2, 64, 0.0), (3, 1, 130, 0.0), (3, 2, 75, 0.3)]
+    {
+        let what = format!("{batch} × {length}, {heads} heads of {size}, dropout {dropout}");
+        let given = Given::new((batch, heads, length, size), (false, false), Device::Cpu);
+        hold_to_reference(&kernels, &given, dropout, &what);
+    }
+}
+
+#[test]
+fn tiles_without_positions_of_heads_of_32_numbers() {
+    without_positions(32);
+}
+
+#[test]
+fn tiles_without_positions_of_heads_of_64_numbers() {
+    without_positions(64);
+}
+
+#[test]
+fn tiles_without_positions_of_heads_of_128_numbers() {
+    without_positions(128);
 }
 
 #[test]

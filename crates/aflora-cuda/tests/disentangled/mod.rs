@@ -59,7 +59,7 @@ struct Given {
 }
 
 impl Given {
-    /// In bf16; a part of the first text is masked, and the beginning of the second.
+    /// In bf16; a part of the first text is masked, the beginning of the second, and the end of the third.
     fn new(shape: (i64, i64, i64, i64), with: (bool, bool), device: Device) -> Given {
         let (batch, heads, length, size) = shape;
         let distances = Distances::new(length, device);
@@ -68,6 +68,9 @@ impl Given {
         let _ = mask.get(0).narrow(0, length / 2, length / 4).fill_(-3e38);
         if batch > 1 {
             let _ = mask.get(1).narrow(0, 0, length / 3).fill_(-1e30);
+        }
+        if batch > 2 {
+            let _ = mask.get(2).narrow(0, length / 3, length - length / 3).fill_(-1e30);
         }
         let [query, key, value] = [0, 1, 2].map(|_| random(batch * length));
         let [pos_key, pos_query] =
@@ -180,6 +183,9 @@ fn attention_by_tiles_and_its_gradients_repeat_to_the_bit() {
     for (batch, heads, length, size, c2p, p2c, joined) in [
         (2, 3, 33, 32, true, true, true),
         (4, 3, 128, 64, true, true, true),
+        (3, 2, 33, 32, false, false, false),
+        (3, 3, 128, 32, false, false, false),
+        (3, 3, 200, 64, false, false, false),
         (2, 2, 200, 64, true, false, false),
         (2, 2, 200, 64, false, true, true),
         (1, 2, 65, 128, false, false, false),
@@ -214,8 +220,14 @@ fn attention_by_tiles_and_its_gradients_repeat_to_the_bit() {
 #[test]
 fn tiles_drop_weights_by_the_seed_and_gradients_know_which() {
     let Some(_turn) = gpu() else { return };
-    let (batch, heads, length, size, dropout) = (2, 2, 150, 64, 0.25);
-    let given = Given::new((batch, heads, length, size), (true, true), GPU);
+    for (length, size, positions) in [(150, 64, true), (150, 64, false), (97, 32, false)] {
+        drops_by_the_seed((2, 2, length, size), positions);
+    }
+}
+
+fn drops_by_the_seed(shape: (i64, i64, i64, i64), positions: bool) {
+    let ((batch, heads, length, size), dropout) = (shape, 0.25);
+    let given = Given::new(shape, (positions, positions), GPU);
     let run = |given: &Given| {
         tch::manual_seed(11);
         by_tiles(given, true, dropout)

@@ -201,6 +201,7 @@ inline uint32_t __ballot_sync(unsigned, bool x) {
     return out;
 }
 inline int __ffs(uint32_t x) { return __builtin_ffs(int(x)); }
+inline int __clz(uint32_t x) { return x ? __builtin_clz(x) : 32; }
 inline float __shfl_xor_sync(unsigned all, float x, int other) { return __shfl_sync(all, x, int(emulated::thread % 32) ^ other); }
 
 // --- kernels/common.cuh and kernels/tensor_cores.cuh ---

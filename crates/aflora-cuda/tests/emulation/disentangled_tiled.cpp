@@ -1,4 +1,4 @@
-// kernels/disentangled_tiled.cu on a CPU, for heads of SIZE.
+// kernels/disentangled_tiled.cu on a CPU, for heads of SIZE, with POSITIONS or without.
 #include "cuda.h"
 #define BF16 1
 #include "../../kernels/common.cuh"
@@ -8,10 +8,11 @@
 #include "../../kernels/disentangled_tiled.cu"
 #include "../../shim/tiled_shape.h"
 
-static_assert(ROWS == aflora::TILED_ROWS, "");
-static_assert(sizeof(Tile) == aflora::tiled_shared(SIZE, aflora::Tiled::Output), "");
-static_assert(sizeof(Tile) + (HELD(false) ? 0 : sizeof(OwnTile)) == aflora::tiled_shared(SIZE, aflora::Tiled::Queries), "");
-static_assert(sizeof(Tile) + sizeof(OwnTile) == aflora::tiled_shared(SIZE, aflora::Tiled::Keys), "");
+constexpr aflora::TileShape SHAPE = {SIZE, POSITIONS == 1};
+static_assert(ROWS == SHAPE.rows() && COLS == SHAPE.columns() && THREADS == SHAPE.threads(), "");
+static_assert(sizeof(Tile) == SHAPE.shared(aflora::Tiled::Output), "");
+static_assert(sizeof(Tile) + (HELD(false) ? 0 : sizeof(OwnTile)) == SHAPE.shared(aflora::Tiled::Queries), "");
+static_assert(sizeof(Tile) + (HELD(true) ? 0 : sizeof(OwnTile)) == SHAPE.shared(aflora::Tiled::Keys), "");
 static_assert(sizeof(Tile) + sizeof(OwnTile) <= sizeof shared, "");
 
 // Where tests/disentangled/emulated.rs puts them.

@@ -22,6 +22,27 @@ pub(crate) enum Seen {
     UpTo { positions: Tensor, mask: Tensor },
     /// Those of its own token's document, up to that.
     InDocuments(SeenDocuments),
+    /// Those that are tokens, and not padding.
+    Tokens(SeenTokens),
+}
+
+/// Which keys are tokens, and the same in numbers, made where attention needs those.
+#[derive(Debug)]
+pub(crate) struct SeenTokens {
+    /// `[batch, 1, 1, keys]`.
+    mask: Tensor,
+    added: OnceCell<Tensor>,
+}
+
+impl SeenTokens {
+    /// What is added to the scores of each key, in `kind`, which is the same whenever this is asked: 0, and very
+    /// little where it is padding, `[batch, keys]`.
+    fn added(&self, kind: Kind) -> &Tensor {
+        self.added.get_or_init(|| {
+            let padding = self.mask.logical_not().flatten(0, 2).to_kind(kind);
+            padding * f64::from(f32::MIN / 2.0)
+        })
+    }
 }
 
 /// Documents, and the mask that says the same, made where attention needs one.
@@ -51,8 +72,15 @@ impl Seen {
         Seen::InDocuments(SeenDocuments { documents, mask: OnceCell::new() })
     }
 
+    /// Of a batch that is padded, by its attention mask, `[batch, keys]`.
+    pub fn tokens(attention_mask: &Tensor) -> Self {
+        let mask = attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
+        Seen::Tokens(SeenTokens { mask, added: OnceCell::new() })
+    }
+
     fn mask(&self) -> Option<&Tensor> {
         match self {
+            Seen::Tokens(tokens) => Some(&tokens.mask),
             Seen::All(mask) | Seen::Causal(mask) => mask.as_ref(),
             Seen::UpTo { mask, .. } => Some(mask),
             Seen::InDocuments(documents) => Some(documents.mask()),
@@ -66,6 +94,10 @@ impl Seen {
             Seen::UpTo { mask, .. } => Some(mask),
             // Nothing is written behind several documents.
             Seen::InDocuments(_) => None,
+            Seen::Tokens(tokens) => {
+                tokens.added.take();
+                Some(&mut tokens.mask)
+            }
         }
     }
 }
@@ -205,6 +237,11 @@ impl Attention {
                 return out;
             }
         }
+        if let (Seen::Tokens(tokens), false) = (&context.seen, plain) {
+            if let Some(out) = self.by_tiles([query, &key, &value], tokens, dropout) {
+                return out;
+            }
+        }
         let banded;
         let mask = match (&context.seen, self.window) {
             (Seen::Causal(mask), Some(window)) if seen > window => {
@@ -245,6 +282,37 @@ impl Attention {
 }
 
 impl Attention {
+    /// [`attend`](Self::attend) in kernels of our own, where they take it and are quicker: not for queries, keys and
+    /// values that would have to be copied first.
+    fn by_tiles(&self, of: [&Tensor; 3], tokens: &SeenTokens, dropout: f64) -> Option<Tensor> {
+        let [query, key, value] = of;
+        let (size, kind) = (query.size(), query.kind());
+        let [batch, heads, length, head] = size[..] else { return None };
+        let same = key.size() == size && value.size() == size && self.window.is_none();
+        if !same || !kernels::tiles_without_positions(query, head, length) {
+            return None;
+        }
+        let rows = of.map(|t| {
+            let rows = t.transpose(1, 2);
+            rows.is_contiguous().then(|| rows.view([batch * length, heads * head]))
+        });
+        let [Some(query), Some(key), Some(value)] = rows else { return None };
+        kernels::disentangled_tiled(
+            &kernels::Disentangled {
+                query: &query,
+                key: &key,
+                value: &value,
+                pos_key: None,
+                pos_query: None,
+                mask: tokens.added(kind),
+                heads,
+                scale: self.scale.unwrap_or(1.0 / (head as f64).sqrt()),
+                dropout,
+            },
+            None,
+        )
+    }
+
     /// [`attend`](Self::attend) as two products. So are softcapped scores, and the one query a text
     /// of a step of decoding.
     ///

@@ -99,26 +99,31 @@ struct BertBody {
     bias: Option<Rc<RelativeBias>>,
 }
 
-/// What all blocks read of a batch; `tokens`, `[batch, 1, 1, length]`, is false where padding is.
-fn context(bias: Option<&RelativeBias>, tokens: &Tensor, train: bool) -> ForwardContext {
-    let length = tokens.size()[3];
-    let mask =
-        bias.map_or_else(|| tokens.shallow_clone(), |bias| bias.forward(length, length, tokens));
-    ForwardContext { rotations: Vec::new(), seen: Seen::All(Some(mask)), train }
+/// What all blocks read of a batch with this attention mask, `[batch, length]`.
+fn context(bias: Option<&RelativeBias>, attention_mask: &Tensor, train: bool) -> ForwardContext {
+    let seen = match bias {
+        Some(bias) => {
+            let length = attention_mask.size()[1];
+            let tokens = attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
+            Seen::All(Some(bias.forward(length, length, &tokens)))
+        }
+        None => Seen::tokens(attention_mask),
+    };
+    ForwardContext { rotations: Vec::new(), seen, train }
 }
 
 impl EncoderBody for BertBody {
     fn forward(&self, batch: &Batch, train: bool, checkpointing: bool) -> (Tensor, Checkpoints) {
-        let tokens = batch.attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
+        let mask = &batch.attention_mask;
         // A block that runs twice makes the bias itself: the graph behind that is its own.
         let shared = (!checkpointing || self.bias.is_none())
-            .then(|| Rc::new(context(self.bias.as_deref(), &tokens, train)));
+            .then(|| Rc::new(context(self.bias.as_deref(), mask, train)));
         let blocks = self.blocks.iter().map(|block| {
             let (block, bias, shared) = (block.clone(), self.bias.clone(), shared.clone());
-            let tokens = tokens.shallow_clone();
+            let mask = mask.shallow_clone();
             move |x: &Tensor| match &shared {
                 Some(shared) => block.forward(x, shared),
-                None => block.forward(x, &context(bias.as_deref(), &tokens, train)),
+                None => block.forward(x, &context(bias.as_deref(), &mask, train)),
             }
         });
         chain(self.embeddings.forward(batch, train), blocks, checkpointing)

@@ -266,8 +266,7 @@ impl<N: EncoderDecoderBody> TextGenerator for EncoderDecoder<N> {
 
 /// What is seen of the source: its tokens, not its padding.
 pub(crate) fn of_source(attention_mask: &Tensor, train: bool) -> ForwardContext {
-    let mask = attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
-    ForwardContext { rotations: Vec::new(), seen: Seen::All(Some(mask)), train }
+    ForwardContext { rotations: Vec::new(), seen: Seen::tokens(attention_mask), train }
 }
 
 /// What the last `queries` of `keys` target tokens see of the target: those before.

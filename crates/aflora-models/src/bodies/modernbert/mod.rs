@@ -106,24 +106,26 @@ impl ModernBert {
     fn contexts(&self, batch: &Batch, kind: Kind, train: bool) -> Contexts {
         let (length, device) = (batch.input_ids.size()[1], batch.input_ids.device());
         let positions = Tensor::arange(length, (Kind::Int64, device)).unsqueeze(0);
-        let tokens = batch.attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
+        let mask = &batch.attention_mask;
         let near = match length > self.near + 1 {
-            true => near(&tokens, length, self.near, kind),
-            false => tokens.shallow_clone(),
+            true => Seen::All(Some(near(mask, self.near, kind))),
+            false => Seen::tokens(mask),
         };
         let [all, local] = &self.rotary;
-        [(all, tokens), (local, near)].map(|(rotary, mask)| ForwardContext {
+        [(all, Seen::tokens(mask)), (local, near)].map(|(rotary, seen)| ForwardContext {
             rotations: vec![rotary.at(&positions, kind)],
-            seen: Seen::All(Some(mask)),
+            seen,
             train,
         })
     }
 }
 
-/// What is added to the scores of tokens that attend to near ones, `[batch, 1, length, length]`, of
-/// `tokens`, `[batch, 1, 1, length]`: numbers, as libtorch would make them of a mask anew for every
+/// What is added to the scores of tokens that attend to near ones, `[batch, 1, length, length]`, by
+/// `attention_mask`, `[batch, length]`: numbers, as libtorch would make them of a mask anew for every
 /// block. Padding sees itself, so that no row is empty.
-fn near(tokens: &Tensor, length: i64, near: i64, kind: Kind) -> Tensor {
+fn near(attention_mask: &Tensor, near: i64, kind: Kind) -> Tensor {
+    let length = attention_mask.size()[1];
+    let tokens = attention_mask.to_kind(Kind::Bool).unsqueeze(1).unsqueeze(1);
     let square = Tensor::ones([length, length], (Kind::Bool, tokens.device()));
     let band = square.tril(near).logical_and(&square.triu(-near));
     let itself = square.tril(0).logical_and(&square.triu(0));
