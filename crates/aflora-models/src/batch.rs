@@ -33,6 +33,26 @@ impl Batch {
         }
     }
 
+    /// The same with what `map` makes of each tensor in its place: all of them, always in the same order.
+    pub fn map(&self, mut map: impl FnMut(&Tensor) -> Tensor) -> Self {
+        Batch {
+            input_ids: map(&self.input_ids),
+            attention_mask: map(&self.attention_mask),
+            token_type_ids: self.token_type_ids.as_ref().map(&mut map),
+            decoder_input_ids: self.decoder_input_ids.as_ref().map(&mut map),
+            documents: self.documents.as_ref().map(|documents| documents.map(&mut map)),
+            left_padded: self.left_padded,
+        }
+    }
+
+    /// Shows `look` each tensor, in that order.
+    pub(crate) fn each(&self, mut look: impl FnMut(&Tensor)) {
+        let _ = self.map(|tensor| {
+            look(tensor);
+            tensor.shallow_clone()
+        });
+    }
+
     /// Refuses rows of several documents, for a model that would read each as one.
     pub(crate) fn refuse_documents(&self) -> Result<()> {
         match &self.documents {

@@ -4,6 +4,7 @@
 //! * `bodies`: the networks: encoders, decoders, an encoder-decoder
 //! * `heads`: what makes answers of a body's hidden states
 //! * `nn`: parts that bodies of several kinds are made of
+//! * [`Inference`]: logits without gradients, batch after batch
 //! * [`generate`]: writing text, a token at a time
 //! * [`chat`]: conversations as text, by a model's own template
 //! * [`targets`]: which linear layers get an adapter
@@ -35,6 +36,7 @@ mod foreign_file;
 pub mod generate;
 pub mod gguf;
 mod heads;
+mod inference;
 mod json;
 #[allow(unsafe_code)]
 pub mod mapped;
@@ -63,6 +65,7 @@ pub use companions::ModelSource;
 pub use documents::Documents;
 pub use error::{Error, Result};
 pub use heads::Head;
+pub use inference::Inference;
 pub use next_tokens::NextTokens;
 pub use options::Options;
 pub use registry::{build, check_kind, kind_of, kinds, Usual};

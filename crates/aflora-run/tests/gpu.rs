@@ -3,7 +3,7 @@
 use aflora_core::adapter::{normal, Aflora, AfloraConfig, Lora, LoraConfig, PmTrainable};
 use aflora_core::{kernels, AdaptedLinear, Block, Tuner, TunerConfig};
 use aflora_models::generate::{ContinuousWriter, GenerationConfig, Pace, Written};
-use aflora_models::{build, AdaptedModel, Backbone, Batch, Documents, Head};
+use aflora_models::{build, AdaptedModel, Backbone, Batch, Documents, Head, Inference};
 use aflora_models::{Options, Pattern, Targets};
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -65,30 +65,44 @@ fn training_on_a_gpu_agrees_with_training_on_the_cpu() {
     assert!(on_gpu[99] < 0.9 * on_gpu[0], "{on_gpu:?}");
 }
 
-/// The model of a configuration, two classes, with random weights in bf16 and adapters, that computes what it gives and what its
-/// parameters learn from a padded batch: by tiles, and without. Both ways round to bf16, so what they give differs by some
-/// hundredths of its length; and by something, or it was one way.
-fn learns_the_same_by_tiles(gpu: Device, config: &serde_json::Value, what: &str) {
-    let kind = config["model_type"].as_str().unwrap();
-    let head =
-        config["hidden_size"].as_i64().unwrap() / config["num_attention_heads"].as_i64().unwrap();
+/// The model of a configuration, two classes, with random weights, in `kind`, and adapters that do something.
+fn drawn_model(gpu: Device, config: &serde_json::Value, kind: Kind) -> AdaptedModel {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.json");
     std::fs::write(&file, config.to_string()).unwrap();
-    let options = Options { base: Kind::BFloat16, ..Options::new(gpu) };
-    let backbone = build(kind, &file, Head::Classes(2), &options).unwrap();
+    let options = Options { base: kind, ..Options::new(gpu) };
+    let of = config["model_type"].as_str().unwrap();
+    let backbone = build(of, &file, Head::Classes(2), &options).unwrap();
     for (name, mut weight) in backbone.var_store().variables() {
         let drawn = normal(&weight.size(), 0.05, 1, &name).to_device(gpu);
         tch::no_grad(|| weight.copy_(&drawn));
     }
     let method = Lora::new(LoraConfig { rank: 4, ..Default::default() }).unwrap();
     let targets = Targets { target_modules: Pattern::Regex(".*".into()), ..Default::default() };
-    let model = AdaptedModel::new(backbone, &method, &targets, &[], Kind::BFloat16, 1).unwrap();
-    let leaves: Vec<Tensor> = model.parameters().into_iter().map(|p| p.leaf).collect();
-    for (i, leaf) in leaves.iter().enumerate() {
-        let drawn = normal(&leaf.size(), 0.05, 2, &format!("leaf {i}")).to_device(gpu);
-        tch::no_grad(|| leaf.shallow_clone().copy_(&drawn));
+    let model = AdaptedModel::new(backbone, &method, &targets, &[], kind, 1).unwrap();
+    for (i, parameter) in model.parameters().into_iter().enumerate() {
+        let drawn = normal(&parameter.leaf.size(), 0.05, 2, &format!("leaf {i}")).to_device(gpu);
+        tch::no_grad(|| parameter.leaf.shallow_clone().copy_(&drawn));
     }
+    model
+}
+
+/// A BERT with random weights, without dropout.
+fn small_bert(gpu: Device, kind: Kind, heads: i64) -> AdaptedModel {
+    let config = serde_json::json!({
+        "model_type": "bert", "hidden_size": 128, "num_attention_heads": heads, "num_hidden_layers": 2,
+        "intermediate_size": 256, "vocab_size": 100, "type_vocab_size": 2, "hidden_act": "gelu",
+        "max_position_embeddings": 160, "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    });
+    drawn_model(gpu, &config, kind)
+}
+
+/// Computes what a model gives and what its parameters learn of a padded batch: by tiles, for heads of so many numbers, and
+/// without. Both ways round to bf16, so what they give differs by some hundredths of its length; and by something, or it was
+/// one way.
+fn learns_the_same_by_tiles(gpu: Device, model: &AdaptedModel, head: i64, what: &str) {
+    let leaves: Vec<Tensor> = model.parameters().into_iter().map(|p| p.leaf).collect();
     let ids = Tensor::arange(3 * 150, (Kind::Int64, gpu)).remainder(97).view([3, 150]);
     let mask = ids.ones_like();
     let _ = mask.get(1).narrow(0, 100, 50).fill_(0);
@@ -127,7 +141,8 @@ fn deberta_by_tiles_is_deberta_and_learns_the_same() {
             "share_att_key": share, "norm_rel_ebd": "layer_norm", "position_biased_input": false,
             "layer_norm_eps": 1e-7, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
         });
-        learns_the_same_by_tiles(gpu, &config, &format!("{kinds}, {share}"));
+        let model = drawn_model(gpu, &config, Kind::BFloat16);
+        learns_the_same_by_tiles(gpu, &model, 64, &format!("{kinds}, {share}"));
     }
 }
 
@@ -135,13 +150,41 @@ fn deberta_by_tiles_is_deberta_and_learns_the_same() {
 fn bert_by_tiles_is_bert_and_learns_the_same() {
     let Some((gpu, _turn)) = gpu() else { return };
     for heads in [2, 4] {
-        let config = serde_json::json!({
-            "model_type": "bert", "hidden_size": 128, "num_attention_heads": heads, "num_hidden_layers": 2,
-            "intermediate_size": 256, "vocab_size": 100, "type_vocab_size": 2, "hidden_act": "gelu",
-            "max_position_embeddings": 160, "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-        });
-        learns_the_same_by_tiles(gpu, &config, &format!("{heads} heads"));
+        let model = small_bert(gpu, Kind::BFloat16, heads);
+        learns_the_same_by_tiles(gpu, &model, 128 / heads, &format!("{heads} heads"));
+    }
+}
+
+#[test]
+fn recorded_inference_gives_the_logits_of_operation_by_operation() {
+    let Some((gpu, _turn)) = gpu() else { return };
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let model = small_bert(gpu, kind, 2);
+        let mut inference = Inference::new(&model, gpu, true);
+        for (rows, length) in [(3, 40), (2, 40), (3, 24)] {
+            for first in 0..4 {
+                let count = rows * length;
+                let ids = Tensor::arange_start(first, first + count, (Kind::Int64, Device::Cpu));
+                let ids = ids.remainder(97).view([rows, length]);
+                let mask = ids.ones_like();
+                let _ = mask.get(1).narrow(0, length / 2, first).fill_(0);
+                let batch = Batch::new(ids, mask);
+                let found = inference.logits(&batch).unwrap().copy();
+                let expected = model.forward(&batch.map(|t| t.to_device(gpu)), false).unwrap();
+                assert_eq!(found, expected.logits, "{kind:?}, {rows} × {length}, from {first}");
+            }
+        }
+        assert_eq!(inference.recordings(), 3, "{:?}", inference.remark());
+        // What is learnt meanwhile is seen.
+        for parameter in model.parameters() {
+            let _ = tch::no_grad(|| parameter.leaf.shallow_clone().fill_(0.02));
+        }
+        let ids = Tensor::arange(120, (Kind::Int64, Device::Cpu)).remainder(97).view([3, 40]);
+        let batch = Batch::new(ids.shallow_clone(), ids.ones_like());
+        let found = inference.logits(&batch).unwrap().copy();
+        let expected = model.forward(&batch.map(|t| t.to_device(gpu)), false).unwrap();
+        assert_eq!(found, expected.logits);
+        assert_eq!(inference.recordings(), 3);
     }
 }
 

@@ -29,8 +29,7 @@ pub struct Passes {
     told: Cell<bool>,
     world: World,
     sharded: Option<Arc<ShardedBase>>,
-    /// Whether a GPU's steps of writing are recorded.
-    pub records: bool,
+    records: bool,
 }
 
 impl Passes {
@@ -43,6 +42,16 @@ impl Passes {
     pub fn among(rows: usize, world: World, sharded: Option<Arc<ShardedBase>>) -> Self {
         let (rows, told) = (Cell::new(rows), Cell::new(false));
         Passes { asked: rows.get(), rows, told, world, sharded, records: true }
+    }
+
+    /// The same, whose passes on a GPU are not recorded unless `records` says so.
+    pub fn recording(self, records: bool) -> Self {
+        Passes { records, ..self }
+    }
+
+    /// Whether passes on a GPU are recorded: not where processes come together for weights.
+    pub fn records(&self) -> bool {
+        self.records && self.sharded.is_none()
     }
 
     /// How many of so many rows are this process's.

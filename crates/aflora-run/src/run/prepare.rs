@@ -147,8 +147,8 @@ pub fn prepare_among(
     fits::vocabulary(&files, processor.vocab_size(), model.backbone())?;
     let Dataset { train, evals, test, files: data } = dataset;
     let sharded = model.backbone().sharded().cloned();
-    let mut passes = Passes::among(config.eval_batch_size, world.clone(), sharded);
-    passes.records = config.cuda_graphs;
+    let passes =
+        Passes::among(config.eval_batch_size, world.clone(), sharded).recording(config.cuda_graphs);
     let cache = config.token_cache.as_deref();
     let objective = processor.objective(Splits { train, evals, test }, &passes, cache, progress)?;
     let model = model.with_noise(config.neftune_noise_alpha);

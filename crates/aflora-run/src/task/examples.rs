@@ -23,24 +23,6 @@ impl Examples {
 
 impl MapTensors for Examples {
     fn map_tensors(&self, map: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
-        let Batch {
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            decoder_input_ids,
-            documents,
-            left_padded,
-        } = &self.batch;
-        Examples {
-            batch: Batch {
-                input_ids: map(input_ids),
-                attention_mask: map(attention_mask),
-                token_type_ids: token_type_ids.as_ref().map(&mut *map),
-                decoder_input_ids: decoder_input_ids.as_ref().map(&mut *map),
-                documents: documents.as_ref().map(|documents| documents.map(&mut *map)),
-                left_padded: *left_padded,
-            },
-            labels: map(&self.labels),
-        }
+        Examples { batch: self.batch.map(&mut *map), labels: map(&self.labels) }
     }
 }

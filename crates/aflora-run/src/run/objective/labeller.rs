@@ -6,7 +6,7 @@ use crate::run::batches::{width_for, EncodedSet};
 use crate::run::passes::Passes;
 use crate::task::{Examples, TaskSpec};
 use crate::ui::Progress;
-use aflora_models::{AdaptedModel, Batch, TextEncoder};
+use aflora_models::{AdaptedModel, Batch, Inference, TextEncoder};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
@@ -227,15 +227,14 @@ impl Labeller {
         passes: &Passes,
         mut give: impl FnMut(&[usize], &Tensor) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let _no_grad = tch::no_grad_guard();
-        passes.of(&set.longest_first(), |rows| {
-            let Batch { input_ids, attention_mask, token_type_ids, .. } =
-                self.batch(Rows { set, rows });
-            let to = |tensor: &Tensor| tensor.to_device(self.device);
-            let token_type_ids = token_type_ids.as_ref().map(to);
-            let batch = Batch::new(to(&input_ids), to(&attention_mask));
-            give(rows, &model.forward(&Batch { token_type_ids, ..batch }, false)?.logits)
-        })
+        let mut inference = Inference::new(model, self.device, passes.records());
+        let found = passes.of(&set.longest_first(), |rows| {
+            give(rows, &inference.logits(&self.batch(Rows { set, rows }))?)
+        });
+        if let Some(reason) = inference.remark() {
+            tracing::debug!("evaluating operation by operation: {reason}");
+        }
+        found
     }
 
     /// What predictions show of the answers to these texts, or pairs of texts, in their order.

@@ -51,7 +51,7 @@ impl TextPairs {
         let mut finished = 0;
         let all = passes.flowing(&order, |rows, at_once, found| {
             let pace = Pace::of(self.device, at_once);
-            let pace = Pace { record: pace.record && passes.records, ..pace };
+            let pace = Pace { record: pace.record && passes.records(), ..pace };
             self.write_rows(model, prompts, rows, pace, &mut |row, ids| {
                 found(row, self.encoder().decode(&ids)?.trim().to_string());
                 finished += 1;
