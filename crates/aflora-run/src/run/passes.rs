@@ -93,6 +93,45 @@ impl Passes {
         })
     }
 
+    /// [`of`](Self::of), where what `begin` launches of a stretch is read by `end` once the next is under way. So
+    /// the device works while the host reads the one and makes ready the other. `begin` has what came before
+    /// waited for, by `wait`, before it launches.
+    ///
+    /// # Errors
+    /// As there. What cannot be read is not tried again.
+    pub fn overlapped<L, T: Serialize + DeserializeOwned>(
+        &self,
+        rows: &[usize],
+        wait: &dyn Fn(),
+        mut begin: impl FnMut(&[usize]) -> Result<L>,
+        mut end: impl FnMut(&[usize], L) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        self.shared(rows, |rows, found| {
+            let mut under_way: Option<(Vec<usize>, L)> = None;
+            let mut failed = Ok(());
+            self.each(
+                rows,
+                |_| 0,
+                |rows| {
+                    if failed.is_err() {
+                        return Ok(());
+                    }
+                    let begun = begin(rows)?;
+                    if let Some((before, begun)) = under_way.replace((rows.to_vec(), begun)) {
+                        failed = end(&before, begun).map(|part| found.push(part));
+                    }
+                    Ok(())
+                },
+            )?;
+            failed?;
+            wait();
+            if let Some((rows, begun)) = under_way {
+                found.push(end(&rows, begun)?);
+            }
+            Ok(())
+        })
+    }
+
     /// What `work` finds of each of `rows`, in any order. It gets rows and how many to take at once,
     /// and hands over each one's result as it is made: one that is done makes place for the next. Where
     /// so many do not fit into memory, it gets what is left with fewer at once.
@@ -279,6 +318,38 @@ mod tests {
         };
         let words = format!("{:#}", one.flowing(&rows, fails).unwrap_err());
         assert!(words.contains("not even one row"), "{words}");
+    }
+
+    #[test]
+    fn a_stretch_is_read_while_the_next_is_under_way_and_none_twice() {
+        let passes = Passes::new(8);
+        let rows: Vec<usize> = (0..20).collect();
+        let happened = std::cell::RefCell::new(Vec::new());
+        let tell = |what: String| happened.borrow_mut().push(what);
+        let begin = |rows: &[usize]| -> Result<usize> {
+            // Memory is short once.
+            if rows[0] == 8 && rows.len() > 4 {
+                panic!("CUDA out of memory. Tried to allocate 2 GiB");
+            }
+            tell(format!("begin {}", rows[0]));
+            Ok(rows[0])
+        };
+        let end = |rows: &[usize], first: usize| {
+            assert_eq!(rows[0], first);
+            tell(format!("end {first}"));
+            Ok(rows.to_vec())
+        };
+        let found = passes.overlapped(&rows, &|| tell("wait".into()), begin, end).unwrap();
+        assert_eq!(found.concat(), rows);
+        let expected = [
+            "begin 0", "begin 8", "end 0", "begin 12", "end 8", "begin 16", "end 12", "wait",
+            "end 16",
+        ];
+        assert_eq!(happened.take(), expected);
+
+        let unreadable = |_: &[usize], _: ()| -> Result<()> { Err(anyhow!("no such class")) };
+        let error = Passes::new(8).overlapped(&rows, &|| {}, |_| Ok(()), unreadable).unwrap_err();
+        assert_eq!(error.to_string(), "no such class");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A label for a text or a pair of texts: in training, in an evaluation and in a prediction.
 
+use crate::device::synchronize;
 use crate::kinds::{ModelContext, Prediction};
 use crate::metrics::{Answer, Answers};
 use crate::run::batches::{width_for, EncodedSet};
@@ -194,8 +195,8 @@ impl Labeller {
     /// # Errors
     /// The shapes do not fit each other.
     pub fn loss(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let weights = self.weights.as_ref().map(|(_, tensor)| tensor);
-        self.labelling.loss(&self.task, logits, labels, weights)
+        let weights = self.weights.as_ref().map(|(_, tensor)| tensor.to_device(logits.device()));
+        self.labelling.loss(&self.task, logits, labels, weights.as_ref())
     }
 
     /// The answers that the `logits` of these rows stand for.
@@ -216,7 +217,7 @@ impl Labeller {
     }
 
     /// What `give` makes of the logits of all rows, some rows at a time and the longest first, without
-    /// a gradient: of the numbers of the rows, and their logits, `[rows, labels]`, on the device.
+    /// a gradient: of the numbers of the rows, and their logits, `[rows, labels]`, on the host.
     ///
     /// # Errors
     /// The model or `give` fails, or a [signal](crate::interrupt) came meanwhile.
@@ -228,9 +229,16 @@ impl Labeller {
         mut give: impl FnMut(&[usize], &Tensor) -> Result<T>,
     ) -> Result<Vec<T>> {
         let mut inference = Inference::new(model, self.device, passes.records());
-        let found = passes.of(&set.longest_first(), |rows| {
-            give(rows, &inference.logits(&self.batch(Rows { set, rows }))?)
-        });
+        let wait = || synchronize(self.device);
+        let begin = |rows: &[usize]| {
+            let batch = self.batch(Rows { set, rows });
+            wait();
+            let logits = inference.logits(&batch)?;
+            // Beside the host, which reads them after the next `wait`.
+            Ok(logits.to_device_(Device::Cpu, logits.kind(), true, false))
+        };
+        let end = |rows: &[usize], logits: Tensor| give(rows, &logits);
+        let found = passes.overlapped(&set.longest_first(), &wait, begin, end);
         if let Some(reason) = inference.remark() {
             tracing::debug!("evaluating operation by operation: {reason}");
         }

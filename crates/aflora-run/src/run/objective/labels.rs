@@ -165,8 +165,7 @@ impl Labels {
         progress.begin(&format!("eval {split}"), self.passes.share(set.rows()) as u64);
         let parts = self.labeller.each(model, set, &self.passes, |rows, logits| {
             let of = Rows { set, rows };
-            let labels = self.labeller.labels(of).to_device(self.labeller.device);
-            let loss = self.labeller.loss(logits, &labels)?.double_value(&[]);
+            let loss = self.labeller.loss(logits, &self.labeller.labels(of))?.double_value(&[]);
             done += rows.len() as u64;
             progress.update(done, "");
             Ok(Part {
