@@ -12,6 +12,10 @@
 #ifndef POSITIONS
 #define POSITIONS 1
 #endif
+// Whether tiles of padding behind a text are left out. To look for its end takes longer than that saves where texts are short.
+#ifndef SKIPS
+#define SKIPS 1
+#endif
 
 #define WARPS (POSITIONS || SIZE > 64 ? 4 : 2)
 #define THREADS (32 * WARPS)
@@ -137,7 +141,7 @@ template <bool KEYS> struct Place {
     u64 text, lines;                      // elements before the text's head in tokens, and in [batch, heads, L]
     int low, count;                       // the window: its first row, how many
     int near, far;                        // the rows at the ends of the next
-    int end;                              // without positions: where the last key ends that is seen
+    int end;                              // behind the last key that is seen, once that is found
 
     __device__ __forceinline__ Place(const Attention& of) : of(of), L(of.L), o0(blockIdx.x * ROWS), stride(gridDim.y * SIZE) {
         lane = threadIdx.x & 31;
@@ -147,7 +151,6 @@ template <bool KEYS> struct Place {
         text = (u64)blockIdx.z * L * stride + blockIdx.y * SIZE;
         lines = ((u64)blockIdx.z * gridDim.y + blockIdx.y) * L;
         look(0);
-        if (!POSITIONS) find_end();
     }
 
     __device__ __forceinline__ const T* own_positions() const { return !POSITIONS ? nullptr : KEYS ? of.pos_query : of.pos_key; }
@@ -165,8 +168,14 @@ template <bool KEYS> struct Place {
 
     __device__ __forceinline__ float mask(int j) const { return j < L ? fmaxf(widen(of.mask[(u64)blockIdx.z * L + j]) * LOG2_E, LOWEST) : MINUS_INFINITY; }
 
+    // Behind the last column that is looked at: whole tiles of keys, and of queries all.
+    __device__ __forceinline__ int columns_end() const { return KEYS || !SKIPS ? L : min(L, (end + COLS - 1) / COLS * COLS); }
+
+    __device__ __forceinline__ bool is_padding() const { return KEYS && SKIPS && o0 >= end; }
+
     // Keys behind the last that is seen have no weight; where none is seen, all have the same.
     __device__ __forceinline__ void find_end() {
+        if (!SKIPS) return;
         u32 seen = 0;
         for (end = L; end > 0; end -= 32) {
             int j = end - 32 + lane;

@@ -6,7 +6,8 @@
 // COLS at a time. `disentangled_tiled` and `grad<false>` own queries and go through keys, `grad<true>` owns keys
 // and goes through queries: each sum belongs to one block, which adds in a fixed order.
 //
-// Where POSITIONS is 0 there are neither pk nor pq: plain attention over texts that end in padding, whose tiles are not computed.
+// Where POSITIONS is 0 there are neither pk nor pq: plain attention. Where SKIPS is 1, tiles of padding behind a text
+// are not computed.
 // SIZE is the size of a head: 32, 64 or 128. All tensors are contiguous, [tokens or positions,
 // heads · SIZE]; the grid is (tiles, heads, batch).
 
@@ -36,11 +37,12 @@ struct OwnTile {
 extern "C" __global__ void __launch_bounds__(THREADS, ROOM(1, 12, 8, 2)) disentangled_tiled(const __grid_constant__ Attention of, T* out, float* lse) {
     Tile& tile = *(Tile*)shared;
     Place<false> place(of);
-    int L = of.L, first = place.o0 + 16 * place.warp, g = place.g, t = place.t, columns = POSITIONS ? L : place.end;
+    int L = of.L, first = place.o0 + 16 * place.warp, g = place.g, t = place.t;
     u32 query[STEPS][4];
     auto bring = [&](int c0) {
         place.fetch_columns(tile, of.key, of.value, c0);
         if (threadIdx.x < COLS) tile.a[threadIdx.x] = place.mask(c0 + threadIdx.x);
+        if (c0 == 0) place.find_end();
         copied();
         __syncthreads();
     };
@@ -53,6 +55,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, ROOM(1, 12, 8, 2)) disenta
     __syncthreads();
     Philox random(of.where);
     float scale = of.scale * LOG2_E;
+    int columns = place.columns_end();
     float summed[SIZE / 8][4] = {}, top[2] = {MINUS_INFINITY, MINUS_INFINITY}, total[2] = {};
     for (int c0 = 0; c0 < columns; c0 += COLS) {
         if (c0 > 0) {
@@ -110,14 +113,8 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
     // The room of scores holds them until they are in registers.
     uint4 *own_x = HELD(KEYS) ? (uint4*)tile.scores : own.x, *own_y = HELD(KEYS) ? own_x + ROWS * UNITS : own.y;
     Place<KEYS> place(of);
-    int L = of.L, first = place.o0 + 16 * place.warp, lane = place.lane, t = place.t, columns = POSITIONS || KEYS ? L : place.end;
+    int L = of.L, first = place.o0 + 16 * place.warp, lane = place.lane, t = place.t;
     u64 from = place.text + (u64)place.o0 * place.stride;
-    if (KEYS && !POSITIONS && place.o0 >= place.end) {
-        float none[SIZE / 8][4] = {};
-        put(with.dx + place.text, none, first, L, place.stride, 1.f, 1.f);
-        put(with.dvalue + place.text, none, first, L, place.stride, 1.f, 1.f);
-        return;
-    }
     fetch(own_x, (KEYS ? of.key : of.query) + from, ROWS, L - place.o0, place.stride);
     fetch(own_y, (KEYS ? of.value : with.dout) + from, ROWS, L - place.o0, place.stride);
     auto bring = [&](int c0) {
@@ -131,10 +128,29 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
                 tile.a[threadIdx.x] = place.mask(c);
             }
         }
+        if (c0 == 0) place.find_end();
         copied();
         __syncthreads();
     };
     bring(0);
+    int columns = place.columns_end();
+    u64 by_head = ((u64)blockIdx.y * gridDim.z + blockIdx.z) * L;
+    int own_rows = min(ROWS, L - place.o0);
+    auto copy_by_head = [&] {
+        for (int i = threadIdx.x; i < own_rows * UNITS; i += THREADS)
+            *(uint4*)(with.by_head + (by_head + place.o0) * SIZE + i * 8) = own_x[at(i / UNITS, i % UNITS)];
+    };
+    if (place.is_padding()) {
+        float none[SIZE / 8][4] = {};
+        put(with.dx + place.text, none, first, L, place.stride, 1.f, 1.f);
+        put(with.dvalue + place.text, none, first, L, place.stride, 1.f, 1.f);
+        if (place.own_positions()) {
+            copy_by_head();
+            T* scores = with.dpositions + (by_head + place.o0) * of.positions;
+            for (int i = threadIdx.x; i < own_rows * of.positions; i += THREADS) scores[i] = 0;
+        }
+        return;
+    }
     // Of the lane's rows: the mask; or the log-sum-exp, and delta, the sum of the output times its gradient.
     float stat[2], delta[2] = {};
     float half = 0.f;
@@ -165,12 +181,8 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
         }
     }
     Philox random(of.where);
-    u64 by_head = ((u64)blockIdx.y * gridDim.z + blockIdx.z) * L;
     Buckets<KEYS> buckets(place, with.dpositions + by_head * of.positions);
-    if (place.own_positions()) {
-        for (int i = threadIdx.x; i < min(ROWS, L - place.o0) * UNITS; i += THREADS)
-            *(uint4*)(with.by_head + (by_head + place.o0) * SIZE + i * 8) = own_x[at(i / UNITS, i % UNITS)];
-    }
+    if (place.own_positions()) copy_by_head();
     float scale = of.scale * LOG2_E;
     float dx[SIZE / 8][4] = {}, dvalue[KEYS ? SIZE / 8 : 1][4] = {};
     u32 x[STEPS][4], y[STEPS][4];

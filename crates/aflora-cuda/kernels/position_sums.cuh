@@ -10,9 +10,10 @@ template <bool KEYS> struct Buckets {
     const Place<KEYS>& place;
     T* to;   // of the text's head
     int o0;  // the warp's first token
+    int columns_end;  // behind the last column that is looked at
     float carried;
 
-    __device__ __forceinline__ Buckets(const Place<KEYS>& place, T* to) : place(place), to(to), o0(place.o0 + 16 * place.warp), carried(0.f) {}
+    __device__ __forceinline__ Buckets(const Place<KEYS>& place, T* to) : place(place), to(to), o0(place.o0 + 16 * place.warp), columns_end(place.columns_end()), carried(0.f) {}
 
     // The columns of a row of positions, which begins at `edge` of the next and ends at its own.
     __device__ __forceinline__ int begin(int o, int own_edge, int next_edge) const { return KEYS ? o + place.L - own_edge : next_edge - (place.L - 1) + o; }
@@ -24,7 +25,7 @@ template <bool KEYS> struct Buckets {
 
     // `d`: the warp's gradients of scores; `stage`: its share of `tile.scores`, which no other warp reads any more.
     __device__ __forceinline__ void add(const float (&d)[TILES][4], const Tile& tile, float* stage, int c0) {
-        int lane = place.lane, columns = min(COLS, place.L - c0), many;
+        int lane = place.lane, columns = min(COLS, columns_end - c0), many;
         int first = place.window(tile, 0, COLS, 16 * place.warp, 16, many);
         if (many == 1) {
             float sums[2] = {};
@@ -107,8 +108,8 @@ template <bool KEYS> struct Buckets {
     // What is still carried, and zeros for rows of positions that no pair has.
     __device__ __forceinline__ void finish() const {
         // A lane looks up the rows of positions of its token.
-        int L = place.L, own = place.lane & 15, o = o0 + own, first = place.row_at(0, o), last = place.row_at(L - 1, o);
-        if (place.lane < 16 && end(o, place.of.edges[last], place.of.edges[last + 1]) > L) write(own, last, carried);
+        int own = place.lane & 15, o = o0 + own, first = place.row_at(0, o), last = place.row_at(columns_end - 1, o);
+        if (place.lane < 16 && end(o, place.of.edges[last], place.of.edges[last + 1]) > columns_end) write(own, last, carried);
         for (int row = 0; row < 16; row++) {
             int low = __shfl_sync(~0u, min(first, last), row), high = __shfl_sync(~0u, max(first, last), row);
             for (int r = place.lane; r < place.of.positions; r += 32) {

@@ -29,8 +29,13 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         void *dx, *dvalue = nullptr, *dpositions = nullptr, *by_head = nullptr;
     };
 
-    static Module& kernels_for(const TileShape& tile) {
-        std::vector<std::string> definitions = {"BF16=1", "SIZE=" + std::to_string(tile.size), "POSITIONS=" + std::to_string(tile.positions)};
+    // From so many tokens on tiles of padding are looked for with positions, too.
+    static constexpr int64_t SKIPS_FROM = 256;
+
+    static Module& kernels_for(const TileShape& tile, int64_t length) {
+        bool skips = !tile.positions || length >= SKIPS_FROM;
+        std::vector<std::string> definitions = {"BF16=1", "SIZE=" + std::to_string(tile.size), "POSITIONS=" + std::to_string(tile.positions),
+                                                "SKIPS=" + std::to_string(skips)};
         return module("disentangled_tiled.cu", kernels::disentangled_tiled, definitions);
     }
 
@@ -93,7 +98,7 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         auto lse = at::empty({of.batch, heads, of.length}, value.options().dtype(at::kFloat));
         Random random = p > 0 ? next_random() : Random{};
         auto tile = of.tile();
-        launch(kernels_for(tile)["disentangled_tiled"], of.grid(), tile.threads(), tile.shared(Tiled::Output), of.attention(scale, p, random), out.data_ptr(),
+        launch(kernels_for(tile, of.length)["disentangled_tiled"], of.grid(), tile.threads(), tile.shared(Tiled::Output), of.attention(scale, p, random), out.data_ptr(),
                lse.data_ptr<float>());
         ctx->save_for_backward({of.query, of.key, of.value, of.own_pos_key, of.own_pos_query, of.mask, of.rows, of.edges, out, lse});
         ctx->saved_data["heads"] = heads;
@@ -119,7 +124,7 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         auto dout = aligned(gradients[0]), delta = at::empty_like(lse);
         auto dquery = at::empty_like(of.query), dkey = at::empty_like(of.key), dvalue = at::empty_like(of.value);
         auto tile = of.tile();
-        auto& kernel = kernels_for(tile);
+        auto& kernel = kernels_for(tile, of.length);
         auto own = [](const at::Tensor& positions) { return positions.defined() ? at::empty_like(positions) : at::Tensor(); };
         auto dpos_key = own(of.own_pos_key), dpos_query = own(of.own_pos_query);
         auto side = [&](const char* name, const at::Tensor& dx, void* dvalue, const at::Tensor& positions, const at::Tensor& dpositions) {

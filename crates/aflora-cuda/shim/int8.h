@@ -5,8 +5,8 @@
 #include "share_out.h"
 
 #include <ATen/ops/_int_mm.h>
+#include <c10/util/bit_cast.h>
 
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -20,18 +20,6 @@
 namespace aflora {
 namespace int8 {
 
-inline int32_t bits_of(float x) {
-    int32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-inline float number_of(int32_t bits) {
-    float x;
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
 // Adds what is so large that the sum's last bits are a whole number's.
 constexpr float ROUNDS = 12582912.f;
 
@@ -39,26 +27,26 @@ constexpr float ROUNDS = 12582912.f;
 AFLORA_WIDE static float codes_of(const float* x, int64_t n, int8_t* codes) {
     constexpr int32_t MAGNITUDE = 0x7fffffff, INFINITY_BITS = 0x7f800000;
     int32_t largest = 0;
-    for (int64_t i = 0; i < n; i++) largest = std::max(largest, bits_of(x[i]) & MAGNITUDE);
+    for (int64_t i = 0; i < n; i++) largest = std::max(largest, c10::bit_cast<int32_t>(x[i]) & MAGNITUDE);
     bool finite = largest < INFINITY_BITS;
     // Of rows that are all but zero the inverse would be infinite.
-    float most = number_of(largest), inverse = finite && most > 1e-36f ? 127 / most : 0;
+    float most = c10::bit_cast<float>(largest), inverse = finite && most > 1e-36f ? 127 / most : 0;
     for (int64_t i = 0; i < n; i++) {
         float number = finite ? x[i] : 0;
-        codes[i] = static_cast<int8_t>(bits_of(number * inverse + ROUNDS));
+        codes[i] = static_cast<int8_t>(c10::bit_cast<int32_t>(number * inverse + ROUNDS));
     }
     if (!finite) return std::numeric_limits<float>::quiet_NaN();
     return inverse == 0 ? 0 : most / 127;
 }
 
 AFLORA_WIDE static void widen(const uint16_t* x, int64_t n, float* out) {
-    for (int64_t i = 0; i < n; i++) out[i] = number_of(int32_t(uint32_t(x[i]) << 16));
+    for (int64_t i = 0; i < n; i++) out[i] = c10::bit_cast<float>(int32_t(uint32_t(x[i]) << 16));
 }
 
 AFLORA_WIDE static void narrow(const float* x, int64_t n, uint16_t* out) {
     for (int64_t i = 0; i < n; i++) {
         // To the nearest, of two the even one; NaN stays one.
-        uint32_t bits = uint32_t(bits_of(x[i]));
+        uint32_t bits = uint32_t(c10::bit_cast<int32_t>(x[i]));
         uint32_t nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
         out[i] = uint16_t((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : nearest);
     }

@@ -6,7 +6,8 @@
 //!     graphs=on|off           record steps as CUDA graphs
 //!     modules=REGEX           adapted layers; all linear layers of a block if not given
 //!     shard=on                the frozen weights of blocks are spread over the processes
-//!     tiled=LENGTH            DeBERTa's attention by tiles for texts of so many tokens and more
+//!     tiled=LENGTH            encoders' attention by tiles for texts of so many tokens and more
+//!     padded=on               rows of a quarter of LENGTH and more, in equal steps, the rest padding
 //!     documents=N             rows of so many documents, each of which sees itself alone
 //!     profile=FILE            three further steps, as a trace for chrome://tracing
 //!
@@ -19,7 +20,7 @@
 //! Under torchrun, srun or with torchrun's variables it is one of several processes: BATCH is each one's, and the
 //! first prints.
 //!
-//! Random weights and tokens, no padding, the model's own dropout on; a step is forward, loss, backward, clipping,
+//! Random weights and tokens, the model's own dropout on; a step is forward, loss, backward, clipping,
 //! scores and update. Prints one line of JSON: the median of the steps after ten for warming up, the time from the
 //! program's start to the end of the first step, and the peak of memory.
 
@@ -45,12 +46,22 @@ const WARM_UP: usize = 10;
 struct Work(Examples);
 
 impl Work {
-    /// Rows of `documents` documents each, if it is not one.
-    fn new(model: &dyn Backbone, [rows, length, documents]: [i64; 3], device: Device) -> Work {
+    /// Rows of `documents` documents each, if it is not one; with padding, if they are `padded`.
+    fn new(
+        model: &dyn Backbone,
+        [rows, length, documents]: [i64; 3],
+        padded: bool,
+        device: Device,
+    ) -> Work {
         let whole = (Kind::Int64, device);
         let tokens = |n| Tensor::randint(model.vocab_size().min(30_000), [rows, n], whole);
         let ids = tokens(length);
-        let batch = Batch::new(ids.shallow_clone(), ids.ones_like());
+        let mask = ids.ones_like();
+        for row in 0..if padded { rows } else { 0 } {
+            let own = length / 4 + (length - length / 4) * row / (rows - 1).max(1);
+            let _ = mask.get(row).narrow(0, own, length - own).fill_(0);
+        }
+        let batch = Batch::new(ids.shallow_clone(), mask);
         let documents = (documents > 1).then(|| {
             let places = Tensor::arange(length, whole) * documents;
             let of_tokens =
@@ -119,6 +130,7 @@ fn main() -> anyhow::Result<()> {
         "modules",
         "profile",
         "tiled",
+        "padded",
         "documents",
         "shard",
     ];
@@ -141,6 +153,7 @@ fn main() -> anyhow::Result<()> {
     let base = precision::choose(precision, device, || Ok(f64::INFINITY))?;
     let steps: usize = option("steps").unwrap_or("30").parse()?;
     anyhow::ensure!(steps > 0, "steps=0 measures nothing");
+    let padded = option("padded") == Some("on");
     let documents: i64 = option("documents").unwrap_or("1").parse()?;
     let (batch, length): (i64, i64) = (batch.parse()?, length.parse()?);
 
@@ -171,7 +184,7 @@ fn main() -> anyhow::Result<()> {
     let target_modules = Pattern::Regex(modules.into());
     // The weights are the same for all, tokens and dropout are not.
     tch::manual_seed(1 + world.rank() as i64);
-    let work = Work::new(backbone.as_ref(), [batch, length, documents], device);
+    let work = Work::new(backbone.as_ref(), [batch, length, documents], padded, device);
     let targets = Targets { target_modules, ..Default::default() };
     let method = method(name)?.build()?;
     let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &[], base.kind, 1)?;
@@ -222,7 +235,7 @@ fn main() -> anyhow::Result<()> {
                 asked if base.format.is_some() => asked.into(),
                 _ => format!("{:?}", base.kind),
             },
-            "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "documents": documents, "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
+            "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "padded": padded, "documents": documents, "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
             "mean_ms": measured.iter().sum::<f64>() / steps as f64,
             "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
             "trainable": tuner.trainable(), "modules": model.adapters().count(),

@@ -35,7 +35,13 @@ struct Computed {
 
 impl Kernels {
     fn new(size: i64, positions: bool) -> Kernels {
-        let definitions = [format!("SIZE={size}"), format!("POSITIONS={}", i64::from(positions))];
+        // Both ways with padding, each for some.
+        let skips = !positions || size < 128;
+        let definitions = [
+            format!("SIZE={size}"),
+            format!("POSITIONS={}", i64::from(positions)),
+            format!("SKIPS={}", i64::from(skips)),
+        ];
         Kernels(emulation::Kernels::new("disentangled_tiled", &definitions))
     }
 
@@ -188,6 +194,8 @@ fn with_heads_of(size: i64) {
         (2, 1, 70, false, true, 0.0),
         (1, 1, long, true, true, 0.0),
         (2, 2, 75, true, true, 0.3),
+        (3, 1, 130, true, true, 0.0),
+        (3, 1, 75, false, true, 0.3),
     ] {
         let what = format!(
             "{batch} × {length}, {heads} heads of {size}, c2p {c2p}, p2c {p2c}, dropout {dropout}"

@@ -189,7 +189,8 @@ fn attention_by_tiles_and_its_gradients_repeat_to_the_bit() {
         (2, 2, 200, 64, true, false, false),
         (2, 2, 200, 64, false, true, true),
         (1, 2, 65, 128, false, false, false),
-        (2, 2, 300, 128, true, true, false),
+        (3, 2, 300, 128, true, true, false),
+        (3, 2, 256, 64, true, true, true),
         (1, 2, 1500, 64, true, true, true),
         (1, 1, 1, 64, true, true, true),
     ] {

@@ -45,6 +45,15 @@ impl Cache {
     }
 }
 
+/// A cache that keeps one kernel, made of "source", and its file.
+fn with_one() -> (tempfile::TempDir, Cache, PathBuf) {
+    let place = tempfile::tempdir().unwrap();
+    let cache = Cache::new(place.path());
+    cache.keep("source");
+    let file = files(place.path()).remove(0);
+    (place, cache, file)
+}
+
 #[test]
 fn a_kept_kernel_is_found_by_what_it_was_made_of() {
     let place = tempfile::tempdir().unwrap();
@@ -58,10 +67,7 @@ fn a_kept_kernel_is_found_by_what_it_was_made_of() {
 
 #[test]
 fn a_kept_kernel_that_is_not_whole_or_of_another_source_is_not_taken() {
-    let place = tempfile::tempdir().unwrap();
-    let cache = Cache::new(place.path());
-    cache.keep("source");
-    let file = files(place.path()).remove(0);
+    let (_place, cache, file) = with_one();
     let whole = fs::read(&file).unwrap();
     let mut damaged: Vec<Vec<u8>> = (0..whole.len()).map(|n| whole[..n].to_vec()).collect();
     damaged.extend((0..whole.len()).map(|place| {
@@ -91,10 +97,7 @@ fn where_nothing_can_be_kept_nothing_is() {
 
 #[test]
 fn a_folder_in_the_place_of_a_kernel_is_none() {
-    let place = tempfile::tempdir().unwrap();
-    let cache = Cache::new(place.path());
-    cache.keep("source");
-    let file = files(place.path()).remove(0);
+    let (place, cache, file) = with_one();
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
     assert_eq!(cache.find("source"), None);
