@@ -112,6 +112,7 @@ impl<K: Eq + Hash> Recorder<K> {
         self.reason = Some(error.to_string());
         self.recorded.clear();
         self.seen.clear();
+        self.pool = None;
     }
 
     /// Why work runs operation by operation on a GPU, once it is known; told once.

@@ -33,9 +33,9 @@
 #define PITCH (16 + COLS + 8)
 // Whether gradients hold the own side's tokens in registers, so that more blocks have room at once: keys have two sums in theirs.
 #define HELD(KEYS) (SIZE <= ((KEYS) ? (POSITIONS ? 0 : 32) : 64))
-// Floats in a row of scores, in whose room tokens lie on their way into registers: with gradients two of them.
-#define TOKENS (HELD(false) ? SIZE : SIZE / 2)
-#define SCORES (POSITIONS && PITCH > TOKENS ? PITCH : TOKENS)
+// Floats in a row of scores, in whose room a token lies on its way into registers; where gradients hold theirs, two of it.
+#define OWN_FLOATS (HELD(false) ? SIZE : SIZE / 2)
+#define SCORES (POSITIONS && PITCH > OWN_FLOATS ? PITCH : OWN_FLOATS)
 #define LOG2_E 1.4426950408889634f
 // No mask is lower: what is masked in a text of nothing else still has a finite sum.
 #define LOWEST -30000.f

@@ -15,7 +15,7 @@
 #include "position_sums.cuh"
 
 // Blocks that have room at once, at least: by their number of registers a thread.
-#define ROOM(POSITIONED, SMALL, MIDDLE, LARGE) (POSITIONS ? POSITIONED : SIZE == 32 ? SMALL : SIZE == 64 ? MIDDLE : LARGE)
+#define ROOM(WITH_POSITIONS, SMALL, MIDDLE, LARGE) (POSITIONS ? WITH_POSITIONS : SIZE == 32 ? SMALL : SIZE == 64 ? MIDDLE : LARGE)
 
 struct Gradients {
     const T* out;

@@ -45,7 +45,7 @@ impl Batch {
         }
     }
 
-    /// Shows `look` each tensor, in that order.
+    /// Shows `look` each tensor, in the order of [`map`](Self::map).
     pub(crate) fn each(&self, mut look: impl FnMut(&Tensor)) {
         let _ = self.map(|tensor| {
             look(tensor);

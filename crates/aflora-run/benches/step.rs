@@ -2,7 +2,7 @@
 //!
 //!     cargo bench -p aflora-run --bench step -- CONFIG.json BACKBONE METHOD BATCH LENGTH [KEY=VALUE …]
 //!
-//!     device=auto|cpu|cuda:N  precision=auto|fp32|tf32|bf16|nf4|nf4_nested|int8|fp8  steps=30  threads=N
+//!     device=auto|cpu|cuda:N  precision=auto|fp32|tf32|bf16|nf4|nf4_nested|int8|int8_dynamic|fp8  steps=30  threads=N
 //!     graphs=on|off           record steps as CUDA graphs
 //!     modules=REGEX           adapted layers; all linear layers of a block if not given
 //!     shard=on                the frozen weights of blocks are spread over the processes
@@ -153,8 +153,10 @@ fn main() -> anyhow::Result<()> {
     let base = precision::choose(precision, device, || Ok(f64::INFINITY))?;
     let steps: usize = option("steps").unwrap_or("30").parse()?;
     anyhow::ensure!(steps > 0, "steps=0 measures nothing");
-    let padded = option("padded") == Some("on");
+    let padded = option("padded").is_some();
     let documents: i64 = option("documents").unwrap_or("1").parse()?;
+    anyhow::ensure!(matches!(option("padded"), None | Some("on")), "padded= is `on` or left out");
+    anyhow::ensure!(!padded || documents == 1, "rows of documents have no padding");
     let (batch, length): (i64, i64) = (batch.parse()?, length.parse()?);
 
     tch::manual_seed(1);

@@ -118,17 +118,20 @@ impl Passes {
                     }
                     let begun = begin(rows)?;
                     if let Some((before, begun)) = under_way.replace((rows.to_vec(), begun)) {
-                        failed = end(&before, begun).map(|part| found.push(part));
+                        let read = failure::guarded(|| end(&before, begun));
+                        failed = read.map(|part| found.push(part));
                     }
                     Ok(())
                 },
             )?;
             failed?;
-            wait();
-            if let Some((rows, begun)) = under_way {
-                found.push(end(&rows, begun)?);
-            }
-            Ok(())
+            failure::guarded(|| {
+                wait();
+                if let Some((rows, begun)) = under_way.take() {
+                    found.push(end(&rows, begun)?);
+                }
+                Ok(())
+            })
         })
     }
 
@@ -350,6 +353,22 @@ mod tests {
         let unreadable = |_: &[usize], _: ()| -> Result<()> { Err(anyhow!("no such class")) };
         let error = Passes::new(8).overlapped(&rows, &|| {}, |_| Ok(()), unreadable).unwrap_err();
         assert_eq!(error.to_string(), "no such class");
+        for last in [0, 16] {
+            let full = |rows: &[usize], _: ()| -> Result<()> {
+                match rows[0] == last {
+                    true => panic!("DefaultCPUAllocator: can't allocate memory"),
+                    false => Ok(()),
+                }
+            };
+            let begun = std::cell::Cell::new(0);
+            let begin = |rows: &[usize]| -> Result<()> {
+                begun.set(begun.get() + rows.len());
+                Ok(())
+            };
+            let error = Passes::new(8).overlapped(&rows, &|| {}, begin, full).unwrap_err();
+            assert!(failure::is_out_of_memory(&error), "{error:#}");
+            assert!(begun.get() <= rows.len(), "none is begun twice");
+        }
     }
 
     #[test]

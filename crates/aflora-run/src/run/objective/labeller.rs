@@ -4,6 +4,7 @@ use crate::device::synchronize;
 use crate::kinds::{ModelContext, Prediction};
 use crate::metrics::{Answer, Answers};
 use crate::run::batches::{width_for, EncodedSet};
+use crate::run::failure;
 use crate::run::passes::Passes;
 use crate::task::{Examples, TaskSpec};
 use crate::ui::Progress;
@@ -195,7 +196,11 @@ impl Labeller {
     /// # Errors
     /// The shapes do not fit each other.
     pub fn loss(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let weights = self.weights.as_ref().map(|(_, tensor)| tensor.to_device(logits.device()));
+        // Who has logits on the host does not wait for the device.
+        let weights = self.weights.as_ref().map(|(weights, tensor)| match logits.device() {
+            Device::Cpu => Tensor::from_slice(weights).to_kind(Kind::Float),
+            _ => tensor.shallow_clone(),
+        });
         self.labelling.loss(&self.task, logits, labels, weights.as_ref())
     }
 
@@ -217,7 +222,7 @@ impl Labeller {
     }
 
     /// What `give` makes of the logits of all rows, some rows at a time and the longest first, without
-    /// a gradient: of the numbers of the rows, and their logits, `[rows, labels]`, on the host.
+    /// a gradient: of the numbers of the rows, and their logits, `[rows, labels]` or of each token, on the host.
     ///
     /// # Errors
     /// The model or `give` fails, or a [signal](crate::interrupt) came meanwhile.
@@ -233,7 +238,15 @@ impl Labeller {
         let begin = |rows: &[usize]| {
             let batch = self.batch(Rows { set, rows });
             wait();
-            let logits = inference.logits(&batch)?;
+            let logits = match failure::guarded(|| Ok(inference.logits(&batch)?)) {
+                // Recordings have memory of their own.
+                Err(error) if inference.records() && failure::is_out_of_memory(&error) => {
+                    inference = Inference::new(model, self.device, false);
+                    aflora_cuda::release_unused();
+                    inference.logits(&batch)?
+                }
+                found => found?,
+            };
             // Beside the host, which reads them after the next `wait`.
             Ok(logits.to_device_(Device::Cpu, logits.kind(), true, false))
         };
