@@ -80,7 +80,9 @@ impl<'a> Inference<'a> {
                 place
             }
             None => {
-                let place = Place { batch: there(), logits: Tensor::new() };
+                // The place is written over by later batches: it is none of the caller's tensors.
+                let own = |tensor: &Tensor| tensor.to_device_(device, tensor.kind(), false, true);
+                let place = Place { batch: batch.map(own), logits: Tensor::new() };
                 self.places.entry(shape.clone()).or_insert(place)
             }
         };

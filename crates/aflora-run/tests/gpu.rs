@@ -185,6 +185,13 @@ fn recorded_inference_gives_the_logits_of_operation_by_operation() {
         let expected = model.forward(&batch.map(|t| t.to_device(gpu)), false).unwrap();
         assert_eq!(found, expected.logits);
         assert_eq!(inference.recordings(), 3);
+        // Whose batch lies on the GPU already keeps it.
+        let own = Tensor::arange(60, (Kind::Int64, gpu)).view([3, 20]);
+        for first in 0..4 {
+            let ids = if first == 1 { own.shallow_clone() } else { &own + first };
+            let _ = inference.logits(&Batch::new(ids, own.ones_like())).unwrap();
+        }
+        assert_eq!(own, Tensor::arange(60, (Kind::Int64, gpu)).view([3, 20]));
     }
 }
 
