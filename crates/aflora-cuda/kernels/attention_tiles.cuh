@@ -171,6 +171,7 @@ template <bool KEYS> struct Place {
     // Behind the last column that is looked at: whole tiles of keys, and of queries all.
     __device__ __forceinline__ int columns_end() const { return KEYS || !SKIPS ? L : min(L, (end + COLS - 1) / COLS * COLS); }
 
+    // Whether the own side are keys that nobody sees.
     __device__ __forceinline__ bool is_padding() const { return KEYS && SKIPS && o0 >= end; }
 
     // Keys behind the last that is seen have no weight; where none is seen, all have the same.

@@ -8,11 +8,7 @@ use tch::{Kind, Tensor};
 fn a_base_in_few_bits_learns_and_is_merged_as_it_was_trained() {
     let place = place();
     train_rows(place.path());
-    let train = |more: &[&str]| {
-        let own = ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
-        let settings = ["device=cpu", "threads=1", "max_length=32", "batch_size=4"];
-        aflora(place.path(), &[&own[..], &settings, more].concat())
-    };
+    let train = |more: &[&str]| train_on_rows(place.path(), &[&["batch_size=4"], more]);
     let few = ["model=minilm", "precision=nf4_nested", "lr=2e-3"];
     ok(&train(&[&few[..], &["method=lora", "epochs=40", "run_dir=few"]].concat()));
     let metrics = json(&place.path().join("few/metrics.json"));
@@ -73,11 +69,7 @@ fn a_base_in_few_bits_learns_and_is_merged_as_it_was_trained() {
 fn a_base_whose_products_are_of_eight_bits_learns_and_is_merged_as_it_is_restored() {
     let place = place();
     train_rows(place.path());
-    let train = |more: &[&str]| {
-        let own = ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
-        let settings = ["device=cpu", "threads=1", "max_length=32", "batch_size=4"];
-        aflora(place.path(), &[&own[..], &settings, more].concat())
-    };
+    let train = |more: &[&str]| train_on_rows(place.path(), &[&["batch_size=4"], more]);
     for format in ["fp8", "int8_dynamic"] {
         let [precision, run_dir] = [("precision", format), ("run_dir", format)]
             .map(|(key, value)| format!("{key}={value}"));
@@ -114,11 +106,7 @@ fn a_base_whose_products_are_of_eight_bits_learns_and_is_merged_as_it_is_restore
 fn the_base_of_a_run_on_random_weights_is_exported_as_those_of_files_are() {
     let place = place();
     train_rows(place.path());
-    let train = |more: &[&str]| {
-        let own = ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label"];
-        let settings = ["device=cpu", "threads=1", "max_length=32", "precision=nf4"];
-        aflora(place.path(), &[&own[..], &settings, more].concat())
-    };
+    let train = |more: &[&str]| train_on_rows(place.path(), &[&["precision=nf4"], more]);
     let random = ["model=tiny-deberta", "method=lora", "lr=1e-2", "max_steps=8"];
     ok(&train(&[&random[..], &["run_dir=random"]].concat()));
     ok(&aflora(place.path(), &["export", "random", "apart", "--base", "base"]));

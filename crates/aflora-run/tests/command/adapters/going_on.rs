@@ -9,16 +9,9 @@ fn a_run_goes_on_from_an_adapter_on_the_pooler() {
     let place = place();
     let fixtures = root().join("crates/aflora-models/tests/fixtures/peft_keys/bert");
     copy(&fixtures.join("all_linear_pooler"), &place.path().join("pooler"));
-    fs::write(
-        place.path().join("train.csv"),
-        "text,label\ngood film,0\nbad film,1\ngood,0\nbad,1\n",
-    )
-    .unwrap();
-    let settings =
-        ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
-    let more = ["model=minilm", "device=cpu", "precision=fp32", "adapter=pooler", "threads=1"];
-    let last = ["max_length=32", "max_steps=1", "run_dir=moved"];
-    ok(&aflora(place.path(), &[&settings[..], &more, &last].concat()));
+    train_rows(place.path());
+    let settings = ["model=minilm", "precision=fp32", "adapter=pooler", "max_steps=1"];
+    ok(&train_on_rows(place.path(), &[&settings, &["run_dir=moved"]]));
     let found = ok(&aflora(place.path(), &["inspect", "moved/adapter"]));
     assert!(found.contains("bert.pooler.dense"), "{found}");
     ok(&aflora(place.path(), &["predict", "moved", "rows.jsonl"]));
@@ -28,12 +21,8 @@ fn a_run_goes_on_from_an_adapter_on_the_pooler() {
 fn a_run_goes_on_from_an_adapter_with_its_method_layers_and_weights() {
     let place = place();
     train_rows(place.path());
-    let train = |more: &[&str]| {
-        let own = ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
-        let settings =
-            ["model=minilm", "device=cpu", "precision=fp32", "adapter=lora", "threads=1"];
-        aflora(place.path(), &[&own[..], &settings, &["max_length=32"], more].concat())
-    };
+    let settings = ["model=minilm", "precision=fp32", "adapter=lora"];
+    let train = |more: &[&str]| train_on_rows(place.path(), &[&settings, more]);
     // Steps that change nothing: what is judged is what the adapter gave.
     ok(&train(&["max_steps=1", "lr=1e-12", "head_lr=1e-12", "run_dir=still"]));
     let expected = rows_of(&ok(&on(place.path(), "predict", "lora", &["rows.jsonl"])));
@@ -77,11 +66,10 @@ fn a_run_that_goes_on_trains_the_matrices_that_its_own_freezing_says() {
     let place = place();
     train_rows(place.path());
     let train = |method: &str, run: &str, more: &[&str]| {
-        let own = ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
-        let settings = ["model=minilm", "device=cpu", "max_length=32", "threads=1", "max_steps=2"];
+        let settings = ["model=minilm", "max_steps=2"];
         let chosen = [format!("method={method}"), format!("run_dir={run}")];
         let chosen: Vec<&str> = chosen.iter().map(String::as_str).collect();
-        ok(&aflora(place.path(), &[&own[..], &settings, &chosen, more].concat()));
+        ok(&train_on_rows(place.path(), &[&settings, &chosen, more]));
         let parameters = &json(&place.path().join(run).join("metrics.json"))["parameters"];
         (parameters["at_start"].as_i64().unwrap(), parameters["at_end"].as_i64().unwrap())
     };

@@ -68,6 +68,13 @@ fn train_rows(place: &Path) {
     fs::write(place.join("train.csv"), rows).unwrap();
 }
 
+/// A run that trains on those, with these settings.
+fn train_on_rows(place: &Path, settings: &[&[&str]]) -> Output {
+    let data = ["run", "train=train.csv", "dev=train.csv", "text=text", "label=label", "data=."];
+    let machine = ["device=cpu", "threads=1", "max_length=32"];
+    aflora(place, &[&data[..], &machine, &settings.concat()].concat())
+}
+
 #[test]
 fn an_adapter_answers_as_its_merged_model_and_its_export_do() {
     let place = place();
