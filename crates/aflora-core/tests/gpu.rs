@@ -3,6 +3,7 @@
 
 mod checkpointed;
 mod few_bits;
+mod freezing;
 mod pieces;
 mod together;
 

@@ -16,6 +16,7 @@
 #include "layer_norm.h"
 #include "low_rank.h"
 #include "nccl.h"
+#include "order.h"
 #include "rms_norm.h"
 #include "rotary.h"
 #include "wide_path.h"
@@ -341,6 +342,20 @@ int aflora_clip(int* takes, const at::Tensor* gradients, const at::Tensor* norm,
     return guarded([&] {
         *takes = aflora::JointNorm::takes(*gradients) && aflora::JointNorm::takes(*norm);
         if (*takes) aflora::JointNorm::clip(*gradients, *norm, most);
+    });
+}
+
+// --- a freeze test; `out` stays null where it does not take what is given ---
+
+int aflora_means(at::Tensor** out, const at::Tensor* x, const at::Tensor* pieces) {
+    return guarded([&] {
+        if (aflora::Order::takes(*x, *pieces)) *out = new at::Tensor(aflora::Order::means(*x, *pieces));
+    });
+}
+
+int aflora_kth_smallest(at::Tensor** out, const at::Tensor* x, const at::Tensor* pieces, int64_t k) {
+    return guarded([&] {
+        if (aflora::Order::takes(*x, *pieces)) *out = new at::Tensor(aflora::Order::kth_smallest(*x, *pieces, k));
     });
 }
 

@@ -1,6 +1,6 @@
 //! Fused operations: what takes several of libtorch's in one or two passes over memory, each a
 //! node of libtorch's graph with a gradient of its own (shim/*.h, kernels/*.cu); and the [update](adamw) of what
-//! trains, with the [norm](judge) of its gradients.
+//! trains, with the [norm](judge) of its gradients and what a freeze test [reads](kth_smallest).
 //!
 //! Each gives `None` where it does not take what it is given (another device, another kind, a
 //! shape that does not divide by eight): the caller then composes libtorch's operations. That
@@ -9,12 +9,14 @@
 mod decoders;
 mod loss;
 mod low_rank;
+mod pieces;
 mod update;
 
 pub use decoders::{add_rms_norm, gated, rotary, GateActivation};
 pub use loss::cross_entropy;
 pub use low_rank::{feed_forward, low_rank, low_rank_together, LowRankLayer, LowRankPath};
-pub use update::{adamw, clip, joint_norm, judge, AdamWUpdate, Judged, Pieces};
+pub use pieces::{kth_smallest, means, Pieces};
+pub use update::{adamw, clip, joint_norm, judge, AdamWUpdate, Judged};
 
 use crate::blocks::BlockFormat;
 use crate::raw::{Out, Raw, RawQuantised};

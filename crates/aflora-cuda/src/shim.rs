@@ -30,6 +30,8 @@ functions! {
         judge = "aflora_judge": unsafe extern "C" fn(Out, Raw, Raw) -> c_int,
         forget = "aflora_forget": unsafe extern "C" fn(Raw, Raw) -> c_int,
         clip = "aflora_clip": unsafe extern "C" fn(*mut c_int, Raw, Raw, f64) -> c_int,
+        means = "aflora_means": unsafe extern "C" fn(Out, Raw, Raw) -> c_int,
+        kth_smallest = "aflora_kth_smallest": unsafe extern "C" fn(Out, Raw, Raw, i64) -> c_int,
         low_rank = "aflora_low_rank":
             unsafe extern "C" fn(Out, Raw, *const RawLayer, f64) -> c_int,
         low_rank_together = "aflora_low_rank_together":

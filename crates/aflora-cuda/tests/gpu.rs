@@ -8,6 +8,7 @@ mod emulation;
 mod fp8;
 mod joint_norm;
 mod kept;
+mod order;
 mod paths;
 
 use aflora_cuda::{ops, Graph, Pool};

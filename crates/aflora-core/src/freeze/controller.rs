@@ -13,7 +13,7 @@ use crate::hook::Hook;
 use crate::optim::{Arena, Gradients, Group, Standing};
 use crate::span::RunLength;
 use crate::Result;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Decides, after each backward pass, which projection matrices freeze.
 #[derive(Debug)]
@@ -113,16 +113,13 @@ impl FreezeController {
         budget: Budget,
     ) -> Result<(FreezeCheck, Vec<Standing>)> {
         let evidence = self.rule.evidence(group);
-        let scores = self.scores(group, &evidence)?;
+        let ratio = budget.ratio;
+        let Read { scores, threshold } = self.read(group, &evidence, ratio)?;
         let open = group.open().zip(&scores);
         let open: Vec<Open> = open.map(|((_, rests), &score)| Open { score, rests }).collect();
-        let ratio = budget.ratio;
         let Decision { threshold, standings } = match self.config.rule.has_budget() {
             true => budget.decide(&open),
-            false => {
-                let threshold = self.rule.threshold(&group.gather(&evidence.of), ratio);
-                Decision::below(threshold, ratio >= 1.0, &open)
-            }
+            false => Decision::below(threshold, ratio >= 1.0, &open),
         };
         let mut check =
             FreezeCheck { step: t, ratio, threshold, matrices: Vec::new(), thawed: Vec::new() };
@@ -137,24 +134,33 @@ impl FreezeController {
         Ok((check, standings))
     }
 
-    /// The score of each matrix that is not frozen for good.
-    fn scores(&self, group: &Group, evidence: &Evidence) -> Result<Vec<f64>> {
+    /// All that a test needs of the device, in the only read of it that freezing makes.
+    fn read(&self, group: &Group, evidence: &Evidence, ratio: f64) -> Result<Read> {
         let Evidence { of, over } = evidence;
-        let parts = [Some(of), over.as_ref()];
-        let parts = parts.into_iter().flatten().flat_map(|flat| group.open_slices(flat));
-        let means: Vec<Tensor> = parts.map(|slice| slice.mean(Kind::Float)).collect();
-        // One host read for all matrices: the only one that freezing needs.
-        let means = Vec::<f64>::try_from(Tensor::stack(&means, 0).to_kind(Kind::Double))?;
         let matrices = group.open().count();
-        let (of, over) = means.split_at(matrices);
-        let score = |(i, of): (usize, &f64)| match over.get(i) {
+        let mut parts = vec![group.open_means(of)];
+        parts.extend(over.as_ref().map(|over| group.open_means(over)));
+        let threshold = self.rule.threshold(group.numel(), ratio);
+        parts.extend(threshold.map(|k| group.kth_smallest(of, k)));
+        let mut numbers = Vec::<f32>::try_from(Tensor::cat(&parts, 0))?;
+        let threshold = threshold.and_then(|_| numbers.pop()).map(f64::from);
+        let (of, over) = numbers.split_at(matrices);
+        let score = |(i, of): (usize, &f32)| match over.get(i) {
             // What has nothing to be measured by has not moved, or never had a gradient.
             Some(&0.0) => 0.0,
-            Some(over) => of / over,
-            None => *of,
+            Some(over) => f64::from(*of) / f64::from(*over),
+            None => f64::from(*of),
         };
-        Ok(of.iter().enumerate().map(score).collect())
+        Ok(Read { scores: of.iter().enumerate().map(score).collect(), threshold })
     }
+}
+
+/// What a test reads.
+struct Read {
+    /// Of each matrix that is not frozen for good.
+    scores: Vec<f64>,
+    /// Of a rule without a budget.
+    threshold: Option<f64>,
 }
 
 impl Hook for FreezeController {

@@ -16,6 +16,7 @@ use crate::adapter::Role;
 use crate::{Checkpoints, Error, Result};
 use aflora_cuda::ops::Pieces;
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -60,6 +61,10 @@ pub struct Group {
     pub(super) probing: bool,
     // 1 where a gradient is computed, made on first use since that changed.
     pub(super) observed: Option<Tensor>,
+    // On a GPU, for kernels: the stretches that train, and those of what is not frozen for good, one a
+    // parameter. Made on first use since they changed.
+    pub(super) live_pieces: OnceCell<Pieces>,
+    pub(super) open_pieces: OnceCell<Pieces>,
     // Buffers as long as `values`, by name: moments, scores. Made on first use.
     pub(super) state: BTreeMap<Cow<'static, str>, Tensor>,
 }
@@ -139,6 +144,7 @@ impl Group {
 
     pub(super) fn find_live(&mut self) {
         self.live = stretches(self.live_members());
+        (self.live_pieces, self.open_pieces) = Default::default();
         let mut rates: Vec<f64> = Vec::new();
         for member in self.live_members() {
             let rate = member.parameter.rate;
@@ -397,8 +403,20 @@ fn pack(values: Tensor, parameters: Vec<Parameter>) -> Group {
     let members = members.collect();
     let (live, by_rate, graded, ungraded) = Default::default();
     let (probing, observed, state) = Default::default();
-    let mut group =
-        Group { values, members, live, by_rate, graded, ungraded, probing, observed, state };
+    let (live_pieces, open_pieces) = Default::default();
+    let mut group = Group {
+        values,
+        members,
+        live,
+        by_rate,
+        graded,
+        ungraded,
+        probing,
+        observed,
+        live_pieces,
+        open_pieces,
+        state,
+    };
     group.find_live();
     group
 }

@@ -6,6 +6,7 @@ mod clip;
 mod gradients;
 mod guard;
 mod parameter;
+mod read;
 mod resting;
 mod schedule;
 mod state;

@@ -9,6 +9,7 @@ use super::arena::{part, Arena, Group, Member};
 use super::gradients::Gradients;
 use super::parameter::Parameter;
 use crate::adapter::Role;
+use std::ops::Range;
 use tch::Tensor;
 
 /// What becomes of a parameter that may freeze.
@@ -48,6 +49,11 @@ impl Group {
     /// The parameters that are not frozen for good, in buffer order, and whether each rests.
     pub fn open(&self) -> impl Iterator<Item = (&Parameter, bool)> {
         self.open_members().map(|m| (&m.parameter, m.rests))
+    }
+
+    /// Where those that are not frozen for good lie.
+    pub(super) fn open_places(&self) -> impl Iterator<Item = Range<i64>> + '_ {
+        self.open_members().map(|m| m.place.clone())
     }
 
     /// [`slices`](Self::slices) of those that are not frozen for good.

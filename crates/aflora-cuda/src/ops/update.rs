@@ -1,29 +1,9 @@
 //! The update of what trains, wherever it lies in flat buffers: one launch for all of it, however many pieces
 //! freezing left; and what is done with all gradients before.
 
-use super::{fuses, raw, run_for, FAILURE};
+use super::{fuses, raw, run_for, Pieces, FAILURE};
 use crate::raw::RawAdamW;
-use std::ops::Range;
-use tch::{Device, Tensor};
-
-/// Numbers a block updates at most: four for each of its threads.
-const PIECE: i64 = 1024;
-
-/// Parts of flat buffers `[n]`, on a GPU.
-#[derive(Debug)]
-pub struct Pieces(Tensor);
-
-impl Pieces {
-    /// These stretches, for buffers on `device`.
-    pub fn new(stretches: &[Range<i64>], device: Device) -> Self {
-        let cut = stretches.iter().flat_map(|stretch| {
-            let begins = stretch.clone().step_by(PIECE as usize);
-            begins.flat_map(|begin| [begin, stretch.end.min(begin + PIECE)])
-        });
-        let ends: Vec<i64> = cut.collect();
-        Pieces(Tensor::from_slice(&ends).view([-1, 2]).to_device(device))
-    }
-}
+use tch::Tensor;
 
 /// One update of AdamW, with decoupled decay (Loshchilov and Hutter 2019). Buffers are `[n]`, fp32, on one
 /// device.
@@ -58,7 +38,7 @@ pub fn adamw(of: &AdamWUpdate, pieces: &Pieces) -> bool {
     let (values, gradient) = (of.values.as_ptr(), of.gradient.as_ptr());
     // SAFETY: tensors that live through the call, and numbers.
     let returned =
-        unsafe { (shim.adamw)(values, gradient, first, second, pieces.0.as_ptr(), &numbers) };
+        unsafe { (shim.adamw)(values, gradient, first, second, pieces.ends().as_ptr(), &numbers) };
     shim.check(returned).map_err(|error| drop(FAILURE.set(error))).is_ok()
 }
 

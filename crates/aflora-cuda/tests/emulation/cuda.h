@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ucontext.h>
+#include <utility>
 #include <vector>
 
 #define EMULATED
@@ -44,6 +45,9 @@ template <typename To, typename From> To bits_of(From from) {
 }
 inline float __int_as_float(int x) { return bits_of<float>(x); }
 inline float __uint_as_float(uint32_t x) { return bits_of<float>(x); }
+inline uint32_t __float_as_uint(float x) { return bits_of<uint32_t>(x); }
+// One thread runs at a time.
+inline uint32_t atomicAdd(uint32_t* at, uint32_t x) { return std::exchange(*at, *at + x); }
 inline uint32_t __umulhi(uint32_t x, uint32_t y) { return uint32_t(uint64_t(x) * y >> 32); }
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline float __expf(float x) { return std::exp(x); }

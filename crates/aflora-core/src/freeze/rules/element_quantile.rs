@@ -13,7 +13,7 @@ use crate::freeze::schedule::Schedule;
 use crate::freeze::score::{Score, Smoothed};
 use crate::freeze::FreezeConfig;
 use crate::optim::Group;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 const WINDOW: &str = "freeze.window_mean";
 
@@ -59,12 +59,8 @@ impl FreezeRule for ElementQuantile {
     /// The k-th smallest element score, k = ⌊N · r⌋; k = 0 freezes nothing. At r = 1 everything left
     /// freezes: the strict comparison alone would keep a matrix whose element scores all equal the
     /// largest that is left, such as the 0 of matrices that never had a gradient.
-    fn threshold(&self, of: &Tensor, ratio: f64) -> Option<f64> {
-        let k = (of.numel() as f64 * ratio) as i64;
-        // Not by `kthvalue`: on a GPU it searches with a single block of threads.
-        (k > 0).then(|| {
-            let (smallest, _) = of.topk(k, 0, false, false);
-            smallest.max().to_kind(Kind::Double).double_value(&[])
-        })
+    fn threshold(&self, n: i64, ratio: f64) -> Option<i64> {
+        let k = (n as f64 * ratio) as i64;
+        (k > 0).then_some(k)
     }
 }

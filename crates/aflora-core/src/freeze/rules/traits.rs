@@ -33,9 +33,9 @@ pub(in crate::freeze) trait FreezeRule: Debug {
     /// Whether matrices are tested at step `t`, which lies where the schedule asks for something.
     fn is_due(&self, t: u64, schedule: &Schedule) -> bool;
 
-    /// The score strictly below which a matrix freezes, of a rule that has no budget; none freezes
-    /// nothing. `of` are the elements of the evidence that still train, `[numbers that train]`.
-    fn threshold(&self, _of: &Tensor, _ratio: f64) -> Option<f64> {
+    /// Of a rule that has no budget: which of the `n` elements of the evidence that still train, from the smallest, 1,
+    /// on, a matrix' score must lie strictly below to freeze; none freezes nothing.
+    fn threshold(&self, _n: i64, _ratio: f64) -> Option<i64> {
         None
     }
 }

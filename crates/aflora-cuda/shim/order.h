@@ -1,0 +1,52 @@
+// Means of pieces of a flat buffer, and the k-th smallest number in them: kernels/order.cu.
+#pragma once
+
+#include "kernel.h"
+
+#include <c10/cuda/CUDAFunctions.h>
+
+#include <limits>
+
+namespace aflora {
+
+class Order {
+public:
+    // Where kernels are launched: what lies on another GPU than the current one is left to libtorch's operations.
+    static bool takes(const at::Tensor& x, const at::Tensor& pieces) {
+        bool flat = x.is_cuda() && x.scalar_type() == at::kFloat && x.is_contiguous() && x.get_device() == c10::cuda::current_device();
+        bool ends = pieces.device() == x.device() && pieces.scalar_type() == at::kLong && pieces.is_contiguous();
+        return flat && ends && pieces.size(0) > 0 && x.numel() < std::numeric_limits<uint32_t>::max();
+    }
+
+    // [pieces].
+    static at::Tensor means(const at::Tensor& x, const at::Tensor& pieces) {
+        auto out = at::empty({pieces.size(0)}, x.options());
+        launch(kernel("mean"), static_cast<unsigned>(pieces.size(0)), THREADS, 0, x.const_data_ptr<float>(), ends(pieces), out.data_ptr<float>());
+        return out;
+    }
+
+    // [1]; k counts from 1, and there are as many numbers.
+    static at::Tensor kth_smallest(const at::Tensor& x, const at::Tensor& pieces, int64_t k) {
+        auto counts = at::zeros({DIGITS, BINS}, x.options().dtype(at::kInt));
+        auto* at = reinterpret_cast<unsigned*>(counts.data_ptr<int>());
+        auto number = static_cast<int>(pieces.size(0));
+        auto place = static_cast<unsigned>(k);
+        for (int digit = 0; digit < DIGITS; digit++)
+            launch(kernel("count"), static_cast<unsigned>(std::min(number, MOST)), THREADS, 0, x.const_data_ptr<float>(), ends(pieces), number, at, digit, place);
+        auto out = at::empty({1}, x.options());
+        launch(kernel("pick"), 1, THREADS, 0, static_cast<const unsigned*>(at), place, out.data_ptr<float>());
+        return out;
+    }
+
+private:
+    static constexpr unsigned THREADS = 256;
+    static constexpr int DIGITS = 3, BINS = 2048;
+    // Blocks that are at work at once.
+    static constexpr int MOST = 512;
+
+    static const long long* ends(const at::Tensor& pieces) { return reinterpret_cast<const long long*>(pieces.const_data_ptr<int64_t>()); }
+
+    static CUfunction kernel(const char* name) { return module("order.cu", kernels::order, {"BF16=0"})[name]; }
+};
+
+}  // namespace aflora
