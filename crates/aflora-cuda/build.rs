@@ -16,11 +16,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io, thread};
 
-const KERNELS: [(&str, &str); 19] = [
+const KERNELS: [(&str, &str); 20] = [
     ("common", "common.cuh"),
     ("adamw", "adamw.cu"),
     ("joint_norm", "joint_norm.cu"),
     ("order", "order.cu"),
+    ("scores", "scores.cu"),
     ("low_rank", "low_rank.cu"),
     ("low_rank_tiled", "low_rank_tiled.cu"),
     ("feed_forward", "feed_forward.cu"),

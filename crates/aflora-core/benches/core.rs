@@ -8,7 +8,9 @@
 
 use aflora_core::adapter::{normal, Aflora, AfloraConfig, Role};
 use aflora_core::freeze::{Curve, FreezeConfig, FreezeController, Schedule};
-use aflora_core::optim::{clip_global_norm, AdamW, AdamWConfig, Arena, Gradients, Parameter};
+use aflora_core::optim::{
+    clip_global_norm, AdamW, AdamWConfig, Arena, Gradients, GroupUpdate, Parameter,
+};
 use aflora_core::{AdaptedLinear, Block, Checkpoints, Span};
 use criterion::{criterion_group, criterion_main, Criterion};
 use std::hint::black_box;
@@ -117,9 +119,11 @@ fn update(c: &mut Criterion) {
     let mut adamw = c.benchmark_group("AdamW");
     adamw.bench_function("flat", |b| {
         b.iter(|| {
-            for (role, group) in arena.groups_mut() {
-                optimiser.update(group, gradients.get(role).unwrap(), 5, 1e-9, 0.1);
-            }
+            let updates = arena.groups_mut().map(|(role, group)| {
+                let gradient = gradients.get(role).unwrap();
+                GroupUpdate { group, gradient, lr: 1e-9, decay: 0.1 }
+            });
+            optimiser.update(5, updates);
         })
     });
     let mut moments: Vec<(Tensor, Tensor)> =

@@ -12,9 +12,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) squares(const float* g, lo
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-// One block: the norm of so many such shares, the same but zero where it or the loss is not finite, and whether one is not. `loss`
-// may be null.
-extern "C" __global__ void __launch_bounds__(THREADS) judge(const float* sums, int shares, const float* loss, float* norm, float* finite_norm, bool* bad) {
+// One block: the norm of so many such shares, the same but zero where it or the loss is not finite, and whether one is not, which is
+// counted: in all, and in a row. `loss` may be null, and so may the counts.
+extern "C" __global__ void __launch_bounds__(THREADS) judge(const float* sums, int shares, const float* loss, float* norm, float* finite_norm, bool* bad,
+                                                            long long* total, long long* in_a_row) {
     float sum = 0;
     for (int i = threadIdx.x; i < shares; i += THREADS) sum += sums[i];
     __shared__ float shared_sums[THREADS / 32];
@@ -24,6 +25,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) judge(const float* sums, i
     // Infinity and NaN times zero are NaN, which differs from zero.
     *bad = (*norm + (loss ? *loss : 0.f)) * 0.f != 0.f;
     *finite_norm = *bad ? 0.f : *norm;
+    if (total) *total += *bad;
+    if (in_a_row) *in_a_row = *bad ? *in_a_row + 1 : 0;
 }
 
 // Zeros for the gradients of a bad step.

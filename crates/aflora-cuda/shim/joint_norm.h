@@ -16,8 +16,13 @@ public:
         return t.is_cuda() && t.scalar_type() == at::kFloat && t.is_contiguous() && t.get_device() == c10::cuda::current_device();
     }
 
-    // The norm, the same but zero where it or the loss, which may be missing, is not finite, and whether one is not.
-    static std::array<at::Tensor, 3> judge(const at::Tensor& gradients, const at::Tensor& loss) {
+    // Whether steps can be counted in it.
+    static bool counts(const at::Tensor& t) {
+        return t.is_cuda() && t.scalar_type() == at::kLong && t.numel() == 1 && t.get_device() == c10::cuda::current_device();
+    }
+
+    // The norm, the same but zero where it or the loss is not finite, and whether one is not. Loss and counts may be missing.
+    static std::array<at::Tensor, 3> judge(const at::Tensor& gradients, const at::Tensor& loss, const at::Tensor& total, const at::Tensor& in_a_row) {
         int64_t n = gradients.numel();
         auto shares = blocks(n);
         auto sums = at::empty({shares}, gradients.options());
@@ -25,7 +30,7 @@ public:
         auto bad = at::empty({}, gradients.options().dtype(at::kBool));
         launch(kernel("squares"), shares, THREADS, 0, gradients.const_data_ptr<float>(), static_cast<long long>(n), sums.data_ptr<float>());
         launch(kernel("judge"), 1, THREADS, 0, sums.const_data_ptr<float>(), static_cast<int>(shares), floats(loss), norm.data_ptr<float>(),
-               finite_norm.data_ptr<float>(), bad.data_ptr<bool>());
+               finite_norm.data_ptr<float>(), bad.data_ptr<bool>(), count(total), count(in_a_row));
         return {norm, finite_norm, bad};
     }
 
@@ -42,6 +47,8 @@ public:
 
 private:
     static constexpr unsigned THREADS = 256;
+
+    static long long* count(const at::Tensor& t) { return t.defined() ? reinterpret_cast<long long*>(t.data_ptr<int64_t>()) : nullptr; }
 
     static CUfunction kernel(const char* name) { return module("joint_norm.cu", kernels::joint_norm, {"BF16=0"})[name]; }
 

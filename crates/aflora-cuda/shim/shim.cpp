@@ -19,6 +19,7 @@
 #include "order.h"
 #include "rms_norm.h"
 #include "rotary.h"
+#include "scores.h"
 #include "wide_path.h"
 
 #include <c10/core/AllocatorConfig.h>
@@ -320,15 +321,17 @@ void aflora_nccl_abort(void* group) {
 
 // --- the update ---
 
-int aflora_adamw(const at::Tensor* values, const at::Tensor* gradient, const at::Tensor* first, const at::Tensor* second, const at::Tensor* pieces,
-                 const aflora::AdamWNumbers* by) {
-    return guarded([&] { aflora::adamw(*values, *gradient, *first, *second, *pieces, *by); });
+int aflora_adamw(const aflora_adamw_update* all, int count, const aflora_adamw_step* by) {
+    return guarded([&] { aflora::AdamW(*by).update(all, count); });
 }
 
-int aflora_judge(at::Tensor** out, const at::Tensor* gradients, const at::Tensor* loss) {
+// `loss` may be null, and `total` and `in_a_row` are if it is.
+int aflora_judge(at::Tensor** out, const at::Tensor* gradients, const at::Tensor* loss, const at::Tensor* total, const at::Tensor* in_a_row) {
     return guarded([&] {
         if (!aflora::JointNorm::takes(*gradients) || (loss && !aflora::JointNorm::takes(*loss))) return;
-        auto found = aflora::JointNorm::judge(*gradients, loss ? *loss : at::Tensor());
+        if (loss && !(aflora::JointNorm::counts(*total) && aflora::JointNorm::counts(*in_a_row))) return;
+        auto given = [](const at::Tensor* t) { return t ? *t : at::Tensor(); };
+        auto found = aflora::JointNorm::judge(*gradients, given(loss), given(total), given(in_a_row));
         for (size_t i = 0; i < found.size(); i++) out[i] = new at::Tensor(found[i]);
     });
 }
@@ -345,7 +348,22 @@ int aflora_clip(int* takes, const at::Tensor* gradients, const at::Tensor* norm,
     });
 }
 
-// --- a freeze test; `out` stays null where it does not take what is given ---
+// --- freezing; `out` stays null where they do not take what is given ---
+
+int aflora_sensitivity(at::Tensor** out, const at::Tensor* values, const at::Tensor* gradient, int score) {
+    return guarded([&] {
+        if (aflora::Scores::takes({values, gradient})) *out = new at::Tensor(aflora::Scores::sensitivity(*values, *gradient, score));
+    });
+}
+
+// Whether it takes them is written to `takes`; `observed` may be null.
+int aflora_smooth(int* takes, const at::Tensor* now, const at::Tensor* observed, const at::Tensor* mean, const at::Tensor* deviation, double mean_share,
+                  double deviation_share, int updated) {
+    return guarded([&] {
+        *takes = aflora::Scores::takes({now, observed ? observed : now, mean, deviation});
+        if (*takes) aflora::Scores::smooth(*now, observed ? *observed : at::Tensor(), *mean, *deviation, mean_share, deviation_share, updated != 0);
+    });
+}
 
 int aflora_means(at::Tensor** out, const at::Tensor* x, const at::Tensor* pieces) {
     return guarded([&] {

@@ -10,13 +10,15 @@ mod decoders;
 mod loss;
 mod low_rank;
 mod pieces;
+mod scores;
 mod update;
 
 pub use decoders::{add_rms_norm, gated, rotary, GateActivation};
 pub use loss::cross_entropy;
 pub use low_rank::{feed_forward, low_rank, low_rank_together, LowRankLayer, LowRankPath};
 pub use pieces::{kth_smallest, means, Pieces};
-pub use update::{adamw, clip, joint_norm, judge, AdamWUpdate, Judged};
+pub use scores::{sensitivity, Sensitivity, Smoothing};
+pub use update::{adamw, clip, joint_norm, judge, AdamWStep, AdamWUpdate, Judged};
 
 use crate::blocks::BlockFormat;
 use crate::raw::{Out, Raw, RawQuantised};

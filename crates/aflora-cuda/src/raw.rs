@@ -38,13 +38,23 @@ pub(crate) struct RawLayer {
     pub tokens: i64,
 }
 
-/// The numbers of an [`AdamWUpdate`](crate::ops::AdamWUpdate), as the shim's C++ struct has them.
+/// The tensors and numbers of an [`AdamWUpdate`](crate::ops::AdamWUpdate), as the shim's C++ struct has them.
 #[repr(C)]
-pub(crate) struct RawAdamW {
-    pub t: f64,
+pub(crate) struct RawAdamWUpdate {
+    pub values: Raw,
+    pub gradient: Raw,
+    pub first: Raw,
+    pub second: Raw,
+    pub pieces: Raw,
     pub lr: f64,
+    pub decay: f64,
+}
+
+/// The numbers of an [`AdamWStep`](crate::ops::AdamWStep), as the shim's C++ struct has them.
+#[repr(C)]
+pub(crate) struct RawAdamWStep {
+    pub t: f64,
     pub beta1: f64,
     pub beta2: f64,
     pub eps: f64,
-    pub decay: f64,
 }

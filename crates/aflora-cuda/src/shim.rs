@@ -2,7 +2,7 @@
 //! that it needs.
 
 use crate::carried::functions;
-use crate::raw::{Out, Raw, RawAdamW, RawLayer, RawQuantised};
+use crate::raw::{Out, Raw, RawAdamWStep, RawAdamWUpdate, RawLayer, RawQuantised};
 use crate::Error;
 use std::ffi::{c_char, c_int, c_void, CStr};
 
@@ -26,10 +26,13 @@ functions! {
         profile_begin = "aflora_profile_begin": unsafe extern "C" fn() -> c_int,
         profile_end = "aflora_profile_end": unsafe extern "C" fn(*const c_char) -> c_int,
         adamw = "aflora_adamw":
-            unsafe extern "C" fn(Raw, Raw, Raw, Raw, Raw, *const RawAdamW) -> c_int,
-        judge = "aflora_judge": unsafe extern "C" fn(Out, Raw, Raw) -> c_int,
+            unsafe extern "C" fn(*const RawAdamWUpdate, c_int, *const RawAdamWStep) -> c_int,
+        judge = "aflora_judge": unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw) -> c_int,
         forget = "aflora_forget": unsafe extern "C" fn(Raw, Raw) -> c_int,
         clip = "aflora_clip": unsafe extern "C" fn(*mut c_int, Raw, Raw, f64) -> c_int,
+        sensitivity = "aflora_sensitivity": unsafe extern "C" fn(Out, Raw, Raw, c_int) -> c_int,
+        smooth = "aflora_smooth":
+            unsafe extern "C" fn(*mut c_int, Raw, Raw, Raw, Raw, f64, f64, c_int) -> c_int,
         means = "aflora_means": unsafe extern "C" fn(Out, Raw, Raw) -> c_int,
         kth_smallest = "aflora_kth_smallest": unsafe extern "C" fn(Out, Raw, Raw, i64) -> c_int,
         low_rank = "aflora_low_rank":

@@ -1,6 +1,7 @@
 //! Kernels and graphs on a GPU, held to libtorch's own operations in double precision. Without a
 //! GPU, each test says on standard error that it was skipped.
 
+mod adamw;
 mod compiled;
 mod decoders;
 mod disentangled;
@@ -10,6 +11,7 @@ mod joint_norm;
 mod kept;
 mod order;
 mod paths;
+mod scores;
 
 use aflora_cuda::{ops, Graph, Pool};
 use std::io::Write;

@@ -9,6 +9,7 @@
 //!     tiled=LENGTH            encoders' attention by tiles for texts of so many tokens and more
 //!     padded=on               rows of a quarter of LENGTH and more, in equal steps, the rest padding
 //!     documents=N             rows of so many documents, each of which sees itself alone
+//!     ahead=on                the host need not wait for a step to end, as in training: the mean alone is measured
 //!     profile=FILE            three further steps, as a trace for chrome://tracing
 //!
 //! METHOD may carry a rank, `lora:32`; `aflora-gsm8k` is AFLoRA with all matrices trained,
@@ -133,6 +134,7 @@ fn main() -> anyhow::Result<()> {
         "padded",
         "documents",
         "shard",
+        "ahead",
     ];
     if let Some(odd) = rest.iter().find(|o| !known.contains(&o.split('=').next().unwrap_or(o))) {
         anyhow::bail!("`{odd}` is none of: {}", known.join("=, ") + "=");
@@ -157,6 +159,8 @@ fn main() -> anyhow::Result<()> {
     let documents: i64 = option("documents").unwrap_or("1").parse()?;
     anyhow::ensure!(matches!(option("padded"), None | Some("on")), "padded= is `on` or left out");
     anyhow::ensure!(!padded || documents == 1, "rows of documents have no padding");
+    let ahead = option("ahead").is_some();
+    anyhow::ensure!(matches!(option("ahead"), None | Some("on")), "ahead= is `on` or left out");
     let (batch, length): (i64, i64) = (batch.parse()?, length.parse()?);
 
     tch::manual_seed(1);
@@ -202,16 +206,24 @@ fn main() -> anyhow::Result<()> {
         _ => StepGraphs::new(device),
     };
     let mut milliseconds = Vec::new();
-    let mut first = 0.0;
+    let (mut first, mut measured_from) = (0.0, Instant::now());
     for step in 0..WARM_UP + steps {
+        if step == WARM_UP {
+            synchronize(device);
+            measured_from = Instant::now();
+        }
         let begun = Instant::now();
         work.step(&model, &mut tuner, &mut graphs, world.size())?;
-        synchronize(device);
+        if step < WARM_UP || !ahead {
+            synchronize(device);
+        }
         milliseconds.push(begun.elapsed().as_secs_f64() * 1e3);
         if step == 0 {
             first = started.elapsed().as_secs_f64();
         }
     }
+    synchronize(device);
+    let mean = measured_from.elapsed().as_secs_f64() * 1e3 / steps as f64;
     if let Some(path) = option("profile") {
         aflora_cuda::profile(Path::new(path), || -> anyhow::Result<()> {
             (0..3).try_for_each(|_| work.step(&model, &mut tuner, &mut graphs, world.size()))
@@ -237,8 +249,8 @@ fn main() -> anyhow::Result<()> {
                 asked if base.format.is_some() => asked.into(),
                 _ => format!("{:?}", base.kind),
             },
-            "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "padded": padded, "documents": documents, "batch": batch, "length": length, "steps": steps, "ms": measured[steps / 2],
-            "mean_ms": measured.iter().sum::<f64>() / steps as f64,
+            "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "padded": padded, "documents": documents, "batch": batch, "length": length, "steps": steps,
+            "ms": (!ahead).then(|| measured[steps / 2]), "mean_ms": mean,
             "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
             "trainable": tuner.trainable(), "modules": model.adapters().count(),
         })

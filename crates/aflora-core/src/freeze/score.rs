@@ -11,6 +11,7 @@
 
 use super::FreezeConfig;
 use crate::optim::Group;
+use aflora_cuda::ops::{self, Sensitivity, Smoothing};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -39,11 +40,17 @@ impl Smoothed {
     /// Takes in I of a step (or of a window of steps), laid out like the group's values, `[n]`.
     pub fn observe(&self, group: &mut Group, now: &Tensor) {
         let [sensitivity, uncertainty] = self.names;
-        let deviation = |group: &mut Group| (now - group.state(sensitivity)).abs_();
-        let before = (!self.updated).then(|| deviation(group));
-        smooth(group, sensitivity, now, 1.0 - self.beta1);
-        let deviation = before.unwrap_or_else(|| deviation(group));
-        smooth(group, uncertainty, &deviation, 1.0 - self.beta2);
+        let shares = [1.0 - self.beta1, 1.0 - self.beta2];
+        let (mean, deviation) = (group.state(sensitivity), group.state(uncertainty));
+        let smoothing =
+            Smoothing { mean: &mean, deviation: &deviation, shares, updated: self.updated };
+        if smoothing.observe(now, group.observed().as_ref()) {
+            return;
+        }
+        let deviation = || (now - &mean).abs_();
+        let before = (!self.updated).then(deviation);
+        smooth(group, sensitivity, now, shares[0]);
+        smooth(group, uncertainty, &before.unwrap_or_else(deviation), shares[1]);
     }
 
     /// s = Ī ⊙ Ū of every element, laid out like the group's values, `[n]`.
@@ -54,7 +61,7 @@ impl Smoothed {
 
 /// Moves a group's buffer by the share `weight` towards `now`, `[n]`; where this step has no gradient,
 /// since a matrix rests, it stays.
-pub(super) fn smooth(group: &mut Group, name: &'static str, now: &Tensor, weight: f64) {
+fn smooth(group: &mut Group, name: &'static str, now: &Tensor, weight: f64) {
     let mut buffer = group.state(name);
     match group.observed() {
         None => drop(buffer.lerp_(now, weight)),
@@ -95,6 +102,14 @@ impl Score {
 
     /// The sensitivity I of every element; `parameter` and `gradient` are `[n]`.
     pub(crate) fn sensitivity(self, parameter: &Tensor, gradient: &Tensor) -> Tensor {
+        let fused = match self {
+            Score::Gradient => Sensitivity::Gradient,
+            Score::ParameterGradient => Sensitivity::ParameterGradient,
+            Score::RelativeGradient => Sensitivity::RelativeGradient,
+        };
+        if let Some(sensitivity) = ops::sensitivity(parameter, gradient, fused) {
+            return sensitivity;
+        }
         match self {
             Score::Gradient => (parameter.sign() * gradient).abs(),
             Score::ParameterGradient => (parameter * gradient).abs(),

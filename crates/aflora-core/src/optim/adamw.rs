@@ -10,13 +10,13 @@
 //!
 //! tch's own optimiser can neither save its state nor leave a frozen tensor alone: momentum
 //! keeps moving it. Here the update goes over what still trains, and nothing else: on a GPU in one launch
-//! for all of a group that has one rate, in however many pieces it lies (aflora-cuda's kernels/adamw.cu).
+//! for all groups and rates, in however many pieces they lie (aflora-cuda's kernels/adamw.cu).
 
 use super::arena::{part, LiveAt};
 use super::Group;
 use crate::error::check;
 use crate::Result;
-use aflora_cuda::ops::{self, AdamWUpdate};
+use aflora_cuda::ops::{self, AdamWStep, AdamWUpdate};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::Tensor;
@@ -67,55 +67,91 @@ impl AdamW {
         group.state(FIRST)
     }
 
-    /// Updates what trains of `group` with its `gradient`, laid out like its values, `[n]`; `t`
-    /// counts updates from 1.
-    pub fn update(&self, group: &mut Group, gradient: &Tensor, t: u64, lr: f64, decay: f64) {
-        if group.is_empty() {
-            return;
-        }
+    /// Updates what trains of these groups; `t` counts updates from 1.
+    pub fn update<'a>(&self, t: u64, groups: impl IntoIterator<Item = GroupUpdate<'a>>) {
+        let AdamWConfig { beta1, beta2, eps } = self.0;
+        let step = AdamWStep { t, betas: [beta1, beta2], eps };
         tch::no_grad(|| {
-            let (first, second) = (group.state(FIRST), group.state(SECOND));
-            let AdamWConfig { beta1, beta2, eps } = self.0;
-            for LiveAt { rate, stretches, pieces } in &group.by_rate {
-                let update = AdamWUpdate {
-                    values: group.values(),
-                    gradient,
-                    moments: [&first, &second],
-                    t,
-                    lr: lr * rate,
-                    betas: [beta1, beta2],
-                    eps,
-                    decay,
-                };
-                if !pieces.as_ref().is_some_and(|pieces| ops::adamw(&update, pieces)) {
-                    stretches.iter().for_each(|stretch| composed(&update, stretch));
+            let moving: Vec<Moving> = groups
+                .into_iter()
+                .filter(|update| !update.group.is_empty())
+                .map(|update| Moving {
+                    moments: [FIRST, SECOND].map(|name| update.group.state(name)),
+                    update,
+                })
+                .collect();
+            let by_kernel = moving.iter().flat_map(Moving::by_kernel).collect::<Option<Vec<_>>>();
+            if by_kernel.is_some_and(|updates| ops::adamw(&step, &updates)) {
+                return;
+            }
+            for moving in &moving {
+                for LiveAt { rate, stretches, .. } in &moving.update.group.by_rate {
+                    stretches.iter().for_each(|stretch| moving.compose(&step, *rate, stretch));
                 }
             }
         });
     }
 }
 
-/// The update of one stretch by libtorch's plain operations.
-fn composed(of: &AdamWUpdate, stretch: &Range<i64>) {
-    let AdamWUpdate { t, lr, betas: [beta1, beta2], eps, decay, .. } = *of;
-    let [mut values, gradient, mut first, mut second] =
-        [of.values, of.gradient, of.moments[0], of.moments[1]].map(|flat| part(flat, stretch));
-    let _ = first.lerp_(&gradient, 1.0 - beta1);
-    let _ = second.g_mul_scalar_(beta2);
-    let _ = second.addcmul_(&(&gradient * (1.0 - beta2)), &gradient);
-    // With a rate of zero only the moments move; the division below would be 0 · ∞.
-    if lr == 0.0 {
-        return;
+/// What an update does to a group.
+#[derive(Debug)]
+pub struct GroupUpdate<'a> {
+    /// What trains of it is updated.
+    pub group: &'a mut Group,
+    /// Its gradient, laid out like its values, `[n]`.
+    pub gradient: &'a Tensor,
+    /// The rate.
+    pub lr: f64,
+    /// Decay of its values.
+    pub decay: f64,
+}
+
+/// A group that is updated, with its moments.
+struct Moving<'a> {
+    update: GroupUpdate<'a>,
+    moments: [Tensor; 2],
+}
+
+impl Moving<'_> {
+    /// An update for each rate; none on a CPU.
+    fn by_kernel(&self) -> impl Iterator<Item = Option<AdamWUpdate<'_>>> {
+        let GroupUpdate { group, gradient, lr, decay } = &self.update;
+        group.by_rate.iter().map(move |LiveAt { rate, pieces, .. }| {
+            Some(AdamWUpdate {
+                values: group.values(),
+                gradient,
+                moments: self.moments.each_ref(),
+                pieces: pieces.as_ref()?,
+                lr: lr * rate,
+                decay: *decay,
+            })
+        })
     }
-    let correction1 = 1.0 - beta1.powf(t as f64);
-    let correction2 = 1.0 - beta2.powf(t as f64);
-    let step = -lr / correction1;
-    // p + m / (denominator / step): one fused kernel, tch's addcdiv_ takes no factor.
-    let mut denominator = second.sqrt();
-    let _ = denominator.g_mul_scalar_(1.0 / (correction2.sqrt() * step));
-    let _ = denominator.g_add_scalar_(eps / step);
-    if decay != 0.0 {
-        let _ = values.g_mul_scalar_(1.0 - lr * decay);
+
+    /// The update of one stretch by libtorch's plain operations.
+    fn compose(&self, step: &AdamWStep, rate: f64, stretch: &Range<i64>) {
+        let GroupUpdate { group, gradient, lr, decay } = &self.update;
+        let (lr, AdamWStep { t, betas: [beta1, beta2], eps }) = (lr * rate, *step);
+        let [first, second] = &self.moments;
+        let [mut values, gradient, mut first, mut second] =
+            [group.values(), *gradient, first, second].map(|flat| part(flat, stretch));
+        let _ = first.lerp_(&gradient, 1.0 - beta1);
+        let _ = second.g_mul_scalar_(beta2);
+        let _ = second.addcmul_(&(&gradient * (1.0 - beta2)), &gradient);
+        // With a rate of zero only the moments move; the division below would be 0 · ∞.
+        if lr == 0.0 {
+            return;
+        }
+        let correction1 = 1.0 - beta1.powf(t as f64);
+        let correction2 = 1.0 - beta2.powf(t as f64);
+        let step = -lr / correction1;
+        // p + m / (denominator / step): one fused kernel, tch's addcdiv_ takes no factor.
+        let mut denominator = second.sqrt();
+        let _ = denominator.g_mul_scalar_(1.0 / (correction2.sqrt() * step));
+        let _ = denominator.g_add_scalar_(eps / step);
+        if *decay != 0.0 {
+            let _ = values.g_mul_scalar_(1.0 - lr * decay);
+        }
+        let _ = values.addcdiv_(&first, &denominator);
     }
-    let _ = values.addcdiv_(&first, &denominator);
 }

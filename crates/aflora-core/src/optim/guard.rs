@@ -24,17 +24,20 @@ pub struct Guarded {
     pub leave_out: bool,
 }
 
-/// Looks at a step before anything else does, and makes its gradient harmless if need be; `loss`
-/// is one number, `[]`.
-pub fn guard(gradients: &mut Gradients, loss: &Tensor) -> Guarded {
+/// Looks at a step before anything else does, counts it if it moves nothing, and makes its gradient harmless if need be;
+/// `loss` is one number, `[]`.
+pub fn guard(gradients: &mut Gradients, loss: &Tensor, skipped: &Skipped) -> Guarded {
     tch::no_grad(|| {
         let loss = loss.detach().reshape([0i64; 0]);
-        if let Some(Judged { norm, finite_norm, bad }) = ops::judge(gradients.flat(), &loss) {
+        let counts = [&skipped.total, &skipped.in_a_row];
+        if let Some(Judged { norm, finite_norm, bad }) = ops::judge(gradients.flat(), &loss, counts)
+        {
             return Guarded { norm, finite_norm, bad, leave_out: false };
         }
         let norm = joint_norm(gradients);
         // Infinity and NaN times zero are NaN, which differs from zero.
         let bad = ((&norm + loss) * 0.0).ne(0.0);
+        skipped.count(&bad);
         if norm.device() == Device::Cpu {
             let leave_out = bad.int64_value(&[]) != 0;
             return Guarded { finite_norm: norm.shallow_clone(), norm, bad, leave_out };
@@ -59,11 +62,10 @@ impl Skipped {
     }
 
     /// Counts a step, which is bad or not; `[]`, Bool.
-    pub fn count(&mut self, bad: &Tensor) {
-        tch::no_grad(|| {
-            let _ = self.total.g_add_(bad);
-            let _ = self.in_a_row.g_add_scalar_(1).g_mul_(bad);
-        });
+    fn count(&self, bad: &Tensor) {
+        let [mut total, mut in_a_row] = [&self.total, &self.in_a_row].map(Tensor::shallow_clone);
+        let _ = total.g_add_(bad);
+        let _ = in_a_row.g_add_scalar_(1).g_mul_(bad);
     }
 
     /// In all, and in a row up to now. Waits for the device.

@@ -11,7 +11,7 @@ mod resting;
 mod schedule;
 mod state;
 
-pub use adamw::{AdamW, AdamWConfig};
+pub use adamw::{AdamW, AdamWConfig, GroupUpdate};
 pub use arena::{Arena, Group};
 pub use clip::clip_global_norm;
 pub(crate) use clip::{clip_to, joint_norm};

@@ -10,7 +10,7 @@
 use super::graphs::{PassOutput, StepGraphs};
 use super::Tuner;
 use crate::freeze::FreezeCheck;
-use crate::optim::{clip_to, guard, joint_norm};
+use crate::optim::{clip_to, guard, joint_norm, GroupUpdate};
 use crate::{Checkpoints, Error, MapTensors, Result};
 use tch::Tensor;
 
@@ -140,9 +140,8 @@ impl Tuner {
         let (arena, gradients) = (&mut self.arena, &mut self.gradients);
 
         // Guard: a step whose loss or gradient is not finite counts, and moves nothing.
-        let guarded = guard(gradients, &loss);
+        let guarded = guard(gradients, &loss, &self.skipped);
         let (mut grad_norm, mut clipped_by) = (guarded.norm, guarded.finite_norm);
-        self.skipped.count(&guarded.bad);
         let mut check = None;
         if !guarded.leave_out {
             // Score (Eq. 2-4), by the gradients as the backward pass left them.
@@ -162,12 +161,12 @@ impl Tuner {
             clip_to(gradients, &clipped_by, self.config.max_grad_norm);
 
             // Update what still trains, and then what the method does to it.
-            for (role, group) in arena.groups_mut() {
-                if let Some(gradient) = gradients.get(role) {
-                    let (peak, decay) = self.config.rates(role);
-                    self.optimiser.update(group, gradient, step + 1, peak * factor, decay);
-                }
-            }
+            let groups = arena.groups_mut().filter_map(|(role, group)| {
+                let (peak, decay) = self.config.rates(role);
+                let (gradient, lr) = (gradients.get(role)?, peak * factor);
+                Some(GroupUpdate { group, gradient, lr, decay })
+            });
+            self.optimiser.update(step + 1, groups);
             self.hook.after_update(step, arena, gradients)?;
         }
         gradients.clear();

@@ -7,7 +7,7 @@ use aflora_core::adapter::{
 };
 use aflora_core::freeze::{Curve, FreezeConfig, FreezeController, Rule, Score};
 use aflora_core::optim::{
-    clip_global_norm, AdamW, AdamWConfig, Arena, LrSchedule, Parameter, Schedule,
+    clip_global_norm, AdamW, AdamWConfig, Arena, GroupUpdate, LrSchedule, Parameter, Schedule,
 };
 use aflora_core::{flops, AdaptedLinear, Adapter, Block, Method, Site, Span, Tuner, TunerConfig};
 use serde_json::Value;
@@ -90,10 +90,14 @@ fn the_update_is_pytorchs_adamw_with_clipping_and_warm_up() {
             gradients.get(role).unwrap().shallow_clone().copy_(&gradient);
         }
         let _ = clip_global_norm(&mut gradients, Some(0.1));
-        for (name, role, lr, decay) in groups {
-            let group = arena.group_mut(role).unwrap();
-            let lr = lr * schedule.factor(step);
-            adamw.update(group, gradients.get(role).unwrap(), step + 1, lr, decay);
+        let updates = arena.groups_mut().map(|(role, group)| {
+            let (.., lr, decay) = groups.into_iter().find(|(_, own, ..)| *own == role).unwrap();
+            let (gradient, lr) = (gradients.get(role).unwrap(), lr * schedule.factor(step));
+            GroupUpdate { group, gradient, lr, decay }
+        });
+        adamw.update(step + 1, updates);
+        for (name, role, ..) in groups {
+            let group = arena.group(role).unwrap();
             let expected = t[&format!("{name}.after")].get(step as i64);
             let error = relative(group.values(), &expected);
             assert!(error < 2e-6, "{name} after step {step}: {error:e}");

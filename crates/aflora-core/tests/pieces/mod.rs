@@ -3,17 +3,17 @@
 
 use super::{assert_close, gpu, GPU};
 use aflora_core::adapter::{normal, Role};
-use aflora_core::optim::{AdamW, AdamWConfig, Arena, Gradients, Parameter};
+use aflora_core::optim::{AdamW, AdamWConfig, Arena, Gradients, GroupUpdate, Parameter};
 use aflora_cuda::ops;
 use tch::{Device, Kind, Tensor};
 
-/// Of lengths that divide by four and do not, at three rates.
+/// Of lengths that divide by four and do not, at thirty rates.
 fn arena(device: Device) -> Arena {
     let parameters = (0..160i64).map(|i| {
         let name = format!("p{i}");
         let leaf = normal(&[1 + i % 7, 5 + 13 * (i % 11)], 1.0, 1, &name).to_device(device);
         let leaf = leaf.set_requires_grad(true);
-        let rate = [1.0, 16.0, 1.0, 0.5][i as usize % 4];
+        let rate = [1.0, 16.0, 1.0, 0.5][i as usize % 4] * (1.0 + (i / 16) as f64 / 10.0);
         Parameter { rate, ..Parameter::of_model(name, Role::Projection, leaf) }
     });
     Arena::new(parameters.collect()).unwrap()
@@ -45,7 +45,7 @@ fn what_trains_in_pieces_is_updated_as_on_a_cpu_and_what_is_frozen_does_not_move
             let group = arena.group_mut(Role::Projection).unwrap();
             let lr = if step == 5 { 0.0 } else { 1e-2 };
             let gradient = gradients.get(Role::Projection).unwrap();
-            adamw.update(group, gradient, step + 1, lr, 0.1);
+            adamw.update(step + 1, [GroupUpdate { group, gradient, lr, decay: 0.1 }]);
             if step == 5 {
                 made.push(group.values().copy());
             }

@@ -2,10 +2,11 @@
 //! freezing left; and what is done with all gradients before.
 
 use super::{fuses, raw, run_for, Pieces, FAILURE};
-use crate::raw::RawAdamW;
+use crate::raw::{RawAdamWStep, RawAdamWUpdate};
+use std::ffi::c_int;
 use tch::Tensor;
 
-/// One update of AdamW, with decoupled decay (Loshchilov and Hutter 2019). Buffers are `[n]`, fp32, on one
+/// What AdamW, with decoupled decay (Loshchilov and Hutter 2019), updates at one rate. Buffers are `[n]`, fp32, on one
 /// device.
 #[derive(Debug)]
 pub struct AdamWUpdate<'a> {
@@ -15,30 +16,46 @@ pub struct AdamWUpdate<'a> {
     pub gradient: &'a Tensor,
     /// The averages of gradients and of their squares, which are updated as well.
     pub moments: [&'a Tensor; 2],
-    /// Counts updates, from 1.
-    pub t: u64,
+    /// Those parts of all of them that are updated, and nothing beside them.
+    pub pieces: &'a Pieces,
     /// The rate.
     pub lr: f64,
-    /// The two moments' decays.
-    pub betas: [f64; 2],
-    /// Added to the denominator.
-    pub eps: f64,
     /// Decay of the values.
     pub decay: f64,
 }
 
-/// Updates these pieces of a GPU's buffers, and nothing beside them; whether it did: what fails was refused
-/// before anything moved.
-pub fn adamw(of: &AdamWUpdate, pieces: &Pieces) -> bool {
-    let (true, Ok(shim)) = (fuses(of.values), crate::shim()) else { return false };
-    let [beta1, beta2] = of.betas;
-    let numbers =
-        RawAdamW { t: of.t as f64, lr: of.lr, beta1, beta2, eps: of.eps, decay: of.decay };
-    let [first, second] = of.moments.map(Tensor::as_ptr);
-    let (values, gradient) = (of.values.as_ptr(), of.gradient.as_ptr());
+/// What all updates of a step have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamWStep {
+    /// Counts updates, from 1.
+    pub t: u64,
+    /// The two moments' decays.
+    pub betas: [f64; 2],
+    /// Added to the denominator.
+    pub eps: f64,
+}
+
+/// Makes these updates, of buffers on one GPU, in one launch for up to eight of them; whether it did: what fails was
+/// refused before anything moved.
+pub fn adamw(step: &AdamWStep, updates: &[AdamWUpdate]) -> bool {
+    let here = updates.iter().all(|update| fuses(update.values));
+    let (true, Ok(shim), Ok(count)) = (here, crate::shim(), c_int::try_from(updates.len())) else {
+        return false;
+    };
+    let raw = |of: &AdamWUpdate| RawAdamWUpdate {
+        values: of.values.as_ptr(),
+        gradient: of.gradient.as_ptr(),
+        first: of.moments[0].as_ptr(),
+        second: of.moments[1].as_ptr(),
+        pieces: of.pieces.ends().as_ptr(),
+        lr: of.lr,
+        decay: of.decay,
+    };
+    let updates: Vec<RawAdamWUpdate> = updates.iter().map(raw).collect();
+    let [beta1, beta2] = step.betas;
+    let step = RawAdamWStep { t: step.t as f64, beta1, beta2, eps: step.eps };
     // SAFETY: tensors that live through the call, and numbers.
-    let returned =
-        unsafe { (shim.adamw)(values, gradient, first, second, pieces.ends().as_ptr(), &numbers) };
+    let returned = unsafe { (shim.adamw)(updates.as_ptr(), count, &step) };
     shim.check(returned).map_err(|error| drop(FAILURE.set(error))).is_ok()
 }
 
@@ -54,8 +71,9 @@ pub struct Judged {
 }
 
 /// Looks at all gradients, `[n]` and fp32 on a GPU, and a loss, `[]`; makes the gradients zero where it finds them bad.
-pub fn judge(gradients: &Tensor, loss: &Tensor) -> Option<Judged> {
-    let judged = look(gradients, Some(loss))?;
+/// Bad ones are counted: in all, and in a row, both `[]` and Int64.
+pub fn judge(gradients: &Tensor, loss: &Tensor, counts: [&Tensor; 2]) -> Option<Judged> {
+    let judged = look(gradients, Some((loss, counts)))?;
     let shim = crate::shim().ok()?;
     // SAFETY: tensors that live through the call.
     let returned = unsafe { (shim.forget)(gradients.as_ptr(), judged.bad.as_ptr()) };
@@ -68,10 +86,12 @@ pub fn joint_norm(gradients: &Tensor) -> Option<Tensor> {
     look(gradients, None).map(|judged| judged.norm)
 }
 
-fn look(gradients: &Tensor, loss: Option<&Tensor>) -> Option<Judged> {
+fn look(gradients: &Tensor, beside: Option<(&Tensor, [&Tensor; 2])>) -> Option<Judged> {
     let [norm, finite_norm, bad] = run_for(gradients, |shim, out| {
+        let loss = raw(beside.map(|(loss, _)| loss));
+        let [total, in_a_row] = [0, 1].map(|i| raw(beside.map(|(_, counts)| counts[i])));
         // SAFETY: tensors that live through the call; three are made.
-        unsafe { (shim.judge)(out, gradients.as_ptr(), raw(loss)) }
+        unsafe { (shim.judge)(out, gradients.as_ptr(), loss, total, in_a_row) }
     })?;
     Some(Judged { norm, finite_norm, bad })
 }

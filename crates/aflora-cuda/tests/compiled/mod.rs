@@ -10,7 +10,7 @@ use std::path::Path;
 mod sources;
 
 /// A source, and what it is compiled with beside the kind.
-const SOURCES: [(&[&str], &[&[&str]]); 18] = [
+const SOURCES: [(&[&str], &[&[&str]]); 19] = [
     (
         &["low_rank.cu"],
         &[
@@ -37,6 +37,7 @@ const SOURCES: [(&[&str], &[&[&str]]); 18] = [
     (&["adamw.cu"], &[&[]]),
     (&["joint_norm.cu"], &[&[]]),
     (&["order.cu"], &[&[]]),
+    (&["scores.cu"], &[&[]]),
     (&["layer_norm.cu"], &[&["H=768", "THREADS=32"], &["H=8192", "THREADS=256"]]),
     (&["rms_norm.cu"], &[&["H=128", "THREADS=32"], &["H=4096", "THREADS=256"]]),
     (&["rotary.cu"], &[&["INTERLEAVED=0"], &["INTERLEAVED=1"]]),

@@ -9,11 +9,12 @@ struct Tensors {
     const float* loss;
     float *norm, *finite_norm;
     bool* bad;
+    long long* counts;
 };
 
 extern "C" __attribute__((visibility("default"))) void emulate(const Tensors* of, long long n, unsigned shares, float most, unsigned order) {
     run({shares}, THREADS, order, [&] { squares(of->g, n, of->sums); });
-    run({1}, THREADS, order, [&] { judge(of->sums, int(shares), of->loss, of->norm, of->finite_norm, of->bad); });
+    run({1}, THREADS, order, [&] { judge(of->sums, int(shares), of->loss, of->norm, of->finite_norm, of->bad, of->counts, of->counts + 1); });
     run({shares}, THREADS, order, [&] { forget(of->g, n, of->bad); });
     run({shares}, THREADS, order, [&] { clip(of->g, n, of->finite_norm, most); });
 }

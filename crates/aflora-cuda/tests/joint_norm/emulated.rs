@@ -1,12 +1,12 @@
 //! The kernels of a joint norm, compiled for the CPU (tests/emulation). No GPU is needed.
 
-use super::{assert_judged, CASES};
+use super::{assert_judged, CASES, COUNTED};
 use crate::emulation::{at, Kernels};
 use aflora_cuda::ops::Judged;
 use std::ffi::{c_longlong, c_uint, c_void};
 use tch::{Device, Kind, Tensor};
 
-type JointNorm = unsafe extern "C" fn(*const [*mut c_void; 6], c_longlong, c_uint, f32, c_uint);
+type JointNorm = unsafe extern "C" fn(*const [*mut c_void; 7], c_longlong, c_uint, f32, c_uint);
 
 #[test]
 fn the_kernels_of_a_joint_norm() {
@@ -18,6 +18,7 @@ fn the_kernels_of_a_joint_norm() {
         for shares in [1, 7, 300] {
             let (found, sums) =
                 (gradients.copy(), Tensor::full([shares], f64::NAN, (Kind::Float, Device::Cpu)));
+            let counts = Tensor::from_slice(&COUNTED);
             let judged = Judged {
                 norm: number(Kind::Float),
                 finite_norm: number(Kind::Float),
@@ -30,13 +31,15 @@ fn the_kernels_of_a_joint_norm() {
                 at(Some(&judged.norm)),
                 at(Some(&judged.finite_norm)),
                 at(Some(&judged.bad)),
+                at(Some(&counts)),
             ];
             // SAFETY: the tensors live through the call and have the sizes that are said.
             unsafe {
                 let (n, shares) = (found.numel() as c_longlong, shares as c_uint);
                 (kernels.emulate)(&tensors, n, shares, case.most as f32, order as c_uint)
             };
-            assert_judged(&case, &gradients, &judged, &found);
+            let counts = [0, 1].map(|i| counts.int64_value(&[i]));
+            assert_judged(&case, &gradients, &judged, &found, counts);
         }
     }
 }

@@ -46,9 +46,19 @@ impl Case {
     }
 }
 
-/// `found` is what became of `gradients`.
-fn assert_judged(case: &Case, gradients: &Tensor, judged: &Judged, found: &Tensor) {
+/// How many were bad before: in all, and in a row.
+const COUNTED: [i64; 2] = [7, 3];
+
+/// `found` is what became of `gradients`, and `counts` of [`COUNTED`].
+fn assert_judged(
+    case: &Case,
+    gradients: &Tensor,
+    judged: &Judged,
+    found: &Tensor,
+    counts: [i64; 2],
+) {
     let what = format!("{case:?}");
+    assert_eq!(counts, if case.is_bad() { [8, 4] } else { [7, 0] }, "{what}");
     let norm = gradients.to_kind(Kind::Double).norm();
     let bad = judged.bad.int64_value(&[]) != 0;
     assert_eq!(bad, case.is_bad(), "{what}");
@@ -75,9 +85,11 @@ fn gradients_are_judged_and_clipped_where_they_lie() {
     for case in CASES.into_iter().chain([Case { count: 3_000_001, ..CASES[3] }]) {
         let (gradients, loss) = case.draw(GPU);
         let found = gradients.copy();
-        let judged = ops::judge(&found, &loss).unwrap();
+        let [total, in_a_row] = COUNTED.map(|n| Tensor::from(n).to_device(GPU));
+        let judged = ops::judge(&found, &loss, [&total, &in_a_row]).unwrap();
         assert!(ops::clip(&found, &judged.finite_norm, case.most));
-        assert_judged(&case, &gradients, &judged, &found);
+        let counts = [total, in_a_row].map(|count| count.int64_value(&[]));
+        assert_judged(&case, &gradients, &judged, &found, counts);
         let norm = ops::joint_norm(&gradients).unwrap();
         assert!(norm.equal(&judged.norm) || case.odd.is_some_and(f64::is_nan), "{case:?}");
     }
@@ -89,10 +101,13 @@ fn what_is_not_fp32_or_not_in_one_piece_is_left_to_others() {
     let loss = Tensor::from(1f32).to_device(GPU);
     let half = random(8).to_kind(Kind::BFloat16).to_device(GPU);
     let odd = random(16).view([8, 2]).to_device(GPU).select(1, 0);
+    let count = Tensor::from(0i64).to_device(GPU);
+    let judge = |gradients: &Tensor, count: &Tensor| ops::judge(gradients, &loss, [count, count]);
     for gradients in [half, odd] {
-        assert!(ops::judge(&gradients, &loss).is_none());
+        assert!(judge(&gradients, &count).is_none());
         assert!(!ops::clip(&gradients, &loss, 1.0));
     }
-    assert!(ops::judge(&random(8), &loss).is_none());
+    assert!(judge(&random(8), &count).is_none());
+    assert!(judge(&random(8).to_device(GPU), &count.to_kind(Kind::Int)).is_none());
     assert!(ops::failure().is_none(), "{:?}", ops::failure());
 }
