@@ -348,6 +348,36 @@ int aflora_clip(int* takes, const at::Tensor* gradients, const at::Tensor* norm,
     });
 }
 
+// --- numbers on their way to the host ---
+
+struct aflora_fetched {
+    at::Tensor host;
+    c10::Event done;
+};
+
+// Copies what the current stream will have made of `t` to pinned memory, for which nobody waits.
+int aflora_fetch(void** out, const at::Tensor* t) {
+    return guarded([&] {
+        auto host = at::empty(t->sizes(), t->options().device(at::kCPU).pinned_memory(true));
+        host.copy_(*t, /*non_blocking=*/true);
+        auto fetched = std::make_unique<aflora_fetched>(aflora_fetched{host, c10::Event(c10::DeviceType::CUDA)});
+        fetched->done.record(c10::cuda::getCurrentCUDAStream(t->get_device()).unwrap());
+        *out = fetched.release();
+    });
+}
+
+int aflora_fetch_wait(at::Tensor** out, void* fetched) {
+    return guarded([&] {
+        auto* of = static_cast<aflora_fetched*>(fetched);
+        of->done.synchronize();
+        *out = new at::Tensor(of->host);
+    });
+}
+
+void aflora_fetch_free(void* fetched) {
+    (void)guarded([&] { delete static_cast<aflora_fetched*>(fetched); });
+}
+
 // --- freezing; `out` stays null where they do not take what is given ---
 
 int aflora_sensitivity(at::Tensor** out, const at::Tensor* values, const at::Tensor* gradient, int score) {

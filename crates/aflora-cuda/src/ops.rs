@@ -7,6 +7,7 @@
 //! choice is made in one place, aflora-core's `kernels`.
 
 mod decoders;
+mod fetched;
 mod loss;
 mod low_rank;
 mod pieces;
@@ -14,6 +15,7 @@ mod scores;
 mod update;
 
 pub use decoders::{add_rms_norm, gated, rotary, GateActivation};
+pub use fetched::{fetch, Fetched};
 pub use loss::cross_entropy;
 pub use low_rank::{feed_forward, low_rank, low_rank_together, LowRankLayer, LowRankPath};
 pub use pieces::{kth_smallest, means, Pieces};

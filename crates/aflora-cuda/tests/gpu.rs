@@ -343,3 +343,17 @@ fn waking_a_gpu_draws_nothing_and_no_tensor_stays() {
     assert_eq!(Tensor::rand([8], (Kind::Float, GPU)), expected);
     assert_eq!(drawn(), expected);
 }
+
+#[test]
+fn numbers_are_fetched_as_they_were_when_they_were_asked_for() {
+    let Some(_turn) = gpu() else { return };
+    let mut t = Tensor::arange(1000, (Kind::Float, GPU));
+    let expected = (&t * 2.0).to_device(Device::Cpu);
+    let _ = t.g_mul_scalar_(2.0);
+    let fetched = ops::fetch(&t).unwrap();
+    let _ = t.zero_();
+    assert_eq!(fetched.wait().unwrap(), expected);
+    assert!(ops::fetch(&expected).is_none(), "it is there already");
+    // One that nobody waits for.
+    drop(ops::fetch(&t));
+}

@@ -10,10 +10,10 @@ use super::schedule::Schedule;
 use super::FreezeConfig;
 use crate::adapter::Role;
 use crate::hook::Hook;
-use crate::optim::{Arena, Gradients, Group, Standing};
+use crate::optim::{Arena, Gradients, Group, Reading, Standing};
 use crate::span::RunLength;
 use crate::Result;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Decides, after each backward pass, which projection matrices freeze.
 #[derive(Debug)]
@@ -23,6 +23,16 @@ pub struct FreezeController {
     schedule: Schedule,
     candidates: usize,
     remark: Option<String>,
+    foreseen: Option<Foreseen>,
+}
+
+/// The scores of a test that are on their way before its step.
+#[derive(Debug)]
+struct Foreseen {
+    step: u64,
+    /// How many matrices were open, and how many numbers trained.
+    of: (usize, i64),
+    reading: Reading,
 }
 
 impl FreezeController {
@@ -40,7 +50,8 @@ impl FreezeController {
         let length = RunLength { steps_per_epoch, total_steps };
         let (rule, schedule) = (config.rule.with(config), config.schedule(length)?);
         let remark = config.remark(length);
-        Ok(FreezeController { config: config.clone(), rule, schedule, candidates, remark })
+        let (config, foreseen) = (config.clone(), None);
+        Ok(FreezeController { config, rule, schedule, candidates, remark, foreseen })
     }
 
     /// Has the run told that it goes on without training anything, once all is frozen.
@@ -80,9 +91,51 @@ impl FreezeController {
     ///
     /// # Errors
     /// libtorch cannot read the scores.
-    pub fn test(&self, t: u64, group: &mut Group) -> Result<Option<(FreezeCheck, Vec<Standing>)>> {
+    pub fn test(
+        &mut self,
+        t: u64,
+        group: &mut Group,
+    ) -> Result<Option<(FreezeCheck, Vec<Standing>)>> {
+        let Some(budget) = self.due(t, group) else { return Ok(None) };
+        tch::no_grad(|| {
+            let foreseen = self.foreseen.take();
+            let of = Self::open(group);
+            let reading = match foreseen.filter(|foreseen| (foreseen.step, foreseen.of) == (t, of))
+            {
+                Some(foreseen) => foreseen.reading,
+                None => {
+                    let evidence = self.rule.evidence(group);
+                    self.read(group, &evidence, budget.ratio)
+                }
+            };
+            Ok(Some(self.decide(t, group, budget, reading.end()?)))
+        })
+    }
+
+    /// Has the scores of the test that is due at step `t`, which comes next, read while the step is made, if they are
+    /// known by now: the device then waits for nothing.
+    fn foresee(&mut self, t: u64, group: &mut Group) {
+        self.foreseen = None;
+        // A CPU is always waited for.
+        if group.values().device() == Device::Cpu {
+            return;
+        }
+        let Some(Budget { ratio, .. }) = self.due(t, group) else { return };
+        self.foreseen = tch::no_grad(|| {
+            let evidence = self.rule.foreseen(t, group)?;
+            let reading = self.read(group, &evidence, ratio);
+            Some(Foreseen { step: t, of: Self::open(group), reading })
+        });
+    }
+
+    fn open(group: &Group) -> (usize, i64) {
+        (group.open().count(), group.numel())
+    }
+
+    /// What a test at step `t` has to meet, if one is due that has something to decide.
+    fn due(&self, t: u64, group: &Group) -> Option<Budget> {
         if group.is_closed() || !self.rule.is_due(t, &self.schedule) {
-            return Ok(None);
+            return None;
         }
         let budget = self.budget(t, group);
         // Whatever the scores are, as many are frozen as there were, and none changes places: they need
@@ -90,10 +143,7 @@ impl FreezeController {
         let already = self.candidates - group.len();
         let settled = budget.rests || group.resting() == 0;
         let same = budget.frozen(already) == already && settled && !budget.thaws;
-        if self.config.rule.has_budget() && same {
-            return Ok(None);
-        }
-        tch::no_grad(|| self.decide(t, group, budget).map(Some))
+        (!self.config.rule.has_budget() || !same).then_some(budget)
     }
 
     fn budget(&self, t: u64, group: &Group) -> Budget {
@@ -109,12 +159,12 @@ impl FreezeController {
     fn decide(
         &self,
         t: u64,
-        group: &mut Group,
+        group: &Group,
         budget: Budget,
-    ) -> Result<(FreezeCheck, Vec<Standing>)> {
-        let evidence = self.rule.evidence(group);
+        numbers: Vec<f32>,
+    ) -> (FreezeCheck, Vec<Standing>) {
         let ratio = budget.ratio;
-        let Read { scores, threshold } = self.read(group, &evidence, ratio)?;
+        let (scores, threshold) = self.told(group, ratio, numbers);
         let open = group.open().zip(&scores);
         let open: Vec<Open> = open.map(|((_, rests), &score)| Open { score, rests }).collect();
         let Decision { threshold, standings } = match self.config.rule.has_budget() {
@@ -131,36 +181,33 @@ impl FreezeController {
                 true => {}
             }
         }
-        Ok((check, standings))
+        (check, standings)
     }
 
-    /// All that a test needs of the device, in the only read of it that freezing makes.
-    fn read(&self, group: &Group, evidence: &Evidence, ratio: f64) -> Result<Read> {
+    /// Begins the only read of the device that a test makes.
+    fn read(&self, group: &Group, evidence: &Evidence, ratio: f64) -> Reading {
         let Evidence { of, over } = evidence;
-        let matrices = group.open().count();
         let mut parts = vec![group.open_means(of)];
         parts.extend(over.as_ref().map(|over| group.open_means(over)));
         let threshold = self.rule.threshold(group.numel(), ratio);
         parts.extend(threshold.map(|k| group.kth_smallest(of, k)));
-        let mut numbers = Vec::<f32>::try_from(Tensor::cat(&parts, 0))?;
+        Reading::begin(Tensor::cat(&parts, 0))
+    }
+
+    /// What such a read tells: the score of each matrix that is not frozen for good, and of a rule without a budget the
+    /// score below which one freezes.
+    fn told(&self, group: &Group, ratio: f64, mut numbers: Vec<f32>) -> (Vec<f64>, Option<f64>) {
+        let threshold = self.rule.threshold(group.numel(), ratio);
         let threshold = threshold.and_then(|_| numbers.pop()).map(f64::from);
-        let (of, over) = numbers.split_at(matrices);
+        let (of, over) = numbers.split_at(group.open().count());
         let score = |(i, of): (usize, &f32)| match over.get(i) {
             // What has nothing to be measured by has not moved, or never had a gradient.
             Some(&0.0) => 0.0,
             Some(over) => f64::from(*of) / f64::from(*over),
             None => f64::from(*of),
         };
-        Ok(Read { scores: of.iter().enumerate().map(score).collect(), threshold })
+        (of.iter().enumerate().map(score).collect(), threshold)
     }
-}
-
-/// What a test reads.
-struct Read {
-    /// Of each matrix that is not frozen for good.
-    scores: Vec<f64>,
-    /// Of a rule without a budget.
-    threshold: Option<f64>,
 }
 
 impl Hook for FreezeController {
@@ -198,6 +245,9 @@ impl Hook for FreezeController {
             // Gradients of what rests are computed in the steps of tests alone.
             let next = (step + 1).is_multiple_of(self.config.interval);
             arena.probe(Role::Projection, next && step + 1 < self.schedule.saturation);
+        }
+        if let Some(group) = arena.group_mut(Role::Projection) {
+            self.foresee(step + 1, group);
         }
         Ok(())
     }

@@ -39,33 +39,41 @@ impl Smoothed {
 
     /// Takes in I of a step (or of a window of steps), laid out like the group's values, `[n]`.
     pub fn observe(&self, group: &mut Group, now: &Tensor) {
-        let [sensitivity, uncertainty] = self.names;
-        let shares = [1.0 - self.beta1, 1.0 - self.beta2];
-        let (mean, deviation) = (group.state(sensitivity), group.state(uncertainty));
-        let smoothing =
-            Smoothing { mean: &mean, deviation: &deviation, shares, updated: self.updated };
-        if smoothing.observe(now, group.observed().as_ref()) {
-            return;
-        }
-        let deviation = || (now - &mean).abs_();
-        let before = (!self.updated).then(deviation);
-        smooth(group, sensitivity, now, shares[0]);
-        smooth(group, uncertainty, &before.unwrap_or_else(deviation), shares[1]);
+        let smoothed = self.names.map(|name| group.state(name));
+        self.smooth(smoothed.each_ref(), now, group.observed().as_ref());
     }
 
     /// s = Ī ⊙ Ū of every element, laid out like the group's values, `[n]`.
     pub fn score(&self, group: &mut Group) -> Tensor {
         group.state(self.names[0]) * group.state(self.names[1])
     }
-}
 
-/// Moves a group's buffer by the share `weight` towards `now`, `[n]`; where this step has no gradient,
-/// since a matrix rests, it stays.
-fn smooth(group: &mut Group, name: &'static str, now: &Tensor, weight: f64) {
-    let mut buffer = group.state(name);
-    match group.observed() {
-        None => drop(buffer.lerp_(now, weight)),
-        Some(observed) => drop(buffer.lerp_tensor_(now, &(observed * weight))),
+    /// What s will be once it has taken in `now`, `[n]`.
+    pub fn score_after(&self, group: &mut Group, now: &Tensor) -> Tensor {
+        let smoothed = self.names.map(|name| group.state(name).copy());
+        self.smooth(smoothed.each_ref(), now, group.observed().as_ref());
+        let [sensitivity, uncertainty] = smoothed;
+        sensitivity * uncertainty
+    }
+
+    /// Moves Ī and Ū towards `now`; where this step has no gradient, since a matrix rests, and `observed` is zero, they
+    /// stay.
+    fn smooth(&self, [mean, deviation]: [&Tensor; 2], now: &Tensor, observed: Option<&Tensor>) {
+        let (shares, updated) = ([1.0 - self.beta1, 1.0 - self.beta2], self.updated);
+        if (Smoothing { mean, deviation, shares, updated }).observe(now, observed) {
+            return;
+        }
+        let from_mean = || (now - mean).abs_();
+        let toward = |buffer: &Tensor, now: &Tensor, share: f64| {
+            let mut buffer = buffer.shallow_clone();
+            match observed {
+                None => drop(buffer.lerp_(now, share)),
+                Some(observed) => drop(buffer.lerp_tensor_(now, &(observed * share))),
+            }
+        };
+        let before = (!updated).then(from_mean);
+        toward(mean, now, shares[0]);
+        toward(deviation, &before.unwrap_or_else(from_mean), shares[1]);
     }
 }
 

@@ -18,5 +18,6 @@ pub(crate) use clip::{clip_to, joint_norm};
 pub use gradients::Gradients;
 pub(crate) use guard::{guard, Skipped};
 pub use parameter::Parameter;
+pub(crate) use read::Reading;
 pub use resting::Standing;
 pub use schedule::{LrSchedule, Schedule};

@@ -2,7 +2,8 @@
 //! kernels (aflora-cuda's kernels/order.cu), however many matrices there are, since the device waits while the host launches.
 
 use super::Group;
-use aflora_cuda::ops::{self, Pieces};
+use crate::Result;
+use aflora_cuda::ops::{self, Fetched, Pieces};
 use tch::{Device, Kind, Tensor};
 
 impl Group {
@@ -41,5 +42,30 @@ fn on_gpu(flat: &Tensor, by_kernel: impl FnOnce() -> Option<Tensor>) -> Option<T
         None
     } else {
         by_kernel()
+    }
+}
+
+/// Numbers on their way from the device.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    /// From a GPU, which may still have to make them.
+    Coming(Fetched),
+    /// Where reading them waits for them.
+    There(Tensor),
+}
+
+impl Reading {
+    /// Of `numbers`, `[n]`, fp32. Nobody waits.
+    pub fn begin(numbers: Tensor) -> Self {
+        ops::fetch(&numbers).map_or(Reading::There(numbers), Reading::Coming)
+    }
+
+    /// Waits for them.
+    pub fn end(self) -> Result<Vec<f32>> {
+        let numbers = match self {
+            Reading::Coming(fetched) => fetched.wait()?,
+            Reading::There(numbers) => numbers,
+        };
+        Ok(Vec::try_from(numbers)?)
     }
 }

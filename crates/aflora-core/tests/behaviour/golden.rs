@@ -375,7 +375,7 @@ fn replay(rule: Rule, score: Score, expected: &Value) -> (Vec<Option<u64>>, Vec<
         curve: Curve::EaseOut,
         ..Default::default()
     };
-    let controller = FreezeController::new(&config, sizes.len(), 1, total).unwrap();
+    let mut controller = FreezeController::new(&config, sizes.len(), 1, total).unwrap();
     let mut frozen_at = vec![None; sizes.len()];
     let mut gradients = arena.buffer();
     let mut tests = Vec::new();

@@ -50,6 +50,16 @@ impl FreezeRule for ElementQuantile {
         self.smoothed.score(group).into()
     }
 
+    /// A test is about windows that ended before its step.
+    fn foreseen(&self, t: u64, group: &mut Group) -> Option<Evidence> {
+        let window = group.state(WINDOW);
+        let score = match t % self.interval {
+            0 => self.smoothed.score_after(group, &window),
+            _ => self.smoothed.score(group),
+        };
+        Some(score.into())
+    }
+
     /// Every ΔT steps after t_i, and at every step past T - t_f.
     fn is_due(&self, t: u64, schedule: &Schedule) -> bool {
         let on_interval = t > schedule.initial && t.is_multiple_of(self.interval);

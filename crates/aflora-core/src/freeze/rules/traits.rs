@@ -30,6 +30,12 @@ pub(in crate::freeze) trait FreezeRule: Debug {
     /// What the scores are made of, after this step's gradient was taken in.
     fn evidence(&self, group: &mut Group) -> Evidence;
 
+    /// The same before step `t` and its gradient, where that gradient does not change it: then it can be read while
+    /// the step is made.
+    fn foreseen(&self, _t: u64, _group: &mut Group) -> Option<Evidence> {
+        None
+    }
+
     /// Whether matrices are tested at step `t`, which lies where the schedule asks for something.
     fn is_due(&self, t: u64, schedule: &Schedule) -> bool;
 
