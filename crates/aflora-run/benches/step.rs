@@ -10,7 +10,7 @@
 //!     padded=on               rows of a quarter of LENGTH and more, in equal steps, the rest padding
 //!     documents=N             rows of so many documents, each of which sees itself alone
 //!     ahead=on                the host need not wait for a step to end, as in training: the mean alone is measured
-//!     profile=FILE            three further steps, as a trace for chrome://tracing
+//!     profile=FILE            three further steps, as a trace for chrome://tracing and bench/profile.py
 //!
 //! METHOD may carry a rank, `lora:32`; `aflora-gsm8k` is AFLoRA with all matrices trained,
 //! `aflora-frozen` with none, `aflora-never` without scores and freezing,
