@@ -4,7 +4,7 @@
     python bench/profile.py trace.json model=minilm method=lora batch=32 length=128
 
 KEY=VALUE goes into the line as it is. A kernel that begins before the one before it ends counts from there. Which of our kernels
-belongs to which group is read from crates/aflora-cuda/kernels; --top says how many kernels are listed, --steps how many steps the
+belongs to which group is read from crates/aflora-cuda/kernels; softmaxes of libtorch's count as attention. --top says how many kernels are listed, --steps how many steps the
 trace has.
 """
 

@@ -4,7 +4,7 @@
 #define THREADS 256
 #define EACH_OF(n) long long i = (long long)blockIdx.x * THREADS + threadIdx.x; i < n; i += (long long)gridDim.x * THREADS
 
-// SCORE is 0 for |g|, 1 for |p g|, 2 for |g / p|; of an element p that is zero it is zero.
+// `score` is 0 for |g|, 1 for |p g|, 2 for |g / p|; of an element p that is zero it is zero.
 extern "C" __global__ void __launch_bounds__(THREADS) sensitivity(const float* p, const float* g, long long n, int score, float* out) {
     for (EACH_OF(n)) {
         float value = p[i], gradient = g[i];

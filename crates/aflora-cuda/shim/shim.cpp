@@ -325,19 +325,16 @@ int aflora_adamw(const aflora_adamw_update* all, int count, const aflora_adamw_s
     return guarded([&] { aflora::AdamW(*by).update(all, count); });
 }
 
-// `loss` may be null, and `total` and `in_a_row` are if it is.
+// The norm alone where `loss` is null, and `total` and `in_a_row` are too; else bad gradients become zero and are counted.
 int aflora_judge(at::Tensor** out, const at::Tensor* gradients, const at::Tensor* loss, const at::Tensor* total, const at::Tensor* in_a_row) {
     return guarded([&] {
         if (!aflora::JointNorm::takes(*gradients) || (loss && !aflora::JointNorm::takes(*loss))) return;
         if (loss && !(aflora::JointNorm::counts(*total) && aflora::JointNorm::counts(*in_a_row))) return;
         auto given = [](const at::Tensor* t) { return t ? *t : at::Tensor(); };
         auto found = aflora::JointNorm::judge(*gradients, given(loss), given(total), given(in_a_row));
+        if (loss) aflora::JointNorm::forget(*gradients, found[2]);
         for (size_t i = 0; i < found.size(); i++) out[i] = new at::Tensor(found[i]);
     });
-}
-
-int aflora_forget(const at::Tensor* gradients, const at::Tensor* bad) {
-    return guarded([&] { aflora::JointNorm::forget(*gradients, *bad); });
 }
 
 // Whether it takes them is written to `takes`.

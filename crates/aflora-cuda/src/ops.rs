@@ -3,8 +3,8 @@
 //! trains, with the [norm](judge) of its gradients and what a freeze test [reads](kth_smallest).
 //!
 //! Each gives `None` where it does not take what it is given (another device, another kind, a
-//! shape that does not divide by eight): the caller then composes libtorch's operations. That
-//! choice is made in one place, aflora-core's `kernels`.
+//! shape that does not divide by eight): the caller then composes libtorch's operations. For what models compute that
+//! choice is made in one place, aflora-core's `kernels`; for the update and scores, where these are.
 
 mod decoders;
 mod fetched;

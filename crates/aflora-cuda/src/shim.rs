@@ -31,7 +31,6 @@ functions! {
         adamw = "aflora_adamw":
             unsafe extern "C" fn(*const RawAdamWUpdate, c_int, *const RawAdamWStep) -> c_int,
         judge = "aflora_judge": unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw) -> c_int,
-        forget = "aflora_forget": unsafe extern "C" fn(Raw, Raw) -> c_int,
         clip = "aflora_clip": unsafe extern "C" fn(*mut c_int, Raw, Raw, f64) -> c_int,
         sensitivity = "aflora_sensitivity": unsafe extern "C" fn(Out, Raw, Raw, c_int) -> c_int,
         smooth = "aflora_smooth":

@@ -240,20 +240,21 @@ fn main() -> anyhow::Result<()> {
     }
     let mut measured = milliseconds.split_off(WARM_UP);
     measured.sort_by(f64::total_cmp);
-    println!(
-        "{}",
-        serde_json::json!({
-            "side": "aflora", "model": kind, "method": name,
-            "mode": if checkpointing { "checkpointing" } else if graphs.is_empty() { "eager" } else { "graphs" }, "precision": match asked {
-                "tf32" => "TF32".into(),
-                asked if base.format.is_some() => asked.into(),
-                _ => format!("{:?}", base.kind),
-            },
-            "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "padded": padded, "documents": documents, "batch": batch, "length": length, "steps": steps,
-            "ms": (!ahead).then(|| measured[steps / 2]), "mean_ms": mean,
-            "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
-            "trainable": tuner.trainable(), "modules": model.adapters().count(),
-        })
-    );
+    let mut line = serde_json::json!({
+        "side": "aflora", "model": kind, "method": name,
+        "mode": if checkpointing { "checkpointing" } else if graphs.is_empty() { "eager" } else { "graphs" }, "precision": match asked {
+            "tf32" => "TF32".into(),
+            asked if base.format.is_some() => asked.into(),
+            _ => format!("{:?}", base.kind),
+        },
+        "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "padded": padded, "documents": documents, "batch": batch, "length": length, "steps": steps,
+        "mean_ms": mean,
+        "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
+        "trainable": tuner.trainable(), "modules": model.adapters().count(),
+    });
+    if !ahead {
+        line["ms"] = measured[steps / 2].into();
+    }
+    println!("{line}");
     Ok(())
 }

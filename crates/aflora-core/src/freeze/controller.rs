@@ -12,6 +12,7 @@ use crate::adapter::Role;
 use crate::hook::Hook;
 use crate::optim::{Arena, Gradients, Group, Reading, Standing};
 use crate::span::RunLength;
+use crate::state::HookState;
 use crate::Result;
 use tch::{Device, Tensor};
 
@@ -30,8 +31,7 @@ pub struct FreezeController {
 #[derive(Debug)]
 struct Foreseen {
     step: u64,
-    /// How many matrices were open, and how many numbers trained.
-    of: (usize, i64),
+    extent: (usize, i64),
     reading: Reading,
 }
 
@@ -99,9 +99,8 @@ impl FreezeController {
         let Some(budget) = self.due(t, group) else { return Ok(None) };
         tch::no_grad(|| {
             let foreseen = self.foreseen.take();
-            let of = Self::open(group);
-            let reading = match foreseen.filter(|foreseen| (foreseen.step, foreseen.of) == (t, of))
-            {
+            let now = (t, Self::extent(group));
+            let reading = match foreseen.filter(|of| (of.step, of.extent) == now) {
                 Some(foreseen) => foreseen.reading,
                 None => {
                     let evidence = self.rule.evidence(group);
@@ -124,11 +123,12 @@ impl FreezeController {
         self.foreseen = tch::no_grad(|| {
             let evidence = self.rule.foreseen(t, group)?;
             let reading = self.read(group, &evidence, ratio);
-            Some(Foreseen { step: t, of: Self::open(group), reading })
+            Some(Foreseen { step: t, extent: Self::extent(group), reading })
         });
     }
 
-    fn open(group: &Group) -> (usize, i64) {
+    /// How many matrices are not frozen for good, and how many numbers train.
+    fn extent(group: &Group) -> (usize, i64) {
         (group.open().count(), group.numel())
     }
 
@@ -189,16 +189,16 @@ impl FreezeController {
         let Evidence { of, over } = evidence;
         let mut parts = vec![group.open_means(of)];
         parts.extend(over.as_ref().map(|over| group.open_means(over)));
-        let threshold = self.rule.threshold(group.numel(), ratio);
-        parts.extend(threshold.map(|k| group.kth_smallest(of, k)));
+        let place = self.rule.place(group.numel(), ratio);
+        parts.extend(place.map(|k| group.kth_smallest(of, k)));
         Reading::begin(Tensor::cat(&parts, 0))
     }
 
     /// What such a read tells: the score of each matrix that is not frozen for good, and of a rule without a budget the
     /// score below which one freezes.
     fn told(&self, group: &Group, ratio: f64, mut numbers: Vec<f32>) -> (Vec<f64>, Option<f64>) {
-        let threshold = self.rule.threshold(group.numel(), ratio);
-        let threshold = threshold.and_then(|_| numbers.pop()).map(f64::from);
+        let place = self.rule.place(group.numel(), ratio);
+        let threshold = place.and_then(|_| numbers.pop()).map(f64::from);
         let (of, over) = numbers.split_at(group.open().count());
         let score = |(i, of): (usize, &f32)| match over.get(i) {
             // What has nothing to be measured by has not moved, or never had a gradient.
@@ -249,6 +249,12 @@ impl Hook for FreezeController {
         if let Some(group) = arena.group_mut(Role::Projection) {
             self.foresee(step + 1, group);
         }
+        Ok(())
+    }
+
+    fn restore(&mut self, _: &HookState, _: &Arena) -> Result<()> {
+        // It was of the run before.
+        self.foreseen = None;
         Ok(())
     }
 

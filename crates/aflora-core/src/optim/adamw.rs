@@ -10,7 +10,7 @@
 //!
 //! tch's own optimiser can neither save its state nor leave a frozen tensor alone: momentum
 //! keeps moving it. Here the update goes over what still trains, and nothing else: on a GPU in one launch
-//! for all groups and rates, in however many pieces they lie (aflora-cuda's kernels/adamw.cu).
+//! for up to eight groups and rates, in however many pieces they lie (aflora-cuda's kernels/adamw.cu).
 
 use super::arena::{part, LiveAt};
 use super::Group;
@@ -80,6 +80,9 @@ impl AdamW {
                     update,
                 })
                 .collect();
+            if moving.is_empty() {
+                return;
+            }
             let by_kernel = moving.iter().flat_map(Moving::by_kernel).collect::<Option<Vec<_>>>();
             if by_kernel.is_some_and(|updates| ops::adamw(&step, &updates)) {
                 return;

@@ -21,8 +21,9 @@ fn arena(device: Device) -> Arena {
     Arena::new(parameters.collect()).unwrap()
 }
 
-/// The tests of a run whose gradients differ from matrix to matrix and fade at different paces.
-fn played(config: &FreezeConfig, device: Device) -> Vec<FreezeCheck> {
+/// The tests of a run whose gradients differ from matrix to matrix and fade at different paces. Without `foresight` each is
+/// read where it is made, as by a run that was taken up right before.
+fn played(config: &FreezeConfig, device: Device, foresight: bool) -> Vec<FreezeCheck> {
     let mut arena = arena(device);
     let mut controller = FreezeController::new(config, MATRICES as usize, 1, STEPS).unwrap();
     let mut gradients = arena.buffer();
@@ -50,8 +51,17 @@ fn played(config: &FreezeConfig, device: Device) -> Vec<FreezeCheck> {
         let left = gradients.get(Role::Projection).unwrap();
         tch::no_grad(|| drop(group.values().shallow_clone().g_sub_(&(left.sign() * 0.01))));
         controller.after_update(step, &mut arena, &gradients).unwrap();
+        if !foresight {
+            controller.restore(&controller.state(), &arena).unwrap();
+        }
     }
     checks
+}
+
+/// A test every so many steps.
+fn from_the_start(interval: u64) -> FreezeConfig {
+    let (t_i, t_f) = (Span::Steps(5), Span::Steps(10));
+    FreezeConfig { interval, t_i, t_f, ..Default::default() }
 }
 
 fn assert_near(what: &str, found: f64, expected: f64) {
@@ -67,15 +77,9 @@ fn every_rule_freezes_what_it_freezes_on_a_cpu() {
             if thaw && !rule.scores_at_rest() {
                 continue;
             }
-            let config = FreezeConfig {
-                rule,
-                thaw,
-                interval: 5,
-                t_i: Span::Steps(5),
-                t_f: Span::Steps(10),
-                ..Default::default()
-            };
-            let (found, expected) = (played(&config, GPU), played(&config, Device::Cpu));
+            let config = FreezeConfig { rule, thaw, ..from_the_start(5) };
+            let (found, expected) =
+                (played(&config, GPU, true), played(&config, Device::Cpu, true));
             assert!(found.iter().flat_map(FreezeCheck::frozen).count() >= MATRICES as usize);
             assert_eq!(found.len(), expected.len(), "{rule:?}");
             for (found, expected) in found.iter().zip(&expected) {
@@ -96,4 +100,29 @@ fn every_rule_freezes_what_it_freezes_on_a_cpu() {
         }
     }
     assert!(ops::failure().is_none(), "{:?}", ops::failure());
+}
+
+#[test]
+fn a_test_that_is_read_ahead_is_the_one_that_is_read_in_its_step() {
+    let Some(_turn) = gpu() else { return };
+    for interval in [1, 4, 5] {
+        let config = from_the_start(interval);
+        let [ahead, within] = [true, false].map(|foresight| played(&config, GPU, foresight));
+        assert!(ahead.iter().flat_map(FreezeCheck::frozen).count() >= MATRICES as usize);
+        assert_eq!(ahead, within, "interval {interval}");
+    }
+    // It is on its way behind the update before, and given up where a run is taken up.
+    let mut arena = arena(GPU);
+    let mut controller =
+        FreezeController::new(&from_the_start(10), MATRICES as usize, 1, STEPS).unwrap();
+    let gradients = arena.buffer();
+    let coming = |controller: &FreezeController| format!("{controller:?}").contains("Coming");
+    for step in 0..20 {
+        controller.score(step, &mut arena, &gradients).unwrap();
+        assert!(!coming(&controller) || step == 10, "step {step}");
+        controller.after_update(step, &mut arena, &gradients).unwrap();
+        assert_eq!(coming(&controller), step + 1 == 10 || step + 1 == 20, "step {step}");
+    }
+    controller.restore(&controller.state(), &arena).unwrap();
+    assert!(!coming(&controller));
 }

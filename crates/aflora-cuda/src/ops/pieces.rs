@@ -1,7 +1,7 @@
 //! Parts of flat buffers as kernels are told of them, and what is read of them: means, and the k-th smallest
 //! number.
 
-use super::run;
+use super::{run, to_gpu};
 use std::ops::Range;
 use tch::{Device, Tensor};
 
@@ -26,7 +26,13 @@ impl Pieces {
     pub fn whole(stretches: impl IntoIterator<Item = Range<i64>>, device: Device) -> Self {
         let ends: Vec<i64> =
             stretches.into_iter().flat_map(|stretch| [stretch.start, stretch.end]).collect();
-        Pieces(Tensor::from_slice(&ends).view([-1, 2]).to_device(device))
+        let ends = Tensor::from_slice(&ends).view([-1, 2]);
+        // For a copy from other memory than pinned libtorch waits until the GPU has done all before it.
+        let there = match device {
+            Device::Cuda(index) => to_gpu(&ends, index),
+            _ => None,
+        };
+        Pieces(there.unwrap_or_else(|| ends.to_device(device)))
     }
 
     pub(super) fn ends(&self) -> &Tensor {

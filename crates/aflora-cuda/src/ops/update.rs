@@ -1,4 +1,4 @@
-//! The update of what trains, wherever it lies in flat buffers: one launch for all of it, however many pieces
+//! The update of what trains, wherever it lies in flat buffers: one launch for up to eight rates, however many pieces
 //! freezing left; and what is done with all gradients before.
 
 use super::{fuses, raw, run_for, Pieces, FAILURE};
@@ -35,8 +35,8 @@ pub struct AdamWStep {
     pub eps: f64,
 }
 
-/// Makes these updates, of buffers on one GPU, in one launch for up to eight of them; whether it did: what fails was
-/// refused before anything moved.
+/// Makes these updates, of buffers on one GPU, in one launch for each eight of them; whether it did. What is not as it
+/// should be is refused before anything moves.
 pub fn adamw(step: &AdamWStep, updates: &[AdamWUpdate]) -> bool {
     let here = updates.iter().all(|update| fuses(update.values));
     let (true, Ok(shim), Ok(count)) = (here, crate::shim(), c_int::try_from(updates.len())) else {
@@ -73,12 +73,7 @@ pub struct Judged {
 /// Looks at all gradients, `[n]` and fp32 on a GPU, and a loss, `[]`; makes the gradients zero where it finds them bad.
 /// Bad ones are counted: in all, and in a row, both `[]` and Int64.
 pub fn judge(gradients: &Tensor, loss: &Tensor, counts: [&Tensor; 2]) -> Option<Judged> {
-    let judged = look(gradients, Some((loss, counts)))?;
-    let shim = crate::shim().ok()?;
-    // SAFETY: tensors that live through the call.
-    let returned = unsafe { (shim.forget)(gradients.as_ptr(), judged.bad.as_ptr()) };
-    shim.check(returned).map_err(|error| drop(FAILURE.set(error))).ok()?;
-    Some(judged)
+    look(gradients, Some((loss, counts)))
 }
 
 /// The joint 2-norm of all gradients, `[]`, which are `[n]` and fp32 on a GPU.

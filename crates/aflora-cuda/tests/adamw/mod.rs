@@ -16,9 +16,13 @@ type Emulate = unsafe extern "C" fn(
     *const [f32; 5],
 );
 
-/// Numbers of a buffer, and where its pieces are.
+/// Numbers of a buffer.
 const N: i64 = 1000;
-const PIECES: [[i64; 2]; 2] = [[0, 301], [700, 1000]];
+
+/// Where the two pieces of a buffer are; the second of every other one does not move.
+fn pieces(buffer: i64) -> [[i64; 2]; 2] {
+    [[buffer, 301 + buffer], [700 - 10 * buffer, 1000 - buffer]]
+}
 
 #[test]
 fn the_kernel_of_an_update_of_several_groups() {
@@ -35,18 +39,21 @@ fn the_kernel_of_an_update_of_several_groups() {
         let step: Vec<f32> = rates.iter().map(|lr| (lr / correction1) as f32).collect();
         let root = 1.0 / correction2.sqrt();
         let numbers = [1.0 - beta1, beta2, 1.0 - beta2, root, eps].map(|number| number as f32);
-        let pieces = Tensor::from_slice(PIECES.as_flattened());
+        let ends: Vec<i64> = (0..count).flat_map(pieces).flatten().collect();
+        let pieces_of_all = Tensor::from_slice(&ends);
         let buffers = after.each_ref().map(|buffer| at(Some(buffer)));
         let (kept, step) = (kept.as_ptr(), step.as_ptr());
         // SAFETY: the tensors live through the call and have the sizes that are said.
         unsafe {
-            let (ends, count) = (at(Some(&pieces)), count as c_uint);
+            let (ends, count) = (at(Some(&pieces_of_all)), count as c_uint);
             (kernels.emulate)(&buffers, ends, N, count, kept, step, &numbers);
         }
         let [p, g, m, v] = before.each_ref().map(|t| t.to_kind(Kind::Double));
-        let moves = Tensor::zeros([N], (Kind::Bool, Device::Cpu));
-        for [begin, end] in PIECES {
-            let _ = moves.narrow(0, begin, end - begin).fill_(1);
+        let moves = Tensor::zeros([count, N], (Kind::Bool, Device::Cpu));
+        for buffer in 0..count {
+            for [begin, end] in &pieces(buffer)[..2 - buffer as usize % 2] {
+                let _ = moves.get(buffer).narrow(0, *begin, end - begin).fill_(1);
+            }
         }
         let first = &m + (&g - &m) * (1.0 - beta1);
         let second = &v * beta2 + g.square() * (1.0 - beta2);

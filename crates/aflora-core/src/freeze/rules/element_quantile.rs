@@ -69,7 +69,7 @@ impl FreezeRule for ElementQuantile {
     /// The k-th smallest element score, k = ⌊N · r⌋; k = 0 freezes nothing. At r = 1 everything left
     /// freezes: the strict comparison alone would keep a matrix whose element scores all equal the
     /// largest that is left, such as the 0 of matrices that never had a gradient.
-    fn threshold(&self, n: i64, ratio: f64) -> Option<i64> {
+    fn place(&self, n: i64, ratio: f64) -> Option<i64> {
         let k = (n as f64 * ratio) as i64;
         (k > 0).then_some(k)
     }

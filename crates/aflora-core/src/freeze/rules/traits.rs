@@ -39,9 +39,9 @@ pub(in crate::freeze) trait FreezeRule: Debug {
     /// Whether matrices are tested at step `t`, which lies where the schedule asks for something.
     fn is_due(&self, t: u64, schedule: &Schedule) -> bool;
 
-    /// Of a rule that has no budget: which of the `n` elements of the evidence that still train, from the smallest, 1,
-    /// on, a matrix' score must lie strictly below to freeze; none freezes nothing.
-    fn threshold(&self, _n: i64, _ratio: f64) -> Option<i64> {
+    /// Of a rule that has no budget: the place, from the smallest, 1, on, of the element of the evidence strictly below
+    /// which a matrix' score must lie to freeze, among the `n` that still train; none freezes nothing.
+    fn place(&self, _n: i64, _ratio: f64) -> Option<i64> {
         None
     }
 }
