@@ -9,6 +9,7 @@
 //!     tiled=LENGTH            encoders' attention by tiles for texts of so many tokens and more
 //!     padded=on               rows of a quarter of LENGTH and more, in equal steps, the rest padding
 //!     documents=N             rows of so many documents, each of which sees itself alone
+//!     total=STEPS             of the run that these steps begin, over which matrices freeze: 100000
 //!     ahead=on                the host need not wait for a step to end, as in training: the mean alone is measured
 //!     profile=FILE            three further steps, as a trace for chrome://tracing and bench/profile.py
 //!
@@ -135,6 +136,7 @@ fn main() -> anyhow::Result<()> {
         "documents",
         "shard",
         "ahead",
+        "total",
     ];
     if let Some(odd) = rest.iter().find(|o| !known.contains(&o.split('=').next().unwrap_or(o))) {
         anyhow::bail!("`{odd}` is none of: {}", known.join("=, ") + "=");
@@ -159,6 +161,7 @@ fn main() -> anyhow::Result<()> {
     let documents: i64 = option("documents").unwrap_or("1").parse()?;
     anyhow::ensure!(matches!(option("padded"), None | Some("on")), "padded= is `on` or left out");
     anyhow::ensure!(!padded || documents == 1, "rows of documents have no padding");
+    let total: u64 = option("total").unwrap_or("100000").parse()?;
     let ahead = option("ahead").is_some();
     anyhow::ensure!(matches!(option("ahead"), None | Some("on")), "ahead= is `on` or left out");
     let (batch, length): (i64, i64) = (batch.parse()?, length.parse()?);
@@ -195,7 +198,7 @@ fn main() -> anyhow::Result<()> {
     let method = method(name)?.build()?;
     let model = AdaptedModel::new(backbone, method.as_ref(), &targets, &[], base.kind, 1)?;
     let config = TunerConfig { lr: 1e-4, head_lr: 1e-4, ..Default::default() };
-    let mut tuner = Tuner::new(config, method.as_ref(), model.parameters(), 1000, 100_000)?;
+    let mut tuner = Tuner::new(config, method.as_ref(), model.parameters(), 1000, total)?;
     tuner.join(world.clone());
 
     aflora_cuda::awake();
@@ -247,7 +250,7 @@ fn main() -> anyhow::Result<()> {
             asked if base.format.is_some() => asked.into(),
             _ => format!("{:?}", base.kind),
         },
-        "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "padded": padded, "documents": documents, "batch": batch, "length": length, "steps": steps,
+        "ranks": world.size(), "shard": option("shard"), "tiled_from": option("tiled"), "padded": padded, "documents": documents, "total": total, "batch": batch, "length": length, "steps": steps,
         "mean_ms": mean,
         "first_step_s": first, "peak_memory": peak_memory(device), "peak_tensors": peak_tensors,
         "trainable": tuner.trainable(), "modules": model.adapters().count(),
