@@ -61,6 +61,8 @@ def main():
     about.add_argument("--steps", type=int, default=3)
     about.add_argument("--top", type=int, default=12)
     given = about.parse_intermixed_args()
+    if not given.trace.is_file():
+        about.error(f"there is no file {given.trace}")
     trace = json.loads(given.trace.read_text())
     events = trace["traceEvents"] if isinstance(trace, dict) else trace
     kinds = ("kernel", "gpu_memcpy", "gpu_memset")

@@ -4,9 +4,9 @@
     python bench/table.py --line RUN/metrics.json LABEL     one run of ours as a line of results.jsonl
 """
 
+import argparse
 import json
 import statistics
-import sys
 from pathlib import Path
 
 SHAPES = Path(__file__).resolve().parent / "shapes"
@@ -85,7 +85,7 @@ def rates(rows, tflops):
     print(f"\nA product of 8192 × 8192 matrices in bf16 reaches {tflops:.0f} TFLOP/s. Of that, LLaMA's products with frozen weights (4 operations"
           " a weight and token; of checkpointed blocks 6) are:\n\n| | shape | share |\n|---|---|---|")
     for r in rows:
-        if r["model"].startswith("llama"):
+        if r["model"].startswith("llama-"):
             c = json.loads((SHAPES / f"{r['model']}.json").read_text())
             width, wide = c["hidden_size"], c["intermediate_size"]
             weights = c["num_hidden_layers"] * (4 * width**2 + 3 * width * wide) + c["vocab_size"] * width
@@ -106,13 +106,18 @@ def tables(rows):
     for row in rows:
         if "machine" in row:
             print(", ".join(f"{key} {value}" for key, value in row.items() if value not in ("", {})), end="\n\n")
-    measured, runs = [r for r in rows if "ms" in r], [r for r in rows if "accuracy" in r]
+    whole = ("side", "model", "method", "mode", "precision", "batch", "length", "ms", "first_step_s", "peak_memory")
+    measured = [r for r in rows if all(r.get(key) is not None for key in whole)]
+    runs = [r for r in rows if all(key in r for key in ("side", "task", "method", "accuracy", "parameters"))]
+    others = sum("machine" not in r and "failed" not in r and "bf16_tflops" not in r for r in rows) - len(measured) - len(runs)
+    if others:
+        print(f"{others} lines are neither of a step whose median was measured nor of a run.\n")
     if measured:
         steps(measured)
         print()
         scaling(measured)
     for row in rows:
-        if "bf16_tflops" in row and any(r["model"].startswith("llama") for r in measured):
+        if "bf16_tflops" in row and any(r["model"].startswith("llama-") for r in measured):
             rates(measured, row["bf16_tflops"])
     if runs:
         print()
@@ -124,8 +129,18 @@ def tables(rows):
         print(f"- {r['side']} {r.get('model', '')} {r.get('method', '')} {r.get('batch', '')} × {r.get('length', '')} {r.get('options', '')}: {r['failed']}")
 
 
-if __name__ == "__main__":
-    if sys.argv[1] == "--line":
-        print(json.dumps(line(sys.argv[2], sys.argv[3])))
+def main():
+    about = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    about.add_argument("results", nargs="?", type=Path)
+    about.add_argument("--line", nargs=2, metavar=("METRICS", "LABEL"))
+    given = about.parse_args()
+    if given.line:
+        print(json.dumps(line(*given.line)))
+    elif given.results and given.results.is_file():
+        tables([json.loads(row) for row in given.results.read_text().splitlines() if row.strip()])
     else:
-        tables([json.loads(text) for text in open(sys.argv[1])])
+        about.error(f"there is no file {given.results}" if given.results else "which results?")
+
+
+if __name__ == "__main__":
+    main()

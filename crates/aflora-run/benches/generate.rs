@@ -25,7 +25,7 @@ use aflora_run::device::{peak_memory, start, synchronize, tensors};
 use aflora_run::precision;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use common::{initialise, method};
+use common::{count, initialise, method, Given};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
@@ -91,13 +91,6 @@ impl Side<'_> {
 
 fn main() -> Result<()> {
     aflora_cuda::count_host_memory();
-    // Cargo itself passes `--bench`.
-    let given: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let [shape, kind, name, texts, prompt, new, rest @ ..] = &given[..] else {
-        println!("nothing measured: CONFIG.json BACKBONE METHOD TEXTS PROMPT NEW are needed");
-        return Ok(());
-    };
-    let option = |key: &str| rest.iter().find_map(|o| o.strip_prefix(key)?.strip_prefix('='));
     let known = [
         "device",
         "precision",
@@ -110,19 +103,22 @@ fn main() -> Result<()> {
         "sample",
         "profile",
     ];
-    if let Some(odd) = rest.iter().find(|o| !known.contains(&o.split('=').next().unwrap_or(o))) {
-        anyhow::bail!("`{odd}` is none of: {}", known.join("=, ") + "=");
-    }
-    if let Some(threads) = option("threads") {
-        tch::set_num_threads(threads.parse()?);
+    let given = Given::new(6, &known)?;
+    let [shape, kind, name, texts, prompt, new] = &given.words[..] else {
+        println!("nothing measured: CONFIG.json BACKBONE METHOD TEXTS PROMPT NEW are needed");
+        return Ok(());
+    };
+    let option = |key| given.option(key);
+    if let Some(threads) = given.count("threads")? {
+        tch::set_num_threads(threads);
     }
     let device = start(option("device").unwrap_or("auto").parse()?, &Default::default())?;
     let asked = option("precision").unwrap_or("auto");
     let precision = Precision::from_str(asked, false).map_err(anyhow::Error::msg)?;
     let base = precision::choose(precision, device, || Ok(f64::INFINITY))?;
-    let rounds: usize = option("rounds").unwrap_or("3").parse()?;
-    anyhow::ensure!(rounds > 0, "rounds=0 measures nothing");
-    let (texts, prompt, new): (usize, i64, usize) = (texts.parse()?, prompt.parse()?, new.parse()?);
+    let rounds: usize = given.count("rounds")?.unwrap_or(3);
+    let (texts, new): (usize, usize) = (count("TEXTS", texts)?, count("NEW", new)?);
+    let prompt: i64 = count("PROMPT", prompt)?;
 
     // Without an end token, which random weights would draw by chance.
     let folder = tempfile::tempdir()?;
@@ -154,11 +150,11 @@ fn main() -> Result<()> {
     };
     let generator = generator.context("the model does not write")?;
 
-    let do_sample = option("sample") == Some("on");
-    let further_eos = (0..option("end").unwrap_or("0").parse::<i64>()?).collect();
+    let do_sample = given.is_on("sample")?;
+    let further_eos = (0..given.count("end")?.unwrap_or(0)).collect();
     let generation =
         GenerationConfig { max_new_tokens: new, do_sample, further_eos, ..Default::default() };
-    let slots = option("slots").map_or(Ok(texts), str::parse)?;
+    let slots = given.count("slots")?.unwrap_or(texts);
     let pace = Pace::of(device, slots);
     let pace = Pace { record: pace.record && option("graphs") != Some("off"), ..pace };
     let mut side = match option("in_step") {

@@ -37,7 +37,7 @@ use aflora_run::device::{peak_memory, start, synchronize, tensors};
 use aflora_run::precision;
 use aflora_run::task::Examples;
 use clap::ValueEnum;
-use common::{initialise, method};
+use common::{count, initialise, method, Given};
 use std::path::Path;
 use std::time::Instant;
 use tch::{Device, Kind, Reduction, Tensor};
@@ -116,13 +116,6 @@ impl Work {
 fn main() -> anyhow::Result<()> {
     let started = Instant::now();
     aflora_cuda::count_host_memory();
-    // Cargo itself passes `--bench`.
-    let given: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let [config, kind, name, batch, length, rest @ ..] = &given[..] else {
-        println!("nothing measured: CONFIG.json BACKBONE METHOD BATCH LENGTH are needed");
-        return Ok(());
-    };
-    let option = |key: &str| rest.iter().find_map(|o| o.strip_prefix(key)?.strip_prefix('='));
     let known = [
         "device",
         "precision",
@@ -138,14 +131,17 @@ fn main() -> anyhow::Result<()> {
         "ahead",
         "total",
     ];
-    if let Some(odd) = rest.iter().find(|o| !known.contains(&o.split('=').next().unwrap_or(o))) {
-        anyhow::bail!("`{odd}` is none of: {}", known.join("=, ") + "=");
+    let given = Given::new(5, &known)?;
+    let [config, kind, name, batch, length] = &given.words[..] else {
+        println!("nothing measured: CONFIG.json BACKBONE METHOD BATCH LENGTH are needed");
+        return Ok(());
+    };
+    let option = |key| given.option(key);
+    if let Some(threads) = given.count("threads")? {
+        tch::set_num_threads(threads);
     }
-    if let Some(threads) = option("threads") {
-        tch::set_num_threads(threads.parse()?);
-    }
-    if let Some(length) = option("tiled") {
-        aflora_core::kernels::tile_from(length.parse()?);
+    if let Some(length) = given.count("tiled")? {
+        aflora_core::kernels::tile_from(length);
     }
     let world = aflora_run::launch::join()?;
     let device = start(option("device").unwrap_or("auto").parse()?, &world)?;
@@ -155,16 +151,12 @@ fn main() -> anyhow::Result<()> {
     let asked = option("precision").unwrap_or("auto");
     let precision = Precision::from_str(asked, false).map_err(anyhow::Error::msg)?;
     let base = precision::choose(precision, device, || Ok(f64::INFINITY))?;
-    let steps: usize = option("steps").unwrap_or("30").parse()?;
-    anyhow::ensure!(steps > 0, "steps=0 measures nothing");
-    let padded = option("padded").is_some();
-    let documents: i64 = option("documents").unwrap_or("1").parse()?;
-    anyhow::ensure!(matches!(option("padded"), None | Some("on")), "padded= is `on` or left out");
+    let steps = given.count("steps")?.unwrap_or(30);
+    let (padded, ahead) = (given.is_on("padded")?, given.is_on("ahead")?);
+    let documents: i64 = given.count("documents")?.unwrap_or(1);
     anyhow::ensure!(!padded || documents == 1, "rows of documents have no padding");
-    let total: u64 = option("total").unwrap_or("100000").parse()?;
-    let ahead = option("ahead").is_some();
-    anyhow::ensure!(matches!(option("ahead"), None | Some("on")), "ahead= is `on` or left out");
-    let (batch, length): (i64, i64) = (batch.parse()?, length.parse()?);
+    let total = given.count("total")?.unwrap_or(100_000);
+    let (batch, length): (i64, i64) = (count("BATCH", batch)?, count("LENGTH", length)?);
 
     tch::manual_seed(1);
     let (kind, checkpointing) = match kind.split_once('+') {
@@ -176,10 +168,8 @@ fn main() -> anyhow::Result<()> {
         Ok(()) => Head::Language,
         Err(_) => Head::Classes(2),
     };
-    let shards = match option("shard") {
-        Some("on") => world.clone(),
-        _ => World::alone(),
-    };
+    let spread = given.is_on("shard")?;
+    let shards = if spread { world.clone() } else { World::alone() };
     let options = Options {
         base: base.kind,
         format: base.format,
@@ -205,7 +195,7 @@ fn main() -> anyhow::Result<()> {
     let mut graphs = match option("graphs") {
         Some("off") => StepGraphs::off(device),
         // Blocks are gathered on the host's word.
-        _ if option("shard") == Some("on") => StepGraphs::off(device),
+        _ if spread => StepGraphs::off(device),
         _ => StepGraphs::new(device),
     };
     let mut milliseconds = Vec::new();

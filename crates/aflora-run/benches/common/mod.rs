@@ -7,6 +7,61 @@ use aflora_models::Backbone;
 use std::collections::BTreeMap;
 use tch::Tensor;
 
+/// What a bench is asked for: words, and behind them KEY=VALUE.
+pub struct Given {
+    /// Those that came.
+    pub words: Vec<String>,
+    options: Vec<(String, String)>,
+}
+
+impl Given {
+    /// `wanted` words, and options that are `known`. Cargo runs a bench in its package's folder: paths are from the
+    /// workspace's, as of every other command.
+    pub fn new(wanted: usize, known: &[&str]) -> anyhow::Result<Self> {
+        if std::env::var_os("CARGO_MANIFEST_DIR").is_some() {
+            std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))?;
+        }
+        // Cargo itself passes `--bench`.
+        let mut words: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+        let mut options: Vec<(String, String)> = Vec::new();
+        for option in words.split_off(wanted.min(words.len())) {
+            match option.split_once('=') {
+                Some((key, _)) if options.iter().any(|(other, _)| other == key) => {
+                    anyhow::bail!("`{key}=` is there twice")
+                }
+                Some((key, value)) if known.contains(&key) => {
+                    options.push((key.into(), value.into()))
+                }
+                _ => anyhow::bail!("`{option}` is none of: {}", known.join("=, ") + "="),
+            }
+        }
+        Ok(Given { words, options })
+    }
+
+    /// The value of a key.
+    pub fn option(&self, key: &str) -> Option<&str> {
+        self.options.iter().find(|(own, _)| own == key).map(|(_, value)| value.as_str())
+    }
+
+    /// The same as a number from 1 on.
+    pub fn count<T: TryFrom<u64>>(&self, key: &str) -> anyhow::Result<Option<T>> {
+        self.option(key).map(|value| count(key, value)).transpose()
+    }
+
+    /// Whether a key that may only be `on` is there.
+    pub fn is_on(&self, key: &str) -> anyhow::Result<bool> {
+        let value = self.option(key);
+        anyhow::ensure!(matches!(value, None | Some("on")), "{key}= is `on` or left out");
+        Ok(value.is_some())
+    }
+}
+
+/// A number from 1 on; `what` it is.
+pub fn count<T: TryFrom<u64>>(what: &str, text: &str) -> anyhow::Result<T> {
+    let number = text.parse().ok().filter(|number| *number > 0).and_then(|n| T::try_from(n).ok());
+    number.ok_or_else(|| anyhow::anyhow!("{what} is `{text}`, no whole number from 1 on"))
+}
+
 /// A method by its name and rank, `lora:32`.
 pub fn method(name: &str) -> anyhow::Result<MethodConfig> {
     let (name, rank) = match name.split_once(':') {
