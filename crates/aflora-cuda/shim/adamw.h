@@ -3,8 +3,6 @@
 
 #include "kernel.h"
 
-#include <c10/cuda/CUDAFunctions.h>
-
 #include <cmath>
 
 // The tensors and numbers of aflora-cuda's `AdamWUpdate`: buffers are [n], fp32; `pieces` is [count, 2], int64, on their GPU.
@@ -62,9 +60,7 @@ private:
 
     static void check(const aflora_adamw_update& of) {
         for (const auto* t : {of.values, of.gradient, of.first, of.second})
-            TORCH_CHECK(t->is_cuda() && t->scalar_type() == at::kFloat && t->is_contiguous() && t->sizes() == of.values->sizes(), "adamw: not flat buffers of one size");
-        // Where it is launched: another GPU than the current one is left to libtorch's operations.
-        TORCH_CHECK(of.values->get_device() == c10::cuda::current_device(), "adamw: the buffers are not on the current GPU");
+            TORCH_CHECK(is_flat(*t) && t->sizes() == of.values->sizes(), "adamw: not flat buffers of one size on the current GPU");
         TORCH_CHECK(of.pieces->is_cuda() && of.pieces->scalar_type() == at::kLong && of.pieces->is_contiguous(), "adamw: not pieces");
     }
 

@@ -3,19 +3,12 @@
 
 #include "kernel.h"
 
-#include <c10/cuda/CUDAFunctions.h>
-
 #include <array>
 
 namespace aflora {
 
 class JointNorm {
 public:
-    // Where kernels are launched: a buffer on another GPU than the current one is left to libtorch's operations.
-    static bool takes(const at::Tensor& t) {
-        return t.is_cuda() && t.scalar_type() == at::kFloat && t.is_contiguous() && t.get_device() == c10::cuda::current_device();
-    }
-
     // Whether steps can be counted in it.
     static bool counts(const at::Tensor& t) {
         return t.is_cuda() && t.scalar_type() == at::kLong && t.numel() == 1 && t.get_device() == c10::cuda::current_device();

@@ -7,6 +7,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/cuda/CUDAGeneratorImpl.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda.h>
 #include <dlfcn.h>
@@ -251,6 +252,12 @@ inline unsigned divided(int64_t n, int64_t by) { return static_cast<unsigned>((n
 inline std::string bf16(const at::Tensor& t) { return t.scalar_type() == at::kBFloat16 ? "BF16=1" : "BF16=0"; }
 
 inline const float* floats(const at::Tensor& t) { return t.defined() ? t.const_data_ptr<float>() : nullptr; }
+
+// A flat buffer of the update or the scores where kernels are launched: what lies on another GPU than the current one is left to
+// libtorch's operations.
+inline bool is_flat(const at::Tensor& t) {
+    return t.is_cuda() && t.scalar_type() == at::kFloat && t.is_contiguous() && t.get_device() == c10::cuda::current_device();
+}
 
 inline bool is_wide(const at::Tensor& t) { return t.is_cuda() && (t.scalar_type() == at::kBFloat16 || t.scalar_type() == at::kFloat); }
 

@@ -3,19 +3,15 @@
 
 #include "kernel.h"
 
-#include <c10/cuda/CUDAFunctions.h>
-
 #include <limits>
 
 namespace aflora {
 
 class Order {
 public:
-    // Where kernels are launched: what lies on another GPU than the current one is left to libtorch's operations.
     static bool takes(const at::Tensor& x, const at::Tensor& pieces) {
-        bool flat = x.is_cuda() && x.scalar_type() == at::kFloat && x.is_contiguous() && x.get_device() == c10::cuda::current_device();
         bool ends = pieces.device() == x.device() && pieces.scalar_type() == at::kLong && pieces.is_contiguous();
-        return flat && ends && pieces.size(0) > 0 && x.numel() < std::numeric_limits<uint32_t>::max();
+        return is_flat(x) && ends && pieces.size(0) > 0 && x.numel() < std::numeric_limits<uint32_t>::max();
     }
 
     // [pieces].

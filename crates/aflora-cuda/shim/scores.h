@@ -3,20 +3,15 @@
 
 #include "kernel.h"
 
-#include <c10/cuda/CUDAFunctions.h>
-
 #include <initializer_list>
 
 namespace aflora {
 
 class Scores {
 public:
-    // Where kernels are launched: flat buffers of one size, on the current GPU.
+    // Buffers of one size.
     static bool takes(std::initializer_list<const at::Tensor*> buffers) {
-        return std::all_of(buffers.begin(), buffers.end(), [&](const at::Tensor* t) {
-            bool flat = t->is_cuda() && t->scalar_type() == at::kFloat && t->is_contiguous() && t->get_device() == c10::cuda::current_device();
-            return flat && t->sizes() == (*buffers.begin())->sizes();
-        });
+        return std::all_of(buffers.begin(), buffers.end(), [&](const at::Tensor* t) { return is_flat(*t) && t->sizes() == (*buffers.begin())->sizes(); });
     }
 
     static at::Tensor sensitivity(const at::Tensor& p, const at::Tensor& g, int score) {

@@ -328,7 +328,7 @@ int aflora_adamw(const aflora_adamw_update* all, int count, const aflora_adamw_s
 // The norm alone where `loss` is null, and `total` and `in_a_row` are too; else bad gradients become zero and are counted.
 int aflora_judge(at::Tensor** out, const at::Tensor* gradients, const at::Tensor* loss, const at::Tensor* total, const at::Tensor* in_a_row) {
     return guarded([&] {
-        if (!aflora::JointNorm::takes(*gradients) || (loss && !aflora::JointNorm::takes(*loss))) return;
+        if (!aflora::is_flat(*gradients) || (loss && !aflora::is_flat(*loss))) return;
         if (loss && !(aflora::JointNorm::counts(*total) && aflora::JointNorm::counts(*in_a_row))) return;
         auto given = [](const at::Tensor* t) { return t ? *t : at::Tensor(); };
         auto found = aflora::JointNorm::judge(*gradients, given(loss), given(total), given(in_a_row));
@@ -340,7 +340,7 @@ int aflora_judge(at::Tensor** out, const at::Tensor* gradients, const at::Tensor
 // Whether it takes them is written to `takes`.
 int aflora_clip(int* takes, const at::Tensor* gradients, const at::Tensor* norm, double most) {
     return guarded([&] {
-        *takes = aflora::JointNorm::takes(*gradients) && aflora::JointNorm::takes(*norm);
+        *takes = aflora::is_flat(*gradients) && aflora::is_flat(*norm);
         if (*takes) aflora::JointNorm::clip(*gradients, *norm, most);
     });
 }

@@ -38,11 +38,7 @@ impl Group {
 
 /// Nothing on a CPU.
 fn on_gpu(flat: &Tensor, by_kernel: impl FnOnce() -> Option<Tensor>) -> Option<Tensor> {
-    if flat.device() == Device::Cpu {
-        None
-    } else {
-        by_kernel()
-    }
+    (flat.device() != Device::Cpu).then(by_kernel).flatten()
 }
 
 /// Numbers on their way from the device.
