@@ -47,19 +47,24 @@ def run(side, model, task="mrpc", bar=True):
 D, E, M, B, L, X, S, G = BACKBONES
 CHECKPOINTING = "--checkpointing"
 
+
+def every_peer(model, method, batch, length, *kernels, best=()):
+    """PEFT operation by operation, compiled in both ways, and with each of the packages `kernels`. A bar needs those of `best`."""
+    ways = {way: {"mode": way} for way in ("eager", "compile", "reduce-overhead")} | {package: {"kernels": package} for package in kernels}
+    return [peft(model, method, batch, length, **way, bar=name in best) for name, way in ways.items()]
+
+
+FOR_DEBERTA = ("flashdeberta", "disentangled")
+
 SUITES = {
     # AFLoRA on DeBERTaV3-base's shape beside its kin and every peer, short texts and long.
     "deberta": [
-        ours(D, "aflora", 32, 128, bar=True), peft(D, "lora", 32, 128, mode="reduce-overhead", bar=True), peft(D, "lora", 32, 128),
+        ours(D, "aflora", 32, 128, bar=True), *every_peer(D, "lora", 32, 128, *FOR_DEBERTA, best=("reduce-overhead",)),
         ours(D, "aflora-frozen", 32, 128, bar=True), ours(D, "lora", 32, 128, bar=True), ours(D, "elora", 32, 128, bar=True),
-        ours(D, "aflora-never", 32, 128), peft(D, "lora", 32, 128, kernels="flashdeberta"),
-        peft(D, "lora", 32, 128, kernels="disentangled"), ours(D, "aflora", 32, 128), ours(D, "aflora-frozen", 32, 128),
-        ours(D, "aflora", 4, 128, bar=True), peft(D, "lora", 4, 128, bar=True),
-        peft(D, "lora", 4, 128, mode="reduce-overhead", bar=True),
-        ours(D, "aflora", 16, 512, bar=True), peft(D, "lora", 16, 512, mode="reduce-overhead", bar=True),
-        peft(D, "lora", 16, 512, kernels="flashdeberta"), peft(D, "lora", 16, 512, kernels="disentangled", bar=True),
-        ours(D, "aflora", 4, 2048, bar=True), peft(D, "lora", 4, 2048, kernels="flashdeberta"),
-        peft(D, "lora", 4, 2048, kernels="disentangled", bar=True),
+        ours(D, "aflora-never", 32, 128), ours(D, "aflora", 32, 128), ours(D, "aflora-frozen", 32, 128),
+        ours(D, "aflora", 4, 128, bar=True), *every_peer(D, "lora", 4, 128, *FOR_DEBERTA, best=("eager", "reduce-overhead")),
+        ours(D, "aflora", 16, 512, bar=True), *every_peer(D, "lora", 16, 512, *FOR_DEBERTA, best=("reduce-overhead", "disentangled")),
+        ours(D, "aflora", 4, 2048, bar=True), *every_peer(D, "lora", 4, 2048, *FOR_DEBERTA, best=("disentangled",)),
     ],
     # Other models whose step the launches bound.
     "models": [
@@ -68,12 +73,11 @@ SUITES = {
             (E, "lora", 32, 128, "reduce-overhead"), (M, "lora", 32, 128, "reduce-overhead"), (B, "lora:16", 8, 512, "compile"), (G, "lora:16", 8, 512, "reduce-overhead"))
         for line in (
             ours(model, "aflora-gsm8k:16" if model in (B, G) else "aflora", batch, length), ours(model, method, batch, length, bar=True),
-            peft(model, method, batch, length), peft(model, method, batch, length, mode=best, bar=True))
+            *every_peer(model, method, batch, length, best=(best,)))
     ],
     "decoders": [
-        ours(L, "lora:32", 8, 256, bar=True), peft(L, "lora:32", 8, 256, mode="compile", bar=True), peft(L, "lora:32", 8, 256),
-        peft(L, "lora:32", 8, 256, kernels="liger", bar=True), ours(L, "aflora-gsm8k:32", 8, 256),
-        ours(L, "lora:32", 2, 2048, bar=True), peft(L, "lora:32", 2, 2048), peft(L, "lora:32", 2, 2048, kernels="liger", bar=True),
+        ours(L, "lora:32", 8, 256, bar=True), *every_peer(L, "lora:32", 8, 256, "liger", best=("compile", "liger")), ours(L, "aflora-gsm8k:32", 8, 256),
+        ours(L, "lora:32", 2, 2048, bar=True), *every_peer(L, "lora:32", 2, 2048, "liger", best=("compile", "liger")),
         ours(S, "lora:32", 16, 384, bar=True), ours(S, "lora:32", 16, 384, "checkpointing", bar=True),
         peft(S, "lora:32", 16, 384, bar=True), peft(S, "lora:32", 16, 384, kernels="liger", bar=True),
     ],
@@ -86,13 +90,12 @@ SUITES = {
     ],
     # Peers compiled in the ways that take minutes, and other precisions and shapes.
     "modes": [
-        ours(D, "aflora", 32, 128), peft(D, "lora", 32, 128, mode="compile"),
-        peft(D, "lora", 32, 128, mode="max-autotune-no-cudagraphs"), ours(D, "aflora", 32, 128, "graphs=off"),
+        ours(D, "aflora", 32, 128), peft(D, "lora", 32, 128, mode="max-autotune-no-cudagraphs"), ours(D, "aflora", 32, 128, "graphs=off"),
         ours(D, "aflora", 64, 128), peft(D, "lora", 64, 128), ours(D, "aflora", 16, 256), peft(D, "lora", 16, 256),
         ours(D, "aflora", 32, 128, "precision=fp32"), ours(D, "aflora", 32, 128, "precision=tf32"),
         peft(D, "lora", 32, 128, precision="fp32"),
         ours(L, "lora:32", 8, 256), peft(L, "lora:32", 8, 256, mode="max-autotune-no-cudagraphs"),
-        peft(L, "lora:32", 8, 256, mode="compile", kernels="liger"), peft(L, "lora:32", 2, 2048, mode="compile"),
+        peft(L, "lora:32", 8, 256, mode="compile", kernels="liger"),
     ],
     # Two GPUs beside one, under DDP; and LLaMA-13B's shape with a base that is spread over both (PEFT: FSDP2).
     "two-gpus": [
