@@ -148,7 +148,7 @@ def ranks(number):
 def measure(args):
     lines = [line for suite in args.suites for line in SUITES[suite]]
     lines = [line for line in lines if (line.bar or not args.bars) and not (args.ours_only and "peft" in line.side)]
-    lines = [line for line in lines if args.only in str(line)]
+    lines = [line for line in lines if not args.only or any(text in str(line) for text in args.only)]
     rows = []
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(open(args.out, "w")) if args.out else None
@@ -195,7 +195,7 @@ def main():
     p.add_argument("--device", default="auto")
     p.add_argument("--steps", type=int, default=30)
     p.add_argument("--epochs", type=int, default=8, help="of whole runs")
-    p.add_argument("--only", default="", metavar="TEXT", help="only the lines with TEXT in them, as they are shown: llama-7b")
+    p.add_argument("--only", action="append", metavar="TEXT", help="only the lines with TEXT in them, as they are shown: llama-7b; may be given again")
     p.add_argument("--ours-only", action="store_true", help="leave the peers' lines out")
     p.add_argument("--cold", action="store_true", help="compile within each line")
     p.add_argument("--limit", type=int, default=300, help="seconds for a line")

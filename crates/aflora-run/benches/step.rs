@@ -11,7 +11,8 @@
 //!     documents=N             rows of so many documents, each of which sees itself alone
 //!     total=STEPS             of the run that these steps begin, over which matrices freeze: 100000
 //!     ahead=on                the host need not wait for a step to end, as in training: the mean alone is measured
-//!     profile=FILE            three further steps, as a trace for chrome://tracing and bench/profile.py
+//!     every=STEPS             with it, the mean of each so many steps, behind which the host does wait, and what trains then
+//!     profile=FILE            three further steps, as a trace for chrome://tracing and bench/kernel_times.py
 //!
 //! METHOD may carry a rank, `lora:32`; `aflora-gsm8k` is AFLoRA with all matrices trained,
 //! `aflora-frozen` with none, `aflora-never` without scores and freezing,
@@ -129,6 +130,7 @@ fn main() -> anyhow::Result<()> {
         "documents",
         "shard",
         "ahead",
+        "every",
         "total",
     ];
     let given = Given::new(5, &known)?;
@@ -153,6 +155,11 @@ fn main() -> anyhow::Result<()> {
     let base = precision::choose(precision, device, || Ok(f64::INFINITY))?;
     let steps = given.count("steps")?.unwrap_or(30);
     let (padded, ahead) = (given.is_on("padded")?, given.is_on("ahead")?);
+    let every = given.count::<usize>("every")?;
+    anyhow::ensure!(
+        every.is_none() || ahead,
+        "every= is for ahead=on: else each step has its time"
+    );
     let documents: i64 = given.count("documents")?.unwrap_or(1);
     anyhow::ensure!(!padded || documents == 1, "rows of documents have no padding");
     let total = given.count("total")?.unwrap_or(100_000);
@@ -198,12 +205,14 @@ fn main() -> anyhow::Result<()> {
         _ if spread => StepGraphs::off(device),
         _ => StepGraphs::new(device),
     };
-    let mut milliseconds = Vec::new();
+    let (mut milliseconds, mut means) = (Vec::new(), Vec::new());
     let (mut first, mut measured_from) = (0.0, Instant::now());
+    let mut mean_from = measured_from;
     for step in 0..WARM_UP + steps {
         if step == WARM_UP {
             synchronize(device);
             measured_from = Instant::now();
+            mean_from = measured_from;
         }
         let begun = Instant::now();
         work.step(&model, &mut tuner, &mut graphs, world.size())?;
@@ -213,6 +222,15 @@ fn main() -> anyhow::Result<()> {
         milliseconds.push(begun.elapsed().as_secs_f64() * 1e3);
         if step == 0 {
             first = started.elapsed().as_secs_f64();
+        }
+        let done = (step + 1).saturating_sub(WARM_UP);
+        if let Some(every) = every.filter(|every| done > 0 && done % every == 0) {
+            synchronize(device);
+            let ms = mean_from.elapsed().as_secs_f64() * 1e3 / every as f64;
+            means.push(
+                serde_json::json!({ "steps": done, "ms": ms, "trainable": tuner.trainable() }),
+            );
+            mean_from = Instant::now();
         }
     }
     synchronize(device);
@@ -247,6 +265,9 @@ fn main() -> anyhow::Result<()> {
     });
     if !ahead {
         line["ms"] = measured[steps / 2].into();
+    }
+    if every.is_some() {
+        line["every"] = means.into();
     }
     println!("{line}");
     Ok(())

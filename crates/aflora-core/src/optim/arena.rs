@@ -171,7 +171,7 @@ impl Group {
 }
 
 /// Where these lie: those that touch are one stretch.
-fn stretches<'a>(members: impl Iterator<Item = &'a Member>) -> Vec<Range<i64>> {
+pub(super) fn stretches<'a>(members: impl Iterator<Item = &'a Member>) -> Vec<Range<i64>> {
     let mut all: Vec<Range<i64>> = Vec::new();
     for Member { place, .. } in members {
         match all.last_mut().filter(|last| last.end == place.start) {

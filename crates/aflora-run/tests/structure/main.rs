@@ -1,5 +1,6 @@
 //! What the project says of itself holds: that its files stand in an order, that its documents lead
-//! to what is there, that the commands in them work, and that a release is what its README says.
+//! to what is there, that the commands in them work, that a release is what its README says, and that scripts are not taken for
+//! Python's own modules.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,3 +11,4 @@ mod commands;
 mod documents;
 mod links;
 mod release;
+mod scripts;

@@ -1,7 +1,7 @@
 """A trace of the bench `step` as one line of JSON: milliseconds of kernels a step, by groups and by kernel.
 
     cargo bench -p aflora-run --bench step -- bench/shapes/minilm.json bert lora:8 32 128 profile=trace.json
-    python bench/profile.py trace.json model=minilm method=lora batch=32 length=128
+    python bench/kernel_times.py trace.json model=minilm method=lora batch=32 length=128
 
 KEY=VALUE goes into the line as it is. A kernel that begins before the one before it ends counts from there. Which of our kernels
 belongs to which group is read from crates/aflora-cuda/kernels; softmaxes of libtorch's count as attention. --top says how many kernels are listed, --steps how many steps the
