@@ -64,7 +64,7 @@ SUITES = {
         ours(D, "aflora-never", 32, 128), ours(D, "aflora", 32, 128), ours(D, "aflora-frozen", 32, 128),
         ours(D, "aflora", 4, 128, bar=True), *every_peer(D, "lora", 4, 128, *FOR_DEBERTA, best=("eager", "reduce-overhead")),
         ours(D, "aflora", 16, 512, bar=True), *every_peer(D, "lora", 16, 512, *FOR_DEBERTA, best=("reduce-overhead", "disentangled")),
-        ours(D, "aflora", 4, 2048, bar=True), *every_peer(D, "lora", 4, 2048, *FOR_DEBERTA, best=("disentangled",)),
+        ours(D, "aflora", 4, 2048, bar=True), *every_peer(D, "lora", 4, 2048, *FOR_DEBERTA, best=FOR_DEBERTA),
     ],
     # Other models whose step the launches bound.
     "models": [
