@@ -1,5 +1,6 @@
 // The joint norm of all gradients, a flat buffer of n numbers, and what is done by it where it lies: gradients of a step that is not
-// finite become zero, and others are clipped. Sums have a fixed order.
+// finite become zero, and others are clipped. Sums have a fixed order. Before, those become zero that recorded work goes on to
+// make of what is frozen since.
 
 #define THREADS 256
 
@@ -27,6 +28,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) judge(const float* sums, i
     *finite_norm = *bad ? 0.f : *norm;
     if (total) *total += *bad;
     if (in_a_row) *in_a_row = *bad ? *in_a_row + 1 : 0;
+}
+
+// Zeros in pieces, from pieces[2 i] up to pieces[2 i + 1], a block each.
+extern "C" __global__ void __launch_bounds__(THREADS) clear(float* g, const long long* pieces) {
+    for (long long i = pieces[2 * blockIdx.x] + threadIdx.x; i < pieces[2 * blockIdx.x + 1]; i += THREADS) g[i] = 0;
 }
 
 // Zeros for the gradients of a bad step.

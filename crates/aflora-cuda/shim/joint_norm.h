@@ -27,6 +27,10 @@ public:
         return {norm, finite_norm, bad};
     }
 
+    static void clear(const at::Tensor& gradients, const at::Tensor& pieces) {
+        launch(kernel("clear"), static_cast<unsigned>(pieces.size(0)), THREADS, 0, gradients.data_ptr<float>(), ends(pieces));
+    }
+
     static void forget(const at::Tensor& gradients, const at::Tensor& bad) {
         int64_t n = gradients.numel();
         launch(kernel("forget"), blocks(n), THREADS, 0, gradients.data_ptr<float>(), static_cast<long long>(n), bad.const_data_ptr<bool>());

@@ -259,6 +259,13 @@ inline bool is_flat(const at::Tensor& t) {
     return t.is_cuda() && t.scalar_type() == at::kFloat && t.is_contiguous() && t.get_device() == c10::cuda::current_device();
 }
 
+// Where pieces of such a buffer begin and end, [pieces, 2].
+inline bool are_pieces_of(const at::Tensor& pieces, const at::Tensor& flat) {
+    return is_flat(flat) && pieces.device() == flat.device() && pieces.scalar_type() == at::kLong && pieces.is_contiguous() && pieces.size(0) > 0;
+}
+
+inline const long long* ends(const at::Tensor& pieces) { return reinterpret_cast<const long long*>(pieces.const_data_ptr<int64_t>()); }
+
 inline bool is_wide(const at::Tensor& t) { return t.is_cuda() && (t.scalar_type() == at::kBFloat16 || t.scalar_type() == at::kFloat); }
 
 // A tensor whose storage begins on 16 bytes, as vector loads need it.

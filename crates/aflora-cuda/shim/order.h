@@ -10,8 +10,7 @@ namespace aflora {
 class Order {
 public:
     static bool takes(const at::Tensor& x, const at::Tensor& pieces) {
-        bool ends = pieces.device() == x.device() && pieces.scalar_type() == at::kLong && pieces.is_contiguous();
-        return is_flat(x) && ends && pieces.size(0) > 0 && x.numel() < std::numeric_limits<uint32_t>::max();
+        return are_pieces_of(pieces, x) && x.numel() < std::numeric_limits<uint32_t>::max();
     }
 
     // [pieces].
@@ -39,8 +38,6 @@ private:
     static constexpr int DIGITS = 3, BINS = 2048;
     // Blocks that are at work at once.
     static constexpr int MOST = 512;
-
-    static const long long* ends(const at::Tensor& pieces) { return reinterpret_cast<const long long*>(pieces.const_data_ptr<int64_t>()); }
 
     static CUfunction kernel(const char* name) { return module("order.cu", kernels::order, {"BF16=0"})[name]; }
 };

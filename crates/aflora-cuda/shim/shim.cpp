@@ -345,6 +345,21 @@ int aflora_clip(int* takes, const at::Tensor* gradients, const at::Tensor* norm,
     });
 }
 
+// Each gradient replaces what its place has, or is added to that. Whether it takes them is written to `takes`.
+int aflora_collect(int* takes, const at::Tensor* const* places, const at::Tensor* const* gradients, int count, int add) {
+    return guarded([&] {
+        std::vector<at::Tensor> to, from;
+        for (int i = 0; i < count; i++) {
+            to.push_back(*places[i]);
+            from.push_back(*gradients[i]);
+            if (!aflora::is_flat(to[i]) || !aflora::is_flat(from[i]) || to[i].numel() != from[i].numel()) return;
+        }
+        *takes = 1;
+        if (to.empty()) return;
+        add ? at::_foreach_add_(to, from) : at::_foreach_copy_(to, from);
+    });
+}
+
 // --- numbers on their way to the host ---
 
 struct aflora_fetched {
@@ -389,6 +404,14 @@ int aflora_smooth(int* takes, const at::Tensor* now, const at::Tensor* observed,
     return guarded([&] {
         *takes = aflora::Scores::takes({now, observed ? observed : now, mean, deviation});
         if (*takes) aflora::Scores::smooth(*now, observed ? *observed : at::Tensor(), *mean, *deviation, mean_share, deviation_share, updated != 0);
+    });
+}
+
+// Whether it takes them is written to `takes`.
+int aflora_clear(int* takes, const at::Tensor* gradients, const at::Tensor* pieces) {
+    return guarded([&] {
+        *takes = aflora::are_pieces_of(*pieces, *gradients);
+        if (*takes) aflora::JointNorm::clear(*gradients, *pieces);
     });
 }
 

@@ -18,9 +18,9 @@ pub use decoders::{add_rms_norm, gated, rotary, GateActivation};
 pub use fetched::{fetch, Fetched};
 pub use loss::cross_entropy;
 pub use low_rank::{feed_forward, low_rank, low_rank_together, LowRankLayer, LowRankPath};
-pub use pieces::{kth_smallest, means, Pieces};
+pub use pieces::{clear, kth_smallest, means, Pieces};
 pub use scores::{sensitivity, Sensitivity, Smoothing};
-pub use update::{adamw, clip, joint_norm, judge, AdamWStep, AdamWUpdate, Judged};
+pub use update::{adamw, clip, collect, joint_norm, judge, AdamWStep, AdamWUpdate, Judged};
 
 use crate::blocks::BlockFormat;
 use crate::raw::{Out, Raw, RawQuantised};

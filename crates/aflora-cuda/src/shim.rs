@@ -32,9 +32,12 @@ functions! {
             unsafe extern "C" fn(*const RawAdamWUpdate, c_int, *const RawAdamWStep) -> c_int,
         judge = "aflora_judge": unsafe extern "C" fn(Out, Raw, Raw, Raw, Raw) -> c_int,
         clip = "aflora_clip": unsafe extern "C" fn(*mut c_int, Raw, Raw, f64) -> c_int,
+        collect = "aflora_collect":
+            unsafe extern "C" fn(*mut c_int, *const Raw, *const Raw, c_int, c_int) -> c_int,
         sensitivity = "aflora_sensitivity": unsafe extern "C" fn(Out, Raw, Raw, c_int) -> c_int,
         smooth = "aflora_smooth":
             unsafe extern "C" fn(*mut c_int, Raw, Raw, Raw, Raw, f64, f64, c_int) -> c_int,
+        clear = "aflora_clear": unsafe extern "C" fn(*mut c_int, Raw, Raw) -> c_int,
         means = "aflora_means": unsafe extern "C" fn(Out, Raw, Raw) -> c_int,
         kth_smallest = "aflora_kth_smallest": unsafe extern "C" fn(Out, Raw, Raw, i64) -> c_int,
         low_rank = "aflora_low_rank":

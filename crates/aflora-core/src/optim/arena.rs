@@ -14,7 +14,7 @@ use super::gradients::{Gradients, BESIDE};
 use super::parameter::Parameter;
 use crate::adapter::Role;
 use crate::{Checkpoints, Error, Result};
-use aflora_cuda::ops::Pieces;
+use aflora_cuda::ops::{self, Pieces};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
@@ -50,20 +50,15 @@ pub(super) struct LiveAt {
 pub struct Group {
     pub(super) values: Tensor,
     pub(super) members: Vec<Member>,
-    // Stretches of live members, longest possible; and those of each rate.
-    live: Vec<Range<i64>>,
+    // Where live members lie; and those of each rate.
+    pub(super) live: Stretches,
     pub(super) by_rate: Vec<LiveAt>,
-    // Stretches whose gradients are computed: of live members, and of resting ones while they are
-    // looked at.
-    graded: Vec<Range<i64>>,
-    // True elsewhere, `[n]`; none where that is nowhere.
-    ungraded: Option<Tensor>,
+    // Where no gradients are computed.
+    ungraded: Stretches,
     pub(super) probing: bool,
     // 1 where a gradient is computed, made on first use since that changed.
     pub(super) observed: Option<Tensor>,
-    // On a GPU, for kernels: the stretches that train, and those of what is not frozen for good, one a
-    // parameter. Made on first use since they changed.
-    pub(super) live_pieces: OnceCell<Pieces>,
+    // What is not frozen for good, a piece a parameter, made on first use since that changed.
     pub(super) open_pieces: OnceCell<Pieces>,
     // Buffers as long as `values`, by name: moments, scores. Made on first use.
     pub(super) state: BTreeMap<Cow<'static, str>, Tensor>,
@@ -77,7 +72,7 @@ impl Group {
 
     /// How many numbers train.
     pub fn numel(&self) -> i64 {
-        self.live.iter().map(|run| run.end - run.start).sum()
+        self.live().iter().map(|run| run.end - run.start).sum()
     }
 
     /// How many parameters train.
@@ -92,7 +87,7 @@ impl Group {
 
     /// Whether nothing trains any more.
     pub fn is_empty(&self) -> bool {
-        self.live.is_empty()
+        self.live().is_empty()
     }
 
     fn live_members(&self) -> impl Iterator<Item = &Member> {
@@ -124,13 +119,13 @@ impl Group {
 
     /// The stretches of the buffers that train, in order; those that touch are one.
     pub fn live(&self) -> &[Range<i64>] {
-        &self.live
+        &self.live.all
     }
 
     /// What trains of `flat`, which is laid out like the values, `[n]`: end to end, `[numbers that
     /// train]`. No copy where nothing is frozen.
     pub fn gather(&self, flat: &Tensor) -> Tensor {
-        match &self.live[..] {
+        match self.live() {
             [run] => part(flat, run),
             runs => {
                 let parts: Vec<Tensor> = runs.iter().map(|run| part(flat, run)).collect();
@@ -143,8 +138,8 @@ impl Group {
     }
 
     pub(super) fn find_live(&mut self) {
-        self.live = stretches(self.live_members());
-        (self.live_pieces, self.open_pieces) = Default::default();
+        self.live = Stretches::of(self.live_members());
+        self.open_pieces = OnceCell::new();
         let mut rates: Vec<f64> = Vec::new();
         for member in self.live_members() {
             let rate = member.parameter.rate;
@@ -154,32 +149,54 @@ impl Group {
         }
         let device = self.values.device();
         let of = |rate| {
-            let stretches = stretches(self.live_members().filter(|m| m.parameter.rate == rate));
+            let stretches =
+                Stretches::of(self.live_members().filter(|m| m.parameter.rate == rate)).all;
             let pieces = (device != Device::Cpu).then(|| Pieces::new(&stretches, device));
             LiveAt { rate, stretches, pieces }
         };
         self.by_rate = rates.into_iter().map(of).collect();
-        (self.graded, self.observed) = (stretches(self.graded_members()), None);
-        let n = self.values.numel() as i64;
-        let all = self.members.iter().all(|m| m.live || m.rests && self.probing);
-        self.ungraded = (!all).then(|| {
-            let mask = Tensor::ones([n], (Kind::Bool, device));
-            self.graded.iter().for_each(|run| drop(part(&mask, run).fill_(0)));
-            mask
-        });
+        self.observed = None;
+        let ungraded = self.members.iter().filter(|m| !(m.live || m.rests && self.probing));
+        self.ungraded = Stretches::of(ungraded);
     }
 }
 
-/// Where these lie: those that touch are one stretch.
-pub(super) fn stretches<'a>(members: impl Iterator<Item = &'a Member>) -> Vec<Range<i64>> {
-    let mut all: Vec<Range<i64>> = Vec::new();
-    for Member { place, .. } in members {
-        match all.last_mut().filter(|last| last.end == place.start) {
-            Some(last) => last.end = place.end,
-            None => all.push(place.clone()),
+/// Parts of a group's buffers, in order.
+#[derive(Debug, Default)]
+pub(super) struct Stretches {
+    all: Vec<Range<i64>>,
+    /// The same for kernels, made on first use.
+    pieces: OnceCell<Pieces>,
+}
+
+impl Stretches {
+    /// Where these lie: those that touch are one stretch.
+    pub fn of<'a>(members: impl Iterator<Item = &'a Member>) -> Self {
+        let mut all: Vec<Range<i64>> = Vec::new();
+        for Member { place, .. } in members {
+            match all.last_mut().filter(|last| last.end == place.start) {
+                Some(last) => last.end = place.end,
+                None => all.push(place.clone()),
+            }
         }
+        Stretches { all, pieces: OnceCell::new() }
     }
-    all
+
+    /// For kernels, on this device, which is always the same.
+    pub fn pieces(&self, device: Device) -> &Pieces {
+        self.pieces.get_or_init(|| Pieces::new(&self.all, device))
+    }
+
+    /// Zeroes these parts of a buffer, `[n]`.
+    pub fn clear(&self, buffer: &Tensor) {
+        let on_gpu =
+            || buffer.device() != Device::Cpu && ops::clear(buffer, self.pieces(buffer.device()));
+        tch::no_grad(|| {
+            if !self.all.is_empty() && !on_gpu() {
+                self.all.iter().for_each(|run| drop(part(buffer, run).zero_()));
+            }
+        });
+    }
 }
 
 /// All trained parameters, packed by group.
@@ -331,7 +348,9 @@ impl Arena {
         checkpoints: Checkpoints,
         sum: &mut Gradients,
     ) -> Result<()> {
-        if self.groups.values().all(|group| group.graded.is_empty()) && loss.numel() == 1 {
+        if self.groups.values().all(|group| group.graded_members().next().is_none())
+            && loss.numel() == 1
+        {
             if sum.empty {
                 let _ = tch::no_grad(|| sum.flat.zero_());
             }
@@ -348,27 +367,22 @@ impl Arena {
             .map(|m| &m.parameter.leaf)
             .collect();
         let mut gradients = checkpoints.gradients(loss, &leaves)?.into_iter();
+        let (mut places, mut found) = (Vec::new(), Vec::new());
+        for (role, group) in &self.groups {
+            let Some(buffer) = sum.groups.get(role) else { continue };
+            for (member, gradient) in group.graded_members().zip(&mut gradients) {
+                let leaf = &member.parameter.leaf;
+                let gradient = if gradient.defined() { gradient } else { leaf.zeros_like() };
+                places.push(part(buffer, &member.place));
+                found.push(gradient.reshape([-1]));
+            }
+        }
         tch::no_grad(|| {
-            for (role, group) in &self.groups {
-                let Some(buffer) = sum.groups.get(role) else { continue };
-                let members = group.graded_members().zip(&mut gradients);
-                let mut found = members.map(|(m, gradient)| {
-                    let leaf = &m.parameter.leaf;
-                    let gradient = if gradient.defined() { gradient } else { leaf.zeros_like() };
-                    gradient.reshape([-1])
-                });
-                for run in &group.graded {
-                    let mut pieces = Vec::new();
-                    let mut length = 0;
-                    while length < run.end - run.start {
-                        let Some(piece) = found.next() else { break };
-                        length += piece.numel() as i64;
-                        pieces.push(piece);
-                    }
-                    let mut place = part(buffer, run);
+            if !ops::collect(&places, &found, !sum.empty) {
+                for (place, gradient) in places.iter_mut().zip(&found) {
                     match sum.empty {
-                        true => drop(Tensor::f_cat_out(&place, &pieces, 0)?),
-                        false => drop(place.f_add_(&Tensor::f_cat(&pieces, 0)?)?),
+                        true => place.f_copy_(gradient).map(drop)?,
+                        false => drop(place.f_add_(gradient)?),
                     }
                 }
             }
@@ -382,8 +396,8 @@ impl Arena {
     /// Work that was recorded before a freeze goes on to write them.
     pub fn clear_frozen(&self, gradients: &mut Gradients) {
         for (role, Group { ungraded, .. }) in &self.groups {
-            if let (Some(mask), Some(buffer)) = (ungraded, gradients.groups.get_mut(role)) {
-                let _ = tch::no_grad(|| buffer.masked_fill_(mask, 0.0));
+            if let Some(buffer) = gradients.groups.get(role) {
+                ungraded.clear(buffer);
             }
         }
     }
@@ -401,22 +415,11 @@ fn pack(values: Tensor, parameters: Vec<Parameter>) -> Group {
         Member { parameter, place, live: true, rests: false }
     });
     let members = members.collect();
-    let (live, by_rate, graded, ungraded) = Default::default();
+    let (live, by_rate, ungraded) = Default::default();
     let (probing, observed, state) = Default::default();
-    let (live_pieces, open_pieces) = Default::default();
-    let mut group = Group {
-        values,
-        members,
-        live,
-        by_rate,
-        graded,
-        ungraded,
-        probing,
-        observed,
-        live_pieces,
-        open_pieces,
-        state,
-    };
+    let open_pieces = OnceCell::new();
+    let mut group =
+        Group { values, members, live, by_rate, ungraded, probing, observed, open_pieces, state };
     group.find_live();
     group
 }

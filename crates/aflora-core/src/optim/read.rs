@@ -24,10 +24,7 @@ impl Group {
     /// The `k`-th smallest number, from 1, of what trains of `flat`, laid out like the values, `[n]`: fp32, `[1]`.
     /// At least so many numbers train. NaN is the largest.
     pub(crate) fn kth_smallest(&self, flat: &Tensor, k: i64) -> Tensor {
-        let by_kernel = || {
-            let pieces = || Pieces::new(self.live(), flat.device());
-            ops::kth_smallest(flat, self.live_pieces.get_or_init(pieces), k)
-        };
+        let by_kernel = || ops::kth_smallest(flat, self.live.pieces(flat.device()), k);
         on_gpu(flat, by_kernel).unwrap_or_else(|| {
             // Not by `kthvalue`: on a GPU it searches with a single block of threads.
             let (smallest, _) = self.gather(flat).topk(k, 0, false, false);

@@ -5,7 +5,7 @@
 //! scores to look at. It is zero again before anything is clipped or updated. What trains again goes on
 //! with the moments that it had, as if no step had passed.
 
-use super::arena::{part, stretches, Arena, Group, Member};
+use super::arena::{part, Arena, Group, Member, Stretches};
 use super::gradients::Gradients;
 use super::parameter::Parameter;
 use crate::adapter::Role;
@@ -126,12 +126,9 @@ impl Arena {
         if let Some(group) = self.groups.get_mut(&role) {
             group.settle(standings.iter().copied());
             // Of what rests, too, where it is looked at.
-            let Some(buffer) = gradients.groups.get(&role) else { return };
-            tch::no_grad(|| {
-                for run in stretches(group.members.iter().filter(|m| !m.live)) {
-                    let _ = part(buffer, &run).zero_();
-                }
-            });
+            if let Some(buffer) = gradients.groups.get(&role) {
+                Stretches::of(group.members.iter().filter(|m| !m.live)).clear(buffer);
+            }
         }
     }
 

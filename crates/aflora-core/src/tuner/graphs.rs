@@ -185,13 +185,11 @@ impl StepGraphs {
     ) -> Option<Tensor> {
         let old = self.recorded.get(key).is_some_and(|recorded| {
             // What trains again since is not computed. Matrices that froze since are computed in
-            // vain: a new recording takes the time of ten steps or more, and all frozen saves a fiftieth
-            // of one, so it pays after five hundred: at a half of all, and where none is left.
+            // vain: a new recording takes the time of ten steps or more, and all frozen saves a thirtieth
+            // of one, so it pays after some hundred, and is made once: where none is left.
             let graded = tuner.arena().graded();
             let missing = graded.iter().zip(&recorded.graded).any(|(now, then)| *now && !then);
-            let (now, all) = matrices(tuner);
-            let vain = recorded.matrices.saturating_sub(now);
-            missing || 2 * vain >= all.max(1) || vain > 0 && now == 0
+            missing || recorded.matrices > 0 && matrices(tuner) == 0
         });
         if old {
             self.recorded.remove(key);
@@ -238,7 +236,7 @@ impl StepGraphs {
     ) -> Result<Recorded, Error> {
         let batch = self.staged(batch);
         let items = (self.number(items), items);
-        let (graded, (matrices, _)) = (tuner.arena().graded(), matrices(tuner));
+        let (graded, matrices) = (tuner.arena().graded(), matrices(tuner));
         // What the steps before used and left is given back: graphs have memory of their own.
         aflora_cuda::release_unused();
         let pool = match &mut self.pool {
@@ -300,11 +298,9 @@ fn stage(t: &Tensor, device: Device) -> Tensor {
     .unwrap_or_else(|| t.to_device(device))
 }
 
-/// Projection matrices whose gradients are computed, and all, frozen or not.
-fn matrices(tuner: &Tuner) -> (usize, usize) {
+/// Projection matrices whose gradients are computed.
+fn matrices(tuner: &Tuner) -> usize {
     let probed = |group: &Group| if group.is_probing() { group.resting() } else { 0 };
     let groups = tuner.arena().groups().filter(|(role, _)| *role == Role::Projection);
-    groups.fold((0, 0), |(now, all), (_, group)| {
-        (now + group.len() + probed(group), all + group.count())
-    })
+    groups.map(|(_, group)| group.len() + probed(group)).sum()
 }

@@ -2,7 +2,7 @@
 //! freezing left; and what is done with all gradients before.
 
 use super::{fuses, raw, run_for, Pieces, FAILURE};
-use crate::raw::{RawAdamWStep, RawAdamWUpdate};
+use crate::raw::{Raw, RawAdamWStep, RawAdamWUpdate};
 use std::ffi::c_int;
 use tch::Tensor;
 
@@ -42,21 +42,40 @@ pub fn adamw(step: &AdamWStep, updates: &[AdamWUpdate]) -> bool {
     let (true, Ok(shim), Ok(count)) = (here, crate::shim(), c_int::try_from(updates.len())) else {
         return false;
     };
-    let raw = |of: &AdamWUpdate| RawAdamWUpdate {
-        values: of.values.as_ptr(),
-        gradient: of.gradient.as_ptr(),
-        first: of.moments[0].as_ptr(),
-        second: of.moments[1].as_ptr(),
-        pieces: of.pieces.ends().as_ptr(),
-        lr: of.lr,
-        decay: of.decay,
+    let raw = |of: &AdamWUpdate| {
+        Some(RawAdamWUpdate {
+            values: of.values.as_ptr(),
+            gradient: of.gradient.as_ptr(),
+            first: of.moments[0].as_ptr(),
+            second: of.moments[1].as_ptr(),
+            pieces: of.pieces.ends_in(of.values)?.as_ptr(),
+            lr: of.lr,
+            decay: of.decay,
+        })
     };
-    let updates: Vec<RawAdamWUpdate> = updates.iter().map(raw).collect();
+    let Some(updates) = updates.iter().map(raw).collect::<Option<Vec<_>>>() else { return false };
     let [beta1, beta2] = step.betas;
     let step = RawAdamWStep { t: step.t as f64, beta1, beta2, eps: step.eps };
     // SAFETY: tensors that live through the call, and numbers.
     let returned = unsafe { (shim.adamw)(updates.as_ptr(), count, &step) };
     shim.check(returned).map_err(|error| drop(FAILURE.set(error))).is_ok()
+}
+
+/// Puts gradients where they belong, or adds them to what lies there, in one launch for some tens of them however their
+/// places lie. `to` and `from` are as many tensors, `[n]` each pair of them, fp32 on a GPU. Whether it did: what it
+/// does not take is left as it was.
+pub fn collect(to: &[Tensor], from: &[Tensor], add: bool) -> bool {
+    let here = to.len() == from.len() && to.iter().chain(from).all(fuses);
+    let (true, Ok(shim), Ok(count)) = (here, crate::shim(), c_int::try_from(to.len())) else {
+        return false;
+    };
+    let [to, from] =
+        [to, from].map(|all| all.iter().map(|t| t.as_ptr() as Raw).collect::<Vec<_>>());
+    let mut takes = 0;
+    // SAFETY: tensors that live through the call, as many as are counted, and a number that is written.
+    let returned =
+        unsafe { (shim.collect)(&mut takes, to.as_ptr(), from.as_ptr(), count, add.into()) };
+    shim.check(returned).map_err(|error| drop(FAILURE.set(error))).is_ok() && takes != 0
 }
 
 /// What gradients and a loss are found to be; on their GPU, `[]`.

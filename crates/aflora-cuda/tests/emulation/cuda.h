@@ -217,6 +217,7 @@ inline uint16_t to_bf16(float x) {
 }
 inline uint32_t to_bf16(float lower, float upper) { return to_bf16(lower) | uint32_t(to_bf16(upper)) << 16; }
 inline float exp2_of(float x) { return std::exp2(x); }
+inline int opaque(int x) { return x; }
 
 inline void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     emulated::exchange(4, {a[0], a[1], a[2], a[3], b0, b1}, [&](auto given) {

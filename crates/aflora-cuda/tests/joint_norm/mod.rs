@@ -4,7 +4,8 @@
 mod emulated;
 
 use crate::{assert_close, gpu, GPU};
-use aflora_cuda::ops::{self, Judged};
+use aflora_cuda::ops::{self, Judged, Pieces};
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// So many gradients, one of which is another number, a loss, and the norm to clip to.
@@ -44,6 +45,18 @@ impl Case {
     fn is_bad(&self) -> bool {
         self.odd.is_some() || !self.loss.is_finite()
     }
+}
+
+/// Where gradients are cleared.
+const PIECES: [Range<i64>; 3] = [0..1, 3..300, 400..512];
+
+/// `found` is what became of `before`.
+fn assert_cleared(before: &Tensor, found: &Tensor) {
+    let expected = before.copy();
+    for Range { start, end } in PIECES {
+        let _ = expected.narrow(0, start, end - start).zero_();
+    }
+    assert_eq!(found, &expected);
 }
 
 /// How many were bad before: in all, and in a row.
@@ -93,6 +106,45 @@ fn gradients_are_judged_and_clipped_where_they_lie() {
         let norm = ops::joint_norm(&gradients).unwrap();
         assert!(norm.equal(&judged.norm) || case.odd.is_some_and(f64::is_nan), "{case:?}");
     }
+}
+
+#[test]
+fn gradients_are_collected_where_they_belong() {
+    let Some(_gpu) = gpu() else { return };
+    // More than one launch takes, of sizes that are none of a vector's.
+    let whole = random(100 * 103).to_device(GPU);
+    let places: Vec<Tensor> = (0..100).map(|i| whole.narrow(0, 103 * i, i + 1)).collect();
+    let gradients: Vec<Tensor> = (0..100).map(|i| random(i + 1).to_device(GPU)).collect();
+    let mut expected = whole.copy();
+    let mut put = |add: bool| {
+        for (i, gradient) in (0..).zip(&gradients) {
+            let mut place = expected.narrow(0, 103 * i, i + 1);
+            match add {
+                true => drop(place.f_add_(gradient).unwrap()),
+                false => place.copy_(gradient),
+            }
+        }
+        assert!(ops::collect(&places, &gradients, add));
+        assert_eq!(whole, expected);
+    };
+    put(false);
+    put(true);
+    for (to, from) in [(&places[..2], &gradients[..1]), (&places[..1], &gradients[1..2])] {
+        assert!(!ops::collect(to, from, false), "not as many");
+    }
+    assert!(!ops::collect(&[random(3)], &[random(3)], false), "a CPU's");
+    assert_eq!(whole, expected);
+}
+
+#[test]
+fn gradients_are_cleared_in_pieces() {
+    let Some(_gpu) = gpu() else { return };
+    let gradients = random(3000).to_device(GPU);
+    let found = gradients.copy();
+    assert!(ops::clear(&found, &Pieces::new(&PIECES, GPU)));
+    assert_cleared(&gradients, &found);
+    assert!(!ops::clear(&random(3000), &Pieces::new(&PIECES, GPU)), "a CPU's");
+    assert!(!ops::clear(&found.narrow(0, 0, 500), &Pieces::new(&PIECES, GPU)), "one too short");
 }
 
 #[test]
