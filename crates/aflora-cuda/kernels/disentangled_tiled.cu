@@ -34,13 +34,13 @@ struct OwnTile {
 };
 
 // out [batch, L, heads · SIZE] and, in powers of two, the logarithms of the softmax's sums, [batch, heads, L].
-extern "C" __global__ void __launch_bounds__(THREADS, ROOM(1, 12, 8, 2)) disentangled_tiled(const __grid_constant__ Attention of, T* out, float* lse) {
+extern "C" __global__ void __launch_bounds__(THREADS, ROOM(HELD(false) ? 3 : 2, 12, 8, 2)) disentangled_tiled(const __grid_constant__ Attention of, T* out, float* lse) {
     Tile& tile = *(Tile*)shared;
     Place<false> place(of);
     int L = of.L, first = place.o0 + 16 * place.warp, g = place.g, t = place.t;
     u32 query[STEPS][4];
     auto bring = [&](int c0) {
-        place.fetch_columns(tile, of.key, of.value, c0);
+        place.fetch_columns(tile, of.key, of.value, c0, false);
         if (threadIdx.x < COLS) tile.a[threadIdx.x] = place.mask(c0 + threadIdx.x);
         if (c0 == 0) place.find_end();
         copied();
@@ -85,16 +85,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, ROOM(1, 12, 8, 2)) disenta
 #pragma unroll
             for (int i = 0; i < 4; i++) summed[n][i] *= factor[i / 2];
         }
-        u32 stays = of.threshold ? place.kept(random, c0) : ~0u;
 #pragma unroll
         for (int n = 0; n < TILES; n++) {
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 s[n][i] = exp2_of(s[n][i] - top[i / 2]);
                 total[i / 2] += s[n][i];
-                if (!(stays >> (4 * n + i) & 1)) s[n][i] = 0.f;
             }
         }
+        place.drop<false>(s, random, c0);
         accumulate(summed, s, tile.y);
     }
 #pragma unroll
@@ -118,7 +117,7 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
     fetch(own_x, (KEYS ? of.key : of.query) + from, ROWS, L - place.o0, place.stride);
     fetch(own_y, (KEYS ? of.value : with.dout) + from, ROWS, L - place.o0, place.stride);
     auto bring = [&](int c0) {
-        place.fetch_columns(tile, KEYS ? of.query : of.key, KEYS ? with.dout : of.value, c0);
+        place.fetch_columns(tile, KEYS ? of.query : of.key, KEYS ? with.dout : of.value, c0, place.own_positions());
         if (threadIdx.x < COLS) {
             int c = c0 + threadIdx.x;
             if (KEYS) {
@@ -211,29 +210,31 @@ template <bool KEYS> __device__ __forceinline__ void grad(const Attention& of, c
                 s[n][i] = exp2_of(s[n][i] * scale + (KEYS ? row - column : column - row));
             }
         }
-        u32 stays = of.threshold ? place.kept(random, c0) : ~0u;
+        // What does not stay is below zero from here on.
+        place.template drop<true>(s, random, c0);
         if constexpr (KEYS) {
             float weights[TILES][4];
 #pragma unroll
             for (int n = 0; n < TILES; n++) {
 #pragma unroll
-                for (int i = 0; i < 4; i++) weights[n][i] = stays >> (4 * n + i) & 1 ? s[n][i] * of.keep : 0.f;
+                for (int i = 0; i < 4; i++) weights[n][i] = fmaxf(s[n][i], 0.f) * of.keep;
             }
             accumulate(dvalue, weights, tile.y);
         }
         // Gradients of the weights, and with them of the scores.
         if (!HELD(KEYS)) hold(y, own_y);
+        int right = opaque(right_at(named()));
 #pragma unroll
         for (int n = 0; n < TILES; n += 2) {
             float arrived[2][4] = {};
 #pragma unroll
-            for (int step = 0; step < STEPS; step++) times_rows(arrived, y[step], tile.y, 8 * n, COLS, step);
+            for (int step = 0; step < STEPS; step++) times(arrived, y[step], tile.y + moved(right, 8 * n, step));
 #pragma unroll
             for (int i = 0; i < 8; i++) {
-                int bit = 4 * n + i;
-                float weight = stays >> bit & 1 ? arrived[i / 4][i % 4] * of.keep : 0.f;
+                float& weight = s[n + i / 4][i % 4];
+                float stays = weight < 0.f ? 0.f : arrived[i / 4][i % 4] * of.keep;
                 float out = KEYS ? tile.b[8 * n + i / 4 * 8 + 2 * t + i % 2] : delta[i % 4 / 2];
-                s[n + i / 4][i % 4] *= (weight - out) * of.scale;
+                weight = fabsf(weight) * ((stays - out) * of.scale);
             }
         }
         accumulate(dx, s, tile.x);

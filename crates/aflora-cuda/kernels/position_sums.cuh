@@ -25,8 +25,27 @@ template <bool KEYS> struct Buckets {
 
     // `d`: the warp's gradients of scores; `stage`: its share of `tile.scores`, which no other warp reads any more.
     __device__ __forceinline__ void add(const float (&d)[TILES][4], const Tile& tile, float* stage, int c0) {
-        int lane = place.lane, columns = min(COLS, columns_end - c0), many;
-        int first = place.window(tile, 0, COLS, 16 * place.warp, 16, many);
+        int lane = place.lane, columns = min(COLS, columns_end - c0);
+        // Where each distance has a row of positions of its own, each gradient is a sum: a row of them goes as it lies, forth or back.
+        if (STRAIGHTS && place.straight) {
+            T* rows = (T*)stage;
+#pragma unroll
+            for (int n = 0; n < TILES; n++) {
+#pragma unroll
+                for (int h = 0; h < 2; h++) *(u32*)(rows + (place.g + 8 * h) * PITCH + 8 * n + 2 * place.t) = to_bf16(d[n][2 * h], d[n][2 * h + 1]);
+            }
+            __syncwarp();
+            const int step = KEYS ? 1 : -1;
+            T* next = to + (u64)o0 * place.of.positions + place.low + place.template place_at<true>(tile, ROWS - 1 - 16 * place.warp) + step * lane;
+#pragma unroll
+            for (int row = 0; row < 16; row++) {
+#pragma unroll
+                for (int j = 0; j < COLS; j += 32) next[step * j] = rows[row * PITCH + j + lane];
+                next += place.of.positions - step;
+            }
+            return;
+        }
+        int first = place.template window_begin<false>(tile, 0, COLS, 16 * place.warp, 16), many = place.template window_end<false>(tile, 0, COLS, 16 * place.warp, 16) - first;
         if (many == 1) {
             float sums[2] = {};
 #pragma unroll
@@ -110,10 +129,23 @@ template <bool KEYS> struct Buckets {
         // A lane looks up the rows of positions of its token.
         int own = place.lane & 15, o = o0 + own, first = place.row_at(0, o), last = place.row_at(columns_end - 1, o);
         if (place.lane < 16 && end(o, place.of.edges[last], place.of.edges[last + 1]) > columns_end) write(own, last, carried);
-        for (int row = 0; row < 16; row++) {
+        int rows = min(16, place.L - o0), positions = place.of.positions;
+        for (int row = 0; row < rows; row++) {
             int low = __shfl_sync(~0u, min(first, last), row), high = __shfl_sync(~0u, max(first, last), row);
-            for (int r = place.lane; r < place.of.positions; r += 32) {
-                if (r < low || r > high) write(row, r, 0.f);
+            auto clear = [&](int r) {
+                if (r < low || r > high) to[(u64)(o0 + row) * positions + r] = 0;
+            };
+            if (positions % 8) {
+                for (int r = place.lane; r < positions; r += 32) clear(r);
+                continue;
+            }
+            // Eight at once, where all of them are zero.
+            for (int r = 8 * place.lane; r < positions; r += 256) {
+                if (r + 7 < low || r > high) {
+                    *(uint4*)(to + (u64)(o0 + row) * positions + r) = make_uint4(0, 0, 0, 0);
+                } else if (r < low || r + 7 > high) {
+                    for (int e = 0; e < 8; e++) clear(r + e);
+                }
             }
         }
     }

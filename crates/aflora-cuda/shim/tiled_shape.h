@@ -23,7 +23,8 @@ struct TileShape {
     constexpr unsigned shared(Tiled of) const {
         unsigned distances = positions ? rows() + columns() - 1 : 1, tokens = held(Tiled::Queries) ? size : size / 2;
         unsigned scores = positions && columns() + 24 > tokens ? columns() + 24 : tokens;
-        unsigned vectors = 2 * columns() + 2 * distances, numbers = rows() * scores + 2 * columns() + 2 * distances + 1;
+        unsigned window = positions ? (distances + 31) / 32 * 32 : 1;
+        unsigned vectors = 2 * columns() + 2 * window, numbers = rows() * scores + 2 * columns() + 2 * distances + 1;
         unsigned bytes = 2 * size * vectors + 4 * numbers;
         return (bytes + 15) / 16 * 16 + (held(of) ? 0 : 4 * size * rows());
     }

@@ -1,7 +1,7 @@
 //! The kernels of attention by tiles, compiled for the CPU (tests/emulation), held to the reference.
 //! No GPU is needed.
 
-use super::{assert_close, attention, gradients, Distances, Given};
+use super::{assert_close, attention, gradients, Distances, Given, NEAR};
 use crate::emulation::{self, at};
 use std::ffi::c_void;
 use tch::{Device, Kind, Tensor};
@@ -185,22 +185,26 @@ fn with_heads_of(size: i64) {
     let kernels = Kernels::new(size, true);
     // Four tiles of queries for one size, three for the others.
     let long = if size == 64 { 200 } else { 130 };
-    for (batch, heads, length, c2p, p2c, dropout) in [
-        (1, 1, 1, true, true, 0.0),
-        (2, 2, 33, true, true, 0.0),
-        (1, 1, 64, true, true, 0.0),
-        (1, 1, 65, false, false, 0.0),
-        (2, 1, 70, true, false, 0.0),
-        (2, 1, 70, false, true, 0.0),
-        (1, 1, long, true, true, 0.0),
-        (2, 2, 75, true, true, 0.3),
-        (3, 1, 130, true, true, 0.0),
-        (3, 1, 75, false, true, 0.3),
+    let [few, tile, many] = NEAR;
+    for (batch, heads, length, near, c2p, p2c, dropout) in [
+        (1, 1, 1, few, true, true, 0.0),
+        (2, 2, 33, few, true, true, 0.0),
+        (1, 1, 64, many, true, true, 0.0),
+        (1, 1, 65, few, false, false, 0.0),
+        (2, 1, 70, few, true, false, 0.0),
+        (2, 1, 70, many, false, true, 0.0),
+        (1, 1, long, few, true, true, 0.0),
+        (1, 1, long, many, true, true, 0.0),
+        (2, 2, 75, few, true, true, 0.3),
+        (3, 1, 130, many, true, true, 0.0),
+        (1, 1, 192, tile, true, true, 0.0),
+        (3, 1, 130, few, true, true, 0.0),
+        (3, 1, 75, few, false, true, 0.3),
     ] {
         let what = format!(
-            "{batch} × {length}, {heads} heads of {size}, c2p {c2p}, p2c {p2c}, dropout {dropout}"
+            "{batch} × {length}, {heads} heads of {size}, near {near}, c2p {c2p}, p2c {p2c}, dropout {dropout}"
         );
-        let given = Given::new((batch, heads, length, size), (c2p, p2c), Device::Cpu);
+        let given = Given::new((batch, heads, length, size), (c2p, p2c), near, Device::Cpu);
         hold_to_reference(&kernels, &given, dropout, &what);
     }
 }
@@ -213,7 +217,7 @@ fn without_positions(size: i64) {
         [(1, 1, 1, 0.0), (3, 1, 33, 0.0), (3, 2, 64, 0.0), (3, 1, 130, 0.0), (3, 2, 75, 0.3)]
     {
         let what = format!("{batch} × {length}, {heads} heads of {size}, dropout {dropout}");
-        let given = Given::new((batch, heads, length, size), (false, false), Device::Cpu);
+        let given = Given::new((batch, heads, length, size), (false, false), NEAR[0], Device::Cpu);
         hold_to_reference(&kernels, &given, dropout, &what);
     }
 }

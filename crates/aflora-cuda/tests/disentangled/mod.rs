@@ -11,6 +11,10 @@ fn random(shape: &[i64], kind: Kind, device: Device) -> Tensor {
     (Tensor::randn(shape, (Kind::Float, device)) * 0.5).to_kind(kind)
 }
 
+/// Distances up to here have rows of their own: few, so that far ones are in a short text; all of a tile, whose last share theirs
+/// with the next; or more.
+const NEAR: [i64; 3] = [8, 63, 96];
+
 /// Which row of positions each distance has: near ones have their own, far ones share.
 struct Distances {
     positions: i64,
@@ -20,18 +24,18 @@ struct Distances {
 }
 
 impl Distances {
-    fn new(length: i64, device: Device) -> Distances {
-        const NEAR: i64 = 8;
-        const LAST: i64 = 24;
+    fn new(length: i64, near: i64, device: Device) -> Distances {
+        let last = near + 16;
         let row = |distance: i64| {
             let far = distance.abs();
-            let shared = NEAR + (4.0 * (far as f64 / NEAR as f64).log2()).floor() as i64;
-            let bucket = if far <= NEAR { far } else { shared.min(LAST) };
-            (LAST + bucket * distance.signum()) as i32
+            let shared = near + (4.0 * (far as f64 / near as f64).log2()).floor() as i64;
+            let bucket = if far <= near { far } else { shared.min(last) };
+            (last + bucket * distance.signum()) as i32
         };
         let rows: Vec<i32> = (1 - length..length).rev().map(row).collect();
         assert!(rows.windows(2).all(|pair| (0..=1).contains(&(pair[0] - pair[1]))));
-        let positions = 2 * LAST + 1;
+        // An odd number, or, with further rows of no distance, a multiple of eight.
+        let positions = 2 * last + if near == NEAR[0] { 1 } else { 8 };
         let count = |r| rows.iter().filter(|&&row| i64::from(row) >= r).count() as i32;
         let edges: Vec<i32> = (0..=positions).map(count).collect();
         let there = |numbers: &[i32]| Tensor::from_slice(numbers).to(device);
@@ -60,9 +64,9 @@ struct Given {
 
 impl Given {
     /// In bf16; a part of the first text is masked, the beginning of the second, and the end of the third.
-    fn new(shape: (i64, i64, i64, i64), with: (bool, bool), device: Device) -> Given {
+    fn new(shape: (i64, i64, i64, i64), with: (bool, bool), near: i64, device: Device) -> Given {
         let (batch, heads, length, size) = shape;
-        let distances = Distances::new(length, device);
+        let distances = Distances::new(length, near, device);
         let random = |n| random(&[n, heads * size], Kind::BFloat16, device);
         let mask = Tensor::zeros([batch, length], (Kind::BFloat16, device));
         let _ = mask.get(0).narrow(0, length / 2, length / 4).fill_(-3e38);
@@ -197,7 +201,9 @@ fn attention_by_tiles_and_its_gradients_repeat_to_the_bit() {
         let what = format!(
             "{batch} × {length}, {heads} heads of {size}, c2p {c2p}, p2c {p2c}, joined {joined}"
         );
-        let given = Given::new((batch, heads, length, size), (c2p, p2c), GPU);
+        // Of some, all of a tile's distances have rows of their own.
+        let near = NEAR[if length % 64 == 0 { 2 } else { 0 }];
+        let given = Given::new((batch, heads, length, size), (c2p, p2c), near, GPU);
         let toward = random(&[batch, length, heads * size], Kind::BFloat16, GPU);
         let run = || {
             let given = given.map(leaf);
@@ -228,7 +234,7 @@ fn tiles_drop_weights_by_the_seed_and_gradients_know_which() {
 
 fn drops_by_the_seed(shape: (i64, i64, i64, i64), positions: bool) {
     let ((batch, heads, length, size), dropout) = (shape, 0.25);
-    let given = Given::new(shape, (positions, positions), GPU);
+    let given = Given::new(shape, (positions, positions), NEAR[0], GPU);
     let run = |given: &Given| {
         tch::manual_seed(11);
         by_tiles(given, true, dropout)
@@ -260,7 +266,7 @@ fn drops_by_the_seed(shape: (i64, i64, i64, i64), positions: bool) {
 #[test]
 fn attention_by_tiles_is_recorded_with_its_gradients() {
     let Some(_turn) = gpu() else { return };
-    let given = Given::new((2, 2, 96, 64), (true, true), GPU);
+    let given = Given::new((2, 2, 96, 64), (true, true), NEAR[0], GPU);
     let toward = random(&[2, 96, 128], Kind::BFloat16, GPU);
     let work = || {
         let given = given.map(leaf);
