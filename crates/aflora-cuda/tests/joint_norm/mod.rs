@@ -115,8 +115,8 @@ fn gradients_are_collected_where_they_belong() {
     let whole = random(100 * 103).to_device(GPU);
     let places: Vec<Tensor> = (0..100).map(|i| whole.narrow(0, 103 * i, i + 1)).collect();
     let gradients: Vec<Tensor> = (0..100).map(|i| random(i + 1).to_device(GPU)).collect();
-    let mut expected = whole.copy();
-    let mut put = |add: bool| {
+    let expected = whole.copy();
+    let put = |add: bool| {
         for (i, gradient) in (0..).zip(&gradients) {
             let mut place = expected.narrow(0, 103 * i, i + 1);
             match add {
