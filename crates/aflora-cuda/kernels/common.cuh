@@ -192,9 +192,6 @@ struct Random {
 
 // Philox4x32-7 (Salmon et al. 2011): four random words for a place. Seven rounds are the fewest that pass all their tests; ten, as for
 // libtorch's other random numbers, only leave more to spare, and its flash attention drops by seven as well.
-#ifndef ROUNDS
-#define ROUNDS 7
-#endif
 struct Philox {
     u32 key0, key1, offset0, offset1;
     __device__ __forceinline__ Philox(const Random& r) {
@@ -207,7 +204,7 @@ struct Philox {
         u32 c0 = offset0, c1 = offset1, c2 = (u32)place, c3 = (u32)(place >> 32);
         u32 k0 = key0, k1 = key1;
 #pragma unroll
-        for (int round = 0; round < ROUNDS; round++) {
+        for (int round = 0; round < 7; round++) {
             u32 high0 = __umulhi(0xD2511F53u, c0), low0 = 0xD2511F53u * c0;
             u32 high1 = __umulhi(0xCD9E8D57u, c2), low1 = 0xCD9E8D57u * c2;
             c0 = high1 ^ c1 ^ k0; c1 = low1;

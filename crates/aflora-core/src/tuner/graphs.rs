@@ -185,8 +185,8 @@ impl StepGraphs {
     ) -> Option<Tensor> {
         let old = self.recorded.get(key).is_some_and(|recorded| {
             // What trains again since is not computed. Matrices that froze since are computed in
-            // vain: a new recording takes the time of ten steps or more, and all frozen saves a thirtieth
-            // of one, so it pays after some hundred, and is made once: where none is left.
+            // vain: a new recording takes the time of ten steps or more, and all frozen saves a fiftieth
+            // of one, so it pays after some hundreds, and is made where none is left.
             let graded = tuner.arena().graded();
             let missing = graded.iter().zip(&recorded.graded).any(|(now, then)| *now && !then);
             missing || recorded.matrices > 0 && matrices(tuner) == 0

@@ -63,7 +63,7 @@ pub fn adamw(step: &AdamWStep, updates: &[AdamWUpdate]) -> bool {
 
 /// Puts gradients where they belong, or adds them to what lies there, in one launch for some tens of them however their
 /// places lie. `to` and `from` are as many tensors, `[n]` each pair of them, fp32 on a GPU. Whether it did: what it
-/// does not take is left as it was.
+/// refuses is left as it was.
 pub fn collect(to: &[Tensor], from: &[Tensor], add: bool) -> bool {
     let here = to.len() == from.len() && to.iter().chain(from).all(fuses);
     let (true, Ok(shim), Ok(count)) = (here, crate::shim(), c_int::try_from(to.len())) else {

@@ -58,6 +58,7 @@ const SOURCES: [(&[&str], &[&[&str]]); 19] = [
         &["disentangled_tiled.cu"],
         &[
             &["SIZE=64", "POSITIONS=1", "SKIPS=1"],
+            &["SIZE=64", "POSITIONS=1", "SKIPS=0"],
             &["SIZE=128", "POSITIONS=1", "SKIPS=0"],
             &["SIZE=32", "POSITIONS=0", "SKIPS=1"],
             &["SIZE=64", "POSITIONS=0", "SKIPS=1"],

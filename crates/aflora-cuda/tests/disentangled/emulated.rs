@@ -34,9 +34,8 @@ struct Computed {
 }
 
 impl Kernels {
-    fn new(size: i64, positions: bool) -> Kernels {
-        // Both ways with padding, each for some.
-        let skips = !positions || size < 128;
+    /// `skips` as of long texts, and of all without positions.
+    fn new(size: i64, positions: bool, skips: bool) -> Kernels {
         let definitions = [
             format!("SIZE={size}"),
             format!("POSITIONS={}", i64::from(positions)),
@@ -180,9 +179,9 @@ fn hold_to_reference(kernels: &Kernels, given: &Given, dropout: f64, what: &str)
     }
 }
 
-fn with_heads_of(size: i64) {
+fn with_heads_of(size: i64, skips: bool) {
     let _turn = crate::seeded(size);
-    let kernels = Kernels::new(size, true);
+    let kernels = Kernels::new(size, true, skips);
     // Four tiles of queries for one size, three for the others.
     let long = if size == 64 { 200 } else { 130 };
     let [few, tile, many] = NEAR;
@@ -212,7 +211,7 @@ fn with_heads_of(size: i64) {
 /// As of an encoder's texts, which end in padding.
 fn without_positions(size: i64) {
     let _turn = crate::seeded(size);
-    let kernels = Kernels::new(size, false);
+    let kernels = Kernels::new(size, false, true);
     for (batch, heads, length, dropout) in
         [(1, 1, 1, 0.0), (3, 1, 33, 0.0), (3, 2, 64, 0.0), (3, 1, 130, 0.0), (3, 2, 75, 0.3)]
     {
@@ -238,16 +237,21 @@ fn tiles_without_positions_of_heads_of_128_numbers() {
 }
 
 #[test]
-fn tiles_of_heads_of_32_numbers() {
-    with_heads_of(32);
+fn tiles_of_long_texts_with_heads_of_32_numbers() {
+    with_heads_of(32, true);
 }
 
 #[test]
-fn tiles_of_heads_of_64_numbers() {
-    with_heads_of(64);
+fn tiles_of_long_texts_with_heads_of_64_numbers() {
+    with_heads_of(64, true);
 }
 
 #[test]
-fn tiles_of_heads_of_128_numbers() {
-    with_heads_of(128);
+fn tiles_of_short_texts_with_heads_of_64_numbers() {
+    with_heads_of(64, false);
+}
+
+#[test]
+fn tiles_of_short_texts_with_heads_of_128_numbers() {
+    with_heads_of(128, false);
 }
