@@ -79,8 +79,6 @@ struct Tile {
 
 extern __shared__ uint4 shared[];
 
-__device__ __forceinline__ void store_two(T* to, float a, float b) { *(u32*)to = to_bf16(a, b); }
-
 __device__ __forceinline__ int at(int row, int unit) { return row * UNITS + (unit ^ (UNITS >= 8 ? row & 7 : row >> 1 & 3)); }
 
 // `rows` rows to a tile; in place of those beyond `count`, to which nobody gives a weight, its last.
@@ -276,7 +274,7 @@ template <bool KEYS> struct Place {
 #pragma unroll
         for (int k = 0; k < N; k++)
 #pragma unroll
-            for (int i = 0; i < 4; i++) store_two(to + i / 2 * 8 * PITCH + 16 * k + i % 2 * 8, c[k][i % 2][i / 2 * 2], c[k][i % 2][i / 2 * 2 + 1]);
+            for (int i = 0; i < 4; i++) *(u32*)(to + i / 2 * 8 * PITCH + 16 * k + i % 2 * 8) = to_bf16(c[k][i % 2][i / 2 * 2], c[k][i % 2][i / 2 * 2 + 1]);
     }
 
     // A pair's distance depends on n - h, its neighbour e and the lane: the place of its row, by m = n - h + 1.

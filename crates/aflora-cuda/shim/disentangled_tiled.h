@@ -29,7 +29,8 @@ struct DisentangledTiled : torch::autograd::Function<DisentangledTiled> {
         void *dx, *dvalue = nullptr, *dpositions = nullptr, *by_head = nullptr;
     };
 
-    // From so many tokens on tiles of padding are looked for with positions, too.
+    // From so many tokens on tiles of padding are looked for with positions, too, and no tiles have a way of their own because each
+    // distance has a row.
     static constexpr int64_t SKIPS_FROM = 256;
 
     static Module& kernels_for(const TileShape& tile, int64_t length) {
